@@ -1,0 +1,221 @@
+"""What a user may choose, checked at once: `Deflate`, and the options of a WebSocket by group.
+
+Sizes are bytes, times are seconds. A wrong value is refused where it is given, never later.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+import ssl
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from .version import __version__
+
+MIB = 1024 * 1024
+
+#: The default User-Agent: name and version, and nothing about the machine.
+USER_AGENT = f"lochws/{__version__} Python/{platform.python_version()}"
+
+Headers: TypeAlias = "Mapping[str, str] | Iterable[tuple[str, str]]"
+TraceFunction: TypeAlias = Callable[[dict[str, Any]], object]
+
+WHEN_FULL = ("raise", "block", "drop")
+ON_HANDLER_ERROR = ("continue", "reconnect", "stop")
+
+# RFC 9110 section 5.6.2.
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+# Headers that make the upgrade what it is: a user's value could only break it.
+_RESERVED_HEADERS = frozenset({
+    "upgrade", "connection", "sec-websocket-key", "sec-websocket-version", "sec-websocket-accept",
+    "sec-websocket-protocol", "sec-websocket-extensions", "content-length", "transfer-encoding",
+})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deflate:
+    """What to offer for permessage-deflate (RFC 7692); ``compress=True`` stands for ``Deflate()``.
+
+    Attributes:
+        server_max_window_bits: ask the server to keep to a window of 2**n bytes, 8 to 15, or None.
+        client_max_window_bits: our own window, 9 to 15. zlib cannot deflate with a window of 8 bits:
+            if the server insists on that, messages are sent uncompressed.
+        server_no_context_takeover: ask the server to start each message afresh. Saves us memory.
+        client_no_context_takeover: start each message afresh ourselves. Saves the server memory.
+        level: zlib's compression level, 0 to 9, or -1 for its default.
+        memory: zlib's ``memLevel``, 1 to 9.
+        threshold: messages with fewer bytes are sent uncompressed.
+        required: whether a server without permessage-deflate is turned down with close code 1010.
+    """
+
+    server_max_window_bits: int | None = None
+    client_max_window_bits: int = 15
+    server_no_context_takeover: bool = False
+    client_no_context_takeover: bool = False
+    level: int = -1
+    memory: int = 8
+    threshold: int = 0
+    required: bool = False
+
+    def __post_init__(self) -> None:
+        if self.server_max_window_bits is not None:
+            _check_range("server_max_window_bits", self.server_max_window_bits, 8, 15)
+        _check_range("client_max_window_bits", self.client_max_window_bits, 9, 15)
+        _check_range("level", self.level, -1, 9)
+        _check_range("memory", self.memory, 1, 9)
+        _check_range("threshold", self.threshold, 0, None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Everything about a WebSocket but its URL. `lochws.WebSocket` documents each one."""
+
+    proxies: Mapping[str, str | None] | None = None
+    protocols: tuple[str, ...] | Callable[[], Iterable[str]] = ()
+    agent: str = USER_AGENT
+    deflate: Deflate | None = None
+    ssl_verify: bool = True
+    ssl_cafile: str | None = None
+    ssl_context: ssl.SSLContext | None = None
+    trace: TraceFunction | bool | None = None
+    headers: tuple[tuple[str, str], ...] | Callable[[], Headers] = ()
+    origin: str | None = None
+    auth: tuple[str, str] | None = None
+    open_timeout: float | None = 30.0
+    max_message_size: int | None = 64 * MIB
+    max_queue: int = 16 * MIB
+    when_full: Literal["raise", "block", "drop"] = "raise"
+    send_timeout: float | None = 30.0
+
+    def __post_init__(self) -> None:
+        check_header("User-Agent", self.agent)
+        if self.origin is not None:
+            check_header("Origin", self.origin)
+        if self.ssl_context is not None and not isinstance(self.ssl_context, ssl.SSLContext):
+            raise TypeError(f"ssl_context={self.ssl_context!r}: expected an ssl.SSLContext")
+        if self.auth is not None and not _is_pair_of_str(self.auth):
+            raise TypeError("auth: expected (user, password), two str")  # the value stays secret
+        _check_seconds("open_timeout", self.open_timeout)
+        _check_seconds("send_timeout", self.send_timeout)
+        if self.max_message_size is not None:
+            _check_range("max_message_size", self.max_message_size, 1, None)
+        _check_range("max_queue", self.max_queue, 1, None)
+        check_choice("when_full", self.when_full, WHEN_FULL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """What `WebSocket.connect` takes: how a connection is kept and ended.
+
+    Attributes:
+        poll: seconds between Poll events; 0 or None for none.
+        ping_rate: seconds between automatic pings; 0 or None for none.
+        ping_timeout: seconds that a ping may go without a sign of life, any received byte being one;
+            ``"auto"`` is twice the ping rate; 0 or None for no limit.
+        auto_pong: whether pings are answered.
+        close_timeout: seconds after the first Close frame until the connection is dropped; 0 or None
+            for no limit.
+    """
+
+    poll: float | None = 5.0
+    ping_rate: float | None = 30.0
+    ping_timeout: float | None | Literal["auto"] = "auto"
+    auto_pong: bool = True
+    close_timeout: float | None = 30.0
+
+    def __post_init__(self) -> None:
+        _check_seconds("poll", self.poll)
+        _check_seconds("ping_rate", self.ping_rate)
+        if self.ping_timeout != "auto":
+            _check_seconds("ping_timeout", self.ping_timeout)
+        _check_seconds("close_timeout", self.close_timeout)
+
+    @property
+    def ping_limit(self) -> float:
+        """`ping_timeout` with ``"auto"`` worked out; 0 for no limit."""
+        if self.ping_timeout == "auto":
+            return 2 * (self.ping_rate or 0)
+        return self.ping_timeout or 0
+
+
+def as_deflate(compress: bool | Deflate) -> Deflate | None:
+    """The offer that `compress` stands for, or None for no compression."""
+    if isinstance(compress, Deflate):
+        return compress
+    if isinstance(compress, bool):
+        return Deflate() if compress else None
+    raise TypeError(f"compress={compress!r}: expected True, False or a Deflate")
+
+
+def as_headers(headers: Headers) -> tuple[tuple[str, str], ...]:
+    """Header fields as pairs, each checked.
+
+    Raises:
+        TypeError: a name or value is no str.
+        ValueError: a name is no token, a value has CR, LF or NUL in it, or the header is one of those
+            that make the upgrade.
+    """
+    pairs = tuple(headers.items() if isinstance(headers, Mapping) else headers)
+    for pair in pairs:
+        if not _is_pair_of_str(pair):
+            raise TypeError(f"header {pair!r}: expected (name, value), two str")
+        name, value = pair
+        check_header(name, value)
+        if name.lower() in _RESERVED_HEADERS:
+            raise ValueError(f"header {name!r} belongs to the upgrade itself: lochws writes it")
+    return pairs
+
+
+def as_protocols(protocols: Iterable[str] | None) -> tuple[str, ...]:
+    """Subprotocols as a tuple, each checked (RFC 6455 section 4.1 item 10: tokens, no repetition)."""
+    if isinstance(protocols, str):
+        raise TypeError(f"protocols={protocols!r}: expected a list of str, such as [{protocols!r}]")
+    names = tuple(protocols or ())
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"subprotocol {name!r}: expected a str")
+        if not _TOKEN.fullmatch(name):
+            raise ValueError(f"subprotocol {name!r} is no token (RFC 9110 section 5.6.2)")
+    if len(set(names)) != len(names):
+        raise ValueError(f"protocols={list(names)!r} has a repetition")
+    return names
+
+
+def check_header(name: str, value: str) -> None:
+    """Refuse a header that would break out of its line or is none (RFC 9110 section 5)."""
+    if not _TOKEN.fullmatch(name):
+        raise ValueError(f"header name {name!r} is no token (RFC 9110 section 5.6.2)")
+    if not isinstance(value, str):
+        raise TypeError(f"header {name!r}: expected a str as its value, not {type(value).__name__}")
+    # The value may be a secret: it is not repeated in the message.
+    if any(char in value for char in "\r\n\0"):
+        raise ValueError(f"header {name!r} has CR, LF or NUL in its value")
+
+
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Refuse a value that is none of the choices."""
+    if value not in choices:
+        raise ValueError(f"{name}={value!r}: expected one of {', '.join(map(repr, choices))}")
+
+
+def _check_seconds(name: str, value: float | None) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name}={value!r}: expected seconds, or None")
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"{name}={value!r}: expected seconds from 0 up, or None")
+
+
+def _check_range(name: str, value: int, low: int, high: int | None) -> None:
+    expected = f"from {low} up" if high is None else f"from {low} to {high}"
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}={value!r}: expected a whole number {expected}")
+    if value < low or (high is not None and value > high):
+        raise ValueError(f"{name}={value!r}: expected a whole number {expected}")
+
+
+def _is_pair_of_str(pair: object) -> bool:
+    return isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(part, str) for part in pair)

@@ -1,0 +1,65 @@
+"""The server's HTTP answer to the upgrade request, parsed (RFC 9112)."""
+
+from __future__ import annotations
+
+import re
+
+_STATUS_LINE = re.compile(r"HTTP/(\d\.\d) (\d{3})(?: (.*))?$")
+
+
+class Response:
+    """An HTTP response: its head, parsed leniently, and the beginning of its body.
+
+    Whatever the bytes are, construction succeeds: what could not be understood is None or empty.
+
+    Args:
+        header_data: the head as it came, with or without the blank line at its end.
+        body: what came of the body, for a refusal.
+
+    Attributes:
+        raw: the head as it came.
+        http_ver: the version from the status line, such as ``"1.1"``; empty if there is none.
+        status_code: the status code, or None if the first line is no status line.
+        status: the reason phrase.
+        headers: values by lower-case name; repeated ones are joined by a comma, folded ones by a space.
+        body: the beginning of the body; empty after an upgrade.
+    """
+
+    def __init__(self, header_data: bytes, body: bytes = b"") -> None:
+        self.raw = header_data
+        self.body = body
+        first, *lines = header_data.decode("ascii", "replace").split("\r\n")
+        match = _STATUS_LINE.match(first)
+        self.http_ver = match[1] if match else ""
+        self.status_code = int(match[2]) if match else None
+        self.status = (match[3] or "").strip() if match else ""
+        self.headers: dict[str, str] = {}
+        #: Every header line in order, names in lower case; for checks that must see repetitions.
+        self.header_list: list[tuple[str, str]] = _header_list(lines)
+        for name, value in self.header_list:
+            self.headers[name] = f"{self.headers[name]},{value}" if name in self.headers else value
+
+    def get(self, name: str, default: str | None = None) -> str | None:
+        """The value of a header, whatever the case of its name, or `default`."""
+        return self.headers.get(name.lower(), default)
+
+    def get_list(self, name: str) -> list[str]:
+        """The value of a header split at its commas, stripped, without empty parts."""
+        return [part for part in map(str.strip, self.headers.get(name.lower(), "").split(",")) if part]
+
+    def __repr__(self) -> str:
+        return f"Response(HTTP/{self.http_ver} {self.status_code} {self.status})"
+
+
+def _header_list(lines: list[str]) -> list[tuple[str, str]]:
+    pairs: list[tuple[str, str]] = []
+    for line in lines:
+        if line[:1] in (" ", "\t") and pairs:
+            # Obsolete line folding, RFC 9112 section 5.2: one space stands for the fold.
+            name, value = pairs[-1]
+            pairs[-1] = (name, f"{value} {line.strip()}".strip())
+            continue
+        name, colon, value = line.partition(":")
+        if colon:
+            pairs.append((name.strip().lower(), value.strip()))
+    return pairs

@@ -1,0 +1,49 @@
+"""A descriptor that one thread waits on and any thread makes readable."""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+
+class WakePipe:
+    """A pair of sockets: `wake` writes a byte to one, the waiting thread selects on the other.
+
+    Both ends are non-blocking. A full pipe is fine: the waiter has been woken already.
+    """
+
+    def __init__(self) -> None:
+        self._waiter, self._waker = socket.socketpair()
+        self._waiter.setblocking(False)
+        self._waker.setblocking(False)
+        # Closing under a concurrent wake() would let that byte go to whoever gets the descriptor next.
+        self._lock = threading.Lock()
+        self._closed = False  # guarded by _lock
+
+    def fileno(self) -> int:
+        """The descriptor to wait on for reading."""
+        return self._waiter.fileno()
+
+    def wake(self) -> None:
+        """Make the descriptor readable. May be called from any thread, also after `close`."""
+        with self._lock:
+            if not self._closed:
+                try:
+                    self._waker.send(b"\0")
+                except BlockingIOError:
+                    pass
+
+    def drain(self) -> None:
+        """Make the descriptor unreadable again. For the waiting thread."""
+        try:
+            while len(self._waiter.recv(4096)) == 4096:
+                pass
+        except BlockingIOError:
+            pass
+
+    def close(self) -> None:
+        """Release both descriptors."""
+        with self._lock:
+            self._closed = True
+            self._waiter.close()
+            self._waker.close()
