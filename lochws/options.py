@@ -121,7 +121,7 @@ class Timing:
 
     poll: float | None = 5.0
     ping_rate: float | None = 30.0
-    ping_timeout: float | None | Literal["auto"] = "auto"
+    ping_timeout: float | Literal["auto"] | None = "auto"
     auto_pong: bool = True
     close_timeout: float | None = 30.0
 

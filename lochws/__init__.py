@@ -1,0 +1,1 @@
+"""A threaded, callback-driven WebSocket client framework."""
