@@ -1,4 +1,4 @@
-"""What happens on a WebSocket, one small object each. Names and attributes are Lomond's.
+"""What happens on a WebSocket, one small object each, with Lomond's names and attributes.
 
 Handlers and loops tell events apart by class or by `name`. New events may come with new versions:
 code should ignore names that it does not know.
