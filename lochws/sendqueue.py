@@ -1,0 +1,364 @@
+"""What leaves one connection: sends at once what fits, keeps the rest in order.
+
+Any thread may push; nobody blocks in the kernel. A lone message is handed to the kernel by its
+caller. Messages that follow closely gather and leave in one system call: by a sender when enough
+has gathered or the oldest has waited `GATHER_SECONDS`, else by the loop, which the first of them
+has asked to come. Nothing is delayed by a timer, and nothing loops until the queue is empty.
+
+One thread at a time writes: it says so in `_writing`, leaves the lock, makes its system call, and
+comes back with the number of bytes. Others append meanwhile. So the lock is never held over a
+system call, and frames leave in the order in which they were encoded.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import Protocol, TypeAlias
+
+from .errors import QueueFull, TransportFail, WebSocketClosed
+
+#: A message that comes this soon after the last write follows closely: it may gather.
+FOLLOWS_SECONDS = 20e-6
+#: The oldest gathered message waits no longer than this while its sender goes on sending.
+GATHER_SECONDS = 100e-6
+#: This many bytes are worth a system call.
+BATCH_BYTES = 64 * 1024
+#: Batches that one `flush` writes before the loop turns to its other connections.
+BATCHES_PER_FLUSH = 4
+
+#: A message as the user gave it, for `Disconnected.unsent`; None for a control frame.
+Message: TypeAlias = "str | bytes | None"
+_Item: TypeAlias = "tuple[bytes, Message]"
+
+
+class Sink(Protocol):
+    """Where the bytes go: a stream."""
+
+    def send(self, data: bytes | memoryview, /) -> int:
+        """Take what can be taken now, without blocking, and say how many bytes that was."""
+
+
+class SendQueue:
+    """The queue of one connection.
+
+    Args:
+        stream: where the bytes go.
+        limit: bytes that may wait. A message is admitted if it fits, or if nothing else waits.
+        when_full: ``"raise"`` refuses a message that does not fit, ``"block"`` waits for room,
+            ``"drop"`` discards it.
+        send_timeout: seconds that ``"block"`` waits at most, or None for no limit.
+        ask_loop: called without a lock, by any thread, when the loop should call `flush`.
+        may_block: tells whether the calling thread may wait; a handler's must not.
+        gather: whether messages may gather. Without a loop that comes when asked they must not.
+    """
+
+    def __init__(
+        self,
+        stream: Sink,
+        *,
+        limit: int,
+        ask_loop: Callable[[], None],
+        when_full: str = "raise",
+        send_timeout: float | None = None,
+        may_block: Callable[[], bool] = lambda: True,
+        gather: bool = True,
+    ) -> None:
+        self._stream = stream
+        self._limit = limit
+        self._when_full = when_full
+        self._send_timeout = send_timeout
+        self._ask_loop = ask_loop
+        self._may_block = may_block
+        self._follows = FOLLOWS_SECONDS if gather else -1.0
+
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)  # room was made, or a writer came back
+        # All below is guarded by _lock.
+        self._frames: deque[_Item] = deque()  # encoded and not yet part of a batch
+        self._pong: bytes | None = None  # the newest pong while the kernel takes nothing
+        self._pending = 0  # bytes of all that waits, the rest of the batch included
+        self._batch: list[_Item] = []  # what is being written
+        self._rest = memoryview(b"")  # the batch's bytes that the kernel has not taken
+        self._writing = False  # a thread is in the kernel with _rest
+        self._blocked = False  # the kernel is full: only the loop, told that it is writable, tries again
+        self._asked = False  # the loop was asked to flush and has not come yet
+        self._oldest = 0.0  # when the first of the gathered frames came
+        self._last_write = 0.0
+        self._waiting = 0  # threads that wait in _changed
+        self._failure: OSError | None = None
+        self._finished = False
+        self.dropped = 0  # messages discarded by "drop"; written under _lock, read by anyone
+
+    # Any thread.
+
+    def push(self, message: Message, size: int, encode: Callable[..., bytes], *args: object) -> bool:
+        """Encode a message and send it, or keep it in order. Never blocks in the kernel.
+
+        Encoding happens under the queue's lock: the order of encoding (which a deflate context and
+        the Close frame depend on) is the order of sending.
+
+        Args:
+            message: what `Disconnected.unsent` reports if it cannot be sent.
+            size: its bytes before encoding.
+            encode: makes the frame from `args`; what it raises reaches the caller.
+
+        Returns:
+            False if the message was discarded because the queue is full (``"drop"``).
+
+        Raises:
+            QueueFull: the queue is full.
+            WebSocketClosed: the connection has ended.
+            TransportFail: the network failed under this message; it was not sent whole.
+        """
+        with self._lock:
+            if self._pending and self._pending + size > self._limit and not self._find_room(size):
+                return False
+            self._check_alive()
+            item = (encode(*args), message)
+            step = self._append(item)
+        self._act(step, item)
+        return True
+
+    def push_control(self, encode: Callable[..., bytes], *args: object) -> None:
+        """Send a control frame of the protocol itself; it is small and always admitted.
+
+        Raises:
+            WebSocketClosed, TransportFail: as in `push`.
+        """
+        with self._lock:
+            self._check_alive()
+            frame = encode(*args)
+            if self._pong is not None:
+                # Nothing may stand behind a Close frame: a pong that waits goes before it.
+                self._keep((self._pong, None))
+                self._pong = None
+            item = (frame, None)
+            step = self._append(item)
+        self._act(step, item)
+
+    def put_pong(self, encode: Callable[..., bytes], data: bytes) -> None:
+        """Keep a pong for the next `flush`. Baton holder only.
+
+        While the kernel takes nothing only the newest pong is kept (RFC 6455 section 5.5.3), so a
+        flood of pings takes no memory.
+        """
+        with self._lock:
+            if self._finished or self._failure is not None:
+                return
+            frame = encode(data)
+            if self._blocked:
+                self._pong = frame
+            else:
+                self._keep((frame, None))
+
+    def _keep(self, item: _Item) -> None:
+        self._frames.append(item)
+        self._pending += len(item[0])
+
+    def _append(self, item: _Item) -> bool | None:
+        """Queue a frame. Returns True to write now, False to ask the loop, None for neither."""
+        assert self._lock.locked()
+        self._keep(item)
+        if self._writing or self._blocked:
+            # The writer looks again when it comes back; the loop comes when the kernel has room.
+            return None
+        now = monotonic()
+        if len(self._frames) == 1:
+            if now - self._last_write > self._follows:
+                return self._begin_write()
+            self._oldest = now
+        elif self._pending >= BATCH_BYTES or now - self._oldest > GATHER_SECONDS:
+            return self._begin_write()
+        if self._asked:
+            return None
+        self._asked = True
+        return False
+
+    def _act(self, step: bool | None, item: _Item) -> None:
+        if step:
+            try:
+                self._write_batches()
+            except OSError as error:
+                if self._withdraw(item):
+                    raise TransportFail(f"socket fail; {error}") from error
+        elif step is False:
+            self._ask_loop()
+
+    def _check_alive(self) -> None:
+        if self._finished:
+            raise WebSocketClosed("data not sent: the connection has ended")
+        if self._failure is not None:
+            raise WebSocketClosed(f"data not sent: the connection is lost; {self._failure}")
+
+    def _find_room(self, size: int) -> bool:
+        """Apply `when_full`. Returns False to discard the message. Holds the lock, except while waiting."""
+        if self._when_full == "drop":
+            self.dropped += 1
+            return False
+        full = f"the send queue is full: {self._pending} bytes wait, {size} more exceed max_queue={self._limit}"
+        if self._when_full == "raise":
+            raise QueueFull(full)
+        if not self._may_block():
+            raise QueueFull(f"{full}; a handler cannot wait for room")
+        self._waiting += 1
+        try:
+            roomy = self._changed.wait_for(
+                lambda: self._finished
+                or self._failure is not None
+                or not self._pending
+                or self._pending + size <= self._limit,
+                self._send_timeout,
+            )
+        finally:
+            self._waiting -= 1
+        if not roomy:
+            raise QueueFull(f"{full}; no room was made in {self._send_timeout:g} s")
+        return True
+
+    # Writing.
+
+    def flush(self) -> None:
+        """Write what waits, as far as the kernel takes it, in a bounded number of system calls.
+
+        May be called from any thread; the loop calls it when asked and when the socket is writable.
+        A failure is kept in `failure`.
+        """
+        with self._lock:
+            self._asked = False
+            if self._writing or self._finished or not self._begin_write():
+                return
+        try:
+            self._write_batches()
+        except OSError:
+            return  # kept in `failure`; the loop was asked to look
+
+    def _write_batches(self) -> None:
+        """Write the batch begun and the next few, then leave the rest to the loop."""
+        for _ in range(BATCHES_PER_FLUSH):
+            self._write()
+            with self._lock:
+                if self._blocked or self._writing or self._finished or not self._begin_write():
+                    break
+        else:
+            with self._lock:
+                self._writing = False  # the batch just begun stays first in line
+        with self._lock:
+            ask = not self._asked and bool(self._rest or self._frames) and not self._finished
+            self._asked = self._asked or ask
+        if ask:
+            self._ask_loop()
+
+    def _begin_write(self) -> bool:
+        """Make up the next batch unless one is under way. Returns False if there is nothing to write."""
+        assert self._lock.locked()
+        if self._failure is not None:
+            return False
+        if not self._rest:
+            if self._pong is not None:
+                self._frames.appendleft((self._pong, None))
+                self._pending += len(self._pong)
+                self._pong = None
+            if not self._frames:
+                return False
+            self._make_batch()
+        self._writing = True
+        return True
+
+    def _make_batch(self) -> None:
+        item = self._frames.popleft()
+        size = len(item[0])
+        batch = [item]
+        while self._frames and size + len(self._frames[0][0]) <= BATCH_BYTES:
+            item = self._frames.popleft()
+            size += len(item[0])
+            batch.append(item)
+        self._batch = batch
+        # OpenSSL wants the same bytes again after a write that would block: the joined rest is
+        # kept until all of it is taken, and nothing is put in front of it.
+        self._rest = memoryview(batch[0][0] if len(batch) == 1 else b"".join([frame for frame, _ in batch]))
+
+    def _write(self) -> None:
+        """Hand the batch to the kernel. Only the thread that `_begin_write` told to, without the lock."""
+        try:
+            taken = self._stream.send(self._rest)
+        except OSError as error:
+            with self._lock:
+                self._failure = error
+                self._writing = False
+                self._changed.notify_all()
+            self._ask_loop()
+            raise
+        with self._lock:
+            self._writing = False
+            self._pending -= taken
+            self._last_write = self._oldest = monotonic()
+            self._rest = self._rest[taken:]
+            self._blocked = bool(self._rest)
+            if not self._blocked:
+                self._batch = []
+            if self._waiting or self._finished:
+                self._changed.notify_all()
+
+    def _withdraw(self, item: _Item) -> bool:
+        """Take a message back that was not sent whole. Returns False if it was, or is reported already."""
+        with self._lock:
+            if self._finished or not any(other is item for other in self._unsent_items()):
+                return False
+            for items in (self._batch, self._frames):
+                for index, other in enumerate(items):
+                    if other is item:
+                        items[index] = (item[0], None)
+            return True
+
+    # The loop.
+
+    @property
+    def wants_write(self) -> bool:
+        """Whether the loop should flush when the socket is writable."""
+        return self._blocked
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits."""
+        with self._lock:
+            return not (self._rest or self._frames or self._pong is not None or self._writing)
+
+    @property
+    def pending(self) -> int:
+        """Bytes that wait."""
+        return self._pending
+
+    @property
+    def failure(self) -> OSError | None:
+        """What ended sending, if something did."""
+        return self._failure
+
+    def finish(self) -> tuple[str | bytes, ...]:
+        """Refuse everything from now on and say what was never sent whole. Loop only, once.
+
+        When it returns no thread is in the stream, so that the socket may be closed.
+        """
+        with self._lock:
+            self._finished = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not self._writing)  # one non-blocking call at most
+            unsent = tuple(message for _, message in self._unsent_items() if message is not None)
+            self._frames.clear()
+            self._batch = []
+            self._rest = memoryview(b"")
+            self._pending = 0
+            return unsent
+
+    def _unsent_items(self) -> list[_Item]:
+        """The frames that the kernel has not taken whole, in order."""
+        missing = len(self._rest)
+        items: list[_Item] = []
+        for item in reversed(self._batch):
+            if missing <= 0:
+                break
+            missing -= len(item[0])
+            items.append(item)
+        return [*reversed(items), *self._frames]
