@@ -1,0 +1,1 @@
+"""Bytes over a network: addresses, TCP, TLS, proxies. Nothing here knows of WebSocket."""

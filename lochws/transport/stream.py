@@ -1,0 +1,167 @@
+"""A connected byte stream over a non-blocking socket, plain or through TLS.
+
+One thread, the loop, receives and closes. Any thread may send or shut down. No call blocks.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from ..url import bracketed
+
+#: What OpenSSL puts into one record (RFC 8446 section 5.1), hence the most it takes in one call.
+_RECORD = 16 * 1024
+#: The most that one `TLSStream.send` hands over: encryption is work, and the loop has other streams.
+_TLS_SEND = 256 * 1024
+
+
+class Stream:
+    """A plain TCP stream. It owns the socket, which must be connected and non-blocking.
+
+    Attributes:
+        address: the peer as ``ip:port``, empty if it has no such address (any more).
+        reads_want_write: whether the last `receive_into` waits for the socket to become writable.
+        writes_want_read: whether the last `send` waits for it to become readable. Both can only be
+            true of TLS, which at times must write in order to read.
+    """
+
+    reads_want_write = False
+    writes_want_read = False
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self.address = peer_address(sock)
+        # Keeps the loop from closing the descriptor under a sender: its number may be another
+        # socket's a moment later. Held for single non-blocking calls. Reentrant, because a signal
+        # handler may shut the stream down while its own thread is inside such a call.
+        self._lock = threading.RLock()
+
+    def receive_into(self, buffer: bytearray | memoryview) -> int | None:
+        """Receive what is there, at most the buffer's length. Loop thread only; never blocks.
+
+        Returns:
+            The number of bytes, 0 at the end of the stream, or None if nothing is there yet.
+
+        Raises:
+            OSError: the connection failed.
+        """
+        try:
+            return self._sock.recv_into(buffer)
+        except BlockingIOError:
+            return None
+
+    def send(self, data: bytes | bytearray | memoryview) -> int:
+        """Hand bytes to the kernel. May be called from any thread; never blocks.
+
+        Bytes that were not taken must be offered again, in order and before any others: the next
+        call's data begins with the same bytes and is no shorter. (After a TLS record was refused,
+        OpenSSL insists on it; for plain TCP it is merely what keeps a stream in order.)
+
+        Returns:
+            How many bytes were taken; 0 if there was no room.
+
+        Raises:
+            OSError: the connection failed.
+        """
+        with self._lock:
+            try:
+                return self._sock.send(data)
+            except BlockingIOError:
+                return 0
+
+    def pending(self) -> bool:
+        """Whether received bytes wait inside the stream, where no selector sees them."""
+        return False
+
+    def fileno(self) -> int:
+        """The descriptor to wait on, -1 after `close`."""
+        return self._sock.fileno()
+
+    def shutdown(self) -> None:
+        """End the connection in both directions, which wakes the loop. Any thread; never blocks."""
+        with self._lock:
+            try:
+                # SSLSocket's own shutdown() first drops its TLS object, and a sender that comes
+                # next would write in the clear.
+                socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+            except OSError:
+                pass  # not connected any more, or closed: which is what was wanted
+
+    def close(self) -> None:
+        """Release the descriptor. Loop thread only; closing again does nothing."""
+        with self._lock:
+            self._sock.close()
+
+
+class TLSStream(Stream):
+    """A stream through TLS, over an `ssl.SSLSocket` that has done its handshake.
+
+    The lock here also keeps two threads from being inside one OpenSSL object, which breaks its
+    state: records come out wrong and the connection drops. It is held for one non-blocking call.
+
+    The peer's close_notify counts as the end of the stream, and so does an end without one:
+    WebSocket has its own closing handshake to tell a cut from an end. Ours is not sent.
+    """
+
+    _sock: ssl.SSLSocket
+
+    def receive_into(self, buffer: bytearray | memoryview) -> int | None:
+        with self._lock:
+            self.reads_want_write = False
+            try:
+                return self._sock.recv_into(buffer)
+            except ssl.SSLWantReadError:
+                return None
+            except ssl.SSLWantWriteError:
+                self.reads_want_write = True
+                return None
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                return 0
+
+    def send(self, data: bytes | bytearray | memoryview) -> int:
+        if len(data) <= _RECORD:
+            return self._send_record(data)
+        view = memoryview(data)
+        sent = 0
+        while sent < min(len(view), _TLS_SEND):
+            taken = self._send_record(view[sent:sent + _RECORD])
+            if not taken:
+                break
+            sent += taken
+        return sent
+
+    def _send_record(self, data: bytes | bytearray | memoryview) -> int:
+        with self._lock:
+            if self._sock.fileno() < 0:
+                raise OSError(errno.EBADF, "the stream is closed")
+            self.writes_want_read = False
+            try:
+                return self._sock.send(data)
+            except ssl.SSLWantWriteError:
+                return 0
+            except ssl.SSLWantReadError:
+                self.writes_want_read = True
+                return 0
+
+    def pending(self) -> bool:
+        with self._lock:
+            return self._sock.fileno() >= 0 and self._sock.pending() > 0
+
+
+def peer_address(sock: socket.socket) -> str:
+    """The peer's ``ip:port``, or an empty text if the socket has none."""
+    try:
+        peer = sock.getpeername()
+    except OSError:
+        return ""
+    return address_text(peer) if isinstance(peer, tuple) else ""
+
+
+def address_text(sockaddr: Sequence[Any]) -> str:
+    """An address as ``ip:port``, with brackets round IPv6."""
+    return f"{bracketed(str(sockaddr[0]))}:{sockaddr[1]}"
