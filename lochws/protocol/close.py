@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..errors import CriticalProtocolError, ProtocolError
-from ..status import Status
+from lochws.errors import CriticalProtocolError, ProtocolError
+from lochws.status import Status
 
 #: The longest reason, in bytes: a control frame's 125 without the code.
 MAX_REASON = 123

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from ..errors import FrameBuildError
+from lochws.errors import FrameBuildError
 
 FIN = 0x80
 RSV1 = 0x40

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
 
 _KEYS_AT_ONCE = 1024
 # Integers of this many bytes are still XORed in cache, and the memory needed beside the result stays small.
@@ -59,11 +58,10 @@ def _xor(data: bytes | bytearray | memoryview, pattern: bytes) -> bytes:
     return both.to_bytes(len(pattern), "little")
 
 
-_XorMasker: Any
 try:
-    from wsaccel.xormask import XorMaskerSimple as _XorMasker
+    from wsaccel.xormask import XorMaskerSimple
 except ImportError:
-    _XorMasker = None
+    XorMaskerSimple = None
 
 
 def mask_wsaccel(data: bytes | bytearray | memoryview, key: bytes) -> bytes:
@@ -73,12 +71,12 @@ def mask_wsaccel(data: bytes | bytearray | memoryview, key: bytes) -> bytes:
         data: any number of bytes.
         key: 4 bytes.
     """
-    masked: bytes = _XorMasker(key).process(data)
+    masked: bytes = XorMaskerSimple(key).process(data)
     return masked
 
 
 def _best() -> Callable[[bytes | bytearray | memoryview, bytes], bytes]:
-    if _XorMasker is None or os.environ.get("LOCHWS_PURE_PYTHON") == "1":
+    if XorMaskerSimple is None or os.environ.get("LOCHWS_PURE_PYTHON") == "1":
         return mask_python
     return mask_wsaccel
 

@@ -1,0 +1,231 @@
+"""permessage-deflate (RFC 7692): its negotiation, and both directions of its data.
+
+A message is a raw deflate stream that ends in an empty stored block, whose last four bytes, `TAIL`, are
+not sent. With context takeover the stream goes on from message to message.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from lochws.errors import CompressionParameterError, CriticalProtocolError, HandshakeError, PayloadTooLarge
+from lochws.options import Deflate
+
+EXTENSION = "permessage-deflate"
+TAIL = b"\x00\x00\xff\xff"
+
+_FLAGS = ("server_no_context_takeover", "client_no_context_takeover")
+_WINDOWS = ("server_max_window_bits", "client_max_window_bits")
+
+_TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_NAME = re.compile(rf"[\s,]*({_TOKEN})\s*")
+_PARAMETER = re.compile(rf';\s*({_TOKEN})\s*(?:=\s*(?:({_TOKEN})|"([^"\\]*)")\s*)?')
+_END = re.compile(r",|$")
+
+
+@dataclass(frozen=True)
+class DeflateParameters:
+    """What client and server have agreed on (RFC 7692 section 7.1).
+
+    Attributes:
+        server_no_context_takeover: each message of the server starts afresh.
+        client_no_context_takeover: each message of ours starts afresh.
+        server_max_window_bits: the server's window has 2**n bytes.
+        client_max_window_bits: our window has 2**n bytes, at most.
+    """
+
+    server_no_context_takeover: bool = False
+    client_no_context_takeover: bool = False
+    server_max_window_bits: int = 15
+    client_max_window_bits: int = 15
+
+
+def offer(deflate: Deflate) -> str:
+    """The value of Sec-WebSocket-Extensions that offers permessage-deflate.
+
+    client_max_window_bits is always in it: it only allows the server to ask for a smaller window.
+    """
+    parts = [EXTENSION]
+    if deflate.server_no_context_takeover:
+        parts.append("server_no_context_takeover")
+    if deflate.client_no_context_takeover:
+        parts.append("client_no_context_takeover")
+    if deflate.server_max_window_bits is not None:
+        parts.append(f"server_max_window_bits={deflate.server_max_window_bits}")
+    if deflate.client_max_window_bits < 15:
+        parts.append(f"client_max_window_bits={deflate.client_max_window_bits}")
+    else:
+        parts.append("client_max_window_bits")
+    return "; ".join(parts)
+
+
+def accept(header_value: str | Sequence[str], deflate: Deflate | None) -> DeflateParameters | None:
+    """Check the server's Sec-WebSocket-Extensions against what was offered.
+
+    Args:
+        header_value: the header's value, or the values of all its lines.
+        deflate: what was offered, or None if nothing was.
+
+    Returns:
+        What holds from now on, or None if the server chose no extension.
+
+    Raises:
+        HandshakeError: the server chose an extension that was not offered, or more than one.
+        CompressionParameterError: its parameters are not allowed (RFC 7692 section 7.1).
+    """
+    lines = [header_value] if isinstance(header_value, str) else header_value
+    chosen = [extension for line in lines for extension in _extensions(line)]
+    if not chosen:
+        return None
+    name, parameters = chosen[0]
+    if deflate is None or name.lower() != EXTENSION:
+        raise HandshakeError(f"Extension {name} was not offered")
+    if len(chosen) > 1:
+        raise HandshakeError("More than one extension chosen")
+    return _agreed(_checked(parameters), deflate)
+
+
+def _extensions(line: str) -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
+    """Split a header line into extensions with their parameters (RFC 6455 section 9.1)."""
+    position = 0
+    while match := _NAME.match(line, position):
+        name, position = match[1], match.end()
+        parameters: list[tuple[str, str | None]] = []
+        while match := _PARAMETER.match(line, position):
+            parameters.append((match[1], match[2] if match[3] is None else match[3]))
+            position = match.end()
+        if not _END.match(line, position):
+            break
+        yield name, parameters
+    if line[position:].strip(" \t,"):
+        raise HandshakeError(f"Sec-WebSocket-Extensions cannot be understood: {line[:100]!r}")
+
+
+def _checked(parameters: list[tuple[str, str | None]]) -> dict[str, int]:
+    """The parameters by name, flags as 1; each known, single and of the right form."""
+    checked: dict[str, int] = {}
+    for key, value in parameters:
+        if key in checked:
+            raise CompressionParameterError(f"{key} is given twice")
+        if key in _FLAGS:
+            if value is not None:
+                raise CompressionParameterError(f"{key} has a value")
+            checked[key] = 1
+        elif key in _WINDOWS:
+            checked[key] = _window_bits(key, value)
+        else:
+            raise CompressionParameterError(f"{key} is no parameter of {EXTENSION}")
+    return checked
+
+
+def _window_bits(key: str, value: str | None) -> int:
+    # RFC 7692 section 7.1.2: a decimal integer without leading zeroes.
+    if value is None or not re.fullmatch(r"[-+]?[0-9]+", value):
+        raise CompressionParameterError(f"{key} is not an integer")
+    if not re.fullmatch(r"[89]|1[0-5]", value):
+        raise CompressionParameterError(f"{key}={value[:20]} is invalid")
+    return int(value)
+
+
+def _agreed(answer: dict[str, int], deflate: Deflate) -> DeflateParameters:
+    if deflate.server_no_context_takeover and "server_no_context_takeover" not in answer:
+        raise CompressionParameterError("server_no_context_takeover was asked for and is missing")
+    server_bits = answer.get("server_max_window_bits", 15)
+    if deflate.server_max_window_bits is not None:
+        if "server_max_window_bits" not in answer:
+            raise CompressionParameterError("server_max_window_bits was asked for and is missing")
+        if server_bits > deflate.server_max_window_bits:
+            raise CompressionParameterError(f"server_max_window_bits={server_bits} is more than asked for")
+    return DeflateParameters(
+        server_no_context_takeover="server_no_context_takeover" in answer,
+        # What we offered to do we do, whether the server repeats it or not.
+        client_no_context_takeover=(
+            deflate.client_no_context_takeover or "client_no_context_takeover" in answer
+        ),
+        server_max_window_bits=server_bits,
+        client_max_window_bits=min(deflate.client_max_window_bits, answer.get("client_max_window_bits", 15)),
+    )
+
+
+class Deflater:
+    """Compresses the messages of one connection. Not thread-safe; messages go out in the order of the calls.
+
+    Attributes:
+        usable: False if the server insists on a window of 8 bits, which zlib cannot do: messages then
+            go out uncompressed, as RFC 7692 section 6 always allows.
+    """
+
+    def __init__(self, parameters: DeflateParameters, deflate: Deflate) -> None:
+        self._bits = parameters.client_max_window_bits
+        self._afresh = parameters.client_no_context_takeover
+        self._level = deflate.level
+        self._memory = deflate.memory
+        self._stream: zlib._Compress | None = None  # made for the first message
+        self.usable = self._bits > 8
+
+    def compress(self, data: bytes) -> bytes:
+        """The payload of the message `data` (RFC 7692 section 7.2.1)."""
+        if not data:
+            # Section 7.2.3.6. zlib would not flush a second time without new input.
+            return b"\x00"
+        stream = self._stream
+        if stream is None:
+            stream = zlib.compressobj(self._level, zlib.DEFLATED, -self._bits, self._memory)
+            if not self._afresh:
+                self._stream = stream
+        return (stream.compress(data) + stream.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+
+class Inflater:
+    """Decompresses the messages of one connection, never further than the limit it is given."""
+
+    def __init__(self, parameters: DeflateParameters) -> None:
+        # 8 counts as 9: zlib's deflate used to take 9 where 8 was asked for, and some servers still do.
+        self._bits = max(9, parameters.server_max_window_bits)
+        self._afresh = parameters.server_no_context_takeover
+        self._stream: zlib._Decompress | None = None  # made for the first message
+        self._open = False  # whether the message has data that TAIL must end
+
+    def inflate(self, data: bytes | bytearray | memoryview, limit: int | None) -> bytes:
+        """What the next bytes of a message's payload hold.
+
+        Args:
+            data: part of the payload.
+            limit: how many bytes may come out, or None for any number.
+
+        Raises:
+            PayloadTooLarge: more would come out (1009); at most one byte more was decompressed.
+            CriticalProtocolError: the data is no deflate stream (1007).
+        """
+        inflated = b""
+        while data:
+            stream = self._stream
+            if stream is None:
+                stream = self._stream = zlib.decompressobj(-self._bits)
+            try:
+                # One byte above the limit tells too much from just enough. (0 would mean no limit.)
+                inflated += stream.decompress(data, 0 if limit is None else limit + 1 - len(inflated))
+            except zlib.error:
+                raise CriticalProtocolError("unable to decompress payload") from None
+            if limit is not None and len(inflated) > limit:
+                raise PayloadTooLarge("compressed message is larger than the limit")
+            self._open = not stream.eof
+            if self._open:
+                break
+            # A block with BFINAL ended the stream, and the sender's zlib starts afresh behind it
+            # (RFC 7692 section 7.2.3.4).
+            data = stream.unused_data
+            self._stream = None
+        return inflated
+
+    def finish(self, limit: int | None) -> bytes:
+        """What is left of the message when its payload has ended. Arguments and errors as for `inflate`."""
+        # TAIL alone would be half a block, and the next message would be taken for its other half.
+        inflated = self.inflate(TAIL, limit) if self._open else b""
+        self._open = False
+        if self._afresh:
+            self._stream = None
+        return inflated

@@ -1,0 +1,222 @@
+"""The opening handshake: the request written, the response read and checked (RFC 6455 section 4)."""
+
+from __future__ import annotations
+
+import os
+import re
+from base64 import b64encode
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha1
+
+from lochws.errors import HandshakeError
+from lochws.options import Deflate
+from lochws.response import Response
+from lochws.url import Endpoint
+
+from . import deflate as permessage_deflate
+from .deflate import DeflateParameters
+
+#: What the server adds to the key before hashing it (RFC 6455 section 1.3).
+WS_KEY = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+WS_VERSION = 13
+#: The longest head of a response, interim responses included, in bytes.
+MAX_HEAD = 16 * 1024
+
+_HTTP = b"HTTP/1."
+_HEAD_END = b"\r\n\r\n"
+_INTERIM = re.compile(rb"HTTP/1\.\d 1(?!01)\d\d[ \r]")
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What the handshake settled.
+
+    Attributes:
+        protocol: the subprotocol the server chose, or None.
+        deflate: the parameters of permessage-deflate, or None if messages are not compressed.
+    """
+
+    protocol: str | None
+    deflate: DeflateParameters | None
+
+
+def make_key(random: Callable[[int], bytes] = os.urandom) -> str:
+    """A new Sec-WebSocket-Key: 16 random bytes in base64."""
+    return b64encode(random(16)).decode()
+
+
+def accept_key(key: str) -> str:
+    """The Sec-WebSocket-Accept that answers a key (RFC 6455 section 4.2.2 item 5.4)."""
+    return b64encode(sha1(key.encode() + WS_KEY, usedforsecurity=False).digest()).decode()
+
+
+def build_request(
+    endpoint: Endpoint,
+    key: str,
+    *,
+    headers: Sequence[tuple[str, str]] = (),
+    agent: str,
+    origin: str | None = None,
+    protocols: Sequence[str] = (),
+    extensions: str | None = None,
+    auth: tuple[str, str] | None = None,
+) -> bytes:
+    """The upgrade request (RFC 6455 section 4.1), ready to send.
+
+    Args:
+        endpoint: where to.
+        key: from `make_key`.
+        headers: the user's headers, checked; one that is also built in replaces it.
+        agent: the User-Agent.
+        origin: the Origin, or None for none.
+        protocols: subprotocols to offer, best first.
+        extensions: what Sec-WebSocket-Extensions offers, or None.
+        auth: user name and password for Basic authentication, or None.
+
+    Raises:
+        ValueError: something has a line break in it, or the user name a colon.
+    """
+    fields = [
+        ("Host", endpoint.host_header),
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Key", key),
+        ("Sec-WebSocket-Version", str(WS_VERSION)),
+        ("User-Agent", agent),
+    ]
+    if origin is not None:
+        fields.append(("Origin", origin))
+    if protocols:
+        fields.append(("Sec-WebSocket-Protocol", ", ".join(protocols)))
+    if extensions:
+        fields.append(("Sec-WebSocket-Extensions", extensions))
+    given = {name.lower() for name, _ in headers}
+    if auth is not None and "authorization" not in given:
+        fields.append(("Authorization", _basic(*auth)))
+    fields = [field for field in fields if field[0].lower() not in given] + list(headers)
+    # Host comes first, the user's too (RFC 9110 section 7.2).
+    fields.sort(key=lambda field: field[0].lower() != "host")
+    lines = [f"GET {endpoint.resource} HTTP/1.1".encode("ascii")]
+    lines += [name.encode("ascii") + b": " + _encoded(value) for name, value in fields]
+    for line in lines:
+        # Everything was checked where it was given; this guards against what would get past.
+        if b"\r" in line or b"\n" in line:
+            raise ValueError(f"line break in {line.split(b':')[0][:40]!r} of the upgrade request")
+    return b"\r\n".join(lines) + _HEAD_END
+
+
+def _basic(user: str, password: str) -> str:
+    """The credentials of RFC 7617, in UTF-8."""
+    if ":" in user:
+        raise ValueError("the user name has a colon in it, which Basic authentication cannot express")
+    return "Basic " + b64encode(f"{user}:{password}".encode()).decode()
+
+
+def _encoded(value: str) -> bytes:
+    try:
+        return value.encode("latin-1")
+    except UnicodeEncodeError:
+        return value.encode()
+
+
+def check_response(
+    response: Response, key: str, protocols: Sequence[str], deflate: Deflate | None
+) -> Agreement:
+    """Hold the server's answer to RFC 6455 section 4.1.
+
+    Args:
+        response: the answer.
+        key: the key that was sent.
+        protocols: the subprotocols that were offered.
+        deflate: the permessage-deflate that was offered, or None.
+
+    Raises:
+        HandshakeError: the connection is no WebSocket; the text says why.
+    """
+    if response.status_code != 101:
+        raise HandshakeError(f"Websocket upgrade failed (code={response.status_code})")
+    if response.http_ver < "1.1":
+        raise HandshakeError(f"HTTP/{response.http_ver} cannot upgrade")
+    if not _has_token(response, "upgrade", "websocket"):
+        raise HandshakeError(f"Can't upgrade to {response.get('upgrade', '<header missing>')}")
+    if not _has_token(response, "connection", "upgrade"):
+        raise HandshakeError("Connection header without the token Upgrade")
+    accepts = _values(response, "sec-websocket-accept")
+    if not accepts:
+        raise HandshakeError("No Sec-WebSocket-Accept header")
+    if accepts != [accept_key(key)]:
+        raise HandshakeError("Sec-WebSocket-Accept challenge failed")
+    return Agreement(
+        protocol=_chosen_protocol(_values(response, "sec-websocket-protocol"), protocols),
+        deflate=permessage_deflate.accept(_values(response, "sec-websocket-extensions"), deflate),
+    )
+
+
+def _values(response: Response, name: str) -> list[str]:
+    return [value for given, value in response.header_list if given == name]
+
+
+def _has_token(response: Response, name: str, token: str) -> bool:
+    return token in (part.lower() for part in response.get_list(name))
+
+
+def _chosen_protocol(values: list[str], offered: Sequence[str]) -> str | None:
+    if not values:
+        return None
+    if len(values) > 1:
+        raise HandshakeError("More than one Sec-WebSocket-Protocol header")
+    if values[0] not in offered:
+        raise HandshakeError(f"Subprotocol {values[0][:100]!r} was not offered")
+    return values[0]
+
+
+class HeadParser:
+    """Takes the server's bytes until the head of its response is complete.
+
+    Interim responses (1xx without 101, RFC 9110 section 15.2) are skipped.
+
+    Attributes:
+        head: the head with the blank line at its end, or None as long as it is not complete.
+        rest: what came after the head.
+    """
+
+    def __init__(self) -> None:
+        self.head: bytes | None = None
+        self.rest = b""
+        self._buffer = bytearray()
+        self._skipped = 0  # bytes of interim responses
+
+    def feed(self, data: bytes | bytearray | memoryview) -> None:
+        """Take the next bytes.
+
+        Raises:
+            HandshakeError: they are no HTTP response, or its head is over 16 KiB.
+        """
+        if self.head is not None:
+            self.rest += data
+            return
+        searched = max(0, len(self._buffer) - len(_HEAD_END) + 1)
+        self._buffer += data
+        while self.head is None:
+            beginning = self._buffer[: len(_HTTP)]
+            if beginning != _HTTP[: len(beginning)]:
+                raise HandshakeError(f"No HTTP response: it begins with {bytes(self._buffer[:40])!r}")
+            end = self._buffer.find(_HEAD_END, searched)
+            size = len(self._buffer) if end < 0 else end + len(_HEAD_END)
+            if self._skipped + size > MAX_HEAD:
+                raise HandshakeError("response head is over 16 KiB")
+            if end < 0:
+                return
+            self._take(size)
+            searched = 0
+
+    def _take(self, size: int) -> None:
+        head = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        if _INTERIM.match(head):
+            self._skipped += size
+        else:
+            self.head = head
+            self.rest = bytes(self._buffer)
+            self._buffer.clear()

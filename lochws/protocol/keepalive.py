@@ -1,0 +1,114 @@
+"""When to ping, what a pong says, and when a connection counts as dead; told the time, never asking.
+
+Every time is in seconds of one monotonic clock, the caller's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+#: So many pings are remembered until their pong comes.
+MAX_OUTSTANDING = 16
+
+
+class Keepalive:
+    """The pings of one connection.
+
+    A ping that no received byte follows for `ping_limit` seconds means that the connection is dead.
+    One thread at a time.
+
+    Args:
+        ping_rate: seconds between automatic pings; 0 for none.
+        ping_limit: seconds that a ping may go without a sign of life; 0 for no limit.
+        random: gives as many random bytes as it is asked for.
+
+    Attributes:
+        latency: seconds between the last answered ping and its pong, or None.
+    """
+
+    def __init__(
+        self, ping_rate: float, ping_limit: float, random: Callable[[int], bytes] = os.urandom
+    ) -> None:
+        self.latency: float | None = None
+        self._rate = ping_rate
+        self._limit = ping_limit
+        # Nobody who cannot see our pings can answer them in advance.
+        self._salt = random(4).hex()
+        self._count = 0
+        self._start: float | None = None
+        self._next_ping: float | None = None
+        self._outstanding: dict[bytes, float] = {}  # when each was sent, oldest first
+        self._waiting_since: float | None = None  # the first ping since the last received byte
+        self._paused = False
+
+    def start(self, now: float) -> None:
+        """Begin: the connection is open. The first ping is due at once, as Lomond's is."""
+        self._start = now
+        self._next_ping = now if self._rate else None
+
+    def ping_due(self, now: float) -> bytes | None:
+        """The payload of the automatic ping that must go out now, or None; at most 125 bytes."""
+        if self._start is None or self._next_ping is None or now < self._next_ping:
+            return None
+        # To the next whole multiple of the rate: pings missed meanwhile are not made up for.
+        periods = (now - self._start) // self._rate + 1
+        self._next_ping = self._start + periods * self._rate
+        if self._next_ping <= now:  # by rounding
+            self._next_ping += self._rate
+        self._count += 1
+        payload = f"{self._salt}-{self._count}".encode()
+        self.sent(payload, now)
+        return payload
+
+    def sent(self, payload: bytes, now: float) -> None:
+        """A ping went out; a user's too. Of several with one payload the newest counts."""
+        self._outstanding.pop(payload, None)
+        self._outstanding[payload] = now
+        if len(self._outstanding) > MAX_OUTSTANDING:
+            del self._outstanding[next(iter(self._outstanding))]
+        if self._waiting_since is None:
+            self._waiting_since = now
+
+    def received(self, now: float) -> None:
+        """Bytes came from the server, whatever they are: it is alive."""
+        self._waiting_since = None
+
+    def pong(self, payload: bytes, now: float) -> float | None:
+        """A pong came: the seconds since its ping, or None if it answers none that is remembered.
+
+        Older pings are forgotten with it: a pong may answer several (RFC 6455 section 5.5.3).
+        """
+        if payload not in self._outstanding:
+            return None
+        for older in list(self._outstanding):
+            sent = self._outstanding.pop(older)
+            if older == payload:
+                break
+        self.latency = now - sent
+        return self.latency
+
+    def timed_out(self, now: float) -> bool:
+        """Whether the connection counts as dead."""
+        timeout = self._timeout()
+        return timeout is not None and now >= timeout
+
+    def next_deadline(self) -> float | None:
+        """When `ping_due` or `timed_out` must be asked next, or None for never."""
+        times = [time for time in (self._next_ping, self._timeout()) if time is not None]
+        return min(times, default=None)
+
+    def pause(self) -> None:
+        """Receiving stops on purpose, since the inbox is full: silence says nothing until `resume`."""
+        self._paused = True
+
+    def resume(self, now: float) -> None:
+        """Receiving goes on; pings without an answer get their whole time again."""
+        self._paused = False
+        if self._waiting_since is not None:
+            self._waiting_since = now
+
+    def _timeout(self) -> float | None:
+        if not self._limit or self._paused or self._waiting_since is None:
+            return None
+        return self._waiting_since + self._limit

@@ -1,0 +1,221 @@
+"""Frames in, events out: the receiving half of a WebSocket (RFC 6455 sections 5 to 8)."""
+
+from __future__ import annotations
+
+import sys
+from codecs import utf_8_decode
+
+from lochws.errors import CriticalProtocolError, PayloadTooLarge, ProtocolError
+from lochws.events import Binary, Event, Ping, Pong, Text
+
+from .close import CloseFrame, parse_close
+from .deflate import Inflater
+from .frames import LENGTH_LIMIT, MAX_CONTROL_PAYLOAD, Opcode
+
+_FINAL_TEXT = 0x80 | Opcode.TEXT
+_FINAL_BINARY = 0x80 | Opcode.BINARY
+# First bytes of frames that are a message each: whole, uncompressed; and compressed.
+_PLAIN_MESSAGE = frozenset({_FINAL_TEXT, _FINAL_BINARY})
+_DEFLATED_MESSAGE = frozenset({0xC0 | Opcode.TEXT, 0xC0 | Opcode.BINARY})
+_OPCODES = frozenset({
+    Opcode.CONTINUATION, Opcode.TEXT, Opcode.BINARY, Opcode.CLOSE, Opcode.PING, Opcode.PONG,
+})
+_NOT_UTF8 = "text message is no UTF-8"
+
+
+class Receiver:
+    """Takes what the server sends, in pieces of any size, and gives the events that it means.
+
+    Whatever the server sends, nothing is raised: once a rule is broken, `failure` says which, and all
+    that follows is ignored. Memory stays within the message being received; a declared length
+    reserves nothing. One thread at a time.
+
+    Args:
+        max_message_size: the largest message in bytes, after decompression, or None for no limit.
+        inflater: for compressed messages, if permessage-deflate was agreed on.
+
+    Attributes:
+        close_received: the server's Close frame, or None.
+        failure: the rule that the server broke, with the close code that tells it so, or None.
+        done: whether one of the two has happened, so that further bytes are ignored.
+    """
+
+    def __init__(self, max_message_size: int | None, inflater: Inflater | None = None) -> None:
+        self.close_received: CloseFrame | None = None
+        self.failure: ProtocolError | CriticalProtocolError | None = None
+        self.done = False
+        self._limit = sys.maxsize - 1 if max_message_size is None else max_message_size
+        self._inflater = inflater
+        # The beginning of a frame: at most a head, or a control frame, without its last byte.
+        self._beginning = b""
+        # The message being received: its opcode (0 if there is none), and what came of it.
+        self._opcode = 0
+        self._compressed = False
+        self._payload = bytearray()
+        self._valid = 0  # so many bytes of _payload are whole characters
+        # The data frame being received: bytes still to come, and whether it ends the message.
+        self._missing = 0
+        self._final = False
+
+    def receive(self, data: bytes | bytearray | memoryview) -> list[Event]:
+        """The events that end in `data`: messages, pings and pongs, in order. Never blocks.
+
+        The memory behind `data` may be used again when this returns.
+        """
+        events: list[Event] = []
+        if not self.done:
+            try:
+                self._parse(data, events)
+            except (ProtocolError, CriticalProtocolError) as error:
+                # Its traceback and context would keep this call's buffers alive.
+                error.__context__ = None
+                self.failure = error.with_traceback(None)
+                self._stop()
+        return events
+
+    def _parse(self, data: bytes | bytearray | memoryview, events: list[Event]) -> None:
+        if self._missing:
+            missing = self._missing
+            self._absorb(data if len(data) <= missing else data[:missing], events)
+            if len(data) <= missing:
+                return
+            data = data[missing:]
+        # One copy makes the small steps below cheap.
+        buffer = self._beginning + data if self._beginning else bytes(data)
+        position, end = 0, len(buffer)
+        while end - position >= 2:
+            first = buffer[position]
+            length = buffer[position + 1]
+            start = position + 2
+            if length > MAX_CONTROL_PAYLOAD or first not in _PLAIN_MESSAGE or self._opcode:
+                self._check_head(first, length)
+                if length > MAX_CONTROL_PAYLOAD:
+                    start += 2 if length == 126 else 8
+                    if start > end:
+                        break
+                    length = _extended_length(buffer[position + 2 : start])
+            stop = start + length
+            if stop <= end and first in _PLAIN_MESSAGE and length <= self._limit:
+                _deliver(first & 0x0F, buffer[start:stop], events)
+            elif first & 0x08:
+                if stop > end:
+                    break
+                self._control(first & 0x0F, buffer[start:stop], events)
+                if self.done:
+                    return
+            elif stop <= end and first in _DEFLATED_MESSAGE:
+                _deliver(first & 0x0F, self._inflated(buffer[start:stop], 0, True), events)
+            else:
+                self._begin(first, length)
+                self._absorb(buffer[start:stop], events)
+            position = stop
+        self._beginning = buffer[position:]
+
+    def _check_head(self, first: int, second: int) -> None:
+        """Hold a frame's first two bytes to RFC 6455 section 5.2 and RFC 7692 section 6."""
+        opcode = first & 0x0F
+        if second & 0x80:
+            raise ProtocolError("masked frame from the server")
+        if opcode not in _OPCODES:
+            raise ProtocolError(f"reserved opcode {opcode}")
+        if first & 0x70:
+            # RSV1 marks a compressed message, on its first frame.
+            begins_message = opcode in (Opcode.TEXT, Opcode.BINARY)
+            if first & 0x30 or self._inflater is None or not begins_message:
+                raise ProtocolError(f"reserved bit set in a {Opcode.to_str(opcode)} frame")
+        if opcode & 0x08:
+            if not first & 0x80:
+                raise ProtocolError(f"fragmented {Opcode.to_str(opcode)} frame")
+            if second > MAX_CONTROL_PAYLOAD:
+                raise ProtocolError(f"{Opcode.to_str(opcode)} frame with more than 125 bytes")
+        elif opcode and self._opcode:
+            raise ProtocolError("new message inside a fragmented one")
+        elif not opcode and not self._opcode:
+            raise ProtocolError("continuation frame without a message to continue")
+
+    def _control(self, opcode: int, payload: bytes, events: list[Event]) -> None:
+        if opcode == Opcode.PING:
+            events.append(Ping(payload))
+        elif opcode == Opcode.PONG:
+            events.append(Pong(payload))
+        else:
+            self.close_received = parse_close(payload)
+            self._stop()
+
+    def _inflated(self, part: bytes | bytearray | memoryview, so_far: int, complete: bool) -> bytes:
+        """Decompress part of a message of which `so_far` bytes have come out."""
+        assert self._inflater is not None  # else RSV1 would have been refused
+        room = self._limit - so_far
+        inflated = self._inflater.inflate(part, room)
+        return inflated + self._inflater.finish(room - len(inflated)) if complete else inflated
+
+    def _begin(self, first: int, length: int) -> None:
+        """Begin a data frame that cannot be delivered at once, and its message if it is the first."""
+        if first & 0x0F:
+            self._opcode = first & 0x0F
+            self._compressed = bool(first & 0x40)
+            self._payload = bytearray()
+            self._valid = 0
+        # What a compressed frame holds is known only when it is inflated.
+        if not self._compressed and len(self._payload) + length > self._limit:
+            raise PayloadTooLarge(f"message is larger than {self._limit} bytes")
+        self._missing = length
+        self._final = bool(first & 0x80)
+
+    def _absorb(self, part: bytes | bytearray | memoryview, events: list[Event]) -> None:
+        """Take bytes of the frame begun; deliver the message if they are its last."""
+        self._missing -= len(part)
+        complete = self._final and not self._missing
+        payload = self._payload
+        payload += self._inflated(part, len(payload), complete) if self._compressed else part
+        if complete:
+            opcode = self._opcode
+            self._opcode = 0
+            self._payload = bytearray()
+            _deliver(opcode, payload, events)
+        elif self._opcode == Opcode.TEXT:
+            self._valid += _whole_characters(bytes(payload[self._valid :]))
+
+    def _stop(self) -> None:
+        self.done = True
+        self._beginning = b""
+        self._payload = bytearray()
+        self._inflater = None
+
+
+def _deliver(opcode: int, payload: bytes | bytearray, events: list[Event]) -> None:
+    if opcode == Opcode.TEXT:
+        try:
+            text = payload.decode()
+        except UnicodeDecodeError:
+            raise CriticalProtocolError(_NOT_UTF8) from None
+        events.append(Text(text))
+    else:
+        events.append(Binary(bytes(payload)))
+
+
+def _extended_length(field: bytes) -> int:
+    """A length of 16 or 64 bits, which must be too long for the shorter forms (RFC 6455 section 5.2)."""
+    length = int.from_bytes(field, "big")
+    if length >= LENGTH_LIMIT:
+        raise PayloadTooLarge("frame of 2**63 bytes or more", close_code=ProtocolError.close_code)
+    if length < (126 if len(field) == 2 else 65536):
+        raise ProtocolError(f"frame length {length} is not encoded in the shortest form")
+    return length
+
+
+def _whole_characters(data: bytes) -> int:
+    """How many bytes at the start of `data` are whole characters; the rest begins one.
+
+    Raises:
+        CriticalProtocolError: the rest cannot become a character (RFC 6455 section 8.1).
+    """
+    try:
+        whole = utf_8_decode(data, "strict", False)[1]
+    except UnicodeDecodeError:
+        raise CriticalProtocolError(_NOT_UTF8) from None
+    # Python waits for the third byte of a surrogate; the second is wrong already (RFC 3629 section 4).
+    rest = data[whole:]
+    if len(rest) == 2 and rest[0] == 0xED and rest[1] >= 0xA0:
+        raise CriticalProtocolError(_NOT_UTF8)
+    return whole

@@ -1,0 +1,123 @@
+"""Messages in, frames out: the sending half of a WebSocket (RFC 6455 sections 5 to 7)."""
+
+from __future__ import annotations
+
+from lochws.errors import WebSocketClosing
+
+from .close import CloseFrame, as_reason, encode_close
+from .deflate import Deflater
+from .frames import MAX_CONTROL_PAYLOAD, Opcode, encode_head
+from .masking import MaskKeys, mask
+
+
+class Sender:
+    """Makes the frames of one connection, each message in a single frame. Never blocks.
+
+    There is one Close frame and nothing after it: `close` and everything else raises once it was made.
+    Not thread-safe: the frames must go out in the order in which they were made, so that one lock has
+    to guard both.
+
+    Args:
+        deflater: for compressed messages, if permessage-deflate was agreed on.
+        threshold: messages with fewer bytes are not compressed.
+        keys: gives the masking keys.
+
+    Attributes:
+        close_sent: our Close frame, or None.
+    """
+
+    def __init__(
+        self, deflater: Deflater | None = None, threshold: int = 0, keys: MaskKeys | None = None
+    ) -> None:
+        self.close_sent: CloseFrame | None = None
+        self._deflater = deflater if deflater is not None and deflater.usable else None
+        self._threshold = threshold
+        self._keys = keys or MaskKeys()
+
+    def text(self, data: bytes, compress: bool = True) -> bytes:
+        """The frame of a text message.
+
+        Args:
+            data: the text in UTF-8.
+            compress: whether it is compressed if that was agreed on.
+
+        Raises:
+            WebSocketClosing: our Close frame was made.
+        """
+        return self._message(Opcode.TEXT, data, compress)
+
+    def binary(self, data: bytes | bytearray | memoryview, compress: bool = True) -> bytes:
+        """The frame of a binary message.
+
+        Args:
+            data: any bytes-like object.
+            compress: whether it is compressed if that was agreed on.
+
+        Raises:
+            TypeError: the data is not bytes-like.
+            WebSocketClosing: our Close frame was made.
+        """
+        return self._message(Opcode.BINARY, _as_bytes(data), compress)
+
+    def ping(self, data: bytes | bytearray | memoryview = b"") -> bytes:
+        """The frame of a ping.
+
+        Raises:
+            TypeError: the data is not bytes-like.
+            ValueError: the data has more than 125 bytes.
+            WebSocketClosing: our Close frame was made.
+        """
+        return self._control(Opcode.PING, data)
+
+    def pong(self, data: bytes | bytearray | memoryview) -> bytes:
+        """The frame of a pong. Errors as for `ping`."""
+        return self._control(Opcode.PONG, data)
+
+    def close(self, code: int | None, reason: str | bytes = "") -> bytes:
+        """The Close frame.
+
+        Args:
+            code: the close code, or None for an empty frame; the reason is then dropped.
+            reason: text, or its bytes in UTF-8; cut to 123 bytes.
+
+        Raises:
+            TypeError: the code is no int or the reason is neither str nor bytes.
+            ValueError: the code may not be sent, or the reason is no text.
+            WebSocketClosing: there was a Close frame already.
+        """
+        payload = encode_close(code, reason)
+        frame = self._frame(Opcode.CLOSE, payload)
+        self.close_sent = CloseFrame(code, "" if code is None else as_reason(reason))
+        return frame
+
+    def _message(self, opcode: int, data: bytes, compress: bool) -> bytes:
+        if self._deflater is None or not compress or len(data) < self._threshold:
+            return self._frame(opcode, data)
+        # Before the deflater takes the message into its window: it would never be sent.
+        self._check_open()
+        return self._frame(opcode, self._deflater.compress(data), rsv1=True)
+
+    def _control(self, opcode: int, data: bytes | bytearray | memoryview) -> bytes:
+        payload = _as_bytes(data)
+        if len(payload) > MAX_CONTROL_PAYLOAD:
+            name = Opcode.to_str(opcode).lower()
+            raise ValueError(f"{name} with {len(payload)} bytes: expected at most {MAX_CONTROL_PAYLOAD}")
+        return self._frame(opcode, payload)
+
+    def _frame(self, opcode: int, payload: bytes, rsv1: bool = False) -> bytes:
+        self._check_open()
+        key = self._keys()
+        return encode_head(opcode, len(payload), key, rsv1) + mask(payload, key)
+
+    def _check_open(self) -> None:
+        if self.close_sent is not None:
+            raise WebSocketClosing("data not sent; our Close frame has gone out")
+
+
+def _as_bytes(data: bytes | bytearray | memoryview) -> bytes:
+    if type(data) is bytes:
+        return data
+    try:
+        return bytes(memoryview(data))
+    except TypeError:
+        raise TypeError(f"expected a bytes-like object, not {type(data).__name__}") from None
