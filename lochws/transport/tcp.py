@@ -1,4 +1,4 @@
-"""Names to addresses, addresses to connected sockets; each wait ends with its deadline or its cancelling."""
+"""Names to addresses, and addresses to connected sockets."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import os
 import selectors
 import socket
 import threading
-from time import monotonic
-from typing import Any, Protocol, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from ..deadline import Deadline
 from ..errors import ConnectFail
 from ..wakeup import WakePipe
 from .stream import address_text
+from .waiting import cause, wait
 
 #: As `socket.getaddrinfo` gives it: family, type, protocol, canonical name, socket address.
 AddressInfo: TypeAlias = "tuple[int, int, int, str, tuple[Any, ...]]"
@@ -21,46 +21,7 @@ AddressInfo: TypeAlias = "tuple[int, int, int, str, tuple[Any, ...]]"
 #: What names are looked up with. It may block for minutes, so it only ever runs in a thread of its own.
 getaddrinfo = socket.getaddrinfo
 
-# poll() is preferred: other than epoll and kqueue it needs no descriptor of its own, and other than
-# select() it has no trouble with numbers over 1023.
-_Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.DefaultSelector)
-
 _IN_PROGRESS = {errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR}
-
-
-class HasDescriptor(Protocol):
-    """Anything that a selector can wait on."""
-
-    def fileno(self) -> int:
-        """The descriptor."""
-
-
-def wait(channel: HasDescriptor, events: int, deadline: Deadline, limit: float | None = None) -> bool:
-    """Block until the channel is ready for `events` (``selectors.EVENT_…``).
-
-    Args:
-        limit: seconds for this wait alone, or None.
-
-    Returns:
-        True when it is ready, False when `limit` has passed first.
-
-    Raises:
-        TimeoutError: the deadline has passed.
-        Cancelled: the deadline was cancelled.
-    """
-    end = None if limit is None else monotonic() + limit
-    with _Selector() as selector:
-        ours = selector.register(channel, events)
-        selector.register(deadline, selectors.EVENT_READ)
-        while True:
-            timeout = deadline.remaining()
-            if end is not None:
-                left = end - monotonic()
-                if left <= 0:
-                    return False
-                timeout = left if timeout is None else min(timeout, left)
-            if any(key is ours for key, _ in selector.select(timeout)):
-                return True
 
 
 def resolve(host: str, port: int, deadline: Deadline) -> list[AddressInfo]:
@@ -96,8 +57,8 @@ class _Lookup(threading.Thread):
     """One call of `getaddrinfo`, and those who wait for it."""
 
     # Look-ups under way by host and port; this and the lists of waiters are guarded by _lock.
-    _running: dict[tuple[str, int], _Lookup] = {}
-    _lock = threading.Lock()
+    _running: ClassVar[dict[tuple[str, int], _Lookup]] = {}
+    _lock: ClassVar = threading.Lock()
 
     def __init__(self, host: str, port: int) -> None:
         super().__init__(name=f"lochws-resolver-{host}", daemon=True)
@@ -123,7 +84,7 @@ class _Lookup(threading.Thread):
         host, port = self._key
         try:
             self.addresses = list(getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        except Exception as error:  # also UnicodeError, of a name that IDNA cannot encode
+        except (OSError, ValueError) as error:  # ValueError: a name that IDNA cannot encode, or with a NUL
             self.error = error
         with self._lock:
             del self._running[self._key]
@@ -155,11 +116,6 @@ def connect_tcp(addresses: list[AddressInfo], deadline: Deadline) -> socket.sock
     tried, last = failures[-1]
     causes = "; ".join(f"{where}: {cause(error)}" for where, error in failures)
     raise ConnectFail(causes, phase="tcp", address=tried) from last
-
-
-def cause(error: BaseException) -> str:
-    """What an exception says, without the number of the error."""
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _resolve_numeric(host: str, port: int) -> list[AddressInfo]:

@@ -1,0 +1,92 @@
+"""Waiting for a non-blocking stream or socket, ended by a deadline or by its cancelling."""
+
+from __future__ import annotations
+
+import selectors
+from time import monotonic
+from typing import Protocol
+
+from ..deadline import Deadline
+from .stream import Stream
+
+# poll() is preferred: other than epoll and kqueue it needs no descriptor of its own, and other than
+# select() it has no trouble with numbers over 1023.
+_Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.DefaultSelector)
+
+
+class HasDescriptor(Protocol):
+    """Anything that a selector can wait on."""
+
+    def fileno(self) -> int:
+        """The descriptor."""
+
+
+def wait(channel: HasDescriptor, events: int, deadline: Deadline, limit: float | None = None) -> bool:
+    """Block until the channel is ready for `events` (``selectors.EVENT_…``).
+
+    Args:
+        limit: seconds for this wait alone, or None.
+
+    Returns:
+        True when it is ready, False when `limit` has passed first.
+
+    Raises:
+        TimeoutError: the deadline has passed.
+        Cancelled: the deadline was cancelled.
+    """
+    end = None if limit is None else monotonic() + limit
+    with _Selector() as selector:
+        ours = selector.register(channel, events)
+        selector.register(deadline, selectors.EVENT_READ)
+        while True:
+            timeout = deadline.remaining()
+            if end is not None:
+                left = end - monotonic()
+                if left <= 0:
+                    return False
+                timeout = left if timeout is None else min(timeout, left)
+            if any(key is ours for key, _ in selector.select(timeout)):
+                return True
+
+
+def send_all(stream: Stream, data: bytes, deadline: Deadline) -> None:
+    """Block until all of `data` is with the kernel.
+
+    Raises:
+        OSError: the connection failed.
+        TimeoutError: the deadline has passed.
+        Cancelled: the deadline was cancelled.
+    """
+    while data:
+        deadline.remaining()
+        sent = stream.send(data)
+        data = data[sent:]
+        if not sent:
+            wait(stream, selectors.EVENT_READ if stream.writes_want_read else selectors.EVENT_WRITE, deadline)
+
+
+def receive(stream: Stream, size: int, deadline: Deadline, limit: float | None = None) -> bytes:
+    """Block until something was received: at most `size` bytes, none at the end of the stream.
+
+    Args:
+        limit: seconds for this wait alone, or None.
+
+    Raises:
+        OSError: the connection failed.
+        TimeoutError: the deadline or the limit has passed.
+        Cancelled: the deadline was cancelled.
+    """
+    buffer = bytearray(size)
+    while True:
+        deadline.remaining()
+        count = stream.receive_into(buffer)
+        if count is not None:
+            return bytes(memoryview(buffer)[:count])
+        events = selectors.EVENT_WRITE if stream.reads_want_write else selectors.EVENT_READ
+        if not wait(stream, events, deadline, limit):
+            raise TimeoutError(f"timed out after {limit:g} s")
+
+
+def cause(error: BaseException) -> str:
+    """What an exception says, without the number of the error."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
