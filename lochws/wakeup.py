@@ -17,7 +17,8 @@ class WakePipe:
         self._waiter.setblocking(False)
         self._waker.setblocking(False)
         # Closing under a concurrent wake() would let that byte go to whoever gets the descriptor next.
-        self._lock = threading.Lock()
+        # Reentrant, because a signal handler may wake while its own thread is inside wake().
+        self._lock = threading.RLock()
         self._closed = False  # guarded by _lock
 
     def fileno(self) -> int:

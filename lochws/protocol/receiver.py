@@ -38,12 +38,14 @@ class Receiver:
         close_received: the server's Close frame, or None.
         failure: the rule that the server broke, with the close code that tells it so, or None.
         done: whether one of the two has happened, so that further bytes are ignored.
+        controls: the pings and pongs among the events of the last `receive`; they want a reaction.
     """
 
     def __init__(self, max_message_size: int | None, inflater: Inflater | None = None) -> None:
         self.close_received: CloseFrame | None = None
         self.failure: ProtocolError | CriticalProtocolError | None = None
         self.done = False
+        self.controls: list[Ping | Pong] = []
         self._limit = sys.maxsize - 1 if max_message_size is None else max_message_size
         self._inflater = inflater
         # The beginning of a frame: at most a head, or a control frame, without its last byte.
@@ -63,6 +65,8 @@ class Receiver:
         The memory behind `data` may be used again when this returns.
         """
         events: list[Event] = []
+        if self.controls:
+            self.controls = []
         if not self.done:
             try:
                 self._parse(data, events)
@@ -134,13 +138,13 @@ class Receiver:
             raise ProtocolError("continuation frame without a message to continue")
 
     def _control(self, opcode: int, payload: bytes, events: list[Event]) -> None:
-        if opcode == Opcode.PING:
-            events.append(Ping(payload))
-        elif opcode == Opcode.PONG:
-            events.append(Pong(payload))
-        else:
+        if opcode == Opcode.CLOSE:
             self.close_received = parse_close(payload)
             self._stop()
+            return
+        event = Ping(payload) if opcode == Opcode.PING else Pong(payload)
+        events.append(event)
+        self.controls.append(event)
 
     def _inflated(self, part: bytes | bytearray | memoryview, so_far: int, complete: bool) -> bytes:
         """Decompress part of a message of which `so_far` bytes have come out."""
