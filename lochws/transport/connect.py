@@ -50,7 +50,7 @@ def open_stream(
         if isinstance(error, ConnectFail):
             raise ConnectFail(f"{failing}; {error}", phase=phase, address=error.address) from error.__cause__
         if isinstance(error, Cancelled):
-            raise ConnectFail("closed while connecting", phase=phase) from error
+            raise ConnectFail("closed while connecting", phase=phase) from None
         if isinstance(error, OSError):  # no descriptors left, for one
             raise ConnectFail(f"{failing}; {cause(error)}", phase=phase) from error
         raise
