@@ -1,0 +1,100 @@
+"""Fixtures of all tests: scripted peers, throw-away certificates, and a watch for what tests leave behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import monotonic
+
+import pytest
+import trustme
+
+from .peer import Peer
+
+#: Seconds that threads and descriptors of lochws may take to go after a test.
+GRACE = 5.0
+
+_DESCRIPTORS = Path("/proc/self/fd")
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    """Fails a test after which a thread of lochws runs on, or a descriptor is open that was not before."""
+    before = _open_descriptors()
+    yield
+    deadline = monotonic() + GRACE
+    for thread in threading.enumerate():
+        if thread.name.startswith("lochws"):
+            thread.join(max(0.0, deadline - monotonic()))
+            assert not thread.is_alive(), f"the test left the thread {thread.name}"
+    if _open_descriptors().keys() - before.keys():
+        gc.collect()  # what only waits to be collected is not left open
+    left = {number: what for number, what in _open_descriptors().items() if number not in before}
+    assert not left, f"the test left descriptors open: {left}"
+
+
+def _open_descriptors() -> dict[str, str]:
+    """What each descriptor is, by its number; nothing where the system does not tell."""
+    found = {}
+    for number in os.listdir(_DESCRIPTORS) if _DESCRIPTORS.exists() else ():
+        try:
+            found[number] = os.readlink(_DESCRIPTORS / number)
+        except OSError:
+            pass  # the one that listdir itself had open
+    return found
+
+
+@pytest.fixture(autouse=True)
+def no_proxy_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keeps the proxies of whoever runs the tests out of them."""
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def start_peer() -> Iterator[Callable[..., Peer]]:
+    """Starts scripted servers (`Peer`) that end with the test; takes what `Peer` takes."""
+    peers: list[Peer] = []
+
+    def start(*args: object, **kwargs: object) -> Peer:
+        peers.append(Peer(*args, **kwargs))  # type: ignore[arg-type]
+        return peers[-1]
+
+    yield start
+    for peer in peers:
+        peer.close()
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    """A certificate authority that only the tests know."""
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def ca_file(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The file to give as `ssl_cafile` in order to trust the servers of the tests."""
+    path = tmp_path_factory.mktemp("authority") / "ca.pem"
+    authority.cert_pem.write_to_path(path)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def server_tls(authority: trustme.CA) -> ssl.SSLContext:
+    """A server's TLS context with a certificate for localhost and the loopback addresses."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost", "127.0.0.1", "::1").configure_cert(context)
+    return context
+
+
+@pytest.fixture
+def client_tls(authority: trustme.CA) -> ssl.SSLContext:
+    """A client's TLS context that trusts the servers of the tests."""
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context

@@ -1,0 +1,264 @@
+"""A scripted server on loopback: a function says what it does with each connection, byte by byte.
+
+It knows HTTP and WebSocket frames just enough to be a correct peer or, as a test wants it, a wrong
+one. It is written without lochws's own protocol code, so that one mistake cannot hide on both sides.
+
+::
+
+    def script(link):
+        link.accept()                     # read the upgrade request, answer 101
+        link.send_frame(TEXT, b"hello")
+        assert link.read_frame() == (CLOSE, b"\\x03\\xe8bye")
+        link.reset()
+
+    with Peer(script) as peer:
+        connect_to(peer.url)
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import NamedTuple
+
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
+
+#: Seconds that any single step of a script may take. A script that hangs fails, it does not stall the suite.
+PATIENCE = 10
+
+
+class Request(NamedTuple):
+    """The head of an HTTP request: its first line, and its headers with names in lower case."""
+
+    line: str
+    headers: dict[str, str]
+
+
+class Link:
+    """One accepted connection, in the hands of a script. All calls block, at most `PATIENCE` seconds."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.sock.settimeout(PATIENCE)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._received = b""
+
+    def start_tls(self, context: ssl.SSLContext) -> None:
+        """Do the server's side of a TLS handshake."""
+        # The socket is in place before it blocks, so that `Peer.close` can end the handshake.
+        self.sock = tls = context.wrap_socket(self.sock, server_side=True, do_handshake_on_connect=False)
+        tls.do_handshake()
+
+    def read(self, size: int) -> bytes:
+        """Exactly so many bytes; EOFError if there are fewer."""
+        while len(self._received) < size:
+            self._receive()
+        data, self._received = self._received[:size], self._received[size:]
+        return data
+
+    def read_until(self, end: bytes) -> bytes:
+        """Everything up to `end`, which is included."""
+        while end not in self._received:
+            self._receive()
+        head, end, self._received = self._received.partition(end)
+        return head + end
+
+    def read_request(self) -> Request:
+        """The head of an HTTP request."""
+        line, *fields = self.read_until(b"\r\n\r\n").decode("latin-1").rstrip("\r\n").split("\r\n")
+        pairs = (field.split(":", 1) for field in fields)
+        return Request(line, {name.strip().lower(): value.strip() for name, value in pairs})
+
+    def accept(self, *headers: str, request: Request | None = None) -> Request:
+        """Read the upgrade request unless it is given, and answer it with 101."""
+        request = request or self.read_request()
+        self.send(upgrade(request, *headers))
+        return request
+
+    def send(self, data: bytes) -> None:
+        """Send the bytes in one piece."""
+        self.sock.sendall(data)
+
+    def send_bytewise(self, data: bytes) -> None:
+        """Send the bytes one by one, each in a segment of its own."""
+        for index in range(len(data)):
+            self.sock.sendall(data[index:index + 1])
+
+    def send_frame(
+        self, opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, key: bytes | None = None
+    ) -> None:
+        """Send a frame, of any kind, also a forbidden one."""
+        self.send(frame(opcode, payload, fin=fin, rsv=rsv, key=key))
+
+    def read_frame(self) -> tuple[int, bytes]:
+        """The next frame's opcode and payload, unmasked. The client must send it final and masked."""
+        first, second = self.read(2)
+        assert first & 0x80, "the client sent a fragment"
+        assert second & 0x80, "the client sent an unmasked frame"
+        length = second & 0x7F
+        if length >= 126:
+            length = int.from_bytes(self.read(2 if length == 126 else 8), "big")
+        key = self.read(4)
+        return first & 0x0F, _masked(self.read(length), key)
+
+    def wait_for_end(self) -> None:
+        """Read and discard until the client ends the connection: to the client this is silence."""
+        try:
+            while True:
+                self.read(1)
+                self._received = b""
+        except (EOFError, ConnectionError):
+            pass
+
+    def finish(self) -> None:
+        """Send FIN: nothing more comes from here. TLS gets no close_notify."""
+        socket.socket.shutdown(self.sock, socket.SHUT_WR)
+
+    def reset(self) -> None:
+        """Drop the connection with a TCP reset."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+
+    def _receive(self) -> None:
+        data = self.sock.recv(65536)
+        if not data:
+            raise EOFError("the client ended the connection")
+        self._received += data
+
+
+class Peer:
+    """A server on a free loopback port that runs `script(link)` for each connection, in a thread.
+
+    What goes wrong with a connection ends its script and nothing more. Any other exception of a
+    script is raised by `close`.
+
+    Args:
+        script: called with each connection, which is closed when it returns.
+        tls: the context for TLS from the first byte, or None.
+        host: the address to listen on.
+
+    Attributes:
+        links: the connections, in the order of their coming.
+    """
+
+    def __init__(
+        self, script: Callable[[Link], object], *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+    ) -> None:
+        self._script = script
+        self._tls = tls
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, 0), family=family)
+        self.host = host
+        self.port: int = self._listener.getsockname()[1]
+        self.links: list[Link] = []
+        self._lock = threading.Lock()  # guards links and _closing
+        self._closing = False
+        self._threads: list[threading.Thread] = []
+        self._failures: list[BaseException] = []
+        self._acceptor = threading.Thread(target=self._accept, name="peer-acceptor")
+        self._acceptor.start()
+
+    @property
+    def authority(self) -> str:
+        """``host:port``."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """The WebSocket URL of this server."""
+        return f"{'ws' if self._tls is None else 'wss'}://{self.authority}/"
+
+    def close(self) -> None:
+        """End all connections, wait for all threads, and raise what a script raised."""
+        with self._lock:
+            self._closing = True
+        # Accepting is interrupted by one more connection, in the portable way.
+        family = self._listener.family
+        with socket.socket(family) as waker:
+            waker.connect(self._listener.getsockname()[:2])
+            self._acceptor.join(PATIENCE)
+        self._listener.close()
+        for link in self.links:
+            try:
+                socket.socket.shutdown(link.sock, socket.SHUT_RDWR)
+            except OSError:
+                pass  # it has ended already
+        for thread in self._threads:
+            thread.join(PATIENCE)
+            assert not thread.is_alive(), "a script did not end"
+        if self._failures:
+            raise self._failures[0]
+
+    def __enter__(self) -> Peer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _accept(self) -> None:
+        while True:
+            sock, _ = self._listener.accept()
+            with self._lock:
+                if self._closing:
+                    sock.close()
+                    return
+                link = Link(sock)
+                self.links.append(link)
+            thread = threading.Thread(target=self._run, args=(link,), name="peer-script")
+            self._threads.append(thread)
+            thread.start()
+
+    def _run(self, link: Link) -> None:
+        try:
+            if self._tls is not None:
+                link.start_tls(self._tls)
+            self._script(link)
+        except (OSError, EOFError):
+            pass  # the client has gone, or was never meant to stay
+        except BaseException as error:
+            self._failures.append(error)
+        finally:
+            link.sock.close()
+
+
+def upgrade(request: Request, *headers: str) -> bytes:
+    """The right answer to an upgrade request, with more header lines if given."""
+    key = request.headers["sec-websocket-key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+    accept = base64.b64encode(hashlib.sha1(key.encode()).digest()).decode()
+    lines = [
+        "HTTP/1.1 101 Switching Protocols",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        f"Sec-WebSocket-Accept: {accept}",
+        *headers,
+    ]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def frame(opcode: int, payload: bytes, *, fin: bool = True, rsv: int = 0, key: bytes | None = None) -> bytes:
+    """A frame (RFC 6455 section 5.2); `rsv` is the three reserved bits as a number, 4 being RSV1."""
+    head = bytearray([fin << 7 | rsv << 4 | opcode])
+    mask_bit = 0 if key is None else 0x80
+    if len(payload) < 126:
+        head.append(mask_bit | len(payload))
+    elif len(payload) < 1 << 16:
+        head.append(mask_bit | 126)
+        head += len(payload).to_bytes(2, "big")
+    else:
+        head.append(mask_bit | 127)
+        head += len(payload).to_bytes(8, "big")
+    if key is None:
+        return bytes(head) + payload
+    return bytes(head) + key + _masked(payload, key)
+
+
+def _masked(payload: bytes, key: bytes) -> bytes:
+    return bytes(byte ^ key[index % 4] for index, byte in enumerate(payload))
