@@ -122,13 +122,23 @@ class SendQueue:
         self._act(step, item)
         return True
 
-    def push_control(self, encode: Callable[..., bytes], *args: object) -> None:
+    def push_control(self, encode: Callable[..., bytes], *args: object, patience: float = -1) -> bool:
         """Send a control frame of the protocol itself; it is small and always admitted.
+
+        Args:
+            encode: makes the frame from `args`; what it raises reaches the caller.
+            patience: seconds to wait for the queue's lock, negative for as long as it takes. A
+                signal handler must not wait for what the code under it holds.
+
+        Returns:
+            False if the lock could not be had.
 
         Raises:
             WebSocketClosed, TransportFail: as in `push`.
         """
-        with self._lock:
+        if not self._lock.acquire(timeout=patience):
+            return False
+        try:
             self._check_alive()
             frame = encode(*args)
             if self._pong is not None:
@@ -137,7 +147,10 @@ class SendQueue:
                 self._pong = None
             item = (frame, None)
             step = self._append(item)
+        finally:
+            self._lock.release()
         self._act(step, item)
+        return True
 
     def put_pong(self, encode: Callable[..., bytes], data: bytes) -> None:
         """Keep a pong for the next `flush`. Baton holder only.
@@ -237,19 +250,19 @@ class SendQueue:
 
     def _write_batches(self) -> None:
         """Write the batch begun and the next few, then leave the rest to the loop."""
-        for _ in range(BATCHES_PER_FLUSH):
+        for left in reversed(range(BATCHES_PER_FLUSH)):
             self._write()
             with self._lock:
-                if self._blocked or self._writing or self._finished or not self._begin_write():
-                    break
-        else:
-            with self._lock:
-                self._writing = False  # the batch just begun stays first in line
-        with self._lock:
-            ask = not self._asked and bool(self._rest or self._frames) and not self._finished
-            self._asked = self._asked or ask
+                if left and not (self._blocked or self._writing or self._finished) and self._begin_write():
+                    continue
+                ask = not (self._asked or self._writing or self._finished or self._is_empty())
+                self._asked = self._asked or ask
+                break
         if ask:
             self._ask_loop()
+
+    def _is_empty(self) -> bool:
+        return not (self._rest or self._frames or self._pong is not None)
 
     def _begin_write(self) -> bool:
         """Make up the next batch unless one is under way. Returns False if there is nothing to write."""
@@ -324,7 +337,7 @@ class SendQueue:
     def is_empty(self) -> bool:
         """Whether nothing waits."""
         with self._lock:
-            return not (self._rest or self._frames or self._pong is not None or self._writing)
+            return self._is_empty() and not self._writing
 
     @property
     def pending(self) -> int:

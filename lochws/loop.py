@@ -1,0 +1,310 @@
+"""The event loop: selector, wake-up, deadlines; knows nothing of WebSocket and has no thread.
+
+A `Loop` moves the bytes of its channels. The right to do so is its baton: whoever holds it may call
+`turn`, and only inside `turn` is anything of the channels touched. In a threaded program that is
+the reader or its stand-in (`lochws.reader`); in an iteration it is the iterating thread.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import selectors
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import count
+from time import monotonic
+from typing import Any, Protocol
+
+from .wakeup import WakePipe
+
+logger = logging.getLogger("lochws")
+
+#: What one receive call can take; one buffer serves all channels of a loop.
+BUFFER_BYTES = 256 * 1024
+#: Batches that one inbox delivers before the next inbox has its turn.
+BATCHES_PER_DELIVERY = 16
+
+
+class Channel(Protocol):
+    """What a loop moves. Every method is called with the baton held."""
+
+    def fileno(self) -> int:
+        """The descriptor to wait on."""
+
+    def interest(self) -> int:
+        """What to wait for: selectors' EVENT_READ and EVENT_WRITE, or 0."""
+
+    def on_start(self, now: float) -> bool:
+        """The channel has joined the loop. Returns whether it has more to do at once."""
+
+    def on_touch(self, now: float) -> bool:
+        """`Loop.touch` was called. Returns whether it has more to do at once."""
+
+    def on_ready(self, mask: int, buffer: memoryview, now: float) -> bool:
+        """The descriptor is ready. Does a bounded amount of work; returns whether there is more."""
+
+    def on_timer(self, now: float) -> None:
+        """The moment that `next_timer` named has come, or an earlier one."""
+
+    def next_timer(self) -> float | None:
+        """When `on_timer` should be called next, monotonic seconds, or None."""
+
+    def on_error(self, error: Exception) -> None:
+        """One of the calls above raised, which none should: the channel must finish."""
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the loop should let go of the channel."""
+
+    def release(self) -> None:
+        """The loop has let go: close the descriptor."""
+
+
+class Inbox:
+    """What has come for one receiver, in order, and not been handled yet.
+
+    One thread at a time posts: the supervisor while connecting, the baton holder afterwards.
+    One thread takes: the reader.
+
+    Args:
+        handle: called with each item, on the reader's thread, without any lock.
+        notify: called when something was posted and the reader should know.
+    """
+
+    def __init__(self, handle: Callable[[Any], object], notify: Callable[[Inbox], None]) -> None:
+        self._handle = handle
+        self._notify = notify
+        self._batches: deque[tuple[Sequence[Any], int, Callable[[], object] | None]] = deque()
+        self._posted = 0  # the posting thread's
+        self._taken = 0  # the reader's
+        self.is_scheduled = False  # set by the poster, cleared by the reader before it looks
+
+    @property
+    def backlog(self) -> int:
+        """What waits, in the units of `post`'s `cost`."""
+        return self._posted - self._taken
+
+    @property
+    def has_backlog(self) -> bool:
+        """Whether anything waits."""
+        return bool(self._batches)
+
+    def post(self, items: Sequence[Any], cost: int = 0, after: Callable[[], object] | None = None) -> None:
+        """Add items, and something to call when they have been handled."""
+        self._posted += cost
+        self._batches.append((items, cost, after))
+        if not self.is_scheduled:
+            self.is_scheduled = True
+            self._notify(self)
+
+    def take(self) -> tuple[Sequence[Any], Callable[[], object] | None] | None:
+        """The oldest batch, or None. For the one who takes."""
+        try:
+            items, cost, after = self._batches.popleft()
+        except IndexError:
+            return None
+        self._taken += cost
+        return items, after
+
+    def deliver(self) -> bool:
+        """Handle a bounded number of batches. Returns whether there are more."""
+        handle = self._handle
+        for _ in range(BATCHES_PER_DELIVERY):
+            batch = self.take()
+            if batch is None:
+                return False
+            items, after = batch
+            for item in items:
+                handle(item)
+            if after is not None:
+                after()
+        return bool(self._batches)
+
+
+class Loop:
+    """Selector, wake-up and deadlines for any number of channels.
+
+    `add`, `touch`, `wake` and `notify` may be called from any thread; all else belongs to the
+    baton holder.
+    """
+
+    def __init__(self) -> None:
+        #: The right to call `turn`.
+        self.baton = threading.Lock()
+        self._pipe = WakePipe()
+        self._added: deque[Channel] = deque()  # any thread appends, the baton holder takes
+        self._touched: deque[Channel] = deque()  # likewise
+        self._mail: deque[Inbox] = deque()  # any thread appends, the reader takes
+        # The baton holder's.
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._pipe, selectors.EVENT_READ)
+        self._registered: dict[Channel, tuple[int, int]] = {}  # descriptor, mask (0: not in the selector)
+        self._again: list[Channel] = []
+        # A heap with lazy deletion: an entry counts while its number stands in _due.
+        self._timers: list[tuple[float, int]] = []
+        self._due: dict[int, Channel] = {}
+        self._timer_of: dict[Channel, tuple[float, int]] = {}
+        self._number = count()
+        self._buffer = memoryview(bytearray(BUFFER_BYTES))
+        self._asleep = False
+
+    # Any thread.
+
+    def add(self, channel: Channel) -> None:
+        """Let a channel join."""
+        self._added.append(channel)
+        self.wake()
+
+    def touch(self, channel: Channel) -> None:
+        """Have the channel's `on_touch` called soon, in a turn."""
+        self._touched.append(channel)
+        self.wake()
+
+    def notify(self, inbox: Inbox) -> None:
+        """Have the inbox delivered soon."""
+        self._mail.append(inbox)
+        self.wake()
+
+    def wake(self) -> None:
+        """End the wait of a turn under way, if one waits."""
+        # The waiter says that it sleeps before it looks at the deques for the last time, so
+        # whoever appends first and looks here second cannot be missed.
+        if self._asleep:
+            self._pipe.wake()
+
+    @property
+    def has_mail(self) -> bool:
+        """Whether something waits to be delivered."""
+        return bool(self._mail)
+
+    @property
+    def has_channels(self) -> bool:
+        """Whether any channel is in the loop or about to join."""
+        return bool(self._registered or self._added)
+
+    # The one who takes from the inboxes: the reader.
+
+    def deliver(self) -> None:
+        """Deliver a bounded part of what waits in each inbox. Called without the baton."""
+        for _ in range(len(self._mail)):
+            inbox = self._mail.popleft()
+            inbox.is_scheduled = False
+            if inbox.deliver():
+                inbox.is_scheduled = True
+                self._mail.append(inbox)
+
+    # The baton holder.
+
+    def turn(self, until: Callable[[], bool], limit: float | None = None) -> None:
+        """Wait until something is due, and do it once for every channel.
+
+        Args:
+            until: asked right before the wait; True makes it a look without waiting.
+            limit: seconds to wait at most.
+        """
+        now = monotonic()
+        self._admit(now)
+        again, self._again = self._again, []
+        timeout = 0.0 if again else self._time_left(now, limit)
+        self._asleep = True
+        if self._touched or self._added or until():
+            timeout = 0.0
+        ready = self._selector.select(timeout)
+        self._asleep = False
+        now = monotonic()
+        for key, mask in ready:
+            if key.data is None:
+                self._pipe.drain()
+            else:
+                self._call(key.data, key.data.on_ready, mask, self._buffer, now)
+                if key.data in again:
+                    again.remove(key.data)
+        for channel in again:
+            if channel in self._registered:
+                self._call(channel, channel.on_ready, selectors.EVENT_READ, self._buffer, now)
+        self._run_timers(now)
+
+    def close(self) -> None:
+        """Let go of every channel and of the loop's own descriptors."""
+        for channel in [*self._registered, *self._added]:
+            self._remove(channel)
+        self._added.clear()
+        self._selector.close()
+        self._pipe.close()
+
+    def _admit(self, now: float) -> None:
+        for _ in range(len(self._added)):
+            channel = self._added.popleft()
+            self._registered[channel] = (channel.fileno(), 0)
+            self._call(channel, channel.on_start, now)
+        for _ in range(len(self._touched)):
+            channel = self._touched.popleft()
+            if channel in self._registered:
+                self._call(channel, channel.on_touch, now)
+
+    def _call(self, channel: Channel, method: Callable[..., bool | None], *args: Any) -> None:
+        try:
+            self._settle(channel, bool(method(*args)))
+        except Exception as error:
+            # A defect of ours in one channel must not take the others with it.
+            logger.exception("unexpected error in %r", channel)
+            channel.on_error(error)
+            self._remove(channel)
+
+    def _settle(self, channel: Channel, more: bool) -> None:
+        """Bring selector and timers into line with what the channel now wants."""
+        if channel.is_finished:
+            self._remove(channel)
+            return
+        if more:
+            self._again.append(channel)
+        descriptor, mask = self._registered[channel]
+        wanted = channel.interest()
+        if wanted != mask:
+            if not mask:
+                self._selector.register(descriptor, wanted, channel)
+            elif not wanted:
+                self._selector.unregister(descriptor)
+            else:
+                self._selector.modify(descriptor, wanted, channel)
+            self._registered[channel] = (descriptor, wanted)
+        when = channel.next_timer()
+        if when is not None:
+            self._set_timer(channel, when)
+
+    def _set_timer(self, channel: Channel, when: float) -> None:
+        earlier = self._timer_of.get(channel)
+        if earlier is not None:
+            # A later moment needs no entry: the earlier one fires, finds nothing due, and settles.
+            if earlier[0] <= when:
+                return
+            del self._due[earlier[1]]
+        entry = (when, next(self._number))
+        self._timer_of[channel] = entry
+        self._due[entry[1]] = channel
+        heapq.heappush(self._timers, entry)
+
+    def _remove(self, channel: Channel) -> None:
+        descriptor, mask = self._registered.pop(channel, (-1, 0))
+        entry = self._timer_of.pop(channel, None)
+        if entry is not None:
+            del self._due[entry[1]]
+        if mask:
+            self._selector.unregister(descriptor)
+        channel.release()
+
+    def _time_left(self, now: float, limit: float | None) -> float | None:
+        if not self._timers:
+            return limit
+        left = max(0.0, self._timers[0][0] - now)
+        return left if limit is None else min(left, limit)
+
+    def _run_timers(self, now: float) -> None:
+        while self._timers and self._timers[0][0] <= now:
+            _, number = heapq.heappop(self._timers)
+            channel = self._due.pop(number, None)
+            if channel is not None:
+                del self._timer_of[channel]
+                self._call(channel, channel.on_timer, now)

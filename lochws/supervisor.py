@@ -1,0 +1,144 @@
+"""The supervisor thread: runs jobs when due; knows nothing of WebSocket."""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import threading
+from collections.abc import Callable
+from itertools import count
+from time import monotonic
+
+logger = logging.getLogger("lochws")
+
+
+class Job:
+    """Something to do at a time. Made by `Supervisor.call_at`."""
+
+    def __init__(self, function: Callable[[], object], blocking: bool) -> None:
+        self.function = function
+        self.blocking = blocking
+        self.is_cancelled = False  # guarded by the supervisor's lock
+        self.is_started = False  # likewise
+
+
+class Supervisor:
+    """A few daemon threads over one heap of jobs, each started when it is first needed.
+
+    With more than one thread, one is always left free of blocking jobs, so that what must be done
+    at once is not held up by what takes its time.
+
+    Args:
+        name: the threads' name.
+        size: how many threads there may be.
+    """
+
+    def __init__(self, name: str, size: int = 1) -> None:
+        self._name = name
+        self._size = size
+        self._changed = threading.Condition()
+        # All below is guarded by _changed.
+        self._jobs: list[tuple[float, int, Job]] = []
+        self._ready: list[Job] = []  # blocking jobs that are due while too many others block
+        self._number = count()
+        self._threads: list[threading.Thread] = []
+        self._idle = 0
+        self._blocking = 0
+        self._stopping = False
+
+    # Any thread.
+
+    def call_at(self, when: float, function: Callable[[], object], *, blocking: bool = False) -> Job:
+        """Have a function called at a time (monotonic seconds), on a supervisor thread.
+
+        Args:
+            when: the time; one that has passed means at once.
+            function: what to call. What it raises is logged.
+            blocking: whether it may take longer than moments.
+
+        Returns:
+            The job; it is cancelled already if the supervisor was stopped.
+        """
+        job = Job(function, blocking)
+        with self._changed:
+            if self._stopping:
+                job.is_cancelled = True
+                return job
+            heapq.heappush(self._jobs, (when, next(self._number), job))
+            if len(self._jobs) + len(self._ready) > self._idle and len(self._threads) < self._size:
+                self._start_thread()
+            self._changed.notify()
+        return job
+
+    def call_soon(self, function: Callable[[], object], *, blocking: bool = False) -> Job:
+        """Have a function called at once, on a supervisor thread."""
+        return self.call_at(0.0, function, blocking=blocking)
+
+    def cancel(self, job: Job) -> bool:
+        """Take a job back. Returns False if it has begun already, or was taken back before."""
+        with self._changed:
+            if job.is_started or job.is_cancelled:
+                return False
+            job.is_cancelled = True
+            return True
+
+    def stop(self) -> None:
+        """End the threads once their present jobs have ended. Jobs that have not begun are forgotten."""
+        with self._changed:
+            self._stopping = True
+            self._jobs.clear()
+            self._ready.clear()
+            self._changed.notify_all()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until the threads have ended. Returns False if some have not by then."""
+        end = None if timeout is None else monotonic() + timeout
+        with self._changed:
+            threads = [thread for thread in self._threads if thread is not threading.current_thread()]
+        for thread in threads:
+            thread.join(None if end is None else max(0.0, end - monotonic()))
+        return not any(thread.is_alive() for thread in threads)
+
+    # The threads.
+
+    def _start_thread(self) -> None:
+        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                job = self._next_job()
+                if job is None:
+                    return
+                job.is_started = True
+                self._blocking += job.blocking
+            try:
+                job.function()
+            except Exception:
+                logger.exception("unexpected error in a job of %s", self._name)
+            with self._changed:
+                self._blocking -= job.blocking
+
+    def _next_job(self) -> Job | None:
+        """Wait for a job that this thread may begin. Returns None when it is time to end."""
+        while not self._stopping:
+            now = monotonic()
+            if self._ready and self._may_block():
+                return self._ready.pop(0)
+            while self._jobs and (self._jobs[0][0] <= now or self._jobs[0][2].is_cancelled):
+                _, _, job = heapq.heappop(self._jobs)
+                if job.is_cancelled:
+                    continue
+                if job.blocking and not self._may_block():
+                    self._ready.append(job)
+                    continue
+                return job
+            self._idle += 1
+            self._changed.wait(self._jobs[0][0] - now if self._jobs else None)
+            self._idle -= 1
+        return None
+
+    def _may_block(self) -> bool:
+        return self._size == 1 or self._blocking < self._size - 1

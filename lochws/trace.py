@@ -1,0 +1,55 @@
+"""Records of what happens inside, for whoever passes `trace=`; tracing changes nothing else."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from itertools import count
+from time import time
+from typing import Any
+
+from .options import TraceFunction
+
+logger = logging.getLogger("lochws")
+_numbers = count(1)
+
+
+class Trace:
+    """Hands one dict per step to the user's function, or to the debug log.
+
+    The function runs in whatever thread acts, without any lock held; what it raises is logged and
+    goes no further. A dict has ``stage``, ``url`` (without credentials), ``time`` (wall clock),
+    ``thread`` (its name) and ``connection`` (a number), and what the stage adds.
+
+    Args:
+        sink: the function, or True for the debug log.
+        url: where the connection leads.
+    """
+
+    def __init__(self, sink: TraceFunction | bool, url: str) -> None:
+        self._sink = sink
+        self._url = url
+        self._connection = next(_numbers)
+
+    def __call__(self, stage: str, **fields: Any) -> None:
+        """Record a step."""
+        record = {
+            "stage": stage,
+            "url": self._url,
+            "time": time(),
+            "thread": threading.current_thread().name,
+            "connection": self._connection,
+            **fields,
+        }
+        if not callable(self._sink):
+            logger.debug("%s", record)
+            return
+        try:
+            self._sink(record)
+        except Exception:
+            logger.exception("the trace function failed on %r", stage)
+
+
+def as_trace(sink: TraceFunction | bool | None, url: str) -> Trace | None:
+    """A trace for one attempt, or None if none is wanted."""
+    return Trace(sink, url) if sink else None
