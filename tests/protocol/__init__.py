@@ -1,0 +1,1 @@
+"""Tests of lochws.protocol: bytes in, events out, with neither sockets nor threads."""

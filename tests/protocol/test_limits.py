@@ -1,0 +1,184 @@
+"""Nothing the server sends takes more memory or time than was allowed (contract Q28)."""
+
+from __future__ import annotations
+
+import tracemalloc
+import zlib
+
+import pytest
+
+from lochws.errors import PayloadTooLarge
+from lochws.options import Deflate
+from lochws.protocol.deflate import DeflateParameters, Deflater, Inflater
+from lochws.protocol.frames import Opcode
+from lochws.protocol.receiver import Receiver
+
+from .wire import CHUNKINGS, deflated, feed, fragments, frame
+
+LIMIT = 1000
+
+
+@pytest.fixture(params=CHUNKINGS)
+def cut(request):
+    return CHUNKINGS[request.param]
+
+
+def assert_too_large(receiver):
+    assert isinstance(receiver.failure, PayloadTooLarge)
+    assert receiver.failure.close_code == 1009
+
+
+def inflating(limit=LIMIT):
+    return Receiver(limit, Inflater(DeflateParameters()))
+
+
+class TestBoundary:
+    """A message of exactly the limit passes, one byte more is refused with 1009."""
+
+    def test_in_one_frame(self, cut):
+        assert feed(Receiver(LIMIT), cut(frame(2, b"x" * LIMIT))) == [("binary", b"x" * LIMIT)]
+        receiver = Receiver(LIMIT)
+        assert feed(receiver, cut(frame(2, b"x" * (LIMIT + 1)))) == []
+        assert_too_large(receiver)
+
+    def test_in_fragments(self, cut):
+        parts = [b"x" * 400, b"y" * 400, b"z" * 200]
+        assert feed(Receiver(LIMIT), cut(b"".join(fragments(2, parts)))) == [("binary", b"".join(parts))]
+        receiver = Receiver(LIMIT)
+        assert feed(receiver, cut(b"".join(fragments(2, [*parts, b"!"])))) == []
+        assert_too_large(receiver)
+
+    def test_compressed(self, cut):
+        deflater = Deflater(DeflateParameters(), Deflate())
+        fits = deflated(Opcode.TEXT, b"x" * LIMIT, deflater)
+        receiver = inflating()
+        assert feed(receiver, cut(fits)) == [("text", "x" * LIMIT)]
+        assert feed(receiver, cut(deflated(Opcode.TEXT, b"x" * (LIMIT + 1), deflater))) == []
+        assert_too_large(receiver)
+
+    def test_compressed_in_fragments(self, cut):
+        for size, passes in ((LIMIT, True), (LIMIT + 1, False)):
+            payload = Deflater(DeflateParameters(), Deflate()).compress(b"x" * size)
+            receiver = inflating()
+            stream = b"".join(fragments(2, [payload[:3], payload[3:]], rsv=4))
+            assert feed(receiver, cut(stream)) == ([("binary", b"x" * size)] if passes else [])
+            assert (receiver.failure is None) is passes
+            if not passes:
+                assert_too_large(receiver)
+
+    def test_the_limit_holds_for_each_message_and_not_for_their_sum(self, cut):
+        stream = b"".join(fragments(2, [b"x" * 500, b"x" * 500])) * 3
+        assert len(feed(Receiver(LIMIT), cut(stream))) == 3
+
+
+def test_no_limit_means_none():
+    receiver = Receiver(None, Inflater(DeflateParameters()))
+    deflater = Deflater(DeflateParameters(), Deflate())
+    data = bytes(5_000_000)
+    events = feed(receiver, [frame(2, data), deflated(2, data, deflater)])
+    assert events == [("binary", data), ("binary", data)]
+
+
+@pytest.mark.parametrize("opcode", [Opcode.TEXT, Opcode.BINARY])
+@pytest.mark.parametrize("fin", [0x80, 0])
+def test_a_declared_length_is_refused_before_its_payload(opcode, fin):
+    receiver = Receiver(LIMIT)
+    receiver.receive(bytes([fin | opcode, 127]) + (65536).to_bytes(8, "big"))
+    assert_too_large(receiver)
+
+
+def test_the_fragment_that_goes_over_is_refused_at_its_head():
+    receiver = Receiver(LIMIT)
+    receiver.receive(frame(2, b"x" * 900, fin=False) + b"\x00\x65")
+    assert_too_large(receiver)
+
+
+def test_a_declared_length_reserves_no_memory():
+    receiver = Receiver(2**62)
+    tracemalloc.start()
+    try:
+        receiver.receive(b"\x82\x7f" + (2**61).to_bytes(8, "big") + b"x" * 100)
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
+    assert receiver.failure is None
+
+
+def bomb(size, block=1 << 20):
+    """So many zeroes, deflated; about a thousandth of that."""
+    stream = zlib.compressobj(9, wbits=-15)
+    zeroes = bytes(block)
+    deflated = b"".join(stream.compress(zeroes) for _ in range(size // block))
+    return deflated + stream.flush(zlib.Z_SYNC_FLUSH)[:-4]
+
+
+@pytest.fixture(scope="module")
+def gibibyte():
+    return bomb(1 << 30)
+
+
+@pytest.mark.parametrize("fragmented", [False, True])
+@pytest.mark.parametrize("opcode", [Opcode.TEXT, Opcode.BINARY])
+def test_a_deflate_bomb_is_refused_in_bounded_memory(gibibyte, opcode, fragmented):
+    """One GiB from one MiB."""
+    limit = 1 << 20
+    parts = [gibibyte, b""] if fragmented else [gibibyte]
+    stream = b"".join(fragments(opcode, parts, rsv=4))
+    chunks = [stream[i : i + 65536] for i in range(0, len(stream), 65536)]
+    receiver = inflating(limit)
+    tracemalloc.start()
+    try:
+        assert feed(receiver, chunks) == []
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert_too_large(receiver)
+    assert peak < 5 * limit
+
+
+def test_a_bomb_in_one_piece_is_refused_in_bounded_memory(gibibyte):
+    stream = frame(Opcode.BINARY, gibibyte, rsv=4)
+    receiver = inflating(1 << 20)
+    tracemalloc.start()
+    try:
+        receiver.receive(stream)
+        # The stream itself was here before; a copy of it is made.
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert_too_large(receiver)
+    assert peak < 3 * len(stream) + (2 << 20)
+
+
+def test_memory_stays_near_the_message_however_finely_it_comes():
+    """200,000 fragments of one byte; a list of them would take megabytes."""
+    size = 200_000
+    stream = b"\x02\x01x" + b"\x00\x01x" * (size - 2) + b"\x80\x01x"
+    receiver = Receiver(None)
+    tracemalloc.start()
+    try:
+        for start in range(0, len(stream) - 3, 4096):
+            receiver.receive(stream[start : min(start + 4096, len(stream) - 3)])
+        held = tracemalloc.get_traced_memory()[0]
+        assert held < 3 * size
+    finally:
+        tracemalloc.stop()
+    assert feed(receiver, [stream[-3:]]) == [("binary", b"x" * size)]
+
+
+@pytest.mark.parametrize("opcode", [Opcode.TEXT, Opcode.BINARY])
+def test_a_byte_behind_four_megabytes_costs_a_byte(opcode):
+    """Nothing copies what is there already, so the work grows with the bytes; counted in memory, not time."""
+    size = 4_000_000
+    receiver = Receiver(None)
+    receiver.receive(b"%c\x7f" % (0x80 | opcode) + size.to_bytes(8, "big") + b"x" * (size - 1000))
+    receiver.receive(b"x")  # the payload grows by an eighth here, and has room for what follows
+    tracemalloc.start()
+    try:
+        for _ in range(998):
+            receiver.receive(b"x")
+        assert tracemalloc.get_traced_memory()[1] < 10_000
+    finally:
+        tracemalloc.stop()
+    expected = ("text", "x" * size) if opcode == Opcode.TEXT else ("binary", b"x" * size)
+    assert feed(receiver, [b"x"]) == [expected]

@@ -1,0 +1,114 @@
+"""Masking and masking keys (RFC 6455 section 5.3). Every twin passes the same tests."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lochws.protocol import masking
+from lochws.protocol.masking import MaskKeys, mask_python, mask_wsaccel
+
+KEY = b"\x37\xfa\x21\x3d"
+
+
+def plainly(data, key):
+    """The definition, word for word."""
+    return bytes(octet ^ key[i % 4] for i, octet in enumerate(data))
+
+
+class TestTwins:
+    @pytest.fixture(params=[mask_python, mask_wsaccel])
+    def mask(self, request):
+        if request.param is mask_wsaccel:
+            pytest.importorskip("wsaccel", exc_type=ImportError)
+        return request.param
+
+    def test_the_example_of_the_rfc(self, mask):
+        assert mask(b"Hello", KEY) == b"\x7f\x9f\x4d\x51\x58"
+
+    @pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 5, 125, 126, 127, 65535, 65536, 65537, 200_001])
+    def test_any_size(self, mask, size):
+        data = os.urandom(size)
+        assert mask(data, KEY) == plainly(data, KEY)
+
+    @given(data=st.binary(max_size=300), key=st.binary(min_size=4, max_size=4))
+    def test_any_data_and_key(self, data, key):
+        for mask in (mask_python, mask_wsaccel):
+            if mask is mask_python or masking.XorMaskerSimple is not None:
+                assert mask(data, key) == plainly(data, key)
+
+    def test_twice_is_not_at_all(self, mask):
+        data = os.urandom(1000)
+        assert mask(mask(data, KEY), KEY) == data
+
+    @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+    @pytest.mark.parametrize("size", [10, 70_000])
+    def test_the_data_stays_as_it_was(self, mask, kind, size):
+        original = os.urandom(size)
+        data = kind(original)
+        masked = mask(data, KEY)
+        assert bytes(data) == original
+        assert type(masked) is bytes
+        assert masked == plainly(original, KEY)
+
+    def test_a_key_of_zeroes_changes_nothing(self, mask):
+        assert mask(b"abcde", bytes(4)) == b"abcde"
+
+
+def test_the_environment_can_ask_for_pure_python():
+    program = "from lochws.protocol import masking; print(masking.mask.__name__)"
+    environment = {**os.environ, "LOCHWS_PURE_PYTHON": "1"}
+    ran = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.strip() == "mask_python"
+
+
+def test_wsaccel_is_used_when_there(monkeypatch):
+    pytest.importorskip("wsaccel", exc_type=ImportError)
+    monkeypatch.delenv("LOCHWS_PURE_PYTHON", raising=False)
+    try:
+        assert importlib.reload(masking).mask.__name__ == "mask_wsaccel"
+    finally:
+        monkeypatch.undo()
+        importlib.reload(masking)
+
+
+def test_without_wsaccel_python_masks(monkeypatch):
+    monkeypatch.setitem(sys.modules, "wsaccel.xormask", None)
+    try:
+        assert importlib.reload(masking).mask.__name__ == "mask_python"
+    finally:
+        monkeypatch.undo()
+        importlib.reload(masking)
+
+
+class TestMaskKeys:
+    def test_keys_are_the_bytes_of_the_source_in_order(self):
+        blocks = iter([bytes(range(256)) * 16, b"\xff" * 4096])
+        keys = MaskKeys(lambda size: next(blocks))
+        assert [keys() for _ in range(3)] == [b"\0\1\2\3", b"\4\5\6\7", b"\x08\x09\x0a\x0b"]
+        assert len({len(keys()) for _ in range(1021)}) == 1
+        assert keys() == b"\xff" * 4
+
+    def test_the_source_is_asked_for_4_kib_at_a_time(self):
+        asked = []
+
+        def source(size):
+            asked.append(size)
+            return bytes(size)
+
+        keys = MaskKeys(source)
+        for _ in range(1025):
+            assert keys() == bytes(4)
+        assert asked == [4096, 4096]
+
+    def test_keys_of_the_system_do_not_repeat_soon(self):
+        keys = MaskKeys()
+        assert len({keys() for _ in range(3000)}) > 2990

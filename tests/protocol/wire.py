@@ -1,0 +1,70 @@
+"""What a server writes, byte by byte, and how a test feeds and compares it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from lochws.events import Event
+from lochws.protocol.deflate import DeflateParameters, Deflater
+from lochws.protocol.frames import Opcode
+from lochws.protocol.receiver import Receiver
+
+#: Round every boundary of the three forms of a length.
+SIZES = (0, 1, 125, 126, 127, 65535, 65536)
+
+#: Ways in which the network may cut a stream.
+CHUNKINGS: dict[str, Callable[[bytes], Iterable[bytes]]] = {
+    "whole": lambda stream: [stream],
+    "one byte at a time": lambda stream: (stream[i : i + 1] for i in range(len(stream))),
+    "halves": lambda stream: [stream[: len(stream) // 2], stream[len(stream) // 2 :]],
+}
+
+
+def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, mask: bool = False) -> bytes:
+    """A frame; `rsv` is three bits, RSV1 being 4."""
+    length = len(payload)
+    first = bytes([fin << 7 | rsv << 4 | opcode])
+    bit = 0x80 if mask else 0
+    if length < 126:
+        head = first + bytes([bit | length])
+    elif length < 65536:
+        head = first + bytes([bit | 126]) + length.to_bytes(2, "big")
+    else:
+        head = first + bytes([bit | 127]) + length.to_bytes(8, "big")
+    return head + (b"\0\0\0\0" if mask else b"") + payload
+
+
+def deflated(opcode: int, payload: bytes, deflater: Deflater) -> bytes:
+    """A compressed message in one frame."""
+    return frame(opcode, deflater.compress(payload), rsv=4)
+
+
+def fragments(opcode: int, parts: Iterable[bytes], *, rsv: int = 0) -> Iterator[bytes]:
+    """A message in one frame a part."""
+    parts = list(parts)
+    for index, part in enumerate(parts):
+        first = index == 0
+        yield frame(
+            opcode if first else Opcode.CONTINUATION, part,
+            fin=index == len(parts) - 1, rsv=rsv if first else 0,
+        )
+
+
+def mirrored(parameters: DeflateParameters) -> DeflateParameters:
+    """The same agreement from the server's side, so that a Deflater can play the server."""
+    return DeflateParameters(
+        server_no_context_takeover=parameters.client_no_context_takeover,
+        client_no_context_takeover=parameters.server_no_context_takeover,
+        server_max_window_bits=parameters.client_max_window_bits,
+        client_max_window_bits=parameters.server_max_window_bits,
+    )
+
+
+def seen(events: Iterable[Event]) -> list[tuple[str, str | bytes]]:
+    """Events as pairs of name and content, which compare."""
+    return [(event.name, event.text if event.name == "text" else event.data) for event in events]
+
+
+def feed(receiver: Receiver, chunks: Iterable[bytes]) -> list[tuple[str, str | bytes]]:
+    """What a receiver makes of chunks."""
+    return seen(event for chunk in chunks for event in receiver.receive(chunk))
