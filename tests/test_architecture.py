@@ -26,20 +26,24 @@ LAYERS = [
     {"__init__"},
     {"app"},
     {"websocket"},
-    {"persist"},
     {"lifecycle"},
+    {"persist", "traffic"},
     {"connection", "sendqueue", "dial"},
     {"threads"},
     {"reader", "supervisor"},
+    {"loop"},
     {"protocol", "transport", "handlers"},
-    {"deadline", "errors", "events", "options", "response", "status", "url", "version", "wakeup"},
+    {
+        "deadline", "errors", "events", "options", "response", "state", "status", "trace", "url", "version",
+        "wakeup",
+    },
 ]
 
 #: The layer whose modules may import one another.
 LEAVES = LAYERS[-1]
 
 #: Imports inside one layer that are meant.
-BESIDE = {("connection", "sendqueue")}
+BESIDE = {("connection", "sendqueue"), ("connection", "dial")}
 
 #: Upward imports that exist for the type checker only, and must stay under `if TYPE_CHECKING`.
 TYPES_ONLY = {("persist", "websocket")}
@@ -48,6 +52,7 @@ TYPES_ONLY = {("persist", "websocket")}
 #: the threads know nothing of WebSocket.
 FORBIDDEN = {
     "protocol": {"asyncio", "selectors", "socket", "ssl", "threading", "time"},
+    "loop": {"lochws.protocol", "lochws.handlers"},
     "reader": {"lochws.protocol", "lochws.handlers"},
     "supervisor": {"lochws.protocol", "lochws.handlers"},
 }
