@@ -6,14 +6,14 @@ import gc
 import os
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
 
 import pytest
 import trustme
 
-from .peer import Peer
+from .peer import Peer, StartPeer
 
 #: Seconds that threads and descriptors of lochws may take to go after a test.
 GRACE = 5.0
@@ -57,7 +57,7 @@ def no_proxy_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def start_peer() -> Iterator[Callable[..., Peer]]:
+def start_peer() -> Iterator[StartPeer]:
     """Starts scripted servers (`Peer`) that end with the test; takes what `Peer` takes."""
     peers: list[Peer] = []
 

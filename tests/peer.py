@@ -25,7 +25,7 @@ import struct
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
@@ -41,13 +41,14 @@ class Request(NamedTuple):
 
 
 class Link:
-    """One accepted connection, in the hands of a script. All calls block, at most `PATIENCE` seconds."""
+    """One accepted connection, in the hands of a script. Calls block, each at most `PATIENCE` seconds
+    if it does not say otherwise."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.sock.settimeout(PATIENCE)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._received = b""
+        self._received = bytearray()
 
     def start_tls(self, context: ssl.SSLContext) -> None:
         """Do the server's side of a TLS handshake."""
@@ -59,15 +60,15 @@ class Link:
         """Exactly so many bytes; EOFError if there are fewer."""
         while len(self._received) < size:
             self._receive()
-        data, self._received = self._received[:size], self._received[size:]
+        data = bytes(self._received[:size])
+        del self._received[:size]
         return data
 
     def read_until(self, end: bytes) -> bytes:
         """Everything up to `end`, which is included."""
         while end not in self._received:
             self._receive()
-        head, end, self._received = self._received.partition(end)
-        return head + end
+        return self.read(self._received.index(end) + len(end))
 
     def read_request(self) -> Request:
         """The head of an HTTP request."""
@@ -108,11 +109,12 @@ class Link:
         return first & 0x0F, _masked(self.read(length), key)
 
     def wait_for_end(self) -> None:
-        """Read and discard until the client ends the connection: to the client this is silence."""
+        """Read and discard, however long, until the client ends the connection: to it this is silence."""
+        self.sock.settimeout(None)
         try:
             while True:
-                self.read(1)
-                self._received = b""
+                self._receive()
+                self._received.clear()
         except (EOFError, ConnectionError):
             pass
 
@@ -136,7 +138,7 @@ class Peer:
     """A server on a free loopback port that runs `script(link)` for each connection, in a thread.
 
     What goes wrong with a connection ends its script and nothing more. Any other exception of a
-    script is raised by `close`.
+    script, running out of patience included, is raised by `close`.
 
     Args:
         script: called with each connection, which is closed when it returns.
@@ -221,12 +223,18 @@ class Peer:
             if self._tls is not None:
                 link.start_tls(self._tls)
             self._script(link)
+        except TimeoutError as error:
+            self._failures.append(error)
         except (OSError, EOFError):
             pass  # the client has gone, or was never meant to stay
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  close() raises it again
             self._failures.append(error)
         finally:
             link.sock.close()
+
+
+#: What the fixture `start_peer` is: it starts a `Peer` that ends with the test, and takes what `Peer` takes.
+StartPeer: TypeAlias = Callable[..., Peer]
 
 
 def upgrade(request: Request, *headers: str) -> bytes:

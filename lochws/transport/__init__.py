@@ -1,1 +1,1 @@
-"""Bytes over a network: addresses, TCP, TLS, proxies. Nothing here knows of WebSocket."""
+"""Bytes over a network, whatever they mean: addresses, TCP, TLS, proxies."""

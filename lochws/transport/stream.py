@@ -105,7 +105,8 @@ class TLSStream(Stream):
     state: records come out wrong and the connection drops. It is held for one non-blocking call.
 
     The peer's close_notify counts as the end of the stream, and so does an end without one:
-    WebSocket has its own closing handshake to tell a cut from an end. Ours is not sent.
+    WebSocket has its own closing handshake to tell a cut from an end. A reset may count as the end
+    too, since the ssl module reports some of them as one. Our own close_notify is not sent.
     """
 
     _sock: ssl.SSLSocket

@@ -36,8 +36,8 @@ def resolve(host: str, port: int, deadline: Deadline) -> list[AddressInfo]:
     """
     try:
         return _resolve_numeric(host, port)
-    except socket.gaierror:
-        pass
+    except (OSError, ValueError):
+        pass  # not numeric
     pipe = WakePipe()
     try:
         lookup = _Lookup.share(host, port, pipe)

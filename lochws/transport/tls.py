@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import selectors
 import socket
 import ssl
@@ -96,14 +97,15 @@ def handshake(
         Cancelled: the deadline was cancelled.
     """
     address = peer_address(sock)
+    # A certificate names neither the root's dot at the end nor the zone of an IPv6 address.
+    name = server_hostname.rstrip(".").partition("%")[0]
     tls: socket.socket = sock
     try:
+        # Where these two fail inside wrap_socket(), that leaves a descriptor behind.
+        name.encode("idna")
+        sock.getpeername()
         tls = wrapped = context.wrap_socket(
-            sock,
-            # A certificate names neither the root's dot at the end nor the zone of an IPv6 address.
-            server_hostname=server_hostname.rstrip(".").partition("%")[0],
-            do_handshake_on_connect=False,
-            suppress_ragged_eofs=True,
+            sock, server_hostname=name, do_handshake_on_connect=False, suppress_ragged_eofs=True
         )
         _shake_hands(wrapped, deadline)
         return wrapped
@@ -130,7 +132,8 @@ def _in_words(error: Exception, host: str) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         fault = _CERTIFICATE_FAULTS.get(error.verify_code, error.verify_message)
         return f"the certificate of {host!r} was not accepted: {fault}"
-    if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionError)):
+    ended = isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionError))
+    if ended or getattr(error, "errno", None) == errno.ENOTCONN:
         return "the server ended the connection during the TLS handshake"
     reason = getattr(error, "reason", None)
     if reason in _NOT_TLS:

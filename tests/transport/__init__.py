@@ -1,0 +1,1 @@
+"""Tests of lochws.transport, over real sockets."""

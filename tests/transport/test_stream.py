@@ -1,0 +1,273 @@
+"""Streams, plain and through TLS, never block, and end in the same ways."""
+
+from __future__ import annotations
+
+import hashlib
+import selectors
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from lochws.deadline import Deadline
+from lochws.transport.stream import Stream, TLSStream, address_text
+from lochws.transport.tls import handshake
+from lochws.transport.waiting import receive, send_all, wait
+
+from ..peer import Link, Peer, StartPeer
+
+Connect = Callable[[Callable[[Link], object]], Stream]
+
+
+@pytest.fixture
+def deadline() -> Iterator[Deadline]:
+    deadline = Deadline(10)
+    yield deadline
+    deadline.close()
+
+
+def connected(peer: Peer) -> socket.socket:
+    sock = socket.create_connection((peer.host, peer.port))
+    sock.setblocking(False)
+    return sock
+
+
+@pytest.fixture(params=["plain", "tls"])
+def connect(
+    request: pytest.FixtureRequest,
+    start_peer: StartPeer,
+    server_tls: ssl.SSLContext,
+    client_tls: ssl.SSLContext,
+    deadline: Deadline,
+) -> Iterator[Connect]:
+    """Opens a stream of each kind to a peer with a script."""
+    streams: list[Stream] = []
+
+    def open_to(script: Callable[[Link], object]) -> Stream:
+        if request.param == "plain":
+            streams.append(Stream(connected(start_peer(script))))
+        else:
+            peer = start_peer(script, tls=server_tls)
+            streams.append(TLSStream(handshake(connected(peer), client_tls, "localhost", deadline)))
+        return streams[-1]
+
+    yield open_to
+    for stream in streams:
+        stream.close()
+
+
+def test_nothing_there_is_none_and_the_end_is_zero(connect: Connect, deadline: Deadline) -> None:
+    may_end = threading.Event()
+    stream = connect(lambda link: (may_end.wait(5), link.finish(), link.wait_for_end()))
+    assert stream.receive_into(bytearray(10)) is None
+    may_end.set()
+    assert receive(stream, 10, deadline) == b""
+
+
+def test_bytes_arrive_in_order(connect: Connect, deadline: Deadline) -> None:
+    def echo(link: Link) -> None:
+        while True:
+            link.send(link.read(1))
+
+    stream = connect(echo)
+    send_all(stream, b"abc", deadline)
+    received = b""
+    while len(received) < 3:
+        received += receive(stream, 10, deadline)
+    assert received == b"abc"
+
+
+def test_a_full_kernel_takes_nothing_and_the_rest_goes_later(connect: Connect, deadline: Deadline) -> None:
+    may_read = threading.Event()
+    data = bytes(range(256)) * 64 * 1024  # 16 MiB: more than the kernel holds
+    digests = []
+
+    def script(link: Link) -> None:
+        may_read.wait(5)
+        digests.append(hashlib.sha256(link.read(len(data))).digest())
+        link.send(b"done")
+
+    stream = connect(script)
+    sent = 0
+    while taken := stream.send(memoryview(data)[sent:]):
+        sent += taken
+    assert 0 < sent < len(data)
+    assert stream.send(memoryview(data)[sent:]) == 0
+    may_read.set()
+    send_all(stream, data[sent:], deadline)
+    assert receive(stream, 4, deadline) == b"done"
+    assert digests == [hashlib.sha256(data).digest()]
+
+
+def test_a_reset_is_an_error_or_through_tls_perhaps_the_end(connect: Connect, deadline: Deadline) -> None:
+    stream = connect(lambda link: (link.read(1), link.reset()))
+    send_all(stream, b"x", deadline)
+    try:
+        assert receive(stream, 10, deadline) == b""
+        assert isinstance(stream, TLSStream)
+    except ConnectionResetError:
+        pass
+
+
+def test_shutdown_from_another_thread_wakes_the_waiting_one(connect: Connect, deadline: Deadline) -> None:
+    stream = connect(Link.wait_for_end)
+    # TLS 1.3 tickets come after the handshake; nothing else does.
+    while stream.receive_into(bytearray(10)) is None and wait(stream, selectors.EVENT_READ, deadline, 0.05):
+        pass
+    thread = threading.Timer(0.05, stream.shutdown)
+    thread.start()
+    assert wait(stream, selectors.EVENT_READ, deadline, limit=5)
+    assert stream.receive_into(bytearray(10)) == 0
+    thread.join()
+
+
+def test_sending_after_shutdown_or_close_is_an_error(connect: Connect) -> None:
+    stream = connect(Link.wait_for_end)
+    stream.shutdown()
+    with pytest.raises(OSError):
+        stream.send(b"in the clear?")
+    stream.close()
+    with pytest.raises(OSError):
+        stream.send(b"in the clear?")
+
+
+def test_closing_and_shutting_down_again_does_nothing(connect: Connect) -> None:
+    stream = connect(Link.wait_for_end)
+    assert stream.fileno() >= 0
+    stream.close()
+    stream.close()
+    stream.shutdown()
+    assert stream.fileno() == -1
+    assert not stream.pending()
+
+
+def test_the_address_is_the_peers(connect: Connect) -> None:
+    stream = connect(Link.wait_for_end)
+    assert stream.address.startswith("127.0.0.1:")
+    assert address_text(("::1", 80, 0, 0)) == "[::1]:80"
+
+
+def test_a_stream_over_a_socket_pair_has_no_address() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        stream = Stream(ours)
+        assert stream.address == ""
+        stream.close()
+
+
+class TestTLS:
+    """What only TLS streams do."""
+
+    @pytest.fixture
+    def connect(
+        self,
+        start_peer: StartPeer,
+        server_tls: ssl.SSLContext,
+        client_tls: ssl.SSLContext,
+        deadline: Deadline,
+    ) -> Iterator[Connect]:
+        streams: list[Stream] = []
+
+        def open_to(script: Callable[[Link], object]) -> Stream:
+            peer = start_peer(script, tls=server_tls)
+            streams.append(TLSStream(handshake(connected(peer), client_tls, "localhost", deadline)))
+            return streams[-1]
+
+        yield open_to
+        for stream in streams:
+            stream.close()
+
+    def test_bytes_wait_inside_where_no_selector_sees_them(
+        self, connect: Connect, deadline: Deadline
+    ) -> None:
+        stream = connect(lambda link: (link.send(b"x" * 1000), link.wait_for_end()))
+        assert receive(stream, 100, deadline) == b"x" * 100
+        assert stream.pending()
+        assert receive(stream, 1000, deadline) == b"x" * 900
+        assert not stream.pending()
+
+    def test_close_notify_is_the_end(self, connect: Connect, deadline: Deadline) -> None:
+        stream = connect(lambda link: (link.read(1), link.sock.unwrap()))
+        send_all(stream, b"x", deadline)
+        assert receive(stream, 10, deadline) == b""
+        assert stream.receive_into(bytearray(10)) == 0
+
+    def test_one_send_is_bounded(self, connect: Connect) -> None:
+        stream = connect(lambda link: link.read(64 * 1024 * 1024))
+        assert 0 < stream.send(bytes(64 * 1024 * 1024)) <= 256 * 1024
+
+    def test_a_refused_record_may_be_offered_again_with_more_behind_it(
+        self, connect: Connect, deadline: Deadline
+    ) -> None:
+        may_read = threading.Event()
+        received = bytearray()
+        ended = threading.Event()
+
+        def script(link: Link) -> None:
+            may_read.wait(5)
+            while not received.endswith(b"."):
+                received.extend(link.read(1))
+            ended.set()
+
+        stream = connect(script)
+        sent = 0
+        while taken := stream.send(b"a" * 100):
+            sent += taken
+        may_read.set()
+        # Other bytes in memory, and more of them: what counts is that they begin with the same.
+        send_all(stream, b"a" * 100 + b"b" * 50_000 + b".", deadline)
+        assert ended.wait(10)
+        assert received == b"a" * (sent + 100) + b"b" * 50_000 + b"."
+
+    def test_two_threads_may_use_one_stream_at_once(self, connect: Connect, deadline: Deadline) -> None:
+        """One sends while the other receives: each byte comes back once, in order."""
+        message = bytes(range(256)) * 16
+        count = 1000
+
+        def echo(link: Link) -> None:
+            for _ in range(count):
+                link.send(link.read(len(message)))
+
+        stream = connect(echo)
+        other = Deadline(10)
+        sender = threading.Thread(target=lambda: [send_all(stream, message, other) for _ in range(count)])
+        sender.start()
+        received = hashlib.sha256()
+        size = 0
+        while size < count * len(message):
+            data = receive(stream, 65536, deadline)
+            assert data, "the connection broke"
+            received.update(data)
+            size += len(data)
+        sender.join()
+        other.close()
+        assert received.digest() == hashlib.sha256(message * count).digest()
+
+
+def test_no_descriptor_is_closed_under_a_sender() -> None:
+    """Closing waits for a send in another thread; later sends see a closed stream."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    stream = Stream(ours)
+    errors = []
+
+    def send_until_closed() -> None:
+        try:
+            while True:
+                stream.send(b"x")
+        except OSError as error:
+            errors.append(error)
+
+    senders = [threading.Thread(target=send_until_closed) for _ in range(4)]
+    with theirs:
+        for sender in senders:
+            sender.start()
+        theirs.recv(1)
+        stream.close()
+        for sender in senders:
+            sender.join(5)
+    assert len(errors) == len(senders)
