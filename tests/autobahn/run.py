@@ -68,7 +68,7 @@ class Run:
         return self._collect(count)
 
     def _work(self, server: FuzzingServer, numbers: queue.SimpleQueue[int], progress: Progress) -> None:
-        while True:
+        while server.is_running():
             try:
                 number = numbers.get_nowait()
             except queue.Empty:
@@ -129,8 +129,8 @@ def within(seconds: float, act: Callable[[], object]) -> bool:
     def run() -> None:
         try:
             act()
-        except Exception:  # noqa: BLE001 - any client, any fault: the next case runs all the same
-            traceback.print_exc()
+        except Exception as error:  # noqa: BLE001 - any client, any fault: the next case runs all the same
+            print("".join(traceback.format_exception_only(error)), end="", file=sys.stderr, flush=True)
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()

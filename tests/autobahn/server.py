@@ -58,6 +58,10 @@ class FuzzingServer:
         if self._process:
             self._stop(self._process)
 
+    def is_running(self) -> bool:
+        """Whether the process is alive."""
+        return self._process is not None and self._process.poll() is None
+
     def results(self, agent: str) -> dict[str, dict[str, object]]:
         """What the server found out about `agent` up to its last report, by case."""
         index = self.folder / _INDEX
