@@ -105,7 +105,7 @@ class Connection:
         self._opened = opened
         self._timing = timing
         self._owner = owner
-        self._loop = loop
+        self.loop = loop
         self._inbox = inbox
         self._trace = trace
         self._stream = opened.stream
@@ -207,14 +207,14 @@ class Connection:
                 self._close_wanted = (code, reason)
         except (WebSocketClosing, WebSocketClosed, TransportFail):
             return  # closed before, or lost: the loop knows
-        self._loop.touch(self)
+        self.loop.touch(self)
 
     def drop(self, reason: str, code: int = 1001) -> None:
         """Send our Close frame if that is possible at once, and end the connection without waiting."""
         self.close(code, reason)
         self._abort = reason
         self._stream.shutdown()
-        self._loop.touch(self)
+        self.loop.touch(self)
 
     # The baton holder: the loop's channel.
 
@@ -251,9 +251,8 @@ class Connection:
         self._ping(now)
         if self._opened.rest:
             self._take(self._opened.rest, now)
-            self.queue.flush()
-        # What TLS has decrypted already, no selector will announce.
-        return self._stream.pending()
+        # Users may have been here before the loop. What TLS has decrypted already no selector announces.
+        return self.on_touch(now) or self._stream.pending()
 
     def on_touch(self, now: float) -> bool:
         if self._abort is not None:
@@ -386,7 +385,7 @@ class Connection:
         """Read no more until the handlers have caught up: TCP then holds the server back."""
         self._paused = True
         self._keepalive.pause()
-        self._inbox.post([], after=lambda: self._loop.touch(self))
+        self._inbox.post([], after=lambda: self.loop.touch(self))
 
     def _ping(self, now: float) -> None:
         while self._pings_sent:
@@ -427,7 +426,7 @@ class Connection:
         frame = self._receiver.close_received
         assert frame is not None
         self._send_close(frame.code, frame.reason)
-        self._loop.touch(self)
+        self.loop.touch(self)
 
     def _watch_closing(self, now: float) -> None:
         """Bound what is left of the connection once our Close frame is out."""

@@ -90,7 +90,10 @@ class SendQueue:
         self._waiting = 0  # threads that wait in _changed
         self._failure: OSError | None = None
         self._finished = False
-        self.dropped = 0  # messages discarded by "drop"; written under _lock, read by anyone
+        self._accepted = 0  # messages pushed, less those given back or reported as unsent
+        # Counted under _lock, read by anyone.
+        self.bytes_sent = 0
+        self.dropped = 0  # messages discarded by "drop"
 
     # Any thread.
 
@@ -119,6 +122,8 @@ class SendQueue:
             self._check_alive()
             item = (encode(*args), message)
             step = self._append(item)
+            if message is not None:
+                self._accepted += 1
         self._act(step, item)
         return True
 
@@ -211,7 +216,7 @@ class SendQueue:
         if self._when_full == "drop":
             self.dropped += 1
             return False
-        full = f"the send queue is full: {self._pending} bytes wait, {size} more exceed max_queue={self._limit}"
+        full = f"the queue is full: {self._pending} bytes wait, {size} more exceed max_queue={self._limit}"
         if self._when_full == "raise":
             raise QueueFull(full)
         if not self._may_block():
@@ -310,6 +315,7 @@ class SendQueue:
             self._last_write = self._oldest = monotonic()
             self._rest = self._rest[taken:]
             self._blocked = bool(self._rest)
+            self.bytes_sent += taken
             if not self._blocked:
                 self._batch = []
             if self._waiting or self._finished:
@@ -324,6 +330,7 @@ class SendQueue:
                 for index, other in enumerate(items):
                     if other is item:
                         items[index] = (item[0], None)
+                        self._accepted -= 1
             return True
 
     # The loop.
@@ -345,6 +352,12 @@ class SendQueue:
         return self._pending
 
     @property
+    def messages_sent(self) -> int:
+        """Messages that were handed to the kernel whole."""
+        with self._lock:
+            return self._accepted - sum(message is not None for _, message in self._unsent_items())
+
+    @property
     def failure(self) -> OSError | None:
         """What ended sending, if something did."""
         return self._failure
@@ -359,6 +372,7 @@ class SendQueue:
             self._changed.notify_all()
             self._changed.wait_for(lambda: not self._writing)  # one non-blocking call at most
             unsent = tuple(message for _, message in self._unsent_items() if message is not None)
+            self._accepted -= len(unsent)
             self._frames.clear()
             self._batch = []
             self._rest = memoryview(b"")

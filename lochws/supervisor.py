@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
 from itertools import count
 from time import monotonic
@@ -39,7 +40,7 @@ class Supervisor:
         self._changed = threading.Condition()
         # All below is guarded by _changed.
         self._jobs: list[tuple[float, int, Job]] = []
-        self._ready: list[Job] = []  # blocking jobs that are due while too many others block
+        self._ready: deque[Job] = deque()  # blocking jobs that are due while too many others block
         self._number = count()
         self._threads: list[threading.Thread] = []
         self._idle = 0
@@ -125,8 +126,10 @@ class Supervisor:
         """Wait for a job that this thread may begin. Returns None when it is time to end."""
         while not self._stopping:
             now = monotonic()
-            if self._ready and self._may_block():
-                return self._ready.pop(0)
+            while self._ready and self._may_block():
+                job = self._ready.popleft()
+                if not job.is_cancelled:
+                    return job
             while self._jobs and (self._jobs[0][0] <= now or self._jobs[0][2].is_cancelled):
                 _, _, job = heapq.heappop(self._jobs)
                 if job.is_cancelled:

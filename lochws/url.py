@@ -65,7 +65,10 @@ def parse_url(url: str) -> Endpoint:
         raise TypeError(f"a URL is a str, not {type(url).__name__}")
     if any(ord(char) <= 32 or ord(char) == 127 for char in url):
         raise ValueError(f"URL {redacted(url)!r} has a space or control character in it: percent-encode it")
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # whose text may have the credentials in it
+        raise ValueError(f"URL {redacted(url)!r} has no valid host") from None
     scheme = _SCHEMES.get(parts.scheme.lower())
     if scheme is None:
         raise ValueError(f"URL {redacted(url)!r} has the scheme {parts.scheme!r}: expected ws:// or wss://")
@@ -74,7 +77,8 @@ def parse_url(url: str) -> Endpoint:
     try:
         port = parts.port
     except ValueError:
-        raise ValueError(f"URL {redacted(url)!r} has no valid port: expected a number up to 65535") from None
+        # Not the URL: if a slash in the password is what is wrong, redacting does not find the password.
+        raise ValueError("the URL has no valid port: expected a number up to 65535") from None
     path = parts.path or "/"
     resource = f"{path}?{parts.query}" if parts.query else path
     credentials = None

@@ -84,13 +84,13 @@ def parse_proxy(url: str) -> ProxyURL:
         raise TypeError(f"a proxy URL is a str, not {type(url).__name__}")
     if any(ord(char) <= 32 or ord(char) == 127 for char in url):
         raise ValueError("a proxy URL has a space or control character in it: percent-encode it")
-    parts = urlsplit(url if "://" in url else f"http://{url}")
-    if parts.scheme != "http":
-        raise ValueError(f"proxies of the kind {parts.scheme}:// are not supported yet: http:// is")
     try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
         host, port = parts.hostname, parts.port
     except ValueError:
-        raise ValueError("a proxy URL has no valid port: expected a number up to 65535") from None
+        raise ValueError("a proxy URL has no valid host and port: expected http://host[:port]") from None
+    if parts.scheme != "http":
+        raise ValueError(f"proxies of the kind {parts.scheme}:// are not supported yet: http:// is")
     if not host:
         raise ValueError("a proxy URL has no host: expected http://[user:password@]host[:port]")
     credentials = None

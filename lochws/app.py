@@ -1,0 +1,316 @@
+"""WebSocketApp: subclass it or decorate it; start, run_forever, close, join."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+from . import events
+from .errors import WebSocketError
+from .handlers.base import Handler
+from .handlers.registry import NAMES, EventName, Function, Registry, check_class
+from .lifecycle import Lifecycle
+from .options import MIB, ON_HANDLER_ERROR, Deflate, Headers, Timing, TraceFunction, check_choice
+from .persist import Backoff
+from .state import State
+from .threads import Threads
+from .websocket import WebSocket
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+#: What is left of a closing handshake after Ctrl-C, in seconds, before the connection is dropped.
+INTERRUPT_SECONDS = 5.0
+
+
+class WebSocketApp(WebSocket, Handler):
+    """A WebSocket that runs itself, in threads of its own, and stays connected.
+
+    ::
+
+        class Ticker(WebSocketApp):
+            def on_ready(self, event):
+                self.send_json(type="subscribe", channels=["ticker"])
+
+            def on_text(self, event):
+                print(event.json)
+
+        Ticker("wss://feed.example.org").run_forever()
+
+    Subclass it and override ``on_<event>`` methods, mark methods with `lochws.on`, or register
+    handlers with `on` and `add_handler`; all can be mixed. Handlers run on the reader thread, one at
+    a time, in the order of the events. In them everything may be called but what waits.
+
+    The constructor starts nothing. Both threads are daemons.
+
+    Args:
+        url: and all further parameters as for `WebSocket`.
+        on_handler_error: what happens after a handler has raised (it is logged with its traceback and
+            given to `on_error` in any case): ``"continue"``, ``"reconnect"``, or ``"stop"`` the app
+            with close code 1011.
+        threads: threads to share with other apps; None for a pair of its own.
+    """
+
+    def __init__(
+        self,
+        url: str | Callable[[], str],
+        proxies: Mapping[str, str | None] | None = None,
+        protocols: Iterable[str] | Callable[[], Iterable[str]] | None = None,
+        agent: str | None = None,
+        compress: bool | Deflate = False,
+        ssl_verify: bool = True,
+        ssl_cafile: str | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        trace: TraceFunction | bool | None = None,
+        *,
+        headers: Headers | Callable[[], Headers] | None = None,
+        origin: str | None = None,
+        auth: tuple[str, str] | None = None,
+        open_timeout: float | None = 30.0,
+        max_message_size: int | None = 64 * MIB,
+        max_queue: int = 16 * MIB,
+        when_full: Literal["raise", "block", "drop"] = "raise",
+        send_timeout: float | None = 30.0,
+        on_handler_error: Literal["continue", "reconnect", "stop"] = "continue",
+        threads: Threads | None = None,
+    ) -> None:
+        super().__init__(
+            url, proxies, protocols, agent, compress, ssl_verify, ssl_cafile, ssl_context, trace,
+            headers=headers, origin=origin, auth=auth, open_timeout=open_timeout,
+            max_message_size=max_message_size, max_queue=max_queue, when_full=when_full,
+            send_timeout=send_timeout,
+        )
+        check_choice("on_handler_error", on_handler_error, ON_HANDLER_ERROR)
+        if threads is not None and not isinstance(threads, Threads):
+            raise TypeError(f"threads={threads!r}: expected a lochws.Threads, or None")
+        self._on_handler_error = on_handler_error
+        self._registry = Registry(self._handler_failed)
+        self._registry.add_methods(self)
+        self._lifecycle = Lifecycle(
+            self.url, self._dialler, self._options, threads, self._registry.dispatch, self._traffic
+        )
+        self._life = self._lifecycle
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        check_class(cls)
+
+    if not TYPE_CHECKING:
+        # Only called for what is missing; mypy must go on seeing that it is.
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if "_lifecycle" not in self.__dict__ and name.startswith("_") and not name.startswith("__"):
+                kind = type(self).__name__
+                raise WebSocketError(f"{kind}.__init__ must call super().__init__(url) before anything else")
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name.startswith("on_") and name[3:] in NAMES:
+            raise AttributeError(
+                f"{name} cannot be assigned: override it in a subclass, or register with app.on({name[3:]!r})"
+            )
+        super().__setattr__(name, value)
+
+    # Handlers.
+
+    def on(self, *names: EventName) -> Callable[[Function], Function]:
+        """Register a function for one or more events, by name or by class: a decorator.
+
+        ``@app.on("text")``, ``@app.on(events.Ready, events.Disconnected)``; ``"event"`` stands for all
+        events, ``"error"`` for what handlers raise. The function is returned unchanged.
+
+        Raises:
+            TypeError: the function cannot be called with one argument, or is a coroutine function.
+            ValueError: there is no such event; the message names the nearest.
+        """
+
+        def register(function: Function) -> Function:
+            self._registry.add_function(function, names)
+            return function
+
+        return register
+
+    def add_handler(self, handler: object) -> None:
+        """Register all ``on_<event>`` methods of an object, and those marked with `lochws.on`.
+
+        Raises:
+            TypeError: it has none, or one of them is misspelt or cannot be called with one argument.
+        """
+        self._registry.add_object(handler)
+
+    def remove_handler(self, handler: object) -> None:
+        """Remove a function or an object that was registered, from all its events.
+
+        Raises:
+            ValueError: it is not registered.
+        """
+        self._registry.remove(handler)
+
+    # Running.
+
+    def start(
+        self,
+        poll: float | None = 5.0,
+        ping_rate: float | None = 30.0,
+        ping_timeout: float | Literal["auto"] | None = "auto",
+        auto_pong: bool = True,
+        close_timeout: float | None = 30.0,
+        *,
+        persist: bool | Backoff = True,
+    ) -> None:
+        """Start connecting in the background, and return at once.
+
+        An app that is over can be started again. One that was closed before it was ever started ends
+        at once.
+
+        Args:
+            poll, ping_rate, ping_timeout, auto_pong, close_timeout: as for `WebSocket.connect`.
+            persist: whether to connect again whenever an attempt or a connection has ended that the
+                user did not end: True for a default `Backoff`.
+
+        Raises:
+            TypeError, ValueError: an argument is wrong.
+            WebSocketError: the app is running already.
+            RuntimeError: no thread can be started.
+        """
+        timing = Timing(
+            poll=poll, ping_rate=ping_rate, ping_timeout=ping_timeout, auto_pong=auto_pong,
+            close_timeout=close_timeout,
+        )
+        if not isinstance(persist, (bool, Backoff)):
+            raise TypeError(f"persist={persist!r}: expected True, False or a Backoff")
+        backoff = Backoff() if persist is True else persist or None
+        if backoff is None and self._on_handler_error == "reconnect":
+            raise ValueError('on_handler_error="reconnect" needs persist')
+        name = f"{type(self).__name__}-{self._endpoint.host if self._endpoint else 'app'}"
+        self._lifecycle.start(timing, backoff, name)
+
+    def run_forever(
+        self,
+        poll: float | None = 5.0,
+        ping_rate: float | None = 30.0,
+        ping_timeout: float | Literal["auto"] | None = "auto",
+        auto_pong: bool = True,
+        close_timeout: float | None = 30.0,
+        *,
+        persist: bool | Backoff = True,
+    ) -> events.ConnectFail | events.Disconnected | None:
+        """Start, and wait until the app is over. For any thread, a daemon too; not for handlers.
+
+        Ctrl-C (and any other exception that a signal handler raises here) closes the connection and,
+        once that is done or has taken too long, goes on as it does everywhere. A second Ctrl-C
+        does not wait.
+
+        Returns:
+            What ended it: the final event of the last attempt. None if the app was closed before the
+            first one.
+
+        Raises:
+            TypeError, ValueError, WebSocketError, RuntimeError: as for `start`.
+        """
+        self.start(poll, ping_rate, ping_timeout, auto_pong, close_timeout, persist=persist)
+        try:
+            self._refuse_in_handler("run_forever")  # of another app that shares the threads
+            self._lifecycle.wait_stopped(None)
+        except BaseException:
+            self.close(reason="interrupted")
+            if not self._lifecycle.in_handler and not self._lifecycle.join(INTERRUPT_SECONDS):
+                self.force_disconnect()
+            raise
+        self._lifecycle.join(None)
+        return self._lifecycle.final_event
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """Close, and wait until the app is over. In a handler: close, without waiting.
+
+        Args:
+            timeout: seconds to wait at most, or None for no limit.
+
+        Returns:
+            Whether the app is over.
+        """
+        self.close()
+        if self._lifecycle.in_handler:
+            return False
+        return self.join(timeout)
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until the app is over and its own threads have ended. Not for handlers.
+
+        Returns:
+            False if that took longer than `timeout` seconds.
+
+        Raises:
+            WebSocketError: called in a handler, which would wait for itself.
+        """
+        self._refuse_in_handler("join")
+        return self._lifecycle.join(timeout)
+
+    def reconnect(self) -> None:
+        """Drop the connection and open a new one at once; during a back-off, end the wait.
+
+        May be called from any thread and in any handler; never blocks.
+
+        Raises:
+            WebSocketError: the app is not running.
+        """
+        self._lifecycle.reconnect()
+
+    def wait_ready(self, timeout: float | None = None) -> bool:
+        """Wait until there is a connection and the handlers of its Ready have run. Not for handlers.
+
+        Returns:
+            False if that took longer than `timeout` seconds, or if the app is over.
+
+        Raises:
+            WebSocketError: called in a handler while there is no connection: it would wait for itself.
+        """
+        if not self.is_active:
+            self._refuse_in_handler("wait_ready")
+        return self._lifecycle.in_handler or self._lifecycle.wait_ready(timeout)
+
+    def wait_closed(self, timeout: float | None = None) -> bool:
+        """Wait until the app is over: closed, or given up. Not for handlers.
+
+        Returns:
+            False if that took longer than `timeout` seconds.
+
+        Raises:
+            WebSocketError: called in a handler, which would wait for itself.
+        """
+        self._refuse_in_handler("wait_closed")
+        return self._lifecycle.wait_stopped(timeout)
+
+    def connect(self, *args: object, **kwargs: object) -> Iterator[events.Event]:
+        """Refused: an app runs itself. Iterate a `WebSocket` instead.
+
+        Raises:
+            WebSocketError: always.
+        """
+        raise WebSocketError("a WebSocketApp runs itself: start() it, or iterate a WebSocket instead")
+
+    def __iter__(self) -> Iterator[events.Event]:
+        return self.connect()
+
+    def __enter__(self) -> Self:
+        if self.state in (State.NEW, State.STOPPED):
+            self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close, and wait until the app is over."""
+        self.stop()
+
+    def _refuse_in_handler(self, method: str) -> None:
+        if self._lifecycle.in_handler:
+            raise WebSocketError(f"{method} in a handler would wait for itself: handlers run on that thread")
+
+    def _handler_failed(self, error: BaseException) -> None:
+        if self._on_handler_error == "reconnect":
+            self._lifecycle.drop(f"handler failed; {error}")
+        elif self._on_handler_error == "stop":
+            self.close(1011, "handler failed")

@@ -1,0 +1,1 @@
+"""What reacts to events: all of it could be user code."""

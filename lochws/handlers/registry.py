@@ -1,0 +1,231 @@
+"""Which handler gets which event, in which order."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias, TypeVar
+
+from .. import events
+from .base import Handler
+
+logger = logging.getLogger("lochws")
+
+HandlerFunction: TypeAlias = Callable[[Any], object]
+Function = TypeVar("Function", bound=Callable[..., object])
+EventName: TypeAlias = "str | type[events.Event]"
+
+_MARK = "__lochws_events__"
+_ANY = "event"
+_ERROR = "error"
+
+#: Event classes by name. UnknownMessage is never made.
+CLASSES: Final = MappingProxyType({
+    kind.name: kind
+    for kind in vars(events).values()
+    if isinstance(kind, type) and issubclass(kind, events.Event) and hasattr(kind, "name")
+    and kind is not events.UnknownMessage
+})
+NAMES: Final = (*CLASSES, _ANY, _ERROR)
+# What other libraries call our events: difflib would not find them.
+_FOREIGN = {"open": "ready", "message": "text", "close": "closed"}
+
+
+def on(*names: EventName) -> Callable[[Function], Function]:
+    """Mark a method of a class as the handler of one or more events, by name or by class.
+
+    The method's own name does not matter. Returns a decorator that gives the function back unchanged.
+
+    Raises:
+        TypeError: something is neither a name nor an event class, or nothing was named.
+        ValueError: there is no such event.
+    """
+    wanted = _event_names(names)
+
+    def mark(function: Function) -> Function:
+        setattr(function, _MARK, (*getattr(function, _MARK, ()), *wanted))
+        return function
+
+    return mark
+
+
+def check_class(cls: type) -> None:
+    """Refuse a class that has a handler method with a misspelt name.
+
+    Raises:
+        TypeError: a method is called ``on_…`` and nearly, but not quite, after an event.
+    """
+    for name in dir(cls):
+        if name.startswith("on_") and callable(getattr(cls, name)):
+            _check_spelling(name[3:], f"{cls.__name__}.{name}")
+
+
+class Registry:
+    """The handlers of one app.
+
+    Handlers may be added and removed by any thread at any time. An event goes to those that were
+    registered when its turn came: first to `on_event` of all, then to its own handlers, each group in
+    the order of registration. `dispatch` is for one thread at a time: the reader.
+
+    Args:
+        failed: called on the reader's thread after a handler raised and `on_error` has run.
+    """
+
+    def __init__(self, failed: Callable[[BaseException], object]) -> None:
+        self._failed = failed
+        self._lock = threading.Lock()
+        self._entries: list[tuple[str, HandlerFunction, object]] = []  # guarded by _lock
+        # Replaced whole, never changed: dispatch reads it without the lock.
+        self._table: dict[type[events.Event], tuple[HandlerFunction, ...]] = {}
+        self._any: tuple[HandlerFunction, ...] = ()
+        self._errors: tuple[HandlerFunction, ...] = ()
+
+    def add_function(self, function: Callable[..., object], names: Iterable[EventName]) -> None:
+        """Register a function for one or more events.
+
+        Raises:
+            TypeError: it cannot be called with one argument, or is a coroutine function.
+            ValueError: there is no such event.
+        """
+        wanted = _event_names(tuple(names))
+        _check_callable(function)
+        self._add([(name, function, function) for name in wanted])
+
+    def add_object(self, handler: object) -> None:
+        """Register every ``on_…`` method and every method marked with `on` of an object.
+
+        Raises:
+            TypeError: it has none, one of them cannot be called with one argument, or one is misspelt.
+        """
+        entries = [(name, method, handler) for name, method in _methods(handler)]
+        if not entries:
+            raise TypeError(f"{handler!r} handles nothing: it has no method on_<event>, such as on_text")
+        self._add(entries)
+
+    def add_methods(self, handler: object) -> None:
+        """Register an object as `add_object` does; one without methods is fine."""
+        self._add([(name, method, handler) for name, method in _methods(handler)])
+
+    def remove(self, handler: object) -> None:
+        """Remove a function or an object, from all events it was registered for.
+
+        Raises:
+            ValueError: it is not registered.
+        """
+        with self._lock:
+            # By identity for objects; bound methods are equal, not identical.
+            kept = [
+                entry for entry in self._entries
+                if not (entry[2] is handler or (inspect.ismethod(handler) and entry[2] == handler))
+            ]
+            if len(kept) == len(self._entries):
+                raise ValueError(f"{handler!r} is not registered")
+            self._entries = kept
+            self._rebuild()
+
+    def dispatch(self, event: events.Event) -> None:
+        """Call the handlers of an event. No exception of theirs gets out."""
+        for handler in self._table.get(type(event), self._any):
+            try:
+                handler(event)
+            except BaseException as error:  # noqa: BLE001  SystemExit too must not end the reader
+                self._on_failure(handler, event, error)
+
+    def _on_failure(self, handler: HandlerFunction, event: events.Event, error: BaseException) -> None:
+        where = f"{getattr(handler, '__qualname__', handler)} failed on {event!r}"
+        logger.error("handler %s", where, exc_info=error)
+        for on_error in self._errors:
+            try:
+                on_error(error)
+            except BaseException:
+                logger.exception("on_error handler %s failed", getattr(on_error, "__qualname__", on_error))
+        self._failed(error)
+
+    def _add(self, entries: list[tuple[str, HandlerFunction, object]]) -> None:
+        with self._lock:
+            self._entries = [*self._entries, *entries]
+            self._rebuild()
+
+    def _rebuild(self) -> None:
+        by_name: dict[str, list[HandlerFunction]] = {name: [] for name in NAMES}
+        for name, function, _ in self._entries:
+            by_name[name].append(function)
+        self._errors = tuple(by_name[_ERROR])
+        self._any = tuple(by_name[_ANY])
+        self._table = {kind: (*self._any, *by_name[name]) for name, kind in CLASSES.items()}
+
+
+def _methods(handler: object) -> list[tuple[str, HandlerFunction]]:
+    """The handler methods of an object: the plain ones by event, then the marked ones as they are defined."""
+    cls = type(handler)
+    check_class(cls)
+    found: list[tuple[str, HandlerFunction]] = []
+    for name in NAMES:
+        method = getattr(handler, f"on_{name}", None)
+        inherited = getattr(Handler, f"on_{name}")
+        if method is not None and getattr(method, "__func__", method) is not inherited:
+            _check_callable(method)
+            found.append((name, method))
+    marked: dict[str, tuple[str, ...]] = {}
+    for base in reversed(cls.__mro__):
+        for attribute, value in vars(base).items():
+            wanted = getattr(value, _MARK, None)
+            if wanted:
+                marked[attribute] = wanted
+    for attribute, wanted in marked.items():
+        method = getattr(handler, attribute)
+        _check_callable(method)
+        found.extend((name, method) for name in wanted)
+    return found
+
+
+def _event_names(names: tuple[EventName, ...]) -> tuple[str, ...]:
+    if not names:
+        raise TypeError('which event? Name one or more, such as on("text") or on(events.Text)')
+    return tuple(dict.fromkeys(map(_event_name, names)))
+
+
+def _event_name(name: EventName) -> str:
+    if isinstance(name, type) and issubclass(name, events.Event):
+        if name is events.Event:
+            return _ANY
+        name = name.name
+    if not isinstance(name, str):
+        raise TypeError(f"{name!r} is no event: expected a name such as 'text', or a class in lochws.events")
+    if name not in NAMES:
+        nearest = _nearest(name.removeprefix("on_"), 0.5)
+        hint = f"did you mean {nearest!r}?" if nearest else f"there are {', '.join(NAMES)}"
+        raise ValueError(f"there is no event {name!r}: {hint}")
+    return name
+
+
+def _check_spelling(name: str, where: str) -> None:
+    # A class may well have methods of its own that begin with on_; only near misses are refused.
+    if name not in NAMES and (nearest := _nearest(name, 0.8)):
+        raise TypeError(f"{where} is never called: there is no event {name!r}. Did you mean on_{nearest}?")
+
+
+def _nearest(name: str, cutoff: float) -> str | None:
+    if name in _FOREIGN:
+        return _FOREIGN[name]
+    return next(iter(difflib.get_close_matches(name, NAMES, n=1, cutoff=cutoff)), None)
+
+
+def _check_callable(function: Callable[..., object]) -> None:
+    name = getattr(function, "__qualname__", repr(function))
+    if not callable(function):
+        raise TypeError(f"{function!r} is no handler: it cannot be called")
+    if inspect.iscoroutinefunction(function):
+        raise TypeError(f"{name} is a coroutine function: handlers are plain functions, called on a thread")
+    try:
+        signature = inspect.signature(function)
+    except (ValueError, TypeError):
+        return  # some built-in functions do not tell
+    try:
+        signature.bind(object())
+    except TypeError:
+        raise TypeError(f"{name}{signature} cannot be called with one argument, the event") from None

@@ -1,0 +1,160 @@
+"""One connection driven by the thread that iterates it: Lomond's way, no threads of ours.
+
+The iterating thread dials, holds the loop's baton, and takes what comes from the inbox. Everything
+else is as in a threaded program; other threads may send and close.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Generator, Iterator
+from time import monotonic
+
+from . import events
+from .connection import Connection
+from .deadline import Deadline
+from .dial import Dialler
+from .loop import Inbox, Loop
+from .options import Options, Timing
+from .state import State, Step, after
+from .trace import as_trace
+from .traffic import Traffic
+
+logger = logging.getLogger("lochws")
+
+
+class Iteration:
+    """The connections of one WebSocket that is iterated, one after the other.
+
+    Args:
+        dialler: opens connections.
+        options: the WebSocket's options.
+        traffic: counts what ended connections have moved.
+        url: where to, for traces.
+    """
+
+    def __init__(self, dialler: Dialler, options: Options, traffic: Traffic, url: str) -> None:
+        self._dialler = dialler
+        self._options = options
+        self._traffic = traffic
+        self._url = url
+        # Reentrant, because a signal handler may call close() while its own thread is in here.
+        self._lock = threading.RLock()
+        # All below is guarded by _lock. The connection is also read without it, by senders.
+        self._state = State.NEW
+        self.connection: Connection | None = None
+        self._deadline: Deadline | None = None
+        self._thread: threading.Thread | None = None  # the one that iterates
+        self._stop: tuple[int | None, str | bytes] | None = None
+
+    # Any thread.
+
+    @property
+    def state(self) -> State:
+        """Where the WebSocket is in its life."""
+        with self._lock:
+            if self._state is State.OPEN and self.connection is not None and self.connection.is_closing:
+                return State.CLOSING
+            return self._state
+
+    def close(self, code: int | None, reason: str | bytes) -> None:
+        """Close the connection, or call the attempt off. Code and reason are checked."""
+        with self._lock:
+            connection = self.connection
+            if self._state is State.CONNECTING:
+                self._stop = self._stop or (code, reason)
+                if self._deadline is not None:
+                    self._deadline.cancel()
+        if connection is not None:
+            connection.close(code, reason)
+
+    def drop(self, reason: str) -> None:
+        """Drop the connection, if there is one."""
+        connection = self.connection
+        if connection is not None:
+            connection.drop(reason)
+
+    # The iterating thread.
+
+    def iterate(self, timing: Timing) -> Iterator[events.Event]:
+        """Connect once and yield what happens."""
+        with self._lock:
+            self._state = after(self._state, Step.START)
+            self._thread = threading.current_thread()
+            self._stop = None
+        loop = Loop()
+        inbox = Inbox(handle=lambda _: None, notify=lambda _: None)  # nobody delivers: we take
+        try:
+            connection = yield from self._open(timing, loop, inbox)
+            while connection is not None:
+                while (batch := inbox.take()) is not None:
+                    items, then = batch
+                    yield from items
+                    if then is not None:
+                        then()
+                if connection.is_finished:
+                    return
+                loop.turn(until=lambda: inbox.has_backlog)
+        finally:
+            self._leave(loop)
+
+    def _open(
+        self, timing: Timing, loop: Loop, inbox: Inbox
+    ) -> Generator[events.Event, None, Connection | None]:
+        deadline = Deadline(self._options.open_timeout)
+        try:
+            with self._lock:
+                self._deadline = deadline
+                if self._stop is not None:
+                    deadline.cancel()
+            opened = yield from self._dialler.dial(deadline)
+        finally:
+            with self._lock:
+                self._deadline = None
+            deadline.close()
+        if opened is None:
+            return None
+        connection = Connection(
+            opened, self._options, timing, owner=self, loop=loop, inbox=inbox, gather=False,
+            trace=as_trace(self._options.trace, self._url),
+        )
+        with self._lock:
+            self._state = after(self._state, Step.OPENED)
+            self.connection = connection
+            stop = self._stop
+        loop.add(connection)
+        if stop is not None:
+            connection.close(*stop)
+        return connection
+
+    def _leave(self, loop: Loop) -> None:
+        """End the iteration, by its end or early: nothing stays open."""
+        connection = self.connection
+        if connection is not None:
+            logger.warning("the iteration of %s was left early: disconnecting", self._url)
+            connection.drop("the iteration was left")
+            connection.on_touch(monotonic())
+        loop.close()
+        with self._lock:
+            self._state = State.STOPPED
+
+    # What the connection tells its owner.
+
+    def connection_ended(self, connection: Connection, event: events.Disconnected) -> None:
+        self._traffic.add(connection)
+        with self._lock:
+            self._state = after(self._state, Step.ENDED)
+            self.connection = None
+
+    def ready_handled(self) -> None:
+        """Nobody waits for it here."""
+
+    def end_handled(self) -> None:
+        """The iteration ends by itself."""
+
+    def ask_flush(self, connection: Connection) -> None:
+        connection.loop.touch(connection)
+
+    def may_block(self) -> bool:
+        return threading.current_thread() is not self._thread

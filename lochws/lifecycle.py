@@ -1,0 +1,326 @@
+"""One app's life: dial, open, back off, dial again, stopped.
+
+Three threads take part, one after the other. The supervisor dials. The loop's baton holder says when
+a connection has ended. The reader runs the handlers and, right after those of the final event, decides
+what comes next: so every step stands in the order of the events, and steps are scheduled, never nested.
+`close` and `reconnect` come from any thread; they leave a mark and nudge whoever is at work.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Generator
+from time import monotonic, time
+
+from . import events
+from .connection import Connection
+from .deadline import Deadline
+from .dial import Dialler, Opened
+from .errors import WebSocketError
+from .loop import Inbox
+from .options import Options, Timing
+from .persist import Backoff, Outcome, Retries
+from .state import State, Step, after
+from .supervisor import Job
+from .threads import Crew, Threads
+from .trace import as_trace
+from .traffic import Traffic
+
+logger = logging.getLogger("lochws")
+
+
+class Lifecycle:
+    """The life of one app. Every method may be called from any thread unless it says otherwise.
+
+    Args:
+        url: where to, for messages.
+        dialler: opens connections.
+        options: the WebSocket's options.
+        threads: shared threads, or None for a private pair.
+        handle: called with each event on the reader's thread.
+        traffic: counts what ended connections have moved.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        dialler: Dialler,
+        options: Options,
+        threads: Threads | None,
+        handle: Callable[[events.Event], object],
+        traffic: Traffic,
+    ) -> None:
+        self._url = url
+        self._dialler = dialler
+        self._options = options
+        self._threads = threads
+        self._handle = handle
+        self._traffic = traffic
+        self._timing = Timing()
+        self._pool: Threads | None = None  # with _crew and _inbox: written by start, while nothing runs
+        self._crew: Crew | None = None
+        self._inbox: Inbox | None = None
+
+        # Reentrant, because a signal handler may call close() while its own thread is in here.
+        self._changed = threading.Condition(threading.RLock())
+        # All below is guarded by _changed. The connection is also read without it, by senders.
+        self._state = State.NEW
+        self.connection: Connection | None = None
+        self._retries: Retries | None = None  # used on the reader's thread only
+        self._deadline: Deadline | None = None  # of the attempt under way
+        self._job: Job | None = None  # the attempt that is due after a wait
+        self._stop: tuple[int | None, str | bytes] | None = None  # close was called, with these
+        self._again = False  # reconnect was called
+        self._is_ready = False
+        self._rejected: events.Rejected | None = None
+        self._final: events.ConnectFail | events.Disconnected | None = None
+
+    # What others see.
+
+    @property
+    def state(self) -> State:
+        """Where the app is in its life."""
+        with self._changed:
+            if self._state is State.OPEN and self.connection is not None and self.connection.is_closing:
+                return State.CLOSING
+            return self._state
+
+    @property
+    def final_event(self) -> events.ConnectFail | events.Disconnected | None:
+        """The final event of the last attempt, or None."""
+        return self._final
+
+    @property
+    def in_handler(self) -> bool:
+        """Whether the calling thread is the one that runs this app's handlers."""
+        return self._crew is not None and self._crew.reader.is_current
+
+    def wait_ready(self, timeout: float | None) -> bool:
+        """Wait until the handlers of Ready have run. Returns False if the time or the app is over first."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_ready or self._state is State.STOPPED, timeout)
+            return self._is_ready
+
+    def wait_stopped(self, timeout: float | None) -> bool:
+        """Wait until the app is over, or was never started. Returns False if the time is over first."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._state in (State.NEW, State.STOPPED), timeout)
+
+    def join(self, timeout: float | None) -> bool:
+        """Wait until the app is over and its private threads have ended. Returns False if they have not."""
+        began = monotonic()
+        if not self.wait_stopped(timeout):
+            return False
+        if self._crew is None or self._pool is self._threads:
+            return True
+        return self._crew.join(None if timeout is None else max(0.0, timeout - (monotonic() - began)))
+
+    # What users do.
+
+    def start(self, timing: Timing, backoff: Backoff | None, name: str) -> None:
+        """Begin. Returns at once.
+
+        Raises:
+            WebSocketError: the app has been started and is not over.
+            RuntimeError: no thread can be started.
+        """
+        with self._changed:
+            state = after(self._state, Step.START)
+            pool = self._threads or Threads.private(name)
+            crew = pool.attach()
+            if self._state is State.STOPPED:
+                self._stop = None
+            self._state = state
+            self._timing = timing
+            self._retries = Retries(backoff) if backoff is not None else None
+            self._pool, self._crew = pool, crew
+            self._inbox = Inbox(self._handle, crew.reader.loop.notify)
+            self._again = self._is_ready = False
+            self._final = None
+        crew.supervisor.call_soon(self._dial, blocking=True)
+
+    def close(self, code: int | None, reason: str | bytes) -> None:
+        """End for good: by a closing handshake if there is a connection. Code and reason are checked."""
+        with self._changed:
+            if self._state is State.STOPPED:
+                return
+            self._stop = self._stop or (code, reason)
+            connection = self.connection
+            if self._deadline is not None:
+                self._deadline.cancel()
+            waited = self._take_back_job()
+        if connection is not None:
+            connection.close(code, reason)
+        elif waited:
+            self._post([], self._finish)
+
+    def reconnect(self) -> None:
+        """Drop the connection and open a new one without a wait; during a wait, end the wait.
+
+        Raises:
+            WebSocketError: the app is not running.
+        """
+        with self._changed:
+            if self._state in (State.NEW, State.STOPPED):
+                raise WebSocketError(f"cannot reconnect: the WebSocket is {self._state.value}")
+            if self._stop is not None or self._state is State.CONNECTING:
+                return
+            connection = self.connection
+            if self._take_back_job():
+                self._schedule(0.0)
+            else:
+                self._again = True
+        if connection is not None:
+            connection.drop("reconnect requested")
+
+    def drop(self, reason: str) -> None:
+        """Drop the connection, if there is one; what follows is the back-off's to say."""
+        connection = self.connection
+        if connection is not None:
+            connection.drop(reason)
+
+    # The supervisor's thread.
+
+    def _dial(self) -> None:
+        """Make one attempt."""
+        with self._changed:
+            if self._state is State.BACKING_OFF:
+                self._state = after(self._state, Step.DUE)
+            self._job = self._rejected = None
+            if self._stop is not None:
+                self._post([], self._finish)
+                return
+        try:
+            self._attempt()
+        except Exception as error:
+            # No descriptors or no memory left, say: one more reason why an attempt can fail.
+            logger.exception("unexpected error while connecting to %s", self._url)
+            self._post_opening(events.ConnectFail(f"error; {error}", phase="prepare", error=error))
+
+    def _attempt(self) -> None:
+        deadline = Deadline(self._options.open_timeout)
+        try:
+            with self._changed:
+                self._deadline = deadline
+                if self._stop is not None:
+                    deadline.cancel()
+            opened = self._follow(self._dialler.dial(deadline))
+        finally:
+            with self._changed:
+                self._deadline = None
+            deadline.close()
+        if opened is not None:
+            self._join_loop(opened)
+
+    def _follow(self, attempt: Generator[events.Event, None, Opened | None]) -> Opened | None:
+        """Post the events of an attempt, and return what it brings."""
+        while True:
+            try:
+                self._post_opening(next(attempt))
+            except StopIteration as end:
+                opened: Opened | None = end.value
+                return opened
+
+    def _join_loop(self, opened: Opened) -> None:
+        assert self._crew is not None and self._inbox is not None
+        loop = self._crew.reader.loop
+        connection = Connection(
+            opened, self._options, self._timing, owner=self, loop=loop, inbox=self._inbox,
+            trace=as_trace(self._options.trace, self._url),
+        )
+        with self._changed:
+            self._state = after(self._state, Step.OPENED)
+            self.connection = connection
+            stop = self._stop
+        loop.add(connection)
+        if stop is not None:
+            connection.close(*stop)
+
+    def _post_opening(self, event: events.Event) -> None:
+        if isinstance(event, events.Rejected):
+            self._rejected = event
+        if not isinstance(event, (events.ConnectFail, events.Disconnected)):
+            self._post([event])
+            return
+        self._end(event)
+        self._post([event], self.end_handled)
+
+    def _end(self, event: events.ConnectFail | events.Disconnected) -> None:
+        with self._changed:
+            self._state = after(self._state, Step.ENDED)
+            self._final = event
+            self.connection = None
+            self._is_ready = False
+            if self._retries is not None:
+                self._retries.ended(monotonic())
+            self._changed.notify_all()
+
+    # The loop's baton holder: what the connection tells its owner.
+
+    def connection_ended(self, connection: Connection, event: events.Disconnected) -> None:
+        self._traffic.add(connection)
+        self._end(event)
+
+    def ask_flush(self, connection: Connection) -> None:
+        assert self._crew is not None
+        queue = connection.queue
+        self._crew.ask_flush(connection, queue.flush, full=queue.wants_write or queue.failure is not None)
+
+    def may_block(self) -> bool:
+        return not self.in_handler
+
+    # The reader's thread, after handlers.
+
+    def ready_handled(self) -> None:
+        with self._changed:
+            if self._state is State.OPEN:
+                self._is_ready = True
+                if self._retries is not None:
+                    self._retries.opened(monotonic())
+                self._changed.notify_all()
+
+    def end_handled(self) -> None:
+        """Decide what comes after a final event, whose handlers have run."""
+        with self._changed:
+            outcome: Outcome | None = self._rejected or self._final
+            stopping = self._stop is not None
+            again, self._again = self._again, False
+        assert outcome is not None
+        wait = None
+        if not stopping and not again and self._retries is not None:
+            # Asks the user's hook, hence without the lock.
+            wait = self._retries.next_wait(outcome, monotonic(), time())
+        with self._changed:
+            again = again or self._again
+            if self._stop is None and (again or wait is not None):
+                self._again = False
+                self._state = after(self._state, Step.AGAIN if again else Step.WAIT)
+                if not again and wait is not None:
+                    self._post([events.BackOff(wait)])
+                self._schedule(0.0 if again or wait is None else wait)
+                return
+        self._finish()
+
+    def _finish(self) -> None:
+        with self._changed:
+            self._state = after(self._state, Step.FINISH)
+            self._changed.notify_all()
+            pool, crew = self._pool, self._crew
+        assert pool is not None and crew is not None
+        pool.detach(crew)
+
+    # Under _changed.
+
+    def _schedule(self, wait: float) -> None:
+        assert self._crew is not None
+        self._job = self._crew.supervisor.call_at(monotonic() + wait, self._dial, blocking=True)
+
+    def _take_back_job(self) -> bool:
+        """Whether an attempt was due after a wait, and now is not."""
+        job, self._job = self._job, None
+        return job is not None and self._crew is not None and self._crew.supervisor.cancel(job)
+
+    def _post(self, items: list[events.Event], then: Callable[[], object] | None = None) -> None:
+        assert self._inbox is not None
+        self._inbox.post(items, after=then)

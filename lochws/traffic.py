@@ -1,0 +1,62 @@
+"""What a WebSocket has moved, counted over all its connections."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from .sendqueue import SendQueue
+
+
+class _Connection(Protocol):
+    messages_received: int
+    bytes_received: int
+
+    @property
+    def queue(self) -> SendQueue:
+        """What leaves."""
+
+
+@dataclass(frozen=True)
+class Counters:
+    """Totals since the WebSocket was made.
+
+    Attributes:
+        connections: connections that were opened.
+        messages_received, messages_sent: text and binary messages; sent means handed to the kernel whole.
+        messages_dropped: messages discarded because the send queue was full (``when_full="drop"``).
+        bytes_received, bytes_sent: bytes of the stream, frame heads and control frames included, TLS
+            and the opening handshake not.
+    """
+
+    connections: int = 0
+    messages_received: int = 0
+    messages_sent: int = 0
+    messages_dropped: int = 0
+    bytes_received: int = 0
+    bytes_sent: int = 0
+
+
+class Traffic:
+    """The totals of connections that have ended. Written by the baton holder, read by anyone."""
+
+    def __init__(self) -> None:
+        self._ended = Counters()
+
+    def add(self, connection: _Connection) -> None:
+        """A connection has ended."""
+        self._ended = self.with_open(connection)
+
+    def with_open(self, connection: _Connection | None) -> Counters:
+        """The totals, those of the open connection included."""
+        ended = self._ended
+        if connection is None:
+            return ended
+        return Counters(
+            connections=ended.connections + 1,
+            messages_received=ended.messages_received + connection.messages_received,
+            messages_sent=ended.messages_sent + connection.queue.messages_sent,
+            messages_dropped=ended.messages_dropped + connection.queue.dropped,
+            bytes_received=ended.bytes_received + connection.bytes_received,
+            bytes_sent=ended.bytes_sent + connection.queue.bytes_sent,
+        )

@@ -1,0 +1,374 @@
+"""WebSocket: an endpoint and its options; iterate it, send on it, close it."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+
+from . import events
+from .connection import Connection
+from .dial import Dialler
+from .errors import WebSocketClosed, WebSocketUnavailable
+from .iteration import Iteration
+from .options import (
+    MIB,
+    USER_AGENT,
+    Deflate,
+    Headers,
+    Options,
+    Timing,
+    TraceFunction,
+    as_deflate,
+    as_headers,
+    as_protocols,
+)
+from .protocol.close import as_reason, encode_close
+from .protocol.frames import MAX_CONTROL_PAYLOAD
+from .state import State
+from .traffic import Counters, Traffic
+from .url import parse_url, redacted
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+BytesLike: TypeAlias = "bytes | bytearray | memoryview"
+
+
+class _Life(Protocol):
+    """What drives the connections: an iteration, or an app's life cycle."""
+
+    @property
+    def state(self) -> State:
+        """Where the WebSocket is in its life."""
+
+    @property
+    def connection(self) -> Connection | None:
+        """The open connection, or None."""
+
+    def close(self, code: int | None, reason: str | bytes) -> None:
+        """Close the connection, or call the attempt off."""
+
+    def drop(self, reason: str) -> None:
+        """Drop the connection, if there is one."""
+
+
+class WebSocket:
+    """A WebSocket client for use without threads: iterate it.
+
+    ::
+
+        for event in WebSocket("wss://feed.example.org"):
+            if event.name == "ready":
+                ...
+
+    The constructor checks its arguments and opens nothing. Iterating (or `connect`, which takes
+    options) connects once, yields what happens and ends after ConnectFail or Disconnected; then it
+    can be iterated again. Leaving the loop early, by ``break`` or an exception, closes the socket.
+    The methods that send and close may be called from any thread.
+
+    The parameters up to `trace` are Lomond's, in Lomond's order.
+
+    Args:
+        url: ``ws://`` or ``wss://``; ``http://`` and ``https://`` stand for the same. User name and
+            password in it are used for Basic authentication and shown nowhere. A function is called
+            for each attempt.
+        proxies: proxy URLs by ``"http"`` (for ws) and ``"https"`` (for wss); None for those of the
+            environment, ``{}`` for none.
+        protocols: subprotocols to offer, best first; a function is called for each attempt.
+        agent: the User-Agent.
+        compress: offer permessage-deflate (RFC 7692): True, or a `Deflate` with details.
+        ssl_verify: verify the server's certificate and name.
+        ssl_cafile: a file of certificate authorities to trust besides the system's.
+        ssl_context: used for TLS as it is and never altered; then the two above are ignored.
+        trace: a function that gets a dict for each step, or True for the debug log.
+        headers: additional headers, a mapping or pairs; they replace built-in ones of the same name.
+            A function is called for each attempt, to give a fresh token for example.
+        origin: the Origin header.
+        auth: user name and password for Basic authentication.
+        open_timeout: seconds for the whole opening, from name resolution to upgrade; None for no limit.
+        max_message_size: the largest message that is received, in bytes after decompression; a larger
+            one ends the connection with close code 1009. None for no limit.
+        max_queue: bytes that may wait to be sent.
+        when_full: what a send does that finds no room: ``"raise"`` QueueFull, ``"block"`` until there is
+            room (never in a handler or in the iterating thread), or ``"drop"`` the message.
+        send_timeout: seconds that ``"block"`` waits before QueueFull is raised; None for no limit.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong; the message says which and what would be right.
+        FileNotFoundError: there is no file `ssl_cafile`.
+    """
+
+    def __init__(
+        self,
+        url: str | Callable[[], str],
+        proxies: Mapping[str, str | None] | None = None,
+        protocols: Iterable[str] | Callable[[], Iterable[str]] | None = None,
+        agent: str | None = None,
+        compress: bool | Deflate = False,
+        ssl_verify: bool = True,
+        ssl_cafile: str | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        trace: TraceFunction | bool | None = None,
+        *,
+        headers: Headers | Callable[[], Headers] | None = None,
+        origin: str | None = None,
+        auth: tuple[str, str] | None = None,
+        open_timeout: float | None = 30.0,
+        max_message_size: int | None = 64 * MIB,
+        max_queue: int = 16 * MIB,
+        when_full: Literal["raise", "block", "drop"] = "raise",
+        send_timeout: float | None = 30.0,
+    ) -> None:
+        self._headers = headers if callable(headers) else as_headers(headers or ())
+        self._added_headers: list[tuple[str, str]] = []
+        self._options = Options(
+            proxies=proxies,
+            protocols=protocols if callable(protocols) else as_protocols(protocols),
+            agent=USER_AGENT if agent is None else agent,
+            deflate=as_deflate(compress),
+            ssl_verify=ssl_verify,
+            ssl_cafile=ssl_cafile,
+            ssl_context=ssl_context,
+            trace=trace,
+            headers=self._all_headers,
+            origin=origin,
+            auth=auth,
+            open_timeout=open_timeout,
+            max_message_size=max_message_size,
+            max_queue=max_queue,
+            when_full=when_full,
+            send_timeout=send_timeout,
+        )
+        self._dialler = Dialler(self._options, url)
+        #: The URL without credentials; for a function as URL, its name.
+        self.url = getattr(url, "__name__", repr(url)) if callable(url) else redacted(url)
+        self._endpoint = None if callable(url) else parse_url(url)
+        self._traffic = Traffic()
+        #: Set by `close`; cleared when `connect` is called again.
+        self.close_called = threading.Event()
+        self._life: _Life = Iteration(self._dialler, self._options, self._traffic, self.url)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.url!r})"
+
+    # Iterating.
+
+    def connect(
+        self,
+        poll: float | None = 5.0,
+        ping_rate: float | None = 30.0,
+        ping_timeout: float | Literal["auto"] | None = "auto",
+        auto_pong: bool = True,
+        close_timeout: float | None = 30.0,
+    ) -> Iterator[events.Event]:
+        """Connect once, and iterate what happens. The network is used while the caller asks for events.
+
+        Args:
+            poll: seconds between Poll events; 0 or None for none.
+            ping_rate: seconds between automatic pings; 0 or None for none.
+            ping_timeout: seconds that a ping may go without any byte from the server before the
+                connection is given up; ``"auto"`` is twice the ping rate, 0 or None is never.
+            auto_pong: whether pings are answered.
+            close_timeout: seconds that the server gets to answer a Close frame and to end the
+                connection; 0 or None for no limit.
+
+        Raises:
+            TypeError, ValueError: an argument is wrong.
+            WebSocketError: when iterating: another iteration of this WebSocket is under way.
+        """
+        timing = Timing(
+            poll=poll, ping_rate=ping_rate, ping_timeout=ping_timeout, auto_pong=auto_pong,
+            close_timeout=close_timeout,
+        )
+        iteration = self._life
+        assert isinstance(iteration, Iteration)  # a WebSocketApp has a method of its own
+        self.close_called.clear()
+        return iteration.iterate(timing)
+
+    def __iter__(self) -> Iterator[events.Event]:
+        return self.connect()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close. An iteration still under way gets to finish its closing handshake when it goes on."""
+        self.close()
+
+    # Sending. Any thread.
+
+    def send_text(self, text: str, compress: bool = True) -> bool:
+        """Send a text message. May be called from any thread; never blocks in the network.
+
+        Args:
+            text: the message.
+            compress: whether it is compressed if the server agreed to permessage-deflate.
+
+        Returns:
+            True; False if the message was dropped because the queue is full (``when_full="drop"``).
+
+        Raises:
+            TypeError: the text is no str.
+            ValueError: it has lone surrogates and cannot be encoded as UTF-8.
+            WebSocketUnavailable: the WebSocket is not open; the text says which state it is in.
+                `WebSocketClosing` if our Close frame was sent.
+            QueueFull: there is no room in the queue.
+            TransportFail: the network failed; the message was not sent whole.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"send_text: expected a str, not {type(text).__name__}")
+        return self._open_connection().send_text(text, compress)
+
+    def send_binary(self, data: BytesLike, compress: bool = True) -> bool:
+        """Send a binary message: any bytes-like object, copied at once. Else as `send_text`."""
+        return self._open_connection().send_binary(_as_bytes("send_binary", data), compress)
+
+    def send_json(
+        self,
+        _obj: Any = ...,
+        /,
+        *,
+        compress: bool = True,
+        encoder: Callable[[Any], str] = json.dumps,
+        **fields: Any,
+    ) -> bool:
+        """Send an object as JSON, in a text message: one positional object, or keywords.
+
+        Fields called ``compress`` or ``encoder`` need the positional form.
+
+        Args:
+            compress: as for `send_text`.
+            encoder: turns the object into text.
+
+        Raises:
+            ValueError: both an object and keywords were given.
+            TypeError: the object cannot be written as JSON.
+            WebSocketUnavailable, QueueFull, TransportFail: as for `send_text`.
+        """
+        if _obj is not ... and fields:
+            raise ValueError("send_json: give one object or keywords, not both")
+        return self.send_text(encoder(fields if _obj is ... else _obj), compress)
+
+    def send_ping(self, data: BytesLike = b"") -> None:
+        """Send a ping with at most 125 bytes. Its Pong tells the latency if the data is unique.
+
+        Raises:
+            TypeError: the data is not bytes-like.
+            ValueError: it has more than 125 bytes.
+            WebSocketUnavailable, QueueFull, TransportFail: as for `send_text`.
+        """
+        payload = _control_payload("send_ping", data)
+        self._open_connection().send_ping(payload)
+
+    def send_pong(self, data: BytesLike) -> None:
+        """Send a pong that nobody asked for, with at most 125 bytes. Errors as for `send_ping`."""
+        payload = _control_payload("send_pong", data)
+        self._open_connection().send_pong(payload)
+
+    def close(self, code: int | None = 1000, reason: str | bytes = "goodbye") -> None:
+        """Close: send our Close frame, once; what the server still sends is received.
+
+        May be called from any thread, in a handler or the iterating loop, in any state and any number
+        of times; never blocks. An attempt to connect is called off.
+
+        Args:
+            code: 1000 to 1003, 1007 to 1014 or 3000 to 4999, or None for a Close frame without.
+            reason: text, or its UTF-8; cut to 123 bytes at the end of a character.
+
+        Raises:
+            TypeError, ValueError: code or reason may not be sent.
+        """
+        encode_close(code, reason)
+        self.close_called.set()
+        self._life.close(code, as_reason(reason))
+
+    def force_disconnect(self) -> None:
+        """Drop the connection without waiting for a closing handshake. May be called from any thread."""
+        self._life.drop("force_disconnect was called")
+
+    def add_header(self, header: str | bytes, value: str | bytes) -> None:
+        """Add a header to the upgrade requests to come, besides those of the constructor.
+
+        Raises:
+            TypeError, ValueError: as for the constructor's `headers`.
+        """
+        pair = tuple(part.decode("latin-1") if isinstance(part, bytes) else part for part in (header, value))
+        self._added_headers.extend(as_headers([(pair[0], pair[1])]))
+
+    # What it is up to. Any thread.
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether the URL is ``wss://``. False if the URL is a function."""
+        return self._endpoint is not None and self._endpoint.is_secure
+
+    @property
+    def state(self) -> State:
+        """Where the WebSocket is in its life."""
+        return self._life.state
+
+    @property
+    def is_active(self) -> bool:
+        """Whether messages can be sent."""
+        return self._life.state is State.OPEN
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether our Close frame was sent and the connection has not ended yet."""
+        return self._life.state is State.CLOSING
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connection, or the attempt, has ended and none is to follow."""
+        return self._life.state is State.STOPPED
+
+    @property
+    def supports_compression(self) -> bool:
+        """Whether there is a connection and the server agreed to permessage-deflate."""
+        connection = self._life.connection
+        return connection is not None and connection.supports_compression
+
+    @property
+    def latency(self) -> float | None:
+        """Seconds between the connection's last answered ping and its pong, or None."""
+        connection = self._life.connection
+        return None if connection is None else connection.latency
+
+    @property
+    def counters(self) -> Counters:
+        """What was moved since the WebSocket was made, over all its connections."""
+        return self._traffic.with_open(self._life.connection)
+
+    def _open_connection(self) -> Connection:
+        connection = self._life.connection
+        if connection is None:
+            state = self._life.state
+            kind = WebSocketClosed if state is State.STOPPED else WebSocketUnavailable
+            raise kind(f"data not sent: the WebSocket is {state.value}")
+        return connection
+
+    def _all_headers(self) -> Headers:
+        headers = self._headers() if callable(self._headers) else self._headers
+        return (*as_headers(headers), *self._added_headers)
+
+
+def _as_bytes(method: str, data: BytesLike) -> bytes:
+    if type(data) is bytes:
+        return data
+    try:
+        return bytes(memoryview(data))
+    except TypeError:
+        raise TypeError(f"{method}: expected a bytes-like object, not {type(data).__name__}") from None
+
+
+def _control_payload(method: str, data: BytesLike) -> bytes:
+    payload = _as_bytes(method, data)
+    if len(payload) > MAX_CONTROL_PAYLOAD:
+        raise ValueError(f"{method}: {len(payload)} bytes are too many, a control frame has at most 125")
+    return payload
