@@ -72,6 +72,17 @@ def test_a_pong_has_no_latency_yet():
     assert pong.latency is None
 
 
+def test_controls_are_those_of_the_last_read():
+    receiver = Receiver(LIMIT)
+    ping, text, pong = receiver.receive(
+        frame(Opcode.PING, b"1") + frame(Opcode.TEXT) + frame(Opcode.PONG, b"2")
+    )
+    assert receiver.controls == [ping, pong]
+    assert text.name == "text"
+    receiver.receive(frame(Opcode.TEXT))
+    assert receiver.controls == []
+
+
 def test_many_messages_in_one_read_keep_their_order(cut):
     expected = [("text", f"number {n}") for n in range(500)]
     stream = b"".join(frame(Opcode.TEXT, text.encode()) for _, text in expected)
