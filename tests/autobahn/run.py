@@ -80,6 +80,9 @@ class Run:
             progress.count()
 
     def _collect(self, count: int) -> dict[str, dict[str, object]]:
+        for server in self.servers:
+            if not server.is_running():
+                raise RuntimeError(f"a server has died; the end of its log:\n{server.log_tail()}")
         results: dict[str, dict[str, object]] = {}
         # A second time if need be: a server may learn of the end of its last case after this request.
         for _ in range(2):
