@@ -6,13 +6,20 @@ import gc
 import os
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import pytest
 import trustme
 
+from lochws.deadline import Deadline
+from lochws.dial import Dialler
+from lochws.options import Options
+
+from .attempts import Attempt, Dial
 from .peer import Peer, StartPeer
 
 #: Seconds that threads and descriptors of lochws may take to go after a test.
@@ -68,6 +75,23 @@ def start_peer() -> Iterator[StartPeer]:
     yield start
     for peer in peers:
         peer.close()
+
+
+@pytest.fixture
+def dial() -> Iterator[Dial]:
+    """Makes an `Attempt` with the given options; what it opens ends with the test."""
+    attempts: list[Attempt] = []
+
+    def make(url: str | Callable[[], str], *, deadline: Deadline | None = None, **options: Any) -> Attempt:
+        dialler = Dialler(Options(**options), url)
+        with closing(deadline or Deadline(options.get("open_timeout", 10))) as limit:
+            attempts.append(Attempt(dialler, limit))
+        return attempts[-1]
+
+    yield make
+    for attempt in attempts:
+        if attempt.opened is not None:
+            attempt.opened.stream.close()
 
 
 @pytest.fixture(scope="session")

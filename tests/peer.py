@@ -177,8 +177,10 @@ class Peer:
         return f"{'ws' if self._tls is None else 'wss'}://{self.authority}/"
 
     def close(self) -> None:
-        """End all connections, wait for all threads, and raise what a script raised."""
+        """End all connections, wait for all threads, and raise what a script raised; once."""
         with self._lock:
+            if self._closing:
+                return
             self._closing = True
         # Accepting is interrupted by one more connection, in the portable way.
         family = self._listener.family

@@ -57,10 +57,11 @@ def send_all(stream: Stream, data: bytes, deadline: Deadline) -> None:
         TimeoutError: the deadline has passed.
         Cancelled: the deadline was cancelled.
     """
-    while data:
+    rest = memoryview(data)
+    while rest:
         deadline.remaining()
-        sent = stream.send(data)
-        data = data[sent:]
+        sent = stream.send(rest)
+        rest = rest[sent:]
         if not sent:
             wait(stream, selectors.EVENT_READ if stream.writes_want_read else selectors.EVENT_WRITE, deadline)
 
