@@ -3,35 +3,29 @@
 A connection is a channel of a loop. What it receives is moved by whoever holds the loop's baton and
 lines up in the inbox; what it sends goes through its queue, from any thread. The closing handshake is
 two facts, each owned by its direction: our Close frame (the sender's, under the queue's lock) and the
-server's (the receiver's, the baton holder's).
+server's (the receiver's, the baton holder's). `ClosingHandshake` draws the conclusions.
 
 A message received: `on_ready` → `Receiver.receive` → (pong at once) → inbox → handler.
-A message sent: `send_…` → `Sender` (deflate, mask) → `SendQueue` → the kernel, now or when writable.
+A message sent: `SendingHalf` → `Sender` (deflate, mask) → `SendQueue` → the kernel, now or when writable.
 """
 
 from __future__ import annotations
 
-import logging
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from selectors import EVENT_READ, EVENT_WRITE
-from time import monotonic
 from typing import Protocol
 
 from . import events
 from .dial import Opened
-from .errors import CriticalProtocolError, ProtocolError, TransportFail, WebSocketClosed, WebSocketClosing
+from .errors import CriticalProtocolError, ProtocolError
 from .loop import Inbox, Loop
 from .options import Options, Timing
-from .protocol.deflate import Deflater, Inflater
+from .protocol.closing import NETWORK, ClosingHandshake, Outcome
+from .protocol.deflate import Inflater
 from .protocol.keepalive import Keepalive
 from .protocol.receiver import Receiver
-from .protocol.sender import Sender
-from .sendqueue import SendQueue
+from .sending import SendingHalf
 from .trace import Trace
-
-logger = logging.getLogger("lochws")
 
 #: Receive calls in one turn, before the loop looks after its other connections.
 READS_PER_TURN = 4
@@ -41,11 +35,6 @@ SHORT_READ = 16 * 1024
 INBOX_BYTES = 16 * 1024 * 1024
 #: What an event is taken to cost besides its payload.
 EVENT_BYTES = 100
-#: Once all is said, the server gets this many seconds to end the connection before we do.
-LINGER_SECONDS = 1.0
-#: How long `close` waits for the queue's lock, which its own thread may hold under a signal handler.
-LOCK_PATIENCE = 0.1
-
 
 class Owner(Protocol):
     """What a connection tells whoever made it."""
@@ -64,16 +53,6 @@ class Owner(Protocol):
 
     def may_block(self) -> bool:
         """Whether the calling thread may wait for room in the queue."""
-
-
-@dataclass(frozen=True)
-class _Ending:
-    """How the connection will have ended, once the server drops it or the time is up."""
-
-    reason: str
-    ended_by: str
-    graceful: bool = False
-    error: BaseException | None = None
 
 
 class Connection:
@@ -111,36 +90,21 @@ class Connection:
         self._stream = opened.stream
         agreed, offered = opened.agreement.deflate, options.deflate
         self._deflates = agreed is not None
-        self._refusal = None
+        self._refusal: ProtocolError | None = None
         if offered is not None and offered.required and agreed is None:
             self._refusal = ProtocolError("the server did not agree to permessage-deflate", close_code=1010)
-
-        # The sending half: the sender under the queue's lock.
-        self._sender = Sender(
-            Deflater(agreed, offered) if agreed is not None and offered is not None else None,
-            offered.threshold if offered is not None else 0,
+        self.sending = SendingHalf(
+            opened.stream, options, agreed,
+            ask_loop=lambda: owner.ask_flush(self), may_block=owner.may_block, gather=gather, trace=trace,
         )
-        self.queue = SendQueue(
-            opened.stream,
-            limit=options.max_queue,
-            when_full=options.when_full,
-            send_timeout=options.send_timeout,
-            ask_loop=lambda: owner.ask_flush(self),
-            may_block=owner.may_block,
-            gather=gather,
-        )
-        self._pings_sent: deque[tuple[bytes, float]] = deque()  # any thread appends, baton holder takes
-        self._close_wanted: tuple[int | None, str | bytes] | None = None  # any thread writes, once
-        self._abort: str | None = None  # likewise
+        self._abort: str | None = None  # why `drop` was called; any thread writes
 
         # The receiving half: the baton holder's.
         self._receiver = Receiver(options.max_message_size, Inflater(agreed) if agreed is not None else None)
         self._keepalive = Keepalive(timing.ping_rate or 0, timing.ping_limit)
         self._poll_at: float | None = None
-        self._close_deadline: float | None = None
-        self._linger_until: float | None = None
-        self._ending: _Ending | None = None
-        self._server_closed_first = False
+        self._closing = ClosingHandshake(timing.close_timeout or 0)
+        self._failure: ProtocolError | CriticalProtocolError | None = None
         self._at_eof = False
         self._paused = False
         self._finished = False
@@ -156,7 +120,7 @@ class Connection:
     @property
     def is_closing(self) -> bool:
         """Whether our Close frame was sent: nothing else can be sent any more."""
-        return self._sender.close_sent is not None
+        return self.sending.close_sent is not None
 
     @property
     def supports_compression(self) -> bool:
@@ -168,50 +132,14 @@ class Connection:
         """Seconds between the last answered ping and its pong, or None."""
         return self._keepalive.latency
 
-    def send_text(self, text: str, compress: bool) -> bool:
-        """Send a text message; see `SendQueue.push`. The caller has checked the type."""
-        data = text.encode()
-        if self._trace:
-            self._trace("send_text", length=len(data), compressed=compress)
-        return self.queue.push(text, len(data), self._sender.text, data, compress)
-
-    def send_binary(self, data: bytes, compress: bool) -> bool:
-        """Send a binary message; see `SendQueue.push`."""
-        if self._trace:
-            self._trace("send_binary", length=len(data), compressed=compress)
-        return self.queue.push(data, len(data), self._sender.binary, data, compress)
-
-    def send_ping(self, data: bytes) -> None:
-        """Send a ping; see `SendQueue.push`."""
-        if self._trace:
-            self._trace("send_ping", length=len(data))
-        self._pings_sent.append((data, monotonic()))
-        self.queue.push(None, len(data), self._sender.ping, data)
-
-    def send_pong(self, data: bytes) -> None:
-        """Send a pong that nothing asked for (RFC 6455 section 5.5.3); see `SendQueue.push`."""
-        if self._trace:
-            self._trace("send_pong", length=len(data))
-        self.queue.push(None, len(data), self._sender.pong, data)
-
     def close(self, code: int | None, reason: str | bytes) -> None:
-        """Send our Close frame, unless it was sent or the connection is over. Never blocks.
-
-        Code and reason have been checked. Also called from signal handlers: if the queue's lock
-        cannot be had, since the interrupted code holds it, the loop sends the frame.
-        """
-        if self._trace:
-            self._trace("close_requested", code=code, reason=reason)
-        try:
-            if not self.queue.push_control(self._sender.close, code, reason, patience=LOCK_PATIENCE):
-                self._close_wanted = (code, reason)
-        except (WebSocketClosing, WebSocketClosed, TransportFail):
-            return  # closed before, or lost: the loop knows
+        """Begin the closing handshake, unless it was begun. Never blocks. Code and reason were checked."""
+        self.sending.request_close(code, reason)
         self.loop.touch(self)
 
     def drop(self, reason: str, code: int = 1001) -> None:
         """Send our Close frame if that is possible at once, and end the connection without waiting."""
-        self.close(code, reason)
+        self.sending.request_close(code, reason)
         self._abort = reason
         self._stream.shutdown()
         self.loop.touch(self)
@@ -219,22 +147,28 @@ class Connection:
     # The baton holder: the loop's channel.
 
     def fileno(self) -> int:
+        """The stream's descriptor."""
         return self._stream.fileno()
 
     @property
     def is_finished(self) -> bool:
+        """Whether Disconnected was posted."""
         return self._finished
 
     def release(self) -> None:
+        """Close the stream."""
         self._stream.close()
 
     def interest(self) -> int:
+        """Reading unless the inbox is full, writing while the kernel had no room."""
         mask = 0 if self._paused or self._at_eof else EVENT_READ
-        if self._stream.reads_want_write or (self.queue.wants_write and not self._stream.writes_want_read):
+        stream = self._stream
+        if stream.reads_want_write or (self.sending.queue.wants_write and not stream.writes_want_read):
             mask |= EVENT_WRITE
         return mask
 
     def on_start(self, now: float) -> bool:
+        """Say Ready, send the first ping, take what came with the handshake."""
         if self._refusal is not None:
             self._fail(self._refusal, now)
             return False
@@ -255,65 +189,59 @@ class Connection:
         return self.on_touch(now) or self._stream.pending()
 
     def on_touch(self, now: float) -> bool:
-        if self._abort is not None:
-            self._end(_Ending(self._abort, "client"))
-            return False
-        if self._close_wanted is not None:
-            (code, reason), self._close_wanted = self._close_wanted, None
-            self._send_close(code, reason)
-        self.queue.flush()
-        self._watch_closing(now)
+        """Do what other threads left to the loop."""
+        self.sending.keep_word()
+        self.sending.queue.flush()
+        self._drop_if_asked()
+        if self.is_closing:
+            self._closing.sent(now)
+        self._finish_if_over()
         if self._paused and self._inbox.backlog <= INBOX_BYTES // 2:
             self._paused = False
             self._keepalive.resume(now)
             return True
         # If sending failed, what the server said before may still be there to be read.
-        return self.queue.failure is not None
+        return self.sending.queue.failure is not None
 
     def on_ready(self, mask: int, buffer: memoryview, now: float) -> bool:
-        if self.queue.wants_write and (mask & EVENT_WRITE or self._stream.writes_want_read):
-            self.queue.flush()
+        """Flush what waits, and read a bounded amount."""
+        if self.sending.queue.wants_write and (mask & EVENT_WRITE or self._stream.writes_want_read):
+            self.sending.queue.flush()
         more = False
         if not (self._paused or self._at_eof):
             more = self._receive(buffer, now)
-        failure = self.queue.failure
+        failure = self.sending.queue.failure
         if failure is not None and not more:
-            self._lost(f"socket fail; send fail; {failure}", failure)
-        return more and not self._finished
+            self._drop_if_asked()
+            self._closing.lost(f"socket fail; send fail; {failure}", failure)
+        self._finish_if_over()
+        return more
 
     def on_timer(self, now: float) -> None:
-        if self._linger_until is not None:
-            if now >= self._linger_until and self._ending is not None:
-                self._end(self._ending)
-            return
-        if self._close_deadline is not None:
-            if now >= self._close_deadline:
-                limit = self._timing.close_timeout
-                self._end(_Ending(
-                    f"disconnected; server didn't respond to close packet within {limit:g}s", "network"
-                ))
-                return
-        elif self._keepalive.timed_out(now):
-            self._inbox.post([events.Unresponsive()])
-            limit = self._timing.ping_limit
-            self._end(_Ending(f"disconnected; exceeded {limit:g}s ping timeout", "network"))
-            return
-        else:
-            self._ping(now)
-        if self._poll_at is not None and self._timing.poll and now >= self._poll_at:
+        """Keep the deadlines: closing, keepalive, Poll."""
+        if self._closing.time_passed(now):
+            self._say_why()
+        elif not self._closing.is_begun:
+            if self._keepalive.timed_out(now):
+                self._inbox.post([events.Unresponsive()])
+                self._closing.lost(f"disconnected; exceeded {self._timing.ping_limit:g}s ping timeout")
+            else:
+                self._ping(now)
+        self._finish_if_over()
+        if not self._finished and self._timing.poll and self._poll_at is not None and now >= self._poll_at:
             self._poll_at = max(self._poll_at + self._timing.poll, now)
             if not self._inbox.has_backlog:
                 self._inbox.post([events.Poll()])
 
     def next_timer(self) -> float | None:
-        if self._linger_until is not None:
-            return self._linger_until
-        keepalive = self._keepalive.next_deadline() if self._close_deadline is None else None
-        times = [time for time in (self._poll_at, self._close_deadline, keepalive) if time is not None]
+        """The earliest of these deadlines."""
+        keepalive = None if self._closing.is_begun else self._keepalive.next_deadline()
+        times = [time for time in (self._poll_at, self._closing.deadline, keepalive) if time is not None]
         return min(times, default=None)
 
     def on_error(self, error: Exception) -> None:
-        self._end(_Ending(f"error; {error}", "client", error=error))
+        """End: a defect of ours was met and has been logged."""
+        self._end(Outcome(f"error; {error}", NETWORK, error=error))
 
     # Receiving. The baton holder.
 
@@ -323,12 +251,15 @@ class Connection:
             try:
                 count = self._stream.receive_into(buffer)
             except OSError as error:
-                self._lost(f"socket fail; recv fail; {error}", error)
+                self._drop_if_asked()
+                self._closing.lost(f"socket fail; recv fail; {error}", error)
                 return False
             if count is None:
                 return False
             if count == 0:
-                self._on_eof()
+                self._at_eof = True
+                self._drop_if_asked()
+                self._closing.eof()
                 return False
             self._keepalive.received(now)
             self.bytes_received += count
@@ -336,7 +267,7 @@ class Connection:
                 self._trace("socket_recv", length=count)
             if not self._receiver.done:
                 self._take(buffer[:count], now)
-                if self._finished or self._paused:
+                if self._paused:
                     return False
             if count < SHORT_READ and not self._stream.pending():
                 return False
@@ -369,17 +300,13 @@ class Connection:
         return size + EVENT_BYTES * len(received)
 
     def _react(self, controls: Sequence[events.Ping | events.Pong], now: float) -> None:
-        while self._pings_sent:
-            self._keepalive.sent(*self._pings_sent.popleft())
+        self._note_pings()
         for event in controls:
             if isinstance(event, events.Pong):
                 event.latency = self._keepalive.pong(event.data, now)
-            elif self._timing.auto_pong and not self.is_closing:
-                try:
-                    self.queue.put_pong(self._sender.pong, event.data)
-                except WebSocketClosing:
-                    continue  # our Close frame was faster, and nothing may follow it
-        self.queue.flush()
+            elif self._timing.auto_pong:
+                self.sending.pong(event.data)
+        self.sending.queue.flush()
 
     def _pause(self) -> None:
         """Read no more until the handlers have caught up: TCP then holds the server back."""
@@ -388,25 +315,22 @@ class Connection:
         self._inbox.post([], after=lambda: self.loop.touch(self))
 
     def _ping(self, now: float) -> None:
-        while self._pings_sent:
-            self._keepalive.sent(*self._pings_sent.popleft())
+        self._note_pings()
         payload = self._keepalive.ping_due(now)
-        # While the kernel takes nothing a ping would only wait; it counts as unanswered all the same.
-        if payload is None or self.queue.wants_write:
-            return
-        try:
-            self.queue.push_control(self._sender.ping, payload)
-        except (WebSocketClosing, WebSocketClosed, TransportFail):
-            return  # the loop will find out why
+        if payload is not None:
+            self.sending.ping(payload)
+
+    def _note_pings(self) -> None:
+        sent = self.sending.pings_sent
+        while sent:
+            self._keepalive.sent(*sent.popleft())
 
     # Closing. The baton holder, unless said otherwise.
 
-    def _send_close(self, code: int | None, reason: str | bytes) -> None:
-        """Send our Close frame, unless it was sent or cannot be. Any thread."""
-        try:
-            self.queue.push_control(self._sender.close, code, reason)
-        except (WebSocketClosing, WebSocketClosed, TransportFail):
-            return
+    def _drop_if_asked(self) -> None:
+        # Looked at before any other end is noted: dropping shuts the stream, which looks like one.
+        if self._abort is not None:
+            self._closing.dropped(self._abort)
 
     def _on_close_frame(self, now: float) -> None:
         frame = self._receiver.close_received
@@ -414,83 +338,52 @@ class Connection:
         if self._trace:
             self._trace("message_close", code=frame.code, reason=frame.reason)
         if self.is_closing:
+            self._closing.sent(now)
             self._inbox.post([events.Closed(frame.code, frame.reason)])
-            # RFC 6455 section 7.1.1: the server ends the connection first, if it does so soon.
-            self._linger(_Ending("closed", "client", graceful=True), now)
         else:
-            self._server_closed_first = True
             self._inbox.post([events.Closing(frame.code, frame.reason)], after=self._answer_close)
+        self._closing.received(now)
 
     def _answer_close(self) -> None:
         """Echo the server's Close frame (RFC 6455 section 5.5.1). On the handlers' thread, after Closing."""
         frame = self._receiver.close_received
         assert frame is not None
-        self._send_close(frame.code, frame.reason)
+        self.sending.close(frame.code, frame.reason)
         self.loop.touch(self)
 
-    def _watch_closing(self, now: float) -> None:
-        """Bound what is left of the connection once our Close frame is out."""
-        if not self.is_closing or self._linger_until is not None:
-            return
-        if self._at_eof:
-            self._end(self._complete())
-        elif self._close_deadline is None and self._timing.close_timeout:
-            self._close_deadline = now + self._timing.close_timeout
-
-    def _complete(self) -> _Ending:
-        return _Ending("closed", "server" if self._server_closed_first else "client", graceful=True)
-
     def _fail(self, error: ProtocolError | CriticalProtocolError, now: float) -> None:
-        """The server broke a rule: say so to both sides and give it a moment to read our Close frame."""
-        self._inbox.post([events.ProtocolError(str(error), isinstance(error, CriticalProtocolError))])
-        self._send_close(error.close_code, str(error))
-        self._linger(_Ending(f"disconnected; {error}", "server", error=error), now)
+        """The server broke a rule. Handlers first get what came before; then our Close frame says why."""
+        self._failure = error
+        self._closing.failed(error, now)
+        critical = isinstance(error, CriticalProtocolError)
+        self._inbox.post([events.ProtocolError(str(error), critical)], after=self._say_why)
 
-    def _linger(self, ending: _Ending, now: float) -> None:
-        self._ending = ending
-        self._linger_until = now + min(LINGER_SECONDS, self._timing.close_timeout or LINGER_SECONDS)
+    def _say_why(self) -> None:
+        """Send the Close frame that the failure deserves. On the handlers' thread, or the baton holder."""
+        assert self._failure is not None
+        self.sending.close(self._failure.close_code, str(self._failure))
+        self.loop.touch(self)
 
-    def _on_eof(self) -> None:
-        if self._abort is not None:
-            self._end(_Ending(self._abort, "client"))
-        elif self._ending is not None:
-            self._end(self._ending)
-        elif self._receiver.close_received is None:
-            reason = "the server ended the connection without a Close frame"
-            self._lost(reason if self.is_closing else "socket fail; connection lost", None)
-        elif self.is_closing:
-            self._end(self._complete())
-        else:
-            # The server did not wait for our answer, which goes out once Closing was handled.
-            self._at_eof = True
+    def _finish_if_over(self) -> None:
+        if self._closing.outcome is not None:
+            self._end(self._closing.outcome)
 
-    def _lost(self, reason: str, error: OSError | None) -> None:
-        """The network ended the connection. After both Close frames that is how it should end."""
-        if self._abort is not None:
-            self._end(_Ending(self._abort, "client"))
-        elif self._ending is not None:
-            self._end(self._ending)
-        elif self.is_closing and self._receiver.close_received is not None:
-            self._end(self._complete())
-        else:
-            self._end(_Ending(reason, "network", error=error))
-
-    def _end(self, ending: _Ending) -> None:
+    def _end(self, outcome: Outcome) -> None:
         if self._finished:
             return
         self._finished = True
-        sent, received = self._sender.close_sent, self._receiver.close_received
+        sent, received = self.sending.close_sent, self._receiver.close_received
         event = events.Disconnected(
-            ending.reason,
-            ending.graceful,
-            ended_by=ending.ended_by,
+            outcome.reason,
+            outcome.graceful,
+            ended_by=outcome.ended_by,
             sent_code=sent.code if sent is not None else None,
             received_code=received.code if received is not None else None,
-            error=ending.error,
-            unsent=self.queue.finish(),
+            error=outcome.error,
+            unsent=self.sending.queue.finish(),
         )
         if self._trace:
-            self._trace("disconnected", reason=ending.reason, graceful=ending.graceful)
+            self._trace("disconnected", reason=outcome.reason, graceful=outcome.graceful)
         self._owner.connection_ended(self, event)
         self._inbox.post([event], after=self._owner.end_handled)
 

@@ -142,6 +142,7 @@ class Iteration:
     # What the connection tells its owner.
 
     def connection_ended(self, connection: Connection, event: events.Disconnected) -> None:
+        """Note the end; the iteration yields the event and is over."""
         self._traffic.add(connection)
         with self._lock:
             self._state = after(self._state, Step.ENDED)
@@ -154,7 +155,9 @@ class Iteration:
         """The iteration ends by itself."""
 
     def ask_flush(self, connection: Connection) -> None:
+        """Have the queue flushed in the next turn. Any thread."""
         connection.loop.touch(connection)
 
     def may_block(self) -> bool:
+        """Whether the calling thread is not the one that iterates. Any thread."""
         return threading.current_thread() is not self._thread

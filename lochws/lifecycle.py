@@ -259,20 +259,24 @@ class Lifecycle:
     # The loop's baton holder: what the connection tells its owner.
 
     def connection_ended(self, connection: Connection, event: events.Disconnected) -> None:
+        """Note the end; what comes next is decided once the handlers have run."""
         self._traffic.add(connection)
         self._end(event)
 
     def ask_flush(self, connection: Connection) -> None:
+        """Have the queue flushed by whoever is free. Any thread."""
         assert self._crew is not None
-        queue = connection.queue
+        queue = connection.sending.queue
         self._crew.ask_flush(connection, queue.flush, full=queue.wants_write or queue.failure is not None)
 
     def may_block(self) -> bool:
+        """Whether the calling thread runs no handlers. Any thread."""
         return not self.in_handler
 
     # The reader's thread, after handlers.
 
     def ready_handled(self) -> None:
+        """Let go whoever waits for the connection."""
         with self._changed:
             if self._state is State.OPEN:
                 self._is_ready = True

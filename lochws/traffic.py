@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from .sendqueue import SendQueue
+from .sending import SendingHalf
 
 
 class _Connection(Protocol):
@@ -13,7 +13,7 @@ class _Connection(Protocol):
     bytes_received: int
 
     @property
-    def queue(self) -> SendQueue:
+    def sending(self) -> SendingHalf:
         """What leaves."""
 
 
@@ -55,8 +55,8 @@ class Traffic:
         return Counters(
             connections=ended.connections + 1,
             messages_received=ended.messages_received + connection.messages_received,
-            messages_sent=ended.messages_sent + connection.queue.messages_sent,
-            messages_dropped=ended.messages_dropped + connection.queue.dropped,
+            messages_sent=ended.messages_sent + connection.sending.queue.messages_sent,
+            messages_dropped=ended.messages_dropped + connection.sending.queue.dropped,
             bytes_received=ended.bytes_received + connection.bytes_received,
-            bytes_sent=ended.bytes_sent + connection.queue.bytes_sent,
+            bytes_sent=ended.bytes_sent + connection.sending.queue.bytes_sent,
         )

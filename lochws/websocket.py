@@ -28,6 +28,7 @@ from .options import (
 )
 from .protocol.close import as_reason, encode_close
 from .protocol.frames import MAX_CONTROL_PAYLOAD
+from .sending import SendingHalf
 from .state import State
 from .traffic import Counters, Traffic
 from .url import parse_url, redacted
@@ -223,11 +224,11 @@ class WebSocket:
         """
         if not isinstance(text, str):
             raise TypeError(f"send_text: expected a str, not {type(text).__name__}")
-        return self._open_connection().send_text(text, compress)
+        return self._sending().send_text(text, compress)
 
     def send_binary(self, data: BytesLike, compress: bool = True) -> bool:
         """Send a binary message: any bytes-like object, copied at once. Else as `send_text`."""
-        return self._open_connection().send_binary(_as_bytes("send_binary", data), compress)
+        return self._sending().send_binary(_as_bytes("send_binary", data), compress)
 
     def send_json(
         self,
@@ -264,12 +265,12 @@ class WebSocket:
             WebSocketUnavailable, QueueFull, TransportFail: as for `send_text`.
         """
         payload = _control_payload("send_ping", data)
-        self._open_connection().send_ping(payload)
+        self._sending().send_ping(payload)
 
     def send_pong(self, data: BytesLike) -> None:
         """Send a pong that nobody asked for, with at most 125 bytes. Errors as for `send_ping`."""
         payload = _control_payload("send_pong", data)
-        self._open_connection().send_pong(payload)
+        self._sending().send_pong(payload)
 
     def close(self, code: int | None = 1000, reason: str | bytes = "goodbye") -> None:
         """Close: send our Close frame, once; what the server still sends is received.
@@ -345,13 +346,13 @@ class WebSocket:
         """What was moved since the WebSocket was made, over all its connections."""
         return self._traffic.with_open(self._life.connection)
 
-    def _open_connection(self) -> Connection:
+    def _sending(self) -> SendingHalf:
         connection = self._life.connection
         if connection is None:
             state = self._life.state
             kind = WebSocketClosed if state is State.STOPPED else WebSocketUnavailable
             raise kind(f"data not sent: the WebSocket is {state.value}")
-        return connection
+        return connection.sending
 
     def _all_headers(self) -> Headers:
         headers = self._headers() if callable(self._headers) else self._headers

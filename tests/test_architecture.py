@@ -26,9 +26,11 @@ LAYERS = [
     {"__init__"},
     {"app"},
     {"websocket"},
-    {"lifecycle"},
+    {"iteration", "lifecycle"},
     {"persist", "traffic"},
-    {"connection", "sendqueue", "dial"},
+    {"connection"},
+    {"sending"},
+    {"dial", "sendqueue"},
     {"threads"},
     {"reader", "supervisor"},
     {"loop"},
@@ -43,7 +45,7 @@ LAYERS = [
 LEAVES = LAYERS[-1]
 
 #: Imports inside one layer that are meant.
-BESIDE = {("connection", "sendqueue"), ("connection", "dial")}
+BESIDE: set[tuple[str, str]] = set()
 
 #: Upward imports that exist for the type checker only, and must stay under `if TYPE_CHECKING`.
 TYPES_ONLY = {("persist", "websocket")}
