@@ -19,7 +19,7 @@ MIB = 1024 * 1024
 #: The default User-Agent: name and version, and nothing about the machine.
 USER_AGENT = f"lochws/{__version__} Python/{platform.python_version()}"
 
-Headers: TypeAlias = "Mapping[str, str] | Iterable[tuple[str, str]]"
+Headers: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
 TraceFunction: TypeAlias = Callable[[dict[str, Any]], object]
 
 WHEN_FULL = ("raise", "block", "drop")

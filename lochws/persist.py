@@ -29,8 +29,8 @@ class _Usual(enum.Enum):
 USUAL: Final = _Usual.USUAL
 
 #: What an attempt came to: Rejected if the server turned it down, else its final event.
-Outcome: TypeAlias = "events.Rejected | events.ConnectFail | events.Disconnected"
-RetryHook: TypeAlias = "Callable[[Outcome], float | Literal[_Usual.USUAL] | None]"
+Outcome: TypeAlias = events.Rejected | events.ConnectFail | events.Disconnected
+RetryHook: TypeAlias = Callable[[Outcome], float | Literal[_Usual.USUAL] | None]
 
 
 @dataclass(frozen=True)

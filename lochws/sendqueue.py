@@ -30,8 +30,8 @@ BATCH_BYTES = 64 * 1024
 BATCHES_PER_FLUSH = 4
 
 #: A message as the user gave it, for `Disconnected.unsent`; None for a control frame.
-Message: TypeAlias = "str | bytes | None"
-_Item: TypeAlias = "tuple[bytes, Message]"
+Message: TypeAlias = str | bytes | None
+_Item: TypeAlias = tuple[bytes, Message]
 
 
 class Sink(Protocol):

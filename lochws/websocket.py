@@ -36,7 +36,7 @@ from .url import parse_url, redacted
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-BytesLike: TypeAlias = "bytes | bytearray | memoryview"
+BytesLike: TypeAlias = bytes | bytearray | memoryview
 
 
 class _Life(Protocol):

@@ -17,7 +17,7 @@ logger = logging.getLogger("lochws")
 
 HandlerFunction: TypeAlias = Callable[[Any], object]
 Function = TypeVar("Function", bound=Callable[..., object])
-EventName: TypeAlias = "str | type[events.Event]"
+EventName: TypeAlias = str | type[events.Event]
 
 _MARK = "__lochws_events__"
 _ANY = "event"

@@ -1,0 +1,87 @@
+"""What `import lochws` offers: the names, where Lomond has them too, and nothing that costs at start."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import subprocess
+import sys
+import typing
+
+import pytest
+
+import lochws
+
+NAMES = {
+    "Backoff", "Counters", "Deflate", "State", "Status", "Threads", "WebSocket", "WebSocketApp",
+    "__version__", "errors", "events", "on",
+}
+
+
+def test_the_package_exports_these_names_and_no_others() -> None:
+    assert set(lochws.__all__) == NAMES
+    public = {
+        name for name, thing in vars(lochws).items()
+        if not name.startswith("_") and not inspect.ismodule(thing)
+    }
+    assert public == NAMES - {"__version__", "errors", "events"}
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("lochws.persist", "persist"),
+        ("lochws.persist", "Backoff"),
+        ("lochws.persist", "USUAL"),
+        ("lochws.status", "Status"),
+        ("lochws.response", "Response"),
+        ("lochws.events", "Text"),
+        ("lochws.errors", "WebSocketError"),
+    ],
+)
+def test_a_name_is_where_the_documentation_says(module: str, name: str) -> None:
+    assert hasattr(importlib.import_module(module), name)
+
+
+def test_every_event_of_lomond_can_be_imported() -> None:
+    lomonds = {
+        "Event", "Connecting", "ConnectFail", "Connected", "Rejected", "Ready", "Poll", "Text", "Binary",
+        "Ping", "Pong", "ProtocolError", "Unresponsive", "Closing", "Closed", "Disconnected", "BackOff",
+        "UnknownMessage",
+    }
+    assert lomonds == set(lochws.events.__all__)
+
+
+def test_dead_names_of_lomond_can_still_be_imported() -> None:
+    """Contract Q34: code that names them must import; what they are for, their docstrings say."""
+    assert "neither library ever makes one" in inspect.getdoc(lochws.events.UnknownMessage)
+    assert issubclass(lochws.errors.ConnectFail, lochws.errors.WebSocketError)
+
+
+@pytest.mark.parametrize("name", sorted(NAMES - {"__version__", "errors", "events"}))
+def test_the_annotations_of_public_names_can_be_evaluated(name: str) -> None:
+    thing = getattr(lochws, name)
+    functions = [thing] if inspect.isfunction(thing) else [
+        member for member in vars(thing).values() if inspect.isfunction(member)
+    ]
+    # Self is typing_extensions' until Python 3.11, and then not there at run time.
+    names = {**vars(typing), "Self": object}
+    for function in functions:
+        module = vars(sys.modules[function.__module__])
+        typing.get_type_hints(function, {**names, **module})
+
+
+def test_importing_starts_no_thread_and_imports_nothing_optional() -> None:
+    program = (
+        "import sys, threading, lochws\n"
+        "assert threading.active_count() == 1\n"
+        "optional = {'asyncio', 'websockets', 'wsproto', 'socks', 'trustme', 'hypothesis'}\n"
+        "assert not optional & set(sys.modules), optional & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=20)
+
+
+def test_the_version_is_the_one_of_the_user_agent() -> None:
+    from lochws.options import USER_AGENT
+
+    assert USER_AGENT.startswith(f"lochws/{lochws.__version__} ")

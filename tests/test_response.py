@@ -1,0 +1,87 @@
+"""The server's HTTP answer, parsed: whatever the bytes are, there is a Response (RFC 9112)."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lochws.response import Response
+
+HEAD = (
+    b"HTTP/1.1 403 Not For You\r\n"
+    b"Content-Type: text/plain\r\n"
+    b"X-List: a, b\r\n"
+    b"X-LIST:c\r\n"
+    b"Folded: one\r\n\t two\r\n"
+    b"Empty:\r\n"
+    b"\r\n"
+)
+
+
+def test_the_attributes_are_those_of_lomond() -> None:
+    response = Response(HEAD)
+    assert response.raw == HEAD
+    assert response.http_ver == "1.1"
+    assert response.status_code == 403
+    assert response.status == "Not For You"
+    assert response.body == b""
+    assert response.headers == {
+        "content-type": "text/plain", "x-list": "a, b,c", "folded": "one two", "empty": "",
+    }
+
+
+def test_get_ignores_case_and_has_a_default() -> None:
+    response = Response(HEAD)
+    assert response.get("CONTENT-type") == "text/plain"
+    assert response.get("absent") is None
+    assert response.get("absent", "other") == "other"
+
+
+def test_get_list_splits_at_commas_and_strips() -> None:
+    response = Response(HEAD)
+    assert response.get_list("x-list") == ["a", "b", "c"]
+    assert response.get_list("absent") == []
+
+
+def test_repetitions_stay_visible_in_order() -> None:
+    assert Response(HEAD).header_list[1:3] == [("x-list", "a, b"), ("x-list", "c")]
+
+
+def test_the_body_is_kept_with_it() -> None:
+    assert Response(HEAD, b"go away").body == b"go away"
+
+
+def test_the_repr_is_one_short_line() -> None:
+    assert repr(Response(HEAD)) == "Response(HTTP/1.1 403 Not For You)"
+
+
+@pytest.mark.parametrize("line", [b"", b"SSH-2.0-x", b"HTTP/1.1", b"HTTP/1.1 abc no", b"HTTP/1.1 2000 ok"])
+def test_a_first_line_that_is_no_status_line_gives_no_status(line: bytes) -> None:
+    response = Response(line + b"\r\nServer: x\r\n\r\n")
+    assert (response.http_ver, response.status_code, response.status) == ("", None, "")
+    assert response.get("server") == "x"
+
+
+def test_the_reason_phrase_may_be_missing() -> None:
+    assert Response(b"HTTP/1.1 101\r\n\r\n").status_code == 101
+    assert Response(b"HTTP/1.1 101 \r\n\r\n").status == ""
+
+
+def test_bytes_beyond_ascii_are_replaced() -> None:
+    assert Response(b"HTTP/1.1 200 OK\r\nName: caf\xe9\r\n\r\n").get("name") == "caf\N{REPLACEMENT CHARACTER}"
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_make_a_response(data: bytes) -> None:
+    response = Response(data)
+    assert response.raw == data
+    assert isinstance(repr(response), str)
+    assert response.get_list("any") == []
+
+
+@given(st.lists(st.binary(max_size=20), max_size=8))
+def test_any_header_lines_make_a_response(lines: list[bytes]) -> None:
+    response = Response(b"\r\n".join([b"HTTP/1.1 200 OK", *lines, b"", b""]))
+    assert response.status_code == 200
+    assert set(response.headers) == {name for name, _ in response.header_list}
