@@ -1,0 +1,199 @@
+"""The demonstration: a small server on loopback, and an app that stays connected to it."""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+import threading
+from collections.abc import Callable
+from time import monotonic
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from . import Backoff, WebSocketApp, __version__, events
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+    from websockets.sync.server import ServerConnection
+
+#: Prices shown in all, and after how many of them the server drops the connection.
+PRICES = 10
+DROP_AFTER = 5
+#: Seconds between two prices.
+INTERVAL = 0.2
+#: Seconds that the whole demonstration may take.
+LIMIT = 9.0
+
+
+class DemoServer:
+    """A WebSocket server on loopback, in threads of its own, for demonstrations and examples.
+
+    Its `url` leads to a ticker: once the client has sent a message (its subscription), it sends a
+    price every `interval` seconds. Under `echo_url` each message comes back. Use it in a ``with``
+    statement, which ends it.
+
+    Args:
+        interval: seconds between two prices.
+        drop_after: drop the first connection after so many prices, without a Close frame.
+        on_drop: called right before that, on a thread of the server.
+
+    Raises:
+        ImportError: websockets, which the server is made with, is not installed.
+    """
+
+    def __init__(
+        self,
+        *,
+        interval: float = 0.2,
+        drop_after: int | None = None,
+        on_drop: Callable[[], object] = lambda: None,
+    ) -> None:
+        try:
+            from websockets.sync.server import serve  # noqa: PLC0415  only the extra `demo` brings it
+        except ImportError as error:
+            raise ImportError("the demo server needs websockets: pip install 'lochws[demo]'") from error
+        self._interval = interval
+        self._drop_after = drop_after
+        self._on_drop = on_drop
+        self._server = serve(self._answer, "127.0.0.1", 0)
+        self._thread = threading.Thread(target=self._server.serve_forever, name="demo-server", daemon=True)
+        self._thread.start()
+        #: Where the ticker is.
+        self.url = f"ws://127.0.0.1:{self._server.socket.getsockname()[1]}/"
+        #: Where messages come back.
+        self.echo_url = f"{self.url}echo"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close what is still connected, and wait until the server has ended."""
+        self._server.shutdown()
+        self._thread.join()
+
+    def _answer(self, connection: ServerConnection) -> None:
+        """Serve one connection, on its thread; ends when the client does."""
+        from websockets.exceptions import ConnectionClosed  # noqa: PLC0415  as above
+
+        request = connection.request
+        try:
+            if request is not None and request.path == "/echo":
+                for message in connection:
+                    connection.send(message)
+            else:
+                self._tick(connection)
+        except ConnectionClosed:
+            return
+
+    def _tick(self, connection: ServerConnection) -> None:
+        connection.recv()
+        connection.send(json.dumps({"type": "subscribed", "channels": ["ticker"]}))
+        price, sent = 64_000.0, 0
+        while True:
+            try:
+                connection.recv(self._interval)
+                continue  # there is nothing more to ask for
+            except TimeoutError:
+                pass  # time for the next price
+            if sent == self._drop_after:
+                break
+            price += random.uniform(-20, 20)
+            connection.send(json.dumps({"type": "ticker", "price": round(price, 2)}))
+            sent += 1
+        self._drop_after = None
+        self._on_drop()
+        connection.socket.shutdown(socket.SHUT_RDWR)
+
+
+class Narrator:
+    """Writes what happens, one line each, with the time since it was made. For any thread."""
+
+    def __init__(self) -> None:
+        self._began = monotonic()
+
+    def __call__(self, who: str, what: str) -> None:
+        """Write a line: who or which event, and what about it."""
+        print(f"{monotonic() - self._began:6.2f} s  {who:<13} {what}\n", end="", flush=True)
+
+
+class Ticker(WebSocketApp):
+    """Subscribes whenever there is a connection, and tells of everything that happens.
+
+    Args:
+        url: where the ticker is.
+        tell: called with the name of an event and a few words about it.
+        wanted: how many prices are enough.
+    """
+
+    def __init__(self, url: str, tell: Callable[[str, str], object], wanted: int) -> None:
+        super().__init__(url)
+        self._tell = tell
+        self._wanted = wanted
+        #: Prices received so far. Written by the handlers.
+        self.prices = 0
+        #: Set once there are enough.
+        self.has_enough = threading.Event()
+
+    def on_connecting(self, event: events.Connecting) -> None:
+        self._tell(event.name, event.url)
+
+    def on_ready(self, event: events.Ready) -> None:
+        self._tell(event.name, "connected and upgraded; on_ready subscribes, on every connection")
+        self.send_json(type="subscribe", channels=["ticker"])
+
+    def on_text(self, event: events.Text) -> None:
+        message = event.json
+        if message["type"] != "ticker":
+            self._tell(event.name, f"{message['type']} to {', '.join(message['channels'])}")
+            return
+        self._tell(event.name, f"price {message['price']:,.2f}")
+        self.prices += 1
+        if self.prices == self._wanted:
+            self.has_enough.set()
+
+    def on_closed(self, event: events.Closed) -> None:
+        self._tell(event.name, f"the server answered our Close frame with code {event.code}")
+
+    def on_disconnected(self, event: events.Disconnected) -> None:
+        self._tell(event.name, f"{event.reason}; graceful={event.graceful}, ended by the {event.ended_by}")
+
+    def on_connect_fail(self, event: events.ConnectFail) -> None:
+        self._tell(event.name, event.reason)
+
+    def on_back_off(self, event: events.BackOff) -> None:
+        self._tell(event.name, f"nobody asked for that: trying again in {event.delay:.1f} s")
+
+
+def run() -> int:
+    """Show an app that loses its connection and gets it back. Blocks for a few seconds.
+
+    Returns:
+        0 if all went as it should, else 1.
+
+    Raises:
+        ImportError: websockets is not installed.
+    """
+    tell = Narrator()
+
+    def on_drop() -> None:
+        tell("(server)", "drops the connection without a Close frame, as a network may at any time")
+
+    with DemoServer(interval=INTERVAL, drop_after=DROP_AFTER, on_drop=on_drop) as server:
+        print(f"lochws {__version__}: an app, and a price feed on this machine that breaks once on purpose.\n")
+        app = Ticker(server.url, tell, PRICES)
+        try:
+            tell("(main thread)", "start() returns at once; background threads do the rest")
+            app.start(persist=Backoff(min_wait=0.4, max_wait=0.8))
+            if app.has_enough.wait(LIMIT):
+                tell("(main thread)", f"has seen {PRICES} prices: close()")
+        finally:
+            ended = app.stop(timeout=1)
+    connections = app.counters.connections
+    if not ended or app.prices < PRICES or connections != 2:
+        print(f"\nFailed: {app.prices} of {PRICES} prices over {connections} connections in {LIMIT:g} s.")
+        return 1
+    print(f"\nDone: {app.prices} prices over {connections} connections; all threads and sockets are gone.")
+    return 0

@@ -1,0 +1,103 @@
+"""`python -m lochws`: what a newcomer runs first."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from time import monotonic
+
+import pytest
+
+import lochws
+from lochws import WebSocket, demo
+from lochws.__main__ import main
+from lochws.demo import DemoServer
+
+
+@pytest.fixture
+def no_websockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes importing websockets fail, as where it is not installed."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "websockets"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setitem(sys.modules, "websockets", None)
+    monkeypatch.setitem(sys.modules, "websockets.sync.server", None)
+
+
+@pytest.fixture
+def threads_before() -> Iterator[set[threading.Thread]]:
+    before = set(threading.enumerate())
+    yield before
+    assert not set(threading.enumerate()) - before, "the test left threads"
+
+
+def test_the_demo_loses_its_connection_and_gets_it_back_in_under_ten_seconds(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, threads_before: set[threading.Thread]
+) -> None:
+    monkeypatch.setattr(demo, "INTERVAL", 0.02)
+    began = monotonic()
+    assert main(["demo"]) == 0
+    assert monotonic() - began < 10
+    lines = capsys.readouterr().out.splitlines()
+    steps = [line.split(" s  ")[1].split()[0] for line in lines if " s  " in line]
+    connection = ["connecting", "ready", "text", *["text"] * demo.DROP_AFTER]
+    assert [step for step in steps if not step.startswith("(")] == [
+        *connection, "disconnected", "back_off", *connection, "closed", "disconnected"
+    ]
+    assert steps.count("(server)") == 1
+    assert lines[-1].startswith("Done: 10 prices over 2 connections")
+
+
+def test_the_demo_without_websockets_says_what_to_install(
+    capsys: pytest.CaptureFixture[str], no_websockets: None
+) -> None:
+    assert main(["demo"]) == 1
+    output = capsys.readouterr()
+    assert not output.out
+    assert output.err == "python -m lochws: the demo server needs websockets: pip install 'lochws[demo]'\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["dance"], ["demo", "now"], ["demo", "--fast"]])
+def test_an_unknown_command_line_shows_the_usage_and_ends_with_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: python -m lochws")
+
+
+def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"lochws {lochws.__version__}\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C cannot be sent to one process there")
+def test_ctrl_c_ends_the_demo_without_a_traceback() -> None:
+    command = [sys.executable, "-m", "lochws", "demo"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "price" in line and "text" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert not errors
+    assert "graceful=True" in output
+
+
+def test_the_demo_server_echoes(threads_before: set[threading.Thread]) -> None:
+    with DemoServer() as server:
+        websocket = WebSocket(server.echo_url)
+        for event in websocket:
+            if event.name == "ready":
+                websocket.send_text("hello")
+            elif event.name == "text":
+                assert event.text == "hello"
+                websocket.close()
+        assert event.graceful
