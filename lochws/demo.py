@@ -182,7 +182,7 @@ def run() -> int:
         tell("(server)", "drops the connection without a Close frame, as a network may at any time")
 
     with DemoServer(interval=INTERVAL, drop_after=DROP_AFTER, on_drop=on_drop) as server:
-        print(f"lochws {__version__}: an app, and a price feed on this machine that breaks once on purpose.\n")
+        print(f"lochws {__version__}: an app, and a price feed of its own that breaks once on purpose.\n")
         app = Ticker(server.url, tell, PRICES)
         try:
             tell("(main thread)", "start() returns at once; background threads do the rest")

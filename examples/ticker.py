@@ -1,0 +1,39 @@
+"""Print the prices of a feed, whatever happens to the connection: ``python ticker.py [URL]``.
+
+With a URL it runs until Ctrl-C; without one, two seconds against the demo server of lochws.
+"""
+
+import sys
+
+from lochws import Backoff, WebSocketApp
+from lochws.demo import DemoServer
+
+
+class Ticker(WebSocketApp):
+    """Subscribes on every connection, so that a new one needs no further care."""
+
+    def on_ready(self, event):
+        self.send_json(type="subscribe", product_ids=["BTC-USD"], channels=["ticker"])
+
+    def on_text(self, event):
+        if event.json["type"] == "ticker":
+            print(event.json["price"])
+
+    def on_connect_fail(self, event):
+        print(event)
+
+    def on_disconnected(self, event):
+        print(event)
+
+    def on_back_off(self, event):
+        print(f"trying again in {event.delay:.1f} s")
+
+
+if len(sys.argv) > 1:
+    Ticker(sys.argv[1]).run_forever()
+else:
+    with DemoServer(drop_after=3) as server:
+        app = Ticker(server.url)
+        app.start(persist=Backoff(min_wait=0.1, max_wait=0.5))
+        app.wait_closed(timeout=2)  # any other work could be done here
+        app.stop()
