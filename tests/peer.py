@@ -41,8 +41,15 @@ class Request(NamedTuple):
 
 
 class Link:
-    """One accepted connection, in the hands of a script. Calls block, each at most `PATIENCE` seconds
-    if it does not say otherwise."""
+    """One accepted connection, in the hands of a script.
+
+    Calls block, at most `PATIENCE` seconds each if they do not say otherwise.
+
+    Attributes:
+        request: the last request read. To be had by the test as soon as the client has the answer.
+    """
+
+    request: Request
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -74,7 +81,8 @@ class Link:
         """The head of an HTTP request."""
         line, *fields = self.read_until(b"\r\n\r\n").decode("latin-1").rstrip("\r\n").split("\r\n")
         pairs = (field.split(":", 1) for field in fields)
-        return Request(line, {name.strip().lower(): value.strip() for name, value in pairs})
+        self.request = Request(line, {name.strip().lower(): value.strip() for name, value in pairs})
+        return self.request
 
     def accept(self, *headers: str, request: Request | None = None) -> Request:
         """Read the upgrade request unless it is given, and answer it with 101."""

@@ -77,8 +77,7 @@ class TestOpening:
             assert dial(peer.url, ssl_cafile=ca_file).opened.stream.address == f"[::1]:{peer.port}"
 
     def test_options_reach_the_request(self, dial: Dial, start_peer: StartPeer) -> None:
-        requests = []
-        peer = start_peer(lambda link: requests.append(link.accept("Sec-WebSocket-Protocol: b")))
+        peer = start_peer(lambda link: link.accept("Sec-WebSocket-Protocol: b"))
         attempt = dial(
             peer.url + "path?query",
             headers=(("X-Token", "1"),),
@@ -88,7 +87,7 @@ class TestOpening:
             auth=("me", "secret"),
             deflate=Deflate(),
         )
-        line, headers = requests[0]
+        line, headers = peer.links[0].request
         assert line == "GET /path?query HTTP/1.1"
         assert headers["host"] == peer.authority
         assert headers["x-token"] == "1"
@@ -103,16 +102,14 @@ class TestOpening:
     def test_credentials_of_the_url_authenticate_and_show_nowhere(
         self, dial: Dial, start_peer: StartPeer
     ) -> None:
-        requests = []
-        peer = start_peer(lambda link: requests.append(link.accept()))
+        peer = start_peer(Link.accept)
         attempt = dial(f"ws://me:secret@{peer.authority}/")
-        assert requests[0].headers["authorization"] == "Basic bWU6c2VjcmV0"
+        assert peer.links[0].request.headers["authorization"] == "Basic bWU6c2VjcmV0"
         assert "secret" not in repr(attempt.events)
         assert attempt.events[0].url == peer.url
 
     def test_callables_are_evaluated_for_each_attempt(self, start_peer: StartPeer) -> None:
-        requests = []
-        peer = start_peer(lambda link: requests.append(link.accept()))
+        peer = start_peer(Link.accept)
         count = iter(range(100))
         dialler = Dialler(
             Options(headers=lambda: {"X-Count": str(next(count))}, protocols=lambda: [f"p{next(count)}"]),
@@ -123,7 +120,7 @@ class TestOpening:
                 opened = Attempt(dialler, deadline).opened
             if opened is not None:
                 opened.stream.close()
-        peer.close()
+        requests = [link.request for link in peer.links]
         seen = [(line, headers["x-count"], headers["sec-websocket-protocol"]) for line, headers in requests]
         assert seen == [("GET /0 HTTP/1.1", "1", "p2"), ("GET /3 HTTP/1.1", "4", "p5")]
 
@@ -163,6 +160,15 @@ class TestConstruction:
     def test_it_is_refused(self, url: str, options: dict[str, object], error: type[Exception]) -> None:
         with pytest.raises(error):
             Dialler(Options(**options), url)  # type: ignore[arg-type]
+
+
+    @pytest.mark.parametrize(
+        "url", ["ws://me:secret@host:x/", "ws://me:sec/ret@host/", "ws://me:secret@ho\u2100st/", "ws://me:secret@[/"]
+    )
+    def test_a_refused_url_keeps_its_credentials_secret(self, url: str) -> None:
+        with pytest.raises(ValueError) as caught:
+            Dialler(Options(), url)
+        assert "sec" not in str(caught.value)
 
 
 class TestPreparing:
@@ -374,21 +380,26 @@ class TestRejected:
 class TestProxy:
     """Attempts through an HTTP proxy."""
 
-    def proxy(self, answer: bytes = b"HTTP/1.1 200 OK\r\n\r\n", then: Callable[[Link], object] = Link.accept):
-        """A script: a proxy that plays the target too."""
+    def proxy(
+        self, answer: bytes = b"HTTP/1.1 200 OK\r\n\r\n", then: Callable[[Link], object] = Link.wait_for_end
+    ) -> Callable[[Link], object]:
+        """A script: a proxy that plays the target too, with `then`."""
+        return lambda link: (link.read_request(), link.send(answer), then(link))
+
+    def through(self, authority: str) -> Callable[[Link], object]:
+        """A script: a proxy that checks for whom it is asked and then upgrades."""
 
         def script(link: Link) -> None:
-            self.request = link.read_request()
-            link.send(answer)
-            then(link)
+            assert link.read_request().line == f"CONNECT {authority} HTTP/1.1"
+            link.send(b"HTTP/1.1 200 OK\r\n\r\n")
+            link.accept()
 
         return script
 
     def test_ws_goes_through_the_tunnel(self, dial: Dial, start_peer: StartPeer) -> None:
-        proxy = start_peer(self.proxy())
+        proxy = start_peer(self.through("target.invalid:80"))
         attempt = dial("ws://target.invalid/", proxies={"http": f"http://me:secret@{proxy.authority}"})
         assert attempt.opened
-        assert self.request.line == "CONNECT target.invalid:80 HTTP/1.1"
         assert attempt.last.proxy == f"http://{proxy.authority}"
         assert "secret" not in repr(attempt.events)
 
@@ -398,12 +409,12 @@ class TestProxy:
         proxy = start_peer(self.proxy(then=lambda link: (link.start_tls(server_tls), link.accept())))
         attempt = dial("wss://localhost/", proxies={"https": proxy.authority}, ssl_cafile=ca_file)
         assert attempt.opened
-        assert self.request.line == "CONNECT localhost:443 HTTP/1.1"
 
     def test_the_environment_is_asked_unless_told_otherwise(
         self, dial: Dial, start_peer: StartPeer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        proxy, peer = start_peer(self.proxy()), start_peer(Link.accept)
+        peer = start_peer(Link.accept)
+        proxy = start_peer(self.through(peer.authority))
         monkeypatch.setenv("http_proxy", f"http://{proxy.authority}")
         assert dial(peer.url).last.proxy == f"http://{proxy.authority}"
         assert dial(peer.url, proxies={}).last.proxy is None

@@ -120,7 +120,10 @@ def test_shutdown_from_another_thread_wakes_the_waiting_one(connect: Connect, de
     thread = threading.Timer(0.05, stream.shutdown)
     thread.start()
     assert wait(stream, selectors.EVENT_READ, deadline, limit=5)
-    assert stream.receive_into(bytearray(10)) == 0
+    try:
+        assert stream.receive_into(bytearray(10)) == 0
+    except ConnectionResetError:
+        pass  # the peer was quick to close its end
     thread.join()
 
 
