@@ -18,7 +18,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Protocol, TypeAlias
 
-from .errors import QueueFull, TransportFail, WebSocketClosed
+from .errors import QueueFull, TransportFail, WebSocketClosed, WebSocketError
 
 #: A message that comes this soon after the last write follows closely: it may gather.
 FOLLOWS_SECONDS = 20e-6
@@ -28,6 +28,9 @@ GATHER_SECONDS = 100e-6
 BATCH_BYTES = 64 * 1024
 #: Batches that one `flush` writes before the loop turns to its other connections.
 BATCHES_PER_FLUSH = 4
+
+#: How long `finish` waits for a thread that is writing.
+WRITER_SECONDS = 1.0
 
 #: A message as the user gave it, for `Disconnected.unsent`; None for a control frame.
 Message: TypeAlias = str | bytes | None
@@ -120,38 +123,29 @@ class SendQueue:
             if self._pending and self._pending + size > self._limit and not self._find_room(size):
                 return False
             self._check_alive()
-            item = (encode(*args), message)
-            step = self._append(item)
-            if message is not None:
-                self._accepted += 1
+            step, item = self._encode(message, encode, args)
         self._act(step, item)
         return True
 
     def push_control(self, encode: Callable[..., bytes], *args: object, patience: float = -1) -> bool:
-        """Send a control frame of the protocol itself; it is small and always admitted.
+        """Send a control frame of the protocol itself; it is small and always admitted. Else as `push`.
 
         Args:
-            encode: makes the frame from `args`; what it raises reaches the caller.
             patience: seconds to wait for the queue's lock, negative for as long as it takes. A
                 signal handler must not wait for what the code under it holds.
 
         Returns:
             False if the lock could not be had.
-
-        Raises:
-            WebSocketClosed, TransportFail: as in `push`.
         """
         if not self._lock.acquire(timeout=patience):
             return False
         try:
             self._check_alive()
-            frame = encode(*args)
             if self._pong is not None:
                 # Nothing may stand behind a Close frame: a pong that waits goes before it.
                 self._keep((self._pong, None))
                 self._pong = None
-            item = (frame, None)
-            step = self._append(item)
+            step, item = self._encode(None, encode, args)
         finally:
             self._lock.release()
         self._act(step, item)
@@ -171,6 +165,32 @@ class SendQueue:
                 self._pong = frame
             else:
                 self._keep((frame, None))
+
+    def _encode(
+        self, message: Message, encode: Callable[..., bytes], args: tuple[object, ...]
+    ) -> tuple[bool | None, _Item]:
+        """Make a frame and queue it."""
+        try:
+            item = (encode(*args), message)
+            step = self._append(item)
+            if message is not None:
+                self._accepted += 1
+            return step, item
+        except (WebSocketError, TypeError, ValueError):
+            raise  # refused before anything was changed
+        except BaseException as error:
+            self._fail(error)
+            raise
+
+    def _fail(self, error: BaseException) -> None:
+        """Give the stream up: nothing more may be written to it.
+
+        Ctrl-C, too, can strike between the deflate context and the queue, or between the kernel and
+        our count; whatever the server got from then on would be garbage.
+        """
+        self._failure = error if isinstance(error, OSError) else OSError(f"interrupted by {error!r}")
+        self._writing = False
+        self._changed.notify_all()
 
     def _keep(self, item: _Item) -> None:
         self._frames.append(item)
@@ -241,8 +261,7 @@ class SendQueue:
     def flush(self) -> None:
         """Write what waits, as far as the kernel takes it, in a bounded number of system calls.
 
-        May be called from any thread; the loop calls it when asked and when the socket is writable.
-        A failure is kept in `failure`.
+        Any thread; the loop calls it when asked and when the socket is writable. See also `failure`.
         """
         with self._lock:
             self._asked = False
@@ -302,24 +321,22 @@ class SendQueue:
         """Hand the batch to the kernel. Only the thread that `_begin_write` told to, without the lock."""
         try:
             taken = self._stream.send(self._rest)
-        except OSError as error:
             with self._lock:
-                self._failure = error
                 self._writing = False
-                self._changed.notify_all()
+                self._pending -= taken
+                self._last_write = self._oldest = monotonic()
+                self._rest = self._rest[taken:]
+                self._blocked = bool(self._rest)
+                self.bytes_sent += taken
+                if not self._blocked:
+                    self._batch = []
+                if self._waiting or self._finished:
+                    self._changed.notify_all()
+        except BaseException as error:
+            with self._lock:
+                self._fail(error)
             self._ask_loop()
             raise
-        with self._lock:
-            self._writing = False
-            self._pending -= taken
-            self._last_write = self._oldest = monotonic()
-            self._rest = self._rest[taken:]
-            self._blocked = bool(self._rest)
-            self.bytes_sent += taken
-            if not self._blocked:
-                self._batch = []
-            if self._waiting or self._finished:
-                self._changed.notify_all()
 
     def _withdraw(self, item: _Item) -> bool:
         """Take a message back that was not sent whole. Returns False if it was, or is reported already."""
@@ -370,7 +387,8 @@ class SendQueue:
         with self._lock:
             self._finished = True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: not self._writing)  # one non-blocking call at most
+            # That is one non-blocking call; only a thread that Ctrl-C took out of it never comes back.
+            self._changed.wait_for(lambda: not self._writing, WRITER_SECONDS)
             unsent = tuple(message for _, message in self._unsent_items() if message is not None)
             self._accepted -= len(unsent)
             self._frames.clear()
