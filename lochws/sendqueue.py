@@ -53,8 +53,8 @@ class SendQueue:
         when_full: ``"raise"`` refuses a message that does not fit, ``"block"`` waits for room,
             ``"drop"`` discards it.
         send_timeout: seconds that ``"block"`` waits at most, or None for no limit.
-        ask_loop: called without a lock, by any thread, when the loop should call `flush`.
-        may_block: tells whether the calling thread may wait; a handler's must not.
+        ask_loop: called, without a lock, when the loop should call `flush`.
+        may_block: whether the calling thread may wait; a handler's must not.
         gather: whether messages may gather. Without a loop that comes when asked they must not.
     """
 
@@ -103,8 +103,7 @@ class SendQueue:
     def push(self, message: Message, size: int, encode: Callable[..., bytes], *args: object) -> bool:
         """Encode a message and send it, or keep it in order. Never blocks in the kernel.
 
-        Encoding happens under the queue's lock: the order of encoding (which a deflate context and
-        the Close frame depend on) is the order of sending.
+        Encoding happens under the queue's lock, so that its order is the order of sending.
 
         Args:
             message: what `Disconnected.unsent` reports if it cannot be sent.
@@ -115,8 +114,7 @@ class SendQueue:
             False if the message was discarded because the queue is full (``"drop"``).
 
         Raises:
-            QueueFull: the queue is full.
-            WebSocketClosed: the connection has ended.
+            QueueFull, WebSocketClosed: there is no room; the connection has ended.
             TransportFail: the network failed under this message; it was not sent whole.
         """
         with self._lock:
@@ -290,7 +288,6 @@ class SendQueue:
 
     def _begin_write(self) -> bool:
         """Make up the next batch unless one is under way. Returns False if there is nothing to write."""
-        assert self._lock.locked()
         if self._failure is not None:
             return False
         if not self._rest:
@@ -356,12 +353,6 @@ class SendQueue:
     def wants_write(self) -> bool:
         """Whether the loop should flush when the socket is writable."""
         return self._blocked
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing waits."""
-        with self._lock:
-            return self._is_empty() and not self._writing
 
     @property
     def pending(self) -> int:
