@@ -1,5 +1,17 @@
-"""Builds lochws. All that is fixed stands in setup.cfg; this file is for what is decided while building."""
+"""Builds lochws. All that is fixed stands in setup.cfg; this file is for the optional compiled part.
 
-from setuptools import setup
+Where there is a compiler, the hot path gets its compiled twins; where there is none, or with
+``LOCHWS_PURE_PYTHON=1``, the Python twins do the same work. They pass the same tests.
+"""
 
-setup()
+import os
+
+from setuptools import Extension, setup
+
+extensions = []
+if os.environ.get("LOCHWS_PURE_PYTHON") != "1":
+    extensions.append(
+        Extension("lochws.protocol._compiled", ["lochws/protocol/_compiled.c"], optional=True)
+    )
+
+setup(ext_modules=extensions)

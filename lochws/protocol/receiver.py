@@ -11,11 +11,9 @@ from lochws.events import Binary, Event, Ping, Pong, Text
 from .close import CloseFrame, parse_close
 from .deflate import Inflater
 from .frames import LENGTH_LIMIT, MAX_CONTROL_PAYLOAD, Opcode
+from .scanning import scan
 
-_FINAL_TEXT = 0x80 | Opcode.TEXT
-_FINAL_BINARY = 0x80 | Opcode.BINARY
-# First bytes of frames that are a message each: whole, uncompressed; and compressed.
-_PLAIN_MESSAGE = frozenset({_FINAL_TEXT, _FINAL_BINARY})
+# First bytes of frames that are a compressed message each.
 _DEFLATED_MESSAGE = frozenset({0xC0 | Opcode.TEXT, 0xC0 | Opcode.BINARY})
 _OPCODES = frozenset({
     Opcode.CONTINUATION, Opcode.TEXT, Opcode.BINARY, Opcode.CLOSE, Opcode.PING, Opcode.PONG,
@@ -84,36 +82,45 @@ class Receiver:
             if len(data) <= missing:
                 return
             data = data[missing:]
+        position = 0
+        if not (self._beginning or self._opcode):
+            position = scan(data, 0, self._limit, events)
+            if position == len(data):
+                return
         # One copy makes the small steps below cheap.
-        buffer = self._beginning + data if self._beginning else bytes(data)
+        buffer = self._beginning + data if self._beginning else bytes(data[position:])
+        position = self._take_frames(buffer, events)
+        if not self.done:
+            self._beginning = buffer[position:]
+
+    def _take_frames(self, buffer: bytes, events: list[Event]) -> int:
+        """Take frame after frame, whatever they are. Returns where the last one, incomplete, begins."""
         position, end = 0, len(buffer)
-        while end - position >= 2:
-            first = buffer[position]
-            length = buffer[position + 1]
+        while not self.done:
+            if not self._opcode:
+                position = scan(buffer, position, self._limit, events)
             start = position + 2
-            if length > MAX_CONTROL_PAYLOAD or first not in _PLAIN_MESSAGE or self._opcode:
-                self._check_head(first, length)
-                if length > MAX_CONTROL_PAYLOAD:
-                    start += 2 if length == 126 else 8
-                    if start > end:
-                        break
-                    length = _extended_length(buffer[position + 2 : start])
+            if start > end:
+                break
+            first, length = buffer[position], buffer[position + 1]
+            self._check_head(first, length)
+            if length > MAX_CONTROL_PAYLOAD:
+                start += 2 if length == 126 else 8
+                if start > end:
+                    break
+                length = _extended_length(buffer[position + 2 : start])
             stop = start + length
-            if stop <= end and first in _PLAIN_MESSAGE and length <= self._limit:
-                _deliver(first & 0x0F, buffer[start:stop], events)
-            elif first & 0x08:
+            if first & 0x08:
                 if stop > end:
                     break
                 self._control(first & 0x0F, buffer[start:stop], events)
-                if self.done:
-                    return
             elif stop <= end and first in _DEFLATED_MESSAGE:
                 _deliver(first & 0x0F, self._inflated(buffer[start:stop], 0, True), events)
             else:
                 self._begin(first, length)
                 self._absorb(buffer[start:stop], events)
-            position = stop
-        self._beginning = buffer[position:]
+            position = min(stop, end)
+        return position
 
     def _check_head(self, first: int, second: int) -> None:
         """Hold a frame's first two bytes to RFC 6455 section 5.2 and RFC 7692 section 6."""

@@ -6,8 +6,9 @@ from lochws.errors import WebSocketClosing
 
 from .close import CloseFrame, as_reason, encode_close
 from .deflate import Deflater
-from .frames import MAX_CONTROL_PAYLOAD, Opcode, encode_head
-from .masking import MaskKeys, mask
+from .frames import FIN, MAX_CONTROL_PAYLOAD, RSV1, Opcode
+from .framing import build_frame
+from .masking import MaskKeys
 
 
 class Sender:
@@ -106,8 +107,7 @@ class Sender:
 
     def _frame(self, opcode: int, payload: bytes, rsv1: bool = False) -> bytes:
         self._check_open()
-        key = self._keys()
-        return encode_head(opcode, len(payload), key, rsv1) + mask(payload, key)
+        return build_frame(FIN | RSV1 | opcode if rsv1 else FIN | opcode, payload, self._keys())
 
     def _check_open(self) -> None:
         if self.close_sent is not None:

@@ -1,0 +1,88 @@
+"""The fast path of receiving: whole messages in one look over the buffer.
+
+Most of what a client receives are unfragmented, uncompressed messages that lie whole in the buffer.
+`scan` takes those off its front, and stops at the first frame that needs more than that. It is the
+compiled twin if there is one, else `scan_python`. ``LOCHWS_PURE_PYTHON=1`` leaves the compiled one out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from importlib import import_module
+from types import ModuleType
+
+from lochws.events import Binary, Event, Text
+
+from .frames import FIN, LENGTH_LIMIT, Opcode
+
+_TEXT = FIN | Opcode.TEXT
+_BINARY = FIN | Opcode.BINARY
+
+
+def scan_python(data: bytes | bytearray | memoryview, position: int, limit: int, events: list[Event]) -> int:
+    """Append the events of the messages at `position` and after it.
+
+    A frame is left to the caller, and so is all behind it, if it is no final, unmasked text or binary
+    frame without reserved bits, is incomplete, larger than the limit, not UTF-8 as it should be, or if
+    its length is not in the shortest form.
+
+    Args:
+        data: what was received.
+        position: where a frame begins.
+        limit: the largest message in bytes.
+        events: gets the events.
+
+    Returns:
+        Where the first frame begins that was not taken; the length of the data if there is none.
+    """
+    if type(data) is not bytes:
+        data = bytes(data)  # slices of bytes are cheaper than those of views
+    end = len(data)
+    while end - position >= 2:
+        first = data[position]
+        length = data[position + 1]
+        start = position + 2
+        if first not in (_TEXT, _BINARY) or length > 127:
+            break
+        if length > 125:
+            shortest = 126 if length == 126 else 65536
+            start += 2 if length == 126 else 8
+            length = int.from_bytes(data[position + 2 : start], "big")
+            if start > end or not shortest <= length < LENGTH_LIMIT:
+                break
+        stop = start + length
+        if stop > end or length > limit:
+            break
+        if first == _TEXT:
+            try:
+                events.append(Text(data[start:stop].decode()))
+            except UnicodeDecodeError:
+                break
+        else:
+            events.append(Binary(data[start:stop]))
+        position = stop
+    return position
+
+
+def _load() -> ModuleType | None:
+    try:
+        module = import_module(f"{__package__}._compiled")
+    except ImportError:
+        return None
+    module.configure(Text, Binary)
+    return module
+
+
+#: The module of compiled twins, or None where it was not built.
+compiled = _load()
+
+
+def _best() -> Callable[[bytes | bytearray | memoryview, int, int, list[Event]], int]:
+    if compiled is None or os.environ.get("LOCHWS_PURE_PYTHON") == "1":
+        return scan_python
+    scan_compiled: Callable[[bytes | bytearray | memoryview, int, int, list[Event]], int] = compiled.scan
+    return scan_compiled
+
+
+scan = _best()
