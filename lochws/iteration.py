@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from time import monotonic
 
 from . import events
@@ -77,7 +77,7 @@ class Iteration:
 
     # The iterating thread.
 
-    def iterate(self, timing: Timing) -> Iterator[events.Event]:
+    def iterate(self, timing: Timing) -> Generator[events.Event, None, None]:
         """Connect once and yield what happens."""
         with self._lock:
             self._state = after(self._state, Step.START)

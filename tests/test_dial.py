@@ -199,7 +199,6 @@ class TestPreparing:
             {"headers": lambda: {"X": "a\r\nb"}},
             {"headers": lambda: {"Upgrade": "h2c"}},
             {"protocols": lambda: ["a b"]},
-            {"auth": ("with:colon", "")},
         ):
             assert dial("ws://127.0.0.1:1/", **options).last.phase == "prepare"
 
