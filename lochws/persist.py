@@ -76,8 +76,12 @@ class Backoff:
             raise ValueError(f"max_wait={self.max_wait!r}: expected at least min_wait={self.min_wait!r}")
         if self.max_attempts is not None:
             _check("max_attempts", self.max_attempts, 1)
+            if not isinstance(self.max_attempts, int):
+                raise TypeError(f"max_attempts={self.max_attempts!r}: expected a whole number, or None")
         if self.max_elapsed is not None:
             _check("max_elapsed", self.max_elapsed, 0)
+        if not isinstance(self.respect_retry_after, bool):
+            raise TypeError(f"respect_retry_after={self.respect_retry_after!r}: expected True or False")
         if self.retry is not None and not callable(self.retry):
             raise TypeError(f"retry={self.retry!r}: expected a function of one argument, or None")
 
