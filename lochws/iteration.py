@@ -15,6 +15,7 @@ from . import events
 from .connection import Connection
 from .deadline import Deadline
 from .dial import Dialler
+from .errors import WebSocketError
 from .loop import Inbox, Loop
 from .options import Options, Timing
 from .state import State, Step, after
@@ -80,6 +81,8 @@ class Iteration:
     def iterate(self, timing: Timing) -> Generator[events.Event, None, None]:
         """Connect once and yield what happens."""
         with self._lock:
+            if self._state not in (State.NEW, State.STOPPED):
+                raise WebSocketError("this WebSocket is being iterated already: make another one")
             self._state = after(self._state, Step.START)
             self._thread = threading.current_thread()
             self._stop = None

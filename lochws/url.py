@@ -73,7 +73,8 @@ def parse_url(url: str) -> Endpoint:
         raise ValueError(f"URL {redacted(url)!r} has no valid host") from None
     scheme = _SCHEMES.get(parts.scheme.lower())
     if scheme is None:
-        raise ValueError(f"URL {redacted(url)!r} has the scheme {parts.scheme!r}: expected ws:// or wss://")
+        found = f"the scheme {parts.scheme!r}" if parts.scheme else "no scheme"
+        raise ValueError(f"URL {redacted(url)!r} has {found}: expected ws:// or wss://")
     if not parts.hostname:
         raise ValueError(f"URL {redacted(url)!r} has no host: expected {scheme}://host[:port]/path")
     try:

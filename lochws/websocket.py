@@ -228,7 +228,8 @@ class WebSocket:
 
     def send_binary(self, data: BytesLike, compress: bool = True) -> bool:
         """Send a binary message: any bytes-like object, copied at once. Else as `send_text`."""
-        return self._sending().send_binary(_as_bytes("send_binary", data), compress)
+        payload = _as_bytes("send_binary", data)
+        return self._sending().send_binary(payload, compress)
 
     def send_json(
         self,

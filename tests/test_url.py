@@ -46,10 +46,10 @@ def test_http_and_https_stand_for_ws_and_wss(url: str, scheme: str) -> None:
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
-        ("example.org", "scheme ''"),
+        ("example.org", "no scheme"),
         ("example.org:80/", "scheme"),
         ("ftp://example.org", "scheme 'ftp': expected ws:// or wss://"),
-        ("wss//example.org", "scheme ''"),
+        ("wss//example.org", "no scheme"),
         ("ws://", "no host"),
         ("ws:///path", "no host"),
         ("wss://:443/", "no host"),
@@ -61,7 +61,7 @@ def test_http_and_https_stand_for_ws_and_wss(url: str, scheme: str) -> None:
         ("ws://[::1", "no valid host"),
         ("ws://" + "\xe9" * 64 + "/", "no valid name"),
         ("ws://us%3Aer:password@example.org/", "user name"),
-        ("", "scheme ''"),
+        ("", "no scheme"),
     ],
 )
 def test_a_wrong_url_is_refused_at_construction(kind: type[WebSocket], url: str, problem: str) -> None:
