@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import ssl
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -61,7 +62,7 @@ class WebSocketApp(WebSocket, Handler):
         agent: str | None = None,
         compress: bool | Deflate = False,
         ssl_verify: bool = True,
-        ssl_cafile: str | None = None,
+        ssl_cafile: str | os.PathLike[str] | None = None,
         ssl_context: ssl.SSLContext | None = None,
         trace: TraceFunction | bool | None = None,
         *,
@@ -283,7 +284,7 @@ class WebSocketApp(WebSocket, Handler):
         self._refuse_in_handler("wait_closed")
         return self._lifecycle.wait_stopped(timeout)
 
-    def connect(self, *args: object, **kwargs: object) -> Iterator[events.Event]:
+    def connect(self, *args: object, **kwargs: object) -> Generator[events.Event, None, None]:
         """Refused: an app runs itself. Iterate a `WebSocket` instead.
 
         Raises:

@@ -184,7 +184,7 @@ def _read_head(stream: Stream, parser: HeadParser, deadline: Deadline) -> Respon
 
 
 def _unprepared(error: Exception) -> events.ConnectFail:
-    reason = f"unable to connect; {type(error).__name__}: {error}"
+    reason = f"unable to prepare the request; {type(error).__name__}: {error}"
     return events.ConnectFail(reason, phase="prepare", error=error)
 
 

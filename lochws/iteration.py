@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from time import monotonic
 
 from . import events
 from .connection import Connection
 from .deadline import Deadline
 from .dial import Dialler
+from .errors import WebSocketError
 from .loop import Inbox, Loop
 from .options import Options, Timing
 from .state import State, Step, after
@@ -77,9 +78,11 @@ class Iteration:
 
     # The iterating thread.
 
-    def iterate(self, timing: Timing) -> Iterator[events.Event]:
+    def iterate(self, timing: Timing) -> Generator[events.Event, None, None]:
         """Connect once and yield what happens."""
         with self._lock:
+            if self._state not in (State.NEW, State.STOPPED):
+                raise WebSocketError("this WebSocket is being iterated already: make another one")
             self._state = after(self._state, Step.START)
             self._thread = threading.current_thread()
             self._stop = None

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Generator
+from functools import partial
 from time import monotonic, time
 
 from . import events
@@ -267,7 +268,10 @@ class Lifecycle:
         """Have the queue flushed by whoever is free. Any thread."""
         assert self._crew is not None
         queue = connection.sending.queue
-        self._crew.ask_flush(connection, queue.flush, full=queue.wants_write or queue.failure is not None)
+        if queue.wants_write or queue.failure is not None:
+            self._crew.reader.loop.touch(connection)  # only the loop can wait for room, and end
+        else:
+            self._crew.ask_flush(connection, partial(queue.flush, by_loop=False))
 
     def may_block(self) -> bool:
         """Whether the calling thread runs no handlers. Any thread."""

@@ -6,7 +6,8 @@ import enum
 import logging
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from math import isnan
@@ -14,6 +15,7 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from . import events
+from .options import Timing
 
 if TYPE_CHECKING:
     from .websocket import WebSocket
@@ -74,8 +76,12 @@ class Backoff:
             raise ValueError(f"max_wait={self.max_wait!r}: expected at least min_wait={self.min_wait!r}")
         if self.max_attempts is not None:
             _check("max_attempts", self.max_attempts, 1)
+            if not isinstance(self.max_attempts, int):
+                raise TypeError(f"max_attempts={self.max_attempts!r}: expected a whole number, or None")
         if self.max_elapsed is not None:
             _check("max_elapsed", self.max_elapsed, 0)
+        if not isinstance(self.respect_retry_after, bool):
+            raise TypeError(f"respect_retry_after={self.respect_retry_after!r}: expected True or False")
         if self.retry is not None and not callable(self.retry):
             raise TypeError(f"retry={self.retry!r}: expected a function of one argument, or None")
 
@@ -184,7 +190,7 @@ def persist(
     auto_pong: bool = True,
     close_timeout: float | None = 30.0,
     backoff: Backoff | None = None,
-) -> Iterator[events.Event]:
+) -> Generator[events.Event, None, None]:
     """Iterate the events of a WebSocket that is connected again whenever it ends, without threads.
 
     Between two connections comes a BackOff event, then the wait. The iteration ends when
@@ -197,35 +203,53 @@ def persist(
         min_wait, max_wait, respect_retry_after: as for `Backoff`.
         exit_event: ends the iteration when it is set by another thread.
         backoff: the whole policy, instead of the three parameters.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong.
     """
+    if backoff is not None and not isinstance(backoff, Backoff):
+        raise TypeError(f"backoff={backoff!r}: expected a Backoff, or None")
     policy = backoff or Backoff(min_wait, max_wait, respect_retry_after=respect_retry_after)
-    retries = Retries(policy)
+    timing = Timing(
+        poll=poll, ping_rate=ping_rate, ping_timeout=ping_timeout, auto_pong=auto_pong,
+        close_timeout=close_timeout,
+    )
+    websocket.close_called.clear()
     # Without an event of the user's, close() itself ends a wait.
-    exit_event = exit_event or websocket.close_called
-    while True:
+    return _persist(websocket, timing, policy, exit_event or websocket.close_called)
+
+
+def _persist(
+    websocket: WebSocket, timing: Timing, policy: Backoff, exit_event: threading.Event
+) -> Generator[events.Event, None, None]:
+    retries = Retries(policy)
+
+    def is_over() -> bool:
+        return exit_event.is_set() or websocket.close_called.is_set()
+
+    while not is_over():
         outcome: Outcome | None = None
-        for event in websocket.connect(
-            poll, ping_rate, ping_timeout, auto_pong=auto_pong, close_timeout=close_timeout
-        ):
-            if isinstance(event, events.Ready):
-                retries.opened(monotonic())
-            if isinstance(event, events.Rejected) or (
-                isinstance(event, (events.ConnectFail, events.Disconnected)) and outcome is None
-            ):
-                outcome = event
-            yield event
-            if exit_event.is_set():
-                websocket.close()
+        with closing(websocket.connect(**vars(timing))) as connection:
+            for event in connection:
+                if isinstance(event, events.Ready):
+                    retries.opened(monotonic())
+                elif isinstance(event, events.Rejected) or (
+                    isinstance(event, (events.ConnectFail, events.Disconnected)) and outcome is None
+                ):
+                    outcome = event
+                yield event
+                if is_over() and not websocket.is_closing:
+                    # Also if it was close(): it may have come before the attempt began.
+                    websocket.close()
         now = monotonic()
         retries.ended(now)
-        if websocket.close_called.is_set() or exit_event.is_set() or outcome is None:
+        if is_over() or outcome is None:
             return
         wait = retries.next_wait(outcome, now, time())
         if wait is None:
             return
         yield events.BackOff(wait)
-        if exit_event.wait(wait) or websocket.close_called.is_set():
-            return
+        exit_event.wait(wait)
 
 
 def _check(name: str, value: float, least: float) -> None:

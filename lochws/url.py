@@ -11,6 +11,8 @@ _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 _DEFAULT_PORTS = {"ws": 80, "wss": 443}
 # What may stand in a path or query as it is (RFC 3986 section 3.3); the rest is percent-encoded.
 _SAFE = "/?:@!$&'()*+,;=-._~%[]"
+# What may stand in a host (RFC 3986 section 3.2.2): a name, or an address without its brackets.
+_HOST = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=%:]+")
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ def parse_url(url: str) -> Endpoint:
         raise ValueError(f"URL {redacted(url)!r} has no valid host") from None
     scheme = _SCHEMES.get(parts.scheme.lower())
     if scheme is None:
-        raise ValueError(f"URL {redacted(url)!r} has the scheme {parts.scheme!r}: expected ws:// or wss://")
+        found = f"the scheme {parts.scheme!r}" if parts.scheme else "no scheme"
+        raise ValueError(f"URL {redacted(url)!r} has {found}: expected ws:// or wss://")
     if not parts.hostname:
         raise ValueError(f"URL {redacted(url)!r} has no host: expected {scheme}://host[:port]/path")
     try:
@@ -84,6 +87,8 @@ def parse_url(url: str) -> Endpoint:
     credentials = None
     if parts.username is not None:
         credentials = (unquote(parts.username), unquote(parts.password or ""))
+        if ":" in credentials[0]:
+            raise ValueError("the URL's user name has a colon: Basic authentication cannot express that")
     return Endpoint(
         scheme=scheme,
         host=_ascii_host(parts.hostname, url),
@@ -104,9 +109,11 @@ def bracketed(host: str) -> str:
 
 
 def _ascii_host(host: str, url: str) -> str:
-    if host.isascii():
-        return host.lower()
     try:
-        return host.encode("idna").decode("ascii")
+        name = host.lower() if host.isascii() else host.encode("idna").decode("ascii")
     except UnicodeError as error:
         raise ValueError(f"URL {redacted(url)!r} has a host that is no valid name: {error}") from error
+    # Here and not before: IDNA turns some letters into spaces and punctuation.
+    if not _HOST.fullmatch(name):
+        raise ValueError(f"URL {redacted(url)!r} has a host that is no valid name")
+    return name

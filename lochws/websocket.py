@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import ssl
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
@@ -111,7 +112,7 @@ class WebSocket:
         agent: str | None = None,
         compress: bool | Deflate = False,
         ssl_verify: bool = True,
-        ssl_cafile: str | None = None,
+        ssl_cafile: str | os.PathLike[str] | None = None,
         ssl_context: ssl.SSLContext | None = None,
         trace: TraceFunction | bool | None = None,
         *,
@@ -149,7 +150,7 @@ class WebSocket:
         self.url = getattr(url, "__name__", repr(url)) if callable(url) else redacted(url)
         self._endpoint = None if callable(url) else parse_url(url)
         self._traffic = Traffic()
-        #: Set by `close`; cleared when `connect` is called again.
+        #: Set by `close`; cleared when `persist` begins.
         self.close_called = threading.Event()
         self._life: _Life = Iteration(self._dialler, self._options, self._traffic, self.url)
 
@@ -165,7 +166,7 @@ class WebSocket:
         ping_timeout: float | Literal["auto"] | None = "auto",
         auto_pong: bool = True,
         close_timeout: float | None = 30.0,
-    ) -> Iterator[events.Event]:
+    ) -> Generator[events.Event, None, None]:
         """Connect once, and iterate what happens. The network is used while the caller asks for events.
 
         Args:
@@ -187,7 +188,6 @@ class WebSocket:
         )
         iteration = self._life
         assert isinstance(iteration, Iteration)  # a WebSocketApp has a method of its own
-        self.close_called.clear()
         return iteration.iterate(timing)
 
     def __iter__(self) -> Iterator[events.Event]:
@@ -228,7 +228,8 @@ class WebSocket:
 
     def send_binary(self, data: BytesLike, compress: bool = True) -> bool:
         """Send a binary message: any bytes-like object, copied at once. Else as `send_text`."""
-        return self._sending().send_binary(_as_bytes("send_binary", data), compress)
+        payload = _as_bytes("send_binary", data)
+        return self._sending().send_binary(payload, compress)
 
     def send_json(
         self,
