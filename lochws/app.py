@@ -90,7 +90,7 @@ class WebSocketApp(WebSocket, Handler):
         self._registry = Registry(self._handler_failed)
         self._registry.add_methods(self)
         self._lifecycle = Lifecycle(
-            self.url, self._dialler, self._options, threads, self._registry.dispatch, self._traffic
+            self.url, self._dialler, self._options, threads, self._registry.dispatch_all, self._traffic
         )
         self._life = self._lifecycle
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from time import monotonic, time
 
@@ -39,7 +39,7 @@ class Lifecycle:
         dialler: opens connections.
         options: the WebSocket's options.
         threads: shared threads, or None for a private pair.
-        handle: called with each event on the reader's thread.
+        handle: called with events as they come, in order, on the reader's thread.
         traffic: counts what ended connections have moved.
     """
 
@@ -49,7 +49,7 @@ class Lifecycle:
         dialler: Dialler,
         options: Options,
         threads: Threads | None,
-        handle: Callable[[events.Event], object],
+        handle: Callable[[Sequence[events.Event]], object],
         traffic: Traffic,
     ) -> None:
         self._url = url

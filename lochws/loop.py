@@ -69,7 +69,7 @@ class Inbox:
     One thread takes: the reader.
 
     Args:
-        handle: called with each item, on the reader's thread, without any lock.
+        handle: called with the items of each post, on the reader's thread, without any lock.
         notify: called when something was posted and the reader should know.
     """
 
@@ -116,8 +116,8 @@ class Inbox:
             if batch is None:
                 return False
             items, after = batch
-            for item in items:
-                handle(item)
+            if items:
+                handle(items)
             if after is not None:
                 after()
         return bool(self._batches)

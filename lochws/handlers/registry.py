@@ -6,7 +6,7 @@ import difflib
 import inspect
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -129,11 +129,16 @@ class Registry:
 
     def dispatch(self, event: events.Event) -> None:
         """Call the handlers of an event. No exception of theirs gets out."""
-        for handler in self._table.get(type(event), self._any):
-            try:
-                handler(event)
-            except BaseException as error:  # noqa: BLE001  SystemExit too must not end the reader
-                self._on_failure(handler, event, error)
+        self.dispatch_all((event,))
+
+    def dispatch_all(self, batch: Sequence[events.Event]) -> None:
+        """Call the handlers of each event in turn. No exception of theirs gets out."""
+        for event in batch:
+            for handler in self._table.get(type(event), self._any):
+                try:
+                    handler(event)
+                except BaseException as error:  # noqa: BLE001  SystemExit too must not end the reader
+                    self._on_failure(handler, event, error)
 
     def _on_failure(self, handler: HandlerFunction, event: events.Event, error: BaseException) -> None:
         where = f"{getattr(handler, '__qualname__', handler)} failed on {event!r}"
