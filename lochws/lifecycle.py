@@ -93,6 +93,11 @@ class Lifecycle:
         return self._final
 
     @property
+    def is_stopping(self) -> bool:
+        """Whether `close` was called, and nothing is to follow."""
+        return self._stop is not None
+
+    @property
     def in_handler(self) -> bool:
         """Whether the calling thread is the one that runs this app's handlers."""
         return self._crew is not None and self._crew.reader.is_current
