@@ -135,7 +135,7 @@ class Registry:
             # By identity for objects; bound methods are equal, not identical.
             kept = [
                 entry for entry in self._entries
-                if not (entry[2] is handler or (inspect.ismethod(handler) and entry[2] == handler))
+                if not (entry[2] is handler or (inspect.isroutine(handler) and entry[2] == handler))
             ]
             if len(kept) == len(self._entries):
                 raise ValueError(f"{handler!r} is not registered")
