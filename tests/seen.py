@@ -10,8 +10,6 @@ from typing import Any
 from lochws import WebSocketApp
 from lochws.events import Event
 
-from .peer import CLOSE, PING, Link
-
 #: Seconds that anything may take in a test before it has failed.
 PATIENCE = 10.0
 
@@ -21,14 +19,22 @@ def names(events: Iterable[Event], *without: str) -> list[str]:
     return [event.name for event in events if event.name not in without]
 
 
-def answer_close(link: Link) -> list[tuple[int, bytes]]:
-    """Read until the client's Close frame, echo it, and return what came before it without pings."""
-    received = []
-    while (frame := link.read_frame())[0] != CLOSE:
-        if frame[0] != PING:
-            received.append(frame)
-    link.send_frame(*frame)
-    return received
+def take(connection: Any, name: str, count: int = 1) -> list[Any]:
+    """Iterate up to the event of that name that makes so many, leave, and return those."""
+    found = []
+    for event in connection:
+        if event.name == name:
+            found.append(event)
+            if len(found) == count:
+                return found
+    raise AssertionError(f"only {len(found)} events {name!r}")
+
+
+def in_thread(function: Callable[[], object]) -> threading.Thread:
+    """Run a function in another thread; the caller joins it."""
+    thread = threading.Thread(target=function)
+    thread.start()
+    return thread
 
 
 class Noting(WebSocketApp):

@@ -14,7 +14,7 @@ from lochws.handlers.base import Handler
 from lochws.handlers.registry import NAMES
 
 from .peer import TEXT, Link, StartPeer
-from .seen import answer_close
+from .scripts import answer_close
 
 URL = "ws://example.invalid/"
 TEXT_EVENT = events.Text("hello")
