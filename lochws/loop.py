@@ -193,7 +193,13 @@ class Loop:
         for _ in range(len(self._mail)):
             inbox = self._mail.popleft()
             inbox.is_scheduled = False
-            if inbox.deliver():
+            try:
+                more = inbox.deliver()
+            except Exception:
+                # Handlers' exceptions were dealt with before: this is a defect of ours.
+                logger.exception("unexpected error while delivering")
+                more = inbox.has_backlog
+            if more:
                 inbox.is_scheduled = True
                 self._mail.append(inbox)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -97,11 +98,15 @@ def test_threads_are_daemons_with_the_supervisors_name(make: Supervisors) -> Non
     assert thread.name == "lochws-supervisor-test"
 
 
+def late(start: float, delay: float) -> tuple[float, float]:
+    return delay, monotonic() - start
+
+
 def test_jobs_run_when_they_are_due_and_in_that_order(make: Supervisors) -> None:
     supervisor, log = make(), Log()
     start = monotonic()
     for delay in (0.06, 0.02, 0.04):
-        supervisor.call_at(start + delay, log.result_of(lambda delay=delay: (delay, monotonic() - start)))
+        supervisor.call_at(start + delay, log.result_of(partial(late, start, delay)))
     delays = log.wait(3)
     assert [wanted for wanted, _ in delays] == [0.02, 0.04, 0.06]
     assert all(passed >= wanted for wanted, passed in delays)
@@ -196,8 +201,8 @@ def test_after_stop_nothing_begins(make: Supervisors) -> None:
     blocker = blocked(supervisor)
     forgotten = supervisor.call_soon(log.note("forgotten"))
     supervisor.stop()
-    late = supervisor.call_soon(log.note("late"))
-    assert late.is_cancelled
+    refused = supervisor.call_soon(log.note("refused"))
+    assert refused.is_cancelled
     assert not supervisor.join(0.01)
     blocker.go.set()
     assert supervisor.join(PATIENCE)
