@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import ssl
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from . import events
 from .errors import WebSocketError
 from .handlers.base import Handler
-from .handlers.registry import NAMES, EventName, Function, Registry, check_class
+from .handlers.registry import EventName, Function, Registry, check_attribute, check_class, event_names
 from .lifecycle import Lifecycle
 from .options import MIB, ON_HANDLER_ERROR, Deflate, Headers, Timing, TraceFunction, check_choice
 from .persist import Backoff
@@ -22,8 +23,14 @@ from .websocket import WebSocket
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+logger = logging.getLogger("lochws")
+
 #: What is left of a closing handshake after Ctrl-C, in seconds, before the connection is dropped.
 INTERRUPT_SECONDS = 5.0
+
+
+class _Uninitialised(WebSocketError, AttributeError):
+    """Something of an app is missing since its base class was not initialised."""
 
 
 class WebSocketApp(WebSocket, Handler):
@@ -87,7 +94,7 @@ class WebSocketApp(WebSocket, Handler):
         if threads is not None and not isinstance(threads, Threads):
             raise TypeError(f"threads={threads!r}: expected a lochws.Threads, or None")
         self._on_handler_error = on_handler_error
-        self._registry = Registry(self._handler_failed)
+        self._registry = Registry(self._handler_failed, self._final_unhandled)
         self._registry.add_methods(self)
         self._lifecycle = Lifecycle(
             self.url, self._dialler, self._options, threads, self._registry.dispatch_all, self._traffic
@@ -102,16 +109,14 @@ class WebSocketApp(WebSocket, Handler):
         # Only called for what is missing; mypy must go on seeing that it is.
 
         def __getattr__(self, name: str) -> NoReturn:
-            if "_lifecycle" not in self.__dict__ and name.startswith("_") and not name.startswith("__"):
-                kind = type(self).__name__
-                raise WebSocketError(f"{kind}.__init__ must call super().__init__(url) before anything else")
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            kind = type(self).__name__
+            missing = f"{kind!r} object has no attribute {name!r}"
+            if "_lifecycle" in self.__dict__:
+                raise AttributeError(missing)
+            raise _Uninitialised(f"{missing}: {kind}.__init__ must call super().__init__(url) first")
 
     def __setattr__(self, name: str, value: object) -> None:
-        if name.startswith("on_") and name[3:] in NAMES:
-            raise AttributeError(
-                f"{name} cannot be assigned: override it in a subclass, or register with app.on({name[3:]!r})"
-            )
+        check_attribute(name, value)
         super().__setattr__(name, value)
 
     # Handlers.
@@ -123,12 +128,14 @@ class WebSocketApp(WebSocket, Handler):
         events, ``"error"`` for what handlers raise. The function is returned unchanged.
 
         Raises:
-            TypeError: the function cannot be called with one argument, or is a coroutine function.
+            TypeError: something is neither a name nor an event class; or the function cannot be called
+                with one argument, or is a coroutine or generator function.
             ValueError: there is no such event; the message names the nearest.
         """
+        wanted = event_names(names)
 
         def register(function: Function) -> Function:
-            self._registry.add_function(function, names)
+            self._registry.add_function(function, wanted)
             return function
 
         return register
@@ -309,6 +316,11 @@ class WebSocketApp(WebSocket, Handler):
     def _refuse_in_handler(self, method: str) -> None:
         if self._lifecycle.in_handler:
             raise WebSocketError(f"{method} in a handler would wait for itself: handlers run on that thread")
+
+    def _final_unhandled(self, event: events.ConnectFail | events.Disconnected) -> None:
+        is_well = isinstance(event, events.Disconnected) and (event.graceful or event.ended_by == "client")
+        if not (is_well or self._lifecycle.is_stopping):
+            logger.warning("%s: %s", self.url, event.reason)
 
     def _handler_failed(self, error: BaseException) -> None:
         if self._on_handler_error == "reconnect":

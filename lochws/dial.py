@@ -90,13 +90,13 @@ class Dialler:
             endpoint = self._url if isinstance(self._url, Endpoint) else parse_url(self._url())
         except Exception as error:  # noqa: BLE001  the user's function may raise anything
             yield events.Connecting("")  # there is no URL to show
-            yield _unprepared(error)
+            yield unprepared(error)
             return None
         yield events.Connecting(str(endpoint))
         try:
             request = self._prepare(endpoint)
         except Exception as error:  # noqa: BLE001  likewise
-            yield _unprepared(error)
+            yield unprepared(error)
             return None
         try:
             proxy, stream = self._connect(endpoint, deadline)
@@ -183,7 +183,8 @@ def _read_head(stream: Stream, parser: HeadParser, deadline: Deadline) -> Respon
     return Response(parser.head)
 
 
-def _unprepared(error: Exception) -> events.ConnectFail:
+def unprepared(error: Exception) -> events.ConnectFail:
+    """The final event of an attempt that failed before anything was sent."""
     reason = f"unable to prepare the request; {type(error).__name__}: {error}"
     return events.ConnectFail(reason, phase="prepare", error=error)
 

@@ -14,7 +14,7 @@ from time import monotonic
 from . import events
 from .connection import Connection
 from .deadline import Deadline
-from .dial import Dialler
+from .dial import Dialler, unprepared
 from .errors import WebSocketError
 from .loop import Inbox, Loop
 from .options import Options, Timing
@@ -86,10 +86,17 @@ class Iteration:
             self._state = after(self._state, Step.START)
             self._thread = threading.current_thread()
             self._stop = None
-        loop = Loop()
         inbox = Inbox(handle=lambda _: None, notify=lambda _: None)  # nobody delivers: we take
+        loop = None
         try:
-            connection = yield from self._open(timing, loop, inbox)
+            try:
+                loop = Loop()
+                deadline = Deadline(self._options.open_timeout)
+            except OSError as error:  # no descriptors left, for one
+                yield events.Connecting(self._url)
+                yield unprepared(error)
+                return
+            connection = yield from self._open(timing, deadline, loop, inbox)
             while connection is not None:
                 while (batch := inbox.take()) is not None:
                     items, then = batch
@@ -103,9 +110,8 @@ class Iteration:
             self._leave(loop)
 
     def _open(
-        self, timing: Timing, loop: Loop, inbox: Inbox
+        self, timing: Timing, deadline: Deadline, loop: Loop, inbox: Inbox
     ) -> Generator[events.Event, None, Connection | None]:
-        deadline = Deadline(self._options.open_timeout)
         try:
             with self._lock:
                 self._deadline = deadline
@@ -131,14 +137,15 @@ class Iteration:
             connection.close(*stop)
         return connection
 
-    def _leave(self, loop: Loop) -> None:
+    def _leave(self, loop: Loop | None) -> None:
         """End the iteration, by its end or early: nothing stays open."""
         connection = self.connection
         if connection is not None:
             logger.warning("the iteration of %s was left early: disconnecting", self._url)
             connection.drop("the iteration was left")
             connection.on_touch(monotonic())
-        loop.close()
+        if loop is not None:
+            loop.close()
         with self._lock:
             self._state = State.STOPPED
 

@@ -102,11 +102,7 @@ class Reader:
         if not self.is_watched:
             self.is_watched = True
             self._watch()
-        try:
-            self.loop.deliver()
-        except Exception:
-            # Handlers' exceptions were dealt with before: this is a defect of ours.
-            logger.exception("unexpected error while delivering")
+        self.loop.deliver()
         self.delivery = 0
 
     # The one who watches.

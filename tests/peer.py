@@ -279,4 +279,6 @@ def frame(opcode: int, payload: bytes, *, fin: bool = True, rsv: int = 0, key: b
 
 
 def _masked(payload: bytes, key: bytes) -> bytes:
-    return bytes(byte ^ key[index % 4] for index, byte in enumerate(payload))
+    size = len(payload)
+    repeated = (key * (size // 4 + 1))[:size]
+    return (int.from_bytes(payload, "big") ^ int.from_bytes(repeated, "big")).to_bytes(size, "big")
