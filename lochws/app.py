@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from . import events
 from .errors import WebSocketError
 from .handlers.base import Handler
-from .handlers.registry import EventName, Function, Registry, check_attribute, check_class, event_names
+from .handlers.registry import EventName, Function, Registry, check_attributes, check_class, event_names
 from .lifecycle import Lifecycle
 from .options import MIB, ON_HANDLER_ERROR, Deflate, Headers, Timing, TraceFunction, check_choice
 from .persist import Backoff
@@ -115,10 +115,6 @@ class WebSocketApp(WebSocket, Handler):
                 raise AttributeError(missing)
             raise _Uninitialised(f"{missing}: {kind}.__init__ must call super().__init__(url) first")
 
-    def __setattr__(self, name: str, value: object) -> None:
-        check_attribute(name, value)
-        super().__setattr__(name, value)
-
     # Handlers.
 
     def on(self, *names: EventName) -> Callable[[Function], Function]:
@@ -180,9 +176,11 @@ class WebSocketApp(WebSocket, Handler):
 
         Raises:
             TypeError, ValueError: an argument is wrong.
+            AttributeError: a function was assigned to ``on_<event>``, where nobody would call it.
             WebSocketError: the app is running already.
             RuntimeError: no thread can be started.
         """
+        check_attributes(self)
         timing = Timing(
             poll=poll, ping_rate=ping_rate, ping_timeout=ping_timeout, auto_pong=auto_pong,
             close_timeout=close_timeout,

@@ -71,7 +71,7 @@ class Lifecycle:
         # All below is guarded by _lock. The connection is also read without it, by senders.
         self._state = State.NEW
         self.connection: Connection | None = None
-        self._retries: Retries | None = None  # used on the reader's thread only
+        self._retries: Retries | None = None  # but `next_wait`, between two attempts, goes without
         self._deadline: Deadline | None = None  # of the attempt under way
         self._job: Job | None = None  # the attempt that is due after a wait
         self._stop: tuple[int | None, str | bytes] | None = None  # close was called, with these
@@ -245,6 +245,8 @@ class Lifecycle:
         with self._lock:
             self._state = after(self._state, Step.OPENED)
             self.connection = connection
+            if self._retries is not None:
+                self._retries.opened(monotonic())
             stop = self._stop
         loop.add(connection)
         if stop is not None:
@@ -296,8 +298,6 @@ class Lifecycle:
         with self._lock:
             if self._state is State.OPEN:
                 self._is_ready = True
-                if self._retries is not None:
-                    self._retries.opened(monotonic())
                 self._changed.notify_all()
 
     def end_handled(self) -> None:

@@ -233,19 +233,18 @@ def _persist(
             for event in connection:
                 if isinstance(event, events.Ready):
                     retries.opened(monotonic())
-                elif isinstance(event, events.Rejected) or (
-                    isinstance(event, (events.ConnectFail, events.Disconnected)) and outcome is None
-                ):
+                elif isinstance(event, events.Rejected):
                     outcome = event
+                elif isinstance(event, (events.ConnectFail, events.Disconnected)):
+                    retries.ended(monotonic())
+                    outcome = outcome or event
                 yield event
                 if is_over() and not websocket.is_closing:
                     # Also if it was close(): it may have come before the attempt began.
                     websocket.close()
-        now = monotonic()
-        retries.ended(now)
         if is_over() or outcome is None:
             return
-        wait = retries.next_wait(outcome, now, time())
+        wait = retries.next_wait(outcome, monotonic(), time())
         if wait is None:
             return
         yield events.BackOff(wait)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from .peer import CLOSE, PING, Link
 from .seen import PATIENCE
@@ -55,3 +56,38 @@ class Ends:
     def wait(self) -> list[tuple[int, bytes] | str]:
         assert self.done.wait(PATIENCE)
         return [what for what in self.seen if what[0] != PING]
+
+
+def dropping(link: Link) -> None:
+    """Accept, and drop the connection."""
+    link.accept()
+    link.finish()
+
+
+def closing_cleanly(link: Link) -> None:
+    """Accept, and close as the RFC says: Close frames both ways, then FIN."""
+    link.accept()
+    link.send_frame(CLOSE, b"\x03\xe8bye")
+    while link.read_frame()[0] != CLOSE:
+        pass
+
+
+def refusing(status: str, *headers: str) -> Callable[[Link], None]:
+    """Answer the upgrade with another status."""
+    answer = "\r\n".join([f"HTTP/1.1 {status}", *headers, "Content-Length: 0", "", ""]).encode()
+
+    def script(link: Link) -> None:
+        link.read_request()
+        link.send(answer)
+
+    return script
+
+
+def in_turn(*scripts: Callable[[Link], object]) -> Callable[[Link], object]:
+    """One script for each connection; the last for all that follow."""
+    rest = iter(scripts)
+
+    def script(link: Link) -> None:
+        next(rest, scripts[-1])(link)
+
+    return script

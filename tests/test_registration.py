@@ -157,15 +157,20 @@ def test_methods_of_ones_own_may_begin_with_on() -> None:
 
 
 @pytest.mark.parametrize("name", ["on_text", "on_event", "on_error", "on_message", "on_open", "on_txt"])
-def test_assigning_a_handler_is_refused_saying_how_to(name: str) -> None:
-    with pytest.raises(AttributeError, match=rf"{name} cannot be assigned.*app\.on\('"):
-        setattr(WebSocketApp(URL), name, print)
+def test_a_handler_that_was_assigned_is_refused_at_the_start_saying_how_to(name: str) -> None:
+    app = WebSocketApp(URL)
+    setattr(app, name, print)
+    with pytest.raises(AttributeError, match=rf"{name} was assigned.*app\.on\('"):
+        app.start()
 
 
 def test_other_attributes_can_be_assigned() -> None:
     app = WebSocketApp(URL)
     app.on_duty = True  # type: ignore[attr-defined]
     app.price = 5  # type: ignore[attr-defined]
+    app.close()  # so that the start connects to nothing
+    app.start()
+    assert app.join(5)
 
 
 @pytest.mark.parametrize(

@@ -64,19 +64,22 @@ def check_class(cls: type) -> None:
             _check_spelling(name[3:], f"{cls.__name__}.{name}")
 
 
-def check_attribute(name: str, value: object) -> None:
-    """Refuse an attribute of an app that is meant as a handler, but would never be called.
+def check_attributes(handler: object) -> None:
+    """Refuse what was assigned to an app as a handler, the way of other libraries: nobody would call it.
+
+    Not done at the assignment itself, where it would slow down every assignment of the user's handlers.
 
     Raises:
-        AttributeError: it is called ``on_…`` after an event, or is a function and nearly so.
+        AttributeError: an attribute is called ``on_…`` after an event, or is a function and nearly so.
     """
-    if not name.startswith("on_"):
-        return
-    event = name[3:] if name[3:] in NAMES or not callable(value) else _nearest(name[3:], 0.8)
-    if event in NAMES:
-        raise AttributeError(
-            f"{name} cannot be assigned: override on_{event} in a subclass, or use app.on({event!r})"
-        )
+    for name, value in vars(handler).items():
+        if not name.startswith("on_"):
+            continue
+        event = name[3:] if name[3:] in NAMES or not callable(value) else _nearest(name[3:], 0.8)
+        if event in NAMES:
+            raise AttributeError(
+                f"{name} was assigned: override on_{event} in a subclass, or use app.on({event!r})"
+            )
 
 
 class Registry:
