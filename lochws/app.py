@@ -7,7 +7,7 @@ import os
 import ssl
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal
 
 from . import events
 from .errors import WebSocketError
@@ -31,6 +31,15 @@ INTERRUPT_SECONDS = 5.0
 
 class _Uninitialised(WebSocketError, AttributeError):
     """Something of an app is missing since its base class was not initialised."""
+
+
+class _Unset:
+    """Stands for the attributes that __init__ sets: says what was forgotten."""
+
+    def __get__(self, instance: object | None, owner: type) -> Self:
+        if instance is None:
+            return self
+        raise _Uninitialised(f"{owner.__name__}.__init__ must call super().__init__(url) before anything else")
 
 
 class WebSocketApp(WebSocket, Handler):
@@ -106,14 +115,10 @@ class WebSocketApp(WebSocket, Handler):
         check_class(cls)
 
     if not TYPE_CHECKING:
-        # Only called for what is missing; mypy must go on seeing that it is.
-
-        def __getattr__(self, name: str) -> NoReturn:
-            kind = type(self).__name__
-            missing = f"{kind!r} object has no attribute {name!r}"
-            if "_lifecycle" in self.__dict__:
-                raise AttributeError(missing)
-            raise _Uninitialised(f"{missing}: {kind}.__init__ must call super().__init__(url) first")
+        # What __init__ makes hides these. (A __getattr__ would do without a list of names, and slow down
+        # every attribute that the user's handlers look at.)
+        url = close_called = _endpoint = _added_headers = _traffic = _life = _Unset()
+        _lifecycle = _registry = _on_handler_error = _Unset()
 
     # Handlers.
 

@@ -26,6 +26,7 @@ from .protocol.keepalive import Keepalive
 from .protocol.receiver import Receiver
 from .sending import SendingHalf
 from .trace import Trace
+from .transport.waiting import cause
 
 #: Receive calls in one turn, before the loop looks after its other connections.
 READS_PER_TURN = 4
@@ -213,7 +214,7 @@ class Connection:
         failure = self.sending.queue.failure
         if failure is not None and not more:
             self._drop_if_asked()
-            self._closing.lost(f"socket fail; send fail; {failure}", failure)
+            self._closing.lost(f"socket fail; send fail; {cause(failure)}", failure)
         self._finish_if_over()
         return more
 
@@ -252,7 +253,7 @@ class Connection:
                 count = self._stream.receive_into(buffer)
             except OSError as error:
                 self._drop_if_asked()
-                self._closing.lost(f"socket fail; recv fail; {error}", error)
+                self._closing.lost(f"socket fail; recv fail; {cause(error)}", error)
                 return False
             if count is None:
                 return False
