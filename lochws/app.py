@@ -39,7 +39,7 @@ class _Unset:
     def __get__(self, instance: object | None, owner: type) -> Self:
         if instance is None:
             return self
-        raise _Uninitialised(f"{owner.__name__}.__init__ must call super().__init__(url) before anything else")
+        raise _Uninitialised(f"{owner.__name__}.__init__ must call super().__init__(url) first")
 
 
 class WebSocketApp(WebSocket, Handler):
