@@ -10,12 +10,13 @@ from collections import deque
 from collections.abc import Callable
 from time import monotonic
 
+from .batchwriter import Sink
 from .errors import TransportFail, WebSocketClosed, WebSocketClosing
 from .options import Options
 from .protocol.close import CloseFrame
 from .protocol.deflate import DeflateParameters, Deflater
 from .protocol.sender import Sender
-from .sendqueue import SendQueue, Sink
+from .sendqueue import SendQueue
 from .trace import Trace
 
 #: How long `close` waits for the queue's lock, which its own thread may hold under a signal handler.
@@ -102,7 +103,7 @@ class SendingHalf:
         """
         if self._trace:
             self._trace("close_requested", code=code, reason=reason)
-        if not self._control(self._sender.close, code, reason, patience=LOCK_PATIENCE):
+        if not self._control(self._sender.close, code, reason, patience=LOCK_PATIENCE, seal=True):
             self._close_wanted = (code, reason)
 
     # For the connection.
@@ -115,7 +116,7 @@ class SendingHalf:
 
     def close(self, code: int | None, reason: str | bytes) -> None:
         """Send our Close frame, unless it was sent or cannot be. Any thread."""
-        self._control(self._sender.close, code, reason)
+        self._control(self._sender.close, code, reason, seal=True)
 
     def ping(self, payload: bytes) -> None:
         """Send a ping of the keepalive's, if the kernel takes anything: else it would only wait."""
@@ -129,8 +130,10 @@ class SendingHalf:
         except WebSocketClosing:
             return  # nothing may follow it
 
-    def _control(self, encode: Callable[..., bytes], *args: object, patience: float = -1) -> bool:
+    def _control(
+        self, encode: Callable[..., bytes], *args: object, patience: float = -1, seal: bool = False
+    ) -> bool:
         try:
-            return self.queue.push_control(encode, *args, patience=patience)
+            return self.queue.push_control(encode, *args, patience=patience, seal=seal)
         except (WebSocketClosing, WebSocketClosed, TransportFail):
             return True  # closed before, or lost: the loop knows, or will find out

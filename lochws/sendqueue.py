@@ -5,45 +5,31 @@ caller. Messages that follow closely gather and leave in one system call: by a s
 has gathered or the oldest has waited `GATHER_SECONDS`, else by the loop, which the first of them
 has asked to come. Nothing is delayed by a timer, and nothing loops until the queue is empty.
 
-One thread at a time writes: it says so in `_writing`, leaves the lock, makes its system call, and
-comes back with the number of bytes. Others append meanwhile. So the lock is never held over a
-system call, and frames leave in the order in which they were encoded.
+Nor do senders wait for each other. A thread that finds the queue's lock taken leaves its message with
+the holder and goes on: giving up the interpreter for a lock, once a message, would leave many senders
+with little else to do than to take turns.
 """
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable
-from time import monotonic
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
+from .batchwriter import BatchWriter, Item, Message, Sink
 from .errors import QueueFull, TransportFail, WebSocketClosed, WebSocketError
 
-#: A message that comes this soon after the last write follows closely: it may gather.
-FOLLOWS_SECONDS = 20e-6
-#: The oldest gathered message waits no longer than this while its sender goes on sending.
-GATHER_SECONDS = 100e-6
-#: This many bytes are worth a system call.
-BATCH_BYTES = 64 * 1024
-#: Batches that one `flush` writes before the loop turns to its other connections.
-BATCHES_PER_FLUSH = 4
+#: A message of at most so many bytes may be left to another sender; and so many messages at a time.
+LEAVE_BYTES = 4096
+LEAVE_MESSAGES = 512
 #: How long `finish` waits for a thread that is writing.
 WRITER_SECONDS = 1.0
 
-#: A message as the user gave it, for `Disconnected.unsent`; None for a control frame.
-Message: TypeAlias = str | bytes | None
-_Item: TypeAlias = tuple[bytes, Message]
+_Encode: TypeAlias = "Callable[..., bytes]"
+_Left: TypeAlias = "tuple[Message, _Encode, tuple[object, ...]]"
 
 
-class Sink(Protocol):
-    """Where the bytes go: a stream."""
-
-    def send(self, data: bytes | memoryview, /) -> int:
-        """Take what can be taken now, without blocking, and say how many bytes that was."""
-
-
-class SendQueue:
+class SendQueue(BatchWriter):
     """The queue of one connection.
 
     Args:
@@ -68,38 +54,23 @@ class SendQueue:
         may_block: Callable[[], bool] = lambda: True,
         gather: bool = True,
     ) -> None:
-        self._stream = stream
+        super().__init__(stream, ask_loop, gather)
         self._limit = limit
         self._when_full = when_full
         self._send_timeout = send_timeout
-        self._ask_loop = ask_loop
         self._may_block = may_block
-        self._follows = FOLLOWS_SECONDS if gather else -1.0
-
-        self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)  # room was made, or a writer came back
+        # Appended by any thread without the lock, taken by the lock's holder. Whoever lets the lock go
+        # looks here once more: a message that was left is never forgotten.
+        self._left: deque[_Left] = deque()
         # All below is guarded by _lock.
-        self._frames: deque[_Item] = deque()  # encoded and not yet part of a batch
-        self._pong: bytes | None = None  # the newest pong while the kernel takes nothing
-        self._pending = 0  # bytes of all that waits, the rest of the batch included
-        self._batch: list[_Item] = []  # what is being written
-        self._rest = memoryview(b"")  # the batch's bytes that the kernel has not taken
-        self._writing = False  # a thread is in the kernel with _rest
-        self._blocked = False  # the kernel is full: only the loop, told that it is writable, tries again
-        self._asked = False  # the loop was asked to flush and has not come yet
-        self._oldest = 0.0  # when the first of the gathered frames came
-        self._last_write = 0.0
-        self._waiting = 0  # threads that wait in _changed
-        self._failure: OSError | None = None
-        self._finished = False
+        self._sealed = False  # our Close frame is queued: nothing may be left behind it
+        self._late: list[Item] = []  # accepted, and then overtaken by the Close frame
         self._accepted = 0  # messages pushed, less those given back or reported as unsent
-        # Counted under _lock, read by anyone.
-        self.bytes_sent = 0
-        self.dropped = 0  # messages discarded by "drop"
+        self.dropped = 0  # messages discarded by "drop"; read by anyone
 
     # Any thread.
 
-    def push(self, message: Message, size: int, encode: Callable[..., bytes], *args: object) -> bool:
+    def push(self, message: Message, size: int, encode: _Encode, *args: object) -> bool:
         """Encode a message and send it, or keep it in order. Never blocks in the kernel.
 
         Encoding happens under the queue's lock, so that its order is the order of sending.
@@ -116,20 +87,33 @@ class SendQueue:
             QueueFull, WebSocketClosed: there is no room; the connection has ended.
             TransportFail: the network failed under this message; it was not sent whole.
         """
-        with self._lock:
-            self._check_alive()
+        if not self._lock.acquire(blocking=False):
+            if self._leave(message, size, encode, args):
+                return True
+            self._lock.acquire()
+        try:
+            if self._finished or self._failure is not None:
+                self._check_alive()
             if self._pending and self._pending + size > self._limit and not self._find_room(size):
                 return False
-            step, item = self._encode(message, encode, args)
+            if self._left:
+                self._take_up()
+            item = self._encode(message, encode, args)
+            step = self._next_step()
+        finally:
+            self._lock.release()
+            if self._left:
+                self._look_after()
         self._act(step, item)
         return True
 
-    def push_control(self, encode: Callable[..., bytes], *args: object, patience: float = -1) -> bool:
+    def push_control(self, encode: _Encode, *args: object, patience: float = -1, seal: bool = False) -> bool:
         """Send a control frame of the protocol itself; it is small and always admitted. Else as `push`.
 
         Args:
             patience: seconds to wait for the queue's lock, negative for as long as it takes. A
                 signal handler must not wait for what the code under it holds.
+            seal: it is a Close frame: from now on `encode` refuses every message.
 
         Returns:
             False if the lock could not be had.
@@ -138,17 +122,21 @@ class SendQueue:
             return False
         try:
             self._check_alive()
+            self._take_up()
             if self._pong is not None:
                 # Nothing may stand behind a Close frame: a pong that waits goes before it.
-                self._keep((self._pong, None))
+                self._queue((self._pong, None))
                 self._pong = None
-            step, item = self._encode(None, encode, args)
+            item = self._encode(None, encode, args)
+            self._sealed = self._sealed or seal
+            step = self._next_step()
         finally:
             self._lock.release()
+            self._look_after()
         self._act(step, item)
         return True
 
-    def put_pong(self, encode: Callable[..., bytes], data: bytes) -> None:
+    def put_pong(self, encode: _Encode, data: bytes) -> None:
         """Keep a pong for the next `flush`. Baton holder only.
 
         While the kernel takes nothing only the newest pong is kept (RFC 6455 section 5.5.3), so a
@@ -161,59 +149,26 @@ class SendQueue:
             if self._blocked:
                 self._pong = frame
             else:
-                self._keep((frame, None))
+                self._queue((frame, None))
 
-    def _encode(
-        self, message: Message, encode: Callable[..., bytes], args: tuple[object, ...]
-    ) -> tuple[bool | None, _Item]:
-        """Make a frame and queue it."""
-        try:
-            item = (encode(*args), message)
-            step = self._append(item)
-            if message is not None:
-                self._accepted += 1
-            return step, item
-        except (WebSocketError, TypeError, ValueError):
-            raise  # refused before anything was changed
-        except BaseException as error:
-            self._fail(error)
-            self._ask_loop()  # which, after a failure, takes no other lock
-            raise
+    def flush(self, *, by_loop: bool = True) -> None:
+        """Write what waits, as far as the kernel takes it, in a bounded number of system calls.
 
-    def _fail(self, error: BaseException) -> None:
-        """Give the stream up: nothing more may be written to it.
-
-        Ctrl-C, too, can strike between the deflate context and the queue, or between the kernel and
-        our count; whatever the server got from then on would be garbage.
+        The loop calls it when asked and when the socket is writable. Other threads must not say
+        `by_loop`: they leave a full kernel alone, and the loop is asked if they find it full.
         """
-        self._failure = error if isinstance(error, OSError) else OSError(f"interrupted by {error!r}")
-        self._writing = False
-        self._changed.notify_all()
+        with self._lock:
+            self._asked = False
+            self._take_up()
+        try:
+            self._write_batches(by_loop)
+        except OSError:
+            return  # kept in `failure`; the loop was asked to look
+        if self._left:
+            self._look_after()
 
-    def _keep(self, item: _Item) -> None:
-        self._frames.append(item)
-        self._pending += len(item[0])
-
-    def _append(self, item: _Item) -> bool | None:
-        """Queue a frame. Returns True to write now, False to ask the loop, None for neither."""
-        assert self._lock.locked()
-        self._keep(item)
-        if self._writing or self._blocked:
-            # The writer looks again when it comes back; the loop comes when the kernel has room.
-            return None
-        now = monotonic()
-        if len(self._frames) == 1:
-            if now - self._last_write > self._follows:
-                return True
-            self._oldest = now
-        elif self._pending >= BATCH_BYTES or now - self._oldest > GATHER_SECONDS:
-            return True
-        if self._asked:
-            return None
-        self._asked = True
-        return False
-
-    def _act(self, step: bool | None, item: _Item) -> None:
+    def _act(self, step: bool | None, item: Item) -> None:
+        """Do what follows after a frame was queued. Without the lock."""
         if step:
             try:
                 self._write_batches()
@@ -222,6 +177,73 @@ class SendQueue:
                     raise TransportFail(f"socket fail; {error}") from error
         elif step is False:
             self._ask_loop()
+        if self._left:
+            self._look_after()
+
+    def _leave(self, message: Message, size: int, encode: _Encode, args: tuple[object, ...]) -> bool:
+        """Leave a small message to whoever holds the lock. Returns False if it is not for leaving."""
+        if (
+            self._sealed or self._finished or self._failure is not None or size > LEAVE_BYTES
+            or len(self._left) >= LEAVE_MESSAGES or self._pending + size > self._limit
+        ):
+            return False
+        left = (message, encode, args)
+        self._left.append(left)
+        self._look_after()
+        self._check_left(left)
+        return True
+
+    def _check_left(self, left: _Left) -> None:
+        """Take a message back that came after `finish` had looked: nobody would send or report it."""
+        if self._finished:
+            with self._lock:
+                for index, other in enumerate(self._left):
+                    if other is left:
+                        del self._left[index]
+                        self._check_alive()
+
+    def _look_after(self) -> None:
+        """See to what was left, unless somebody holds the lock, who will."""
+        while self._left and not self._finished and self._lock.acquire(blocking=False):
+            try:
+                self._take_up()
+                step = self._next_step()
+            finally:
+                self._lock.release()
+            if step:
+                try:
+                    self._write_batches()
+                except OSError:
+                    return  # kept in `failure`; the loop was asked to look
+            elif step is False:
+                self._ask_loop()
+
+    def _take_up(self) -> None:
+        """Encode what others left, in order. Holds the lock."""
+        while self._left and not self._finished:
+            message, encode, args = self._left.popleft()
+            try:
+                self._encode(message, encode, args)
+            except WebSocketError:
+                self._late.append((b"", message))
+                self._accepted += message is not None
+
+    def _encode(self, message: Message, encode: _Encode, args: tuple[object, ...]) -> Item:
+        """Make a frame and queue it. Holds the lock."""
+        try:
+            frame = encode(*args)
+            item = (frame, message)
+            self._frames.append(item)
+            self._pending += len(frame)
+            if message is not None:
+                self._accepted += 1
+            return item
+        except (WebSocketError, TypeError, ValueError):
+            raise  # refused before anything was changed
+        except BaseException as error:
+            self._fail(error)
+            self._ask_loop()  # which, after a failure, takes no other lock
+            raise
 
     def _check_alive(self) -> None:
         if self._finished:
@@ -253,93 +275,7 @@ class SendQueue:
         self._check_alive()
         return True
 
-    # Writing.
-
-    def flush(self, *, by_loop: bool = True) -> None:
-        """Write what waits, as far as the kernel takes it, in a bounded number of system calls.
-
-        The loop calls it when asked and when the socket is writable. Other threads must not say
-        `by_loop`: they leave a full kernel alone, and the loop is asked if they find it full.
-        """
-        with self._lock:
-            self._asked = False
-        try:
-            self._write_batches(by_loop)
-        except OSError:
-            return  # kept in `failure`; the loop was asked to look
-
-    def _write_batches(self, by_loop: bool = False) -> None:
-        """Write a few batches, unless another thread is at it, and leave the rest to the loop."""
-        mine = False
-        try:
-            for _ in range(BATCHES_PER_FLUSH):
-                with self._lock:
-                    if self._writing or (self._blocked and not by_loop) or not self._has_batch():
-                        return
-                    mine = self._writing = True
-                taken = self._stream.send(self._rest)
-                with self._lock:
-                    self._take_off(taken)
-                    mine = False
-                    if self._is_empty():
-                        return
-                    if self._blocked:
-                        break
-        except BaseException as error:
-            if mine:
-                with self._lock:
-                    self._fail(error)
-                self._ask_loop()
-            raise
-        with self._lock:
-            served = self._asked or self._writing or self._is_empty() or (self._blocked and by_loop)
-            self._asked = self._asked or not served
-        if not served:
-            self._ask_loop()
-
-    def _is_empty(self) -> bool:
-        return not (self._rest or self._frames or self._pong is not None)
-
-    def _has_batch(self) -> bool:
-        """Make up the next batch unless one is under way. Returns False if there is nothing to write."""
-        if self._failure is not None or self._finished:
-            return False
-        if not self._rest:
-            if self._pong is not None:
-                self._frames.appendleft((self._pong, None))
-                self._pending += len(self._pong)
-                self._pong = None
-            if self._frames:
-                self._make_batch()
-        return bool(self._rest)
-
-    def _make_batch(self) -> None:
-        item = self._frames.popleft()
-        size = len(item[0])
-        batch = [item]
-        while self._frames and size + len(self._frames[0][0]) <= BATCH_BYTES:
-            item = self._frames.popleft()
-            size += len(item[0])
-            batch.append(item)
-        self._batch = batch
-        # OpenSSL wants the same bytes again after a write that would block: the joined rest is
-        # kept until all of it is taken, and nothing is put in front of it.
-        self._rest = memoryview(batch[0][0] if len(batch) == 1 else b"".join([frame for frame, _ in batch]))
-
-    def _take_off(self, taken: int) -> None:
-        """Note what the kernel has taken."""
-        self._writing = False
-        self._pending -= taken
-        self._last_write = self._oldest = monotonic()
-        self._rest = self._rest[taken:]
-        self._blocked = bool(self._rest)
-        self.bytes_sent += taken
-        if not self._blocked:
-            self._batch = []
-        if self._waiting or self._finished:
-            self._changed.notify_all()
-
-    def _withdraw(self, item: _Item) -> bool:
+    def _withdraw(self, item: Item) -> bool:
         """Take a message back that was not sent whole. Returns False if it was, or is reported already."""
         with self._lock:
             if self._finished or not any(other is item for other in self._unsent_items()):
@@ -362,7 +298,10 @@ class SendQueue:
     def messages_sent(self) -> int:
         """Messages that were handed to the kernel whole."""
         with self._lock:
-            return self._accepted - sum(message is not None for _, message in self._unsent_items())
+            waiting = sum(message is not None for _, message in self._unsent_items())
+            sent = self._accepted - waiting
+        self._look_after()
+        return sent
 
     @property
     def failure(self) -> OSError | None:
@@ -379,21 +318,16 @@ class SendQueue:
             self._changed.notify_all()
             # That is one non-blocking call; only a thread that Ctrl-C took out of it never comes back.
             self._changed.wait_for(lambda: not self._writing, WRITER_SECONDS)
-            unsent = tuple(message for _, message in self._unsent_items() if message is not None)
-            self._accepted -= len(unsent)
+            unsent = [message for _, message in self._unsent_items()]
+            self._accepted -= sum(message is not None for message in unsent)
+            while self._left:
+                unsent.append(self._left.popleft()[0])
             self._frames.clear()
+            self._late.clear()
             self._batch = []
             self._rest = memoryview(b"")
             self._pending = 0
-            return unsent
+            return tuple(message for message in unsent if message is not None)
 
-    def _unsent_items(self) -> list[_Item]:
-        """The frames that the kernel has not taken whole, in order."""
-        missing = len(self._rest)
-        items: list[_Item] = []
-        for item in reversed(self._batch):
-            if missing <= 0:
-                break
-            missing -= len(item[0])
-            items.append(item)
-        return [*reversed(items), *self._frames]
+    def _unsent_items(self) -> list[Item]:
+        return [*super()._unsent_items(), *self._late]

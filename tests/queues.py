@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lochws import sendqueue
+from lochws import batchwriter
 from lochws.errors import WebSocketClosed
 from lochws.sendqueue import SendQueue
 
@@ -51,7 +51,7 @@ class Clock:
 
     def rule(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Become the send queue's clock."""
-        monkeypatch.setattr(sendqueue, "monotonic", self)
+        monkeypatch.setattr(batchwriter, "monotonic", self)
 
 
 class Asked:

@@ -31,6 +31,7 @@ LAYERS = [
     {"connection"},
     {"sending"},
     {"dial", "sendqueue"},
+    {"batchwriter"},
     {"threads"},
     {"reader", "supervisor"},
     {"loop"},

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lochws.sendqueue import BATCH_BYTES, BATCHES_PER_FLUSH, FOLLOWS_SECONDS, GATHER_SECONDS
+from lochws.batchwriter import BATCH_BYTES, BATCHES_PER_FLUSH, FOLLOWS_SECONDS, GATHER_SECONDS
 
 from .queues import Asked, Clock, Sink, blocked_queue, make_queue, push
 

@@ -10,6 +10,9 @@ from .frames import FIN, MAX_CONTROL_PAYLOAD, RSV1, Opcode
 from .framing import build_frame
 from .masking import MaskKeys
 
+_TEXT = FIN | Opcode.TEXT
+_BINARY = FIN | Opcode.BINARY
+
 
 class Sender:
     """Makes the frames of one connection, each message in a single frame. Never blocks.
@@ -45,7 +48,9 @@ class Sender:
         Raises:
             WebSocketClosing: our Close frame was made.
         """
-        return self._message(Opcode.TEXT, data, compress)
+        if self.close_sent is not None or self._deflater is not None:
+            return self._message(Opcode.TEXT, data, compress)
+        return build_frame(_TEXT, data, self._keys())
 
     def binary(self, data: bytes | bytearray | memoryview, compress: bool = True) -> bytes:
         """The frame of a binary message.
@@ -58,7 +63,9 @@ class Sender:
             TypeError: the data is not bytes-like.
             WebSocketClosing: our Close frame was made.
         """
-        return self._message(Opcode.BINARY, _as_bytes(data), compress)
+        if self.close_sent is not None or self._deflater is not None or type(data) is not bytes:
+            return self._message(Opcode.BINARY, _as_bytes(data), compress)
+        return build_frame(_BINARY, data, self._keys())
 
     def ping(self, data: bytes | bytearray | memoryview = b"") -> bytes:
         """The frame of a ping.
