@@ -8,7 +8,6 @@ call, and frames leave in the order in which they were queued.
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable
 from time import monotonic
 from typing import Protocol, TypeAlias
@@ -24,7 +23,6 @@ BATCHES_PER_FLUSH = 4
 
 #: A message as the user gave it, for `Disconnected.unsent`; None for a control frame.
 Message: TypeAlias = "str | bytes | None"
-Item: TypeAlias = "tuple[bytes, Message]"
 
 
 class Sink(Protocol):
@@ -51,10 +49,12 @@ class BatchWriter:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)  # room was made, or a writer came back
         # All below is guarded by _lock.
-        self._frames: deque[Item] = deque()  # encoded and not yet part of a batch
+        self._frames: list[bytes] = []  # encoded and not yet part of a batch
+        self._messages: list[Message] = []  # what each of them holds
         self._pong: bytes | None = None  # the newest pong while the kernel takes nothing
         self._pending = 0  # bytes of all that waits, the rest of the batch included
-        self._batch: list[Item] = []  # what is being written
+        self._batch: list[bytes] = []  # what is being written
+        self._batch_messages: list[Message] = []
         self._rest = memoryview(b"")  # the batch's bytes that the kernel has not taken
         self._writing = False  # a thread is in the kernel with _rest
         self._blocked = False  # the kernel is full: only the loop, told that it is writable, tries again
@@ -65,13 +65,15 @@ class BatchWriter:
         self._waiting = 0  # threads that wait in _changed
         self._failure: OSError | None = None
         self._finished = False
+        self._completed = 0  # messages in the batches that were taken whole
         self.bytes_sent = 0  # counted under _lock, read by anyone
 
     # For SendQueue, holding the lock.
 
-    def _queue(self, item: Item) -> None:
-        self._frames.append(item)
-        self._pending += len(item[0])
+    def _queue(self, frame: bytes, message: Message) -> None:
+        self._frames.append(frame)
+        self._messages.append(message)
+        self._pending += len(frame)
 
     def _next_step(self) -> bool | None:
         """What is to follow what was queued: True to write now, False to ask the loop, None for neither."""
@@ -105,16 +107,18 @@ class BatchWriter:
         self._writing = False
         self._changed.notify_all()
 
-    def _unsent_items(self) -> list[Item]:
-        """The frames that the kernel has not taken whole, in order."""
+    def _taken_whole(self) -> int:
+        """How many frames of the batch the kernel has taken whole."""
         missing = len(self._rest)
-        items: list[Item] = []
-        for item in reversed(self._batch):
-            if missing <= 0:
-                break
-            missing -= len(item[0])
-            items.append(item)
-        return [*reversed(items), *self._frames]
+        whole = len(self._batch)
+        while missing > 0:
+            whole -= 1
+            missing -= len(self._batch[whole])
+        return whole
+
+    def _unsent(self) -> list[Message]:
+        """What the frames hold that the kernel has not taken whole, in order; None for control frames."""
+        return [*self._batch_messages[self._taken_whole() :], *self._messages]
 
     # Writing. Without the lock.
 
@@ -159,7 +163,8 @@ class BatchWriter:
         if not self._rest:
             self._take_up()
             if self._pong is not None:
-                self._frames.appendleft((self._pong, None))
+                self._frames.insert(0, self._pong)
+                self._messages.insert(0, None)
                 self._pending += len(self._pong)
                 self._pong = None
             if self._frames:
@@ -167,18 +172,23 @@ class BatchWriter:
         return bool(self._rest)
 
     def _make_batch(self) -> None:
-        frames = self._frames
-        item = frames.popleft()
-        size = len(item[0])
-        batch = [item]
-        while frames and size + len(frames[0][0]) <= BATCH_BYTES:
-            item = frames.popleft()
-            size += len(item[0])
-            batch.append(item)
-        self._batch = batch
+        count = len(self._frames)
+        if self._pending > BATCH_BYTES and count > 1:
+            count = self._batch_size()
+        self._batch, self._frames = self._frames[:count], self._frames[count:]
+        self._batch_messages, self._messages = self._messages[:count], self._messages[count:]
         # OpenSSL wants the same bytes again after a write that would block: the joined rest is
         # kept until all of it is taken, and nothing is put in front of it.
-        self._rest = memoryview(batch[0][0] if len(batch) == 1 else b"".join([frame for frame, _ in batch]))
+        self._rest = memoryview(self._batch[0] if count == 1 else b"".join(self._batch))
+
+    def _batch_size(self) -> int:
+        """How many frames make a batch: one at least, then as many as fit."""
+        size = 0
+        for count, frame in enumerate(self._frames):
+            size += len(frame)
+            if count and size > BATCH_BYTES:
+                return count
+        return len(self._frames)
 
     def _take_off(self, taken: int) -> None:
         """Note what the kernel has taken."""
@@ -189,6 +199,7 @@ class BatchWriter:
         self._blocked = bool(self._rest)
         self.bytes_sent += taken
         if not self._blocked:
-            self._batch = []
+            self._completed += len(self._batch) - self._batch_messages.count(None)
+            self._batch, self._batch_messages = [], []
         if self._waiting or self._finished:
             self._changed.notify_all()

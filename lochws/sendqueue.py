@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeAlias
 
-from .batchwriter import BatchWriter, Item, Message, Sink
+from .batchwriter import BatchWriter, Message, Sink
 from .errors import QueueFull, TransportFail, WebSocketClosed, WebSocketError
 
 #: A message of at most so many bytes may be left to another sender; and so many messages at a time.
@@ -64,8 +64,7 @@ class SendQueue(BatchWriter):
         self._left: deque[_Left] = deque()
         # All below is guarded by _lock.
         self._sealed = False  # our Close frame is queued: nothing may be left behind it
-        self._late: list[Item] = []  # accepted, and then overtaken by the Close frame
-        self._accepted = 0  # messages pushed, less those given back or reported as unsent
+        self._late: list[Message] = []  # accepted, and then overtaken by the Close frame
         self.dropped = 0  # messages discarded by "drop"; read by anyone
 
     # Any thread.
@@ -87,10 +86,11 @@ class SendQueue(BatchWriter):
             QueueFull, WebSocketClosed: there is no room; the connection has ended.
             TransportFail: the network failed under this message; it was not sent whole.
         """
-        if not self._lock.acquire(blocking=False):
+        lock = self._lock
+        if not lock.acquire(False):
             if self._leave(message, size, encode, args):
                 return True
-            self._lock.acquire()
+            lock.acquire()
         try:
             if self._finished or self._failure is not None:
                 self._check_alive()
@@ -98,13 +98,20 @@ class SendQueue(BatchWriter):
                 return False
             if self._left:
                 self._take_up()
-            item = self._encode(message, encode, args)
+            frame = encode(*args)
+            self._frames.append(frame)
+            self._messages.append(message)
+            self._pending += len(frame)
             step = self._next_step()
+        except BaseException as error:
+            self._on_encode_error(error)
+            raise
         finally:
-            self._lock.release()
+            lock.release()
             if self._left:
                 self._look_after()
-        self._act(step, item)
+        if step is not None:
+            self._act(step, frame)
         return True
 
     def push_control(self, encode: _Encode, *args: object, patience: float = -1, seal: bool = False) -> bool:
@@ -125,15 +132,15 @@ class SendQueue(BatchWriter):
             self._take_up()
             if self._pong is not None:
                 # Nothing may stand behind a Close frame: a pong that waits goes before it.
-                self._queue((self._pong, None))
+                self._queue(self._pong, None)
                 self._pong = None
-            item = self._encode(None, encode, args)
+            frame = self._encode(None, encode, args)
             self._sealed = self._sealed or seal
             step = self._next_step()
         finally:
             self._lock.release()
             self._look_after()
-        self._act(step, item)
+        self._act(step, frame)
         return True
 
     def put_pong(self, encode: _Encode, data: bytes) -> None:
@@ -149,7 +156,7 @@ class SendQueue(BatchWriter):
             if self._blocked:
                 self._pong = frame
             else:
-                self._queue((frame, None))
+                self._queue(frame, None)
 
     def flush(self, *, by_loop: bool = True) -> None:
         """Write what waits, as far as the kernel takes it, in a bounded number of system calls.
@@ -167,13 +174,13 @@ class SendQueue(BatchWriter):
         if self._left:
             self._look_after()
 
-    def _act(self, step: bool | None, item: Item) -> None:
+    def _act(self, step: bool | None, frame: bytes) -> None:
         """Do what follows after a frame was queued. Without the lock."""
         if step:
             try:
                 self._write_batches()
             except OSError as error:
-                if self._withdraw(item):
+                if self._withdraw(frame):
                     raise TransportFail(f"socket fail; {error}") from error
         elif step is False:
             self._ask_loop()
@@ -225,25 +232,22 @@ class SendQueue(BatchWriter):
             try:
                 self._encode(message, encode, args)
             except WebSocketError:
-                self._late.append((b"", message))
-                self._accepted += message is not None
+                self._late.append(message)
 
-    def _encode(self, message: Message, encode: _Encode, args: tuple[object, ...]) -> Item:
+    def _encode(self, message: Message, encode: _Encode, args: tuple[object, ...]) -> bytes:
         """Make a frame and queue it. Holds the lock."""
         try:
             frame = encode(*args)
-            item = (frame, message)
-            self._frames.append(item)
-            self._pending += len(frame)
-            if message is not None:
-                self._accepted += 1
-            return item
-        except (WebSocketError, TypeError, ValueError):
-            raise  # refused before anything was changed
+            self._queue(frame, message)
+            return frame
         except BaseException as error:
+            self._on_encode_error(error)
+            raise
+
+    def _on_encode_error(self, error: BaseException) -> None:
+        if not isinstance(error, (WebSocketError, TypeError, ValueError)):  # they come before any change
             self._fail(error)
             self._ask_loop()  # which, after a failure, takes no other lock
-            raise
 
     def _check_alive(self) -> None:
         if self._finished:
@@ -275,17 +279,20 @@ class SendQueue(BatchWriter):
         self._check_alive()
         return True
 
-    def _withdraw(self, item: Item) -> bool:
+    def _withdraw(self, frame: bytes) -> bool:
         """Take a message back that was not sent whole. Returns False if it was, or is reported already."""
         with self._lock:
-            if self._finished or not any(other is item for other in self._unsent_items()):
+            if self._finished:
                 return False
-            for items in (self._batch, self._frames):
-                for index, other in enumerate(items):
-                    if other is item:
-                        items[index] = (item[0], None)
-                        self._accepted -= item[1] is not None
-            return True
+            whole = self._taken_whole()
+            for frames, messages, first in (
+                (self._batch, self._batch_messages, whole), (self._frames, self._messages, 0)
+            ):
+                for index in range(first, len(frames)):
+                    if frames[index] is frame:
+                        messages[index] = None
+                        return True
+            return False
 
     # The loop.
 
@@ -298,8 +305,8 @@ class SendQueue(BatchWriter):
     def messages_sent(self) -> int:
         """Messages that were handed to the kernel whole."""
         with self._lock:
-            waiting = sum(message is not None for _, message in self._unsent_items())
-            sent = self._accepted - waiting
+            whole = self._taken_whole()
+            sent = self._completed + whole - self._batch_messages[:whole].count(None)
         self._look_after()
         return sent
 
@@ -318,16 +325,13 @@ class SendQueue(BatchWriter):
             self._changed.notify_all()
             # That is one non-blocking call; only a thread that Ctrl-C took out of it never comes back.
             self._changed.wait_for(lambda: not self._writing, WRITER_SECONDS)
-            unsent = [message for _, message in self._unsent_items()]
-            self._accepted -= sum(message is not None for message in unsent)
+            whole = self._taken_whole()
+            self._completed += whole - self._batch_messages[:whole].count(None)
+            unsent = [*self._unsent(), *self._late]
             while self._left:
                 unsent.append(self._left.popleft()[0])
-            self._frames.clear()
+            self._frames, self._messages, self._batch, self._batch_messages = [], [], [], []
             self._late.clear()
-            self._batch = []
             self._rest = memoryview(b"")
             self._pending = 0
             return tuple(message for message in unsent if message is not None)
-
-    def _unsent_items(self) -> list[Item]:
-        return [*super()._unsent_items(), *self._late]

@@ -224,7 +224,10 @@ class WebSocket:
         """
         if not isinstance(text, str):
             raise TypeError(f"send_text: expected a str, not {type(text).__name__}")
-        return self._sending().send_text(text, compress)
+        connection = self._life.connection
+        if connection is None:
+            raise self._unavailable()
+        return connection.sending.send_text(text, compress)
 
     def send_binary(self, data: BytesLike, compress: bool = True) -> bool:
         """Send a binary message: any bytes-like object, copied at once. Else as `send_text`."""
@@ -350,10 +353,13 @@ class WebSocket:
     def _sending(self) -> SendingHalf:
         connection = self._life.connection
         if connection is None:
-            state = self._life.state
-            kind = WebSocketClosed if state is State.STOPPED else WebSocketUnavailable
-            raise kind(f"data not sent: the WebSocket is {state.value}")
+            raise self._unavailable()
         return connection.sending
+
+    def _unavailable(self) -> WebSocketUnavailable:
+        state = self._life.state
+        kind = WebSocketClosed if state is State.STOPPED else WebSocketUnavailable
+        return kind(f"data not sent: the WebSocket is {state.value}")
 
     def _all_headers(self) -> Headers:
         headers = self._headers() if callable(self._headers) else self._headers

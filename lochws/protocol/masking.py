@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 _KEYS_AT_ONCE = 1024
 # Integers of this many bytes are still XORed in cache, and the memory needed beside the result stays small.
@@ -25,17 +25,20 @@ class MaskKeys:
     """
 
     def __init__(self, source: Callable[[int], bytes] = os.urandom) -> None:
-        self._source = source
-        self._block = b""
-        self._position = 0
+        self._keys = _keys(source)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._keys
 
     def __call__(self) -> bytes:
-        position = self._position
-        if position == len(self._block):
-            self._block = self._source(4 * _KEYS_AT_ONCE)
-            position = 0
-        self._position = position + 4
-        return self._block[position : position + 4]
+        return next(self._keys)
+
+
+def _keys(source: Callable[[int], bytes]) -> Iterator[bytes]:
+    while True:
+        block = source(4 * _KEYS_AT_ONCE)
+        for position in range(0, len(block), 4):
+            yield block[position : position + 4]
 
 
 def mask_python(data: bytes | bytearray | memoryview, key: bytes) -> bytes:

@@ -36,7 +36,7 @@ class Sender:
         self.close_sent: CloseFrame | None = None
         self._deflater = deflater if deflater is not None and deflater.usable else None
         self._threshold = threshold
-        self._keys = keys or MaskKeys()
+        self._next_key = iter(keys or MaskKeys()).__next__
 
     def text(self, data: bytes, compress: bool = True) -> bytes:
         """The frame of a text message.
@@ -50,7 +50,7 @@ class Sender:
         """
         if self.close_sent is not None or self._deflater is not None:
             return self._message(Opcode.TEXT, data, compress)
-        return build_frame(_TEXT, data, self._keys())
+        return build_frame(_TEXT, data, self._next_key())
 
     def binary(self, data: bytes | bytearray | memoryview, compress: bool = True) -> bytes:
         """The frame of a binary message.
@@ -65,7 +65,7 @@ class Sender:
         """
         if self.close_sent is not None or self._deflater is not None or type(data) is not bytes:
             return self._message(Opcode.BINARY, _as_bytes(data), compress)
-        return build_frame(_BINARY, data, self._keys())
+        return build_frame(_BINARY, data, self._next_key())
 
     def ping(self, data: bytes | bytearray | memoryview = b"") -> bytes:
         """The frame of a ping.
@@ -114,7 +114,7 @@ class Sender:
 
     def _frame(self, opcode: int, payload: bytes, rsv1: bool = False) -> bytes:
         self._check_open()
-        return build_frame(FIN | RSV1 | opcode if rsv1 else FIN | opcode, payload, self._keys())
+        return build_frame(FIN | RSV1 | opcode if rsv1 else FIN | opcode, payload, self._next_key())
 
     def _check_open(self) -> None:
         if self.close_sent is not None:
