@@ -185,6 +185,7 @@ class Connection:
             self._poll_at = now + self._timing.poll
         self._ping(now)
         if self._opened.rest:
+            self.bytes_received += len(self._opened.rest)
             self._take(self._opened.rest, now)
         # Users may have been here before the loop. What TLS has decrypted already no selector announces.
         return self.on_touch(now) or self._stream.pending()

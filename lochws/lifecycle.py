@@ -206,8 +206,9 @@ class Lifecycle:
                 return
         try:
             self._attempt()
-        except Exception as error:
-            # No descriptors or no memory left, say: one more reason why an attempt can fail.
+        except BaseException as error:
+            # No descriptors or no memory left, say, or SystemExit in a function of the user's: one more
+            # reason why an attempt can fail.
             logger.exception("unexpected error while connecting to %s", self._url)
             self._post_opening(events.ConnectFail(f"error; {error}", phase="prepare", error=error))
 
@@ -309,8 +310,11 @@ class Lifecycle:
         assert outcome is not None
         wait = None
         if not stopping and not again and self._retries is not None:
-            # Asks the user's hook, hence without the lock.
-            wait = self._retries.next_wait(outcome, monotonic(), time())
+            try:
+                # Asks the user's hook, hence without the lock.
+                wait = self._retries.next_wait(outcome, monotonic(), time())
+            except BaseException:  # the likes of SystemExit, which a hook can mean in one way only
+                logger.exception("the retry hook gives %s up", self._url)
         with self._lock:
             again = again or self._again
             if self._stop is None and (again or wait is not None):
