@@ -1,4 +1,4 @@
-"""Defects and oddities of Lomond that lochws does not have (docs/differences.md): what no other file shows."""
+"""Oddities of Lomond that lochws does not have (docs/differences.md), those that no other file shows."""
 
 from __future__ import annotations
 
