@@ -180,6 +180,7 @@ class Lifecycle:
             if self._stop is not None or self._state is State.CONNECTING:
                 return
             connection = self.connection
+            self._is_ready = False
             if self._take_back_job():
                 self._schedule(0.0)
             else:
@@ -201,6 +202,7 @@ class Lifecycle:
             if self._state is State.BACKING_OFF:
                 self._state = after(self._state, Step.DUE)
             self._job = self._rejected = None
+            self._again = False  # whoever asked for an attempt during the last pause gets this one
             if self._stop is not None:
                 self._post([], self._finish)
                 return
@@ -297,7 +299,7 @@ class Lifecycle:
     def ready_handled(self) -> None:
         """Let go whoever waits for the connection."""
         with self._lock:
-            if self._state is State.OPEN:
+            if self._state is State.OPEN and not self._again:
                 self._is_ready = True
                 self._changed.notify_all()
 
