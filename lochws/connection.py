@@ -192,6 +192,7 @@ class Connection:
 
     def on_touch(self, now: float) -> bool:
         """Do what other threads left to the loop."""
+        self._note_pings()
         self.sending.keep_word()
         self.sending.queue.flush()
         self._drop_if_asked()
@@ -263,6 +264,7 @@ class Connection:
                 self._drop_if_asked()
                 self._closing.eof()
                 return False
+            self._note_pings()
             self._keepalive.received(now)
             self.bytes_received += count
             if self._trace:
@@ -302,7 +304,6 @@ class Connection:
         return size + EVENT_BYTES * len(received)
 
     def _react(self, controls: Sequence[events.Ping | events.Pong], now: float) -> None:
-        self._note_pings()
         for event in controls:
             if isinstance(event, events.Pong):
                 event.latency = self._keepalive.pong(event.data, now)
