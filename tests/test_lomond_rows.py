@@ -430,20 +430,20 @@ class TestPersist:
     def test_growing_random_waits_and_a_ceiling(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """`persist()` with growing random waits and a ceiling: Lomond's own, without the waiting."""
         waited: list[float] = []
-        exit_event = threading.Event()
+        ws = WebSocket("ws://127.0.0.1:1/")
 
         def wait(timeout: float | None = None) -> bool:
             waited.append(timeout or 0)
             return False
 
-        monkeypatch.setattr(exit_event, "wait", wait)
+        monkeypatch.setattr(ws.close_called, "wait", wait)
         ranges = [(5, 7), (5, 9), (5, 13), (5, 21), (5, 30), (5, 30), (5, 30)]
         delays = []
-        for event in persist(WebSocket("ws://127.0.0.1:1/"), exit_event=exit_event):
+        for event in persist(ws):
             if isinstance(event, events.BackOff):
                 delays.append(event.delay)
                 if len(delays) == len(ranges):
-                    exit_event.set()
+                    ws.close()
         assert delays == waited
         assert all(low <= delay <= high for delay, (low, high) in zip(delays, ranges, strict=True))
         assert len(set(delays)) == len(delays)
