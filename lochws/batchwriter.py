@@ -60,6 +60,7 @@ class BatchWriter:
         self._blocked = False  # the kernel is full: only the loop, told that it is writable, tries again
         self._asked = False  # the loop was asked to flush and has not come yet
         self._gathering = False  # a frame waits for company since _oldest
+        self._corks = 0  # users who want frames to gather
         self._oldest = 0.0
         self._last_write = 0.0
         self._waiting = 0  # threads that wait in _changed
@@ -80,6 +81,8 @@ class BatchWriter:
         if self._writing or self._blocked or not self._frames:
             # The writer looks again when it comes back; the loop comes when the kernel has room.
             return None
+        if self._corks:
+            return True if self._pending >= BATCH_BYTES else None
         now = monotonic()
         if self._gathering:
             if self._pending >= BATCH_BYTES or now - self._oldest > GATHER_SECONDS:

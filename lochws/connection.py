@@ -185,12 +185,14 @@ class Connection:
             self._poll_at = now + self._timing.poll
         self._ping(now)
         if self._opened.rest:
+            self.bytes_received += len(self._opened.rest)
             self._take(self._opened.rest, now)
         # Users may have been here before the loop. What TLS has decrypted already no selector announces.
         return self.on_touch(now) or self._stream.pending()
 
     def on_touch(self, now: float) -> bool:
         """Do what other threads left to the loop."""
+        self._note_pings()
         self.sending.keep_word()
         self.sending.queue.flush()
         self._drop_if_asked()
@@ -262,6 +264,7 @@ class Connection:
                 self._drop_if_asked()
                 self._closing.eof()
                 return False
+            self._note_pings()
             self._keepalive.received(now)
             self.bytes_received += count
             if self._trace:
@@ -301,7 +304,6 @@ class Connection:
         return size + EVENT_BYTES * len(received)
 
     def _react(self, controls: Sequence[events.Ping | events.Pong], now: float) -> None:
-        self._note_pings()
         for event in controls:
             if isinstance(event, events.Pong):
                 event.latency = self._keepalive.pong(event.data, now)

@@ -180,6 +180,7 @@ class Lifecycle:
             if self._stop is not None or self._state is State.CONNECTING:
                 return
             connection = self.connection
+            self._is_ready = False
             if self._take_back_job():
                 self._schedule(0.0)
             else:
@@ -201,13 +202,15 @@ class Lifecycle:
             if self._state is State.BACKING_OFF:
                 self._state = after(self._state, Step.DUE)
             self._job = self._rejected = None
+            self._again = False  # whoever asked for an attempt during the last pause gets this one
             if self._stop is not None:
                 self._post([], self._finish)
                 return
         try:
             self._attempt()
-        except Exception as error:
-            # No descriptors or no memory left, say: one more reason why an attempt can fail.
+        except BaseException as error:
+            # No descriptors or no memory left, say, or SystemExit in a function of the user's: one more
+            # reason why an attempt can fail.
             logger.exception("unexpected error while connecting to %s", self._url)
             self._post_opening(events.ConnectFail(f"error; {error}", phase="prepare", error=error))
 
@@ -296,7 +299,7 @@ class Lifecycle:
     def ready_handled(self) -> None:
         """Let go whoever waits for the connection."""
         with self._lock:
-            if self._state is State.OPEN:
+            if self._state is State.OPEN and not self._again:
                 self._is_ready = True
                 self._changed.notify_all()
 
@@ -309,8 +312,11 @@ class Lifecycle:
         assert outcome is not None
         wait = None
         if not stopping and not again and self._retries is not None:
-            # Asks the user's hook, hence without the lock.
-            wait = self._retries.next_wait(outcome, monotonic(), time())
+            try:
+                # Asks the user's hook, hence without the lock.
+                wait = self._retries.next_wait(outcome, monotonic(), time())
+            except BaseException:  # the likes of SystemExit, which a hook can mean in one way only
+                logger.exception("the retry hook gives %s up", self._url)
         with self._lock:
             again = again or self._again
             if self._stop is None and (again or wait is not None):

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("lochws")
 
+#: How often `persist` looks, during a wait for the user's `exit_event`, whether `close` was called.
+CLOSE_LOOK_SECONDS = 0.25
+
 
 class _Usual(enum.Enum):
     USUAL = "the usual wait"
@@ -215,7 +218,6 @@ def persist(
         close_timeout=close_timeout,
     )
     websocket.close_called.clear()
-    # Without an event of the user's, close() itself ends a wait.
     return _persist(websocket, timing, policy, exit_event or websocket.close_called)
 
 
@@ -248,7 +250,18 @@ def _persist(
         if wait is None:
             return
         yield events.BackOff(wait)
-        exit_event.wait(wait)
+        _wait(wait, exit_event, websocket.close_called)
+
+
+def _wait(seconds: float, exit_event: threading.Event, close_called: threading.Event) -> None:
+    """Wait until one is set. Nothing waits for two at once: the second is looked at now and then."""
+    if exit_event is close_called:
+        exit_event.wait(seconds)
+        return
+    end = monotonic() + seconds
+    while not close_called.is_set() and (left := end - monotonic()) > 0:
+        if exit_event.wait(min(left, CLOSE_LOOK_SECONDS)):
+            return
 
 
 def _check(name: str, value: float, least: float) -> None:

@@ -7,7 +7,7 @@ deflate context and the Close frame depend on) is the order of leaving.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic
 
 from .batchwriter import Sink
@@ -16,7 +16,7 @@ from .options import Options
 from .protocol.close import CloseFrame
 from .protocol.deflate import DeflateParameters, Deflater
 from .protocol.sender import Sender
-from .sendqueue import SendQueue
+from .sendqueue import Entry, SendQueue
 from .trace import Trace
 
 #: How long `close` waits for the queue's lock, which its own thread may hold under a signal handler.
@@ -49,6 +49,7 @@ class SendingHalf:
         deflater = Deflater(agreed, offered) if agreed is not None and offered is not None else None
         self._sender = Sender(deflater, offered.threshold if offered is not None else 0)
         self._trace = trace
+        self._ask_loop = ask_loop
         self._close_wanted: tuple[int | None, str | bytes] | None = None  # any thread writes, the loop takes
         #: Pings of the user's, with when they were sent. Any thread appends, the loop takes.
         self.pings_sent: deque[tuple[bytes, float]] = deque()
@@ -82,12 +83,26 @@ class SendingHalf:
             self._trace("send_binary", length=len(data), compressed=compress)
         return self.queue.push(data, len(data), self._sender.binary, data, compress)
 
+    def send_many(self, messages: Iterable[str | bytes], compress: bool) -> bool:
+        """Send messages that belong together."""
+        entries: list[Entry] = []
+        size = 0
+        for message in messages:
+            data = message.encode() if isinstance(message, str) else message
+            encode = self._sender.text if isinstance(message, str) else self._sender.binary
+            entries.append((message, encode, (data, compress)))
+            size += len(data)
+        if self._trace:
+            self._trace("send_many", length=size, compressed=compress)
+        return self.queue.push_many(entries, size)
+
     def send_ping(self, data: bytes) -> None:
         """Send a ping."""
         if self._trace:
             self._trace("send_ping", length=len(data))
-        self.pings_sent.append((data, monotonic()))
-        self.queue.push(None, len(data), self._sender.ping, data)
+        self.queue.push(None, len(data), self._ping, data)
+        if self.pings_sent:
+            self._ask_loop()  # for whom an unanswered ping is a deadline
 
     def send_pong(self, data: bytes) -> None:
         """Send a pong that nothing asked for (RFC 6455 section 5.5.3)."""
@@ -129,6 +144,12 @@ class SendingHalf:
             self.queue.put_pong(self._sender.pong, payload)
         except WebSocketClosing:
             return  # nothing may follow it
+
+    def _ping(self, data: bytes) -> bytes:
+        """Make a ping of the user's, and note it before the answer can come. Under the queue's lock."""
+        frame = self._sender.ping(data)
+        self.pings_sent.append((data, monotonic()))
+        return frame
 
     def _control(
         self, encode: Callable[..., bytes], *args: object, patience: float = -1, seal: bool = False

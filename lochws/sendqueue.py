@@ -13,7 +13,7 @@ with little else to do than to take turns.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from .batchwriter import BatchWriter, Message, Sink
@@ -26,7 +26,8 @@ LEAVE_MESSAGES = 512
 WRITER_SECONDS = 1.0
 
 _Encode: TypeAlias = "Callable[..., bytes]"
-_Left: TypeAlias = "tuple[Message, _Encode, tuple[object, ...]]"
+#: A message, what encodes it, and the arguments for that.
+Entry: TypeAlias = "tuple[Message, _Encode, tuple[object, ...]]"
 
 
 class SendQueue(BatchWriter):
@@ -61,7 +62,7 @@ class SendQueue(BatchWriter):
         self._may_block = may_block
         # Appended by any thread without the lock, taken by the lock's holder. Whoever lets the lock go
         # looks here once more: a message that was left is never forgotten.
-        self._left: deque[_Left] = deque()
+        self._left: deque[Entry] = deque()
         # All below is guarded by _lock.
         self._sealed = False  # our Close frame is queued: nothing may be left behind it
         self._late: list[Message] = []  # accepted, and then overtaken by the Close frame
@@ -113,6 +114,44 @@ class SendQueue(BatchWriter):
         if step is not None:
             self._act(step, frame)
         return True
+
+    def push_many(self, entries: Sequence[Entry], size: int) -> bool:
+        """Push messages that belong together: all or none are admitted, and no others come between.
+
+        Args:
+            entries: message, `encode` and its arguments, as for `push`.
+            size: their bytes before encoding.
+
+        Returns, raises:
+            As `push`.
+        """
+        if not entries:
+            return True
+        with self._lock:
+            self._check_alive()
+            if self._pending and self._pending + size > self._limit and not self._find_room(size):
+                self.dropped += len(entries) - 1
+                return False
+            self._take_up()
+            for message, encode, args in entries:
+                frame = self._encode(message, encode, args)
+            self._gathering = True
+            self._oldest = 0.0  # they are company enough
+            step = self._next_step()
+        self._act(step, frame)
+        return True
+
+    def cork(self) -> None:
+        """Let messages gather until `uncork`, or until a batch is full. May be nested."""
+        with self._lock:
+            self._corks += 1
+        self._look_after()
+
+    def uncork(self) -> None:
+        """Send what has gathered, if this was the last cork."""
+        with self._lock:
+            self._corks -= 1
+        self.flush(by_loop=False)
 
     def push_control(self, encode: _Encode, *args: object, patience: float = -1, seal: bool = False) -> bool:
         """Send a control frame of the protocol itself; it is small and always admitted. Else as `push`.
@@ -200,7 +239,7 @@ class SendQueue(BatchWriter):
         self._check_left(left)
         return True
 
-    def _check_left(self, left: _Left) -> None:
+    def _check_left(self, left: Entry) -> None:
         """Take a message back that came after `finish` had looked: nobody would send or report it."""
         if self._finished:
             with self._lock:

@@ -46,7 +46,9 @@ class Trace:
             return
         try:
             self._sink(record)
-        except Exception:
+        except KeyboardInterrupt:  # of whoever iterates
+            raise
+        except BaseException:  # SystemExit too must not end the reader
             logger.exception("the trace function failed on %r", stage)
 
 

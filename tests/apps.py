@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from lochws import Backoff, WebSocketApp
 
 from .peer import BINARY, CLOSE, PING, PONG, TEXT, Link
-from .seen import PATIENCE
+from .seen import PATIENCE, Noting
 
 App = TypeVar("App", bound=WebSocketApp)
 
@@ -28,6 +28,8 @@ def running(app: App, **options: Any) -> Iterator[App]:
         yield app
     finally:
         assert app.stop(PATIENCE), f"{app!r} did not stop: it is {app.state.value}"
+        if isinstance(app, Noting):
+            check_order(app.names())
 
 
 @contextmanager
@@ -36,6 +38,28 @@ def opened(app: App, **options: Any) -> Iterator[App]:
     with running(app, **options):
         assert app.wait_ready(PATIENCE)
         yield app
+
+
+def check_order(names: Sequence[str]) -> None:
+    """Whatever happens: each attempt has one beginning and one end, and its events between them."""
+    attempt: list[str] = []
+    for name in names:
+        if name == "connecting":
+            assert not attempt, f"an attempt inside another: {names}"
+        elif name == "back_off":
+            assert not attempt, f"a pause inside an attempt: {names}"
+            continue
+        else:
+            assert attempt, f"{name} outside of an attempt: {names}"
+            once = ("connected", "rejected", "ready", "unresponsive", "protocol_error", "closing", "closed")
+            assert name not in once or name not in attempt, f"{name} twice: {names}"
+            early = ("connected", "rejected", "protocol_error", "connect_fail", "disconnected")
+            assert name in early or "connected" in attempt, f"{name} before the connection: {names}"
+            assert name in (*early, "ready") or "ready" in attempt, f"{name} before ready: {names}"
+        attempt.append(name)
+        if name in ("connect_fail", "disconnected"):
+            attempt = []
+    assert not attempt, f"an attempt without an end: {names}"
 
 
 def echo(link: Link) -> None:

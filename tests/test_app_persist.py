@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from lochws import Backoff, events
 from lochws.persist import USUAL
 
@@ -158,3 +160,19 @@ class TestApps:
         assert app.wait_ready(PATIENCE)
         assert app.stop(PATIENCE)
         assert received == [(TEXT, b"here I am again")]
+
+    @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+    def test_a_hook_that_exits_gives_up_and_a_function_that_exits_is_a_failed_attempt(
+        self, error: type[BaseException]
+    ) -> None:
+        """No thread dies of it, and nobody waits for ever."""
+        def leave(*args: Any) -> Any:
+            raise error("enough")
+
+        app = Noting("ws://127.0.0.1:1/")
+        last = app.run_forever(persist=Backoff(0, 0, retry=leave))
+        assert (last.name, last.phase) == ("connect_fail", "tcp")
+        app = Noting("ws://127.0.0.1:1/", headers=leave)
+        last = app.run_forever(persist=Backoff(0, 0, max_attempts=2))
+        assert app.names().count("connect_fail") == 2
+        assert (last.phase, last.error.args) == ("prepare", ("enough",))

@@ -10,7 +10,7 @@ from websockets.sync.server import ServerConnection, serve
 
 from lochws import State, WebSocket, errors
 
-from .peer import TEXT, Link, StartPeer
+from .peer import PING, PONG, TEXT, Link, StartPeer, frame, upgrade
 from .scripts import Ends, polite
 from .seen import PATIENCE, in_thread, take
 
@@ -77,6 +77,25 @@ class TestState:
         ws.force_disconnect()
         assert ws.state is State.NEW
         assert take(ws.connect(), "text")
+
+
+class TestCounters:
+    """What was moved."""
+
+    def test_frames_right_behind_the_answer_count_too(self, start_peer: StartPeer) -> None:
+        def script(link: Link) -> None:
+            link.send(upgrade(link.read_request()) + frame(TEXT, b"first") + frame(PING, b"now"))
+            assert link.read_frame() == (PONG, b"now")
+            link.send_frame(TEXT, b"second")
+            link.finish()
+
+        ws = WebSocket(start_peer(script).url)
+        list(ws.connect(ping_rate=0))
+        counters = ws.counters
+        assert (counters.connections, counters.messages_received, counters.messages_sent) == (1, 2, 0)
+        frames = frame(TEXT, b"first"), frame(PING, b"now"), frame(TEXT, b"second")
+        assert counters.bytes_received == sum(map(len, frames))
+        assert counters.bytes_sent == 2 + 4 + len(b"now")
 
 
 class TestRealServer:

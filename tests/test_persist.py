@@ -157,10 +157,11 @@ class TestEnding:
         assert names(seen) == ["connecting", "connected", "ready", "closed", "disconnected"]
         assert seen[-1].graceful
 
-    def test_close_from_another_thread_ends_the_wait(self) -> None:
+    @pytest.mark.parametrize("exit_event", [None, threading.Event()])
+    def test_close_from_another_thread_ends_the_wait(self, exit_event: threading.Event | None) -> None:
         ws = WebSocket("ws://127.0.0.1:1/")
         seen = []
-        for event in persist(ws, min_wait=60, max_wait=60):
+        for event in persist(ws, min_wait=60, max_wait=60, exit_event=exit_event):
             seen.append(event)
             if event.name == "back_off":
                 closer = in_thread(ws.close)

@@ -19,6 +19,12 @@ class Handler:
     def on_error(self, error: BaseException) -> None:
         """A handler raised `error`, which has been logged. What this raises is only logged."""
 
+    def on_batch(self, messages: list[events.Text | events.Binary]) -> None:
+        """Text and binary messages that came together, in order; `on_text` and `on_binary` then get none.
+
+        For floods of small messages: one call for all that one read brought, hundreds at times.
+        """
+
     def on_connecting(self, event: events.Connecting) -> None:
         """An attempt to connect begins."""
 

@@ -7,6 +7,7 @@ import inspect
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -22,6 +23,7 @@ EventName: TypeAlias = str | type[events.Event]
 _MARK = "__lochws_events__"
 _ANY = "event"
 _ERROR = "error"
+_BATCH = "batch"
 
 #: Event classes by name. UnknownMessage is never made.
 CLASSES: Final = MappingProxyType({
@@ -30,7 +32,8 @@ CLASSES: Final = MappingProxyType({
     if isinstance(kind, type) and issubclass(kind, events.Event) and hasattr(kind, "name")
     and kind is not events.UnknownMessage
 })
-NAMES: Final = (*CLASSES, _ANY, _ERROR)
+_MESSAGES = frozenset({events.Text, events.Binary})
+NAMES: Final = (*CLASSES, _ANY, _ERROR, _BATCH)
 # What other libraries call our events: difflib would not find them.
 _FOREIGN = {"open": "ready", "message": "text", "close": "closed"}
 
@@ -103,6 +106,7 @@ class Registry:
         self._table: dict[type[events.Event], tuple[HandlerFunction, ...]] = {}
         self._any: tuple[HandlerFunction, ...] = ()
         self._errors: tuple[HandlerFunction, ...] = ()
+        self._batch: tuple[HandlerFunction, ...] = ()
 
     def add_function(self, function: Callable[..., object], names: Iterable[str]) -> None:
         """Register a function for one or more events, named as by `event_names`.
@@ -147,11 +151,38 @@ class Registry:
 
     def dispatch(self, event: events.Event) -> None:
         """Call the handlers of an event. No exception of theirs gets out."""
-        self.dispatch_all((event,))
+        self._dispatch_each((event,))
 
-    def dispatch_all(self, batch: Sequence[events.Event]) -> None:
-        """Call the handlers of each event in turn. No exception of theirs gets out."""
-        for event in batch:
+    def dispatch_all(self, received: Sequence[events.Event]) -> None:
+        """Call the handlers of each event in turn. No exception of theirs gets out.
+
+        Handlers of batches get the messages that stand next to each other as one list, and nobody else
+        does but `on_event`.
+        """
+        if not self._batch:
+            self._dispatch_each(received)
+            return
+        for is_message, run in groupby(received, lambda event: type(event) in _MESSAGES):
+            if is_message:
+                self._dispatch_batch(list(run))
+            else:
+                self._dispatch_each(tuple(run))
+
+    def _dispatch_batch(self, messages: list[events.Event]) -> None:
+        if self._any:
+            for message in messages:
+                self._call(self._any, message, message)
+        self._call(self._batch, messages, messages[0])
+
+    def _call(self, handlers: tuple[HandlerFunction, ...], argument: object, event: events.Event) -> None:
+        for handler in handlers:
+            try:
+                handler(argument)
+            except BaseException as error:  # noqa: BLE001  likewise
+                self._on_failure(handler, event, error)
+
+    def _dispatch_each(self, received: Sequence[events.Event]) -> None:
+        for event in received:
             for handler in self._table.get(type(event), self._any):
                 try:
                     handler(event)
@@ -178,6 +209,7 @@ class Registry:
         for name, function, _ in self._entries:
             by_name[name].append(function)
         self._errors = tuple(by_name[_ERROR])
+        self._batch = tuple(by_name[_BATCH])
         self._any = tuple(by_name[_ANY])
         table = {kind: (*self._any, *by_name[name]) for name, kind in CLASSES.items()}
         for kind in (events.ConnectFail, events.Disconnected):

@@ -1,0 +1,111 @@
+"""``python -m benchmarks``: measure lochws and its peers, print the tables, say which targets were met."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import report
+from .clients import CLIENTS, missing
+from .run import Bench, Results
+from .targets import BOUNDS, TARGETS, Bound, Target, verdicts
+from .works import WORKS
+
+_SHORT_ROUNDS, _SHORT_SECONDS = 3, 0.1
+
+
+def main() -> int:
+    """Run the command line. Returns the exit status: 1 if the short form missed a target clearly."""
+    options = _parse()
+    if options.load:
+        results, about = report.from_json(options.load.read_text(encoding="utf-8"))
+    else:
+        results, about = _measure(options), report.environment()
+    for name, value in about.items():
+        print(f"{name}: {value}")
+    for line in report.tables(results):
+        print(line)
+    targets: Sequence[Target | Bound] = [*TARGETS, *BOUNDS] if not options.short else _short_targets(options)
+    found = verdicts(results, [target for target in targets if target.work in results.rounds])
+    for line in report.verdict_lines(found):
+        print(line)
+    if options.json:
+        options.json.write_text(report.to_json(results, about), encoding="utf-8")
+    for path in options.chart:
+        from .chart import draw  # noqa: PLC0415  matplotlib is not needed to measure
+
+        draw(results, about, path)
+    return int(options.short and any(verdict.is_failure for verdict in found))
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--rounds", type=int, help="how often each client does each work (5)")
+    parser.add_argument("--work", action="append", default=[], metavar="NAME",
+                        help=f"a work, or the beginning of some; may be repeated: {', '.join(WORKS)}")
+    parser.add_argument("--peers", metavar="NAMES", help=f"clients, with commas: {', '.join(CLIENTS)}")
+    parser.add_argument("--seconds", type=float, help="processor time of one measurement (0.5)")
+    parser.add_argument("--short", action="store_true",
+                        help="under a minute; status 1 if a target is missed clearly: for automatic runs")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured")
+    parser.add_argument("--load", type=Path, metavar="FILE", help="show what --json wrote; measure nothing")
+    parser.add_argument("--chart", type=Path, action="append", default=[], metavar="FILE",
+                        help="draw a chart, .png or .svg; may be repeated")
+    options = parser.parse_args()
+    for name in options.peers.split(",") if options.peers else ():
+        if name not in CLIENTS:
+            parser.error(f"there is no client {name!r}")
+    for beginning in options.work:
+        if not any(work.startswith(beginning) for work in WORKS):
+            parser.error(f"there is no work {beginning!r}")
+    return options
+
+
+def _measure(options: argparse.Namespace) -> Results:
+    wanted = [work for work in WORKS.values() if not options.work or work.name.startswith(tuple(options.work))]
+    names = options.peers.split(",") if options.peers else list(CLIENTS)
+    if options.short:
+        targets = _short_targets(options)
+        wanted = [work for work in wanted if any(target.work == work.name for target in targets)]
+    reasons = {name: reason for name in names if (reason := missing(name))}
+    for name, reason in reasons.items():
+        print(f"without {name}: {reason}", file=sys.stderr)
+    names = [name for name in names if name not in reasons]
+    rounds = options.rounds or (_SHORT_ROUNDS if options.short else 5)
+    seconds = options.seconds or (_SHORT_SECONDS if options.short else 0.5)
+    with tempfile.TemporaryDirectory() as certificates:
+        if any(work.tls for work in wanted):
+            write_certificates(Path(certificates))
+        bench = Bench(certificates, seconds)
+        if not options.short:
+            return bench.run(wanted, names, rounds)
+        results = Results()
+        for work in wanted:
+            needed = {name for target in targets if target.work == work.name for name in (target.ours, target.peer)}
+            part = bench.run([work], [name for name in names if name in needed], rounds)
+            results.rounds.update(part.rounds)
+            results.failures.update(part.failures)
+        return results
+
+
+def _short_targets(options: argparse.Namespace) -> list[Target]:
+    return [
+        target for target in TARGETS
+        if target.short and (not options.work or target.work.startswith(tuple(options.work)))
+    ]
+
+
+def write_certificates(directory: Path) -> None:
+    """Make an authority and a server's certificate, to be thrown away."""
+    import trustme  # noqa: PLC0415  only for TLS
+
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(directory / "ca.pem")
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(directory / "server.pem")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

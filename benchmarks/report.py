@@ -1,0 +1,88 @@
+"""Tables of what was measured, for people; and the file to keep."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from importlib import metadata
+from importlib.util import find_spec
+from statistics import median
+
+from .clients import CLIENTS
+from .metrics import BUSY, METRICS, Metric, middle, ratios
+from .run import Results
+from .targets import Verdict
+from .works import WORKS
+
+_REFERENCE = "lochws"
+
+
+def environment() -> dict[str, str]:
+    """What the numbers depend on."""
+    from lochws import version
+
+    compiled = find_spec("lochws.protocol._compiled") is not None
+    found = {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "processors": str(os.cpu_count()),
+        "lochws": f"{version.__version__}, {'with' if compiled else 'without'} its compiled part",
+    }
+    for name in sorted({entry.distribution for entry in CLIENTS.values() if entry.distribution} | {"uvloop", "wsaccel"}):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def tables(results: Results) -> Iterable[str]:
+    """One table a work, line by line."""
+    for work, clients in results.rounds.items():
+        metrics = BUSY if WORKS[work].busy else METRICS[WORKS[work].kind]
+        ratio_of = f"{metrics[0].name} / {_REFERENCE}'s: median and each round"
+        yield ""
+        yield f"{work:<22}" + "".join(f"{metric.name:>12}" for metric in metrics) + f"   {ratio_of}"
+        for client in clients:
+            if client in results.failures.get(work, {}):
+                yield f"  {client:<20}  failed: {results.failures[work][client]}"
+            else:
+                yield f"  {client:<20}" + _numbers(results, work, client, metrics)
+
+
+def _numbers(results: Results, work: str, client: str, metrics: Sequence[Metric]) -> str:
+    columns = "".join(f"{_short(middle(results, work, client, metric)):>12}" for metric in metrics)
+    found = ratios(results, work, metrics[0], _REFERENCE, client) if client != _REFERENCE else []
+    if not found:
+        return columns
+    return columns + f"   {median(found):6.2f}  (" + " ".join(f"{ratio:.2f}" for ratio in found) + ")"
+
+
+def _short(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def verdict_lines(verdicts: Iterable[Verdict]) -> Iterable[str]:
+    """One line a target."""
+    yield ""
+    yield "targets (ratios: times as fast, or as small)"
+    for verdict in verdicts:
+        state = "met" if verdict.is_met else "MISSED" if verdict.is_failure else "missed, within noise"
+        reached = "not measured" if verdict.reached is None else f"{verdict.reached:.2f}"
+        yield f"  {verdict.text:<72} {reached:>12}   wanted {verdict.wanted:.2f}   {state}"
+
+
+def to_json(results: Results, about: dict[str, str]) -> str:
+    """Everything, to be kept and drawn later."""
+    return json.dumps({"environment": about, **asdict(results)}, indent=1, ensure_ascii=False) + "\n"
+
+
+def from_json(text: str) -> tuple[Results, dict[str, str]]:
+    """What `to_json` wrote."""
+    data = json.loads(text)
+    return Results(data["rounds"], data["failures"]), data["environment"]

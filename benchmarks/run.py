@@ -1,0 +1,164 @@
+"""Measures clients at works, round by round, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .clients import CLIENTS, can
+from .job import Job
+from .works import Work
+
+Measurement = dict[str, float]
+
+_CHECKOUT = Path(__file__).parent.parent
+_TIME_LIMIT = 300.0
+#: Where the search for a fitting count starts: so many messages, in at most so many bytes.
+_FIRST_COUNT = 1000
+_FIRST_BYTES = 8 << 20
+_FIRST_TRIPS = 500
+_MOST = 5_000_000
+#: A run of less processor time than this many seconds says too little about how many messages fit.
+_TOO_SHORT = 0.02
+_IMPORTS = 3
+_IMPORT_CODE = """
+import json, time
+cpu, wall = time.process_time(), time.perf_counter()
+import {names}
+print(json.dumps(dict(count=1, length=0, cpu=time.process_time() - cpu, wall=time.perf_counter() - wall)))
+"""
+
+
+class MeasurementError(Exception):
+    """A client or server failed, or did not do what it was to do."""
+
+
+@dataclass
+class Results:
+    """What was measured.
+
+    Attributes:
+        rounds: by work and client, one measurement a round.
+        failures: by work and client, what went wrong.
+    """
+
+    rounds: dict[str, dict[str, list[Measurement]]] = field(default_factory=dict)
+    failures: dict[str, dict[str, str]] = field(default_factory=dict)
+
+
+class Bench:
+    """Runs jobs.
+
+    Args:
+        certificates: a directory with those of the TLS server.
+        seconds: the processor time that one measurement should take.
+    """
+
+    def __init__(self, certificates: str, seconds: float) -> None:
+        self._certificates = certificates
+        self._seconds = seconds
+        self.server_core, self.client_core = _two_cores()
+
+    def run(self, works: Sequence[Work], clients: Sequence[str], rounds: int) -> Results:
+        """Measure: within a round of a work, one client after the other, each round in another order."""
+        results = Results()
+        for work in works:
+            able = [name for name in clients if can(name, work)]
+            measured = results.rounds[work.name] = {name: [] for name in able}
+            failed = results.failures[work.name] = {}
+            counts: dict[str, int] = {}
+            for number in range(1 if work.once else rounds):
+                for name in able[number % len(able) :] + able[: number % len(able)] if able else []:
+                    if name in failed:
+                        continue
+                    print(f"\r\033[K{work.name}: round {number + 1}, {name}", end="", file=sys.stderr, flush=True)
+                    try:
+                        if name not in counts:
+                            counts[name] = self.fitting_count(work, name)
+                        measured[name].append(self.measure(work, name, counts[name]))
+                    except (MeasurementError, subprocess.TimeoutExpired) as error:
+                        failed[name] = str(error)
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
+        return results
+
+    def fitting_count(self, work: Work, name: str) -> int:
+        """How many messages a client does in the time that a measurement should take."""
+        if work.count is not None:
+            return work.count if work.fewer is None or name.startswith("lochws") else work.fewer
+        count = _FIRST_TRIPS if work.kind == "echo" else min(_FIRST_COUNT, _FIRST_BYTES // work.size)
+        while True:
+            cpu = self.measure(work, name, count)["cpu"]
+            if cpu >= _TOO_SHORT:
+                return max(count, min(int(count * self._seconds / cpu), _MOST))
+            count = min(count * 10, int(count * 2 * _TOO_SHORT / max(cpu, 1e-6)) + 1)
+
+    def measure(self, work: Work, name: str, count: int) -> Measurement:
+        """One measurement.
+
+        Raises:
+            MeasurementError: the client or server failed, or not every message arrived whole.
+        """
+        if work.kind == "import":
+            return self._import(name)
+        job = Job(
+            work_name=work.name, client=name, count=count, certificates=self._certificates,
+            server_core=self.server_core, client_core=self.client_core,
+        )
+        with _server(job) as port:
+            result = _last_line(["-m", "benchmarks.client", job.at_port(port).to_text()], CLIENTS[name].environment)
+        expected = work.total_length(count) if work.kind in ("receive", "memory", "echo") else None
+        if work.kind != "crowd" and result["count"] != count:
+            raise MeasurementError(f"{result['count']} of {count} done")
+        if expected is not None and result["length"] != expected:
+            raise MeasurementError(f"the messages' lengths add up to {result['length']}, not {expected}")
+        return result
+
+    def _import(self, name: str) -> Measurement:
+        """The fastest of a few: a disk that has to be waited for is not the library's."""
+        code = _IMPORT_CODE.format(names=", ".join(CLIENTS[name].needs))
+        return min((_last_line(["-c", code], {}) for _ in range(_IMPORTS)), key=lambda result: result["wall"])
+
+
+def _two_cores() -> tuple[int | None, int | None]:
+    """A processor for the server and one for the client, or None for both if there are not two."""
+    if not hasattr(os, "sched_getaffinity"):
+        return None, None
+    cores = sorted(os.sched_getaffinity(0))
+    return (cores[0], cores[-1]) if len(cores) > 1 else (None, None)
+
+
+@contextmanager
+def _server(job: Job) -> Iterator[int]:
+    """A server for one job, and its port."""
+    module = "crowd_server" if job.work.kind in ("open", "idle", "crowd") else "server"
+    with subprocess.Popen(
+        [sys.executable, "-m", f"benchmarks.{module}", job.to_text()],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=_CHECKOUT,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            port = process.stdout.readline()
+            if not port:
+                raise MeasurementError("the server does not start")
+            yield int(port)
+        finally:
+            process.kill()
+
+
+def _last_line(arguments: Sequence[str], environment: Mapping[str, str]) -> Measurement:
+    """Run Python, and read the JSON that it prints in the end."""
+    done = subprocess.run(
+        [sys.executable, *arguments], env={**os.environ, **environment}, cwd=_CHECKOUT, timeout=_TIME_LIMIT,
+        capture_output=True, text=True, check=False,
+    )
+    if done.returncode or not done.stdout.strip():
+        complaint = done.stderr.strip().splitlines() or ["no result"]
+        raise MeasurementError(complaint[-1])
+    result: Measurement = json.loads(done.stdout.splitlines()[-1])
+    return result
