@@ -8,6 +8,7 @@ call, and frames leave in the order in which they were queued.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from time import monotonic
 from typing import Protocol, TypeAlias
@@ -49,11 +50,15 @@ class BatchWriter:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)  # room was made, or a writer came back
         # All below is guarded by _lock.
-        self._frames: list[bytes] = []  # encoded and not yet part of a batch
-        self._messages: list[Message] = []  # what each of them holds
+        # What is encoded: batches that are full, oldest first, and the one that still grows. Each is a
+        # list of frames and a list of what they hold.
+        self._full: deque[tuple[list[bytes], list[Message]]] = deque()
+        self._frames: list[bytes] = []
+        self._messages: list[Message] = []
+        self._size = 0  # bytes of _frames
         self._pong: bytes | None = None  # the newest pong while the kernel takes nothing
         self._pending = 0  # bytes of all that waits, the rest of the batch included
-        self._batch: list[bytes] = []  # what is being written
+        self._batch: list[bytes] = []  # the batch that is being written
         self._batch_messages: list[Message] = []
         self._rest = memoryview(b"")  # the batch's bytes that the kernel has not taken
         self._writing = False  # a thread is in the kernel with _rest
@@ -72,13 +77,18 @@ class BatchWriter:
     # For SendQueue, holding the lock.
 
     def _queue(self, frame: bytes, message: Message) -> None:
+        size = len(frame)
+        if self._size + size > BATCH_BYTES and self._frames:
+            self._full.append((self._frames, self._messages))
+            self._frames, self._messages, self._size = [], [], 0
         self._frames.append(frame)
         self._messages.append(message)
-        self._pending += len(frame)
+        self._size += size
+        self._pending += size
 
     def _next_step(self) -> bool | None:
         """What is to follow what was queued: True to write now, False to ask the loop, None for neither."""
-        if self._writing or self._blocked or not self._frames:
+        if self._writing or self._blocked or not (self._frames or self._full):
             # The writer looks again when it comes back; the loop comes when the kernel has room.
             return None
         if self._corks:
@@ -121,7 +131,8 @@ class BatchWriter:
 
     def _unsent(self) -> list[Message]:
         """What the frames hold that the kernel has not taken whole, in order; None for control frames."""
-        return [*self._batch_messages[self._taken_whole() :], *self._messages]
+        full = [message for _, messages in self._full for message in messages]
+        return [*self._batch_messages[self._taken_whole() :], *full, *self._messages]
 
     # Writing. Without the lock.
 
@@ -157,7 +168,7 @@ class BatchWriter:
             self._ask_loop()
 
     def _waits(self) -> bool:
-        return bool(self._rest or self._frames or self._pong is not None)
+        return bool(self._rest or self._full or self._frames or self._pong is not None)
 
     def _has_batch(self) -> bool:
         """Make up the next batch unless one is under way. Returns False if there is nothing to write."""
@@ -166,32 +177,21 @@ class BatchWriter:
         if not self._rest:
             self._take_up()
             if self._pong is not None:
-                self._frames.insert(0, self._pong)
-                self._messages.insert(0, None)
+                self._full.appendleft(([self._pong], [None]))
                 self._pending += len(self._pong)
                 self._pong = None
-            if self._frames:
-                self._make_batch()
+            if self._full:
+                self._make_batch(*self._full.popleft())
+            elif self._frames:
+                self._make_batch(self._frames, self._messages)
+                self._frames, self._messages, self._size = [], [], 0
         return bool(self._rest)
 
-    def _make_batch(self) -> None:
-        count = len(self._frames)
-        if self._pending > BATCH_BYTES and count > 1:
-            count = self._batch_size()
-        self._batch, self._frames = self._frames[:count], self._frames[count:]
-        self._batch_messages, self._messages = self._messages[:count], self._messages[count:]
+    def _make_batch(self, frames: list[bytes], messages: list[Message]) -> None:
+        self._batch, self._batch_messages = frames, messages
         # OpenSSL wants the same bytes again after a write that would block: the joined rest is
         # kept until all of it is taken, and nothing is put in front of it.
-        self._rest = memoryview(self._batch[0] if count == 1 else b"".join(self._batch))
-
-    def _batch_size(self) -> int:
-        """How many frames make a batch: one at least, then as many as fit."""
-        size = 0
-        for count, frame in enumerate(self._frames):
-            size += len(frame)
-            if count and size > BATCH_BYTES:
-                return count
-        return len(self._frames)
+        self._rest = memoryview(frames[0] if len(frames) == 1 else b"".join(frames))
 
     def _take_off(self, taken: int) -> None:
         """Note what the kernel has taken."""

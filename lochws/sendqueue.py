@@ -100,9 +100,7 @@ class SendQueue(BatchWriter):
             if self._left:
                 self._take_up()
             frame = encode(*args)
-            self._frames.append(frame)
-            self._messages.append(message)
-            self._pending += len(frame)
+            self._queue(frame, message)
             step = self._next_step()
         except BaseException as error:
             self._on_encode_error(error)
@@ -323,14 +321,15 @@ class SendQueue(BatchWriter):
         with self._lock:
             if self._finished:
                 return False
-            whole = self._taken_whole()
-            for frames, messages, first in (
-                (self._batch, self._batch_messages, whole), (self._frames, self._messages, 0)
+            first = self._taken_whole()
+            for frames, messages in (
+                (self._batch, self._batch_messages), *self._full, (self._frames, self._messages)
             ):
                 for index in range(first, len(frames)):
                     if frames[index] is frame:
                         messages[index] = None
                         return True
+                first = 0
             return False
 
     # The loop.
@@ -369,6 +368,7 @@ class SendQueue(BatchWriter):
             unsent = [*self._unsent(), *self._late]
             while self._left:
                 unsent.append(self._left.popleft()[0])
+            self._full.clear()
             self._frames, self._messages, self._batch, self._batch_messages = [], [], [], []
             self._late.clear()
             self._rest = memoryview(b"")
