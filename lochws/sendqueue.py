@@ -149,7 +149,11 @@ class SendQueue(BatchWriter):
         """Send what has gathered, if this was the last cork."""
         with self._lock:
             self._corks -= 1
-        self.flush(by_loop=False)
+            corked = self._corks > 0
+        if corked:
+            self._look_after()
+        else:
+            self.flush(by_loop=False)
 
     def push_control(self, encode: _Encode, *args: object, patience: float = -1, seal: bool = False) -> bool:
         """Send a control frame of the protocol itself; it is small and always admitted. Else as `push`.
