@@ -13,7 +13,7 @@ from .run import Results
 from .works import WORKS
 
 mpl.use("agg")
-from matplotlib import pyplot as plt  # noqa: E402  the backend is chosen first
+from matplotlib import pyplot as plt
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

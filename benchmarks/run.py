@@ -18,7 +18,7 @@ from .works import Work
 Measurement = dict[str, float]
 
 _CHECKOUT = Path(__file__).parent.parent
-_TIME_LIMIT = 300.0
+_TIME_LIMIT = 60.0
 #: Where the search for a fitting count starts: so many messages, in at most so many bytes.
 _FIRST_COUNT = 1000
 _FIRST_BYTES = 8 << 20

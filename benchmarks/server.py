@@ -31,8 +31,7 @@ def main() -> None:
         connection.sendall(upgrade_answer(request, job.work.deflate))
         {"receive": flood, "memory": flood, "send": sink, "echo": echo}[job.work.kind](connection, job)
         try:
-            while connection.recv(_READ_BYTES):
-                pass
+            connection.recv(_READ_BYTES)  # the client's Close, after which the server has to leave first
         except OSError:
             pass  # the client is gone, as it may be by now
 

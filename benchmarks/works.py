@@ -69,7 +69,7 @@ class Work:
 
 def _document(number: int, size: int) -> str:
     """JSON of a market feed's kind, `size` characters long, the same in every run."""
-    chance = random.Random(number)  # noqa: S311
+    chance = random.Random(number)
     quotes = []
     while len(text := json.dumps({"type": "quotes", "sequence": number, "quotes": quotes})) < size:
         quotes.append({
