@@ -7,7 +7,8 @@ import ssl
 import threading
 from abc import ABC
 from collections.abc import Callable, Sequence
-from time import perf_counter, process_time, sleep
+from statistics import median
+from time import sleep
 from typing import ClassVar
 
 from benchmarks.job import Job
@@ -127,13 +128,11 @@ class MemoryWatch:
             self._samples.append(resident_memory())
 
     def grown(self) -> int:
-        """End, and return by how many bytes the memory grew after the first tenth of the time."""
+        """End, and return by how many bytes the memory grew between the first part of the time and the last.
+
+        The first tenth does not count: buffers find their sizes then.
+        """
         self._over.set()
         self._thread.join()
         tenth = len(self._samples) // 10
-        return max(self._samples[tenth:]) - self._samples[tenth]
-
-
-def clocks() -> tuple[float, float]:
-    """Processor time of this process, and wall time, in seconds."""
-    return process_time(), perf_counter()
+        return int(median(self._samples[-2 * tenth :]) - median(self._samples[tenth : 3 * tenth]))

@@ -1,4 +1,7 @@
-"""lochws: a subclass of WebSocketApp with a method for each event."""
+"""lochws: a subclass of WebSocketApp with a method for each event.
+
+Where each byte of the client is counted, there are no pings; with many connections there are the usual ones.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,7 @@ class _Echoing(_Measured):
     def begin(self, trips: Trips, message: str) -> None:
         self.trips = trips
         self.message = message
-        self.run_forever(persist=False)
+        self.run_forever(ping_rate=0, persist=False)
 
     def on_ready(self, event: events.Ready) -> None:
         self.meter.start()
@@ -81,7 +84,7 @@ class Client(BaseClient):
 
     def receive(self) -> None:
         app = self.receiver(self.job, self.meter)
-        app.run_forever(persist=False)
+        app.run_forever(ping_rate=0, persist=False)
         self.meter.take(app)
 
     def memory(self) -> None:
@@ -91,7 +94,7 @@ class Client(BaseClient):
 
     def send(self) -> None:
         app = _Measured(self.job, self.meter)
-        app.start(persist=False)
+        app.start(ping_rate=0, persist=False)
         app.wait_ready(10)
         self.meter.start()
         self.send_by_threads(lambda count: self.send_messages(app, count))
