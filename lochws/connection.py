@@ -37,6 +37,7 @@ INBOX_BYTES = 16 * 1024 * 1024
 #: What an event is taken to cost besides its payload.
 EVENT_BYTES = 100
 
+
 class Owner(Protocol):
     """What a connection tells whoever made it."""
 
@@ -140,8 +141,8 @@ class Connection:
 
     def drop(self, reason: str, code: int = 1001) -> None:
         """Send our Close frame if that is possible at once, and end the connection without waiting."""
+        self._abort = reason  # first, so that however fast the server answers, this is why it ended
         self.sending.request_close(code, reason)
-        self._abort = reason
         self._stream.shutdown()
         self.loop.touch(self)
 
@@ -195,8 +196,8 @@ class Connection:
         self._note_pings()
         self.sending.keep_word()
         self.sending.queue.flush()
-        self._drop_if_asked()
         if self.is_closing:
+            self._drop_if_asked()
             self._closing.sent(now)
         self._finish_if_over()
         if self._paused and self._inbox.backlog <= INBOX_BYTES // 2:

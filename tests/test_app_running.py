@@ -26,12 +26,13 @@ def close_by_server(link: Link) -> None:
 class TestStarting:
     def test_start_returns_at_once_and_the_app_becomes_ready(self, start_peer: StartPeer) -> None:
         app = WebSocketApp(start_peer(polite).url)
-        assert app.state is State.NEW
+        states = [app.state]
         with running(app):
             assert app.wait_ready(PATIENCE)
-            assert app.state is State.OPEN
             assert app.is_active
-        assert app.state is State.STOPPED
+            states.append(app.state)
+        states.append(app.state)
+        assert states == [State.NEW, State.OPEN, State.STOPPED]
 
     def test_starting_twice_is_refused_and_changes_nothing(self, start_peer: StartPeer) -> None:
         with opened(Noting(start_peer(polite).url)) as app:
