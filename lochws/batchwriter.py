@@ -56,7 +56,7 @@ class BatchWriter:
         self._frames: list[bytes] = []
         self._messages: list[Message] = []
         self._size = 0  # bytes of _frames
-        self._pong: bytes | None = None  # the newest pong while the kernel takes nothing
+        self._urgent: list[bytes] = []  # pings and pongs, which go before whatever waits
         self._pending = 0  # bytes of all that waits, the rest of the batch included
         self._batch: list[bytes] = []  # the batch that is being written
         self._batch_messages: list[Message] = []
@@ -88,7 +88,7 @@ class BatchWriter:
 
     def _next_step(self) -> bool | None:
         """What is to follow what was queued: True to write now, False to ask the loop, None for neither."""
-        if self._writing or self._blocked or not (self._frames or self._full):
+        if self._writing or self._blocked or not (self._frames or self._full or self._urgent):
             # The writer looks again when it comes back; the loop comes when the kernel has room.
             return None
         if self._corks:
@@ -168,7 +168,7 @@ class BatchWriter:
             self._ask_loop()
 
     def _waits(self) -> bool:
-        return bool(self._rest or self._full or self._frames or self._pong is not None)
+        return bool(self._rest or self._full or self._frames or self._urgent)
 
     def _has_batch(self) -> bool:
         """Make up the next batch unless one is under way. Returns False if there is nothing to write."""
@@ -176,18 +176,18 @@ class BatchWriter:
             return False
         if not self._rest:
             self._take_up()
-            if self._pong is not None:
-                self._full.appendleft(([self._pong], [None]))
-                self._pending += len(self._pong)
-                self._pong = None
             if self._full:
                 self._make_batch(*self._full.popleft())
-            elif self._frames:
+            elif self._frames or self._urgent:
                 self._make_batch(self._frames, self._messages)
                 self._frames, self._messages, self._size = [], [], 0
         return bool(self._rest)
 
     def _make_batch(self, frames: list[bytes], messages: list[Message]) -> None:
+        if self._urgent:
+            self._pending += sum(map(len, self._urgent))
+            frames, messages = [*self._urgent, *frames], [*[None] * len(self._urgent), *messages]
+            self._urgent = []
         self._batch, self._batch_messages = frames, messages
         # OpenSSL wants the same bytes again after a write that would block: the joined rest is
         # kept until all of it is taken, and nothing is put in front of it.

@@ -37,6 +37,7 @@ INBOX_BYTES = 16 * 1024 * 1024
 #: What an event is taken to cost besides its payload.
 EVENT_BYTES = 100
 
+
 class Owner(Protocol):
     """What a connection tells whoever made it."""
 
@@ -140,8 +141,8 @@ class Connection:
 
     def drop(self, reason: str, code: int = 1001) -> None:
         """Send our Close frame if that is possible at once, and end the connection without waiting."""
+        self._abort = reason  # first, so that however fast the server answers, this is why it ended
         self.sending.request_close(code, reason)
-        self._abort = reason
         self._stream.shutdown()
         self.loop.touch(self)
 
@@ -195,8 +196,8 @@ class Connection:
         self._note_pings()
         self.sending.keep_word()
         self.sending.queue.flush()
-        self._drop_if_asked()
         if self.is_closing:
+            self._drop_if_asked()
             self._closing.sent(now)
         self._finish_if_over()
         if self._paused and self._inbox.backlog <= INBOX_BYTES // 2:
@@ -208,12 +209,18 @@ class Connection:
 
     def on_ready(self, mask: int, buffer: memoryview, now: float) -> bool:
         """Flush what waits, and read a bounded amount."""
-        if self.sending.queue.wants_write and (mask & EVENT_WRITE or self._stream.writes_want_read):
-            self.sending.queue.flush()
+        queue = self.sending.queue
+        if queue.wants_write and (mask & EVENT_WRITE or self._stream.writes_want_read):
+            sent = queue.bytes_sent
+            queue.flush()
+            if queue.bytes_sent > sent:
+                # A full kernel has room again: the server's has acknowledged data. With much to send and
+                # a slow network no ping might get through in time.
+                self._keepalive.received(now)
         more = False
         if not (self._paused or self._at_eof):
             more = self._receive(buffer, now)
-        failure = self.sending.queue.failure
+        failure = queue.failure
         if failure is not None and not more:
             self._drop_if_asked()
             self._closing.lost(f"socket fail; send fail; {cause(failure)}", failure)
@@ -285,7 +292,7 @@ class Connection:
         if received:
             self.messages_received += len(received) - len(controls)
             if self._trace:
-                self._trace_messages(received)
+                self._trace.messages(received)
             self._inbox.post(received, self._cost(received, len(data)))
         if self._receiver.failure is not None:
             self._fail(self._receiver.failure, now)
@@ -389,11 +396,3 @@ class Connection:
             self._trace("disconnected", reason=outcome.reason, graceful=outcome.graceful)
         self._owner.connection_ended(self, event)
         self._inbox.post([event], after=self._owner.end_handled)
-
-    def _trace_messages(self, received: Sequence[events.Event]) -> None:
-        assert self._trace is not None
-        for event in received:
-            if isinstance(event, events.Text):
-                self._trace("message_text", length=len(event.text))
-            elif isinstance(event, (events.Binary, events.Ping, events.Pong)):
-                self._trace(f"message_{event.name}", length=len(event.data))

@@ -171,10 +171,6 @@ class SendQueue(BatchWriter):
         try:
             self._check_alive()
             self._take_up()
-            if self._pong is not None:
-                # Nothing may stand behind a Close frame: a pong that waits goes before it.
-                self._queue(self._pong, None)
-                self._pong = None
             frame = self._encode(None, encode, args)
             self._sealed = self._sealed or seal
             step = self._next_step()
@@ -184,20 +180,20 @@ class SendQueue(BatchWriter):
         self._act(step, frame)
         return True
 
-    def put_pong(self, encode: _Encode, data: bytes) -> None:
-        """Keep a pong for the next `flush`. Baton holder only.
+    def put_urgent(self, encode: _Encode, data: bytes) -> None:
+        """Keep a ping or pong of the protocol for the next `flush`. Baton holder only.
 
-        While the kernel takes nothing only the newest pong is kept (RFC 6455 section 5.5.3), so a
-        flood of pings takes no memory.
+        It goes before all messages that wait, for which the other side's patience may be too short.
+        While the kernel takes nothing only the newest is kept (RFC 6455 section 5.5.3), so a flood of
+        pings takes no memory.
         """
         with self._lock:
             if self._finished or self._failure is not None:
                 return
             frame = encode(data)
             if self._blocked:
-                self._pong = frame
-            else:
-                self._queue(frame, None)
+                self._urgent.clear()
+            self._urgent.append(frame)
 
     def flush(self, *, by_loop: bool = True) -> None:
         """Write what waits, as far as the kernel takes it, in a bounded number of system calls.
@@ -375,6 +371,7 @@ class SendQueue(BatchWriter):
             self._full.clear()
             self._frames, self._messages, self._batch, self._batch_messages = [], [], [], []
             self._late.clear()
+            self._urgent.clear()
             self._rest = memoryview(b"")
             self._pending = 0
             return tuple(message for message in unsent if message is not None)

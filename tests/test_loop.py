@@ -330,7 +330,7 @@ class TestErrors:
 class TestInbox:
     def test_items_are_handled_in_order_each_batch_before_what_comes_after_it(self) -> None:
         seen: list[object] = []
-        inbox = Inbox(seen.append, lambda _: None)
+        inbox = Inbox(seen.extend, lambda _: None)
         inbox.post(["a", "b"], after=lambda: seen.append("after b"))
         inbox.post([], after=lambda: seen.append("nothing"))
         inbox.post(["c"])
@@ -357,7 +357,7 @@ class TestInbox:
 
     def test_inboxes_take_turns(self, loop: Loop) -> None:
         seen: list[str] = []
-        full, small = (Inbox(seen.append, loop.notify) for _ in range(2))
+        full, small = (Inbox(seen.extend, loop.notify) for _ in range(2))
         for _ in range(2 * BATCHES_PER_DELIVERY + 1):
             full.post(["full"])
         small.post(["small"])
@@ -369,7 +369,7 @@ class TestInbox:
 
     def test_nothing_that_is_posted_during_a_delivery_is_left_lying(self, loop: Loop) -> None:
         seen: list[int] = []
-        inbox = Inbox(seen.append, loop.notify)
+        inbox = Inbox(seen.extend, loop.notify)
         total = 20_000
 
         def post() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -34,10 +34,11 @@ class Away:
         self.go = threading.Semaphore(0)
         self.seen: list[object] = []
 
-    def __call__(self, item: object) -> None:
-        self.entered.release()
-        assert self.go.acquire(timeout=PATIENCE)
-        self.seen.append(item)
+    def __call__(self, items: Sequence[object]) -> None:
+        for item in items:
+            self.entered.release()
+            assert self.go.acquire(timeout=PATIENCE)
+            self.seen.append(item)
 
     def wait(self) -> None:
         """Wait until the handler runs."""
@@ -77,8 +78,8 @@ class TestDelivering:
         seen: list[object] = []
         threads: set[threading.Thread] = set()
 
-        def handle(item: object) -> None:
-            seen.append(item)
+        def handle(items: Sequence[object]) -> None:
+            seen.extend(items)
             threads.add(threading.current_thread())
             assert reader.is_current
 
@@ -108,10 +109,10 @@ class TestDelivering:
     ) -> None:
         seen: list[object] = []
 
-        def handle(item: object) -> None:
-            if item == "bad":
+        def handle(items: Sequence[object]) -> None:
+            if "bad" in items:
                 raise ZeroDivisionError
-            seen.append(item)
+            seen.extend(items)
 
         inbox = Inbox(handle, reader.loop.notify)
         hold = Away()
@@ -260,7 +261,7 @@ class TestEnding:
         assert called.acquire(timeout=PATIENCE)
         reader.stop()
         assert not reader.join(0.01)
-        inbox = Inbox(seen.append, reader.loop.notify)
+        inbox = Inbox(seen.extend, reader.loop.notify)
         inbox.post(["last"])
         probe.is_finished = True
         reader.loop.touch(probe)
