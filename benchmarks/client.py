@@ -1,4 +1,7 @@
-"""One client in a process of its own: ``python -m benchmarks.client JOB`` prints what it measured, as JSON."""
+"""One client in a process of its own.
+
+``python -m benchmarks.client JOB`` prints what it measured, as JSON.
+"""
 
 from __future__ import annotations
 

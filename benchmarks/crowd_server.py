@@ -1,6 +1,7 @@
 """The server of many connections: accepts, upgrades, answers pings, and floods them all if the work says so.
 
-``python -m benchmarks.crowd_server JOB`` prints its port and serves until its standard input ends. Linux only (epoll).
+``python -m benchmarks.crowd_server JOB`` prints its port and serves until its standard input ends.
+Linux only (epoll).
 """
 
 from __future__ import annotations

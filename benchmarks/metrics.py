@@ -52,7 +52,8 @@ METRICS: dict[Kind, Sequence[Metric]] = {
     "open": (Metric("wall ms", "wall", 1e3), Metric("CPU ms", "cpu", 1e3)),
     "idle": (
         Metric("KiB each", "memory", 1 / 1024), Metric("threads", "threads"),
-        Metric("idle CPU %", "cpu", 100, per_second=True), Metric("opened s", "opened"), Metric("connections", "count"),
+        Metric("idle CPU %", "cpu", 100, per_second=True), Metric("opened s", "opened"),
+        Metric("connections", "count"),
     ),
     "crowd": (_CPU, Metric("least share", "least"), Metric("most share", "most")),
     "memory": (Metric("grown KiB", "grown", 1 / 1024), _CPU),

@@ -11,6 +11,8 @@ from importlib import metadata
 from importlib.util import find_spec
 from statistics import median
 
+from lochws.version import __version__
+
 from .clients import CLIENTS
 from .metrics import BUSY, METRICS, Metric, middle, ratios
 from .run import Results
@@ -22,16 +24,15 @@ _REFERENCE = "lochws"
 
 def environment() -> dict[str, str]:
     """What the numbers depend on."""
-    from lochws import version
-
     compiled = find_spec("lochws.protocol._compiled") is not None
     found = {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "processors": str(os.cpu_count()),
-        "lochws": f"{version.__version__}, {'with' if compiled else 'without'} its compiled part",
+        "lochws": f"{__version__}, {'with' if compiled else 'without'} its compiled part",
     }
-    for name in sorted({entry.distribution for entry in CLIENTS.values() if entry.distribution} | {"uvloop", "wsaccel"}):
+    peers = {entry.distribution for entry in CLIENTS.values() if entry.distribution}
+    for name in sorted(peers | {"uvloop", "wsaccel"}):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -63,7 +64,7 @@ def _numbers(results: Results, work: str, client: str, metrics: Sequence[Metric]
 
 def _short(value: float | None) -> str:
     if value is None:
-        return "–"
+        return "-"
     return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
 
 

@@ -77,14 +77,14 @@ class Bench:
                 for name in able[number % len(able) :] + able[: number % len(able)] if able else []:
                     if name in failed:
                         continue
-                    print(f"\r\033[K{work.name}: round {number + 1}, {name}", end="", file=sys.stderr, flush=True)
+                    _say(f"{work.name}: round {number + 1}, {name}")
                     try:
                         if name not in counts:
                             counts[name] = self.fitting_count(work, name)
                         measured[name].append(self.measure(work, name, counts[name]))
                     except (MeasurementError, subprocess.TimeoutExpired) as error:
                         failed[name] = str(error)
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
+        _say("")
         return results
 
     def fitting_count(self, work: Work, name: str) -> int:
@@ -111,7 +111,8 @@ class Bench:
             server_core=self.server_core, client_core=self.client_core,
         )
         with _server(job) as port:
-            result = _last_line(["-m", "benchmarks.client", job.at_port(port).to_text()], CLIENTS[name].environment)
+            arguments = ["-m", "benchmarks.client", job.at_port(port).to_text()]
+            result = _last_line(arguments, CLIENTS[name].environment)
         expected = work.total_length(count) if work.kind in ("receive", "memory", "echo") else None
         if work.kind != "crowd" and result["count"] != count:
             raise MeasurementError(f"{result['count']} of {count} done")
@@ -123,6 +124,12 @@ class Bench:
         """The fastest of a few: a disk that has to be waited for is not the library's."""
         code = _IMPORT_CODE.format(names=", ".join(CLIENTS[name].needs))
         return min((_last_line(["-c", code], {}) for _ in range(_IMPORTS)), key=lambda result: result["wall"])
+
+
+def _say(text: str) -> None:
+    """Show on a terminal what is being done, in place of what was."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def _two_cores() -> tuple[int | None, int | None]:

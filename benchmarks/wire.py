@@ -25,8 +25,8 @@ def upgrade_answer(request: bytes, deflate: bool) -> bytes:
     Raises:
         ValueError: the request is not one, or lacks permessage-deflate where the work needs it.
     """
-    lines = request.split(b"\r\n")
-    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines)}
+    lines = (line.partition(b":") for line in request.split(b"\r\n"))
+    headers = {name.strip().lower(): value.strip() for name, _, value in lines}
     key = headers.get(b"sec-websocket-key")
     if key is None:
         raise ValueError("no upgrade request")

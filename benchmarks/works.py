@@ -70,7 +70,7 @@ class Work:
 def _document(number: int, size: int) -> str:
     """JSON of a market feed's kind, `size` characters long, the same in every run."""
     chance = random.Random(number)
-    quotes = []
+    quotes: list[dict[str, object]] = []
     while len(text := json.dumps({"type": "quotes", "sequence": number, "quotes": quotes})) < size:
         quotes.append({
             "symbol": chance.choice(["EURUSD", "USDJPY", "GBPUSD", "AUDNZD"]),
@@ -80,8 +80,8 @@ def _document(number: int, size: int) -> str:
     return text[:size]
 
 
-THREADED = ("lochws", "websocket-client", "websockets")
-HOLDERS = ("lochws", "websocket-client", "websockets", "websockets asyncio", "aiohttp", "picows")
+THREADED = ("lochws", "websocket-client", "websockets threads")
+HOLDERS = ("lochws", "websocket-client", "websockets threads", "websockets asyncio", "aiohttp", "picows")
 
 WORKS = {
     work.name: work
@@ -103,7 +103,7 @@ WORKS = {
         Work(name="echo 125, busy", kind="echo", size=125, busy=True, count=300, peers=THREADED),
         Work(name="open 1000", kind="open", count=1000, peers=HOLDERS),
         Work(name="crowd of 200", kind="crowd", count=200, seconds=2.0,
-             peers=("lochws", "websocket-client", "websockets", "aiohttp", "picows")),
+             peers=("lochws", "websocket-client", "websockets threads", "aiohttp", "picows")),
         Work(name="idle 10000", kind="idle", count=10_000, seconds=35.0, once=True, peers=HOLDERS, fewer=500),
         Work(name="memory 10M", kind="memory", size=16, count=10_000_000, once=True, peers=("lochws",)),
         Work(name="import", kind="import", count=1),

@@ -16,7 +16,7 @@ class Entry:
 
     Attributes:
         module: in this package.
-        needs: the packages that must be installed for it.
+        needs: what must be installed for it, and is imported where importing is measured.
         distribution: whose version is told; None for lochws and the standard library.
         method: what its library must have: a part that is not there yet is left out.
         only: the kinds of work that it is for; empty for all it has methods for.
@@ -40,8 +40,8 @@ CLIENTS = {
                          environment={"LOCHWS_PURE_PYTHON": "1"}),
     "lomond": Entry("lomond_loop", ("lomond",), "lomond"),
     "websocket-client": Entry("websocket_client", ("websocket", "wsaccel"), "websocket-client"),
-    "websockets": Entry("websockets_threads", ("websockets",), "websockets"),
-    "websockets asyncio": Entry("websockets_asyncio", ("websockets",), "websockets"),
+    "websockets threads": Entry("websockets_threads", ("websockets.sync.client",), "websockets"),
+    "websockets asyncio": Entry("websockets_asyncio", ("websockets.asyncio.client",), "websockets"),
     "aiohttp": Entry("aiohttp_client", ("aiohttp",), "aiohttp"),
     "picows": Entry("picows_listener", ("picows", "uvloop"), "picows"),
     "bare sockets": Entry("bare", ()),
@@ -52,7 +52,11 @@ def missing(name: str) -> str | None:
     """Why a client cannot take part here, or None if it can."""
     entry = CLIENTS[name]
     for package in entry.needs:
-        if find_spec(package) is None:
+        try:
+            found = find_spec(package)
+        except ModuleNotFoundError:
+            found = None
+        if found is None:
             return f"{package} is not installed"
     if entry.method and not hasattr(importlib.import_module("lochws").WebSocketApp, entry.method):
         return f"this lochws has no {entry.method}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Coroutine
 from typing import Any
 
@@ -16,7 +16,7 @@ from .base import BaseClient, Counter
 _OPENING_AT_ONCE = 1000
 
 
-class AsyncClient(BaseClient):
+class AsyncClient(BaseClient, ABC):
     """A client whose works are coroutines. A subclass says how a member of a crowd connects and counts."""
 
     def run(self, coroutine: Coroutine[Any, Any, None]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import ssl
 import threading
-from abc import ABC
 from collections.abc import Callable, Sequence
 from statistics import median
 from time import sleep
@@ -20,7 +19,7 @@ _WARM_UP = 0.5
 _LEFT_TO_SETTLE = 1.0
 
 
-class BaseClient(ABC):
+class BaseClient:
     """One library at work. A subclass has a method for each kind of work that it does.
 
     Attributes:

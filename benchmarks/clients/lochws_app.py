@@ -67,6 +67,7 @@ class _InCrowd(WebSocketApp):
         super().__init__(url, {}, threads=threads)
         self.opened = opened
         self.count = 0
+        self.length = 0
 
     def on_ready(self, event: events.Ready) -> None:
         self.opened.release()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 from lochws import events
 
@@ -10,12 +10,12 @@ from . import lochws_app
 
 
 class _Batches(lochws_app.Receiving):
-    def on_batch(self, batch: Sequence[events.Text | events.Binary]) -> None:
-        self.count += len(batch)
-        if isinstance(batch[0], events.Text):
-            self.length += sum([len(event.text) for event in batch])
+    def on_batch(self, messages: list[Any]) -> None:
+        self.count += len(messages)
+        if isinstance(messages[0], events.Text):  # and so are the others
+            self.length += sum([len(event.text) for event in messages])
         else:
-            self.length += sum([len(event.data) for event in batch])
+            self.length += sum([len(event.data) for event in messages])
 
 
 class Client(lochws_app.Client):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import threading
-from typing import Any
 
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
@@ -20,10 +19,10 @@ class Client(BaseClient):
     threaded = True
     deflates = True
 
-    def _connect(self, **options: Any) -> ClientConnection:
+    def _connect(self) -> ClientConnection:
         return connect(
             self.job.url, ssl=self.tls(), compression="deflate" if self.work.deflate else None, max_size=None,
-            proxy=None, **options,
+            proxy=None,
         )
 
     def receive(self) -> None:

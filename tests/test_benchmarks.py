@@ -1,0 +1,138 @@
+"""The benchmarks measure what they say: floods hold what is to be counted, small runs come to their end."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import report
+from benchmarks.__main__ import write_certificates
+from benchmarks.clients import CLIENTS, can, missing
+from benchmarks.metrics import METRICS, metric_named
+from benchmarks.run import Bench, MeasurementError, Results
+from benchmarks.targets import BOUNDS, TARGETS, Bound, Target, verdicts
+from benchmarks.wire import flood_frames, upgrade_answer
+from benchmarks.works import WORKS, Work
+from lochws import events
+from lochws.protocol.deflate import DeflateParameters, Inflater
+from lochws.protocol.receiver import Receiver
+
+HERE = ("lochws", "websockets threads", "websockets asyncio", "bare sockets")
+
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+FLOODS = [work for work in WORKS.values() if work.kind == "receive"]
+
+
+@pytest.mark.parametrize("work", FLOODS, ids=lambda work: work.name)
+def test_a_flood_holds_as_many_messages_as_it_says_even_when_it_is_sent_again(work: Work) -> None:
+    frames = flood_frames(work)
+    receiver = Receiver(1 << 24, Inflater(DeflateParameters()) if work.deflate else None)
+    received = [event for _ in range(2) for event in receiver.receive(b"".join(frames))]
+    assert receiver.failure is None
+    assert len(received) == 2 * len(frames)
+    lengths = [len(event.text if isinstance(event, events.Text) else event.data) for event in received]
+    assert sum(lengths) == work.total_length(len(received))
+
+
+def test_messages_have_the_size_that_their_work_says() -> None:
+    for work in WORKS.values():
+        for message in work.messages():
+            assert len(message.encode() if isinstance(message, str) else message) == work.size
+
+
+def test_a_request_without_deflate_is_refused_where_the_work_needs_it() -> None:
+    with pytest.raises(ValueError, match="permessage-deflate"):
+        upgrade_answer(b"GET / HTTP/1.1\r\nSec-WebSocket-Key: x\r\n\r\n", deflate=True)
+
+
+def test_targets_name_works_clients_and_metrics_that_exist() -> None:
+    for target in (*TARGETS, *BOUNDS):
+        assert metric_named(target.metric) in METRICS[WORKS[target.work].kind]
+        if isinstance(target, Target):
+            assert target.ours in CLIENTS
+            assert target.peer in {*CLIENTS, "best peer"}
+
+
+def _measured(**cpu: list[float]) -> Results:
+    return Results({"receive text 128": {
+        name.replace("_", " "): [{"count": 1, "length": 128, "cpu": one / 1e6, "wall": 1.0} for one in values]
+        for name, values in cpu.items()
+    }})
+
+
+def test_a_ratio_is_the_median_of_the_ratios_of_each_round() -> None:
+    results = _measured(lochws=[1.0, 2.0, 1.0], picows=[3.0, 4.0, 1.0])
+    (verdict,) = verdicts(results, [Target(work="receive text 128", peer="picows", factor=2.0)])
+    assert verdict.reached == pytest.approx(2.0)
+    assert verdict.is_met
+
+
+def test_a_target_missed_by_little_is_no_failure_and_one_missed_by_much_is() -> None:
+    results = _measured(lochws=[1.0], picows=[1.6])
+    little, much = verdicts(results, [
+        Target(work="receive text 128", peer="picows", factor=2.0),
+        Target(work="receive text 128", peer="picows", factor=3.0),
+    ])
+    assert (little.is_met, little.is_failure) == (False, False)
+    assert (much.is_met, much.is_failure) == (False, True)
+
+
+def test_a_target_that_was_not_measured_is_a_failure() -> None:
+    target = Target(work="import", peer="picows", factor=1.0)
+    bound = Bound(work="import", metric="wall ms", most=1)
+    for verdict in verdicts(Results(), [target, bound]):
+        assert verdict.is_failure
+
+
+def test_the_best_peer_is_neither_lochws_nor_a_bare_socket() -> None:
+    results = _measured(lochws=[1.0], lochws_pure=[2.0], bare_sockets=[0.5], aiohttp=[4.0], picows=[3.0])
+    (verdict,) = verdicts(results, [Target(work="receive text 128", peer="best peer", factor=1.0)])
+    assert verdict.text.endswith("lochws to picows")
+    assert verdict.reached == pytest.approx(3.0)
+
+
+def test_results_survive_their_file() -> None:
+    results = _measured(lochws=[1.0], picows=[3.0])
+    assert report.from_json(report.to_json(results, {"python": "3"})) == (results, {"python": "3"})
+    assert any("3.00" in line for line in report.tables(results))
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    certificates = tmp_path_factory.mktemp("certificates")
+    write_certificates(Path(certificates))
+    return Bench(str(certificates), 0.001)
+
+
+SMALL = ("receive text 128", "receive binary 1M", "receive deflated 1024", "receive TLS 16", "send text 128",
+         "send text 128, 8 threads", "echo 125")
+
+
+@linux_only
+@pytest.mark.parametrize("work", SMALL)
+@pytest.mark.parametrize("name", HERE)
+def test_a_client_does_a_small_part_of_a_work(bench: Bench, name: str, work: str) -> None:
+    assert missing(name) is None
+    if can(name, WORKS[work]):
+        result = bench.measure(WORKS[work], name, 20)
+        assert result["count"] == 20
+        assert result["wall"] > 0
+    else:
+        assert WORKS[work].senders > 1
+        assert name in ("websockets asyncio", "bare sockets")
+
+
+@linux_only
+def test_a_crowd_opens(bench: Bench) -> None:
+    for name in ("lochws", "websockets threads"):
+        assert bench.measure(WORKS["open 1000"], name, 10)["count"] == 10
+
+
+@linux_only
+def test_a_client_that_fails_is_told_of_and_does_not_stop_the_others(bench: Bench) -> None:
+    with pytest.raises(MeasurementError):
+        bench.measure(WORKS["receive text 128"], "lochws", -1)
