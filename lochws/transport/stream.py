@@ -15,9 +15,9 @@ from typing import Any
 from ..url import bracketed
 
 #: What OpenSSL puts into one record (RFC 8446 section 5.1), hence the most it takes in one call.
-_RECORD = 16 * 1024
+TLS_RECORD = 16 * 1024
 #: The most that one `TLSStream.send` hands over: encryption is work, and the loop has other streams.
-_TLS_SEND = 256 * 1024
+TLS_SEND = 256 * 1024
 
 
 class Stream:
@@ -78,6 +78,10 @@ class Stream:
         """Whether received bytes wait inside the stream, where no selector sees them."""
         return False
 
+    def detach(self) -> socket.socket:
+        """Give up the socket: it is the caller's from now on. Only while nobody else has the stream."""
+        return self._sock
+
     def fileno(self) -> int:
         """The descriptor to wait on, -1 after `close`."""
         return self._sock.fileno()
@@ -125,12 +129,12 @@ class TLSStream(Stream):
                 return 0
 
     def send(self, data: bytes | bytearray | memoryview) -> int:
-        if len(data) <= _RECORD:
+        if len(data) <= TLS_RECORD:
             return self._send_record(data)
         view = memoryview(data)
         sent = 0
-        while sent < min(len(view), _TLS_SEND):
-            taken = self._send_record(view[sent:sent + _RECORD])
+        while sent < min(len(view), TLS_SEND):
+            taken = self._send_record(view[sent:sent + TLS_RECORD])
             if not taken:
                 break
             sent += taken
