@@ -36,14 +36,15 @@ class _Password:
 def digest_answer(challenge: str, method: str, target: str, credentials: tuple[str, str]) -> str:
     """The Authorization value that answers a challenge, itself a value such as ``Digest realm=…, nonce=…``.
 
-    The algorithms are the standard library's: MD5, SHA (and SHA-256 from Python 3.14 on), for ``qop=auth`` or none.
+    The algorithms are the standard library's: MD5 and SHA, and SHA-256 from Python 3.14 on. The quality of
+    protection (qop) is ``auth``, or none.
 
     Raises:
         ValueError: the challenge, or the credentials, are nothing that it can answer.
     """
     user, password = credentials
     if not f"{user}{password}".isascii() or any(char in user for char in '"\\'):
-        raise ValueError("Digest authentication is supported for names and passwords in ASCII, without quotes")
+        raise ValueError("Digest is supported for user names and passwords in ASCII, names without quotes")
     handler = AbstractDigestAuthHandler(_Password(credentials))  # type: ignore[arg-type]
     try:
         parameters = parse_keqv_list(parse_http_list(challenge.partition(" ")[2]))

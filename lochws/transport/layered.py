@@ -69,7 +69,7 @@ class LayeredTLSStream(Stream):
             self.reads_want_write = False
             while True:
                 try:
-                    return self.tls.read(len(buffer), buffer)  # type: ignore[call-overload, no-any-return]
+                    return self.tls.read(len(buffer), buffer)  # type: ignore[return-value]
                 except ssl.SSLWantReadError:
                     pass
                 except (ssl.SSLZeroReturnError, ssl.SSLEOFError):

@@ -21,8 +21,8 @@ def is_exempt(endpoint: Endpoint, no_proxy: str) -> bool:
 
     * ``*`` is every host.
     * ``example.org`` is that host and all below it, as are ``.example.org`` and ``*.example.org``.
-    * ``10.0.0.1`` and ``::1`` are those addresses, ``10.0.0.0/8`` and ``fd00::/8`` all addresses in the block.
-      They are compared with URLs that have an address in them: no name is looked up for this.
+    * ``10.0.0.1`` and ``::1`` are those addresses, ``10.0.0.0/8`` and ``fd00::/8`` all addresses in the
+      block. They are compared with URLs that have an address in them: no name is looked up for this.
     * Each of them may end in ``:port`` (brackets round IPv6), and is meant for that port only then.
 
     Entries that are none of these exempt nothing.

@@ -11,10 +11,11 @@ from urllib.request import getproxies, getproxies_environment, proxy_bypass
 from ..url import Endpoint, bracketed
 from .no_proxy import is_exempt
 
-#: What a user may give: one URL for all, URLs by key, a function of the endpoint's URL, or None for the environment.
+#: What a user may give: one URL for all, URLs by key, a function of the endpoint's URL, or None for the
+#: environment.
 Proxies: TypeAlias = "str | Mapping[str, str | None] | Callable[[str], str | None] | None"
 
-#: The kinds of proxies and their default ports. With an ``h`` or an ``a`` at the end, the proxy looks names up.
+#: The kinds of proxies and their default ports. socks4a and socks5h look names up at the proxy.
 PORTS = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
 
 # The keys that are looked for, in this order. "http" for ws and "https" for wss are Lomond's. "socks" is what
@@ -83,7 +84,7 @@ def choose_proxy(endpoint: Endpoint, proxies: Proxies) -> ProxyURL | None:
         url = _from_environment(endpoint)
     else:
         url = _by_key(endpoint, proxies)
-    return None if url is None or url == "" else parse_proxy(url)  # noqa: PLC1901  0 is wrong, not empty
+    return None if url is None or url == "" else parse_proxy(url)
 
 
 def check_proxies(proxies: Proxies) -> None:
@@ -141,16 +142,17 @@ def parse_proxy(url: str) -> ProxyURL:
 
 
 def _check_credentials(scheme: str, user: str, password: str) -> None:
-    if scheme in PORTS and not scheme.startswith("socks"):
+    if not scheme.startswith("socks"):
         if ":" in user:
-            raise ValueError("a proxy URL has a colon in its user name, which HTTP forbids (RFC 7617 section 2)")
+            raise ValueError("a proxy URL has a colon in its user name, which RFC 7617 section 2 forbids")
         return
     if "\0" in user:
         raise ValueError("a proxy URL has NUL in its user name, which would end it")
     if max(len(user.encode()), len(password.encode())) > MAX_SOCKS_TEXT:
-        raise ValueError(f"a proxy URL has a user name or password over {MAX_SOCKS_TEXT} bytes, too long for SOCKS")
+        text = f"a proxy URL has a user name or password over {MAX_SOCKS_TEXT} bytes, too long for SOCKS"
+        raise ValueError(text)
     if scheme.startswith("socks5") and not (user and password):
-        raise ValueError(f"a proxy URL lacks user name or password: expected {scheme}://user:password@host[:port]")
+        raise ValueError(f"a proxy URL lacks user name or password: expected {scheme}://user:password@host")
 
 
 def _by_key(endpoint: Endpoint, proxies: Mapping[str, str | None]) -> str | None:

@@ -47,7 +47,8 @@ def negotiate(stream: Stream, proxy: ProxyURL, host: str, port: int, deadline: D
     except (socks.SOCKS4Error, socks.SOCKS5Error) as error:
         raise Unreachable(_refusal(error), phase="proxy", address=stream.address) from error
     except socks.SOCKS5AuthError as error:
-        raise ConnectFail(f"the SOCKS proxy refused: {error}", phase="proxy", address=stream.address) from error
+        text = f"the SOCKS proxy refused: {error}"
+        raise ConnectFail(text, phase="proxy", address=stream.address) from error
     except (OSError, ValueError) as error:
         raise ConnectFail(cause(error), phase="proxy", address=stream.address) from error
 

@@ -62,6 +62,7 @@ def _hosts(proxy: ProxyURL, endpoint: Endpoint, deadline: Deadline) -> list[str]
     """The endpoint as the proxy is to be told it: by name, or by each of its addresses."""
     if proxy.resolves:
         return [endpoint.host]
+    deadline.enter("proxy")  # the name is needed for the proxy's sake
     addresses = (str(address[4][0]) for address in resolve(endpoint.host, endpoint.port, deadline))
     hosts = list(dict.fromkeys(addresses))
     if proxy.scheme == "socks4":

@@ -21,7 +21,7 @@ _BODY_SECONDS = 2.0
 
 
 def first_authorization(proxy: ProxyURL) -> str | None:
-    """What to tell the proxy unasked: Basic credentials, if there are any and they are not for Digest only."""
+    """What to tell the proxy unasked: Basic credentials, if there are any, and not for Digest only."""
     if proxy.credentials is None or proxy.auth == "digest":
         return None
     # RFC 7617: the colon stays even if the password is empty.
@@ -111,7 +111,7 @@ def _read_answer(stream: Stream, deadline: Deadline) -> tuple[Response, bytes]:
 
 
 def _read_body(stream: Stream, response: Response, rest: bytes, deadline: Deadline) -> bytes:
-    """The beginning of a refusal's body, as it came; to its end if its length is known, else to the stream's."""
+    """The beginning of a refusal's body, as it came: to its own end if that is known, else the stream's."""
     length = response.get("content-length") or ""
     size = min(int(length), _MAX_BODY) if length.isdecimal() and len(length) < 10 else _MAX_BODY
     end = monotonic() + _BODY_SECONDS
