@@ -87,7 +87,7 @@ def choose_proxy(endpoint: Endpoint, proxies: Proxies) -> ProxyURL | None:
     return None if url is None or url == "" else parse_proxy(url)
 
 
-def check_proxies(proxies: Proxies) -> None:
+def check_proxies(proxies: object) -> None:
     """Refuse proxies that `choose_proxy` would refuse later.
 
     Raises:

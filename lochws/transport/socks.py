@@ -90,7 +90,7 @@ class _Borrowed(socket.socket):
     def settimeout(self, seconds: float | None, /) -> None:
         """Nothing to do: the deadline is what counts."""
 
-    def makefile(self, *_: Any, **__: Any) -> Any:  # type: ignore[override]
+    def makefile(self, *_: Any, **__: Any) -> Any:
         """A file for PySocks to read from or to write to."""
         return _File(self._stream, self._deadline)
 
