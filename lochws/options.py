@@ -5,25 +5,37 @@ Sizes are bytes, times are seconds. A wrong value is refused where it is given, 
 
 from __future__ import annotations
 
+import ipaddress
 import platform
 import re
+import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from .version import __version__
+
+if TYPE_CHECKING:
+    from http.cookiejar import CookieJar
 
 MIB = 1024 * 1024
 
 #: The default User-Agent: name and version, and nothing about the machine.
 USER_AGENT = f"lochws/{__version__} Python/{platform.python_version()}"
 
-Headers: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
+Headers: TypeAlias = Mapping[str, str] | Mapping[bytes, bytes] | Iterable[tuple[str | bytes, str | bytes]]
+#: User name and password for Basic authentication, or a function that returns them or a bearer token.
+Auth: TypeAlias = tuple[str, str] | Callable[[], tuple[str, str] | str]
+#: What `socket.setsockopt` takes.
+SocketOption: TypeAlias = tuple[int, int, int | bytes]
+Password: TypeAlias = str | bytes | Callable[[], str | bytes]
 TraceFunction: TypeAlias = Callable[[dict[str, Any]], object]
 
 WHEN_FULL = ("raise", "block", "drop")
 ON_HANDLER_ERROR = ("continue", "reconnect", "stop")
+#: The phases of an opening that can have a limit of their own.
+PHASES = ("resolve", "tcp", "proxy", "tls", "upgrade")
 
 # RFC 9110 section 5.6.2.
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -80,10 +92,24 @@ class Options:
     ssl_cafile: str | None = None
     ssl_context: ssl.SSLContext | None = None
     trace: TraceFunction | bool | None = None
-    headers: tuple[tuple[str, str], ...] | Callable[[], Headers] = ()
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+    ssl_password: Password | None = field(default=None, repr=False)
+    ssl_system_store: bool = True
+    ssl_pins: tuple[tuple[str, str], ...] = ()
+    server_hostname: str | None = None
+    headers: tuple[tuple[str, str], ...] | Callable[[], Headers] = field(default=(), repr=False)
     origin: str | None = None
-    auth: tuple[str, str] | None = None
+    auth: Auth | None = field(default=None, repr=False)
+    cookies: CookieJar | None = field(default=None, repr=False)
+    max_redirects: int = 10
+    unix: str | None = None
+    sock: socket.socket | None = None
+    connect: Callable[[str, int], socket.socket] | None = None
+    source_address: tuple[str, int] | None = None
+    socket_options: tuple[SocketOption, ...] = ()
     open_timeout: float | None = 30.0
+    phase_timeouts: Mapping[str, float] = field(default_factory=dict)
     max_message_size: int | None = 64 * MIB
     max_queue: int = 16 * MIB
     when_full: Literal["raise", "block", "drop"] = "raise"
@@ -95,8 +121,11 @@ class Options:
             check_header("Origin", self.origin)
         if self.ssl_context is not None and not isinstance(self.ssl_context, ssl.SSLContext):
             raise TypeError(f"ssl_context={self.ssl_context!r}: expected an ssl.SSLContext")
-        if self.auth is not None and not _is_pair_of_str(self.auth):
-            raise TypeError("auth: expected (user, password), two str")  # the value stays secret
+        if self.auth is not None and not callable(self.auth) and not _is_pair_of_str(self.auth):
+            # The value stays secret.
+            raise TypeError("auth: expected (user, password), two str, or a function")
+        _check_own_sockets(self)
+        _check_range("max_redirects", self.max_redirects, 0, None)
         _check_seconds("open_timeout", self.open_timeout)
         _check_seconds("send_timeout", self.send_timeout)
         if self.max_message_size is not None:
@@ -150,22 +179,61 @@ def as_deflate(compress: bool | Deflate) -> Deflate | None:
 
 
 def as_headers(headers: Headers) -> tuple[tuple[str, str], ...]:
-    """Header fields as pairs, each checked.
+    """Header fields as pairs of str, each checked. Bytes are taken as Latin-1, as HTTP does.
 
     Raises:
-        TypeError: a name or value is no str.
+        TypeError: a name or value is neither str nor bytes.
         ValueError: a name is no token, a value has CR, LF or NUL in it, or the header is one of those
             that make the upgrade.
     """
-    pairs = tuple(headers.items() if isinstance(headers, Mapping) else headers)
-    for pair in pairs:
+    pairs = []
+    for given in headers.items() if isinstance(headers, Mapping) else headers:
+        pair = _as_text(given)
         if not _is_pair_of_str(pair):
-            raise TypeError(f"header {pair!r}: expected (name, value), two str")
+            # The value may be a secret: only the name is repeated.
+            name = f" {pair[0]!r}" if isinstance(pair, tuple) and pair else ""
+            raise TypeError(f"header{name}: expected (name, value), two str or bytes")
         name, value = pair
         check_header(name, value)
         if name.lower() in _RESERVED_HEADERS:
             raise ValueError(f"header {name!r} belongs to the upgrade itself: lochws writes it")
-    return pairs
+        pairs.append((name, value))
+    return tuple(pairs)
+
+
+def as_phase_timeouts(limits: Mapping[str, float | None] | None) -> dict[str, float]:
+    """Limits by phase, each checked; ``"dns"`` stands for ``"resolve"``, and None for no limit.
+
+    Raises:
+        TypeError: it is no mapping, or a limit is no number.
+        ValueError: there is no such phase, or a limit is negative.
+    """
+    if limits is None:
+        return {}
+    if not isinstance(limits, Mapping):
+        raise TypeError(f"phase_timeouts={limits!r}: expected a mapping of phases to seconds")
+    checked = {}
+    for phase, seconds in limits.items():
+        name = "resolve" if phase == "dns" else phase
+        check_choice("phase_timeouts: phase", name, PHASES)
+        _check_seconds(f"phase_timeouts: {phase}", seconds)
+        if seconds is not None:
+            checked[name] = seconds
+    return checked
+
+
+def as_socket_options(options: Iterable[SocketOption] | None) -> tuple[SocketOption, ...]:
+    """Arguments for `socket.setsockopt`, each checked.
+
+    Raises:
+        TypeError: one is no level, option and value.
+    """
+    checked = tuple(options or ())
+    for option in checked:
+        right = isinstance(option, tuple) and len(option) == 3 and isinstance(option[2], (int, bytes))
+        if not right or not all(isinstance(number, int) for number in option[:2]):
+            raise TypeError(f"socket_options: {option!r}: expected (level, option, value)")
+    return checked
 
 
 def as_protocols(protocols: Iterable[str] | None) -> tuple[str, ...]:
@@ -219,3 +287,34 @@ def _check_range(name: str, value: int, low: int, high: int | None) -> None:
 
 def _is_pair_of_str(pair: object) -> bool:
     return isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(part, str) for part in pair)
+
+
+def _as_text(pair: Any) -> Any:
+    """A header's name and value with bytes decoded, the way of HTTP (RFC 9110 section 5.5)."""
+    if not isinstance(pair, (tuple, list)):
+        return pair
+    return tuple(part.decode("latin-1") if isinstance(part, bytes) else part for part in pair)
+
+
+def _check_own_sockets(options: Options) -> None:
+    """Refuse what cannot be where the user says how the connection is made."""
+    given = [name for name in ("unix", "sock", "connect") if getattr(options, name) is not None]
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} were given: only one can be the connection")
+    if given and options.proxies:
+        raise ValueError(f"{given[0]} and proxies were given: that leads through no proxy")
+    if options.unix is not None and not isinstance(options.unix, str):
+        raise TypeError(f"unix={options.unix!r}: expected the path of a socket")
+    if options.sock is not None and not isinstance(options.sock, socket.socket):
+        raise TypeError(f"sock={options.sock!r}: expected a connected socket")
+    if options.connect is not None and not callable(options.connect):
+        raise TypeError(f"connect={options.connect!r}: expected a function of host and port")
+    source = options.source_address
+    if source is None:
+        return
+    if not isinstance(source, tuple) or len(source) != 2 or not isinstance(source[1], int):
+        raise TypeError(f"source_address={source!r}: expected (address, port)")
+    try:
+        ipaddress.ip_address(source[0])
+    except ValueError:
+        raise ValueError(f"source_address={source!r}: expected an IP address, not a name") from None

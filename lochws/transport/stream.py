@@ -41,6 +41,11 @@ class Stream:
         # handler may shut the stream down while its own thread is inside such a call.
         self._lock = threading.RLock()
 
+    @property
+    def raw(self) -> socket.socket:
+        """The socket, for whoever puts TLS upon it."""
+        return self._sock
+
     def receive_into(self, buffer: bytearray | memoryview) -> int | None:
         """Receive what is there, at most the buffer's length. Loop thread only; never blocks.
 

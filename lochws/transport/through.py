@@ -9,7 +9,6 @@ from ..deadline import Deadline
 from ..errors import ConnectFail
 from ..url import Endpoint
 from .proxy import ProxyURL
-from .socks import Unreachable, is_ipv6, negotiate
 from .stream import Stream
 from .tcp import resolve
 from .tunnel import first_authorization, next_authorization, tunnel
@@ -44,6 +43,8 @@ def open_through(reach: Reach, proxy: ProxyURL, endpoint: Endpoint, deadline: De
 
 
 def _through_socks(reach: Reach, proxy: ProxyURL, endpoint: Endpoint, deadline: Deadline) -> Stream:
+    from .socks import Unreachable, negotiate  # noqa: PLC0415  PySocks, which few need
+
     hosts = _hosts(proxy, endpoint, deadline)
     failures: list[str] = []
     for host in hosts:
@@ -60,6 +61,8 @@ def _through_socks(reach: Reach, proxy: ProxyURL, endpoint: Endpoint, deadline: 
 
 def _hosts(proxy: ProxyURL, endpoint: Endpoint, deadline: Deadline) -> list[str]:
     """The endpoint as the proxy is to be told it: by name, or by each of its addresses."""
+    from .socks import is_ipv6  # noqa: PLC0415  likewise
+
     if proxy.resolves:
         return [endpoint.host]
     deadline.enter("proxy")  # the name is needed for the proxy's sake

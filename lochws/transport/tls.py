@@ -1,4 +1,4 @@
-"""TLS: contexts, the handshake under a deadline, and its failures in plain words."""
+"""TLS: the handshake under a deadline, its failures in plain words, sessions that are resumed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import ssl
 from ..deadline import Deadline
 from ..errors import ConnectFail
 from ..options import Options
-from .stream import peer_address
+from ..pins import mismatch
+from .contexts import check_tls, make_context
+from .layered import LayeredTLSStream
+from .stream import Stream, TLSStream, peer_address
 from .waiting import cause, wait
 
 # OpenSSL's results of a verification (X509_V_ERR_… in its x509_vfy.h), those that people meet.
@@ -34,56 +37,89 @@ _NOT_TLS = {
 _NO_COMMON_VERSION = {"TLSV1_ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE"}
 
 
-def make_context(options: Options) -> ssl.SSLContext:
-    """The TLS context that the options ask for; a given `ssl_context` is returned as it is.
+class ClientTLS:
+    """TLS for the streams of one WebSocket: the context is made once, and sessions are resumed.
 
-    Our own contexts speak TLS 1.2 at least. `ssl_cafile` is added to the system's authorities.
-    This reads files and takes some 10 ms: call it once per WebSocket, not once per connection.
-
-    Raises:
-        OSError: `ssl_cafile` cannot be read.
-    """
-    if options.ssl_context is not None:
-        return options.ssl_context
-    if options.ssl_verify:
-        context = ssl.create_default_context()
-        if options.ssl_cafile is not None:
-            context.load_verify_locations(options.ssl_cafile)
-    else:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    # The system's configuration may ask for more than 1.2 and is left at that.
-    context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)
-    return context
-
-
-def check_tls(options: Options) -> None:
-    """Refuse TLS options that can only fail later.
+    One thread at a time opens streams with it; another may close them.
 
     Raises:
-        FileNotFoundError: there is no such `ssl_cafile`.
-        ValueError: `ssl_cafile` holds no certificates, or `ssl_context` is one for servers.
+        TypeError, ValueError, FileNotFoundError: the TLS options are wrong.
     """
-    if options.ssl_context is not None:
-        if options.ssl_context.protocol == ssl.PROTOCOL_TLS_SERVER:
-            raise ValueError("ssl_context is one for servers: expected one for clients")
-        return
-    if options.ssl_cafile is None:
-        return
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(options.ssl_cafile)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"ssl_cafile={options.ssl_cafile!r}: there is no such file") from None
-    except ssl.SSLError as error:
-        text = f"ssl_cafile={options.ssl_cafile!r}: expected a file of certificates in PEM form"
-        raise ValueError(text) from error
-    except OSError as error:
-        raise ValueError(f"ssl_cafile={options.ssl_cafile!r}: {cause(error)}") from error
+
+    def __init__(self, options: Options) -> None:
+        check_tls(options)
+        self._options = options
+        self._context: ssl.SSLContext | None = None  # made for the first wss URL, and kept
+        # By the name in the certificate and the port. Items are only ever read or replaced.
+        self._sessions: dict[tuple[str, int], ssl.SSLSession] = {}
+
+    def secure(
+        self, stream: Stream, host: str, port: int, deadline: Deadline, *, name: str | None = None
+    ) -> Stream:
+        """Put TLS upon a stream, which belongs to the result from now on, and is closed if this fails.
+
+        Args:
+            name: what the server is asked for and its certificate is checked against, if not the host.
+
+        Raises:
+            ConnectFail: it failed, or took too long (phase ``"tls"``); the text says why.
+            OSError: a file that the options name has gone since it was checked.
+            Cancelled: the deadline was cancelled.
+        """
+        server = (name or host, port)
+        try:
+            tls: ssl.SSLSocket | ssl.SSLObject
+            if type(stream) is Stream:
+                session = self._sessions.get(server)
+                tls = sock = handshake(stream.raw, self.context, server[0], deadline, session=session)
+                stream = _ResumedStream(sock, self._sessions, server)
+            else:
+                stream = layered = layer(stream, self.context, server[0], deadline)
+                tls = layered.tls
+            digest = mismatch(self._options.ssl_pins, host, tls.getpeercert(binary_form=True))
+            if digest is not None:
+                raise ConnectFail(
+                    f"the certificate of {host!r} is none of those pinned: its SHA-256 is {digest}",
+                    phase="tls", address=stream.address,
+                )
+        except BaseException:
+            stream.close()
+            raise
+        return stream
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """The TLS context, made when it is first asked for."""
+        if self._context is None:
+            self._context = make_context(self._options)
+        return self._context
+
+
+class _ResumedStream(TLSStream):
+    """A TLS stream that leaves its session to the next connection to the same server."""
+
+    def __init__(
+        self, sock: ssl.SSLSocket, sessions: dict[tuple[str, int], ssl.SSLSession], server: tuple[str, int]
+    ) -> None:
+        super().__init__(sock)
+        self._sessions = sessions
+        self._server = server
+
+    def close(self) -> None:
+        with self._lock:
+            # Only now: with TLS 1.3 it comes some time after the handshake (RFC 8446 section 4.6.1).
+            session = self._sock.session if self._sock.fileno() >= 0 else None
+            if session is not None and session.has_ticket:
+                self._sessions[self._server] = session
+            super().close()
 
 
 def handshake(
-    sock: socket.socket, context: ssl.SSLContext, server_hostname: str, deadline: Deadline
+    sock: socket.socket,
+    context: ssl.SSLContext,
+    server_hostname: str,
+    deadline: Deadline,
+    session: ssl.SSLSession | None = None,
 ) -> ssl.SSLSocket:
     """Wrap a connected, non-blocking socket in TLS and do the handshake.
 
@@ -91,21 +127,25 @@ def handshake(
 
     Args:
         server_hostname: what the server is asked for (SNI) and its certificate is checked against.
+        session: one of the same context and server, to be resumed if the server still knows it.
 
     Raises:
         ConnectFail: it failed, or took too long (phase ``"tls"``); the text says why.
         Cancelled: the deadline was cancelled.
     """
     address = peer_address(sock)
-    # A certificate names neither the root's dot at the end nor the zone of an IPv6 address.
-    name = server_hostname.rstrip(".").partition("%")[0]
+    name = _certified_name(server_hostname)
     tls: socket.socket = sock
     try:
         # Where these two fail inside wrap_socket(), that leaves a descriptor behind.
         name.encode("idna")
         sock.getpeername()
         tls = wrapped = context.wrap_socket(
-            sock, server_hostname=name, do_handshake_on_connect=False, suppress_ragged_eofs=True
+            sock,
+            server_hostname=name,
+            do_handshake_on_connect=False,
+            suppress_ragged_eofs=True,
+            session=session,
         )
         _shake_hands(wrapped, deadline)
         return wrapped
@@ -115,6 +155,24 @@ def handshake(
     except BaseException:
         tls.close()
         raise
+
+
+def layer(
+    stream: Stream, context: ssl.SSLContext, server_hostname: str, deadline: Deadline
+) -> LayeredTLSStream:
+    """Put TLS upon a stream that is TLS itself. Else as `handshake`, but the caller closes on failure."""
+    try:
+        layered = LayeredTLSStream(stream, context, _certified_name(server_hostname))
+        layered.shake_hands(deadline)
+        return layered
+    except (OSError, ValueError) as error:
+        text = _in_words(error, server_hostname)
+        raise ConnectFail(text, phase="tls", address=stream.address) from error
+
+
+def _certified_name(host: str) -> str:
+    # A certificate names neither the root's dot at the end nor the zone of an IPv6 address.
+    return host.rstrip(".").partition("%")[0]
 
 
 def _shake_hands(tls: ssl.SSLSocket, deadline: Deadline) -> None:
