@@ -29,8 +29,8 @@ _CERTIFICATE_FAULTS = {
     64: "it is for another address",
 }
 
-# What OpenSSL says when the bytes that came are no TLS records.
-_NOT_TLS = {
+#: What OpenSSL says when the bytes that came are no TLS records.
+NOT_TLS = {
     "WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST",
     "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL", "UNEXPECTED_MESSAGE",
 }
@@ -80,7 +80,9 @@ class ClientTLS:
             if digest is not None:
                 raise ConnectFail(
                     f"the certificate of {host!r} is none of those pinned: its SHA-256 is {digest}",
-                    phase="tls", address=stream.address,
+                    phase="tls",
+                    address=stream.address,
+                    advice="If the server has a new certificate for a good reason, put its SHA-256 into ssl_pins.",
                 )
         except BaseException:
             stream.close()
@@ -194,7 +196,7 @@ def _in_words(error: Exception, host: str) -> str:
     if ended or getattr(error, "errno", None) == errno.ENOTCONN:
         return "the server ended the connection during the TLS handshake"
     reason = getattr(error, "reason", None)
-    if reason in _NOT_TLS:
+    if reason in NOT_TLS:
         return "the server does not speak TLS on this port"
     if reason in _NO_COMMON_VERSION:
         return "the server speaks no version of TLS that is allowed here"

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from ..errors import ConnectFail, HandshakeError
 from ..response import Response
+from ..transport.tls import NOT_TLS
 
 _BY_STATUS = {
     400: "The server did not accept the request: check the path and the headers, or ask who runs it.",
@@ -43,6 +44,7 @@ _BY_VERIFICATION = {
     62: "Use a name that the certificate is for, in the URL or as server_hostname.",
     64: "Use a name or address that the certificate is for, in the URL or as server_hostname.",
 }
+_PLAIN = "Check the port, or use ws:// if the server is to be reached without TLS."
 _UNTRUSTED = "If you trust who issued the certificate, give theirs as ssl_cafile."
 
 _BY_ERRNO = {
@@ -120,7 +122,7 @@ def _for_error(phase: str, error: BaseException) -> str:
     if isinstance(error, socket.gaierror):
         return _BY_PHASE["resolve"]
     if isinstance(error, ssl.SSLError):
-        return _BY_PHASE["tls"]
+        return _PLAIN if error.reason in NOT_TLS else _BY_PHASE["tls"]
     if isinstance(error, HandshakeError):
         return _BY_PHASE["upgrade"]
     return _BY_ERRNO.get(getattr(error, "errno", None) or 0, "")
