@@ -94,6 +94,7 @@ _LOST = ("disconnected",)
 _WRONG = ("protocol_error", "disconnected")
 _GATEWAY = "A gateway did not reach the server behind it: try again later, or ask who runs it."
 _UNTRUSTED = "If you trust who issued the certificate, give theirs as ssl_cafile."
+_NOT_ACCEPTED = "unable to connect; the certificate of '127.0.0.1' was not accepted"
 _NO_SERVER = "Check host and port, and that a WebSocket server runs there."
 
 
@@ -164,10 +165,11 @@ def _silent(phase: str) -> Callable[[Scene], Way]:
 
 
 def _status(code: int, phrase: str, advice: str) -> Case:
-    return Case(
-        f"the server answers {code}", lambda scene: scene.answer(f"{code} {phrase}", "why"), _REJECTED, "upgrade",
-        f"Websocket upgrade failed (code={code})", advice,
-    )
+    def lead(scene: Scene) -> Way:
+        return scene.answer(f"{code} {phrase}", "why")
+
+    reason = f"Websocket upgrade failed (code={code})"
+    return Case(f"the server answers {code}", lead, _REJECTED, "upgrade", reason, advice)
 
 
 CASES = [
@@ -182,21 +184,21 @@ CASES = [
     ),
     Case(
         "certificate expired", _expired, _FAIL, "tls",
-        "unable to connect; the certificate of '127.0.0.1' was not accepted: it has expired",
+        f"{_NOT_ACCEPTED}: it has expired",
         "The server needs a new certificate; check this machine's clock, too.",
     ),
     Case(
         "certificate of another host", lambda scene: scene.certificate("other.example"), _FAIL, "tls",
-        "unable to connect; the certificate of '127.0.0.1' was not accepted: it is for another address",
+        f"{_NOT_ACCEPTED}: it is for another address",
         "Use a name or address that the certificate is for, in the URL or as server_hostname.",
     ),
     Case(
         "certificate self-signed", _self_signed, _FAIL, "tls",
-        "unable to connect; the certificate of '127.0.0.1' was not accepted: it is self-signed", _UNTRUSTED,
+        f"{_NOT_ACCEPTED}: it is self-signed", _UNTRUSTED,
     ),
     Case(
         "certificate of an unknown authority", _unknown_authority, _FAIL, "tls",
-        "unable to connect; the certificate of '127.0.0.1' was not accepted: it comes from an unknown authority",
+        f"{_NOT_ACCEPTED}: it comes from an unknown authority",
         _UNTRUSTED,
     ),
     Case(
@@ -215,8 +217,8 @@ CASES = [
         "The proxy does not allow this host or port: ask who runs it, or exempt the host with no_proxy.",
     ),
     Case(
-        "the proxy answers 407", lambda scene: scene.proxy("407 Proxy Authentication Required"), _FAIL, "proxy",
-        "proxy fail; 407 Proxy Authentication Required",
+        "the proxy answers 407", lambda scene: scene.proxy("407 Proxy Authentication Required"), _FAIL,
+        "proxy", "proxy fail; 407 Proxy Authentication Required",
         "Give the proxy's user name and password in its URL: http://user:password@host:port.",
     ),
     Case(
@@ -306,11 +308,12 @@ _HEAD = """\
 What each failure looks like, and what the event says would help. Written by `python -m tests.failures`;
 `tests/test_failures.py` makes each of these failures happen and compares.
 
-All events here also have `address`, `error` (the exception, with its causes chained) and `timings` (seconds by phase).
-`ADDRESS` stands for the address that it happened on, as `ip:port`; `DIGEST` for 64 hexadecimal digits. A time limit
-says how long it was: here `open_timeout` was 0.2 seconds. `Rejected` has the server's answer in `response`, with the
-beginning of its body; the `reason` of the Disconnected behind it is the same with `disconnected; ` before it. A
-`ConnectFail` that comes from a proxy's refusal has the proxy's answer in `response`.
+All events here also have `address`, `error` (the exception, with its causes chained) and `timings` (seconds
+by phase). `ADDRESS` stands for the address that it happened on, as `ip:port`; `DIGEST` for 64 hexadecimal
+digits. A time limit says how long it was: here `open_timeout` was 0.2 seconds. `rejected` has the server's
+answer in `response`, with the beginning of its body; the reason of the `disconnected` behind it is the same
+with `disconnected; ` before it. A `connect_fail` that comes from a proxy's refusal has the proxy's answer in
+`response`.
 
 | what happens | events | phase | reason | advice |
 |---|---|---|---|---|
@@ -319,10 +322,10 @@ beginning of its body; the `reason` of the Disconnected behind it is the same wi
 
 def render() -> str:
     """The page."""
-    rows = [
-        (case.what, ", ".join(f"`{name}`" for name in case.events), case.phase, f"`{case.reason}`", case.advice)
-        for case in CASES
-    ]
+    rows = []
+    for case in CASES:
+        names = ", ".join(f"`{name}`" for name in case.events)
+        rows.append((case.what, names, case.phase, f"`{case.reason}`", case.advice))
     return _HEAD + "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 

@@ -37,20 +37,38 @@ class Hang:
         self._monkeypatch.setattr(tcp, "getaddrinfo", never)
         return "ws://slow.host/", {}
 
-    def tcp(self) -> tuple[str, dict[str, object]]:
-        listener = socket.socket()
-        listener.bind(("127.0.0.1", 0))
+    def full_listener(self, host: str = "127.0.0.1") -> socket.socket:
+        """A socket that is listened on but accepts no more: connecting to it hangs."""
+        listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        listener.bind((host, 0))
         listener.listen(0)
         self._sockets.append(listener)
         for _ in range(3):  # whoever comes after the backlog is full gets no answer
-            filler = socket.socket()
+            filler = socket.socket(listener.family)
             filler.setblocking(False)
             filler.connect_ex(listener.getsockname())
             self._sockets.append(filler)
+        return listener
+
+    def full_port(self, host: str = "127.0.0.1") -> int:
+        """The port of such a socket."""
+        return int(self.full_listener(host).getsockname()[1])
+
+    def drain(self, listener: socket.socket) -> None:
+        """Accept what waits, so that the next connection succeeds."""
+        listener.setblocking(False)
+        try:
+            while True:
+                self._sockets.append(listener.accept()[0])
+        except BlockingIOError:
+            pass
+
+    def tcp(self) -> tuple[str, dict[str, object]]:
+        port = self.full_port()
         # Nobody can tell when the attempt hangs here; but it soon does.
         self._timers.append(threading.Timer(0.05, self.reached))
         self._timers[-1].start()
-        return f"ws://127.0.0.1:{listener.getsockname()[1]}/", {}
+        return f"ws://127.0.0.1:{port}/", {}
 
     def proxy(self) -> tuple[str, dict[str, object]]:
         peer = self._start_peer(lambda link: (link.read_request(), self.reached(), link.wait_for_end()))

@@ -72,8 +72,8 @@ class TestOpening:
     def test_an_ipv6_literal_connects(
         self, dial: Dial, start_peer: StartPeer, server_tls: ssl.SSLContext, ca_file: str
     ) -> None:
-        for tls in (None, server_tls):
-            peer = start_peer(Link.accept, host="::1", tls=tls)
+        for context in (None, server_tls):
+            peer = start_peer(Link.accept, host="::1", tls=context)
             assert dial(peer.url, ssl_cafile=ca_file).opened.stream.address == f"[::1]:{peer.port}"
 
     def test_options_reach_the_request(self, dial: Dial, start_peer: StartPeer) -> None:

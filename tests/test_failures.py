@@ -1,4 +1,4 @@
-"""Each known failure, made to happen: the events, the phase, the reason and the advice that docs/failures.md shows."""
+"""Each known failure, made to happen: events, phase, reason and advice are those of docs/failures.md."""
 
 from __future__ import annotations
 

@@ -34,6 +34,7 @@ NOT_TLS = {
     "WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST",
     "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL", "UNEXPECTED_MESSAGE",
 }
+_PIN_ADVICE = "If the server has a new certificate for a good reason, put its SHA-256 into ssl_pins."
 _NO_COMMON_VERSION = {"TLSV1_ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE"}
 
 
@@ -78,12 +79,8 @@ class ClientTLS:
                 tls = layered.tls
             digest = mismatch(self._options.ssl_pins, host, tls.getpeercert(binary_form=True))
             if digest is not None:
-                raise ConnectFail(
-                    f"the certificate of {host!r} is none of those pinned: its SHA-256 is {digest}",
-                    phase="tls",
-                    address=stream.address,
-                    advice="If the server has a new certificate for a good reason, put its SHA-256 into ssl_pins.",
-                )
+                text = f"the certificate of {host!r} is none of those pinned: its SHA-256 is {digest}"
+                raise ConnectFail(text, phase="tls", address=stream.address, advice=_PIN_ADVICE)
         except BaseException:
             stream.close()
             raise
