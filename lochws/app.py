@@ -21,6 +21,7 @@ from .options import (
     Deflate,
     Headers,
     Password,
+    Proxies,
     SocketOption,
     Timing,
     TraceFunction,
@@ -70,7 +71,7 @@ class WebSocketApp(WebSocket, Handler):
     def __init__(
         self,
         url: str | Callable[[], str],
-        proxies: Mapping[str, str | None] | None = None,
+        proxies: Proxies = None,
         protocols: Iterable[str] | Callable[[], Iterable[str]] | None = None,
         agent: str | None = None,
         compress: bool | Deflate = False,
@@ -79,6 +80,8 @@ class WebSocketApp(WebSocket, Handler):
         ssl_context: ssl.SSLContext | None = None,
         trace: TraceFunction | bool | None = None,
         *,
+        proxy_headers: Headers | Callable[[], Headers] | None = None,
+        proxy_auth: Literal["auto", "basic", "digest"] = "auto",
         headers: Headers | Callable[[], Headers] | None = None,
         origin: str | None = None,
         subprotocols: Iterable[str] | Callable[[], Iterable[str]] | None = None,
@@ -107,6 +110,7 @@ class WebSocketApp(WebSocket, Handler):
     ) -> None:
         super().__init__(
             url, proxies, protocols, agent, compress, ssl_verify, ssl_cafile, ssl_context, trace,
+            proxy_headers=proxy_headers, proxy_auth=proxy_auth,
             headers=headers, origin=origin, subprotocols=subprotocols, auth=auth, cookies=cookies,
             max_redirects=max_redirects, open_timeout=open_timeout, phase_timeouts=phase_timeouts,
             ssl_system_store=ssl_system_store, ssl_certfile=ssl_certfile, ssl_keyfile=ssl_keyfile,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from . import errors, events
 from .deadline import Cancelled, Deadline
-from .options import Options
+from .options import Options, as_headers
 from .protocol.handshake import Agreement, HeadParser, check_response
 from .response import Response
 from .transport.connect import Connector
@@ -128,7 +128,12 @@ class _Attempt:
         if endpoint.unix or options.unix or options.sock or options.connect:
             return None
         try:
-            return choose_proxy(endpoint, options.proxies)
+            proxy = choose_proxy(endpoint, options.proxies)
+            if proxy is None:
+                return None
+            headers = options.proxy_headers
+            own = as_headers(headers()) if callable(headers) else headers
+            return replace(proxy, headers=own, auth=options.proxy_auth)
         except Exception as error:  # from the environment, or from the user's function
             text = f"unable to connect to proxy; {cause(error)}"
             raise errors.ConnectFail(text, phase="proxy") from error

@@ -25,6 +25,10 @@ MIB = 1024 * 1024
 USER_AGENT = f"lochws/{__version__} Python/{platform.python_version()}"
 
 Headers: TypeAlias = Mapping[str, str] | Mapping[bytes, bytes] | Iterable[tuple[str | bytes, str | bytes]]
+#: A proxy's URL, proxy URLs by key, a function of the endpoint's URL, or None for the environment.
+Proxies: TypeAlias = str | Mapping[str, str | None] | Callable[[str], str | None] | None
+#: Headers, checked, or a function that returns some to be checked.
+GivenHeaders: TypeAlias = tuple[tuple[str, str], ...] | Callable[[], Headers]
 #: User name and password for Basic authentication, or a function that returns them or a bearer token.
 Auth: TypeAlias = tuple[str, str] | Callable[[], tuple[str, str] | str]
 #: What `socket.setsockopt` takes.
@@ -32,6 +36,7 @@ SocketOption: TypeAlias = tuple[int, int, int | bytes]
 Password: TypeAlias = str | bytes | Callable[[], str | bytes]
 TraceFunction: TypeAlias = Callable[[dict[str, Any]], object]
 
+PROXY_AUTH = ("auto", "basic", "digest")
 WHEN_FULL = ("raise", "block", "drop")
 ON_HANDLER_ERROR = ("continue", "reconnect", "stop")
 #: The phases of an opening that can have a limit of their own.
@@ -84,7 +89,7 @@ class Deflate:
 class Options:
     """Everything about a WebSocket but its URL. `lochws.WebSocket` documents each one."""
 
-    proxies: Mapping[str, str | None] | None = None
+    proxies: Proxies = field(default=None, repr=False)
     protocols: tuple[str, ...] | Callable[[], Iterable[str]] = ()
     agent: str = USER_AGENT
     deflate: Deflate | None = None
@@ -92,13 +97,15 @@ class Options:
     ssl_cafile: str | None = None
     ssl_context: ssl.SSLContext | None = None
     trace: TraceFunction | bool | None = None
+    proxy_headers: GivenHeaders = field(default=(), repr=False)
+    proxy_auth: Literal["auto", "basic", "digest"] = "auto"
     ssl_certfile: str | None = None
     ssl_keyfile: str | None = None
     ssl_password: Password | None = field(default=None, repr=False)
     ssl_system_store: bool = True
     ssl_pins: tuple[tuple[str, str], ...] = ()
     server_hostname: str | None = None
-    headers: tuple[tuple[str, str], ...] | Callable[[], Headers] = field(default=(), repr=False)
+    headers: GivenHeaders = field(default=(), repr=False)
     origin: str | None = None
     auth: Auth | None = field(default=None, repr=False)
     cookies: CookieJar | None = field(default=None, repr=False)
@@ -132,6 +139,7 @@ class Options:
             _check_range("max_message_size", self.max_message_size, 1, None)
         _check_range("max_queue", self.max_queue, 1, None)
         check_choice("when_full", self.when_full, WHEN_FULL)
+        check_choice("proxy_auth", self.proxy_auth, PROXY_AUTH)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,6 +207,11 @@ def as_headers(headers: Headers) -> tuple[tuple[str, str], ...]:
             raise ValueError(f"header {name!r} belongs to the upgrade itself: lochws writes it")
         pairs.append((name, value))
     return tuple(pairs)
+
+
+def as_given_headers(headers: Headers | Callable[[], Headers] | None) -> GivenHeaders:
+    """As `as_headers`, but a function is left alone, to be called at each attempt."""
+    return headers if callable(headers) else as_headers(headers or ())
 
 
 def as_phase_timeouts(limits: Mapping[str, float | None] | None) -> dict[str, float]:

@@ -24,10 +24,12 @@ from .options import (
     Headers,
     Options,
     Password,
+    Proxies,
     SocketOption,
     Timing,
     TraceFunction,
     as_deflate,
+    as_given_headers,
     as_headers,
     as_phase_timeouts,
     as_protocols,
@@ -83,8 +85,9 @@ class WebSocket:
         url: ``ws://`` or ``wss://``; ``http://`` and ``https://`` stand for the same. User name and
             password in it are used for Basic authentication and shown nowhere. A function is called
             for each attempt.
-        proxies: proxy URLs by ``"http"`` (for ws) and ``"https"`` (for wss); None for those of the
-            environment, ``{}`` for none.
+        proxies: a proxy's URL; or URLs by ``"http"`` (for ws) and ``"https"`` (for wss); or a function that
+            is given the URL at each attempt and returns one. None is for those of the environment, ``{}``
+            for none. Proxies are http, https, socks4, socks4a, socks5 or socks5h.
         protocols: subprotocols to offer, best first; a function is called for each attempt.
         agent: the User-Agent.
         compress: offer permessage-deflate (RFC 7692): True, or a `Deflate` with details.
@@ -99,11 +102,12 @@ class WebSocket:
         auth: user name and password for Basic authentication, or a function that is called for each
             request and returns them, or a bearer token as a str.
         cookies: a cookie jar: what it has for the URL is sent, and what the server sets goes into it.
-        max_redirects: how many redirects are followed in one attempt, never from wss to ws; 0 for none.
-            Another origin gets no credentials.
+        max_redirects: how many are followed in one attempt, never from wss to ws, without credentials
+            to another origin; 0 for none.
         open_timeout: seconds for the whole opening, from name resolution to upgrade; None for no limit.
-        phase_timeouts: seconds for phases of it: ``"dns"``, ``"tcp"``, ``"proxy"``, ``"tls"``,
-            ``"upgrade"``.
+        phase_timeouts: seconds by phase: ``"dns"``, ``"tcp"``, ``"proxy"``, ``"tls"``, ``"upgrade"``.
+        proxy_headers: as `headers`, for an HTTP proxy alone.
+        proxy_auth: ``"basic"``, ``"digest"``, or ``"auto"``: Basic, then Digest if the proxy asks for that.
         ssl_system_store: trust the system's authorities (through truststore if that is installed);
             False for those of `ssl_cafile` alone.
         ssl_certfile, ssl_keyfile, ssl_password: our own certificate, its key if that is in a file of its
@@ -112,8 +116,7 @@ class WebSocket:
         server_hostname: the name in the server's certificate, if it is not the URL's host.
         unix: the path of a Unix socket to connect to instead; the URL's host is only told to the server.
         sock: a connected socket to use, for one attempt; it may have done its TLS handshake.
-        connect: a function that is called for each attempt, in a thread of its own, with host and port,
-            and returns such a socket.
+        connect: a function from host and port to such a socket, called at each attempt in its own thread.
         source_address: IP address and port to connect from; port 0 for any.
         socket_options: arguments for `socket.setsockopt`, such as ``(SOL_SOCKET, SO_KEEPALIVE, 1)``.
         max_message_size: the largest message that is received, in bytes after decompression; a larger
@@ -131,7 +134,7 @@ class WebSocket:
     def __init__(
         self,
         url: str | Callable[[], str],
-        proxies: Mapping[str, str | None] | None = None,
+        proxies: Proxies = None,
         protocols: Iterable[str] | Callable[[], Iterable[str]] | None = None,
         agent: str | None = None,
         compress: bool | Deflate = False,
@@ -140,6 +143,8 @@ class WebSocket:
         ssl_context: ssl.SSLContext | None = None,
         trace: TraceFunction | bool | None = None,
         *,
+        proxy_headers: Headers | Callable[[], Headers] | None = None,
+        proxy_auth: Literal["auto", "basic", "digest"] = "auto",
         headers: Headers | Callable[[], Headers] | None = None,
         origin: str | None = None,
         subprotocols: Iterable[str] | Callable[[], Iterable[str]] | None = None,
@@ -168,18 +173,18 @@ class WebSocket:
             if protocols is not None:
                 raise ValueError("protocols and subprotocols are the same: give one of them")
             protocols = subprotocols
-        self._headers = headers if callable(headers) else as_headers(headers or ())
+        self._headers = as_given_headers(headers)
         self._added_headers: list[tuple[str, str]] = []
         self._options = Options(
-            proxies=proxies, protocols=protocols if callable(protocols) else as_protocols(protocols),
-            agent=USER_AGENT if agent is None else agent, deflate=as_deflate(compress),
-            ssl_verify=ssl_verify, ssl_cafile=ssl_cafile, ssl_context=ssl_context,
-            ssl_system_store=ssl_system_store, ssl_certfile=ssl_certfile, ssl_keyfile=ssl_keyfile,
-            ssl_password=ssl_password, ssl_pins=as_pins(ssl_pins), server_hostname=server_hostname,
-            trace=trace, headers=self._all_headers, origin=origin, auth=auth, cookies=cookies,
-            max_redirects=max_redirects, open_timeout=open_timeout,
-            phase_timeouts=as_phase_timeouts(phase_timeouts), unix=unix, sock=sock, connect=connect,
-            source_address=source_address, socket_options=as_socket_options(socket_options),
+            proxies=proxies, proxy_auth=proxy_auth, proxy_headers=as_given_headers(proxy_headers),
+            protocols=protocols if callable(protocols) else as_protocols(protocols),
+            agent=USER_AGENT if agent is None else agent, deflate=as_deflate(compress), ssl_verify=ssl_verify,
+            ssl_cafile=ssl_cafile, ssl_context=ssl_context, ssl_system_store=ssl_system_store,
+            ssl_certfile=ssl_certfile, ssl_keyfile=ssl_keyfile, ssl_password=ssl_password,
+            ssl_pins=as_pins(ssl_pins), server_hostname=server_hostname, trace=trace,
+            headers=self._all_headers, origin=origin, auth=auth, cookies=cookies, max_redirects=max_redirects,
+            open_timeout=open_timeout, phase_timeouts=as_phase_timeouts(phase_timeouts), unix=unix, sock=sock,
+            connect=connect, source_address=source_address, socket_options=as_socket_options(socket_options),
             max_message_size=max_message_size, max_queue=max_queue, when_full=when_full,
             send_timeout=send_timeout,
         )
@@ -303,13 +308,11 @@ class WebSocket:
             ValueError: it has more than 125 bytes.
             WebSocketUnavailable, QueueFull, TransportFail: as for `send_text`.
         """
-        payload = as_control_payload("send_ping", data)
-        self._sending().send_ping(payload)
+        self._sending().send_ping(as_control_payload("send_ping", data))
 
     def send_pong(self, data: BytesLike) -> None:
         """Send a pong that nobody asked for, with at most 125 bytes. Errors as for `send_ping`."""
-        payload = as_control_payload("send_pong", data)
-        self._sending().send_pong(payload)
+        self._sending().send_pong(as_control_payload("send_pong", data))
 
     def close(self, code: int | None = 1000, reason: str | bytes = "goodbye") -> None:
         """Close: send our Close frame, once; what the server still sends is received.
@@ -338,8 +341,7 @@ class WebSocket:
         Raises:
             TypeError, ValueError: as for the constructor's `headers`.
         """
-        pair = tuple(part.decode("latin-1") if isinstance(part, bytes) else part for part in (header, value))
-        self._added_headers.extend(as_headers([(pair[0], pair[1])]))
+        self._added_headers.extend(as_headers([(header, value)]))
 
     # What it is up to. Any thread.
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, getproxies_environment, proxy_bypass
 
+from ..options import Proxies
 from ..url import Endpoint, bracketed
 from .no_proxy import is_exempt
-
-#: What a user may give: one URL for all, URLs by key, a function of the endpoint's URL, or None for the
-#: environment.
-Proxies: TypeAlias = "str | Mapping[str, str | None] | Callable[[str], str | None] | None"
 
 #: The kinds of proxies and their default ports. socks4a and socks5h look names up at the proxy.
 PORTS = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}

@@ -229,7 +229,7 @@ def programs_are_missing() -> bool:
     from .programs import find
 
     try:
-        for name in ("squid", "tinyproxy", "danted", "microsocks"):
+        for name in ("squid", "openssl", "tinyproxy", "danted", "microsocks", "ssh", "sshd", "ssh-keygen"):
             find(name)
     except pytest.skip.Exception:
         return True
