@@ -125,8 +125,9 @@ class TestRace:
 
         peer = start_peer(Link.wait_for_end)
         dead = info("127.0.0.1", hang.full_port())
+        deadline = limit(1.0)
         monkeypatch.setattr(socket, "socket", Recorded)
-        winner = connect_tcp([dead, dead, info(peer.host, peer.port)], limit(1.0))
+        winner = connect_tcp([dead, dead, info(peer.host, peer.port)], deadline)
         monkeypatch.undo()
         assert [sock.fileno() >= 0 for sock in made] == [False, False, True]
         winner.close()
