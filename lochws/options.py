@@ -29,8 +29,8 @@ Headers: TypeAlias = Mapping[str, str] | Mapping[bytes, bytes] | Iterable[tuple[
 Proxies: TypeAlias = str | Mapping[str, str | None] | Callable[[str], str | None] | None
 #: Headers, checked, or a function that returns some to be checked.
 GivenHeaders: TypeAlias = tuple[tuple[str, str], ...] | Callable[[], Headers]
-#: User name and password for Basic authentication, or a function that returns them or a bearer token.
-Auth: TypeAlias = tuple[str, str] | Callable[[], tuple[str, str] | str]
+#: User name and password for Basic authentication, or a function that returns them, a bearer token, or None.
+Auth: TypeAlias = tuple[str, str] | Callable[[], tuple[str, str] | str | None]
 #: What `socket.setsockopt` takes.
 SocketOption: TypeAlias = tuple[int, int, int | bytes]
 Password: TypeAlias = str | bytes | Callable[[], str | bytes]
@@ -131,6 +131,8 @@ class Options:
         if self.auth is not None and not callable(self.auth) and not _is_pair_of_str(self.auth):
             # The value stays secret.
             raise TypeError("auth: expected (user, password), two str, or a function")
+        if self.ssl_keyfile is not None and self.ssl_certfile is None:
+            raise ValueError("ssl_keyfile without ssl_certfile: whose key is it?")
         _check_own_sockets(self)
         _check_range("max_redirects", self.max_redirects, 0, None)
         _check_seconds("open_timeout", self.open_timeout)

@@ -1,4 +1,4 @@
-"""Connections that do not begin with an address: Unix sockets, a ready-made socket, the user's own connect."""
+"""Connections that begin without an address: Unix sockets, a ready-made socket, the user's own connect."""
 
 from __future__ import annotations
 

@@ -45,7 +45,8 @@ def test_limits_of_other_phases_do_not_count(dial: Dial, start_peer: StartPeer) 
 def test_a_refusal_has_the_times_of_all_phases(
     dial: Dial, start_peer: StartPeer, server_tls: ssl.SSLContext, ca_file: str
 ) -> None:
-    peer = start_peer(lambda link: (link.read_request(), link.send(b"HTTP/1.1 500 No\r\n\r\n")), tls=server_tls)
+    answer = b"HTTP/1.1 500 No\r\n\r\n"
+    peer = start_peer(lambda link: (link.read_request(), link.send(answer)), tls=server_tls)
     attempt = dial(peer.url, ssl_cafile=ca_file)
     rejected = attempt.events[2]
     assert list(rejected.timings) == ["resolve", "tcp", "tls", "upgrade"]

@@ -1,4 +1,4 @@
-"""Addresses are raced as RFC 8305 says: families take turns, the next does not wait for a dead one, one wins."""
+"""Addresses are raced as RFC 8305 says: families take turns, a dead one holds up nobody."""
 
 from __future__ import annotations
 
