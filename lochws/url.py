@@ -92,12 +92,16 @@ def parse_url(url: str) -> Endpoint:
     except ValueError:
         # Not the URL: if a slash in the password is what is wrong, redacting does not find the password.
         raise ValueError("the URL has no valid port: expected a number up to 65535") from None
+    try:
+        host = ascii_host(parts.hostname)
+    except ValueError as error:
+        raise ValueError(f"URL {redacted(url)!r} has a host that is no valid name: {error}") from error
     credentials = None
     if parts.username is not None:
         credentials = (unquote(parts.username), unquote(parts.password or ""))
     return Endpoint(
         scheme=scheme,
-        host=_ascii_host(parts.hostname, url),
+        host=host,
         port=port or _DEFAULT_PORTS[scheme],
         resource=_resource(parts.path, parts.query),
         credentials=credentials,
@@ -136,15 +140,16 @@ def _unix_endpoint(parts: SplitResult, url: str) -> Endpoint:
     )
 
 
-def _ascii_host(host: str, url: str) -> str:
-    """The host as it is looked up and sent: lower case, IDNA 2008 with the mapping of UTS 46."""
+def ascii_host(host: str) -> str:
+    """The host as it is looked up and sent: lower case, IDNA 2008 with the mapping of UTS 46.
+
+    Raises:
+        ValueError: it is no valid name.
+    """
     if ":" in host:
         return host.replace("%25", "%", 1)  # RFC 6874: the zone of an IPv6 address
     if host.isascii():
         return host.lower()
     import idna  # noqa: PLC0415  large, and most hosts are ASCII
 
-    try:
-        return idna.encode(host, uts46=True, transitional=False).decode("ascii")
-    except idna.IDNAError as error:
-        raise ValueError(f"URL {redacted(url)!r} has a host that is no valid name: {error}") from error
+    return idna.encode(host, uts46=True, transitional=False).decode("ascii")

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from typing import TypeAlias
 
-from ..url import Endpoint
+from ..url import Endpoint, ascii_host
 
 _Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -66,6 +66,6 @@ def _address(host: str) -> _Address | None:
 
 def _ascii(name: str) -> str:
     try:
-        return name if name.isascii() else name.encode("idna").decode("ascii")
-    except UnicodeError:
+        return ascii_host(name)
+    except ValueError:
         return ""

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, getproxies_environment, proxy_bypass
 
 from ..options import Proxies
-from ..url import Endpoint, bracketed
+from ..url import Endpoint, ascii_host, bracketed
 from .no_proxy import is_exempt
 
 #: The kinds of proxies and their default ports. socks4a and socks5h look names up at the proxy.
@@ -121,7 +121,7 @@ def parse_proxy(url: str) -> ProxyURL:
         raise ValueError("a proxy URL has a space or control character in it: percent-encode it")
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
-        host, port = parts.hostname, parts.port
+        host, port = ascii_host(parts.hostname or ""), parts.port
     except ValueError:
         raise ValueError("a proxy URL has no valid host and port: expected http://host[:port]") from None
     scheme = "socks5h" if parts.scheme == "socks" else parts.scheme

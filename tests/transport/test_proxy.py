@@ -123,6 +123,7 @@ class TestURL:
             ("me:secret@proxy:1", ProxyURL("http", "proxy", 1, ("me", "secret"))),
             ("http://me@proxy:1", ProxyURL("http", "proxy", 1, ("me", ""))),
             ("https://proxy", ProxyURL("https", "proxy", 443)),
+            ("http://b\u00fccher.example:1", ProxyURL("http", "xn--bcher-kva.example", 1)),
             ("socks4://me@proxy", ProxyURL("socks4", "proxy", 1080, ("me", ""))),
             ("socks4a://proxy:1", ProxyURL("socks4a", "proxy", 1)),
             ("socks5://me:secret@proxy", ProxyURL("socks5", "proxy", 1080, ("me", "secret"))),
