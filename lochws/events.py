@@ -43,7 +43,7 @@ class Event:
 
 
 class Connecting(Event):
-    """An attempt to connect begins.
+    """An attempt to connect begins, or goes on where the server has redirected it.
 
     Attributes:
         url: where to, without credentials.

@@ -142,6 +142,16 @@ def _pinned(scene: Scene) -> Way:
     return url, {**options, "ssl_pins": (("127.0.0.1", "0" * 64),)}
 
 
+def _proxy_refused(scene: Scene) -> Way:
+    url, _ = _refused(scene)
+    return "ws://server.example/", {"proxies": {"http": url.replace("ws:", "http:")}}
+
+
+def _proxy_unknown(scene: Scene) -> Way:
+    _unknown_host(scene)
+    return "ws://server.example/", {"proxies": {"http": "http://no.such.host:3128"}}
+
+
 def _redirect_to_itself(scene: Scene) -> Way:
     return scene.answer("302 Found\r\nLocation: /")
 
@@ -210,6 +220,16 @@ CASES = [
         "plain HTTP answered to TLS", _plain_http, _FAIL, "tls",
         "unable to connect; the server does not speak TLS on this port",
         "Check the port, or use ws:// if the server is to be reached without TLS.",
+    ),
+    Case(
+        "the proxy refuses the connection", _proxy_refused, _FAIL, "proxy",
+        "unable to connect to proxy; ADDRESS: Connection refused",
+        "Check the proxy's host and port, and that it runs: nobody listens there.",
+    ),
+    Case(
+        "unknown host of the proxy", _proxy_unknown, _FAIL, "proxy",
+        "unable to connect to proxy; cannot resolve 'no.such.host': Name or service not known",
+        "Check the spelling of the proxy's host and this machine's DNS.",
     ),
     Case(
         "the proxy answers 403", lambda scene: scene.proxy("403 Forbidden"), _FAIL, "proxy",

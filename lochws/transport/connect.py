@@ -42,7 +42,7 @@ class Connector:
 
         Args:
             home: whether the endpoint has the origin of the WebSocket's own URL. What was given for that
-                one (a Unix socket, the name in its certificate) is not used for others.
+                one (a Unix socket, the name in its certificate, ours) is not used for others.
 
         Raises:
             ConnectFail: it failed, or was cancelled. Nothing is left open.
@@ -60,8 +60,7 @@ class Connector:
             return stream
         try:
             deadline.enter("tls")
-            name = self._options.server_hostname if home else None
-            return self._tls.secure(stream, endpoint.host, endpoint.port, deadline, name=name)
+            return self._tls.secure(stream, endpoint.host, endpoint.port, deadline, home=home)
         except _FAILURES as error:
             raise _told(error, "unable to connect", "tls") from _behind(error)
 
@@ -74,7 +73,7 @@ class Connector:
             stream = self._reach(proxy.host, proxy.port, deadline)
             if proxy.scheme == "https":
                 deadline.enter("tls")
-                stream = self._tls.secure(stream, proxy.host, proxy.port, deadline)
+                stream = self._tls.secure(stream, proxy.host, proxy.port, deadline, home=False)
             failing = "proxy fail"
             deadline.enter("proxy")
             return stream

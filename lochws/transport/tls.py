@@ -6,6 +6,8 @@ import errno
 import selectors
 import socket
 import ssl
+from dataclasses import replace
+from typing import TypeAlias
 
 from ..deadline import Deadline
 from ..errors import ConnectFail
@@ -15,6 +17,9 @@ from .contexts import check_tls, make_context
 from .layered import LayeredTLSStream
 from .stream import Stream, TLSStream, peer_address
 from .waiting import cause, wait
+
+# Whose session it is: the name in the certificate, the port, and whether it is home.
+_Server: TypeAlias = tuple[str, int, bool]
 
 # OpenSSL's results of a verification (X509_V_ERR_… in its x509_vfy.h), those that people meet.
 _CERTIFICATE_FAULTS = {
@@ -39,7 +44,7 @@ _NO_COMMON_VERSION = {"TLSV1_ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "N
 
 
 class ClientTLS:
-    """TLS for the streams of one WebSocket: the context is made once, and sessions are resumed.
+    """TLS for the streams of one WebSocket: contexts are made once, and sessions are resumed.
 
     One thread at a time opens streams with it; another may close them.
 
@@ -50,32 +55,32 @@ class ClientTLS:
     def __init__(self, options: Options) -> None:
         check_tls(options)
         self._options = options
-        self._context: ssl.SSLContext | None = None  # made for the first wss URL, and kept
-        # By the name in the certificate and the port. Items are only ever read or replaced.
-        self._sessions: dict[tuple[str, int], ssl.SSLSession] = {}
+        self._contexts: dict[bool, ssl.SSLContext] = {}  # by `home`; made when first needed, and kept
+        # Items are only ever read or replaced.
+        self._sessions: dict[_Server, ssl.SSLSession] = {}
 
-    def secure(
-        self, stream: Stream, host: str, port: int, deadline: Deadline, *, name: str | None = None
-    ) -> Stream:
+    def secure(self, stream: Stream, host: str, port: int, deadline: Deadline, *, home: bool) -> Stream:
         """Put TLS upon a stream, which belongs to the result from now on, and is closed if this fails.
 
         Args:
-            name: what the server is asked for and its certificate is checked against, if not the host.
+            home: whether this is the server of the WebSocket's own URL: only that one is shown our
+                certificate, and only its certificate is checked against `server_hostname`.
 
         Raises:
             ConnectFail: it failed, or took too long (phase ``"tls"``); the text says why.
             OSError: a file that the options name has gone since it was checked.
             Cancelled: the deadline was cancelled.
         """
-        server = (name or host, port)
+        name = (self._options.server_hostname if home else None) or host
+        server = (name, port, home)
         try:
             tls: ssl.SSLSocket | ssl.SSLObject
             if type(stream) is Stream:
                 session = self._sessions.get(server)
-                tls = sock = handshake(stream.raw, self.context, server[0], deadline, session=session)
+                tls = sock = handshake(stream.raw, self._context(home), name, deadline, session=session)
                 stream = _ResumedStream(sock, self._sessions, server)
             else:
-                stream = layered = layer(stream, self.context, server[0], deadline)
+                stream = layered = layer(stream, self._context(home), name, deadline)
                 tls = layered.tls
             digest = mismatch(self._options.ssl_pins, host, tls.getpeercert(binary_form=True))
             if digest is not None:
@@ -86,19 +91,20 @@ class ClientTLS:
             raise
         return stream
 
-    @property
-    def context(self) -> ssl.SSLContext:
-        """The TLS context, made when it is first asked for."""
-        if self._context is None:
-            self._context = make_context(self._options)
-        return self._context
+    def _context(self, home: bool) -> ssl.SSLContext:
+        options = self._options
+        home = home or options.ssl_certfile is None or options.ssl_context is not None
+        if home not in self._contexts:
+            ours = options if home else replace(options, ssl_certfile=None, ssl_keyfile=None)
+            self._contexts[home] = make_context(ours)
+        return self._contexts[home]
 
 
 class _ResumedStream(TLSStream):
     """A TLS stream that leaves its session to the next connection to the same server."""
 
     def __init__(
-        self, sock: ssl.SSLSocket, sessions: dict[tuple[str, int], ssl.SSLSession], server: tuple[str, int]
+        self, sock: ssl.SSLSocket, sessions: dict[_Server, ssl.SSLSession], server: _Server
     ) -> None:
         super().__init__(sock)
         self._sessions = sessions

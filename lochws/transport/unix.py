@@ -6,6 +6,7 @@ import os
 import socket
 
 from ..errors import ConnectFail
+from .waiting import cause
 
 
 def connect_unix(path: str) -> socket.socket:
@@ -25,10 +26,9 @@ def connect_unix(path: str) -> socket.socket:
         code = sock.connect_ex(path)
         if code:
             raise OSError(code, os.strerror(code))
-    except OSError as error:  # also "AF_UNIX path too long", which has no number
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         sock.close()
-        reason = error.strerror or str(error)
-        raise ConnectFail(f"{path}: {reason}", phase="tcp", address=path) from error
+        raise ConnectFail(f"{path}: {cause(error)}", phase="tcp", address=path) from error
     except BaseException:
         sock.close()
         raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import selectors
+import ssl
 from time import monotonic
 from typing import Protocol
 
@@ -90,4 +91,6 @@ def receive(stream: Stream, size: int, deadline: Deadline, limit: float | None =
 
 def cause(error: BaseException) -> str:
     """What an exception says, without the number of the error."""
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return f"TLS: {error.reason.lower().replace('_', ' ')}"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

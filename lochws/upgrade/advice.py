@@ -60,6 +60,11 @@ _BY_ERRNO = {
     errno.EAFNOSUPPORT: "Give a source_address of the family that the host has, or none.",
 }
 
+# With a proxy between, this is about the proxy.
+_BY_PROXY_ERRNO = {
+    errno.ECONNREFUSED: "Check the proxy's host and port, and that it runs: nobody listens there.",
+}
+
 _BY_PHASE = {
     "prepare": "Mend what was given as url, headers, protocols or auth: the error says what is wrong.",
     "resolve": "Check the spelling of the host and this machine's DNS.",
@@ -68,6 +73,7 @@ _BY_PHASE = {
     "tls": "Check that the port is one for wss, and whether the server asks for a client certificate.",
     "upgrade": "Check host and port, and that a WebSocket server runs there.",
 }
+_BY_PROXY_NAME = "Check the spelling of the proxy's host and this machine's DNS."
 _TOO_LATE = {
     "resolve": "Check this machine's DNS: no answer came in time.",
     "tcp": "Check that the host is up and that no firewall drops what is sent to it.",
@@ -120,9 +126,10 @@ def _for_error(phase: str, error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return _TOO_LATE.get(phase, "")
     if isinstance(error, socket.gaierror):
-        return _BY_PHASE["resolve"]
-    if isinstance(error, ssl.SSLError):
+        return _BY_PROXY_NAME if phase == "proxy" else _BY_PHASE["resolve"]
+    if isinstance(error, ssl.SSLError) and phase != "proxy":
         return _PLAIN if error.reason in NOT_TLS else _BY_PHASE["tls"]
     if isinstance(error, HandshakeError):
         return _BY_PHASE["upgrade"]
-    return _BY_ERRNO.get(getattr(error, "errno", None) or 0, "")
+    number = getattr(error, "errno", None) or 0
+    return (phase == "proxy" and _BY_PROXY_ERRNO.get(number)) or _BY_ERRNO.get(number, "")

@@ -104,6 +104,15 @@ class TestOurCertificate:
         last = dial(demanding.url, ssl_cafile=ca_file).last
         assert last.phase in {"tls", "upgrade"}  # with TLS 1.3 the server says so only after the handshake
 
+    def test_another_origin_is_not_shown_it(
+        self, dial: Dial, start_peer: StartPeer, demanding: Peer, ca_file: str, files: dict[str, str]
+    ) -> None:
+        answer = f"HTTP/1.1 302 Found\r\nLocation: {demanding.url}\r\nContent-Length: 0\r\n\r\n".encode()
+        first = start_peer(lambda link: (link.read_request(), link.send(answer), link.wait_for_end()))
+        ours = {"ssl_cafile": ca_file, "ssl_certfile": files["both"]}
+        assert dial(demanding.url, **ours).opened
+        assert not dial(first.url, **ours).opened
+
     def test_one_file_may_hold_both(
         self, dial: Dial, demanding: Peer, ca_file: str, files: dict[str, str]
     ) -> None:
