@@ -15,6 +15,9 @@ from .proxy import MAX_SOCKS_TEXT, ProxyURL
 from .stream import Stream
 from .waiting import cause, receive, send_all
 
+_UNREACHED = "The proxy did not reach the server: check host and port of the URL, or try again later."
+_UNKNOWN = "Give the proxy's user name and password in its URL: socks5h://user:password@host:port."
+
 
 class Unreachable(ConnectFail):
     """A SOCKS proxy could not, or would not, connect to the host. It might to another address."""
@@ -45,10 +48,11 @@ def negotiate(stream: Stream, proxy: ProxyURL, host: str, port: int, deadline: D
         text = f"no answer from the SOCKS proxy: {cause(error)}"
         raise ConnectFail(text, phase="proxy", address=stream.address) from error
     except (socks.SOCKS4Error, socks.SOCKS5Error) as error:
-        raise Unreachable(_refusal(error), phase="proxy", address=stream.address) from error
+        refusal = _refusal(error)
+        raise Unreachable(refusal, phase="proxy", address=stream.address, advice=_UNREACHED) from error
     except socks.SOCKS5AuthError as error:
         text = f"the SOCKS proxy refused: {error}"
-        raise ConnectFail(text, phase="proxy", address=stream.address) from error
+        raise ConnectFail(text, phase="proxy", address=stream.address, advice=_UNKNOWN) from error
     except (OSError, ValueError) as error:
         raise ConnectFail(cause(error), phase="proxy", address=stream.address) from error
 

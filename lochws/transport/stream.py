@@ -83,10 +83,6 @@ class Stream:
         """Whether received bytes wait inside the stream, where no selector sees them."""
         return False
 
-    def detach(self) -> socket.socket:
-        """Give up the socket: it is the caller's from now on. Only while nobody else has the stream."""
-        return self._sock
-
     def fileno(self) -> int:
         """The descriptor to wait on, -1 after `close`."""
         return self._sock.fileno()

@@ -54,7 +54,8 @@ def _through_socks(reach: Reach, proxy: ProxyURL, endpoint: Endpoint, deadline: 
         except Unreachable as fail:
             if host is hosts[-1]:
                 causes = "; ".join([*failures, f"{host}: {fail}"]) if failures else str(fail)
-                raise ConnectFail(causes, phase="proxy", address=fail.address) from fail.__cause__
+                about = {"address": fail.address, "advice": fail.advice}
+                raise ConnectFail(causes, phase="proxy", **about) from fail.__cause__  # type: ignore[arg-type]
             failures.append(f"{host}: {fail}")
     raise AssertionError("there is at least one host")
 

@@ -170,6 +170,7 @@ class TestRefusals:
         with pytest.raises(ConnectFail, match=text) as caught:
             ask(script, proxy)
         assert caught.value.phase == "proxy"
+        assert bool(caught.value.advice) == ("refused" in str(caught.value))
         assert caught.value.address is not None
         assert "secret" not in f"{caught.value!r}{caught.value.__cause__!r}"
 
