@@ -431,7 +431,8 @@ class TestProxy:
         assert last.reason.startswith("unable to connect to proxy; ")
 
     def test_a_proxy_that_refuses_is_named_so(self, dial: Dial, start_peer: StartPeer) -> None:
-        proxy = start_peer(self.proxy(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"))
+        refusal = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
+        proxy = start_peer(self.proxy(refusal))
         last = dial("ws://target.invalid/", proxies={"http": f"http://me:secret@{proxy.authority}"}).last
         assert (last.phase, last.address) == ("proxy", proxy.authority)
         assert last.reason == "proxy fail; 407 Proxy Authentication Required"

@@ -86,7 +86,14 @@ def _request(proxy: ProxyURL, endpoint: Endpoint, authorization: str | None) -> 
     own = {name.lower() for name, _ in proxy.headers}
     fields = [pair for pair in fields if pair[0].lower() not in own] + list(proxy.headers)
     lines = [f"CONNECT {endpoint.authority} HTTP/1.1", *(f"{name}: {value}" for name, value in fields)]
-    return "\r\n".join([*lines, "", ""]).encode()
+    return b"\r\n".join([*map(_encoded, lines), b"", b""])
+
+
+def _encoded(line: str) -> bytes:
+    try:
+        return line.encode("latin-1")  # what bytes were taken for when they were given
+    except UnicodeEncodeError:
+        return line.encode()
 
 
 def _read_answer(stream: Stream, deadline: Deadline) -> tuple[Response, bytes]:

@@ -161,6 +161,7 @@ def test_cancelling_ends_it(ask: Callable[..., Stream]) -> None:
     [
         ((("X-Team", "blue"),), {"host": "target.example:80", "x-team": "blue"}),
         ((("HOST", "other"),), {"host": "other"}),
+        ((("X-Team", "bl\u00fc"),), {"host": "target.example:80", "x-team": "bl\u00fc"}),
     ],
 )
 def test_own_headers_are_added_and_replace_built_in_ones(
