@@ -26,6 +26,7 @@ class Hang:
         self._monkeypatch = monkeypatch
         self._over = threading.Event()
         self._sockets: list[socket.socket] = []
+        self._fillers: dict[socket.socket, list[socket.socket]] = {}
         self._timers: list[threading.Timer] = []
 
     def resolve(self) -> tuple[str, dict[str, object]]:
@@ -48,6 +49,7 @@ class Hang:
             filler.setblocking(False)
             filler.connect_ex(listener.getsockname())
             self._sockets.append(filler)
+            self._fillers.setdefault(listener, []).append(filler)
         return listener
 
     def full_port(self, host: str = "127.0.0.1") -> int:
@@ -55,7 +57,9 @@ class Hang:
         return int(self.full_listener(host).getsockname()[1])
 
     def drain(self, listener: socket.socket) -> None:
-        """Accept what waits, so that the next connection succeeds."""
+        """Accept what waits, and keep others from waiting, so that the next connection succeeds."""
+        for filler in self._fillers.pop(listener):
+            filler.close()
         listener.setblocking(False)
         try:
             while True:

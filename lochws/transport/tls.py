@@ -18,6 +18,7 @@ from .layered import LayeredTLSStream
 from .stream import Stream, TLSStream, peer_address
 from .waiting import cause, wait
 
+_MAX_SESSIONS = 16
 # Whose session it is: the name in the certificate, the port, and whether it is home.
 _Server: TypeAlias = tuple[str, int, bool]
 
@@ -115,6 +116,8 @@ class _ResumedStream(TLSStream):
             # Only now: with TLS 1.3 it comes some time after the handshake (RFC 8446 section 4.6.1).
             session = self._sock.session if self._sock.fileno() >= 0 else None
             if session is not None and session.has_ticket:
+                if len(self._sessions) >= _MAX_SESSIONS:  # only redirects lead to so many servers
+                    self._sessions.clear()
                 self._sessions[self._server] = session
             super().close()
 
