@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from http.cookiejar import CookieJar
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal
 
 from . import events
 from .errors import WebSocketError
 from .handlers.base import Handler
-from .handlers.registry import NAMES, EventName, Function, Registry, check_class
+from .handlers.registry import EventName, Function, Registry, check_attributes, check_class, event_names
 from .lifecycle import Lifecycle
 from .options import (
     MIB,
@@ -36,8 +38,23 @@ from .websocket import WebSocket
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+logger = logging.getLogger("lochws")
+
 #: What is left of a closing handshake after Ctrl-C, in seconds, before the connection is dropped.
 INTERRUPT_SECONDS = 5.0
+
+
+class _Uninitialised(WebSocketError, AttributeError):
+    """Something of an app is missing since its base class was not initialised."""
+
+
+class _Unset:
+    """Stands for the attributes that __init__ sets: says what was forgotten."""
+
+    def __get__(self, instance: object | None, owner: type) -> Self:
+        if instance is None:
+            return self
+        raise _Uninitialised(f"{owner.__name__}.__init__ must call super().__init__(url) first")
 
 
 class WebSocketApp(WebSocket, Handler):
@@ -76,7 +93,7 @@ class WebSocketApp(WebSocket, Handler):
         agent: str | None = None,
         compress: bool | Deflate = False,
         ssl_verify: bool = True,
-        ssl_cafile: str | None = None,
+        ssl_cafile: str | os.PathLike[str] | None = None,
         ssl_context: ssl.SSLContext | None = None,
         trace: TraceFunction | bool | None = None,
         *,
@@ -91,8 +108,8 @@ class WebSocketApp(WebSocket, Handler):
         open_timeout: float | None = 30.0,
         phase_timeouts: Mapping[str, float | None] | None = None,
         ssl_system_store: bool = True,
-        ssl_certfile: str | None = None,
-        ssl_keyfile: str | None = None,
+        ssl_certfile: str | os.PathLike[str] | None = None,
+        ssl_keyfile: str | os.PathLike[str] | None = None,
         ssl_password: Password | None = None,
         ssl_pins: Pins | None = None,
         server_hostname: str | None = None,
@@ -123,7 +140,7 @@ class WebSocketApp(WebSocket, Handler):
         if threads is not None and not isinstance(threads, Threads):
             raise TypeError(f"threads={threads!r}: expected a lochws.Threads, or None")
         self._on_handler_error = on_handler_error
-        self._registry = Registry(self._handler_failed)
+        self._registry = Registry(self._handler_failed, self._final_unhandled)
         self._registry.add_methods(self)
         self._lifecycle = Lifecycle(
             self.url, self._dialler, self._options, threads, self._registry.dispatch, self._traffic
@@ -135,20 +152,10 @@ class WebSocketApp(WebSocket, Handler):
         check_class(cls)
 
     if not TYPE_CHECKING:
-        # Only called for what is missing; mypy must go on seeing that it is.
-
-        def __getattr__(self, name: str) -> NoReturn:
-            if "_lifecycle" not in self.__dict__ and name.startswith("_") and not name.startswith("__"):
-                kind = type(self).__name__
-                raise WebSocketError(f"{kind}.__init__ must call super().__init__(url) before anything else")
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if name.startswith("on_") and name[3:] in NAMES:
-            raise AttributeError(
-                f"{name} cannot be assigned: override it in a subclass, or register with app.on({name[3:]!r})"
-            )
-        super().__setattr__(name, value)
+        # What __init__ makes hides these. (A __getattr__ would do without a list of names, and slow down
+        # every attribute that the user's handlers look at.)
+        url = close_called = _endpoint = _added_headers = _traffic = _life = _Unset()
+        _lifecycle = _registry = _on_handler_error = _Unset()
 
     # Handlers.
 
@@ -159,12 +166,14 @@ class WebSocketApp(WebSocket, Handler):
         events, ``"error"`` for what handlers raise. The function is returned unchanged.
 
         Raises:
-            TypeError: the function cannot be called with one argument, or is a coroutine function.
+            TypeError: something is neither a name nor an event class; or the function cannot be called
+                with one argument, or is a coroutine or generator function.
             ValueError: there is no such event; the message names the nearest.
         """
+        wanted = event_names(names)
 
         def register(function: Function) -> Function:
-            self._registry.add_function(function, names)
+            self._registry.add_function(function, wanted)
             return function
 
         return register
@@ -209,9 +218,11 @@ class WebSocketApp(WebSocket, Handler):
 
         Raises:
             TypeError, ValueError: an argument is wrong.
+            AttributeError: a function was assigned to ``on_<event>``, where nobody would call it.
             WebSocketError: the app is running already.
             RuntimeError: no thread can be started.
         """
+        check_attributes(self)
         timing = Timing(
             poll=poll, ping_rate=ping_rate, ping_timeout=ping_timeout, auto_pong=auto_pong,
             close_timeout=close_timeout,
@@ -320,7 +331,7 @@ class WebSocketApp(WebSocket, Handler):
         self._refuse_in_handler("wait_closed")
         return self._lifecycle.wait_stopped(timeout)
 
-    def connect(self, *args: object, **kwargs: object) -> Iterator[events.Event]:
+    def connect(self, *args: object, **kwargs: object) -> Generator[events.Event, None, None]:
         """Refused: an app runs itself. Iterate a `WebSocket` instead.
 
         Raises:
@@ -345,6 +356,11 @@ class WebSocketApp(WebSocket, Handler):
     def _refuse_in_handler(self, method: str) -> None:
         if self._lifecycle.in_handler:
             raise WebSocketError(f"{method} in a handler would wait for itself: handlers run on that thread")
+
+    def _final_unhandled(self, event: events.ConnectFail | events.Disconnected) -> None:
+        is_well = isinstance(event, events.Disconnected) and (event.graceful or event.ended_by == "client")
+        if not (is_well or self._lifecycle.is_stopping):
+            logger.warning("%s: %s", self.url, event.reason)
 
     def _handler_failed(self, error: BaseException) -> None:
         if self._on_handler_error == "reconnect":

@@ -26,6 +26,7 @@ from .protocol.keepalive import Keepalive
 from .protocol.receiver import Receiver
 from .sending import SendingHalf
 from .trace import Trace
+from .transport.waiting import cause
 
 #: Receive calls in one turn, before the loop looks after its other connections.
 READS_PER_TURN = 4
@@ -35,6 +36,7 @@ SHORT_READ = 16 * 1024
 INBOX_BYTES = 16 * 1024 * 1024
 #: What an event is taken to cost besides its payload.
 EVENT_BYTES = 100
+
 
 class Owner(Protocol):
     """What a connection tells whoever made it."""
@@ -139,8 +141,8 @@ class Connection:
 
     def drop(self, reason: str, code: int = 1001) -> None:
         """Send our Close frame if that is possible at once, and end the connection without waiting."""
+        self._abort = reason  # first, so that however fast the server answers, this is why it ended
         self.sending.request_close(code, reason)
-        self._abort = reason
         self._stream.shutdown()
         self.loop.touch(self)
 
@@ -184,16 +186,18 @@ class Connection:
             self._poll_at = now + self._timing.poll
         self._ping(now)
         if self._opened.rest:
+            self.bytes_received += len(self._opened.rest)
             self._take(self._opened.rest, now)
         # Users may have been here before the loop. What TLS has decrypted already no selector announces.
         return self.on_touch(now) or self._stream.pending()
 
     def on_touch(self, now: float) -> bool:
         """Do what other threads left to the loop."""
+        self._note_pings()
         self.sending.keep_word()
         self.sending.queue.flush()
-        self._drop_if_asked()
         if self.is_closing:
+            self._drop_if_asked()
             self._closing.sent(now)
         self._finish_if_over()
         if self._paused and self._inbox.backlog <= INBOX_BYTES // 2:
@@ -213,7 +217,7 @@ class Connection:
         failure = self.sending.queue.failure
         if failure is not None and not more:
             self._drop_if_asked()
-            self._closing.lost(f"socket fail; send fail; {failure}", failure)
+            self._closing.lost(f"socket fail; send fail; {cause(failure)}", failure)
         self._finish_if_over()
         return more
 
@@ -252,7 +256,7 @@ class Connection:
                 count = self._stream.receive_into(buffer)
             except OSError as error:
                 self._drop_if_asked()
-                self._closing.lost(f"socket fail; recv fail; {error}", error)
+                self._closing.lost(f"socket fail; recv fail; {cause(error)}", error)
                 return False
             if count is None:
                 return False
@@ -261,6 +265,7 @@ class Connection:
                 self._drop_if_asked()
                 self._closing.eof()
                 return False
+            self._note_pings()
             self._keepalive.received(now)
             self.bytes_received += count
             if self._trace:
@@ -300,7 +305,6 @@ class Connection:
         return size + EVENT_BYTES * len(received)
 
     def _react(self, controls: Sequence[events.Ping | events.Pong], now: float) -> None:
-        self._note_pings()
         for event in controls:
             if isinstance(event, events.Pong):
                 event.latency = self._keepalive.pong(event.data, now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -93,7 +93,7 @@ class _Attempt:
             first = url if isinstance(url, Endpoint) else parse_url(url())
         except Exception as error:  # noqa: BLE001  the user's function may raise anything
             yield events.Connecting("")  # there is no URL to show
-            yield self._unprepared(error)
+            yield unprepared(error)
             return None
         outcome: Opened | Endpoint | None = first
         home = True
@@ -109,7 +109,7 @@ class _Attempt:
         try:
             request = prepare(self._options, endpoint, home=home)
         except Exception as error:  # noqa: BLE001  likewise
-            yield self._unprepared(error)
+            yield unprepared(error, self._deadline.timings)
             return None
         try:
             proxy = self._proxy(endpoint)
@@ -201,13 +201,6 @@ class _Attempt:
 
     # The events of a failure.
 
-    def _unprepared(self, error: Exception) -> events.ConnectFail:
-        reason = f"unable to connect; {type(error).__name__}: {error}"
-        advice = advise("prepare", None)
-        return events.ConnectFail(
-            reason, phase="prepare", error=error, advice=advice, timings=self._deadline.timings
-        )
-
     def _failed(self, fail: errors.ConnectFail) -> events.ConnectFail:
         advice = "" if self._deadline.is_cancelled else advise(fail.phase, fail)
         return events.ConnectFail(
@@ -257,6 +250,13 @@ def _read_head(stream: Stream, parser: HeadParser, deadline: Deadline) -> Respon
             raise EOFError
         parser.feed(data)
     return Response(parser.head)
+
+
+def unprepared(error: Exception, timings: Mapping[str, float] | None = None) -> events.ConnectFail:
+    """The final event of an attempt that failed before anything was sent."""
+    reason = f"unable to prepare the request; {type(error).__name__}: {error}"
+    advice = advise("prepare", None)
+    return events.ConnectFail(reason, phase="prepare", error=error, advice=advice, timings=timings)
 
 
 def _unwritten(error: Exception, address: str) -> errors.ConnectFail:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from time import monotonic
+from typing import Protocol
 
 from . import events
 from .connection import Connection
 from .deadline import Deadline
-from .dial import Dialler
+from .dial import Dialler, unprepared
+from .errors import WebSocketError
 from .loop import Inbox, Loop
 from .options import Options, Timing
 from .state import State, Step, after
@@ -22,6 +24,24 @@ from .trace import as_trace
 from .traffic import Traffic
 
 logger = logging.getLogger("lochws")
+
+
+class Life(Protocol):
+    """What drives the connections: an iteration, or an app's life cycle."""
+
+    @property
+    def state(self) -> State:
+        """Where the WebSocket is in its life."""
+
+    @property
+    def connection(self) -> Connection | None:
+        """The open connection, or None."""
+
+    def close(self, code: int | None, reason: str | bytes) -> None:
+        """Close the connection, or call the attempt off."""
+
+    def drop(self, reason: str) -> None:
+        """Drop the connection, if there is one."""
 
 
 class Iteration:
@@ -77,16 +97,25 @@ class Iteration:
 
     # The iterating thread.
 
-    def iterate(self, timing: Timing) -> Iterator[events.Event]:
+    def iterate(self, timing: Timing) -> Generator[events.Event, None, None]:
         """Connect once and yield what happens."""
         with self._lock:
+            if self._state not in (State.NEW, State.STOPPED):
+                raise WebSocketError("this WebSocket is being iterated already: make another one")
             self._state = after(self._state, Step.START)
             self._thread = threading.current_thread()
             self._stop = None
-        loop = Loop()
         inbox = Inbox(handle=lambda _: None, notify=lambda _: None)  # nobody delivers: we take
+        loop = None
         try:
-            connection = yield from self._open(timing, loop, inbox)
+            try:
+                loop = Loop()
+                deadline = Deadline(self._options.open_timeout)
+            except OSError as error:  # no descriptors left, for one
+                yield events.Connecting(self._url)
+                yield unprepared(error)
+                return
+            connection = yield from self._open(timing, deadline, loop, inbox)
             while connection is not None:
                 while (batch := inbox.take()) is not None:
                     items, then = batch
@@ -100,9 +129,8 @@ class Iteration:
             self._leave(loop)
 
     def _open(
-        self, timing: Timing, loop: Loop, inbox: Inbox
+        self, timing: Timing, deadline: Deadline, loop: Loop, inbox: Inbox
     ) -> Generator[events.Event, None, Connection | None]:
-        deadline = Deadline(self._options.open_timeout)
         try:
             with self._lock:
                 self._deadline = deadline
@@ -128,14 +156,15 @@ class Iteration:
             connection.close(*stop)
         return connection
 
-    def _leave(self, loop: Loop) -> None:
+    def _leave(self, loop: Loop | None) -> None:
         """End the iteration, by its end or early: nothing stays open."""
         connection = self.connection
         if connection is not None:
             logger.warning("the iteration of %s was left early: disconnecting", self._url)
             connection.drop("the iteration was left")
             connection.on_touch(monotonic())
-        loop.close()
+        if loop is not None:
+            loop.close()
         with self._lock:
             self._state = State.STOPPED
 

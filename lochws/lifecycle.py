@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Generator
+from functools import partial
 from time import monotonic, time
 
 from . import events
@@ -63,11 +64,14 @@ class Lifecycle:
         self._inbox: Inbox | None = None
 
         # Reentrant, because a signal handler may call close() while its own thread is in here.
-        self._changed = threading.Condition(threading.RLock())
-        # All below is guarded by _changed. The connection is also read without it, by senders.
+        # Entered as a lock and not through the condition: that is Python code, and Ctrl-C in it would
+        # leave the lock held.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        # All below is guarded by _lock. The connection is also read without it, by senders.
         self._state = State.NEW
         self.connection: Connection | None = None
-        self._retries: Retries | None = None  # used on the reader's thread only
+        self._retries: Retries | None = None  # but `next_wait`, between two attempts, goes without
         self._deadline: Deadline | None = None  # of the attempt under way
         self._job: Job | None = None  # the attempt that is due after a wait
         self._stop: tuple[int | None, str | bytes] | None = None  # close was called, with these
@@ -81,7 +85,7 @@ class Lifecycle:
     @property
     def state(self) -> State:
         """Where the app is in its life."""
-        with self._changed:
+        with self._lock:
             if self._state is State.OPEN and self.connection is not None and self.connection.is_closing:
                 return State.CLOSING
             return self._state
@@ -92,19 +96,24 @@ class Lifecycle:
         return self._final
 
     @property
+    def is_stopping(self) -> bool:
+        """Whether `close` was called, and nothing is to follow."""
+        return self._stop is not None
+
+    @property
     def in_handler(self) -> bool:
         """Whether the calling thread is the one that runs this app's handlers."""
         return self._crew is not None and self._crew.reader.is_current
 
     def wait_ready(self, timeout: float | None) -> bool:
         """Wait until the handlers of Ready have run. Returns False if the time or the app is over first."""
-        with self._changed:
+        with self._lock:
             self._changed.wait_for(lambda: self._is_ready or self._state is State.STOPPED, timeout)
             return self._is_ready
 
     def wait_stopped(self, timeout: float | None) -> bool:
         """Wait until the app is over, or was never started. Returns False if the time is over first."""
-        with self._changed:
+        with self._lock:
             return self._changed.wait_for(lambda: self._state in (State.NEW, State.STOPPED), timeout)
 
     def join(self, timeout: float | None) -> bool:
@@ -125,10 +134,15 @@ class Lifecycle:
             WebSocketError: the app has been started and is not over.
             RuntimeError: no thread can be started.
         """
-        with self._changed:
+        with self._lock:
             state = after(self._state, Step.START)
             pool = self._threads or Threads.private(name)
             crew = pool.attach()
+            try:
+                crew.supervisor.call_soon(self._dial, blocking=True)  # waits for _lock
+            except BaseException:
+                pool.detach(crew)
+                raise
             if self._state is State.STOPPED:
                 self._stop = None
             self._state = state
@@ -138,11 +152,10 @@ class Lifecycle:
             self._inbox = Inbox(self._handle, crew.reader.loop.notify)
             self._again = self._is_ready = False
             self._final = None
-        crew.supervisor.call_soon(self._dial, blocking=True)
 
     def close(self, code: int | None, reason: str | bytes) -> None:
         """End for good: by a closing handshake if there is a connection. Code and reason are checked."""
-        with self._changed:
+        with self._lock:
             if self._state is State.STOPPED:
                 return
             self._stop = self._stop or (code, reason)
@@ -161,12 +174,13 @@ class Lifecycle:
         Raises:
             WebSocketError: the app is not running.
         """
-        with self._changed:
+        with self._lock:
             if self._state in (State.NEW, State.STOPPED):
                 raise WebSocketError(f"cannot reconnect: the WebSocket is {self._state.value}")
             if self._stop is not None or self._state is State.CONNECTING:
                 return
             connection = self.connection
+            self._is_ready = False
             if self._take_back_job():
                 self._schedule(0.0)
             else:
@@ -184,30 +198,32 @@ class Lifecycle:
 
     def _dial(self) -> None:
         """Make one attempt."""
-        with self._changed:
+        with self._lock:
             if self._state is State.BACKING_OFF:
                 self._state = after(self._state, Step.DUE)
             self._job = self._rejected = None
+            self._again = False  # whoever asked for an attempt during the last pause gets this one
             if self._stop is not None:
                 self._post([], self._finish)
                 return
         try:
             self._attempt()
-        except Exception as error:
-            # No descriptors or no memory left, say: one more reason why an attempt can fail.
+        except BaseException as error:
+            # No descriptors or no memory left, say, or SystemExit in a function of the user's: one more
+            # reason why an attempt can fail.
             logger.exception("unexpected error while connecting to %s", self._url)
             self._post_opening(events.ConnectFail(f"error; {error}", phase="prepare", error=error))
 
     def _attempt(self) -> None:
         deadline = Deadline(self._options.open_timeout)
         try:
-            with self._changed:
+            with self._lock:
                 self._deadline = deadline
                 if self._stop is not None:
                     deadline.cancel()
             opened = self._follow(self._dialler.dial(deadline))
         finally:
-            with self._changed:
+            with self._lock:
                 self._deadline = None
             deadline.close()
         if opened is not None:
@@ -229,9 +245,11 @@ class Lifecycle:
             opened, self._options, self._timing, owner=self, loop=loop, inbox=self._inbox,
             trace=as_trace(self._options.trace, self._url),
         )
-        with self._changed:
+        with self._lock:
             self._state = after(self._state, Step.OPENED)
             self.connection = connection
+            if self._retries is not None:
+                self._retries.opened(monotonic())
             stop = self._stop
         loop.add(connection)
         if stop is not None:
@@ -247,7 +265,7 @@ class Lifecycle:
         self._post([event], self.end_handled)
 
     def _end(self, event: events.ConnectFail | events.Disconnected) -> None:
-        with self._changed:
+        with self._lock:
             self._state = after(self._state, Step.ENDED)
             self._final = event
             self.connection = None
@@ -267,7 +285,10 @@ class Lifecycle:
         """Have the queue flushed by whoever is free. Any thread."""
         assert self._crew is not None
         queue = connection.sending.queue
-        self._crew.ask_flush(connection, queue.flush, full=queue.wants_write or queue.failure is not None)
+        if queue.wants_write or queue.failure is not None:
+            self._crew.reader.loop.touch(connection)  # only the loop can wait for room, and end
+        else:
+            self._crew.ask_flush(connection, partial(queue.flush, by_loop=False))
 
     def may_block(self) -> bool:
         """Whether the calling thread runs no handlers. Any thread."""
@@ -277,25 +298,26 @@ class Lifecycle:
 
     def ready_handled(self) -> None:
         """Let go whoever waits for the connection."""
-        with self._changed:
-            if self._state is State.OPEN:
+        with self._lock:
+            if self._state is State.OPEN and not self._again:
                 self._is_ready = True
-                if self._retries is not None:
-                    self._retries.opened(monotonic())
                 self._changed.notify_all()
 
     def end_handled(self) -> None:
         """Decide what comes after a final event, whose handlers have run."""
-        with self._changed:
+        with self._lock:
             outcome: Outcome | None = self._rejected or self._final
             stopping = self._stop is not None
             again, self._again = self._again, False
         assert outcome is not None
         wait = None
         if not stopping and not again and self._retries is not None:
-            # Asks the user's hook, hence without the lock.
-            wait = self._retries.next_wait(outcome, monotonic(), time())
-        with self._changed:
+            try:
+                # Asks the user's hook, hence without the lock.
+                wait = self._retries.next_wait(outcome, monotonic(), time())
+            except BaseException:  # the likes of SystemExit, which a hook can mean in one way only
+                logger.exception("the retry hook gives %s up", self._url)
+        with self._lock:
             again = again or self._again
             if self._stop is None and (again or wait is not None):
                 self._again = False
@@ -307,14 +329,14 @@ class Lifecycle:
         self._finish()
 
     def _finish(self) -> None:
-        with self._changed:
+        with self._lock:
             self._state = after(self._state, Step.FINISH)
             self._changed.notify_all()
             pool, crew = self._pool, self._crew
         assert pool is not None and crew is not None
         pool.detach(crew)
 
-    # Under _changed.
+    # Under _lock.
 
     def _schedule(self, wait: float) -> None:
         assert self._crew is not None

@@ -25,6 +25,8 @@ logger = logging.getLogger("lochws")
 BUFFER_BYTES = 256 * 1024
 #: Batches that one inbox delivers before the next inbox has its turn.
 BATCHES_PER_DELIVERY = 16
+#: Timer entries that count no more are cleared away when there are more of them than this.
+STALE_TIMERS = 64
 
 
 class Channel(Protocol):
@@ -141,7 +143,7 @@ class Loop:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._pipe, selectors.EVENT_READ)
         self._registered: dict[Channel, tuple[int, int]] = {}  # descriptor, mask (0: not in the selector)
-        self._again: list[Channel] = []
+        self._again: dict[Channel, None] = {}  # in order; what `more` was said for
         # A heap with lazy deletion: an entry counts while its number stands in _due.
         self._timers: list[tuple[float, int]] = []
         self._due: dict[int, Channel] = {}
@@ -191,7 +193,13 @@ class Loop:
         for _ in range(len(self._mail)):
             inbox = self._mail.popleft()
             inbox.is_scheduled = False
-            if inbox.deliver():
+            try:
+                more = inbox.deliver()
+            except Exception:
+                # Handlers' exceptions were dealt with before: this is a defect of ours.
+                logger.exception("unexpected error while delivering")
+                more = inbox.has_backlog
+            if more:
                 inbox.is_scheduled = True
                 self._mail.append(inbox)
 
@@ -206,7 +214,7 @@ class Loop:
         """
         now = monotonic()
         self._admit(now)
-        again, self._again = self._again, []
+        again, self._again = self._again, {}
         timeout = 0.0 if again else self._time_left(now, limit)
         self._asleep = True
         if self._touched or self._added or until():
@@ -219,8 +227,7 @@ class Loop:
                 self._pipe.drain()
             else:
                 self._call(key.data, key.data.on_ready, mask, self._buffer, now)
-                if key.data in again:
-                    again.remove(key.data)
+                again.pop(key.data, None)
         for channel in again:
             if channel in self._registered:
                 self._call(channel, channel.on_ready, selectors.EVENT_READ, self._buffer, now)
@@ -250,7 +257,10 @@ class Loop:
         except Exception as error:
             # A defect of ours in one channel must not take the others with it.
             logger.exception("unexpected error in %r", channel)
-            channel.on_error(error)
+            try:
+                channel.on_error(error)
+            except Exception:
+                logger.exception("unexpected error in the error handling of %r", channel)
             self._remove(channel)
 
     def _settle(self, channel: Channel, more: bool) -> None:
@@ -259,7 +269,7 @@ class Loop:
             self._remove(channel)
             return
         if more:
-            self._again.append(channel)
+            self._again[channel] = None
         descriptor, mask = self._registered[channel]
         wanted = channel.interest()
         if wanted != mask:
@@ -285,6 +295,9 @@ class Loop:
         self._timer_of[channel] = entry
         self._due[entry[1]] = channel
         heapq.heappush(self._timers, entry)
+        if len(self._timers) > 2 * len(self._due) + STALE_TIMERS:
+            self._timers = [entry for entry in self._timers if entry[1] in self._due]
+            heapq.heapify(self._timers)
 
     def _remove(self, channel: Channel) -> None:
         descriptor, mask = self._registered.pop(channel, (-1, 0))
@@ -302,9 +315,14 @@ class Loop:
         return left if limit is None else min(left, limit)
 
     def _run_timers(self, now: float) -> None:
+        due = []
         while self._timers and self._timers[0][0] <= now:
             _, number = heapq.heappop(self._timers)
             channel = self._due.pop(number, None)
             if channel is not None:
                 del self._timer_of[channel]
+                due.append(channel)
+        # Moments that these set anew wait for the next turn, also those that have passed.
+        for channel in due:
+            if channel in self._registered:
                 self._call(channel, channel.on_timer, now)

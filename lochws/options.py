@@ -6,13 +6,14 @@ Sizes are bytes, times are seconds. A wrong value is refused where it is given, 
 from __future__ import annotations
 
 import ipaddress
+import os
 import platform
 import re
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeGuard
 
 from .version import __version__
 
@@ -94,13 +95,13 @@ class Options:
     agent: str = USER_AGENT
     deflate: Deflate | None = None
     ssl_verify: bool = True
-    ssl_cafile: str | None = None
+    ssl_cafile: str | os.PathLike[str] | None = None
     ssl_context: ssl.SSLContext | None = None
     trace: TraceFunction | bool | None = None
     proxy_headers: GivenHeaders = field(default=(), repr=False)
     proxy_auth: Literal["auto", "basic", "digest"] = "auto"
-    ssl_certfile: str | None = None
-    ssl_keyfile: str | None = None
+    ssl_certfile: str | os.PathLike[str] | None = None
+    ssl_keyfile: str | os.PathLike[str] | None = None
     ssl_password: Password | None = field(default=None, repr=False)
     ssl_system_store: bool = True
     ssl_pins: tuple[tuple[str, str], ...] = ()
@@ -126,13 +127,21 @@ class Options:
         check_header("User-Agent", self.agent)
         if self.origin is not None:
             check_header("Origin", self.origin)
-        if self.ssl_context is not None and not isinstance(self.ssl_context, ssl.SSLContext):
-            raise TypeError(f"ssl_context={self.ssl_context!r}: expected an ssl.SSLContext")
-        if self.auth is not None and not callable(self.auth) and not _is_pair_of_str(self.auth):
-            # The value stays secret.
-            raise TypeError("auth: expected (user, password), two str, or a function")
+        _check_kind("ssl_verify", self.ssl_verify, bool, "True or False")
+        for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile"):
+            if getattr(self, name) is not None:
+                _check_kind(name, getattr(self, name), (str, os.PathLike), "a path, or None")
+        _check_kind("ssl_system_store", self.ssl_system_store, bool, "True or False")
         if self.ssl_keyfile is not None and self.ssl_certfile is None:
             raise ValueError("ssl_keyfile without ssl_certfile: whose key is it?")
+        if self.ssl_context is not None:
+            _check_kind("ssl_context", self.ssl_context, ssl.SSLContext, "an ssl.SSLContext, or None")
+        if self.server_hostname is not None:
+            _check_kind("server_hostname", self.server_hostname, str, "a name, or None")
+        if self.trace is not None and not callable(self.trace):
+            _check_kind("trace", self.trace, bool, "a function, True, False or None")
+        if self.auth is not None and not callable(self.auth):
+            _check_auth(self.auth)
         _check_own_sockets(self)
         _check_range("max_redirects", self.max_redirects, 0, None)
         _check_seconds("open_timeout", self.open_timeout)
@@ -170,6 +179,7 @@ class Timing:
         if self.ping_timeout != "auto":
             _check_seconds("ping_timeout", self.ping_timeout)
         _check_seconds("close_timeout", self.close_timeout)
+        _check_kind("auto_pong", self.auto_pong, bool, "True or False")
 
     @property
     def ping_limit(self) -> float:
@@ -196,13 +206,13 @@ def as_headers(headers: Headers) -> tuple[tuple[str, str], ...]:
         ValueError: a name is no token, a value has CR, LF or NUL in it, or the header is one of those
             that make the upgrade.
     """
-    pairs = []
+    if not isinstance(headers, (Mapping, Iterable)):
+        raise TypeError(f"headers={headers!r}: expected a mapping, or pairs of name and value")
+    pairs: list[tuple[str, str]] = []
     for given in headers.items() if isinstance(headers, Mapping) else headers:
         pair = _as_text(given)
-        if not _is_pair_of_str(pair):
-            # The value may be a secret: only the name is repeated.
-            name = f" {pair[0]!r}" if isinstance(pair, tuple) and pair else ""
-            raise TypeError(f"header{name}: expected (name, value), two str or bytes")
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            raise TypeError(f"headers: expected pairs of name and value, not {type(given).__name__}")
         name, value = pair
         check_header(name, value)
         if name.lower() in _RESERVED_HEADERS:
@@ -253,7 +263,7 @@ def as_socket_options(options: Iterable[SocketOption] | None) -> tuple[SocketOpt
 
 def as_protocols(protocols: Iterable[str] | None) -> tuple[str, ...]:
     """Subprotocols as a tuple, each checked (RFC 6455 section 4.1 item 10: tokens, no repetition)."""
-    if isinstance(protocols, str):
+    if isinstance(protocols, str) or not isinstance(protocols, (Iterable, type(None))):
         raise TypeError(f"protocols={protocols!r}: expected a list of str, such as [{protocols!r}]")
     names = tuple(protocols or ())
     for name in names:
@@ -268,6 +278,8 @@ def as_protocols(protocols: Iterable[str] | None) -> tuple[str, ...]:
 
 def check_header(name: str, value: str) -> None:
     """Refuse a header that would break out of its line or is none (RFC 9110 section 5)."""
+    if not isinstance(name, str):
+        raise TypeError(f"header name {name!r}: expected a str")
     if not _TOKEN.fullmatch(name):
         raise ValueError(f"header name {name!r} is no token (RFC 9110 section 5.6.2)")
     if not isinstance(value, str):
@@ -281,6 +293,19 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     """Refuse a value that is none of the choices."""
     if value not in choices:
         raise ValueError(f"{name}={value!r}: expected one of {', '.join(map(repr, choices))}")
+
+
+def _check_kind(name: str, value: object, kind: type | tuple[type, ...], expected: str) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"{name}={value!r}: expected {expected}")
+
+
+def _check_auth(auth: object) -> None:
+    # The values stay secret.
+    if not _is_pair_of_str(auth):
+        raise TypeError("auth: expected (user, password), two str, or a function")
+    if ":" in auth[0]:
+        raise ValueError("auth: a user name with a colon is more than Basic authentication can express")
 
 
 def _check_seconds(name: str, value: float | None) -> None:
@@ -300,7 +325,7 @@ def _check_range(name: str, value: int, low: int, high: int | None) -> None:
         raise ValueError(f"{name}={value!r}: expected a whole number {expected}")
 
 
-def _is_pair_of_str(pair: object) -> bool:
+def _is_pair_of_str(pair: object) -> TypeGuard[tuple[str, str]]:
     return isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(part, str) for part in pair)
 
 

@@ -6,7 +6,8 @@ import enum
 import logging
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from math import isnan
@@ -14,11 +15,15 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from . import events
+from .options import Timing
 
 if TYPE_CHECKING:
     from .websocket import WebSocket
 
 logger = logging.getLogger("lochws")
+
+#: How often `persist` looks, during a wait for the user's `exit_event`, whether `close` was called.
+CLOSE_LOOK_SECONDS = 0.25
 
 
 class _Usual(enum.Enum):
@@ -74,8 +79,12 @@ class Backoff:
             raise ValueError(f"max_wait={self.max_wait!r}: expected at least min_wait={self.min_wait!r}")
         if self.max_attempts is not None:
             _check("max_attempts", self.max_attempts, 1)
+            if not isinstance(self.max_attempts, int):
+                raise TypeError(f"max_attempts={self.max_attempts!r}: expected a whole number, or None")
         if self.max_elapsed is not None:
             _check("max_elapsed", self.max_elapsed, 0)
+        if not isinstance(self.respect_retry_after, bool):
+            raise TypeError(f"respect_retry_after={self.respect_retry_after!r}: expected True or False")
         if self.retry is not None and not callable(self.retry):
             raise TypeError(f"retry={self.retry!r}: expected a function of one argument, or None")
 
@@ -184,7 +193,7 @@ def persist(
     auto_pong: bool = True,
     close_timeout: float | None = 30.0,
     backoff: Backoff | None = None,
-) -> Iterator[events.Event]:
+) -> Generator[events.Event, None, None]:
     """Iterate the events of a WebSocket that is connected again whenever it ends, without threads.
 
     Between two connections comes a BackOff event, then the wait. The iteration ends when
@@ -197,34 +206,61 @@ def persist(
         min_wait, max_wait, respect_retry_after: as for `Backoff`.
         exit_event: ends the iteration when it is set by another thread.
         backoff: the whole policy, instead of the three parameters.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong.
     """
+    if backoff is not None and not isinstance(backoff, Backoff):
+        raise TypeError(f"backoff={backoff!r}: expected a Backoff, or None")
     policy = backoff or Backoff(min_wait, max_wait, respect_retry_after=respect_retry_after)
+    timing = Timing(
+        poll=poll, ping_rate=ping_rate, ping_timeout=ping_timeout, auto_pong=auto_pong,
+        close_timeout=close_timeout,
+    )
+    websocket.close_called.clear()
+    return _persist(websocket, timing, policy, exit_event or websocket.close_called)
+
+
+def _persist(
+    websocket: WebSocket, timing: Timing, policy: Backoff, exit_event: threading.Event
+) -> Generator[events.Event, None, None]:
     retries = Retries(policy)
-    # Without an event of the user's, close() itself ends a wait.
-    exit_event = exit_event or websocket.close_called
-    while True:
+
+    def is_over() -> bool:
+        return exit_event.is_set() or websocket.close_called.is_set()
+
+    while not is_over():
         outcome: Outcome | None = None
-        for event in websocket.connect(
-            poll, ping_rate, ping_timeout, auto_pong=auto_pong, close_timeout=close_timeout
-        ):
-            if isinstance(event, events.Ready):
-                retries.opened(monotonic())
-            if isinstance(event, events.Rejected) or (
-                isinstance(event, (events.ConnectFail, events.Disconnected)) and outcome is None
-            ):
-                outcome = event
-            yield event
-            if exit_event.is_set():
-                websocket.close()
-        now = monotonic()
-        retries.ended(now)
-        if websocket.close_called.is_set() or exit_event.is_set() or outcome is None:
+        with closing(websocket.connect(**vars(timing))) as connection:
+            for event in connection:
+                if isinstance(event, events.Ready):
+                    retries.opened(monotonic())
+                elif isinstance(event, events.Rejected):
+                    outcome = event
+                elif isinstance(event, (events.ConnectFail, events.Disconnected)):
+                    retries.ended(monotonic())
+                    outcome = outcome or event
+                yield event
+                if is_over() and not websocket.is_closing:
+                    # Also if it was close(): it may have come before the attempt began.
+                    websocket.close()
+        if is_over() or outcome is None:
             return
-        wait = retries.next_wait(outcome, now, time())
+        wait = retries.next_wait(outcome, monotonic(), time())
         if wait is None:
             return
         yield events.BackOff(wait)
-        if exit_event.wait(wait) or websocket.close_called.is_set():
+        _wait(wait, exit_event, websocket.close_called)
+
+
+def _wait(seconds: float, exit_event: threading.Event, close_called: threading.Event) -> None:
+    """Wait until one is set. Nothing waits for two at once: the second is looked at now and then."""
+    if exit_event is close_called:
+        exit_event.wait(seconds)
+        return
+    end = monotonic() + seconds
+    while not close_called.is_set() and (left := end - monotonic()) > 0:
+        if exit_event.wait(min(left, CLOSE_LOOK_SECONDS)):
             return
 
 

@@ -31,7 +31,7 @@ class Reader:
     Args:
         name: the thread's name.
         watch: called on the reader's thread when a delivery begins and nobody watches over it.
-            Whoever is called must look at `delivery` after `GRACE_SECONDS`.
+            Whoever is called must look at `delivery` after `grace` seconds.
     """
 
     def __init__(self, name: str, watch: Callable[[], object]) -> None:
@@ -102,11 +102,7 @@ class Reader:
         if not self.is_watched:
             self.is_watched = True
             self._watch()
-        try:
-            self.loop.deliver()
-        except Exception:
-            # Handlers' exceptions were dealt with before: this is a defect of ours.
-            logger.exception("unexpected error while delivering")
+        self.loop.deliver()
         self.delivery = 0
 
     # The one who watches.
@@ -132,7 +128,7 @@ class Reader:
 
     def _warn(self, seconds: float) -> None:
         frame = sys._current_frames().get(self._thread.ident or 0)
-        stack = "".join(traceback.format_stack(frame)) if frame is not None else "(no stack)"
+        stack = "".join(traceback.format_stack(frame)).rstrip() if frame is not None else "(no stack)"
         logger.warning(
             "a handler on %s has been running for more than %g s; further events wait for it:\n%s",
             self._thread.name, seconds, stack,

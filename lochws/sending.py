@@ -48,6 +48,7 @@ class SendingHalf:
         deflater = Deflater(agreed, offered) if agreed is not None and offered is not None else None
         self._sender = Sender(deflater, offered.threshold if offered is not None else 0)
         self._trace = trace
+        self._ask_loop = ask_loop
         self._close_wanted: tuple[int | None, str | bytes] | None = None  # any thread writes, the loop takes
         #: Pings of the user's, with when they were sent. Any thread appends, the loop takes.
         self.pings_sent: deque[tuple[bytes, float]] = deque()
@@ -85,8 +86,9 @@ class SendingHalf:
         """Send a ping."""
         if self._trace:
             self._trace("send_ping", length=len(data))
-        self.pings_sent.append((data, monotonic()))
-        self.queue.push(None, len(data), self._sender.ping, data)
+        self.queue.push(None, len(data), self._ping, data)
+        if self.pings_sent:
+            self._ask_loop()  # for whom an unanswered ping is a deadline
 
     def send_pong(self, data: bytes) -> None:
         """Send a pong that nothing asked for (RFC 6455 section 5.5.3)."""
@@ -128,6 +130,12 @@ class SendingHalf:
             self.queue.put_pong(self._sender.pong, payload)
         except WebSocketClosing:
             return  # nothing may follow it
+
+    def _ping(self, data: bytes) -> bytes:
+        """Make a ping of the user's, and note it before the answer can come. Under the queue's lock."""
+        frame = self._sender.ping(data)
+        self.pings_sent.append((data, monotonic()))
+        return frame
 
     def _control(self, encode: Callable[..., bytes], *args: object, patience: float = -1) -> bool:
         try:

@@ -28,7 +28,6 @@ GATHER_SECONDS = 100e-6
 BATCH_BYTES = 64 * 1024
 #: Batches that one `flush` writes before the loop turns to its other connections.
 BATCHES_PER_FLUSH = 4
-
 #: How long `finish` waits for a thread that is writing.
 WRITER_SECONDS = 1.0
 
@@ -118,9 +117,9 @@ class SendQueue:
             TransportFail: the network failed under this message; it was not sent whole.
         """
         with self._lock:
+            self._check_alive()
             if self._pending and self._pending + size > self._limit and not self._find_room(size):
                 return False
-            self._check_alive()
             step, item = self._encode(message, encode, args)
         self._act(step, item)
         return True
@@ -178,6 +177,7 @@ class SendQueue:
             raise  # refused before anything was changed
         except BaseException as error:
             self._fail(error)
+            self._ask_loop()  # which, after a failure, takes no other lock
             raise
 
     def _fail(self, error: BaseException) -> None:
@@ -204,10 +204,10 @@ class SendQueue:
         now = monotonic()
         if len(self._frames) == 1:
             if now - self._last_write > self._follows:
-                return self._begin_write()
+                return True
             self._oldest = now
         elif self._pending >= BATCH_BYTES or now - self._oldest > GATHER_SECONDS:
-            return self._begin_write()
+            return True
         if self._asked:
             return None
         self._asked = True
@@ -242,9 +242,7 @@ class SendQueue:
         self._waiting += 1
         try:
             roomy = self._changed.wait_for(
-                lambda: self._finished
-                or self._failure is not None
-                or not self._pending
+                lambda: self._finished or self._failure or not self._pending
                 or self._pending + size <= self._limit,
                 self._send_timeout,
             )
@@ -252,54 +250,68 @@ class SendQueue:
             self._waiting -= 1
         if not roomy:
             raise QueueFull(f"{full}; no room was made in {self._send_timeout:g} s")
+        self._check_alive()
         return True
 
     # Writing.
 
-    def flush(self) -> None:
+    def flush(self, *, by_loop: bool = True) -> None:
         """Write what waits, as far as the kernel takes it, in a bounded number of system calls.
 
-        Any thread; the loop calls it when asked and when the socket is writable. See also `failure`.
+        The loop calls it when asked and when the socket is writable. Other threads must not say
+        `by_loop`: they leave a full kernel alone, and the loop is asked if they find it full.
         """
         with self._lock:
             self._asked = False
-            if self._writing or self._finished or not self._begin_write():
-                return
         try:
-            self._write_batches()
+            self._write_batches(by_loop)
         except OSError:
             return  # kept in `failure`; the loop was asked to look
 
-    def _write_batches(self) -> None:
-        """Write the batch begun and the next few, then leave the rest to the loop."""
-        for left in reversed(range(BATCHES_PER_FLUSH)):
-            self._write()
-            with self._lock:
-                if left and not (self._blocked or self._writing or self._finished) and self._begin_write():
-                    continue
-                ask = not (self._asked or self._writing or self._finished or self._is_empty())
-                self._asked = self._asked or ask
-                break
-        if ask:
+    def _write_batches(self, by_loop: bool = False) -> None:
+        """Write a few batches, unless another thread is at it, and leave the rest to the loop."""
+        mine = False
+        try:
+            for _ in range(BATCHES_PER_FLUSH):
+                with self._lock:
+                    if self._writing or (self._blocked and not by_loop) or not self._has_batch():
+                        return
+                    mine = self._writing = True
+                taken = self._stream.send(self._rest)
+                with self._lock:
+                    self._take_off(taken)
+                    mine = False
+                    if self._is_empty():
+                        return
+                    if self._blocked:
+                        break
+        except BaseException as error:
+            if mine:
+                with self._lock:
+                    self._fail(error)
+                self._ask_loop()
+            raise
+        with self._lock:
+            served = self._asked or self._writing or self._is_empty() or (self._blocked and by_loop)
+            self._asked = self._asked or not served
+        if not served:
             self._ask_loop()
 
     def _is_empty(self) -> bool:
         return not (self._rest or self._frames or self._pong is not None)
 
-    def _begin_write(self) -> bool:
+    def _has_batch(self) -> bool:
         """Make up the next batch unless one is under way. Returns False if there is nothing to write."""
-        if self._failure is not None:
+        if self._failure is not None or self._finished:
             return False
         if not self._rest:
             if self._pong is not None:
                 self._frames.appendleft((self._pong, None))
                 self._pending += len(self._pong)
                 self._pong = None
-            if not self._frames:
-                return False
-            self._make_batch()
-        self._writing = True
-        return True
+            if self._frames:
+                self._make_batch()
+        return bool(self._rest)
 
     def _make_batch(self) -> None:
         item = self._frames.popleft()
@@ -314,26 +326,18 @@ class SendQueue:
         # kept until all of it is taken, and nothing is put in front of it.
         self._rest = memoryview(batch[0][0] if len(batch) == 1 else b"".join([frame for frame, _ in batch]))
 
-    def _write(self) -> None:
-        """Hand the batch to the kernel. Only the thread that `_begin_write` told to, without the lock."""
-        try:
-            taken = self._stream.send(self._rest)
-            with self._lock:
-                self._writing = False
-                self._pending -= taken
-                self._last_write = self._oldest = monotonic()
-                self._rest = self._rest[taken:]
-                self._blocked = bool(self._rest)
-                self.bytes_sent += taken
-                if not self._blocked:
-                    self._batch = []
-                if self._waiting or self._finished:
-                    self._changed.notify_all()
-        except BaseException as error:
-            with self._lock:
-                self._fail(error)
-            self._ask_loop()
-            raise
+    def _take_off(self, taken: int) -> None:
+        """Note what the kernel has taken."""
+        self._writing = False
+        self._pending -= taken
+        self._last_write = self._oldest = monotonic()
+        self._rest = self._rest[taken:]
+        self._blocked = bool(self._rest)
+        self.bytes_sent += taken
+        if not self._blocked:
+            self._batch = []
+        if self._waiting or self._finished:
+            self._changed.notify_all()
 
     def _withdraw(self, item: _Item) -> bool:
         """Take a message back that was not sent whole. Returns False if it was, or is reported already."""
@@ -344,7 +348,7 @@ class SendQueue:
                 for index, other in enumerate(items):
                     if other is item:
                         items[index] = (item[0], None)
-                        self._accepted -= 1
+                        self._accepted -= item[1] is not None
             return True
 
     # The loop.
@@ -353,11 +357,6 @@ class SendQueue:
     def wants_write(self) -> bool:
         """Whether the loop should flush when the socket is writable."""
         return self._blocked
-
-    @property
-    def pending(self) -> int:
-        """Bytes that wait."""
-        return self._pending
 
     @property
     def messages_sent(self) -> int:

@@ -19,7 +19,7 @@ class Job:
     def __init__(self, function: Callable[[], object], blocking: bool) -> None:
         self.function = function
         self.blocking = blocking
-        self.is_cancelled = False  # guarded by the supervisor's lock
+        self.is_cancelled = False  # guarded by the supervisor's _lock
         self.is_started = False  # likewise
 
 
@@ -37,8 +37,11 @@ class Supervisor:
     def __init__(self, name: str, size: int = 1) -> None:
         self._name = name
         self._size = size
-        self._changed = threading.Condition()
-        # All below is guarded by _changed.
+        # Entered as a lock and not through the condition: that is Python code, and Ctrl-C in it would
+        # leave the lock held.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        # All below is guarded by _lock.
         self._jobs: list[tuple[float, int, Job]] = []
         self._ready: deque[Job] = deque()  # blocking jobs that are due while too many others block
         self._number = count()
@@ -59,15 +62,18 @@ class Supervisor:
 
         Returns:
             The job; it is cancelled already if the supervisor was stopped.
+
+        Raises:
+            RuntimeError: there is no thread yet, and none can be started.
         """
         job = Job(function, blocking)
-        with self._changed:
+        with self._lock:
             if self._stopping:
                 job.is_cancelled = True
                 return job
-            heapq.heappush(self._jobs, (when, next(self._number), job))
-            if len(self._jobs) + len(self._ready) > self._idle and len(self._threads) < self._size:
+            if len(self._jobs) + len(self._ready) >= self._idle and len(self._threads) < self._size:
                 self._start_thread()
+            heapq.heappush(self._jobs, (when, next(self._number), job))
             self._changed.notify()
         return job
 
@@ -77,7 +83,7 @@ class Supervisor:
 
     def cancel(self, job: Job) -> bool:
         """Take a job back. Returns False if it has begun already, or was taken back before."""
-        with self._changed:
+        with self._lock:
             if job.is_started or job.is_cancelled:
                 return False
             job.is_cancelled = True
@@ -85,7 +91,7 @@ class Supervisor:
 
     def stop(self) -> None:
         """End the threads once their present jobs have ended. Jobs that have not begun are forgotten."""
-        with self._changed:
+        with self._lock:
             self._stopping = True
             self._jobs.clear()
             self._ready.clear()
@@ -94,7 +100,7 @@ class Supervisor:
     def join(self, timeout: float | None = None) -> bool:
         """Wait until the threads have ended. Returns False if some have not by then."""
         end = None if timeout is None else monotonic() + timeout
-        with self._changed:
+        with self._lock:
             threads = [thread for thread in self._threads if thread is not threading.current_thread()]
         for thread in threads:
             thread.join(None if end is None else max(0.0, end - monotonic()))
@@ -104,12 +110,17 @@ class Supervisor:
 
     def _start_thread(self) -> None:
         thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            if not self._threads:
+                raise
+            return  # those that there are will come to it
         self._threads.append(thread)
-        thread.start()
 
     def _run(self) -> None:
         while True:
-            with self._changed:
+            with self._lock:
                 job = self._next_job()
                 if job is None:
                     return
@@ -119,7 +130,7 @@ class Supervisor:
                 job.function()
             except Exception:
                 logger.exception("unexpected error in a job of %s", self._name)
-            with self._changed:
+            with self._lock:
                 self._blocking -= job.blocking
 
     def _next_job(self) -> Job | None:

@@ -8,7 +8,7 @@ from itertools import count
 from time import monotonic
 
 from .loop import Channel
-from .reader import GRACE_SECONDS, Reader
+from .reader import Reader
 from .supervisor import Supervisor
 
 _numbers = count(1)
@@ -29,19 +29,18 @@ class Crew:
         self._seen_delivery = 0
         self._seen_count = 0
 
-    def ask_flush(self, channel: Channel, flush: Callable[[], object], *, full: bool) -> None:
+    def ask_flush(self, channel: Channel, flush: Callable[[], object]) -> None:
         """Have a channel's queue flushed soon, whoever is free. Any thread.
 
         Args:
-            channel: the channel.
-            flush: flushes it; safe on any thread.
-            full: whether the kernel has no room, so that only waiting for it helps.
+            channel: the channel, which flushes when it is touched.
+            flush: flushes on a supervisor's thread.
         """
-        if self.reader.delivery and not full:
-            # The reader is in a handler, perhaps for long; what gathers must not wait for it.
+        if self.reader.delivery:
+            # The reader is in a handler, perhaps for long; what gathers must not wait for it. A
+            # supervisor comes at once, unless it stands in for the reader: then it will see the touch.
             self.supervisor.call_soon(flush)
-        else:
-            self.reader.loop.touch(channel)
+        self.reader.loop.touch(channel)
 
     def stop(self) -> None:
         """Let the threads end when they have done what they are at."""
@@ -63,7 +62,7 @@ class Crew:
 
     def _look_again(self) -> None:
         self._seen_count = self.reader.deliveries
-        self.supervisor.call_at(monotonic() + GRACE_SECONDS, self._look)
+        self.supervisor.call_at(monotonic() + self.reader.grace, self._look)
 
     def _look(self) -> None:
         reader = self.reader

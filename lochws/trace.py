@@ -17,9 +17,9 @@ _numbers = count(1)
 class Trace:
     """Hands one dict per step to the user's function, or to the debug log.
 
-    The function runs in whatever thread acts, without any lock held; what it raises is logged and
-    goes no further. A dict has ``stage``, ``url`` (without credentials), ``time`` (wall clock),
-    ``thread`` (its name) and ``connection`` (a number), and what the stage adds.
+    The function runs in whatever thread acts, perhaps the one that moves all bytes: it must not wait.
+    What it raises is logged and goes no further. A dict has ``stage``, ``url`` (without credentials),
+    ``time`` (wall clock), ``thread`` (its name) and ``connection`` (a number), and what the stage adds.
 
     Args:
         sink: the function, or True for the debug log.
@@ -46,7 +46,9 @@ class Trace:
             return
         try:
             self._sink(record)
-        except Exception:
+        except KeyboardInterrupt:  # of whoever iterates
+            raise
+        except BaseException:  # SystemExit too must not end the reader
             logger.exception("the trace function failed on %r", stage)
 
 

@@ -12,6 +12,8 @@ _UNIX_SCHEMES = {"ws+unix": "ws", "wss+unix": "wss"}
 _DEFAULT_PORTS = {"ws": 80, "wss": 443}
 # What may stand in a path or query as it is (RFC 3986 section 3.3); the rest is percent-encoded.
 _SAFE = "/?:@!$&'()*+,;=-._~%[]"
+# What may stand in a host (RFC 3986 section 3.2.2): a name, or an address without its brackets.
+_HOST = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=%:]+")
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ def parse_url(url: str) -> Endpoint:
         raise ValueError(f"URL {redacted(url)!r} has no valid host") from None
     scheme = _SCHEMES.get(parts.scheme.lower()) or _UNIX_SCHEMES.get(parts.scheme.lower())
     if scheme is None:
-        raise ValueError(f"URL {redacted(url)!r} has the scheme {parts.scheme!r}: expected ws:// or wss://")
+        found = f"the scheme {parts.scheme!r}" if parts.scheme else "no scheme"
+        raise ValueError(f"URL {redacted(url)!r} has {found}: expected ws:// or wss://")
     if parts.scheme.lower() in _UNIX_SCHEMES:
         return _unix_endpoint(parts, url)
     if not parts.hostname:
@@ -99,6 +102,8 @@ def parse_url(url: str) -> Endpoint:
     credentials = None
     if parts.username is not None:
         credentials = (unquote(parts.username), unquote(parts.password or ""))
+        if ":" in credentials[0]:
+            raise ValueError("the URL's user name has a colon: Basic authentication cannot express that")
     return Endpoint(
         scheme=scheme,
         host=host,
@@ -147,9 +152,13 @@ def ascii_host(host: str) -> str:
         ValueError: it is no valid name.
     """
     if ":" in host:
-        return host.replace("%25", "%", 1)  # RFC 6874: the zone of an IPv6 address
-    if host.isascii():
-        return host.lower()
-    import idna  # noqa: PLC0415  large, and most hosts are ASCII
+        name = host.replace("%25", "%", 1)  # RFC 6874: the zone of an IPv6 address
+    elif host.isascii():
+        name = host.lower()
+    else:
+        import idna  # noqa: PLC0415  large, and most hosts are ASCII
 
-    return idna.encode(host, uts46=True, transitional=False).decode("ascii")
+        name = idna.encode(host, uts46=True, transitional=False).decode("ascii")
+    if not _HOST.fullmatch(name):
+        raise ValueError("it has characters in it that no name has")
+    return name

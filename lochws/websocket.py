@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from http.cookiejar import CookieJar
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from . import events
-from .connection import Connection
 from .dial import Dialler
 from .errors import WebSocketClosed, WebSocketUnavailable
-from .iteration import Iteration
+from .iteration import Iteration, Life
 from .options import (
     MIB,
     USER_AGENT,
@@ -45,24 +45,6 @@ from .url import parse_url, redacted
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-
-class _Life(Protocol):
-    """What drives the connections: an iteration, or an app's life cycle."""
-
-    @property
-    def state(self) -> State:
-        """Where the WebSocket is in its life."""
-
-    @property
-    def connection(self) -> Connection | None:
-        """The open connection, or None."""
-
-    def close(self, code: int | None, reason: str | bytes) -> None:
-        """Close the connection, or call the attempt off."""
-
-    def drop(self, reason: str) -> None:
-        """Drop the connection, if there is one."""
 
 
 class WebSocket:
@@ -139,7 +121,7 @@ class WebSocket:
         agent: str | None = None,
         compress: bool | Deflate = False,
         ssl_verify: bool = True,
-        ssl_cafile: str | None = None,
+        ssl_cafile: str | os.PathLike[str] | None = None,
         ssl_context: ssl.SSLContext | None = None,
         trace: TraceFunction | bool | None = None,
         *,
@@ -154,8 +136,8 @@ class WebSocket:
         open_timeout: float | None = 30.0,
         phase_timeouts: Mapping[str, float | None] | None = None,
         ssl_system_store: bool = True,
-        ssl_certfile: str | None = None,
-        ssl_keyfile: str | None = None,
+        ssl_certfile: str | os.PathLike[str] | None = None,
+        ssl_keyfile: str | os.PathLike[str] | None = None,
         ssl_password: Password | None = None,
         ssl_pins: Pins | None = None,
         server_hostname: str | None = None,
@@ -193,9 +175,9 @@ class WebSocket:
         self.url = getattr(url, "__name__", repr(url)) if callable(url) else redacted(url)
         self._endpoint = None if callable(url) else parse_url(url)
         self._traffic = Traffic()
-        #: Set by `close`; cleared when `connect` is called again.
+        #: Set by `close`; cleared when `persist` begins.
         self.close_called = threading.Event()
-        self._life: _Life = Iteration(self._dialler, self._options, self._traffic, self.url)
+        self._life: Life = Iteration(self._dialler, self._options, self._traffic, self.url)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
@@ -209,7 +191,7 @@ class WebSocket:
         ping_timeout: float | Literal["auto"] | None = "auto",
         auto_pong: bool = True,
         close_timeout: float | None = 30.0,
-    ) -> Iterator[events.Event]:
+    ) -> Generator[events.Event, None, None]:
         """Connect once, and iterate what happens. The network is used while the caller asks for events.
 
         Args:
@@ -231,7 +213,6 @@ class WebSocket:
         )
         iteration = self._life
         assert isinstance(iteration, Iteration)  # a WebSocketApp has a method of its own
-        self.close_called.clear()
         return iteration.iterate(timing)
 
     def __iter__(self) -> Iterator[events.Event]:
@@ -272,7 +253,8 @@ class WebSocket:
 
     def send_binary(self, data: BytesLike, compress: bool = True) -> bool:
         """Send a binary message: any bytes-like object, copied at once. Else as `send_text`."""
-        return self._sending().send_binary(as_bytes("send_binary", data), compress)
+        payload = as_bytes("send_binary", data)
+        return self._sending().send_binary(payload, compress)
 
     def send_json(
         self,
@@ -308,11 +290,13 @@ class WebSocket:
             ValueError: it has more than 125 bytes.
             WebSocketUnavailable, QueueFull, TransportFail: as for `send_text`.
         """
-        self._sending().send_ping(as_control_payload("send_ping", data))
+        payload = as_control_payload("send_ping", data)
+        self._sending().send_ping(payload)
 
     def send_pong(self, data: BytesLike) -> None:
         """Send a pong that nobody asked for, with at most 125 bytes. Errors as for `send_ping`."""
-        self._sending().send_pong(as_control_payload("send_pong", data))
+        payload = as_control_payload("send_pong", data)
+        self._sending().send_pong(payload)
 
     def close(self, code: int | None = 1000, reason: str | bytes = "goodbye") -> None:
         """Close: send our Close frame, once; what the server still sends is received.

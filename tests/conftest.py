@@ -22,6 +22,7 @@ from lochws.options import Options
 from .attempts import Attempt, Dial
 from .hang import Hang
 from .peer import Peer, StartPeer
+from .situation import Situation
 
 #: Seconds that threads and descriptors of lochws may take to go after a test.
 GRACE = 5.0
@@ -136,3 +137,9 @@ def client_tls(authority: trustme.CA) -> ssl.SSLContext:
     context = ssl.create_default_context()
     authority.configure_trust(context)
     return context
+
+
+@pytest.fixture(params=["iterated", "app"])
+def situation(request: pytest.FixtureRequest) -> Situation:
+    """Both ways to live through a connection."""
+    return Situation(request.param)

@@ -285,7 +285,7 @@ CASES = [
     ),
     Case(
         "a banner that is not HTTP", lambda scene: scene.bytes(b"SSH-2.0-OpenSSH_9.6\r\n"), _WRONG, "upgrade",
-        r"disconnected; No HTTP response: it begins with b'SSH-2.0-OpenSSH_9.6\r\n'", _NO_SERVER,
+        r"disconnected; no HTTP response: it begins with b'SSH-2.0-OpenSSH_9.6\r\n'", _NO_SERVER,
     ),
     Case(
         "endless headers", lambda scene: scene.bytes(b"HTTP/1.1 200 OK\r\n" + b"X-Endless: 1\r\n" * 2000),

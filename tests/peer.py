@@ -152,18 +152,24 @@ class Peer:
         script: called with each connection, which is closed when it returns.
         tls: the context for TLS from the first byte, or None.
         host: the address to listen on.
+        port: the port to listen on, 0 for any that is free.
 
     Attributes:
         links: the connections, in the order of their coming.
     """
 
     def __init__(
-        self, script: Callable[[Link], object], *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+        self,
+        script: Callable[[Link], object],
+        *,
+        tls: ssl.SSLContext | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
     ) -> None:
         self._script = script
         self._tls = tls
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._listener = socket.create_server((host, 0), family=family)
+        self._listener = socket.create_server((host, port), family=family)
         self.host = host
         self.port: int = self._listener.getsockname()[1]
         self.links: list[Link] = []
@@ -279,4 +285,6 @@ def frame(opcode: int, payload: bytes, *, fin: bool = True, rsv: int = 0, key: b
 
 
 def _masked(payload: bytes, key: bytes) -> bytes:
-    return bytes(byte ^ key[index % 4] for index, byte in enumerate(payload))
+    size = len(payload)
+    repeated = (key * (size // 4 + 1))[:size]
+    return (int.from_bytes(payload, "big") ^ int.from_bytes(repeated, "big")).to_bytes(size, "big")

@@ -183,7 +183,7 @@ class TestPreparing:
         attempt = dial("ws://127.0.0.1:1/", **{option: self.broken})
         assert attempt.names == ["connecting", "connect_fail"]
         assert attempt.last.phase == "prepare"
-        assert attempt.last.reason == "unable to connect; LookupError: no token today"
+        assert attempt.last.reason == "unable to prepare the request; LookupError: no token today"
         assert isinstance(attempt.last.error, LookupError)
 
     @pytest.mark.parametrize("url", [broken, lambda: "http:", lambda: None, lambda: "ws://me:secret@h:x/"])
@@ -199,7 +199,6 @@ class TestPreparing:
             {"headers": lambda: {"X": "a\r\nb"}},
             {"headers": lambda: {"Upgrade": "h2c"}},
             {"protocols": lambda: ["a b"]},
-            {"auth": ("with:colon", "")},
         ):
             assert dial("ws://127.0.0.1:1/", **options).last.phase == "prepare"
 
@@ -283,7 +282,7 @@ class TestDisconnected:
         ("answer", "text"),
         [
             (b"HTTP/1.1 200 OK\r\n" + b"X-Endless: 1\r\n" * 2000, "response head is over 16 KiB"),
-            (b"SSH-2.0-OpenSSH_9.6\r\n", "No HTTP response: it begins with b'SSH-2.0-OpenSSH_9.6"),
+            (b"SSH-2.0-OpenSSH_9.6\r\n", "no HTTP response: it begins with b'SSH-2.0-OpenSSH_9.6"),
         ],
     )
     def test_what_is_no_answer_is_a_protocol_error(

@@ -44,7 +44,7 @@ def on(*names: EventName) -> Callable[[Function], Function]:
         TypeError: something is neither a name nor an event class, or nothing was named.
         ValueError: there is no such event.
     """
-    wanted = _event_names(names)
+    wanted = event_names(names)
 
     def mark(function: Function) -> Function:
         setattr(function, _MARK, (*getattr(function, _MARK, ()), *wanted))
@@ -64,6 +64,24 @@ def check_class(cls: type) -> None:
             _check_spelling(name[3:], f"{cls.__name__}.{name}")
 
 
+def check_attributes(handler: object) -> None:
+    """Refuse what was assigned to an app as a handler, the way of other libraries: nobody would call it.
+
+    Not done at the assignment itself, where it would slow down every assignment of the user's handlers.
+
+    Raises:
+        AttributeError: an attribute is called ``on_…`` after an event, or is a function and nearly so.
+    """
+    for name, value in vars(handler).items():
+        if not name.startswith("on_"):
+            continue
+        event = name[3:] if name[3:] in NAMES or not callable(value) else _nearest(name[3:], 0.8)
+        if event in NAMES:
+            raise AttributeError(
+                f"{name} was assigned: override on_{event} in a subclass, or use app.on({event!r})"
+            )
+
+
 class Registry:
     """The handlers of one app.
 
@@ -73,10 +91,12 @@ class Registry:
 
     Args:
         failed: called on the reader's thread after a handler raised and `on_error` has run.
+        unhandled: gets the final event of an attempt if nobody else does: a failure must show somewhere.
     """
 
-    def __init__(self, failed: Callable[[BaseException], object]) -> None:
+    def __init__(self, failed: Callable[[BaseException], object], unhandled: HandlerFunction) -> None:
         self._failed = failed
+        self._unhandled = unhandled
         self._lock = threading.Lock()
         self._entries: list[tuple[str, HandlerFunction, object]] = []  # guarded by _lock
         # Replaced whole, never changed: dispatch reads it without the lock.
@@ -84,16 +104,14 @@ class Registry:
         self._any: tuple[HandlerFunction, ...] = ()
         self._errors: tuple[HandlerFunction, ...] = ()
 
-    def add_function(self, function: Callable[..., object], names: Iterable[EventName]) -> None:
-        """Register a function for one or more events.
+    def add_function(self, function: Callable[..., object], names: Iterable[str]) -> None:
+        """Register a function for one or more events, named as by `event_names`.
 
         Raises:
-            TypeError: it cannot be called with one argument, or is a coroutine function.
-            ValueError: there is no such event.
+            TypeError: it cannot be called with one argument, or is a coroutine or generator function.
         """
-        wanted = _event_names(tuple(names))
         _check_callable(function)
-        self._add([(name, function, function) for name in wanted])
+        self._add([(name, function, function) for name in names])
 
     def add_object(self, handler: object) -> None:
         """Register every ``on_…`` method and every method marked with `on` of an object.
@@ -120,7 +138,7 @@ class Registry:
             # By identity for objects; bound methods are equal, not identical.
             kept = [
                 entry for entry in self._entries
-                if not (entry[2] is handler or (inspect.ismethod(handler) and entry[2] == handler))
+                if not (entry[2] is handler or (inspect.isroutine(handler) and entry[2] == handler))
             ]
             if len(kept) == len(self._entries):
                 raise ValueError(f"{handler!r} is not registered")
@@ -156,7 +174,10 @@ class Registry:
             by_name[name].append(function)
         self._errors = tuple(by_name[_ERROR])
         self._any = tuple(by_name[_ANY])
-        self._table = {kind: (*self._any, *by_name[name]) for name, kind in CLASSES.items()}
+        table = {kind: (*self._any, *by_name[name]) for name, kind in CLASSES.items()}
+        for kind in (events.ConnectFail, events.Disconnected):
+            table[kind] = table[kind] or (self._unhandled,)
+        self._table = table
 
 
 def _methods(handler: object) -> list[tuple[str, HandlerFunction]]:
@@ -183,7 +204,13 @@ def _methods(handler: object) -> list[tuple[str, HandlerFunction]]:
     return found
 
 
-def _event_names(names: tuple[EventName, ...]) -> tuple[str, ...]:
+def event_names(names: tuple[EventName, ...]) -> tuple[str, ...]:
+    """The names of events that are given by name or by class, each once.
+
+    Raises:
+        TypeError: something is neither a name nor an event class, or nothing was named.
+        ValueError: there is no such event; the message names the nearest.
+    """
     if not names:
         raise TypeError('which event? Name one or more, such as on("text") or on(events.Text)')
     return tuple(dict.fromkeys(map(_event_name, names)))
@@ -210,17 +237,22 @@ def _check_spelling(name: str, where: str) -> None:
 
 
 def _nearest(name: str, cutoff: float) -> str | None:
+    name = name.lower()
     if name in _FOREIGN:
         return _FOREIGN[name]
-    return next(iter(difflib.get_close_matches(name, NAMES, n=1, cutoff=cutoff)), None)
+    swapped = [known for known in NAMES if sorted(known) == sorted(name)]
+    return next(iter(swapped or difflib.get_close_matches(name, NAMES, n=1, cutoff=cutoff)), None)
 
 
 def _check_callable(function: Callable[..., object]) -> None:
     name = getattr(function, "__qualname__", repr(function))
     if not callable(function):
         raise TypeError(f"{function!r} is no handler: it cannot be called")
-    if inspect.iscoroutinefunction(function):
-        raise TypeError(f"{name} is a coroutine function: handlers are plain functions, called on a thread")
+    for what in (function, getattr(function, "__call__", None)):  # noqa: B004  an object's own is meant
+        if inspect.iscoroutinefunction(what) or inspect.isasyncgenfunction(what):
+            raise TypeError(f"{name} is a coroutine function: handlers are plain functions, run in a thread")
+        if inspect.isgeneratorfunction(what):
+            raise TypeError(f"{name} is a generator function: calling it would run nothing of it")
     try:
         signature = inspect.signature(function)
     except (ValueError, TypeError):

@@ -201,7 +201,7 @@ class HeadParser:
         while self.head is None:
             beginning = self._buffer[: len(_HTTP)]
             if beginning != _HTTP[: len(beginning)]:
-                raise HandshakeError(f"No HTTP response: it begins with {bytes(self._buffer[:40])!r}")
+                raise HandshakeError(f"no HTTP response: it begins with {bytes(self._buffer[:40])!r}")
             end = self._buffer.find(_HEAD_END, searched)
             size = len(self._buffer) if end < 0 else end + len(_HEAD_END)
             if self._skipped + size > MAX_HEAD:

@@ -71,8 +71,12 @@ class Keepalive:
             self._waiting_since = now
 
     def received(self, now: float) -> None:
-        """Bytes came from the server, whatever they are: it is alive."""
-        self._waiting_since = None
+        """Bytes came from the server, whatever they are: it is alive.
+
+        They are no answer to a ping that was sent after `now`.
+        """
+        if self._waiting_since is not None and self._waiting_since <= now:
+            self._waiting_since = None
 
     def pong(self, payload: bytes, now: float) -> float | None:
         """A pong came: the seconds since its ping, or None if it answers none that is remembered.

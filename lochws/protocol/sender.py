@@ -111,7 +111,7 @@ class Sender:
 
     def _check_open(self) -> None:
         if self.close_sent is not None:
-            raise WebSocketClosing("data not sent; our Close frame has gone out")
+            raise WebSocketClosing("data not sent: the WebSocket is closing")
 
 
 def _as_bytes(data: bytes | bytearray | memoryview) -> bytes:

@@ -96,7 +96,7 @@ def _password(options: Options) -> str | bytes | Callable[[], str | bytes]:
 class _Refusing:
     """Turns the errors of loading a file into errors that name the option and say what was expected."""
 
-    def __init__(self, option: str, value: str, expected: str) -> None:
+    def __init__(self, option: str, value: object, expected: str) -> None:
         self._given = f"{option}={value!r}"
         self._expected = expected
 

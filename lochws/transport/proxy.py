@@ -121,7 +121,7 @@ def parse_proxy(url: str) -> ProxyURL:
         raise ValueError("a proxy URL has a space or control character in it: percent-encode it")
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
-        host, port = ascii_host(parts.hostname or ""), parts.port
+        host, port = parts.hostname and ascii_host(parts.hostname), parts.port
     except ValueError:
         raise ValueError("a proxy URL has no valid host and port: expected http://host[:port]") from None
     scheme = "socks5h" if parts.scheme == "socks" else parts.scheme

@@ -310,13 +310,13 @@ class TestHeadParser:
         "stream", [b"SSH-2.0-OpenSSH_9.6\r\n", b"\x15\x03\x01", b"hTTP/1.1 101", b"HTTP/2", b"HTTPS", b"\r\n"]
     )
     def test_what_is_no_http_is_refused_at_once(self, stream):
-        with pytest.raises(HandshakeError, match="No HTTP response"):
+        with pytest.raises(HandshakeError, match="no HTTP response"):
             parsed([stream])
-        with pytest.raises(HandshakeError, match="No HTTP response"):
+        with pytest.raises(HandshakeError, match="no HTTP response"):
             parsed(stream[i : i + 1] for i in range(len(stream)))
 
     def test_behind_an_interim_response_it_must_be_http_again(self):
-        with pytest.raises(HandshakeError, match="No HTTP response"):
+        with pytest.raises(HandshakeError, match="no HTTP response"):
             parsed([b"HTTP/1.1 100 Continue\r\n\r\n", b"junk"])
 
     @pytest.mark.parametrize("step", [1 << 20, 1000])

@@ -97,7 +97,7 @@ class TestClose:
     def test_nothing_follows(self, use, compress):
         sender = Sender(deflater() if compress else None)
         sender.close(1000, "bye")
-        with pytest.raises(WebSocketClosing, match="data not sent; our Close frame has gone out"):
+        with pytest.raises(WebSocketClosing, match="data not sent: the WebSocket is closing"):
             use(sender)
         assert sender.close_sent == CloseFrame(1000, "bye")
 

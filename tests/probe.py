@@ -1,0 +1,83 @@
+"""A loop's channel for tests, over real sockets: records what is called, and does what it is told."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from selectors import EVENT_READ
+
+#: What was called, with what it was called with: the mask for ``ready``, the error for ``error``.
+Call = tuple[str, object]
+
+
+class Probe:
+    """A channel that reads whatever comes.
+
+    Attributes:
+        calls: what the loop has called, in order.
+        far: the other end of its connection.
+        received: what came from there.
+        wanted: the events it is interested in.
+        timer: when it wants to be called.
+        more: whether it says that it has more to do.
+        is_finished: whether the loop should let go of it.
+        act: called at the start of each call with its name; may raise.
+        closed: whether the loop has let go of it.
+    """
+
+    def __init__(self) -> None:
+        self._near, self.far = socket.socketpair()
+        self._near.setblocking(False)
+        self.calls: list[Call] = []
+        self.received = b""
+        self.wanted = EVENT_READ
+        self.timer: float | None = None
+        self.more = False
+        self.is_finished = False
+        self.act: Callable[[str], object] = lambda _: None
+        self.closed = False
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the calls."""
+        return [name for name, _ in self.calls]
+
+    def fileno(self) -> int:
+        return self._near.fileno()
+
+    def interest(self) -> int:
+        return self.wanted
+
+    def on_start(self, now: float) -> bool:
+        return self._called("start", now)
+
+    def on_touch(self, now: float) -> bool:
+        return self._called("touch", now)
+
+    def on_ready(self, mask: int, buffer: memoryview, now: float) -> bool:
+        if mask & EVENT_READ:
+            try:
+                self.received += self._near.recv(100)
+            except BlockingIOError:
+                pass  # called again because it said that there is more
+        return self._called("ready", mask)
+
+    def on_timer(self, now: float) -> None:
+        self.timer = None
+        self._called("timer", now)
+
+    def next_timer(self) -> float | None:
+        return self.timer
+
+    def on_error(self, error: Exception) -> None:
+        self._called("error", error)
+
+    def release(self) -> None:
+        self.closed = True
+        self._near.close()
+        self.far.close()
+
+    def _called(self, name: str, what: object) -> bool:
+        self.calls.append((name, what))
+        self.act(name)
+        return self.more

@@ -1,0 +1,178 @@
+"""Apps stay connected: against servers that come and go, refuse, and want a fresh token."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lochws import Backoff, events
+from lochws.persist import USUAL
+
+from .peer import CLOSE, TEXT, Link, Peer, Request, StartPeer
+from .scripts import answer_close, closing_cleanly, dropping, in_turn, polite, refusing
+from .seen import PATIENCE, Noting
+
+#: Waits that a test can wait for.
+QUICK = Backoff(0, 0.01, stable_after=0)
+CYCLE = ["connecting", "connected", "ready", "disconnected", "back_off"]
+
+
+class TestApps:
+    """A WebSocketApp reconnects after everything that its user did not ask for."""
+
+    def run(self, peer: Peer, cycles: int, backoff: Backoff = QUICK) -> Noting:
+        """Run an app through so many back-offs, and stop it."""
+        app = Noting(peer.url)
+        app.start(poll=0, persist=backoff)
+        app.wait_for("back_off", cycles)
+        assert app.stop(PATIENCE)
+        return app
+
+    def test_after_a_lost_connection_and_a_clean_close_by_the_server(self, start_peer: StartPeer) -> None:
+        for script, event in ((dropping, []), (closing_cleanly, ["closing"])):
+            app = self.run(start_peer(script), 3)
+            cycle = [*CYCLE[:3], *event, *CYCLE[3:]]
+            assert app.names()[: 3 * len(cycle)] == cycle * 3
+
+    def test_after_a_refusal_and_a_failed_attempt(self, start_peer: StartPeer) -> None:
+        peer = start_peer(refusing("503 Busy"))
+        app = self.run(peer, 2)
+        assert app.names()[:10] == ["connecting", "connected", "rejected", "disconnected", "back_off"] * 2
+        peer.close()
+        assert self.run(peer, 2).names()[:6] == ["connecting", "connect_fail", "back_off"] * 2
+
+    def test_by_default_it_persists_and_on_request_it_does_not(self, start_peer: StartPeer) -> None:
+        peer = start_peer(dropping)
+        app = Noting(peer.url)
+        app.start()
+        app.wait_for("connecting", 2)
+        assert app.stop(PATIENCE)
+        once = Noting(peer.url)
+        last = once.run_forever(poll=0, persist=False)
+        assert once.names() == CYCLE[:-1]
+        assert last is once.events[-1]
+
+    def test_a_refusal_with_401_gets_a_fresh_token_next_time(self, start_peer: StartPeer) -> None:
+        tokens = iter(["old", "new"])
+
+        def script(link: Link) -> None:
+            request = link.read_request()
+            if request.headers["authorization"] != "Bearer new":
+                link.send(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+                return
+            link.accept(request=request)
+            answer_close(link)
+
+        app = Noting(
+            start_peer(script).url, headers=lambda: {"Authorization": f"Bearer {next(tokens)}"}
+        )
+        app.start(poll=0, persist=QUICK)
+        assert app.wait_ready(PATIENCE)
+        assert app.stop(PATIENCE)
+        assert app.names() == [
+            "connecting", "connected", "rejected", "disconnected", "back_off",
+            "connecting", "connected", "ready", "closed", "disconnected",
+        ]
+
+    def test_url_and_subprotocols_as_functions_are_asked_for_each_attempt(
+        self, start_peer: StartPeer
+    ) -> None:
+        requests: list[Request] = []
+        peer = start_peer(lambda link: (requests.append(link.accept()), link.finish()))
+        paths, offers = iter("abc"), iter(["one", "two", "three"])
+        app = Noting(lambda: f"{peer.url}{next(paths)}", protocols=lambda: [next(offers)])
+        last = app.run_forever(persist=Backoff(0, 0, max_attempts=3))
+        assert last.name == "disconnected"
+        seen = [(request.line, request.headers["sec-websocket-protocol"]) for request in requests]
+        assert seen == [
+            ("GET /a HTTP/1.1", "one"), ("GET /b HTTP/1.1", "two"), ("GET /c HTTP/1.1", "three"),
+        ]
+        assert [event.url for event in app.all("connecting")] == [f"{peer.url}{path}" for path in "abc"]
+
+    def test_a_function_that_raises_is_a_failed_attempt_and_asked_again(self, start_peer: StartPeer) -> None:
+        answers = iter([ZeroDivisionError("no token"), {"X-Token": "1"}])
+
+        def headers() -> Any:
+            answer = next(answers)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        app = Noting(start_peer(polite).url, headers=headers)
+        app.start(persist=QUICK)
+        assert app.wait_ready(PATIENCE)
+        assert app.stop(PATIENCE)
+        (failed,) = app.all("connect_fail")
+        assert failed.phase == "prepare"
+        assert "no token" in failed.reason
+
+    def test_accept_then_drop_makes_the_waits_grow(self, start_peer: StartPeer) -> None:
+        """A server that accepts and drops is no success (contract Q42)."""
+        policy = Backoff(0, 0.016, factor=2, stable_after=10, max_attempts=12)
+        app = Noting(start_peer(dropping).url)
+        app.run_forever(poll=0, persist=policy)
+        # Eleven waits and then no more: every one of these connections counted as a failure.
+        assert app.names() == (CYCLE * 12)[:-1]
+        assert all(event.delay <= 0.016 for event in app.all("back_off"))
+
+    def test_reset_by_a_stable_connection_it_never_gives_up(self, start_peer: StartPeer) -> None:
+        app = self.run(start_peer(dropping), 6, Backoff(0, 0.01, stable_after=0, max_attempts=1))
+        assert app.names().count("ready") >= 6
+
+    def test_giving_up_ends_the_app_with_the_last_event(self, start_peer: StartPeer) -> None:
+        app = Noting(start_peer(refusing("401 Who")).url)
+        last = app.run_forever(
+            persist=Backoff(0, 0, retry=lambda outcome: None if outcome.name == "rejected" else USUAL)
+        )
+        assert app.names() == ["connecting", "connected", "rejected", "disconnected"]
+        assert last is app.events[-1]
+        assert app.is_closed
+
+    def test_the_hook_is_told_close_codes(self, start_peer: StartPeer) -> None:
+        def script(link: Link) -> None:
+            link.accept()
+            link.send_frame(CLOSE, b"\x03\xf0policy")
+            assert link.read_frame() == (CLOSE, b"\x03\xf0policy")
+
+        codes: list[Any] = []
+
+        def retry(outcome: Any) -> None:
+            codes.append((outcome.received_code, outcome.graceful))
+
+        Noting(start_peer(script).url).run_forever(ping_rate=0, persist=Backoff(retry=retry))
+        assert codes == [(1008, True)]
+
+    def test_messages_after_a_reconnect_go_to_the_new_connection(self, start_peer: StartPeer) -> None:
+        received: list[Any] = []
+        peer = start_peer(
+            in_turn(dropping, lambda link: (link.accept(), received.extend(answer_close(link))))
+        )
+
+        class App(Noting):
+            def on_ready(self, event: events.Ready) -> None:
+                if len(self.all("ready")) == 2:
+                    self.send_text("here I am again")
+
+        app = App(peer.url)
+        app.start(persist=QUICK)
+        app.wait_for("ready", 2)
+        assert app.wait_ready(PATIENCE)
+        assert app.stop(PATIENCE)
+        assert received == [(TEXT, b"here I am again")]
+
+    @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+    def test_a_hook_that_exits_gives_up_and_a_function_that_exits_is_a_failed_attempt(
+        self, error: type[BaseException]
+    ) -> None:
+        """No thread dies of it, and nobody waits for ever."""
+        def leave(*args: Any) -> Any:
+            raise error("enough")
+
+        app = Noting("ws://127.0.0.1:1/")
+        last = app.run_forever(persist=Backoff(0, 0, retry=leave))
+        assert (last.name, last.phase) == ("connect_fail", "tcp")
+        app = Noting("ws://127.0.0.1:1/", headers=leave)
+        last = app.run_forever(persist=Backoff(0, 0, max_attempts=2))
+        assert app.names().count("connect_fail") == 2
+        assert (last.phase, last.error.args) == ("prepare", ("enough",))

@@ -1,0 +1,269 @@
+"""The send queue at its bound, and at its end: who is refused, who waits, and what is reported as unsent."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from lochws.errors import QueueFull, TransportFail, WebSocketClosed
+from lochws.sendqueue import SendQueue
+
+from .queues import Asked, Clock, Sink, blocked_queue, make_queue, push, push_quietly
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The send queue's clock, standing still."""
+    clock = Clock()
+    clock.rule(monkeypatch)
+    return clock
+
+
+class TestWhenFull:
+    def test_raise_refuses_the_message_and_says_how_full_it_is(self) -> None:
+        sink = Sink()
+        queue = blocked_queue(sink, limit=10)
+        push(queue, "12345")
+        with pytest.raises(QueueFull, match=r"10 bytes wait, 1 more exceed max_queue=10"):
+            push(queue, "6")
+        sink.room = None
+        queue.flush()
+        push(queue, "7")
+        queue.flush()
+        assert sink.taken == b"first123457"
+
+    def test_a_message_over_the_limit_is_admitted_when_nothing_else_waits(self) -> None:
+        sink = Sink(room=0)
+        queue = make_queue(sink, limit=10)
+        assert push(queue, "x" * 100)
+        assert queue._pending == 100
+
+    def test_drop_discards_the_message_and_counts_it(self) -> None:
+        sink = Sink()
+        queue = blocked_queue(sink, limit=5, when_full="drop")
+        assert not push(queue, "no")
+        assert queue.dropped == 1
+        sink.room = None
+        queue.flush()
+        assert push(queue, "yes")
+        queue.flush()
+        assert sink.taken == b"firstyes"
+        assert queue.messages_sent == 2
+
+    def test_control_frames_of_the_protocol_are_always_admitted(self) -> None:
+        sink = Sink()
+        queue = blocked_queue(sink, limit=5)
+        assert queue.push_control(bytes, b"CLOSE")
+        sink.room = None
+        queue.flush()
+        assert sink.taken == b"firstCLOSE"
+
+    def test_block_is_refused_to_those_who_must_not_wait(self) -> None:
+        queue = blocked_queue(Sink(), limit=5, when_full="block", may_block=lambda: False)
+        with pytest.raises(QueueFull, match="a handler cannot wait"):
+            push(queue, "x")
+
+    def test_block_ends_with_its_time(self) -> None:
+        queue = blocked_queue(Sink(), limit=5, when_full="block", send_timeout=0.01)
+        with pytest.raises(QueueFull, match=r"no room was made in 0\.01 s"):
+            push(queue, "x")
+
+    def test_block_ends_when_there_is_room(self) -> None:
+        sink = Sink()
+        queue = blocked_queue(sink, limit=5, when_full="block", send_timeout=10)
+        waiter = Waiter(queue, "later")
+        sink.room = None
+        queue.flush()
+        assert waiter.outcome() is True
+        queue.flush()
+        assert sink.taken == b"firstlater"
+
+    def test_block_ends_when_the_connection_ends(self) -> None:
+        queue = blocked_queue(Sink(), limit=5, when_full="block", send_timeout=10)
+        waiter = Waiter(queue, "never")
+        assert queue.finish() == ("first",)
+        assert isinstance(waiter.outcome(), WebSocketClosed)
+
+    def test_block_ends_when_the_network_fails(self) -> None:
+        sink = Sink()
+        queue = blocked_queue(sink, limit=5, when_full="block", send_timeout=10)
+        waiter = Waiter(queue, "never")
+        sink.error = BrokenPipeError("gone")
+        queue.flush()
+        assert isinstance(waiter.outcome(), WebSocketClosed)
+
+    @pytest.mark.parametrize("when_full", ["raise", "block", "drop"])
+    def test_a_connection_that_has_failed_is_not_called_full(self, when_full: str) -> None:
+        sink = Sink()
+        queue = blocked_queue(sink, limit=5, when_full=when_full, send_timeout=0.01)
+        sink.error = BrokenPipeError("gone")
+        queue.flush()
+        with pytest.raises(WebSocketClosed, match="the connection is lost; gone"):
+            push(queue, "x")
+
+
+class Waiter:
+    """A thread that pushes into a full queue, and waits in it when this is made."""
+
+    def __init__(self, queue: SendQueue, text: str) -> None:
+        self._outcome: object = None
+        asked = threading.Event()
+
+        def may_block() -> bool:
+            asked.set()
+            return True
+
+        def run() -> None:
+            try:
+                self._outcome = push(queue, text)
+            except Exception as error:  # noqa: BLE001  it is looked at by the test
+                self._outcome = error
+
+        queue._may_block = may_block
+        self._thread = threading.Thread(target=run)
+        self._thread.start()
+        # The thread asks whether it may wait with the lock held, and lets it go only by waiting.
+        assert asked.wait(10)
+        with queue._lock:
+            assert queue._waiting == 1
+
+    def outcome(self) -> object:
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+        return self._outcome
+
+
+class TestFailing:
+    def test_the_sender_whose_write_fails_is_told_and_nobody_else_is_surprised(self, clock: Clock) -> None:
+        sink, asked = Sink(), Asked()
+        queue = make_queue(sink, ask_loop=asked)
+        push(queue, "sent")
+        push(queue, "gathered")
+        clock.now += 1
+        sink.error = ConnectionResetError("reset")
+        with pytest.raises(TransportFail, match="socket fail; reset"):
+            push(queue, "refused")
+        assert asked.times == 2  # for the gathered message, and for the failure
+        assert queue.failure is sink.error
+        # "gathered" was accepted, so it is reported; "refused" was given back to its sender.
+        assert queue.finish() == ("gathered",)
+        assert queue.messages_sent == 1
+
+    def test_a_failed_flush_raises_nothing_and_asks_the_loop_to_look(self) -> None:
+        sink, asked = Sink(), Asked()
+        queue = blocked_queue(sink, ask_loop=asked)
+        sink.error = ConnectionResetError("reset")
+        before = asked.times
+        queue.flush()
+        assert asked.times == before + 1
+        assert queue.failure is sink.error
+        queue.flush()
+        assert asked.times == before + 1
+
+    def test_after_a_failure_pushing_says_so(self) -> None:
+        sink = Sink()
+        queue = make_queue(sink)
+        sink.error = ConnectionResetError("reset")
+        with pytest.raises(TransportFail):
+            push(queue, "x")
+        with pytest.raises(WebSocketClosed, match="the connection is lost; reset"):
+            push(queue, "y")
+        with pytest.raises(WebSocketClosed):
+            queue.push_control(bytes, b"z")
+        queue.put_pong(bytes, b"ignored")
+
+    def test_a_ping_that_fails_is_not_counted_among_the_messages(self, clock: Clock) -> None:
+        sink = Sink()
+        queue = make_queue(sink)
+        push(queue, "sent")
+        clock.now += 1
+        sink.error = ConnectionResetError("reset")
+        with pytest.raises(TransportFail):
+            queue.push(None, 4, b"ping".__add__, b"")
+        assert queue.messages_sent == 1
+        assert queue.finish() == ()
+        assert queue.messages_sent == 1
+
+    def test_unsent_is_what_was_not_taken_whole_oldest_first(self, clock: Clock) -> None:
+        sink = Sink(room=4)
+        queue = make_queue(sink)
+        for text in ("ab", "cd"):
+            clock.now += 1
+            push(queue, text)
+        clock.now += 1
+        sink.room = 0
+        push(queue, "ef")  # blocks
+        queue.push_control(bytes, b"ping")
+        queue.push(b"\x00binary", 7, bytes, b"\x00binary")
+        sink.room = 1
+        queue.flush()
+        assert sink.taken == b"abcde"
+        assert queue.finish() == ("ef", b"\x00binary")
+        assert queue.messages_sent == 2
+        assert queue.bytes_sent == 5
+
+    def test_finish_waits_for_the_thread_in_the_kernel(self) -> None:
+        sink = Sink()
+        entered, go = threading.Event(), threading.Event()
+        take = sink.send
+
+        def slow(data: bytes | memoryview) -> int:
+            entered.set()
+            assert go.wait(10)
+            return take(data)
+
+        sink.send = slow  # type: ignore[method-assign]
+        queue = make_queue(sink)
+        writer = threading.Thread(target=push, args=(queue, "a"))
+        writer.start()
+        assert entered.wait(10)
+        unsent: list[tuple[str | bytes, ...]] = []
+        finisher = threading.Thread(target=lambda: unsent.append(queue.finish()))
+        finisher.start()
+        while not queue._finished:
+            push_quietly(queue, "b")
+        assert finisher.is_alive()
+        go.set()
+        writer.join(10)
+        finisher.join(10)
+        assert sink.taken == b"a"
+        assert set(unsent[0]) <= {"b"}
+
+    def test_nothing_is_accepted_after_finish(self) -> None:
+        sink = Sink()
+        queue = make_queue(sink)
+        assert queue.finish() == ()
+        with pytest.raises(WebSocketClosed, match="the connection has ended"):
+            push(queue, "x")
+        queue.put_pong(bytes, b"x")
+        queue.flush()
+        assert sink.offered == []
+
+    @pytest.mark.parametrize("interruption", [KeyboardInterrupt, ZeroDivisionError])
+    def test_a_write_that_a_signal_handler_interrupts_gives_the_stream_up(
+        self, interruption: type[BaseException]
+    ) -> None:
+        # How much was taken nobody knows: going on would tear a frame apart.
+        sink, asked = Sink(), Asked()
+        queue = make_queue(sink, ask_loop=asked)
+        sink.error = interruption()
+        with pytest.raises(interruption):
+            push(queue, "x")
+        assert asked.times == 1
+        assert "interrupted" in str(queue.failure)
+        assert queue.finish() == ("x",)
+
+    def test_an_encoding_that_a_signal_handler_interrupts_gives_the_stream_up(self) -> None:
+        # The deflate context may have taken the message in, and the server will never see it.
+        asked = Asked()
+        queue = make_queue(Sink(), ask_loop=asked)
+
+        def interrupted() -> bytes:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            queue.push("x", 1, interrupted)
+        assert asked.times == 1
+        assert "interrupted" in str(queue.failure)
+        assert queue.finish() == ()
