@@ -166,6 +166,11 @@ def _redirect_to_plain(scene: Scene) -> Way:
     return peer.url, scene.trust
 
 
+def _wrong_accept(scene: Scene) -> Way:
+    head = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    return scene.bytes(head + b"Sec-WebSocket-Accept: bm90IHRoaXMgb25lIGF0IGFsbA==\r\n\r\n")
+
+
 def _silent(phase: str) -> Callable[[Scene], Way]:
     def lead(scene: Scene) -> Way:
         url, options = getattr(scene.hang, phase)()
@@ -290,6 +295,16 @@ CASES = [
     Case(
         "endless headers", lambda scene: scene.bytes(b"HTTP/1.1 200 OK\r\n" + b"X-Endless: 1\r\n" * 2000),
         _WRONG, "upgrade", "disconnected; response head is over 16 KiB", _NO_SERVER,
+    ),
+    Case(
+        "an upgrade that does not prove the key", _wrong_accept, _REJECTED, "upgrade",
+        "Sec-WebSocket-Accept challenge failed",
+        "The server's upgrade breaks RFC 6455: ask who runs it, or what lies between here and there.",
+    ),
+    Case(
+        "the server resets the connection",
+        lambda scene: (scene.start_peer(lambda link: (link.read_request(), link.reset())).url, {}), _LOST,
+        "upgrade", "socket fail; recv fail; Connection reset by peer", _NO_SERVER,
     ),
     Case(
         "the server ends the connection", lambda scene: (scene.start_peer(Link.read_request).url, {}), _LOST,

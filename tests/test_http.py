@@ -177,6 +177,16 @@ class TestCookies:
             Attempt(dialler, deadline).opened.stream.close()
         assert "good" in [cookie.name for cookie in jar]
 
+    @pytest.mark.parametrize("value", ["a=\0", "a=\nX-Evil: 1", "a=\rb", "a=\x7f"])
+    def test_a_line_with_control_characters_is_left_out(
+        self, dial: Dial, start_peer: StartPeer, value: str
+    ) -> None:
+        jar = CookieJar()
+        peer = start_peer(lambda link: link.accept(f"Set-Cookie: {value}", "Set-Cookie: good=1"))
+        assert dial(peer.url, cookies=jar).opened
+        assert dial(peer.url, cookies=jar).opened
+        assert peer.links[1].request.headers["cookie"] == "good=1"
+
     def test_a_jar_that_fails_is_no_reason_to_fail(
         self, start_peer: StartPeer, caplog: pytest.LogCaptureFixture
     ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import urllib.request
 from email.message import Message
 from typing import TYPE_CHECKING
@@ -12,6 +13,9 @@ from ..url import Endpoint
 
 if TYPE_CHECKING:
     from http.cookiejar import CookieJar
+
+# The jar would take these and give them back, and so break the next request.
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 logger = logging.getLogger("lochws")
 
@@ -42,7 +46,7 @@ class _Answer:
     def __init__(self, response: Response) -> None:
         self._headers = Message()
         for name, value in response.header_list:
-            if name in {"set-cookie", "set-cookie2"}:
+            if name in {"set-cookie", "set-cookie2"} and not _CONTROL.search(value):
                 self._headers[name] = value
 
     def info(self) -> Message:
