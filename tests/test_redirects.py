@@ -7,6 +7,8 @@ from collections.abc import Callable
 from http.cookiejar import CookieJar
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lochws import WebSocket
 from lochws.response import Response
@@ -209,3 +211,24 @@ def test_a_given_socket_leads_to_one_server_only(dial: Dial, start_peer: StartPe
     first = start_peer(moved(goal.url))
     attempt = dial(first.url, sock=socket.create_connection((first.host, first.port)))
     assert attempt.events[2].reason == "redirect not followed: the given socket leads to one server"
+
+
+_PIECES = [*"/.@[]%?#&=a1 \\ü\t:", "ws", "http", "s:", "//", "://"]
+
+
+@given(
+    st.one_of(st.text(max_size=30), st.lists(st.sampled_from(_PIECES), max_size=20).map("".join)),
+    st.sampled_from(["ws://me:secret@h/a/b?c", "wss://me:secret@[::1]:8/x", "ws+unix:///run/s:/q"]),
+)
+def test_whatever_the_location_is_it_leads_to_a_sound_endpoint_or_nowhere(location: str, url: str) -> None:
+    base = parse_url(url)
+    head = b"HTTP/1.1 302 Found\r\nLocation: " + location.encode("utf-8", "surrogatepass")
+    try:
+        found = target(base, Response(head))
+    except ValueError as error:
+        assert "secret" not in str(error)
+        return
+    assert found.credentials is None or found.origin == base.origin
+    assert found.unix in {None, base.unix}
+    assert found.is_secure or not base.is_secure
+    assert all(32 < ord(char) < 127 for char in found.resource + found.host)
