@@ -209,12 +209,18 @@ class Connection:
 
     def on_ready(self, mask: int, buffer: memoryview, now: float) -> bool:
         """Flush what waits, and read a bounded amount."""
-        if self.sending.queue.wants_write and (mask & EVENT_WRITE or self._stream.writes_want_read):
-            self.sending.queue.flush()
+        queue = self.sending.queue
+        if queue.wants_write and (mask & EVENT_WRITE or self._stream.writes_want_read):
+            sent = queue.bytes_sent
+            queue.flush()
+            if queue.bytes_sent > sent:
+                # A full kernel has room again: the server's has acknowledged data. With much to send and
+                # a slow network no ping might get through in time.
+                self._keepalive.received(now)
         more = False
         if not (self._paused or self._at_eof):
             more = self._receive(buffer, now)
-        failure = self.sending.queue.failure
+        failure = queue.failure
         if failure is not None and not more:
             self._drop_if_asked()
             self._closing.lost(f"socket fail; send fail; {cause(failure)}", failure)
@@ -286,7 +292,7 @@ class Connection:
         if received:
             self.messages_received += len(received) - len(controls)
             if self._trace:
-                self._trace_messages(received)
+                self._trace.messages(received)
             self._inbox.post(received, self._cost(received, len(data)))
         if self._receiver.failure is not None:
             self._fail(self._receiver.failure, now)
@@ -390,11 +396,3 @@ class Connection:
             self._trace("disconnected", reason=outcome.reason, graceful=outcome.graceful)
         self._owner.connection_ended(self, event)
         self._inbox.post([event], after=self._owner.end_handled)
-
-    def _trace_messages(self, received: Sequence[events.Event]) -> None:
-        assert self._trace is not None
-        for event in received:
-            if isinstance(event, events.Text):
-                self._trace("message_text", length=len(event.text))
-            elif isinstance(event, (events.Binary, events.Ping, events.Pong)):
-                self._trace(f"message_{event.name}", length=len(event.data))

@@ -120,16 +120,20 @@ class SendingHalf:
         self._control(self._sender.close, code, reason)
 
     def ping(self, payload: bytes) -> None:
-        """Send a ping of the keepalive's, if the kernel takes anything: else it would only wait."""
-        if not self.queue.wants_write:
-            self._control(self._sender.ping, payload)
+        """Send a ping of the keepalive's. The loop only."""
+        if not self.queue.wants_write:  # else it would only wait, and take a pong's place
+            self._urgent(self._sender.ping, payload)
+            self.queue.flush()
 
     def pong(self, payload: bytes) -> None:
-        """Answer a ping with the next flush, unless our Close frame is out. The loop only."""
+        """Answer a ping with the next flush. The loop only."""
+        self._urgent(self._sender.pong, payload)
+
+    def _urgent(self, encode: Callable[..., bytes], payload: bytes) -> None:
         try:
-            self.queue.put_pong(self._sender.pong, payload)
+            self.queue.put_urgent(encode, payload)
         except WebSocketClosing:
-            return  # nothing may follow it
+            return  # nothing may follow our Close frame
 
     def _ping(self, data: bytes) -> bytes:
         """Make a ping of the user's, and note it before the answer can come. Under the queue's lock."""

@@ -80,7 +80,7 @@ class SendQueue:
         self._changed = threading.Condition(self._lock)  # room was made, or a writer came back
         # All below is guarded by _lock.
         self._frames: deque[_Item] = deque()  # encoded and not yet part of a batch
-        self._pong: bytes | None = None  # the newest pong while the kernel takes nothing
+        self._urgent: list[_Item] = []  # pings and pongs, which go before whatever waits
         self._pending = 0  # bytes of all that waits, the rest of the batch included
         self._batch: list[_Item] = []  # what is being written
         self._rest = memoryview(b"")  # the batch's bytes that the kernel has not taken
@@ -138,30 +138,26 @@ class SendQueue:
             return False
         try:
             self._check_alive()
-            if self._pong is not None:
-                # Nothing may stand behind a Close frame: a pong that waits goes before it.
-                self._keep((self._pong, None))
-                self._pong = None
             step, item = self._encode(None, encode, args)
         finally:
             self._lock.release()
         self._act(step, item)
         return True
 
-    def put_pong(self, encode: Callable[..., bytes], data: bytes) -> None:
-        """Keep a pong for the next `flush`. Baton holder only.
+    def put_urgent(self, encode: Callable[..., bytes], data: bytes) -> None:
+        """Keep a ping or pong of the protocol for the next `flush`. Baton holder only.
 
-        While the kernel takes nothing only the newest pong is kept (RFC 6455 section 5.5.3), so a
-        flood of pings takes no memory.
+        It goes before all messages that wait, for which the other side's patience may be too short.
+        While the kernel takes nothing only the newest is kept (RFC 6455 section 5.5.3), so a flood of
+        pings takes no memory.
         """
         with self._lock:
             if self._finished or self._failure is not None:
                 return
             frame = encode(data)
             if self._blocked:
-                self._pong = frame
-            else:
-                self._keep((frame, None))
+                self._urgent.clear()
+            self._urgent.append((frame, None))
 
     def _encode(
         self, message: Message, encode: Callable[..., bytes], args: tuple[object, ...]
@@ -298,17 +294,17 @@ class SendQueue:
             self._ask_loop()
 
     def _is_empty(self) -> bool:
-        return not (self._rest or self._frames or self._pong is not None)
+        return not (self._rest or self._frames or self._urgent)
 
     def _has_batch(self) -> bool:
         """Make up the next batch unless one is under way. Returns False if there is nothing to write."""
         if self._failure is not None or self._finished:
             return False
         if not self._rest:
-            if self._pong is not None:
-                self._frames.appendleft((self._pong, None))
-                self._pending += len(self._pong)
-                self._pong = None
+            if self._urgent:
+                self._frames.extendleft(reversed(self._urgent))
+                self._pending += sum(len(frame) for frame, _ in self._urgent)
+                self._urgent = []
             if self._frames:
                 self._make_batch()
         return bool(self._rest)
@@ -382,6 +378,7 @@ class SendQueue:
             unsent = tuple(message for _, message in self._unsent_items() if message is not None)
             self._accepted -= len(unsent)
             self._frames.clear()
+            self._urgent = []
             self._batch = []
             self._rest = memoryview(b"")
             self._pending = 0

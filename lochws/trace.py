@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterable
 from itertools import count
 from time import time
 from typing import Any
 
+from . import events
 from .options import TraceFunction
 
 logger = logging.getLogger("lochws")
@@ -50,6 +52,14 @@ class Trace:
             raise
         except BaseException:  # SystemExit too must not end the reader
             logger.exception("the trace function failed on %r", stage)
+
+    def messages(self, received: Iterable[events.Event]) -> None:
+        """Record what was received."""
+        for event in received:
+            if isinstance(event, events.Text):
+                self("message_text", length=len(event.text))
+            elif isinstance(event, (events.Binary, events.Ping, events.Pong)):
+                self(f"message_{event.name}", length=len(event.data))
 
 
 def as_trace(sink: TraceFunction | bool | None, url: str) -> Trace | None:

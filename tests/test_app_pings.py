@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 
 import pytest
@@ -9,9 +10,9 @@ import pytest
 from lochws.errors import QueueFull
 
 from .apps import echo, opened, running
-from .peer import PING, PONG, TEXT, Link, StartPeer
+from .peer import CLOSE, PING, PONG, TEXT, Link, StartPeer
 from .scripts import answer_close, silent
-from .seen import PATIENCE, Noting
+from .seen import PATIENCE, Noting, eventually
 
 
 def test_a_ping_that_nobody_answers_times_out_without_any_other_timer(start_peer: StartPeer) -> None:
@@ -58,6 +59,59 @@ def fill(app: Noting) -> None:
         app.send_binary(bytes(100_000))
         while app._lifecycle.connection.sending.queue.wants_write:  # type: ignore[union-attr]
             app.send_binary(b"x")
+
+
+def test_a_server_that_takes_much_slowly_is_alive(start_peer: StartPeer) -> None:
+    total = 4_000_000
+    pause = threading.Event()
+
+    def script(link: Link) -> None:
+        link.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        link.accept()
+        while len(link.read(65536)) == 65536 and not pause.is_set():
+            pause.wait(0.005)
+        link.wait_for_end()
+
+    app = Noting(start_peer(script).url)
+    with opened(app, ping_rate=0.02, ping_timeout=0.15, close_timeout=0.1):
+        connection = app._lifecycle.connection
+        assert connection is not None
+        connection._stream._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+        app.send_binary(bytes(total))
+        eventually(lambda: app.counters.bytes_sent > total or not app.is_active)
+        assert app.is_active
+        pause.set()
+    assert not app.all("unresponsive")
+
+
+def test_a_ping_overtakes_the_messages_that_wait(start_peer: StartPeer) -> None:
+    read = threading.Event()
+    frames: list[tuple[int, bytes]] = []
+
+    def script(link: Link) -> None:
+        link.accept()
+        link.send_frame(PING, b"hurry")
+        assert read.wait(PATIENCE)
+        while (received := link.read_frame())[0] != CLOSE:
+            frames.append(received)
+        link.send_frame(*received)
+
+    app = Noting(start_peer(script).url)
+    app.on("ready")(lambda _: fill_with_small(app))
+    with running(app, ping_rate=0):
+        app.wait_for("ping")
+        read.set()
+    assert frames.index((PONG, b"hurry")) < len(frames) / 2
+
+
+def fill_with_small(app: Noting) -> None:
+    """Twice as much as the kernel takes, in small messages."""
+    queue = app._lifecycle.connection.sending.queue  # type: ignore[union-attr]
+    count = 0
+    while not queue.wants_write:
+        count += app.send_binary(bytes(1000))
+    for _ in range(count):
+        app.send_binary(bytes(1000))
 
 
 def test_the_first_automatic_ping_goes_out_at_once_and_latency_is_known(start_peer: StartPeer) -> None:

@@ -183,7 +183,7 @@ class TestAFullKernel:
         push(queue, "abcdef")
         rest = sink.offered[-1][3:]
         push(queue, "ghi")
-        queue.put_pong(bytes, b"pong")
+        queue.put_urgent(bytes, b"pong")
         for _ in range(3):
             queue.flush()
             assert sink.offered[-1].startswith(rest)
@@ -193,7 +193,7 @@ class TestAFullKernel:
         sink = Sink()
         queue = blocked_queue(sink)
         for number in range(1000):
-            queue.put_pong(bytes, b"<%d>" % number)
+            queue.put_urgent(bytes, b"<%d>" % number)
         assert queue._pending == len("first")
         push(queue, "text")
         sink.room = None
@@ -203,17 +203,34 @@ class TestAFullKernel:
     def test_the_pong_that_waits_goes_before_the_close_frame(self, clock: Clock) -> None:
         sink = Sink()
         queue = blocked_queue(sink)
-        queue.put_pong(bytes, b"PONG")
+        queue.put_urgent(bytes, b"PONG")
         queue.push_control(bytes, b"CLOSE")
         sink.room = None
         queue.flush()
         assert sink.taken == b"firstPONGCLOSE"
 
+    def test_pings_and_pongs_go_before_all_messages_that_wait(self, clock: Clock) -> None:
+        sink = Sink(room=3)
+        queue = make_queue(sink)
+        push(queue, "a")
+        for text in ("one", "two"):
+            push(queue, text)
+        queue.put_urgent(bytes, b"PONG1")
+        queue.put_urgent(bytes, b"PING2")
+        queue.flush()
+        queue.put_urgent(bytes, b"too late")
+        queue.put_urgent(bytes, b"PONG3")
+        push(queue, "three")
+        sink.room = None
+        queue.flush()
+        # What the kernel has begun to take stays first.
+        assert sink.taken == b"aPONG1PING2onetwoPONG3three"
+
     def test_pongs_do_not_wait_for_anything_while_there_is_room(self, clock: Clock) -> None:
         sink = Sink()
         queue = make_queue(sink)
-        queue.put_pong(bytes, b"one")
-        queue.put_pong(bytes, b"two")
+        queue.put_urgent(bytes, b"one")
+        queue.put_urgent(bytes, b"two")
         queue.flush()
         assert sink.offered == [b"onetwo"]
 

@@ -171,7 +171,7 @@ class TestFailing:
             push(queue, "y")
         with pytest.raises(WebSocketClosed):
             queue.push_control(bytes, b"z")
-        queue.put_pong(bytes, b"ignored")
+        queue.put_urgent(bytes, b"ignored")
 
     def test_a_ping_that_fails_is_not_counted_among_the_messages(self, clock: Clock) -> None:
         sink = Sink()
@@ -236,7 +236,7 @@ class TestFailing:
         assert queue.finish() == ()
         with pytest.raises(WebSocketClosed, match="the connection has ended"):
             push(queue, "x")
-        queue.put_pong(bytes, b"x")
+        queue.put_urgent(bytes, b"x")
         queue.flush()
         assert sink.offered == []
 

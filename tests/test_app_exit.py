@@ -1,0 +1,277 @@
+"""Programs that end while an app runs: by Ctrl-C, by a signal, or because there is nothing left to do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import monotonic
+
+import pytest
+
+import lochws
+
+from .peer import CLOSE, TEXT, Link, StartPeer
+from .scripts import Ends, silent
+from .seen import PATIENCE
+
+#: Seconds within which a program must have ended, the start of an interpreter included.
+SOON = 5.0
+
+PRELUDE = """
+import atexit, signal, sys, threading, time
+from lochws import Backoff, WebSocketApp
+app = WebSocketApp(sys.argv[1])
+done = threading.Event()
+def say(word):
+    print(word, flush=True)
+def until(name):
+    app.on(name)(lambda _: done.set())
+def daemon(function):
+    threading.Thread(target=function, daemon=True).start()
+def sleep(_):
+    done.set()
+    time.sleep(1000)
+def compute(_):
+    done.set()
+    while True:
+        pass
+def send():
+    while True:
+        app.send_text("x" * 1000)
+        done.set()
+"""
+
+
+class Program:
+    """A Python program that runs an app, called `app`.
+
+    Args:
+        code: what it does.
+        url: where its app connects to.
+    """
+
+    def __init__(self, code: str, url: str) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(Path(lochws.__file__).parent.parent)}
+        environment.pop("PYTHONWARNINGS", None)
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", PRELUDE + code, url],
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+
+    def wait_for(self, word: str) -> None:
+        """Wait until it says a word."""
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == f"{word}\n", self._process.stderr
+
+    def send(self, number: int) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
+    def end(self) -> tuple[int, str, str]:
+        """Wait until it has ended; its status, and what it wrote."""
+        try:
+            output, errors = self._process.communicate(timeout=SOON)
+        finally:
+            self.close()
+        return self._process.returncode, output, errors
+
+    def close(self) -> None:
+        """End it for certain."""
+        self._process.kill()
+        self._process.communicate()
+
+
+Run = Callable[[str, str], Program]
+
+
+@pytest.fixture
+def run() -> Iterator[Run]:
+    programs: list[Program] = []
+
+    def start(code: str, url: str) -> Program:
+        programs.append(Program(code, url))
+        return programs[-1]
+
+    yield start
+    for program in programs:
+        program.close()
+
+
+class TestInterrupting:
+    """Ctrl-C, as a shell sends it."""
+
+    RUN = """
+app.on("ready")(lambda _: say("ready"))
+app.run_forever()
+say("never")
+"""
+
+    def test_run_forever_closes_cleanly_and_the_program_ends_as_interrupted(
+        self, run: Run, start_peer: StartPeer
+    ) -> None:
+        frames: list[object] = []
+
+        def script(link: Link) -> None:
+            link.accept()
+            while (frame := link.read_frame())[0] != CLOSE:
+                pass
+            frames.append(frame)
+            link.send_frame(*frame)
+
+        program = run(self.RUN, start_peer(script).url)
+        program.wait_for("ready")
+        program.send(signal.SIGINT)
+        status, output, errors = program.end()
+        assert frames == [(CLOSE, b"\x03\xe8interrupted")]
+        # What a shell needs to see in order to stop its script, too.
+        assert status == -signal.SIGINT
+        assert errors.rstrip().endswith("KeyboardInterrupt")
+        assert output == ""
+
+    @pytest.mark.parametrize("where", ["connected", "back_off"])
+    def test_while_there_is_no_connection_it_ends_at_once(
+        self, where: str, run: Run, start_peer: StartPeer
+    ) -> None:
+        code = f"""
+app.on("{where}")(lambda _: say("now"))
+app.run_forever(persist=Backoff(1000, 1000))
+"""
+        script = Link.wait_for_end if where == "connected" else Link.accept
+        program = run(code, start_peer(script).url)
+        program.wait_for("now")
+        program.send(signal.SIGINT)
+        began = monotonic()
+        status, _, _ = program.end()
+        assert status == -signal.SIGINT
+        assert monotonic() - began < 2
+
+    def test_a_second_one_does_not_wait_for_the_server(self, run: Run, start_peer: StartPeer) -> None:
+        closing = threading.Event()
+
+        def script(link: Link) -> None:
+            link.accept()
+            while link.read_frame()[0] != CLOSE:
+                pass
+            closing.set()
+            link.wait_for_end()
+
+        program = run(self.RUN, start_peer(script).url)
+        program.wait_for("ready")
+        program.send(signal.SIGINT)
+        assert closing.wait(PATIENCE)
+        program.send(signal.SIGINT)
+        began = monotonic()
+        status, _, _ = program.end()
+        assert status == -signal.SIGINT
+        assert monotonic() - began < 2
+
+    def test_a_with_block_closes_and_the_program_ends_as_interrupted(
+        self, run: Run, start_peer: StartPeer
+    ) -> None:
+        ends = Ends()
+        program = run("""
+app.on("ready")(lambda _: say("ready"))
+with app:
+    while True:
+        time.sleep(1000)
+""", start_peer(answering(ends)).url)
+        program.wait_for("ready")
+        program.send(signal.SIGINT)
+        assert program.end()[0] == -signal.SIGINT
+        assert ends.wait()[0] == (CLOSE, b"\x03\xe8goodbye")
+
+    def test_a_handler_of_sigterm_may_close(self, run: Run, start_peer: StartPeer) -> None:
+        ends = Ends()
+        program = run("""
+signal.signal(signal.SIGTERM, lambda *_: app.close(1001, "terminated"))
+app.on("ready")(lambda _: say("ready"))
+app.run_forever()
+say("over")
+""", start_peer(answering(ends)).url)
+        program.wait_for("ready")
+        program.send(signal.SIGTERM)
+        assert program.end() == (0, "over\n", "")
+        assert ends.wait()[0] == (CLOSE, b"\x03\xe9terminated")
+
+
+def answering(ends: Ends) -> Callable[[Link], None]:
+    """A script that notes the Close frame in `ends`, and answers it."""
+
+    def script(link: Link) -> None:
+        link.accept()
+        while (frame := link.read_frame())[0] != CLOSE:
+            pass
+        ends.seen.append(frame)
+        link.send_frame(*frame)
+        ends.done.set()
+
+    return script
+
+
+def greet(link: Link) -> None:
+    link.accept()
+    link.send_frame(TEXT, b"hello")
+    link.wait_for_end()
+
+
+def flood(link: Link) -> None:
+    link.accept()
+    while True:
+        link.send_frame(TEXT, bytes(10_000))
+
+
+#: What the main thread does last, and the server meanwhile.
+ENDINGS: dict[str, tuple[str, Callable[[Link], object]]] = {
+    "started": ("app.start()", silent),
+    "connecting": ("until('connected'); app.start(); done.wait()", Link.wait_for_end),
+    "open": ("app.start(); app.wait_ready()", silent),
+    "flooded": ("until('text'); app.start(); done.wait()", flood),
+    "sending": ("app.start(); app.wait_ready(); daemon(send); done.wait()", silent),
+    "closing": ("app.start(); app.wait_ready(); app.close()", silent),
+    "backing off": ("until('back_off'); app.start(persist=Backoff(99, 99)); done.wait()", Link.accept),
+    "reconnecting": ("app.start(persist=Backoff(0, 0)); time.sleep(0.05)", Link.accept),
+    "handler sleeps": ("app.on('text')(sleep); app.start(); done.wait()", greet),
+    "handler computes": ("app.on('text')(compute); app.start(); done.wait()", greet),
+    "run_forever in a daemon": ("daemon(app.run_forever); app.wait_ready()", silent),
+}
+
+
+class TestEnding:
+    """The main thread has nothing left to do, whatever lochws's threads are at."""
+
+    @pytest.mark.parametrize(("code", "script"), ENDINGS.values(), ids=ENDINGS.keys())
+    def test_the_program_ends(
+        self, code: str, script: Callable[[Link], object], run: Run, start_peer: StartPeer
+    ) -> None:
+        status, output, errors = run(code, start_peer(script).url).end()
+        assert (status, output) == (0, "")
+        assert "Traceback" not in errors
+        assert "Fatal" not in errors
+
+    def test_what_is_registered_to_run_at_exit_can_still_close(self, run: Run, start_peer: StartPeer) -> None:
+        ends = Ends()
+        program = run("""
+atexit.register(app.stop)
+app.start()
+app.wait_ready()
+""", start_peer(answering(ends)).url)
+        assert program.end() == (0, "", "")
+        assert ends.wait()[0] == (CLOSE, b"\x03\xe8goodbye")
+
+    def test_an_app_that_starts_at_exit_does_not_hang(self, run: Run, start_peer: StartPeer) -> None:
+        # Since Python 3.12 no thread can be started then.
+        status, output, _ = run("""
+@atexit.register
+def late():
+    try:
+        app.start()
+    except RuntimeError:
+        assert app.stop(5)
+    say("done")
+""", start_peer(silent).url).end()
+        assert (status, output) == (0, "done\n")

@@ -1,0 +1,144 @@
+"""Handlers slower than the server: events wait up to a bound, then TCP holds the server back."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from lochws import connection
+
+from .apps import opened, running
+from .peer import BINARY, CLOSE, Link, StartPeer, frame
+from .scripts import answer_close
+from .seen import PATIENCE, Noting
+
+INBOX = 1 << 20
+MESSAGE = bytes(100_000)
+COUNT = 400
+
+
+@pytest.fixture(autouse=True)
+def small_inbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bounds the inbox at 1 MiB."""
+    monkeypatch.setattr(connection, "INBOX_BYTES", INBOX)
+
+
+class Flood:
+    """A script that sends `COUNT` messages, and says when the client does not take them any more."""
+
+    def __init__(self) -> None:
+        self.stalled = threading.Event()
+        self.sent = 0
+        self.received: list[tuple[int, bytes]] = []
+
+    def __call__(self, link: Link) -> None:
+        link.accept()
+        rest = memoryview(frame(BINARY, MESSAGE) * COUNT)
+        link.sock.settimeout(0.3)
+        while rest:
+            try:
+                taken = link.sock.send(rest)
+            except TimeoutError:
+                self.stalled.set()
+                link.sock.settimeout(PATIENCE)
+                continue
+            self.sent += taken
+            rest = rest[taken:]
+        link.sock.settimeout(PATIENCE)
+        self.received = answer_close(link)
+
+
+class Stopped(Noting):
+    """An app that handles no binary message before it is let go."""
+
+    go = threading.Event()
+
+    def on_event(self, event: object) -> None:
+        if event.name == "binary":  # type: ignore[attr-defined]
+            assert self.go.wait(PATIENCE)
+        super().on_event(event)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def stopped(start_peer: StartPeer) -> tuple[Flood, Stopped]:
+    flood = Flood()
+    app = Stopped(start_peer(flood).url)
+    app.go = threading.Event()
+    return flood, app
+
+
+def test_a_server_that_is_too_fast_is_held_back_and_nothing_is_lost(stopped: tuple[Flood, Stopped]) -> None:
+    flood, app = stopped
+    with running(app, ping_rate=0.02, ping_timeout=0.1):  # which the pause must not set off
+        assert flood.stalled.wait(PATIENCE)
+        inbox = app._lifecycle._inbox
+        assert inbox is not None
+        assert INBOX < inbox.backlog <= INBOX + 4 * 256 * 1024 + len(MESSAGE)
+        assert flood.sent < COUNT * len(MESSAGE)
+        app.go.set()
+        app.wait_for("binary", COUNT)
+        assert inbox.backlog == 0
+    assert all(event.data == MESSAGE for event in app.all("binary"))
+    assert not app.all("unresponsive")
+
+
+def test_sending_goes_on_while_reading_pauses(stopped: tuple[Flood, Stopped]) -> None:
+    flood, app = stopped
+    with running(app, ping_rate=0):
+        assert flood.stalled.wait(PATIENCE)
+        for number in range(10):
+            app.send_text(str(number))
+        app.go.set()
+        app.wait_for("binary", COUNT)
+    assert [payload for _, payload in flood.received] == [b"%d" % number for number in range(10)]
+
+
+def test_a_server_that_goes_away_while_reading_pauses_is_noticed_in_the_end(
+    stopped: tuple[Flood, Stopped], start_peer: StartPeer
+) -> None:
+    def script(link: Link) -> None:
+        link.accept()
+        link.sock.settimeout(0.3)
+        try:
+            link.send(frame(BINARY, MESSAGE) * COUNT)
+        except TimeoutError:
+            stalled.set()
+
+    stalled = threading.Event()
+    app = Stopped(start_peer(script).url)
+    app.go = threading.Event()
+    with running(app, ping_rate=0):
+        assert stalled.wait(PATIENCE)
+        app.go.set()
+        end = app.wait_for("disconnected")
+    assert end.ended_by == "network"
+    assert 0 < len(app.all("binary")) < COUNT
+
+
+@pytest.mark.parametrize("end", ["close", "force_disconnect", "reconnect"])
+def test_ending_the_connection_while_reading_pauses(end: str, stopped: tuple[Flood, Stopped]) -> None:
+    flood, app = stopped
+    with running(app, close_timeout=0.2):
+        assert flood.stalled.wait(PATIENCE)
+        getattr(app, end)()
+        app.go.set()
+        app.wait_for("disconnected")
+
+
+def test_both_sides_may_send_more_than_the_network_holds(start_peer: StartPeer) -> None:
+    # Each waits until the other reads; who reads only between sends would wait for ever.
+    def script(link: Link) -> None:
+        link.accept()
+        for _ in range(COUNT):
+            link.send_frame(BINARY, MESSAGE)
+        while link.read_frame()[0] != CLOSE:
+            pass
+        link.send_frame(CLOSE)
+
+    app = Noting(start_peer(script).url, max_queue=1 << 30)
+    with opened(app):
+        for _ in range(COUNT):
+            app.send_binary(MESSAGE)
+        app.wait_for("binary", COUNT)
+    assert app.counters.messages_sent == COUNT

@@ -1,0 +1,146 @@
+"""Signals in the main thread, at any moment: a handler that closes, and one that raises."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+import pytest
+
+from lochws import WebSocketApp
+from lochws.errors import WebSocketError
+
+from .apps import AT_ONCE, check_order, echo
+from .peer import CLOSE, Link, StartPeer
+from .seen import PATIENCE, Noting, eventually
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers")
+
+#: When the signal comes, in seconds: while connecting, soon after, and in the midst of sending.
+MOMENTS = [0.0002 * step for step in range(1, 40)]
+
+
+class Interrupted(BaseException):
+    """What a signal handler raises, as Ctrl-C does."""
+
+
+class Alarm:
+    """Sets off a signal a given time from now."""
+
+    def __init__(self) -> None:
+        self.act: Callable[[], object] = lambda: None
+
+    def arm(self, seconds: float) -> None:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+    def disarm(self) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        self.act()
+
+
+@pytest.fixture
+def alarm() -> Iterator[Alarm]:
+    alarm = Alarm()
+    before = signal.signal(signal.SIGALRM, alarm)
+    yield alarm
+    alarm.disarm()
+    signal.signal(signal.SIGALRM, before)
+
+
+def send_until_refused(app: WebSocketApp) -> None:
+    while True:
+        app.send_text("x" * 100)
+
+
+class Counting:
+    """A script that counts the Close frames of each connection, and answers them."""
+
+    def __init__(self) -> None:
+        self.closes: list[int] = []
+
+    def __call__(self, link: Link) -> None:
+        closes = 0
+        try:
+            link.accept()
+            while True:
+                opcode, payload = link.read_frame()
+                if opcode == CLOSE:
+                    closes += 1
+                    link.send_frame(CLOSE, payload)
+                    link.finish()
+        finally:
+            self.closes.append(closes)
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_a_signal_handler_may_close_while_the_main_thread_sends(
+    compress: bool, start_peer: StartPeer, alarm: Alarm
+) -> None:
+    counting = Counting()
+    url = start_peer(counting).url
+    for moment in MOMENTS:
+        app = Noting(url, compress=compress)
+        alarm.act = app.close
+        app.start(ping_rate=0)
+        assert app.wait_ready(PATIENCE)
+        alarm.arm(moment)
+        with pytest.raises(WebSocketError):
+            send_until_refused(app)
+        assert app.join(PATIENCE)
+        last = app.events[-1]
+        assert last.graceful, last  # type: ignore[attr-defined]
+    eventually(lambda: len(counting.closes) == len(MOMENTS))
+    assert set(counting.closes) == {1}
+
+
+def test_a_signal_handler_may_close_whatever_the_main_thread_is_doing(
+    start_peer: StartPeer, alarm: Alarm
+) -> None:
+    url = start_peer(echo).url
+    for moment in MOMENTS:
+        app = Noting(url)
+        alarm.act = app.close
+        alarm.arm(moment)
+        app.run_forever(persist=AT_ONCE)
+        assert app.is_closed
+        check_order(app.names())
+
+
+def test_whatever_a_raising_signal_handler_interrupts_the_app_can_be_stopped(
+    start_peer: StartPeer, alarm: Alarm
+) -> None:
+    def interrupt() -> None:
+        raise Interrupted
+
+    url = start_peer(echo).url
+    alarm.act = interrupt
+    for moment in MOMENTS:
+        app = Noting(url, compress=True)
+        app.start(ping_rate=0.001, persist=AT_ONCE)
+        try:
+            alarm.arm(moment)
+            while True:
+                use(app)
+        except Interrupted:
+            pass
+        finally:
+            alarm.disarm()
+        assert app.stop(PATIENCE)
+        check_order(app.names())
+
+
+def use(app: WebSocketApp) -> None:
+    """Everything that a main thread does with an app, once."""
+    app.wait_ready(1)
+    try:
+        for _ in range(20):
+            app.send_text("x" * 100)
+        app.send_ping(b"x")
+    except WebSocketError:
+        pass  # between two connections
+    assert app.state is not None
+    assert app.counters is not None
+    app.reconnect()
