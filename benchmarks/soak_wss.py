@@ -45,7 +45,7 @@ async def run_server(certificate: str) -> None:
     context.load_cert_chain(certificate)
     port = 0
     while True:
-        # Its pings wait behind megabytes of small messages in the kernel's buffers, longer than it would wait.
+        # Its pings wait behind megabytes of small messages in the kernel, longer than it would wait.
         async with serve(
             echo, "127.0.0.1", port, ssl=context, compression=None, close_timeout=1, ping_timeout=120
         ) as server:
