@@ -45,7 +45,10 @@ async def run_server(certificate: str) -> None:
     context.load_cert_chain(certificate)
     port = 0
     while True:
-        async with serve(echo, "127.0.0.1", port, ssl=context, compression=None, close_timeout=1) as server:
+        # Its pings wait behind megabytes of small messages in the kernel, longer than it would wait.
+        async with serve(
+            echo, "127.0.0.1", port, ssl=context, compression=None, close_timeout=1, ping_timeout=120
+        ) as server:
             port = next(iter(server.sockets)).getsockname()[1]
             print(port, flush=True)
             if not await asyncio.to_thread(sys.stdin.readline):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import ssl
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from http.cookiejar import CookieJar
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,8 +16,21 @@ from .errors import WebSocketError
 from .handlers.base import Handler
 from .handlers.registry import EventName, Function, Registry, check_attributes, check_class, event_names
 from .lifecycle import Lifecycle
-from .options import MIB, ON_HANDLER_ERROR, Deflate, Headers, Timing, TraceFunction, check_choice
+from .options import (
+    MIB,
+    ON_HANDLER_ERROR,
+    Auth,
+    Deflate,
+    Headers,
+    Password,
+    Proxies,
+    SocketOption,
+    Timing,
+    TraceFunction,
+    check_choice,
+)
 from .persist import Backoff
+from .pins import Pins
 from .state import State
 from .threads import Threads
 from .websocket import WebSocket
@@ -73,7 +88,7 @@ class WebSocketApp(WebSocket, Handler):
     def __init__(
         self,
         url: str | Callable[[], str],
-        proxies: Mapping[str, str | None] | None = None,
+        proxies: Proxies = None,
         protocols: Iterable[str] | Callable[[], Iterable[str]] | None = None,
         agent: str | None = None,
         compress: bool | Deflate = False,
@@ -82,10 +97,27 @@ class WebSocketApp(WebSocket, Handler):
         ssl_context: ssl.SSLContext | None = None,
         trace: TraceFunction | bool | None = None,
         *,
+        proxy_headers: Headers | Callable[[], Headers] | None = None,
+        proxy_auth: Literal["auto", "basic", "digest"] = "auto",
         headers: Headers | Callable[[], Headers] | None = None,
         origin: str | None = None,
-        auth: tuple[str, str] | None = None,
+        subprotocols: Iterable[str] | Callable[[], Iterable[str]] | None = None,
+        auth: Auth | None = None,
+        cookies: CookieJar | None = None,
+        max_redirects: int = 10,
         open_timeout: float | None = 30.0,
+        phase_timeouts: Mapping[str, float | None] | None = None,
+        ssl_system_store: bool = True,
+        ssl_certfile: str | os.PathLike[str] | None = None,
+        ssl_keyfile: str | os.PathLike[str] | None = None,
+        ssl_password: Password | None = None,
+        ssl_pins: Pins | None = None,
+        server_hostname: str | None = None,
+        unix: str | None = None,
+        sock: socket.socket | None = None,
+        connect: Callable[[str, int], socket.socket] | None = None,
+        source_address: tuple[str, int] | None = None,
+        socket_options: Iterable[SocketOption] | None = None,
         max_message_size: int | None = 64 * MIB,
         max_queue: int = 16 * MIB,
         when_full: Literal["raise", "block", "drop"] = "raise",
@@ -95,7 +127,12 @@ class WebSocketApp(WebSocket, Handler):
     ) -> None:
         super().__init__(
             url, proxies, protocols, agent, compress, ssl_verify, ssl_cafile, ssl_context, trace,
-            headers=headers, origin=origin, auth=auth, open_timeout=open_timeout,
+            proxy_headers=proxy_headers, proxy_auth=proxy_auth,
+            headers=headers, origin=origin, subprotocols=subprotocols, auth=auth, cookies=cookies,
+            max_redirects=max_redirects, open_timeout=open_timeout, phase_timeouts=phase_timeouts,
+            ssl_system_store=ssl_system_store, ssl_certfile=ssl_certfile, ssl_keyfile=ssl_keyfile,
+            ssl_password=ssl_password, ssl_pins=ssl_pins, server_hostname=server_hostname, unix=unix,
+            sock=sock, connect=connect, source_address=source_address, socket_options=socket_options,
             max_message_size=max_message_size, max_queue=max_queue, when_full=when_full,
             send_timeout=send_timeout,
         )

@@ -322,7 +322,7 @@ class Connection:
         """Read no more until the handlers have caught up: TCP then holds the server back."""
         self._paused = True
         self._keepalive.pause()
-        self._inbox.post([], after=lambda: self.loop.touch(self))
+        self._inbox.call_when_low(INBOX_BYTES // 2, lambda: self.loop.touch(self))
 
     def _ping(self, now: float) -> None:
         self._note_pings()

@@ -1,8 +1,9 @@
-"""One time limit over many steps, and the way to end it early from another thread."""
+"""One time limit over many phases, the time of each, and the way to end it early from another thread."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from time import monotonic
 
 from .wakeup import WakePipe
@@ -13,12 +14,16 @@ class Cancelled(Exception):
 
 
 class Deadline:
-    """A limit in seconds from now, shared by the steps of one opening; it can be cancelled.
+    """A limit in seconds from now, shared by the phases of one opening; it can be cancelled.
 
-    One thread waits under it; `cancel` may be called from any thread and ends the wait at once.
+    One thread waits under it and says which phase begins; `cancel` may be called from any thread and
+    ends the wait at once.
 
     Args:
         seconds: the limit, or None for none.
+
+    Attributes:
+        phase: the phase that was entered last, empty before the first.
     """
 
     def __init__(self, seconds: float | None) -> None:
@@ -26,22 +31,50 @@ class Deadline:
         self._end = None if seconds is None else monotonic() + seconds
         self._cancelled = threading.Event()
         self._pipe = WakePipe()
+        self.phase = ""
+        self._entered = monotonic()
+        self._limits: Mapping[str, float] = {}
+        self._phase_end: float | None = None
+        self._times: dict[str, float] = {}
+
+    def limit_phases(self, limits: Mapping[str, float]) -> None:
+        """Give the phases named limits of their own, in seconds, within the limit of the whole."""
+        self._limits = limits
+
+    def enter(self, phase: str) -> None:
+        """Begin a phase, which ends the one before."""
+        self._times = self.timings
+        self.phase = phase
+        self._entered = monotonic()
+        limit = self._limits.get(phase)
+        self._phase_end = None if limit is None else self._entered + limit
+        self._times.setdefault(phase, 0.0)
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """Seconds by phase so far; a phase that was entered again has the sum."""
+        times = dict(self._times)
+        if self.phase:
+            times[self.phase] += monotonic() - self._entered
+        return times
 
     def remaining(self) -> float | None:
         """Seconds left, or None if there is no limit.
 
         Raises:
-            TimeoutError: none are left.
+            TimeoutError: none are left, for the phase or for the whole.
             Cancelled: `cancel` was called.
         """
         if self._cancelled.is_set():
             raise Cancelled
-        if self._end is None:
-            return None
-        left = self._end - monotonic()
-        if left <= 0:
+        now = monotonic()
+        ends = [end for end in (self._end, self._phase_end) if end is not None]
+        if self._end is not None and self._end <= now:
             raise TimeoutError(f"timed out after {self.seconds:g} s")
-        return left
+        if self._phase_end is not None and self._phase_end <= now:
+            limit = self._limits[self.phase]
+            raise TimeoutError(f"timed out after {limit:g} s, the limit of the phase {self.phase}")
+        return min(ends) - now if ends else None
 
     def cancel(self) -> None:
         """End whatever waits under this deadline. May be called from any thread; never blocks."""

@@ -1,35 +1,28 @@
-"""Open a stream and upgrade it to a WebSocket, as events, under one deadline."""
+"""Open a stream and upgrade it to a WebSocket, as events, under one deadline; redirects are followed."""
 
 from __future__ import annotations
 
-import re
-import ssl
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
-from time import monotonic
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from . import errors, events
 from .deadline import Cancelled, Deadline
-from .options import Options, as_headers, as_protocols
-from .protocol import deflate
-from .protocol.handshake import Agreement, HeadParser, build_request, check_response, make_key
+from .options import Options, as_headers
+from .protocol.handshake import Agreement, HeadParser, check_response
 from .response import Response
-from .transport.connect import open_stream
+from .transport.connect import Connector
 from .transport.proxy import ProxyURL, check_proxies, choose_proxy
 from .transport.stream import Stream
-from .transport.tls import check_tls, make_context
 from .transport.waiting import cause, receive, send_all
+from .upgrade.advice import advise
+from .upgrade.cookies import keep_cookies
+from .upgrade.redirect import is_redirect, target
+from .upgrade.refusal import read_body
+from .upgrade.request import Request, prepare
 from .url import Endpoint, parse_url
 
 _RECEIVE = 16 * 1024
-#: How much of a refusal's body is kept, in bytes, and how long it is waited for, in seconds.
-MAX_BODY = 64 * 1024
-BODY_SECONDS = 2.0
-
-# Answers that have no body whatever their headers say (RFC 9110 section 6.4.1); after a 101, frames follow.
-_BODILESS = {101, 204, 304}
-_LAST_CHUNK = b"0\r\n\r\n"
-_CHUNK_HEAD = re.compile(rb"([0-9A-Fa-f]{1,8})[^\r\n]*\r\n")
 
 
 @dataclass
@@ -49,14 +42,9 @@ class Opened:
     rest: bytes
 
 
-@dataclass
-class _Request:
-    """What one attempt asks for."""
-
-    endpoint: Endpoint
-    key: str
-    protocols: tuple[str, ...]
-    data: bytes
+#: A part of an attempt: yields events, and in the end returns what it brought, an Endpoint being where
+#: the server wants to be asked instead, and None being that the attempt has failed.
+Steps: TypeAlias = Generator[events.Event, None, Opened | Endpoint | None]
 
 
 class Dialler:
@@ -67,17 +55,17 @@ class Dialler:
     """
 
     def __init__(self, options: Options, url: str | Callable[[], str]) -> None:
-        check_tls(options)
         check_proxies(options.proxies)
         self._options = options
         self._url: Endpoint | Callable[[], str] = url if callable(url) else parse_url(url)
-        self._context: ssl.SSLContext | None = None  # made for the first wss URL, and kept
+        self._connector = Connector(options)
 
     def dial(self, deadline: Deadline) -> Generator[events.Event, None, Opened | None]:
         """Make one attempt: yields its events, blocks between them.
 
-        The first event is Connecting. If the attempt fails, the last one is ConnectFail or
-        Disconnected, and nothing is left open; so too if the generator is closed early.
+        The first event is Connecting; with each redirect there is another one. If the attempt fails,
+        the last event is ConnectFail or Disconnected, and nothing is left open; so too if the generator
+        is closed early.
 
         Args:
             deadline: the limit for the attempt as a whole; cancelling it ends the attempt at once.
@@ -86,92 +74,173 @@ class Dialler:
         Returns:
             The open WebSocket, or None if the attempt failed.
         """
+        return (yield from _Attempt(self._options, self._connector, deadline).run(self._url))
+
+
+class _Attempt:
+    """One attempt: to the WebSocket's own URL, and from there to where redirects lead."""
+
+    def __init__(self, options: Options, connector: Connector, deadline: Deadline) -> None:
+        self._options = options
+        self._connector = connector
+        self._deadline = deadline
+        self._redirects = 0
+        deadline.limit_phases(options.phase_timeouts)
+
+    def run(self, url: Endpoint | Callable[[], str]) -> Generator[events.Event, None, Opened | None]:
+        """All of it."""
         try:
-            endpoint = self._url if isinstance(self._url, Endpoint) else parse_url(self._url())
+            first = url if isinstance(url, Endpoint) else parse_url(url())
         except Exception as error:  # noqa: BLE001  the user's function may raise anything
             yield events.Connecting("")  # there is no URL to show
             yield unprepared(error)
             return None
+        outcome: Opened | Endpoint | None = first
+        home = True
+        while isinstance(outcome, Endpoint):
+            # What another origin has redirected back here is not to be trusted with secrets again.
+            home = home and outcome.origin == first.origin
+            outcome = yield from self._hop(outcome, home)
+        return outcome
+
+    def _hop(self, endpoint: Endpoint, home: bool) -> Steps:
+        """Ask one endpoint."""
         yield events.Connecting(str(endpoint))
         try:
-            request = self._prepare(endpoint)
+            request = prepare(self._options, endpoint, home=home)
         except Exception as error:  # noqa: BLE001  likewise
-            yield unprepared(error)
+            yield unprepared(error, self._deadline.timings)
             return None
         try:
-            proxy, stream = self._connect(endpoint, deadline)
+            proxy = self._proxy(endpoint)
+            stream = self._connector.open(endpoint, proxy, self._deadline, home=home)
         except errors.ConnectFail as fail:
-            yield _failed(fail)
+            yield self._failed(fail)
             return None
         try:
-            return (yield from self._upgrade(stream, request, proxy, deadline))
+            return (yield from self._upgrade(stream, request, proxy))
         except BaseException:
             stream.close()
             raise
 
-    def _prepare(self, endpoint: Endpoint) -> _Request:
+    def _proxy(self, endpoint: Endpoint) -> ProxyURL | None:
         options = self._options
-        headers, protocols = options.headers, options.protocols
-        checked_headers = as_headers(headers()) if callable(headers) else headers
-        checked_protocols = as_protocols(protocols()) if callable(protocols) else protocols
-        key = make_key()
-        data = build_request(
-            endpoint,
-            key,
-            headers=checked_headers,
-            agent=options.agent,
-            origin=options.origin,
-            protocols=checked_protocols,
-            extensions=None if options.deflate is None else deflate.offer(options.deflate),
-            auth=options.auth or endpoint.credentials,
-        )
-        return _Request(endpoint, key, checked_protocols, data)
-
-    def _connect(self, endpoint: Endpoint, deadline: Deadline) -> tuple[ProxyURL | None, Stream]:
+        if endpoint.unix or options.unix or options.sock or options.connect:
+            return None
         try:
-            proxy = choose_proxy(endpoint, self._options.proxies)
-        except ValueError as error:  # from the environment: given ones were checked
-            raise errors.ConnectFail(f"unable to connect to proxy; {error}", phase="proxy") from error
-        try:
-            if endpoint.is_secure and self._context is None:
-                self._context = make_context(self._options)
-        except OSError as error:  # the file of authorities has gone since it was checked
-            raise errors.ConnectFail(f"unable to connect; {cause(error)}", phase="tls") from error
-        context = self._context if endpoint.is_secure else None
-        return proxy, open_stream(endpoint, proxy, context, deadline)
+            proxy = choose_proxy(endpoint, options.proxies)
+            if proxy is None:
+                return None
+            headers = options.proxy_headers
+            own = as_headers(headers()) if callable(headers) else headers
+            return replace(proxy, headers=own, auth=options.proxy_auth)
+        except Exception as error:  # from the environment, or from the user's function
+            text = f"unable to connect to proxy; {cause(error)}"
+            raise errors.ConnectFail(text, phase="proxy") from error
 
-    def _upgrade(
-        self, stream: Stream, request: _Request, proxy: ProxyURL | None, deadline: Deadline
-    ) -> Generator[events.Event, None, Opened | None]:
+    def _upgrade(self, stream: Stream, request: Request, proxy: ProxyURL | None) -> Steps:
         """Upgrade the stream, or close it and yield the final event."""
+        address = stream.address
+        self._deadline.enter("upgrade")
         try:
-            send_all(stream, request.data, deadline)
+            send_all(stream, request.data, self._deadline)
         except (OSError, Cancelled) as error:
             stream.close()
-            yield _failed(_unwritten(error, stream.address))
+            yield self._failed(_unwritten(error, address))
             return None
         yield events.Connected(str(request.endpoint), None if proxy is None else str(proxy))
         parser = HeadParser()
         try:
-            response = _read_head(stream, parser, deadline)
+            response = _read_head(stream, parser, self._deadline)
         except errors.HandshakeError as error:
             stream.close()
             yield events.ProtocolError(str(error), critical=True)
-            yield _lost(f"disconnected; {error}", "server", error)
+            yield self._lost(f"disconnected; {error}", "server", error, address)
             return None
         except (OSError, EOFError, Cancelled) as error:
             stream.close()
-            yield _interrupted(error)
+            yield self._interrupted(error, address)
             return None
+        if self._options.cookies is not None:
+            keep_cookies(self._options.cookies, response, request.endpoint)
         try:
+            elsewhere = self._elsewhere(request, response)
+            if elsewhere is not None:
+                stream.close()
+                return elsewhere
             agreement = check_response(response, request.key, request.protocols, self._options.deflate)
         except errors.HandshakeError as error:
-            response.body = _read_body(stream, response, parser.rest, deadline)
+            response.body = read_body(stream, response, parser.rest, self._deadline)
             stream.close()
-            yield events.Rejected(response, str(error))
-            yield _lost(f"disconnected; {error}", "server", error)
+            yield self._rejected(response, error, address)
+            yield self._lost(f"disconnected; {error}", "server", error, address, response)
             return None
         return Opened(stream, response, agreement, parser.rest)
+
+    def _elsewhere(self, request: Request, response: Response) -> Endpoint | None:
+        """Where a redirect leads that is to be followed.
+
+        Raises:
+            HandshakeError: it is not; the text says why.
+        """
+        options = self._options
+        if not options.max_redirects or not is_redirect(response):
+            return None
+        try:
+            endpoint = target(request.endpoint, response)
+        except ValueError as error:
+            raise errors.HandshakeError(str(error)) from error
+        if options.sock is not None:
+            raise errors.HandshakeError("redirect not followed: the given socket leads to one server")
+        if options.unix is not None and endpoint.origin != request.endpoint.origin:
+            raise errors.HandshakeError("redirect not followed: it leads away from the Unix socket")
+        if self._redirects == options.max_redirects:
+            raise errors.HandshakeError(f"redirect not followed: {self._redirects} were followed already")
+        self._redirects += 1
+        return endpoint
+
+    # The events of a failure.
+
+    def _failed(self, fail: errors.ConnectFail) -> events.ConnectFail:
+        advice = "" if self._deadline.is_cancelled else advise(fail.phase, fail)
+        return events.ConnectFail(
+            str(fail), phase=fail.phase, address=fail.address, error=fail, advice=advice,
+            timings=self._deadline.timings, response=fail.response,
+        )
+
+    def _rejected(
+        self, response: Response, error: errors.HandshakeError, address: str
+    ) -> events.Rejected:
+        return events.Rejected(
+            response, str(error), address=address, error=error, advice=advise("upgrade", error, response),
+            timings=self._deadline.timings,
+        )
+
+    def _interrupted(self, error: Exception, address: str) -> events.Disconnected:
+        """The final event when the answer to the upgrade request did not come whole."""
+        if isinstance(error, Cancelled):
+            return self._lost("closed while the upgrade was under way", "client", None, address)
+        if isinstance(error, TimeoutError):
+            reason = f"disconnected; no answer to the upgrade request: {cause(error)}"
+        elif isinstance(error, EOFError):
+            return self._lost("socket fail; connection lost", "network", None, address)
+        else:
+            reason = f"socket fail; recv fail; {cause(error)}"
+        return self._lost(reason, "network", error, address)
+
+    def _lost(
+        self,
+        reason: str,
+        ended_by: str,
+        error: BaseException | None,
+        address: str,
+        response: Response | None = None,
+    ) -> events.Disconnected:
+        advice = "" if ended_by == "client" else advise("upgrade", error, response)
+        return events.Disconnected(
+            reason, phase="upgrade", ended_by=ended_by, error=error, address=address, advice=advice,
+            timings=self._deadline.timings,
+        )
 
 
 def _read_head(stream: Stream, parser: HeadParser, deadline: Deadline) -> Response:
@@ -183,14 +252,11 @@ def _read_head(stream: Stream, parser: HeadParser, deadline: Deadline) -> Respon
     return Response(parser.head)
 
 
-def unprepared(error: Exception) -> events.ConnectFail:
+def unprepared(error: Exception, timings: Mapping[str, float] | None = None) -> events.ConnectFail:
     """The final event of an attempt that failed before anything was sent."""
     reason = f"unable to prepare the request; {type(error).__name__}: {error}"
-    return events.ConnectFail(reason, phase="prepare", error=error)
-
-
-def _failed(fail: errors.ConnectFail) -> events.ConnectFail:
-    return events.ConnectFail(str(fail), phase=fail.phase, address=fail.address, error=fail)
+    advice = advise("prepare", None)
+    return events.ConnectFail(reason, phase="prepare", error=error, advice=advice, timings=timings)
 
 
 def _unwritten(error: Exception, address: str) -> errors.ConnectFail:
@@ -199,57 +265,3 @@ def _unwritten(error: Exception, address: str) -> errors.ConnectFail:
     fail = errors.ConnectFail(f"request failed; {cause(error)}", phase="upgrade", address=address)
     fail.__cause__ = error
     return fail
-
-
-def _interrupted(error: Exception) -> events.Disconnected:
-    """The final event when the answer to the upgrade request did not come whole."""
-    if isinstance(error, Cancelled):
-        return _lost("closed while the upgrade was under way", "client", None)
-    if isinstance(error, TimeoutError):
-        return _lost(f"disconnected; no answer to the upgrade request: {cause(error)}", "network", error)
-    if isinstance(error, EOFError):
-        return _lost("socket fail; connection lost", "network", None)
-    return _lost(f"socket fail; recv fail; {cause(error)}", "network", error)
-
-
-def _lost(reason: str, ended_by: str, error: BaseException | None) -> events.Disconnected:
-    return events.Disconnected(reason, phase="upgrade", ended_by=ended_by, error=error)
-
-
-def _read_body(stream: Stream, response: Response, rest: bytes, deadline: Deadline) -> bytes:
-    """The beginning of a refusal's body: what comes in `BODY_SECONDS`, at most `MAX_BODY` bytes.
-
-    A body in chunks is put together (RFC 9112 section 7.1); from where it breaks those rules, or
-    ends early, what came is kept as it is.
-    """
-    if response.status_code in _BODILESS:
-        return b""
-    chunked = "chunked" in (response.get("transfer-encoding") or "").lower()
-    length = response.get("content-length") or ""
-    known = not chunked and length.isdecimal() and len(length) < 10
-    size = min(int(length), MAX_BODY) if known else MAX_BODY
-    end = monotonic() + BODY_SECONDS
-    body = bytearray(rest)
-    try:
-        while len(body) < size and (left := end - monotonic()) > 0:
-            if chunked and body.endswith(_LAST_CHUNK):
-                break
-            data = receive(stream, _RECEIVE, deadline, left)
-            if not data:
-                break
-            body += data
-    except (OSError, Cancelled):
-        pass  # what came is worth more than the reason why there is no more
-    return (_dechunked(body) if chunked else bytes(body))[:size]
-
-
-def _dechunked(body: bytearray) -> bytes:
-    content = bytearray()
-    position = 0
-    while match := _CHUNK_HEAD.match(body, position):
-        size = int(match[1], 16)
-        if size == 0:
-            return bytes(content)
-        content += body[match.end():match.end() + size]
-        position = match.end() + size + len(b"\r\n")
-    return bytes(content + body[position:])

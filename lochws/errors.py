@@ -21,7 +21,10 @@ Wrong arguments raise `TypeError` or `ValueError` at the call.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .response import Response
 
 
 class WebSocketError(Exception):
@@ -90,12 +93,24 @@ class ConnectFail(WebSocketError):
         phase: the step that failed: ``"resolve"``, ``"tcp"``, ``"proxy"``, ``"tls"`` or ``"upgrade"``,
             or ``"prepare"`` if what should be sent could not be made up.
         address: the address it failed on, as text, or None if there was none yet.
+        advice: one sentence on what would help, for people; empty if the event is to find one.
+        response: what a proxy answered instead of opening the tunnel, or None.
     """
 
-    def __init__(self, msg: str, *, phase: str, address: str | None = None) -> None:
+    def __init__(
+        self,
+        msg: str,
+        *,
+        phase: str,
+        address: str | None = None,
+        advice: str = "",
+        response: Response | None = None,
+    ) -> None:
         super().__init__(msg)
         self.phase = phase
         self.address = address
+        self.advice = advice
+        self.response = response
 
 
 class TransportFail(WebSocketError):

@@ -13,6 +13,8 @@ from time import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .response import Response
 
 __all__ = [
@@ -41,7 +43,7 @@ class Event:
 
 
 class Connecting(Event):
-    """An attempt to connect begins.
+    """An attempt to connect begins, or goes on where the server has redirected it.
 
     Attributes:
         url: where to, without credentials.
@@ -58,7 +60,25 @@ class Connecting(Event):
         return f"Connecting(url={self.url!r})"
 
 
-class ConnectFail(Event):
+class _Outcome(Event):
+    """What an attempt to connect came to; `ConnectFail` says what the attributes are."""
+
+    __slots__ = ("address", "advice", "error", "phase", "reason", "timings")
+
+    def __init__(
+        self, reason: str, *, phase: str = "tcp", address: str | None = None,
+        error: BaseException | None = None, advice: str = "", timings: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.reason = reason
+        self.phase = phase
+        self.address = address
+        self.error = error
+        self.advice = advice
+        self.timings = dict(timings or {})
+
+
+class ConnectFail(_Outcome):
     """The attempt failed before there was a connection. It is over: no further event belongs to it.
 
     Attributes:
@@ -67,24 +87,17 @@ class ConnectFail(Event):
             or ``"upgrade"`` (the request could not be written).
         address: the address it failed on, or None.
         error: the exception behind it, with its causes chained, or None.
+        advice: one sentence on what would help; empty if there is nothing to say.
+        timings: seconds by phase, for those that were entered.
+        response: what a proxy answered instead of opening the tunnel, or None.
     """
 
-    __slots__ = ("address", "error", "phase", "reason")
+    __slots__ = ("response",)
     name = "connect_fail"
 
-    def __init__(
-        self,
-        reason: str,
-        *,
-        phase: str = "tcp",
-        address: str | None = None,
-        error: BaseException | None = None,
-    ) -> None:
-        super().__init__()
-        self.reason = reason
-        self.phase = phase
-        self.address = address
-        self.error = error
+    def __init__(self, reason: str, *, response: Response | None = None, **about: Any) -> None:
+        super().__init__(reason, **about)
+        self.response = response
 
     def __repr__(self) -> str:
         return f"ConnectFail(reason={self.reason!r})"
@@ -111,21 +124,21 @@ class Connected(Event):
         return f"Connected(url={self.url!r}{proxy})"
 
 
-class Rejected(Event):
+class Rejected(_Outcome):
     """The server did not upgrade to a WebSocket. Disconnected follows.
 
     Attributes:
         response: what the server answered, with the beginning of its body.
         reason: what is wrong with it.
+        phase, address, error, advice, timings: as of `ConnectFail`; the phase is ``"upgrade"``.
     """
 
-    __slots__ = ("reason", "response")
+    __slots__ = ("response",)
     name = "rejected"
 
-    def __init__(self, response: Response, reason: str) -> None:
-        super().__init__()
+    def __init__(self, response: Response, reason: str, *, phase: str = "upgrade", **about: Any) -> None:
+        super().__init__(reason, phase=phase, **about)
         self.response = response
-        self.reason = reason
 
     def __repr__(self) -> str:
         return f"Rejected({self.response!r}, {self.reason!r})"
@@ -276,12 +289,7 @@ class Unresponsive(Event):
 
 
 class _CloseFrame(Event):
-    """The server's Close frame.
-
-    Attributes:
-        code: the server's close code, or None if it gave none.
-        reason: the server's reason, often empty.
-    """
+    """The server's Close frame."""
 
     __slots__ = ("code", "reason")
 
@@ -307,18 +315,13 @@ class Closing(_CloseFrame):
 
 
 class Closed(_CloseFrame):
-    """The server answered our Close frame. Disconnected follows.
-
-    Attributes:
-        code: the server's close code, or None if it gave none.
-        reason: the server's reason, often empty.
-    """
+    """The server answered our Close frame. Disconnected follows. Attributes are those of `Closing`."""
 
     __slots__ = ()
     name = "closed"
 
 
-class Disconnected(Event):
+class Disconnected(_Outcome):
     """The connection has ended. It is over: no further event belongs to it.
 
     Attributes:
@@ -328,13 +331,12 @@ class Disconnected(Event):
         ended_by: ``"client"``, ``"server"`` or ``"network"``.
         sent_code: the code of our Close frame; None if we sent none, or one without a code.
         received_code: the code of the server's Close frame; None likewise.
-        error: the exception behind it, or None.
         unsent: the messages that were accepted and not sent whole, oldest first, as they were given.
+        error: the exception behind it, or None.
+        address, advice, timings: as of `ConnectFail`, if the WebSocket never opened.
     """
 
-    __slots__ = (
-        "ended_by", "error", "graceful", "phase", "reason", "received_code", "sent_code", "unsent",
-    )
+    __slots__ = ("ended_by", "graceful", "received_code", "sent_code", "unsent")
     name = "disconnected"
 
     def __init__(
@@ -346,17 +348,14 @@ class Disconnected(Event):
         ended_by: str = "network",
         sent_code: int | None = None,
         received_code: int | None = None,
-        error: BaseException | None = None,
         unsent: tuple[str | bytes, ...] = (),
+        **about: Any,
     ) -> None:
-        super().__init__()
-        self.reason = reason
+        super().__init__(reason, phase=phase, **about)
         self.graceful = graceful
-        self.phase = phase
         self.ended_by = ended_by
         self.sent_code = sent_code
         self.received_code = received_code
-        self.error = error
         self.unsent = unsent
 
     def __repr__(self) -> str:

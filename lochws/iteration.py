@@ -10,6 +10,7 @@ import logging
 import threading
 from collections.abc import Generator
 from time import monotonic
+from typing import Protocol
 
 from . import events
 from .connection import Connection
@@ -23,6 +24,24 @@ from .trace import as_trace
 from .traffic import Traffic
 
 logger = logging.getLogger("lochws")
+
+
+class Life(Protocol):
+    """What drives the connections: an iteration, or an app's life cycle."""
+
+    @property
+    def state(self) -> State:
+        """Where the WebSocket is in its life."""
+
+    @property
+    def connection(self) -> Connection | None:
+        """The open connection, or None."""
+
+    def close(self, code: int | None, reason: str | bytes) -> None:
+        """Close the connection, or call the attempt off."""
+
+    def drop(self, reason: str) -> None:
+        """Drop the connection, if there is one."""
 
 
 class Iteration:

@@ -81,6 +81,7 @@ class Inbox:
         self._batches: deque[tuple[Sequence[Any], int, Callable[[], object] | None]] = deque()
         self._posted = 0  # the posting thread's
         self._taken = 0  # the reader's
+        self._low: tuple[int, Callable[[], object]] | None = None  # set by the poster, cleared by either
         self.is_scheduled = False  # set by the poster, cleared by the reader before it looks
 
     @property
@@ -108,7 +109,23 @@ class Inbox:
         except IndexError:
             return None
         self._taken += cost
+        if self._low is not None:
+            self._look_how_low()
         return items, after
+
+    def call_when_low(self, backlog: int, function: Callable[[], object]) -> None:
+        """Have a function called when no more than `backlog` waits: once or, rarely, twice. For the poster.
+
+        It is called on either thread, perhaps at once.
+        """
+        self._low = (backlog, function)
+        self._look_how_low()
+
+    def _look_how_low(self) -> None:
+        low = self._low
+        if low is not None and self.backlog <= low[0]:
+            self._low = None
+            low[1]()
 
     def deliver(self) -> bool:
         """Handle a bounded number of batches. Returns whether there are more."""

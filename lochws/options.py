@@ -5,26 +5,43 @@ Sizes are bytes, times are seconds. A wrong value is refused where it is given, 
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import platform
 import re
+import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, TypeGuard
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeGuard
 
 from .version import __version__
+
+if TYPE_CHECKING:
+    from http.cookiejar import CookieJar
 
 MIB = 1024 * 1024
 
 #: The default User-Agent: name and version, and nothing about the machine.
 USER_AGENT = f"lochws/{__version__} Python/{platform.python_version()}"
 
-Headers: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
+Headers: TypeAlias = Mapping[str, str] | Mapping[bytes, bytes] | Iterable[tuple[str | bytes, str | bytes]]
+#: A proxy's URL, proxy URLs by key, a function of the endpoint's URL, or None for the environment.
+Proxies: TypeAlias = str | Mapping[str, str | None] | Callable[[str], str | None] | None
+#: Headers, checked, or a function that returns some to be checked.
+GivenHeaders: TypeAlias = tuple[tuple[str, str], ...] | Callable[[], Headers]
+#: User name and password for Basic authentication, or a function that returns them, a bearer token, or None.
+Auth: TypeAlias = tuple[str, str] | Callable[[], tuple[str, str] | str | None]
+#: What `socket.setsockopt` takes.
+SocketOption: TypeAlias = tuple[int, int, int | bytes]
+Password: TypeAlias = str | bytes | Callable[[], str | bytes]
 TraceFunction: TypeAlias = Callable[[dict[str, Any]], object]
 
+PROXY_AUTH = ("auto", "basic", "digest")
 WHEN_FULL = ("raise", "block", "drop")
 ON_HANDLER_ERROR = ("continue", "reconnect", "stop")
+#: The phases of an opening that can have a limit of their own.
+PHASES = ("resolve", "tcp", "proxy", "tls", "upgrade")
 
 # RFC 9110 section 5.6.2.
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -73,7 +90,7 @@ class Deflate:
 class Options:
     """Everything about a WebSocket but its URL. `lochws.WebSocket` documents each one."""
 
-    proxies: Mapping[str, str | None] | None = None
+    proxies: Proxies = field(default=None, repr=False)
     protocols: tuple[str, ...] | Callable[[], Iterable[str]] = ()
     agent: str = USER_AGENT
     deflate: Deflate | None = None
@@ -81,10 +98,26 @@ class Options:
     ssl_cafile: str | os.PathLike[str] | None = None
     ssl_context: ssl.SSLContext | None = None
     trace: TraceFunction | bool | None = None
-    headers: tuple[tuple[str, str], ...] | Callable[[], Headers] = ()
+    proxy_headers: GivenHeaders = field(default=(), repr=False)
+    proxy_auth: Literal["auto", "basic", "digest"] = "auto"
+    ssl_certfile: str | os.PathLike[str] | None = None
+    ssl_keyfile: str | os.PathLike[str] | None = None
+    ssl_password: Password | None = field(default=None, repr=False)
+    ssl_system_store: bool = True
+    ssl_pins: tuple[tuple[str, str], ...] = ()
+    server_hostname: str | None = None
+    headers: GivenHeaders = field(default=(), repr=False)
     origin: str | None = None
-    auth: tuple[str, str] | None = None
+    auth: Auth | None = field(default=None, repr=False)
+    cookies: CookieJar | None = field(default=None, repr=False)
+    max_redirects: int = 10
+    unix: str | None = None
+    sock: socket.socket | None = None
+    connect: Callable[[str, int], socket.socket] | None = None
+    source_address: tuple[str, int] | None = None
+    socket_options: tuple[SocketOption, ...] = ()
     open_timeout: float | None = 30.0
+    phase_timeouts: Mapping[str, float] = field(default_factory=dict)
     max_message_size: int | None = 64 * MIB
     max_queue: int = 16 * MIB
     when_full: Literal["raise", "block", "drop"] = "raise"
@@ -95,20 +128,29 @@ class Options:
         if self.origin is not None:
             check_header("Origin", self.origin)
         _check_kind("ssl_verify", self.ssl_verify, bool, "True or False")
-        if self.ssl_cafile is not None:
-            _check_kind("ssl_cafile", self.ssl_cafile, (str, os.PathLike), "a path, or None")
+        for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile"):
+            if getattr(self, name) is not None:
+                _check_kind(name, getattr(self, name), (str, os.PathLike), "a path, or None")
+        _check_kind("ssl_system_store", self.ssl_system_store, bool, "True or False")
+        if self.ssl_keyfile is not None and self.ssl_certfile is None:
+            raise ValueError("ssl_keyfile without ssl_certfile: whose key is it?")
         if self.ssl_context is not None:
             _check_kind("ssl_context", self.ssl_context, ssl.SSLContext, "an ssl.SSLContext, or None")
+        if self.server_hostname is not None:
+            _check_kind("server_hostname", self.server_hostname, str, "a name, or None")
         if self.trace is not None and not callable(self.trace):
             _check_kind("trace", self.trace, bool, "a function, True, False or None")
-        if self.auth is not None:
+        if self.auth is not None and not callable(self.auth):
             _check_auth(self.auth)
+        _check_own_sockets(self)
+        _check_range("max_redirects", self.max_redirects, 0, None)
         _check_seconds("open_timeout", self.open_timeout)
         _check_seconds("send_timeout", self.send_timeout)
         if self.max_message_size is not None:
             _check_range("max_message_size", self.max_message_size, 1, None)
         _check_range("max_queue", self.max_queue, 1, None)
         check_choice("when_full", self.when_full, WHEN_FULL)
+        check_choice("proxy_auth", self.proxy_auth, PROXY_AUTH)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,25 +199,66 @@ def as_deflate(compress: bool | Deflate) -> Deflate | None:
 
 
 def as_headers(headers: Headers) -> tuple[tuple[str, str], ...]:
-    """Header fields as pairs, each checked.
+    """Header fields as pairs of str, each checked. Bytes are taken as Latin-1, as HTTP does.
 
     Raises:
-        TypeError: a name or value is no str.
+        TypeError: a name or value is neither str nor bytes.
         ValueError: a name is no token, a value has CR, LF or NUL in it, or the header is one of those
             that make the upgrade.
     """
     if not isinstance(headers, (Mapping, Iterable)):
         raise TypeError(f"headers={headers!r}: expected a mapping, or pairs of name and value")
-    given = headers.items() if isinstance(headers, Mapping) else headers
-    pairs: tuple[Any, ...] = tuple(tuple(pair) if isinstance(pair, list) else pair for pair in given)
-    for pair in pairs:
+    pairs: list[tuple[str, str]] = []
+    for given in headers.items() if isinstance(headers, Mapping) else headers:
+        pair = _as_text(given)
         if not isinstance(pair, tuple) or len(pair) != 2:
-            raise TypeError(f"headers: expected pairs of name and value, not {type(pair).__name__}")
+            raise TypeError(f"headers: expected pairs of name and value, not {type(given).__name__}")
         name, value = pair
         check_header(name, value)
         if name.lower() in _RESERVED_HEADERS:
             raise ValueError(f"header {name!r} belongs to the upgrade itself: lochws writes it")
-    return pairs
+        pairs.append((name, value))
+    return tuple(pairs)
+
+
+def as_given_headers(headers: Headers | Callable[[], Headers] | None) -> GivenHeaders:
+    """As `as_headers`, but a function is left alone, to be called at each attempt."""
+    return headers if callable(headers) else as_headers(headers or ())
+
+
+def as_phase_timeouts(limits: Mapping[str, float | None] | None) -> dict[str, float]:
+    """Limits by phase, each checked; ``"dns"`` stands for ``"resolve"``, and None for no limit.
+
+    Raises:
+        TypeError: it is no mapping, or a limit is no number.
+        ValueError: there is no such phase, or a limit is negative.
+    """
+    if limits is None:
+        return {}
+    if not isinstance(limits, Mapping):
+        raise TypeError(f"phase_timeouts={limits!r}: expected a mapping of phases to seconds")
+    checked = {}
+    for phase, seconds in limits.items():
+        name = "resolve" if phase == "dns" else phase
+        check_choice("phase_timeouts: phase", name, PHASES)
+        _check_seconds(f"phase_timeouts: {phase}", seconds)
+        if seconds is not None:
+            checked[name] = seconds
+    return checked
+
+
+def as_socket_options(options: Iterable[SocketOption] | None) -> tuple[SocketOption, ...]:
+    """Arguments for `socket.setsockopt`, each checked.
+
+    Raises:
+        TypeError: one is no level, option and value.
+    """
+    checked = tuple(options or ())
+    for option in checked:
+        right = isinstance(option, tuple) and len(option) == 3 and isinstance(option[2], (int, bytes))
+        if not right or not all(isinstance(number, int) for number in option[:2]):
+            raise TypeError(f"socket_options: {option!r}: expected (level, option, value)")
+    return checked
 
 
 def as_protocols(protocols: Iterable[str] | None) -> tuple[str, ...]:
@@ -220,7 +303,7 @@ def _check_kind(name: str, value: object, kind: type | tuple[type, ...], expecte
 def _check_auth(auth: object) -> None:
     # The values stay secret.
     if not _is_pair_of_str(auth):
-        raise TypeError("auth: expected (user, password), two str")
+        raise TypeError("auth: expected (user, password), two str, or a function")
     if ":" in auth[0]:
         raise ValueError("auth: a user name with a colon is more than Basic authentication can express")
 
@@ -244,3 +327,34 @@ def _check_range(name: str, value: int, low: int, high: int | None) -> None:
 
 def _is_pair_of_str(pair: object) -> TypeGuard[tuple[str, str]]:
     return isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(part, str) for part in pair)
+
+
+def _as_text(pair: Any) -> Any:
+    """A header's name and value with bytes decoded, the way of HTTP (RFC 9110 section 5.5)."""
+    if not isinstance(pair, (tuple, list)):
+        return pair
+    return tuple(part.decode("latin-1") if isinstance(part, bytes) else part for part in pair)
+
+
+def _check_own_sockets(options: Options) -> None:
+    """Refuse what cannot be where the user says how the connection is made."""
+    given = [name for name in ("unix", "sock", "connect") if getattr(options, name) is not None]
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} were given: only one can be the connection")
+    if given and options.proxies:
+        raise ValueError(f"{given[0]} and proxies were given: that leads through no proxy")
+    if options.unix is not None and not isinstance(options.unix, str):
+        raise TypeError(f"unix={options.unix!r}: expected the path of a socket")
+    if options.sock is not None and not isinstance(options.sock, socket.socket):
+        raise TypeError(f"sock={options.sock!r}: expected a connected socket")
+    if options.connect is not None and not callable(options.connect):
+        raise TypeError(f"connect={options.connect!r}: expected a function of host and port")
+    source = options.source_address
+    if source is None:
+        return
+    if not isinstance(source, tuple) or len(source) != 2 or not isinstance(source[1], int):
+        raise TypeError(f"source_address={source!r}: expected (address, port)")
+    try:
+        ipaddress.ip_address(source[0])
+    except ValueError:
+        raise ValueError(f"source_address={source!r}: expected an IP address, not a name") from None

@@ -6,6 +6,8 @@ import re
 
 _STATUS_LINE = re.compile(r"HTTP/(\d\.\d) (\d{3})(?: (.*))?$")
 
+_CHARSET = re.compile(r"""charset\s*=\s*["']?([A-Za-z0-9._:+-]+)""", re.IGNORECASE)
+
 
 class Response:
     """An HTTP response: its head, parsed leniently, and the beginning of its body.
@@ -46,6 +48,15 @@ class Response:
     def get_list(self, name: str) -> list[str]:
         """The value of a header split at its commas, stripped, without empty parts."""
         return [part for part in map(str.strip, self.headers.get(name.lower(), "").split(",")) if part]
+
+    @property
+    def text(self) -> str:
+        """The body as text, by the charset of its Content-Type, else UTF-8; wrong bytes are replaced."""
+        match = _CHARSET.search(self.get("content-type") or "")
+        try:
+            return self.body.decode(match[1] if match else "utf-8", "replace")
+        except (LookupError, ValueError):  # a charset that nobody knows, or a codec that makes no text
+            return self.body.decode("utf-8", "replace")
 
     def __repr__(self) -> str:
         return f"Response(HTTP/{self.http_ver} {self.status_code} {self.status})"

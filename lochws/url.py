@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 #: http and https are aliases, as in the WHATWG's WebSocket interface.
 _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
+_UNIX_SCHEMES = {"ws+unix": "ws", "wss+unix": "wss"}
 _DEFAULT_PORTS = {"ws": 80, "wss": 443}
 # What may stand in a path or query as it is (RFC 3986 section 3.3); the rest is percent-encoded.
 _SAFE = "/?:@!$&'()*+,;=-._~%[]"
@@ -25,6 +26,7 @@ class Endpoint:
         port: the port, the scheme's own (80, 443) if the URL has none.
         resource: path and query as they go into the request line.
         credentials: user name and password from the URL, percent-decoded, or None; never shown.
+        unix: the path of the Unix socket that it leads to, or None.
     """
 
     scheme: str
@@ -32,6 +34,7 @@ class Endpoint:
     port: int
     resource: str
     credentials: tuple[str, str] | None = field(default=None, repr=False)
+    unix: str | None = None
 
     @property
     def is_secure(self) -> bool:
@@ -41,7 +44,8 @@ class Endpoint:
     @property
     def host_header(self) -> str:
         """The Host header: brackets round IPv6, the port only if it is not the scheme's own."""
-        host = bracketed(self.host)
+        # The zone of an IPv6 address means something on this machine only (RFC 6874 section 4).
+        host = bracketed(self.host.partition("%")[0])
         return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
     @property
@@ -49,7 +53,14 @@ class Endpoint:
         """``host:port``, always with the port."""
         return f"{bracketed(self.host)}:{self.port}"
 
+    @property
+    def origin(self) -> tuple[str, str, int, str | None]:
+        """What two endpoints have in common that may share secrets (RFC 6454 section 4)."""
+        return self.scheme, self.host, self.port, self.unix
+
     def __str__(self) -> str:
+        if self.unix is not None:
+            return f"{self.scheme}+unix://{quote(self.unix, safe='/')}:{self.resource}"
         return f"{self.scheme}://{self.host_header}{self.resource}"
 
 
@@ -57,7 +68,7 @@ def parse_url(url: str) -> Endpoint:
     """Take a WebSocket URL apart.
 
     The fragment is dropped, other characters than ASCII are encoded (IDNA in the host, percent-encoded
-    UTF-8 behind it).
+    UTF-8 behind it). ``ws+unix:///path:/resource`` leads to the Unix socket at that path.
 
     Raises:
         TypeError: the URL is no str.
@@ -71,10 +82,12 @@ def parse_url(url: str) -> Endpoint:
         parts = urlsplit(url)
     except ValueError:  # whose text may have the credentials in it
         raise ValueError(f"URL {redacted(url)!r} has no valid host") from None
-    scheme = _SCHEMES.get(parts.scheme.lower())
+    scheme = _SCHEMES.get(parts.scheme.lower()) or _UNIX_SCHEMES.get(parts.scheme.lower())
     if scheme is None:
         found = f"the scheme {parts.scheme!r}" if parts.scheme else "no scheme"
         raise ValueError(f"URL {redacted(url)!r} has {found}: expected ws:// or wss://")
+    if parts.scheme.lower() in _UNIX_SCHEMES:
+        return _unix_endpoint(parts, url)
     if not parts.hostname:
         raise ValueError(f"URL {redacted(url)!r} has no host: expected {scheme}://host[:port]/path")
     try:
@@ -82,8 +95,10 @@ def parse_url(url: str) -> Endpoint:
     except ValueError:
         # Not the URL: if a slash in the password is what is wrong, redacting does not find the password.
         raise ValueError("the URL has no valid port: expected a number up to 65535") from None
-    path = parts.path or "/"
-    resource = f"{path}?{parts.query}" if parts.query else path
+    try:
+        host = ascii_host(parts.hostname)
+    except ValueError as error:
+        raise ValueError(f"URL {redacted(url)!r} has a host that is no valid name: {error}") from error
     credentials = None
     if parts.username is not None:
         credentials = (unquote(parts.username), unquote(parts.password or ""))
@@ -91,9 +106,9 @@ def parse_url(url: str) -> Endpoint:
             raise ValueError("the URL's user name has a colon: Basic authentication cannot express that")
     return Endpoint(
         scheme=scheme,
-        host=_ascii_host(parts.hostname, url),
+        host=host,
         port=port or _DEFAULT_PORTS[scheme],
-        resource=quote(resource, safe=_SAFE),
+        resource=_resource(parts.path, parts.query),
         credentials=credentials,
     )
 
@@ -108,12 +123,42 @@ def bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _ascii_host(host: str, url: str) -> str:
-    try:
-        name = host.lower() if host.isascii() else host.encode("idna").decode("ascii")
-    except UnicodeError as error:
-        raise ValueError(f"URL {redacted(url)!r} has a host that is no valid name: {error}") from error
-    # Here and not before: IDNA turns some letters into spaces and punctuation.
+def _resource(path: str, query: str) -> str:
+    resource = f"{path or '/'}?{query}" if query else path or "/"
+    return quote(resource, safe=_SAFE)
+
+
+def _unix_endpoint(parts: SplitResult, url: str) -> Endpoint:
+    """The endpoint of ``ws+unix:///path:/resource``; the server sees the host ``localhost``."""
+    socket_path, _, path = parts.path.partition(":")
+    if parts.netloc or len(socket_path) < 2:
+        raise ValueError(f"URL {redacted(url)!r} has no path of a socket: expected ws+unix:///path:/resource")
+    if path and not path.startswith("/"):
+        raise ValueError(f"URL {redacted(url)!r} has a resource that does not begin with a slash")
+    scheme = _UNIX_SCHEMES[parts.scheme.lower()]
+    return Endpoint(
+        scheme=scheme,
+        host="localhost",
+        port=_DEFAULT_PORTS[scheme],
+        resource=_resource(path, parts.query),
+        unix=unquote(socket_path),
+    )
+
+
+def ascii_host(host: str) -> str:
+    """The host as it is looked up and sent: lower case, IDNA 2008 with the mapping of UTS 46.
+
+    Raises:
+        ValueError: it is no valid name.
+    """
+    if ":" in host:
+        name = host.replace("%25", "%", 1)  # RFC 6874: the zone of an IPv6 address
+    elif host.isascii():
+        name = host.lower()
+    else:
+        import idna  # noqa: PLC0415  large, and most hosts are ASCII
+
+        name = idna.encode(host, uts46=True, transitional=False).decode("ascii")
     if not _HOST.fullmatch(name):
-        raise ValueError(f"URL {redacted(url)!r} has a host that is no valid name")
+        raise ValueError("it has characters in it that no name has")
     return name

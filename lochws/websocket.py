@@ -4,32 +4,41 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from http.cookiejar import CookieJar
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
 from . import events
-from .connection import Connection
 from .dial import Dialler
 from .errors import WebSocketClosed, WebSocketUnavailable
-from .iteration import Iteration
+from .iteration import Iteration, Life
 from .options import (
     MIB,
     USER_AGENT,
+    Auth,
     Deflate,
     Headers,
     Options,
+    Password,
+    Proxies,
+    SocketOption,
     Timing,
     TraceFunction,
     as_deflate,
+    as_given_headers,
     as_headers,
+    as_phase_timeouts,
     as_protocols,
+    as_socket_options,
 )
+from .pins import Pins, as_pins
 from .protocol.close import as_reason, encode_close
-from .protocol.frames import MAX_CONTROL_PAYLOAD
+from .protocol.payload import BytesLike, as_bytes, as_control_payload
 from .sending import SendingHalf
 from .state import State
 from .traffic import Counters, Traffic
@@ -37,26 +46,6 @@ from .url import parse_url, redacted
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-BytesLike: TypeAlias = bytes | bytearray | memoryview
-
-
-class _Life(Protocol):
-    """What drives the connections: an iteration, or an app's life cycle."""
-
-    @property
-    def state(self) -> State:
-        """Where the WebSocket is in its life."""
-
-    @property
-    def connection(self) -> Connection | None:
-        """The open connection, or None."""
-
-    def close(self, code: int | None, reason: str | bytes) -> None:
-        """Close the connection, or call the attempt off."""
-
-    def drop(self, reason: str) -> None:
-        """Drop the connection, if there is one."""
 
 
 class WebSocket:
@@ -79,8 +68,9 @@ class WebSocket:
         url: ``ws://`` or ``wss://``; ``http://`` and ``https://`` stand for the same. User name and
             password in it are used for Basic authentication and shown nowhere. A function is called
             for each attempt.
-        proxies: proxy URLs by ``"http"`` (for ws) and ``"https"`` (for wss); None for those of the
-            environment, ``{}`` for none.
+        proxies: a proxy's URL; or URLs by ``"http"`` (for ws) and ``"https"`` (for wss); or a function that
+            is given the URL at each attempt and returns one. None is for those of the environment, ``{}``
+            for none. Proxies are http, https, socks4, socks4a, socks5 or socks5h.
         protocols: subprotocols to offer, best first; a function is called for each attempt.
         agent: the User-Agent.
         compress: offer permessage-deflate (RFC 7692): True, or a `Deflate` with details.
@@ -91,8 +81,27 @@ class WebSocket:
         headers: additional headers, a mapping or pairs; they replace built-in ones of the same name.
             A function is called for each attempt, to give a fresh token for example.
         origin: the Origin header.
-        auth: user name and password for Basic authentication.
+        subprotocols: another name for `protocols`.
+        auth: user name and password for Basic authentication, or a function that is called for each
+            request and returns them, or a bearer token as a str.
+        cookies: a cookie jar: what it has for the URL is sent, and what the server sets goes into it.
+        max_redirects: how many are followed in one attempt, never from wss to ws, without credentials
+            to another origin; 0 for none.
         open_timeout: seconds for the whole opening, from name resolution to upgrade; None for no limit.
+        phase_timeouts: seconds by phase: ``"dns"``, ``"tcp"``, ``"proxy"``, ``"tls"``, ``"upgrade"``.
+        proxy_headers: as `headers`, for an HTTP proxy alone.
+        proxy_auth: ``"basic"``, ``"digest"``, or ``"auto"``: Basic, then Digest if the proxy asks for that.
+        ssl_system_store: trust the system's authorities (through truststore if that is installed);
+            False for those of `ssl_cafile` alone.
+        ssl_certfile, ssl_keyfile, ssl_password: our own certificate, its key if that is in a file of its
+            own, and the key's password.
+        ssl_pins: by host pattern, the SHA-256 of the certificates that such hosts may show.
+        server_hostname: the name in the server's certificate, if it is not the URL's host.
+        unix: the path of a Unix socket to connect to instead; the URL's host is only told to the server.
+        sock: a connected socket to use, for one attempt; it may have done its TLS handshake.
+        connect: a function from host and port to such a socket, called at each attempt in its own thread.
+        source_address: IP address and port to connect from; port 0 for any.
+        socket_options: arguments for `socket.setsockopt`, such as ``(SOL_SOCKET, SO_KEEPALIVE, 1)``.
         max_message_size: the largest message that is received, in bytes after decompression; a larger
             one ends the connection with close code 1009. None for no limit.
         max_queue: bytes that may wait to be sent.
@@ -108,7 +117,7 @@ class WebSocket:
     def __init__(
         self,
         url: str | Callable[[], str],
-        proxies: Mapping[str, str | None] | None = None,
+        proxies: Proxies = None,
         protocols: Iterable[str] | Callable[[], Iterable[str]] | None = None,
         agent: str | None = None,
         compress: bool | Deflate = False,
@@ -117,33 +126,49 @@ class WebSocket:
         ssl_context: ssl.SSLContext | None = None,
         trace: TraceFunction | bool | None = None,
         *,
+        proxy_headers: Headers | Callable[[], Headers] | None = None,
+        proxy_auth: Literal["auto", "basic", "digest"] = "auto",
         headers: Headers | Callable[[], Headers] | None = None,
         origin: str | None = None,
-        auth: tuple[str, str] | None = None,
+        subprotocols: Iterable[str] | Callable[[], Iterable[str]] | None = None,
+        auth: Auth | None = None,
+        cookies: CookieJar | None = None,
+        max_redirects: int = 10,
         open_timeout: float | None = 30.0,
+        phase_timeouts: Mapping[str, float | None] | None = None,
+        ssl_system_store: bool = True,
+        ssl_certfile: str | os.PathLike[str] | None = None,
+        ssl_keyfile: str | os.PathLike[str] | None = None,
+        ssl_password: Password | None = None,
+        ssl_pins: Pins | None = None,
+        server_hostname: str | None = None,
+        unix: str | None = None,
+        sock: socket.socket | None = None,
+        connect: Callable[[str, int], socket.socket] | None = None,
+        source_address: tuple[str, int] | None = None,
+        socket_options: Iterable[SocketOption] | None = None,
         max_message_size: int | None = 64 * MIB,
         max_queue: int = 16 * MIB,
         when_full: Literal["raise", "block", "drop"] = "raise",
         send_timeout: float | None = 30.0,
     ) -> None:
-        self._headers = headers if callable(headers) else as_headers(headers or ())
+        if subprotocols is not None:
+            if protocols is not None:
+                raise ValueError("protocols and subprotocols are the same: give one of them")
+            protocols = subprotocols
+        self._headers = as_given_headers(headers)
         self._added_headers: list[tuple[str, str]] = []
         self._options = Options(
-            proxies=proxies,
+            proxies=proxies, proxy_auth=proxy_auth, proxy_headers=as_given_headers(proxy_headers),
             protocols=protocols if callable(protocols) else as_protocols(protocols),
-            agent=USER_AGENT if agent is None else agent,
-            deflate=as_deflate(compress),
-            ssl_verify=ssl_verify,
-            ssl_cafile=ssl_cafile,
-            ssl_context=ssl_context,
-            trace=trace,
-            headers=self._all_headers,
-            origin=origin,
-            auth=auth,
-            open_timeout=open_timeout,
-            max_message_size=max_message_size,
-            max_queue=max_queue,
-            when_full=when_full,
+            agent=USER_AGENT if agent is None else agent, deflate=as_deflate(compress), ssl_verify=ssl_verify,
+            ssl_cafile=ssl_cafile, ssl_context=ssl_context, ssl_system_store=ssl_system_store,
+            ssl_certfile=ssl_certfile, ssl_keyfile=ssl_keyfile, ssl_password=ssl_password,
+            ssl_pins=as_pins(ssl_pins), server_hostname=server_hostname, trace=trace,
+            headers=self._all_headers, origin=origin, auth=auth, cookies=cookies, max_redirects=max_redirects,
+            open_timeout=open_timeout, phase_timeouts=as_phase_timeouts(phase_timeouts), unix=unix, sock=sock,
+            connect=connect, source_address=source_address, socket_options=as_socket_options(socket_options),
+            max_message_size=max_message_size, max_queue=max_queue, when_full=when_full,
             send_timeout=send_timeout,
         )
         self._dialler = Dialler(self._options, url)
@@ -153,7 +178,7 @@ class WebSocket:
         self._traffic = Traffic()
         #: Set by `close`; cleared when `persist` begins.
         self.close_called = threading.Event()
-        self._life: _Life = Iteration(self._dialler, self._options, self._traffic, self.url)
+        self._life: Life = Iteration(self._dialler, self._options, self._traffic, self.url)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
@@ -232,7 +257,7 @@ class WebSocket:
 
     def send_binary(self, data: BytesLike, compress: bool = True) -> bool:
         """Send a binary message: any bytes-like object, copied at once. Else as `send_text`."""
-        payload = _as_bytes("send_binary", data)
+        payload = as_bytes("send_binary", data)
         return self._sending().send_binary(payload, compress)
 
     def send_json(
@@ -296,12 +321,12 @@ class WebSocket:
             ValueError: it has more than 125 bytes.
             WebSocketUnavailable, QueueFull, TransportFail: as for `send_text`.
         """
-        payload = _control_payload("send_ping", data)
+        payload = as_control_payload("send_ping", data)
         self._sending().send_ping(payload)
 
     def send_pong(self, data: BytesLike) -> None:
         """Send a pong that nobody asked for, with at most 125 bytes. Errors as for `send_ping`."""
-        payload = _control_payload("send_pong", data)
+        payload = as_control_payload("send_pong", data)
         self._sending().send_pong(payload)
 
     def close(self, code: int | None = 1000, reason: str | bytes = "goodbye") -> None:
@@ -331,8 +356,7 @@ class WebSocket:
         Raises:
             TypeError, ValueError: as for the constructor's `headers`.
         """
-        pair = tuple(part.decode("latin-1") if isinstance(part, bytes) else part for part in (header, value))
-        self._added_headers.extend(as_headers([(pair[0], pair[1])]))
+        self._added_headers.extend(as_headers([(header, value)]))
 
     # What it is up to. Any thread.
 
@@ -392,19 +416,3 @@ class WebSocket:
     def _all_headers(self) -> Headers:
         headers = self._headers() if callable(self._headers) else self._headers
         return (*as_headers(headers), *self._added_headers)
-
-
-def _as_bytes(method: str, data: BytesLike) -> bytes:
-    if type(data) is bytes:
-        return data
-    try:
-        return bytes(memoryview(data))
-    except TypeError:
-        raise TypeError(f"{method}: expected a bytes-like object, not {type(data).__name__}") from None
-
-
-def _control_payload(method: str, data: BytesLike) -> bytes:
-    payload = _as_bytes(method, data)
-    if len(payload) > MAX_CONTROL_PAYLOAD:
-        raise ValueError(f"{method}: {len(payload)} bytes are too many, a control frame has at most 125")
-    return payload

@@ -20,6 +20,7 @@ from lochws.dial import Dialler
 from lochws.options import Options
 
 from .attempts import Attempt, Dial
+from .hang import Hang
 from .peer import Peer, StartPeer
 from .situation import Situation
 
@@ -81,6 +82,14 @@ def start_peer() -> Iterator[StartPeer]:
     yield start
     for peer in peers:
         peer.close()
+
+
+@pytest.fixture
+def hang(start_peer: StartPeer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hang]:
+    """Places where an opening can hang, until the test is over."""
+    hang = Hang(start_peer, monkeypatch)
+    yield hang
+    hang.end()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from lochws import connection
 from .apps import opened, running
 from .peer import BINARY, CLOSE, Link, StartPeer, frame
 from .scripts import answer_close
-from .seen import PATIENCE, Noting
+from .seen import PATIENCE, Noting, eventually
 
 INBOX = 1 << 20
 MESSAGE = bytes(100_000)
@@ -81,6 +81,24 @@ def test_a_server_that_is_too_fast_is_held_back_and_nothing_is_lost(stopped: tup
         assert inbox.backlog == 0
     assert all(event.data == MESSAGE for event in app.all("binary"))
     assert not app.all("unresponsive")
+
+
+def test_reading_goes_on_when_half_is_handled(start_peer: StartPeer) -> None:
+    flood, may, pause = Flood(), threading.Semaphore(0), threading.Event()
+    app = Noting(start_peer(flood).url)
+    app.on("binary")(lambda _: may.acquire(timeout=PATIENCE))
+    with running(app, ping_rate=0):
+        assert flood.stalled.wait(PATIENCE)
+        inbox, open_connection = app._lifecycle._inbox, app._lifecycle.connection
+        assert inbox is not None
+        assert open_connection is not None
+        while inbox.backlog > INBOX // 2:
+            may.release()
+            pause.wait(0.001)
+        # The handler of the next message stays away, so what reads is the reader's stand-in.
+        eventually(lambda: not open_connection._paused or inbox.backlog > INBOX)
+        may.release(COUNT)
+        app.wait_for("binary", COUNT)
 
 
 def test_sending_goes_on_while_reading_pauses(stopped: tuple[Flood, Stopped]) -> None:

@@ -31,14 +31,14 @@ LAYERS = [
     {"connection"},
     {"sending"},
     {"dial", "sendqueue"},
-    {"batchwriter"},
+    {"upgrade", "batchwriter"},
     {"threads"},
     {"reader", "supervisor"},
     {"loop"},
     {"protocol", "transport", "handlers"},
     {
-        "deadline", "errors", "events", "options", "response", "state", "status", "trace", "url", "version",
-        "wakeup",
+        "deadline", "errors", "events", "options", "pins", "response", "state", "status", "trace", "url",
+        "version", "wakeup",
     },
 ]
 
@@ -61,7 +61,7 @@ FORBIDDEN = {
 }
 
 MAX_FILE_LINES = 400
-MAX_FUNCTION_LINES = 50  # its docstring not counted
+MAX_FUNCTION_LINES = 50  # its parameters and docstring not counted
 
 PACKAGE = Path(lochws.__file__).parent
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
@@ -228,13 +228,11 @@ def test_no_file_is_too_long(file: str) -> None:
 def test_no_function_is_too_long(file: str) -> None:
     for node in ast.walk(parse(file)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            lines = lines_without_docstring(node)
+            lines = lines_of_code(node)
             where = f"lochws/{file}:{node.lineno}: {node.name}()"
-            assert lines <= MAX_FUNCTION_LINES, f"{where} has {lines} lines without its docstring"
+            assert lines <= MAX_FUNCTION_LINES, f"{where} has {lines} lines besides parameters and docstring"
 
 
-def lines_without_docstring(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    lines = (node.end_lineno or node.lineno) - node.lineno + 1
-    if ast.get_docstring(node) is not None:
-        lines -= (node.body[0].end_lineno or 0) - node.body[0].lineno + 1
-    return lines
+def lines_of_code(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    code = node.body[1:] if ast.get_docstring(node) is not None else node.body
+    return (code[-1].end_lineno or 0) - code[0].lineno + 1 if code else 0

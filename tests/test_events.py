@@ -14,6 +14,8 @@ from lochws.response import Response
 
 RESPONSE = Response(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
 SHOWN = "Response(HTTP/1.1 101 Switching Protocols)"
+#: What an outcome says about itself if nobody gave it more.
+ABOUT: dict[str, Any] = {"address": None, "advice": "", "timings": {}}
 
 #: An event, its name, its attributes without the time, its repr. One row for each class.
 ROWS: list[tuple[events.Event, str, dict[str, Any], str]] = [
@@ -23,7 +25,7 @@ ROWS: list[tuple[events.Event, str, dict[str, Any], str]] = [
     ),
     (
         events.ConnectFail("no luck"), "connect_fail",
-        {"reason": "no luck", "phase": "tcp", "address": None, "error": None},
+        {"reason": "no luck", "phase": "tcp", "error": None, **ABOUT, "response": None},
         "ConnectFail(reason='no luck')",
     ),
     (
@@ -37,7 +39,8 @@ ROWS: list[tuple[events.Event, str, dict[str, Any], str]] = [
     ),
     (
         events.Rejected(RESPONSE, "not today"), "rejected",
-        {"response": RESPONSE, "reason": "not today"}, f"Rejected({SHOWN}, 'not today')",
+        {"response": RESPONSE, "reason": "not today", "phase": "upgrade", "error": None, **ABOUT},
+        f"Rejected({SHOWN}, 'not today')",
     ),
     (
         events.Ready(RESPONSE, None, set()), "ready",
@@ -73,7 +76,7 @@ ROWS: list[tuple[events.Event, str, dict[str, Any], str]] = [
         events.Disconnected(), "disconnected",
         {
             "reason": "closed", "graceful": False, "phase": "open", "ended_by": "network",
-            "sent_code": None, "received_code": None, "error": None, "unsent": (),
+            "sent_code": None, "received_code": None, "error": None, "unsent": (), **ABOUT,
         },
         "Disconnected(reason='closed', graceful=False)",
     ),
@@ -81,7 +84,7 @@ ROWS: list[tuple[events.Event, str, dict[str, Any], str]] = [
         events.Disconnected("gone", True, unsent=("secret", b"x")), "disconnected",
         {
             "reason": "gone", "graceful": True, "phase": "open", "ended_by": "network",
-            "sent_code": None, "received_code": None, "error": None, "unsent": ("secret", b"x"),
+            "sent_code": None, "received_code": None, "error": None, "unsent": ("secret", b"x"), **ABOUT,
         },
         "Disconnected(reason='gone', graceful=True, unsent=2)",
     ),

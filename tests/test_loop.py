@@ -355,6 +355,18 @@ class TestInbox:
         assert (inbox.backlog, inbox.has_backlog) == (0, False)
         assert inbox.take() is None
 
+    def test_it_tells_when_little_waits(self) -> None:
+        told: list[int] = []
+        inbox = Inbox(lambda _: None, lambda _: None)
+        for _ in range(4):
+            inbox.post(["a"], cost=10)
+        inbox.call_when_low(20, lambda: told.append(inbox.backlog))
+        while inbox.take():
+            pass
+        assert told == [20]
+        inbox.call_when_low(20, lambda: told.append(inbox.backlog))
+        assert told == [20, 0]
+
     def test_inboxes_take_turns(self, loop: Loop) -> None:
         seen: list[str] = []
         full, small = (Inbox(seen.extend, loop.notify) for _ in range(2))

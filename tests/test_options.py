@@ -19,7 +19,8 @@ NAN, INF = float("nan"), float("inf")
 
 #: An option, a wrong value, the error, and what its message says besides the option's name.
 BAD_OPTIONS: list[tuple[str, Any, type[Exception], str]] = [
-    ("proxies", "http://proxy", TypeError, "a mapping"),
+    ("proxies", "socks9://proxy", ValueError, "socks9"),
+    ("proxies", 5, TypeError, "a mapping"),
     ("proxies", ["http://proxy"], TypeError, "a mapping"),
     ("proxies", {"http": 80}, TypeError, "is a str, not int"),
     ("proxies", {"http": "socks9://proxy"}, ValueError, "socks9"),

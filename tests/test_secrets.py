@@ -108,10 +108,10 @@ def test_in_the_debug_log_that_trace_true_writes(start_peer: StartPeer, told: Ca
     "options",
     [
         {"auth": ("me:colon", "auth-secret")}, {"auth": "me:auth-secret"}, {"auth": ("me", b"auth-secret")},
-        {"headers": {"X-Token": "header-secret\n"}}, {"headers": {"X-Token": b"header-secret"}},
+        {"headers": {"X-Token": "header-secret\n"}}, {"headers": {"X-Token": ["header-secret"]}},
         {"headers": [("X-Token", "header-secret", "three")]},
         {"headers": [["header-secret"]]},
-        {"proxies": {"http": "socks9://me:proxy-secret@host"}}, {"proxies": "http://me:proxy-secret@host"},
+        {"proxies": {"http": "socks9://me:proxy-secret@host"}}, {"proxies": "socks9://me:proxy-secret@host"},
         {"proxies": {"http": "http://me:proxy-secret@host:port"}},
         {"proxies": {"https": b"http://me:proxy-secret@host"}},
         {"url": "ftp://me:url-secret@host/"}, {"url": "ws://me:url-secret@host/a b"},

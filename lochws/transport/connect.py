@@ -1,60 +1,156 @@
-"""From an endpoint to an open stream: addresses, TCP, the tunnel through a proxy, TLS."""
+"""From an endpoint to an open stream: addresses, TCP, the way through a proxy, TLS."""
 
 from __future__ import annotations
 
+import socket
 import ssl
+from collections.abc import Callable
 
 from ..deadline import Cancelled, Deadline
 from ..errors import ConnectFail
+from ..options import Options
 from ..url import Endpoint
-from .proxy import ProxyURL, tunnel
+from .background import call
+from .proxy import ProxyURL
 from .stream import Stream, TLSStream
 from .tcp import connect_tcp, resolve
-from .tls import handshake
+from .through import open_through
+from .tls import ClientTLS
+from .unix import connect_unix
 from .waiting import cause
 
+# What ends an opening as a failure to connect. OSError: no descriptors left, for one.
+_FAILURES = (ConnectFail, Cancelled, OSError)
 
-def open_stream(
-    endpoint: Endpoint, proxy: ProxyURL | None, context: ssl.SSLContext | None, deadline: Deadline
-) -> Stream:
-    """Open a stream to the endpoint, through the proxy if there is one, all under one deadline.
 
-    Blocks the calling thread, at most until the deadline passes or is cancelled.
-
-    Args:
-        context: for TLS with the endpoint; None for a plain stream.
+class Connector:
+    """Opens the streams of one WebSocket, one at a time, and keeps what the next one can use.
 
     Raises:
-        ConnectFail: it failed, or was cancelled. Nothing is left open.
+        TypeError, ValueError, FileNotFoundError: the TLS options are wrong.
     """
-    # The beginnings of the reason are Lomond's: they tell people whom to ask.
-    phase, failing = "resolve", "unable to connect"
-    if proxy is not None:
-        phase, failing = "proxy", "unable to connect to proxy"
-    sock = None
-    try:
-        addresses = resolve(*_first_hop(endpoint, proxy), deadline)
-        if proxy is None:
-            phase = "tcp"
-        sock = connect_tcp(addresses, deadline)
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._tls = ClientTLS(options)
+        self._given = options.sock
+
+    def open(self, endpoint: Endpoint, proxy: ProxyURL | None, deadline: Deadline, *, home: bool) -> Stream:
+        """Open a stream to the endpoint, through the proxy if there is one, all under one deadline.
+
+        Blocks the calling thread, at most until the deadline passes or is cancelled.
+
+        Args:
+            home: whether the endpoint has the origin of the WebSocket's own URL. What was given for that
+                one (a Unix socket, the name in its certificate, ours) is not used for others.
+
+        Raises:
+            ConnectFail: it failed, or was cancelled. Nothing is left open.
+        """
+        # The beginnings of the reasons are Lomond's: they tell people whom to ask.
         if proxy is not None:
+            stream = self._open_through(proxy, endpoint, deadline)
+        else:
+            try:
+                stream = self._open_directly(endpoint, deadline, home)
+            except _FAILURES as error:
+                raise _told(error, "unable to connect", deadline.phase) from _behind(error)
+        # A socket that was given may speak TLS already.
+        if not endpoint.is_secure or (proxy is None and isinstance(stream, TLSStream)):
+            return stream
+        try:
+            deadline.enter("tls")
+            return self._tls.secure(stream, endpoint.host, endpoint.port, deadline, home=home)
+        except _FAILURES as error:
+            raise _told(error, "unable to connect", "tls") from _behind(error)
+
+    def _open_through(self, proxy: ProxyURL, endpoint: Endpoint, deadline: Deadline) -> Stream:
+        failing = "proxy fail"
+
+        def reach() -> Stream:
+            nonlocal failing
+            failing = "unable to connect to proxy"
+            stream = self._reach(proxy.host, proxy.port, deadline)
+            if proxy.scheme == "https":
+                deadline.enter("tls")
+                stream = self._tls.secure(stream, proxy.host, proxy.port, deadline, home=False)
             failing = "proxy fail"
-            tunnel(Stream(sock), proxy, endpoint, deadline)
-        if context is None:
-            return Stream(sock)
-        phase, failing = "tls", "unable to connect"
-        return TLSStream(handshake(sock, context, endpoint.host, deadline))
-    except BaseException as error:
-        if sock is not None:
-            sock.close()
-        if isinstance(error, ConnectFail):
-            raise ConnectFail(f"{failing}; {error}", phase=phase, address=error.address) from error.__cause__
-        if isinstance(error, Cancelled):
-            raise ConnectFail("closed while connecting", phase=phase) from None
-        if isinstance(error, OSError):  # no descriptors left, for one
-            raise ConnectFail(f"{failing}; {cause(error)}", phase=phase) from error
+            deadline.enter("proxy")
+            return stream
+
+        try:
+            return open_through(reach, proxy, endpoint, deadline)
+        except _FAILURES as error:
+            raise _told(error, failing, "proxy") from _behind(error)
+
+    def _open_directly(self, endpoint: Endpoint, deadline: Deadline, home: bool) -> Stream:
+        options = self._options
+        path = endpoint.unix or (options.unix if home else None)
+        if path is None and options.sock is None and options.connect is None:
+            return self._reach(endpoint.host, endpoint.port, deadline)
+        deadline.enter("tcp")
+        if path is not None:
+            stream = Stream(connect_unix(path))
+            stream.address = path
+            return stream
+        if options.connect is not None:
+            return _as_stream(_made(options.connect, endpoint.host, endpoint.port, deadline), "connect")
+        return _as_stream(self._take_given(), "sock")
+
+    def _reach(self, host: str, port: int, deadline: Deadline) -> Stream:
+        """A stream to whom the connection is made first: the endpoint, or the proxy."""
+        options = self._options
+        deadline.enter("resolve")
+        addresses = resolve(host, port, deadline)
+        deadline.enter("tcp")
+        sock = connect_tcp(
+            addresses, deadline, source_address=options.source_address, socket_options=options.socket_options
+        )
+        return Stream(sock)
+
+    def _take_given(self) -> socket.socket:
+        given, self._given = self._given, None
+        if given is None:
+            advice = "Give connect=, a function that makes a socket for each attempt."
+            raise ConnectFail("the socket given as sock has been used", phase="tcp", advice=advice)
+        return given
+
+
+def _made(
+    connect: Callable[[str, int], socket.socket], host: str, port: int, deadline: Deadline
+) -> socket.socket:
+    def discard(made: object) -> None:
+        if isinstance(made, socket.socket):
+            made.close()
+
+    try:
+        return call(lambda: connect(host, port), deadline, name=f"lochws-connect-{host}", discard=discard)
+    except (OSError, Cancelled):
         raise
+    except Exception as error:
+        text = f"the function given as connect failed: {type(error).__name__}: {error}"
+        raise ConnectFail(text, phase="tcp") from error
 
 
-def _first_hop(endpoint: Endpoint, proxy: ProxyURL | None) -> tuple[str, int]:
-    return (endpoint.host, endpoint.port) if proxy is None else (proxy.host, proxy.port)
+def _as_stream(sock: object, option: str) -> Stream:
+    if not isinstance(sock, socket.socket):
+        text = f"{option}: expected a connected socket, not {type(sock).__name__}"
+        raise ConnectFail(text, phase="tcp") from TypeError(text)
+    sock.setblocking(False)
+    return TLSStream(sock) if isinstance(sock, ssl.SSLSocket) else Stream(sock)
+
+
+def _told(error: BaseException, failing: str, phase: str) -> ConnectFail:
+    """The failure to raise for one that came from below."""
+    if isinstance(error, ConnectFail):
+        about = {"address": error.address, "advice": error.advice, "response": error.response}
+        return ConnectFail(f"{failing}; {error}", phase=phase, **about)  # type: ignore[arg-type]
+    if isinstance(error, Cancelled):
+        return ConnectFail("closed while connecting", phase=phase)
+    return ConnectFail(f"{failing}; {cause(error)}", phase=phase)
+
+
+def _behind(error: BaseException) -> BaseException | None:
+    if isinstance(error, Cancelled):
+        return None
+    return error.__cause__ if isinstance(error, ConnectFail) else error

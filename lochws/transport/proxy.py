@@ -1,22 +1,25 @@
-"""HTTP proxies: which one to use, and the tunnel through it (RFC 9110 section 9.3.6)."""
+"""Which proxy leads to an endpoint: what was given, or what the environment says."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.request import getproxies, getproxies_environment, proxy_bypass
 
-from ..deadline import Deadline
-from ..errors import ConnectFail
-from ..response import Response
-from ..url import Endpoint, bracketed
-from .stream import Stream
-from .waiting import cause, receive, send_all
+from ..options import Proxies
+from ..url import Endpoint, ascii_host, bracketed
+from .no_proxy import is_exempt
 
-_DEFAULT_PORT = 80
-_MAX_HEAD = 16 * 1024
+#: The kinds of proxies and their default ports. socks4a and socks5h look names up at the proxy.
+PORTS = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
+
+# The keys that are looked for, in this order. "http" for ws and "https" for wss are Lomond's. "socks" is what
+# Windows and macOS call theirs.
+_KEYS = {"ws": ("ws", "http", "all", "socks"), "wss": ("wss", "https", "all", "socks")}
+
+# PySocks writes the lengths of these two as UTF-8: beyond 127 they come out as two bytes.
+MAX_SOCKS_TEXT = 127
 
 
 @dataclass(frozen=True)
@@ -24,56 +27,88 @@ class ProxyURL:
     """Where a proxy is and who we are to it; as text it never has the credentials.
 
     Attributes:
+        scheme: one of `PORTS`.
         host: without the brackets of an IPv6 address.
         credentials: user name and password, percent-decoded, or None.
+        headers: what to add to the CONNECT request.
+        auth: how an HTTP proxy learns the credentials: ``"basic"``, ``"digest"``, or ``"auto"``, which is
+            Basic at once and Digest for proxies that refuse it and ask for that.
     """
 
     scheme: str
     host: str
     port: int
     credentials: tuple[str, str] | None = field(default=None, repr=False)
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    auth: str = "auto"
+
+    @property
+    def is_socks(self) -> bool:
+        """Whether it speaks SOCKS, and not HTTP."""
+        return self.scheme.startswith("socks")
+
+    @property
+    def resolves(self) -> bool:
+        """Whether the endpoint's name is looked up at the proxy."""
+        return self.scheme not in {"socks4", "socks5"}
 
     def __str__(self) -> str:
         return f"{self.scheme}://{bracketed(self.host)}:{self.port}"
 
 
-def choose_proxy(endpoint: Endpoint, proxies: Mapping[str, str | None] | None) -> ProxyURL | None:
+def choose_proxy(endpoint: Endpoint, proxies: Proxies) -> ProxyURL | None:
     """The proxy for an endpoint, or None to connect directly.
 
     Args:
-        proxies: proxy URLs by the key ``"http"`` for ``ws`` and ``"https"`` for ``wss``. Without the
-            key the connection is direct, so ``{}`` is for no proxy at all. None takes them from the
-            environment (or the system's settings), with its ``no_proxy``.
+        proxies: a proxy's URL for every endpoint; or proxy URLs by key, of which ``"ws"``, ``"http"`` and
+            ``"all"`` are looked for in this order for ``ws``, and ``"wss"``, ``"https"`` and ``"all"``
+            for ``wss`` (the first that is there decides; None, or none of them, is a direct connection,
+            so ``{}`` is for no proxy at all); or a function that is given the endpoint's URL, without
+            credentials, and returns a proxy's URL or None. None takes them from the environment (or the
+            system's settings), with its `no_proxy`.
 
     Raises:
         TypeError: a proxy URL is no str.
         ValueError: it is no URL of a proxy that is supported.
+        Exception: what a function given as `proxies` raises.
     """
-    if proxies is None:
-        proxies = {} if _is_bypassed(endpoint) else getproxies()
-    url = proxies.get("https" if endpoint.is_secure else "http")
-    return None if not url else parse_proxy(url)
+    if callable(proxies):
+        url = proxies(str(endpoint))
+    elif isinstance(proxies, str):
+        url = proxies
+    elif proxies is None:
+        url = _from_environment(endpoint)
+    else:
+        url = _by_key(endpoint, proxies)
+    return None if url is None or url == "" else parse_proxy(url)
 
 
-def check_proxies(proxies: Mapping[str, str | None] | None) -> None:
+def check_proxies(proxies: object) -> None:
     """Refuse proxies that `choose_proxy` would refuse later.
 
     Raises:
-        TypeError: it is no mapping, or a proxy URL is no str.
+        TypeError: it is nothing that `proxies` may be, or a proxy URL is no str.
         ValueError: a URL is none of a proxy that is supported.
     """
-    if proxies is None:
+    if proxies is None or callable(proxies):
+        return
+    if isinstance(proxies, str):
+        parse_proxy(proxies)
         return
     if not isinstance(proxies, Mapping):
-        raise TypeError(f"proxies: expected a mapping such as {{'http': url}}, not {type(proxies).__name__}")
-    for key in ("http", "https"):
-        url = proxies.get(key)
-        if url:
-            parse_proxy(url)
+        expected = "a proxy's URL, a mapping such as {'http': url}, or a function"
+        raise TypeError(f"proxies: expected {expected}, not {type(proxies).__name__}")
+    for keys in _KEYS.values():
+        for key in keys:
+            url = proxies.get(key)
+            if url:
+                parse_proxy(url)
 
 
 def parse_proxy(url: str) -> ProxyURL:
     """Take a proxy's URL apart; ``host:port`` alone means ``http://host:port``.
+
+    ``socks://``, which says no version, is taken as ``socks5h://``.
 
     Raises:
         TypeError: it is no str.
@@ -86,80 +121,50 @@ def parse_proxy(url: str) -> ProxyURL:
         raise ValueError("a proxy URL has a space or control character in it: percent-encode it")
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
-        host, port = parts.hostname, parts.port
+        host, port = parts.hostname and ascii_host(parts.hostname), parts.port
     except ValueError:
         raise ValueError("a proxy URL has no valid host and port: expected http://host[:port]") from None
-    if parts.scheme != "http":
-        raise ValueError(f"proxies of the kind {parts.scheme}:// are not supported yet: http:// is")
+    scheme = "socks5h" if parts.scheme == "socks" else parts.scheme
+    if scheme not in PORTS:
+        kinds = ", ".join(f"{kind}://" for kind in PORTS)
+        raise ValueError(f"proxies of the kind {scheme}:// are not supported: expected one of {kinds}")
     if not host:
-        raise ValueError("a proxy URL has no host: expected http://[user:password@]host[:port]")
+        raise ValueError(f"a proxy URL has no host: expected {scheme}://[user:password@]host[:port]")
     credentials = None
     if parts.username is not None:
         credentials = (unquote(parts.username), unquote(parts.password or ""))
-    return ProxyURL(parts.scheme, host, port or _DEFAULT_PORT, credentials)
+        _check_credentials(scheme, *credentials)
+    return ProxyURL(scheme, host, port or PORTS[scheme], credentials)
 
 
-def tunnel(stream: Stream, proxy: ProxyURL, endpoint: Endpoint, deadline: Deadline) -> None:
-    """Have the proxy connect to the endpoint: from then on the stream's bytes are the endpoint's.
-
-    The stream stays the caller's, also if this fails.
-
-    Raises:
-        ConnectFail: the proxy refused, or did not answer in time (phase ``"proxy"``).
-        Cancelled: the deadline was cancelled.
-    """
-    address = stream.address
-    try:
-        send_all(stream, _request(proxy, endpoint), deadline)
-        response, rest = _read_answer(stream, deadline)
-    except TimeoutError as error:
-        raise ConnectFail(f"no answer to CONNECT: {cause(error)}", phase="proxy", address=address) from error
-    except OSError as error:
-        raise ConnectFail(cause(error), phase="proxy", address=address) from error
-    code = response.status_code
-    if code is None:
-        refusal = "the answer to CONNECT is not HTTP"
-    elif not 200 <= code < 300:  # any 2xx is success (RFC 9110 section 9.3.6)
-        refusal = f"{code} {response.status}".rstrip()
-    elif rest:
-        # The endpoint speaks only after us, in TLS as in HTTP. What is this?
-        refusal = f"{len(rest)} unexpected bytes after the answer to CONNECT"
-    else:
+def _check_credentials(scheme: str, user: str, password: str) -> None:
+    if not scheme.startswith("socks"):
+        if ":" in user:
+            raise ValueError("a proxy URL has a colon in its user name, which RFC 7617 section 2 forbids")
         return
-    raise ConnectFail(refusal, phase="proxy", address=address)
+    if "\0" in user:
+        raise ValueError("a proxy URL has NUL in its user name, which would end it")
+    if max(len(user.encode()), len(password.encode())) > MAX_SOCKS_TEXT:
+        text = f"a proxy URL has a user name or password over {MAX_SOCKS_TEXT} bytes, too long for SOCKS"
+        raise ValueError(text)
+    if scheme.startswith("socks5") and not (user and password):
+        raise ValueError(f"a proxy URL lacks user name or password: expected {scheme}://user:password@host")
 
 
-def _is_bypassed(endpoint: Endpoint) -> bool:
-    # With the port for entries of no_proxy that have one; without it for IPv6 addresses, which the
-    # standard library compares only as they are.
-    return bool(proxy_bypass(endpoint.authority) or proxy_bypass(endpoint.host))
+def _by_key(endpoint: Endpoint, proxies: Mapping[str, str | None]) -> str | None:
+    for key in _KEYS[endpoint.scheme]:
+        if key in proxies:
+            return proxies[key]
+    return None
 
 
-def _request(proxy: ProxyURL, endpoint: Endpoint) -> bytes:
-    lines = [f"CONNECT {endpoint.authority} HTTP/1.1", f"Host: {endpoint.authority}"]
-    if proxy.credentials is not None:
-        # RFC 7617: the colon stays even if the password is empty.
-        token = base64.b64encode(":".join(proxy.credentials).encode()).decode()
-        lines.append(f"Proxy-Authorization: Basic {token}")
-    return "\r\n".join([*lines, "", ""]).encode("ascii")
-
-
-def _read_answer(stream: Stream, deadline: Deadline) -> tuple[Response, bytes]:
-    """The answer's head, and what came after it. Interim answers (1xx) are skipped."""
-    received = b""
-    while True:
-        head, blank_line, rest = received.partition(b"\r\n\r\n")
-        if blank_line:
-            response = Response(head)
-            if response.status_code is None or response.status_code >= 200:
-                return response, rest
-            received = rest
-            continue
-        if not received.startswith(b"HTTP/1."[:len(received)]):
-            return Response(received), b""
-        if len(received) > _MAX_HEAD:
-            raise ConnectionError(f"the answer to CONNECT has more than {_MAX_HEAD // 1024} KiB of headers")
-        data = receive(stream, _MAX_HEAD, deadline)
-        if not data:
-            raise ConnectionError("the connection ended before the answer to CONNECT")
-        received += data
+def _from_environment(endpoint: Endpoint) -> str | None:
+    # The standard library knows the names in either case, and what a server must not believe (HTTP_PROXY in a
+    # CGI script is a header that a client sent).
+    environment = getproxies_environment()
+    url = _by_key(endpoint, environment or getproxies())
+    if not url:
+        return None
+    # Windows and macOS have lists of exceptions of their own to proxies of their own.
+    exempt = is_exempt(endpoint, environment.get("no", "")) if environment else proxy_bypass(endpoint.host)
+    return None if exempt else url

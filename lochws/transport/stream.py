@@ -15,9 +15,9 @@ from typing import Any
 from ..url import bracketed
 
 #: What OpenSSL puts into one record (RFC 8446 section 5.1), hence the most it takes in one call.
-_RECORD = 16 * 1024
+TLS_RECORD = 16 * 1024
 #: The most that one `TLSStream.send` hands over: encryption is work, and the loop has other streams.
-_TLS_SEND = 256 * 1024
+TLS_SEND = 256 * 1024
 
 
 class Stream:
@@ -40,6 +40,11 @@ class Stream:
         # socket's a moment later. Held for single non-blocking calls. Reentrant, because a signal
         # handler may shut the stream down while its own thread is inside such a call.
         self._lock = threading.RLock()
+
+    @property
+    def raw(self) -> socket.socket:
+        """The socket, for whoever puts TLS upon it."""
+        return self._sock
 
     def receive_into(self, buffer: bytearray | memoryview) -> int | None:
         """Receive what is there, at most the buffer's length. Loop thread only; never blocks.
@@ -125,12 +130,12 @@ class TLSStream(Stream):
                 return 0
 
     def send(self, data: bytes | bytearray | memoryview) -> int:
-        if len(data) <= _RECORD:
+        if len(data) <= TLS_RECORD:
             return self._send_record(data)
         view = memoryview(data)
         sent = 0
-        while sent < min(len(view), _TLS_SEND):
-            taken = self._send_record(view[sent:sent + _RECORD])
+        while sent < min(len(view), TLS_SEND):
+            taken = self._send_record(view[sent:sent + TLS_RECORD])
             if not taken:
                 break
             sent += taken

@@ -7,16 +7,25 @@ import os
 import selectors
 import socket
 import threading
+from collections.abc import Sequence
+from itertools import zip_longest
+from time import monotonic
 from typing import Any, ClassVar, TypeAlias
 
 from ..deadline import Deadline
 from ..errors import ConnectFail
 from ..wakeup import WakePipe
 from .stream import address_text
-from .waiting import cause, wait
+from .waiting import Selector, cause, wait
 
 #: As `socket.getaddrinfo` gives it: family, type, protocol, canonical name, socket address.
 AddressInfo: TypeAlias = "tuple[int, int, int, str, tuple[Any, ...]]"
+
+#: What `socket.setsockopt` takes.
+SocketOption: TypeAlias = "tuple[int, int, int | bytes]"
+
+#: Seconds between the beginnings of two attempts (RFC 8305 section 5).
+STAGGER = 0.25
 
 #: What names are looked up with. It may block for minutes, so it only ever runs in a thread of its own.
 getaddrinfo = socket.getaddrinfo
@@ -93,10 +102,22 @@ class _Lookup(threading.Thread):
             pipe.wake()
 
 
-def connect_tcp(addresses: list[AddressInfo], deadline: Deadline) -> socket.socket:
-    """Connect to the first of the addresses that accepts, one after another.
+def connect_tcp(
+    addresses: list[AddressInfo],
+    deadline: Deadline,
+    *,
+    source_address: tuple[str, int] | None = None,
+    socket_options: Sequence[SocketOption] = (),
+) -> socket.socket:
+    """Connect to the first of the addresses that accepts, in a race (RFC 8305, "Happy Eyeballs").
 
-    Each attempt gets its fair share of the time left, so that a dead address leaves time for the rest.
+    The families take turns, beginning with the resolver's favourite. Another address is tried as soon
+    as one has failed, or `STAGGER` seconds after the last began (sooner if time is short); the others
+    stay in the race until one has won.
+
+    Args:
+        source_address: address and port to connect from; addresses of another family fail.
+        socket_options: arguments for `socket.setsockopt`, applied before connecting.
 
     Returns:
         A connected, non-blocking socket with TCP_NODELAY set.
@@ -105,17 +126,131 @@ def connect_tcp(addresses: list[AddressInfo], deadline: Deadline) -> socket.sock
         ConnectFail: none accepted; the text has every address with its cause (phase ``"tcp"``).
         Cancelled: the deadline was cancelled.
     """
-    failures: list[tuple[str, OSError]] = []
-    for index, address in enumerate(addresses):
+    race = _Race(interleaved(addresses), deadline, source_address, socket_options)
+    try:
+        return race.run()
+    finally:
+        race.end()
+
+
+def interleaved(addresses: list[AddressInfo]) -> list[AddressInfo]:
+    """The addresses with the families taking turns, their order within a family kept (RFC 8305 section 4)."""
+    families: dict[int, list[AddressInfo]] = {}
+    for address in addresses:
+        families.setdefault(address[0], []).append(address)
+    turns = zip_longest(*families.values())
+    return [address for turn in turns for address in turn if address is not None]
+
+
+class _Race:
+    """Attempts to connect to several addresses, side by side. It owns the sockets until one has won."""
+
+    def __init__(
+        self,
+        addresses: list[AddressInfo],
+        deadline: Deadline,
+        source_address: tuple[str, int] | None,
+        socket_options: Sequence[SocketOption],
+    ) -> None:
+        self._addresses = addresses
+        self._deadline = deadline
+        self._source_address = source_address
+        self._socket_options = socket_options
+        self._begun = 0  # how many of the addresses
+        self._failures: dict[int, OSError] = {}  # by the address's index
+        self._selector = Selector()
+
+    def run(self) -> socket.socket:
+        """Block until a socket is connected, or all have failed."""
+        self._selector.register(self._deadline, selectors.EVENT_READ)
+        due = 0.0
+        while self._begun < len(self._addresses) or len(self._failures) < self._begun:
+            try:
+                left = self._deadline.remaining()
+            except TimeoutError as error:
+                raise self._failure(error) from error
+            now = monotonic()
+            if self._begun < len(self._addresses):
+                if due <= now or len(self._failures) == self._begun:
+                    due = now + self._stagger(left)
+                    if (winner := self._begin()) is not None:
+                        return winner
+                    continue
+                left = due - now if left is None else min(left, due - now)
+            for key, _ in self._selector.select(left):
+                if isinstance(key.fileobj, socket.socket):
+                    if (winner := self._settle(key.fileobj, key.data)) is not None:
+                        return winner
+                    due = 0.0
+        raise self._failure(None)
+
+    def end(self) -> None:
+        """Close the sockets that are still in the race."""
+        for key in list(self._selector.get_map().values()):
+            if isinstance(key.fileobj, socket.socket):
+                key.fileobj.close()
+        self._selector.close()
+
+    def _stagger(self, left: float | None) -> float:
+        # Every address gets a try, however little time there is.
+        return STAGGER if left is None else min(STAGGER, left / (len(self._addresses) - self._begun))
+
+    def _begin(self) -> socket.socket | None:
+        """Begin with the next address. Returns the socket if it is connected already."""
+        index, self._begun = self._begun, self._begun + 1
+        family, kind, proto, _, sockaddr = self._addresses[index]
         try:
-            left = deadline.remaining()
-            share = None if left is None else left / (len(addresses) - index)
-            return _connect(address, deadline, share)
+            sock = socket.socket(family, kind, proto)
         except OSError as error:
-            failures.append((address_text(address[4]), error))
-    tried, last = failures[-1]
-    causes = "; ".join(f"{where}: {cause(error)}" for where, error in failures)
-    raise ConnectFail(causes, phase="tcp", address=tried) from last
+            self._failures[index] = error
+            return None
+        self._selector.register(sock, selectors.EVENT_WRITE, index)
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for option in self._socket_options:
+                sock.setsockopt(*option)
+            if self._source_address is not None:
+                _bind(sock, self._source_address)
+            code = sock.connect_ex(sockaddr)
+        except OSError as error:
+            self._lose(sock, index, error)
+            return None
+        return None if code in _IN_PROGRESS else self._settle(sock, index, code)
+
+    def _settle(self, sock: socket.socket, index: int, code: int | None = None) -> socket.socket | None:
+        """Take the outcome of an attempt: the socket if it has won, else None."""
+        try:
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if code is None else code
+            if code == 0 and sock.getsockname() == sock.getpeername():
+                # Nobody listens, and the kernel drew the target's port for our own end: TCP then
+                # connects a socket to itself. Reconnecting to a local server meets this.
+                code = errno.ECONNREFUSED
+            if code:
+                raise OSError(code, os.strerror(code))
+        except OSError as error:
+            self._lose(sock, index, error)
+            return None
+        self._selector.unregister(sock)
+        return sock
+
+    def _lose(self, sock: socket.socket, index: int, error: OSError) -> None:
+        self._selector.unregister(sock)
+        sock.close()
+        self._failures[index] = error
+
+    def _failure(self, ending: OSError | None) -> ConnectFail:
+        """All addresses with their causes; `ending` is the cause of those that were still in the race."""
+        causes = []
+        for index in range(self._begun):
+            error = self._failures.get(index, ending)
+            assert error is not None
+            causes.append(f"{address_text(self._addresses[index][4])}: {cause(error)}")
+        last = self._failures.get(self._begun - 1, ending)
+        address = address_text(self._addresses[self._begun - 1][4]) if causes else None
+        fail = ConnectFail("; ".join(causes) or cause(last or OSError()), phase="tcp", address=address)
+        fail.__cause__ = last
+        return fail
 
 
 def _resolve_numeric(host: str, port: int) -> list[AddressInfo]:
@@ -127,24 +262,7 @@ def _unresolved(host: str, error: Exception) -> ConnectFail:
     return ConnectFail(f"cannot resolve {host!r}: {cause(error)}", phase="resolve")
 
 
-def _connect(address: AddressInfo, deadline: Deadline, share: float | None) -> socket.socket:
-    family, kind, proto, _, sockaddr = address
-    sock = socket.socket(family, kind, proto)
-    try:
-        sock.setblocking(False)
-        code = sock.connect_ex(sockaddr)
-        if code in _IN_PROGRESS:
-            if not wait(sock, selectors.EVENT_WRITE, deadline, share):
-                raise TimeoutError(f"no answer within {share:.3g} s")
-            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if code == 0 and sock.getsockname() == sock.getpeername():
-            # Nobody listens, and the kernel drew the target's port for our own end: TCP then
-            # connects a socket to itself. Reconnecting to a local server meets this.
-            code = errno.ECONNREFUSED
-        if code:
-            raise OSError(code, os.strerror(code))
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+def _bind(sock: socket.socket, source: tuple[str, int]) -> None:
+    if (sock.family == socket.AF_INET6) != (":" in source[0]):
+        raise OSError(errno.EAFNOSUPPORT, f"not to be reached from {source[0]}, another family")
+    sock.bind(source)

@@ -1,4 +1,4 @@
-"""TLS: contexts, the handshake under a deadline, and its failures in plain words."""
+"""TLS: the handshake under a deadline, its failures in plain words, sessions that are resumed."""
 
 from __future__ import annotations
 
@@ -6,12 +6,21 @@ import errno
 import selectors
 import socket
 import ssl
+from dataclasses import replace
+from typing import TypeAlias
 
 from ..deadline import Deadline
 from ..errors import ConnectFail
 from ..options import Options
-from .stream import peer_address
+from ..pins import mismatch
+from .contexts import check_tls, make_context
+from .layered import LayeredTLSStream
+from .stream import Stream, TLSStream, peer_address
 from .waiting import cause, wait
+
+_MAX_SESSIONS = 16
+# Whose session it is: the name in the certificate, the port, and whether it is home.
+_Server: TypeAlias = tuple[str, int, bool]
 
 # OpenSSL's results of a verification (X509_V_ERR_… in its x509_vfy.h), those that people meet.
 _CERTIFICATE_FAULTS = {
@@ -26,64 +35,99 @@ _CERTIFICATE_FAULTS = {
     64: "it is for another address",
 }
 
-# What OpenSSL says when the bytes that came are no TLS records.
-_NOT_TLS = {
+#: What OpenSSL says when the bytes that came are no TLS records.
+NOT_TLS = {
     "WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST",
     "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL", "UNEXPECTED_MESSAGE",
 }
+_PIN_ADVICE = "If the server has a new certificate for a good reason, put its SHA-256 into ssl_pins."
 _NO_COMMON_VERSION = {"TLSV1_ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE"}
 
 
-def make_context(options: Options) -> ssl.SSLContext:
-    """The TLS context that the options ask for; a given `ssl_context` is returned as it is.
+class ClientTLS:
+    """TLS for the streams of one WebSocket: contexts are made once, and sessions are resumed.
 
-    Our own contexts speak TLS 1.2 at least. `ssl_cafile` is added to the system's authorities.
-    This reads files and takes some 10 ms: call it once per WebSocket, not once per connection.
-
-    Raises:
-        OSError: `ssl_cafile` cannot be read.
-    """
-    if options.ssl_context is not None:
-        return options.ssl_context
-    if options.ssl_verify:
-        context = ssl.create_default_context()
-        if options.ssl_cafile is not None:
-            context.load_verify_locations(options.ssl_cafile)
-    else:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    # The system's configuration may ask for more than 1.2 and is left at that.
-    context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)
-    return context
-
-
-def check_tls(options: Options) -> None:
-    """Refuse TLS options that can only fail later.
+    One thread at a time opens streams with it; another may close them.
 
     Raises:
-        FileNotFoundError: there is no such `ssl_cafile`.
-        ValueError: `ssl_cafile` holds no certificates, or `ssl_context` is one for servers.
+        TypeError, ValueError, FileNotFoundError: the TLS options are wrong.
     """
-    if options.ssl_context is not None:
-        if options.ssl_context.protocol == ssl.PROTOCOL_TLS_SERVER:
-            raise ValueError("ssl_context is one for servers: expected one for clients")
-        return
-    if options.ssl_cafile is None:
-        return
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(options.ssl_cafile)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"ssl_cafile={options.ssl_cafile!r}: there is no such file") from None
-    except ssl.SSLError as error:
-        text = f"ssl_cafile={options.ssl_cafile!r}: expected a file of certificates in PEM form"
-        raise ValueError(text) from error
-    except OSError as error:
-        raise ValueError(f"ssl_cafile={options.ssl_cafile!r}: {cause(error)}") from error
+
+    def __init__(self, options: Options) -> None:
+        check_tls(options)
+        self._options = options
+        self._contexts: dict[bool, ssl.SSLContext] = {}  # by `home`; made when first needed, and kept
+        # Items are only ever read or replaced.
+        self._sessions: dict[_Server, ssl.SSLSession] = {}
+
+    def secure(self, stream: Stream, host: str, port: int, deadline: Deadline, *, home: bool) -> Stream:
+        """Put TLS upon a stream, which belongs to the result from now on, and is closed if this fails.
+
+        Args:
+            home: whether this is the server of the WebSocket's own URL: only that one is shown our
+                certificate, and only its certificate is checked against `server_hostname`.
+
+        Raises:
+            ConnectFail: it failed, or took too long (phase ``"tls"``); the text says why.
+            OSError: a file that the options name has gone since it was checked.
+            Cancelled: the deadline was cancelled.
+        """
+        name = (self._options.server_hostname if home else None) or host
+        server = (name, port, home)
+        try:
+            tls: ssl.SSLSocket | ssl.SSLObject
+            if type(stream) is Stream:
+                session = self._sessions.get(server)
+                tls = sock = handshake(stream.raw, self._context(home), name, deadline, session=session)
+                stream = _ResumedStream(sock, self._sessions, server)
+            else:
+                stream = layered = layer(stream, self._context(home), name, deadline)
+                tls = layered.tls
+            digest = mismatch(self._options.ssl_pins, host, tls.getpeercert(binary_form=True))
+            if digest is not None:
+                text = f"the certificate of {host!r} is none of those pinned: its SHA-256 is {digest}"
+                raise ConnectFail(text, phase="tls", address=stream.address, advice=_PIN_ADVICE)
+        except BaseException:
+            stream.close()
+            raise
+        return stream
+
+    def _context(self, home: bool) -> ssl.SSLContext:
+        options = self._options
+        home = home or options.ssl_certfile is None or options.ssl_context is not None
+        if home not in self._contexts:
+            ours = options if home else replace(options, ssl_certfile=None, ssl_keyfile=None)
+            self._contexts[home] = make_context(ours)
+        return self._contexts[home]
+
+
+class _ResumedStream(TLSStream):
+    """A TLS stream that leaves its session to the next connection to the same server."""
+
+    def __init__(
+        self, sock: ssl.SSLSocket, sessions: dict[_Server, ssl.SSLSession], server: _Server
+    ) -> None:
+        super().__init__(sock)
+        self._sessions = sessions
+        self._server = server
+
+    def close(self) -> None:
+        with self._lock:
+            # Only now: with TLS 1.3 it comes some time after the handshake (RFC 8446 section 4.6.1).
+            session = self._sock.session if self._sock.fileno() >= 0 else None
+            if session is not None and session.has_ticket:
+                if len(self._sessions) >= _MAX_SESSIONS:  # only redirects lead to so many servers
+                    self._sessions.clear()
+                self._sessions[self._server] = session
+            super().close()
 
 
 def handshake(
-    sock: socket.socket, context: ssl.SSLContext, server_hostname: str, deadline: Deadline
+    sock: socket.socket,
+    context: ssl.SSLContext,
+    server_hostname: str,
+    deadline: Deadline,
+    session: ssl.SSLSession | None = None,
 ) -> ssl.SSLSocket:
     """Wrap a connected, non-blocking socket in TLS and do the handshake.
 
@@ -91,21 +135,25 @@ def handshake(
 
     Args:
         server_hostname: what the server is asked for (SNI) and its certificate is checked against.
+        session: one of the same context and server, to be resumed if the server still knows it.
 
     Raises:
         ConnectFail: it failed, or took too long (phase ``"tls"``); the text says why.
         Cancelled: the deadline was cancelled.
     """
     address = peer_address(sock)
-    # A certificate names neither the root's dot at the end nor the zone of an IPv6 address.
-    name = server_hostname.rstrip(".").partition("%")[0]
+    name = _certified_name(server_hostname)
     tls: socket.socket = sock
     try:
         # Where these two fail inside wrap_socket(), that leaves a descriptor behind.
         name.encode("idna")
         sock.getpeername()
         tls = wrapped = context.wrap_socket(
-            sock, server_hostname=name, do_handshake_on_connect=False, suppress_ragged_eofs=True
+            sock,
+            server_hostname=name,
+            do_handshake_on_connect=False,
+            suppress_ragged_eofs=True,
+            session=session,
         )
         _shake_hands(wrapped, deadline)
         return wrapped
@@ -115,6 +163,24 @@ def handshake(
     except BaseException:
         tls.close()
         raise
+
+
+def layer(
+    stream: Stream, context: ssl.SSLContext, server_hostname: str, deadline: Deadline
+) -> LayeredTLSStream:
+    """Put TLS upon a stream that is TLS itself. Else as `handshake`, but the caller closes on failure."""
+    try:
+        layered = LayeredTLSStream(stream, context, _certified_name(server_hostname))
+        layered.shake_hands(deadline)
+        return layered
+    except (OSError, ValueError) as error:
+        text = _in_words(error, server_hostname)
+        raise ConnectFail(text, phase="tls", address=stream.address) from error
+
+
+def _certified_name(host: str) -> str:
+    # A certificate names neither the root's dot at the end nor the zone of an IPv6 address.
+    return host.rstrip(".").partition("%")[0]
 
 
 def _shake_hands(tls: ssl.SSLSocket, deadline: Deadline) -> None:
@@ -136,7 +202,7 @@ def _in_words(error: Exception, host: str) -> str:
     if ended or getattr(error, "errno", None) == errno.ENOTCONN:
         return "the server ended the connection during the TLS handshake"
     reason = getattr(error, "reason", None)
-    if reason in _NOT_TLS:
+    if reason in NOT_TLS:
         return "the server does not speak TLS on this port"
     if reason in _NO_COMMON_VERSION:
         return "the server speaks no version of TLS that is allowed here"

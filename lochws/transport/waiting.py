@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import selectors
+import ssl
 from time import monotonic
 from typing import Protocol
 
 from ..deadline import Deadline
 from .stream import Stream
 
-# poll() is preferred: other than epoll and kqueue it needs no descriptor of its own, and other than
-# select() it has no trouble with numbers over 1023.
-_Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.DefaultSelector)
+#: For a few channels and a short time. poll() is preferred: other than epoll and kqueue it needs no
+#: descriptor of its own, and other than select() it has no trouble with numbers over 1023.
+Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.DefaultSelector)
 
 
 class HasDescriptor(Protocol):
@@ -35,7 +36,7 @@ def wait(channel: HasDescriptor, events: int, deadline: Deadline, limit: float |
         Cancelled: the deadline was cancelled.
     """
     end = None if limit is None else monotonic() + limit
-    with _Selector() as selector:
+    with Selector() as selector:
         ours = selector.register(channel, events)
         selector.register(deadline, selectors.EVENT_READ)
         while True:
@@ -90,4 +91,6 @@ def receive(stream: Stream, size: int, deadline: Deadline, limit: float | None =
 
 def cause(error: BaseException) -> str:
     """What an exception says, without the number of the error."""
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return f"TLS: {error.reason.lower().replace('_', ' ')}"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -14,7 +14,7 @@ import pytest
 
 from lochws.deadline import Deadline
 from lochws.transport.stream import Stream, TLSStream, address_text
-from lochws.transport.tls import handshake
+from lochws.transport.tls import handshake, layer
 from lochws.transport.waiting import receive, send_all, wait
 
 from ..peer import Link, Peer, StartPeer
@@ -35,7 +35,14 @@ def connected(peer: Peer) -> socket.socket:
     return sock
 
 
-@pytest.fixture(params=["plain", "tls"])
+def through_tls(kind: str, peer: Peer, context: ssl.SSLContext, deadline: Deadline) -> Stream:
+    """A stream through TLS, by OpenSSL upon a socket or by ours upon a stream."""
+    if kind == "tls":
+        return TLSStream(handshake(connected(peer), context, "localhost", deadline))
+    return layer(Stream(connected(peer)), context, "localhost", deadline)
+
+
+@pytest.fixture(params=["plain", "tls", "layered"])
 def connect(
     request: pytest.FixtureRequest,
     start_peer: StartPeer,
@@ -51,7 +58,7 @@ def connect(
             streams.append(Stream(connected(start_peer(script))))
         else:
             peer = start_peer(script, tls=server_tls)
-            streams.append(TLSStream(handshake(connected(peer), client_tls, "localhost", deadline)))
+            streams.append(through_tls(request.param, peer, client_tls, deadline))
         return streams[-1]
 
     yield open_to
@@ -164,9 +171,10 @@ def test_a_stream_over_a_socket_pair_has_no_address() -> None:
 class TestTLS:
     """What only TLS streams do."""
 
-    @pytest.fixture
+    @pytest.fixture(params=["tls", "layered"])
     def connect(
         self,
+        request: pytest.FixtureRequest,
         start_peer: StartPeer,
         server_tls: ssl.SSLContext,
         client_tls: ssl.SSLContext,
@@ -176,7 +184,7 @@ class TestTLS:
 
         def open_to(script: Callable[[Link], object]) -> Stream:
             peer = start_peer(script, tls=server_tls)
-            streams.append(TLSStream(handshake(connected(peer), client_tls, "localhost", deadline)))
+            streams.append(through_tls(request.param, peer, client_tls, deadline))
             return streams[-1]
 
         yield open_to

@@ -1,0 +1,112 @@
+"""TLS contexts: whom they trust, and who they say we are."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from importlib import metadata
+from typing import NoReturn
+
+from ..options import Options
+from .waiting import cause
+
+# The first truststore that verifies after a handshake that does not block.
+_TRUSTSTORE = (0, 10, 5)
+
+
+def make_context(options: Options) -> ssl.SSLContext:
+    """The TLS context that the options ask for; a given `ssl_context` is returned as it is.
+
+    Our own contexts speak TLS 1.2 at least. `ssl_cafile` is added to the system's authorities, unless
+    those are switched off. With truststore installed, the operating system itself verifies.
+    This reads files and takes some 10 ms: call it once per WebSocket, not once per connection.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    if options.ssl_context is not None:
+        return options.ssl_context
+    if not options.ssl_verify:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    elif options.ssl_system_store:
+        context = _system_context()
+    else:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if options.ssl_verify and options.ssl_cafile is not None:
+        context.load_verify_locations(options.ssl_cafile)
+    if options.ssl_certfile is not None:
+        context.load_cert_chain(options.ssl_certfile, options.ssl_keyfile, _password(options))
+    # The system's configuration may ask for more than 1.2 and is left at that.
+    context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)
+    return context
+
+
+def check_tls(options: Options) -> None:
+    """Refuse TLS options that can only fail later.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a file does not hold what it should, or `ssl_context` is one for servers.
+    """
+    if options.ssl_context is not None:
+        if options.ssl_context.protocol == ssl.PROTOCOL_TLS_SERVER:
+            raise ValueError("ssl_context is one for servers: expected one for clients")
+        return
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if options.ssl_cafile is not None:
+        with _Refusing("ssl_cafile", options.ssl_cafile, "a file of certificates in PEM form"):
+            context.load_verify_locations(options.ssl_cafile)
+    if options.ssl_keyfile is not None:
+        with _Refusing("ssl_keyfile", options.ssl_keyfile, "a file with a private key in PEM form"):
+            open(options.ssl_keyfile, "rb").close()
+    if options.ssl_certfile is not None:
+        expected = "a certificate and its private key in PEM form, and the password if the key has one"
+        with _Refusing("ssl_certfile", options.ssl_certfile, expected):
+            context.load_cert_chain(options.ssl_certfile, options.ssl_keyfile, _password(options))
+
+
+def _system_context() -> ssl.SSLContext:
+    """A context that trusts whom the system trusts: as truststore asks it, else as OpenSSL finds it."""
+    try:
+        if _version("truststore") >= _TRUSTSTORE:
+            import truststore  # noqa: PLC0415  optional
+
+            context: ssl.SSLContext = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            return context
+    except ImportError:  # which includes PackageNotFoundError
+        pass
+    return ssl.create_default_context()
+
+
+def _version(package: str) -> tuple[int, ...]:
+    numbers = metadata.version(package).split(".")
+    return tuple(int(number) for number in numbers if number.isdecimal())
+
+
+def _password(options: Options) -> str | bytes | Callable[[], str | bytes]:
+    def missing() -> NoReturn:
+        # Without this, OpenSSL would ask whoever sits at the terminal.
+        raise ValueError("the private key has a password: give it as ssl_password")
+
+    return missing if options.ssl_password is None else options.ssl_password
+
+
+class _Refusing:
+    """Turns the errors of loading a file into errors that name the option and say what was expected."""
+
+    def __init__(self, option: str, value: object, expected: str) -> None:
+        self._given = f"{option}={value!r}"
+        self._expected = expected
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, FileNotFoundError):
+            raise FileNotFoundError(f"{self._given}: there is no such file") from None
+        if isinstance(error, ssl.SSLError):
+            raise ValueError(f"{self._given}: expected {self._expected}") from error
+        if isinstance(error, (OSError, ValueError)):
+            raise ValueError(f"{self._given}: {cause(error)}") from error

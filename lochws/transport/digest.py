@@ -1,0 +1,62 @@
+"""Digest authentication (RFC 7616), as far as the standard library's own implementation goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.error import URLError
+from urllib.request import AbstractDigestAuthHandler, parse_http_list, parse_keqv_list
+
+
+@dataclass
+class _Request:
+    """What the standard library asks of a request. It needs no URL: the target of CONNECT is none."""
+
+    method: str
+    selector: str
+    full_url: str = ""
+    data: None = None
+
+    def get_method(self) -> str:
+        return self.method
+
+
+class _Password:
+    """The one password there is, as the standard library asks for it."""
+
+    def __init__(self, credentials: tuple[str, str]) -> None:
+        self._credentials = credentials
+
+    def add_password(self, *_: object) -> None:
+        raise NotImplementedError
+
+    def find_user_password(self, _realm: str, _url: str) -> tuple[str, str]:
+        return self._credentials
+
+
+def digest_answer(challenge: str, method: str, target: str, credentials: tuple[str, str]) -> str:
+    """The Authorization value that answers a challenge, itself a value such as ``Digest realm=…, nonce=…``.
+
+    The algorithms are the standard library's: MD5 and SHA, and SHA-256 from Python 3.14 on. The quality of
+    protection (qop) is ``auth``, or none.
+
+    Raises:
+        ValueError: the challenge, or the credentials, are nothing that it can answer.
+    """
+    user, password = credentials
+    if not f"{user}{password}".isascii() or any(char in user for char in '"\\'):
+        raise ValueError("Digest is supported for user names and passwords in ASCII, names without quotes")
+    handler = AbstractDigestAuthHandler(_Password(credentials))  # type: ignore[arg-type]
+    try:
+        parameters = parse_keqv_list(parse_http_list(challenge.partition(" ")[2]))
+        qop = parameters.get("qop")
+        if qop is not None:
+            parameters["qop"] = qop.replace(" ", "")  # "auth, auth-int", which the library does not split
+        answer = handler.get_authorization(_Request(method, target), parameters)  # type: ignore[arg-type]
+    except (ValueError, URLError) as error:
+        text = getattr(error, "reason", None) or error
+        raise ValueError(f"the proxy's Digest challenge cannot be answered: {text}") from None
+    if not answer:
+        raise ValueError("the proxy's Digest challenge lacks realm or nonce")
+    if any(char in answer for char in "\r\n\0"):
+        raise ValueError("the proxy's Digest challenge has control characters in it")
+    return f"Digest {answer}"

@@ -1,0 +1,54 @@
+"""A cookie jar of the standard library, given and asked in terms of WebSocket."""
+
+from __future__ import annotations
+
+import logging
+import re
+import urllib.request
+from email.message import Message
+from typing import TYPE_CHECKING
+
+from ..response import Response
+from ..url import Endpoint
+
+if TYPE_CHECKING:
+    from http.cookiejar import CookieJar
+
+# The jar would take these and give them back, and so break the next request.
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+logger = logging.getLogger("lochws")
+
+
+def cookie_header(jar: CookieJar, endpoint: Endpoint) -> str | None:
+    """The Cookie header for an endpoint, or None if the jar has nothing for it."""
+    request = _as_http(endpoint)
+    jar.add_cookie_header(request)
+    return request.get_header("Cookie")
+
+
+def keep_cookies(jar: CookieJar, response: Response, endpoint: Endpoint) -> None:
+    """Put the cookies of an answer into the jar. Lines that are no cookies are left out."""
+    try:
+        jar.extract_cookies(_Answer(response), _as_http(endpoint))  # type: ignore[arg-type]
+    except Exception:  # the jar's parser is lenient, but nothing a server sends may end the opening
+        logger.warning("cookies of %s could not be read", endpoint, exc_info=True)
+
+
+def _as_http(endpoint: Endpoint) -> urllib.request.Request:
+    scheme = "https" if endpoint.is_secure else "http"
+    return urllib.request.Request(f"{scheme}://{endpoint.host_header}{endpoint.resource}")
+
+
+class _Answer:
+    """A response in the form that the jar knows."""
+
+    def __init__(self, response: Response) -> None:
+        self._headers = Message()
+        for name, value in response.header_list:
+            if name in {"set-cookie", "set-cookie2"} and not _CONTROL.search(value):
+                self._headers[name] = value
+
+    def info(self) -> Message:
+        """The headers."""
+        return self._headers

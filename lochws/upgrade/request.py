@@ -1,0 +1,92 @@
+"""What one upgrade request asks for: headers, credentials, cookies, subprotocols."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ..options import Options, as_headers, as_protocols
+from ..protocol import deflate
+from ..protocol.handshake import build_request, make_key
+from ..url import Endpoint
+from .cookies import cookie_header
+
+# What RFC 6750 section 2.1 lets a bearer token have in it.
+_BEARER = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
+# Headers of the user's that are meant for one origin and are no other's business.
+_FOR_HOME = {"authorization", "cookie", "host", "proxy-authorization"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """One upgrade request.
+
+    Attributes:
+        endpoint: where to.
+        home: whether that has the origin of the WebSocket's own URL, and so may have its secrets.
+        key: the Sec-WebSocket-Key.
+        protocols: the subprotocols offered.
+        data: the request as it is written.
+    """
+
+    endpoint: Endpoint
+    home: bool
+    key: str
+    protocols: tuple[str, ...]
+    data: bytes
+
+
+def prepare(options: Options, endpoint: Endpoint, *, home: bool) -> Request:
+    """Make up a request, asking the user's functions.
+
+    Raises:
+        TypeError, ValueError: what they return cannot be sent.
+        Exception: what they raise.
+    """
+    given, protocols = options.headers, options.protocols
+    headers = list(as_headers(given()) if callable(given) else given)
+    offered = as_protocols(protocols()) if callable(protocols) else protocols
+    basic = None
+    if home:
+        auth = options.auth() if callable(options.auth) else options.auth or endpoint.credentials
+        if isinstance(auth, str):
+            headers = _with_default(headers, "Authorization", f"Bearer {_checked_token(auth)}")
+        elif auth is not None:
+            basic = _checked_pair(auth)
+    else:
+        headers = [header for header in headers if header[0].lower() not in _FOR_HOME]
+    if options.cookies is not None:
+        cookies = cookie_header(options.cookies, endpoint)
+        if cookies:
+            headers = _with_default(headers, "Cookie", cookies)
+    key = make_key()
+    data = build_request(
+        endpoint,
+        key,
+        headers=headers,
+        agent=options.agent,
+        origin=options.origin,
+        protocols=offered,
+        extensions=None if options.deflate is None else deflate.offer(options.deflate),
+        auth=basic,
+    )
+    return Request(endpoint, home, key, offered, data)
+
+
+def _with_default(headers: list[tuple[str, str]], name: str, value: str) -> list[tuple[str, str]]:
+    """The headers, with one more unless the user gave it."""
+    if any(given.lower() == name.lower() for given, _ in headers):
+        return headers
+    return [*headers, (name, value)]
+
+
+def _checked_token(token: str) -> str:
+    if not _BEARER.fullmatch(token):
+        raise ValueError("auth: the function returned a str that is no bearer token (RFC 6750 section 2.1)")
+    return token
+
+
+def _checked_pair(auth: object) -> tuple[str, str]:
+    if isinstance(auth, tuple) and len(auth) == 2 and all(isinstance(part, str) for part in auth):
+        return auth
+    raise TypeError("auth: the function returned neither a str nor (user, password)")

@@ -1,0 +1,159 @@
+"""Starts real programs with the configuration files beside this module, and ends them again.
+
+A configuration file is a template: ``$name`` stands for a value, as in `string.Template`. A program
+that is not there skips whatever needs it, by its name.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import string
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+import pytest
+
+#: Seconds that a program may take until it listens, and to end.
+PATIENCE = 20.0
+#: Seconds that it may take to end by itself.
+_GRACE = 2.0
+
+_HERE = Path(__file__).parent
+# Daemons live where the path of a user who is not root may not lead.
+_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin", "/sbin"])
+_TRIES = 3
+
+
+def find(name: str) -> str:
+    """The path of a program; skips the test if it is not installed."""
+    path = shutil.which(name, path=_PATH)
+    if path is None:
+        pytest.skip(f"{name} is not installed")
+    return path
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports on loopback that nobody listens on now, neither with IPv4 nor with IPv6."""
+    ports: list[int] = []
+    held: list[socket.socket] = []
+    try:
+        while len(ports) < count:
+            listener = socket.create_server(("", 0))
+            held.append(listener)
+            ports.append(listener.getsockname()[1])
+    finally:
+        for listener in held:
+            listener.close()
+    return ports
+
+
+class Programs:
+    """Programs that run until `close`, in a folder of their own.
+
+    Attributes:
+        folder: where configuration and data are; other users may read it, since daemons give up being root.
+    """
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="lochws-peers-"))
+        self.folder.chmod(0o755)
+        self._running: list[subprocess.Popen[bytes]] = []
+        self._number = 0
+
+    def write(self, name: str, content: str | bytes) -> Path:
+        """A file in the folder, which daemons may read."""
+        path = self.folder / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        path.chmod(0o644)
+        return path
+
+    def start(
+        self, command: Sequence[str], ports: int = 1, *, config: str | None = None, **values: object
+    ) -> list[int]:
+        """Start a program on free ports, and wait until it listens on all of them.
+
+        Args:
+            command: the program and its arguments, each a template; ``$config`` is the configuration file.
+            ports: how many ports it needs, ``$port`` and then ``$port1``, ``$port2`` and so on.
+            config: the name of its configuration file among those here.
+            values: what else the templates want.
+        """
+        program = find(command[0])
+        for attempt in range(_TRIES):
+            chosen = free_ports(ports)
+            self._number += 1
+            work = self.folder / f"{Path(program).name}-{self._number}"
+            work.mkdir()
+            work.chmod(0o777)
+            names = {f"port{index or ''}": port for index, port in enumerate(chosen)}
+            known = {**values, **names, "folder": self.folder, "work": work}
+            if config is not None:
+                text = string.Template((_HERE / config).read_text(encoding="utf-8")).substitute(known)
+                known["config"] = work / config
+                known["config"].write_text(text, encoding="utf-8")
+                known["config"].chmod(0o644)
+            arguments = [string.Template(part).substitute(known) for part in command[1:]]
+            if self._run([program, *arguments], work, chosen):
+                return chosen
+            # Somebody may have taken a port between our closing it and the program's binding it.
+            if attempt == _TRIES - 1:
+                output = (work / "output").read_text(errors="replace")
+                raise RuntimeError(f"{command[0]} does not run: {output[-2000:]}")
+        raise AssertionError
+
+    def _run(self, command: Sequence[str], work: Path, ports: Sequence[int]) -> bool:
+        """Start a program. Returns whether it came to listen on the ports."""
+        with (work / "output").open("wb") as output:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=work,
+                start_new_session=True,
+            )
+        self._running.append(process)
+        for _ in range(int(PATIENCE / 0.02)):
+            try:
+                process.wait(0.02)
+            except subprocess.TimeoutExpired:
+                if all(_listens(port) for port in ports):
+                    return True
+            else:
+                return False
+        return False
+
+    def close(self) -> None:
+        """End all programs, at once and with their children, and delete the folder."""
+        # Each is a process group of its own. Asked politely, they take their children with them.
+        for process in self._running:
+            process.terminate()
+        for process in self._running:
+            try:
+                process.wait(_GRACE)
+            except subprocess.TimeoutExpired:
+                pass
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            process.wait(PATIENCE)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self) -> Programs:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,63 @@
+"""Servers that nobody here wrote: TLS that ends in nginx or haproxy, and Node's ws."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from lochws import WebSocket
+
+from .test_proxies import talk
+
+TERMINATORS = ("nginx", "haproxy")
+
+
+@pytest.mark.parametrize("program", TERMINATORS)
+def test_messages_go_there_and_back_where_tls_ends_early(
+    program: str, terminator: Callable[[str], int], ca_file: str
+) -> None:
+    talk(f"wss://localhost:{terminator(program)}/", ssl_cafile=ca_file, compress=True)
+
+
+@pytest.mark.parametrize("program", TERMINATORS)
+def test_a_session_is_resumed_when_connecting_again(
+    program: str, terminator: Callable[[str], int], ca_file: str, authority: Any
+) -> None:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    websocket = WebSocket(f"wss://localhost:{terminator(program)}/", ssl_context=context)
+    for _ in range(3):
+        for event in websocket.connect(close_timeout=5):
+            if event.name == "ready":
+                websocket.close()
+    assert context.session_stats()["hits"] >= 1
+
+
+@pytest.mark.parametrize(("program", "status"), [("nginx", 502), ("haproxy", 503)])
+def test_a_dead_server_behind_it_is_a_refusal_with_a_page(
+    program: str, status: int, terminator: Callable[[str], int], ca_file: str
+) -> None:
+    seen = list(WebSocket(f"wss://localhost:{terminator(program)}/dead", ssl_cafile=ca_file))
+    rejected: Any = next(event for event in seen if event.name == "rejected")
+    assert rejected.response.status_code == status
+    assert b"<html>" in rejected.response.body
+
+
+@pytest.mark.parametrize("program", TERMINATORS)
+def test_plain_http_to_their_tls_port_is_a_refusal(program: str, terminator: Callable[[str], int]) -> None:
+    *_, last = WebSocket(f"ws://localhost:{terminator(program)}/")
+    assert last.name == "disconnected"
+    assert last.phase == "upgrade"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("compress", [False, True])
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+def test_messages_go_to_nodes_ws_and_back(
+    scheme: str, compress: bool, node_echo: dict[str, int], ca_file: str
+) -> None:
+    seen = talk(f"{scheme}://localhost:{node_echo[scheme]}/", ssl_cafile=ca_file, compress=compress)
+    ready: Any = next(event for event in seen if event.name == "ready")
+    assert ("permessage-deflate" in ready.extensions) == compress
