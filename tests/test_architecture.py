@@ -26,6 +26,7 @@ LAYERS = [
     {"__init__"},
     {"app"},
     {"websocket"},
+    {"messaging"},
     {"iteration", "lifecycle"},
     {"persist", "traffic"},
     {"connection"},
