@@ -79,14 +79,14 @@ class CrowdServer:
             if self._waiting[descriptor].endswith(b"\r\n\r\n"):
                 connection.send(upgrade_answer(self._waiting.pop(descriptor), self._job.work.deflate))
                 self._begin_flood()
-        elif received[0] == _PING:
+        elif received[0] == _PING and not self._flood:  # a pong amid the flood might fall into a frame
             length = received[1] & 0x7F
             key, masked = received[2:6], received[6 : 6 + length]
             connection.send(frame(0x8A, bytes(byte ^ key[i % 4] for i, byte in enumerate(masked))))
 
     def _begin_flood(self) -> None:
         """Start the flood on all connections at once, when the last one stands."""
-        if self._flood and len(self._sockets) - len(self._waiting) == self._job.count:
+        if self._flood and not self._sent and len(self._sockets) - len(self._waiting) == self._job.count:
             for descriptor in self._sockets:
                 self._sent[descriptor] = 0
                 self._poll.modify(descriptor, select.EPOLLIN | select.EPOLLOUT)
