@@ -101,7 +101,7 @@ def dispatching() -> dict[str, Callable[[], object]]:
 
 def main() -> None:
     """Run all, each in processes of its own, as pyperf does."""
-    runner = pyperf.Runner()
+    runner = pyperf.Runner(program_args=("-m", "benchmarks.micro"))
     for group in (parsing, framing_and_masking, deflating, dispatching):
         for name, function in group().items():
             runner.bench_func(name, function)
