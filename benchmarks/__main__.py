@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from . import report
@@ -14,6 +14,7 @@ from .run import Bench, Results
 from .targets import BOUNDS, TARGETS, Bound, Target, verdicts
 from .works import WORKS
 
+_ROUNDS, _SECONDS = 5, 0.5
 _SHORT_ROUNDS, _SHORT_SECONDS = 3, 0.1
 
 
@@ -22,18 +23,15 @@ def main() -> int:
     options = _parse()
     if options.load:
         results, about = report.from_json(options.load.read_text(encoding="utf-8"))
+        _print_lines(f"{name}: {value}" for name, value in about.items())
+        _print_lines(report.tables(results))
     else:
-        results, about = _measure(options), report.environment()
-    for name, value in about.items():
-        print(f"{name}: {value}")
-    for line in report.tables(results):
-        print(line)
+        about = report.environment()
+        _print_lines(f"{name}: {value}" for name, value in about.items())
+        results = _measure(options, about)
     targets: Sequence[Target | Bound] = _short_targets(options) if options.short else [*TARGETS, *BOUNDS]
     found = verdicts(results, [target for target in targets if target.work in results.rounds])
-    for line in report.verdict_lines(found):
-        print(line)
-    if options.json:
-        options.json.write_text(report.to_json(results, about), encoding="utf-8")
+    _print_lines(report.verdict_lines(found))
     for path in options.chart:
         from .chart import draw  # noqa: PLC0415  matplotlib is not needed to measure
 
@@ -66,34 +64,45 @@ def _parse() -> argparse.Namespace:
     return options
 
 
-def _measure(options: argparse.Namespace) -> Results:
+def _print_lines(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line, flush=True)
+
+
+def _measure(options: argparse.Namespace, about: dict[str, str]) -> Results:
+    """Measure work by work; what was measured is printed, and written, at once."""
+    targets = _short_targets(options)
     wanted = [
-        work for work in WORKS.values() if not options.work or work.name.startswith(tuple(options.work))
+        work for work in WORKS.values()
+        if (not options.work or work.name.startswith(tuple(options.work)))
+        and (not options.short or any(target.work == work.name for target in targets))
     ]
-    names = options.peers.split(",") if options.peers else list(CLIENTS)
-    if options.short:
-        targets = _short_targets(options)
-        wanted = [work for work in wanted if any(target.work == work.name for target in targets)]
-    reasons = {name: reason for name in names if (reason := missing(name))}
-    for name, reason in reasons.items():
-        print(f"without {name}: {reason}", file=sys.stderr)
-    names = [name for name in names if name not in reasons]
-    rounds = options.rounds or (_SHORT_ROUNDS if options.short else 5)
-    seconds = options.seconds or (_SHORT_SECONDS if options.short else 0.5)
+    names = _installed(options.peers.split(",") if options.peers else CLIENTS)
+    rounds = options.rounds or (_SHORT_ROUNDS if options.short else _ROUNDS)
+    seconds = options.seconds or (_SHORT_SECONDS if options.short else _SECONDS)
+    results = Results()
     with tempfile.TemporaryDirectory() as certificates:
         if any(work.tls for work in wanted):
             write_certificates(Path(certificates))
         bench = Bench(certificates, seconds)
-        if not options.short:
-            return bench.run(wanted, names, rounds)
-        results = Results()
         for work in wanted:
             here = [target for target in targets if target.work == work.name]
             needed = {name for target in here for name in (target.ours, target.peer, "lochws")}
-            part = bench.run([work], [name for name in names if name in needed], rounds)
-            results.rounds.update(part.rounds)
-            results.failures.update(part.failures)
-        return results
+            clients = [name for name in names if not options.short or name in needed]
+            part = bench.run(work, clients, rounds)
+            results.add(part)
+            _print_lines(report.tables(part))
+            if options.json:
+                options.json.write_text(report.to_json(results, about), encoding="utf-8")
+    return results
+
+
+def _installed(names: Iterable[str]) -> list[str]:
+    reasons = {name: missing(name) for name in names}
+    for name, reason in reasons.items():
+        if reason:
+            print(f"without {name}: {reason}", file=sys.stderr)
+    return [name for name, reason in reasons.items() if not reason]
 
 
 def _short_targets(options: argparse.Namespace) -> list[Target]:

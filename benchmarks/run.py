@@ -51,6 +51,11 @@ class Results:
     rounds: dict[str, dict[str, list[Measurement]]] = field(default_factory=dict)
     failures: dict[str, dict[str, str]] = field(default_factory=dict)
 
+    def add(self, others: Results) -> None:
+        """Take in what was measured of other works."""
+        self.rounds.update(others.rounds)
+        self.failures.update(others.failures)
+
 
 class Bench:
     """Runs jobs.
@@ -65,27 +70,26 @@ class Bench:
         self._seconds = seconds
         self.server_core, self.client_core = _two_cores()
 
-    def run(self, works: Sequence[Work], clients: Sequence[str], rounds: int) -> Results:
-        """Measure: within a round of a work, one client after the other, each round in another order."""
-        results = Results()
-        for work in works:
-            able = [name for name in clients if can(name, work)]
-            measured = results.rounds[work.name] = {name: [] for name in able}
-            failed = results.failures[work.name] = {}
-            counts: dict[str, int] = {}
-            for number in range(1 if work.once else rounds):
-                for name in able[number % len(able) :] + able[: number % len(able)] if able else []:
-                    if name in failed:
-                        continue
-                    _say(f"{work.name}: round {number + 1}, {name}")
-                    try:
-                        if name not in counts:
-                            counts[name] = self.fitting_count(work, name)
-                        measured[name].append(self.measure(work, name, counts[name]))
-                    except (MeasurementError, subprocess.TimeoutExpired) as error:
-                        failed[name] = str(error)
+    def run(self, work: Work, clients: Sequence[str], rounds: int) -> Results:
+        """Measure: in each round one client after the other, each round in another order."""
+        able = [name for name in clients if can(name, work)]
+        measured: dict[str, list[Measurement]] = {name: [] for name in able}
+        failed: dict[str, str] = {}
+        counts: dict[str, int] = {}
+        for number in range(1 if work.once else rounds):
+            first = number % max(1, len(able))
+            for name in able[first:] + able[:first]:
+                if name in failed:
+                    continue
+                _say(f"{work.name}: round {number + 1}, {name}")
+                try:
+                    if name not in counts:
+                        counts[name] = self.fitting_count(work, name)
+                    measured[name].append(self.measure(work, name, counts[name]))
+                except (MeasurementError, subprocess.TimeoutExpired) as error:
+                    failed[name] = str(error)
         _say("")
-        return results
+        return Results({work.name: measured}, {work.name: failed})
 
     def fitting_count(self, work: Work, name: str) -> int:
         """How many messages a client does in the time that a measurement should take."""
