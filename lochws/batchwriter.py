@@ -146,9 +146,13 @@ class BatchWriter:
         try:
             for _ in range(BATCHES_PER_FLUSH):
                 with self._lock:
-                    if self._writing or (self._blocked and not by_loop) or not self._has_batch():
+                    if self._writing or (self._blocked and not by_loop):
                         return
-                    mine = self._writing = True
+                    mine = True  # from here on an interruption would leave half a batch
+                    if not self._has_batch():
+                        mine = False
+                        return
+                    self._writing = True
                 taken = self._stream.send(self._rest)
                 with self._lock:
                     self._take_off(taken)
@@ -176,22 +180,26 @@ class BatchWriter:
             return False
         if not self._rest:
             self._take_up()
-            if self._full:
-                self._make_batch(*self._full.popleft())
-            elif self._frames or self._urgent:
-                self._make_batch(self._frames, self._messages)
-                self._frames, self._messages, self._size = [], [], 0
+            if self._full or self._frames or self._urgent:
+                self._make_batch()
         return bool(self._rest)
 
-    def _make_batch(self, frames: list[bytes], messages: list[Message]) -> None:
-        if self._urgent:
-            self._pending += sum(map(len, self._urgent))
-            frames, messages = [*self._urgent, *frames], [*[None] * len(self._urgent), *messages]
-            self._urgent = []
-        self._batch, self._batch_messages = frames, messages
+    def _make_batch(self) -> None:
+        full, urgent = self._full, self._urgent
+        frames, messages = full[0] if full else (self._frames, self._messages)
+        if urgent:
+            frames, messages = [*urgent, *frames], [*[None] * len(urgent), *messages]
         # OpenSSL wants the same bytes again after a write that would block: the joined rest is
         # kept until all of it is taken, and nothing is put in front of it.
-        self._rest = memoryview(frames[0] if len(frames) == 1 else b"".join(frames))
+        rest = memoryview(frames[0] if len(frames) == 1 else b"".join(frames))
+        pending = self._pending + sum(map(len, urgent))
+        # No call stands in between the following, so that Ctrl-C cannot: each frame is in one place.
+        self._batch, self._batch_messages, self._rest = frames, messages, rest
+        self._urgent, self._pending = [], pending
+        if full:
+            full.popleft()
+        else:
+            self._frames, self._messages, self._size = [], [], 0
 
     def _take_off(self, taken: int) -> None:
         """Note what the kernel has taken."""

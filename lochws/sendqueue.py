@@ -88,25 +88,25 @@ class SendQueue(BatchWriter):
             TransportFail: the network failed under this message; it was not sent whole.
         """
         lock = self._lock
-        if not lock.acquire(False):
-            if self._leave(message, size, encode, args):
-                return True
-            lock.acquire()
+        # Looking, and then `with`: acquire(False) would let Ctrl-C in before the lock can be let go.
+        if lock.locked() and self._leave(message, size, encode, args):
+            return True
         try:
-            if self._finished or self._failure is not None:
-                self._check_alive()
-            if self._pending and self._pending + size > self._limit and not self._find_room(size):
-                return False
-            if self._left:
-                self._take_up()
-            frame = encode(*args)
-            self._queue(frame, message)
-            step = self._next_step()
-        except BaseException as error:
-            self._on_encode_error(error)
-            raise
+            with lock:
+                if self._finished or self._failure is not None:
+                    self._check_alive()
+                if self._pending and self._pending + size > self._limit and not self._find_room(size):
+                    return False
+                try:
+                    if self._left:
+                        self._take_up()
+                    frame = encode(*args)
+                    self._queue(frame, message)
+                    step = self._next_step()
+                except BaseException as error:
+                    self._on_encode_error(error)
+                    raise
         finally:
-            lock.release()
             if self._left:
                 self._look_after()
         if step is not None:
@@ -125,18 +125,20 @@ class SendQueue(BatchWriter):
         """
         if not entries:
             return True
-        with self._lock:
-            self._check_alive()
-            if self._pending and self._pending + size > self._limit and not self._find_room(size):
-                self.dropped += len(entries) - 1
-                return False
-            self._take_up()
-            for message, encode, args in entries:
-                frame = self._encode(message, encode, args)
-            self._gathering = True
-            self._oldest = 0.0  # they are company enough
-            step = self._next_step()
-        self._act(step, frame)
+        try:
+            with self._lock:
+                self._check_alive()
+                if self._pending and self._pending + size > self._limit and not self._find_room(size):
+                    self.dropped += len(entries) - 1
+                    return False
+                self._take_up()
+                frames = [self._encode(message, encode, args) for message, encode, args in entries]
+                self._gathering = True
+                self._oldest = 0.0  # they are company enough
+                step = self._next_step()
+        finally:
+            self._look_after()
+        self._act(step, *frames)
         return True
 
     def cork(self) -> None:
@@ -166,16 +168,20 @@ class SendQueue(BatchWriter):
         Returns:
             False if the lock could not be had.
         """
-        if not self._lock.acquire(timeout=patience):
-            return False
+        acquired: list[bool] = []
         try:
+            # In one call that takes the lock and notes it: Ctrl-C cannot come between the two.
+            acquired.extend(map(self._lock.acquire, (True,), (patience,)))
+            if not acquired[0]:
+                return False
             self._check_alive()
             self._take_up()
             frame = self._encode(None, encode, args)
             self._sealed = self._sealed or seal
             step = self._next_step()
         finally:
-            self._lock.release()
+            if acquired and acquired[0]:
+                self._lock.release()
             self._look_after()
         self._act(step, frame)
         return True
@@ -211,13 +217,13 @@ class SendQueue(BatchWriter):
         if self._left:
             self._look_after()
 
-    def _act(self, step: bool | None, frame: bytes) -> None:
-        """Do what follows after a frame was queued. Without the lock."""
+    def _act(self, step: bool | None, *frames: bytes) -> None:
+        """Do what follows after frames were queued. Without the lock."""
         if step:
             try:
                 self._write_batches()
             except OSError as error:
-                if self._withdraw(frame):
+                if self._withdraw(frames):
                     raise TransportFail(f"socket fail; {error}") from error
         elif step is False:
             self._ask_loop()
@@ -228,7 +234,8 @@ class SendQueue(BatchWriter):
         """Leave a small message to whoever holds the lock. Returns False if it is not for leaving."""
         if (
             self._sealed or self._finished or self._failure is not None or size > LEAVE_BYTES
-            or len(self._left) >= LEAVE_MESSAGES or self._pending + size > self._limit
+            or len(self._left) >= LEAVE_MESSAGES
+            or self._pending + len(self._left) * LEAVE_BYTES + size > self._limit
         ):
             return False
         left = (message, encode, args)
@@ -241,19 +248,17 @@ class SendQueue(BatchWriter):
         """Take a message back that came after `finish` had looked: nobody would send or report it."""
         if self._finished:
             with self._lock:
-                for index, other in enumerate(self._left):
+                for index, other in enumerate(list(self._left)):  # others append meanwhile
                     if other is left:
                         del self._left[index]
                         self._check_alive()
 
     def _look_after(self) -> None:
         """See to what was left, unless somebody holds the lock, who will."""
-        while self._left and not self._finished and self._lock.acquire(blocking=False):
-            try:
+        while self._left and not self._finished and not self._lock.locked():
+            with self._lock:
                 self._take_up()
                 step = self._next_step()
-            finally:
-                self._lock.release()
             if step:
                 try:
                     self._write_batches()
@@ -264,12 +269,17 @@ class SendQueue(BatchWriter):
 
     def _take_up(self) -> None:
         """Encode what others left, in order. Holds the lock."""
-        while self._left and not self._finished:
-            message, encode, args = self._left.popleft()
-            try:
-                self._encode(message, encode, args)
-            except WebSocketError:
-                self._late.append(message)
+        try:
+            while self._left and not self._finished:
+                message, encode, args = self._left[0]
+                try:
+                    self._queue(encode(*args), message)
+                except (WebSocketError, TypeError, ValueError):
+                    self._late.append(message)
+                self._left.popleft()  # last: if this is interrupted, `finish` finds it here
+        except BaseException as error:
+            self._on_encode_error(error)
+            raise
 
     def _encode(self, message: Message, encode: _Encode, args: tuple[object, ...]) -> bytes:
         """Make a frame and queue it. Holds the lock."""
@@ -316,21 +326,23 @@ class SendQueue(BatchWriter):
         self._check_alive()
         return True
 
-    def _withdraw(self, frame: bytes) -> bool:
-        """Take a message back that was not sent whole. Returns False if it was, or is reported already."""
+    def _withdraw(self, unwanted: Sequence[bytes]) -> bool:
+        """Take messages back that were not sent whole. Returns False if all were, or are reported already."""
         with self._lock:
             if self._finished:
                 return False
+            sought = set(map(id, unwanted))
             first = self._taken_whole()
+            withdrawn = False
             for frames, messages in (
                 (self._batch, self._batch_messages), *self._full, (self._frames, self._messages)
             ):
                 for index in range(first, len(frames)):
-                    if frames[index] is frame:
+                    if id(frames[index]) in sought:
                         messages[index] = None
-                        return True
+                        withdrawn = True
                 first = 0
-            return False
+            return withdrawn
 
     # The loop.
 

@@ -1,0 +1,182 @@
+"""Ctrl-C wherever Python looks for signals in the send queue: no lock stays held, nothing is lost."""
+
+from __future__ import annotations
+
+import dis
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from lochws import batchwriter, sendqueue
+from lochws.errors import TransportFail, WebSocketClosed, WebSocketClosing
+from lochws.protocol.sender import Sender
+from lochws.sendqueue import LEAVE_BYTES, Entry, SendQueue
+
+from .queues import Asked, Sink, blocked_queue, make_queue, push
+from .seen import PATIENCE
+
+pytestmark = pytest.mark.skipif(sys.version_info >= (3, 14), reason="opcodes are others there")
+
+_FILES = {sendqueue.__file__, batchwriter.__file__}
+#: Behind these Python looks whether a signal has come.
+_LOOKING = ("CALL", "JUMP_BACKWARD", "JUMP_ABSOLUTE", "RESUME")
+
+
+class Interrupted(BaseException):
+    """What a signal handler raises, as Ctrl-C does."""
+
+
+def interrupt(action: Callable[[], object], point: int) -> bool:
+    """Run something and raise at the given point of the queue's code. Returns whether it got there."""
+    seen = 0
+    before: dict[FrameType, str] = {}
+
+    def trace(frame: FrameType, event: str, _arg: object) -> Any:
+        nonlocal seen
+        if frame.f_code.co_filename not in _FILES:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            earlier = before.get(frame, "")
+            before[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+            if earlier.startswith(_LOOKING):
+                seen += 1
+                if seen == point:
+                    raise Interrupted
+        return trace
+
+    outer = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        action()
+    except Interrupted:
+        pass
+    finally:
+        sys.settrace(outer)
+    return seen >= point
+
+
+def entry(text: str) -> Entry:
+    return text, text.encode, ()
+
+
+ACTIONS: dict[str, Callable[[SendQueue], object]] = {
+    "push": lambda queue: push(queue, "d"),
+    "many": lambda queue: queue.push_many([entry("d"), entry("e")], 2),
+    "control": lambda queue: queue.push_control(bytes, b"D", seal=True),
+    "control, patiently": lambda queue: queue.push_control(bytes, b"D", patience=0.1),
+    "flush": lambda queue: queue.flush(),
+    "count": lambda queue: queue.messages_sent,
+}
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("name", ACTIONS)
+def test_wherever_ctrl_c_strikes_nothing_is_locked_lost_or_sent_twice(name: str, full: bool) -> None:
+    point, struck = 0, True
+    while struck:
+        point += 1
+        sink = Sink()
+        queue = make_queue(sink, gather=False)
+        if full:  # more than one batch waits, a pong too
+            queue.cork()
+            for letter in "xyz":
+                queue._queue(letter.encode() * 40_000, letter)
+            queue._corks = 0
+            queue.put_urgent(bytes, b"P")
+        with queue._lock:  # other threads' messages
+            for letter in "abc":
+                assert push(queue, letter)
+        act = ACTIONS[name]
+        struck = interrupt(lambda queue=queue, act=act: act(queue), point)  # type: ignore[misc]
+        assert not queue._lock.locked(), point
+        queue.flush()
+        queue.flush()
+        unsent = queue.finish()
+        sent = sink.taken.decode()
+        for letter in "abcxyz" if full else "abc":
+            assert letter in sent or letter in unsent, (point, letter)
+            assert sent.count(letter) in ((0, 40_000) if letter in "xyz" else (0, 1)), (point, letter)
+    assert point > 10
+
+
+def test_ctrl_c_while_waiting_for_room_does_not_end_the_connection() -> None:
+    sink = Sink()
+    queue = blocked_queue(sink, limit=5, when_full="block")
+
+    def wait_for(*_args: object) -> bool:
+        raise Interrupted
+
+    queue._changed.wait_for = wait_for  # type: ignore[method-assign,assignment]
+    with pytest.raises(Interrupted):
+        push(queue, "x")
+    assert queue.failure is None
+    sink.room = None
+    queue.flush()
+    assert sink.taken == b"first"
+
+
+class TestLeaving:
+    def test_what_is_left_while_many_are_refused_is_sent(self) -> None:
+        sink, sender = Sink(), Sender()
+        queue = make_queue(sink, gather=False)
+        sender.close(1000)
+
+        def refuse(*args: Any) -> bytes:
+            other = threading.Thread(target=push, args=(queue, "left"))
+            other.start()
+            other.join(PATIENCE)
+            return sender.text(*args)
+
+        with pytest.raises(WebSocketClosing):
+            queue.push_many([("x", refuse, (b"x",))], 1)
+        assert sink.taken == b"left"
+
+    def test_a_message_that_comes_after_the_end_is_refused_while_others_come(self) -> None:
+        queue = make_queue(Sink())
+        queue.finish()
+
+        mine = entry("mine")
+        queue._left.extend([entry("mine"), mine])
+        stop = threading.Event()
+
+        def leave() -> None:
+            while not stop.is_set() and len(queue._left) < 100_000:
+                queue._left.append(entry("other"))
+
+        other = threading.Thread(target=leave)
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        other.start()
+        try:
+            for _ in range(50):
+                with pytest.raises(WebSocketClosed):
+                    queue._check_left(mine)
+                assert all(left is not mine for left in list(queue._left))
+                queue._left.append(mine)
+        finally:
+            stop.set()
+            sys.setswitchinterval(before)
+            other.join(PATIENCE)
+
+    def test_a_small_bound_holds_for_what_is_left_too(self) -> None:
+        sink = Sink(room=0)
+        queue = make_queue(sink, limit=2 * LEAVE_BYTES, gather=False)
+        with queue._lock:
+            assert queue._leave("a", 1, b"a".__add__, (b"",))
+            assert queue._leave("b", 1, b"b".__add__, (b"",))
+            assert not queue._leave("c", 1, b"c".__add__, (b"",))
+        assert queue.finish() == ("a", "b")
+
+
+def test_of_many_messages_that_fail_none_is_reported_besides() -> None:
+    sink, asked = Sink(), Asked()
+    queue = make_queue(sink, ask_loop=asked)
+    sink.error = OSError("reset")
+    with pytest.raises(TransportFail):
+        queue.push_many([entry("a"), entry("b")], 2)
+    assert queue.finish() == ()
