@@ -199,6 +199,8 @@ class Connection:
         if self.is_closing:
             self._drop_if_asked()
             self._closing.sent(now)
+        elif self.sending.queue.failure is not None:
+            self._drop_if_asked()  # no Close frame can be waited for
         self._finish_if_over()
         if self._paused and self._inbox.backlog <= INBOX_BYTES // 2:
             self._paused = False

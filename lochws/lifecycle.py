@@ -17,7 +17,7 @@ from time import monotonic, time
 from . import events
 from .connection import Connection
 from .deadline import Deadline
-from .dial import Dialler, Opened
+from .dial import Dialler, Opened, unprepared
 from .errors import WebSocketError
 from .loop import Inbox
 from .options import Options, Timing
@@ -215,7 +215,12 @@ class Lifecycle:
             self._post_opening(events.ConnectFail(f"error; {error}", phase="prepare", error=error))
 
     def _attempt(self) -> None:
-        deadline = Deadline(self._options.open_timeout)
+        try:
+            deadline = Deadline(self._options.open_timeout)
+        except OSError as error:  # no descriptors left, for one
+            self._post_opening(events.Connecting(self._url))
+            self._post_opening(unprepared(error))
+            return
         try:
             with self._lock:
                 self._deadline = deadline
@@ -241,10 +246,14 @@ class Lifecycle:
     def _join_loop(self, opened: Opened) -> None:
         assert self._crew is not None and self._inbox is not None
         loop = self._crew.reader.loop
-        connection = Connection(
-            opened, self._options, self._timing, owner=self, loop=loop, inbox=self._inbox,
-            trace=as_trace(self._options.trace, self._url),
-        )
+        try:
+            connection = Connection(
+                opened, self._options, self._timing, owner=self, loop=loop, inbox=self._inbox,
+                trace=as_trace(self._options.trace, self._url),
+            )
+        except BaseException:  # no memory for a deflate context, say
+            opened.stream.close()
+            raise
         with self._lock:
             self._state = after(self._state, Step.OPENED)
             self.connection = connection
@@ -271,7 +280,7 @@ class Lifecycle:
             self.connection = None
             self._is_ready = False
             if self._retries is not None:
-                self._retries.ended(monotonic())
+                self._retries.ended(monotonic(), wanted=self._again)
             self._changed.notify_all()
 
     # The loop's baton holder: what the connection tells its owner.

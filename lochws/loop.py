@@ -13,6 +13,7 @@ import selectors
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import count
 from time import monotonic
 from typing import Any, Protocol
@@ -157,7 +158,11 @@ class Loop:
         self._touched: deque[Channel] = deque()  # likewise
         self._mail: deque[Inbox] = deque()  # any thread appends, the reader takes
         # The baton holder's.
-        self._selector = selectors.DefaultSelector()
+        try:
+            self._selector = selectors.DefaultSelector()
+        except BaseException:
+            self._pipe.close()
+            raise
         self._selector.register(self._pipe, selectors.EVENT_READ)
         self._registered: dict[Channel, tuple[int, int]] = {}  # descriptor, mask (0: not in the selector)
         self._again: dict[Channel, None] = {}  # in order; what `more` was said for
@@ -322,7 +327,8 @@ class Loop:
         if entry is not None:
             del self._due[entry[1]]
         if mask:
-            self._selector.unregister(descriptor)
+            with suppress(KeyError):  # a change that failed, since the descriptor was closed, took it out
+                self._selector.unregister(descriptor)
         channel.release()
 
     def _time_left(self, now: float, limit: float | None) -> float | None:

@@ -108,12 +108,14 @@ class Retries:
         """A connection opened (monotonic seconds)."""
         self._opened_at = now
 
-    def ended(self, now: float) -> None:
-        """An attempt or connection ended."""
+    def ended(self, now: float, wanted: bool = False) -> None:
+        """An attempt or connection ended; if the user wanted it so, that is no failure."""
         stable = self._opened_at is not None and now - self._opened_at >= self._backoff.stable_after
         self._opened_at = None
         if stable:
             self._failures = 0
+            return
+        if wanted:
             return
         if not self._failures:
             self._first_failure = now

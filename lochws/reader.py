@@ -42,6 +42,7 @@ class Reader:
         self.delivery = 0
         self.deliveries = 0  # so far; written by the reader, read by anyone
         self.is_watched = False  # set by the reader, cleared by the one who watches
+        self.has_stand_in = False  # written by the one who stands in, read by anyone
         self._wanted = False  # the reader waits for its baton; written by the reader
         self._stopping = False  # written once, by anyone
         self.grace = GRACE_SECONDS
@@ -117,6 +118,7 @@ class Reader:
             return
         began = monotonic()
         next_warning = self.stuck
+        self.has_stand_in = True
         try:
             while self.delivery == delivery and not self._wanted:
                 loop.turn(until=lambda: self._wanted, limit=max(0.0, began + next_warning - monotonic()))
@@ -124,6 +126,7 @@ class Reader:
                     self._warn(next_warning)
                     next_warning *= 2
         finally:
+            self.has_stand_in = False
             loop.baton.release()
 
     def _warn(self, seconds: float) -> None:

@@ -36,9 +36,10 @@ class Crew:
             channel: the channel, which flushes when it is touched.
             flush: flushes on a supervisor's thread.
         """
-        if self.reader.delivery:
+        if self.reader.delivery and not self.reader.has_stand_in:
             # The reader is in a handler, perhaps for long; what gathers must not wait for it. A
-            # supervisor comes at once, unless it stands in for the reader: then it will see the touch.
+            # supervisor comes at once. One that stands in for the reader will see the touch instead:
+            # jobs would only pile up behind it.
             self.supervisor.call_soon(flush)
         self.reader.loop.touch(channel)
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from lochws import Backoff, events
+from lochws.deadline import Deadline
 from lochws.persist import USUAL
 
 from .peer import CLOSE, TEXT, Link, Peer, Request, StartPeer
@@ -52,6 +53,18 @@ class TestApps:
         last = once.run_forever(poll=0, persist=False)
         assert once.names() == CYCLE[:-1]
         assert last is once.events[-1]
+
+    def test_an_attempt_without_a_descriptor_to_be_had_begins_and_fails_as_any(
+        self, start_peer: StartPeer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def none_left(seconds: float | None) -> Deadline:
+            monkeypatch.undo()
+            raise OSError(24, "Too many open files")
+
+        monkeypatch.setattr("lochws.lifecycle.Deadline", none_left)
+        app = self.run(start_peer(dropping), 2)
+        assert app.names()[:5] == ["connecting", "connect_fail", "back_off", *CYCLE[:2]]
+        assert "Too many open files" in app.events[1].reason  # type: ignore[attr-defined]
 
     def test_a_refusal_with_401_gets_a_fresh_token_next_time(self, start_peer: StartPeer) -> None:
         tokens = iter(["old", "new"])

@@ -209,6 +209,20 @@ class TestReconnect:
         assert len(peer.links) == app.counters.connections
 
 
+    def test_does_not_count_as_a_failure(self, start_peer: StartPeer) -> None:
+        losing = Losing(Link.finish)
+        losing._served = 1
+        app = Noting(start_peer(losing).url)
+        with running(app, persist=Backoff(0, 0, max_attempts=2)):
+            for number in range(1, 5):
+                app.wait_for("text", number)
+                app.reconnect()
+            app.wait_for("text", 5)
+            app.force_disconnect()  # the first failure of at most two
+            app.wait_for("text", 6)
+        assert app.names().count("back_off") == 1
+
+
 class TestForceDisconnect:
     def test_drops_the_connection_and_the_back_off_applies(self, start_peer: StartPeer) -> None:
         app = Noting(start_peer(polite).url)

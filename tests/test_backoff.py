@@ -141,6 +141,17 @@ class TestStability:
         assert row.range_after() == (5, 7)
 
 
+    def test_an_end_that_the_user_wanted_is_no_failure_and_a_stable_one_ends_the_row(self) -> None:
+        row = Row(Backoff(5, 30, stable_after=10))
+        row.wait_after()
+        row._retries.opened(row.now)
+        row._retries.ended(row.now + 1, wanted=True)
+        assert row.range_after() == (5, 9)
+        row._retries.opened(row.now)
+        row._retries.ended(row.now + 10, wanted=True)
+        assert row.range_after() == (5, 7)
+
+
 class TestRetryAfter:
     """The header (RFC 9110 section 10.2.3)."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ssl
 from typing import Any
 
@@ -11,7 +12,7 @@ from websockets.sync.server import ServerConnection, serve
 from lochws import State, WebSocket, errors
 
 from .peer import PING, PONG, TEXT, Link, StartPeer, frame, upgrade
-from .scripts import Ends, polite
+from .scripts import Ends, polite, silent
 from .seen import PATIENCE, in_thread, take
 
 
@@ -146,3 +147,19 @@ def refusal(ws: WebSocket) -> tuple[type[Exception], str]:
         if f"is {state.value}" in str(caught.value):
             return caught.type, state.value
     raise AssertionError(f"no state in {caught.value}")
+
+
+def test_left_after_the_network_failed_under_a_send_it_ends_all_the_same(start_peer: StartPeer) -> None:
+    ws = WebSocket(start_peer(silent).url)
+    for event in ws:
+        if event.name == "ready":
+            connection = ws._life.connection
+            assert connection is not None
+            queue = connection.sending.queue
+            with queue._lock:
+                queue._fail(OSError("reset"))
+            break
+    gc.collect()
+    assert ws._life.connection is None
+    assert ws.counters.connections == 1
+    assert ws.is_closed

@@ -11,6 +11,7 @@ from time import monotonic
 import pytest
 
 from lochws.loop import BATCHES_PER_DELIVERY, STALE_TIMERS, Inbox, Loop
+from lochws.wakeup import WakePipe
 
 from .probe import Probe
 
@@ -325,6 +326,38 @@ class TestErrors:
         look(loop)
         assert probe.closed
         assert len(caplog.records) == 2
+
+
+    def test_a_descriptor_that_was_closed_by_others_ends_its_channel_alone(
+        self, loop: Loop, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        broken, other = Probe(), Probe()
+        joined(loop, broken, other)
+        broken._near.close()
+        broken.wanted = EVENT_READ | EVENT_WRITE
+        loop.touch(broken)
+        look(loop)
+        assert broken.closed
+        other.far.sendall(b".")
+        look(loop)
+        assert other.names[-1] == "ready"
+        assert len(caplog.records) == 1
+
+    def test_without_a_selector_to_be_had_nothing_is_left(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        pipes: list[WakePipe] = []
+
+        def pipe() -> WakePipe:
+            pipes.append(WakePipe())
+            return pipes[0]
+
+        def selector() -> None:
+            raise OSError(24, "Too many open files")
+
+        monkeypatch.setattr("lochws.loop.WakePipe", pipe)
+        monkeypatch.setattr("lochws.loop.selectors.DefaultSelector", selector)
+        with pytest.raises(OSError, match="Too many"):
+            Loop()
+        assert pipes[0].fileno() == -1
 
 
 class TestInbox:

@@ -122,6 +122,15 @@ class TestTheWatch:
         assert flushed.wait(PATIENCE)
         stay.end()
 
+    def test_no_jobs_pile_up_behind_a_supervisor_that_stands_in(self, crew: Crew, probe: Probe) -> None:
+        stay = Stay(crew)
+        stay.begin()
+        assert who_moves(probe) == "supervisor"
+        for _ in range(100):
+            crew.ask_flush(probe, lambda: None)
+        assert len(crew.supervisor._jobs) <= 1
+        stay.end()
+
     def test_the_watch_ends_when_all_is_quiet_and_begins_again(self, crew: Crew, probe: Probe) -> None:
         stay = Stay(crew)
         for _ in range(2):
