@@ -113,8 +113,10 @@ class _ResumedStream(TLSStream):
 
     def close(self) -> None:
         with self._lock:
-            # Only now: with TLS 1.3 it comes some time after the handshake (RFC 8446 section 4.6.1).
-            session = self._sock.session if self._sock.fileno() >= 0 else None
+            # Only now: with TLS 1.3 it comes some time after the handshake (RFC 8446 section 4.6.1). And only
+            # if there is none that the server accepts: CPython leaks 6 KB each time this is asked for.
+            is_new = self._sock.fileno() >= 0 and not self._sock.session_reused
+            session = self._sock.session if is_new else None
             if session is not None and session.has_ticket:
                 if len(self._sessions) >= _MAX_SESSIONS:  # only redirects lead to so many servers
                     self._sessions.clear()
