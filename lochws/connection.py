@@ -32,6 +32,9 @@ from .transport.waiting import cause
 READS_PER_TURN = 4
 #: A receive call that gave less than this found the kernel's (or the TLS record's) end.
 SHORT_READ = 16 * 1024
+#: What one receive call takes of compressed messages, of which each byte can become a thousand before
+#: there is another look at how much waits.
+DEFLATED_READ = SHORT_READ
 #: Bytes of events that may wait for a handler; beyond it nothing is read until they were handled.
 INBOX_BYTES = 16 * 1024 * 1024
 #: What an event is taken to cost besides its payload.
@@ -259,6 +262,8 @@ class Connection:
 
     def _receive(self, buffer: memoryview, now: float) -> bool:
         """Read a bounded amount. Returns whether there may be more."""
+        if self._deflates:
+            buffer = buffer[:DEFLATED_READ]
         for _ in range(READS_PER_TURN):
             try:
                 count = self._stream.receive_into(buffer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import zlib
 
 import pytest
 
@@ -160,3 +161,28 @@ def test_both_sides_may_send_more_than_the_network_holds(start_peer: StartPeer) 
             app.send_binary(MESSAGE)
         app.wait_for("binary", COUNT)
     assert app.counters.messages_sent == COUNT
+
+
+def test_small_messages_that_inflate_to_much_are_bounded_too(start_peer: StartPeer) -> None:
+    deflate = zlib.compressobj(9, wbits=-15)
+    bomb = (deflate.compress(bytes(INBOX)) + deflate.flush(zlib.Z_SYNC_FLUSH))[:-4]
+    sent = threading.Event()
+
+    def script(link: Link) -> None:
+        link.accept("Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover")
+        link.read_frame()  # the first ping: nothing else comes with the handshake
+        link.send(frame(BINARY, bomb, rsv=4) * 100)
+        sent.set()
+        answer_close(link)
+
+    def look(_: object) -> None:
+        assert sent.wait(PATIENCE)
+        eventually(lambda: app.counters.messages_received > 0)
+        received.append(app.counters.messages_received)
+
+    received: list[int] = []
+    app = Noting(start_peer(script).url, compress=True)
+    app.on("ready")(look)
+    with opened(app):
+        app.wait_for("binary", 100)
+    assert received[0] <= 20  # MiB
