@@ -73,7 +73,8 @@ class Lifecycle:
         self.connection: Connection | None = None
         self._retries: Retries | None = None  # but `next_wait`, between two attempts, goes without
         self._deadline: Deadline | None = None  # of the attempt under way
-        self._job: Job | None = None  # the attempt that is due after a wait
+        self._wait: object | None = None  # stands for the wait before the next attempt
+        self._job: Job | None = None  # which ends that wait in time; others may end it earlier
         self._stop: tuple[int | None, str | bytes] | None = None  # close was called, with these
         self._again = False  # reconnect was called
         self._is_ready = False
@@ -139,19 +140,20 @@ class Lifecycle:
             pool = self._threads or Threads.private(name)
             crew = pool.attach()
             try:
+                inbox = Inbox(self._handle, crew.reader.loop.notify)
+                retries = Retries(backoff) if backoff is not None else None
                 crew.supervisor.call_soon(self._dial, blocking=True)  # waits for _lock
             except BaseException:
                 pool.detach(crew)
                 raise
+            # No calls from here on: Ctrl-C comes before all of it or after.
             if self._state is State.STOPPED:
                 self._stop = None
             self._state = state
-            self._timing = timing
-            self._retries = Retries(backoff) if backoff is not None else None
-            self._pool, self._crew = pool, crew
-            self._inbox = Inbox(self._handle, crew.reader.loop.notify)
+            self._timing, self._retries = timing, retries
+            self._pool, self._crew, self._inbox = pool, crew, inbox
             self._again = self._is_ready = False
-            self._final = None
+            self._final = self._wait = None
 
     def close(self, code: int | None, reason: str | bytes) -> None:
         """End for good: by a closing handshake if there is a connection. Code and reason are checked."""
@@ -162,11 +164,9 @@ class Lifecycle:
             connection = self.connection
             if self._deadline is not None:
                 self._deadline.cancel()
-            waited = self._take_back_job()
+            self._end_wait(blocking=False)
         if connection is not None:
             connection.close(code, reason)
-        elif waited:
-            self._post([], self._finish)
 
     def reconnect(self) -> None:
         """Drop the connection and open a new one without a wait; during a wait, end the wait.
@@ -181,9 +181,7 @@ class Lifecycle:
                 return
             connection = self.connection
             self._is_ready = False
-            if self._take_back_job():
-                self._schedule(0.0)
-            else:
+            if not self._end_wait(blocking=True):
                 self._again = True
         if connection is not None:
             connection.drop("reconnect requested")
@@ -196,12 +194,25 @@ class Lifecycle:
 
     # The supervisor's thread.
 
+    def _due(self, wait: object) -> None:
+        """End a wait, unless that was done: several jobs may come for one."""
+        with self._lock:
+            if self._wait is not wait:
+                return
+            self._wait = self._job = None
+            if self._stop is not None:
+                self._post([], self._finish)
+                return
+            if self._state is State.BACKING_OFF:
+                self._state = after(self._state, Step.DUE)
+        self._dial()
+
     def _dial(self) -> None:
         """Make one attempt."""
         with self._lock:
-            if self._state is State.BACKING_OFF:
-                self._state = after(self._state, Step.DUE)
-            self._job = self._rejected = None
+            if self._state is not State.CONNECTING:
+                return  # Ctrl-C in the midst of `start`
+            self._rejected = None
             self._again = False  # whoever asked for an attempt during the last pause gets this one
             if self._stop is not None:
                 self._post([], self._finish)
@@ -349,12 +360,22 @@ class Lifecycle:
 
     def _schedule(self, wait: float) -> None:
         assert self._crew is not None
-        self._job = self._crew.supervisor.call_at(monotonic() + wait, self._dial, blocking=True)
+        self._wait = object()
+        due = partial(self._due, self._wait)
+        self._job = self._crew.supervisor.call_at(monotonic() + wait, due, blocking=True)
 
-    def _take_back_job(self) -> bool:
-        """Whether an attempt was due after a wait, and now is not."""
-        job, self._job = self._job, None
-        return job is not None and self._crew is not None and self._crew.supervisor.cancel(job)
+    def _end_wait(self, blocking: bool) -> bool:
+        """Have a wait end at once; not `blocking` if no attempt will follow. Returns whether there is one.
+
+        By another job first: wherever Ctrl-C strikes, one is left, or this can be called again.
+        """
+        if self._wait is None or self._crew is None:
+            return False
+        supervisor = self._crew.supervisor
+        supervisor.call_soon(partial(self._due, self._wait), blocking=blocking)
+        if self._job is not None:
+            supervisor.cancel(self._job)
+        return True
 
     def _post(self, items: list[events.Event], then: Callable[[], object] | None = None) -> None:
         assert self._inbox is not None

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dis
 import sys
 import threading
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -16,48 +14,13 @@ from lochws.errors import TransportFail, WebSocketClosed, WebSocketClosing
 from lochws.protocol.sender import Sender
 from lochws.sendqueue import LEAVE_BYTES, Entry, SendQueue
 
+from .interrupting import Interrupted, interrupt
 from .queues import Asked, Sink, blocked_queue, make_queue, push
 from .seen import PATIENCE
 
 pytestmark = pytest.mark.skipif(sys.version_info >= (3, 14), reason="opcodes are others there")
 
 _FILES = {sendqueue.__file__, batchwriter.__file__}
-#: Behind these Python looks whether a signal has come.
-_LOOKING = ("CALL", "JUMP_BACKWARD", "JUMP_ABSOLUTE", "RESUME")
-
-
-class Interrupted(BaseException):
-    """What a signal handler raises, as Ctrl-C does."""
-
-
-def interrupt(action: Callable[[], object], point: int) -> bool:
-    """Run something and raise at the given point of the queue's code. Returns whether it got there."""
-    seen = 0
-    before: dict[FrameType, str] = {}
-
-    def trace(frame: FrameType, event: str, _arg: object) -> Any:
-        nonlocal seen
-        if frame.f_code.co_filename not in _FILES:
-            return None
-        frame.f_trace_opcodes = True
-        if event == "opcode":
-            earlier = before.get(frame, "")
-            before[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
-            if earlier.startswith(_LOOKING):
-                seen += 1
-                if seen == point:
-                    raise Interrupted
-        return trace
-
-    outer = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        action()
-    except Interrupted:
-        pass
-    finally:
-        sys.settrace(outer)
-    return seen >= point
 
 
 def entry(text: str) -> Entry:
@@ -92,7 +55,7 @@ def test_wherever_ctrl_c_strikes_nothing_is_locked_lost_or_sent_twice(name: str,
             for letter in "abc":
                 assert push(queue, letter)
         act = ACTIONS[name]
-        struck = interrupt(lambda queue=queue, act=act: act(queue), point)  # type: ignore[misc]
+        struck = interrupt(lambda queue=queue, act=act: act(queue), point, _FILES)  # type: ignore[misc]
         assert not queue._lock.locked(), point
         queue.flush()
         queue.flush()

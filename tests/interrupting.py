@@ -1,0 +1,46 @@
+"""Raising wherever Python looks for signals, as Ctrl-C does: at one such point after the other."""
+
+from __future__ import annotations
+
+import dis
+import sys
+from collections.abc import Callable, Collection
+from types import FrameType
+from typing import Any
+
+#: Behind these Python looks whether a signal has come.
+_LOOKING = ("CALL", "JUMP_BACKWARD", "JUMP_ABSOLUTE", "RESUME")
+
+
+class Interrupted(BaseException):
+    """What a signal handler raises, as Ctrl-C does."""
+
+
+def interrupt(action: Callable[[], object], point: int, files: Collection[str | None]) -> bool:
+    """Run something and raise at the given point of these files' code. Returns whether it got there."""
+    seen = 0
+    before: dict[FrameType, str] = {}
+
+    def trace(frame: FrameType, event: str, _arg: object) -> Any:
+        nonlocal seen
+        if frame.f_code.co_filename not in files:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            earlier = before.get(frame, "")
+            before[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+            if earlier.startswith(_LOOKING):
+                seen += 1
+                if seen == point:
+                    raise Interrupted
+        return trace
+
+    outer = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        action()
+    except Interrupted:
+        pass
+    finally:
+        sys.settrace(outer)
+    return seen >= point
