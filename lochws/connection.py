@@ -30,11 +30,8 @@ from .transport.waiting import cause
 
 #: Receive calls in one turn, before the loop looks after its other connections.
 READS_PER_TURN = 4
-#: A receive call that gave less than this found the kernel's (or the TLS record's) end.
+#: Less than this from a receive call is all that there was. Deflated (up to 1000:1), more is never taken.
 SHORT_READ = 16 * 1024
-#: What one receive call takes of compressed messages, of which each byte can become a thousand before
-#: there is another look at how much waits.
-DEFLATED_READ = SHORT_READ
 #: Bytes of events that may wait for a handler; beyond it nothing is read until they were handled.
 INBOX_BYTES = 16 * 1024 * 1024
 #: What an event is taken to cost besides its payload.
@@ -219,12 +216,11 @@ class Connection:
             sent = queue.bytes_sent
             queue.flush()
             if queue.bytes_sent > sent:
-                # A full kernel has room again: the server's has acknowledged data. With much to send and
-                # a slow network no ping might get through in time.
+                # The server has acknowledged data: on a slow network no ping might get through in time.
                 self._keepalive.received(now)
         more = False
         if not (self._paused or self._at_eof):
-            more = self._receive(buffer, now)
+            more = self._receive(buffer[:SHORT_READ] if self._deflates else buffer, now)
         failure = queue.failure
         if failure is not None and not more:
             self._drop_if_asked()
@@ -262,8 +258,6 @@ class Connection:
 
     def _receive(self, buffer: memoryview, now: float) -> bool:
         """Read a bounded amount. Returns whether there may be more."""
-        if self._deflates:
-            buffer = buffer[:DEFLATED_READ]
         for _ in range(READS_PER_TURN):
             try:
                 count = self._stream.receive_into(buffer)
@@ -389,6 +383,7 @@ class Connection:
         if self._finished:
             return
         self._finished = True
+        outcome = outcome.checked(is_taken=not self.sending.queue.wants_write)
         sent, received = self.sending.close_sent, self._receiver.close_received
         event = events.Disconnected(
             outcome.reason,

@@ -142,6 +142,9 @@ class Options:
             _check_kind("trace", self.trace, bool, "a function, True, False or None")
         if self.auth is not None and not callable(self.auth):
             _check_auth(self.auth)
+        if self.cookies is not None and not hasattr(self.cookies, "add_cookie_header"):
+            # The values may be secrets.
+            raise TypeError(f"cookies: expected http.cookiejar.CookieJar, not {type(self.cookies).__name__}")
         _check_own_sockets(self)
         _check_range("max_redirects", self.max_redirects, 0, None)
         _check_seconds("open_timeout", self.open_timeout)
@@ -212,7 +215,8 @@ def as_headers(headers: Headers) -> tuple[tuple[str, str], ...]:
     for given in headers.items() if isinstance(headers, Mapping) else headers:
         pair = _as_text(given)
         if not isinstance(pair, tuple) or len(pair) != 2:
-            raise TypeError(f"headers: expected pairs of name and value, not {type(given).__name__}")
+            expected = "{'Name': 'value'}, or pairs of name and value"
+            raise TypeError(f"headers: expected {expected}, not {type(given).__name__}")
         name, value = pair
         check_header(name, value)
         if name.lower() in _RESERVED_HEADERS:

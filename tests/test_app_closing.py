@@ -287,3 +287,22 @@ class TestBothSides:
             end = app.wait_for("disconnected")
         assert not end.graceful
         assert not app.all("closed")
+
+    def test_a_close_frame_that_the_server_never_took_is_no_graceful_end(self, start_peer: StartPeer) -> None:
+        def script(link: Link) -> None:
+            link.accept()
+            assert stuffed.wait(PATIENCE)
+            link.send_frame(CLOSE, b"\x03\xe8")
+            link.finish()
+            assert over.wait(PATIENCE)
+
+        stuffed, over = threading.Event(), threading.Event()
+        app = Noting(start_peer(script).url)
+        with opened(app):
+            app.send_binary(bytes(16 << 20))
+            stuffed.set()
+            end = app.wait_for("disconnected")
+            over.set()
+        assert end.reason == "closed by the server before it took our Close frame"
+        assert (end.graceful, end.ended_by, end.received_code) == (False, "server", 1000)
+        assert end.unsent == (bytes(16 << 20),)

@@ -44,6 +44,7 @@ BAD_OPTIONS: list[tuple[str, Any, type[Exception], str]] = [
     ("trace", 5, TypeError, "5"),
     ("headers", 5, TypeError, "5"),
     ("headers", ["X-Token"], TypeError, "not str"),
+    ("cookies", {"session": "secret"}, TypeError, "CookieJar, not dict"),
     ("headers", {"X Token": "1"}, ValueError, "'X Token'"),
     ("headers", {"X-Token": 1}, TypeError, "'X-Token'"),
     ("headers", {"": "1"}, ValueError, "''"),

@@ -28,6 +28,12 @@ class Outcome:
     graceful: bool = False
     error: BaseException | None = None
 
+    def checked(self, is_taken: bool) -> Outcome:
+        """The same, unless our Close frame still lay behind messages that the server did not take."""
+        if is_taken or not self.graceful:
+            return self
+        return Outcome("closed by the server before it took our Close frame", self.ended_by)
+
 
 class ClosingHandshake:
     """The end of one connection. Times are monotonic seconds, the caller's. One thread at a time.
