@@ -70,7 +70,8 @@ class TestLosing:
     ) -> None:
         losing = Losing(lose)
         app = Noting(start_peer(losing).url)
-        with running(app, persist=AT_ONCE):
+        # No pings: one that the server had not read would make its end a reset.
+        with running(app, persist=AT_ONCE, ping_rate=0):
             app.wait_for("text")
             losing.now.set()
             end = app.wait_for("disconnected")
