@@ -17,7 +17,8 @@ def loop() -> Iterator[Loop]:
     loop.close()
 
 
-seen: list[object] = []
+def test_items_are_handled_in_order_each_batch_before_what_comes_after_it() -> None:
+    seen: list[object] = []
     inbox = Inbox(seen.append, lambda _: None)
     inbox.post(["a", "b"], after=lambda: seen.append("after b"))
     inbox.post([], after=lambda: seen.append("nothing"))
