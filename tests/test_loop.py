@@ -10,7 +10,7 @@ from time import monotonic
 
 import pytest
 
-from lochws.loop import BATCHES_PER_DELIVERY, STALE_TIMERS, Inbox, Loop
+from lochws.loop import STALE_TIMERS, Loop
 from lochws.wakeup import WakePipe
 
 from .probe import Probe
@@ -327,7 +327,6 @@ class TestErrors:
         assert probe.closed
         assert len(caplog.records) == 2
 
-
     def test_a_descriptor_that_was_closed_by_others_ends_its_channel_alone(
         self, loop: Loop, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -358,71 +357,3 @@ class TestErrors:
         with pytest.raises(OSError, match="Too many"):
             Loop()
         assert pipes[0].fileno() == -1
-
-
-class TestInbox:
-    def test_items_are_handled_in_order_each_batch_before_what_comes_after_it(self) -> None:
-        seen: list[object] = []
-        inbox = Inbox(seen.extend, lambda _: None)
-        inbox.post(["a", "b"], after=lambda: seen.append("after b"))
-        inbox.post([], after=lambda: seen.append("nothing"))
-        inbox.post(["c"])
-        assert not inbox.deliver()
-        assert seen == ["a", "b", "after b", "nothing", "c"]
-
-    def test_it_says_once_that_something_waits(self) -> None:
-        notified: list[Inbox] = []
-        inbox = Inbox(lambda _: None, notified.append)
-        inbox.post(["a"])
-        inbox.post(["b"])
-        assert notified == [inbox]
-
-    def test_its_backlog_is_what_was_posted_and_not_yet_taken(self) -> None:
-        backlogs: list[int] = []
-        inbox = Inbox(lambda _: backlogs.append(inbox.backlog), lambda _: None)
-        inbox.post(["a"], cost=10)
-        inbox.post(["b"], cost=5)
-        assert (inbox.backlog, inbox.has_backlog) == (15, True)
-        inbox.deliver()
-        assert backlogs == [5, 0]
-        assert (inbox.backlog, inbox.has_backlog) == (0, False)
-        assert inbox.take() is None
-
-    def test_it_tells_when_little_waits(self) -> None:
-        told: list[int] = []
-        inbox = Inbox(lambda _: None, lambda _: None)
-        for _ in range(4):
-            inbox.post(["a"], cost=10)
-        inbox.call_when_low(20, lambda: told.append(inbox.backlog))
-        while inbox.take():
-            pass
-        assert told == [20]
-        inbox.call_when_low(20, lambda: told.append(inbox.backlog))
-        assert told == [20, 0]
-
-    def test_inboxes_take_turns(self, loop: Loop) -> None:
-        seen: list[str] = []
-        full, small = (Inbox(seen.extend, loop.notify) for _ in range(2))
-        for _ in range(2 * BATCHES_PER_DELIVERY + 1):
-            full.post(["full"])
-        small.post(["small"])
-        loop.deliver()
-        assert seen == ["full"] * BATCHES_PER_DELIVERY + ["small"]
-        while loop.has_mail:
-            loop.deliver()
-        assert seen.count("full") == 2 * BATCHES_PER_DELIVERY + 1
-
-    def test_nothing_that_is_posted_during_a_delivery_is_left_lying(self, loop: Loop) -> None:
-        seen: list[int] = []
-        inbox = Inbox(seen.extend, loop.notify)
-        total = 20_000
-
-        def post() -> None:
-            for number in range(total):
-                inbox.post([number])
-
-        poster = threading.Thread(target=post)
-        poster.start()
-        while poster.is_alive() or loop.has_mail:
-            loop.deliver()
-        assert seen == list(range(total))
