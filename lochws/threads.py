@@ -25,7 +25,8 @@ class Crew:
         self.supervisor = Supervisor(f"lochws-supervisor-{name}", supervisors)
         self.reader = Reader(f"lochws-reader-{name}", self._watch)
         self.users = 0  # guarded by Threads' lock
-        # Only the watch touches these, and there is one at a time.
+        # Only the watch touches these. There is one at a time but for a moment now and then, when a delivery
+        # begins just as the watch ends. Two do no harm: one gets the baton, and both end when all is quiet.
         self._seen_delivery = 0
         self._seen_count = 0
 
