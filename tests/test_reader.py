@@ -86,7 +86,9 @@ class TestDelivering:
         inbox = Inbox(handle, reader.loop.notify)
         for number in range(1000):
             inbox.post([number])
-        flushed(reader)
+        done = threading.Event()
+        inbox.post([], after=done.set)  # another inbox would have its turn before this one is empty
+        assert done.wait(PATIENCE)
         assert seen == list(range(1000))
         (thread,) = threads
         assert thread.daemon
