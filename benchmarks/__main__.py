@@ -48,6 +48,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--peers", metavar="NAMES",
                         help=f"clients, lochws too, with commas: {names[1]}")
     parser.add_argument("--seconds", type=float, help="processor time of one measurement (0.5)")
+    parser.add_argument("--pin", action=argparse.BooleanOptionalAction, default=True,
+                        help="keep server and client on a processor each, with all their threads")
     parser.add_argument("--short", action="store_true",
                         help="under a minute; status 1 if a target is missed clearly: for automatic runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured")
@@ -84,7 +86,7 @@ def _measure(options: argparse.Namespace, about: dict[str, str]) -> Results:
     with tempfile.TemporaryDirectory() as certificates:
         if any(work.tls for work in wanted):
             write_certificates(Path(certificates))
-        bench = Bench(certificates, seconds)
+        bench = Bench(certificates, seconds, pin=options.pin)
         for work in wanted:
             here = [target for target in targets if target.work == work.name]
             needed = {name for target in here for name in (target.ours, target.peer, "lochws")}

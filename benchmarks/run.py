@@ -63,12 +63,13 @@ class Bench:
     Args:
         certificates: a directory with those of the TLS server.
         seconds: the processor time that one measurement should take.
+        pin: whether server and client are kept on a processor each, if there are two.
     """
 
-    def __init__(self, certificates: str, seconds: float) -> None:
+    def __init__(self, certificates: str, seconds: float, *, pin: bool = True) -> None:
         self._certificates = certificates
         self._seconds = seconds
-        self.server_core, self.client_core = _two_cores()
+        self.server_core, self.client_core = _two_cores() if pin else (None, None)
 
     def run(self, work: Work, clients: Sequence[str], rounds: int) -> Results:
         """Measure: in each round one client after the other, each round in another order."""
