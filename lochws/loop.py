@@ -24,6 +24,8 @@ logger = logging.getLogger("lochws")
 
 #: What one receive call can take; one buffer serves all channels of a loop.
 BUFFER_BYTES = 256 * 1024
+#: What a receive call can take at least, however many channels are ready.
+SHARE_BYTES = 16 * 1024
 #: Batches that one inbox delivers before the next inbox has its turn.
 BATCHES_PER_DELIVERY = 16
 #: Timer entries that count no more are cleared away when there are more of them than this.
@@ -244,15 +246,18 @@ class Loop:
         ready = self._selector.select(timeout)
         self._asleep = False
         now = monotonic()
+        # Many that are ready at once get less room each: what one turn brings must not keep the handlers
+        # busy for so long that it looks like a slow one.
+        buffer = self._buffer[: max(BUFFER_BYTES // max(1, len(ready)), SHARE_BYTES)]
         for key, mask in ready:
             if key.data is None:
                 self._pipe.drain()
             else:
-                self._call(key.data, key.data.on_ready, mask, self._buffer, now)
+                self._call(key.data, key.data.on_ready, mask, buffer, now)
                 again.pop(key.data, None)
         for channel in again:
             if channel in self._registered:
-                self._call(channel, channel.on_ready, selectors.EVENT_READ, self._buffer, now)
+                self._call(channel, channel.on_ready, selectors.EVENT_READ, buffer, now)
         self._run_timers(now)
 
     def close(self) -> None:

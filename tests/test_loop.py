@@ -10,7 +10,7 @@ from time import monotonic
 
 import pytest
 
-from lochws.loop import STALE_TIMERS, Loop
+from lochws.loop import BUFFER_BYTES, SHARE_BYTES, STALE_TIMERS, Loop
 from lochws.wakeup import WakePipe
 
 from .probe import Probe
@@ -357,3 +357,33 @@ class TestErrors:
         with pytest.raises(OSError, match="Too many"):
             Loop()
         assert pipes[0].fileno() == -1
+
+
+class Measuring(Probe):
+    """Notes how much room it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rooms: list[int] = []
+
+    def on_ready(self, mask: int, buffer: memoryview, now: float) -> bool:
+        self.rooms.append(len(buffer))
+        return super().on_ready(mask, buffer, now)
+
+
+class TestSharing:
+    def test_one_that_is_ready_alone_has_all_the_room(self, loop: Loop) -> None:
+        probe = Measuring()
+        joined(loop, probe, Probe())
+        probe.far.sendall(b".")
+        look(loop)
+        assert probe.rooms == [BUFFER_BYTES]
+
+    def test_many_that_are_ready_at_once_share_it_and_each_gets_enough_to_go_on(self, loop: Loop) -> None:
+        probes = [Measuring() for _ in range(40)]
+        joined(loop, *probes)
+        for probe in probes:
+            probe.far.sendall(b".")
+        look(loop)
+        assert {room for probe in probes for room in probe.rooms} == {SHARE_BYTES}
+        assert all(probe.received == b"." for probe in probes)
