@@ -234,7 +234,7 @@ ENDINGS: dict[str, tuple[str, Callable[[Link], object]]] = {
     "sending": ("app.start(); app.wait_ready(); daemon(send); done.wait()", silent),
     "closing": ("app.start(); app.wait_ready(); app.close()", silent),
     "backing off": ("until('back_off'); app.start(persist=Backoff(99, 99)); done.wait()", Link.accept),
-    "reconnecting": ("app.start(persist=Backoff(0, 0)); time.sleep(0.05)", Link.accept),
+    "reconnecting": ("until('back_off'); app.start(persist=Backoff(0, 0)); done.wait()", Link.accept),
     "handler sleeps": ("app.on('text')(sleep); app.start(); done.wait()", greet),
     "handler computes": ("app.on('text')(compute); app.start(); done.wait()", greet),
     "run_forever in a daemon": ("daemon(app.run_forever); app.wait_ready()", silent),

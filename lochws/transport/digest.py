@@ -27,7 +27,7 @@ class _Password:
         self._credentials = credentials
 
     def add_password(self, *_: object) -> None:
-        raise NotImplementedError
+        """There is one password: the standard library wants this method, and nobody calls it."""
 
     def find_user_password(self, _realm: str, _url: str) -> tuple[str, str]:
         return self._credentials
