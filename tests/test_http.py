@@ -6,6 +6,7 @@ import base64
 from collections.abc import Callable
 from contextlib import closing
 from http.cookiejar import CookieJar
+from itertools import count
 from typing import Any
 
 import pytest
@@ -206,6 +207,22 @@ class TestCookies:
         list(websocket)
         list(websocket)
         assert peer.links[1].request.headers["cookie"] == "mine=1"
+
+    @pytest.mark.parametrize("path", ["/", "/elsewhere"])
+    def test_a_server_that_never_stops_setting_new_ones_is_not_listened_to(
+        self, path: str, start_peer: StartPeer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("lochws.upgrade.cookies.MAX_COOKIES", 12)
+        numbers = count()
+
+        def script(link: Link) -> None:
+            link.accept(*(f"Set-Cookie: c{next(numbers)}={'x' * 1000}; Path={path}" for _ in range(5)))
+
+        peer, jar = start_peer(script), CookieJar()
+        for _ in range(8):
+            assert dial(peer.url, cookies=jar).opened
+        assert 10 <= len(jar) <= 16
+        assert len(peer.links[-1].request.headers.get("cookie", "")) <= 8 * 1024 + 5 * 1010
 
 
 class TestRefusal:

@@ -14,6 +14,11 @@ from ..url import Endpoint
 if TYPE_CHECKING:
     from http.cookiejar import CookieJar
 
+#: A server that keeps on setting new ones is not listened to beyond so many cookies in the jar, or so many
+#: characters of the Cookie header for it. The standard library's jar has no limit of its own.
+MAX_COOKIES = 300
+MAX_HEADER = 8 * 1024
+
 # The jar would take these and give them back, and so break the next request.
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -28,8 +33,11 @@ def cookie_header(jar: CookieJar, endpoint: Endpoint) -> str | None:
 
 
 def keep_cookies(jar: CookieJar, response: Response, endpoint: Endpoint) -> None:
-    """Put the cookies of an answer into the jar. Lines that are no cookies are left out."""
+    """Put the cookies of an answer into the jar, unless it is full. Lines that are no cookies are left out."""
     try:
+        if len(jar) >= MAX_COOKIES or len(cookie_header(jar, endpoint) or "") > MAX_HEADER:
+            logger.warning("the cookie jar is full: new cookies of %s are left out", endpoint)
+            return
         jar.extract_cookies(_Answer(response), _as_http(endpoint))  # type: ignore[arg-type]
     except Exception:  # the jar's parser is lenient, but nothing a server sends may end the opening
         logger.warning("cookies of %s could not be read", endpoint, exc_info=True)
