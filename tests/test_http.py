@@ -210,7 +210,7 @@ class TestCookies:
 
     @pytest.mark.parametrize("path", ["/", "/elsewhere"])
     def test_a_server_that_never_stops_setting_new_ones_is_not_listened_to(
-        self, path: str, start_peer: StartPeer, monkeypatch: pytest.MonkeyPatch
+        self, path: str, start_peer: StartPeer, dial: Dial, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("lochws.upgrade.cookies.MAX_COOKIES", 12)
         numbers = count()

@@ -33,7 +33,7 @@ def cookie_header(jar: CookieJar, endpoint: Endpoint) -> str | None:
 
 
 def keep_cookies(jar: CookieJar, response: Response, endpoint: Endpoint) -> None:
-    """Put the cookies of an answer into the jar, unless it is full. Lines that are no cookies are left out."""
+    """Put the cookies of an answer into the jar, unless it is full. What is no cookie is left out."""
     try:
         if len(jar) >= MAX_COOKIES or len(cookie_header(jar, endpoint) or "") > MAX_HEADER:
             logger.warning("the cookie jar is full: new cookies of %s are left out", endpoint)
