@@ -201,7 +201,8 @@ def test_threads_of_users_may_look_at_everything_while_handlers_run(start_peer: 
             assert isinstance(app.is_active or app.is_closing or app.is_closed, bool)
             assert app.counters.messages_sent <= 50
             assert repr(app)
-            assert app.latency is None or app.latency >= 0
+            latency = app.latency  # once: the connection may end between two looks
+            assert latency is None or latency >= 0
 
     with running(app, persist=AT_ONCE):
         thread = in_thread(look)
