@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import Protocol
+from weakref import WeakSet
 
 from .sending import SendingHalf
 
@@ -41,17 +43,27 @@ class Traffic:
     """The totals of connections that have ended. Written by the baton holder, read by anyone."""
 
     def __init__(self) -> None:
+        self._lock = threading.RLock()
+        # Guarded by _lock.
         self._ended = Counters()
+        self._counted: WeakSet[_Connection] = WeakSet()
 
     def add(self, connection: _Connection) -> None:
         """A connection has ended."""
-        self._ended = self.with_open(connection)
+        with self._lock:
+            self._ended = self.with_open(connection)
+            self._counted.add(connection)
 
     def with_open(self, connection: _Connection | None) -> Counters:
-        """The totals, those of the open connection included."""
-        ended = self._ended
-        if connection is None:
-            return ended
+        """The totals, those of the open connection included, unless it has been counted meanwhile."""
+        with self._lock:
+            ended = self._ended
+            if connection is None or connection in self._counted:
+                return ended
+            return self._sum(ended, connection)
+
+    @staticmethod
+    def _sum(ended: Counters, connection: _Connection) -> Counters:
         return Counters(
             connections=ended.connections + 1,
             messages_received=ended.messages_received + connection.messages_received,

