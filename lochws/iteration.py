@@ -22,6 +22,7 @@ from .options import Options, Timing
 from .state import State, Step, after
 from .trace import as_trace
 from .traffic import Traffic
+from .waits import slice_of
 
 logger = logging.getLogger("lochws")
 
@@ -124,7 +125,7 @@ class Iteration:
                         then()
                 if connection.is_finished:
                     return
-                loop.turn(until=lambda: inbox.has_backlog)
+                loop.turn(until=lambda: inbox.has_backlog, limit=slice_of(None))
         finally:
             self._leave(loop)
 

@@ -27,6 +27,7 @@ from .supervisor import Job
 from .threads import Crew, Threads
 from .trace import as_trace
 from .traffic import Traffic
+from .waits import wait_for
 
 logger = logging.getLogger("lochws")
 
@@ -109,13 +110,13 @@ class Lifecycle:
     def wait_ready(self, timeout: float | None) -> bool:
         """Wait until the handlers of Ready have run. Returns False if the time or the app is over first."""
         with self._lock:
-            self._changed.wait_for(lambda: self._is_ready or self._state is State.STOPPED, timeout)
+            wait_for(self._changed, lambda: self._is_ready or self._state is State.STOPPED, timeout)
             return self._is_ready
 
     def wait_stopped(self, timeout: float | None) -> bool:
         """Wait until the app is over, or was never started. Returns False if the time is over first."""
         with self._lock:
-            return self._changed.wait_for(lambda: self._state in (State.NEW, State.STOPPED), timeout)
+            return wait_for(self._changed, lambda: self._state in (State.NEW, State.STOPPED), timeout)
 
     def join(self, timeout: float | None) -> bool:
         """Wait until the app is over and its private threads have ended. Returns False if they have not."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from . import events
 from .options import Timing
+from .waits import wait_set
 
 if TYPE_CHECKING:
     from .websocket import WebSocket
@@ -258,7 +259,7 @@ def _persist(
 def _wait(seconds: float, exit_event: threading.Event, close_called: threading.Event) -> None:
     """Wait until one is set. Nothing waits for two at once: the second is looked at now and then."""
     if exit_event is close_called:
-        exit_event.wait(seconds)
+        wait_set(exit_event, seconds)
         return
     end = monotonic() + seconds
     while not close_called.is_set() and (left := end - monotonic()) > 0:

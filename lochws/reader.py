@@ -16,6 +16,7 @@ from collections.abc import Callable
 from time import monotonic
 
 from .loop import Loop
+from .waits import join
 
 logger = logging.getLogger("lochws")
 
@@ -63,8 +64,7 @@ class Reader:
         """Wait until the thread has ended. Returns False if it has not, or is the calling thread."""
         if self.is_current:
             return False
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+        return join(self._thread, timeout)
 
     @property
     def is_current(self) -> bool:

@@ -18,6 +18,7 @@ from typing import TypeAlias
 
 from .batchwriter import BatchWriter, Message, Sink
 from .errors import QueueFull, TransportFail, WebSocketClosed, WebSocketError
+from .waits import wait_for
 
 #: A message of at most so many bytes may be left to another sender; and so many messages at a time.
 LEAVE_BYTES = 4096
@@ -314,7 +315,8 @@ class SendQueue(BatchWriter):
             raise QueueFull(f"{full}; a handler cannot wait for room")
         self._waiting += 1
         try:
-            roomy = self._changed.wait_for(
+            roomy = wait_for(
+                self._changed,
                 lambda: self._finished or self._failure or not self._pending
                 or self._pending + size <= self._limit,
                 self._send_timeout,

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from itertools import count
 from time import monotonic
 
+from .waits import join
+
 logger = logging.getLogger("lochws")
 
 
@@ -102,9 +104,7 @@ class Supervisor:
         end = None if timeout is None else monotonic() + timeout
         with self._lock:
             threads = [thread for thread in self._threads if thread is not threading.current_thread()]
-        for thread in threads:
-            thread.join(None if end is None else max(0.0, end - monotonic()))
-        return not any(thread.is_alive() for thread in threads)
+        return all(join(thread, None if end is None else max(0.0, end - monotonic())) for thread in threads)
 
     # The threads.
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager
 from types import FrameType
 
 import pytest
 
-from lochws import WebSocketApp
+from lochws import WebSocket, WebSocketApp, events
 from lochws.errors import WebSocketError
+from lochws.persist import persist
 
 from .apps import AT_ONCE, check_order, echo
 from .peer import CLOSE, Link, StartPeer
@@ -100,13 +103,7 @@ def test_a_signal_handler_may_close_while_the_main_thread_sends(
 def test_a_signal_handler_may_close_whatever_the_main_thread_is_doing(
     start_peer: StartPeer, alarm: Alarm
 ) -> None:
-    def script(link: Link) -> None:
-        # Once in some 250 attempts a link hears nothing more, neither data nor an end, and it is not known
-        # why. What the client might leave open is for the watch over descriptors to find, after this test.
-        with suppress(TimeoutError):
-            echo(link)
-
-    url = start_peer(script).url
+    url = start_peer(echo).url
     for moment in MOMENTS:
         app = Noting(url)
         alarm.act = app.close
@@ -114,6 +111,103 @@ def test_a_signal_handler_may_close_whatever_the_main_thread_is_doing(
         app.run_forever(persist=AT_ONCE)
         assert app.is_closed
         check_order(app.names())
+
+
+@contextmanager
+def caught_elsewhere(alarm: Alarm) -> Iterator[Callable[[], None]]:
+    """Yields what sends a signal that another thread catches, so that it interrupts no wait of this one."""
+    sent, over = threading.Event(), threading.Event()
+
+    def catch() -> None:
+        sent.wait(PATIENCE)
+        os.kill(os.getpid(), signal.SIGALRM)
+        over.wait(PATIENCE)
+
+    catcher = threading.Thread(target=catch)
+    catcher.start()
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+    try:
+        yield sent.set
+    finally:
+        over.set()
+        catcher.join()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
+
+
+class Telling(Noting):
+    """Calls a function from its Poll handler, when the main thread waits."""
+
+    tell: Callable[[], None]
+
+    def on_poll(self, event: events.Poll) -> None:
+        self.tell()
+
+
+@pytest.fixture
+def short_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lochws.waits.SLICE_SECONDS", 0.01)
+
+
+def test_a_signal_that_interrupts_no_wait_is_handled_all_the_same(
+    start_peer: StartPeer, alarm: Alarm, short_slices: None
+) -> None:
+    with caught_elsewhere(alarm) as send:
+        app = Telling(start_peer(echo).url)
+        app.tell = send
+        alarm.act = app.close
+        app.run_forever(ping_rate=0, persist=AT_ONCE)
+    assert app.is_closed
+
+
+@pytest.mark.parametrize("wait", ["wait_ready", "wait_closed", "join"])
+def test_so_it_is_in_every_wait_of_the_main_thread(
+    wait: str, start_peer: StartPeer, alarm: Alarm, short_slices: None
+) -> None:
+    with caught_elsewhere(alarm) as send:
+        app = Noting(start_peer(Link.wait_for_end).url)
+        alarm.act = app.close
+        app.start()
+        send()
+        getattr(app, wait)()
+        assert app.join(PATIENCE)
+
+
+def test_so_it_is_while_the_main_thread_iterates(
+    start_peer: StartPeer, alarm: Alarm, short_slices: None
+) -> None:
+    with caught_elsewhere(alarm) as send:
+        websocket = WebSocket(start_peer(echo).url)
+        alarm.act = websocket.close
+        for event in websocket.connect(poll=None, ping_rate=0):
+            if event.name == "ready":
+                send()
+    assert websocket.is_closed
+
+
+def test_so_it_is_while_the_main_thread_connects(
+    start_peer: StartPeer, alarm: Alarm, short_slices: None
+) -> None:
+    with caught_elsewhere(alarm) as send:
+        websocket = WebSocket(start_peer(Link.wait_for_end).url)
+        alarm.act = websocket.close
+        names = []
+        for event in websocket.connect():
+            names.append(event.name)
+            if event.name == "connected":
+                send()
+    assert names[-1] == "disconnected"
+
+
+def test_so_it_is_during_the_back_off_of_persist(
+    start_peer: StartPeer, alarm: Alarm, short_slices: None
+) -> None:
+    with caught_elsewhere(alarm) as send:
+        exit_event = threading.Event()
+        alarm.act = exit_event.set
+        websocket = WebSocket(start_peer(Link.reset).url)
+        for event in persist(websocket, min_wait=1000, max_wait=1000, exit_event=exit_event):
+            if event.name == "back_off":
+                send()
 
 
 def test_whatever_a_raising_signal_handler_interrupts_the_app_can_be_stopped(

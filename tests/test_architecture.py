@@ -39,7 +39,7 @@ LAYERS = [
     {"protocol", "transport", "handlers"},
     {
         "deadline", "errors", "events", "options", "pins", "response", "state", "status", "trace", "url",
-        "version", "wakeup",
+        "version", "waits", "wakeup",
     },
 ]
 

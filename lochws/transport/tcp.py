@@ -14,6 +14,7 @@ from typing import Any, ClassVar, TypeAlias
 
 from ..deadline import Deadline
 from ..errors import ConnectFail
+from ..waits import slice_of
 from ..wakeup import WakePipe
 from .stream import address_text
 from .waiting import Selector, cause, wait
@@ -177,7 +178,7 @@ class _Race:
                         return winner
                     continue
                 left = due - now if left is None else min(left, due - now)
-            for key, _ in self._selector.select(left):
+            for key, _ in self._selector.select(slice_of(left)):
                 if isinstance(key.fileobj, socket.socket):
                     if (winner := self._settle(key.fileobj, key.data)) is not None:
                         return winner

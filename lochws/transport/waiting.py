@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Protocol
 
 from ..deadline import Deadline
+from ..waits import slice_of
 from .stream import Stream
 
 #: For a few channels and a short time. poll() is preferred: other than epoll and kqueue it needs no
@@ -46,7 +47,7 @@ def wait(channel: HasDescriptor, events: int, deadline: Deadline, limit: float |
                 if left <= 0:
                     return False
                 timeout = left if timeout is None else min(timeout, left)
-            if any(key is ours for key, _ in selector.select(timeout)):
+            if any(key is ours for key, _ in selector.select(slice_of(timeout))):
                 return True
 
 

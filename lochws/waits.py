@@ -1,0 +1,50 @@
+"""Waits in which no signal is overlooked.
+
+CPython runs signal handlers on the main thread, between two of its steps or when the signal interrupts
+what it waits in. A signal that comes after the last step and before the wait, or that another thread
+catches, does neither: its handler would run when the wait is over by itself, perhaps never. So the main
+thread waits in slices. (On Windows nothing interrupts the wait for a lock, and the slices are all there is.)
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from time import monotonic
+
+#: How long a signal may have to wait for its handler, in seconds.
+SLICE_SECONDS = 0.5
+
+
+def slice_of(timeout: float | None) -> float | None:
+    """How much of a wait may be had at once, in seconds: all of it, but on the main thread."""
+    if threading.get_ident() != threading.main_thread().ident:
+        return timeout
+    return SLICE_SECONDS if timeout is None else min(timeout, SLICE_SECONDS)
+
+
+def wait_for(condition: threading.Condition, predicate: Callable[[], object], timeout: float | None) -> bool:
+    """What ``condition.wait_for(predicate, timeout)`` does. Returns False if the time is over first."""
+    return _in_slices(condition.wait, predicate, timeout)
+
+
+def wait_set(event: threading.Event, timeout: float | None) -> bool:
+    """What ``event.wait(timeout)`` does. Returns False if the time is over first."""
+    return _in_slices(event.wait, event.is_set, timeout)
+
+
+def join(thread: threading.Thread, timeout: float | None) -> bool:
+    """What ``thread.join(timeout)`` does. Returns False if the time is over first."""
+    return _in_slices(thread.join, lambda: not thread.is_alive(), timeout)
+
+
+def _in_slices(
+    wait: Callable[[float | None], object], is_over: Callable[[], object], timeout: float | None
+) -> bool:
+    end = None if timeout is None else monotonic() + timeout
+    while not is_over():
+        left = None if end is None else end - monotonic()
+        if left is not None and left <= 0:
+            return False
+        wait(slice_of(left))
+    return True
