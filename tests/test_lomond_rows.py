@@ -437,6 +437,7 @@ class TestPersist:
             return False
 
         monkeypatch.setattr(ws.close_called, "wait", wait)
+        monkeypatch.setattr("lochws.waits.SLICE_SECONDS", 1000)
         ranges = [(5, 7), (5, 9), (5, 13), (5, 21), (5, 30), (5, 30), (5, 30)]
         delays = []
         for event in persist(ws):
