@@ -11,11 +11,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from time import monotonic
+from typing import overload
 
 #: How long a signal may have to wait for its handler, in seconds.
 SLICE_SECONDS = 0.5
 
 
+@overload
+def slice_of(timeout: float) -> float: ...
+@overload
+def slice_of(timeout: float | None) -> float | None: ...
 def slice_of(timeout: float | None) -> float | None:
     """How much of a wait may be had at once, in seconds: all of it, but on the main thread."""
     if threading.get_ident() != threading.main_thread().ident:
@@ -33,7 +38,7 @@ def wait_set(event: threading.Event, timeout: float) -> bool:
     left = timeout
     while left > 0:
         # Taken at its word, without a look at the clock: the event is the user's, and may keep its own time.
-        part = min(left, slice_of(left) or left)
+        part = slice_of(left)
         if event.wait(part):
             return True
         left -= part
