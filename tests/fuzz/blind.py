@@ -1,4 +1,4 @@
-"""One target without guidance: ``python -m tests.fuzz.blind TARGET SECONDS``.
+"""One target without guidance: ``python -m tests.fuzz.blind TARGET SECONDS FILE``.
 
 Under AddressSanitizer the runtime takes the counters that guide libFuzzer. So the inputs are those of the
 corpus, which was found with guidance, and random changes of them.
@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import importlib
 import sys
+from pathlib import Path
 from random import Random
 from time import monotonic
 
-from .campaign import CORPUS, FINDINGS
+from .campaign import CORPUS
 
 CHANGES = 6
 
 
 def main() -> None:
-    """Try inputs until the time is over. The seed is fixed; how far it gets is not."""
-    name, seconds = sys.argv[1], float(sys.argv[2])
+    """Try inputs until the time is over. The seed is fixed; how far it gets is not.
+
+    FILE has the input being tried, and is there afterwards only if that failed.
+    """
+    name, seconds, file = sys.argv[1], float(sys.argv[2]), Path(sys.argv[3])
     target = importlib.import_module(f"{__package__}.targets.{name}")
     corpus = [path.read_bytes() for path in sorted((CORPUS / name).iterdir())]
     random = Random(name)
@@ -26,10 +30,10 @@ def main() -> None:
     while monotonic() < end:
         data = corpus[count] if count < len(corpus) else changed(random, corpus, target.TOKENS)
         # Written first: when a sanitizer stops the process there is no later.
-        (FINDINGS / f"{name}-blind").write_bytes(data)
+        file.write_bytes(data)
         target.TestOneInput(data)
         count += 1
-    (FINDINGS / f"{name}-blind").unlink()
+    file.unlink()
     print(f"Done {count} runs")
 
 

@@ -95,7 +95,7 @@ def fuzz(target: str, seconds: int, *, tokens: str, found: Path) -> Outcome:
 def fuzz_blindly(target: str, seconds: int, *, place: Place) -> Outcome:
     """Fuzz a target of a built checkout, without being guided. May run in several threads."""
     FINDINGS.mkdir(exist_ok=True)
-    status, output = _run("blind", target, str(seconds), place=place)
+    status, output = _run("blind", target, str(seconds), f"{FINDINGS}/{target}-sanitized", place=place)
     return _outcome(target, status, output)
 
 
