@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -29,6 +30,19 @@ from .situation import Situation
 GRACE = 5.0
 
 _DESCRIPTORS = Path("/proc/self/fd")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def switch_interval() -> Iterator[None]:
+    """Lets threads change as often as ``LOCHWS_SWITCH_INTERVAL`` says, in seconds, so that races come out.
+
+    Without it they change as in any program. With 1e-6 a thread may lose the interpreter between any two
+    lines, and tests take a few times as long: give pytest a longer ``--timeout``.
+    """
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(float(os.environ.get("LOCHWS_SWITCH_INTERVAL", usual)))
+    yield
+    sys.setswitchinterval(usual)
 
 
 @pytest.fixture(autouse=True)
