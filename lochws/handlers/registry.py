@@ -10,7 +10,7 @@ from itertools import groupby
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias, TypeVar
 
-from .. import events
+from .. import events, forks
 from .base import Handler
 
 logger = logging.getLogger("lochws")
@@ -106,6 +106,11 @@ class Registry:
         self._any: tuple[HandlerFunction, ...] = ()
         self._errors: tuple[HandlerFunction, ...] = ()
         self._batch: tuple[HandlerFunction, ...] = ()
+        forks.make_known(self)
+
+    def forget(self) -> None:
+        """In the child of a fork: handlers may be registered there too."""
+        self._lock = threading.Lock()
 
     def add_function(self, function: Callable[..., object], names: Iterable[str]) -> None:
         """Register a function for one or more events, named as by `event_names`.
