@@ -74,8 +74,8 @@ class Client(BaseClient):
         counter = _TextCounter()
         on_text, inflate = counter.on_text, zlib.decompressobj(-15).decompress
         deflated = self.work.deflate
-        while counter.count < self.job.count:
-            data = rest + connection.recv(_READ_BYTES) if rest else connection.recv(_READ_BYTES)
+        data = rest
+        while True:
             position, end = 0, len(data)
             while end - position > 3:
                 length = data[position + 1]
@@ -89,7 +89,10 @@ class Client(BaseClient):
                 payload = data[start:stop]
                 on_text((inflate(payload + b"\x00\x00\xff\xff") if deflated else payload).decode())
                 position = stop
+            if counter.count == self.job.count:
+                break
             rest = data[position:]
+            data = rest + connection.recv(_READ_BYTES) if rest else connection.recv(_READ_BYTES)
         self.meter.take(counter)
 
     def send(self) -> None:
