@@ -23,6 +23,7 @@ from lochws.options import Options
 from .attempts import Attempt, Dial
 from .hang import Hang
 from .peer import Peer, StartPeer
+from .programs import Program, Run
 from .situation import Situation
 
 #: Seconds that threads and descriptors of lochws may take to go after a test.
@@ -96,6 +97,20 @@ def start_peer() -> Iterator[StartPeer]:
     yield start
     for peer in peers:
         peer.close()
+
+
+@pytest.fixture
+def run() -> Iterator[Run]:
+    """Starts programs (`Program`) that end with the test; takes what `Program` takes."""
+    programs: list[Program] = []
+
+    def start(*args: Any, **kwargs: Any) -> Program:
+        programs.append(Program(*args, **kwargs))
+        return programs[-1]
+
+    yield start
+    for program in programs:
+        program.close()
 
 
 @pytest.fixture

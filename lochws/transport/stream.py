@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .. import forks
 from ..url import bracketed
 
 #: What OpenSSL puts into one record (RFC 8446 section 5.1), hence the most it takes in one call.
@@ -40,6 +41,7 @@ class Stream:
         # socket's a moment later. Held for single non-blocking calls. Reentrant, because a signal
         # handler may shut the stream down while its own thread is inside such a call.
         self._lock = threading.RLock()
+        forks.make_known(self)
 
     @property
     def raw(self) -> socket.socket:
@@ -101,6 +103,11 @@ class Stream:
         """Release the descriptor. Loop thread only; closing again does nothing."""
         with self._lock:
             self._sock.close()
+
+    def forget(self) -> None:
+        """In the child of a fork: close the copy of the socket. The server sees nothing of it."""
+        self._lock = threading.RLock()
+        self._sock.close()
 
 
 class TLSStream(Stream):
