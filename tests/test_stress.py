@@ -1,4 +1,4 @@
-"""Everything at once: many threads use an app without a thought, handlers fail, and the server does its worst.
+"""Everything at once: threads use an app without a thought, handlers fail, and the server does its worst.
 
 Who does what is drawn from a seed; only when is left to the threads. Whatever happens, a few things hold, and
 those are looked at: in the events, in what the server saw, and in what every sender was told.
