@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import logging
 import threading
@@ -282,8 +281,10 @@ def _nearest(name: str, cutoff: float) -> str | None:
     name = name.lower()
     if name in _FOREIGN:
         return _FOREIGN[name]
+    from difflib import get_close_matches  # noqa: PLC0415  for mistakes alone
+
     swapped = [known for known in NAMES if sorted(known) == sorted(name)]
-    return next(iter(swapped or difflib.get_close_matches(name, NAMES, n=1, cutoff=cutoff)), None)
+    return next(iter(swapped or get_close_matches(name, NAMES, n=1, cutoff=cutoff)), None)
 
 
 def _check_callable(function: Callable[..., object]) -> None:

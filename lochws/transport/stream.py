@@ -9,7 +9,7 @@ import errno
 import socket
 import ssl
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import forks
@@ -139,14 +139,7 @@ class TLSStream(Stream):
     def send(self, data: bytes | bytearray | memoryview) -> int:
         if len(data) <= TLS_RECORD:
             return self._send_record(data)
-        view = memoryview(data)
-        sent = 0
-        while sent < min(len(view), TLS_SEND):
-            taken = self._send_record(view[sent:sent + TLS_RECORD])
-            if not taken:
-                break
-            sent += taken
-        return sent
+        return in_records(data, self._send_record)
 
     def _send_record(self, data: bytes | bytearray | memoryview) -> int:
         with self._lock:
@@ -164,6 +157,30 @@ class TLSStream(Stream):
     def pending(self) -> bool:
         with self._lock:
             return self._sock.fileno() >= 0 and self._sock.pending() > 0
+
+
+def in_records(data: bytes | bytearray | memoryview, send_record: Callable[[memoryview], int]) -> int:
+    """Send in pieces of one TLS record each, `TLS_SEND` bytes at most.
+
+    Returns:
+        How many bytes were taken. Those that were count, also if the connection fails behind them: the
+        next call meets the failure again.
+
+    Raises:
+        OSError: the connection failed, and nothing was taken.
+    """
+    view = memoryview(data)
+    sent = 0
+    try:
+        while sent < min(len(view), TLS_SEND):
+            taken = send_record(view[sent:sent + TLS_RECORD])
+            if not taken:
+                break
+            sent += taken
+    except OSError:
+        if not sent:
+            raise
+    return sent
 
 
 def peer_address(sock: socket.socket) -> str:
