@@ -173,15 +173,19 @@ threads_again()
         assert (status, output, errors) == (0, "can't start new thread\n", "")
 
     def test_a_look_up_is_a_failed_attempt_and_works_later(self, run: Run, url: str, ca_file: str) -> None:
-        status, output, errors = run(self.NO_THREADS + """
+        status, output, errors = run(self.NO_THREADS + f"""
 failed = threading.Event()
+def address():
+    if not failed.is_set():
+        no_threads()
+    return sys.argv[1]
+app = WebSocketApp(address, ssl_cafile={ca_file!r})
 def fail(event):
     print(event.phase, event.error)
     threads_again()
-app.on("connecting")(lambda _: failed.is_set() or no_threads())
 app.on("connect_fail")(fail)
 app.on("back_off")(lambda _: failed.set())
-""" + ECHO, url, options=f"ssl_cafile={ca_file!r}").end()
+""" + ECHO, url).end()
         assert status == 0, errors
         assert output == "resolve unable to connect; cannot resolve 'localhost': can't start new thread\n"
 
