@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import ssl
+from collections import Counter
+from collections.abc import Callable, Iterable
+from heapq import heappop, heappush
 from itertools import groupby, takewhile
+from random import Random
 from typing import Any
 
 import pytest
 
-from lochws import Threads
+from lochws import Backoff, Threads
+from lochws.events import Disconnected
+from lochws.persist import Retries
 
 from ..apps import AT_ONCE, echo, opened, running
 from ..peer import StartPeer
 from ..programs import Run
 from ..scripts import EVENTS, bringing
 from ..seen import PATIENCE, Noting
+from .registry import fault
 
 PATCH = "from gevent import monkey; monkey.patch_all()"
 
@@ -65,6 +72,15 @@ class TestRaising:
         def on_error(self, error: BaseException) -> None:
             self.errors.append(error)
 
+    @fault(
+        "program", "MemoryError in a handler",
+        does="as with any other exception: no handler's error ends the reader",
+    )
+    @fault(
+        "program", "a handler raising in each event",
+        does="it is logged with its traceback and given to `on_error`; the connection lives on, or "
+        "what `on_handler_error` says",
+    )
     @pytest.mark.parametrize("error", [ZeroDivisionError("on purpose"), MemoryError()], ids=["any", "memory"])
     @pytest.mark.parametrize("name", EVENTS)
     def test_a_handler_that_raises_changes_nothing_but_on_error(
@@ -89,6 +105,11 @@ class TestRaising:
 
 
 class TestSharedThreads:
+    @fault(
+        "program", "two apps sharing `Threads()` where one misbehaves",
+        does="the other one's connection, events and sends go on; only a handler that takes long "
+        "delays the other's handlers",
+    )
     def test_one_whose_handlers_always_raise_leaves_the_others_events_alone(
         self, start_peer: StartPeer, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -108,6 +129,11 @@ class TestSharedThreads:
 
 
 class TestGevent:
+    @fault(
+        "program", "gevent patched first",
+        does="apps run on greenlets and stop nobody; if `threading` is patched after lochws was "
+        "imported, `start` is refused and says so",
+    )
     def test_patched_before_anything_is_imported_apps_run_on_greenlets(
         self, run: Run, url: str, ca_file: str
     ) -> None:
@@ -131,6 +157,7 @@ assert threading.enumerate() == [threading.main_thread()]
 """, url, options=f"ssl_cafile={ca_file!r}", first=PATCH).end()
         assert (status, output, errors) == (0, "True\n", "")
 
+    @fault("program", "gevent patched first")
     def test_patched_after_lochws_was_imported_it_is_refused_at_the_start(self, run: Run) -> None:
         status, output, errors = run(f"""
 from lochws import WebSocket
@@ -158,6 +185,11 @@ def threads_again():
     threading.stack_size(0)
 """
 
+    @fault(
+        "program", "no threads available",
+        does="`start` raises `RuntimeError` and the app is as before; an attempt that needs a thread "
+        "for DNS ends in `connect_fail` and is tried again",
+    )
     def test_start_says_so_and_works_later(self, run: Run, start_peer: StartPeer) -> None:
         status, output, errors = run(self.NO_THREADS + """
 no_threads()
@@ -172,6 +204,7 @@ threads_again()
 """ + ECHO, start_peer(echo).url).end()
         assert (status, output, errors) == (0, "can't start new thread\n", "")
 
+    @fault("program", "no threads available")
     def test_a_look_up_is_a_failed_attempt_and_works_later(self, run: Run, url: str, ca_file: str) -> None:
         status, output, errors = run(self.NO_THREADS + f"""
 failed = threading.Event()
@@ -191,6 +224,10 @@ app.on("back_off")(lambda _: failed.set())
 
 
 class TestDescriptors:
+    @fault(
+        "program", "descriptors above 1,024",
+        does="all works as it does with few: nothing uses `select()`",
+    )
     def test_with_more_than_1024_in_use_all_works_as_with_few(
         self, run: Run, url: str, ca_file: str
     ) -> None:
@@ -208,6 +245,11 @@ assert app.stop(5)
 """, url, options=f"ssl_cafile={ca_file!r}").end()
         assert (status, output, errors) == (0, "", "")
 
+    @fault(
+        "program", "no descriptors available (EMFILE)",
+        does="`start` raises `OSError` if there is none for the threads; an attempt ends in "
+        "`connect_fail` with the cause, leaves none open and is tried again",
+    )
     def test_however_few_are_left_an_attempt_fails_with_its_cause_and_leaves_none(
         self, run: Run, url: str, ca_file: str
     ) -> None:
@@ -248,3 +290,47 @@ assert last.graceful
         assert status == 0, errors
         outcomes = [name for name, _ in groupby(output.split())]
         assert outcomes == ["refused", "connect_fail", "disconnected"]
+
+
+class TestManyApps:
+    """A server with 1,000 apps restarts. Nothing is connected here: the back-off is told the time."""
+
+    APPS, OUTAGE = 1000, 20.0
+
+    def attempts(self, draws: Iterable[Callable[[], float]]) -> list[float]:
+        """When the apps try to connect, in order: the server loses all at 0 and accepts after the outage."""
+        lost = Disconnected("connection lost", False)
+        due = []
+        for number, draw in enumerate(draws):
+            retries = Retries(Backoff(), draw)
+            retries.opened(-3600.0)
+            heappush(due, (0.0, number, retries))
+        times = []
+        while due:
+            now, number, retries = heappop(due)
+            times.append(now)
+            if now < self.OUTAGE:
+                retries.ended(now)
+                wait = retries.next_wait(lost, now, 0.0)
+                assert wait is not None
+                heappush(due, (now + wait, number, retries))
+        return times[self.APPS :]  # those are no attempts but the loss
+
+    def peak(self, times: list[float], begin: float, end: float) -> int:
+        """The most attempts that fall within 0.1 s."""
+        return max(Counter(int(time * 10) for time in times if begin <= time < end).values())
+
+    @fault(
+        "program", "1,000 apps after a restart (attempts spread)",
+        does="each waits a random part of a range that begins at 1 s and doubles with each failure: within "
+        "0.1 s a sixth of them tries at most, after 20 s a fiftieth; all are back within `max_wait`",
+    )
+    def test_a_thousand_apps_come_back_spread_over_the_range_of_their_waits(self) -> None:
+        times = self.attempts(Random(number).random for number in range(self.APPS))
+        assert self.peak(times, 0, 5) <= self.APPS / 6
+        assert self.peak(times, 5, self.OUTAGE) <= self.APPS / 20
+        assert self.peak(times, self.OUTAGE, 100) <= self.APPS / 50
+        assert len([time for time in times if time >= self.OUTAGE]) == self.APPS
+        assert times[-1] <= self.OUTAGE + Backoff().max_wait
+        # Nothing but chance spreads them.
+        assert self.peak(self.attempts([lambda: 0.5] * self.APPS), 0, 100) == self.APPS
