@@ -16,8 +16,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import count
 from time import monotonic
+from time import time as wall_clock
 from typing import Any, Protocol
 
+from . import forks
+from .gaps import GapWatch
 from .wakeup import WakePipe
 
 logger = logging.getLogger("lochws")
@@ -53,6 +56,9 @@ class Channel(Protocol):
     def on_timer(self, now: float) -> None:
         """The moment that `next_timer` named has come, or an earlier one."""
 
+    def on_gap(self, now: float) -> None:
+        """This machine may have been suspended. What had come is read; no timer has run since."""
+
     def next_timer(self) -> float | None:
         """When `on_timer` should be called next, monotonic seconds, or None."""
 
@@ -84,8 +90,10 @@ class Inbox:
         self._batches: deque[tuple[Sequence[Any], int, Callable[[], object] | None]] = deque()
         self._posted = 0  # the posting thread's
         self._taken = 0  # the reader's
+        self._last: Sequence[Any] = ()  # likewise: what it took last
         self._low: tuple[int, Callable[[], object]] | None = None  # set by the poster, cleared by either
         self.is_scheduled = False  # set by the poster, cleared by the reader before it looks
+        forks.make_known(self)
 
     @property
     def backlog(self) -> int:
@@ -110,11 +118,19 @@ class Inbox:
         try:
             items, cost, after = self._batches.popleft()
         except IndexError:
+            self._last = ()
             return None
+        self._last = items
         self._taken += cost
         if self._low is not None:
             self._look_how_low()
         return items, after
+
+    def forget(self) -> None:
+        """In the child of a fork: what has come is the parent's to handle, the rest of a batch too."""
+        if isinstance(self._last, list):
+            self._last.clear()
+        self._batches.clear()
 
     def call_when_low(self, backlog: int, function: Callable[[], object]) -> None:
         """Have a function called when no more than `backlog` waits: once or, rarely, twice. For the poster.
@@ -174,7 +190,9 @@ class Loop:
         self._timer_of: dict[Channel, tuple[float, int]] = {}
         self._number = count()
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
+        self._gaps = GapWatch(monotonic(), wall_clock())
         self._asleep = False
+        forks.make_known(self)
 
     # Any thread.
 
@@ -243,9 +261,11 @@ class Loop:
         self._asleep = True
         if self._touched or self._added or until():
             timeout = 0.0
+        due = None if timeout is None else now + timeout
         ready = self._selector.select(timeout)
         self._asleep = False
         now = monotonic()
+        was_gap = self._gaps.passed(now, wall_clock(), due)
         # Many that are ready at once get less room each: what one turn brings must not keep the handlers
         # busy for so long that it looks like a slow one.
         buffer = self._buffer[: max(BUFFER_BYTES // max(1, len(ready)), SHARE_BYTES)]
@@ -258,6 +278,8 @@ class Loop:
         for channel in again:
             if channel in self._registered:
                 self._call(channel, channel.on_ready, selectors.EVENT_READ, buffer, now)
+        for channel in list(self._registered) if was_gap else ():
+            self._call(channel, channel.on_gap, now)
         self._run_timers(now)
 
     def close(self) -> None:
@@ -267,6 +289,17 @@ class Loop:
         self._added.clear()
         self._selector.close()
         self._pipe.close()
+
+    def forget(self) -> None:
+        """In the child of a fork: leave the channels to the parent.
+
+        Nothing is taken out of the selector: the parent's is the same.
+        """
+        self.baton = threading.Lock()
+        self._selector.close()
+        self._again, self._registered = {}, {}
+        for waiting in (self._added, self._touched, self._mail, self._timers, self._due, self._timer_of):
+            waiting.clear()
 
     def _admit(self, now: float) -> None:
         for _ in range(len(self._added)):

@@ -5,14 +5,26 @@ from __future__ import annotations
 import socket
 import threading
 
+from . import forks
+from .errors import WebSocketError
+
+#: What locks were made with when lochws was imported.
+_LOCK = threading.Lock
+
 
 class WakePipe:
     """A pair of sockets: `wake` writes a byte to one, the waiting thread selects on the other.
 
     Both ends are non-blocking. A full pipe is fine: the waiter has been woken already.
+
+    Raises:
+        WebSocketError: `threading` was patched, as gevent does, after lochws was imported: some locks of
+            lochws would then stop all greenlets at once, perhaps for ever.
     """
 
     def __init__(self) -> None:
+        if threading.Lock is not _LOCK:
+            raise WebSocketError("threading was patched after lochws was imported: patch it before")
         self._waiter, self._waker = socket.socketpair()
         self._waiter.setblocking(False)
         self._waker.setblocking(False)
@@ -20,6 +32,7 @@ class WakePipe:
         # Reentrant, because a signal handler may wake while its own thread is inside wake().
         self._lock = threading.RLock()
         self._closed = False  # guarded by _lock
+        forks.make_known(self)
 
     def fileno(self) -> int:
         """The descriptor to wait on for reading."""
@@ -41,6 +54,11 @@ class WakePipe:
                 pass
         except BlockingIOError:
             pass
+
+    def forget(self) -> None:
+        """In the child of a fork: leave the pipe to the parent."""
+        self._lock = threading.RLock()
+        self.close()
 
     def close(self) -> None:
         """Release both descriptors."""

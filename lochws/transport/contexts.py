@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from importlib import metadata
 from typing import NoReturn
 
 from ..options import Options
@@ -70,7 +69,9 @@ def check_tls(options: Options) -> None:
 def _system_context() -> ssl.SSLContext:
     """A context that trusts whom the system trusts: as truststore asks it, else as OpenSSL finds it."""
     try:
-        if _version("truststore") >= _TRUSTSTORE:
+        # Where somebody has put a class in the place of the ssl module's, as gevent does, theirs is wanted.
+        # Truststore, which sets attributes of the original, would get into an endless recursion.
+        if ssl.SSLContext.__module__ == "ssl" and _version("truststore") >= _TRUSTSTORE:
             import truststore  # noqa: PLC0415  optional
 
             context: ssl.SSLContext = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -81,6 +82,8 @@ def _system_context() -> ssl.SSLContext:
 
 
 def _version(package: str) -> tuple[int, ...]:
+    from importlib import metadata  # noqa: PLC0415  a quarter of what lochws loads, and only wss asks
+
     numbers = metadata.version(package).split(".")
     return tuple(int(number) for number in numbers if number.isdecimal())
 

@@ -12,12 +12,13 @@ from itertools import zip_longest
 from time import monotonic
 from typing import Any, ClassVar, TypeAlias
 
+from .. import forks
 from ..deadline import Deadline
 from ..errors import ConnectFail
 from ..waits import slice_of
 from ..wakeup import WakePipe
 from .stream import address_text
-from .waiting import Selector, cause, wait
+from .waiting import cause, make_selector, wait
 
 #: As `socket.getaddrinfo` gives it: family, type, protocol, canonical name, socket address.
 AddressInfo: TypeAlias = "tuple[int, int, int, str, tuple[Any, ...]]"
@@ -102,6 +103,15 @@ class _Lookup(threading.Thread):
         for pipe in self._waiters:
             pipe.wake()
 
+    @classmethod
+    def forget(cls) -> None:
+        """In the child of a fork: no look-up is under way there."""
+        cls._lock = threading.Lock()
+        cls._running = {}
+
+
+forks.make_known(_Lookup)
+
 
 def connect_tcp(
     addresses: list[AddressInfo],
@@ -159,7 +169,7 @@ class _Race:
         self._socket_options = socket_options
         self._begun = 0  # how many of the addresses
         self._failures: dict[int, OSError] = {}  # by the address's index
-        self._selector = Selector()
+        self._selector = make_selector()
 
     def run(self) -> socket.socket:
         """Block until a socket is connected, or all have failed."""
