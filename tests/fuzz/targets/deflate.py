@@ -43,7 +43,7 @@ def TestOneInput(data: bytes) -> None:  # noqa: N802  the name that fuzzers look
             for ways in zip(*(cuts(message, seed) for message in messages), strict=True)
         ]
         # A server that refers to what its small window has no more is understood or refused: zlib sees it
-        # only if what is referred to is not in the output of the same call. With 15 bits there is no such thing.
+        # only if what is referred to is not in the same call's output. With 15 bits there is no such thing.
         assert bits < 15 or all(result == results[0] for result in results), results
         check_there_and_back(messages, parameters, engine)
     check_agreement(choices.rest.decode("latin-1"))
