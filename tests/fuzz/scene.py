@@ -15,7 +15,7 @@ from lochws import loop as loop_module
 from lochws import sending
 from lochws.connection import Connection
 from lochws.dial import Opened
-from lochws.events import Event
+from lochws.events import Disconnected, Event
 from lochws.loop import Inbox, Loop
 from lochws.options import Deflate, Options, Timing
 from lochws.protocol.deflate import DeflateParameters
@@ -97,14 +97,14 @@ class Scene:
         )
         self.loop.add(self.connection)
         self.handled: list[Event] = []
-        self.finals: list[Event] = []  # what the owner was told of
+        self.finals: list[Disconnected] = []  # what the owner was told of
         self.wire = Wire([], [], [], [])
         self._decoder = FrameDecoder(client=False, extensions=list(peer_deflate()) if compress else [])
         self._begun: tuple[Opcode, bytes] | None = None
 
     # The connection's owner.
 
-    def connection_ended(self, connection: Connection, event: Any) -> None:
+    def connection_ended(self, connection: Connection, event: Disconnected) -> None:
         """Note the end."""
         assert connection is self.connection
         self.finals.append(event)
