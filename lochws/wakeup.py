@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import threading
 
+from .syscalls import send
+
 
 class WakePipe:
     """A pair of sockets: `wake` writes a byte to one, the waiting thread selects on the other.
@@ -29,10 +31,7 @@ class WakePipe:
         """Make the descriptor readable. May be called from any thread, also after `close`."""
         with self._lock:
             if not self._closed:
-                try:
-                    self._waker.send(b"\0")
-                except BlockingIOError:
-                    pass
+                send(self._waker, b"\0")
 
     def drain(self) -> None:
         """Make the descriptor unreadable again. For the waiting thread."""

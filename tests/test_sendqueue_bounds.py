@@ -180,7 +180,7 @@ class TestFailing:
         clock.now += 1
         sink.error = ConnectionResetError("reset")
         with pytest.raises(TransportFail):
-            queue.push(None, 4, b"ping".__add__, b"")
+            queue.push_encoded(None, 4, b"ping".__add__, b"")
         assert queue.messages_sent == 1
         assert queue.finish() == ()
         assert queue.messages_sent == 1
@@ -195,7 +195,7 @@ class TestFailing:
         sink.room = 0
         push(queue, "ef")  # blocks
         queue.push_control(bytes, b"ping")
-        queue.push(b"\x00binary", 7, bytes, b"\x00binary")
+        queue.push_encoded(b"\x00binary", 7, bytes, b"\x00binary")
         sink.room = 1
         queue.flush()
         assert sink.taken == b"abcde"
@@ -263,7 +263,7 @@ class TestFailing:
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            queue.push("x", 1, interrupted)
+            queue.push_encoded("x", 1, interrupted)
         assert asked.times == 1
         assert "interrupted" in str(queue.failure)
         assert queue.finish() == ()

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+from ..syscalls import receive_into, send
 from ..url import bracketed
 
 #: What OpenSSL puts into one record (RFC 8446 section 5.1), hence the most it takes in one call.
@@ -55,10 +56,7 @@ class Stream:
         Raises:
             OSError: the connection failed.
         """
-        try:
-            return self._sock.recv_into(buffer)
-        except BlockingIOError:
-            return None
+        return receive_into(self._sock, buffer)
 
     def send(self, data: bytes | bytearray | memoryview) -> int:
         """Hand bytes to the kernel. May be called from any thread; never blocks.
@@ -74,10 +72,7 @@ class Stream:
             OSError: the connection failed.
         """
         with self._lock:
-            try:
-                return self._sock.send(data)
-            except BlockingIOError:
-                return 0
+            return send(self._sock, data)
 
     def pending(self) -> bool:
         """Whether received bytes wait inside the stream, where no selector sees them."""
