@@ -181,6 +181,8 @@ class SendQueue(Gathering):
                     return False
                 self._check_alive()
                 self._take_up()
+                if seal and self._waiting:
+                    self._changed.notify_all()  # they look again when the lock is free, and then it is sealed
                 item = self._encode(None, encode, args)
                 if seal:
                     self._sealed = True
@@ -294,6 +296,8 @@ class SendQueue(Gathering):
 
     def _find_room(self, size: int) -> bool:
         """Apply `when_full`. Returns False to discard the message. Holds the lock, except while waiting."""
+        if self._sealed:
+            return True  # for `push` to refuse: no room could be enough behind our Close frame
         if self._when_full == "drop":
             return False
         full = f"the queue is full: {self._pending} bytes wait, {size} more exceed max_queue={self._limit}"
@@ -305,7 +309,7 @@ class SendQueue(Gathering):
         try:
             roomy = wait_for(
                 self._changed,
-                lambda: self._finished or self._failure or not self._pending
+                lambda: self._finished or self._failure or self._sealed or not self._pending
                 or self._pending + size <= self._limit,
                 self._send_timeout,
             )

@@ -13,6 +13,7 @@ import socket
 from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
+from typing import TypeAlias
 
 
 def send_python(sock: socket.socket, data: bytes | bytearray | memoryview) -> int:
@@ -60,13 +61,22 @@ def _load() -> ModuleType | None:
 compiled = _load()
 
 
-def _best() -> tuple[
-    Callable[[socket.socket, bytes | bytearray | memoryview], int],
-    Callable[[socket.socket, bytearray | memoryview], int | None],
-]:
+_Send: TypeAlias = Callable[[socket.socket, bytes | bytearray | memoryview], int]
+_ReceiveInto: TypeAlias = Callable[[socket.socket, bytearray | memoryview], int | None]
+
+
+def _best() -> tuple[_Send, _ReceiveInto]:
     if compiled is None or os.environ.get("LOCHWS_PURE_PYTHON") == "1":
         return send_python, receive_into_python
     return compiled.send, compiled.receive_into
 
 
 send, receive_into = _best()
+
+
+def calls_for(sock: socket.socket) -> tuple[_Send, _ReceiveInto]:
+    """The fastest `send` and `receive_into` that do for a socket what its own methods would."""
+    kind = type(sock)
+    if kind.send is socket.socket.send and kind.recv_into is socket.socket.recv_into:
+        return send, receive_into
+    return send_python, receive_into_python

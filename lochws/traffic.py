@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from weakref import WeakSet
 
+from . import forks
 from .sending import SendingHalf
 
 
@@ -47,6 +48,7 @@ class Traffic:
         # Guarded by _lock.
         self._ended = Counters()
         self._counted: WeakSet[_Connection] = WeakSet()
+        forks.make_known(self)
 
     def add(self, connection: _Connection) -> None:
         """A connection has ended."""
@@ -61,6 +63,10 @@ class Traffic:
             if connection is None or connection in self._counted:
                 return ended
             return self._sum(ended, connection)
+
+    def forget(self) -> None:
+        """In the child of a fork: what was moved until then is known, and nobody counts on."""
+        self._lock = threading.RLock()
 
     @staticmethod
     def _sum(ended: Counters, connection: _Connection) -> Counters:

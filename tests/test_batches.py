@@ -209,7 +209,7 @@ class TestLeavingMessagesWithTheHolder:
 
         def close() -> bytes:
             # The Close frame is made while another message is left: it was encoded too late.
-            queue._left.append(("late", sender.text, (b"late", True)))
+            queue._left.append((sender.text, (b"late", True), "late"))
             return sender.close(1000, "")
 
         queue.push_control(close, seal=True)

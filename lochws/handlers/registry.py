@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import logging
 import threading
@@ -11,7 +10,7 @@ from itertools import groupby
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias, TypeVar
 
-from .. import events
+from .. import events, forks
 from .base import Handler
 
 logger = logging.getLogger("lochws")
@@ -107,6 +106,11 @@ class Registry:
         self._any: tuple[HandlerFunction, ...] = ()
         self._errors: tuple[HandlerFunction, ...] = ()
         self._batch: tuple[HandlerFunction, ...] = ()
+        forks.make_known(self)
+
+    def forget(self) -> None:
+        """In the child of a fork: handlers may be registered there too."""
+        self._lock = threading.Lock()
 
     def add_function(self, function: Callable[..., object], names: Iterable[str]) -> None:
         """Register a function for one or more events, named as by `event_names`.
@@ -277,8 +281,10 @@ def _nearest(name: str, cutoff: float) -> str | None:
     name = name.lower()
     if name in _FOREIGN:
         return _FOREIGN[name]
+    from difflib import get_close_matches  # noqa: PLC0415  for mistakes alone
+
     swapped = [known for known in NAMES if sorted(known) == sorted(name)]
-    return next(iter(swapped or difflib.get_close_matches(name, NAMES, n=1, cutoff=cutoff)), None)
+    return next(iter(swapped or get_close_matches(name, NAMES, n=1, cutoff=cutoff)), None)
 
 
 def _check_callable(function: Callable[..., object]) -> None:

@@ -9,10 +9,11 @@ import errno
 import socket
 import ssl
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..syscalls import receive_into, send
+from .. import forks
+from ..syscalls import calls_for
 from ..url import bracketed
 
 #: What OpenSSL puts into one record (RFC 8446 section 5.1), hence the most it takes in one call.
@@ -36,11 +37,13 @@ class Stream:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._send, self._receive_into = calls_for(sock)
         self.address = peer_address(sock)
         # Keeps the loop from closing the descriptor under a sender: its number may be another
         # socket's a moment later. Held for single non-blocking calls. Reentrant, because a signal
         # handler may shut the stream down while its own thread is inside such a call.
         self._lock = threading.RLock()
+        forks.make_known(self)
 
     @property
     def raw(self) -> socket.socket:
@@ -56,7 +59,7 @@ class Stream:
         Raises:
             OSError: the connection failed.
         """
-        return receive_into(self._sock, buffer)
+        return self._receive_into(self._sock, buffer)
 
     def send(self, data: bytes | bytearray | memoryview) -> int:
         """Hand bytes to the kernel. May be called from any thread; never blocks.
@@ -72,7 +75,7 @@ class Stream:
             OSError: the connection failed.
         """
         with self._lock:
-            return send(self._sock, data)
+            return self._send(self._sock, data)
 
     def pending(self) -> bool:
         """Whether received bytes wait inside the stream, where no selector sees them."""
@@ -96,6 +99,11 @@ class Stream:
         """Release the descriptor. Loop thread only; closing again does nothing."""
         with self._lock:
             self._sock.close()
+
+    def forget(self) -> None:
+        """In the child of a fork: close the copy of the socket. The server sees nothing of it."""
+        self._lock = threading.RLock()
+        self._sock.close()
 
 
 class TLSStream(Stream):
@@ -127,14 +135,7 @@ class TLSStream(Stream):
     def send(self, data: bytes | bytearray | memoryview) -> int:
         if len(data) <= TLS_RECORD:
             return self._send_record(data)
-        view = memoryview(data)
-        sent = 0
-        while sent < min(len(view), TLS_SEND):
-            taken = self._send_record(view[sent:sent + TLS_RECORD])
-            if not taken:
-                break
-            sent += taken
-        return sent
+        return in_records(data, self._send_record)
 
     def _send_record(self, data: bytes | bytearray | memoryview) -> int:
         with self._lock:
@@ -152,6 +153,30 @@ class TLSStream(Stream):
     def pending(self) -> bool:
         with self._lock:
             return self._sock.fileno() >= 0 and self._sock.pending() > 0
+
+
+def in_records(data: bytes | bytearray | memoryview, send_record: Callable[[memoryview], int]) -> int:
+    """Send in pieces of one TLS record each, `TLS_SEND` bytes at most.
+
+    Returns:
+        How many bytes were taken. Those that were count, also if the connection fails behind them: the
+        next call meets the failure again.
+
+    Raises:
+        OSError: the connection failed, and nothing was taken.
+    """
+    view = memoryview(data)
+    sent = 0
+    try:
+        while sent < min(len(view), TLS_SEND):
+            taken = send_record(view[sent:sent + TLS_RECORD])
+            if not taken:
+                break
+            sent += taken
+    except OSError:
+        if not sent:
+            raise
+    return sent
 
 
 def peer_address(sock: socket.socket) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from lochws.deadline import Deadline
-from lochws.transport.stream import Stream, TLSStream, address_text
+from lochws.transport.stream import TLS_RECORD, Stream, TLSStream, address_text
 from lochws.transport.tls import handshake, layer
 from lochws.transport.waiting import receive, send_all, wait
 
@@ -209,6 +209,24 @@ class TestTLS:
     def test_one_send_is_bounded(self, connect: Connect) -> None:
         stream = connect(lambda link: link.read(64 * 1024 * 1024))
         assert 0 < stream.send(bytes(64 * 1024 * 1024)) <= 256 * 1024
+
+    def test_what_was_taken_before_the_connection_failed_counts(
+        self, connect: Connect, deadline: Deadline, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        came = threading.Event()
+        stream = connect(lambda link: (link.read(TLS_RECORD), came.set(), link.wait_for_end()))
+        send_record = stream._send_record  # type: ignore[attr-defined]
+
+        def send_and_fail(data: memoryview) -> int:
+            taken = send_record(data)
+            stream.shutdown()
+            return taken  # type: ignore[no-any-return]
+
+        monkeypatch.setattr(stream, "_send_record", send_and_fail)
+        assert stream.send(bytes(3 * TLS_RECORD)) == TLS_RECORD
+        assert came.wait(10)
+        with pytest.raises(OSError):
+            stream.send(bytes(2 * TLS_RECORD))
 
     def test_a_refused_record_may_be_offered_again_with_more_behind_it(
         self, connect: Connect, deadline: Deadline
