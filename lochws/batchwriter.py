@@ -23,8 +23,10 @@ from .protocol.framing import Item, frame_length
 FOLLOWS_SECONDS = 20e-6
 #: The oldest gathered message waits no longer than this while its sender goes on sending.
 GATHER_SECONDS = 100e-6
-#: This many bytes are worth a system call.
+#: So many bytes leave in one system call, unless a single message has more.
 BATCH_BYTES = 64 * 1024
+#: This many are worth a system call: less, so that those that come meanwhile still fit in.
+GATHER_BYTES = BATCH_BYTES * 7 // 8
 #: Batches that are written in one go before the loop turns to its other connections.
 BATCHES_PER_FLUSH = 4
 #: So many packed items are cleared away at a time while others wait.
@@ -109,13 +111,13 @@ class BatchWriter:
             # The writer looks again when it comes back; the loop comes when the kernel has room.
             return None
         if self._corks:
-            if self._unpacked >= BATCH_BYTES:
+            if self._unpacked >= GATHER_BYTES:
                 return True
             self._due = math.inf
         else:
             now = monotonic()
             if self._gathering:
-                if self._unpacked >= BATCH_BYTES or now > self._due:
+                if self._unpacked >= GATHER_BYTES or now > self._due:
                     return True
             elif now - self._last_write > self._follows:
                 return True

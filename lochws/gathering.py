@@ -17,7 +17,7 @@ from itertools import islice
 from time import monotonic
 from typing import TypeAlias, cast
 
-from .batchwriter import BATCH_BYTES, BatchWriter, Message, Pack, Sink, message_of
+from .batchwriter import GATHER_BYTES, BatchWriter, Message, Pack, Sink, message_of
 from .errors import WebSocketClosed, WebSocketError
 from .protocol.framing import Item, measure
 
@@ -50,10 +50,7 @@ class Gathering(BatchWriter):
 
     def _leave(self, item: Item | Entry, size: int) -> bool:
         """Leave a small message to whoever holds the lock. Returns False if it is not for leaving."""
-        if (
-            self._sealed or self._finished or self._failure is not None or size > LEAVE_BYTES
-            or len(self._left) >= self._room_for_left()
-        ):
+        if self._finished or size > LEAVE_BYTES or len(self._left) >= self._room_for_left():
             return False
         self._left.append(item)
         self._look_after()
@@ -63,7 +60,7 @@ class Gathering(BatchWriter):
     def _leave_gathering(self, item: Item, size: int) -> None:
         """Leave a small message while messages gather, and see to them all if it is time."""
         self._left.append(item)
-        if self._leavable and monotonic() < self._due and len(self._left) * size < BATCH_BYTES:
+        if self._leavable and monotonic() < self._due and len(self._left) * size < GATHER_BYTES:
             return
         self._look_after()
         self._check_left(item)
@@ -99,6 +96,8 @@ class Gathering(BatchWriter):
             raise
 
     def _room_for_left(self) -> int:
+        if self._sealed or self._failure is not None:
+            return 0
         return min(LEAVE_MESSAGES, (self._limit - self._pending) // LEAVE_BYTES)
 
     def _take_up(self) -> None:

@@ -109,9 +109,11 @@ class TestWhenFull:
         queue = blocked_queue(Sink(), limit=5, when_full=when_full, send_timeout=10)
         assert queue.push_control(sender.close, 1000, "bye", seal=True)
         with pytest.raises(WebSocketClosing):
-            queue.push("x", 1, sender.text, b"x")
+            queue.push("x", 1)
         with pytest.raises(WebSocketClosing):
-            queue.push_many([("x", sender.text, (b"x",))], 1)
+            queue.push_encoded("x", 1, sender.text, b"x")
+        with pytest.raises(WebSocketClosing):
+            queue.push_many([(sender.text, (b"x",), "x")], 1)
         assert queue.dropped == 0
 
     @pytest.mark.parametrize("when_full", ["raise", "block", "drop"])
@@ -139,7 +141,7 @@ class Waiter:
 
         def run() -> None:
             try:
-                self._outcome = queue.push(text, len(text), encode, text.encode())
+                self._outcome = queue.push_encoded(text, len(text), encode, text.encode())
             except Exception as error:  # noqa: BLE001  it is looked at by the test
                 self._outcome = error
 

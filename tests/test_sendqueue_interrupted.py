@@ -21,7 +21,7 @@ from .seen import PATIENCE
 
 pytestmark = pytest.mark.skipif(sys.version_info >= (3, 14), reason="opcodes are others there")
 
-_FILES = {sendqueue.__file__, gathering.__file__, batchwriter.__file__}
+FILES = {sendqueue.__file__, gathering.__file__, batchwriter.__file__}
 
 
 def entry(text: str) -> Entry:
@@ -56,7 +56,7 @@ def test_wherever_ctrl_c_strikes_nothing_is_locked_lost_or_sent_twice(name: str,
             for letter in "abc":
                 assert push(queue, letter)
         act = ACTIONS[name]
-        struck = interrupt(lambda queue=queue, act=act: act(queue), point, _FILES)  # type: ignore[misc]
+        struck = interrupt(lambda queue=queue, act=act: act(queue), point, FILES)  # type: ignore[misc]
         assert not queue._lock.locked(), point
         queue.flush()
         queue.flush()
