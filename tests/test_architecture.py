@@ -39,8 +39,8 @@ LAYERS = [
     {"loop"},
     {"protocol", "transport", "handlers"},
     {
-        "deadline", "errors", "events", "forks", "options", "pins", "response", "state", "status",
-        "syscalls", "trace", "url", "version", "waits", "wakeup",
+        "deadline", "errors", "events", "forks", "gaps", "options", "pins", "response", "state",
+        "status", "syscalls", "trace", "url", "version", "waits", "wakeup",
     },
 ]
 
