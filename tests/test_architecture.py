@@ -32,14 +32,15 @@ LAYERS = [
     {"connection"},
     {"sending"},
     {"dial", "sendqueue"},
+    {"gathering"},
     {"upgrade", "batchwriter"},
     {"threads"},
     {"reader", "supervisor"},
     {"loop"},
     {"protocol", "transport", "handlers"},
     {
-        "deadline", "errors", "events", "forks", "options", "pins", "response", "state", "status",
-        "trace", "url", "version", "waits", "wakeup",
+        "deadline", "errors", "events", "forks", "gaps", "options", "pins", "response", "state",
+        "status", "syscalls", "trace", "url", "version", "waits", "wakeup",
     },
 ]
 
