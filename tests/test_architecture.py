@@ -32,6 +32,7 @@ LAYERS = [
     {"connection"},
     {"sending"},
     {"dial", "sendqueue"},
+    {"gathering"},
     {"upgrade", "batchwriter"},
     {"threads"},
     {"reader", "supervisor"},
@@ -39,7 +40,7 @@ LAYERS = [
     {"protocol", "transport", "handlers"},
     {
         "deadline", "errors", "events", "forks", "gaps", "options", "pins", "response", "state",
-        "status", "trace", "url", "version", "waits", "wakeup",
+        "status", "syscalls", "trace", "url", "version", "waits", "wakeup",
     },
 ]
 
