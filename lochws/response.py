@@ -45,7 +45,7 @@ class Response:
         self.status_code = int(match[2]) if match else None
         self.status = _text(match[3] or "") if match else ""
         self.headers: dict[str, str] = {}
-        #: Every header line in order, names in lower case, values as they came; for checks that must see that.
+        #: Every header line in order, names in lower case, values as they came; for checks.
         self.header_list: list[tuple[str, str]] = _header_list(lines)
         for name, given in self.header_list:
             value = _text(given)
