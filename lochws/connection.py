@@ -28,10 +28,8 @@ from .sending import SendingHalf
 from .trace import Trace
 from .transport.waiting import cause
 
-#: Receive calls in one turn, before the loop looks after its other connections.
-READS_PER_TURN = 4
-#: Less than this from a receive call is all that there was. Deflated (up to 1000:1), more is never taken.
-SHORT_READ = 16 * 1024
+#: What is taken at once where it may be deflated, up to 1000:1.
+DEFLATED_READ = 16 * 1024
 #: Bytes of events that may wait for a handler; beyond it nothing is read until they were handled.
 INBOX_BYTES = 16 * 1024 * 1024
 #: What an event is taken to cost besides its payload.
@@ -110,6 +108,7 @@ class Connection:
         self._at_eof = False
         self._paused = False
         self._finished = False
+        self._unposted = 0  # bytes received since events were posted
         # Counted by the baton holder, read by anyone.
         self.messages_received = 0
         self.bytes_received = 0
@@ -186,8 +185,9 @@ class Connection:
             self._poll_at = now + self._timing.poll
         self._ping(now)
         if self._opened.rest:
-            self.bytes_received += len(self._opened.rest)
-            self._take(self._opened.rest, now)
+            rest = self._opened.rest
+            self.bytes_received += len(rest)
+            self._take(self._receiver.receive(rest), len(rest), now)
         # Users may have been here before the loop. What TLS has decrypted already no selector announces.
         return self.on_touch(now) or self._stream.pending()
 
@@ -220,7 +220,7 @@ class Connection:
                 self._keepalive.received(now)
         more = False
         if not (self._paused or self._at_eof):
-            more = self._receive(buffer[:SHORT_READ] if self._deflates else buffer, now)
+            more = self._receive(buffer, now)
         failure = queue.failure
         if failure is not None and not more:
             self._drop_if_asked()
@@ -257,52 +257,67 @@ class Connection:
     # Receiving. The baton holder.
 
     def _receive(self, buffer: memoryview, now: float) -> bool:
-        """Read a bounded amount. Returns whether there may be more."""
-        for _ in range(READS_PER_TURN):
-            try:
-                count = self._stream.receive_into(buffer)
-            except OSError as error:
-                self._drop_if_asked()
-                self._closing.lost(f"socket fail; recv fail; {cause(error)}", error)
+        """Receive about as much as there is room in the buffer. Returns whether there may be more."""
+        share = len(buffer)
+        if self._deflates:
+            buffer = buffer[:DEFLATED_READ]
+        while share > 0:
+            with self._receiver.room(buffer) as room:
+                wanted = len(room)
+                count = self._received_into(room)
+                if not count:
+                    return False
+                self._note_pings()
+                self._keepalive.received(now)
+                if not self._receiver.done:
+                    share -= self._take(self._receiver.received(room, count), count, now)
+            if self._paused:
                 return False
-            if count is None:
-                return False
-            if count == 0:
-                self._at_eof = True
-                self._drop_if_asked()
-                self._closing.eof()
-                return False
-            self._note_pings()
-            self._keepalive.received(now)
+            if count < wanted:
+                # That was all: the selector tells of more, but not of what the stream has kept inside.
+                return self._stream.pending()
+        return True
+
+    def _received_into(self, room: memoryview) -> int | None:
+        """Receive once. Returns the number of bytes; nothing came if that is false."""
+        try:
+            count = self._stream.receive_into(room)
+        except OSError as error:
+            self._drop_if_asked()
+            self._closing.lost(f"socket fail; recv fail; {cause(error)}", error)
+            return None
+        if count:
             self.bytes_received += count
             if self._trace:
                 self._trace("socket_recv", length=count)
-            if not self._receiver.done:
-                self._take(buffer[:count], now)
-                if self._paused:
-                    return False
-            if count < SHORT_READ and not self._stream.pending():
-                return False
-        return True
+        elif count == 0:
+            self._at_eof = True
+            self._drop_if_asked()
+            self._closing.eof()
+        return count
 
-    def _take(self, data: bytes | memoryview, now: float) -> None:
-        received = self._receiver.receive(data)
+    def _take(self, received: list[events.Event], size: int, now: float) -> int:
+        """Post what came of `size` bytes. Returns what that is to count for: more, if it was deflated."""
         controls = self._receiver.controls
         if controls:
             self._react(controls, now)
+        self._unposted += size
         if received:
+            size = self._cost(received)
             self.messages_received += len(received) - len(controls)
             if self._trace:
                 self._trace.messages(received)
-            self._inbox.post(received, self._cost(received, len(data)))
+            self._inbox.post(received, size)
         if self._receiver.failure is not None:
             self._fail(self._receiver.failure, now)
         elif self._receiver.close_received is not None:
             self._on_close_frame(now)
         elif self._inbox.backlog > INBOX_BYTES:
             self._pause()
+        return size
 
-    def _cost(self, received: Sequence[events.Event], size: int) -> int:
+    def _cost(self, received: Sequence[events.Event]) -> int:
+        size, self._unposted = self._unposted, 0
         if self._deflates:
             size = sum(
                 len(event.text) if isinstance(event, events.Text) else len(event.data)

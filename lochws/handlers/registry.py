@@ -174,7 +174,7 @@ class Registry:
         if not self._batch:
             self._dispatch_each(received)
         elif type(received) is list and _MESSAGES.issuperset(map(type, received)):
-            self._dispatch_batch(received)
+            self._dispatch_batch(list(received))
         else:
             for is_message, run in groupby(received, lambda event: type(event) in _MESSAGES):
                 if is_message:
