@@ -12,7 +12,7 @@ from .works import Kind
 
 @dataclass(frozen=True)
 class Metric:
-    """One number of a measurement; less is better.
+    """One number of a measurement; less is better, but for shares of a crowd.
 
     Attributes:
         name: as in the tables and in the targets.
@@ -55,7 +55,10 @@ METRICS: dict[Kind, Sequence[Metric]] = {
         Metric("idle CPU %", "cpu", 100, per_second=True), Metric("opened s", "opened"),
         Metric("connections", "count"),
     ),
-    "crowd": (_CPU, Metric("least share", "least"), Metric("most share", "most")),
+    "crowd": (
+        _CPU, Metric("least / most", "evenness"),
+        Metric("least share", "least"), Metric("most share", "most"),
+    ),
     "memory": (Metric("grown KiB", "grown", 1 / 1024), _CPU),
     "import": (Metric("wall ms", "wall", 1e3), Metric("CPU ms", "cpu", 1e3)),
 }
@@ -68,7 +71,9 @@ def metric_named(name: str) -> Metric:
 
 
 def values(results: Results, work: str, client: str, metric: Metric) -> list[float]:
-    """A client's numbers at a work, one a round; none if it was not measured."""
+    """A client's numbers at a work, one a round; none if it was not measured, or failed in any round."""
+    if client in results.failures.get(work, {}):
+        return []
     found = (metric.of(measurement) for measurement in results.rounds.get(work, {}).get(client, ()))
     return [value for value in found if value is not None]
 

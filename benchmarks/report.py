@@ -6,7 +6,6 @@ import json
 import os
 import platform
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from importlib import metadata
 from importlib.util import find_spec
 from statistics import median
@@ -15,8 +14,8 @@ from lochws.version import __version__
 
 from .clients import CLIENTS
 from .metrics import BUSY, METRICS, Metric, middle, ratios
-from .run import Results
-from .targets import Verdict
+from .run import Measurement, Results
+from .targets import Target, Verdict
 from .works import WORKS
 
 _REFERENCE = "lochws"
@@ -32,12 +31,18 @@ def environment() -> dict[str, str]:
         "lochws": f"{__version__}, {'with' if compiled else 'without'} its compiled part",
     }
     peers = {entry.distribution for entry in CLIENTS.values() if entry.distribution}
-    for name in sorted(peers | {"uvloop", "wsaccel"}):
+    for name in sorted(peers | {"uvloop", "wsaccel", "zlib-ng"}):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+
+def peer_versions(about: dict[str, str]) -> list[str]:
+    """Name and version of each peer and library that took part."""
+    return [f"{name} {version}" for name, version in about.items()
+            if name not in ("python", "system", "processors", "lochws") and version != "not installed"]
 
 
 def tables(results: Results) -> Iterable[str]:
@@ -55,32 +60,50 @@ def tables(results: Results) -> Iterable[str]:
 
 
 def _numbers(results: Results, work: str, client: str, metrics: Sequence[Metric]) -> str:
-    columns = "".join(f"{_short(middle(results, work, client, metric)):>12}" for metric in metrics)
+    columns = "".join(f"{number(middle(results, work, client, metric)):>12}" for metric in metrics)
     found = ratios(results, work, metrics[0], _REFERENCE, client) if client != _REFERENCE else []
     if not found:
         return columns
     return columns + f"   {median(found):6.2f}  (" + " ".join(f"{ratio:.2f}" for ratio in found) + ")"
 
 
-def _short(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """Three figures of a number, or a dash for none."""
     if value is None:
         return "-"
     return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def verdict_lines(verdicts: Iterable[Verdict]) -> Iterable[str]:
-    """One line a target."""
+    """One line a target: what was reached, what is wanted, and the floor of those that have one."""
     yield ""
     yield "targets (ratios: times as fast, or as small)"
     for verdict in verdicts:
-        state = "met" if verdict.is_met else "MISSED" if verdict.is_failure else "missed, within noise"
-        reached = "not measured" if verdict.reached is None else f"{verdict.reached:.2f}"
-        yield f"  {verdict.text:<72} {reached:>12}   wanted {verdict.wanted:.2f}   {state}"
+        reached = "not measured" if verdict.reached is None else number(verdict.reached)
+        line = f"  {verdict.text:<70} {reached:>12}   {verdict.target.wanted:<14} {verdict.state:<8}"
+        if isinstance(verdict.target, Target) and verdict.target.short:
+            line += f"  floor {verdict.target.least:.2f} {'holds' if verdict.holds else 'BROKEN'}"
+        yield line.rstrip()
 
 
 def to_json(results: Results, about: dict[str, str]) -> str:
-    """Everything, to be kept and drawn later."""
-    return json.dumps({"environment": about, **asdict(results)}, indent=1, ensure_ascii=False) + "\n"
+    """Everything, to be kept and drawn later: six figures of each number, a line a client and work."""
+    works = [
+        f"  {json.dumps(work)}: {{\n" + ",\n".join(
+            f"   {json.dumps(client)}: {json.dumps([_rounded(one) for one in measurements])}"
+            for client, measurements in clients.items()
+        ) + "\n  }"
+        for work, clients in results.rounds.items()
+    ]
+    return (
+        f'{{\n "environment": {json.dumps(about, ensure_ascii=False)},\n'
+        f' "failures": {json.dumps({work: failed for work, failed in results.failures.items() if failed})},\n'
+        ' "rounds": {\n' + ",\n".join(works) + "\n }\n}\n"
+    )
+
+
+def _rounded(measurement: Measurement) -> Measurement:
+    return {key: float(f"{value:.6g}") for key, value in measurement.items()}
 
 
 def from_json(text: str) -> tuple[Results, dict[str, str]]:

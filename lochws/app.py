@@ -7,7 +7,6 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from http.cookiejar import CookieJar
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +19,7 @@ from .options import (
     MIB,
     ON_HANDLER_ERROR,
     Auth,
+    CookieJar,
     Deflate,
     Headers,
     Password,

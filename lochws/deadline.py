@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping
 from time import monotonic
 
+from . import forks
 from .wakeup import WakePipe
 
 
@@ -36,6 +37,7 @@ class Deadline:
         self._limits: Mapping[str, float] = {}
         self._phase_end: float | None = None
         self._times: dict[str, float] = {}
+        forks.make_known(self)
 
     def limit_phases(self, limits: Mapping[str, float]) -> None:
         """Give the phases named limits of their own, in seconds, within the limit of the whole."""
@@ -80,6 +82,11 @@ class Deadline:
         """End whatever waits under this deadline. May be called from any thread; never blocks."""
         self._cancelled.set()
         self._pipe.wake()
+
+    def forget(self) -> None:
+        """In the child of a fork: what is under way belongs to the parent."""
+        self._cancelled = threading.Event()
+        self._cancelled.set()
 
     @property
     def is_cancelled(self) -> bool:

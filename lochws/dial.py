@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, replace
-from typing import TypeAlias
+from dataclasses import replace
+from typing import NamedTuple, TypeAlias
 
 from . import errors, events
 from .deadline import Cancelled, Deadline
@@ -16,7 +16,6 @@ from .transport.proxy import ProxyURL, check_proxies, choose_proxy
 from .transport.stream import Stream
 from .transport.waiting import cause, receive, send_all
 from .upgrade.advice import advise
-from .upgrade.cookies import keep_cookies
 from .upgrade.redirect import is_redirect, target
 from .upgrade.refusal import read_body
 from .upgrade.request import Request, prepare
@@ -25,8 +24,7 @@ from .url import Endpoint, parse_url
 _RECEIVE = 16 * 1024
 
 
-@dataclass
-class Opened:
+class Opened(NamedTuple):
     """A WebSocket that has just opened. Its stream belongs to whoever gets this.
 
     Attributes:
@@ -162,6 +160,8 @@ class _Attempt:
             yield self._interrupted(error, address)
             return None
         if self._options.cookies is not None:
+            from .upgrade.cookies import keep_cookies  # noqa: PLC0415  brings urllib.request and email, for few
+
             keep_cookies(self._options.cookies, response, request.endpoint)
         try:
             elsewhere = self._elsewhere(request, response)

@@ -12,14 +12,14 @@ from collections.abc import Generator
 from time import monotonic
 from typing import Protocol
 
-from . import events
+from . import events, forks
 from .connection import Connection
 from .deadline import Deadline
 from .dial import Dialler, unprepared
 from .errors import WebSocketError
 from .loop import Inbox, Loop
 from .options import Options, Timing
-from .state import State, Step, after
+from .state import State, Step, after, in_words
 from .trace import as_trace
 from .traffic import Traffic
 from .waits import slice_of
@@ -37,6 +37,10 @@ class Life(Protocol):
     @property
     def connection(self) -> Connection | None:
         """The open connection, or None."""
+
+    @property
+    def is_parents(self) -> bool:
+        """Whether what runs is the parent's: this is the child of a fork."""
 
     def close(self, code: int | None, reason: str | bytes) -> None:
         """Close the connection, or call the attempt off."""
@@ -68,6 +72,8 @@ class Iteration:
         self._deadline: Deadline | None = None
         self._thread: threading.Thread | None = None  # the one that iterates
         self._stop: tuple[int | None, str | bytes] | None = None
+        self.is_parents = False  # what was iterated is the parent's: this is the child of a fork
+        forks.make_known(self)
 
     # Any thread.
 
@@ -78,6 +84,14 @@ class Iteration:
             if self._state is State.OPEN and self.connection is not None and self.connection.is_closing:
                 return State.CLOSING
             return self._state
+
+    def forget(self) -> None:
+        """In the child of a fork: what is iterated is the parent's. Another iteration may begin."""
+        self._lock = threading.RLock()
+        if self._state not in (State.NEW, State.STOPPED):
+            self.is_parents = True
+            self._state = State.STOPPED
+        self.connection = self._deadline = self._thread = None
 
     def close(self, code: int | None, reason: str | bytes) -> None:
         """Close the connection, or call the attempt off. Code and reason are checked."""
@@ -106,6 +120,7 @@ class Iteration:
             self._state = after(self._state, Step.START)
             self._thread = threading.current_thread()
             self._stop = None
+            self.is_parents = False
         inbox = Inbox(handle=lambda _: None, notify=lambda _: None)  # nobody delivers: we take
         loop = None
         try:
@@ -125,6 +140,8 @@ class Iteration:
                         then()
                 if connection.is_finished:
                     return
+                if connection is not self.connection:
+                    raise WebSocketError(f"cannot iterate: {in_words(self._state, self.is_parents)}")
                 loop.turn(until=lambda: inbox.has_backlog, limit=slice_of(None))
         finally:
             self._leave(loop)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from time import monotonic, time
 
-from . import events
+from . import events, forks
 from .connection import Connection
 from .deadline import Deadline
 from .dial import Dialler, Opened, unprepared
@@ -22,7 +22,7 @@ from .errors import WebSocketError
 from .loop import Inbox
 from .options import Options, Timing
 from .persist import Backoff, Outcome, Retries
-from .state import State, Step, after
+from .state import State, Step, after, in_words
 from .supervisor import Job
 from .threads import Crew, Threads
 from .trace import as_trace
@@ -81,6 +81,8 @@ class Lifecycle:
         self._is_ready = False
         self._rejected: events.Rejected | None = None
         self._final: events.ConnectFail | events.Disconnected | None = None
+        self.is_parents = False  # what ran is the parent's: this is the child of a fork
+        forks.make_known(self)
 
     # What others see.
 
@@ -153,7 +155,7 @@ class Lifecycle:
             self._state = state
             self._timing, self._retries = timing, retries
             self._pool, self._crew, self._inbox = pool, crew, inbox
-            self._again = self._is_ready = False
+            self._again = self._is_ready = self.is_parents = False
             self._final = self._wait = None
 
     def close(self, code: int | None, reason: str | bytes) -> None:
@@ -177,7 +179,7 @@ class Lifecycle:
         """
         with self._lock:
             if self._state in (State.NEW, State.STOPPED):
-                raise WebSocketError(f"cannot reconnect: the WebSocket is {self._state.value}")
+                raise WebSocketError(f"cannot reconnect: {in_words(self._state, self.is_parents)}")
             if self._stop is not None or self._state is State.CONNECTING:
                 return
             connection = self.connection
@@ -186,6 +188,16 @@ class Lifecycle:
                 self._again = True
         if connection is not None:
             connection.drop("reconnect requested")
+
+    def forget(self) -> None:
+        """In the child of a fork: what runs is the parent's, and here the app is over."""
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        if self._state not in (State.NEW, State.STOPPED):
+            self.is_parents = True
+            self._state = State.STOPPED
+        self._is_ready = False
+        self.connection = self._crew = self._deadline = self._wait = self._job = None
 
     def drop(self, reason: str) -> None:
         """Drop the connection, if there is one; what follows is the back-off's to say."""
@@ -277,6 +289,8 @@ class Lifecycle:
             connection.close(*stop)
 
     def _post_opening(self, event: events.Event) -> None:
+        if self.is_parents:
+            return  # a function of the user's has forked in the midst of it
         if isinstance(event, events.Rejected):
             self._rejected = event
         if not isinstance(event, (events.ConnectFail, events.Disconnected)):
@@ -304,7 +318,8 @@ class Lifecycle:
 
     def ask_flush(self, connection: Connection) -> None:
         """Have the queue flushed by whoever is free. Any thread."""
-        assert self._crew is not None
+        if self._crew is None:
+            return  # forked in the midst of a send, by a signal handler
         queue = connection.sending.queue
         if queue.wants_write or queue.failure is not None:
             self._crew.reader.loop.touch(connection)  # only the loop can wait for room, and end
@@ -326,6 +341,8 @@ class Lifecycle:
 
     def end_handled(self) -> None:
         """Decide what comes after a final event, whose handlers have run."""
+        if self.is_parents:
+            return  # one of them has forked
         with self._lock:
             outcome: Outcome | None = self._rejected or self._final
             stopping = self._stop is not None

@@ -18,6 +18,7 @@ from itertools import count
 from time import monotonic
 from typing import Any, Protocol
 
+from . import forks
 from .wakeup import WakePipe
 
 logger = logging.getLogger("lochws")
@@ -84,8 +85,10 @@ class Inbox:
         self._batches: deque[tuple[Sequence[Any], int, Callable[[], object] | None]] = deque()
         self._posted = 0  # the posting thread's
         self._taken = 0  # the reader's
+        self._last: Sequence[Any] = ()  # likewise: what it took last
         self._low: tuple[int, Callable[[], object]] | None = None  # set by the poster, cleared by either
         self.is_scheduled = False  # set by the poster, cleared by the reader before it looks
+        forks.make_known(self)
 
     @property
     def backlog(self) -> int:
@@ -110,11 +113,19 @@ class Inbox:
         try:
             items, cost, after = self._batches.popleft()
         except IndexError:
+            self._last = ()
             return None
+        self._last = items
         self._taken += cost
         if self._low is not None:
             self._look_how_low()
         return items, after
+
+    def forget(self) -> None:
+        """In the child of a fork: what has come is the parent's to handle, the rest of a batch too."""
+        if isinstance(self._last, list):
+            self._last.clear()
+        self._batches.clear()
 
     def call_when_low(self, backlog: int, function: Callable[[], object]) -> None:
         """Have a function called when no more than `backlog` waits: once or, rarely, twice. For the poster.
@@ -175,6 +186,7 @@ class Loop:
         self._number = count()
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
         self._asleep = False
+        forks.make_known(self)
 
     # Any thread.
 
@@ -267,6 +279,17 @@ class Loop:
         self._added.clear()
         self._selector.close()
         self._pipe.close()
+
+    def forget(self) -> None:
+        """In the child of a fork: leave the channels to the parent.
+
+        Nothing is taken out of the selector: the parent's is the same.
+        """
+        self.baton = threading.Lock()
+        self._selector.close()
+        self._again, self._registered = {}, {}
+        for waiting in (self._added, self._touched, self._mail, self._timers, self._due, self._timer_of):
+            waiting.clear()
 
     def _admit(self, now: float) -> None:
         for _ in range(len(self._added)):

@@ -13,7 +13,7 @@ from .iteration import Life
 from .protocol.close import as_reason, encode_close
 from .protocol.payload import BytesLike, as_bytes, as_control_payload
 from .sending import SendingHalf
-from .state import State
+from .state import State, in_words
 from .traffic import Counters, Traffic
 
 
@@ -190,6 +190,6 @@ class Messaging:
         return connection.sending
 
     def _unavailable(self) -> WebSocketUnavailable:
-        state = self._life.state
-        kind = WebSocketClosed if state is State.STOPPED else WebSocketUnavailable
-        return kind(f"data not sent: the WebSocket is {state.value}")
+        life = self._life
+        kind = WebSocketClosed if life.state is State.STOPPED else WebSocketUnavailable
+        return kind(f"data not sent: {in_words(life.state, life.is_parents)}")

@@ -7,23 +7,20 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import platform
 import re
 import socket
 import ssl
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeGuard
+from typing import Any, Literal, Protocol, TypeAlias, TypeGuard
 
 from .version import __version__
-
-if TYPE_CHECKING:
-    from http.cookiejar import CookieJar
 
 MIB = 1024 * 1024
 
 #: The default User-Agent: name and version, and nothing about the machine.
-USER_AGENT = f"lochws/{__version__} Python/{platform.python_version()}"
+USER_AGENT = f"lochws/{__version__} Python/{sys.version.split()[0]}"
 
 Headers: TypeAlias = Mapping[str, str] | Mapping[bytes, bytes] | Iterable[tuple[str | bytes, str | bytes]]
 #: A proxy's URL, proxy URLs by key, a function of the endpoint's URL, or None for the environment.
@@ -36,6 +33,20 @@ Auth: TypeAlias = tuple[str, str] | Callable[[], tuple[str, str] | str | None]
 SocketOption: TypeAlias = tuple[int, int, int | bytes]
 Password: TypeAlias = str | bytes | Callable[[], str | bytes]
 TraceFunction: TypeAlias = Callable[[dict[str, Any]], object]
+
+
+class CookieJar(Protocol):
+    """What `http.cookiejar.CookieJar` is to lochws, without that module, which is as large as all of ours."""
+
+    def add_cookie_header(self, request: Any, /) -> None:
+        """Give a `urllib.request.Request` its Cookie header."""
+
+    def extract_cookies(self, response: Any, request: Any, /) -> None:
+        """Take in what an answer sets."""
+
+    def __len__(self) -> int:
+        """How many cookies there are."""
+
 
 PROXY_AUTH = ("auto", "basic", "digest")
 WHEN_FULL = ("raise", "block", "drop")
@@ -86,7 +97,7 @@ class Deflate:
         _check_range("threshold", self.threshold, 0, None)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class Options:
     """Everything about a WebSocket but its URL. `lochws.WebSocket` documents each one."""
 
@@ -156,7 +167,7 @@ class Options:
         check_choice("proxy_auth", self.proxy_auth, PROXY_AUTH)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Timing:
     """What `WebSocket.connect` takes: how a connection is kept and ended.
 

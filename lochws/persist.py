@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import enum
 import logging
-import random
+import os
 import threading
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from math import isnan
 from time import monotonic, time
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
@@ -95,12 +94,12 @@ class Retries:
 
     Args:
         backoff: the policy.
-        draw: a random number from 0 up to 1, for each wait.
+        draw: gives a random number from 0 up to 1, for each wait; None for the system's.
     """
 
-    def __init__(self, backoff: Backoff, draw: Callable[[], float] = random.random) -> None:
+    def __init__(self, backoff: Backoff, draw: Callable[[], float] | None = None) -> None:
         self._backoff = backoff
-        self._draw = draw
+        self._draw = draw or _drawn
         self._opened_at: float | None = None
         self._failures = 0
         self._first_failure = 0.0
@@ -177,10 +176,17 @@ def retry_after(value: str | None, wall: float) -> float | None:
         seconds = float(value)
     except ValueError:
         try:
+            from email.utils import parsedate_to_datetime  # noqa: PLC0415  a large package, and dates are rare
+
             seconds = parsedate_to_datetime(value).timestamp() - wall
-        except (ValueError, OverflowError):
+        except (ValueError, OverflowError, OSError):  # OSError: no descriptor left for the import
             return None
     return None if isnan(seconds) else max(0.0, seconds)
+
+
+def _drawn() -> float:
+    # The module `random` is slow to load, and one number an attempt is all that is wanted.
+    return int.from_bytes(os.urandom(4), "big") / 2**32
 
 
 def persist(

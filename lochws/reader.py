@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable
 from time import monotonic
 
+from . import forks
 from .loop import Loop
 from .waits import join
 
@@ -48,6 +49,7 @@ class Reader:
         self._stopping = False  # written once, by anyone
         self.grace = GRACE_SECONDS
         self.stuck = STUCK_SECONDS
+        forks.make_known(self)
 
     # Any thread.
 
@@ -70,6 +72,10 @@ class Reader:
     def is_current(self) -> bool:
         """Whether the calling thread is the reader: whether it runs a handler."""
         return threading.current_thread() is self._thread
+
+    def forget(self) -> None:
+        """In the child of a fork, which a handler may have made: the thread ends when it returns."""
+        self._stopping = True
 
     # The reader's thread.
 

@@ -6,7 +6,8 @@ import re
 
 _STATUS_LINE = re.compile(r"HTTP/(\d\.\d) (\d{3})(?: (.*))?$")
 
-_CHARSET = re.compile(r"""charset\s*=\s*["']?([A-Za-z0-9._:+-]+)""", re.IGNORECASE)
+# Not compiled before a refusal's text is read.
+_CHARSET = r"""charset\s*=\s*["']?([A-Za-z0-9._:+-]+)"""
 
 
 class Response:
@@ -52,7 +53,7 @@ class Response:
     @property
     def text(self) -> str:
         """The body as text, by the charset of its Content-Type, else UTF-8; wrong bytes are replaced."""
-        match = _CHARSET.search(self.get("content-type") or "")
+        match = re.search(_CHARSET, self.get("content-type") or "", re.IGNORECASE)
         try:
             return self.body.decode(match[1] if match else "utf-8", "replace")
         except (LookupError, ValueError):  # a charset that nobody knows, or a codec that makes no text

@@ -177,6 +177,8 @@ class SendQueue(BatchWriter):
                 return False
             self._check_alive()
             self._take_up()
+            if seal and self._waiting:
+                self._changed.notify_all()  # they look again when the lock is free, and then it is sealed
             frame = self._encode(None, encode, args)
             self._sealed = self._sealed or seal
             step = self._next_step()
@@ -305,6 +307,8 @@ class SendQueue(BatchWriter):
 
     def _find_room(self, size: int) -> bool:
         """Apply `when_full`. Returns False to discard the message. Holds the lock, except while waiting."""
+        if self._sealed:
+            return True  # for `encode` to refuse: no room could be enough behind our Close frame
         if self._when_full == "drop":
             self.dropped += 1
             return False
@@ -317,7 +321,7 @@ class SendQueue(BatchWriter):
         try:
             roomy = wait_for(
                 self._changed,
-                lambda: self._finished or self._failure or not self._pending
+                lambda: self._finished or self._failure or self._sealed or not self._pending
                 or self._pending + size <= self._limit,
                 self._send_timeout,
             )

@@ -73,4 +73,16 @@ def after(state: State, step: Step) -> State:
     try:
         return _TABLE[state, step]
     except KeyError:
-        raise WebSocketError(f"cannot {step.value}: the WebSocket is {state.value}") from None
+        raise WebSocketError(f"cannot {step.value}: {in_words(state)}") from None
+
+
+def in_words(state: State, is_parents: bool = False) -> str:
+    """What to say of a WebSocket that cannot do as asked.
+
+    Args:
+        state: the state that it is in.
+        is_parents: whether what ran is the parent's, and this process the child of a fork.
+    """
+    if is_parents:
+        return "this process was forked, and the WebSocket was started in its parent"
+    return f"the WebSocket is {state.value}"

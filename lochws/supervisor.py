@@ -10,6 +10,7 @@ from collections.abc import Callable
 from itertools import count
 from time import monotonic
 
+from . import forks
 from .waits import join
 
 logger = logging.getLogger("lochws")
@@ -51,6 +52,7 @@ class Supervisor:
         self._idle = 0
         self._blocking = 0
         self._stopping = False
+        forks.make_known(self)
 
     # Any thread.
 
@@ -105,6 +107,13 @@ class Supervisor:
         with self._lock:
             threads = [thread for thread in self._threads if thread is not threading.current_thread()]
         return all(join(thread, None if end is None else max(0.0, end - monotonic())) for thread in threads)
+
+    def forget(self) -> None:
+        """In the child of a fork: the threads are the parent's, and so are their jobs."""
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._threads = []
+        self.stop()
 
     # The threads.
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from itertools import count
 from time import monotonic
 
+from . import forks
 from .loop import Channel
 from .reader import Reader
 from .supervisor import Supervisor
@@ -104,6 +105,7 @@ class Threads:
         self._name = name or f"shared-{next(_numbers)}"
         self._lock = threading.Lock()
         self._crew: Crew | None = None  # guarded by _lock
+        forks.make_known(self)
 
     @classmethod
     def private(cls, name: str) -> Threads:
@@ -111,6 +113,11 @@ class Threads:
         threads = cls(name=f"{next(_numbers)}-{name}")
         threads._supervisors = 1
         return threads
+
+    def forget(self) -> None:
+        """In the child of a fork: the next app gets threads of its own."""
+        self._lock = threading.Lock()
+        self._crew = None
 
     def attach(self) -> Crew:
         """Start the threads, or share them. For lochws itself.

@@ -7,12 +7,18 @@ from dataclasses import dataclass
 from typing import Protocol
 from weakref import WeakSet
 
+from . import forks
 from .sending import SendingHalf
 
 
 class _Connection(Protocol):
-    messages_received: int
-    bytes_received: int
+    @property
+    def messages_received(self) -> int:
+        """Text and binary messages so far."""
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes of the stream so far."""
 
     @property
     def sending(self) -> SendingHalf:
@@ -47,6 +53,7 @@ class Traffic:
         # Guarded by _lock.
         self._ended = Counters()
         self._counted: WeakSet[_Connection] = WeakSet()
+        forks.make_known(self)
 
     def add(self, connection: _Connection) -> None:
         """A connection has ended."""
@@ -61,6 +68,10 @@ class Traffic:
             if connection is None or connection in self._counted:
                 return ended
             return self._sum(ended, connection)
+
+    def forget(self) -> None:
+        """In the child of a fork: what was moved until then is known, and nobody counts on."""
+        self._lock = threading.RLock()
 
     @staticmethod
     def _sum(ended: Counters, connection: _Connection) -> Counters:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import threading
 
+from . import forks
+
 
 class WakePipe:
     """A pair of sockets: `wake` writes a byte to one, the waiting thread selects on the other.
@@ -20,6 +22,7 @@ class WakePipe:
         # Reentrant, because a signal handler may wake while its own thread is inside wake().
         self._lock = threading.RLock()
         self._closed = False  # guarded by _lock
+        forks.make_known(self)
 
     def fileno(self) -> int:
         """The descriptor to wait on for reading."""
@@ -41,6 +44,11 @@ class WakePipe:
                 pass
         except BlockingIOError:
             pass
+
+    def forget(self) -> None:
+        """In the child of a fork: leave the pipe to the parent."""
+        self._lock = threading.RLock()
+        self.close()
 
     def close(self) -> None:
         """Release both descriptors."""

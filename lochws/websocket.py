@@ -7,7 +7,6 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from http.cookiejar import CookieJar
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
@@ -19,6 +18,7 @@ from .options import (
     MIB,
     USER_AGENT,
     Auth,
+    CookieJar,
     Deflate,
     Headers,
     Options,

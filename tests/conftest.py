@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -22,12 +23,26 @@ from lochws.options import Options
 from .attempts import Attempt, Dial
 from .hang import Hang
 from .peer import Peer, StartPeer
+from .programs import Program, Run
 from .situation import Situation
 
 #: Seconds that threads and descriptors of lochws may take to go after a test.
 GRACE = 5.0
 
 _DESCRIPTORS = Path("/proc/self/fd")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def switch_interval() -> Iterator[None]:
+    """Lets threads change as often as ``LOCHWS_SWITCH_INTERVAL`` says, in seconds, so that races come out.
+
+    Without it they change as in any program. With 1e-6 a thread may lose the interpreter between any two
+    lines, and tests take a few times as long: give pytest a longer ``--timeout``.
+    """
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(float(os.environ.get("LOCHWS_SWITCH_INTERVAL", usual)))
+    yield
+    sys.setswitchinterval(usual)
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +97,20 @@ def start_peer() -> Iterator[StartPeer]:
     yield start
     for peer in peers:
         peer.close()
+
+
+@pytest.fixture
+def run() -> Iterator[Run]:
+    """Starts programs (`Program`) that end with the test; takes what `Program` takes."""
+    programs: list[Program] = []
+
+    def start(*args: Any, **kwargs: Any) -> Program:
+        programs.append(Program(*args, **kwargs))
+        return programs[-1]
+
+    yield start
+    for program in programs:
+        program.close()
 
 
 @pytest.fixture

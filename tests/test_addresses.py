@@ -15,6 +15,7 @@ from lochws.transport.tcp import AddressInfo
 from lochws.url import parse_url
 
 from .attempts import Dial
+from .faults.registry import fault
 from .hang import Hang
 from .peer import Link, StartPeer
 
@@ -109,6 +110,10 @@ class TestPromises:
 
         monkeypatch.setattr(tcp, "getaddrinfo", look_up)
 
+    @fault(
+        "opening", "dead IPv6",
+        does="the next address is tried after 250 ms, beside the first; it opens within 400 ms more",
+    )
     def test_with_ipv6_dead_it_opens_within_400_ms_more_than_over_ipv4_alone(
         self, start_peer: StartPeer, hang: Hang, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -2,104 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from time import monotonic
 
 import pytest
 
-import lochws
-
 from .peer import CLOSE, TEXT, Link, StartPeer
+from .programs import Run
 from .scripts import Ends, silent
 from .seen import PATIENCE
-
-#: Seconds within which a program must have ended, the start of an interpreter included.
-SOON = 5.0
-
-PRELUDE = """
-import atexit, signal, sys, threading, time
-from lochws import Backoff, WebSocketApp
-app = WebSocketApp(sys.argv[1])
-done = threading.Event()
-def say(word):
-    print(word, flush=True)
-def until(name):
-    app.on(name)(lambda _: done.set())
-def daemon(function):
-    threading.Thread(target=function, daemon=True).start()
-def sleep(_):
-    done.set()
-    time.sleep(1000)
-def compute(_):
-    done.set()
-    while True:
-        pass
-def send():
-    while True:
-        app.send_text("x" * 1000)
-        done.set()
-"""
-
-
-class Program:
-    """A Python program that runs an app, called `app`.
-
-    Args:
-        code: what it does.
-        url: where its app connects to.
-    """
-
-    def __init__(self, code: str, url: str) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(Path(lochws.__file__).parent.parent)}
-        environment.pop("PYTHONWARNINGS", None)
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", PRELUDE + code, url],
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-
-    def wait_for(self, word: str) -> None:
-        """Wait until it says a word."""
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == f"{word}\n", self._process.stderr
-
-    def send(self, number: int) -> None:
-        """Send it a signal."""
-        self._process.send_signal(number)
-
-    def end(self) -> tuple[int, str, str]:
-        """Wait until it has ended; its status, and what it wrote."""
-        try:
-            output, errors = self._process.communicate(timeout=SOON)
-        finally:
-            self.close()
-        return self._process.returncode, output, errors
-
-    def close(self) -> None:
-        """End it for certain."""
-        self._process.kill()
-        self._process.communicate()
-
-
-Run = Callable[[str, str], Program]
-
-
-@pytest.fixture
-def run() -> Iterator[Run]:
-    programs: list[Program] = []
-
-    def start(code: str, url: str) -> Program:
-        programs.append(Program(code, url))
-        return programs[-1]
-
-    yield start
-    for program in programs:
-        program.close()
 
 
 class TestInterrupting:

@@ -36,7 +36,8 @@ class Alarm:
         self.act: Callable[[], object] = lambda: None
 
     def arm(self, seconds: float) -> None:
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        # Once more each second: what a handler raises is lost if it interrupts a weak reference's callback.
+        signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
 
     def disarm(self) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 import trustme
@@ -11,6 +12,7 @@ from lochws.events import ConnectFail, Disconnected, Rejected
 
 from .attempts import Dial
 from .failures import CASES, PAGE, Case, Scene, render
+from .faults.registry import fault
 from .hang import Hang
 from .peer import StartPeer
 
@@ -22,7 +24,16 @@ def scene(
     return Scene(start_peer, authority, ca_file, hang, monkeypatch)
 
 
-@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def cases() -> list[Any]:
+    """All of them; those of certificates are faults of the suite of faults, too."""
+    certificate = [fault("opening", "bad certificates")]
+    return [
+        pytest.param(case, id=case.name, marks=certificate if case.what.startswith("certificate") else [])
+        for case in CASES
+    ]
+
+
+@pytest.mark.parametrize("case", cases())
 def test_what_the_user_is_told(case: Case, scene: Scene, dial: Dial) -> None:
     url, options = case.lead(scene)
     attempt = dial(url, **options)

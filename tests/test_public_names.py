@@ -81,6 +81,21 @@ def test_importing_starts_no_thread_and_imports_nothing_optional() -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=20)
 
 
+def test_importing_loads_nothing_large_that_only_some_programs_use() -> None:
+    """Proxies, cookies, dates, mistakes and truststore bring their modules along when they come."""
+    program = (
+        "import sys\n"
+        "before = set(sys.modules)\n"
+        "import lochws\n"
+        "large = {'difflib', 'email', 'fnmatch', 'http.client', 'http.cookiejar', 'importlib.metadata',\n"
+        "         'platform', 'random', 'tempfile', 'urllib.request', 'zipfile'}\n"
+        "loaded = set(sys.modules) - before\n"
+        "assert 'lochws.app' in loaded\n"
+        "assert not large & loaded, large & loaded\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=20)
+
+
 def test_the_version_is_the_one_of_the_user_agent() -> None:
     from lochws.options import USER_AGENT
 

@@ -166,6 +166,13 @@ def test_a_handler_that_was_assigned_is_refused_at_the_start_saying_how_to(name:
         app.start()
 
 
+def test_not_even_none_can_be_assigned_as_a_handler() -> None:
+    app = WebSocketApp(URL)
+    app.on_text = None  # type: ignore[assignment,method-assign]
+    with pytest.raises(AttributeError, match="on_text was assigned"):
+        app.start()
+
+
 def test_other_attributes_can_be_assigned() -> None:
     app = WebSocketApp(URL)
     app.on_duty = True  # type: ignore[attr-defined]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import pytest
 
-from lochws.errors import QueueFull, TransportFail, WebSocketClosed
+from lochws.errors import QueueFull, TransportFail, WebSocketClosed, WebSocketClosing
+from lochws.protocol.sender import Sender
 from lochws.sendqueue import SendQueue
 
 from .queues import Asked, Clock, Sink, blocked_queue, make_queue, push, push_quietly
@@ -93,6 +95,25 @@ class TestWhenFull:
         queue.flush()
         assert isinstance(waiter.outcome(), WebSocketClosed)
 
+    def test_block_ends_when_our_close_frame_is_queued(self) -> None:
+        sender = Sender()
+        queue = blocked_queue(Sink(), limit=5, when_full="block", send_timeout=10)
+        waiter = Waiter(queue, "never", sender.text)
+        assert queue.push_control(sender.close, 1000, "bye", seal=True)
+        assert isinstance(waiter.outcome(), WebSocketClosing)
+        assert queue.finish() == ("first",)
+
+    @pytest.mark.parametrize("when_full", ["raise", "block", "drop"])
+    def test_behind_our_close_frame_a_queue_is_not_called_full(self, when_full: str) -> None:
+        sender = Sender()
+        queue = blocked_queue(Sink(), limit=5, when_full=when_full, send_timeout=10)
+        assert queue.push_control(sender.close, 1000, "bye", seal=True)
+        with pytest.raises(WebSocketClosing):
+            queue.push("x", 1, sender.text, b"x")
+        with pytest.raises(WebSocketClosing):
+            queue.push_many([("x", sender.text, (b"x",))], 1)
+        assert queue.dropped == 0
+
     @pytest.mark.parametrize("when_full", ["raise", "block", "drop"])
     def test_a_connection_that_has_failed_is_not_called_full(self, when_full: str) -> None:
         sink = Sink()
@@ -106,7 +127,9 @@ class TestWhenFull:
 class Waiter:
     """A thread that pushes into a full queue, and waits in it when this is made."""
 
-    def __init__(self, queue: SendQueue, text: str) -> None:
+    def __init__(
+        self, queue: SendQueue, text: str, encode: Callable[[bytes], bytes] = bytes
+    ) -> None:
         self._outcome: object = None
         asked = threading.Event()
 
@@ -116,7 +139,7 @@ class Waiter:
 
         def run() -> None:
             try:
-                self._outcome = push(queue, text)
+                self._outcome = queue.push(text, len(text), encode, text.encode())
             except Exception as error:  # noqa: BLE001  it is looked at by the test
                 self._outcome = error
 

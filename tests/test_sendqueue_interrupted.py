@@ -71,10 +71,10 @@ def test_ctrl_c_while_waiting_for_room_does_not_end_the_connection() -> None:
     sink = Sink()
     queue = blocked_queue(sink, limit=5, when_full="block")
 
-    def wait_for(*_args: object) -> bool:
+    def wait(*_args: object) -> bool:
         raise Interrupted
 
-    queue._changed.wait_for = wait_for  # type: ignore[method-assign,assignment]
+    queue._changed.wait = wait  # type: ignore[method-assign,assignment]
     with pytest.raises(Interrupted):
         push(queue, "x")
     assert queue.failure is None

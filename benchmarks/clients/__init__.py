@@ -16,7 +16,7 @@ class Entry:
 
     Attributes:
         module: in this package.
-        needs: what must be installed for it, and is imported where importing is measured.
+        needs: what must be installed for it; the first is what is imported where importing is measured.
         distribution: whose version is told; None for lochws and the standard library.
         method: what its library must have: a part that is not there yet is left out.
         only: the kinds of work that it is for; empty for all it has methods for.

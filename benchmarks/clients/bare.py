@@ -30,8 +30,8 @@ class Client(BaseClient):
 
     deflates = True
 
-    def _connect(self) -> tuple[socket.socket, bytes]:
-        """A socket that was upgraded, and what followed the answer."""
+    def _connect(self) -> socket.socket:
+        """A socket that was upgraded."""
         connection = socket.create_connection(("127.0.0.1", self.job.port))
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         context = self.tls()
@@ -39,29 +39,28 @@ class Client(BaseClient):
             connection = context.wrap_socket(connection, server_hostname="127.0.0.1")
         extension = b"Sec-WebSocket-Extensions: permessage-deflate\r\n" if self.work.deflate else b""
         connection.sendall(_UPGRADE + extension + b"\r\n")
-        received = b""
-        while b"\r\n\r\n" not in received:
-            received += connection.recv(65536)
-        return connection, received.partition(b"\r\n\r\n")[2]
+        answer = b""
+        while not answer.endswith(b"\r\n\r\n"):
+            answer += connection.recv(1)  # not a byte of what follows
+        return connection
 
     def receive(self) -> None:
-        connection, rest = self._connect()
+        connection = self._connect()
         with connection:
             self.meter.start()
             if self.work.size >= _LARGE:
-                self._receive_large(connection, rest)
+                self._receive_large(connection)
             else:
-                self._receive_small(connection, rest)
+                self._receive_small(connection)
             self.meter.stop()
 
-    def _receive_large(self, connection: socket.socket, rest: bytes) -> None:
+    def _receive_large(self, connection: socket.socket) -> None:
         """One kept buffer, one `bytes` a message."""
         message = self.work.messages()[0]
         size = len(frame(first_byte(message), encoded(message)))
         head = size - len(message)
         view = memoryview(bytearray(size))
-        filled = len(rest)
-        view[:filled] = rest
+        filled = 0
         for _ in range(self.job.count):
             while filled < size:
                 filled += connection.recv_into(view[filled:])
@@ -69,11 +68,11 @@ class Client(BaseClient):
             self.meter.length += len(bytes(view[head:]))
             filled = 0
 
-    def _receive_small(self, connection: socket.socket, rest: bytes) -> None:
+    def _receive_small(self, connection: socket.socket) -> None:
         """The tightest loop over frames: slice, inflate where needed, decode, call a method."""
         counter = _TextCounter()
         on_text, inflate = counter.on_text, zlib.decompressobj(-15).decompress
-        deflated = self.work.deflate
+        deflated, rest = self.work.deflate, b""
         while counter.count < self.job.count:
             data = rest + connection.recv(_READ_BYTES) if rest else connection.recv(_READ_BYTES)
             position, end = 0, len(data)
@@ -95,7 +94,7 @@ class Client(BaseClient):
     def send(self) -> None:
         message = self.message
         whole = masked_frame(first_byte(message), encoded(message))
-        connection, _ = self._connect()
+        connection = self._connect()
         with connection:
             self.meter.start()
             for _ in range(self.job.count):
@@ -108,7 +107,7 @@ class Client(BaseClient):
         message, trips = self.message, Trips(self.job.count)
         whole = masked_frame(first_byte(message), encoded(message))
         size = len(whole) - 4
-        connection, _ = self._connect()
+        connection = self._connect()
         with connection:
             self.meter.start()
             more = True

@@ -89,7 +89,9 @@ class BaseClient:
         mean = sum(shares) / len(shares)
         self.meter.count = sum(shares)
         self.meter.length = self.meter.count * self.work.size
-        self.meter.more.update(least=min(shares) / mean, most=max(shares) / mean)
+        self.meter.more.update(
+            least=min(shares) / mean, most=max(shares) / mean, evenness=min(shares) / max(shares)
+        )
 
 
 class Counter:

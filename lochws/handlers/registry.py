@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import gc
 import inspect
 import logging
@@ -12,7 +11,7 @@ from itertools import groupby
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias, TypeVar
 
-from .. import events
+from .. import events, forks
 from .base import Handler
 
 logger = logging.getLogger("lochws")
@@ -78,7 +77,8 @@ def check_attributes(handler: object) -> None:
     """
     # vars() makes the attributes a dictionary for good, and until Python 3.13 each later access to one takes
     # twice the time, in every handler. So it is not called where nothing was assigned that could be one.
-    if not any(_may_be_handler(value) for value in gc.get_referents(handler) if value is not type(handler)):
+    values = [value for value in gc.get_referents(handler) if value is not type(handler)]
+    if not (any(map(_may_be_handler, values)) or any(_is_assigned(handler, f"on_{name}") for name in NAMES)):
         return
     for name, value in vars(handler).items():
         if not name.startswith("on_"):
@@ -95,6 +95,11 @@ def _may_be_handler(value: object) -> bool:
     if isinstance(value, dict):
         return any(isinstance(name, str) and name.startswith("on_") for name in value)
     return callable(value)
+
+
+def _is_assigned(handler: object, name: str) -> bool:
+    value = getattr(handler, name, None)
+    return getattr(value, "__func__", value) is not getattr(type(handler), name, None)
 
 
 class Registry:
@@ -119,6 +124,11 @@ class Registry:
         self._any: tuple[HandlerFunction, ...] = ()
         self._errors: tuple[HandlerFunction, ...] = ()
         self._batch: tuple[HandlerFunction, ...] = ()
+        forks.make_known(self)
+
+    def forget(self) -> None:
+        """In the child of a fork: handlers may be registered there too."""
+        self._lock = threading.Lock()
 
     def add_function(self, function: Callable[..., object], names: Iterable[str]) -> None:
         """Register a function for one or more events, named as by `event_names`.
@@ -300,8 +310,10 @@ def _nearest(name: str, cutoff: float) -> str | None:
     name = name.lower()
     if name in _FOREIGN:
         return _FOREIGN[name]
+    from difflib import get_close_matches  # noqa: PLC0415  for mistakes alone
+
     swapped = [known for known in NAMES if sorted(known) == sorted(name)]
-    return next(iter(swapped or difflib.get_close_matches(name, NAMES, n=1, cutoff=cutoff)), None)
+    return next(iter(swapped or get_close_matches(name, NAMES, n=1, cutoff=cutoff)), None)
 
 
 def _check_callable(function: Callable[..., object]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 #: Once all is said, the other side gets this many seconds to end the connection before we do.
 LINGER_SECONDS = 1.0
@@ -12,8 +12,7 @@ SERVER = "server"
 NETWORK = "network"
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How a connection ended.
 
     Attributes:

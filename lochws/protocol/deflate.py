@@ -10,11 +10,10 @@ import os
 import re
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from lochws.errors import CompressionParameterError, CriticalProtocolError, HandshakeError, PayloadTooLarge
 from lochws.options import Deflate
@@ -26,9 +25,10 @@ _FLAGS = ("server_no_context_takeover", "client_no_context_takeover")
 _WINDOWS = ("server_max_window_bits", "client_max_window_bits")
 
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_NAME = re.compile(rf"[\s,]*({_TOKEN})\s*")
-_PARAMETER = re.compile(rf';\s*({_TOKEN})\s*(?:=\s*(?:({_TOKEN})|"([^"\\]*)")\s*)?')
-_END = re.compile(r",|$")
+# Compiled by the first server that answers with an extension.
+_NAME = rf"[\s,]*({_TOKEN})\s*"
+_PARAMETER = rf';\s*({_TOKEN})\s*(?:=\s*(?:({_TOKEN})|"([^"\\]*)")\s*)?'
+_END = r",|$"
 
 
 @cache
@@ -45,8 +45,7 @@ def engine() -> ModuleType:
     return zlib
 
 
-@dataclass(frozen=True)
-class DeflateParameters:
+class DeflateParameters(NamedTuple):
     """What client and server have agreed on (RFC 7692 section 7.1).
 
     Attributes:
@@ -109,14 +108,15 @@ def accept(header_value: str | Sequence[str], deflate: Deflate | None) -> Deflat
 
 def _extensions(line: str) -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
     """Split a header line into extensions with their parameters (RFC 6455 section 9.1)."""
+    name_at, parameter_at, end_at = (re.compile(pattern).match for pattern in (_NAME, _PARAMETER, _END))
     position = 0
-    while match := _NAME.match(line, position):
+    while match := name_at(line, position):
         name, position = match[1], match.end()
         parameters: list[tuple[str, str | None]] = []
-        while match := _PARAMETER.match(line, position):
+        while match := parameter_at(line, position):
             parameters.append((match[1], match[2] if match[3] is None else match[3]))
             position = match.end()
-        if not _END.match(line, position):
+        if not end_at(line, position):
             break
         yield name, parameters
     if line[position:].strip(" \t,"):

@@ -6,8 +6,8 @@ import os
 import re
 from base64 import b64encode
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from hashlib import sha1
+from typing import NamedTuple
 
 from lochws.errors import HandshakeError
 from lochws.options import Deflate
@@ -28,8 +28,7 @@ _HEAD_END = b"\r\n\r\n"
 _INTERIM = re.compile(rb"HTTP/1\.\d 1(?!01)\d\d[ \r]")
 
 
-@dataclass(frozen=True)
-class Agreement:
+class Agreement(NamedTuple):
     """What the handshake settled.
 
     Attributes:

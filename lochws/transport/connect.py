@@ -10,11 +10,9 @@ from ..deadline import Cancelled, Deadline
 from ..errors import ConnectFail
 from ..options import Options
 from ..url import Endpoint
-from .background import call
 from .proxy import ProxyURL
 from .stream import Stream, TLSStream
 from .tcp import connect_tcp, resolve
-from .through import open_through
 from .tls import ClientTLS
 from .unix import connect_unix
 from .waiting import cause
@@ -79,6 +77,8 @@ class Connector:
             return stream
 
         try:
+            from .through import open_through  # noqa: PLC0415  with urllib.request, and most use no proxy
+
             return open_through(reach, proxy, endpoint, deadline)
         except _FAILURES as error:
             raise _told(error, failing, "proxy") from _behind(error)
@@ -124,6 +124,8 @@ def _made(
             made.close()
 
     try:
+        from .background import call  # noqa: PLC0415  few need it
+
         return call(lambda: connect(host, port), deadline, name=f"lochws-connect-{host}", discard=discard)
     except (OSError, Cancelled):
         raise

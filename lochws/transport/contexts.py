@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from importlib import metadata
 from typing import NoReturn
 
 from ..options import Options
@@ -81,6 +80,8 @@ def _system_context() -> ssl.SSLContext:
 
 
 def _version(package: str) -> tuple[int, ...]:
+    from importlib import metadata  # noqa: PLC0415  a quarter of what lochws loads, and only wss asks
+
     numbers = metadata.version(package).split(".")
     return tuple(int(number) for number in numbers if number.isdecimal())
 

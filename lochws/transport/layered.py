@@ -6,7 +6,7 @@ import ssl
 import threading
 
 from ..deadline import Deadline
-from .stream import TLS_RECORD, TLS_SEND, RecordStream, Stream
+from .stream import TLS_RECORD, RecordStream, Stream, in_records
 from .waiting import receive, send_all
 
 # What one receiving call takes from the stream below: a full record with what TLS adds to it.
@@ -86,14 +86,7 @@ class LayeredTLSStream(RecordStream):
                     self._incoming.write_eof()
 
     def send(self, data: bytes | bytearray | memoryview) -> int:
-        view = memoryview(data)
-        sent = 0
-        while sent < min(len(view), TLS_SEND):
-            taken = self._send_record(view[sent:sent + TLS_RECORD])
-            if not taken:
-                break
-            sent += taken
-        return sent
+        return in_records(data, self._send_record)
 
     def _send_record(self, data: memoryview) -> int:
         with self._lock:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
-from urllib.request import getproxies, getproxies_environment, proxy_bypass
 
 from ..options import Proxies
 from ..url import Endpoint, ascii_host, bracketed
-from .no_proxy import is_exempt
 
 #: The kinds of proxies and their default ports. socks4a and socks5h look names up at the proxy.
 PORTS = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
@@ -17,6 +17,9 @@ PORTS = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 10
 # The keys that are looked for, in this order. "http" for ws and "https" for wss are Lomond's. "socks" is what
 # Windows and macOS call theirs.
 _KEYS = {"ws": ("ws", "http", "all", "socks"), "wss": ("wss", "https", "all", "socks")}
+
+# Where the system itself has settings of proxies that the standard library knows.
+_SYSTEM_HAS_SETTINGS = sys.platform in {"darwin", "win32"}
 
 # PySocks writes the lengths of these two as UTF-8: beyond 127 they come out as two bytes.
 MAX_SOCKS_TEXT = 127
@@ -159,6 +162,16 @@ def _by_key(endpoint: Endpoint, proxies: Mapping[str, str | None]) -> str | None
 
 
 def _from_environment(endpoint: Endpoint) -> str | None:
+    if not (_SYSTEM_HAS_SETTINGS or any(name.lower().endswith("_proxy") for name in os.environ)):
+        return None
+    from urllib.request import (  # noqa: PLC0415  as large as all of lochws, and most use no proxy
+        getproxies,
+        getproxies_environment,
+        proxy_bypass,
+    )
+
+    from .no_proxy import is_exempt  # noqa: PLC0415  likewise
+
     # The standard library knows the names in either case, and what a server must not believe (HTTP_PROXY in a
     # CGI script is a header that a client sent).
     environment = getproxies_environment()

@@ -9,9 +9,10 @@ import errno
 import socket
 import ssl
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from .. import forks
 from ..url import bracketed
 
 #: What OpenSSL puts into one record (RFC 8446 section 5.1), hence the most it takes in one call.
@@ -40,6 +41,7 @@ class Stream:
         # socket's a moment later. Held for single non-blocking calls. Reentrant, because a signal
         # handler may shut the stream down while its own thread is inside such a call.
         self._lock = threading.RLock()
+        forks.make_known(self)
 
     @property
     def raw(self) -> socket.socket:
@@ -104,6 +106,11 @@ class Stream:
         with self._lock:
             self._sock.close()
 
+    def forget(self) -> None:
+        """In the child of a fork: close the copy of the socket. The server sees nothing of it."""
+        self._lock = threading.RLock()
+        self._sock.close()
+
 
 class RecordStream(Stream):
     """What streams through TLS have in common: what is there comes in records, many at a time."""
@@ -167,14 +174,7 @@ class TLSStream(RecordStream):
     def send(self, data: bytes | bytearray | memoryview) -> int:
         if len(data) <= TLS_RECORD:
             return self._send_record(data)
-        view = memoryview(data)
-        sent = 0
-        while sent < min(len(view), TLS_SEND):
-            taken = self._send_record(view[sent:sent + TLS_RECORD])
-            if not taken:
-                break
-            sent += taken
-        return sent
+        return in_records(data, self._send_record)
 
     def _send_record(self, data: bytes | bytearray | memoryview) -> int:
         with self._lock:
@@ -192,6 +192,30 @@ class TLSStream(RecordStream):
     def pending(self) -> bool:
         with self._lock:
             return self._end is not None or (self._sock.fileno() >= 0 and self._sock.pending() > 0)
+
+
+def in_records(data: bytes | bytearray | memoryview, send_record: Callable[[memoryview], int]) -> int:
+    """Send in pieces of one TLS record each, `TLS_SEND` bytes at most.
+
+    Returns:
+        How many bytes were taken. Those that were count, also if the connection fails behind them: the
+        next call meets the failure again.
+
+    Raises:
+        OSError: the connection failed, and nothing was taken.
+    """
+    view = memoryview(data)
+    sent = 0
+    try:
+        while sent < min(len(view), TLS_SEND):
+            taken = send_record(view[sent:sent + TLS_RECORD])
+            if not taken:
+                break
+            sent += taken
+    except OSError:
+        if not sent:
+            raise
+    return sent
 
 
 def peer_address(sock: socket.socket) -> str:

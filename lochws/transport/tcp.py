@@ -12,6 +12,7 @@ from itertools import zip_longest
 from time import monotonic
 from typing import Any, ClassVar, TypeAlias
 
+from .. import forks
 from ..deadline import Deadline
 from ..errors import ConnectFail
 from ..waits import slice_of
@@ -101,6 +102,15 @@ class _Lookup(threading.Thread):
         # No one joins any more. Pipes of those who gave up are closed, and waking them does nothing.
         for pipe in self._waiters:
             pipe.wake()
+
+    @classmethod
+    def forget(cls) -> None:
+        """In the child of a fork: no look-up is under way there."""
+        cls._lock = threading.Lock()
+        cls._running = {}
+
+
+forks.make_known(_Lookup)
 
 
 def connect_tcp(

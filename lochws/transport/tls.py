@@ -7,7 +7,6 @@ import selectors
 import socket
 import ssl
 from dataclasses import replace
-from typing import TypeAlias
 
 from ..deadline import Deadline
 from ..errors import ConnectFail
@@ -15,12 +14,9 @@ from ..options import Options
 from ..pins import mismatch
 from .contexts import check_tls, make_context
 from .layered import LayeredTLSStream
+from .sessions import Server, Sessions
 from .stream import Stream, TLSStream, peer_address
 from .waiting import cause, wait
-
-_MAX_SESSIONS = 16
-# Whose session it is: the name in the certificate, the port, and whether it is home.
-_Server: TypeAlias = tuple[str, int, bool]
 
 # OpenSSL's results of a verification (X509_V_ERR_… in its x509_vfy.h), those that people meet.
 _CERTIFICATE_FAULTS = {
@@ -57,8 +53,7 @@ class ClientTLS:
         check_tls(options)
         self._options = options
         self._contexts: dict[bool, ssl.SSLContext] = {}  # by `home`; made when first needed, and kept
-        # Items are only ever read or replaced.
-        self._sessions: dict[_Server, ssl.SSLSession] = {}
+        self._sessions = Sessions()
 
     def secure(self, stream: Stream, host: str, port: int, deadline: Deadline, *, home: bool) -> Stream:
         """Put TLS upon a stream, which belongs to the result from now on, and is closed if this fails.
@@ -77,7 +72,7 @@ class ClientTLS:
         try:
             tls: ssl.SSLSocket | ssl.SSLObject
             if type(stream) is Stream:
-                session = self._sessions.get(server)
+                session = self._sessions.of(server)
                 tls = sock = handshake(stream.raw, self._context(home), name, deadline, session=session)
                 stream = _ResumedStream(sock, self._sessions, server)
             else:
@@ -104,23 +99,14 @@ class ClientTLS:
 class _ResumedStream(TLSStream):
     """A TLS stream that leaves its session to the next connection to the same server."""
 
-    def __init__(
-        self, sock: ssl.SSLSocket, sessions: dict[_Server, ssl.SSLSession], server: _Server
-    ) -> None:
+    def __init__(self, sock: ssl.SSLSocket, sessions: Sessions, server: Server) -> None:
         super().__init__(sock)
         self._sessions = sessions
         self._server = server
 
     def close(self) -> None:
         with self._lock:
-            # Only now: with TLS 1.3 it comes some time after the handshake (RFC 8446 section 4.6.1). And only
-            # if there is none that the server accepts: CPython leaks 6 KB each time this is asked for.
-            is_new = self._sock.fileno() >= 0 and not self._sock.session_reused
-            session = self._sock.session if is_new else None
-            if session is not None and session.has_ticket:
-                if len(self._sessions) >= _MAX_SESSIONS:  # only redirects lead to so many servers
-                    self._sessions.clear()
-                self._sessions[self._server] = session
+            self._sessions.take_from(self._sock, self._server)
             super().close()
 
 

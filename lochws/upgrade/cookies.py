@@ -6,13 +6,10 @@ import logging
 import re
 import urllib.request
 from email.message import Message
-from typing import TYPE_CHECKING
 
+from ..options import CookieJar
 from ..response import Response
 from ..url import Endpoint
-
-if TYPE_CHECKING:
-    from http.cookiejar import CookieJar
 
 #: A server that keeps on setting new ones is not listened to beyond so many cookies in the jar, or so many
 #: characters of the Cookie header for it. The standard library's jar has no limit of its own.
@@ -38,7 +35,7 @@ def keep_cookies(jar: CookieJar, response: Response, endpoint: Endpoint) -> None
         if len(jar) >= MAX_COOKIES or len(cookie_header(jar, endpoint) or "") > MAX_HEADER:
             logger.warning("the cookie jar is full: new cookies of %s are left out", endpoint)
             return
-        jar.extract_cookies(_Answer(response), _as_http(endpoint))  # type: ignore[arg-type]
+        jar.extract_cookies(_Answer(response), _as_http(endpoint))
     except Exception:  # the jar's parser is lenient, but nothing a server sends may end the opening
         logger.warning("cookies of %s could not be read", endpoint, exc_info=True)
 

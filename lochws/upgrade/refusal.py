@@ -18,7 +18,7 @@ _RECEIVE = 16 * 1024
 # Answers that have no body whatever their headers say (RFC 9110 section 6.4.1); after a 101, frames follow.
 _BODILESS = {101, 204, 304}
 _LAST_CHUNK = b"0\r\n\r\n"
-_CHUNK_HEAD = re.compile(rb"([0-9A-Fa-f]{1,8})[^\r\n]*\r\n")
+_CHUNK_HEAD = rb"([0-9A-Fa-f]{1,8})[^\r\n]*\r\n"
 
 
 def read_body(stream: Stream, response: Response, rest: bytes, deadline: Deadline) -> bytes:
@@ -51,7 +51,8 @@ def read_body(stream: Stream, response: Response, rest: bytes, deadline: Deadlin
 def _dechunked(body: bytearray) -> bytes:
     content = bytearray()
     position = 0
-    while match := _CHUNK_HEAD.match(body, position):
+    chunk_at = re.compile(_CHUNK_HEAD).match
+    while match := chunk_at(body, position):
         size = int(match[1], 16)
         if size == 0:
             return bytes(content)

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..options import Options, as_headers, as_protocols
 from ..protocol import deflate
 from ..protocol.handshake import build_request, make_key
 from ..url import Endpoint
-from .cookies import cookie_header
 
 # What RFC 6750 section 2.1 lets a bearer token have in it.
-_BEARER = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
+_BEARER = r"[A-Za-z0-9\-._~+/]+=*"
 # Headers of the user's that are meant for one origin and are no other's business.
 _FOR_HOME = {"authorization", "cookie", "host", "proxy-authorization"}
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """One upgrade request.
 
     Attributes:
@@ -56,6 +54,8 @@ def prepare(options: Options, endpoint: Endpoint, *, home: bool) -> Request:
     else:
         headers = [header for header in headers if header[0].lower() not in _FOR_HOME]
     if options.cookies is not None:
+        from .cookies import cookie_header  # noqa: PLC0415  brings urllib.request and email, for few
+
         cookies = cookie_header(options.cookies, endpoint)
         if cookies:
             headers = _with_default(headers, "Cookie", cookies)
@@ -81,7 +81,7 @@ def _with_default(headers: list[tuple[str, str]], name: str, value: str) -> list
 
 
 def _checked_token(token: str) -> str:
-    if not _BEARER.fullmatch(token):
+    if not re.fullmatch(_BEARER, token):
         raise ValueError("auth: the function returned a str that is no bearer token (RFC 6750 section 2.1)")
     return token
 

@@ -17,8 +17,9 @@ from lochws.deadline import Deadline
 from lochws.dial import Dialler
 from lochws.options import Options
 from lochws.pins import as_pins, mismatch
-from lochws.transport import contexts
+from lochws.transport import contexts, sessions
 from lochws.transport.contexts import check_tls, make_context
+from lochws.transport.sessions import ASKED_IN_VAIN, RESUMED_FOR_ONE, Askings
 
 from ..attempts import Attempt, Dial
 from ..peer import Link, Peer, StartPeer
@@ -272,3 +273,61 @@ class TestSessions:
         for _ in range(2):
             self.connect(dialler)
         assert seen[-2:] == [False, True]
+
+
+class TestAskings:
+    """Asking for a session costs memory for good: a server that never resumes one is not asked for ever."""
+
+    def test_a_server_that_never_resumes_is_asked_a_few_times_in_one_process(
+        self, start_peer: StartPeer, authority: trustme.CA, ca_file: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        spent: list[bool] = []
+
+        class Counted(Askings):
+            def spend(self, host: str, port: int) -> bool:
+                spent.append(super().spend(host, port))
+                return spent[-1]
+
+        def forgetful(link: Link) -> None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)  # with keys for tickets that no other has
+            authority.issue_cert("127.0.0.1").configure_cert(context)
+            link.start_tls(context)
+            link.accept()
+            link.wait_for_end()
+
+        monkeypatch.setattr(sessions, "ASKINGS", Counted())
+        url = "wss" + start_peer(forgetful).url.removeprefix("ws")
+        for _ in range(ASKED_IN_VAIN // 2 + 1):
+            dialler = Dialler(Options(ssl_cafile=ca_file), url)  # as a new app would
+            for _ in range(2):
+                with closing(Deadline(5)) as deadline:
+                    Attempt(dialler, deadline).opened.stream.close()
+        assert spent == [True] * ASKED_IN_VAIN + [False] * 2
+
+    def test_connections_resumed_earn_another(self) -> None:
+        askings = Askings()
+        while askings.spend("host", 443):
+            pass
+        for _ in range(RESUMED_FOR_ONE - 1):
+            askings.earn("host", 443)
+        assert not askings.spend("host", 443)
+        askings.earn("host", 443)
+        assert askings.spend("host", 443)
+        assert not askings.spend("host", 443)
+        assert askings.spend("host", 444)
+
+    def test_nobody_earns_more_than_there_was(self) -> None:
+        askings = Askings()
+        assert askings.spend("host", 443)
+        for _ in range(100 * RESUMED_FOR_ONE):
+            askings.earn("host", 443)
+        assert sum(askings.spend("host", 443) for _ in range(100)) == ASKED_IN_VAIN
+
+    def test_servers_beyond_count_do_not_fill_the_memory(self) -> None:
+        askings = Askings()
+        while askings.spend("first", 443):
+            pass
+        for port in range(2 * sessions._MAX_SERVERS):
+            assert askings.spend("host", port)
+        assert len(askings._credit) == sessions._MAX_SERVERS
+        assert askings.spend("first", 443)  # forgotten, and no worse off

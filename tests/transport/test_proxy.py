@@ -77,6 +77,13 @@ class TestChoice:
         proxy = choose_proxy(WSS, None)
         assert (None if proxy is None else names[proxy.port - 1]) == chosen
 
+    def test_a_system_that_has_settings_is_asked_for_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("lochws.transport.proxy._SYSTEM_HAS_SETTINGS", True)
+        monkeypatch.setattr("urllib.request.getproxies", lambda: {"http": "http://one:1"})
+        monkeypatch.setattr("urllib.request.proxy_bypass", lambda host: host == "exempt.example")
+        assert str(choose_proxy(WS, None)) == "http://one:1"
+        assert choose_proxy(parse_url("ws://exempt.example"), None) is None
+
     def test_http_proxy_in_a_cgi_script_is_a_strangers_header(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HTTP_PROXY", "http://evil:1")
         monkeypatch.setenv("REQUEST_METHOD", "GET")

@@ -1,0 +1,232 @@
+"""A program that forks: the child is told at once, and the parent notices nothing."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from ..peer import CLOSE, TEXT, Link, StartPeer
+from ..programs import Run
+from ..scripts import answer_close, silent
+from ..seen import PATIENCE
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+
+FORKED = "this process was forked, and the WebSocket was started in its parent"
+
+#: What follows runs in a child, whose exit status is the parent's to see: 0 only if nothing went wrong there.
+FORK = """
+def fork(function):
+    child = os.fork()
+    if not child:
+        function()
+        sys.exit(0)
+    say(f"child {os.waitpid(child, 0)[1]}")
+def refused(function):
+    try:
+        function()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+"""
+
+#: Every use of an app in the child: what may not be is refused, and nothing waits.
+USE = FORK + """
+def use():
+    began = time.monotonic()
+    assert app.is_closed, app.state
+    assert refused(lambda: app.send_text("child")) == f"WebSocketClosed: data not sent: {forked}"
+    assert refused(lambda: app.send_ping(b"child")) == f"WebSocketClosed: data not sent: {forked}"
+    assert refused(app.reconnect) == f"WebSocketError: cannot reconnect: {forked}"
+    app.close()
+    app.force_disconnect()
+    assert not app.wait_ready(100)
+    assert app.join(100)
+    assert app.stop(100)
+    assert app.counters.messages_sent == 0
+    app.on("text")(print)
+    assert time.monotonic() - began < 2
+"""
+
+
+def using(code: str) -> str:
+    """A program whose child uses the app as `USE` does."""
+    return f"forked = {FORKED!r}\n{USE}{code}"
+
+
+class Noted:
+    """A script that notes what each connection gets until the client's Close frame, which it answers."""
+
+    def __init__(self) -> None:
+        self.connections: list[list[tuple[int, bytes]]] = []
+
+    def __call__(self, link: Link) -> None:
+        link.accept()
+        self.connections.append(answer_close(link))
+
+
+@pytest.fixture(params=["ws", "wss"])
+def noted(
+    request: pytest.FixtureRequest, start_peer: StartPeer, server_tls: ssl.SSLContext
+) -> tuple[Noted, str]:
+    """A server that notes what it gets, and its URL."""
+    noted = Noted()
+    return noted, start_peer(noted, tls=server_tls if request.param == "wss" else None).url
+
+
+def test_a_child_is_told_at_once_and_the_server_hears_of_the_parent_alone(
+    run: Run, noted: tuple[Noted, str], ca_file: str
+) -> None:
+    program = run(using("""
+atexit.register(app.stop)
+app.start()
+assert app.wait_ready(5)
+app.send_text("before")
+fork(use)
+app.send_text("after")
+"""), noted[1], options=f"ssl_cafile={ca_file!r}")
+    status, output, _ = program.end()
+    assert (status, output) == (0, "child 0\n")
+    assert noted[0].connections == [[(TEXT, b"before"), (TEXT, b"after")]]
+
+
+def test_the_app_can_be_started_again_in_the_child(run: Run, noted: tuple[Noted, str], ca_file: str) -> None:
+    program = run(using("""
+def again():
+    use()
+    app.start()
+    assert app.wait_ready(5)
+    app.send_text("child")
+    assert app.stop(5)
+app.start()
+assert app.wait_ready(5)
+fork(again)
+app.send_text("parent")
+app.stop()
+"""), noted[1], options=f"ssl_cafile={ca_file!r}")
+    status, output, _ = program.end()
+    assert (status, output) == (0, "child 0\n")
+    assert noted[0].connections == [[(TEXT, b"child")], [(TEXT, b"parent")]]
+
+
+def test_apps_that_share_threads_get_new_ones_in_the_child(run: Run, start_peer: StartPeer) -> None:
+    noted = Noted()
+    program = run(using("""
+from lochws import Threads
+shared = Threads()
+apps = [WebSocketApp(sys.argv[1], threads=shared) for _ in range(2)]
+def again():
+    for app in apps:
+        app.start()
+        assert app.wait_ready(5)
+        app.send_text("child")
+    for app in apps:
+        app.stop()
+apps[0].start()
+assert apps[0].wait_ready(5)
+fork(again)
+apps[0].send_text("parent")
+apps[0].stop()
+"""), start_peer(noted).url)
+    status, output, _ = program.end()
+    assert (status, output) == (0, "child 0\n")
+    assert sorted(noted.connections) == [[(TEXT, b"child")], [(TEXT, b"child")], [(TEXT, b"parent")]]
+
+
+@pytest.mark.parametrize(
+    ("name", "script"), [("connected", Link.wait_for_end), ("back_off", Link.accept)],
+    ids=["connecting", "backing off"],
+)
+def test_so_it_is_while_the_app_has_no_connection(
+    name: str, script: Callable[[Link], object], run: Run, start_peer: StartPeer
+) -> None:
+    program = run(using(f"""
+until({name!r})
+app.start(persist=Backoff(99, 99))
+assert done.wait(5)
+fork(use)
+assert app.stop(5)
+"""), start_peer(script).url)
+    status, output, _ = program.end()
+    assert (status, output) == (0, "child 0\n")
+
+
+def test_a_child_that_a_handler_forks_ends_with_that_handler(run: Run, start_peer: StartPeer) -> None:
+    def script(link: Link) -> None:
+        link.accept()
+        link.send_frame(TEXT, b"1")
+        link.send_frame(TEXT, b"2")
+        assert answer_close(link) == [(TEXT, b"parent")]
+
+    program = run(using("""
+def text(event):
+    if event.text == "1":
+        child = os.fork()
+        if not child:
+            return use()
+        say(f"child {os.waitpid(child, 0)[1]}")
+        app.send_text("parent")
+    else:
+        app.close()
+app.on("text")(text)
+app.run_forever()
+"""), start_peer(script).url)
+    status, output, errors = program.end()
+    assert (status, output) == (0, "child 0\n")
+    assert "Traceback" not in errors
+
+
+def test_a_child_that_lives_on_does_not_keep_its_parents_connection_open(
+    run: Run, start_peer: StartPeer
+) -> None:
+    gone = threading.Event()
+
+    def script(link: Link) -> None:
+        silent(link)
+        gone.set()
+
+    program = run(FORK + """
+app.start()
+assert app.wait_ready(5)
+if os.fork():
+    os._exit(0)  # without a word to the server
+sys.stdin.read()
+""", start_peer(script).url)
+    assert gone.wait(PATIENCE)
+    assert program.end()[0] == 0
+
+
+def test_a_child_cannot_go_on_with_its_parents_iteration(run: Run, start_peer: StartPeer) -> None:
+    frames: list[tuple[int, bytes]] = []
+
+    def script(link: Link) -> None:
+        link.accept()
+        while (frame := link.read_frame())[0] != CLOSE:
+            frames.append(frame)
+        link.send_frame(*frame)
+
+    program = run(using("""
+from lochws import WebSocket
+websocket = WebSocket(sys.argv[1])
+iteration = websocket.connect(ping_rate=0, poll=0)
+def use():
+    assert refused(lambda: websocket.send_text("child")) == f"WebSocketClosed: data not sent: {forked}"
+    websocket.close()
+    assert refused(lambda: next(iteration)) == f"WebSocketError: cannot iterate: {forked}"
+    names = []
+    for event in websocket.connect():
+        names.append(event.name)
+        websocket.close()
+    assert names[-1] == "connect_fail", names
+for event in iteration:
+    if event.name == "ready":
+        fork(use)
+        websocket.send_text("parent")
+        websocket.close()
+"""), start_peer(script).url)
+    status, output, _ = program.end()
+    assert (status, output) == (0, "child 0\n")
+    assert frames == [(TEXT, b"parent")]

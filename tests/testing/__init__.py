@@ -1,0 +1,1 @@
+"""The scripted server that users test with: what it promises, against lochws and against another's client."""
