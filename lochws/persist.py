@@ -89,6 +89,10 @@ class Backoff:
             raise TypeError(f"retry={self.retry!r}: expected a function of one argument, or None")
 
 
+#: What ``persist=True`` stands for.
+DEFAULT_BACKOFF: Final = Backoff()
+
+
 class Retries:
     """One app's row of failures under a `Backoff`; told the time, never asking. One thread at a time.
 
