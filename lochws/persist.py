@@ -89,10 +89,6 @@ class Backoff:
             raise TypeError(f"retry={self.retry!r}: expected a function of one argument, or None")
 
 
-#: What ``persist=True`` stands for.
-DEFAULT_BACKOFF: Final = Backoff()
-
-
 class Retries:
     """One app's row of failures under a `Backoff`; told the time, never asking. One thread at a time.
 
@@ -282,3 +278,7 @@ def _check(name: str, value: float, least: float) -> None:
         raise TypeError(f"{name}={value!r}: expected a number from {least:g} up")
     if not least <= value < float("inf"):
         raise ValueError(f"{name}={value!r}: expected a number from {least:g} up")
+
+
+#: What ``persist=True`` stands for.
+DEFAULT_BACKOFF: Final = Backoff()
