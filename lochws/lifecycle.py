@@ -143,6 +143,7 @@ class Lifecycle:
             crew = pool.attach()
             try:
                 inbox = Inbox(self._handlers.dispatch_all, crew.reader.loop.notify)
+                forks.make_known(inbox)
                 retries = Retries(backoff) if backoff is not None else None
                 crew.supervisor.call_soon(self._dial, blocking=True)  # waits for _lock
             except BaseException:
@@ -231,8 +232,7 @@ class Lifecycle:
         try:
             self._attempt()
         except BaseException as error:
-            # No descriptors or no memory left, say, or SystemExit in a function of the user's: one more
-            # reason why an attempt can fail.
+            # No memory left, say, or SystemExit in a function of the user's: one more way to fail.
             logger.exception("unexpected error while connecting to %s", self._url)
             self._post_opening(events.ConnectFail(f"error; {error}", phase="prepare", error=error))
 
