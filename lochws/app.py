@@ -221,8 +221,10 @@ class WebSocketApp(WebSocket, Handler):
         Raises:
             TypeError, ValueError: an argument is wrong.
             AttributeError: a function was assigned to ``on_<event>``, where nobody would call it.
-            WebSocketError: the app is running already.
+            WebSocketError: the app is running already; or gevent has patched `threading` after lochws was
+                imported, and has to do so before.
             RuntimeError: no thread can be started.
+            OSError: there are no descriptors left.
         """
         check_attributes(self)
         timing = Timing(

@@ -54,16 +54,8 @@ class Connection:
     """
 
     def __init__(
-        self,
-        opened: Opened,
-        options: Options,
-        timing: Timing,
-        *,
-        owner: Owner,
-        loop: Loop,
-        inbox: Inbox,
-        gather: bool = True,
-        trace: Trace | None = None,
+        self, opened: Opened, options: Options, timing: Timing, *, owner: Owner, loop: Loop, inbox: Inbox,
+        gather: bool = True, trace: Trace | None = None,
     ) -> None:
         self._opened: Opened | None = opened  # until it has been told
         self._timing = timing
@@ -233,6 +225,11 @@ class Connection:
                 self._polls.rest()
             elif not self._inbox.has_backlog:
                 self._inbox.post([events.Poll()])
+
+    def on_gap(self, now: float) -> None:
+        """Ask at once whether the server is still there."""
+        self._keepalive.probe(now)
+        self.on_timer(now)
 
     def next_timer(self) -> float | None:
         """The earliest of these deadlines."""

@@ -16,9 +16,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import count
 from time import monotonic
+from time import time as wall_clock
 from typing import Any, Protocol
 
 from . import forks
+from .gaps import GapWatch
 from .wakeup import WakePipe
 
 logger = logging.getLogger("lochws")
@@ -53,6 +55,9 @@ class Channel(Protocol):
 
     def on_timer(self, now: float) -> None:
         """The moment that `next_timer` named has come, or an earlier one."""
+
+    def on_gap(self, now: float) -> None:
+        """This machine may have been suspended. What had come is read; no timer has run since."""
 
     def next_timer(self) -> float | None:
         """When `on_timer` should be called next, monotonic seconds, or None."""
@@ -187,6 +192,7 @@ class Loop:
         self._timer_of: dict[Channel, tuple[float, int]] = {}
         self._number = count()
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
+        self._gaps = GapWatch(monotonic(), wall_clock())
         self._asleep = False
         forks.make_known(self)
 
@@ -257,9 +263,11 @@ class Loop:
         self._asleep = True
         if self._touched or self._added or until():
             timeout = 0.0
+        due = None if timeout is None else now + timeout
         ready = self._selector.select(timeout)
         self._asleep = False
         now = monotonic()
+        was_gap = self._gaps.passed(now, wall_clock(), due)
         # Many that are ready at once get less room each: what one turn brings must not keep the handlers
         # busy for so long that it looks like a slow one.
         buffer = self._buffer[: max(BUFFER_BYTES // max(1, len(ready)), SHARE_BYTES)]
@@ -272,6 +280,8 @@ class Loop:
         for channel in again:
             if channel in self._registered:
                 self._call(channel, channel.on_ready, selectors.EVENT_READ, buffer, now)
+        for channel in list(self._registered) if was_gap else ():
+            self._call(channel, channel.on_gap, now)
         self._run_timers(now)
 
     def close(self) -> None:

@@ -39,8 +39,8 @@ LAYERS = [
     {"loop"},
     {"protocol", "transport", "handlers"},
     {
-        "deadline", "errors", "events", "forks", "options", "pins", "polls", "response", "state", "status",
-        "trace", "url", "version", "waits", "wakeup",
+        "deadline", "errors", "events", "forks", "gaps", "options", "pins", "polls", "response", "state",
+        "status", "trace", "url", "version", "waits", "wakeup",
     },
 ]
 

@@ -61,6 +61,16 @@ class Keepalive:
         self.sent(payload, now)
         return payload
 
+    def probe(self, now: float) -> None:
+        """The client may have been suspended, and the server gone meanwhile: the next ping is due at once.
+
+        Pings without an answer get their whole time again, for nobody was there to read one.
+        """
+        if self._next_ping is not None:
+            self._next_ping = now
+        if self._waiting_since is not None:
+            self._waiting_since = now
+
     def sent(self, payload: bytes, now: float) -> None:
         """A ping went out; a user's too. Of several with one payload the newest counts."""
         others = [ping for ping in self._outstanding if ping[0] != payload]
