@@ -33,6 +33,7 @@ LAYERS = [
     {"owner"},
     {"sending"},
     {"dial", "sendqueue"},
+    {"gathering"},
     {"upgrade", "batchwriter"},
     {"threads"},
     {"reader", "supervisor"},
@@ -40,7 +41,7 @@ LAYERS = [
     {"protocol", "transport", "handlers"},
     {
         "deadline", "errors", "events", "forks", "gaps", "options", "pins", "polls", "response", "state",
-        "status", "trace", "url", "version", "waits", "wakeup",
+        "status", "syscalls", "trace", "url", "version", "waits", "wakeup",
     },
 ]
 
