@@ -18,5 +18,7 @@ if os.environ.get("LOCHWS_PURE_PYTHON") != "1":
             optional=True,
         )
     )
+    if os.name == "posix":
+        extensions.append(Extension("lochws._calls", ["lochws/_calls.c"], optional=True))
 
 setup(ext_modules=extensions)

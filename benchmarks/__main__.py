@@ -15,7 +15,7 @@ from .targets import BOUNDS, TARGETS, Bound, Target, verdicts
 from .works import WORKS
 
 _ROUNDS, _SECONDS = 5, 0.5
-_SHORT_ROUNDS, _SHORT_SECONDS = 3, 0.1
+_SHORT_ROUNDS, _SHORT_SECONDS = 4, 0.1
 
 
 def main() -> int:

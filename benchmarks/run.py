@@ -20,12 +20,12 @@ Measurement = dict[str, float]
 _CHECKOUT = Path(__file__).parent.parent
 _TIME_LIMIT = 120.0
 #: Where the search for a fitting count starts: so many messages, in at most so many bytes.
-_FIRST_COUNT = 1000
-_FIRST_BYTES = 8 << 20
+_FIRST_COUNT = 20_000
+_FIRST_BYTES = 32 << 20
 _FIRST_TRIPS = 500
 _MOST = 5_000_000
 #: A run of less processor time than this many seconds says too little about how many messages fit.
-_TOO_SHORT = 0.02
+_TOO_SHORT = 0.01
 _IMPORTS = 3
 _IMPORT_CODE = """
 import json, time

@@ -96,13 +96,13 @@ class Verdict:
 
 TARGETS = (
     Target(work="receive text 16", peer="picows", factor=1.5),
-    Target(work="receive text 128", peer="picows", factor=1.5, short=True),
+    Target(work="receive text 128", peer="picows", factor=1.5, floor=0.8, short=True),
     Target(work="receive text 1024", peer="picows", factor=1.5),
     Target(work="receive TLS 16", peer="picows", factor=1.5),
     Target(work="receive TLS 128", peer="picows", factor=1.5, floor=0.6, short=True),
     Target(work="receive TLS 1024", peer="picows", factor=1.5),
     Target(work="receive CJK 1024", peer="picows", factor=1.0),
-    Target(work="receive text 128", peer="picows", factor=4.0, floor=1.8, ours="lochws on_batch",
+    Target(work="receive text 128", peer="picows", factor=4.0, floor=1.4, ours="lochws on_batch",
            short=True),
     Target(work="receive binary 64K", peer="picows", factor=1.0),
     Target(work="receive binary 1M", peer="bare sockets", factor=1 / 1.1, floor=0.3, short=True),
@@ -117,7 +117,7 @@ TARGETS = (
     Target(work="echo 125", peer=BEST, factor=1.0, metric="p99 µs"),
     Target(work="echo 125, busy", peer="websocket-client", factor=2.0, metric="p99 µs"),
     Target(work="open 1000", peer="websocket-client", factor=1.0, metric="wall ms"),
-    Target(work="import", peer="websocket-client", factor=1.0, floor=0.25, metric="wall ms", short=True),
+    Target(work="import", peer="websocket-client", factor=1.0, floor=0.6, metric="wall ms", short=True),
 )
 BOUNDS = (
     Bound(work="idle 10000", metric="KiB each", most=12.0),

@@ -6,15 +6,26 @@ import socket
 import threading
 
 from . import forks
+from .errors import WebSocketError
+from .syscalls import send
+
+#: What locks were made with when lochws was imported.
+_LOCK = threading.Lock
 
 
 class WakePipe:
     """A pair of sockets: `wake` writes a byte to one, the waiting thread selects on the other.
 
     Both ends are non-blocking. A full pipe is fine: the waiter has been woken already.
+
+    Raises:
+        WebSocketError: `threading` was patched, as gevent does, after lochws was imported: some locks of
+            lochws would then stop all greenlets at once, perhaps for ever.
     """
 
     def __init__(self) -> None:
+        if threading.Lock is not _LOCK:
+            raise WebSocketError("threading was patched after lochws was imported: patch it before")
         self._waiter, self._waker = socket.socketpair()
         self._waiter.setblocking(False)
         self._waker.setblocking(False)
@@ -32,10 +43,7 @@ class WakePipe:
         """Make the descriptor readable. May be called from any thread, also after `close`."""
         with self._lock:
             if not self._closed:
-                try:
-                    self._waker.send(b"\0")
-                except BlockingIOError:
-                    pass
+                send(self._waker, b"\0")
 
     def drain(self) -> None:
         """Make the descriptor unreadable again. For the waiting thread."""

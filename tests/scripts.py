@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from .peer import CLOSE, PING, Link
+from .peer import BINARY, CLOSE, PING, PONG, TEXT, Link
 from .seen import PATIENCE
 
 
@@ -89,5 +89,39 @@ def in_turn(*scripts: Callable[[Link], object]) -> Callable[[Link], object]:
 
     def script(link: Link) -> None:
         next(rest, scripts[-1])(link)
+
+    return script
+
+
+#: Every event that a connection, or the attempt to open one, can bring.
+EVENTS = [
+    "connecting", "connect_fail", "connected", "rejected", "ready", "poll", "text", "binary", "ping", "pong",
+    "protocol_error", "unresponsive", "closing", "closed", "disconnected", "back_off",
+]
+
+
+def bringing(name: str) -> Callable[[Link], object]:
+    """Bring that event about; a failure to connect if the client speaks TLS."""
+
+    def script(link: Link) -> None:
+        if name == "rejected":
+            link.read_request()
+            link.send(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")
+            return
+        if name == "connect_fail":
+            return
+        link.accept()
+        for opcode in (TEXT, BINARY, PING, PONG):
+            link.send_frame(opcode, b"x")
+        if name == "closing":
+            link.send_frame(CLOSE, b"\x03\xe8")
+        elif name == "protocol_error":
+            link.send_frame(3)
+        elif name in ("disconnected", "back_off"):
+            return
+        elif name == "unresponsive":
+            link.wait_for_end()
+            return
+        answer_close(link)
 
     return script

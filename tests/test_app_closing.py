@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
@@ -12,8 +11,8 @@ import pytest
 from lochws import events
 
 from .apps import AT_ONCE, NEVER, opened, running
-from .peer import BINARY, CLOSE, PING, PONG, TEXT, Link, StartPeer
-from .scripts import Ends, answer_close, polite, silent
+from .peer import CLOSE, TEXT, Link, StartPeer
+from .scripts import EVENTS, Ends, bringing, polite, silent
 from .seen import PATIENCE, Noting, in_thread
 
 #: Seconds within which an app is over when the server does not hold it up.
@@ -106,44 +105,11 @@ class TestInAnyState:
         assert app.events[-1].sent_code == 3000  # type: ignore[attr-defined]
 
 
-HANDLERS = [
-    "connecting", "connect_fail", "connected", "rejected", "ready", "poll", "text", "binary", "ping", "pong",
-    "protocol_error", "unresponsive", "closing", "closed", "disconnected", "back_off",
-]
-
-
 class TestInAnyHandler:
-    @staticmethod
-    def script_for(name: str) -> Callable[[Link], object]:
-        """A server that brings the event about."""
-
-        def script(link: Link) -> None:
-            if name == "rejected":
-                link.read_request()
-                link.send(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")
-                return
-            if name == "connect_fail":
-                return
-            link.accept()
-            for opcode in (TEXT, BINARY, PING, PONG):
-                link.send_frame(opcode, b"x")
-            if name == "closing":
-                link.send_frame(CLOSE, b"\x03\xe8")
-            elif name == "protocol_error":
-                link.send_frame(3)
-            elif name in ("disconnected", "back_off"):
-                return
-            elif name == "unresponsive":
-                link.wait_for_end()
-                return
-            answer_close(link)
-
-        return script
-
     @pytest.mark.parametrize("method", ["close", "stop"])
-    @pytest.mark.parametrize("name", HANDLERS)
+    @pytest.mark.parametrize("name", EVENTS)
     def test_closing_in_a_handler_ends_the_app(self, name: str, method: str, start_peer: StartPeer) -> None:
-        url = start_peer(self.script_for(name)).url
+        url = start_peer(bringing(name)).url
         if name == "connect_fail":
             url = url.replace("ws:", "wss:")
         app = Noting(url)
@@ -155,7 +121,8 @@ class TestInAnyHandler:
 
         app.on(name)(close)
         timing: dict[str, Any] = {"ping_rate": 0.05, "ping_timeout": 0.06} if name == "unresponsive" else {}
-        with running(app, persist=AT_ONCE, **timing):
+        # During a back-off the next attempt begins when it is due, not when the handlers are done.
+        with running(app, persist=NEVER if name == "back_off" else AT_ONCE, **timing):
             if name == "closed":
                 app.wait_for("ready")
                 app.close()

@@ -13,6 +13,7 @@ from lochws import Threads, WebSocketApp
 from lochws.errors import WebSocketError
 
 from .apps import AT_ONCE, echo, opened, running
+from .faults.registry import fault
 from .peer import TEXT, Link, StartPeer
 from .scripts import answer_close, polite, silent
 from .seen import PATIENCE, Noting, in_thread
@@ -89,6 +90,7 @@ class TestAHandlerThatRaises:
         with pytest.raises(ValueError, match='on_handler_error="reconnect" needs persist'):
             WebSocketApp("ws://localhost", on_handler_error="reconnect").start(persist=False)
 
+    @fault("program", "a handler raising in each event")
     @pytest.mark.parametrize("name", ["connecting", "connected", "ready", "disconnected", "back_off"])
     @pytest.mark.parametrize("policy", ["continue", "reconnect", "stop"])
     def test_wherever_it_raises_the_app_can_be_stopped(

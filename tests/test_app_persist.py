@@ -10,6 +10,7 @@ from lochws import Backoff, events
 from lochws.deadline import Deadline
 from lochws.persist import USUAL
 
+from .faults.registry import fault
 from .peer import CLOSE, TEXT, Link, Peer, Request, StartPeer
 from .scripts import answer_close, closing_cleanly, dropping, in_turn, polite, refusing
 from .seen import PATIENCE, Noting
@@ -54,6 +55,7 @@ class TestApps:
         assert once.names() == CYCLE[:-1]
         assert last is once.events[-1]
 
+    @fault("program", "no descriptors available (EMFILE)")
     def test_an_attempt_without_a_descriptor_to_be_had_begins_and_fails_as_any(
         self, start_peer: StartPeer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -103,16 +105,25 @@ class TestApps:
         ]
         assert [event.url for event in app.all("connecting")] == [f"{peer.url}{path}" for path in "abc"]
 
-    def test_a_function_that_raises_is_a_failed_attempt_and_asked_again(self, start_peer: StartPeer) -> None:
-        answers = iter([ZeroDivisionError("no token"), {"X-Token": "1"}])
+    @fault(
+        "program", "a header or URL callable that raises",
+        does="`connect_fail` with what it raised, phase `prepare`; it is asked again at the next attempt",
+    )
+    @pytest.mark.parametrize("option", ["url", "headers", "protocols"])
+    def test_a_function_that_raises_is_a_failed_attempt_and_asked_again(
+        self, option: str, start_peer: StartPeer
+    ) -> None:
+        peer = start_peer(polite)
+        values = {"url": peer.url, "headers": {"X-Token": "1"}, "protocols": []}
+        answers = iter([ZeroDivisionError("no token"), values[option]])
 
-        def headers() -> Any:
+        def function() -> Any:
             answer = next(answers)
             if isinstance(answer, Exception):
                 raise answer
             return answer
 
-        app = Noting(start_peer(polite).url, headers=headers)
+        app = Noting(**{"url": peer.url, option: function})
         app.start(persist=QUICK)
         assert app.wait_ready(PATIENCE)
         assert app.stop(PATIENCE)
@@ -120,6 +131,11 @@ class TestApps:
         assert failed.phase == "prepare"
         assert "no token" in failed.reason
 
+    @fault(
+        "program", "accept-then-drop flapping (delay keeps growing)",
+        does="a connection shorter than `stable_after` counts as a failure: the range of the delays "
+        "keeps growing, up to `max_wait`",
+    )
     def test_accept_then_drop_makes_the_waits_grow(self, start_peer: StartPeer) -> None:
         """A server that accepts and drops is no success (contract Q42)."""
         policy = Backoff(0, 0.016, factor=2, stable_after=10, max_attempts=12)

@@ -12,6 +12,7 @@ from lochws.errors import WebSocketError
 from lochws.state import State
 
 from .apps import AT_ONCE, NEVER, echo, opened, running
+from .faults.registry import fault
 from .peer import CLOSE, TEXT, Link, StartPeer, frame
 from .scripts import answer_close, polite
 from .seen import PATIENCE, Noting, eventually, in_thread
@@ -80,6 +81,7 @@ class TestStarting:
             app.start(**wrong)
         assert app.state is State.NEW
 
+    @fault("program", "no threads available")
     @pytest.mark.parametrize("allowed", [0, 1])
     def test_without_a_thread_to_be_had_the_app_is_as_before(
         self, allowed: int, start_peer: StartPeer, monkeypatch: pytest.MonkeyPatch
@@ -284,6 +286,7 @@ class TestSharedThreads:
             with opened(app):
                 pass
 
+    @fault("program", "two apps sharing `Threads()` where one misbehaves")
     def test_one_that_backs_off_or_hangs_does_not_hold_up_the_others(self, start_peer: StartPeer) -> None:
         shared = Threads(2)
         hanging = Noting(start_peer(Link.wait_for_end).url, threads=shared)
@@ -297,6 +300,7 @@ class TestSharedThreads:
                     lively.send_text("x")
                     lively.wait_for("text", number)
 
+    @fault("program", "two apps sharing `Threads()` where one misbehaves")
     def test_a_flood_for_one_does_not_starve_the_other(self, start_peer: StartPeer) -> None:
         over = threading.Event()
 

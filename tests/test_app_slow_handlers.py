@@ -8,6 +8,7 @@ from typing import Any
 from lochws import Threads, WebSocketApp
 
 from .apps import AT_ONCE, Told, opened, running
+from .faults.registry import fault
 from .peer import CLOSE, PING, PONG, TEXT, Link, StartPeer
 from .scripts import answer_close
 from .seen import PATIENCE, Noting, eventually
@@ -148,6 +149,7 @@ class TestASlowHandler:
                     assert arrived.acquire(timeout=PATIENCE)
             app.go.set()
 
+    @fault("program", "a handler that never returns (close still returns, a warning with its stack)")
     def test_closing_meanwhile_closes_the_connection_and_the_app_is_over_when_it_returns(
         self, start_peer: StartPeer
     ) -> None:
@@ -170,6 +172,7 @@ class TestASlowHandler:
             assert app.wait_closed(PATIENCE)
         assert app.names()[-2:] == ["closed", "disconnected"]
 
+    @fault("program", "two apps sharing `Threads()` where one misbehaves")
     def test_the_other_apps_on_the_same_threads_keep_their_connections(self, start_peer: StartPeer) -> None:
         def slow_script(link: Link) -> None:
             link.accept()
@@ -193,6 +196,11 @@ class TestASlowHandler:
             hurry(slow)
             other.wait_for("ping", 5)
 
+    @fault(
+        "program", "a handler that never returns (close still returns, a warning with its stack)",
+        does="it is logged with its stack after 5 s, 10 s, 20 s …; the connection lives on; `close` "
+        "returns and closes the connection; the app is over when the handler returns",
+    )
     def test_one_that_is_stuck_is_logged_with_its_stack(self, start_peer: StartPeer) -> None:
         def script(link: Link) -> None:
             link.accept()
@@ -211,6 +219,6 @@ class TestASlowHandler:
             app._lifecycle._crew.reader.stuck = 0.02  # type: ignore[union-attr]
             app.wait_for("text")
             assert app.go.wait(PATIENCE)
-        assert "has been running for more than 0.02 s" in texts[0]
+        assert "have been running for more than 0.02 s" in texts[0]
         assert "in on_text" in texts[0]
         assert "self.go.wait(PATIENCE)" in texts[0]

@@ -16,6 +16,8 @@ from lochws.events import ConnectFail, Disconnected, Rejected
 from lochws.persist import USUAL, Outcome, Retries, retry_after
 from lochws.response import Response
 
+from .faults.registry import fault
+
 LOST = Disconnected("socket fail; connection lost")
 #: The wall clock of these tests.
 WALL = 1_750_000_000.0
@@ -117,6 +119,7 @@ class TestRanges:
 class TestStability:
     """Only a connection that was open for a while ends a row of failures (contract Q42)."""
 
+    @fault("program", "accept-then-drop flapping (delay keeps growing)")
     def test_accept_then_drop_goes_on_growing(self) -> None:
         row = Row(Backoff(5, 30, stable_after=10))
         ranges = [row.range_after(opened_for=9.9) for _ in range(5)]

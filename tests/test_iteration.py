@@ -13,6 +13,7 @@ import pytest
 
 from lochws import State, WebSocket, errors, events
 
+from .faults.registry import fault
 from .peer import CLOSE, PING, PONG, TEXT, Link, StartPeer
 from .scripts import Ends, polite, silent
 from .seen import PATIENCE, names, take
@@ -207,6 +208,7 @@ class TestOneAtATime:
         ws = WebSocket("ws://127.0.0.1:1/")
         assert [names(ws) for _ in range(2)] == [["connecting", "connect_fail"]] * 2
 
+    @fault("program", "no descriptors available (EMFILE)")
     def test_no_descriptors_left_is_one_more_failure_and_not_the_end(
         self, start_peer: StartPeer, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -13,6 +13,7 @@ from lochws import WebSocketApp, events, on
 from lochws.handlers.base import Handler
 from lochws.handlers.registry import NAMES
 
+from .faults.registry import fault
 from .peer import TEXT, Link, StartPeer
 from .scripts import answer_close
 
@@ -415,6 +416,7 @@ class TestFailures:
         assert len(calls) == 1
         assert "ValueError: second" in caplog.text
 
+    @fault("program", "a handler raising in each event")
     @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit, MemoryError])
     def test_not_even_system_exit_gets_out(self, kind: type[BaseException]) -> None:
         class App(WebSocketApp):

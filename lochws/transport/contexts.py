@@ -69,7 +69,9 @@ def check_tls(options: Options) -> None:
 def _system_context() -> ssl.SSLContext:
     """A context that trusts whom the system trusts: as truststore asks it, else as OpenSSL finds it."""
     try:
-        if _version("truststore") >= _TRUSTSTORE:
+        # Where somebody has put a class in the place of the ssl module's, as gevent does, theirs is wanted.
+        # Truststore, which sets attributes of the original, would get into an endless recursion.
+        if ssl.SSLContext.__module__ == "ssl" and _version("truststore") >= _TRUSTSTORE:
             import truststore  # noqa: PLC0415  optional
 
             context: ssl.SSLContext = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -13,6 +13,7 @@ from ..peer import CLOSE, TEXT, Link, StartPeer
 from ..programs import Run
 from ..scripts import answer_close, silent
 from ..seen import PATIENCE
+from .registry import fault
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 
@@ -77,6 +78,11 @@ def noted(
     return noted, start_peer(noted, tls=server_tls if request.param == "wss" else None).url
 
 
+@fault(
+    "program", "fork while connected (child told clearly, parent unaffected)",
+    does="in the child every app is over, which sending and `reconnect` say at once; its copies of "
+    "the sockets are closed without a word to the server; it may start apps of its own",
+)
 def test_a_child_is_told_at_once_and_the_server_hears_of_the_parent_alone(
     run: Run, noted: tuple[Noted, str], ca_file: str
 ) -> None:
@@ -93,6 +99,7 @@ app.send_text("after")
     assert noted[0].connections == [[(TEXT, b"before"), (TEXT, b"after")]]
 
 
+@fault("program", "fork while connected (child told clearly, parent unaffected)")
 def test_the_app_can_be_started_again_in_the_child(run: Run, noted: tuple[Noted, str], ca_file: str) -> None:
     program = run(using("""
 def again():
@@ -112,6 +119,7 @@ app.stop()
     assert noted[0].connections == [[(TEXT, b"child")], [(TEXT, b"parent")]]
 
 
+@fault("program", "fork while connected (child told clearly, parent unaffected)")
 def test_apps_that_share_threads_get_new_ones_in_the_child(run: Run, start_peer: StartPeer) -> None:
     noted = Noted()
     program = run(using("""
@@ -136,6 +144,7 @@ apps[0].stop()
     assert sorted(noted.connections) == [[(TEXT, b"child")], [(TEXT, b"child")], [(TEXT, b"parent")]]
 
 
+@fault("program", "fork while connected (child told clearly, parent unaffected)")
 @pytest.mark.parametrize(
     ("name", "script"), [("connected", Link.wait_for_end), ("back_off", Link.accept)],
     ids=["connecting", "backing off"],
@@ -154,6 +163,7 @@ assert app.stop(5)
     assert (status, output) == (0, "child 0\n")
 
 
+@fault("program", "fork while connected (child told clearly, parent unaffected)")
 def test_a_child_that_a_handler_forks_ends_with_that_handler(run: Run, start_peer: StartPeer) -> None:
     def script(link: Link) -> None:
         link.accept()
@@ -179,6 +189,7 @@ app.run_forever()
     assert "Traceback" not in errors
 
 
+@fault("program", "fork while connected (child told clearly, parent unaffected)")
 def test_a_child_that_lives_on_does_not_keep_its_parents_connection_open(
     run: Run, start_peer: StartPeer
 ) -> None:
@@ -199,6 +210,7 @@ sys.stdin.read()
     assert program.end()[0] == 0
 
 
+@fault("program", "fork while connected (child told clearly, parent unaffected)")
 def test_a_child_cannot_go_on_with_its_parents_iteration(run: Run, start_peer: StartPeer) -> None:
     frames: list[tuple[int, bytes]] = []
 
