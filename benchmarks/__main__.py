@@ -70,7 +70,7 @@ def _parse() -> argparse.Namespace:
     if options.write_docs and not options.load:
         absent = [name for name in CLIENTS if missing(name)]
         if options.work or options.peers or options.short or absent:
-            parser.error(f"--write-docs needs all works and clients; not installed: {', '.join(absent) or 'none'}")
+            parser.error(f"--write-docs needs all works and clients (missing: {', '.join(absent) or 'none'})")
     return options
 
 
