@@ -13,5 +13,7 @@ if os.environ.get("LOCHWS_PURE_PYTHON") != "1":
     extensions.append(
         Extension("lochws.protocol._compiled", ["lochws/protocol/_compiled.c"], optional=True)
     )
+    if os.name == "posix":
+        extensions.append(Extension("lochws._calls", ["lochws/_calls.c"], optional=True))
 
 setup(ext_modules=extensions)

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from selectors import EVENT_READ, EVENT_WRITE
-from typing import Protocol
 
 from . import events
 from .dial import Opened
 from .errors import CriticalProtocolError, ProtocolError
 from .loop import Inbox, Loop
 from .options import Options, Timing
+from .owner import Owner
+from .polls import Polls
 from .protocol.closing import NETWORK, ClosingHandshake, Outcome
 from .protocol.deflate import Inflater
 from .protocol.keepalive import Keepalive
@@ -38,25 +39,6 @@ INBOX_BYTES = 16 * 1024 * 1024
 EVENT_BYTES = 100
 
 
-class Owner(Protocol):
-    """What a connection tells whoever made it."""
-
-    def connection_ended(self, connection: Connection, event: events.Disconnected) -> None:
-        """The connection is over and `event` is about to be posted. Baton holder."""
-
-    def ready_handled(self) -> None:
-        """The handlers of Ready have run. On the handlers' thread."""
-
-    def end_handled(self) -> None:
-        """The handlers of Disconnected have run. On the handlers' thread."""
-
-    def ask_flush(self, connection: Connection) -> None:
-        """Messages wait to be flushed. Any thread, without locks."""
-
-    def may_block(self) -> bool:
-        """Whether the calling thread may wait for room in the queue."""
-
-
 class Connection:
     """One open WebSocket. See the module for who may do what.
 
@@ -72,18 +54,10 @@ class Connection:
     """
 
     def __init__(
-        self,
-        opened: Opened,
-        options: Options,
-        timing: Timing,
-        *,
-        owner: Owner,
-        loop: Loop,
-        inbox: Inbox,
-        gather: bool = True,
-        trace: Trace | None = None,
+        self, opened: Opened, options: Options, timing: Timing, *, owner: Owner, loop: Loop, inbox: Inbox,
+        gather: bool = True, trace: Trace | None = None,
     ) -> None:
-        self._opened = opened
+        self._opened: Opened | None = opened  # until it has been told
         self._timing = timing
         self._owner = owner
         self.loop = loop
@@ -97,14 +71,14 @@ class Connection:
             self._refusal = ProtocolError("the server did not agree to permessage-deflate", close_code=1010)
         self.sending = SendingHalf(
             opened.stream, options, agreed,
-            ask_loop=lambda: owner.ask_flush(self), may_block=owner.may_block, gather=gather, trace=trace,
+            ask_loop=self._ask_flush, may_block=owner.may_block, gather=gather, trace=trace,
         )
         self._abort: str | None = None  # why `drop` was called; any thread writes
 
         # The receiving half: the baton holder's.
         self._receiver = Receiver(options.max_message_size, Inflater(agreed) if agreed is not None else None)
         self._keepalive = Keepalive(timing.ping_rate or 0, timing.ping_limit)
-        self._poll_at: float | None = None
+        self._polls = Polls(timing.poll or 0)
         self._closing = ClosingHandshake(timing.close_timeout or 0)
         self._failure: ProtocolError | CriticalProtocolError | None = None
         self._at_eof = False
@@ -113,6 +87,7 @@ class Connection:
         # Counted by the baton holder, read by anyone.
         self.messages_received = 0
         self.bytes_received = 0
+        self.is_counted = False  # written by `Traffic`
 
     def __repr__(self) -> str:
         return f"<Connection to {self._stream.address}>"
@@ -138,6 +113,9 @@ class Connection:
         """Begin the closing handshake, unless it was begun. Never blocks. Code and reason were checked."""
         self.sending.request_close(code, reason)
         self.loop.touch(self)
+
+    def _ask_flush(self) -> None:
+        self._owner.ask_flush(self)
 
     def drop(self, reason: str, code: int = 1001) -> None:
         """Send our Close frame if that is possible at once, and end the connection without waiting."""
@@ -174,26 +152,29 @@ class Connection:
         if self._refusal is not None:
             self._fail(self._refusal, now)
             return False
-        agreement = self._opened.agreement
+        assert self._opened is not None
+        opened, self._opened = self._opened, None
+        agreement = opened.agreement
         extensions = {"permessage-deflate"} if self._deflates else set()
         if self._trace:
             self._trace("handshake_ready", protocol=agreement.protocol, extensions=sorted(extensions))
-        ready = events.Ready(self._opened.response, agreement.protocol, extensions)
+        ready = events.Ready(opened.response, agreement.protocol, extensions)
         self._inbox.post([ready], after=self._owner.ready_handled)
         self._keepalive.start(now)
-        if self._timing.poll:
+        if self._polls.start(now):
             self._inbox.post([events.Poll()])
-            self._poll_at = now + self._timing.poll
         self._ping(now)
-        if self._opened.rest:
-            self.bytes_received += len(self._opened.rest)
-            self._take(self._opened.rest, now)
+        if opened.rest:
+            self.bytes_received += len(opened.rest)
+            self._take(opened.rest, now)
         # Users may have been here before the loop. What TLS has decrypted already no selector announces.
         return self.on_touch(now) or self._stream.pending()
 
     def on_touch(self, now: float) -> bool:
         """Do what other threads left to the loop."""
         self._note_pings()
+        if self._owner.sees(events.Poll):
+            self._polls.go_on(now)
         self.sending.keep_word()
         self.sending.queue.flush()
         if self.is_closing:
@@ -239,16 +220,22 @@ class Connection:
             else:
                 self._ping(now)
         self._finish_if_over()
-        if not self._finished and self._timing.poll and self._poll_at is not None and now >= self._poll_at:
-            self._poll_at = max(self._poll_at + self._timing.poll, now)
-            if not self._inbox.has_backlog:
+        if not self._finished and self._polls.is_due(now):
+            if not self._owner.sees(events.Poll):
+                self._polls.rest()
+            elif not self._inbox.has_backlog:
                 self._inbox.post([events.Poll()])
+
+    def on_gap(self, now: float) -> None:
+        """Ask at once whether the server is still there."""
+        self._keepalive.probe(now)
+        self.on_timer(now)
 
     def next_timer(self) -> float | None:
         """The earliest of these deadlines."""
         keepalive = None if self._closing.is_begun else self._keepalive.next_deadline()
-        times = [time for time in (self._poll_at, self._closing.deadline, keepalive) if time is not None]
-        return min(times, default=None)
+        times = (self._polls.deadline, self._closing.deadline, keepalive)
+        return min([time for time in times if time is not None], default=None)
 
     def on_error(self, error: Exception) -> None:
         """End: a defect of ours was met and has been logged."""

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from types import MappingProxyType
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, ClassVar, Final, TypeAlias, TypeVar
 
 from .. import events, forks
 from .base import Handler
@@ -96,21 +96,23 @@ class Registry:
         unhandled: gets the final event of an attempt if nobody else does: a failure must show somewhere.
     """
 
+    _lock: ClassVar = threading.Lock()  # one for all: it is held for moments, where handlers are registered
+
     def __init__(self, failed: Callable[[BaseException], object], unhandled: HandlerFunction) -> None:
         self._failed = failed
         self._unhandled = unhandled
-        self._lock = threading.Lock()
-        self._entries: list[tuple[str, HandlerFunction, object]] = []  # guarded by _lock
-        # Replaced whole, never changed: dispatch reads it without the lock.
+        self._entries: tuple[tuple[str, HandlerFunction, object], ...] = ()  # guarded by _lock
+        # Replaced whole, never changed: dispatch reads it without the lock. Events without handlers of their
+        # own are not in it.
         self._table: dict[type[events.Event], tuple[HandlerFunction, ...]] = {}
         self._any: tuple[HandlerFunction, ...] = ()
         self._errors: tuple[HandlerFunction, ...] = ()
         self._batch: tuple[HandlerFunction, ...] = ()
-        forks.make_known(self)
 
-    def forget(self) -> None:
+    @classmethod
+    def forget(cls) -> None:
         """In the child of a fork: handlers may be registered there too."""
-        self._lock = threading.Lock()
+        cls._lock = threading.Lock()
 
     def add_function(self, function: Callable[..., object], names: Iterable[str]) -> None:
         """Register a function for one or more events, named as by `event_names`.
@@ -144,14 +146,18 @@ class Registry:
         """
         with self._lock:
             # By identity for objects; bound methods are equal, not identical.
-            kept = [
+            kept = tuple(
                 entry for entry in self._entries
                 if not (entry[2] is handler or (inspect.isroutine(handler) and entry[2] == handler))
-            ]
+            )
             if len(kept) == len(self._entries):
                 raise ValueError(f"{handler!r} is not registered")
             self._entries = kept
             self._rebuild()
+
+    def sees(self, kind: type[events.Event]) -> bool:
+        """Whether an event of this class would be given to anyone now. Any thread."""
+        return bool(self._table.get(kind, self._any))
 
     def dispatch(self, event: events.Event) -> None:
         """Call the handlers of an event. No exception of theirs gets out."""
@@ -205,20 +211,24 @@ class Registry:
 
     def _add(self, entries: list[tuple[str, HandlerFunction, object]]) -> None:
         with self._lock:
-            self._entries = [*self._entries, *entries]
+            self._entries = (*self._entries, *entries)
             self._rebuild()
 
     def _rebuild(self) -> None:
-        by_name: dict[str, list[HandlerFunction]] = {name: [] for name in NAMES}
+        by_name: dict[str, tuple[HandlerFunction, ...]] = {}
         for name, function, _ in self._entries:
-            by_name[name].append(function)
-        self._errors = tuple(by_name[_ERROR])
-        self._batch = tuple(by_name[_BATCH])
-        self._any = tuple(by_name[_ANY])
-        table = {kind: (*self._any, *by_name[name]) for name, kind in CLASSES.items()}
-        for kind in (events.ConnectFail, events.Disconnected):
-            table[kind] = table[kind] or (self._unhandled,)
+            by_name[name] = (*by_name.get(name, ()), function)
+        self._errors = by_name.pop(_ERROR, ())
+        self._batch = by_name.pop(_BATCH, ())
+        self._any = by_name.pop(_ANY, ())
+        table = {CLASSES[name]: (*self._any, *functions) for name, functions in by_name.items()}
+        if not self._any:
+            for kind in (events.ConnectFail, events.Disconnected):
+                table.setdefault(kind, (self._unhandled,))
         self._table = table
+
+
+forks.make_known(Registry)
 
 
 def _methods(handler: object) -> list[tuple[str, HandlerFunction]]:

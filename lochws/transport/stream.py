@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import forks
+from ..syscalls import calls_for
 from ..url import bracketed
 
 #: What OpenSSL puts into one record (RFC 8446 section 5.1), hence the most it takes in one call.
@@ -36,6 +37,7 @@ class Stream:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._send, self._receive_into = calls_for(sock)
         self.address = peer_address(sock)
         # Keeps the loop from closing the descriptor under a sender: its number may be another
         # socket's a moment later. Held for single non-blocking calls. Reentrant, because a signal
@@ -57,10 +59,7 @@ class Stream:
         Raises:
             OSError: the connection failed.
         """
-        try:
-            return self._sock.recv_into(buffer)
-        except BlockingIOError:
-            return None
+        return self._receive_into(self._sock, buffer)
 
     def send(self, data: bytes | bytearray | memoryview) -> int:
         """Hand bytes to the kernel. May be called from any thread; never blocks.
@@ -76,10 +75,7 @@ class Stream:
             OSError: the connection failed.
         """
         with self._lock:
-            try:
-                return self._sock.send(data)
-            except BlockingIOError:
-                return 0
+            return self._send(self._sock, data)
 
     def pending(self) -> bool:
         """Whether received bytes wait inside the stream, where no selector sees them."""
