@@ -165,7 +165,7 @@ class Table:
             self._tested[group, name].failed = True
 
     def missing(self) -> list[str]:
-        """The faults of finished groups that have no test which says what lochws does."""
+        """The faults that have no test which says what lochws does."""
         return [
             name for group, names in FAULTS.items() for name in names
             if not self._tested.get((group, name), Tested()).does
