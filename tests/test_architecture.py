@@ -31,7 +31,7 @@ LAYERS = [
     {"persist", "traffic"},
     {"connection"},
     {"owner"},
-    {"sending"},
+    {"receiving", "sending"},
     {"dial", "sendqueue"},
     {"gathering"},
     {"upgrade", "batchwriter"},
