@@ -21,7 +21,7 @@ from ..hang import Hang
 from ..peer import TEXT, Link, StartPeer, frame
 from ..programs import Run
 from ..scripts import polite
-from ..seen import PATIENCE, Noting, in_thread
+from ..seen import PATIENCE, Noting, eventually, in_thread
 from .life import OPENED
 from .registry import fault
 
@@ -43,9 +43,11 @@ def test_an_app_that_is_closed_while_it_connects_is_over_within_a_second(
     reached = threading.Event()
     hang.reached = reached.set
     url, options = getattr(hang, where)()
+    phase = "upgrade" if where == "request" else where
     app = Noting(url, threads=Threads() if shared else None, **options)
     with running(app, persist=AT_ONCE):
         assert reached.wait(PATIENCE)
+        eventually(lambda: getattr(app._lifecycle._deadline, "phase", "") == phase)
         began = monotonic()
         getattr(app, end)()
         assert app.wait_closed(PATIENCE)
@@ -54,7 +56,7 @@ def test_an_app_that_is_closed_while_it_connects_is_over_within_a_second(
     assert app.names() == ["connecting", *(["connected", "disconnected"] if upgrading else ["connect_fail"])]
     last: Any = app.events[-1]
     assert app._lifecycle.final_event is last
-    assert last.phase == ("upgrade" if where == "request" else where)
+    assert last.phase == phase
 
 
 @fault("stopping", "ten closers")
