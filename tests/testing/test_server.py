@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 from contextlib import closing
 
@@ -133,8 +135,8 @@ class TestLochws:
         assert rejected.response.get("sec-websocket-accept") == "nonsense"  # type: ignore[attr-defined]
         assert rejected.response.get("upgrade") is None  # type: ignore[attr-defined]
 
-    def test_raw_bytes_are_sent_as_they_are(self) -> None:
-        with t.ScriptedServer([t.accept(), t.send_raw(frame(TEXT, b"\xff"))]) as server:
+    def test_wrong_frames_are_sent_as_they_are(self) -> None:
+        with t.ScriptedServer([t.accept(), t.send_frame(TEXT, b"\xff")]) as server:
             assert "protocol_error" in live(server.url)
 
     def test_silence_answers_nothing_but_records(self) -> None:
@@ -296,3 +298,17 @@ def test_a_client_that_reads_nothing_does_not_hold_the_server_for_ever() -> None
         server.check()
 
 
+
+
+def test_without_wsproto_it_says_what_to_install() -> None:
+    program = (
+        "import sys\n"
+        "sys.modules['wsproto'] = None\n"
+        "try:\n"
+        "    import lochws.testing\n"
+        "except ImportError as error:\n"
+        "    print(error)\n"
+    )
+    command = [sys.executable, "-W", "error", "-c", program]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    assert run.stdout == "lochws.testing needs wsproto: pip install 'lochws[testing]'\n"
