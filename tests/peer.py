@@ -29,6 +29,11 @@ from typing import NamedTuple, TypeAlias
 
 from lochws.testing.rawframes import frame, masked
 
+__all__ = [
+    "BINARY", "CLOSE", "CONTINUATION", "PATIENCE", "PING", "PONG", "TEXT", "Link", "Peer", "Request",
+    "StartPeer", "frame", "upgrade",
+]
+
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
 #: Seconds that any single step of a script may take. A script that hangs fails, it does not stall the suite.
