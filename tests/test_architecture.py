@@ -30,7 +30,8 @@ LAYERS = [
     {"iteration", "lifecycle"},
     {"persist", "traffic"},
     {"connection"},
-    {"sending"},
+    {"owner"},
+    {"receiving", "sending"},
     {"dial", "sendqueue"},
     {"gathering"},
     {"upgrade", "batchwriter"},
@@ -39,7 +40,7 @@ LAYERS = [
     {"loop"},
     {"protocol", "transport", "handlers"},
     {
-        "deadline", "errors", "events", "forks", "gaps", "options", "pins", "response", "state",
+        "deadline", "errors", "events", "forks", "gaps", "options", "pins", "polls", "response", "state",
         "status", "syscalls", "trace", "url", "version", "waits", "wakeup",
     },
 ]
@@ -51,7 +52,7 @@ LEAVES = LAYERS[-1]
 BESIDE: set[tuple[str, str]] = set()
 
 #: Upward imports that exist for the type checker only, and must stay under `if TYPE_CHECKING`.
-TYPES_ONLY = {("persist", "websocket")}
+TYPES_ONLY = {("owner", "connection"), ("persist", "websocket")}
 
 #: What a part must not import whatever its layer. Protocol code is told the time and handed the bytes;
 #: the threads know nothing of WebSocket; the server for tests shares no mistake with what it tests.
