@@ -93,7 +93,6 @@ class Inbox:
         self._last: Sequence[Any] = ()  # likewise: what it took last
         self._low: tuple[int, Callable[[], object]] | None = None  # set by the poster, cleared by either
         self.is_scheduled = False  # set by the poster, cleared by the reader before it looks
-        forks.make_known(self)
 
     @property
     def backlog(self) -> int:
@@ -127,7 +126,10 @@ class Inbox:
         return items, after
 
     def forget(self) -> None:
-        """In the child of a fork: what has come is the parent's to handle, the rest of a batch too."""
+        """In the child of a fork: what has come is the parent's to handle, the rest of a batch too.
+
+        For its owner to call.
+        """
         if isinstance(self._last, list):
             self._last.clear()
         self._batches.clear()
