@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.replay:
         return replay(options.targets, options.replay)
     if options.lives:
-        from .test_connection import live  # noqa: PLC0415  needs what the tests need
+        from .test_connection import live
 
         live(options.lives)
         print(f"{options.lives} lives of a connection, {monotonic() - began:.0f} s")
