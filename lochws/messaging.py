@@ -23,8 +23,6 @@ class Messaging:
     # Set by WebSocket.
     _life: Life
     _traffic: Traffic
-    #: Set by `close`; cleared when `persist` begins.
-    close_called: threading.Event
 
     def send_text(self, text: str, compress: bool = True) -> bool:
         """Send a text message. May be called from any thread; never blocks in the network.
@@ -141,6 +139,14 @@ class Messaging:
         encode_close(code, reason)
         self.close_called.set()
         self._life.close(code, as_reason(reason))
+
+    @property
+    def close_called(self) -> threading.Event:
+        """Set by `close`; cleared when `persist` begins."""
+        # Made when it is first asked for: few ever are, and they are large. In one call, so that two threads
+        # get the same one.
+        event: threading.Event = vars(self).setdefault("_close_called", threading.Event())
+        return event
 
     def force_disconnect(self) -> None:
         """Drop the connection without waiting for a closing handshake. May be called from any thread."""
