@@ -5,7 +5,7 @@ lines up in the inbox; what it sends goes through its queue, from any thread. Th
 two facts, each owned by its direction: our Close frame (the sender's, under the queue's lock) and the
 server's (the receiver's, the baton holder's). `ClosingHandshake` draws the conclusions.
 
-A message received: `on_ready` → `Receiver.receive` → (pong at once) → inbox → handler.
+A message received: `on_ready` → `ReceivingHalf` → `Receiver` → (pong at once) → inbox → handler.
 A message sent: `SendingHalf` → `Sender` (deflate, mask) → `SendQueue` → the kernel, now or when writable.
 """
 
@@ -22,21 +22,14 @@ from .options import Options, Timing
 from .owner import Owner
 from .polls import Polls
 from .protocol.closing import NETWORK, ClosingHandshake, Outcome
-from .protocol.deflate import Inflater
 from .protocol.keepalive import Keepalive
-from .protocol.receiver import Receiver
+from .receiving import ReceivingHalf
 from .sending import SendingHalf
 from .trace import Trace
 from .transport.waiting import cause
 
-#: Receive calls in one turn, before the loop looks after its other connections.
-READS_PER_TURN = 4
-#: Less than this from a receive call is all that there was. Deflated (up to 1000:1), more is never taken.
-SHORT_READ = 16 * 1024
 #: Bytes of events that may wait for a handler; beyond it nothing is read until they were handled.
 INBOX_BYTES = 16 * 1024 * 1024
-#: What an event is taken to cost besides its payload.
-EVENT_BYTES = 100
 
 
 class Connection:
@@ -76,17 +69,13 @@ class Connection:
         self._abort: str | None = None  # why `drop` was called; any thread writes
 
         # The receiving half: the baton holder's.
-        self._receiver = Receiver(options.max_message_size, Inflater(agreed) if agreed is not None else None)
+        self._receiving = ReceivingHalf(opened.stream, options, agreed, trace)
         self._keepalive = Keepalive(timing.ping_rate or 0, timing.ping_limit)
         self._polls = Polls(timing.poll or 0)
         self._closing = ClosingHandshake(timing.close_timeout or 0)
         self._failure: ProtocolError | CriticalProtocolError | None = None
-        self._at_eof = False
         self._paused = False
         self._finished = False
-        # Counted by the baton holder, read by anyone.
-        self.messages_received = 0
-        self.bytes_received = 0
         self.is_counted = False  # written by `Traffic`
 
     def __repr__(self) -> str:
@@ -108,6 +97,16 @@ class Connection:
     def latency(self) -> float | None:
         """Seconds between the last answered ping and its pong, or None."""
         return self._keepalive.latency
+
+    @property
+    def messages_received(self) -> int:
+        """Text and binary messages so far."""
+        return self._receiving.messages
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes of the stream so far."""
+        return self._receiving.bytes
 
     def close(self, code: int | None, reason: str | bytes) -> None:
         """Begin the closing handshake, unless it was begun. Never blocks. Code and reason were checked."""
@@ -141,7 +140,7 @@ class Connection:
 
     def interest(self) -> int:
         """Reading unless the inbox is full, writing while the kernel had no room."""
-        mask = 0 if self._paused or self._at_eof else EVENT_READ
+        mask = 0 if self._paused or self._receiving.at_eof else EVENT_READ
         stream = self._stream
         if stream.reads_want_write or (self.sending.queue.wants_write and not stream.writes_want_read):
             mask |= EVENT_WRITE
@@ -165,8 +164,7 @@ class Connection:
             self._inbox.post([events.Poll()])
         self._ping(now)
         if opened.rest:
-            self.bytes_received += len(opened.rest)
-            self._take(opened.rest, now)
+            self._take(*self._receiving.take(opened.rest), now)
         # Users may have been here before the loop. What TLS has decrypted already no selector announces.
         return self.on_touch(now) or self._stream.pending()
 
@@ -200,8 +198,8 @@ class Connection:
                 # The server has acknowledged data: on a slow network no ping might get through in time.
                 self._keepalive.received(now)
         more = False
-        if not (self._paused or self._at_eof):
-            more = self._receive(buffer[:SHORT_READ] if self._deflates else buffer, now)
+        if not (self._paused or self._receiving.at_eof):
+            more = self._receive(buffer, now)
         failure = queue.failure
         if failure is not None and not more:
             self._drop_if_asked()
@@ -244,59 +242,46 @@ class Connection:
     # Receiving. The baton holder.
 
     def _receive(self, buffer: memoryview, now: float) -> bool:
-        """Read a bounded amount. Returns whether there may be more."""
-        for _ in range(READS_PER_TURN):
+        """Receive about as much as there is room in the buffer. Returns whether there may be more."""
+        receiving, share = self._receiving, len(buffer)
+        while share > 0:
+            was_done = receiving.receiver.done
             try:
-                count = self._stream.receive_into(buffer)
+                came = receiving.receive(buffer)
             except OSError as error:
                 self._drop_if_asked()
                 self._closing.lost(f"socket fail; recv fail; {cause(error)}", error)
                 return False
-            if count is None:
-                return False
-            if count == 0:
-                self._at_eof = True
-                self._drop_if_asked()
-                self._closing.eof()
+            if came is None:
+                if receiving.at_eof:
+                    self._drop_if_asked()
+                    self._closing.eof()
                 return False
             self._note_pings()
             self._keepalive.received(now)
-            self.bytes_received += count
-            if self._trace:
-                self._trace("socket_recv", length=count)
-            if not self._receiver.done:
-                self._take(buffer[:count], now)
-                if self._paused:
-                    return False
-            if count < SHORT_READ and not self._stream.pending():
+            received, cost = came
+            if not was_done:
+                self._take(received, cost, now)
+            share -= cost
+            if self._paused:
                 return False
+            if receiving.is_drained:
+                # The selector tells of more, but not of what the stream has kept inside.
+                return self._stream.pending()
         return True
 
-    def _take(self, data: bytes | memoryview, now: float) -> None:
-        received = self._receiver.receive(data)
-        controls = self._receiver.controls
-        if controls:
-            self._react(controls, now)
+    def _take(self, received: list[events.Event], cost: int, now: float) -> None:
+        receiver = self._receiving.receiver
+        if receiver.controls:
+            self._react(receiver.controls, now)
         if received:
-            self.messages_received += len(received) - len(controls)
-            if self._trace:
-                self._trace.messages(received)
-            self._inbox.post(received, self._cost(received, len(data)))
-        if self._receiver.failure is not None:
-            self._fail(self._receiver.failure, now)
-        elif self._receiver.close_received is not None:
+            self._inbox.post(received, cost)
+        if receiver.failure is not None:
+            self._fail(receiver.failure, now)
+        elif receiver.close_received is not None:
             self._on_close_frame(now)
         elif self._inbox.backlog > INBOX_BYTES:
             self._pause()
-
-    def _cost(self, received: Sequence[events.Event], size: int) -> int:
-        if self._deflates:
-            size = sum(
-                len(event.text) if isinstance(event, events.Text) else len(event.data)
-                for event in received
-                if isinstance(event, (events.Text, events.Binary))
-            )
-        return size + EVENT_BYTES * len(received)
 
     def _react(self, controls: Sequence[events.Ping | events.Pong], now: float) -> None:
         for event in controls:
@@ -331,7 +316,7 @@ class Connection:
             self._closing.dropped(self._abort)
 
     def _on_close_frame(self, now: float) -> None:
-        frame = self._receiver.close_received
+        frame = self._receiving.receiver.close_received
         assert frame is not None
         if self._trace:
             self._trace("message_close", code=frame.code, reason=frame.reason)
@@ -344,7 +329,7 @@ class Connection:
 
     def _answer_close(self) -> None:
         """Echo the server's Close frame (RFC 6455 section 5.5.1). On the handlers' thread, after Closing."""
-        frame = self._receiver.close_received
+        frame = self._receiving.receiver.close_received
         assert frame is not None
         self.sending.close(frame.code, frame.reason)
         self.loop.touch(self)
@@ -371,7 +356,7 @@ class Connection:
             return
         self._finished = True
         outcome = outcome.checked(is_taken=not self.sending.queue.wants_write)
-        sent, received = self.sending.close_sent, self._receiver.close_received
+        sent, received = self.sending.close_sent, self._receiving.receiver.close_received
         event = events.Disconnected(
             outcome.reason,
             outcome.graceful,

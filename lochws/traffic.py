@@ -11,9 +11,15 @@ from .sending import SendingHalf
 
 
 class _Connection(Protocol):
-    messages_received: int
-    bytes_received: int
     is_counted: bool
+
+    @property
+    def messages_received(self) -> int:
+        """Text and binary messages so far."""
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes of the stream so far."""
 
     @property
     def sending(self) -> SendingHalf:

@@ -31,7 +31,7 @@ LAYERS = [
     {"persist", "traffic"},
     {"connection"},
     {"owner"},
-    {"sending"},
+    {"receiving", "sending"},
     {"dial", "sendqueue"},
     {"gathering"},
     {"upgrade", "batchwriter"},
@@ -174,6 +174,14 @@ def test_nothing_forbidden_is_imported(file: str) -> None:
     for found in imports_of(file):
         for module in forbidden:
             assert not f"{found.target}.".startswith(f"{module}."), str(found)
+
+
+def test_only_the_server_for_tests_is_made_of_wsproto() -> None:
+    users = {
+        part_of(module_name(file)) for file in FILES for found in imports_of(file)
+        if found.target.partition(".")[0] in {"h11", "wsproto"}
+    }
+    assert users == {"testing"}
 
 
 def test_every_design_table_names_parts_that_have_a_layer() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import logging
 import threading
@@ -81,6 +82,11 @@ def check_attributes(handler: object) -> None:
     Raises:
         AttributeError: an attribute is called ``on_…`` after an event, or is a function and nearly so.
     """
+    # vars() makes the attributes a dictionary for good, and until Python 3.13 each later access to one takes
+    # twice the time, in every handler. So it is not called where nothing was assigned that could be one.
+    values = [value for value in gc.get_referents(handler) if value is not type(handler)]
+    if not (any(map(_may_be_handler, values)) or any(_is_assigned(handler, f"on_{name}") for name in NAMES)):
+        return
     for name, value in vars(handler).items():
         if not name.startswith("on_"):
             continue
@@ -89,6 +95,18 @@ def check_attributes(handler: object) -> None:
             raise AttributeError(
                 f"{name} was assigned: override on_{event} in a subclass, or use app.on({event!r})"
             )
+
+
+def _may_be_handler(value: object) -> bool:
+    # Attributes that have become a dictionary already are seen as that.
+    if isinstance(value, dict):
+        return any(isinstance(name, str) and name.startswith("on_") for name in value)
+    return callable(value)
+
+
+def _is_assigned(handler: object, name: str) -> bool:
+    value = getattr(handler, name, None)
+    return getattr(value, "__func__", value) is not getattr(type(handler), name, None)
 
 
 class Registry:
@@ -178,12 +196,14 @@ class Registry:
         """
         if not self._batch:
             self._dispatch_each(received)
-            return
-        for is_message, run in groupby(received, lambda event: type(event) in _MESSAGES):
-            if is_message:
-                self._dispatch_batch(list(run))
-            else:
-                self._dispatch_each(tuple(run))
+        elif type(received) is list and _MESSAGES.issuperset(map(type, received)):
+            self._dispatch_batch(list(received))
+        else:
+            for is_message, run in groupby(received, lambda event: type(event) in _MESSAGES):
+                if is_message:
+                    self._dispatch_batch(list(run))
+                else:
+                    self._dispatch_each(tuple(run))
 
     def _dispatch_batch(self, messages: list[events.Event]) -> None:
         if self._any:
@@ -199,12 +219,21 @@ class Registry:
                 self._on_failure(handler, event, error)
 
     def _dispatch_each(self, received: Sequence[events.Event]) -> None:
+        # Most events are of the same kind as the one before, and most kinds have one handler.
+        kind = table = only = None
+        handlers: tuple[HandlerFunction, ...] = ()
         for event in received:
-            for handler in self._table.get(type(event), self._any):
-                try:
-                    handler(event)
-                except BaseException as error:  # noqa: BLE001  SystemExit too must not end the reader
-                    self._on_failure(handler, event, error)
+            if type(event) is not kind or table is not self._table:
+                kind, table = type(event), self._table
+                handlers = table.get(kind, self._any)
+                only = handlers[0] if len(handlers) == 1 else None
+            if only is None:
+                self._call(handlers, event, event)
+                continue
+            try:
+                only(event)
+            except BaseException as error:  # noqa: BLE001  SystemExit too must not end the reader
+                self._on_failure(only, event, error)
 
     def _on_failure(self, handler: HandlerFunction, event: events.Event, error: BaseException) -> None:
         where = f"{getattr(handler, '__qualname__', handler)} failed on {event!r}"

@@ -13,6 +13,8 @@
 #include <structmember.h>
 #include <time.h>
 
+#include "_payload.h"
+
 /* The event classes and where their slots are. Set once by configure(), before anything is scanned. */
 static PyTypeObject *text_type, *binary_type;
 static Py_ssize_t text_time, text_text, binary_time, binary_data;
@@ -446,5 +448,9 @@ static struct PyModuleDef definition = {
 PyMODINIT_FUNC
 PyInit__compiled(void)
 {
-    return PyModule_Create(&definition);
+    PyObject *module = PyModule_Create(&definition);
+    if (module != NULL && PyModule_AddType(module, &PayloadType) < 0) {
+        Py_CLEAR(module);
+    }
+    return module;
 }
