@@ -169,6 +169,7 @@ class WebSocket(Messaging):
         self.url = getattr(url, "__name__", repr(url)) if callable(url) else redacted(url)
         self._endpoint = self._dialler.endpoint
         self._traffic = Traffic()
+        self._close_events = []
         self._life: Life = Iteration(self._dialler, self._options, self._traffic, self.url)
 
     def __repr__(self) -> str:
