@@ -11,7 +11,14 @@ from setuptools import Extension, setup
 extensions = []
 if os.environ.get("LOCHWS_PURE_PYTHON") != "1":
     extensions.append(
-        Extension("lochws.protocol._compiled", ["lochws/protocol/_compiled.c"], optional=True)
+        Extension(
+            "lochws.protocol._compiled",
+            ["lochws/protocol/_compiled.c", "lochws/protocol/_payload.c"],
+            depends=["lochws/protocol/_payload.h"],
+            optional=True,
+        )
     )
+    if os.name == "posix":
+        extensions.append(Extension("lochws._calls", ["lochws/_calls.c"], optional=True))
 
 setup(ext_modules=extensions)

@@ -1,9 +1,9 @@
 """Soak: a million messages from fifty threads, two thousand rounds, two hundred restarts, all over TLS.
 
-    python benchmarks/soak_wss.py                     # the whole of it, some minutes
-    python benchmarks/soak_wss.py --messages 20000 --rounds 50 --restarts 10
+    python -m benchmarks.soak_wss                     # the whole of it, some minutes
+    python -m benchmarks.soak_wss --messages 20000 --rounds 50 --restarts 10
 
-The server is an asyncio one of the package websockets, in a process of its own. Every message must come
+The server is that of `soak_server`. Every message must come
 back once and in its thread's order, every round must end gracefully, every restart must be survived,
 and threads, descriptors and memory must stay as they were. Prints a table, and exits 1 if anything was
 lost.
@@ -12,113 +12,19 @@ lost.
 from __future__ import annotations
 
 import argparse
-import asyncio
-import os
-import resource
-import signal
 import ssl
-import subprocess
 import sys
-import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import trustme
-from websockets.asyncio.server import ServerConnection, serve
-
 from lochws import Backoff, WebSocketApp, events
+
+from .soak_server import Server, server
+from .usage import descriptors, memory
 
 #: Seconds that any single step may take before it counts as lost.
 PATIENCE = 60.0
-
-
-# The server's process.
-
-
-async def run_server(certificate: str) -> None:
-    """Echo over TLS on a free port; at each line on standard input, end everything and begin again."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    port = 0
-    while True:
-        # Its pings wait behind megabytes of small messages in the kernel, longer than it would wait.
-        async with serve(
-            echo, "127.0.0.1", port, ssl=context, compression=None, close_timeout=1, ping_timeout=120
-        ) as server:
-            port = next(iter(server.sockets)).getsockname()[1]
-            print(port, flush=True)
-            if not await asyncio.to_thread(sys.stdin.readline):
-                return
-
-
-async def echo(connection: ServerConnection) -> None:
-    """Send everything back."""
-    async for message in connection:
-        await connection.send(message)
-
-
-class Server:
-    """That process, from the outside."""
-
-    def __init__(self, certificate: Path) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, __file__, "--serve", str(certificate)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )
-        self.url = f"wss://localhost:{self._wait()}/"
-
-    def restart(self) -> None:
-        """End all connections, stop listening, and listen again on the same port."""
-        assert self._process.stdin is not None
-        self._process.stdin.write("again\n")
-        self._process.stdin.flush()
-        self._wait()
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.send_signal(signal.SIGKILL)
-        self._process.communicate()
-
-    def _wait(self) -> int:
-        assert self._process.stdout is not None
-        return int(self._process.stdout.readline())
-
-
-@contextmanager
-def server() -> Iterator[tuple[Server, ssl.SSLContext]]:
-    """A server, and the TLS context that trusts it."""
-    authority = trustme.CA()
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    with tempfile.TemporaryDirectory() as folder:
-        certificate = Path(folder, "server.pem")
-        authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(certificate))
-        running = Server(certificate)
-        try:
-            yield running, context
-        finally:
-            running.close()
-
-
-# What this process uses.
-
-
-def memory() -> float:
-    """Resident memory in MiB; where the system does not tell, the most that it ever was."""
-    statm = Path("/proc/self/statm")
-    if statm.exists():
-        return int(statm.read_text(encoding="ascii").split()[1]) * resource.getpagesize() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def descriptors() -> int:
-    """Open descriptors, or -1 where the system does not tell."""
-    folder = Path("/proc/self/fd")
-    return len(os.listdir(folder)) if folder.exists() else -1
 
 
 class Row:
@@ -241,7 +147,7 @@ def soak_restarts(running: Server, context: ssl.SSLContext, restarts: int) -> bo
     row = Row("restarts of the server", restarts)
     faults: list[str] = []
     came = threading.Semaphore(0)
-    app = WebSocketApp(running.url, ssl_context=context)
+    app = WebSocketApp(running.wss + "/", ssl_context=context)
     app.on("text")(lambda _: came.release())
     gone = threading.Semaphore(0)
     app.on("disconnected")(lambda _: gone.release())
@@ -272,16 +178,12 @@ def main() -> int:
     parser.add_argument("--messages", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=2_000)
     parser.add_argument("--restarts", type=int, default=200)
-    parser.add_argument("--serve", metavar="CERTIFICATE", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.serve:
-        asyncio.run(run_server(options.serve))
-        return 0
     with server() as (running, context):
         print(HEAD)
         outcomes = [
-            soak_messages(running.url, context, options.threads, options.messages),
-            soak_rounds(running.url, context, options.rounds),
+            soak_messages(running.wss + "/", context, options.threads, options.messages),
+            soak_rounds(running.wss + "/", context, options.rounds),
             soak_restarts(running, context, options.restarts),
         ]
     return 0 if all(outcomes) else 1

@@ -29,7 +29,7 @@ from .options import (
     TraceFunction,
     check_choice,
 )
-from .persist import Backoff
+from .persist import DEFAULT_BACKOFF, Backoff
 from .pins import Pins
 from .state import State
 from .threads import Threads
@@ -143,7 +143,7 @@ class WebSocketApp(WebSocket, Handler):
         self._registry = Registry(self._handler_failed, self._final_unhandled)
         self._registry.add_methods(self)
         self._lifecycle = Lifecycle(
-            self.url, self._dialler, self._options, threads, self._registry.dispatch_all, self._traffic
+            self.url, self._dialler, self._options, threads, self._registry, self._traffic
         )
         self._life = self._lifecycle
 
@@ -174,6 +174,7 @@ class WebSocketApp(WebSocket, Handler):
 
         def register(function: Function) -> Function:
             self._registry.add_function(function, wanted)
+            self._handlers_changed()
             return function
 
         return register
@@ -185,6 +186,7 @@ class WebSocketApp(WebSocket, Handler):
             TypeError: it has none, or one of them is misspelt or cannot be called with one argument.
         """
         self._registry.add_object(handler)
+        self._handlers_changed()
 
     def remove_handler(self, handler: object) -> None:
         """Remove a function or an object that was registered, from all its events.
@@ -231,7 +233,7 @@ class WebSocketApp(WebSocket, Handler):
         )
         if not isinstance(persist, (bool, Backoff)):
             raise TypeError(f"persist={persist!r}: expected True, False or a Backoff")
-        backoff = Backoff() if persist is True else persist or None
+        backoff = DEFAULT_BACKOFF if persist is True else persist or None
         if backoff is None and self._on_handler_error == "reconnect":
             raise ValueError('on_handler_error="reconnect" needs persist')
         name = f"{type(self).__name__}-{self._endpoint.host if self._endpoint else 'app'}"
@@ -358,6 +360,11 @@ class WebSocketApp(WebSocket, Handler):
     def _refuse_in_handler(self, method: str) -> None:
         if self._lifecycle.in_handler:
             raise WebSocketError(f"{method} in a handler would wait for itself: handlers run on that thread")
+
+    def _handlers_changed(self) -> None:
+        # Events that nobody would have seen were not made.
+        if (connection := self._life.connection) is not None:
+            connection.loop.touch(connection)
 
     def _final_unhandled(self, event: events.ConnectFail | events.Disconnected) -> None:
         is_well = isinstance(event, events.Disconnected) and (event.graceful or event.ended_by == "client")

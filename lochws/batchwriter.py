@@ -1,29 +1,43 @@
-"""Frames in order to the kernel, in few system calls, without ever blocking there.
+"""Messages in order to the kernel, in few system calls, without ever blocking there.
 
 One thread at a time writes: it says so in `_writing`, leaves the lock, makes its system call, and
 comes back with the number of bytes. Others append meanwhile. So the lock is never held over a system
-call, and frames leave in the order in which they were queued.
+call, and messages leave in the order in which they were queued.
+
+Messages wait as the user gave them. Frames are made of a whole batch at once, right before it is
+written: the bytes are still in the processor's cache when the kernel copies them, and a full queue
+holds no second copy of each message.
 """
 
 from __future__ import annotations
 
+import math
 import threading
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, cast
 
-#: A frame that comes this soon after the last write follows closely: it may gather.
+from .protocol.framing import Item, frame_length
+
+#: A message that comes this soon after the last write follows closely: it may gather.
 FOLLOWS_SECONDS = 20e-6
-#: The oldest gathered frame waits no longer than this while its sender goes on sending.
+#: The oldest gathered message waits no longer than this while its sender goes on sending.
 GATHER_SECONDS = 100e-6
-#: This many bytes are worth a system call.
+#: So many bytes leave in one system call, unless a single message has more.
 BATCH_BYTES = 64 * 1024
+#: This many are worth a system call: less, so that those that come meanwhile still fit in.
+GATHER_BYTES = BATCH_BYTES * 7 // 8
 #: Batches that are written in one go before the loop turns to its other connections.
 BATCHES_PER_FLUSH = 4
+#: So many packed items are cleared away at a time while others wait.
+_CLEAR_ITEMS = 4096
 
 #: A message as the user gave it, for `Disconnected.unsent`; None for a control frame.
 Message: TypeAlias = "str | bytes | None"
+#: Makes the frames of a batch: see `Sender.pack`.
+Pack: TypeAlias = "Callable[[list[Item], int, int], tuple[bytes, int]]"
+
+_NOTHING = memoryview(b"")
 
 
 class Sink(Protocol):
@@ -34,81 +48,94 @@ class Sink(Protocol):
 
 
 class BatchWriter:
-    """The way from queued frames into the kernel. `SendQueue` decides what is queued.
+    """The way from queued messages into the kernel. `SendQueue` decides what is queued.
 
     Args:
         stream: where the bytes go.
+        pack: makes the frames.
         ask_loop: called, without a lock, when the loop should flush.
-        gather: whether frames may wait for company. Without a loop that comes when asked they must not.
+        gather: whether messages may wait for company. Without a loop that comes when asked they must not.
     """
 
-    def __init__(self, stream: Sink, ask_loop: Callable[[], None], gather: bool) -> None:
+    def __init__(self, stream: Sink, pack: Pack, ask_loop: Callable[[], None], gather: bool) -> None:
         self._stream = stream
+        self._pack = pack
         self._ask_loop = ask_loop
         self._follows = FOLLOWS_SECONDS if gather else -1.0
 
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)  # room was made, or a writer came back
         # All below is guarded by _lock.
-        # What is encoded: batches that are full, oldest first, and the one that still grows. Each is a
-        # list of frames and a list of what they hold.
-        self._full: deque[tuple[list[bytes], list[Message]]] = deque()
-        self._frames: list[bytes] = []
-        self._messages: list[Message] = []
-        self._size = 0  # bytes of _frames
+        # What waits, in order: plain messages, and frames that are ready with their messages.
+        self._items: list[Item] = []
+        self._start = 0  # items before it are packed
+        self._unpacked = 0  # bytes of the frames of the others
         self._urgent: list[bytes] = []  # pings and pongs, which go before whatever waits
-        self._pending = 0  # bytes of all that waits, the rest of the batch included
-        self._batch: list[bytes] = []  # the batch that is being written
-        self._batch_messages: list[Message] = []
-        self._rest = memoryview(b"")  # the batch's bytes that the kernel has not taken
+        self._batch: list[Item] = []  # the items that are being written
+        self._rest = _NOTHING  # the batch's bytes that the kernel has not taken
+        self._withdrawn: list[Item] = []  # not sent, and given back to their senders
+        self._controls = 0  # items of the batch, and of those that wait, that are no messages
         self._writing = False  # a thread is in the kernel with _rest
         self._blocked = False  # the kernel is full: only the loop, told that it is writable, tries again
         self._asked = False  # the loop was asked to flush and has not come yet
-        self._gathering = False  # a frame waits for company since _oldest
-        self._corks = 0  # users who want frames to gather
-        self._oldest = 0.0
+        self._gathering = False  # a message waits for company, until _due
+        self._corks = 0  # users who want messages to gather
+        self._due = 0.0
         self._last_write = 0.0
         self._waiting = 0  # threads that wait in _changed
         self._failure: OSError | None = None
         self._finished = False
         self._completed = 0  # messages in the batches that were taken whole
         self.bytes_sent = 0  # counted under _lock, read by anyone
+        # Written under _lock, read without: how many messages senders may leave without it now.
+        self._leavable = 0
 
     # For SendQueue, holding the lock.
 
-    def _queue(self, frame: bytes, message: Message) -> None:
-        size = len(frame)
-        if self._size + size > BATCH_BYTES and self._frames:
-            self._full.append((self._frames, self._messages))
-            self._frames, self._messages, self._size = [], [], 0
-        self._frames.append(frame)
-        self._messages.append(message)
-        self._size += size
-        self._pending += size
+    @property
+    def _pending(self) -> int:
+        """Bytes of all that waits, the rest of the batch included, but for pings and pongs."""
+        return self._unpacked + len(self._rest)
+
+    def _queue(self, frame: bytes, message: Message) -> Item:
+        """Queue a frame that is ready, and say as what."""
+        item = frame, message
+        self._controls += message is None
+        self._unpacked += len(frame)
+        self._items.append(item)
+        return item
 
     def _next_step(self) -> bool | None:
         """What is to follow what was queued: True to write now, False to ask the loop, None for neither."""
-        if self._writing or self._blocked or not (self._frames or self._full or self._urgent):
+        if self._writing or self._blocked or not self._waits():
             # The writer looks again when it comes back; the loop comes when the kernel has room.
             return None
         if self._corks:
-            return True if self._pending >= BATCH_BYTES else None
-        now = monotonic()
-        if self._gathering:
-            if self._pending >= BATCH_BYTES or now - self._oldest > GATHER_SECONDS:
+            if self._unpacked >= GATHER_BYTES:
                 return True
-        elif now - self._last_write > self._follows:
-            return True
+            self._due = math.inf
         else:
-            self._gathering = True
-            self._oldest = now
-        if self._asked:
+            now = monotonic()
+            if self._gathering:
+                if self._unpacked >= GATHER_BYTES or now > self._due:
+                    return True
+            elif now - self._last_write > self._follows:
+                return True
+            else:
+                self._gathering = True
+                self._due = now + GATHER_SECONDS
+        self._leavable = self._room_for_left()
+        if self._asked or self._corks:
             return None
         self._asked = True
         return False
 
+    def _room_for_left(self) -> int:
+        """How many messages may be left without the lock, by the bound of the queue."""
+        return 0
+
     def _take_up(self) -> None:
-        """Queue what is not encoded yet, if there is such a thing."""
+        """Queue what was left without the lock, if there is such a thing."""
 
     def _fail(self, error: BaseException) -> None:
         """Give the stream up: nothing more may be written to it.
@@ -118,21 +145,38 @@ class BatchWriter:
         """
         self._failure = error if isinstance(error, OSError) else OSError(f"interrupted by {error!r}")
         self._writing = False
+        self._leavable = 0
         self._changed.notify_all()
 
     def _taken_whole(self) -> int:
-        """How many frames of the batch the kernel has taken whole."""
+        """How many items of the batch the kernel has taken whole."""
         missing = len(self._rest)
         whole = len(self._batch)
         while missing > 0:
             whole -= 1
-            missing -= len(self._batch[whole])
+            missing -= frame_length(self._batch[whole])
         return whole
 
-    def _unsent(self) -> list[Message]:
-        """What the frames hold that the kernel has not taken whole, in order; None for control frames."""
-        full = [message for _, messages in self._full for message in messages]
-        return [*self._batch_messages[self._taken_whole() :], *full, *self._messages]
+    def _unsent(self) -> list[Item]:
+        """What the kernel has not taken whole, in order, but for what was withdrawn."""
+        items = [*self._batch[self._taken_whole() :], *self._items[self._start :]]
+        for withdrawn in reversed(self._withdrawn):
+            # The same object may have been sent before, or by others: one of them is as good as the other.
+            for index in reversed(range(len(items))):
+                if items[index] is withdrawn:
+                    del items[index]
+                    break
+        return items
+
+    def _withdraw(self, unwanted: Sequence[Item]) -> bool:
+        """Take items back that were not sent whole. Returns False if all were, or are reported already."""
+        with self._lock:
+            if self._finished:
+                return False
+            waiting = set(map(id, self._unsent()))
+            withdrawn = [item for item in unwanted if id(item) in waiting]
+            self._withdrawn += withdrawn
+            return bool(withdrawn)
 
     # Writing. Without the lock.
 
@@ -142,37 +186,38 @@ class BatchWriter:
         Raises:
             OSError: the stream failed; `_failure` keeps it, and the loop was asked to look.
         """
-        mine = False
+        mine = ask = False
         try:
-            for _ in range(BATCHES_PER_FLUSH):
-                with self._lock:
-                    if self._writing or (self._blocked and not by_loop):
-                        return
-                    mine = True  # from here on an interruption would leave half a batch
-                    if not self._has_batch():
-                        mine = False
-                        return
-                    self._writing = True
-                taken = self._stream.send(self._rest)
+            with self._lock:
+                if self._writing or (self._blocked and not by_loop):
+                    return
+                mine = True  # from here on an interruption would leave half a batch
+                if not self._has_batch():
+                    mine = False
+                    return
+                self._writing = True
+            for more in reversed(range(BATCHES_PER_FLUSH)):
+                taken = self._stream.send(self._rest)  # which nobody else changes while _writing
                 with self._lock:
                     self._take_off(taken)
+                    if more and not self._blocked and self._has_batch():
+                        self._writing = True
+                        continue
+                    ask = not (self._asked or not self._waits() or (self._blocked and by_loop))
+                    self._asked = self._asked or ask
                     mine = False
-                    if self._blocked:
-                        break
+                    break
         except BaseException as error:
             if mine:
                 with self._lock:
                     self._fail(error)
                 self._ask_loop()
             raise
-        with self._lock:
-            served = self._asked or self._writing or not self._waits() or (self._blocked and by_loop)
-            self._asked = self._asked or not served
-        if not served:
+        if ask:
             self._ask_loop()
 
     def _waits(self) -> bool:
-        return bool(self._rest or self._full or self._frames or self._urgent)
+        return self._start < len(self._items) or bool(self._rest or self._urgent)
 
     def _has_batch(self) -> bool:
         """Make up the next batch unless one is under way. Returns False if there is nothing to write."""
@@ -180,37 +225,52 @@ class BatchWriter:
             return False
         if not self._rest:
             self._take_up()
-            if self._full or self._frames or self._urgent:
+            if self._start < len(self._items) or self._urgent:
                 self._make_batch()
         return bool(self._rest)
 
     def _make_batch(self) -> None:
-        full, urgent = self._full, self._urgent
-        frames, messages = full[0] if full else (self._frames, self._messages)
+        items, start, urgent = self._items, self._start, self._urgent
+        packed, end = self._pack(items, start, BATCH_BYTES) if start < len(items) else (b"", start)
+        batch, unpacked, controls = items[start:end], self._unpacked - len(packed), self._controls
         if urgent:
-            frames, messages = [*urgent, *frames], [*[None] * len(urgent), *messages]
-        # OpenSSL wants the same bytes again after a write that would block: the joined rest is
-        # kept until all of it is taken, and nothing is put in front of it.
-        rest = memoryview(frames[0] if len(frames) == 1 else b"".join(frames))
-        pending = self._pending + sum(map(len, urgent))
-        # No call stands in between the following, so that Ctrl-C cannot: each frame is in one place.
-        self._batch, self._batch_messages, self._rest = frames, messages, rest
-        self._urgent, self._pending = [], pending
-        if full:
-            full.popleft()
-        else:
-            self._frames, self._messages, self._size = [], [], 0
+            batch = [*[(frame, None) for frame in urgent], *batch]
+            controls += len(urgent)
+            packed = b"".join([*urgent, packed])
+        # OpenSSL wants the same bytes again after a write that would block: they are kept until all are
+        # taken, and nothing is put in front of them.
+        rest = memoryview(packed)
+        clear = end == len(items) or end >= _CLEAR_ITEMS
+        # No call stands in between the following, so that Ctrl-C cannot: each item is in one place.
+        self._batch, self._rest, self._start = batch, rest, end
+        self._unpacked, self._controls, self._urgent = unpacked, controls, []
+        if clear:
+            self._start = 0
+            del items[:end]
 
     def _take_off(self, taken: int) -> None:
         """Note what the kernel has taken."""
         self._writing = self._gathering = False
-        self._pending -= taken
-        self._last_write = self._oldest = monotonic()
-        self._rest = self._rest[taken:]
-        self._blocked = bool(self._rest)
+        self._leavable = 0
+        self._last_write = monotonic()
         self.bytes_sent += taken
-        if not self._blocked:
-            self._completed += len(self._batch) - self._batch_messages.count(None)
-            self._batch, self._batch_messages = [], []
+        if taken == len(self._rest):
+            self._blocked = False
+            messages = self._messages_in(self._batch)
+            self._completed += messages
+            self._controls -= len(self._batch) - messages
+            self._batch, self._rest = [], _NOTHING
+        else:
+            self._rest = self._rest[taken:]
+            self._blocked = True
         if self._waiting or self._finished:
             self._changed.notify_all()
+
+    def _messages_in(self, items: list[Item]) -> int:
+        """How many of these items are messages."""
+        return len(items) - (sum(message_of(item) is None for item in items) if self._controls else 0)
+
+
+def message_of(item: Item | tuple[object, ...]) -> Message:
+    """The message that an item holds, or None if it is a control frame."""
+    return cast("Message", item[-1]) if isinstance(item, tuple) else item

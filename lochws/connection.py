@@ -5,7 +5,7 @@ lines up in the inbox; what it sends goes through its queue, from any thread. Th
 two facts, each owned by its direction: our Close frame (the sender's, under the queue's lock) and the
 server's (the receiver's, the baton holder's). `ClosingHandshake` draws the conclusions.
 
-A message received: `on_ready` → `Receiver.receive` → (pong at once) → inbox → handler.
+A message received: `on_ready` → `ReceivingHalf` → `Receiver` → (pong at once) → inbox → handler.
 A message sent: `SendingHalf` → `Sender` (deflate, mask) → `SendQueue` → the kernel, now or when writable.
 """
 
@@ -13,48 +13,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from selectors import EVENT_READ, EVENT_WRITE
-from typing import Protocol
 
 from . import events
 from .dial import Opened
 from .errors import CriticalProtocolError, ProtocolError
 from .loop import Inbox, Loop
 from .options import Options, Timing
+from .owner import Owner
+from .polls import Polls
 from .protocol.closing import NETWORK, ClosingHandshake, Outcome
-from .protocol.deflate import Inflater
 from .protocol.keepalive import Keepalive
-from .protocol.receiver import Receiver
+from .receiving import ReceivingHalf
 from .sending import SendingHalf
 from .trace import Trace
 from .transport.waiting import cause
 
-#: Receive calls in one turn, before the loop looks after its other connections.
-READS_PER_TURN = 4
-#: Less than this from a receive call is all that there was. Deflated (up to 1000:1), more is never taken.
-SHORT_READ = 16 * 1024
 #: Bytes of events that may wait for a handler; beyond it nothing is read until they were handled.
 INBOX_BYTES = 16 * 1024 * 1024
-#: What an event is taken to cost besides its payload.
-EVENT_BYTES = 100
-
-
-class Owner(Protocol):
-    """What a connection tells whoever made it."""
-
-    def connection_ended(self, connection: Connection, event: events.Disconnected) -> None:
-        """The connection is over and `event` is about to be posted. Baton holder."""
-
-    def ready_handled(self) -> None:
-        """The handlers of Ready have run. On the handlers' thread."""
-
-    def end_handled(self) -> None:
-        """The handlers of Disconnected have run. On the handlers' thread."""
-
-    def ask_flush(self, connection: Connection) -> None:
-        """Messages wait to be flushed. Any thread, without locks."""
-
-    def may_block(self) -> bool:
-        """Whether the calling thread may wait for room in the queue."""
 
 
 class Connection:
@@ -72,18 +47,10 @@ class Connection:
     """
 
     def __init__(
-        self,
-        opened: Opened,
-        options: Options,
-        timing: Timing,
-        *,
-        owner: Owner,
-        loop: Loop,
-        inbox: Inbox,
-        gather: bool = True,
-        trace: Trace | None = None,
+        self, opened: Opened, options: Options, timing: Timing, *, owner: Owner, loop: Loop, inbox: Inbox,
+        gather: bool = True, trace: Trace | None = None,
     ) -> None:
-        self._opened = opened
+        self._opened: Opened | None = opened  # until it has been told
         self._timing = timing
         self._owner = owner
         self.loop = loop
@@ -97,22 +64,19 @@ class Connection:
             self._refusal = ProtocolError("the server did not agree to permessage-deflate", close_code=1010)
         self.sending = SendingHalf(
             opened.stream, options, agreed,
-            ask_loop=lambda: owner.ask_flush(self), may_block=owner.may_block, gather=gather, trace=trace,
+            ask_loop=self._ask_flush, may_block=owner.may_block, gather=gather, trace=trace,
         )
         self._abort: str | None = None  # why `drop` was called; any thread writes
 
         # The receiving half: the baton holder's.
-        self._receiver = Receiver(options.max_message_size, Inflater(agreed) if agreed is not None else None)
+        self._receiving = ReceivingHalf(opened.stream, options, agreed, trace)
         self._keepalive = Keepalive(timing.ping_rate or 0, timing.ping_limit)
-        self._poll_at: float | None = None
+        self._polls = Polls(timing.poll or 0)
         self._closing = ClosingHandshake(timing.close_timeout or 0)
         self._failure: ProtocolError | CriticalProtocolError | None = None
-        self._at_eof = False
         self._paused = False
         self._finished = False
-        # Counted by the baton holder, read by anyone.
-        self.messages_received = 0
-        self.bytes_received = 0
+        self.is_counted = False  # written by `Traffic`
 
     def __repr__(self) -> str:
         return f"<Connection to {self._stream.address}>"
@@ -134,10 +98,23 @@ class Connection:
         """Seconds between the last answered ping and its pong, or None."""
         return self._keepalive.latency
 
+    @property
+    def messages_received(self) -> int:
+        """Text and binary messages so far."""
+        return self._receiving.messages
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes of the stream so far."""
+        return self._receiving.bytes
+
     def close(self, code: int | None, reason: str | bytes) -> None:
         """Begin the closing handshake, unless it was begun. Never blocks. Code and reason were checked."""
         self.sending.request_close(code, reason)
         self.loop.touch(self)
+
+    def _ask_flush(self) -> None:
+        self._owner.ask_flush(self)
 
     def drop(self, reason: str, code: int = 1001) -> None:
         """Send our Close frame if that is possible at once, and end the connection without waiting."""
@@ -163,7 +140,7 @@ class Connection:
 
     def interest(self) -> int:
         """Reading unless the inbox is full, writing while the kernel had no room."""
-        mask = 0 if self._paused or self._at_eof else EVENT_READ
+        mask = 0 if self._paused or self._receiving.at_eof else EVENT_READ
         stream = self._stream
         if stream.reads_want_write or (self.sending.queue.wants_write and not stream.writes_want_read):
             mask |= EVENT_WRITE
@@ -174,26 +151,28 @@ class Connection:
         if self._refusal is not None:
             self._fail(self._refusal, now)
             return False
-        agreement = self._opened.agreement
+        assert self._opened is not None
+        opened, self._opened = self._opened, None
+        agreement = opened.agreement
         extensions = {"permessage-deflate"} if self._deflates else set()
         if self._trace:
             self._trace("handshake_ready", protocol=agreement.protocol, extensions=sorted(extensions))
-        ready = events.Ready(self._opened.response, agreement.protocol, extensions)
+        ready = events.Ready(opened.response, agreement.protocol, extensions)
         self._inbox.post([ready], after=self._owner.ready_handled)
         self._keepalive.start(now)
-        if self._timing.poll:
+        if self._polls.start(now):
             self._inbox.post([events.Poll()])
-            self._poll_at = now + self._timing.poll
         self._ping(now)
-        if self._opened.rest:
-            self.bytes_received += len(self._opened.rest)
-            self._take(self._opened.rest, now)
+        if opened.rest:
+            self._take(*self._receiving.take(opened.rest), now)
         # Users may have been here before the loop. What TLS has decrypted already no selector announces.
         return self.on_touch(now) or self._stream.pending()
 
     def on_touch(self, now: float) -> bool:
         """Do what other threads left to the loop."""
         self._note_pings()
+        if self._owner.sees(events.Poll):
+            self._polls.go_on(now)
         self.sending.keep_word()
         self.sending.queue.flush()
         if self.is_closing:
@@ -219,8 +198,8 @@ class Connection:
                 # The server has acknowledged data: on a slow network no ping might get through in time.
                 self._keepalive.received(now)
         more = False
-        if not (self._paused or self._at_eof):
-            more = self._receive(buffer[:SHORT_READ] if self._deflates else buffer, now)
+        if not (self._paused or self._receiving.at_eof):
+            more = self._receive(buffer, now)
         failure = queue.failure
         if failure is not None and not more:
             self._drop_if_asked()
@@ -239,16 +218,22 @@ class Connection:
             else:
                 self._ping(now)
         self._finish_if_over()
-        if not self._finished and self._timing.poll and self._poll_at is not None and now >= self._poll_at:
-            self._poll_at = max(self._poll_at + self._timing.poll, now)
-            if not self._inbox.has_backlog:
+        if not self._finished and self._polls.is_due(now):
+            if not self._owner.sees(events.Poll):
+                self._polls.rest()
+            elif not self._inbox.has_backlog:
                 self._inbox.post([events.Poll()])
+
+    def on_gap(self, now: float) -> None:
+        """Ask at once whether the server is still there."""
+        self._keepalive.probe(now)
+        self.on_timer(now)
 
     def next_timer(self) -> float | None:
         """The earliest of these deadlines."""
         keepalive = None if self._closing.is_begun else self._keepalive.next_deadline()
-        times = [time for time in (self._poll_at, self._closing.deadline, keepalive) if time is not None]
-        return min(times, default=None)
+        times = (self._polls.deadline, self._closing.deadline, keepalive)
+        return min([time for time in times if time is not None], default=None)
 
     def on_error(self, error: Exception) -> None:
         """End: a defect of ours was met and has been logged."""
@@ -257,59 +242,46 @@ class Connection:
     # Receiving. The baton holder.
 
     def _receive(self, buffer: memoryview, now: float) -> bool:
-        """Read a bounded amount. Returns whether there may be more."""
-        for _ in range(READS_PER_TURN):
+        """Receive about as much as there is room in the buffer. Returns whether there may be more."""
+        receiving, share = self._receiving, len(buffer)
+        while share > 0:
+            was_done = receiving.receiver.done
             try:
-                count = self._stream.receive_into(buffer)
+                came = receiving.receive(buffer)
             except OSError as error:
                 self._drop_if_asked()
                 self._closing.lost(f"socket fail; recv fail; {cause(error)}", error)
                 return False
-            if count is None:
-                return False
-            if count == 0:
-                self._at_eof = True
-                self._drop_if_asked()
-                self._closing.eof()
+            if came is None:
+                if receiving.at_eof:
+                    self._drop_if_asked()
+                    self._closing.eof()
                 return False
             self._note_pings()
             self._keepalive.received(now)
-            self.bytes_received += count
-            if self._trace:
-                self._trace("socket_recv", length=count)
-            if not self._receiver.done:
-                self._take(buffer[:count], now)
-                if self._paused:
-                    return False
-            if count < SHORT_READ and not self._stream.pending():
+            received, cost = came
+            if not was_done:
+                self._take(received, cost, now)
+            share -= cost
+            if self._paused:
                 return False
+            if receiving.is_drained:
+                # The selector tells of more, but not of what the stream has kept inside.
+                return self._stream.pending()
         return True
 
-    def _take(self, data: bytes | memoryview, now: float) -> None:
-        received = self._receiver.receive(data)
-        controls = self._receiver.controls
-        if controls:
-            self._react(controls, now)
+    def _take(self, received: list[events.Event], cost: int, now: float) -> None:
+        receiver = self._receiving.receiver
+        if receiver.controls:
+            self._react(receiver.controls, now)
         if received:
-            self.messages_received += len(received) - len(controls)
-            if self._trace:
-                self._trace.messages(received)
-            self._inbox.post(received, self._cost(received, len(data)))
-        if self._receiver.failure is not None:
-            self._fail(self._receiver.failure, now)
-        elif self._receiver.close_received is not None:
+            self._inbox.post(received, cost)
+        if receiver.failure is not None:
+            self._fail(receiver.failure, now)
+        elif receiver.close_received is not None:
             self._on_close_frame(now)
         elif self._inbox.backlog > INBOX_BYTES:
             self._pause()
-
-    def _cost(self, received: Sequence[events.Event], size: int) -> int:
-        if self._deflates:
-            size = sum(
-                len(event.text) if isinstance(event, events.Text) else len(event.data)
-                for event in received
-                if isinstance(event, (events.Text, events.Binary))
-            )
-        return size + EVENT_BYTES * len(received)
 
     def _react(self, controls: Sequence[events.Ping | events.Pong], now: float) -> None:
         for event in controls:
@@ -344,7 +316,7 @@ class Connection:
             self._closing.dropped(self._abort)
 
     def _on_close_frame(self, now: float) -> None:
-        frame = self._receiver.close_received
+        frame = self._receiving.receiver.close_received
         assert frame is not None
         if self._trace:
             self._trace("message_close", code=frame.code, reason=frame.reason)
@@ -357,7 +329,7 @@ class Connection:
 
     def _answer_close(self) -> None:
         """Echo the server's Close frame (RFC 6455 section 5.5.1). On the handlers' thread, after Closing."""
-        frame = self._receiver.close_received
+        frame = self._receiving.receiver.close_received
         assert frame is not None
         self.sending.close(frame.code, frame.reason)
         self.loop.touch(self)
@@ -384,7 +356,7 @@ class Connection:
             return
         self._finished = True
         outcome = outcome.checked(is_taken=not self.sending.queue.wants_write)
-        sent, received = self.sending.close_sent, self._receiver.close_received
+        sent, received = self.sending.close_sent, self._receiving.receiver.close_received
         event = events.Disconnected(
             outcome.reason,
             outcome.graceful,

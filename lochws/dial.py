@@ -58,6 +58,11 @@ class Dialler:
         self._url: Endpoint | Callable[[], str] = url if callable(url) else parse_url(url)
         self._connector = Connector(options)
 
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """Where the URL leads, or None if that is a function's to say."""
+        return None if callable(self._url) else self._url
+
     def dial(self, deadline: Deadline) -> Generator[events.Event, None, Opened | None]:
         """Make one attempt: yields its events, blocks between them.
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from typing import Protocol
-from weakref import WeakSet
+from weakref import ref
 
 
 class Copied(Protocol):
@@ -23,7 +23,35 @@ class Copied(Protocol):
         """Let go of the parent's, in the child: its only thread calls this before anything else."""
 
 
-_living: WeakSet[Copied] = WeakSet()
+class _Living:
+    """What was made known and still lives.
+
+    Its references have no callbacks: those are Python code that runs when an object ends, and what a signal
+    handler raises in there is lost.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, ref[Copied]] = {}  # by id; any thread adds
+        self._room = 64
+
+    def add(self, owner: Copied) -> None:
+        self._known[id(owner)] = ref(owner)
+        if len(self._known) > self._room:
+            self._clear_away()
+
+    def all(self) -> list[Copied]:
+        return [owner for known in self._known.copy().values() if (owner := known()) is not None]
+
+    def _clear_away(self) -> None:
+        for number, known in self._known.copy().items():
+            if known() is None:
+                taken = self._known.pop(number, known)
+                if taken() is not None:  # a new object has got the number in this moment
+                    self._known[number] = taken
+        self._room = max(64, 2 * len(self._known))
+
+
+_living = _Living()
 
 
 def make_known(owner: Copied) -> None:
@@ -32,7 +60,7 @@ def make_known(owner: Copied) -> None:
 
 
 def _in_child() -> None:
-    for owner in list(_living):
+    for owner in _living.all():
         owner.forget()
 
 

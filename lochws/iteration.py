@@ -122,6 +122,7 @@ class Iteration:
             self._stop = None
             self.is_parents = False
         inbox = Inbox(handle=lambda _: None, notify=lambda _: None)  # nobody delivers: we take
+        forks.make_known(inbox)
         loop = None
         try:
             try:
@@ -208,3 +209,7 @@ class Iteration:
     def may_block(self) -> bool:
         """Whether the calling thread is not the one that iterates. Any thread."""
         return threading.current_thread() is not self._thread
+
+    def sees(self, kind: type[events.Event]) -> bool:
+        """Whoever iterates gets every event."""
+        return True

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from functools import partial
 from time import monotonic, time
 
@@ -19,6 +19,7 @@ from .connection import Connection
 from .deadline import Deadline
 from .dial import Dialler, Opened, unprepared
 from .errors import WebSocketError
+from .handlers.registry import Registry
 from .loop import Inbox
 from .options import Options, Timing
 from .persist import Backoff, Outcome, Retries
@@ -27,7 +28,7 @@ from .supervisor import Job
 from .threads import Crew, Threads
 from .trace import as_trace
 from .traffic import Traffic
-from .waits import wait_for
+from .waits import Waiters, wait_for
 
 logger = logging.getLogger("lochws")
 
@@ -40,7 +41,7 @@ class Lifecycle:
         dialler: opens connections.
         options: the WebSocket's options.
         threads: shared threads, or None for a private pair.
-        handle: called with events as they come, in order, on the reader's thread.
+        handlers: get events as they come, in order, on the reader's thread.
         traffic: counts what ended connections have moved.
     """
 
@@ -50,14 +51,14 @@ class Lifecycle:
         dialler: Dialler,
         options: Options,
         threads: Threads | None,
-        handle: Callable[[Sequence[events.Event]], object],
+        handlers: Registry,
         traffic: Traffic,
     ) -> None:
         self._url = url
         self._dialler = dialler
         self._options = options
         self._threads = threads
-        self._handle = handle
+        self._handlers = handlers
         self._traffic = traffic
         self._timing = Timing()
         self._pool: Threads | None = None  # with _crew and _inbox: written by start, while nothing runs
@@ -65,10 +66,8 @@ class Lifecycle:
         self._inbox: Inbox | None = None
 
         # Reentrant, because a signal handler may call close() while its own thread is in here.
-        # Entered as a lock and not through the condition: that is Python code, and Ctrl-C in it would
-        # leave the lock held.
         self._lock = threading.RLock()
-        self._changed = threading.Condition(self._lock)
+        self._changed = Waiters(self._lock)
         # All below is guarded by _lock. The connection is also read without it, by senders.
         self._state = State.NEW
         self.connection: Connection | None = None
@@ -143,7 +142,8 @@ class Lifecycle:
             pool = self._threads or Threads.private(name)
             crew = pool.attach()
             try:
-                inbox = Inbox(self._handle, crew.reader.loop.notify)
+                inbox = Inbox(self._handlers.dispatch_all, crew.reader.loop.notify)
+                forks.make_known(inbox)
                 retries = Retries(backoff) if backoff is not None else None
                 crew.supervisor.call_soon(self._dial, blocking=True)  # waits for _lock
             except BaseException:
@@ -192,7 +192,7 @@ class Lifecycle:
     def forget(self) -> None:
         """In the child of a fork: what runs is the parent's, and here the app is over."""
         self._lock = threading.RLock()
-        self._changed = threading.Condition(self._lock)
+        self._changed = Waiters(self._lock)
         if self._state not in (State.NEW, State.STOPPED):
             self.is_parents = True
             self._state = State.STOPPED
@@ -201,8 +201,7 @@ class Lifecycle:
 
     def drop(self, reason: str) -> None:
         """Drop the connection, if there is one; what follows is the back-off's to say."""
-        connection = self.connection
-        if connection is not None:
+        if (connection := self.connection) is not None:
             connection.drop(reason)
 
     # The supervisor's thread.
@@ -233,8 +232,7 @@ class Lifecycle:
         try:
             self._attempt()
         except BaseException as error:
-            # No descriptors or no memory left, say, or SystemExit in a function of the user's: one more
-            # reason why an attempt can fail.
+            # No memory left, say, or SystemExit in a function of the user's: one more way to fail.
             logger.exception("unexpected error while connecting to %s", self._url)
             self._post_opening(events.ConnectFail(f"error; {error}", phase="prepare", error=error))
 
@@ -269,11 +267,10 @@ class Lifecycle:
 
     def _join_loop(self, opened: Opened) -> None:
         assert self._crew is not None and self._inbox is not None
-        loop = self._crew.reader.loop
         try:
             connection = Connection(
-                opened, self._options, self._timing, owner=self, loop=loop, inbox=self._inbox,
-                trace=as_trace(self._options.trace, self._url),
+                opened, self._options, self._timing, owner=self, loop=self._crew.reader.loop,
+                inbox=self._inbox, trace=as_trace(self._options.trace, self._url),
             )
         except BaseException:  # no memory for a deflate context, say
             opened.stream.close()
@@ -284,7 +281,7 @@ class Lifecycle:
             if self._retries is not None:
                 self._retries.opened(monotonic())
             stop = self._stop
-        loop.add(connection)
+        connection.loop.add(connection)
         if stop is not None:
             connection.close(*stop)
 
@@ -330,6 +327,10 @@ class Lifecycle:
         """Whether the calling thread runs no handlers. Any thread."""
         return not self.in_handler
 
+    def sees(self, kind: type[events.Event]) -> bool:
+        """Whether any handler would get such an event now. Any thread."""
+        return self._handlers.sees(kind)
+
     # The reader's thread, after handlers.
 
     def ready_handled(self) -> None:
@@ -362,7 +363,7 @@ class Lifecycle:
                 self._state = after(self._state, Step.AGAIN if again else Step.WAIT)
                 if not again and wait is not None:
                     self._post([events.BackOff(wait)])
-                self._schedule(0.0 if again or wait is None else wait)
+                self._schedule(monotonic() + (0.0 if again or wait is None else wait))
                 return
         self._finish()
 
@@ -376,11 +377,10 @@ class Lifecycle:
 
     # Under _lock.
 
-    def _schedule(self, wait: float) -> None:
+    def _schedule(self, when: float) -> None:
         assert self._crew is not None
         self._wait = object()
-        due = partial(self._due, self._wait)
-        self._job = self._crew.supervisor.call_at(monotonic() + wait, due, blocking=True)
+        self._job = self._crew.supervisor.call_at(when, partial(self._due, self._wait), blocking=True)
 
     def _end_wait(self, blocking: bool) -> bool:
         """Have a wait end at once; not `blocking` if no attempt will follow. Returns whether there is one.

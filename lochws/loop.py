@@ -16,9 +16,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import count
 from time import monotonic
+from time import time as wall_clock
 from typing import Any, Protocol
 
 from . import forks
+from .gaps import GapWatch
 from .wakeup import WakePipe
 
 logger = logging.getLogger("lochws")
@@ -54,6 +56,9 @@ class Channel(Protocol):
     def on_timer(self, now: float) -> None:
         """The moment that `next_timer` named has come, or an earlier one."""
 
+    def on_gap(self, now: float) -> None:
+        """This machine may have been suspended. What had come is read; no timer has run since."""
+
     def next_timer(self) -> float | None:
         """When `on_timer` should be called next, monotonic seconds, or None."""
 
@@ -88,7 +93,6 @@ class Inbox:
         self._last: Sequence[Any] = ()  # likewise: what it took last
         self._low: tuple[int, Callable[[], object]] | None = None  # set by the poster, cleared by either
         self.is_scheduled = False  # set by the poster, cleared by the reader before it looks
-        forks.make_known(self)
 
     @property
     def backlog(self) -> int:
@@ -122,7 +126,10 @@ class Inbox:
         return items, after
 
     def forget(self) -> None:
-        """In the child of a fork: what has come is the parent's to handle, the rest of a batch too."""
+        """In the child of a fork: what has come is the parent's to handle, the rest of a batch too.
+
+        For its owner to call.
+        """
         if isinstance(self._last, list):
             self._last.clear()
         self._batches.clear()
@@ -185,6 +192,7 @@ class Loop:
         self._timer_of: dict[Channel, tuple[float, int]] = {}
         self._number = count()
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
+        self._gaps = GapWatch(monotonic(), wall_clock())
         self._asleep = False
         forks.make_known(self)
 
@@ -255,9 +263,11 @@ class Loop:
         self._asleep = True
         if self._touched or self._added or until():
             timeout = 0.0
+        due = None if timeout is None else now + timeout
         ready = self._selector.select(timeout)
         self._asleep = False
         now = monotonic()
+        was_gap = self._gaps.passed(now, wall_clock(), due)
         # Many that are ready at once get less room each: what one turn brings must not keep the handlers
         # busy for so long that it looks like a slow one.
         buffer = self._buffer[: max(BUFFER_BYTES // max(1, len(ready)), SHARE_BYTES)]
@@ -270,6 +280,8 @@ class Loop:
         for channel in again:
             if channel in self._registered:
                 self._call(channel, channel.on_ready, selectors.EVENT_READ, buffer, now)
+        for channel in list(self._registered) if was_gap else ():
+            self._call(channel, channel.on_gap, now)
         self._run_timers(now)
 
     def close(self) -> None:

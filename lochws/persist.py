@@ -278,3 +278,7 @@ def _check(name: str, value: float, least: float) -> None:
         raise TypeError(f"{name}={value!r}: expected a number from {least:g} up")
     if not least <= value < float("inf"):
         raise ValueError(f"{name}={value!r}: expected a number from {least:g} up")
+
+
+#: What ``persist=True`` stands for.
+DEFAULT_BACKOFF: Final = Backoff()

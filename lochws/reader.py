@@ -139,6 +139,6 @@ class Reader:
         frame = sys._current_frames().get(self._thread.ident or 0)
         stack = "".join(traceback.format_stack(frame)).rstrip() if frame is not None else "(no stack)"
         logger.warning(
-            "a handler on %s has been running for more than %g s; further events wait for it:\n%s",
+            "handlers on %s have been running for more than %g s without a pause; further events wait:\n%s",
             self._thread.name, seconds, stack,
         )

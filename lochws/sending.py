@@ -7,16 +7,17 @@ deflate context and the Close frame depend on) is the order of leaving.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from time import monotonic
 
 from .batchwriter import Sink
 from .errors import TransportFail, WebSocketClosed, WebSocketClosing
+from .gathering import Entry
 from .options import Options
 from .protocol.close import CloseFrame
 from .protocol.deflate import DeflateParameters, Deflater
 from .protocol.sender import Sender
-from .sendqueue import Entry, SendQueue
+from .sendqueue import SendQueue
 from .trace import Trace
 
 #: How long `close` waits for the queue's lock, which its own thread may hold under a signal handler.
@@ -49,12 +50,15 @@ class SendingHalf:
         deflater = Deflater(agreed, offered) if agreed is not None and offered is not None else None
         self._sender = Sender(deflater, offered.threshold if offered is not None else 0)
         self._trace = trace
+        #: Whether messages need no work before they are queued.
+        self._plain = trace is None and not self._sender.deflates
         self._ask_loop = ask_loop
         self._close_wanted: tuple[int | None, str | bytes] | None = None  # any thread writes, the loop takes
         #: Pings of the user's, with when they were sent. Any thread appends, the loop takes.
         self.pings_sent: deque[tuple[bytes, float]] = deque()
         self.queue = SendQueue(
             stream,
+            pack=self._sender.pack,
             limit=options.max_queue,
             when_full=options.when_full,
             send_timeout=options.send_timeout,
@@ -72,25 +76,31 @@ class SendingHalf:
 
     def send_text(self, text: str, compress: bool) -> bool:
         """Send a text message."""
+        if self._plain and type(text) is str and text.isascii():
+            return self.queue.push(text, len(text))
         data = text.encode()
         if self._trace:
             self._trace("send_text", length=len(data), compressed=compress)
-        return self.queue.push(text, len(data), self._sender.text, data, compress)
+        return self.queue.push_encoded(text, len(data), self._sender.text, data, compress)
 
     def send_binary(self, data: bytes, compress: bool) -> bool:
         """Send a binary message."""
+        if self._plain:
+            return self.queue.push(data, len(data))
         if self._trace:
             self._trace("send_binary", length=len(data), compressed=compress)
-        return self.queue.push(data, len(data), self._sender.binary, data, compress)
+        return self.queue.push_encoded(data, len(data), self._sender.binary, data, compress)
 
-    def send_many(self, messages: Iterable[str | bytes], compress: bool) -> bool:
+    def send_many(self, messages: Sequence[str | bytes], compress: bool) -> bool:
         """Send messages that belong together."""
+        if self._plain and all(map(_is_plain, messages)):
+            return self.queue.push_many(messages, sum(map(len, messages)))
         entries: list[Entry] = []
         size = 0
         for message in messages:
             data = message.encode() if isinstance(message, str) else message
             encode = self._sender.text if isinstance(message, str) else self._sender.binary
-            entries.append((message, encode, (data, compress)))
+            entries.append((encode, (data, compress), message))
             size += len(data)
         if self._trace:
             self._trace("send_many", length=size, compressed=compress)
@@ -100,7 +110,7 @@ class SendingHalf:
         """Send a ping."""
         if self._trace:
             self._trace("send_ping", length=len(data))
-        self.queue.push(None, len(data), self._ping, data)
+        self.queue.push_encoded(None, len(data), self._ping, data)
         if self.pings_sent:
             self._ask_loop()  # for whom an unanswered ping is a deadline
 
@@ -108,7 +118,7 @@ class SendingHalf:
         """Send a pong that nothing asked for (RFC 6455 section 5.5.3)."""
         if self._trace:
             self._trace("send_pong", length=len(data))
-        self.queue.push(None, len(data), self._sender.pong, data)
+        self.queue.push_encoded(None, len(data), self._sender.pong, data)
 
     def request_close(self, code: int | None, reason: str | bytes) -> None:
         """Send our Close frame, unless it was sent or the connection is over.
@@ -162,3 +172,7 @@ class SendingHalf:
             return self.queue.push_control(encode, *args, patience=patience, seal=seal)
         except (WebSocketClosing, WebSocketClosed, TransportFail):
             return True  # closed before, or lost: the loop knows, or will find out
+
+
+def _is_plain(message: str | bytes) -> bool:
+    return type(message) is bytes or (type(message) is str and message.isascii())

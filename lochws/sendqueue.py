@@ -5,37 +5,29 @@ caller. Messages that follow closely gather and leave in one system call: by a s
 has gathered or the oldest has waited `GATHER_SECONDS`, else by the loop, which the first of them
 has asked to come. Nothing is delayed by a timer, and nothing loops until the queue is empty.
 
-Nor do senders wait for each other. A thread that finds the queue's lock taken leaves its message with
-the holder and goes on: giving up the interpreter for a lock, once a message, would leave many senders
-with little else to do than to take turns.
+Nor do senders wait for each other: see `lochws.gathering`.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
 
-from .batchwriter import BatchWriter, Message, Sink
-from .errors import QueueFull, TransportFail, WebSocketClosed, WebSocketError
+from .batchwriter import Message, Pack, Sink
+from .errors import QueueFull, TransportFail, WebSocketClosing, WebSocketError
+from .gathering import LEAVE_BYTES, Entry, Gathering
+from .protocol.framing import Item, frame_length, measure
 from .waits import wait_for
 
-#: A message of at most so many bytes may be left to another sender; and so many messages at a time.
-LEAVE_BYTES = 4096
-LEAVE_MESSAGES = 512
 #: How long `finish` waits for a thread that is writing.
 WRITER_SECONDS = 1.0
 
-_Encode: TypeAlias = "Callable[..., bytes]"
-#: A message, what encodes it, and the arguments for that.
-Entry: TypeAlias = "tuple[Message, _Encode, tuple[object, ...]]"
 
-
-class SendQueue(BatchWriter):
+class SendQueue(Gathering):
     """The queue of one connection.
 
     Args:
         stream: where the bytes go.
+        pack: makes the frames of a batch.
         limit: bytes that may wait. A message is admitted if it fits, or if nothing else waits.
         when_full: ``"raise"`` refuses a message that does not fit, ``"block"`` waits for room,
             ``"drop"`` discards it.
@@ -49,6 +41,7 @@ class SendQueue(BatchWriter):
         self,
         stream: Sink,
         *,
+        pack: Pack,
         limit: int,
         ask_loop: Callable[[], None],
         when_full: str = "raise",
@@ -56,69 +49,77 @@ class SendQueue(BatchWriter):
         may_block: Callable[[], bool] = lambda: True,
         gather: bool = True,
     ) -> None:
-        super().__init__(stream, ask_loop, gather)
-        self._limit = limit
+        super().__init__(stream, pack, ask_loop, gather, limit)
         self._when_full = when_full
         self._send_timeout = send_timeout
         self._may_block = may_block
-        # Appended by any thread without the lock, taken by the lock's holder. Whoever lets the lock go
-        # looks here once more: a message that was left is never forgotten.
-        self._left: deque[Entry] = deque()
         # All below is guarded by _lock.
-        self._sealed = False  # our Close frame is queued: nothing may be left behind it
-        self._late: list[Message] = []  # accepted, and then overtaken by the Close frame
         self.dropped = 0  # messages discarded by "drop"; read by anyone
 
     # Any thread.
 
-    def push(self, message: Message, size: int, encode: _Encode, *args: object) -> bool:
-        """Encode a message and send it, or keep it in order. Never blocks in the kernel.
-
-        Encoding happens under the queue's lock, so that its order is the order of sending.
+    def push(self, message: str | bytes, size: int) -> bool:
+        """Send a message that is not compressed, or keep it in order. Never blocks in the kernel.
 
         Args:
-            message: what `Disconnected.unsent` reports if it cannot be sent.
-            size: its bytes before encoding.
-            encode: makes the frame from `args`; what it raises reaches the caller.
+            message: binary, or text that is ASCII.
+            size: its length.
 
         Returns:
             False if the message was discarded because the queue is full (``"drop"``).
 
         Raises:
             QueueFull, WebSocketClosed: there is no room; the connection has ended.
+            WebSocketClosing: our Close frame was sent.
             TransportFail: the network failed under this message; it was not sent whole.
         """
-        lock = self._lock
+        if size <= LEAVE_BYTES and len(self._left) < self._leavable:
+            self._leave_gathering(message, size)
+            return True
         # Looking, and then `with`: acquire(False) would let Ctrl-C in before the lock can be let go.
-        if lock.locked() and self._leave(message, size, encode, args):
+        if self._lock.locked() and self._leave(message, size):
             return True
         try:
-            with lock:
-                if self._finished or self._failure is not None:
-                    self._check_alive()
-                if self._pending and self._pending + size > self._limit and not self._find_room(size):
+            with self._lock:
+                if not self._admit(size):
                     return False
-                try:
-                    if self._left:
-                        self._take_up()
-                    frame = encode(*args)
-                    self._queue(frame, message)
-                    step = self._next_step()
-                except BaseException as error:
-                    self._on_encode_error(error)
-                    raise
-        finally:
-            if self._left:
-                self._look_after()
-        if step is not None:
-            self._act(step, frame)
+                self._check_open()
+                self._unpacked += frame_length(message)
+                self._items.append(message)
+                step = self._next_step()
+            self._act(step, message)
+        except BaseException as error:
+            self._after_error(error)
+            raise
         return True
 
-    def push_many(self, entries: Sequence[Entry], size: int) -> bool:
+    def push_encoded(self, message: Message, size: int, encode: Callable[..., bytes], *args: object) -> bool:
+        """As `push`, for what is encoded under the queue's lock, so that its order is that of sending.
+
+        Args:
+            message: what `Disconnected.unsent` reports if it cannot be sent.
+            size: its bytes before encoding.
+            encode: makes the frame from `args`; what it raises reaches the caller.
+        """
+        if self._lock.locked() and self._leave((encode, args, message), size):
+            return True
+        try:
+            with self._lock:
+                if not self._admit(size):
+                    return False
+                item = self._encode(message, encode, args)
+                step = self._next_step()
+            self._act(step, item)
+        except BaseException as error:
+            self._after_error(error)
+            raise
+        return True
+
+    def push_many(self, entries: Sequence[Item | Entry], size: int) -> bool:
         """Push messages that belong together: all or none are admitted, and no others come between.
 
         Args:
-            entries: message, `encode` and its arguments, as for `push`.
+            entries: messages as for `push`, or what makes a frame, its arguments and the message.
             size: their bytes before encoding.
 
         Returns, raises:
@@ -128,18 +129,17 @@ class SendQueue(BatchWriter):
             return True
         try:
             with self._lock:
-                self._check_alive()
-                if self._pending and self._pending + size > self._limit and not self._find_room(size):
-                    self.dropped += len(entries) - 1
+                if not self._admit(size, len(entries)):
                     return False
-                self._take_up()
-                frames = [self._encode(message, encode, args) for message, encode, args in entries]
+                self._check_open()
+                items = self._queue_all(entries)
                 self._gathering = True
-                self._oldest = 0.0  # they are company enough
+                self._due = 0.0  # they are company enough
                 step = self._next_step()
-        finally:
-            self._look_after()
-        self._act(step, *frames)
+            self._act(step, *items)
+        except BaseException as error:
+            self._after_error(error)
+            raise
         return True
 
     def cork(self) -> None:
@@ -152,13 +152,16 @@ class SendQueue(BatchWriter):
         """Send what has gathered, if this was the last cork."""
         with self._lock:
             self._corks -= 1
+            self._leavable = 0
             corked = self._corks > 0
         if corked:
             self._look_after()
         else:
             self.flush(by_loop=False)
 
-    def push_control(self, encode: _Encode, *args: object, patience: float = -1, seal: bool = False) -> bool:
+    def push_control(
+        self, encode: Callable[..., bytes], *args: object, patience: float = -1, seal: bool = False
+    ) -> bool:
         """Send a control frame of the protocol itself; it is small and always admitted. Else as `push`.
 
         Args:
@@ -171,25 +174,30 @@ class SendQueue(BatchWriter):
         """
         acquired: list[bool] = []
         try:
-            # In one call that takes the lock and notes it: Ctrl-C cannot come between the two.
-            acquired.extend(map(self._lock.acquire, (True,), (patience,)))
-            if not acquired[0]:
-                return False
-            self._check_alive()
-            self._take_up()
-            if seal and self._waiting:
-                self._changed.notify_all()  # they look again when the lock is free, and then it is sealed
-            frame = self._encode(None, encode, args)
-            self._sealed = self._sealed or seal
-            step = self._next_step()
-        finally:
-            if acquired and acquired[0]:
-                self._lock.release()
-            self._look_after()
-        self._act(step, frame)
+            try:
+                # In one call that takes the lock and notes it: Ctrl-C cannot come between the two.
+                acquired.extend(map(self._lock.acquire, (True,), (patience,)))
+                if not acquired[0]:
+                    return False
+                self._check_alive()
+                self._take_up()
+                if seal and self._waiting:
+                    self._changed.notify_all()  # they look again when the lock is free, and then it is sealed
+                item = self._encode(None, encode, args)
+                if seal:
+                    self._sealed = True
+                    self._leavable = 0
+                step = self._next_step()
+            finally:
+                if acquired and acquired[0]:
+                    self._lock.release()
+            self._act(step, item)
+        except BaseException as error:
+            self._after_error(error)
+            raise
         return True
 
-    def put_urgent(self, encode: _Encode, data: bytes) -> None:
+    def put_urgent(self, encode: Callable[..., bytes], data: bytes) -> None:
         """Keep a ping or pong of the protocol for the next `flush`. Baton holder only.
 
         It goes before all messages that wait, for which the other side's patience may be too short.
@@ -212,6 +220,7 @@ class SendQueue(BatchWriter):
         """
         with self._lock:
             self._asked = False
+            self._leavable = 0
             self._take_up()
         try:
             self._write_batches(by_loop)
@@ -220,97 +229,76 @@ class SendQueue(BatchWriter):
         if self._left:
             self._look_after()
 
-    def _act(self, step: bool | None, *frames: bytes) -> None:
-        """Do what follows after frames were queued. Without the lock."""
+    def _admit(self, size: int, count: int = 1) -> bool:
+        """Take up what was left, and see whether so many bytes more may wait. Holds the lock.
+
+        Returns:
+            False if they are discarded.
+        """
+        if self._finished or self._failure is not None:
+            self._check_alive()
+        if self._left:
+            self._take_up()
+        pending = self._pending
+        if pending and pending + size > self._limit and not self._find_room(size):
+            self.dropped += count
+            return False
+        return True
+
+    def _check_open(self) -> None:
+        if self._sealed:
+            raise WebSocketClosing("data not sent: the WebSocket is closing")
+
+    def _queue_all(self, entries: Sequence[Item | Entry]) -> list[Item]:
+        """Queue messages in one go, for `push_many`. Holds the lock."""
+        items: list[Item] = []
+        try:
+            for entry in entries:
+                if isinstance(entry, tuple) and len(entry) == 3:
+                    encode, args, message = entry
+                    items.append((encode(*args), message))
+                else:
+                    items.append(entry)
+            size = measure(items, 0)
+            self._items.extend(items)
+            self._unpacked += size
+            return items
+        except BaseException as error:
+            self._on_encode_error(error)
+            raise
+
+    def _encode(self, message: Message, encode: Callable[..., bytes], args: tuple[object, ...]) -> Item:
+        """Make a frame and queue it. Holds the lock."""
+        try:
+            return self._queue(encode(*args), message)
+        except BaseException as error:
+            self._on_encode_error(error)
+            raise
+
+    def _act(self, step: bool | None, *items: Item) -> None:
+        """Do what follows after these were queued. Without the lock."""
         if step:
             try:
                 self._write_batches()
             except OSError as error:
-                if self._withdraw(frames):
+                if self._withdraw(items):
                     raise TransportFail(f"socket fail; {error}") from error
         elif step is False:
             self._ask_loop()
         if self._left:
             self._look_after()
 
-    def _leave(self, message: Message, size: int, encode: _Encode, args: tuple[object, ...]) -> bool:
-        """Leave a small message to whoever holds the lock. Returns False if it is not for leaving."""
-        if (
-            self._sealed or self._finished or self._failure is not None or size > LEAVE_BYTES
-            or len(self._left) >= LEAVE_MESSAGES
-            or self._pending + len(self._left) * LEAVE_BYTES + size > self._limit
-        ):
-            return False
-        left = (message, encode, args)
-        self._left.append(left)
+    def _after_error(self, error: BaseException) -> None:
+        """See to what an error would leave undone. Without the lock."""
+        if self._failure is None and not isinstance(error, (WebSocketError, TypeError, ValueError)):
+            self._ask_loop()  # perhaps it was about to be asked, or the caller to write
         self._look_after()
-        self._check_left(left)
-        return True
-
-    def _check_left(self, left: Entry) -> None:
-        """Take a message back that came after `finish` had looked: nobody would send or report it."""
-        if self._finished:
-            with self._lock:
-                for index, other in enumerate(list(self._left)):  # others append meanwhile
-                    if other is left:
-                        del self._left[index]
-                        self._check_alive()
-
-    def _look_after(self) -> None:
-        """See to what was left, unless somebody holds the lock, who will."""
-        while self._left and not self._finished and not self._lock.locked():
-            with self._lock:
-                self._take_up()
-                step = self._next_step()
-            if step:
-                try:
-                    self._write_batches()
-                except OSError:
-                    return  # kept in `failure`; the loop was asked to look
-            elif step is False:
-                self._ask_loop()
-
-    def _take_up(self) -> None:
-        """Encode what others left, in order. Holds the lock."""
-        try:
-            while self._left and not self._finished:
-                message, encode, args = self._left[0]
-                try:
-                    self._queue(encode(*args), message)
-                except (WebSocketError, TypeError, ValueError):
-                    self._late.append(message)
-                self._left.popleft()  # last: if this is interrupted, `finish` finds it here
-        except BaseException as error:
-            self._on_encode_error(error)
-            raise
-
-    def _encode(self, message: Message, encode: _Encode, args: tuple[object, ...]) -> bytes:
-        """Make a frame and queue it. Holds the lock."""
-        try:
-            frame = encode(*args)
-            self._queue(frame, message)
-            return frame
-        except BaseException as error:
-            self._on_encode_error(error)
-            raise
-
-    def _on_encode_error(self, error: BaseException) -> None:
-        if not isinstance(error, (WebSocketError, TypeError, ValueError)):  # they come before any change
-            self._fail(error)
-            self._ask_loop()  # which, after a failure, takes no other lock
-
-    def _check_alive(self) -> None:
-        if self._finished:
-            raise WebSocketClosed("data not sent: the connection has ended")
-        if self._failure is not None:
-            raise WebSocketClosed(f"data not sent: the connection is lost; {self._failure}")
 
     def _find_room(self, size: int) -> bool:
         """Apply `when_full`. Returns False to discard the message. Holds the lock, except while waiting."""
         if self._sealed:
-            return True  # for `encode` to refuse: no room could be enough behind our Close frame
+            return True  # for `push` to refuse: no room could be enough behind our Close frame
         if self._when_full == "drop":
-            self.dropped += 1
             return False
         full = f"the queue is full: {self._pending} bytes wait, {size} more exceed max_queue={self._limit}"
         if self._when_full == "raise":
@@ -332,24 +320,6 @@ class SendQueue(BatchWriter):
         self._check_alive()
         return True
 
-    def _withdraw(self, unwanted: Sequence[bytes]) -> bool:
-        """Take messages back that were not sent whole. Returns False if all were, or are reported already."""
-        with self._lock:
-            if self._finished:
-                return False
-            sought = set(map(id, unwanted))
-            first = self._taken_whole()
-            withdrawn = False
-            for frames, messages in (
-                (self._batch, self._batch_messages), *self._full, (self._frames, self._messages)
-            ):
-                for index in range(first, len(frames)):
-                    if id(frames[index]) in sought:
-                        messages[index] = None
-                        withdrawn = True
-                first = 0
-            return withdrawn
-
     # The loop.
 
     @property
@@ -361,8 +331,7 @@ class SendQueue(BatchWriter):
     def messages_sent(self) -> int:
         """Messages that were handed to the kernel whole."""
         with self._lock:
-            whole = self._taken_whole()
-            sent = self._completed + whole - self._batch_messages[:whole].count(None)
+            sent = self._completed + self._messages_in(self._batch[: self._taken_whole()])
         self._look_after()
         return sent
 
@@ -378,18 +347,9 @@ class SendQueue(BatchWriter):
         """
         with self._lock:
             self._finished = True
+            self._leavable = 0  # before the look at what was left: see `lochws.gathering`
             self._changed.notify_all()
             # That is one non-blocking call; only a thread that Ctrl-C took out of it never comes back.
             self._changed.wait_for(lambda: not self._writing, WRITER_SECONDS)
-            whole = self._taken_whole()
-            self._completed += whole - self._batch_messages[:whole].count(None)
-            unsent = [*self._unsent(), *self._late]
-            while self._left:
-                unsent.append(self._left.popleft()[0])
-            self._full.clear()
-            self._frames, self._messages, self._batch, self._batch_messages = [], [], [], []
-            self._late.clear()
-            self._urgent.clear()
-            self._rest = memoryview(b"")
-            self._pending = 0
-            return tuple(message for message in unsent if message is not None)
+            self._completed += self._messages_in(self._batch[: self._taken_whole()])
+            return tuple(message for message in self._take_unsent() if message is not None)

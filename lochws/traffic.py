@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import Protocol
-from weakref import WeakSet
+from typing import ClassVar, Protocol
 
 from . import forks
 from .sending import SendingHalf
 
 
 class _Connection(Protocol):
-    messages_received: int
-    bytes_received: int
+    is_counted: bool
+
+    @property
+    def messages_received(self) -> int:
+        """Text and binary messages so far."""
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes of the stream so far."""
 
     @property
     def sending(self) -> SendingHalf:
@@ -40,33 +46,36 @@ class Counters:
     bytes_sent: int = 0
 
 
+_NOTHING = Counters()
+
+
 class Traffic:
     """The totals of connections that have ended. Written by the baton holder, read by anyone."""
 
+    # One for all: it is held for moments, at the end of a connection and where somebody asks.
+    _lock: ClassVar = threading.RLock()
+
     def __init__(self) -> None:
-        self._lock = threading.RLock()
-        # Guarded by _lock.
-        self._ended = Counters()
-        self._counted: WeakSet[_Connection] = WeakSet()
-        forks.make_known(self)
+        self._ended = _NOTHING  # guarded by _lock, as is `is_counted` of connections
 
     def add(self, connection: _Connection) -> None:
         """A connection has ended."""
         with self._lock:
             self._ended = self.with_open(connection)
-            self._counted.add(connection)
+            connection.is_counted = True
 
     def with_open(self, connection: _Connection | None) -> Counters:
         """The totals, those of the open connection included, unless it has been counted meanwhile."""
         with self._lock:
             ended = self._ended
-            if connection is None or connection in self._counted:
+            if connection is None or connection.is_counted:
                 return ended
             return self._sum(ended, connection)
 
-    def forget(self) -> None:
+    @classmethod
+    def forget(cls) -> None:
         """In the child of a fork: what was moved until then is known, and nobody counts on."""
-        self._lock = threading.RLock()
+        cls._lock = threading.RLock()
 
     @staticmethod
     def _sum(ended: Counters, connection: _Connection) -> Counters:
@@ -78,3 +87,6 @@ class Traffic:
             bytes_received=ended.bytes_received + connection.bytes_received,
             bytes_sent=ended.bytes_sent + connection.sending.queue.bytes_sent,
         )
+
+
+forks.make_known(Traffic)

@@ -12,8 +12,12 @@ _UNIX_SCHEMES = {"ws+unix": "ws", "wss+unix": "wss"}
 _DEFAULT_PORTS = {"ws": 80, "wss": 443}
 # What may stand in a path or query as it is (RFC 3986 section 3.3); the rest is percent-encoded.
 _SAFE = "/?:@!$&'()*+,;=-._~%[]"
-# What may stand in a host (RFC 3986 section 3.2.2): a name, or an address without its brackets.
-_HOST = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=%:]+")
+# What may stand in a host (RFC 3986 section 3.2.2): a name, or an IPv6 address without its brackets. Only the
+# address may have a percent sign, before its zone: a name with escapes in it is looked up by nobody.
+_NAME = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=]+")
+_ADDRESS = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=%:]+")
+# Paths of sockets are bytes; those that are no UTF-8 become what Python's own file names have for them.
+_ANY_BYTES = "surrogateescape"
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,8 @@ class Endpoint:
 
     def __str__(self) -> str:
         if self.unix is not None:
-            return f"{self.scheme}+unix://{quote(self.unix, safe='/')}:{self.resource}"
+            path = quote(self.unix, safe="/", errors=_ANY_BYTES)
+            return f"{self.scheme}+unix://{path}:{self.resource}"
         return f"{self.scheme}://{self.host_header}{self.resource}"
 
 
@@ -99,17 +104,12 @@ def parse_url(url: str) -> Endpoint:
         host = ascii_host(parts.hostname)
     except ValueError as error:
         raise ValueError(f"URL {redacted(url)!r} has a host that is no valid name: {error}") from error
-    credentials = None
-    if parts.username is not None:
-        credentials = (unquote(parts.username), unquote(parts.password or ""))
-        if ":" in credentials[0]:
-            raise ValueError("the URL's user name has a colon: Basic authentication cannot express that")
     return Endpoint(
         scheme=scheme,
         host=host,
         port=port or _DEFAULT_PORTS[scheme],
         resource=_resource(parts.path, parts.query),
-        credentials=credentials,
+        credentials=_credentials(parts),
     )
 
 
@@ -123,6 +123,19 @@ def bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
+def _credentials(parts: SplitResult) -> tuple[str, str] | None:
+    if parts.username is None:
+        return None
+    user, password = unquote(parts.username), unquote(parts.password or "")
+    if ":" in user:
+        raise ValueError("the URL's user name has a colon: Basic authentication cannot express that")
+    try:
+        (user + password).encode()
+    except UnicodeEncodeError:  # whose text has a part of them in it
+        raise ValueError("the URL's user name or password is no text: it has lone surrogates") from None
+    return user, password
+
+
 def _resource(path: str, query: str) -> str:
     resource = f"{path or '/'}?{query}" if query else path or "/"
     return quote(resource, safe=_SAFE)
@@ -131,17 +144,22 @@ def _resource(path: str, query: str) -> str:
 def _unix_endpoint(parts: SplitResult, url: str) -> Endpoint:
     """The endpoint of ``ws+unix:///path:/resource``; the server sees the host ``localhost``."""
     socket_path, _, path = parts.path.partition(":")
-    if parts.netloc or len(socket_path) < 2:
+    if parts.netloc or not socket_path.startswith("/") or socket_path == "/":
         raise ValueError(f"URL {redacted(url)!r} has no path of a socket: expected ws+unix:///path:/resource")
     if path and not path.startswith("/"):
         raise ValueError(f"URL {redacted(url)!r} has a resource that does not begin with a slash")
     scheme = _UNIX_SCHEMES[parts.scheme.lower()]
+    unix = unquote(socket_path, errors=_ANY_BYTES)
+    try:
+        unix.encode(errors=_ANY_BYTES)
+    except UnicodeEncodeError:
+        raise ValueError(f"URL {redacted(url)!r} has a path of a socket that is no text") from None
     return Endpoint(
         scheme=scheme,
         host="localhost",
         port=_DEFAULT_PORTS[scheme],
         resource=_resource(path, parts.query),
-        unix=unquote(socket_path),
+        unix=unix,
     )
 
 
@@ -159,6 +177,6 @@ def ascii_host(host: str) -> str:
         import idna  # noqa: PLC0415  large, and most hosts are ASCII
 
         name = idna.encode(host, uts46=True, transitional=False).decode("ascii")
-    if not _HOST.fullmatch(name):
+    if not (_ADDRESS if ":" in host else _NAME).fullmatch(name):
         raise ValueError("it has characters in it that no name has")
     return name

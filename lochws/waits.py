@@ -28,7 +28,38 @@ def slice_of(timeout: float | None) -> float | None:
     return SLICE_SECONDS if timeout is None else min(timeout, SLICE_SECONDS)
 
 
-def wait_for(condition: threading.Condition, predicate: Callable[[], object], timeout: float | None) -> bool:
+class Waiters:
+    """The threads that wait for something guarded by a lock: a condition that is made for the first of them.
+
+    Of thousands of connections hardly one is ever waited for, and a `threading.Condition` takes over a
+    kilobyte. Every method is called with the lock held. That is entered as a lock, and not through this:
+    Ctrl-C in Python code would leave it held.
+
+    Args:
+        lock: the lock; reentrant or not.
+    """
+
+    __slots__ = ("_condition", "_lock")
+
+    def __init__(self, lock: threading.Lock | threading.RLock) -> None:
+        self._lock = lock
+        self._condition: threading.Condition | None = None
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Let go of the lock until `notify_all` or, after so many seconds, False."""
+        if self._condition is None:
+            self._condition = threading.Condition(self._lock)
+        return self._condition.wait(timeout)
+
+    def notify_all(self) -> None:
+        """Let all who wait look again."""
+        if self._condition is not None:
+            self._condition.notify_all()
+
+
+def wait_for(
+    condition: Waiters | threading.Condition, predicate: Callable[[], object], timeout: float | None
+) -> bool:
     """What ``condition.wait_for(predicate, timeout)`` does. Returns False if the time is over first."""
     return _in_slices(condition.wait, predicate, timeout)
 

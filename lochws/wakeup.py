@@ -7,6 +7,7 @@ import threading
 
 from . import forks
 from .errors import WebSocketError
+from .syscalls import send
 
 #: What locks were made with when lochws was imported.
 _LOCK = threading.Lock
@@ -42,10 +43,7 @@ class WakePipe:
         """Make the descriptor readable. May be called from any thread, also after `close`."""
         with self._lock:
             if not self._closed:
-                try:
-                    self._waker.send(b"\0")
-                except BlockingIOError:
-                    pass
+                send(self._waker, b"\0")
 
     def drain(self) -> None:
         """Make the descriptor unreadable again. For the waiting thread."""

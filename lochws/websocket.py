@@ -36,7 +36,7 @@ from .options import (
 )
 from .pins import Pins, as_pins
 from .traffic import Traffic
-from .url import parse_url, redacted
+from .url import redacted
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -151,7 +151,7 @@ class WebSocket(Messaging):
                 raise ValueError("protocols and subprotocols are the same: give one of them")
             protocols = subprotocols
         self._headers = as_given_headers(headers)
-        self._added_headers: list[tuple[str, str]] = []
+        self._added_headers: tuple[tuple[str, str], ...] = ()
         self._options = Options(
             proxies=proxies, proxy_auth=proxy_auth, proxy_headers=as_given_headers(proxy_headers),
             protocols=protocols if callable(protocols) else as_protocols(protocols),
@@ -168,7 +168,7 @@ class WebSocket(Messaging):
         self._dialler = Dialler(self._options, url)
         #: The URL without credentials; for a function as URL, its name.
         self.url = getattr(url, "__name__", repr(url)) if callable(url) else redacted(url)
-        self._endpoint = None if callable(url) else parse_url(url)
+        self._endpoint = self._dialler.endpoint
         self._traffic = Traffic()
         #: Set by `close`; cleared when `persist` begins.
         self.close_called = threading.Event()
@@ -228,7 +228,7 @@ class WebSocket(Messaging):
         Raises:
             TypeError, ValueError: as for the constructor's `headers`.
         """
-        self._added_headers.extend(as_headers([(header, value)]))
+        self._added_headers += as_headers([(header, value)])
 
     @property
     def is_secure(self) -> bool:

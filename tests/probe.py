@@ -66,6 +66,9 @@ class Probe:
         self.timer = None
         self._called("timer", now)
 
+    def on_gap(self, now: float) -> None:
+        self._called("gap", now)
+
     def next_timer(self) -> float | None:
         return self.timer
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from lochws import batchwriter
+from lochws import batchwriter, gathering
 from lochws.errors import WebSocketClosed
+from lochws.protocol.sender import Sender
 from lochws.sendqueue import SendQueue
 
 
@@ -51,7 +52,8 @@ class Clock:
 
     def rule(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Become the send queue's clock."""
-        monkeypatch.setattr(batchwriter, "monotonic", self)
+        for module in (batchwriter, gathering):
+            monkeypatch.setattr(module, "monotonic", self)
 
 
 class Asked:
@@ -66,11 +68,11 @@ class Asked:
 
 def make_queue(sink: Sink, *, limit: int = 1 << 24, ask_loop: Callable[[], None] = lambda: None,
                **options: Any) -> SendQueue:
-    return SendQueue(sink, limit=limit, ask_loop=ask_loop, **options)
+    return SendQueue(sink, pack=Sender().pack, limit=limit, ask_loop=ask_loop, **options)
 
 
 def push(queue: SendQueue, text: str) -> bool:
-    return queue.push(text, len(text), text.encode)
+    return queue.push_encoded(text, len(text), text.encode)
 
 
 def push_quietly(queue: SendQueue, text: str) -> None:

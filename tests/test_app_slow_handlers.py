@@ -219,6 +219,6 @@ class TestASlowHandler:
             app._lifecycle._crew.reader.stuck = 0.02  # type: ignore[union-attr]
             app.wait_for("text")
             assert app.go.wait(PATIENCE)
-        assert "has been running for more than 0.02 s" in texts[0]
+        assert "have been running for more than 0.02 s" in texts[0]
         assert "in on_text" in texts[0]
         assert "self.go.wait(PATIENCE)" in texts[0]

@@ -1,4 +1,4 @@
-"""The soak over wss, small enough for every run; the whole of it is ``benchmarks/soak_wss.py``."""
+"""The soak over wss, small enough for every run; the whole of it is ``benchmarks.soak_wss``."""
 
 from __future__ import annotations
 

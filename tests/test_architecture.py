@@ -30,16 +30,18 @@ LAYERS = [
     {"iteration", "lifecycle"},
     {"persist", "traffic"},
     {"connection"},
-    {"sending"},
+    {"owner"},
+    {"receiving", "sending"},
     {"dial", "sendqueue"},
+    {"gathering"},
     {"upgrade", "batchwriter"},
     {"threads"},
     {"reader", "supervisor"},
     {"loop"},
     {"protocol", "transport", "handlers"},
     {
-        "deadline", "errors", "events", "forks", "options", "pins", "response", "state", "status",
-        "trace", "url", "version", "waits", "wakeup",
+        "deadline", "errors", "events", "forks", "gaps", "options", "pins", "polls", "response", "state",
+        "status", "syscalls", "trace", "url", "version", "waits", "wakeup",
     },
 ]
 
@@ -50,7 +52,7 @@ LEAVES = LAYERS[-1]
 BESIDE: set[tuple[str, str]] = set()
 
 #: Upward imports that exist for the type checker only, and must stay under `if TYPE_CHECKING`.
-TYPES_ONLY = {("persist", "websocket")}
+TYPES_ONLY = {("owner", "connection"), ("persist", "websocket")}
 
 #: What a part must not import whatever its layer. Protocol code is told the time and handed the bytes;
 #: the threads know nothing of WebSocket; the server for tests shares no mistake with what it tests.

@@ -9,8 +9,8 @@ import pytest
 
 from lochws import WebSocketApp, events
 from lochws.errors import QueueFull, WebSocketClosing, WebSocketUnavailable
+from lochws.gathering import LEAVE_MESSAGES
 from lochws.protocol.sender import Sender
-from lochws.sendqueue import LEAVE_MESSAGES
 
 from .apps import echo, opened
 from .peer import CLOSE, Link, Peer
@@ -98,18 +98,18 @@ class TestSendMany:
     def test_they_go_in_one_system_call(self) -> None:
         sink = Sink()
         queue = make_queue(sink)
-        assert queue.push_many([(text, text.encode, ()) for text in "abc"], 3)
+        assert queue.push_many([(text.encode, (), text) for text in "abc"], 3)
         assert sink.offered == [b"abc"]
 
     def test_all_or_none_have_room(self) -> None:
         queue = blocked_queue(Sink(), limit=10)
         with pytest.raises(QueueFull):
-            queue.push_many([("aaa", b"aaa".__add__, (b"",)), ("bbb", b"bbb".__add__, (b"",))], 6)
+            queue.push_many([(b"aaa".__add__, (b"",), "aaa"), (b"bbb".__add__, (b"",), "bbb")], 6)
         assert queue.finish() == ("first",)
 
     def test_all_or_none_are_dropped(self) -> None:
         queue = blocked_queue(Sink(), limit=10, when_full="drop")
-        assert not queue.push_many([("aaa", b"aaa".__add__, (b"",)), ("bbb", b"bbb".__add__, (b"",))], 6)
+        assert not queue.push_many([(b"aaa".__add__, (b"",), "aaa"), (b"bbb".__add__, (b"",), "bbb")], 6)
         assert queue.dropped == 2
 
 
@@ -183,7 +183,7 @@ class TestLeavingMessagesWithTheHolder:
             other.join(PATIENCE)
             return b"a"
 
-        queue.push("a", 1, encode)
+        queue.push_encoded("a", 1, encode)
         assert sink.taken == b"ab"
 
     def test_after_our_close_frame_nothing_is_left_but_refused(self) -> None:
@@ -193,7 +193,7 @@ class TestLeavingMessagesWithTheHolder:
 
         def send() -> None:
             try:
-                queue.push("x", 1, sender.text, b"x", True)
+                queue.push_encoded("x", 1, sender.text, b"x", True)
             except WebSocketClosing as error:
                 refused.append(error)
 
@@ -209,7 +209,7 @@ class TestLeavingMessagesWithTheHolder:
 
         def close() -> bytes:
             # The Close frame is made while another message is left: it was encoded too late.
-            queue._left.append(("late", sender.text, (b"late", True)))
+            queue._left.append((sender.text, (b"late", True), "late"))
             return sender.close(1000, "")
 
         queue.push_control(close, seal=True)

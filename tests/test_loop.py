@@ -10,6 +10,7 @@ from time import monotonic
 
 import pytest
 
+import lochws.loop
 from lochws.loop import BUFFER_BYTES, SHARE_BYTES, STALE_TIMERS, Loop
 from lochws.wakeup import WakePipe
 
@@ -387,3 +388,36 @@ class TestSharing:
         look(loop)
         assert {room for probe in probes for room in probe.rooms} == {SHARE_BYTES}
         assert all(probe.received == b"." for probe in probes)
+
+
+class TestGaps:
+    """Times at which this machine or process stood still."""
+
+    @pytest.mark.parametrize("clock", ["wall_clock", "monotonic"])
+    def test_channels_are_told_behind_what_came_and_before_their_timers(
+        self, clock: str, loop: Loop, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        probe = Probe()
+        joined(loop, probe)
+        ahead, real = [0.0], getattr(lochws.loop, clock)
+        monkeypatch.setattr(lochws.loop, clock, lambda: real() + ahead[0])
+        probe.timer = monotonic()
+        probe.far.send(b"x")
+
+        def stand_still() -> bool:
+            ahead[0] = 3600.0
+            return True
+
+        loop.turn(stand_still)
+        assert probe.names == ["ready", "gap", "timer"]
+        loop.turn(lambda: True)
+        assert probe.names == ["ready", "gap", "timer"]
+
+    def test_a_wall_clock_that_is_set_back_is_no_gap(
+        self, loop: Loop, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        probe = Probe()
+        joined(loop, probe)
+        monkeypatch.setattr(lochws.loop, "wall_clock", lambda: 0.0)
+        loop.turn(lambda: True)
+        assert probe.names == []

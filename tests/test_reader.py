@@ -245,7 +245,7 @@ class TestStandingIn:
             logging.getLogger("lochws").removeHandler(counting)
         texts = [record.getMessage() for record in caplog.records]
         assert all(record.levelno == logging.WARNING for record in caplog.records)
-        assert "lochws-reader-test has been running for more than 0.01 s" in texts[0]
+        assert "lochws-reader-test have been running for more than 0.01 s" in texts[0]
         assert "0.02 s" in texts[1]
         assert "0.04 s" in texts[2]
         assert "in __call__" in texts[0]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import gc
+import sys
 from typing import Any
 
 import pytest
@@ -164,6 +166,13 @@ def test_a_handler_that_was_assigned_is_refused_at_the_start_saying_how_to(name:
         app.start()
 
 
+def test_not_even_none_can_be_assigned_as_a_handler() -> None:
+    app = WebSocketApp(URL)
+    app.on_text = None  # type: ignore[assignment,method-assign]
+    with pytest.raises(AttributeError, match="on_text was assigned"):
+        app.start()
+
+
 def test_other_attributes_can_be_assigned() -> None:
     app = WebSocketApp(URL)
     app.on_duty = True  # type: ignore[attr-defined]
@@ -171,6 +180,22 @@ def test_other_attributes_can_be_assigned() -> None:
     app.close()  # so that the start connects to nothing
     app.start()
     assert app.join(5)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="every object has a dictionary before Python 3.11")
+def test_a_start_leaves_the_attributes_as_fast_as_they_were() -> None:
+    class App(WebSocketApp):
+        count = 0
+
+        def on_event(self, event: Any) -> None:
+            self.count += 1
+
+    app = App(URL)
+    app.count = 1
+    app.close()
+    app.start()
+    assert app.join(5)
+    assert not [value for value in gc.get_referents(app) if isinstance(value, dict) and "count" in value]
 
 
 @pytest.mark.parametrize(

@@ -109,9 +109,11 @@ class TestWhenFull:
         queue = blocked_queue(Sink(), limit=5, when_full=when_full, send_timeout=10)
         assert queue.push_control(sender.close, 1000, "bye", seal=True)
         with pytest.raises(WebSocketClosing):
-            queue.push("x", 1, sender.text, b"x")
+            queue.push("x", 1)
         with pytest.raises(WebSocketClosing):
-            queue.push_many([("x", sender.text, (b"x",))], 1)
+            queue.push_encoded("x", 1, sender.text, b"x")
+        with pytest.raises(WebSocketClosing):
+            queue.push_many([(sender.text, (b"x",), "x")], 1)
         assert queue.dropped == 0
 
     @pytest.mark.parametrize("when_full", ["raise", "block", "drop"])
@@ -139,7 +141,7 @@ class Waiter:
 
         def run() -> None:
             try:
-                self._outcome = queue.push(text, len(text), encode, text.encode())
+                self._outcome = queue.push_encoded(text, len(text), encode, text.encode())
             except Exception as error:  # noqa: BLE001  it is looked at by the test
                 self._outcome = error
 
@@ -203,7 +205,7 @@ class TestFailing:
         clock.now += 1
         sink.error = ConnectionResetError("reset")
         with pytest.raises(TransportFail):
-            queue.push(None, 4, b"ping".__add__, b"")
+            queue.push_encoded(None, 4, b"ping".__add__, b"")
         assert queue.messages_sent == 1
         assert queue.finish() == ()
         assert queue.messages_sent == 1
@@ -218,7 +220,7 @@ class TestFailing:
         sink.room = 0
         push(queue, "ef")  # blocks
         queue.push_control(bytes, b"ping")
-        queue.push(b"\x00binary", 7, bytes, b"\x00binary")
+        queue.push_encoded(b"\x00binary", 7, bytes, b"\x00binary")
         sink.room = 1
         queue.flush()
         assert sink.taken == b"abcde"
@@ -286,7 +288,7 @@ class TestFailing:
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            queue.push("x", 1, interrupted)
+            queue.push_encoded("x", 1, interrupted)
         assert asked.times == 1
         assert "interrupted" in str(queue.failure)
         assert queue.finish() == ()

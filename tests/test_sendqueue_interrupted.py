@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from lochws import batchwriter, sendqueue
+from lochws import batchwriter, gathering, sendqueue
 from lochws.errors import TransportFail, WebSocketClosed, WebSocketClosing
+from lochws.gathering import LEAVE_BYTES, Entry
 from lochws.protocol.sender import Sender
-from lochws.sendqueue import LEAVE_BYTES, Entry, SendQueue
+from lochws.sendqueue import SendQueue
 
 from .interrupting import Interrupted, interrupt
 from .queues import Asked, Sink, blocked_queue, make_queue, push
@@ -20,11 +21,11 @@ from .seen import PATIENCE
 
 pytestmark = pytest.mark.skipif(sys.version_info >= (3, 14), reason="opcodes are others there")
 
-_FILES = {sendqueue.__file__, batchwriter.__file__}
+FILES = {sendqueue.__file__, gathering.__file__, batchwriter.__file__}
 
 
 def entry(text: str) -> Entry:
-    return text, text.encode, ()
+    return text.encode, (), text
 
 
 ACTIONS: dict[str, Callable[[SendQueue], object]] = {
@@ -55,7 +56,7 @@ def test_wherever_ctrl_c_strikes_nothing_is_locked_lost_or_sent_twice(name: str,
             for letter in "abc":
                 assert push(queue, letter)
         act = ACTIONS[name]
-        struck = interrupt(lambda queue=queue, act=act: act(queue), point, _FILES)  # type: ignore[misc]
+        struck = interrupt(lambda queue=queue, act=act: act(queue), point, FILES)  # type: ignore[misc]
         assert not queue._lock.locked(), point
         queue.flush()
         queue.flush()
@@ -96,7 +97,7 @@ class TestLeaving:
             return sender.text(*args)
 
         with pytest.raises(WebSocketClosing):
-            queue.push_many([("x", refuse, (b"x",))], 1)
+            queue.push_many([(refuse, (b"x",), "x")], 1)
         assert sink.taken == b"left"
 
     def test_a_message_that_comes_after_the_end_is_refused_while_others_come(self) -> None:
@@ -130,9 +131,9 @@ class TestLeaving:
         sink = Sink(room=0)
         queue = make_queue(sink, limit=2 * LEAVE_BYTES, gather=False)
         with queue._lock:
-            assert queue._leave("a", 1, b"a".__add__, (b"",))
-            assert queue._leave("b", 1, b"b".__add__, (b"",))
-            assert not queue._leave("c", 1, b"c".__add__, (b"",))
+            assert queue._leave((b"a".__add__, (b"",), "a"), 1)
+            assert queue._leave((b"b".__add__, (b"",), "b"), 1)
+            assert not queue._leave((b"c".__add__, (b"",), "c"), 1)
         assert queue.finish() == ("a", "b")
 
 

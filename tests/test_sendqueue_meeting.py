@@ -55,7 +55,7 @@ class Meeting:
         for index in range(MESSAGES):
             text = f"<{number}:{index}>"
             try:
-                self.queue.push(text, len(text), self._encode, text.encode())
+                self.queue.push_encoded(text, len(text), self._encode, text.encode())
             except QueueFull:
                 continue
             except WebSocketError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -61,6 +63,12 @@ def test_http_and_https_stand_for_ws_and_wss(url: str, scheme: str) -> None:
         ("ws://[::1", "no valid host"),
         ("ws://" + "\xe9" * 64 + "/", "no valid name"),
         ("ws://us%3Aer:password@example.org/", "user name"),
+        ("ws://us\ud800er:password@example.org/", "lone surrogates"),
+        ("ws://user:pass\udcffword@example.org/", "lone surrogates"),
+        ("ws://example%2eorg/", "no valid name"),
+        ("ws://example.org%25eth0/", "no valid name"),
+        ("ws+unix:run/socket:/x", "no path of a socket"),
+        ("ws+unix:///run/\ud800:/x", "no text"),
         ("", "no scheme"),
     ],
 )
@@ -120,6 +128,14 @@ def test_the_endpoint_as_text_is_a_url_for_itself() -> None:
         endpoint = parse_url(url)
         assert str(endpoint) == url
         assert parse_url(str(endpoint)) == endpoint
+
+
+def test_the_path_of_a_socket_may_be_any_bytes() -> None:
+    for url in ("ws+unix:///run/caf%E9:/x", "ws+unix:///run/caf%C3%A9:/", "ws+unix:///a%20b:/?q"):
+        endpoint = parse_url(url)
+        assert str(endpoint) == url
+        assert parse_url(str(endpoint)) == endpoint
+    assert os.fsencode(parse_url("ws+unix:///run/caf%E9:/x").unix or "") == b"/run/caf\xe9"
 
 
 @given(st.text(max_size=60))

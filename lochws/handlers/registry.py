@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from types import MappingProxyType
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, ClassVar, Final, TypeAlias, TypeVar
 
 from .. import events, forks
 from .base import Handler
@@ -74,6 +75,11 @@ def check_attributes(handler: object) -> None:
     Raises:
         AttributeError: an attribute is called ``on_…`` after an event, or is a function and nearly so.
     """
+    # vars() makes the attributes a dictionary for good, and until Python 3.13 each later access to one takes
+    # twice the time, in every handler. So it is not called where nothing was assigned that could be one.
+    values = [value for value in gc.get_referents(handler) if value is not type(handler)]
+    if not (any(map(_may_be_handler, values)) or any(_is_assigned(handler, f"on_{name}") for name in NAMES)):
+        return
     for name, value in vars(handler).items():
         if not name.startswith("on_"):
             continue
@@ -82,6 +88,18 @@ def check_attributes(handler: object) -> None:
             raise AttributeError(
                 f"{name} was assigned: override on_{event} in a subclass, or use app.on({event!r})"
             )
+
+
+def _may_be_handler(value: object) -> bool:
+    # Attributes that have become a dictionary already are seen as that.
+    if isinstance(value, dict):
+        return any(isinstance(name, str) and name.startswith("on_") for name in value)
+    return callable(value)
+
+
+def _is_assigned(handler: object, name: str) -> bool:
+    value = getattr(handler, name, None)
+    return getattr(value, "__func__", value) is not getattr(type(handler), name, None)
 
 
 class Registry:
@@ -96,21 +114,23 @@ class Registry:
         unhandled: gets the final event of an attempt if nobody else does: a failure must show somewhere.
     """
 
+    _lock: ClassVar = threading.Lock()  # one for all: it is held for moments, where handlers are registered
+
     def __init__(self, failed: Callable[[BaseException], object], unhandled: HandlerFunction) -> None:
         self._failed = failed
         self._unhandled = unhandled
-        self._lock = threading.Lock()
-        self._entries: list[tuple[str, HandlerFunction, object]] = []  # guarded by _lock
-        # Replaced whole, never changed: dispatch reads it without the lock.
+        self._entries: tuple[tuple[str, HandlerFunction, object], ...] = ()  # guarded by _lock
+        # Replaced whole, never changed: dispatch reads it without the lock. Events without handlers of their
+        # own are not in it.
         self._table: dict[type[events.Event], tuple[HandlerFunction, ...]] = {}
         self._any: tuple[HandlerFunction, ...] = ()
         self._errors: tuple[HandlerFunction, ...] = ()
         self._batch: tuple[HandlerFunction, ...] = ()
-        forks.make_known(self)
 
-    def forget(self) -> None:
+    @classmethod
+    def forget(cls) -> None:
         """In the child of a fork: handlers may be registered there too."""
-        self._lock = threading.Lock()
+        cls._lock = threading.Lock()
 
     def add_function(self, function: Callable[..., object], names: Iterable[str]) -> None:
         """Register a function for one or more events, named as by `event_names`.
@@ -144,14 +164,18 @@ class Registry:
         """
         with self._lock:
             # By identity for objects; bound methods are equal, not identical.
-            kept = [
+            kept = tuple(
                 entry for entry in self._entries
                 if not (entry[2] is handler or (inspect.isroutine(handler) and entry[2] == handler))
-            ]
+            )
             if len(kept) == len(self._entries):
                 raise ValueError(f"{handler!r} is not registered")
             self._entries = kept
             self._rebuild()
+
+    def sees(self, kind: type[events.Event]) -> bool:
+        """Whether an event of this class would be given to anyone now. Any thread."""
+        return bool(self._table.get(kind, self._any))
 
     def dispatch(self, event: events.Event) -> None:
         """Call the handlers of an event. No exception of theirs gets out."""
@@ -165,12 +189,14 @@ class Registry:
         """
         if not self._batch:
             self._dispatch_each(received)
-            return
-        for is_message, run in groupby(received, lambda event: type(event) in _MESSAGES):
-            if is_message:
-                self._dispatch_batch(list(run))
-            else:
-                self._dispatch_each(tuple(run))
+        elif type(received) is list and _MESSAGES.issuperset(map(type, received)):
+            self._dispatch_batch(list(received))
+        else:
+            for is_message, run in groupby(received, lambda event: type(event) in _MESSAGES):
+                if is_message:
+                    self._dispatch_batch(list(run))
+                else:
+                    self._dispatch_each(tuple(run))
 
     def _dispatch_batch(self, messages: list[events.Event]) -> None:
         if self._any:
@@ -186,12 +212,21 @@ class Registry:
                 self._on_failure(handler, event, error)
 
     def _dispatch_each(self, received: Sequence[events.Event]) -> None:
+        # Most events are of the same kind as the one before, and most kinds have one handler.
+        kind = table = only = None
+        handlers: tuple[HandlerFunction, ...] = ()
         for event in received:
-            for handler in self._table.get(type(event), self._any):
-                try:
-                    handler(event)
-                except BaseException as error:  # noqa: BLE001  SystemExit too must not end the reader
-                    self._on_failure(handler, event, error)
+            if type(event) is not kind or table is not self._table:
+                kind, table = type(event), self._table
+                handlers = table.get(kind, self._any)
+                only = handlers[0] if len(handlers) == 1 else None
+            if only is None:
+                self._call(handlers, event, event)
+                continue
+            try:
+                only(event)
+            except BaseException as error:  # noqa: BLE001  SystemExit too must not end the reader
+                self._on_failure(only, event, error)
 
     def _on_failure(self, handler: HandlerFunction, event: events.Event, error: BaseException) -> None:
         where = f"{getattr(handler, '__qualname__', handler)} failed on {event!r}"
@@ -205,20 +240,24 @@ class Registry:
 
     def _add(self, entries: list[tuple[str, HandlerFunction, object]]) -> None:
         with self._lock:
-            self._entries = [*self._entries, *entries]
+            self._entries = (*self._entries, *entries)
             self._rebuild()
 
     def _rebuild(self) -> None:
-        by_name: dict[str, list[HandlerFunction]] = {name: [] for name in NAMES}
+        by_name: dict[str, tuple[HandlerFunction, ...]] = {}
         for name, function, _ in self._entries:
-            by_name[name].append(function)
-        self._errors = tuple(by_name[_ERROR])
-        self._batch = tuple(by_name[_BATCH])
-        self._any = tuple(by_name[_ANY])
-        table = {kind: (*self._any, *by_name[name]) for name, kind in CLASSES.items()}
-        for kind in (events.ConnectFail, events.Disconnected):
-            table[kind] = table[kind] or (self._unhandled,)
+            by_name[name] = (*by_name.get(name, ()), function)
+        self._errors = by_name.pop(_ERROR, ())
+        self._batch = by_name.pop(_BATCH, ())
+        self._any = by_name.pop(_ANY, ())
+        table = {CLASSES[name]: (*self._any, *functions) for name, functions in by_name.items()}
+        if not self._any:
+            for kind in (events.ConnectFail, events.Disconnected):
+                table.setdefault(kind, (self._unhandled,))
         self._table = table
+
+
+forks.make_known(Registry)
 
 
 def _methods(handler: object) -> list[tuple[str, HandlerFunction]]:

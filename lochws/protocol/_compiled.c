@@ -1,6 +1,6 @@
 /* The compiled twins of the hot path: scanning what was received, building what is sent.
  *
- * Each function behaves exactly as its Python twin (scanning.scan_python, framing.build_frame_python),
+ * Each function behaves exactly as its Python twin (in scanning.py and framing.py),
  * and the same tests hold both. What a function cannot finish it leaves to Python: there are no
  * errors of the protocol in here. The GIL is held throughout; nothing blocks.
  */
@@ -12,6 +12,8 @@
 #include <string.h>
 #include <structmember.h>
 #include <time.h>
+
+#include "_payload.h"
 
 /* The event classes and where their slots are. Set once by configure(), before anything is scanned. */
 static PyTypeObject *text_type, *binary_type;
@@ -228,6 +230,31 @@ mask_into(unsigned char *target, const unsigned char *source, Py_ssize_t length,
     }
 }
 
+/* Length of a masked frame's head, key included. */
+static Py_ssize_t
+masked_head(Py_ssize_t length)
+{
+    return length < 126 ? 6 : length < 65536 ? 8 : 14;
+}
+
+/* Write a whole masked frame. Returns where it ends. */
+static unsigned char *
+write_frame(unsigned char *target, int first, const unsigned char *payload, Py_ssize_t size,
+            const unsigned char *key)
+{
+    uint64_t length = (uint64_t)size;
+    Py_ssize_t head = masked_head(size);
+    int bytes = head == 6 ? 0 : head == 8 ? 2 : 8;
+    target[0] = (unsigned char)first;
+    target[1] = (unsigned char)(0x80 | (bytes == 0 ? length : bytes == 2 ? 126 : 127));
+    for (int i = 0; i < bytes; i++) {
+        target[2 + i] = (unsigned char)(length >> (8 * (bytes - 1 - i)));
+    }
+    memcpy(target + head - 4, key, 4);
+    mask_into(target + head, payload, size, key);
+    return target + head + size;
+}
+
 PyDoc_STRVAR(build_frame_doc,
 "build_frame(first, payload, key)\n--\n\n"
 "The compiled twin of build_frame_python.");
@@ -252,34 +279,161 @@ build_frame(PyObject *module, PyObject *const *args, Py_ssize_t count)
     if (PyObject_GetBuffer(args[1], &view, PyBUF_SIMPLE) < 0) {
         return NULL;
     }
-    uint64_t length = (uint64_t)view.len;
-    Py_ssize_t head = length < 126 ? 6 : length < 65536 ? 8 : 14;
     PyObject *frame = NULL;
     if (view.len > PY_SSIZE_T_MAX - 14) {
         PyErr_NoMemory();
     }
     else {
-        frame = PyBytes_FromStringAndSize(NULL, head + view.len);
+        frame = PyBytes_FromStringAndSize(NULL, masked_head(view.len) + view.len);
     }
     if (frame != NULL) {
-        unsigned char *target = (unsigned char *)PyBytes_AS_STRING(frame);
-        int bytes = head == 6 ? 0 : head == 8 ? 2 : 8;
-        target[0] = (unsigned char)first;
-        target[1] = (unsigned char)(0x80 | (bytes == 0 ? length : bytes == 2 ? 126 : 127));
-        for (int i = 0; i < bytes; i++) {
-            target[2 + i] = (unsigned char)(length >> (8 * (bytes - 1 - i)));
-        }
-        memcpy(target + head - 4, key, 4);
-        mask_into(target + head, view.buf, view.len, key);
+        write_frame((unsigned char *)PyBytes_AS_STRING(frame), (int)first, view.buf, view.len, key);
     }
     PyBuffer_Release(&view);
     return frame;
+}
+
+/* What an item of pack() is: its first byte (0 for a frame that is ready) and its bytes.
+ * Returns 0 with an exception if it is no such thing. */
+static int
+look_at_item(PyObject *item, int *first, const unsigned char **content, Py_ssize_t *size)
+{
+    if (PyTuple_CheckExact(item) && PyTuple_GET_SIZE(item) == 2 && PyBytes_Check(PyTuple_GET_ITEM(item, 0))) {
+        *first = 0;
+        *content = (const unsigned char *)PyBytes_AS_STRING(PyTuple_GET_ITEM(item, 0));
+        *size = PyBytes_GET_SIZE(PyTuple_GET_ITEM(item, 0));
+        return 1;
+    }
+#if PY_VERSION_HEX < 0x030C0000
+    if (PyUnicode_CheckExact(item) && PyUnicode_READY(item) < 0) {
+        return 0;
+    }
+#endif
+    if (PyUnicode_CheckExact(item) && PyUnicode_IS_ASCII(item)) {
+        *first = 0x81;
+        *content = PyUnicode_1BYTE_DATA(item);
+        *size = PyUnicode_GET_LENGTH(item);
+        return 1;
+    }
+    if (PyBytes_CheckExact(item)) {
+        *first = 0x82;
+        *content = (const unsigned char *)PyBytes_AS_STRING(item);
+        *size = PyBytes_GET_SIZE(item);
+        return 1;
+    }
+    if (PyUnicode_CheckExact(item)) {
+        PyErr_SetString(PyExc_ValueError, "pack: a text that is not ASCII");
+    }
+    else {
+        PyErr_Format(PyExc_TypeError, "pack: an item of type %s", Py_TYPE(item)->tp_name);
+    }
+    return 0;
+}
+
+PyDoc_STRVAR(measure_doc,
+"measure(items, start)\n--\n\n"
+"The compiled twin of measure_python.");
+
+static PyObject *
+measure_items(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 2 || !PyList_CheckExact(args[0])) {
+        PyErr_SetString(PyExc_TypeError, "measure(items: list, start)");
+        return NULL;
+    }
+    Py_ssize_t total = 0, size, index = PyLong_AsSsize_t(args[1]);
+    const unsigned char *content;
+    int first;
+    if (index < 0) {
+        if (!PyErr_Occurred()) {
+            PyErr_SetString(PyExc_ValueError, "measure: no item there");
+        }
+        return NULL;
+    }
+    for (; index < PyList_GET_SIZE(args[0]); index++) {
+        PyObject *item = PyList_GET_ITEM(args[0], index);
+        if (PyTuple_CheckExact(item) && PyTuple_GET_SIZE(item) != 2) {
+            return PyLong_FromLong(-1);
+        }
+        if (!look_at_item(item, &first, &content, &size)) {
+            return NULL;
+        }
+        total += first ? masked_head(size) + size : size;
+    }
+    return PyLong_FromSsize_t(total);
+}
+
+PyDoc_STRVAR(pack_doc,
+"pack(items, start, limit, keys, position)\n--\n\n"
+"The compiled twin of pack_python.");
+
+static PyObject *
+pack(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 5 || !PyList_CheckExact(args[0]) || !PyBytes_CheckExact(args[3])) {
+        PyErr_SetString(PyExc_TypeError, "pack(items: list, start, limit, keys: bytes, position)");
+        return NULL;
+    }
+    PyObject *items = args[0];
+    Py_ssize_t start = PyLong_AsSsize_t(args[1]);
+    Py_ssize_t limit = PyLong_AsSsize_t(args[2]);
+    Py_ssize_t position = PyLong_AsSsize_t(args[4]);
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    Py_ssize_t keys = PyBytes_GET_SIZE(args[3]) / 4 - position / 4;
+    if (start < 0 || position < 0 || position % 4 || start >= PyList_GET_SIZE(items) || keys < 1) {
+        PyErr_SetString(PyExc_ValueError, "pack: no item there, or no key");
+        return NULL;
+    }
+    Py_ssize_t most = PyList_GET_SIZE(items) - start < keys ? PyList_GET_SIZE(items) : start + keys;
+    Py_ssize_t end = start, total = 0, size;
+    const unsigned char *content;
+    int first;
+    for (; end < most; end++) {
+        if (!look_at_item(PyList_GET_ITEM(items, end), &first, &content, &size)) {
+            return NULL;
+        }
+        Py_ssize_t whole = first ? masked_head(size) + size : size;
+        if (end > start && whole > limit - total) {
+            break;
+        }
+        total += whole;
+    }
+    PyObject *packed;
+    if (end == start + 1 && PyTuple_CheckExact(PyList_GET_ITEM(items, start))) {
+        packed = PyTuple_GET_ITEM(PyList_GET_ITEM(items, start), 0);
+        Py_INCREF(packed);
+    }
+    else if ((packed = PyBytes_FromStringAndSize(NULL, total)) == NULL) {
+        return NULL;
+    }
+    else {
+        unsigned char *target = (unsigned char *)PyBytes_AS_STRING(packed);
+        const unsigned char *key = (const unsigned char *)PyBytes_AS_STRING(args[3]) + position;
+        for (Py_ssize_t index = start; index < end; index++, key += 4) {
+            if (!look_at_item(PyList_GET_ITEM(items, index), &first, &content, &size)) {
+                Py_DECREF(packed);
+                return NULL;
+            }
+            if (first) {
+                target = write_frame(target, first, content, size, key);
+            }
+            else {
+                memcpy(target, content, (size_t)size);
+                target += size;
+            }
+        }
+    }
+    return Py_BuildValue("Nn", packed, end);
 }
 
 static PyMethodDef methods[] = {
     {"configure", configure, METH_VARARGS, configure_doc},
     {"scan", (PyCFunction)(void (*)(void))scan, METH_FASTCALL, scan_doc},
     {"build_frame", (PyCFunction)(void (*)(void))build_frame, METH_FASTCALL, build_frame_doc},
+    {"measure", (PyCFunction)(void (*)(void))measure_items, METH_FASTCALL, measure_doc},
+    {"pack", (PyCFunction)(void (*)(void))pack, METH_FASTCALL, pack_doc},
     {NULL, NULL, 0, NULL},
 };
 
@@ -294,5 +448,9 @@ static struct PyModuleDef definition = {
 PyMODINIT_FUNC
 PyInit__compiled(void)
 {
-    return PyModule_Create(&definition);
+    PyObject *module = PyModule_Create(&definition);
+    if (module != NULL && PyModule_AddType(module, &PayloadType) < 0) {
+        Py_CLEAR(module);
+    }
+    return module;
 }

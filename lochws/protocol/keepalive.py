@@ -38,7 +38,7 @@ class Keepalive:
         self._count = 0
         self._start: float | None = None
         self._next_ping: float | None = None
-        self._outstanding: dict[bytes, float] = {}  # when each was sent, oldest first
+        self._outstanding: list[tuple[bytes, float]] = []  # with when each was sent, oldest first
         self._waiting_since: float | None = None  # the first ping since the last received byte
         self._paused = False
 
@@ -61,12 +61,20 @@ class Keepalive:
         self.sent(payload, now)
         return payload
 
+    def probe(self, now: float) -> None:
+        """The client may have been suspended, and the server gone meanwhile: the next ping is due at once.
+
+        Pings without an answer get their whole time again, for nobody was there to read one.
+        """
+        if self._next_ping is not None:
+            self._next_ping = now
+        if self._waiting_since is not None:
+            self._waiting_since = now
+
     def sent(self, payload: bytes, now: float) -> None:
         """A ping went out; a user's too. Of several with one payload the newest counts."""
-        self._outstanding.pop(payload, None)
-        self._outstanding[payload] = now
-        if len(self._outstanding) > MAX_OUTSTANDING:
-            del self._outstanding[next(iter(self._outstanding))]
+        others = [ping for ping in self._outstanding if ping[0] != payload]
+        self._outstanding = [*others[-MAX_OUTSTANDING + 1 :], (payload, now)]
         if self._waiting_since is None:
             self._waiting_since = now
 
@@ -83,14 +91,12 @@ class Keepalive:
 
         Older pings are forgotten with it: a pong may answer several (RFC 6455 section 5.5.3).
         """
-        if payload not in self._outstanding:
-            return None
-        for older in list(self._outstanding):
-            sent = self._outstanding.pop(older)
-            if older == payload:
-                break
-        self.latency = now - sent
-        return self.latency
+        for index, (sent, when) in enumerate(self._outstanding):
+            if sent == payload:
+                self._outstanding = self._outstanding[index + 1 :]
+                self.latency = now - when
+                return self.latency
+        return None
 
     def timed_out(self, now: float) -> bool:
         """Whether the connection counts as dead."""

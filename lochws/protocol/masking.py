@@ -25,6 +25,7 @@ class MaskKeys:
     """
 
     def __init__(self, source: Callable[[int], bytes] = os.urandom) -> None:
+        self._source = source
         self._keys = _keys(source)
 
     def __iter__(self) -> Iterator[bytes]:
@@ -32,6 +33,10 @@ class MaskKeys:
 
     def __call__(self) -> bytes:
         return next(self._keys)
+
+    def block(self) -> bytes:
+        """Many keys at once, one behind the other; none of them is given otherwise."""
+        return self._source(4 * _KEYS_AT_ONCE)
 
 
 def _keys(source: Callable[[int], bytes]) -> Iterator[bytes]:

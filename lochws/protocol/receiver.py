@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from codecs import utf_8_decode
+from io import BytesIO
 
 from lochws.errors import CriticalProtocolError, PayloadTooLarge, ProtocolError
 from lochws.events import Binary, Event, Ping, Pong, Text
 
+from .arriving import Arriving, arriving
 from .close import CloseFrame, parse_close
 from .deflate import Inflater
 from .frames import LENGTH_LIMIT, MAX_CONTROL_PAYLOAD, Opcode
@@ -18,15 +20,30 @@ _DEFLATED_MESSAGE = frozenset({0xC0 | Opcode.TEXT, 0xC0 | Opcode.BINARY})
 _OPCODES = frozenset({
     Opcode.CONTINUATION, Opcode.TEXT, Opcode.BINARY, Opcode.CLOSE, Opcode.PING, Opcode.PONG,
 })
+_FINAL_BINARY = 0x80 | Opcode.BINARY
+_NOTHING = BytesIO()
 _NOT_UTF8 = "text message is no UTF-8"
+
+
+#: A binary message from this many bytes on is received straight into memory of its own.
+LARGE_BYTES = 32 * 1024
+#: Behind a message of at least this size another such is expected, so little of it is let into the buffer:
+#: what comes in there has to be copied.
+FLOOD_BYTES = 256 * 1024
+FIRST_BYTES = 8 * 1024
+#: Room in a message's own memory, by the size of the buffer.
+OWN_ROOM = 4
 
 
 class Receiver:
     """Takes what the server sends, in pieces of any size, and gives the events that it means.
 
     Whatever the server sends, nothing is raised: once a rule is broken, `failure` says which, and all
-    that follows is ignored. Memory stays within the message being received; a declared length
-    reserves nothing. One thread at a time.
+    that follows is ignored. Memory stays within the message being received, of which a declared length
+    reserves little (`arriving`). One thread at a time.
+
+    Whoever has bytes calls `receive`. Whoever can receive them anywhere asks for `room` first, and then
+    calls `received`.
 
     Args:
         max_message_size: the largest message in bytes, after decompression, or None for no limit.
@@ -51,11 +68,40 @@ class Receiver:
         # The message being received: its opcode (0 if there is none), and what came of it.
         self._opcode = 0
         self._compressed = False
-        self._payload = bytearray()
-        self._valid = 0  # so many bytes of _payload are whole characters
+        self._payload = _NOTHING
+        self._size = 0
+        self._tail = b""  # of a text: the beginning of a character at the end of _payload
+        # In its place the payload of a large frame, if that is all of the message.
+        self._arriving: Arriving | None = None
+        self._flooded = False  # whether the last thing that came was such a message, of the largest kind
         # The data frame being received: bytes still to come, and whether it ends the message.
         self._missing = 0
         self._final = False
+
+    def room(self, buffer: memoryview) -> memoryview:
+        """Where the next bytes should be received: in `buffer`, or in the memory of a large message.
+
+        To be released by the caller.
+        """
+        if self._arriving is not None:
+            return self._arriving.room(OWN_ROOM * len(buffer))
+        return buffer[:FIRST_BYTES] if self._flooded else buffer[:]
+
+    def received(self, room: memoryview, count: int) -> list[Event]:
+        """As `receive`, of the first `count` bytes of what `room` has handed out."""
+        payload = self._arriving
+        if payload is None:
+            return self.receive(room[:count])
+        self.controls = []
+        room.release()
+        payload.received(count)
+        self._missing -= count
+        if self._missing:
+            return []
+        data = payload.getvalue()
+        self._forget()
+        self._flooded = len(data) >= FLOOD_BYTES
+        return [Binary(data)]
 
     def receive(self, data: bytes | bytearray | memoryview) -> list[Event]:
         """The events that end in `data`: messages, pings and pongs, in order. Never blocks.
@@ -65,6 +111,7 @@ class Receiver:
         events: list[Event] = []
         if self.controls:
             self.controls = []
+        self._flooded = False
         if not self.done:
             try:
                 self._parse(data, events)
@@ -165,36 +212,48 @@ class Receiver:
         if first & 0x0F:
             self._opcode = first & 0x0F
             self._compressed = bool(first & 0x40)
-            self._payload = bytearray()
-            self._valid = 0
+            self._payload = BytesIO()
         # What a compressed frame holds is known only when it is inflated.
-        if not self._compressed and len(self._payload) + length > self._limit:
+        if not self._compressed and self._size + length > self._limit:
             raise PayloadTooLarge(f"message is larger than {self._limit} bytes")
         self._missing = length
         self._final = bool(first & 0x80)
+        if first == _FINAL_BINARY and length >= LARGE_BYTES:
+            self._arriving = arriving(length)
 
     def _absorb(self, part: bytes | bytearray | memoryview, events: list[Event]) -> None:
         """Take bytes of the frame begun; deliver the message if they are its last."""
         self._missing -= len(part)
         complete = self._final and not self._missing
-        payload = self._payload
-        payload += self._inflated(part, len(payload), complete) if self._compressed else part
+        if self._arriving is not None:
+            self._arriving.write(part)
+        else:
+            if self._compressed:
+                part = self._inflated(part, self._size, complete)
+            self._size += self._payload.write(part)
         if complete:
-            opcode = self._opcode
-            self._opcode = 0
-            self._payload = bytearray()
+            opcode, payload = self._opcode, (self._arriving or self._payload).getvalue()
+            self._forget()
             _deliver(opcode, payload, events)
         elif self._opcode == Opcode.TEXT:
-            self._valid += _whole_characters(bytes(payload[self._valid :]))
+            self._tail = _unfinished(self._tail + part)
+
+    def _forget(self) -> None:
+        """Between two messages."""
+        self._opcode = 0
+        self._size = 0
+        self._payload = _NOTHING
+        self._tail = b""
+        self._arriving = None
 
     def _stop(self) -> None:
         self.done = True
         self._beginning = b""
-        self._payload = bytearray()
+        self._forget()
         self._inflater = None
 
 
-def _deliver(opcode: int, payload: bytes | bytearray, events: list[Event]) -> None:
+def _deliver(opcode: int, payload: bytes, events: list[Event]) -> None:
     if opcode == Opcode.TEXT:
         try:
             text = payload.decode()
@@ -202,7 +261,7 @@ def _deliver(opcode: int, payload: bytes | bytearray, events: list[Event]) -> No
             raise CriticalProtocolError(_NOT_UTF8) from None
         events.append(Text(text))
     else:
-        events.append(Binary(bytes(payload)))
+        events.append(Binary(payload))
 
 
 def _extended_length(field: bytes) -> int:
@@ -215,18 +274,18 @@ def _extended_length(field: bytes) -> int:
     return length
 
 
-def _whole_characters(data: bytes) -> int:
-    """How many bytes at the start of `data` are whole characters; the rest begins one.
+def _unfinished(text: bytes) -> bytes:
+    """The beginning of a character at the end of `text`, which is whole characters otherwise.
 
     Raises:
-        CriticalProtocolError: the rest cannot become a character (RFC 6455 section 8.1).
+        CriticalProtocolError: it is not, or the end cannot become a character (RFC 6455 section 8.1).
     """
     try:
-        whole = utf_8_decode(data, "strict", False)[1]
+        whole = utf_8_decode(text, "strict", False)[1]
     except UnicodeDecodeError:
         raise CriticalProtocolError(_NOT_UTF8) from None
     # Python waits for the third byte of a surrogate; the second is wrong already (RFC 3629 section 4).
-    rest = data[whole:]
+    rest = text[whole:]
     if len(rest) == 2 and rest[0] == 0xED and rest[1] >= 0xA0:
         raise CriticalProtocolError(_NOT_UTF8)
-    return whole
+    return rest

@@ -8,13 +8,15 @@ compiled twin if there is one, else `scan_python`. ``LOCHWS_PURE_PYTHON=1`` leav
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
+from typing import TypeVar
 
 from lochws.events import Binary, Event, Text
 
 from .frames import FIN, LENGTH_LIMIT, Opcode
+
+_Twin = TypeVar("_Twin")
 
 _TEXT = FIN | Opcode.TEXT
 _BINARY = FIN | Opcode.BINARY
@@ -78,11 +80,12 @@ def _load() -> ModuleType | None:
 compiled = _load()
 
 
-def _best() -> Callable[[bytes | bytearray | memoryview, int, int, list[Event]], int]:
+def compiled_or(name: str, python_twin: _Twin) -> _Twin:
+    """The compiled twin of that name, or the one in Python where it was not built or is not wanted."""
     if compiled is None or os.environ.get("LOCHWS_PURE_PYTHON") == "1":
-        return scan_python
-    scan_compiled: Callable[[bytes | bytearray | memoryview, int, int, list[Event]], int] = compiled.scan
-    return scan_compiled
+        return python_twin
+    twin: _Twin = getattr(compiled, name)
+    return twin
 
 
-scan = _best()
+scan = compiled_or("scan", scan_python)

@@ -7,7 +7,7 @@ from lochws.errors import WebSocketClosing
 from .close import CloseFrame, as_reason, encode_close
 from .deflate import Deflater
 from .frames import FIN, MAX_CONTROL_PAYLOAD, RSV1, Opcode
-from .framing import build_frame
+from .framing import Item, build_frame, pack
 from .masking import MaskKeys
 
 _TEXT = FIN | Opcode.TEXT
@@ -36,7 +36,34 @@ class Sender:
         self.close_sent: CloseFrame | None = None
         self._deflater = deflater if deflater is not None and deflater.usable else None
         self._threshold = threshold
-        self._next_key = iter(keys or MaskKeys()).__next__
+        self._keys = keys or MaskKeys()
+        self._next_key = iter(self._keys).__next__
+        self._block = b""  # of keys for batches
+        self._position = 0  # in it
+
+    @property
+    def deflates(self) -> bool:
+        """Whether messages may have to be compressed."""
+        return self._deflater is not None
+
+    def pack(self, items: list[Item], start: int, limit: int) -> tuple[bytes, int]:
+        """The frames of messages that are not compressed, and of frames that are ready, in one piece.
+
+        Whether our Close frame was made is not looked at: what the caller had queued before may follow.
+
+        Args:
+            items: what is to be sent.
+            start: the first of them that is packed.
+            limit: the most bytes; but one item is always packed.
+
+        Returns:
+            The frames, and the index of the first item that was not packed.
+        """
+        if self._position >= len(self._block):
+            self._block, self._position = self._keys.block(), 0
+        packed, end = pack(items, start, limit, self._block, self._position)
+        self._position += 4 * (end - start)
+        return packed, end
 
     def text(self, data: bytes, compress: bool = True) -> bytes:
         """The frame of a text message.

@@ -268,6 +268,12 @@ class ServerConnection:
             else:
                 done.set_result(None)
 
+    def _owe_pong(self, payload: bytes) -> None:
+        if self.pong_delay is not None and not self.is_muted:
+            self._late.append((monotonic() + self.pong_delay, payload))
+            if not self.pong_delay:
+                self._send_late_pongs(self._late[-1][0])
+
     def _send_late_pongs(self, now: float) -> None:
         while self._late and self._late[0][0] <= now:
             _, payload = self._late.popleft()
@@ -309,8 +315,7 @@ class ServerConnection:
                 self._take_message(event)
             elif isinstance(event, ws.Ping):
                 self.pings.append(bytes(event.payload))
-                if self.pong_delay is not None and not self.is_muted:
-                    self._late.append((monotonic() + self.pong_delay, bytes(event.payload)))
+                self._owe_pong(bytes(event.payload))
             elif isinstance(event, ws.Pong):
                 self.pongs.append(bytes(event.payload))
             elif isinstance(event, ws.CloseConnection):

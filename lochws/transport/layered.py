@@ -6,14 +6,14 @@ import ssl
 import threading
 
 from ..deadline import Deadline
-from .stream import TLS_RECORD, Stream, in_records
+from .stream import TLS_RECORD, RecordStream, Stream, in_records
 from .waiting import receive, send_all
 
 # What one receiving call takes from the stream below: a full record with what TLS adds to it.
 _RECEIVE = TLS_RECORD + 2048
 
 
-class LayeredTLSStream(Stream):
+class LayeredTLSStream(RecordStream):
     """A stream through TLS whose records travel over another stream, which it owns.
 
     `TLSStream` leaves reading and writing to OpenSSL, which wants a socket. Here OpenSSL works in
@@ -64,7 +64,7 @@ class LayeredTLSStream(Stream):
             else:
                 self._incoming.write_eof()
 
-    def receive_into(self, buffer: bytearray | memoryview) -> int | None:
+    def _receive_record(self, buffer: memoryview) -> int | None:
         with self._lock:
             self.reads_want_write = False
             while True:
@@ -116,7 +116,8 @@ class LayeredTLSStream(Stream):
 
     def pending(self) -> bool:
         with self._lock:
-            return self.tls.pending() > 0 or self._incoming.pending > 0 or self._stream.pending()
+            inside = self._end is not None or self.tls.pending() > 0 or self._incoming.pending > 0
+            return inside or self._stream.pending()
 
     def fileno(self) -> int:
         return self._stream.fileno()

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import forks
+from ..syscalls import calls_for
 from ..url import bracketed
 
 #: What OpenSSL puts into one record (RFC 8446 section 5.1), hence the most it takes in one call.
@@ -36,6 +37,7 @@ class Stream:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._send, self._receive_into = calls_for(sock)
         self.address = peer_address(sock)
         # Keeps the loop from closing the descriptor under a sender: its number may be another
         # socket's a moment later. Held for single non-blocking calls. Reentrant, because a signal
@@ -51,16 +53,15 @@ class Stream:
     def receive_into(self, buffer: bytearray | memoryview) -> int | None:
         """Receive what is there, at most the buffer's length. Loop thread only; never blocks.
 
+        Where less came than there was room for, nothing else is there, or `pending` says so.
+
         Returns:
             The number of bytes, 0 at the end of the stream, or None if nothing is there yet.
 
         Raises:
             OSError: the connection failed.
         """
-        try:
-            return self._sock.recv_into(buffer)
-        except BlockingIOError:
-            return None
+        return self._receive_into(self._sock, buffer)
 
     def send(self, data: bytes | bytearray | memoryview) -> int:
         """Hand bytes to the kernel. May be called from any thread; never blocks.
@@ -76,10 +77,7 @@ class Stream:
             OSError: the connection failed.
         """
         with self._lock:
-            try:
-                return self._sock.send(data)
-            except BlockingIOError:
-                return 0
+            return self._send(self._sock, data)
 
     def pending(self) -> bool:
         """Whether received bytes wait inside the stream, where no selector sees them."""
@@ -110,7 +108,40 @@ class Stream:
         self._sock.close()
 
 
-class TLSStream(Stream):
+class RecordStream(Stream):
+    """What streams through TLS have in common: what is there comes in records, many at a time."""
+
+    # What `_receive_record` has said behind the bytes of the last call: the end, or what it raised.
+    _end: OSError | int | None = None
+
+    def receive_into(self, buffer: bytearray | memoryview) -> int | None:
+        view, filled = memoryview(buffer), 0
+        end, self._end = self._end, None
+        while end is None and filled < len(view):
+            try:
+                count = self._receive_record(view[filled:])
+            except OSError as error:
+                # Its traceback would keep the view alive.
+                end = error.with_traceback(None)
+                break
+            if count is None:
+                break
+            filled += count
+            if not count:
+                end = 0
+        if filled:
+            self._end = end
+            return filled
+        if isinstance(end, OSError):
+            raise end
+        return end
+
+    def _receive_record(self, buffer: memoryview) -> int | None:
+        """Receive at most one record. Results and errors are those of `receive_into`."""
+        raise NotImplementedError
+
+
+class TLSStream(RecordStream):
     """A stream through TLS, over an `ssl.SSLSocket` that has done its handshake.
 
     The lock here also keeps two threads from being inside one OpenSSL object, which breaks its
@@ -123,7 +154,7 @@ class TLSStream(Stream):
 
     _sock: ssl.SSLSocket
 
-    def receive_into(self, buffer: bytearray | memoryview) -> int | None:
+    def _receive_record(self, buffer: memoryview) -> int | None:
         with self._lock:
             self.reads_want_write = False
             try:
@@ -156,7 +187,7 @@ class TLSStream(Stream):
 
     def pending(self) -> bool:
         with self._lock:
-            return self._sock.fileno() >= 0 and self._sock.pending() > 0
+            return self._end is not None or (self._sock.fileno() >= 0 and self._sock.pending() > 0)
 
 
 def in_records(data: bytes | bytearray | memoryview, send_record: Callable[[memoryview], int]) -> int:

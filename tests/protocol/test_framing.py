@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lochws.protocol import scanning
 from lochws.protocol.frames import FIN, RSV1, Opcode
-from lochws.protocol.framing import build_frame_python
+from lochws.protocol.framing import build_frame_python, frame_length, measure_python, pack_python
 from lochws.protocol.masking import mask_python
 
 from .wire import SIZES
@@ -60,3 +60,102 @@ class TestTwins:
 def test_wrong_arguments_are_refused(arguments):
     with pytest.raises(TypeError):
         scanning.compiled.build_frame(*arguments)
+
+
+KEYS = bytes(range(64))
+ITEMS = st.lists(
+    st.one_of(
+        st.text(st.characters(max_codepoint=127), max_size=200),
+        st.binary(max_size=200),
+        st.tuples(st.binary(min_size=2, max_size=50), st.none()),
+    ),
+    min_size=1,
+    max_size=20,
+)
+PACKERS = {"python": (pack_python, measure_python)}
+if scanning.compiled is not None:
+    PACKERS["compiled"] = (scanning.compiled.pack, scanning.compiled.measure)
+
+
+@pytest.fixture(params=PACKERS)
+def pack(request):
+    return PACKERS[request.param][0]
+
+
+@pytest.fixture(params=PACKERS)
+def measure(request):
+    return PACKERS[request.param][1]
+
+
+def frame_of(item, key):
+    """What `pack` should make of an item."""
+    if isinstance(item, tuple):
+        return item[0]
+    first = FIN | (Opcode.TEXT if isinstance(item, str) else Opcode.BINARY)
+    return build_frame_python(first, item.encode() if isinstance(item, str) else item, key)
+
+
+class TestPacking:
+    def test_frames_stand_one_behind_the_other_each_with_its_key(self, pack):
+        items = ["text", b"binary", (b"ready", "of this"), "", b"", "x" * 126, b"y" * 65536]
+        packed, end = pack(items, 0, 1 << 20, KEYS, 8)
+        keys = [KEYS[at : at + 4] for at in range(8, 8 + 4 * len(items), 4)]
+        assert packed == b"".join(map(frame_of, items, keys))
+        assert end == len(items)
+
+    def test_it_begins_where_it_is_told(self, pack):
+        assert pack(["a", "b"], 1, 100, KEYS, 0) == (frame_of("b", KEYS[:4]), 2)
+
+    def test_no_more_is_packed_than_the_limit_allows_but_one(self, pack):
+        items = ["a" * 94] * 3
+        assert pack(items, 0, 200, KEYS, 0)[1] == 2
+        assert pack(items, 0, 199, KEYS, 0)[1] == 1
+        assert pack(items, 0, 1, KEYS, 0)[1] == 1
+
+    def test_no_more_is_packed_than_there_are_keys(self, pack):
+        assert pack(["a"] * 5, 0, 1000, KEYS, len(KEYS) - 8)[1] == 2
+
+    def test_a_frame_that_is_ready_is_not_copied_if_it_goes_alone(self, pack):
+        frame = b"ready"
+        assert pack([(frame, None)], 0, 100, KEYS, 0)[0] is frame
+
+    @pytest.mark.parametrize(
+        ("items", "start", "position"),
+        [([], 0, 0), (["a"], 1, 0), (["a"], -1, 0), (["a"], 0, 64), (["a"], 0, -4), (["a"], 0, 2)],
+    )
+    def test_no_item_and_no_key_are_refused(self, pack, items, start, position):
+        with pytest.raises(ValueError):
+            pack(items, start, 100, KEYS, position)
+
+    @pytest.mark.parametrize(
+        ("item", "error"),
+        [("é", ValueError), ("網", ValueError), (bytearray(b"a"), TypeError), (1, TypeError),
+         ((b"",), TypeError), (("a", None), TypeError), (None, TypeError)],
+    )
+    def test_what_is_no_item_is_refused(self, pack, item, error):
+        with pytest.raises(error):
+            pack(["a", item], 0, 100, KEYS, 0)
+
+    @given(ITEMS, st.integers(0, 300), st.integers(0, 15), st.integers(0, 19))
+    def test_both_pack_the_same_which_is_as_long_as_both_measure(self, items, limit, key, start):
+        start %= len(items)
+        results = {pack(items, start, limit, KEYS, 4 * key) for pack, _ in PACKERS.values()}
+        assert len(results) == 1
+        packed, end = results.pop()
+        assert {measure(items[:end], start) for _, measure in PACKERS.values()} == {len(packed)}
+        assert sum(map(frame_length, items[start:end])) == len(packed)
+
+
+class TestMeasuring:
+    def test_what_is_no_item_yet_is_told(self, measure):
+        assert measure(["a", (len, (), "b")], 0) == -1
+        assert measure([(len, (), "b"), "a"], 1) == 7
+        assert measure([], 0) == measure(["a"], 5) == 0
+
+    def test_what_will_never_be_one_is_refused(self, measure):
+        with pytest.raises(TypeError):
+            measure([1], 0)
+        with pytest.raises(ValueError):
+            measure(["é"], 0)
+        with pytest.raises(ValueError):
+            measure(["a"], -1)

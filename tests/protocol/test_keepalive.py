@@ -202,6 +202,30 @@ class TestTimeout:
         assert keepalive.ping_due(START + 30)
 
 
+class TestProbing:
+    def test_a_ping_is_due_at_once_and_the_others_as_before(self):
+        keepalive = started()
+        keepalive.ping_due(START)
+        keepalive.probe(START + 7)
+        assert keepalive.next_deadline() == START + 7
+        assert keepalive.ping_due(START + 7)
+        assert keepalive.ping_due(START + 29) is None
+        assert keepalive.ping_due(START + 30)
+
+    def test_a_ping_without_an_answer_gets_its_whole_time_again(self):
+        keepalive = started(ping_limit=20)
+        keepalive.ping_due(START)
+        keepalive.probe(START + 1000)
+        assert not keepalive.timed_out(START + 1019)
+        assert keepalive.timed_out(START + 1020)
+
+    def test_without_automatic_pings_nothing_is_due(self):
+        keepalive = started(ping_rate=0)
+        keepalive.probe(START + 7)
+        assert keepalive.next_deadline() is None
+        assert keepalive.ping_due(START + 7) is None
+
+
 def test_a_scripted_hour_against_a_peer_that_dies():
     """The peer answers after 0.1 s until minute 30; it is given up two rates after its last ping."""
     keepalive = started(ping_rate=30, ping_limit=60)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import selectors
 import socket
 import ssl
@@ -13,11 +14,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from lochws.deadline import Deadline
-from lochws.transport.stream import TLS_RECORD, Stream, TLSStream, address_text
+from lochws.transport.stream import TLS_RECORD, RecordStream, Stream, TLSStream, address_text
 from lochws.transport.tls import handshake, layer
 from lochws.transport.waiting import receive, send_all, wait
 
 from ..peer import Link, Peer, StartPeer
+from ..seen import eventually
 
 Connect = Callable[[Callable[[Link], object]], Stream]
 
@@ -72,6 +74,59 @@ def test_nothing_there_is_none_and_the_end_is_zero(connect: Connect, deadline: D
     assert stream.receive_into(bytearray(10)) is None
     may_end.set()
     assert receive(stream, 10, deadline) == b""
+
+
+def test_one_call_brings_all_that_is_there(connect: Connect, deadline: Deadline) -> None:
+    records = 5
+
+    def script(link: Link) -> None:
+        for _ in range(records):
+            link.send(b"x" * 10_000)
+        link.wait_for_end()
+
+    def waiting() -> int:
+        with socket.socket(fileno=os.dup(stream.fileno())) as raw:
+            try:
+                return len(raw.recv(1 << 20, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+            except BlockingIOError:
+                return 0
+
+    stream = connect(script)
+    eventually(lambda: waiting() >= records * 10_000)
+    assert stream.receive_into(bytearray(45_000)) == 45_000
+    assert stream.pending() is not (type(stream) is Stream)
+    assert stream.receive_into(bytearray(45_000)) == 5_000
+    assert not stream.pending()
+
+
+class _Records(RecordStream):
+    """What it receives is given: the bytes of a record each, or an error."""
+
+    def __init__(self, *records: bytes | OSError | None) -> None:  # there is no socket
+        self.records = list(records)
+
+    def _receive_record(self, buffer: memoryview) -> int | None:
+        record = self.records.pop(0)
+        if isinstance(record, OSError):
+            raise record
+        if record:
+            buffer[: len(record)] = record
+        return None if record is None else len(record)
+
+
+def test_the_end_and_errors_are_told_behind_the_bytes_before_them() -> None:
+    buffer = bytearray(10)
+    assert [_Records(b"abc", b"de", None).receive_into(buffer), bytes(buffer[:5])] == [5, b"abcde"]
+    assert _Records(b"", b"x").receive_into(buffer) == 0
+    ending = _Records(b"abc", b"")
+    assert ending.receive_into(buffer) == 3
+    assert ending._end == 0
+    assert ending.receive_into(buffer) == 0
+    failing = _Records(b"abc", OSError("gone"), OSError("gone again"))
+    assert failing.receive_into(buffer) == 3
+    for text in ("gone", "gone again"):
+        with pytest.raises(OSError, match=text):
+            failing.receive_into(buffer)
 
 
 def test_bytes_arrive_in_order(connect: Connect, deadline: Deadline) -> None:

@@ -1,0 +1,144 @@
+/* Socket calls that keep the interpreter: the compiled twins of socket.send and socket.recv_into.
+ *
+ * Python lets go of the interpreter round every socket call, also round those that cannot wait. Whoever
+ * is woken by the call, or computes beside it, then takes the interpreter, and the caller gets it back
+ * when they are done or after 5 ms (sys.getswitchinterval). These calls never wait (MSG_DONTWAIT) and take
+ * microseconds: less than what handing the interpreter over costs. More than HOLD_BYTES to be copied are
+ * worth letting go.
+ */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <errno.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+#define HOLD_BYTES (512 * 1024)
+
+#ifndef MSG_NOSIGNAL
+#define MSG_NOSIGNAL 0 /* Python ignores SIGPIPE */
+#endif
+
+/* Parse (sock, buffer). Returns 0 with an exception if they are something else. */
+static int
+parse(PyObject *const *args, Py_ssize_t count, const char *usage, int flags, int *descriptor, Py_buffer *view)
+{
+    if (count != 2) {
+        PyErr_SetString(PyExc_TypeError, usage);
+        return 0;
+    }
+    PyObject *number = PyObject_CallMethod(args[0], "fileno", NULL);
+    if (number == NULL) {
+        return 0;
+    }
+    *descriptor = (int)PyLong_AsLong(number); /* -1 of a closed socket: the call says EBADF */
+    Py_DECREF(number);
+    if (*descriptor == -1 && PyErr_Occurred()) {
+        return 0;
+    }
+    return PyObject_GetBuffer(args[1], view, flags) == 0;
+}
+
+/* Whether to try again: the call was interrupted, and no signal handler raised. */
+static int
+is_interrupted(ssize_t done, int error)
+{
+    return done < 0 && error == EINTR && PyErr_CheckSignals() == 0;
+}
+
+/* The result: the number of bytes; `full` (stolen) if the call would have waited; or an exception. */
+static PyObject *
+result_of(ssize_t done, int error, PyObject *full)
+{
+    if (done < 0 && (error == EAGAIN || error == EWOULDBLOCK)) {
+        return full;
+    }
+    Py_DECREF(full);
+    if (done < 0) {
+        if (!PyErr_Occurred()) {
+            errno = error;
+            PyErr_SetFromErrno(PyExc_OSError);
+        }
+        return NULL;
+    }
+    return PyLong_FromSsize_t(done);
+}
+
+PyDoc_STRVAR(send_doc,
+"send(sock, data)\n--\n\n"
+"Hand bytes to the kernel without waiting. Returns how many it took, 0 if there was no room.");
+
+static PyObject *
+call_send(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    int descriptor, error;
+    Py_buffer view;
+    ssize_t done;
+    if (!parse(args, count, "send(sock, data)", PyBUF_SIMPLE, &descriptor, &view)) {
+        return NULL;
+    }
+    do {
+        if (view.len > HOLD_BYTES) {
+            Py_BEGIN_ALLOW_THREADS
+            done = send(descriptor, view.buf, (size_t)view.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+            error = errno;
+            Py_END_ALLOW_THREADS
+        }
+        else {
+            done = send(descriptor, view.buf, (size_t)view.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+            error = errno;
+        }
+    } while (is_interrupted(done, error));
+    PyBuffer_Release(&view);
+    return result_of(done, error, PyLong_FromLong(0));
+}
+
+PyDoc_STRVAR(receive_into_doc,
+"receive_into(sock, buffer)\n--\n\n"
+"Receive what is there without waiting. Returns how many bytes came, None if there are none yet.");
+
+static PyObject *
+call_receive_into(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    int descriptor, error;
+    Py_buffer view;
+    ssize_t done;
+    if (!parse(args, count, "receive_into(sock, buffer)", PyBUF_WRITABLE, &descriptor, &view)) {
+        return NULL;
+    }
+    do {
+        if (view.len > HOLD_BYTES) {
+            Py_BEGIN_ALLOW_THREADS
+            done = recv(descriptor, view.buf, (size_t)view.len, MSG_DONTWAIT);
+            error = errno;
+            Py_END_ALLOW_THREADS
+        }
+        else {
+            done = recv(descriptor, view.buf, (size_t)view.len, MSG_DONTWAIT);
+            error = errno;
+        }
+    } while (is_interrupted(done, error));
+    PyBuffer_Release(&view);
+    Py_INCREF(Py_None);
+    return result_of(done, error, Py_None);
+}
+
+static PyMethodDef methods[] = {
+    {"send", (PyCFunction)(void (*)(void))call_send, METH_FASTCALL, send_doc},
+    {"receive_into", (PyCFunction)(void (*)(void))call_receive_into, METH_FASTCALL, receive_into_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "lochws._calls",
+    .m_doc = "Socket calls that keep the interpreter.",
+    .m_size = 0,
+    .m_methods = methods,
+};
+
+PyMODINIT_FUNC
+PyInit__calls(void)
+{
+    return PyModule_Create(&definition);
+}

@@ -1,0 +1,44 @@
+"""When Poll events are due, for one connection; told the time, never asking (monotonic seconds)."""
+
+from __future__ import annotations
+
+
+class Polls:
+    """A beat of so many seconds. While nobody would see a Poll it rests, and costs no timer.
+
+    Args:
+        period: seconds between two Polls; 0 for none.
+
+    Attributes:
+        deadline: when `is_due` should be asked next, or None.
+    """
+
+    __slots__ = ("_next", "_period", "deadline")
+
+    def __init__(self, period: float) -> None:
+        self._period = period
+        self._next = 0.0
+        self.deadline: float | None = None
+
+    def start(self, now: float) -> bool:
+        """Begin. Returns whether a Poll is due at once."""
+        if self._period:
+            self.deadline = self._next = now + self._period
+        return bool(self._period)
+
+    def is_due(self, now: float) -> bool:
+        """Whether a Poll is due; the next one is then due a period later."""
+        if self.deadline is None or now < self.deadline:
+            return False
+        self.deadline = self._next = max(self.deadline + self._period, now)
+        return True
+
+    def rest(self) -> None:
+        """Nobody would see a Poll."""
+        self.deadline = None
+
+    def go_on(self, now: float) -> None:
+        """Somebody would see a Poll: go on in the same beat, if it rested."""
+        if self._period and self.deadline is None:
+            missed = max(0.0, (now - self._next) // self._period + 1)
+            self.deadline = self._next + missed * self._period

@@ -1,0 +1,201 @@
+/* The compiled twin of arriving.PayloadPython: a large payload, received straight into its bytes object.
+ *
+ * The bytes object is nobody else's until getvalue() gives it away, so it may be written to. The GIL is
+ * held throughout, except by whoever receives into a room; no two threads may use one payload at once.
+ */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <string.h>
+
+#include "_payload.h"
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *bytes;     /* the message so far and room for more; NULL after getvalue() */
+    Py_ssize_t length;   /* of the whole payload */
+    Py_ssize_t filled;   /* so many bytes have come */
+    Py_ssize_t room;     /* what the next view shows, from `filled` on */
+    Py_ssize_t views;    /* views that were handed out and not released yet */
+} Payload;
+
+static PyObject *
+payload_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    Py_ssize_t length, reserved;
+    if (!PyArg_ParseTuple(args, "nn:Payload", &length, &reserved)) {
+        return NULL;
+    }
+    if (length < 0 || reserved < 1) {
+        PyErr_SetString(PyExc_ValueError, "Payload: length or reserve out of range");
+        return NULL;
+    }
+    Payload *self = (Payload *)type->tp_alloc(type, 0);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->length = length;
+    self->bytes = PyBytes_FromStringAndSize(NULL, length < reserved ? length : reserved);
+    if (self->bytes == NULL) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    return (PyObject *)self;
+}
+
+static void
+payload_dealloc(Payload *self)
+{
+    Py_XDECREF(self->bytes);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+/* Have `wanted` more bytes fit, or at least one if `wanted` is 0. Returns what fits now, or -1. */
+static Py_ssize_t
+make_room(Payload *self, Py_ssize_t wanted)
+{
+    if (self->bytes == NULL) {
+        PyErr_SetString(PyExc_ValueError, "the payload was given away");
+        return -1;
+    }
+    Py_ssize_t size = PyBytes_GET_SIZE(self->bytes), needed = self->filled + (wanted ? wanted : 1);
+    if (needed > self->length) {
+        needed = self->length;
+    }
+    if (needed > size) {
+        if (self->views) {
+            PyErr_SetString(PyExc_BufferError, "a view of the payload is in use");
+            return -1;
+        }
+        size = size > self->length / 2 ? self->length : 2 * size;
+        if (_PyBytes_Resize(&self->bytes, size < needed ? needed : size) < 0) {
+            return -1;
+        }
+    }
+    return PyBytes_GET_SIZE(self->bytes) - self->filled;
+}
+
+PyDoc_STRVAR(room_doc, "room(most)\n--\n\nA writable view of memory for the next bytes, at most so many.");
+
+static PyObject *
+payload_room(Payload *self, PyObject *argument)
+{
+    Py_ssize_t most = PyLong_AsSsize_t(argument);
+    if (most == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    Py_ssize_t fits = make_room(self, 0);
+    if (fits < 0) {
+        return NULL;
+    }
+    self->room = fits < most ? fits : most;
+    return PyMemoryView_FromObject((PyObject *)self);
+}
+
+static int
+payload_getbuffer(Payload *self, Py_buffer *view, int flags)
+{
+    if (self->bytes == NULL) {
+        PyErr_SetString(PyExc_BufferError, "the payload was given away");
+        view->obj = NULL;
+        return -1;
+    }
+    char *start = PyBytes_AS_STRING(self->bytes) + self->filled;
+    if (PyBuffer_FillInfo(view, (PyObject *)self, start, self->room, 0, flags) < 0) {
+        return -1;
+    }
+    self->views++;
+    return 0;
+}
+
+static void
+payload_releasebuffer(Payload *self, Py_buffer *view)
+{
+    self->views--;
+}
+
+PyDoc_STRVAR(received_doc, "received(count)\n--\n\nSo many bytes have come into the last room.");
+
+static PyObject *
+payload_received(Payload *self, PyObject *argument)
+{
+    Py_ssize_t count = PyLong_AsSsize_t(argument);
+    if (count == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    if (count < 0 || count > self->room) {
+        PyErr_SetString(PyExc_ValueError, "received: more than there was room for");
+        return NULL;
+    }
+    self->filled += count;
+    self->room = 0;
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(write_doc, "write(part)\n--\n\nAdd bytes that were received elsewhere.");
+
+static PyObject *
+payload_write(Payload *self, PyObject *argument)
+{
+    Py_buffer part;
+    if (PyObject_GetBuffer(argument, &part, PyBUF_SIMPLE) < 0) {
+        return NULL;
+    }
+    Py_ssize_t fits = -1;
+    if (part.len > self->length - self->filled) {
+        PyErr_SetString(PyExc_ValueError, "write: more than the payload holds");
+    }
+    else if ((fits = make_room(self, part.len)) >= 0) {
+        memcpy(PyBytes_AS_STRING(self->bytes) + self->filled, part.buf, (size_t)part.len);
+        self->filled += part.len;
+        self->room = 0;
+    }
+    PyBuffer_Release(&part);
+    if (fits < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(getvalue_doc, "getvalue()\n--\n\nThe whole payload, which is given away.");
+
+static PyObject *
+payload_getvalue(Payload *self, PyObject *nothing)
+{
+    if (self->bytes == NULL || self->filled != self->length) {
+        PyErr_SetString(PyExc_ValueError, "the payload is not there");
+        return NULL;
+    }
+    if (self->views) {
+        /* Somebody could still write to it. */
+        return PyBytes_FromStringAndSize(PyBytes_AS_STRING(self->bytes), self->length);
+    }
+    PyObject *bytes = self->bytes;
+    self->bytes = NULL;
+    return bytes;
+}
+
+static PyMethodDef payload_methods[] = {
+    {"room", (PyCFunction)payload_room, METH_O, room_doc},
+    {"received", (PyCFunction)payload_received, METH_O, received_doc},
+    {"write", (PyCFunction)payload_write, METH_O, write_doc},
+    {"getvalue", (PyCFunction)payload_getvalue, METH_NOARGS, getvalue_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyBufferProcs payload_buffer = {
+    .bf_getbuffer = (getbufferproc)payload_getbuffer,
+    .bf_releasebuffer = (releasebufferproc)payload_releasebuffer,
+};
+
+PyTypeObject PayloadType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "lochws.protocol._compiled.Payload",
+    .tp_doc = PyDoc_STR("Payload(length, reserved)\n--\n\nThe compiled twin of PayloadPython."),
+    .tp_basicsize = sizeof(Payload),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_new = payload_new,
+    .tp_dealloc = (destructor)payload_dealloc,
+    .tp_methods = payload_methods,
+    .tp_as_buffer = &payload_buffer,
+};

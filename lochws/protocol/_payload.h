@@ -1,0 +1,5 @@
+/* The type that _compiled.c offers as Payload. */
+
+#include <Python.h>
+
+extern PyTypeObject PayloadType;

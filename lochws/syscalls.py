@@ -1,0 +1,82 @@
+"""Socket calls that neither wait nor let another thread in.
+
+Python lets go of the interpreter round every socket call, also round those that cannot wait. Whoever is
+woken by the call, or computes beside it, then takes the interpreter, and the caller gets it back when they
+are done or after `sys.getswitchinterval` (5 ms). The compiled twins keep it for those microseconds. They
+are used on plain non-blocking sockets where they were built; ``LOCHWS_PURE_PYTHON=1`` leaves them out.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from importlib import import_module
+from types import ModuleType
+from typing import TypeAlias
+
+
+def send_python(sock: socket.socket, data: bytes | bytearray | memoryview) -> int:
+    """Hand bytes to the kernel. Never blocks.
+
+    Args:
+        sock: a non-blocking socket.
+        data: what to send.
+
+    Returns:
+        How many bytes were taken; 0 if there was no room.
+
+    Raises:
+        OSError: the connection failed, or the socket is closed.
+    """
+    try:
+        return sock.send(data)
+    except BlockingIOError:
+        return 0
+
+
+def receive_into_python(sock: socket.socket, buffer: bytearray | memoryview) -> int | None:
+    """Receive what is there, at most the buffer's length. Never blocks.
+
+    Returns:
+        How many bytes came, 0 at the end of the stream, or None if there are none yet.
+
+    Raises:
+        OSError: the connection failed, or the socket is closed.
+    """
+    try:
+        return sock.recv_into(buffer)
+    except BlockingIOError:
+        return None
+
+
+def _load() -> ModuleType | None:
+    try:
+        return import_module(f"{__package__}._calls")
+    except ImportError:
+        return None
+
+
+#: The module of compiled twins, or None where it was not built.
+compiled = _load()
+
+
+_Send: TypeAlias = Callable[[socket.socket, bytes | bytearray | memoryview], int]
+_ReceiveInto: TypeAlias = Callable[[socket.socket, bytearray | memoryview], int | None]
+
+
+def _best() -> tuple[_Send, _ReceiveInto]:
+    if compiled is None or os.environ.get("LOCHWS_PURE_PYTHON") == "1":
+        return send_python, receive_into_python
+    return compiled.send, compiled.receive_into
+
+
+send, receive_into = _best()
+
+
+def calls_for(sock: socket.socket) -> tuple[_Send, _ReceiveInto]:
+    """The fastest `send` and `receive_into` that do for a socket what its own methods would."""
+    kind = type(sock)
+    if kind.send is socket.socket.send and kind.recv_into is socket.socket.recv_into:
+        return send, receive_into
+    return send_python, receive_into_python

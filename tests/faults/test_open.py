@@ -1,0 +1,332 @@
+"""Faults of an open connection: what is said, how it ends or why it lives on, and that another follows."""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+import pytest
+
+import lochws.loop
+from lochws import testing as t
+from lochws.protocol import closing
+
+from ..peer import CLOSE, CONTINUATION, PING, TEXT, frame
+from ..seen import PATIENCE
+from .life import CALM, OPENED, attempts, end_of_first, surviving
+from .registry import fault
+
+NETWORK = {"ended_by": "network", "graceful": False, "sent_code": None, "received_code": None}
+WRONG = ["protocol_error", "disconnected"]
+SILENT = ["unresponsive", "disconnected"]
+#: Pings that soon show that nobody answers.
+IMPATIENT = {"ping_rate": 0.03, "ping_timeout": 0.15}
+
+
+def refused(code: int) -> dict[str, Any]:
+    """How a connection ends whose server broke a rule."""
+    return {"ended_by": "server", "graceful": False, "sent_code": code}
+
+
+def ending(
+    name: str, script: list[t.Step], events: list[str], reason: str, end: dict[str, Any], *,
+    does: str = "", case: str = "", timing: dict[str, Any] | None = None, **options: Any,
+) -> Any:
+    """A case of the test below: a fault, what the server does after accepting, and how it ends."""
+    marks = fault("open", name, does=does)
+    return pytest.param(script, events, reason, end, timing or {}, options, marks=marks, id=case or name)
+
+
+def without_end(connection: t.ServerConnection) -> None:
+    """Send fragments of one message until the client leaves."""
+    connection.link.send(frame(TEXT, b"x" * 1000, fin=False))
+    while True:
+        connection.link.send(frame(CONTINUATION, b"x" * 1000, fin=False))
+
+
+def close_frame(payload: bytes, code: int, case: str, **more: Any) -> Any:
+    """A Close frame that is not allowed."""
+    script = [t.send_raw(frame(CLOSE, payload))]
+    return ending("bad close codes", script, WRONG, "", refused(code), case=f"Close with {case}", **more)
+
+
+def wrong_frame(data: bytes, case: str, **more: Any) -> Any:
+    """Frames that a server must not send."""
+    name = "masked / reserved / unknown frames"
+    return ending(name, [t.send_raw(data)], WRONG, "", refused(1002), case=case, **more)
+
+
+ENDINGS = [
+    ending(
+        "reset inside a frame", [t.cut_after(20), t.send("x" * 100)],
+        ["disconnected"], "^socket fail; recv fail; Connection reset by peer$", NETWORK,
+        does="`disconnected`, ended by the network; nothing of the frame is delivered; reconnects",
+    ),
+    ending(
+        "FIN without Close (1006)", [t.send("before"), t.fin()],
+        ["text", "disconnected"], "^socket fail; connection lost$", NETWORK,
+        does="`disconnected`, ended by the network, without `received_code`; what came before is delivered; "
+        "reconnects",
+    ),
+    ending(
+        "server Close 1000/1001 (answered once, reconnected)", [t.close(1000, "done")],
+        ["closing", "disconnected"], "^closed$",
+        {"ended_by": "server", "graceful": True, "sent_code": 1000, "received_code": 1000},
+        does="`closing`, the same code back once, then `disconnected`, graceful; reconnects", case="1000",
+    ),
+    ending(
+        "server Close 1000/1001 (answered once, reconnected)", [t.close(1001, "restart")],
+        ["closing", "disconnected"], "^closed$",
+        {"ended_by": "server", "graceful": True, "sent_code": 1001, "received_code": 1001}, case="1001",
+    ),
+    close_frame(
+        b"\x03\xe7", 1002, "code 999",
+        does="`protocol_error`; a Close frame with 1002 (1007 for a reason that is no UTF-8); reconnects",
+    ),
+    close_frame(b"\x03\xed", 1002, "code 1005"),
+    close_frame(b"\x03\xf7", 1002, "code 1015"),
+    close_frame(b"\x13\x88", 1002, "code 5000"),
+    close_frame(b"\x03", 1002, "half a code"),
+    close_frame(b"\x03\xe8\xff", 1007, "a reason that is no text"),
+    ending(
+        "silent loss both ways and inbound only", [t.stop_reading(), t.silence()],
+        SILENT, r"^disconnected; exceeded 0\.15s ping timeout$", NETWORK, timing=IMPATIENT,
+        does="a ping without any byte in answer within `ping_timeout` is `unresponsive`; reconnects",
+        case="silent loss both ways",
+    ),
+    ending(
+        "silent loss both ways and inbound only", [t.silence()],
+        SILENT, r"^disconnected; exceeded 0\.15s ping timeout$", NETWORK, timing=IMPATIENT,
+        case="silent loss inbound only",
+    ),
+    ending(
+        "stall inside a frame", [t.send_raw(frame(TEXT, b"x" * 100)[:50]), t.silence()],
+        SILENT, r"^disconnected; exceeded 0\.15s ping timeout$", NETWORK, timing=IMPATIENT,
+        does="as with any silence: `unresponsive`; nothing of the frame is delivered; reconnects",
+    ),
+    ending(
+        "deflate bomb", [t.send("0" * 20_000_000)], WRONG, "", refused(1009),
+        does="inflated as far as `max_message_size` and no further; `protocol_error`, Close 1009; reconnects",
+        max_message_size=1_000_000, compress=True,
+    ),
+    ending(
+        "endless fragments", [without_end], WRONG, "", refused(1009), max_message_size=100_000,
+        does="gathered as far as `max_message_size`; `protocol_error`, Close 1009; reconnects",
+    ),
+    ending(
+        "bad UTF-8", [t.send_raw(frame(TEXT, b"good \xf0\x9f\x98"))], WRONG, "", refused(1007),
+        does="`protocol_error`, Close 1007; the message is not delivered; reconnects",
+    ),
+    wrong_frame(
+        frame(TEXT, b"x", key=b"keys"), "masked",
+        does="`protocol_error`, Close 1002; nothing of the frame is delivered; reconnects",
+    ),
+    wrong_frame(frame(TEXT, b"x", rsv=4), "reserved bit"),
+    wrong_frame(frame(3, b"x"), "unknown data frame"),
+    wrong_frame(frame(11, b"x"), "unknown control frame"),
+    wrong_frame(frame(PING, bytes(126)), "control frame that is too long"),
+    ending(
+        "a peer that sends after its Close",
+        [t.close(1000, wait=False), t.send_raw(frame(TEXT, b"late")), t.wait_for_close(), t.fin()],
+        ["closing", "disconnected"], "^closed$",
+        {"ended_by": "server", "graceful": True, "sent_code": 1000, "received_code": 1000},
+        does="what comes behind the Close frame is ignored; the end is as if it had not come; reconnects",
+    ),
+]
+
+
+@pytest.mark.parametrize(("script", "events", "reason", "end", "timing", "options"), ENDINGS)
+def test_the_connection_ends_once_saying_why_and_another_one_opens(
+    script: list[t.Step], events: list[str], reason: str, end: dict[str, Any], timing: dict[str, Any],
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(closing, "LINGER_SECONDS", 0.1)
+    accept = t.accept(deflate=options.get("compress", False))
+    server = t.ScriptedServer([accept, t.answer_ping(None), *script], CALM)
+    with server, surviving(server.url, {"ping_rate": 0, **timing}, **options) as app:
+        app.wait_for("ready", 2)
+        if server.connections[0].is_reading:  # else it would never know
+            server.connections[0].wait_over()
+        answer = server.connections[0].close_frame
+    assert attempts(app)[:2] == [[*OPENED, *events], [*OPENED, "closed", "disconnected"]]
+    last = end_of_first(app)
+    assert last.phase == "open"
+    assert re.search(reason, last.reason), last.reason
+    assert {key: getattr(last, key) for key in end} == end
+    assert last.unsent == ()
+    # One Close frame of ours at most: the server would have refused another.
+    if last.sent_code is not None and script != [without_end]:
+        assert answer is not None
+        assert answer[0] == last.sent_code
+    for event in app.all("protocol_error"):
+        assert str(event.error) in last.reason
+    assert len(server.connections) == 2
+
+
+# Connections that live on.
+
+
+@fault(
+    "open", "late pongs while data flows",
+    does="any byte is a sign of life: the connection stays; the pong tells its latency whenever it comes",
+)
+def test_pongs_that_are_later_than_the_time_out_end_nothing_while_data_flows() -> None:
+    ticks = [step for number in range(20) for step in (t.send(str(number)), t.pause(2))]
+    script = [t.accept(), t.answer_ping(late=25), *ticks]
+    server = t.ScriptedServer(script, scale=0.01)
+    with server, surviving(server.url, {"ping_rate": 0.05, "ping_timeout": 0.15}) as app:
+        assert app.wait_for("pong").latency >= 0.25
+        app.wait_for("text", 20)
+        assert attempts(app) == [[*OPENED, *["text"] * 20]]
+
+
+@fault(
+    "open", "a server ping while a handler sleeps long",
+    does="the supervisor answers after 0.1 s, in the reader's place; events wait in order for the handler",
+)
+def test_a_ping_is_answered_while_a_handler_sleeps() -> None:
+    script = [t.accept(), t.send("work"), t.ping(b"there?"), t.wait_for_pong(), t.send("more")]
+    with t.ScriptedServer(script) as server, surviving(server.url, {"ping_rate": 0}) as app:
+        answered_meanwhile = []
+
+        @app.on("text")
+        def sleep(event: Any) -> None:
+            if event.text == "work":
+                server.wait_until(lambda: bool(server.connections[0].pongs))
+                answered_meanwhile.append(True)
+
+        app.wait_for("text", 2)
+    assert attempts(app) == [[*OPENED, "text", "ping", "text", "closed", "disconnected"]]
+    assert answered_meanwhile == [True]
+    assert server.connections[0].pongs == [b"there?"]
+
+
+@fault("open", "one byte at a time", does="messages of all kinds and the Close frame are put together")
+def test_frames_in_single_bytes_are_put_together() -> None:
+    script = [
+        t.accept(), t.split(every=1), t.send("grüße"), t.send(b"\0" * 300), t.send("in parts", fragment=3),
+        t.ping(b"ping"), t.wait_for_pong(), t.close(1001, "bye"),
+    ]
+    with t.ScriptedServer(script, CALM) as server, surviving(server.url, {"ping_rate": 0}) as app:
+        app.wait_for("ready", 2)
+    assert attempts(app)[0] == [*OPENED, "text", "binary", "text", "ping", "closing", "disconnected"]
+    assert [event.text for event in app.all("text")] == ["grüße", "in parts"]
+    assert [event.data for event in app.all("binary")] == [b"\0" * 300]
+    assert end_of_first(app).graceful
+
+
+@fault(
+    "open", "TLS bytes already decrypted (`pending`)",
+    does="they are read before the loop waits again: nothing waits for the server to send more",
+)
+def test_what_tls_has_decrypted_does_not_wait_for_more(server_tls: ssl.SSLContext, ca_file: str) -> None:
+    small = [t.send(str(number)) for number in range(200)]
+    script = [t.accept(), t.together(*small, t.send(bytes(1_000_000)), *small)]
+    server = t.ScriptedServer(script, tls=server_tls)
+    with server, surviving(server.url, {"ping_rate": 0}, ssl_cafile=ca_file) as app:
+        app.wait_for("text", 400)
+        assert attempts(app) == [[*OPENED, *["text"] * 200, "binary", *["text"] * 200]]
+
+
+@pytest.mark.parametrize("reads", [True, False], ids=["server reads", "server does not read"])
+@fault(
+    "open", "a ping flood",
+    does="each is answered while there is room in the kernel; beyond that only the newest pong is kept",
+)
+def test_a_flood_of_pings_is_answered_within_bounds(reads: bool) -> None:
+    count = 20_000
+    flood = b"".join(frame(PING, b"%120d" % number) for number in range(count))
+    script = [t.accept(), *([] if reads else [t.stop_reading()]), t.send_raw(flood), t.send("done")]
+    server = t.ScriptedServer(script, receive_buffer=4096)
+    small = [(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)]
+    with server, surviving(server.url, {"ping_rate": 0}, socket_options=small) as app:
+        app.wait_for("text")
+        if not reads:
+            server.do(t.read_on())
+        connection = server.connections[0]
+        last = b"%120d" % (count - 1)
+        connection.wait_until(lambda: last in connection.pongs[-1:])
+        app.send_text("alive")
+        connection.wait_until(lambda: connection.messages == ["alive"])
+        assert len(app.all("ping")) == count
+    assert connection.pongs == sorted(set(connection.pongs))
+    if not reads:
+        assert len(connection.pongs) < count
+
+
+# The clocks.
+
+
+class Clocks:
+    """The loop's clocks, one of which can be set forward or back."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+
+    def jump(self, name: str, seconds: float) -> None:
+        """Let `monotonic` or `wall_clock` jump."""
+        real: Callable[[], float] = getattr(lochws.loop, name)
+        self._monkeypatch.setattr(lochws.loop, name, lambda: real() + seconds)
+
+
+@pytest.fixture
+def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
+    return Clocks(monkeypatch)
+
+
+SUSPEND = "suspend (monotonic and wall clock apart) with a probe at once"
+#: Turns of the loop without pings: the next one is due in an hour.
+HOURLY = {"poll": 0.02, "ping_rate": 3600, "ping_timeout": 0.2}
+
+
+@fault(
+    "open", SUSPEND,
+    does="pings at the loop's next turn, hence within `poll`; without an answer in time, reconnects",
+)
+@pytest.mark.parametrize("clock", ["wall_clock", "monotonic"])
+def test_after_a_suspend_a_connection_that_lives_is_asked_and_kept(clocks: Clocks, clock: str) -> None:
+    with t.ScriptedServer(CALM) as server, surviving(server.url, HOURLY) as app:
+        app.wait_for("pong")
+        clocks.jump(clock, 1800)
+        app.wait_for("pong", 2)
+        app.wait_for("poll", len(app.all("poll")) + 3)
+        assert attempts(app) == [OPENED]
+        assert len(server.connections[0].pings) == 2
+
+
+@fault("open", SUSPEND)
+@pytest.mark.parametrize("clock", ["wall_clock", "monotonic"])
+def test_after_a_suspend_a_connection_that_died_is_given_up_and_another_one_opens(
+    clocks: Clocks, clock: str
+) -> None:
+    script = [t.accept(), t.wait_for_ping(), t.silence()]
+    with t.ScriptedServer(script, CALM) as server, surviving(server.url, HOURLY) as app:
+        app.wait_for("pong")
+        began = monotonic()
+        clocks.jump(clock, 1800)
+        app.wait_for("ready", 2)
+        assert monotonic() - began < PATIENCE
+    assert attempts(app)[0] == [*OPENED, "unresponsive", "disconnected"]
+    assert end_of_first(app).reason == "disconnected; exceeded 0.2s ping timeout"
+
+
+@fault(
+    "open", "wall clock jump",
+    does="time limits do not depend on it: no event comes of it; set forward, it brings one ping more",
+)
+@pytest.mark.parametrize("seconds", [86_400, -86_400])
+def test_a_wall_clock_that_is_set_changes_no_time_limit(clocks: Clocks, seconds: float) -> None:
+    with t.ScriptedServer() as server, surviving(server.url, HOURLY) as app:
+        app.wait_for("pong")
+        clocks.jump("wall_clock", seconds)
+        app.wait_for("poll", len(app.all("poll")) + 3)
+        app.send_text("still here")
+        app.wait_for("text")
+        server.do(t.reset())
+        app.wait_for("ready", 2)
+        assert attempts(app)[0] == [*OPENED, "text", "disconnected"]
+        assert len(server.connections[0].pings) == (2 if seconds > 0 else 1)

@@ -1,0 +1,89 @@
+"""The compiled part under AddressSanitizer and UndefinedBehaviorSanitizer."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+from .campaign import CHECKOUT, HERE, Place
+
+COMPILER = "gcc"
+FLAGS = [
+    "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1",
+    "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers", "-shared", "-fPIC",
+]
+#: What runs the compiled part on known inputs: its twins' tests, those of their users, and the corpus.
+TESTS = [
+    "tests/protocol/test_scanning.py", "tests/protocol/test_framing.py", "tests/protocol/test_receiver.py",
+    "tests/protocol/test_sender.py", "tests/protocol/test_violations.py", "tests/protocol/test_limits.py",
+    "tests/fuzz/test_corpus.py",
+]
+
+
+def build(folder: Path) -> Place:
+    """Copy what is tested into a new folder, with a compiled part that watches itself.
+
+    Returns:
+        Where, and with which variables, a Python must be started to run with it.
+
+    Raises:
+        RuntimeError: there is no compiler with sanitizers, or it refuses the code.
+    """
+    leave_out = shutil.ignore_patterns("*.so", "*.pyd", "__pycache__")
+    for name in ("lochws", "tests"):
+        shutil.copytree(CHECKOUT / name, folder / name, ignore=leave_out)
+    for name in ("conftest.py", "setup.cfg"):
+        shutil.copy(CHECKOUT / name, folder)
+    source = folder / "lochws/protocol/_compiled.c"
+    target = source.with_suffix(str(sysconfig.get_config_var("EXT_SUFFIX")))
+    include = f"-I{sysconfig.get_path('include')}"
+    _checked([COMPILER, *FLAGS, include, str(source), "-o", str(target)])
+    runtime = _checked([COMPILER, "-print-file-name=libasan.so"]).strip()
+    if not Path(runtime).is_absolute():
+        raise RuntimeError(f"{COMPILER} has no AddressSanitizer")
+    variables = {
+        # Python itself was built without it, so the runtime must be there before anything else is.
+        "LD_PRELOAD": runtime,
+        # Else a read behind the end of an object would still be inside Python's own arena.
+        "PYTHONMALLOC": "malloc",
+        # Python frees little of what it has when it exits.
+        "ASAN_OPTIONS": "detect_leaks=0:halt_on_error=1:allocator_may_return_null=1",
+        "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+        "PYTHONPATH": str(folder),
+    }
+    return Place(folder, variables)
+
+
+def run_tests(place: Place) -> str:
+    """Run `TESTS` with what `build` has built.
+
+    Returns:
+        What pytest says in the end.
+
+    Raises:
+        RuntimeError: a test failed or was skipped, or a sanitizer has found something.
+    """
+    pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--no-skips", "--timeout=120"]
+    return _checked([*pytest, *TESTS], place).strip().splitlines()[-1]
+
+
+def _checked(command: list[str], place: Place = HERE) -> str:
+    """What a command prints.
+
+    Raises:
+        RuntimeError: it failed, or could not be started.
+    """
+    try:
+        process = subprocess.run(
+            command, cwd=place.folder, env={**os.environ, **place.variables}, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace", check=False,
+        )
+    except FileNotFoundError as error:
+        raise RuntimeError(f"{command[0]} is missing") from error
+    if process.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)}: status {process.returncode}\n{process.stdout[-6000:]}")
+    return process.stdout

@@ -1,0 +1,103 @@
+"""The receiver: whatever the bytes are and however they are cut, the same events, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from lochws.errors import ProtocolError
+from lochws.events import Binary, Event, Ping, Pong, Text
+from lochws.protocol import receiver as module
+from lochws.protocol import scanning
+from lochws.protocol.deflate import DeflateParameters, Inflater
+from lochws.protocol.frames import MAX_CONTROL_PAYLOAD
+from lochws.protocol.receiver import Receiver
+from lochws.status import Status
+
+from ..inputs import Choices, cuts
+
+TOKENS = [
+    b"\x81\x05", b"\x01\x03", b"\x80\x02", b"\x82\x7e\x00\x7e", b"\x82\x7f\x00\x00\x00\x00\x00\x01\x00\x00",
+    b"\x88\x02\x03\xe8", b"\x89\x00", b"\x8a\x7d", b"\xc1\x07", b"\x41\x03", b"\xed\xa0\x80",
+    b"\xf4\x8f\xbf\xbf", b"\xf2\x48\xcd\xc9\xc9\x07\x00",
+]
+
+#: The largest message, in bytes; 1 << 40 is for lengths that nobody has memory for.
+LIMITS = (200, 0, 1, 125, 126, 70_000, 1 << 40)
+#: What a receiver may keep besides the message: a head, or a control frame without its last byte.
+HEAD_BYTES = 2 + MAX_CONTROL_PAYLOAD
+#: The twins that take whole messages off a buffer. There must be two, or nothing is compared.
+SCANS = [scanning.scan_python, *([scanning.compiled.scan] if scanning.compiled is not None else [])]
+
+
+def TestOneInput(data: bytes) -> None:  # noqa: N802  the name that fuzzers look for
+    """Receive the input in several ways, which must come to the same."""
+    choices = Choices(data)
+    limit = choices.one_of(LIMITS)
+    agreed = choices.one_of((None, DeflateParameters(), DeflateParameters(True, True)))
+    ways = list(cuts(choices.rest[1:], choices.number()))
+    results = [received(pieces, limit, agreed, scan) for pieces in ways for scan in SCANS]
+    for result in results[1:]:
+        assert result == results[0], f"{result} differs from {results[0]}"
+
+
+def received(
+    pieces: Iterable[bytes], limit: int, agreed: DeflateParameters | None, scan: Any
+) -> tuple[list[Any], Any, Any]:
+    """What a receiver with that twin makes of the pieces: events, Close frame, failure; all in order."""
+    before = module.scan  # type: ignore[attr-defined]  # its own, and replaced as tests replace things
+    module.scan = scan  # type: ignore[attr-defined]
+    try:
+        receiver = Receiver(limit, Inflater(agreed) if agreed is not None else None)
+        events: list[Event] = []
+        for piece in pieces:
+            new = receiver.receive(piece)
+            assert [event for event in new if isinstance(event, (Ping, Pong))] == receiver.controls
+            events += new
+            check_memory(receiver, limit)
+        check_end(receiver)
+        failure = _failure(receiver, compressed=agreed is not None)
+        return [content(event, limit) for event in events], receiver.close_received, failure
+    finally:
+        module.scan = before  # type: ignore[attr-defined]
+
+
+def content(event: Event, limit: int) -> tuple[str, str | bytes]:
+    """An event as something that compares, once it was held to what events promise."""
+    if isinstance(event, Text):
+        assert len(event.text.encode()) <= limit
+        return event.name, event.text
+    assert isinstance(event, (Binary, Ping, Pong)), event
+    assert type(event.data) is bytes
+    assert len(event.data) <= (limit if isinstance(event, Binary) else MAX_CONTROL_PAYLOAD)
+    return event.name, event.data
+
+
+def check_memory(receiver: Receiver, limit: int) -> None:
+    """What is kept between two calls is within the message being received."""
+    kept = sum(len(value) for value in vars(receiver).values() if isinstance(value, (bytes, bytearray)))
+    assert kept <= limit + HEAD_BYTES, f"{kept} bytes are kept, with a limit of {limit}"
+
+
+def check_end(receiver: Receiver) -> None:
+    """An end has one reason, with a code that may be sent, and nothing follows it."""
+    ends = [end for end in (receiver.close_received, receiver.failure) if end is not None]
+    assert len(ends) == int(receiver.done)
+    if receiver.failure is not None:
+        assert receiver.failure.close_code in (1002, 1007, 1009)
+        assert receiver.failure.__traceback__ is None
+    if receiver.close_received is not None:
+        code, reason = receiver.close_received
+        assert code is None or Status.is_valid(code)
+        assert len(reason.encode()) <= MAX_CONTROL_PAYLOAD - 2
+    if receiver.done:
+        assert receiver.receive(b"\x81\x01x") == []
+        assert receiver.controls == []
+
+
+def _failure(receiver: Receiver, compressed: bool) -> tuple[type, int, str] | bool | None:
+    failure = receiver.failure
+    if failure is not None and compressed and failure.close_code != ProtocolError.close_code:
+        # How much zlib gives before it finds damage depends on the pieces: too large, or first damaged.
+        return True
+    return None if failure is None else (type(failure), failure.close_code, str(failure))
