@@ -123,6 +123,10 @@ class Scene:
         """There is one thread."""
         return False
 
+    def sees(self, kind: type[Event]) -> bool:
+        """Every event is wanted."""
+        return True
+
     # The loop and the handlers.
 
     def turn(self) -> None:
