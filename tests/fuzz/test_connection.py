@@ -248,7 +248,7 @@ class Life(RuleBasedStateMachine):
 
     def note_what_was_due(self) -> None:
         """A failure's Close frame is sent by the loop itself if the handlers take too long."""
-        wrong = [content for name, content in self.happened() if name == "wrong"]
+        wrong = [content for _, (name, content) in self.meanings if name == "wrong"]
         sent = self.connection.sending.close_sent
         if self.close is None and wrong and sent is not None:
             assert sent.code == wrong[0]
@@ -370,7 +370,8 @@ class Life(RuleBasedStateMachine):
         assert final.received_code == (happened["close"][0] if closed else None)
         if "protocol_error" in names:
             assert not final.graceful
-            assert "wrong" in happened
+            # The beginning of a wrong frame may be enough.
+            assert self.meanings[-1][1][0] == "wrong"
             assert (final.ended_by, final.error is None) == ("server", False) or self.dropped == final.reason
         if final.graceful:
             assert closed
@@ -402,10 +403,10 @@ class Life(RuleBasedStateMachine):
             assert messages == whole
 
 
-def live(count: int) -> None:
+def live(count: int, *, always_the_same: bool = False) -> None:
     """Try so many lives, and show the shortest one that is not as the model says."""
     many = settings(
-        max_examples=count, stateful_step_count=40, deadline=None,
+        max_examples=count, stateful_step_count=40, deadline=None, derandomize=always_the_same,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
     )
     run_state_machine_as_test(Life, settings=many)
@@ -413,4 +414,4 @@ def live(count: int) -> None:
 
 @pytest.mark.timeout(300)
 def test_any_life_of_a_connection_is_as_the_model_says() -> None:
-    live(60)
+    live(60, always_the_same=True)
