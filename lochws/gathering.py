@@ -14,10 +14,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
-from time import monotonic
 from typing import TypeAlias, cast
 
-from .batchwriter import GATHER_BYTES, BatchWriter, Message, Pack, Sink, message_of
+from .batchwriter import BatchWriter, Message, Pack, Sink, message_of
 from .errors import WebSocketClosed, WebSocketError
 from .protocol.framing import Item, measure
 
@@ -42,8 +41,7 @@ class Gathering(BatchWriter):
     ) -> None:
         super().__init__(stream, pack, ask_loop, gather)
         self._limit = limit
-        # Appended by any thread without the lock, taken by the lock's holder.
-        self._left: deque[Item | Entry] = deque()
+        self._left: deque[Item | Entry]
         # All below is guarded by _lock.
         self._sealed = False  # our Close frame is queued: nothing may be left behind it
         self._late: list[Item | Entry] = []  # accepted, and then overtaken by the Close frame
@@ -56,14 +54,6 @@ class Gathering(BatchWriter):
         self._look_after()
         self._check_left(item)
         return True
-
-    def _leave_gathering(self, item: Item, size: int) -> None:
-        """Leave a small message while messages gather, and see to them all if it is time."""
-        self._left.append(item)
-        if self._leavable and monotonic() < self._due and len(self._left) * size < GATHER_BYTES:
-            return
-        self._look_after()
-        self._check_left(item)
 
     def _check_left(self, item: Item | Entry) -> None:
         """Refuse a message that came after `finish` had looked: nobody would send or report it.
@@ -156,5 +146,5 @@ class Gathering(BatchWriter):
         self._items, self._batch, self._late, self._withdrawn = [], [], [], []
         self._start = self._unpacked = 0
         self._urgent.clear()
-        self._rest = memoryview(b"")
+        self._rest = b""
         return unsent
