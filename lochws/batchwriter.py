@@ -24,10 +24,10 @@ from .protocol.framing import Item, frame_length
 FOLLOWS_SECONDS = 20e-6
 #: The oldest gathered message waits no longer than this while its sender goes on sending.
 GATHER_SECONDS = 100e-6
-#: So many bytes leave in one system call, unless a single message has more.
-BATCH_BYTES = 64 * 1024
-#: This many are worth a system call: less, so that those that come meanwhile still fit in.
-GATHER_BYTES = BATCH_BYTES * 7 // 8
+#: This many gathered bytes are worth a system call.
+GATHER_BYTES = 56 * 1024
+#: At most so many leave in one, unless a single message has more.
+BATCH_BYTES = 256 * 1024
 #: Batches that are written in one go before the loop turns to its other connections.
 BATCHES_PER_FLUSH = 4
 #: So many packed items are cleared away at a time while others wait.
@@ -82,6 +82,7 @@ class BatchWriter:
         self._due = 0.0
         self._last_write = 0.0
         self._waiting = 0  # threads that wait in _changed
+        self._roomy = 0  # bytes: when no more wait, it is worth telling them
         self._failure: OSError | None = None
         self._finished = False
         self._is_shut = False  # sealed by our Close frame, failed or finished
@@ -269,7 +270,7 @@ class BatchWriter:
         else:
             self._rest = memoryview(self._rest)[taken:]
             self._blocked = True
-        if self._waiting or self._finished:
+        if (self._waiting and self._pending <= self._roomy) or self._finished:
             self._changed.notify_all()
 
     def _messages_in(self, items: list[Item]) -> int:

@@ -24,6 +24,10 @@ from .protocol.framing import Item, measure
 LEAVE_BYTES = 4096
 LEAVE_MESSAGES = 512
 
+#: Whoever waits for room is told when this part of the bound is free: waking somebody for each message
+#: that has left would cost more than the message.
+ROOM_PART = 8
+
 #: What makes a frame under the lock, from these arguments, and the message that is in it.
 Entry: TypeAlias = "tuple[Callable[..., bytes], tuple[object, ...], Message]"
 
@@ -41,6 +45,7 @@ class Gathering(BatchWriter):
     ) -> None:
         super().__init__(stream, pack, ask_loop, gather)
         self._limit = limit
+        self._roomy = limit - limit // ROOM_PART
         self._left: deque[Item | Entry]
         # All below is guarded by _lock.
         self._sealed = False  # our Close frame is queued: nothing may be left behind it

@@ -81,6 +81,22 @@ class TestWhenFull:
         queue.flush()
         assert sink.taken == b"firstlater"
 
+    def test_who_waits_is_told_when_a_part_of_the_queue_is_free(self) -> None:
+        # Not for each message that has left: waking somebody costs more than that.
+        sink, told = Sink(), Asked()
+        queue = blocked_queue(sink, limit=800, when_full="block", send_timeout=10)
+        for _ in range(8):
+            push(queue, "x" * 99)
+        waiter = Waiter(queue, "y" * 10)
+        queue._changed.notify_all = told  # type: ignore[method-assign]
+        sink.room = 90
+        queue.flush()
+        assert told.times == 0
+        del queue._changed.notify_all
+        sink.room = 10
+        queue.flush()
+        assert waiter.outcome() is True
+
     def test_block_ends_when_the_connection_ends(self) -> None:
         queue = blocked_queue(Sink(), limit=5, when_full="block", send_timeout=10)
         waiter = Waiter(queue, "never")
