@@ -97,8 +97,10 @@ def _performance(results: Results, about: dict[str, str], found: list[Verdict]) 
     met = sum(verdict.is_met for verdict in found)
     versions = ", ".join(report.peer_versions(about))
     yield textwrap.fill(
-        f"Measured on {_machine(about)}, with {versions}. **{met} of {len(found)} targets are met.** Reached "
-        "is the median of the rounds, whose least and most follow it.", _WIDTH, break_on_hyphens=False,
+        f"Measured on {about['date']}, on {_machine(about)}, with {versions}. "
+        f"**{met} of {len(found)} targets are met.** "
+        "Reached is the median of the rounds, whose least and most follow it.",
+        _WIDTH, break_on_hyphens=False,
     )
     yield "\n| target | wanted | reached | rounds | |\n|---|---|---|---|---|"
     for verdict in found:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import time
 from collections.abc import Iterable, Sequence
 from importlib import metadata
 from importlib.util import find_spec
@@ -25,6 +26,7 @@ def environment() -> dict[str, str]:
     """What the numbers depend on."""
     compiled = find_spec("lochws.protocol._compiled") is not None
     found = {
+        "date": time.strftime("%Y-%m-%d"),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "processors": str(os.cpu_count()),
@@ -41,8 +43,9 @@ def environment() -> dict[str, str]:
 
 def peer_versions(about: dict[str, str]) -> list[str]:
     """Name and version of each peer and library that took part."""
+    others = ("date", "python", "system", "processors", "lochws")
     return [f"{name} {version}" for name, version in about.items()
-            if name not in ("python", "system", "processors", "lochws") and version != "not installed"]
+            if name not in others and version != "not installed"]
 
 
 def tables(results: Results) -> Iterable[str]:
