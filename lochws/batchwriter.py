@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any, Protocol, TypeAlias, cast
 
 from .protocol.framing import Item, frame_length
+from .waits import Waiters
 
 #: A message that comes this soon after the last write follows closely: it may gather.
 FOLLOWS_SECONDS = 20e-6
@@ -56,6 +56,13 @@ class BatchWriter:
         gather: whether messages may wait for company. Without a loop that comes when asked they must not.
     """
 
+    __slots__ = (
+        "_ask_loop", "_asked", "_batch", "_blocked", "_changed", "_completed", "_controls", "_corks",
+        "_due", "_failure", "_finished", "_follows", "_gathering", "_is_shut", "_items", "_last_write",
+        "_leavable", "_left", "_lock", "_pack", "_rest", "_roomy", "_start", "_stream", "_unpacked",
+        "_urgent", "_waiting", "_withdrawn", "_writing", "bytes_sent",
+    )
+
     def __init__(self, stream: Sink, pack: Pack, ask_loop: Callable[[], None], gather: bool) -> None:
         self._stream = stream
         self._pack = pack
@@ -63,7 +70,7 @@ class BatchWriter:
         self._follows = FOLLOWS_SECONDS if gather else -1.0
 
         self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)  # room was made, or a writer came back
+        self._changed = Waiters(self._lock)  # room was made, or a writer came back
         # All below is guarded by _lock.
         # What waits, in order: plain messages, and frames that are ready with their messages.
         self._items: list[Item] = []
@@ -89,7 +96,7 @@ class BatchWriter:
         self._completed = 0  # messages in the batches that were taken whole
         self.bytes_sent = 0  # counted under _lock, read by anyone
         # Appended by any thread without the lock, taken by the lock's holder; see `Gathering`.
-        self._left: deque[Any] = deque()
+        self._left: list[Any] = []
         # Written under _lock, read without: how many messages senders may leave without it now.
         self._leavable = 0
 

@@ -11,9 +11,7 @@ whoever leaves a message looks at both after that. One of the two sees the other
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable
 from typing import TypeAlias, cast
 
 from .batchwriter import BatchWriter, Message, Pack, Sink, message_of
@@ -40,13 +38,16 @@ class Gathering(BatchWriter):
         limit: bytes that may wait.
     """
 
+    __slots__ = (
+        "_late", "_limit", "_sealed",
+    )
+
     def __init__(
         self, stream: Sink, pack: Pack, ask_loop: Callable[[], None], gather: bool, limit: int
     ) -> None:
         super().__init__(stream, pack, ask_loop, gather)
         self._limit = limit
         self._roomy = limit - limit // ROOM_PART
-        self._left: deque[Item | Entry]
         # All below is guarded by _lock.
         self._sealed = False  # our Close frame is queued: nothing may be left behind it
         self._late: list[Item | Entry] = []  # accepted, and then overtaken by the Close frame
@@ -102,12 +103,13 @@ class Gathering(BatchWriter):
         try:
             items = cast("list[Item | Entry]", self._items)
             before = len(items)
-            # In one call, so that Ctrl-C cannot lose any: each message is here or there.
-            taken = cast("Iterator[Item | Entry]", islice(iter(self._left.popleft, None), len(self._left)))
+            left, count = self._left, len(self._left)  # others may append behind that
+            target = self._late if self._sealed else items
+            # No call stands in between, so that Ctrl-C cannot: each message is here or there.
+            target += left[:count]
+            del left[:count]
             if self._sealed:
-                self._late.extend(taken)
                 return
-            items.extend(taken)
             size = measure(items, before)
             if size < 0:
                 self._encode_entries(before)
@@ -147,7 +149,7 @@ class Gathering(BatchWriter):
         """Let go of all that was not sent whole, in order; None stands for what is no message."""
         unsent = list(map(message_of, [*self._unsent(), *self._late]))
         while self._left:
-            unsent.append(message_of(self._left.popleft()))
+            unsent.append(message_of(self._left.pop(0)))
         self._items, self._batch, self._late, self._withdrawn = [], [], [], []
         self._start = self._unpacked = 0
         self._urgent.clear()

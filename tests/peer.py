@@ -27,6 +27,13 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import NamedTuple, TypeAlias
 
+from lochws.testing.rawframes import frame, masked
+
+__all__ = [
+    "BINARY", "CLOSE", "CONTINUATION", "PATIENCE", "PING", "PONG", "TEXT", "Link", "Peer", "Request",
+    "StartPeer", "frame", "upgrade",
+]
+
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
 #: Seconds that any single step of a script may take. A script that hangs fails, it does not stall the suite.
@@ -114,7 +121,7 @@ class Link:
         if length >= 126:
             length = int.from_bytes(self.read(2 if length == 126 else 8), "big")
         key = self.read(4)
-        return first & 0x0F, _masked(self.read(length), key)
+        return first & 0x0F, masked(self.read(length), key)
 
     def wait_for_end(self) -> None:
         """Read and discard, however long, until the client ends the connection: to it this is silence."""
@@ -265,26 +272,3 @@ def upgrade(request: Request, *headers: str) -> bytes:
         *headers,
     ]
     return "\r\n".join([*lines, "", ""]).encode()
-
-
-def frame(opcode: int, payload: bytes, *, fin: bool = True, rsv: int = 0, key: bytes | None = None) -> bytes:
-    """A frame (RFC 6455 section 5.2); `rsv` is the three reserved bits as a number, 4 being RSV1."""
-    head = bytearray([fin << 7 | rsv << 4 | opcode])
-    mask_bit = 0 if key is None else 0x80
-    if len(payload) < 126:
-        head.append(mask_bit | len(payload))
-    elif len(payload) < 1 << 16:
-        head.append(mask_bit | 126)
-        head += len(payload).to_bytes(2, "big")
-    else:
-        head.append(mask_bit | 127)
-        head += len(payload).to_bytes(8, "big")
-    if key is None:
-        return bytes(head) + payload
-    return bytes(head) + key + _masked(payload, key)
-
-
-def _masked(payload: bytes, key: bytes) -> bytes:
-    size = len(payload)
-    repeated = (key * (size // 4 + 1))[:size]
-    return (int.from_bytes(payload, "big") ^ int.from_bytes(repeated, "big")).to_bytes(size, "big")

@@ -9,6 +9,7 @@ from time import monotonic
 
 import pytest
 
+from .faults.registry import fault
 from .peer import CLOSE, TEXT, Link, StartPeer
 from .programs import Run
 from .scripts import Ends, silent
@@ -24,6 +25,11 @@ app.run_forever()
 say("never")
 """
 
+    @fault(
+        "stopping", "Ctrl-C",
+        does="`run_forever` closes the connection, waits 5 s at most, and `KeyboardInterrupt` goes "
+        "on; a second one does not wait",
+    )
     def test_run_forever_closes_cleanly_and_the_program_ends_as_interrupted(
         self, run: Run, start_peer: StartPeer
     ) -> None:
@@ -46,6 +52,7 @@ say("never")
         assert errors.rstrip().endswith("KeyboardInterrupt")
         assert output == ""
 
+    @fault("stopping", "Ctrl-C")
     @pytest.mark.parametrize("where", ["connected", "back_off"])
     def test_while_there_is_no_connection_it_ends_at_once(
         self, where: str, run: Run, start_peer: StartPeer
@@ -63,6 +70,7 @@ app.run_forever(persist=Backoff(1000, 1000))
         assert status == -signal.SIGINT
         assert monotonic() - began < 2
 
+    @fault("stopping", "Ctrl-C")
     def test_a_second_one_does_not_wait_for_the_server(self, run: Run, start_peer: StartPeer) -> None:
         closing = threading.Event()
 
@@ -83,6 +91,7 @@ app.run_forever(persist=Backoff(1000, 1000))
         assert status == -signal.SIGINT
         assert monotonic() - began < 2
 
+    @fault("stopping", "Ctrl-C")
     def test_a_with_block_closes_and_the_program_ends_as_interrupted(
         self, run: Run, start_peer: StartPeer
     ) -> None:
@@ -98,6 +107,11 @@ with app:
         assert program.end()[0] == -signal.SIGINT
         assert ends.wait()[0] == (CLOSE, b"\x03\xe8goodbye")
 
+    @fault(
+        "stopping", "SIGTERM",
+        does="a signal handler may call `close` at any moment, whatever the main thread is in; "
+        "`run_forever` returns",
+    )
     def test_a_handler_of_sigterm_may_close(self, run: Run, start_peer: StartPeer) -> None:
         ends = Ends()
         program = run("""
@@ -138,10 +152,27 @@ def flood(link: Link) -> None:
         link.send_frame(TEXT, bytes(10_000))
 
 
+RESOLVING = """
+import lochws.transport.tcp as tcp
+tcp.getaddrinfo = lambda *_, **__: sleep(0)
+app = WebSocketApp("ws://slow.host/")
+app.start()
+done.wait()
+"""
+
+IN_TLS = """
+app = WebSocketApp(sys.argv[1].replace("ws:", "wss:"))
+until("connecting")
+app.start()
+done.wait()
+"""
+
 #: What the main thread does last, and the server meanwhile.
 ENDINGS: dict[str, tuple[str, Callable[[Link], object]]] = {
     "started": ("app.start()", silent),
     "connecting": ("until('connected'); app.start(); done.wait()", Link.wait_for_end),
+    "resolving": (RESOLVING, silent),
+    "in TLS": (IN_TLS, Link.wait_for_end),
     "open": ("app.start(); app.wait_ready()", silent),
     "flooded": ("until('text'); app.start(); done.wait()", flood),
     "sending": ("app.start(); app.wait_ready(); daemon(send); done.wait()", silent),
@@ -157,6 +188,10 @@ ENDINGS: dict[str, tuple[str, Callable[[Link], object]]] = {
 class TestEnding:
     """The main thread has nothing left to do, whatever lochws's threads are at."""
 
+    @fault(
+        "stopping", "interpreter exit while connected / connecting / backing off / inside a handler",
+        does="the program ends at once and says nothing; to close first, register `stop` with `atexit`",
+    )
     @pytest.mark.parametrize(("code", "script"), ENDINGS.values(), ids=ENDINGS.keys())
     def test_the_program_ends(
         self, code: str, script: Callable[[Link], object], run: Run, start_peer: StartPeer
@@ -166,6 +201,7 @@ class TestEnding:
         assert "Traceback" not in errors
         assert "Fatal" not in errors
 
+    @fault("stopping", "interpreter exit while connected / connecting / backing off / inside a handler")
     def test_what_is_registered_to_run_at_exit_can_still_close(self, run: Run, start_peer: StartPeer) -> None:
         ends = Ends()
         program = run("""
@@ -176,6 +212,7 @@ app.wait_ready()
         assert program.end() == (0, "", "")
         assert ends.wait()[0] == (CLOSE, b"\x03\xe8goodbye")
 
+    @fault("stopping", "interpreter exit while connected / connecting / backing off / inside a handler")
     def test_an_app_that_starts_at_exit_does_not_hang(self, run: Run, start_peer: StartPeer) -> None:
         # Since Python 3.12 no thread can be started then.
         status, output, _ = run("""

@@ -15,6 +15,7 @@ from lochws import Backoff, WebSocketApp
 from lochws.errors import WebSocketError
 
 from .apps import AT_ONCE, NEVER, echo, opened, running
+from .faults.registry import fault
 from .peer import BINARY, CLOSE, TEXT, Link, Peer, StartPeer, frame
 from .scripts import answer_close, polite
 from .seen import PATIENCE, Noting, eventually
@@ -81,6 +82,7 @@ class TestLosing:
         assert (end.sent_code, end.received_code, end.unsent) == (None, None, ())
         assert [event.text for event in app.all("text")] == ["hello", "hello"]
 
+    @fault("sending", "send while reconnecting")
     def test_a_connection_reset_while_a_thread_sends_ends_once_and_accounts_for_everything(
         self, start_peer: StartPeer
     ) -> None:

@@ -65,6 +65,10 @@ class TestStarting:
         assert app.stop(PATIENCE)
         assert app.names().count("connecting") == 1
 
+    @fault(
+        "stopping", "start again after close",
+        does="it runs as the first time, with a new connection and new threads",
+    )
     def test_an_app_that_is_over_can_be_started_again(self, start_peer: StartPeer) -> None:
         app = Noting(start_peer(polite).url)
         for number in range(1, 6):

@@ -11,6 +11,7 @@ from lochws import WebSocketApp
 from lochws.errors import QueueFull, WebSocketClosed, WebSocketClosing, WebSocketUnavailable
 
 from .apps import NEVER, echo, opened, running
+from .faults.registry import fault
 from .peer import BINARY, CLOSE, PING, PONG, TEXT, Link, StartPeer
 from .scripts import answer_close, polite
 from .seen import PATIENCE, Noting, eventually, in_thread
@@ -78,6 +79,10 @@ class TestAnyThread:
             (TEXT, b'{"a": 1}'), (TEXT, b'{"b": null}'), (TEXT, b"null"), (TEXT, b"{}"), (PONG, b"pong"),
         ]
 
+    @fault(
+        "sending", "send from every handler",
+        does="it is sent, or refused with the state; nothing waits, whatever `when_full` says",
+    )
     def test_from_every_handler_sending_works_or_says_why_not(self, start_peer: StartPeer) -> None:
         outcomes: dict[str, object] = {}
 
@@ -247,6 +252,7 @@ class TestAFullQueue:
             self.fill(app)
             deaf.read.set()
 
+    @fault("sending", "send from every handler")
     def test_block_never_blocks_a_handler(self, start_peer: StartPeer) -> None:
         deaf = Deaf()
         refused = threading.Event()

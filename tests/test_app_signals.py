@@ -16,6 +16,7 @@ from lochws.errors import WebSocketError
 from lochws.persist import persist
 
 from .apps import AT_ONCE, check_order, echo
+from .faults.registry import fault
 from .peer import CLOSE, Link, StartPeer
 from .seen import PATIENCE, Noting, eventually
 
@@ -80,6 +81,7 @@ class Counting:
             self.closes.append(closes)
 
 
+@fault("stopping", "SIGTERM")
 @pytest.mark.parametrize("compress", [False, True])
 def test_a_signal_handler_may_close_while_the_main_thread_sends(
     compress: bool, start_peer: StartPeer, alarm: Alarm
@@ -101,6 +103,7 @@ def test_a_signal_handler_may_close_while_the_main_thread_sends(
     assert set(counting.closes) == {1}
 
 
+@fault("stopping", "SIGTERM")
 def test_a_signal_handler_may_close_whatever_the_main_thread_is_doing(
     start_peer: StartPeer, alarm: Alarm
 ) -> None:
@@ -211,6 +214,7 @@ def test_so_it_is_during_the_back_off_of_persist(
                 send()
 
 
+@fault("stopping", "Ctrl-C")
 def test_whatever_a_raising_signal_handler_interrupts_the_app_can_be_stopped(
     start_peer: StartPeer, alarm: Alarm
 ) -> None:

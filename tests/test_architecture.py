@@ -176,6 +176,14 @@ def test_nothing_forbidden_is_imported(file: str) -> None:
             assert not f"{found.target}.".startswith(f"{module}."), str(found)
 
 
+def test_only_the_server_for_tests_is_made_of_wsproto() -> None:
+    users = {
+        part_of(module_name(file)) for file in FILES for found in imports_of(file)
+        if found.target.partition(".")[0] in {"h11", "wsproto"}
+    }
+    assert users == {"testing"}
+
+
 def test_every_design_table_names_parts_that_have_a_layer() -> None:
     known = set().union(*LAYERS)
     assert sum(map(len, LAYERS)) == len(known), "a part stands in two layers"

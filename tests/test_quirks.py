@@ -13,6 +13,7 @@ import pytest
 
 from lochws import WebSocket, errors, events
 
+from .faults.registry import fault
 from .peer import CLOSE, PING, PONG, TEXT, Link, StartPeer
 from .scripts import Ends, answer_close, polite, silent
 from .seen import PATIENCE, in_thread, names, take
@@ -60,6 +61,7 @@ class TestNothingAfterOurCloseFrame:
         peer.close()
         assert after == []
 
+    @fault("stopping", "ten closers")
     def test_ten_threads_that_close_at_once_send_one_frame(self, start_peer: StartPeer) -> None:
         ends = Ends()
         ws = WebSocket(start_peer(ends).url)
@@ -78,6 +80,7 @@ class TestNothingAfterOurCloseFrame:
         assert [frame[0] for frame in frames] == [CLOSE, "F"]
         assert event.sent_code in range(3000, 3010)
 
+    @fault("sending", "send then close at once")
     def test_threads_that_send_while_another_closes_send_nothing_behind_it(
         self, start_peer: StartPeer
     ) -> None:
@@ -326,7 +329,7 @@ def test_parameters_are_not_attributes_of_the_same_name() -> None:
     ws = WebSocket("ws://me:secret@host/", agent="me", compress=True)
     assert ws.url == "ws://host/"
     public = {name for name in vars(ws) if not name.startswith("_")}
-    assert public == {"url", "close_called"}
+    assert public == {"url"}
 
 
 def test_disconnected_says_who_ended_it_and_with_which_codes(start_peer: StartPeer) -> None:

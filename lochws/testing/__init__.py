@@ -26,6 +26,7 @@ What to know:
   RFC says, `fin` without a Close frame, `reset`, or `cut_after` so many bytes.
 * `server.do(step)` does one more step at any time: the test is in charge of when something happens,
   and need not sleep.
+* `send_frame` and `send_raw` say what no proper server would.
 * `server.connections` has what came: requests, messages, pings, pongs, the Close frame.
 * What a script waits for in vain fails the test, when the ``with`` block ends.
 * `ScriptedServer()` echoes. `tls=context` serves ``wss:``. `scale` makes scripted seconds shorter.
@@ -46,6 +47,7 @@ from .steps import (
     read_on,
     reset,
     send,
+    send_frame,
     send_raw,
     silence,
     split,
@@ -79,6 +81,7 @@ __all__ = [
     "read_on",
     "reset",
     "send",
+    "send_frame",
     "send_raw",
     "silence",
     "split",

@@ -11,11 +11,14 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import TypeAlias
 
-import h11
-import wsproto.events as ws
-from wsproto.connection import Connection as Frames
-from wsproto.connection import ConnectionState, ConnectionType
-from wsproto.extensions import Extension
+try:
+    import h11
+    import wsproto.events as ws
+    from wsproto.connection import Connection as Frames
+    from wsproto.connection import ConnectionState, ConnectionType
+    from wsproto.extensions import Extension
+except ImportError as error:
+    raise ImportError("lochws.testing needs wsproto: pip install 'lochws[testing]'") from error
 
 from .link import ClientLeftError, Link, LinkEndedError, StoppedError
 

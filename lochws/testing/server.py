@@ -163,16 +163,17 @@ class ScriptedServer:
                     return
                 is_last = number >= len(self._scripts) - 1
                 try:
-                    self._serve(number, self._scripts[-1] if is_last else self._scripts[number])
+                    sock, _ = self._listener.accept()
+                    if is_last and not self._repeats:
+                        self._listener.close()  # before the script, so that the next attempt is refused
+                    self._serve(sock, number, self._scripts[-1] if is_last else self._scripts[number])
                 except OSError as error:
                     self._failure = error  # no descriptors, most likely
                     return
                 if is_last and not self._repeats:
-                    self._listener.close()
                     return
 
-    def _serve(self, number: int, steps: Sequence[Step]) -> None:
-        sock, _ = self._listener.accept()
+    def _serve(self, sock: socket.socket, number: int, steps: Sequence[Step]) -> None:
         connection = ServerConnection(
             Link(sock, self._tls, self._patience), steps, number, self._changed,
             patience=self._patience, scale=self._scale,

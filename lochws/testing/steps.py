@@ -18,6 +18,7 @@ from wsproto.utilities import generate_accept_token
 
 from .connection import ServerConnection, Step
 from .link import LinkEndedError
+from .rawframes import frame
 
 
 class NamedStep:
@@ -154,6 +155,14 @@ def send_raw(data: bytes) -> Step:
     return NamedStep("send_raw", lambda connection: connection.link.send(data), data[:50])
 
 
+def send_frame(
+    opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, key: bytes | None = None
+) -> Step:
+    """Send a frame of any kind, also a forbidden one. The arguments are those of `rawframes.frame`."""
+    data = frame(opcode, payload, fin=fin, rsv=rsv, key=key)
+    return NamedStep("send_frame", lambda connection: connection.link.send(data), opcode, payload[:50])
+
+
 def ping(payload: bytes = b"") -> Step:
     """Send a ping. Whether a pong comes is for `wait_for_pong` to say."""
     return NamedStep("ping", lambda connection: connection.send_event(ws.Ping(payload)), payload)
@@ -281,7 +290,7 @@ def close(code: int | None = 1000, reason: str = "", *, wait: bool = True) -> St
     """Send a Close frame, wait for the client's, and end the connection, as a server should.
 
     Args:
-        code: the status code, or None for none. `send_raw` sends those that are not allowed.
+        code: the status code, or None for none. `send_frame` sends those that are not allowed.
         reason: why.
         wait: whether to wait and end; if not, the script goes on behind the Close frame.
     """

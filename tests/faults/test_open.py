@@ -43,21 +43,21 @@ def ending(
 
 def without_end(connection: t.ServerConnection) -> None:
     """Send fragments of one message until the client leaves."""
-    connection.link.send(frame(TEXT, b"x" * 1000, fin=False))
+    t.send_frame(TEXT, b"x" * 1000, fin=False)(connection)
     while True:
-        connection.link.send(frame(CONTINUATION, b"x" * 1000, fin=False))
+        t.send_frame(CONTINUATION, b"x" * 1000, fin=False)(connection)
 
 
 def close_frame(payload: bytes, code: int, case: str, **more: Any) -> Any:
     """A Close frame that is not allowed."""
-    script = [t.send_raw(frame(CLOSE, payload))]
+    script = [t.send_frame(CLOSE, payload)]
     return ending("bad close codes", script, WRONG, "", refused(code), case=f"Close with {case}", **more)
 
 
-def wrong_frame(data: bytes, case: str, **more: Any) -> Any:
-    """Frames that a server must not send."""
+def wrong_frame(step: t.Step, case: str, **more: Any) -> Any:
+    """A frame that a server must not send."""
     name = "masked / reserved / unknown frames"
-    return ending(name, [t.send_raw(data)], WRONG, "", refused(1002), case=case, **more)
+    return ending(name, [step], WRONG, "", refused(1002), case=case, **more)
 
 
 ENDINGS = [
@@ -118,20 +118,20 @@ ENDINGS = [
         does="gathered as far as `max_message_size`; `protocol_error`, Close 1009; reconnects",
     ),
     ending(
-        "bad UTF-8", [t.send_raw(frame(TEXT, b"good \xf0\x9f\x98"))], WRONG, "", refused(1007),
+        "bad UTF-8", [t.send_frame(TEXT, b"good \xf0\x9f\x98")], WRONG, "", refused(1007),
         does="`protocol_error`, Close 1007; the message is not delivered; reconnects",
     ),
     wrong_frame(
-        frame(TEXT, b"x", key=b"keys"), "masked",
+        t.send_frame(TEXT, b"x", key=b"keys"), "masked",
         does="`protocol_error`, Close 1002; nothing of the frame is delivered; reconnects",
     ),
-    wrong_frame(frame(TEXT, b"x", rsv=4), "reserved bit"),
-    wrong_frame(frame(3, b"x"), "unknown data frame"),
-    wrong_frame(frame(11, b"x"), "unknown control frame"),
-    wrong_frame(frame(PING, bytes(126)), "control frame that is too long"),
+    wrong_frame(t.send_frame(TEXT, b"x", rsv=4), "reserved bit"),
+    wrong_frame(t.send_frame(3, b"x"), "unknown data frame"),
+    wrong_frame(t.send_frame(11, b"x"), "unknown control frame"),
+    wrong_frame(t.send_frame(PING, bytes(126)), "control frame that is too long"),
     ending(
         "a peer that sends after its Close",
-        [t.close(1000, wait=False), t.send_raw(frame(TEXT, b"late")), t.wait_for_close(), t.fin()],
+        [t.close(1000, wait=False), t.send_frame(TEXT, b"late"), t.wait_for_close(), t.fin()],
         ["closing", "disconnected"], "^closed$",
         {"ended_by": "server", "graceful": True, "sent_code": 1000, "received_code": 1000},
         does="what comes behind the Close frame is ignored; the end is as if it had not come; reconnects",
@@ -189,13 +189,15 @@ def test_pongs_that_are_later_than_the_time_out_end_nothing_while_data_flows() -
     does="the supervisor answers after 0.1 s, in the reader's place; events wait in order for the handler",
 )
 def test_a_ping_is_answered_while_a_handler_sleeps() -> None:
-    script = [t.accept(), t.send("work"), t.ping(b"there?"), t.wait_for_pong(), t.send("more")]
-    with t.ScriptedServer(script) as server, surviving(server.url, {"ping_rate": 0}) as app:
-        answered_meanwhile = []
+    answered_meanwhile = []
+    server = t.ScriptedServer([t.accept(), t.send("work")])
+    with server, surviving(server.url, {"ping_rate": 0}) as app:
 
         @app.on("text")
         def sleep(event: Any) -> None:
             if event.text == "work":
+                server.do(t.ping(b"there?"))
+                server.do(t.send("more"))
                 server.wait_until(lambda: bool(server.connections[0].pongs))
                 answered_meanwhile.append(True)
 
