@@ -55,32 +55,36 @@ def scan_python(
     """
     if type(data) is not bytes:
         data = bytes(data)  # slices of bytes are cheaper than those of views
-    end = len(data)
-    while end - position >= 2:
-        first = data[position]
-        length = data[position + 1]
-        start = position + 2
+    # The most common first: each step here is taken for each message.
+    end, append, text = len(data), events.append, Text
+    while (start := position + 2) <= end:
+        first, length = data[position], data[position + 1]
         if length > 125:
-            if length > 127:
-                break
-            shortest = 126 if length == 126 else 65536
-            start += 2 if length == 126 else 8
-            length = int.from_bytes(data[position + 2 : start], "big")
-            if start > end or not shortest <= length < LENGTH_LIMIT:
+            if length == 126 and start + 2 <= end:
+                length = data[start] << 8 | data[start + 1]
+                start += 2
+                if length < 126:
+                    break
+            elif length == 127 and start + 8 <= end:
+                length = int.from_bytes(data[start : start + 8], "big")
+                start += 8
+                if not 65536 <= length < LENGTH_LIMIT:
+                    break
+            else:
                 break
         stop = start + length
         if stop > end:
             break
         if first == _TEXT and length <= limit:
             try:
-                events.append(Text(data[start:stop].decode()))
+                append(text(data[start:stop].decode()))
             except UnicodeDecodeError:
                 break
         elif first == _BINARY and length <= limit:
-            events.append(Binary(data[start:stop]))
+            append(Binary(data[start:stop]))
         elif inflate is not None and first in (_DEFLATED_TEXT, _DEFLATED_BINARY):
             content = inflate(data[start:stop], limit)
-            events.append(Text(content.decode()) if first == _DEFLATED_TEXT else Binary(content))
+            append(text(content.decode()) if first == _DEFLATED_TEXT else Binary(content))
         else:
             break
         position = stop
