@@ -62,16 +62,9 @@ def scan_python(
         if length > 125:
             if length == 126 and start + 2 <= end:
                 length = data[start] << 8 | data[start + 1]
-                start += 2
-                if length < 126:
-                    break
-            elif length == 127 and start + 8 <= end:
-                length = int.from_bytes(data[start : start + 8], "big")
-                start += 8
-                if not 65536 <= length < LENGTH_LIMIT:
-                    break
+                start = start + 2 if length > 125 else end + 1
             else:
-                break
+                start, length = _long_payload(data, start, end)
         stop = start + length
         if stop > end:
             break
@@ -83,12 +76,22 @@ def scan_python(
         elif first == _BINARY and length <= limit:
             append(Binary(data[start:stop]))
         elif inflate is not None and first in (_DEFLATED_TEXT, _DEFLATED_BINARY):
-            content = inflate(data[start:stop], limit)
-            append(text(content.decode()) if first == _DEFLATED_TEXT else Binary(content))
+            append(_inflated(first, inflate(data[start:stop], limit)))
         else:
             break
         position = stop
     return position
+
+
+def _long_payload(data: bytes, start: int, end: int) -> tuple[int, int]:
+    """Where a payload begins whose length has 64 bits, and its length; behind the end if it is to be left."""
+    length = int.from_bytes(data[start : start + 8], "big")
+    is_taken = data[start - 1] == 127 and start + 8 <= end and 65536 <= length < LENGTH_LIMIT
+    return start + 8 if is_taken else end + 1, length
+
+
+def _inflated(first: int, content: bytes) -> Event:
+    return Text(content.decode()) if first == _DEFLATED_TEXT else Binary(content)
 
 
 def _load() -> ModuleType | None:
