@@ -29,7 +29,7 @@ logger = logging.getLogger("lochws")
 BUFFER_BYTES = 256 * 1024
 #: What a receive call can take at least, however many channels are ready.
 SHARE_BYTES = 16 * 1024
-#: Batches that one inbox delivers before the next inbox has its turn.
+#: Batches that are delivered before the next look at the network, or one for each inbox.
 BATCHES_PER_DELIVERY = 16
 #: Timer entries that count no more are cleared away when there are more of them than this.
 STALE_TIMERS = 64
@@ -148,10 +148,10 @@ class Inbox:
             self._low = None
             low[1]()
 
-    def deliver(self) -> bool:
-        """Handle a bounded number of batches. Returns whether there are more."""
+    def deliver(self, batches: int = BATCHES_PER_DELIVERY) -> bool:
+        """Handle so many batches at most. Returns whether there are more."""
         handle = self._handle
-        for _ in range(BATCHES_PER_DELIVERY):
+        for _ in range(batches):
             batch = self.take()
             if batch is None:
                 return False
@@ -234,11 +234,15 @@ class Loop:
 
     def deliver(self) -> None:
         """Deliver a bounded part of what waits in each inbox. Called without the baton."""
-        for _ in range(len(self._mail)):
+        waiting = len(self._mail)
+        # The more of them wait the less each has handled. Else what a slow handler has let line up would keep
+        # the reader for so long that it looks slow again, and is read ahead of again.
+        batches = max(1, BATCHES_PER_DELIVERY // max(1, waiting))
+        for _ in range(waiting):
             inbox = self._mail.popleft()
             inbox.is_scheduled = False
             try:
-                more = inbox.deliver()
+                more = inbox.deliver(batches)
             except Exception:
                 # Handlers' exceptions were dealt with before: this is a defect of ours.
                 logger.exception("unexpected error while delivering")
