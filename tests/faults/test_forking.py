@@ -190,6 +190,35 @@ app.run_forever()
 
 
 @fault("program", "fork while connected (child told clearly, parent unaffected)")
+def test_a_child_that_a_function_for_headers_forks_makes_no_connection_of_its_own(
+    run: Run, start_peer: StartPeer
+) -> None:
+    noted = Noted()
+    peer = start_peer(noted)
+    program = run(using("""
+forking = [os.fork]
+def headers():
+    child = forking.pop()() if forking else None
+    if child:
+        say(f"child {os.waitpid(child, 0)[1]}")
+    elif child is not None:
+        use()
+    return {}
+app = WebSocketApp(sys.argv[1], headers=headers)
+app.on("disconnected", "connect_fail")(lambda event: say(event))
+app.start(persist=Backoff(0, 0))
+assert app.wait_ready(5)
+app.send_text("parent")
+app.stop()
+"""), peer.url)
+    status, output, errors = program.end()
+    assert (status, output) == (0, "child 0\nDisconnected(reason='closed', graceful=True)\n")
+    assert "Traceback" not in errors
+    assert noted.connections == [[(TEXT, b"parent")]]
+    assert len(peer.links) == 1
+
+
+@fault("program", "fork while connected (child told clearly, parent unaffected)")
 def test_a_child_that_lives_on_does_not_keep_its_parents_connection_open(
     run: Run, start_peer: StartPeer
 ) -> None:
