@@ -67,6 +67,10 @@ def _parse() -> argparse.Namespace:
     for beginning in options.work:
         if not any(work.startswith(beginning) for work in WORKS):
             parser.error(f"there is no work {beginning!r}")
+    if options.write_docs and not options.load:
+        absent = [name for name in CLIENTS if missing(name)]
+        if options.work or options.peers or options.short or absent:
+            parser.error(f"--write-docs needs all works and clients (missing: {', '.join(absent) or 'none'})")
     return options
 
 

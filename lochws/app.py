@@ -154,7 +154,7 @@ class WebSocketApp(WebSocket, Handler):
     if not TYPE_CHECKING:
         # What __init__ makes hides these. (A __getattr__ would do without a list of names, and slow down
         # every attribute that the user's handlers look at.)
-        url = close_called = _endpoint = _added_headers = _traffic = _life = _Unset()
+        url = _close_events = _endpoint = _added_headers = _traffic = _life = _Unset()
         _lifecycle = _registry = _on_handler_error = _Unset()
 
     # Handlers.

@@ -18,6 +18,7 @@ from time import monotonic
 from typing import Protocol, TypeAlias, cast
 
 from .protocol.framing import Item, frame_length
+from .waits import Waiters
 
 #: A message that comes this soon after the last write follows closely: it may gather.
 FOLLOWS_SECONDS = 20e-6
@@ -57,6 +58,13 @@ class BatchWriter:
         gather: whether messages may wait for company. Without a loop that comes when asked they must not.
     """
 
+    __slots__ = (
+        "_ask_loop", "_asked", "_batch", "_blocked", "_changed", "_completed", "_controls", "_corks",
+        "_due", "_failure", "_finished", "_follows", "_gathering", "_items", "_last_write", "_leavable",
+        "_lock", "_pack", "_rest", "_start", "_stream", "_unpacked", "_urgent", "_waiting", "_withdrawn",
+        "_writing", "bytes_sent",
+    )
+
     def __init__(self, stream: Sink, pack: Pack, ask_loop: Callable[[], None], gather: bool) -> None:
         self._stream = stream
         self._pack = pack
@@ -64,7 +72,7 @@ class BatchWriter:
         self._follows = FOLLOWS_SECONDS if gather else -1.0
 
         self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)  # room was made, or a writer came back
+        self._changed = Waiters(self._lock)  # room was made, or a writer came back
         # All below is guarded by _lock.
         # What waits, in order: plain messages, and frames that are ready with their messages.
         self._items: list[Item] = []

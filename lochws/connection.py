@@ -306,7 +306,7 @@ class Connection:
     def _note_pings(self) -> None:
         sent = self.sending.pings_sent
         while sent:
-            self._keepalive.sent(*sent.popleft())
+            self._keepalive.sent(*sent.pop(0))
 
     # Closing. The baton holder, unless said otherwise.
 

@@ -11,8 +11,8 @@ whoever leaves a message looks at both after that. One of the two sees the other
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from time import monotonic
 from typing import TypeAlias, cast
@@ -37,13 +37,17 @@ class Gathering(BatchWriter):
         limit: bytes that may wait.
     """
 
+    __slots__ = (
+        "_late", "_left", "_limit", "_sealed",
+    )
+
     def __init__(
         self, stream: Sink, pack: Pack, ask_loop: Callable[[], None], gather: bool, limit: int
     ) -> None:
         super().__init__(stream, pack, ask_loop, gather)
         self._limit = limit
         # Appended by any thread without the lock, taken by the lock's holder.
-        self._left: deque[Item | Entry] = deque()
+        self._left: list[Item | Entry] = []
         # All below is guarded by _lock.
         self._sealed = False  # our Close frame is queued: nothing may be left behind it
         self._late: list[Item | Entry] = []  # accepted, and then overtaken by the Close frame
@@ -108,7 +112,8 @@ class Gathering(BatchWriter):
             items = cast("list[Item | Entry]", self._items)
             before = len(items)
             # In one call, so that Ctrl-C cannot lose any: each message is here or there.
-            taken = cast("Iterator[Item | Entry]", islice(iter(self._left.popleft, None), len(self._left)))
+            first = cast("Iterator[Item | Entry]", iter(partial(self._left.pop, 0), None))
+            taken = islice(first, len(self._left))
             if self._sealed:
                 self._late.extend(taken)
                 return
@@ -152,7 +157,7 @@ class Gathering(BatchWriter):
         """Let go of all that was not sent whole, in order; None stands for what is no message."""
         unsent = list(map(message_of, [*self._unsent(), *self._late]))
         while self._left:
-            unsent.append(message_of(self._left.popleft()))
+            unsent.append(message_of(self._left.pop(0)))
         self._items, self._batch, self._late, self._withdrawn = [], [], [], []
         self._start = self._unpacked = 0
         self._urgent.clear()

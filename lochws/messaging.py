@@ -23,8 +23,9 @@ class Messaging:
     # Set by WebSocket.
     _life: Life
     _traffic: Traffic
-    #: Set by `close`; cleared when `persist` begins.
-    close_called: threading.Event
+    # The event `close_called`, once somebody has asked for it: few do, and it is large. Where two threads ask
+    # at once there may be two, of which both get the first.
+    _close_events: list[threading.Event]
 
     def send_text(self, text: str, compress: bool = True) -> bool:
         """Send a text message. May be called from any thread; never blocks in the network.
@@ -141,6 +142,13 @@ class Messaging:
         encode_close(code, reason)
         self.close_called.set()
         self._life.close(code, as_reason(reason))
+
+    @property
+    def close_called(self) -> threading.Event:
+        """Set by `close`; cleared when `persist` begins."""
+        if not self._close_events:
+            self._close_events.append(threading.Event())
+        return self._close_events[0]
 
     def force_disconnect(self) -> None:
         """Drop the connection without waiting for a closing handshake. May be called from any thread."""

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 
-_STATUS_LINE = re.compile(r"HTTP/(\d\.\d) (\d{3})(?: (.*))?$")
+_STATUS_LINE = re.compile(r"HTTP/(\d\.\d) (\d{3})(?: (.*))?$", re.DOTALL)
 
 # Not compiled before a refusal's text is read.
 _CHARSET = r"""charset\s*=\s*["']?([A-Za-z0-9._:+-]+)"""
+# No charsets of documents, and decoding takes seconds for 64 KiB that are made for it.
+_NO_CHARSETS = frozenset({"idna", "punycode"})
+
+# RFC 9110 section 5.5: these stand in no value, and a space may be put in their place. What a server says
+# ends up in logs and on terminals, where they would begin new lines and move the cursor.
+_CONTROLS = dict.fromkeys([*range(9), *range(10, 32), 127], " ")
 
 
 class Response:
     """An HTTP response: its head, parsed leniently, and the beginning of its body.
 
     Whatever the bytes are, construction succeeds: what could not be understood is None or empty.
+    Control characters are spaces in `status` and `headers`.
 
     Args:
         header_data: the head as it came, with or without the blank line at its end.
@@ -35,11 +43,12 @@ class Response:
         match = _STATUS_LINE.match(first)
         self.http_ver = match[1] if match else ""
         self.status_code = int(match[2]) if match else None
-        self.status = (match[3] or "").strip() if match else ""
+        self.status = _text(match[3] or "") if match else ""
         self.headers: dict[str, str] = {}
-        #: Every header line in order, names in lower case; for checks that must see repetitions.
+        #: Every header line in order, names in lower case, values as they came; for checks.
         self.header_list: list[tuple[str, str]] = _header_list(lines)
-        for name, value in self.header_list:
+        for name, given in self.header_list:
+            value = _text(given)
             self.headers[name] = f"{self.headers[name]},{value}" if name in self.headers else value
 
     def get(self, name: str, default: str | None = None) -> str | None:
@@ -54,8 +63,10 @@ class Response:
     def text(self) -> str:
         """The body as text, by the charset of its Content-Type, else UTF-8; wrong bytes are replaced."""
         match = re.search(_CHARSET, self.get("content-type") or "", re.IGNORECASE)
+        charset = match[1] if match else "utf-8"
         try:
-            return self.body.decode(match[1] if match else "utf-8", "replace")
+            known = codecs.lookup(charset).name not in _NO_CHARSETS
+            return self.body.decode(charset if known else "utf-8", "replace")
         except (LookupError, ValueError):  # a charset that nobody knows, or a codec that makes no text
             return self.body.decode("utf-8", "replace")
 
@@ -73,5 +84,9 @@ def _header_list(lines: list[str]) -> list[tuple[str, str]]:
             continue
         name, colon, value = line.partition(":")
         if colon:
-            pairs.append((name.strip().lower(), value.strip()))
+            pairs.append((_text(name).lower(), value.strip()))
     return pairs
+
+
+def _text(received: str) -> str:
+    return received.translate(_CONTROLS).strip()

@@ -6,7 +6,6 @@ deflate context and the Close frame depend on) is the order of leaving.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from time import monotonic
 
@@ -55,7 +54,7 @@ class SendingHalf:
         self._ask_loop = ask_loop
         self._close_wanted: tuple[int | None, str | bytes] | None = None  # any thread writes, the loop takes
         #: Pings of the user's, with when they were sent. Any thread appends, the loop takes.
-        self.pings_sent: deque[tuple[bytes, float]] = deque()
+        self.pings_sent: list[tuple[bytes, float]] = []
         self.queue = SendQueue(
             stream,
             pack=self._sender.pack,

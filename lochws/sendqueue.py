@@ -37,6 +37,10 @@ class SendQueue(Gathering):
         gather: whether messages may gather. Without a loop that comes when asked they must not.
     """
 
+    __slots__ = (
+        "_may_block", "_send_timeout", "_when_full", "dropped",
+    )
+
     def __init__(
         self,
         stream: Sink,
@@ -350,6 +354,6 @@ class SendQueue(Gathering):
             self._leavable = 0  # before the look at what was left: see `lochws.gathering`
             self._changed.notify_all()
             # That is one non-blocking call; only a thread that Ctrl-C took out of it never comes back.
-            self._changed.wait_for(lambda: not self._writing, WRITER_SECONDS)
+            wait_for(self._changed, lambda: not self._writing, WRITER_SECONDS)
             self._completed += self._messages_in(self._batch[: self._taken_whole()])
             return tuple(message for message in self._take_unsent() if message is not None)

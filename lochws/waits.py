@@ -57,9 +57,7 @@ class Waiters:
             self._condition.notify_all()
 
 
-def wait_for(
-    condition: Waiters | threading.Condition, predicate: Callable[[], object], timeout: float | None
-) -> bool:
+def wait_for(condition: Waiters, predicate: Callable[[], object], timeout: float | None) -> bool:
     """What ``condition.wait_for(predicate, timeout)`` does. Returns False if the time is over first."""
     return _in_slices(condition.wait, predicate, timeout)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
@@ -170,8 +169,7 @@ class WebSocket(Messaging):
         self.url = getattr(url, "__name__", repr(url)) if callable(url) else redacted(url)
         self._endpoint = self._dialler.endpoint
         self._traffic = Traffic()
-        #: Set by `close`; cleared when `persist` begins.
-        self.close_called = threading.Event()
+        self._close_events = []
         self._life: Life = Iteration(self._dialler, self._options, self._traffic, self.url)
 
     def __repr__(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import ssl
 import sys
 import threading
@@ -43,6 +44,13 @@ def switch_interval() -> Iterator[None]:
     sys.setswitchinterval(float(os.environ.get("LOCHWS_SWITCH_INTERVAL", usual)))
     yield
     sys.setswitchinterval(usual)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c() -> None:
+    """Lets Ctrl-C through, to programs that tests start too: shells have background jobs ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

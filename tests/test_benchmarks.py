@@ -162,6 +162,16 @@ def test_the_pages_tell_what_was_measured() -> None:
         assert picture.exists()
 
 
+@pytest.mark.parametrize("other", [["--work", "echo"], ["--peers", "lochws"], ["--short"]])
+def test_pages_are_not_written_from_a_part(
+    other: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["benchmarks", "--write-docs", *other])
+    with pytest.raises(SystemExit):
+        main()
+    assert "needs all works and clients" in capsys.readouterr().err
+
+
 def test_nothing_is_written_if_a_page_would_tell_what_was_not_measured() -> None:
     before = pages.RESULTS.read_text(encoding="utf-8")
     with pytest.raises(ValueError, match="was not measured"):

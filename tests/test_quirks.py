@@ -329,7 +329,7 @@ def test_parameters_are_not_attributes_of_the_same_name() -> None:
     ws = WebSocket("ws://me:secret@host/", agent="me", compress=True)
     assert ws.url == "ws://host/"
     public = {name for name in vars(ws) if not name.startswith("_")}
-    assert public == {"url", "close_called"}
+    assert public == {"url"}
 
 
 def test_disconnected_says_who_ended_it_and_with_which_codes(start_peer: StartPeer) -> None:

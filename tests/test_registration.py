@@ -11,6 +11,7 @@ import pytest
 
 from lochws import WebSocketApp, errors, events, on
 from lochws.handlers.base import Handler
+from lochws.handlers.registry import Registry
 
 URL = "ws://example.invalid/"
 TEXT_EVENT = events.Text("hello")
@@ -49,6 +50,26 @@ def test_naming_nothing_is_refused() -> None:
     for decorator in (on, WebSocketApp(URL).on):
         with pytest.raises(TypeError, match="which event"):
             decorator()
+
+
+def test_a_method_that_a_class_gets_later_is_found_in_later_instances() -> None:
+    class Late:
+        def on_text(self, event: events.Text) -> None:
+            seen.append("text")
+
+    def also(self: object, event: events.Text) -> None:
+        seen.append("also")
+
+    seen: list[str] = []
+    registry = Registry(lambda _: None, lambda _: None)
+    registry.add_object(Late())
+    Late.also = on("text")(also)  # type: ignore[attr-defined]
+    registry.add_object(Late())
+    registry.dispatch(events.Text("x"))
+    assert seen == ["text", "text", "also"]
+    Late.on_txet = also  # type: ignore[attr-defined]
+    with pytest.raises(TypeError, match="Did you mean on_text"):
+        registry.add_object(Late())
 
 
 def test_forgetting_the_parentheses_is_refused() -> None:

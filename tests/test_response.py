@@ -72,6 +72,20 @@ def test_bytes_beyond_ascii_are_replaced() -> None:
     assert Response(b"HTTP/1.1 200 OK\r\nName: caf\xe9\r\n\r\n").get("name") == "caf\N{REPLACEMENT CHARACTER}"
 
 
+@pytest.mark.parametrize("control", [b"\0", b"\x08", b"\n", b"\r", b"\x0b", b"\x1b", b"\x7f"])
+def test_control_characters_are_spaces_in_texts(control: bytes) -> None:
+    response = Response(b"HTTP/1.1 503 Very%bBusy\r\nName: a%bb\r\n\r\n" % (control, control))
+    assert (response.status_code, response.status, response.get("name")) == (503, "Very Busy", "a b")
+    assert response.header_list == [("name", f"a{control.decode()}b")]
+    assert response.raw.count(control) > 1
+
+
+def test_a_charset_that_would_take_seconds_is_not_used() -> None:
+    for charset in ("punycode", "PunyCode", "idna"):
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset={charset}\r\n\r\n"
+        assert Response(head.encode(), b"-ab-ab").text == "-ab-ab"
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_make_a_response(data: bytes) -> None:
     response = Response(data)

@@ -68,14 +68,14 @@ def test_wherever_ctrl_c_strikes_nothing_is_locked_lost_or_sent_twice(name: str,
     assert point > 10
 
 
-def test_ctrl_c_while_waiting_for_room_does_not_end_the_connection() -> None:
+def test_ctrl_c_while_waiting_for_room_does_not_end_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     sink = Sink()
     queue = blocked_queue(sink, limit=5, when_full="block")
 
     def wait(*_args: object) -> bool:
         raise Interrupted
 
-    queue._changed.wait = wait  # type: ignore[method-assign,assignment]
+    monkeypatch.setattr("lochws.waits.Waiters.wait", wait)
     with pytest.raises(Interrupted):
         push(queue, "x")
     assert queue.failure is None

@@ -7,9 +7,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-_KEYS_AT_ONCE = 1024
+# Keys in a block: the first, and as blocks double, the largest.
+_FEW_KEYS = 8
+_MANY_KEYS = 1024
 # Integers of this many bytes are still XORed in cache, and the memory needed beside the result stays small.
 _PIECE = 64 * 1024
 
@@ -17,33 +19,36 @@ _PIECE = 64 * 1024
 class MaskKeys:
     """Gives masking keys: 4 bytes at each call, unpredictable as RFC 6455 section 10.3 wants them.
 
-    The system is asked for 4 KiB at a time, since a system call per message would cost more than the
-    rest of its frame. Not thread-safe: the caller holds a lock.
+    The system is asked for a block of them, since a system call per message would cost more than the
+    rest of its frame: for few at first, which is all that an idle connection ever needs, then for twice as
+    many each time, up to 4 KiB. Not thread-safe: the caller holds a lock.
 
     Args:
         source: gives as many random bytes as it is asked for.
+
+    Attributes:
+        block: keys, one behind the other.
+        position: where in it the next one begins. Whoever uses keys from there on moves it.
     """
+
+    __slots__ = ("_count", "_source", "block", "position")
 
     def __init__(self, source: Callable[[int], bytes] = os.urandom) -> None:
         self._source = source
-        self._keys = _keys(source)
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self._keys
+        self._count = _FEW_KEYS
+        self.block = b""
+        self.position = 0
 
     def __call__(self) -> bytes:
-        return next(self._keys)
+        self.fill()
+        self.position += 4
+        return self.block[self.position - 4 : self.position]
 
-    def block(self) -> bytes:
-        """Many keys at once, one behind the other; none of them is given otherwise."""
-        return self._source(4 * _KEYS_AT_ONCE)
-
-
-def _keys(source: Callable[[int], bytes]) -> Iterator[bytes]:
-    while True:
-        block = source(4 * _KEYS_AT_ONCE)
-        for position in range(0, len(block), 4):
-            yield block[position : position + 4]
+    def fill(self) -> None:
+        """See to it that there is a key at `position`."""
+        if self.position >= len(self.block):
+            self.block, self.position = self._source(4 * self._count), 0
+            self._count = min(2 * self._count, _MANY_KEYS)
 
 
 def mask_python(data: bytes | bytearray | memoryview, key: bytes) -> bytes:

@@ -37,9 +37,6 @@ class Sender:
         self._deflater = deflater if deflater is not None and deflater.usable else None
         self._threshold = threshold
         self._keys = keys or MaskKeys()
-        self._next_key = iter(self._keys).__next__
-        self._block = b""  # of keys for batches
-        self._position = 0  # in it
 
     @property
     def deflates(self) -> bool:
@@ -59,10 +56,10 @@ class Sender:
         Returns:
             The frames, and the index of the first item that was not packed.
         """
-        if self._position >= len(self._block):
-            self._block, self._position = self._keys.block(), 0
-        packed, end = pack(items, start, limit, self._block, self._position)
-        self._position += 4 * (end - start)
+        keys = self._keys
+        keys.fill()
+        packed, end = pack(items, start, limit, keys.block, keys.position)
+        keys.position += 4 * (end - start)
         return packed, end
 
     def text(self, data: bytes, compress: bool = True) -> bytes:
@@ -77,7 +74,7 @@ class Sender:
         """
         if self.close_sent is not None or self._deflater is not None:
             return self._message(Opcode.TEXT, data, compress)
-        return build_frame(_TEXT, data, self._next_key())
+        return build_frame(_TEXT, data, self._keys())
 
     def binary(self, data: bytes | bytearray | memoryview, compress: bool = True) -> bytes:
         """The frame of a binary message.
@@ -92,7 +89,7 @@ class Sender:
         """
         if self.close_sent is not None or self._deflater is not None or type(data) is not bytes:
             return self._message(Opcode.BINARY, _as_bytes(data), compress)
-        return build_frame(_BINARY, data, self._next_key())
+        return build_frame(_BINARY, data, self._keys())
 
     def ping(self, data: bytes | bytearray | memoryview = b"") -> bytes:
         """The frame of a ping.
@@ -141,7 +138,7 @@ class Sender:
 
     def _frame(self, opcode: int, payload: bytes, rsv1: bool = False) -> bytes:
         self._check_open()
-        return build_frame(FIN | RSV1 | opcode if rsv1 else FIN | opcode, payload, self._next_key())
+        return build_frame(FIN | RSV1 | opcode if rsv1 else FIN | opcode, payload, self._keys())
 
     def _check_open(self) -> None:
         if self.close_sent is not None:

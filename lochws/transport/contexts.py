@@ -53,6 +53,8 @@ def check_tls(options: Options) -> None:
         if options.ssl_context.protocol == ssl.PROTOCOL_TLS_SERVER:
             raise ValueError("ssl_context is one for servers: expected one for clients")
         return
+    if options.ssl_cafile is None and options.ssl_certfile is None:
+        return  # there is nothing to load, and a context takes longer to make than all else of a WebSocket
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if options.ssl_cafile is not None:
         with _Refusing("ssl_cafile", options.ssl_cafile, "a file of certificates in PEM form"):

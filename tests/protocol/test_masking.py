@@ -91,13 +91,19 @@ def test_without_wsaccel_python_masks(monkeypatch):
 
 class TestMaskKeys:
     def test_keys_are_the_bytes_of_the_source_in_order(self):
-        blocks = iter([bytes(range(256)) * 16, b"\xff" * 4096])
-        keys = MaskKeys(lambda size: next(blocks))
-        assert [keys() for _ in range(3)] == [b"\0\1\2\3", b"\4\5\6\7", b"\x08\x09\x0a\x0b"]
-        assert len({len(keys()) for _ in range(1021)}) == 1
-        assert keys() == b"\xff" * 4
+        given = bytearray()
 
-    def test_the_source_is_asked_for_4_kib_at_a_time(self):
+        def source(size):
+            block = bytes(len(given) + number & 0xFF for number in range(size))
+            given.extend(block)
+            return block
+
+        keys = MaskKeys(source)
+        assert [keys() for _ in range(3)] == [b"\0\1\2\3", b"\4\5\6\7", b"\x08\x09\x0a\x0b"]
+        rest = b"".join(keys() for _ in range(1000))
+        assert given.startswith(bytes(range(12)) + rest)
+
+    def test_the_source_is_asked_for_little_at_first_and_at_last_for_4_kib_at_a_time(self):
         asked = []
 
         def source(size):
@@ -105,9 +111,9 @@ class TestMaskKeys:
             return bytes(size)
 
         keys = MaskKeys(source)
-        for _ in range(1025):
+        for _ in range(2 * 1024 - 8 + 1):
             assert keys() == bytes(4)
-        assert asked == [4096, 4096]
+        assert asked == [32, 64, 128, 256, 512, 1024, 2048, 4096, 4096]
 
     def test_keys_of_the_system_do_not_repeat_soon(self):
         keys = MaskKeys()

@@ -1,0 +1,264 @@
+"""Requests and their replies over one connection, as futures; JSON-RPC 2.0 ready-made.
+
+::
+
+    rpc = Replies(app)
+    app.start()
+    app.wait_ready()
+    print(rpc.request({"op": "time"}, timeout=5).result())      # {"id": 1, "time": ...}
+
+A reply belongs to the request with the same ``"id"``, or by another rule: see `Replies`. `JsonRpc` speaks
+JSON-RPC 2.0 both ways.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+import weakref
+from collections.abc import Callable, Hashable, Mapping
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from itertools import count
+from time import monotonic
+from typing import Any, Protocol, TypeAlias
+
+from .. import events
+from ..errors import QueueFull, WebSocketError
+
+#: Finds in a message, sent or received, what joins reply and request; None if there is nothing.
+Match: TypeAlias = "Callable[[Any], Hashable | None]"
+
+
+class App(Protocol):
+    """What is needed of a `lochws.WebSocketApp`."""
+
+    def add_handler(self, handler: object) -> None:
+        """Register a handler."""
+
+    def send_json(self, obj: Any, /) -> bool:
+        """Send an object as JSON."""
+
+
+class ReplyLost(WebSocketError):
+    """A request has got no reply, and will get none: the connection it was sent on has ended."""
+
+
+class Reply(Future[Any]):
+    """The reply to come: a `concurrent.futures.Future`.
+
+    It fails with `TimeoutError` when the time of its request is over, and with `ReplyLost` as soon as the
+    connection ends. Functions given to `add_done_callback` run on the thread that settles it: most often the
+    app's reader.
+
+    Attributes:
+        key: what the reply is found by.
+    """
+
+    def __init__(self, key: Hashable, is_handlers_thread: Callable[[], bool]) -> None:
+        super().__init__()
+        self.key = key
+        self._is_handlers_thread = is_handlers_thread
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the reply, and return it.
+
+        Raises:
+            WebSocketError: called in a handler of the same app before the reply is there: the reply would
+                have to be received by the thread that waits. Use `add_done_callback` there.
+            ReplyLost, TimeoutError: what it has failed with.
+        """
+        self._check()
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait for the reply, and return what it failed with, or None. Raises as `result`."""
+        self._check()
+        return super().exception(timeout)
+
+    def _check(self) -> None:
+        if not self.done() and self._is_handlers_thread():
+            raise WebSocketError(
+                f"the reply to {self.key!r} cannot be waited for in a handler of the same app, whose thread "
+                "receives it: use add_done_callback"
+            )
+
+
+class Replies:
+    """Sends requests and finds the replies among what is received. Registers itself with the app.
+
+    Requests and replies are JSON objects in text messages. Other messages are left to other handlers, which
+    see the replies too. Any thread may make requests, handlers included; those must not wait for a reply.
+
+    Args:
+        app: the app whose connection is used.
+        match: the name of a field, which each request gets with a number unless it has it, and which the
+            reply repeats; or a function that finds a key in a message, sent or received, or returns None.
+    """
+
+    def __init__(self, app: App, match: str | Match = "id") -> None:
+        self._app = app
+        self._field = match if isinstance(match, str) else None
+        self._match: Match = match if callable(match) else lambda message: message.get(match)
+        self._numbers = count(1)
+        self._lock = threading.Lock()  # guards _open; a leaf
+        self._open: dict[Hashable, Reply] = {}
+        self._timeouts = _Timeouts()
+        self._reader: int | None = None  # the thread that runs the handlers; written there
+        app.add_handler(self)
+
+    @property
+    def open_requests(self) -> int:
+        """How many requests have no reply yet."""
+        return len(self._open)
+
+    def request(self, message: Mapping[str, Any], timeout: float | None = 30.0) -> Reply:
+        """Send a request.
+
+        Args:
+            message: the request; it is not changed.
+            timeout: seconds until the reply fails, or None for no limit.
+
+        Returns:
+            The reply to come. Cancel it to give it up.
+
+        Raises:
+            TypeError: the message is no mapping, cannot be written as JSON, or the matching function's key
+                is not hashable.
+            ValueError: it has no key, or that of a request that is still open.
+            WebSocketUnavailable, QueueFull, TransportFail: as for `WebSocketApp.send_text`.
+        """
+        if not isinstance(message, Mapping):
+            raise TypeError(f"request {message!r}: expected a mapping, such as a dict")
+        message = dict(message)
+        if self._field is not None:
+            message.setdefault(self._field, next(self._numbers))
+        key = self._match(message)
+        if key is None:
+            raise ValueError(f"request {message!r}: the matching function finds no key in it")
+        reply = Reply(key, self._is_handlers_thread)
+        with self._lock:
+            if key in self._open:
+                raise ValueError(f"request {message!r}: another with the key {key!r} is still open")
+            self._open[key] = reply  # before sending: the reply can be faster than we are
+        try:
+            if not self._app.send_json(message):
+                raise QueueFull(f"request {key!r} was dropped: the queue is full")
+        except BaseException:
+            self._take(key, reply)
+            raise
+        reply.add_done_callback(lambda _: self._take(key, reply))  # if cancelled
+        if timeout is not None:
+            self._timeouts.add(reply, timeout)
+        return reply
+
+    def on_connecting(self, _event: events.Connecting) -> None:
+        """Note whose thread this is."""
+        self._reader = threading.get_ident()
+
+    def on_text(self, event: events.Text) -> None:
+        """Give a reply to whoever waits for it."""
+        self._reader = threading.get_ident()
+        try:
+            message = event.json
+        except ValueError:
+            return  # not for us
+        self._received(message)
+
+    def on_disconnected(self, event: events.Disconnected) -> None:
+        """Fail all open requests."""
+        with self._lock:
+            replies, self._open = list(self._open.values()), {}
+        for reply in replies:
+            reason = f"no reply to {reply.key!r}: the connection has ended; {event.reason}"
+            settle(reply, error=ReplyLost(reason))
+        self._timeouts.look()
+
+    def _received(self, message: Any) -> None:
+        if not isinstance(message, dict) and self._field is not None:
+            return
+        key = self._match(message)
+        reply = None if key is None else self._find(key)
+        if reply is not None:
+            self._answer(reply, message)
+
+    def _answer(self, reply: Reply, message: Any) -> None:
+        """Settle a reply; a subclass may look into the message first."""
+        settle(reply, message)
+
+    def _find(self, key: Hashable) -> Reply | None:
+        try:
+            with self._lock:
+                return self._open.pop(key, None)
+        except TypeError:  # a key that is a list, say, answers nothing
+            return None
+
+    def _take(self, key: Hashable, reply: Reply) -> None:
+        with self._lock:
+            if self._open.get(key) is reply:
+                del self._open[key]
+
+    def _is_handlers_thread(self) -> bool:
+        return threading.get_ident() == self._reader
+
+
+class _Timeouts:
+    """Fails replies when their time is over; its thread ends with the connection or with the last of them.
+
+    A reply that comes in time wakes nobody: it is dropped from here when its time would have been over.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()  # its lock guards all below
+        self._due: list[tuple[float, int, weakref.ref[Reply]]] = []
+        self._numbers = count()
+        self._thread: threading.Thread | None = None
+
+    def add(self, reply: Reply, timeout: float) -> None:
+        """Fail the reply after so many seconds."""
+        with self._changed:
+            entry = (monotonic() + timeout, next(self._numbers), weakref.ref(reply))
+            heapq.heappush(self._due, entry)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="lochws-replies", daemon=True)
+                self._thread.start()
+            elif self._due[0] is entry:
+                self._changed.notify()
+
+    def look(self) -> None:
+        """Have the thread end if nothing is left to wait for."""
+        with self._changed:
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                reply = self._next()
+            if reply is None:
+                return
+            settle(reply, error=TimeoutError(f"no reply to {reply.key!r} in time"))
+
+    def _next(self) -> Reply | None:
+        """Wait for a reply whose time is over. Returns None when there are no more; holds the lock."""
+        while self._due:
+            when, _, reference = self._due[0]
+            reply = reference()
+            if reply is None or reply.done():
+                heapq.heappop(self._due)
+            elif (left := when - monotonic()) <= 0:
+                heapq.heappop(self._due)
+                return reply
+            else:
+                del reply  # nobody should wait for what only this thread still knows
+                self._changed.wait(left)
+        self._thread = None
+        return None
+
+
+def settle(reply: Reply, result: Any = None, error: BaseException | None = None) -> None:
+    """Give a reply its outcome, unless it has one: the network, the clock and the user race for it."""
+    with suppress(InvalidStateError):
+        if error is None:
+            reply.set_result(result)
+        else:
+            reply.set_exception(error)

@@ -1,0 +1,1 @@
+"""Ready-made handlers, alone and in an app."""

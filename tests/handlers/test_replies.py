@@ -1,0 +1,206 @@
+"""Requests and replies: what belongs together, what fails, and who may wait."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from typing import Any
+
+import pytest
+
+from lochws import WebSocketApp, errors
+from lochws.handlers.replies import Replies, ReplyLost
+
+from ..apps import opened
+from ..peer import Link, StartPeer
+from ..seen import PATIENCE, eventually
+from .talking import answering, listen, read, send
+
+silent = answering(lambda _: [])
+same = answering(lambda message: [message])
+
+
+def test_a_reply_is_that_with_the_same_id(start_peer: StartPeer) -> None:
+    def other_way_round() -> Callable[[dict[str, Any]], list[Any]]:
+        kept: list[dict[str, Any]] = []
+
+        def answer(message: dict[str, Any]) -> list[Any]:
+            kept.append(message)
+            if len(kept) < 3:
+                return [{"news": 1}, 7, []]
+            return [{**one, "done": True} for one in reversed(kept)]
+
+        return answer
+
+    app = WebSocketApp(start_peer(answering(other_way_round())).url)
+    replies = Replies(app)
+    with opened(app):
+        pending = [replies.request({"op": name}) for name in "abc"]
+        assert [reply.result(PATIENCE)["op"] for reply in pending] == ["a", "b", "c"]
+        assert [reply.result()["done"] for reply in pending] == [True] * 3
+        assert replies.open_requests == 0
+
+
+def test_an_id_of_the_users_is_kept_and_may_not_be_open_twice(start_peer: StartPeer) -> None:
+    app = WebSocketApp(start_peer(silent).url)
+    replies = Replies(app, "req_id")
+    with opened(app):
+        message = {"req_id": "mine"}
+        assert replies.request(message).key == "mine"
+        with pytest.raises(ValueError, match="'mine' is still open"):
+            replies.request(message)
+        assert message == {"req_id": "mine"}
+
+
+def test_the_rule_may_be_a_function(start_peer: StartPeer) -> None:
+    app = WebSocketApp(start_peer(answering(lambda m: [["reply", m["topic"], m["n"] + 1]])).url)
+
+    def match(message: Any) -> Any:
+        return message["topic"] if isinstance(message, dict) else message[1]
+
+    replies = Replies(app, match)
+    with opened(app):
+        assert replies.request({"topic": "x", "n": 1}).result(PATIENCE) == ["reply", "x", 2]
+
+
+@pytest.mark.parametrize(
+    ("message", "error", "said"),
+    [
+        ([1], TypeError, "expected a mapping"),
+        ({"id": None}, ValueError, "finds no key"),
+        ({"id": [1]}, TypeError, "unhashable"),
+        ({"x": object()}, TypeError, "JSON"),
+    ],
+    ids=str,
+)
+def test_a_wrong_request_is_refused_at_the_call(
+    message: Any, error: type[Exception], said: str, start_peer: StartPeer
+) -> None:
+    app = WebSocketApp(start_peer(same).url)
+    replies = Replies(app)
+    with opened(app):
+        with pytest.raises(error, match=said):
+            replies.request(message)
+        assert replies.open_requests == 0
+
+
+def test_without_a_connection_a_request_is_refused() -> None:
+    replies = Replies(WebSocketApp("ws://127.0.0.1:1/"))
+    with pytest.raises(errors.WebSocketUnavailable):
+        replies.request({})
+    assert replies.open_requests == 0
+
+
+def test_open_requests_fail_at_once_when_the_connection_ends(start_peer: StartPeer) -> None:
+    def script(link: Link) -> None:
+        link.accept()
+        read(link)
+        read(link)
+        link.reset()
+
+    app = WebSocketApp(start_peer(script).url)
+    replies = Replies(app)
+    with opened(app):
+        for reply in [replies.request({}), replies.request({}, timeout=None)]:
+            with pytest.raises(ReplyLost, match=r"no reply to \d: the connection has ended; "):
+                reply.result(PATIENCE)
+        assert replies.open_requests == 0
+
+
+def test_a_request_fails_when_its_time_is_over_and_a_late_reply_is_nobodys(start_peer: StartPeer) -> None:
+    late = threading.Event()
+
+    def script(link: Link) -> None:
+        link.accept()
+        message = read(link)
+        late.wait(PATIENCE)
+        send(link, message)
+        send(link, read(link))
+        listen(link)
+
+    app = WebSocketApp(start_peer(script).url)
+    replies = Replies(app)
+    with opened(app):
+        slow, quick = replies.request({}, timeout=1000), replies.request({}, timeout=0.001)
+        with pytest.raises(TimeoutError, match="no reply to 2 in time"):
+            quick.result(PATIENCE)
+        late.set()
+        assert slow.result(PATIENCE) == {"id": 1}
+        eventually(lambda: replies.open_requests == 0)
+
+
+def test_a_cancelled_request_is_open_no_more(start_peer: StartPeer) -> None:
+    app = WebSocketApp(start_peer(silent).url)
+    replies = Replies(app)
+    with opened(app):
+        reply = replies.request({})
+        assert reply.cancel()
+        assert replies.open_requests == 0
+        with pytest.raises(CancelledError):
+            reply.result()
+
+
+def test_a_handler_of_the_same_app_may_ask_but_not_wait(start_peer: StartPeer) -> None:
+    results: list[Any] = []
+    app = WebSocketApp(start_peer(same).url)
+    replies = Replies(app)
+
+    @app.on("ready")
+    def ask(_event: object) -> None:
+        reply = replies.request({})
+        for wait in (reply.result, reply.exception):
+            try:
+                wait(PATIENCE)
+            except errors.WebSocketError as error:
+                results.append(str(error))
+        reply.add_done_callback(lambda reply: results.append(reply.result()))
+
+    with opened(app):
+        eventually(lambda: len(results) == 3)
+    assert all("cannot be waited for in a handler" in text for text in results[:2])
+    assert results[2] == {"id": 1}
+
+
+def test_a_reply_from_a_thread_of_its_own_reaches_each_of_many_threads(start_peer: StartPeer) -> None:
+    app = WebSocketApp(start_peer(same).url)
+    replies = Replies(app)
+    wrong: list[Any] = []
+
+    def ask(number: int) -> None:
+        for turn in range(50):
+            sent = {"thread": number, "turn": turn}
+            got = replies.request(sent).result(PATIENCE)
+            if {**got, **sent} != got:
+                wrong.append((sent, got))
+
+    with opened(app):
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not wrong
+        assert replies.open_requests == 0
+
+
+def ask_for_ever(replies: Replies) -> None:
+    while True:
+        replies.request({"x": "x" * 5000}, timeout=None)
+
+
+def test_a_dropped_request_is_no_open_one(start_peer: StartPeer) -> None:
+    def script(link: Link) -> None:
+        link.accept()
+        link.read(1)  # and no more
+        stop.wait(PATIENCE)
+
+    stop = threading.Event()
+    app = WebSocketApp(start_peer(script).url, max_queue=1000, when_full="drop")
+    replies = Replies(app)
+    with opened(app, close_timeout=0.01):
+        with pytest.raises(errors.QueueFull, match="dropped"):
+            ask_for_ever(replies)
+        app.force_disconnect()
+        stop.set()
+        eventually(lambda: replies.open_requests == 0)
