@@ -22,7 +22,7 @@ from .options import Options, Timing
 from .owner import Owner
 from .polls import Polls
 from .protocol.closing import NETWORK, ClosingHandshake, Outcome
-from .protocol.keepalive import Keepalive
+from .protocol.keepalive import Keepalive, earliest
 from .receiving import ReceivingHalf
 from .sending import SendingHalf
 from .trace import Trace
@@ -231,9 +231,9 @@ class Connection:
 
     def next_timer(self) -> float | None:
         """The earliest of these deadlines."""
-        keepalive = None if self._closing.is_begun else self._keepalive.next_deadline()
-        times = (self._polls.deadline, self._closing.deadline, keepalive)
-        return min([time for time in times if time is not None], default=None)
+        closing = self._closing
+        keepalive = None if closing.is_begun else self._keepalive.next_deadline()
+        return earliest(earliest(self._polls.deadline, closing.deadline), keepalive)
 
     def on_error(self, error: Exception) -> None:
         """End: a defect of ours was met and has been logged."""
