@@ -13,8 +13,8 @@ if os.environ.get("LOCHWS_PURE_PYTHON") != "1":
     extensions.append(
         Extension(
             "lochws.protocol._compiled",
-            ["lochws/protocol/_compiled.c", "lochws/protocol/_payload.c"],
-            depends=["lochws/protocol/_payload.h"],
+            [f"lochws/protocol/{name}.c" for name in ("_compiled", "_payload", "_scanning", "_utf8")],
+            depends=["lochws/protocol/_parts.h"],
             optional=True,
         )
     )

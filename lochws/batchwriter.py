@@ -15,7 +15,7 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import Protocol, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias, cast
 
 from .protocol.framing import Item, frame_length
 from .waits import Waiters
@@ -24,10 +24,10 @@ from .waits import Waiters
 FOLLOWS_SECONDS = 20e-6
 #: The oldest gathered message waits no longer than this while its sender goes on sending.
 GATHER_SECONDS = 100e-6
-#: So many bytes leave in one system call, unless a single message has more.
-BATCH_BYTES = 64 * 1024
-#: This many are worth a system call: less, so that those that come meanwhile still fit in.
-GATHER_BYTES = BATCH_BYTES * 7 // 8
+#: This many gathered bytes are worth a system call.
+GATHER_BYTES = 56 * 1024
+#: At most so many leave in one, unless a single message has more.
+BATCH_BYTES = 256 * 1024
 #: Batches that are written in one go before the loop turns to its other connections.
 BATCHES_PER_FLUSH = 4
 #: So many packed items are cleared away at a time while others wait.
@@ -37,8 +37,6 @@ _CLEAR_ITEMS = 4096
 Message: TypeAlias = "str | bytes | None"
 #: Makes the frames of a batch: see `Sender.pack`.
 Pack: TypeAlias = "Callable[[list[Item], int, int], tuple[bytes, int]]"
-
-_NOTHING = memoryview(b"")
 
 
 class Sink(Protocol):
@@ -60,9 +58,9 @@ class BatchWriter:
 
     __slots__ = (
         "_ask_loop", "_asked", "_batch", "_blocked", "_changed", "_completed", "_controls", "_corks",
-        "_due", "_failure", "_finished", "_follows", "_gathering", "_items", "_last_write", "_leavable",
-        "_lock", "_pack", "_rest", "_start", "_stream", "_unpacked", "_urgent", "_waiting", "_withdrawn",
-        "_writing", "bytes_sent",
+        "_due", "_failure", "_finished", "_follows", "_gathering", "_is_shut", "_items", "_last_write",
+        "_leavable", "_left", "_lock", "_pack", "_rest", "_roomy", "_start", "_stream", "_unpacked",
+        "_urgent", "_waiting", "_withdrawn", "_writing", "bytes_sent",
     )
 
     def __init__(self, stream: Sink, pack: Pack, ask_loop: Callable[[], None], gather: bool) -> None:
@@ -80,7 +78,7 @@ class BatchWriter:
         self._unpacked = 0  # bytes of the frames of the others
         self._urgent: list[bytes] = []  # pings and pongs, which go before whatever waits
         self._batch: list[Item] = []  # the items that are being written
-        self._rest = _NOTHING  # the batch's bytes that the kernel has not taken
+        self._rest: bytes | memoryview = b""  # the batch's bytes that the kernel has not taken
         self._withdrawn: list[Item] = []  # not sent, and given back to their senders
         self._controls = 0  # items of the batch, and of those that wait, that are no messages
         self._writing = False  # a thread is in the kernel with _rest
@@ -91,10 +89,14 @@ class BatchWriter:
         self._due = 0.0
         self._last_write = 0.0
         self._waiting = 0  # threads that wait in _changed
+        self._roomy = 0  # bytes: when no more wait, it is worth telling them
         self._failure: OSError | None = None
         self._finished = False
+        self._is_shut = False  # sealed by our Close frame, failed or finished
         self._completed = 0  # messages in the batches that were taken whole
         self.bytes_sent = 0  # counted under _lock, read by anyone
+        # Appended by any thread without the lock, taken by the lock's holder; see `Gathering`.
+        self._left: list[Any] = []
         # Written under _lock, read without: how many messages senders may leave without it now.
         self._leavable = 0
 
@@ -152,6 +154,7 @@ class BatchWriter:
         our count; whatever the server got from then on would be garbage.
         """
         self._failure = error if isinstance(error, OSError) else OSError(f"interrupted by {error!r}")
+        self._is_shut = True
         self._writing = False
         self._leavable = 0
         self._changed.notify_all()
@@ -204,17 +207,19 @@ class BatchWriter:
                     mine = False
                     return
                 self._writing = True
-            for more in reversed(range(BATCHES_PER_FLUSH)):
+            batches = 0
+            while mine:
                 taken = self._stream.send(self._rest)  # which nobody else changes while _writing
+                batches += 1
                 with self._lock:
                     self._take_off(taken)
-                    if more and not self._blocked and self._has_batch():
-                        self._writing = True
-                        continue
-                    ask = not (self._asked or not self._waits() or (self._blocked and by_loop))
-                    self._asked = self._asked or ask
+                    if self._left or self._unpacked or self._rest or self._urgent:
+                        if batches < BATCHES_PER_FLUSH and not self._blocked and self._has_batch():
+                            self._writing = True
+                            continue
+                        ask = not (self._asked or not self._waits() or (self._blocked and by_loop))
+                        self._asked = self._asked or ask
                     mine = False
-                    break
         except BaseException as error:
             if mine:
                 with self._lock:
@@ -225,15 +230,16 @@ class BatchWriter:
             self._ask_loop()
 
     def _waits(self) -> bool:
-        return self._start < len(self._items) or bool(self._rest or self._urgent)
+        return bool(self._unpacked or self._rest or self._urgent)
 
     def _has_batch(self) -> bool:
         """Make up the next batch unless one is under way. Returns False if there is nothing to write."""
         if self._failure is not None or self._finished:
             return False
         if not self._rest:
-            self._take_up()
-            if self._start < len(self._items) or self._urgent:
+            if self._left:
+                self._take_up()
+            if self._unpacked or self._urgent:
                 self._make_batch()
         return bool(self._rest)
 
@@ -247,10 +253,9 @@ class BatchWriter:
             packed = b"".join([*urgent, packed])
         # OpenSSL wants the same bytes again after a write that would block: they are kept until all are
         # taken, and nothing is put in front of them.
-        rest = memoryview(packed)
         clear = end == len(items) or end >= _CLEAR_ITEMS
         # No call stands in between the following, so that Ctrl-C cannot: each item is in one place.
-        self._batch, self._rest, self._start = batch, rest, end
+        self._batch, self._rest, self._start = batch, packed, end
         self._unpacked, self._controls, self._urgent = unpacked, controls, []
         if clear:
             self._start = 0
@@ -264,14 +269,15 @@ class BatchWriter:
         self.bytes_sent += taken
         if taken == len(self._rest):
             self._blocked = False
-            messages = self._messages_in(self._batch)
+            count = len(self._batch)
+            messages = self._messages_in(self._batch) if self._controls else count
             self._completed += messages
-            self._controls -= len(self._batch) - messages
-            self._batch, self._rest = [], _NOTHING
+            self._controls -= count - messages
+            self._batch, self._rest = [], b""
         else:
-            self._rest = self._rest[taken:]
+            self._rest = memoryview(self._rest)[taken:]
             self._blocked = True
-        if self._waiting or self._finished:
+        if (self._waiting and self._pending <= self._roomy) or self._finished:
             self._changed.notify_all()
 
     def _messages_in(self, items: list[Item]) -> int:

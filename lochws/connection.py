@@ -22,7 +22,7 @@ from .options import Options, Timing
 from .owner import Owner
 from .polls import Polls
 from .protocol.closing import NETWORK, ClosingHandshake, Outcome
-from .protocol.keepalive import Keepalive
+from .protocol.keepalive import Keepalive, earliest
 from .receiving import ReceivingHalf
 from .sending import SendingHalf
 from .trace import Trace
@@ -231,9 +231,9 @@ class Connection:
 
     def next_timer(self) -> float | None:
         """The earliest of these deadlines."""
-        keepalive = None if self._closing.is_begun else self._keepalive.next_deadline()
-        times = (self._polls.deadline, self._closing.deadline, keepalive)
-        return min([time for time in times if time is not None], default=None)
+        closing = self._closing
+        keepalive = None if closing.is_begun else self._keepalive.next_deadline()
+        return earliest(earliest(self._polls.deadline, closing.deadline), keepalive)
 
     def on_error(self, error: Exception) -> None:
         """End: a defect of ours was met and has been logged."""
@@ -274,7 +274,7 @@ class Connection:
         receiver = self._receiving.receiver
         if receiver.controls:
             self._react(receiver.controls, now)
-        if received:
+        if len(received) > len(receiver.controls) or any(self._owner.sees(type(event)) for event in received):
             self._inbox.post(received, cost)
         if receiver.failure is not None:
             self._fail(receiver.failure, now)
@@ -284,12 +284,15 @@ class Connection:
             self._pause()
 
     def _react(self, controls: Sequence[events.Ping | events.Pong], now: float) -> None:
+        owed = False
         for event in controls:
             if isinstance(event, events.Pong):
                 event.latency = self._keepalive.pong(event.data, now)
             elif self._timing.auto_pong:
                 self.sending.pong(event.data)
-        self.sending.queue.flush()
+                owed = True
+        if owed:
+            self.sending.queue.flush()
 
     def _pause(self) -> None:
         """Read no more until the handlers have caught up: TCP then holds the server back."""

@@ -11,19 +11,20 @@ whoever leaves a message looks at both after that. One of the two sees the other
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
-from itertools import islice
-from time import monotonic
+from collections.abc import Callable
 from typing import TypeAlias, cast
 
-from .batchwriter import GATHER_BYTES, BatchWriter, Message, Pack, Sink, message_of
+from .batchwriter import BatchWriter, Message, Pack, Sink, message_of
 from .errors import WebSocketClosed, WebSocketError
 from .protocol.framing import Item, measure
 
 #: A message of at most so many bytes may be left to others; and so many messages at a time.
 LEAVE_BYTES = 4096
 LEAVE_MESSAGES = 512
+
+#: Whoever waits for room is told when this part of the bound is free: waking somebody for each message
+#: that has left would cost more than the message.
+ROOM_PART = 8
 
 #: What makes a frame under the lock, from these arguments, and the message that is in it.
 Entry: TypeAlias = "tuple[Callable[..., bytes], tuple[object, ...], Message]"
@@ -38,7 +39,7 @@ class Gathering(BatchWriter):
     """
 
     __slots__ = (
-        "_late", "_left", "_limit", "_sealed",
+        "_late", "_limit", "_sealed",
     )
 
     def __init__(
@@ -46,8 +47,7 @@ class Gathering(BatchWriter):
     ) -> None:
         super().__init__(stream, pack, ask_loop, gather)
         self._limit = limit
-        # Appended by any thread without the lock, taken by the lock's holder.
-        self._left: list[Item | Entry] = []
+        self._roomy = limit - limit // ROOM_PART
         # All below is guarded by _lock.
         self._sealed = False  # our Close frame is queued: nothing may be left behind it
         self._late: list[Item | Entry] = []  # accepted, and then overtaken by the Close frame
@@ -60,14 +60,6 @@ class Gathering(BatchWriter):
         self._look_after()
         self._check_left(item)
         return True
-
-    def _leave_gathering(self, item: Item, size: int) -> None:
-        """Leave a small message while messages gather, and see to them all if it is time."""
-        self._left.append(item)
-        if self._leavable and monotonic() < self._due and len(self._left) * size < GATHER_BYTES:
-            return
-        self._look_after()
-        self._check_left(item)
 
     def _check_left(self, item: Item | Entry) -> None:
         """Refuse a message that came after `finish` had looked: nobody would send or report it.
@@ -111,13 +103,13 @@ class Gathering(BatchWriter):
         try:
             items = cast("list[Item | Entry]", self._items)
             before = len(items)
-            # In one call, so that Ctrl-C cannot lose any: each message is here or there.
-            first = cast("Iterator[Item | Entry]", iter(partial(self._left.pop, 0), None))
-            taken = islice(first, len(self._left))
+            left, count = self._left, len(self._left)  # others may append behind that
+            target = self._late if self._sealed else items
+            # No call stands in between, so that Ctrl-C cannot: each message is here or there.
+            target += left[:count]
+            del left[:count]
             if self._sealed:
-                self._late.extend(taken)
                 return
-            items.extend(taken)
             size = measure(items, before)
             if size < 0:
                 self._encode_entries(before)
@@ -161,5 +153,5 @@ class Gathering(BatchWriter):
         self._items, self._batch, self._late, self._withdrawn = [], [], [], []
         self._start = self._unpacked = 0
         self._urgent.clear()
-        self._rest = memoryview(b"")
+        self._rest = b""
         return unsent

@@ -98,7 +98,7 @@ class Messaging:
         """Let messages gather while the ``with`` block runs; its end sends them, in few system calls.
 
         For bursts that take a while to make. What any thread sends waits with them, but for full
-        batches of 64 KiB.
+        batches.
 
         Raises:
             WebSocketUnavailable: the WebSocket is not open.

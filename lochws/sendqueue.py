@@ -11,8 +11,9 @@ Nor do senders wait for each other: see `lochws.gathering`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from time import monotonic
 
-from .batchwriter import Message, Pack, Sink
+from .batchwriter import GATHER_BYTES, Message, Pack, Sink
 from .errors import QueueFull, TransportFail, WebSocketClosing, WebSocketError
 from .gathering import LEAVE_BYTES, Entry, Gathering
 from .protocol.framing import Item, frame_length, measure
@@ -77,21 +78,33 @@ class SendQueue(Gathering):
             WebSocketClosing: our Close frame was sent.
             TransportFail: the network failed under this message; it was not sent whole.
         """
-        if size <= LEAVE_BYTES and len(self._left) < self._leavable:
-            self._leave_gathering(message, size)
+        left = self._left
+        if size <= LEAVE_BYTES and len(left) < self._leavable:
+            left.append(message)
+            # Looked at after that: see `lochws.gathering`.
+            if not self._leavable or monotonic() > self._due or len(left) * size > GATHER_BYTES:
+                self._look_after()
+                self._check_left(message)
             return True
         # Looking, and then `with`: acquire(False) would let Ctrl-C in before the lock can be let go.
         if self._lock.locked() and self._leave(message, size):
             return True
         try:
             with self._lock:
-                if not self._admit(size):
-                    return False
-                self._check_open()
+                # Else there is room for anything, and nothing to be done before.
+                if self._unpacked or self._rest or left or self._is_shut:
+                    if not self._admit(size):
+                        return False
+                    self._check_open()
                 self._unpacked += frame_length(message)
                 self._items.append(message)
                 step = self._next_step()
-            self._act(step, message)
+            if step:
+                self._write(message)
+            elif step is False:
+                self._ask_loop()
+            if left:
+                self._look_after()
         except BaseException as error:
             self._after_error(error)
             raise
@@ -189,7 +202,7 @@ class SendQueue(Gathering):
                     self._changed.notify_all()  # they look again when the lock is free, and then it is sealed
                 item = self._encode(None, encode, args)
                 if seal:
-                    self._sealed = True
+                    self._sealed = self._is_shut = True
                     self._leavable = 0
                 step = self._next_step()
             finally:
@@ -282,15 +295,19 @@ class SendQueue(Gathering):
     def _act(self, step: bool | None, *items: Item) -> None:
         """Do what follows after these were queued. Without the lock."""
         if step:
-            try:
-                self._write_batches()
-            except OSError as error:
-                if self._withdraw(items):
-                    raise TransportFail(f"socket fail; {error}") from error
+            self._write(*items)
         elif step is False:
             self._ask_loop()
         if self._left:
             self._look_after()
+
+    def _write(self, *items: Item) -> None:
+        """Write what waits; if that fails, these are given back to the caller."""
+        try:
+            self._write_batches()
+        except OSError as error:
+            if self._withdraw(items):
+                raise TransportFail(f"socket fail; {error}") from error
 
     def _after_error(self, error: BaseException) -> None:
         """See to what an error would leave undone. Without the lock."""
@@ -350,7 +367,7 @@ class SendQueue(Gathering):
         When it returns no thread is in the stream, so that the socket may be closed.
         """
         with self._lock:
-            self._finished = True
+            self._finished = self._is_shut = True
             self._leavable = 0  # before the look at what was left: see `lochws.gathering`
             self._changed.notify_all()
             # That is one non-blocking call; only a thread that Ctrl-C took out of it never comes back.

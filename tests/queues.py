@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lochws import batchwriter, gathering
+from lochws import batchwriter, sendqueue
 from lochws.errors import WebSocketClosed
 from lochws.protocol.sender import Sender
 from lochws.sendqueue import SendQueue
@@ -52,7 +52,7 @@ class Clock:
 
     def rule(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Become the send queue's clock."""
-        for module in (batchwriter, gathering):
+        for module in (batchwriter, sendqueue):
             monkeypatch.setattr(module, "monotonic", self)
 
 

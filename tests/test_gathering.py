@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lochws.batchwriter import BATCH_BYTES, GATHER_SECONDS
+from lochws.batchwriter import GATHER_BYTES, GATHER_SECONDS
 from lochws.errors import QueueFull, TransportFail, WebSocketClosed, WebSocketClosing, WebSocketError
 from lochws.gathering import LEAVE_BYTES, LEAVE_MESSAGES
 from lochws.protocol.masking import mask_python
@@ -85,9 +85,12 @@ class TestGathering:
         sink = Sink()
         queue = make_queue(sink)
         push(queue, "first")
-        for _ in range(BATCH_BYTES // 4000 + 2):
+        for _ in range(GATHER_BYTES // 4000):
             push(queue, "x" * 4000)
-        assert len(sink.offered) == 2
+        assert len(sink.offered) == 1
+        push(queue, "x" * 4000)
+        push(queue, "x" * 4000)
+        assert len(sink.taken) > GATHER_BYTES
 
     def test_many_small_ones_are_taken_up_before_a_batch_has_gathered(self, clock: Clock) -> None:
         queue = make_queue(Sink())

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lochws.batchwriter import BATCH_BYTES, BATCHES_PER_FLUSH, FOLLOWS_SECONDS, GATHER_SECONDS
+from lochws.batchwriter import BATCH_BYTES, BATCHES_PER_FLUSH, FOLLOWS_SECONDS, GATHER_BYTES, GATHER_SECONDS
 
 from .queues import Asked, Clock, Sink, blocked_queue, make_queue, push
 
@@ -61,7 +61,7 @@ class TestWriting:
         sink = Sink()
         queue = make_queue(sink)
         push(queue, "a")
-        half = "x" * (BATCH_BYTES // 2)
+        half = "x" * (GATHER_BYTES // 2)
         push(queue, half)
         assert sink.offered == [b"a"]
         push(queue, half)

@@ -10,6 +10,7 @@ import pytest
 from lochws.errors import QueueFull, TransportFail, WebSocketClosed, WebSocketClosing
 from lochws.protocol.sender import Sender
 from lochws.sendqueue import SendQueue
+from lochws.waits import Waiters
 
 from .queues import Asked, Clock, Sink, blocked_queue, make_queue, push, push_quietly
 
@@ -80,6 +81,29 @@ class TestWhenFull:
         assert waiter.outcome() is True
         queue.flush()
         assert sink.taken == b"firstlater"
+
+    def test_who_waits_is_told_when_a_part_of_the_queue_is_free(self) -> None:
+        # Not for each message that has left: waking somebody costs more than that.
+        class Told(Waiters):
+            times = 0
+
+            def notify_all(self) -> None:
+                self.times += 1
+                super().notify_all()
+
+        sink = Sink()
+        queue = blocked_queue(sink, limit=800, when_full="block", send_timeout=10)
+        told = queue._changed = Told(queue._lock)
+        for _ in range(8):
+            push(queue, "x" * 99)
+        waiter = Waiter(queue, "y" * 10)
+        sink.room = 90
+        queue.flush()
+        assert told.times == 0
+        sink.room = 10
+        queue.flush()
+        assert told.times == 1
+        assert waiter.outcome() is True
 
     def test_block_ends_when_the_connection_ends(self) -> None:
         queue = blocked_queue(Sink(), limit=5, when_full="block", send_timeout=10)

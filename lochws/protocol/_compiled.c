@@ -1,213 +1,17 @@
-/* The compiled twins of the hot path: scanning what was received, building what is sent.
+/* The compiled twins of the hot path: scanning what was received (_scanning.c), where large payloads
+ * arrive (_payload.c), and, in here, building what is sent.
  *
- * Each function behaves exactly as its Python twin (in scanning.py and framing.py),
+ * Each function behaves exactly as its Python twin (in scanning.py, arriving.py and framing.py),
  * and the same tests hold both. What a function cannot finish it leaves to Python: there are no
  * errors of the protocol in here. The GIL is held throughout; nothing blocks.
  */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
-#include <descrobject.h>
 #include <stdint.h>
 #include <string.h>
-#include <structmember.h>
-#include <time.h>
 
-#include "_payload.h"
-
-/* The event classes and where their slots are. Set once by configure(), before anything is scanned. */
-static PyTypeObject *text_type, *binary_type;
-static Py_ssize_t text_time, text_text, binary_time, binary_data;
-
-/* Offset of a slot, or -1 with an exception. */
-static Py_ssize_t
-slot_offset(PyTypeObject *type, const char *name)
-{
-    PyObject *descriptor = PyObject_GetAttrString((PyObject *)type, name);
-    if (descriptor == NULL) {
-        return -1;
-    }
-    Py_ssize_t offset = -1;
-    if (Py_IS_TYPE(descriptor, &PyMemberDescr_Type)) {
-        PyMemberDef *member = ((PyMemberDescrObject *)descriptor)->d_member;
-        if (member->type == T_OBJECT_EX) {
-            offset = member->offset;
-        }
-    }
-    Py_DECREF(descriptor);
-    if (offset < 0) {
-        PyErr_Format(PyExc_TypeError, "%s.%s is no slot", type->tp_name, name);
-    }
-    return offset;
-}
-
-PyDoc_STRVAR(configure_doc,
-"configure(Text, Binary)\n--\n\n"
-"Say which classes scan() makes; both need the slot received_time, and text or data.");
-
-static PyObject *
-configure(PyObject *module, PyObject *args)
-{
-    PyTypeObject *text, *binary;
-    if (!PyArg_ParseTuple(args, "O!O!:configure", &PyType_Type, &text, &PyType_Type, &binary)) {
-        return NULL;
-    }
-    if ((text_time = slot_offset(text, "received_time")) < 0 ||
-        (text_text = slot_offset(text, "text")) < 0 ||
-        (binary_time = slot_offset(binary, "received_time")) < 0 ||
-        (binary_data = slot_offset(binary, "data")) < 0) {
-        return NULL;
-    }
-    Py_INCREF(text);
-    Py_INCREF(binary);
-    Py_XSETREF(text_type, text);
-    Py_XSETREF(binary_type, binary);
-    Py_RETURN_NONE;
-}
-
-/* An event of that class; steals `content`, also when it fails. */
-static PyObject *
-make_event(PyTypeObject *type, Py_ssize_t time_offset, PyObject *received, Py_ssize_t offset, PyObject *content)
-{
-    PyObject *event = type->tp_alloc(type, 0);
-    if (event == NULL) {
-        Py_DECREF(content);
-        return NULL;
-    }
-    /* It holds a number and a str or bytes: no cycle can go through it, so the collector need not
-     * look at it, a few hundred times over while a batch is alive. */
-    PyObject_GC_UnTrack(event);
-    Py_INCREF(received);
-    *(PyObject **)((char *)event + time_offset) = received;
-    *(PyObject **)((char *)event + offset) = content;
-    return event;
-}
-
-static PyObject *
-wall_clock(void)
-{
-    struct timespec now;
-    timespec_get(&now, TIME_UTC);
-    return PyFloat_FromDouble((double)now.tv_sec + 1e-9 * (double)now.tv_nsec);
-}
-
-/* Length of the payload and of the head of the frame at `at`.
- * Returns 1 if the frame is a message by itself and lies whole in the buffer, else 0. */
-static int
-measure(const unsigned char *at, const unsigned char *end, uint64_t limit, Py_ssize_t *head, uint64_t *length)
-{
-    if (end - at < 2 || (at[0] != 0x81 && at[0] != 0x82)) {
-        return 0;
-    }
-    uint64_t size = at[1];
-    *head = 2;
-    if (size == 126) {
-        if (end - at < 4) {
-            return 0;
-        }
-        size = (uint64_t)at[2] << 8 | at[3];
-        *head = 4;
-        if (size < 126) {
-            return 0; /* not the shortest form */
-        }
-    }
-    else if (size == 127) {
-        if (end - at < 10) {
-            return 0;
-        }
-        size = 0;
-        for (int i = 2; i < 10; i++) {
-            size = size << 8 | at[i];
-        }
-        *head = 10;
-        if (size < 65536) {
-            return 0;
-        }
-    }
-    else if (size > 127) {
-        return 0; /* masked */
-    }
-    *length = size;
-    return size <= limit && size <= (uint64_t)(end - at - *head);
-}
-
-PyDoc_STRVAR(scan_doc,
-"scan(data, position, limit, events)\n--\n\n"
-"The compiled twin of scan_python.");
-
-static PyObject *
-scan(PyObject *module, PyObject *const *args, Py_ssize_t count)
-{
-    if (count != 4 || !PyList_CheckExact(args[3])) {
-        PyErr_SetString(PyExc_TypeError, "scan(data, position, limit, events: list)");
-        return NULL;
-    }
-    if (text_type == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "scan: configure() comes first");
-        return NULL;
-    }
-    Py_ssize_t position = PyLong_AsSsize_t(args[1]);
-    Py_ssize_t limit = PyLong_AsSsize_t(args[2]);
-    if (PyErr_Occurred()) {
-        return NULL;
-    }
-    Py_buffer view;
-    if (PyObject_GetBuffer(args[0], &view, PyBUF_SIMPLE) < 0) {
-        return NULL;
-    }
-    PyObject *events = args[3], *received = NULL;
-    if (position < 0 || position > view.len || limit < 0) {
-        PyErr_SetString(PyExc_ValueError, "scan: position or limit out of range");
-        goto failed;
-    }
-    const unsigned char *at = (const unsigned char *)view.buf + position;
-    const unsigned char *end = (const unsigned char *)view.buf + view.len;
-    Py_ssize_t head;
-    uint64_t length;
-    while (measure(at, end, (uint64_t)limit, &head, &length)) {
-        const char *payload = (const char *)at + head;
-        PyObject *event;
-        if (received == NULL && (received = wall_clock()) == NULL) {
-            goto failed;
-        }
-        if (at[0] == 0x81) {
-            PyObject *text = PyUnicode_DecodeUTF8(payload, (Py_ssize_t)length, NULL);
-            if (text == NULL) {
-                if (!PyErr_ExceptionMatches(PyExc_UnicodeDecodeError)) {
-                    goto failed;
-                }
-                PyErr_Clear();
-                break; /* Python will say what is wrong with this frame */
-            }
-            event = make_event(text_type, text_time, received, text_text, text);
-        }
-        else {
-            PyObject *data = PyBytes_FromStringAndSize(payload, (Py_ssize_t)length);
-            if (data == NULL) {
-                goto failed;
-            }
-            event = make_event(binary_type, binary_time, received, binary_data, data);
-        }
-        if (event == NULL) {
-            goto failed;
-        }
-        int appended = PyList_Append(events, event);
-        Py_DECREF(event);
-        if (appended < 0) {
-            goto failed;
-        }
-        at += head + (Py_ssize_t)length;
-    }
-    position = (const char *)at - (const char *)view.buf;
-    Py_XDECREF(received);
-    PyBuffer_Release(&view);
-    return PyLong_FromSsize_t(position);
-
-failed:
-    Py_XDECREF(received);
-    PyBuffer_Release(&view);
-    return NULL;
-}
+#include "_parts.h"
 
 /* XOR with the key repeated. Eight bytes a step, which compilers turn into vector instructions. */
 static void
@@ -429,8 +233,8 @@ pack(PyObject *module, PyObject *const *args, Py_ssize_t count)
 }
 
 static PyMethodDef methods[] = {
-    {"configure", configure, METH_VARARGS, configure_doc},
-    {"scan", (PyCFunction)(void (*)(void))scan, METH_FASTCALL, scan_doc},
+    {"configure", scanning_configure, METH_VARARGS, scanning_configure_doc},
+    {"scan", (PyCFunction)(void (*)(void))scanning_scan, METH_FASTCALL, scanning_scan_doc},
     {"build_frame", (PyCFunction)(void (*)(void))build_frame, METH_FASTCALL, build_frame_doc},
     {"measure", (PyCFunction)(void (*)(void))measure_items, METH_FASTCALL, measure_doc},
     {"pack", (PyCFunction)(void (*)(void))pack, METH_FASTCALL, pack_doc},

@@ -8,7 +8,7 @@
 #include <Python.h>
 #include <string.h>
 
-#include "_payload.h"
+#include "_parts.h"
 
 typedef struct {
     PyObject_HEAD

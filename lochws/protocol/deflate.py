@@ -21,6 +21,8 @@ from lochws.options import Deflate
 EXTENSION = "permessage-deflate"
 TAIL = b"\x00\x00\xff\xff"
 
+_NO_DEFLATE = "unable to decompress payload"
+_TOO_LARGE = "compressed message is larger than the limit"
 _FLAGS = ("server_no_context_takeover", "client_no_context_takeover")
 _WINDOWS = ("server_max_window_bits", "client_max_window_bits")
 
@@ -229,15 +231,39 @@ class Inflater:
                 # One byte above the limit tells too much from just enough. (0 would mean no limit.)
                 inflated += stream.decompress(data, 0 if limit is None else limit + 1 - len(inflated))
             except (zlib.error, engine().error):
-                raise CriticalProtocolError("unable to decompress payload") from None
+                raise CriticalProtocolError(_NO_DEFLATE) from None
             if limit is not None and len(inflated) > limit:
-                raise PayloadTooLarge("compressed message is larger than the limit")
+                raise PayloadTooLarge(_TOO_LARGE)
             self._open = not stream.eof
             if self._open:
                 break
             # A block with BFINAL ended the stream, and the sender's zlib starts afresh behind it
             # (RFC 7692 section 7.2.3.4).
             data = stream.unused_data
+            self._stream = None
+        return inflated
+
+    def message(self, data: bytes, limit: int) -> bytes:
+        """What a whole message's payload holds: `inflate` and `finish` at once, and faster."""
+        stream = self._stream
+        if stream is None or not data:
+            first = self.inflate(data, limit)
+            return first + self.finish(limit - len(first))
+        try:
+            inflated: bytes = stream.decompress(data, limit + 1)
+            ended = stream.eof
+            if not ended and len(inflated) <= limit:
+                inflated += stream.decompress(TAIL, limit + 1 - len(inflated))
+        except (zlib.error, engine().error):
+            raise CriticalProtocolError(_NO_DEFLATE) from None
+        if len(inflated) > limit:
+            raise PayloadTooLarge(_TOO_LARGE)
+        if stream.eof:
+            self._stream = None
+            inflated += self.inflate(stream.unused_data, limit - len(inflated))
+            self._open = self._open and ended  # what was behind the payload was only TAIL's rest
+            return inflated + self.finish(limit - len(inflated))
+        if self._afresh:
             self._stream = None
         return inflated
 

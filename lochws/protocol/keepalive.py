@@ -105,8 +105,7 @@ class Keepalive:
 
     def next_deadline(self) -> float | None:
         """When `ping_due` or `timed_out` must be asked next, or None for never."""
-        times = [time for time in (self._next_ping, self._timeout()) if time is not None]
-        return min(times, default=None)
+        return earliest(self._next_ping, self._timeout())
 
     def pause(self) -> None:
         """Receiving stops on purpose, since the inbox is full: silence says nothing until `resume`."""
@@ -122,3 +121,10 @@ class Keepalive:
         if not self._limit or self._paused or self._waiting_since is None:
             return None
         return self._waiting_since + self._limit
+
+
+def earliest(one: float | None, other: float | None) -> float | None:
+    """The earlier of two times, where None stands for never."""
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)

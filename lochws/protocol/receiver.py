@@ -15,8 +15,6 @@ from .deflate import Inflater
 from .frames import LENGTH_LIMIT, MAX_CONTROL_PAYLOAD, Opcode
 from .scanning import scan
 
-# First bytes of frames that are a compressed message each.
-_DEFLATED_MESSAGE = frozenset({0xC0 | Opcode.TEXT, 0xC0 | Opcode.BINARY})
 _OPCODES = frozenset({
     Opcode.CONTINUATION, Opcode.TEXT, Opcode.BINARY, Opcode.CLOSE, Opcode.PING, Opcode.PONG,
 })
@@ -129,23 +127,32 @@ class Receiver:
             if len(data) <= missing:
                 return
             data = data[missing:]
-        position = 0
-        if not (self._beginning or self._opcode):
-            position = scan(data, 0, self._limit, events)
+        if self._beginning:
+            data = self._beginning + data
+        elif not self._opcode:
+            position = self._scan(data, 0, events)
             if position == len(data):
                 return
-        # One copy makes the small steps below cheap.
-        buffer = self._beginning + data if self._beginning else bytes(data[position:])
-        position = self._take_frames(buffer, events)
+            data = data[position:]
+        if len(data) < LARGE_BYTES:
+            data = bytes(data)  # one copy makes the small steps below cheap
+        position = self._take_frames(data, events)
         if not self.done:
-            self._beginning = buffer[position:]
+            self._beginning = bytes(data[position:])
 
-    def _take_frames(self, buffer: bytes, events: list[Event]) -> int:
+    def _scan(self, data: bytes | bytearray | memoryview, position: int, events: list[Event]) -> int:
+        inflate = None if self._inflater is None else self._inflater.message
+        try:
+            return scan(data, position, self._limit, events, inflate)
+        except UnicodeDecodeError:
+            raise CriticalProtocolError(_NOT_UTF8) from None
+
+    def _take_frames(self, buffer: bytes | bytearray | memoryview, events: list[Event]) -> int:
         """Take frame after frame, whatever they are. Returns where the last one, incomplete, begins."""
         position, end = 0, len(buffer)
         while not self.done:
             if not self._opcode:
-                position = scan(buffer, position, self._limit, events)
+                position = self._scan(buffer, position, events)
             start = position + 2
             if start > end:
                 break
@@ -160,9 +167,7 @@ class Receiver:
             if first & 0x08:
                 if stop > end:
                     break
-                self._control(first & 0x0F, buffer[start:stop], events)
-            elif stop <= end and first in _DEFLATED_MESSAGE:
-                _deliver(first & 0x0F, self._inflated(buffer[start:stop], 0, True), events)
+                self._control(first & 0x0F, bytes(buffer[start:stop]), events)
             else:
                 self._begin(first, length)
                 self._absorb(buffer[start:stop], events)
@@ -254,17 +259,13 @@ class Receiver:
 
 
 def _deliver(opcode: int, payload: bytes, events: list[Event]) -> None:
-    if opcode == Opcode.TEXT:
-        try:
-            text = payload.decode()
-        except UnicodeDecodeError:
-            raise CriticalProtocolError(_NOT_UTF8) from None
-        events.append(Text(text))
-    else:
-        events.append(Binary(payload))
+    try:
+        events.append(Text(payload.decode()) if opcode == Opcode.TEXT else Binary(payload))
+    except UnicodeDecodeError:
+        raise CriticalProtocolError(_NOT_UTF8) from None
 
 
-def _extended_length(field: bytes) -> int:
+def _extended_length(field: bytes | bytearray | memoryview) -> int:
     """A length of 16 or 64 bits, which must be too long for the shorter forms (RFC 6455 section 5.2)."""
     length = int.from_bytes(field, "big")
     if length >= LENGTH_LIMIT:

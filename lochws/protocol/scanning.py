@@ -1,6 +1,6 @@
 """The fast path of receiving: whole messages in one look over the buffer.
 
-Most of what a client receives are unfragmented, uncompressed messages that lie whole in the buffer.
+Most of what a client receives are unfragmented messages that lie whole in the buffer.
 `scan` takes those off its front, and stops at the first frame that needs more than that. It is the
 compiled twin if there is one, else `scan_python`. ``LOCHWS_PURE_PYTHON=1`` leaves the compiled one out.
 """
@@ -8,35 +8,50 @@ compiled twin if there is one, else `scan_python`. ``LOCHWS_PURE_PYTHON=1`` leav
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from lochws.events import Binary, Event, Text
 
-from .frames import FIN, LENGTH_LIMIT, Opcode
+from .frames import FIN, LENGTH_LIMIT, RSV1, Opcode
 
 _Twin = TypeVar("_Twin")
+#: Gets the payload of a deflated message and the limit; gives what it holds.
+Inflate: TypeAlias = Callable[[bytes, int], bytes]
 
 _TEXT = FIN | Opcode.TEXT
 _BINARY = FIN | Opcode.BINARY
+_DEFLATED_TEXT = _TEXT | RSV1
+_DEFLATED_BINARY = _BINARY | RSV1
 
 
-def scan_python(data: bytes | bytearray | memoryview, position: int, limit: int, events: list[Event]) -> int:
+def scan_python(
+    data: bytes | bytearray | memoryview,
+    position: int,
+    limit: int,
+    events: list[Event],
+    inflate: Inflate | None = None,
+) -> int:
     """Append the events of the messages at `position` and after it.
 
     A frame is left to the caller, and so is all behind it, if it is no final, unmasked text or binary
-    frame without reserved bits, is incomplete, larger than the limit, not UTF-8 as it should be, or if
-    its length is not in the shortest form.
+    frame without reserved bits (but for RSV1 where there is `inflate`), is incomplete, larger than the
+    limit, not UTF-8 as it should be, or if its length is not in the shortest form.
 
     Args:
         data: what was received.
         position: where a frame begins.
-        limit: the largest message in bytes.
+        limit: the largest message in bytes; that of a deflated one is left to `inflate`.
         events: gets the events.
+        inflate: what to do with a deflated message, or None to leave it. What it raises gets out.
 
     Returns:
         Where the first frame begins that was not taken; the length of the data if there is none.
+
+    Raises:
+        UnicodeDecodeError: a deflated text is no UTF-8, and cannot be left any more.
     """
     if type(data) is not bytes:
         data = bytes(data)  # slices of bytes are cheaper than those of views
@@ -45,24 +60,29 @@ def scan_python(data: bytes | bytearray | memoryview, position: int, limit: int,
         first = data[position]
         length = data[position + 1]
         start = position + 2
-        if first not in (_TEXT, _BINARY) or length > 127:
-            break
         if length > 125:
+            if length > 127:
+                break
             shortest = 126 if length == 126 else 65536
             start += 2 if length == 126 else 8
             length = int.from_bytes(data[position + 2 : start], "big")
             if start > end or not shortest <= length < LENGTH_LIMIT:
                 break
         stop = start + length
-        if stop > end or length > limit:
+        if stop > end:
             break
-        if first == _TEXT:
+        if first == _TEXT and length <= limit:
             try:
                 events.append(Text(data[start:stop].decode()))
             except UnicodeDecodeError:
                 break
-        else:
+        elif first == _BINARY and length <= limit:
             events.append(Binary(data[start:stop]))
+        elif inflate is not None and first in (_DEFLATED_TEXT, _DEFLATED_BINARY):
+            content = inflate(data[start:stop], limit)
+            events.append(Text(content.decode()) if first == _DEFLATED_TEXT else Binary(content))
+        else:
+            break
         position = stop
     return position
 

@@ -189,13 +189,15 @@ def test_pongs_that_are_later_than_the_time_out_end_nothing_while_data_flows() -
     does="the supervisor answers after 0.1 s, in the reader's place; events wait in order for the handler",
 )
 def test_a_ping_is_answered_while_a_handler_sleeps() -> None:
-    script = [t.accept(), t.send("work"), t.ping(b"there?"), t.wait_for_pong(), t.send("more")]
-    with t.ScriptedServer(script) as server, surviving(server.url, {"ping_rate": 0}) as app:
-        answered_meanwhile = []
+    answered_meanwhile = []
+    server = t.ScriptedServer([t.accept(), t.send("work")])
+    with server, surviving(server.url, {"ping_rate": 0}) as app:
 
         @app.on("text")
         def sleep(event: Any) -> None:
             if event.text == "work":
+                server.do(t.ping(b"there?"))
+                server.do(t.send("more"))
                 server.wait_until(lambda: bool(server.connections[0].pongs))
                 answered_meanwhile.append(True)
 

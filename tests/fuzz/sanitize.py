@@ -18,9 +18,9 @@ FLAGS = [
 ]
 #: What runs the compiled part on known inputs: its twins' tests, those of their users, and the corpus.
 TESTS = [
-    "tests/protocol/test_scanning.py", "tests/protocol/test_framing.py", "tests/protocol/test_receiver.py",
-    "tests/protocol/test_sender.py", "tests/protocol/test_violations.py", "tests/protocol/test_limits.py",
-    "tests/fuzz/test_corpus.py",
+    "tests/protocol/test_scanning.py", "tests/protocol/test_arriving.py", "tests/protocol/test_framing.py",
+    "tests/protocol/test_receiver.py", "tests/protocol/test_sender.py", "tests/protocol/test_violations.py",
+    "tests/protocol/test_limits.py", "tests/fuzz/test_corpus.py",
 ]
 
 
@@ -38,10 +38,10 @@ def build(folder: Path) -> Place:
         shutil.copytree(CHECKOUT / name, folder / name, ignore=leave_out)
     for name in ("conftest.py", "setup.cfg"):
         shutil.copy(CHECKOUT / name, folder)
-    source = folder / "lochws/protocol/_compiled.c"
-    target = source.with_suffix(str(sysconfig.get_config_var("EXT_SUFFIX")))
+    sources = sorted((folder / "lochws/protocol").glob("_*.c"))
+    target = folder / f"lochws/protocol/_compiled{sysconfig.get_config_var('EXT_SUFFIX')}"
     include = f"-I{sysconfig.get_path('include')}"
-    _checked([COMPILER, *FLAGS, include, str(source), "-o", str(target)])
+    _checked([COMPILER, *FLAGS, include, *map(str, sources), "-o", str(target)])
     runtime = _checked([COMPILER, "-print-file-name=libasan.so"]).strip()
     if not Path(runtime).is_absolute():
         raise RuntimeError(f"{COMPILER} has no AddressSanitizer")

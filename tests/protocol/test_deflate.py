@@ -7,10 +7,10 @@ import os
 import zlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lochws.errors import CompressionParameterError, HandshakeError, PayloadTooLarge
+from lochws.errors import CompressionParameterError, CriticalProtocolError, HandshakeError, PayloadTooLarge
 from lochws.options import Deflate
 from lochws.protocol.deflate import DeflateParameters, Deflater, Inflater, accept, offer
 
@@ -302,3 +302,44 @@ class TestFinalBlocks:
             [(b"", b""), (text, deflater.compress(text))] for text in (b"one", b"two", b"one two")
         ):
             assert inflated(inflater, payload) == message
+
+
+def raw(message, flush, cut):
+    """A deflate stream of its own, without its last bytes."""
+    stream = zlib.compressobj(wbits=-15)
+    whole = stream.compress(message) + stream.flush(flush)
+    return whole[: len(whole) - cut]
+
+
+_payloads = st.lists(
+    st.one_of(
+        st.binary(max_size=20),
+        st.builds(raw, st.binary(max_size=60), st.sampled_from([zlib.Z_FINISH, zlib.Z_SYNC_FLUSH]),
+                  st.sampled_from([0, 0, 1, 2, 3, 4, 5])),
+    ),
+    max_size=3,
+).map(b"".join)
+
+
+def outcome(function):
+    try:
+        return function()
+    except (CriticalProtocolError, PayloadTooLarge) as error:
+        return type(error), str(error)
+
+
+@settings(max_examples=500)
+@given(payloads=st.lists(_payloads, max_size=3), limit=st.integers(0, 100), afresh=st.booleans())
+def test_a_message_at_once_holds_what_it_holds_in_parts(payloads, limit, afresh):
+    parameters = DeflateParameters(server_no_context_takeover=afresh)
+    at_once, in_parts = Inflater(parameters), Inflater(parameters)
+
+    def parts():
+        first = in_parts.inflate(payload, limit)
+        return first + in_parts.finish(limit - len(first))
+
+    for payload in payloads:
+        expected = outcome(parts)
+        assert outcome(lambda: at_once.message(payload, limit)) == expected  # noqa: B023  called at once
+        if isinstance(expected, tuple):
+            break

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from itertools import pairwise
 
 import pytest
@@ -175,3 +176,108 @@ class TestCompiled:
         assert scanning.compiled.scan(data, 0, limit, theirs) == end
         assert contents(ours) == contents(theirs)
         assert [type(event) for event in ours] == [type(event) for event in theirs]
+
+
+class TestDeflated:
+    """Deflated messages are taken where there is something to inflate them with."""
+
+    STREAM = b"".join([
+        text(b"a"), frame(Opcode.TEXT, b"bc", rsv=4), frame(Opcode.BINARY, b"d" * 200, rsv=4), text(b"e"),
+    ])
+
+    def test_they_are_left_without_it(self, scan):
+        for arguments in ((), (None,)):
+            events = []
+            assert scan(self.STREAM, 0, LIMIT, events, *arguments) == len(text(b"a"))
+            assert contents(events) == ["a"]
+
+    @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+    def test_it_gets_the_payload_and_the_limit(self, scan, kind):
+        def inflate(payload, limit):
+            assert type(payload) is bytes
+            assert limit == LIMIT
+            return payload[::-1]
+
+        events = []
+        assert scan(kind(self.STREAM), 0, LIMIT, events, inflate) == len(self.STREAM)
+        assert contents(events) == ["a", "cb", b"d" * 200, "e"]
+        assert [type(event) for event in events] == [Text, Text, Binary, Text]
+
+    def test_the_limit_is_for_it_to_keep(self, scan):
+        events = []
+        assert scan(self.STREAM, 0, 10, events, lambda payload, limit: b"x") == len(self.STREAM)
+        assert len(events) == 4
+
+    def test_what_it_raises_gets_out_and_what_came_before_stays(self, scan):
+        def inflate(payload, limit):
+            raise ZeroDivisionError
+
+        events = []
+        with pytest.raises(ZeroDivisionError):
+            scan(self.STREAM, 0, LIMIT, events, inflate)
+        assert contents(events) == ["a"]
+
+    def test_a_text_must_be_utf8(self, scan):
+        events = []
+        with pytest.raises(UnicodeDecodeError):
+            scan(self.STREAM, 0, LIMIT, events, lambda payload, limit: b"\xff")
+        assert contents(events) == ["a"]
+
+    @pytest.mark.parametrize("first", [0x41, 0xD1, 0xE1, 0xC0, 0xC8, 0xC9, 0xC3, 0xF1])
+    def test_of_frames_with_reserved_bits_only_final_messages_with_rsv1_are_taken(self, scan, first):
+        events = []
+        assert scan(bytes([first, 1]) + b"x", 0, LIMIT, events, lambda payload, limit: b"x") == 0
+        assert events == []
+
+
+_characters = st.one_of(
+    st.text(max_size=30),
+    st.text(st.characters(min_codepoint=0x4E00, max_codepoint=0x9FFF), max_size=30),
+    st.text(st.characters(min_codepoint=0x0, max_codepoint=0x2FF), max_size=30),
+    st.text(st.characters(min_codepoint=0x7C0, max_codepoint=0x1100), max_size=30),
+    st.text(st.characters(min_codepoint=0xC000, max_codepoint=0xD7FF), max_size=30),
+    st.text(st.characters(min_codepoint=0xE000, max_codepoint=0x101FF), max_size=30),
+).map(str.encode)
+
+
+@settings(max_examples=1000)
+@given(st.lists(st.one_of(_characters, _characters, st.binary(max_size=4)), max_size=5).map(b"".join))
+def test_texts_are_decoded_as_python_decodes_them(payload):
+    for scan in TWINS:
+        events = []
+        try:
+            expected = [payload.decode()]
+        except UnicodeDecodeError:
+            expected = []
+        taken = scan(text(payload), 0, LIMIT, events)
+        assert contents(events) == expected
+        assert taken == (len(text(payload)) if expected else 0)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 12, 254, 255, 256, 700])
+@pytest.mark.parametrize("character", ["a", "é", "ÿ", "Ā", "€", "\ud7ff", "\ue000", "網", "\uffff", "😀"])
+def test_decoded_texts_are_like_any_other(character, size):
+    for scan in TWINS:
+        for content in (character * size, "x" + character * size, character * size + "x"):
+            events = []
+            scan(text(content.encode()), 0, LIMIT, events)
+            (event,) = events
+            assert event.text == content
+            assert hash(event.text) == hash(content)
+            assert event.text.encode() == content.encode()
+            assert sys.getsizeof(event.text) == sys.getsizeof(content.encode().decode())
+
+
+@pytest.mark.parametrize("before", ["", "x", "網" * 3, "網" * 4, "網" * 50, "é" * 10])
+@pytest.mark.parametrize("after", ["", "x", "網" * 4, "網" * 50])
+@pytest.mark.parametrize(
+    "wrong",
+    [b"\x80", b"\xbf\xbf", b"\xc0\x80", b"\xc1\xbf", b"\xc2", b"\xe0\x80\x80", b"\xe0\x9f\xbf",
+     b"\xed\xa0\x80", b"\xed\xbf\xbf", b"\xe4", b"\xe4\xb8", b"\xe4\xb8x", b"\xe4x\xad",
+     b"\xf4\x90\x80\x80", b"\xf8", b"\xff"],
+)
+def test_what_is_no_utf8_is_left_wherever_it_stands(before, after, wrong):
+    for scan in TWINS:
+        events = []
+        assert scan(text(before.encode() + wrong + after.encode()), 0, LIMIT, events) == 0
+        assert events == []

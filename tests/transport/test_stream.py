@@ -18,6 +18,7 @@ from lochws.transport.stream import TLS_RECORD, RecordStream, Stream, TLSStream,
 from lochws.transport.tls import handshake, layer
 from lochws.transport.waiting import receive, send_all, wait
 
+from ..faults.registry import fault
 from ..peer import Link, Peer, StartPeer
 from ..seen import eventually
 
@@ -246,6 +247,7 @@ class TestTLS:
         for stream in streams:
             stream.close()
 
+    @fault("open", "TLS bytes already decrypted (`pending`)")
     def test_bytes_wait_inside_where_no_selector_sees_them(
         self, connect: Connect, deadline: Deadline
     ) -> None:

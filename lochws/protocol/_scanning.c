@@ -1,0 +1,252 @@
+/* The compiled twin of scanning.scan_python: whole messages in one look over the buffer. */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <descrobject.h>
+#include <stdint.h>
+#include <structmember.h>
+#include <time.h>
+
+#include "_parts.h"
+
+/* The event classes and where their slots are. Set once by configure(), before anything is scanned. */
+static PyTypeObject *text_type, *binary_type;
+static Py_ssize_t text_time, text_text, binary_time, binary_data;
+
+/* Offset of a slot, or -1 with an exception. */
+static Py_ssize_t
+slot_offset(PyTypeObject *type, const char *name)
+{
+    PyObject *descriptor = PyObject_GetAttrString((PyObject *)type, name);
+    if (descriptor == NULL) {
+        return -1;
+    }
+    Py_ssize_t offset = -1;
+    if (Py_IS_TYPE(descriptor, &PyMemberDescr_Type)) {
+        PyMemberDef *member = ((PyMemberDescrObject *)descriptor)->d_member;
+        if (member->type == T_OBJECT_EX) {
+            offset = member->offset;
+        }
+    }
+    Py_DECREF(descriptor);
+    if (offset < 0) {
+        PyErr_Format(PyExc_TypeError, "%s.%s is no slot", type->tp_name, name);
+    }
+    return offset;
+}
+
+const char scanning_configure_doc[] = PyDoc_STR(
+"configure(Text, Binary)\n--\n\n"
+"Say which classes scan() makes; both need the slot received_time, and text or data.");
+
+PyObject *
+scanning_configure(PyObject *module, PyObject *args)
+{
+    PyTypeObject *text, *binary;
+    if (!PyArg_ParseTuple(args, "O!O!:configure", &PyType_Type, &text, &PyType_Type, &binary)) {
+        return NULL;
+    }
+    if ((text_time = slot_offset(text, "received_time")) < 0 ||
+        (text_text = slot_offset(text, "text")) < 0 ||
+        (binary_time = slot_offset(binary, "received_time")) < 0 ||
+        (binary_data = slot_offset(binary, "data")) < 0) {
+        return NULL;
+    }
+    Py_INCREF(text);
+    Py_INCREF(binary);
+    Py_XSETREF(text_type, text);
+    Py_XSETREF(binary_type, binary);
+    Py_RETURN_NONE;
+}
+
+/* An event of that class; steals `content`, also when it fails. */
+static PyObject *
+make_event(PyTypeObject *type, Py_ssize_t time_offset, PyObject *received, Py_ssize_t offset, PyObject *content)
+{
+    PyObject *event = type->tp_alloc(type, 0);
+    if (event == NULL) {
+        Py_DECREF(content);
+        return NULL;
+    }
+    /* It holds a number and a str or bytes: no cycle can go through it, so the collector need not
+     * look at it, a few hundred times over while a batch is alive. */
+    PyObject_GC_UnTrack(event);
+    Py_INCREF(received);
+    *(PyObject **)((char *)event + time_offset) = received;
+    *(PyObject **)((char *)event + offset) = content;
+    return event;
+}
+
+static PyObject *
+wall_clock(void)
+{
+    struct timespec now;
+    timespec_get(&now, TIME_UTC);
+    return PyFloat_FromDouble((double)now.tv_sec + 1e-9 * (double)now.tv_nsec);
+}
+
+#define FINAL_TEXT 0x81
+#define FINAL_BINARY 0x82
+#define DEFLATED 0x40
+
+/* Length of the payload and of the head of the frame at `at`.
+ * Returns 1 if the frame is a message by itself and lies whole in the buffer, else 0. */
+static int
+measure(const unsigned char *at, const unsigned char *end, int may_be_deflated, Py_ssize_t *head,
+        uint64_t *length)
+{
+    if (end - at < 2) {
+        return 0;
+    }
+    int first = may_be_deflated ? at[0] & ~DEFLATED : at[0];
+    if (first != FINAL_TEXT && first != FINAL_BINARY) {
+        return 0;
+    }
+    uint64_t size = at[1];
+    *head = 2;
+    if (size == 126) {
+        if (end - at < 4) {
+            return 0;
+        }
+        size = (uint64_t)at[2] << 8 | at[3];
+        *head = 4;
+        if (size < 126) {
+            return 0; /* not the shortest form */
+        }
+    }
+    else if (size == 127) {
+        if (end - at < 10) {
+            return 0;
+        }
+        size = 0;
+        for (int i = 2; i < 10; i++) {
+            size = size << 8 | at[i];
+        }
+        *head = 10;
+        if (size < 65536) {
+            return 0;
+        }
+    }
+    else if (size > 127) {
+        return 0; /* masked */
+    }
+    *length = size;
+    return size <= (uint64_t)(end - at - *head);
+}
+
+/* What `inflate` makes of a deflated payload: a str or bytes, as the first byte wants. */
+static PyObject *
+inflated(PyObject *inflate, PyObject *limit, int first, const char *payload, Py_ssize_t length)
+{
+    PyObject *data = PyBytes_FromStringAndSize(payload, length);
+    if (data == NULL) {
+        return NULL;
+    }
+    PyObject *arguments[] = {data, limit};
+    PyObject *content = PyObject_Vectorcall(inflate, arguments, 2, NULL);
+    Py_DECREF(data);
+    if (content != NULL && !PyBytes_Check(content)) {
+        PyErr_SetString(PyExc_TypeError, "scan: inflate must return bytes");
+        Py_CLEAR(content);
+    }
+    if (content != NULL && first & 1) {
+        Py_SETREF(content, decode_utf8(PyBytes_AS_STRING(content), PyBytes_GET_SIZE(content)));
+    }
+    return content;
+}
+
+/* The message of the frame at `at`, as an event appended to `events`.
+ * Returns 1, 0 if Python has to say what is wrong with the frame, or -1 with an exception. */
+static int
+take(PyObject *events, PyObject *received, PyObject *inflate, PyObject *limit, int first,
+     const char *payload, Py_ssize_t length)
+{
+    PyObject *content;
+    if (first & DEFLATED) {
+        content = inflated(inflate, limit, first, payload, length);
+    }
+    else if (first == FINAL_TEXT) {
+        content = decode_utf8(payload, length);
+        if (content == NULL && PyErr_ExceptionMatches(PyExc_UnicodeDecodeError)) {
+            PyErr_Clear();
+            return 0;
+        }
+    }
+    else {
+        content = PyBytes_FromStringAndSize(payload, length);
+    }
+    if (content == NULL) {
+        return -1;
+    }
+    PyObject *event = (first & 1) ? make_event(text_type, text_time, received, text_text, content)
+                                  : make_event(binary_type, binary_time, received, binary_data, content);
+    if (event == NULL) {
+        return -1;
+    }
+    int appended = PyList_Append(events, event);
+    Py_DECREF(event);
+    return appended < 0 ? -1 : 1;
+}
+
+const char scanning_scan_doc[] = PyDoc_STR(
+"scan(data, position, limit, events, inflate=None)\n--\n\n"
+"The compiled twin of scan_python.");
+
+PyObject *
+scanning_scan(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    if (count < 4 || count > 5 || !PyList_CheckExact(args[3])) {
+        PyErr_SetString(PyExc_TypeError, "scan(data, position, limit, events: list, inflate=None)");
+        return NULL;
+    }
+    if (text_type == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "scan: configure() comes first");
+        return NULL;
+    }
+    PyObject *inflate = count == 5 && args[4] != Py_None ? args[4] : NULL;
+    Py_ssize_t position = PyLong_AsSsize_t(args[1]);
+    Py_ssize_t limit = PyLong_AsSsize_t(args[2]);
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    Py_buffer view;
+    if (PyObject_GetBuffer(args[0], &view, PyBUF_SIMPLE) < 0) {
+        return NULL;
+    }
+    PyObject *received = NULL;
+    if (position < 0 || position > view.len || limit < 0) {
+        PyErr_SetString(PyExc_ValueError, "scan: position or limit out of range");
+        goto failed;
+    }
+    const unsigned char *at = (const unsigned char *)view.buf + position;
+    const unsigned char *end = (const unsigned char *)view.buf + view.len;
+    Py_ssize_t head;
+    uint64_t length;
+    while (measure(at, end, inflate != NULL, &head, &length)) {
+        /* What is deflated has a length of its own, which inflating will tell. */
+        if (!(at[0] & DEFLATED) && length > (uint64_t)limit) {
+            break;
+        }
+        if (received == NULL && (received = wall_clock()) == NULL) {
+            goto failed;
+        }
+        int taken = take(args[3], received, inflate, args[2], at[0], (const char *)at + head,
+                         (Py_ssize_t)length);
+        if (taken < 0) {
+            goto failed;
+        }
+        if (taken == 0) {
+            break;
+        }
+        at += head + (Py_ssize_t)length;
+    }
+    position = (const char *)at - (const char *)view.buf;
+    Py_XDECREF(received);
+    PyBuffer_Release(&view);
+    return PyLong_FromSsize_t(position);
+
+failed:
+    Py_XDECREF(received);
+    PyBuffer_Release(&view);
+    return NULL;
+}
