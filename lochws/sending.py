@@ -50,7 +50,7 @@ class SendingHalf:
         self._sender = Sender(deflater, offered.threshold if offered is not None else 0)
         self._trace = trace
         #: Whether messages need no work before they are queued.
-        self._plain = trace is None and not self._sender.deflates
+        self.is_plain = trace is None and not self._sender.deflates
         self._ask_loop = ask_loop
         self._close_wanted: tuple[int | None, str | bytes] | None = None  # any thread writes, the loop takes
         #: Pings of the user's, with when they were sent. Any thread appends, the loop takes.
@@ -75,8 +75,6 @@ class SendingHalf:
 
     def send_text(self, text: str, compress: bool) -> bool:
         """Send a text message."""
-        if self._plain and type(text) is str and text.isascii():
-            return self.queue.push(text, len(text))
         data = text.encode()
         if self._trace:
             self._trace("send_text", length=len(data), compressed=compress)
@@ -84,7 +82,7 @@ class SendingHalf:
 
     def send_binary(self, data: bytes, compress: bool) -> bool:
         """Send a binary message."""
-        if self._plain:
+        if self.is_plain:
             return self.queue.push(data, len(data))
         if self._trace:
             self._trace("send_binary", length=len(data), compressed=compress)
@@ -92,7 +90,7 @@ class SendingHalf:
 
     def send_many(self, messages: Sequence[str | bytes], compress: bool) -> bool:
         """Send messages that belong together."""
-        if self._plain and all(map(_is_plain, messages)):
+        if self.is_plain and all(map(_is_plain, messages)):
             return self.queue.push_many(messages, sum(map(len, messages)))
         entries: list[Entry] = []
         size = 0
