@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from time import monotonic
 
+from . import syscalls
 from .batchwriter import Sink
 from .errors import TransportFail, WebSocketClosed, WebSocketClosing
 from .gathering import Entry
 from .options import Options
 from .protocol.close import CloseFrame
 from .protocol.deflate import DeflateParameters, Deflater
+from .protocol.masking import MaskKeys
 from .protocol.sender import Sender
 from .sendqueue import SendQueue
 from .trace import Trace
@@ -47,7 +49,8 @@ class SendingHalf:
     ) -> None:
         offered = options.deflate
         deflater = Deflater(agreed, offered) if agreed is not None and offered is not None else None
-        self._sender = Sender(deflater, offered.threshold if offered is not None else 0)
+        threshold = offered.threshold if offered is not None else 0
+        self._sender = Sender(deflater, threshold, MaskKeys(syscalls.random_bytes))
         self._trace = trace
         #: Whether messages need no work before they are queued.
         self.is_plain = trace is None and not self._sender.deflates
