@@ -6,7 +6,6 @@ import threading
 from collections.abc import Mapping
 from time import monotonic
 
-from . import forks
 from .wakeup import WakePipe
 
 
@@ -37,7 +36,6 @@ class Deadline:
         self._limits: Mapping[str, float] = {}
         self._phase_end: float | None = None
         self._times: dict[str, float] = {}
-        forks.make_known(self)
 
     def limit_phases(self, limits: Mapping[str, float]) -> None:
         """Give the phases named limits of their own, in seconds, within the limit of the whole."""
@@ -83,19 +81,21 @@ class Deadline:
         self._cancelled.set()
         self._pipe.wake()
 
-    def forget(self) -> None:
-        """In the child of a fork: what is under way belongs to the parent."""
-        self._cancelled = threading.Event()
-        self._cancelled.set()
-
     @property
     def is_cancelled(self) -> bool:
         """Whether `cancel` was called."""
         return self._cancelled.is_set()
 
     def fileno(self) -> int:
-        """A descriptor that becomes readable when the deadline is cancelled."""
-        return self._pipe.fileno()
+        """A descriptor that becomes readable when the deadline is cancelled.
+
+        Raises:
+            Cancelled: this is the child of a fork, and has none.
+        """
+        descriptor = self._pipe.fileno()
+        if descriptor < 0:
+            raise Cancelled
+        return descriptor
 
     def close(self) -> None:
         """Release the descriptors. `cancel` stays legal."""

@@ -194,8 +194,7 @@ class Lifecycle:
         self._lock = threading.RLock()
         self._changed = Waiters(self._lock)
         if self._state not in (State.NEW, State.STOPPED):
-            self.is_parents = True
-            self._state = State.STOPPED
+            self._state, self.is_parents = State.STOPPED, True
         self._is_ready = False
         self.connection = self._crew = self._deadline = self._wait = self._job = None
 
@@ -233,7 +232,8 @@ class Lifecycle:
             self._attempt()
         except BaseException as error:
             # No memory left, say, or SystemExit in a function of the user's: one more way to fail.
-            logger.exception("unexpected error while connecting to %s", self._url)
+            if not self.is_parents:  # if it has forked, the child's descriptors are closed
+                logger.exception("unexpected error while connecting to %s", self._url)
             self._post_opening(events.ConnectFail(f"error; {error}", phase="prepare", error=error))
 
     def _attempt(self) -> None:
@@ -287,7 +287,7 @@ class Lifecycle:
 
     def _post_opening(self, event: events.Event) -> None:
         if self.is_parents:
-            return  # a function of the user's has forked in the midst of it
+            return
         if isinstance(event, events.Rejected):
             self._rejected = event
         if not isinstance(event, (events.ConnectFail, events.Disconnected)):
@@ -315,8 +315,8 @@ class Lifecycle:
 
     def ask_flush(self, connection: Connection) -> None:
         """Have the queue flushed by whoever is free. Any thread."""
-        if self._crew is None:
-            return  # forked in the midst of a send, by a signal handler
+        if self._crew is None:  # forked in the midst of a send, by a signal handler
+            return
         queue = connection.sending.queue
         if queue.wants_write or queue.failure is not None:
             self._crew.reader.loop.touch(connection)  # only the loop can wait for room, and end

@@ -14,6 +14,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import hypothesis
 import pytest
 import trustme
 
@@ -31,6 +32,10 @@ from .situation import Situation
 GRACE = 5.0
 
 _DESCRIPTORS = Path("/proc/self/fd")
+
+# How long an example takes says more about what else the machine does; each test has its limit anyway.
+hypothesis.settings.register_profile("lochws", deadline=None)
+hypothesis.settings.load_profile("lochws")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -53,7 +53,8 @@ class Program:
         environment.pop("PYTHONWARNINGS", None)
         self._process = subprocess.Popen(
             [sys.executable, "-c", f"{first}\n{PRELUDE.replace('OPTIONS', options)}{code}", url],
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=environment, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )
 
     def wait_for(self, word: str) -> None:
@@ -66,7 +67,7 @@ class Program:
         self._process.send_signal(number)
 
     def end(self) -> tuple[int, str, str]:
-        """Wait until it has ended; its status, and what it wrote."""
+        """Wait until it has ended, which what reads its input can wait for; its status, and what it wrote."""
         try:
             output, errors = self._process.communicate(timeout=SOON)
         finally:

@@ -18,7 +18,7 @@ from ..errors import ConnectFail
 from ..waits import slice_of
 from ..wakeup import WakePipe
 from .stream import address_text
-from .waiting import cause, make_selector, wait
+from .waiting import Selector, cause, wait
 
 #: As `socket.getaddrinfo` gives it: family, type, protocol, canonical name, socket address.
 AddressInfo: TypeAlias = "tuple[int, int, int, str, tuple[Any, ...]]"
@@ -169,7 +169,7 @@ class _Race:
         self._socket_options = socket_options
         self._begun = 0  # how many of the addresses
         self._failures: dict[int, OSError] = {}  # by the address's index
-        self._selector = make_selector()
+        self._selector = Selector()
 
     def run(self) -> socket.socket:
         """Block until a socket is connected, or all have failed."""

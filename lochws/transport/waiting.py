@@ -11,18 +11,9 @@ from ..deadline import Deadline
 from ..waits import slice_of
 from .stream import Stream
 
-
-def make_selector() -> selectors.BaseSelector:
-    """A selector for a few channels and a short time.
-
-    poll() is preferred: other than epoll and kqueue it needs no descriptor of its own, and other than
-    select() it has no trouble with numbers over 1023. But where gevent has put a selector of its own in
-    the place of the default one, to wait in any other would stop all that is waited for.
-    """
-    selector: type[selectors.BaseSelector] = selectors.DefaultSelector
-    if selector.__module__ == "selectors":
-        selector = getattr(selectors, "PollSelector", selector)
-    return selector()
+#: For a few channels and a short time. poll() is preferred: other than epoll and kqueue it needs no
+#: descriptor of its own, and other than select() it has no trouble with numbers over 1023.
+Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.DefaultSelector)
 
 
 class HasDescriptor(Protocol):
@@ -46,7 +37,7 @@ def wait(channel: HasDescriptor, events: int, deadline: Deadline, limit: float |
         Cancelled: the deadline was cancelled.
     """
     end = None if limit is None else monotonic() + limit
-    with make_selector() as selector:
+    with Selector() as selector:
         ours = selector.register(channel, events)
         selector.register(deadline, selectors.EVENT_READ)
         while True:

@@ -190,6 +190,39 @@ app.run_forever()
 
 
 @fault("program", "fork while connected (child told clearly, parent unaffected)")
+@pytest.mark.parametrize("app", ["address", "sys.argv[1], headers=headers"], ids=["URL", "headers"])
+def test_a_child_that_a_function_for_url_or_headers_forks_makes_no_connection_of_its_own(
+    app: str, run: Run, start_peer: StartPeer
+) -> None:
+    noted = Noted()
+    peer = start_peer(noted)
+    program = run(using("""
+forking = [os.fork]
+def headers():
+    child = forking.pop()() if forking else None
+    if child:
+        say(f"child {os.waitpid(child, 0)[1]}")
+    elif child is not None:
+        use()
+    return {}
+def address():
+    headers()
+    return sys.argv[1]
+app = WebSocketApp(APP)
+app.on("disconnected", "connect_fail")(lambda event: say(event))
+app.start(persist=Backoff(0, 0))
+assert app.wait_ready(5)
+app.send_text("parent")
+app.stop()
+""".replace("APP", app)), peer.url)
+    status, output, errors = program.end()
+    assert (status, output) == (0, "child 0\nDisconnected(reason='closed', graceful=True)\n")
+    assert "Traceback" not in errors
+    assert noted.connections == [[(TEXT, b"parent")]]
+    assert len(peer.links) == 1
+
+
+@fault("program", "fork while connected (child told clearly, parent unaffected)")
 def test_a_child_that_lives_on_does_not_keep_its_parents_connection_open(
     run: Run, start_peer: StartPeer
 ) -> None:
@@ -242,3 +275,34 @@ for event in iteration:
     status, output, _ = program.end()
     assert (status, output) == (0, "child 0\n")
     assert frames == [(TEXT, b"parent")]
+
+
+@fault("program", "fork while connected (child told clearly, parent unaffected)")
+def test_a_child_forked_in_the_midst_of_an_iterations_attempt_ends_it_and_may_begin_another(
+    run: Run, start_peer: StartPeer
+) -> None:
+    noted = Noted()
+    program = run("""
+from lochws import WebSocket
+forked = []
+def address():
+    if not forked:
+        forked.append(os.fork())
+        if forked[0]:
+            say(f"child {os.waitpid(forked[0], 0)[1]}")
+    return sys.argv[1]
+websocket = WebSocket(address)
+def last():
+    for event in websocket.connect(ping_rate=0, poll=0):
+        if event.name == "ready":
+            websocket.send_text("parent" if forked[0] else "child")
+            websocket.close()
+    return event.name
+if last() == "connect_fail" and not forked[0]:
+    assert last() == "disconnected"
+else:
+    assert forked[0]
+""", start_peer(noted).url)
+    status, output, errors = program.end()
+    assert (status, output) == (0, "child 0\n"), errors
+    assert noted.connections == [[(TEXT, b"child")], [(TEXT, b"parent")]]

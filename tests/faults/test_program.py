@@ -134,8 +134,9 @@ class TestGevent:
         does="apps run on greenlets and stop nobody; if `threading` is patched after lochws was "
         "imported, `start` is refused and says so",
     )
-    def test_patched_before_anything_is_imported_apps_run_on_greenlets(
-        self, run: Run, url: str, ca_file: str
+    @pytest.mark.parametrize("before", ["", "import selectors, ssl, threading; "], ids=["first", "later"])
+    def test_patched_before_lochws_is_imported_apps_run_on_greenlets(
+        self, before: str, run: Run, url: str, ca_file: str
     ) -> None:
         status, output, errors = run(ECHO + """
 import gevent
@@ -154,7 +155,7 @@ greenlet.join(5)
 assert len(others) == 5
 assert app.stop(5)
 assert threading.enumerate() == [threading.main_thread()]
-""", url, options=f"ssl_cafile={ca_file!r}", first=PATCH).end()
+""", url, options=f"ssl_cafile={ca_file!r}", first=before + PATCH).end()
         assert (status, output, errors) == (0, "True\n", "")
 
     @fault("program", "gevent patched first")

@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import textwrap
 import threading
 from contextlib import closing
 
@@ -16,7 +17,7 @@ from websockets.asyncio.client import connect as connect_async
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK, InvalidStatus
 from websockets.sync.client import connect
 
-from lochws import WebSocket
+from lochws import WebSocket, WebSocketApp
 from lochws import testing as t
 
 from ..apps import AT_ONCE, opened, running
@@ -318,3 +319,19 @@ def test_without_wsproto_it_says_what_to_install() -> None:
     command = [sys.executable, "-W", "error", "-c", program]
     run = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     assert run.stdout == "lochws.testing needs wsproto: pip install 'lochws[testing]'\n"
+
+
+def test_the_example_in_the_documentation_runs() -> None:
+    class MyApp(WebSocketApp):
+        def __init__(self, url: str) -> None:
+            super().__init__(url, headers={"Authorization": "Bearer secret"})
+
+        def start(self) -> None:  # type: ignore[override]
+            super().start(persist=AT_ONCE)
+
+        def on_ready(self, event: object) -> None:
+            self.send_text("subscribe")
+
+    assert t.__doc__ is not None
+    (example,) = re.findall(r"::\n\n((?: {4}.*\n|\n)+)", t.__doc__)
+    exec(textwrap.dedent(example), {"MyApp": MyApp})
