@@ -6,6 +6,8 @@ import ssl
 from threading import Lock
 from typing import TypeAlias
 
+from .. import forks
+
 #: Whose session it is: the name in the certificate, the port, and whether it is the WebSocket's own server.
 Server: TypeAlias = tuple[str, int, bool]
 
@@ -29,6 +31,11 @@ class Askings:
     def __init__(self) -> None:
         self._lock = Lock()  # guards _credit; a leaf, held for these lines alone
         self._credit: dict[tuple[str, int], int] = {}  # in parts, of which one asking costs RESUMED_FOR_ONE
+        forks.make_known(self)
+
+    def forget(self) -> None:
+        """In the child of a fork: the credit goes on from here."""
+        self._lock = Lock()
 
     def spend(self, host: str, port: int) -> bool:
         """Take one asking off the server's credit. Returns False if there is none left."""
