@@ -274,7 +274,7 @@ class Connection:
         receiver = self._receiving.receiver
         if receiver.controls:
             self._react(receiver.controls, now)
-        if received:
+        if len(received) > len(receiver.controls) or any(self._owner.sees(type(event)) for event in received):
             self._inbox.post(received, cost)
         if receiver.failure is not None:
             self._fail(receiver.failure, now)
@@ -284,12 +284,15 @@ class Connection:
             self._pause()
 
     def _react(self, controls: Sequence[events.Ping | events.Pong], now: float) -> None:
+        owed = False
         for event in controls:
             if isinstance(event, events.Pong):
                 event.latency = self._keepalive.pong(event.data, now)
             elif self._timing.auto_pong:
                 self.sending.pong(event.data)
-        self.sending.queue.flush()
+                owed = True
+        if owed:
+            self.sending.queue.flush()
 
     def _pause(self) -> None:
         """Read no more until the handlers have caught up: TCP then holds the server back."""

@@ -260,7 +260,7 @@ def _read_head(stream: Stream, parser: HeadParser, deadline: Deadline) -> Respon
 def unprepared(error: Exception, timings: Mapping[str, float] | None = None) -> events.ConnectFail:
     """The final event of an attempt that failed before anything was sent."""
     reason = f"unable to prepare the request; {type(error).__name__}: {error}"
-    advice = advise("prepare", None)
+    advice = advise("prepare", error)
     return events.ConnectFail(reason, phase="prepare", error=error, advice=advice, timings=timings)
 
 

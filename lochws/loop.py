@@ -7,20 +7,19 @@ the reader or its stand-in (`lochws.reader`); in an iteration it is the iteratin
 
 from __future__ import annotations
 
-import heapq
 import logging
 import selectors
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from itertools import count
 from time import monotonic
 from time import time as wall_clock
 from typing import Any, Protocol
 
 from . import forks
 from .gaps import GapWatch
+from .timers import Timers
 from .wakeup import WakePipe
 
 logger = logging.getLogger("lochws")
@@ -29,10 +28,8 @@ logger = logging.getLogger("lochws")
 BUFFER_BYTES = 256 * 1024
 #: What a receive call can take at least, however many channels are ready.
 SHARE_BYTES = 16 * 1024
-#: Batches that one inbox delivers before the next inbox has its turn.
+#: Batches that are delivered before the next look at the network, or one for each inbox.
 BATCHES_PER_DELIVERY = 16
-#: Timer entries that count no more are cleared away when there are more of them than this.
-STALE_TIMERS = 64
 
 
 class Channel(Protocol):
@@ -148,10 +145,10 @@ class Inbox:
             self._low = None
             low[1]()
 
-    def deliver(self) -> bool:
-        """Handle a bounded number of batches. Returns whether there are more."""
+    def deliver(self, batches: int = BATCHES_PER_DELIVERY) -> bool:
+        """Handle so many batches at most. Returns whether there are more."""
         handle = self._handle
-        for _ in range(BATCHES_PER_DELIVERY):
+        for _ in range(batches):
             batch = self.take()
             if batch is None:
                 return False
@@ -186,11 +183,7 @@ class Loop:
         self._selector.register(self._pipe, selectors.EVENT_READ)
         self._registered: dict[Channel, tuple[int, int]] = {}  # descriptor, mask (0: not in the selector)
         self._again: dict[Channel, None] = {}  # in order; what `more` was said for
-        # A heap with lazy deletion: an entry counts while its number stands in _due.
-        self._timers: list[tuple[float, int]] = []
-        self._due: dict[int, Channel] = {}
-        self._timer_of: dict[Channel, tuple[float, int]] = {}
-        self._number = count()
+        self._timers: Timers[Channel] = Timers()
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
         self._gaps = GapWatch(monotonic(), wall_clock())
         self._asleep = False
@@ -234,11 +227,15 @@ class Loop:
 
     def deliver(self) -> None:
         """Deliver a bounded part of what waits in each inbox. Called without the baton."""
-        for _ in range(len(self._mail)):
+        waiting = len(self._mail)
+        # The more of them wait the less each has handled. Else what a slow handler has let line up would keep
+        # the reader for so long that it looks slow again, and is read ahead of again.
+        batches = max(1, BATCHES_PER_DELIVERY // max(1, waiting))
+        for _ in range(waiting):
             inbox = self._mail.popleft()
             inbox.is_scheduled = False
             try:
-                more = inbox.deliver()
+                more = inbox.deliver(batches)
             except Exception:
                 # Handlers' exceptions were dealt with before: this is a defect of ours.
                 logger.exception("unexpected error while delivering")
@@ -300,7 +297,8 @@ class Loop:
         self.baton = threading.Lock()
         self._selector.close()
         self._again, self._registered = {}, {}
-        for waiting in (self._added, self._touched, self._mail, self._timers, self._due, self._timer_of):
+        self._timers = Timers()
+        for waiting in (self._added, self._touched, self._mail):
             waiting.clear()
 
     def _admit(self, now: float) -> None:
@@ -344,48 +342,25 @@ class Loop:
             self._registered[channel] = (descriptor, wanted)
         when = channel.next_timer()
         if when is not None:
-            self._set_timer(channel, when)
-
-    def _set_timer(self, channel: Channel, when: float) -> None:
-        earlier = self._timer_of.get(channel)
-        if earlier is not None:
-            # A later moment needs no entry: the earlier one fires, finds nothing due, and settles.
-            if earlier[0] <= when:
-                return
-            del self._due[earlier[1]]
-        entry = (when, next(self._number))
-        self._timer_of[channel] = entry
-        self._due[entry[1]] = channel
-        heapq.heappush(self._timers, entry)
-        if len(self._timers) > 2 * len(self._due) + STALE_TIMERS:
-            self._timers = [entry for entry in self._timers if entry[1] in self._due]
-            heapq.heapify(self._timers)
+            self._timers.set(channel, when, monotonic())
 
     def _remove(self, channel: Channel) -> None:
         descriptor, mask = self._registered.pop(channel, (-1, 0))
-        entry = self._timer_of.pop(channel, None)
-        if entry is not None:
-            del self._due[entry[1]]
+        self._timers.remove(channel)
         if mask:
             with suppress(KeyError):  # a change that failed, since the descriptor was closed, took it out
                 self._selector.unregister(descriptor)
         channel.release()
 
     def _time_left(self, now: float, limit: float | None) -> float | None:
-        if not self._timers:
+        when = self._timers.next
+        if when is None:
             return limit
-        left = max(0.0, self._timers[0][0] - now)
+        left = max(0.0, when - now)
         return left if limit is None else min(left, limit)
 
     def _run_timers(self, now: float) -> None:
-        due = []
-        while self._timers and self._timers[0][0] <= now:
-            _, number = heapq.heappop(self._timers)
-            channel = self._due.pop(number, None)
-            if channel is not None:
-                del self._timer_of[channel]
-                due.append(channel)
         # Moments that these set anew wait for the next turn, also those that have passed.
-        for channel in due:
+        for channel in self._timers.take(now):
             if channel in self._registered:
                 self._call(channel, channel.on_timer, now)

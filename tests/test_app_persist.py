@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -66,7 +67,9 @@ class TestApps:
         monkeypatch.setattr("lochws.lifecycle.Deadline", none_left)
         app = self.run(start_peer(dropping), 2)
         assert app.names()[:5] == ["connecting", "connect_fail", "back_off", *CYCLE[:2]]
-        assert "Too many open files" in app.events[1].reason  # type: ignore[attr-defined]
+        failed = app.all("connect_fail")[0]
+        assert "Too many open files" in failed.reason
+        assert f"({os.sysconf('SC_OPEN_MAX')}, `ulimit -n`): close some or raise the limit" in failed.advice
 
     def test_a_refusal_with_401_gets_a_fresh_token_next_time(self, start_peer: StartPeer) -> None:
         tokens = iter(["old", "new"])

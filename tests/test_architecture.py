@@ -41,7 +41,7 @@ LAYERS = [
     {"protocol", "transport", "handlers"},
     {
         "deadline", "errors", "events", "forks", "gaps", "options", "pins", "polls", "response", "state",
-        "status", "syscalls", "trace", "url", "version", "waits", "wakeup",
+        "status", "syscalls", "timers", "trace", "url", "version", "waits", "wakeup",
     },
 ]
 

@@ -67,10 +67,24 @@ def test_inboxes_take_turns(loop: Loop) -> None:
         full.post(["full"])
     small.post(["small"])
     loop.deliver()
-    assert seen == ["full"] * BATCHES_PER_DELIVERY + ["small"]
+    assert seen == ["full"] * (BATCHES_PER_DELIVERY // 2) + ["small"]
+    loop.deliver()
+    assert seen.count("full") == BATCHES_PER_DELIVERY // 2 + BATCHES_PER_DELIVERY
     while loop.has_mail:
         loop.deliver()
     assert seen.count("full") == 2 * BATCHES_PER_DELIVERY + 1
+
+
+def test_of_many_inboxes_each_delivers_one_batch_a_time(loop: Loop) -> None:
+    seen: list[int] = []
+    inboxes = [Inbox(seen.extend, loop.notify) for _ in range(3 * BATCHES_PER_DELIVERY)]
+    for number, inbox in enumerate(inboxes):
+        for _ in range(3):
+            inbox.post([number])
+    once = list(range(len(inboxes)))
+    for times in (1, 2, 3):
+        loop.deliver()
+        assert seen == once * times
 
 
 def test_nothing_that_is_posted_during_a_delivery_is_left_lying(loop: Loop) -> None:

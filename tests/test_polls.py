@@ -84,6 +84,17 @@ class TestSeen:
         # The first comes with Ready, whose handlers may still ask for the others.
         assert len(made) == 1
 
+    def test_the_reader_is_not_called_for_pongs_that_nobody_would_see(self, start_peer: StartPeer) -> None:
+        app = WebSocketApp(start_peer(echo).url)
+        with opened(app, poll=0, ping_rate=0.005):
+            crew = app._lifecycle._crew
+            assert crew is not None
+            eventually(lambda: not crew.reader.loop.has_mail)
+            before, received = crew.reader.deliveries, app.counters.bytes_received
+            eventually(lambda: app.counters.bytes_received > received + 50)
+            assert crew.reader.deliveries == before
+            assert app.latency is not None
+
     @pytest.mark.parametrize("name", ["poll", "event"])
     def test_a_handler_that_comes_late_gets_them(self, start_peer: StartPeer, name: str) -> None:
         seen = threading.Semaphore(0)

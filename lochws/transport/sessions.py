@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from threading import Lock
+from time import monotonic
 from typing import TypeAlias
 
 from .. import forks
@@ -11,10 +12,9 @@ from .. import forks
 #: Whose session it is: the name in the certificate, the port, and whether it is the WebSocket's own server.
 Server: TypeAlias = tuple[str, int, bool]
 
-#: How often a server that never resumes is asked for its session, in one process.
-ASKED_IN_VAIN = 16
-#: So many resumed connections earn a server one more asking.
-RESUMED_FOR_ONE = 16
+#: How often a server is asked for its session at once, in one process; and after how many seconds once more.
+ASKED_AT_ONCE = 16
+ASKED_AGAIN = 3600.0
 
 _MAX_SESSIONS = 16
 _MAX_SERVERS = 1024
@@ -23,37 +23,32 @@ _MAX_SERVERS = 1024
 class Askings:
     """How often each server may still be asked for a session. Any thread may call.
 
-    CPython leaks some 6 KB each time an `ssl.SSLSocket` is asked for its session: no matter if the next
-    connection resumes it, a slow death of a process that reconnects for weeks to a server that never does.
-    So each server has a credit, which lasts for `ASKED_IN_VAIN` askings and grows with connections resumed.
+    CPython leaks some 6 KB each time an `ssl.SSLSocket` is asked for its session: a slow death of a process
+    that for weeks reconnects to a server that never resumes one, or makes a new WebSocket each time. So
+    each server has a credit of `ASKED_AT_ONCE` askings, and gets one of them back every `ASKED_AGAIN`
+    seconds: enough for a server whose old sessions expire.
     """
 
     def __init__(self) -> None:
         self._lock = Lock()  # guards _credit; a leaf, held for these lines alone
-        self._credit: dict[tuple[str, int], int] = {}  # in parts, of which one asking costs RESUMED_FOR_ONE
+        # What each server had left, and when that was, in monotonic seconds.
+        self._credit: dict[tuple[str, int], tuple[float, float]] = {}
         forks.make_known(self)
 
     def forget(self) -> None:
         """In the child of a fork: the credit goes on from here."""
         self._lock = Lock()
 
-    def spend(self, host: str, port: int) -> bool:
+    def spend(self, host: str, port: int, now: float) -> bool:
         """Take one asking off the server's credit. Returns False if there is none left."""
         with self._lock:
-            left = self._credit.get((host, port), ASKED_IN_VAIN * RESUMED_FOR_ONE)
-            if left < RESUMED_FOR_ONE:
-                return False
-            if (host, port) not in self._credit and len(self._credit) >= _MAX_SERVERS:
-                self._credit.pop(next(iter(self._credit)))  # the oldest begins anew, if it ever comes back
-            self._credit[host, port] = left - RESUMED_FOR_ONE
-            return True
-
-    def earn(self, host: str, port: int) -> None:
-        """Count a connection that was resumed."""
-        with self._lock:
-            if (host, port) in self._credit:
-                most = ASKED_IN_VAIN * RESUMED_FOR_ONE
-                self._credit[host, port] = min(most, self._credit[host, port] + 1)
+            left, at = self._credit.pop((host, port), (float(ASKED_AT_ONCE), now))
+            left = min(ASKED_AT_ONCE, left + (now - at) / ASKED_AGAIN)
+            granted = left >= 1
+            if len(self._credit) >= _MAX_SERVERS:
+                self._credit.pop(next(iter(self._credit)))  # nobody asked it for the longest time
+            self._credit[host, port] = (left - granted, now)
+            return granted
 
 
 #: Those of the process: a program that makes a new WebSocket for each connection has one credit all the same.
@@ -79,13 +74,10 @@ class Sessions:
         Call it as late as that: with TLS 1.3 the session comes some time after the handshake (RFC 8446
         section 4.6.1). The caller holds the lock of the stream.
         """
-        if sock.fileno() < 0:
+        if sock.fileno() < 0 or sock.session_reused:
             return
         host, port, _ = server
-        if sock.session_reused:
-            ASKINGS.earn(host, port)
-            return
-        session = sock.session if ASKINGS.spend(host, port) else None
+        session = sock.session if ASKINGS.spend(host, port, monotonic()) else None
         if session is not None and session.has_ticket:
             if len(self._sessions) >= _MAX_SESSIONS:  # only redirects lead to so many servers
                 self._sessions.clear()

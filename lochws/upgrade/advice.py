@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import ssl
 from collections.abc import Iterator
@@ -54,8 +55,6 @@ _BY_ERRNO = {
     errno.ENOENT: "Check the path, and that the server runs: there is no such socket.",
     errno.EACCES: "Check permissions and firewall: this process may not connect there.",
     errno.EPERM: "Check permissions and firewall: this process may not connect there.",
-    errno.EMFILE: "This process has as many files and sockets open as it may: close some or raise the limit.",
-    errno.ENFILE: "This machine has as many files and sockets open as it can.",
     errno.EADDRNOTAVAIL: "Check source_address: this machine does not have it, or no port is left.",
     errno.EAFNOSUPPORT: "Give a source_address of the family that the host has, or none.",
 }
@@ -98,7 +97,9 @@ def advise(phase: str, error: BaseException | None, response: Response | None = 
     if response is not None and response.status_code is not None:
         return _for_status(phase, response.status_code)
     for behind in _chain(error):
-        advice = _for_error(phase, behind)
+        advice = _for_descriptors(getattr(behind, "errno", None))
+        if not advice and phase != "prepare":  # where a function of the user's may have raised it
+            advice = _for_error(phase, behind)
         if advice:
             return advice
     return _BY_PHASE.get(phase, "")
@@ -133,3 +134,13 @@ def _for_error(phase: str, error: BaseException) -> str:
         return _BY_PHASE["upgrade"]
     number = getattr(error, "errno", None) or 0
     return (phase == "proxy" and _BY_PROXY_ERRNO.get(number)) or _BY_ERRNO.get(number, "")
+
+
+def _for_descriptors(number: int | None) -> str:
+    if number == errno.ENFILE:
+        return "This machine has as many files and sockets open as it can."
+    if number != errno.EMFILE:
+        return ""
+    # No module is loaded for this: there is no descriptor left for it.
+    limit = f" ({os.sysconf('SC_OPEN_MAX')}, `ulimit -n`)" if hasattr(os, "sysconf") else ""
+    return f"This process has as many files and sockets open as it may{limit}: close some or raise the limit."

@@ -19,7 +19,7 @@ from lochws.options import Options
 from lochws.pins import as_pins, mismatch
 from lochws.transport import contexts, sessions
 from lochws.transport.contexts import check_tls, make_context
-from lochws.transport.sessions import ASKED_IN_VAIN, RESUMED_FOR_ONE, Askings
+from lochws.transport.sessions import ASKED_AGAIN, ASKED_AT_ONCE, Askings
 
 from ..attempts import Attempt, Dial
 from ..peer import Link, Peer, StartPeer
@@ -284,8 +284,8 @@ class TestAskings:
         spent: list[bool] = []
 
         class Counted(Askings):
-            def spend(self, host: str, port: int) -> bool:
-                spent.append(super().spend(host, port))
+            def spend(self, host: str, port: int, now: float) -> bool:
+                spent.append(super().spend(host, port, now))
                 return spent[-1]
 
         def forgetful(link: Link) -> None:
@@ -297,37 +297,32 @@ class TestAskings:
 
         monkeypatch.setattr(sessions, "ASKINGS", Counted())
         url = "wss" + start_peer(forgetful).url.removeprefix("ws")
-        for _ in range(ASKED_IN_VAIN // 2 + 1):
+        for _ in range(ASKED_AT_ONCE // 2 + 1):
             dialler = Dialler(Options(ssl_cafile=ca_file), url)  # as a new app would
             for _ in range(2):
                 with closing(Deadline(5)) as deadline:
                     Attempt(dialler, deadline).opened.stream.close()
-        assert spent == [True] * ASKED_IN_VAIN + [False] * 2
+        assert spent == [True] * ASKED_AT_ONCE + [False] * 2
 
-    def test_connections_resumed_earn_another(self) -> None:
+    def test_an_hour_later_a_server_may_be_asked_once_more(self) -> None:
         askings = Askings()
-        while askings.spend("host", 443):
-            pass
-        for _ in range(RESUMED_FOR_ONE - 1):
-            askings.earn("host", 443)
-        assert not askings.spend("host", 443)
-        askings.earn("host", 443)
-        assert askings.spend("host", 443)
-        assert not askings.spend("host", 443)
-        assert askings.spend("host", 444)
+        assert [askings.spend("host", 443, 100) for _ in range(20)] == [True] * 16 + [False] * 4
+        assert not askings.spend("host", 443, 100 + 0.9 * ASKED_AGAIN)
+        assert askings.spend("host", 443, 100 + 1.1 * ASKED_AGAIN)
+        assert not askings.spend("host", 443, 100 + 1.2 * ASKED_AGAIN)
+        assert askings.spend("host", 444, 100)
 
-    def test_nobody_earns_more_than_there_was(self) -> None:
+    def test_a_server_saves_no_more_than_it_had_at_first(self) -> None:
         askings = Askings()
-        assert askings.spend("host", 443)
-        for _ in range(100 * RESUMED_FOR_ONE):
-            askings.earn("host", 443)
-        assert sum(askings.spend("host", 443) for _ in range(100)) == ASKED_IN_VAIN
+        assert askings.spend("host", 443, 0)
+        later = 1000 * ASKED_AGAIN
+        assert sum(askings.spend("host", 443, later) for _ in range(100)) == ASKED_AT_ONCE
 
     def test_servers_beyond_count_do_not_fill_the_memory(self) -> None:
         askings = Askings()
-        while askings.spend("first", 443):
+        while askings.spend("first", 443, 0):
             pass
         for port in range(2 * sessions._MAX_SERVERS):
-            assert askings.spend("host", port)
+            assert askings.spend("host", port, 0)
         assert len(askings._credit) == sessions._MAX_SERVERS
-        assert askings.spend("first", 443)  # forgotten, and no worse off
+        assert askings.spend("first", 443, 0)  # forgotten, and no worse off
