@@ -1,4 +1,4 @@
-"""Makes hypothesis fit for mutmut, which runs the tests many times in one process: the same examples each time."""
+"""Makes hypothesis fit for mutmut, which runs tests many times in one process: always the same examples."""
 
 from __future__ import annotations
 
