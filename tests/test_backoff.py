@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import random
 from email.utils import formatdate
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from lochws import Backoff, events
 from lochws.events import ConnectFail, Disconnected, Rejected
-from lochws.persist import USUAL, Outcome, Retries, retry_after
+from lochws.persist import USUAL, Outcome, Retries, persist, retry_after
 from lochws.response import Response
 
 from .faults.registry import fault
@@ -335,3 +336,21 @@ class TestValidation:
 
 def test_back_off_is_an_event_of_its_own() -> None:
     assert events.BackOff(1.25).delay == 1.25
+
+
+def test_waits_are_drawn_from_all_of_the_range() -> None:
+    retries = [Retries(Backoff(min_wait=0, max_wait=1)) for _ in range(300)]
+    waits = [one.next_wait(rejected(), 0.0, 0.0) for one in retries]
+    assert all(wait is not None and 0 <= wait <= 1 for wait in waits)
+    assert max(wait for wait in waits if wait is not None) > 0.6
+
+
+def test_persist_has_the_defaults_that_its_users_know() -> None:
+    defaults = {
+        name: parameter.default for name, parameter in inspect.signature(persist).parameters.items()
+        if parameter.default is not parameter.empty
+    }
+    assert defaults == {
+        "poll": 5, "min_wait": 5, "max_wait": 30, "ping_rate": 30, "ping_timeout": "auto", "exit_event": None,
+        "respect_retry_after": True, "auto_pong": True, "close_timeout": 30.0, "backoff": None,
+    }

@@ -6,7 +6,7 @@ import pytest
 
 from lochws.errors import CompressionParameterError, HandshakeError, WebSocketClosing
 from lochws.options import Deflate
-from lochws.protocol.close import CloseFrame
+from lochws.protocol.close import CloseFrame, encode_close
 from lochws.protocol.deflate import DeflateParameters, Deflater, accept
 from lochws.protocol.frames import Opcode
 from lochws.protocol.keepalive import Keepalive
@@ -84,3 +84,7 @@ def test_the_deflater_has_the_memory_that_it_was_given():
         Deflater(DeflateParameters(), Deflate(memory=memory)).compress(message) for memory in (1, 9)
     )
     assert len(small) > len(large)
+
+
+def test_a_close_payload_has_no_reason_of_its_own():
+    assert encode_close(1000) == b"\x03\xe8"
