@@ -81,7 +81,10 @@ static PyObject *
 payload_room(Payload *self, PyObject *argument)
 {
     Py_ssize_t most = PyLong_AsSsize_t(argument);
-    if (most == -1 && PyErr_Occurred()) {
+    if (most < 0) {
+        if (!PyErr_Occurred()) {
+            PyErr_SetString(PyExc_ValueError, "room: of less than nothing");
+        }
         return NULL;
     }
     Py_ssize_t fits = make_room(self, 0);

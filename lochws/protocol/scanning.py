@@ -55,36 +55,43 @@ def scan_python(
     """
     if type(data) is not bytes:
         data = bytes(data)  # slices of bytes are cheaper than those of views
-    end = len(data)
-    while end - position >= 2:
-        first = data[position]
-        length = data[position + 1]
-        start = position + 2
+    # The most common first: each step here is taken for each message.
+    end, append, text = len(data), events.append, Text
+    while (start := position + 2) <= end:
+        first, length = data[position], data[position + 1]
         if length > 125:
-            if length > 127:
-                break
-            shortest = 126 if length == 126 else 65536
-            start += 2 if length == 126 else 8
-            length = int.from_bytes(data[position + 2 : start], "big")
-            if start > end or not shortest <= length < LENGTH_LIMIT:
-                break
+            if length == 126 and start + 2 <= end:
+                length = data[start] << 8 | data[start + 1]
+                start = start + 2 if length > 125 else end + 1
+            else:
+                start, length = _long_payload(data, start, end)
         stop = start + length
         if stop > end:
             break
         if first == _TEXT and length <= limit:
             try:
-                events.append(Text(data[start:stop].decode()))
+                append(text(data[start:stop].decode()))
             except UnicodeDecodeError:
                 break
         elif first == _BINARY and length <= limit:
-            events.append(Binary(data[start:stop]))
+            append(Binary(data[start:stop]))
         elif inflate is not None and first in (_DEFLATED_TEXT, _DEFLATED_BINARY):
-            content = inflate(data[start:stop], limit)
-            events.append(Text(content.decode()) if first == _DEFLATED_TEXT else Binary(content))
+            append(_inflated(first, inflate(data[start:stop], limit)))
         else:
             break
         position = stop
     return position
+
+
+def _long_payload(data: bytes, start: int, end: int) -> tuple[int, int]:
+    """Where a payload begins whose length has 64 bits, and its length; behind the end if it is to be left."""
+    length = int.from_bytes(data[start : start + 8], "big")
+    is_taken = data[start - 1] == 127 and start + 8 <= end and 65536 <= length < LENGTH_LIMIT
+    return start + 8 if is_taken else end + 1, length
+
+
+def _inflated(first: int, content: bytes) -> Event:
+    return Text(content.decode()) if first == _DEFLATED_TEXT else Binary(content)
 
 
 def _load() -> ModuleType | None:

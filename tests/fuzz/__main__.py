@@ -28,6 +28,12 @@ def main(arguments: list[str] | None = None) -> int:
     began = monotonic()
     if options.replay:
         return replay(options.targets, options.replay)
+    if options.lives:
+        from .test_connection import live
+
+        live(options.lives)
+        print(f"{options.lives} lives of a connection, {monotonic() - began:.0f} s")
+        return 0
     if not options.sanitize and importlib.util.find_spec("atheris") is None:
         print("error: atheris is missing; it comes with the extra `fuzz`", file=sys.stderr)
         return 2
@@ -108,6 +114,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="targets at a time; default: 2")
     parser.add_argument("--keep", action="store_true",
                         help="put what was found into the corpus, and make that as small as it can be")
+    parser.add_argument("--lives", type=int, metavar="N",
+                        help="hold so many random lives of a connection to the model, and fuzz nothing")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="try this one input, and fuzz nothing")
     return parser.parse_args(arguments)
 

@@ -16,11 +16,14 @@ FLAGS = [
     "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1",
     "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers", "-shared", "-fPIC",
 ]
+#: The compiled parts, as setup.py has them, each with where its sources are.
+EXTENSIONS = {"lochws/protocol/_compiled": "lochws/protocol/*.c", "lochws/_calls": "lochws/_calls.c"}
 #: What runs the compiled part on known inputs: its twins' tests, those of their users, and the corpus.
 TESTS = [
-    "tests/protocol/test_scanning.py", "tests/protocol/test_arriving.py", "tests/protocol/test_framing.py",
-    "tests/protocol/test_receiver.py", "tests/protocol/test_sender.py", "tests/protocol/test_violations.py",
-    "tests/protocol/test_limits.py", "tests/fuzz/test_corpus.py",
+    "tests/protocol/test_scanning.py", "tests/protocol/test_framing.py", "tests/protocol/test_receiver.py",
+    "tests/protocol/test_sender.py", "tests/protocol/test_violations.py", "tests/protocol/test_limits.py",
+    "tests/protocol/test_arriving.py", "tests/test_syscalls.py", "tests/fuzz/test_corpus.py",
+    "tests/fuzz/test_connection.py",
 ]
 
 
@@ -38,10 +41,15 @@ def build(folder: Path) -> Place:
         shutil.copytree(CHECKOUT / name, folder / name, ignore=leave_out)
     for name in ("conftest.py", "setup.cfg"):
         shutil.copy(CHECKOUT / name, folder)
-    sources = sorted((folder / "lochws/protocol").glob("_*.c"))
-    target = folder / f"lochws/protocol/_compiled{sysconfig.get_config_var('EXT_SUFFIX')}"
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
     include = f"-I{sysconfig.get_path('include')}"
-    _checked([COMPILER, *FLAGS, include, *map(str, sources), "-o", str(target)])
+    left = set(folder.rglob("*.c"))
+    for name, where in EXTENSIONS.items():
+        sources = sorted(folder.glob(where))
+        _checked([COMPILER, *FLAGS, include, *map(str, sources), "-o", f"{folder / name}{suffix}"])
+        left -= set(sources)
+    if left:
+        raise RuntimeError(f"EXTENSIONS does not say what these belong to: {sorted(map(str, left))}")
     runtime = _checked([COMPILER, "-print-file-name=libasan.so"]).strip()
     if not Path(runtime).is_absolute():
         raise RuntimeError(f"{COMPILER} has no AddressSanitizer")

@@ -36,10 +36,10 @@ def test_the_corpus_is_small() -> None:
 
 
 @pytest.mark.skipif(scanning.compiled is None, reason="built without a compiler")
-def test_the_receiver_is_fuzzed_with_both_twins() -> None:
-    from .targets import receiver
+def test_what_has_twins_is_fuzzed_with_both() -> None:
+    from .targets import framing, receiver
 
-    assert len(receiver.SCANS) == 2
+    assert len(receiver.TWINS) == len(framing.BUILDS) == len(framing.PACKS) == 2
 
 
 def test_cuts_are_the_input_whole_in_bytes_and_in_pieces() -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
-from lochws.events import Event
 from lochws.protocol.deflate import DeflateParameters, Deflater
 from lochws.protocol.frames import Opcode
 from lochws.protocol.receiver import Receiver
@@ -60,7 +60,7 @@ def mirrored(parameters: DeflateParameters) -> DeflateParameters:
     )
 
 
-def seen(events: Iterable[Event]) -> list[tuple[str, str | bytes]]:
+def seen(events: Iterable[Any]) -> list[tuple[str, str | bytes]]:
     """Events as pairs of name and content, which compare."""
     return [(event.name, event.text if event.name == "text" else event.data) for event in events]
 

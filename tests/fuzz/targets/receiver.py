@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from io import BytesIO
 from typing import Any
+
+import pytest
 
 from lochws.errors import ProtocolError
 from lochws.events import Binary, Event, Ping, Pong, Text
+from lochws.protocol import arriving, scanning
 from lochws.protocol import receiver as module
-from lochws.protocol import scanning
 from lochws.protocol.deflate import DeflateParameters, Inflater
 from lochws.protocol.frames import MAX_CONTROL_PAYLOAD
 from lochws.protocol.receiver import Receiver
@@ -24,10 +27,16 @@ TOKENS = [
 
 #: The largest message, in bytes; 1 << 40 is for lengths that nobody has memory for.
 LIMITS = (200, 0, 1, 125, 126, 70_000, 1 << 40)
-#: What a receiver may keep besides the message: a head, or a control frame without its last byte.
-HEAD_BYTES = 2 + MAX_CONTROL_PAYLOAD
-#: The twins that take whole messages off a buffer. There must be two, or nothing is compared.
-SCANS = [scanning.scan_python, *([scanning.compiled.scan] if scanning.compiled is not None else [])]
+#: What a receiver may keep besides the message: a head, or a control frame without its last byte, and a
+#: character without its last byte.
+HEAD_BYTES = 2 + MAX_CONTROL_PAYLOAD + 3
+#: The twins that take messages off a buffer and large ones in. There must be two, or nothing is compared.
+TWINS = [
+    (scanning.scan_python, arriving.PayloadPython),
+    *([(scanning.compiled.scan, scanning.compiled.Payload)] if scanning.compiled is not None else []),
+]
+#: What counts as a large message here, for an input has no room for those that count as such otherwise.
+SMALL = {"LARGE_BYTES": 24, "FLOOD_BYTES": 60, "FIRST_BYTES": 8}
 
 
 def TestOneInput(data: bytes) -> None:  # noqa: N802  the name that fuzzers look for
@@ -35,31 +44,51 @@ def TestOneInput(data: bytes) -> None:  # noqa: N802  the name that fuzzers look
     choices = Choices(data)
     limit = choices.one_of(LIMITS)
     agreed = choices.one_of((None, DeflateParameters(), DeflateParameters(True, True)))
-    ways = list(cuts(choices.rest[1:], choices.number()))
-    results = [received(pieces, limit, agreed, scan) for pieces in ways for scan in SCANS]
+    whole, single, pieces = cuts(choices.rest[1:], choices.number())
+    results = [
+        received(way, by_room, limit, agreed, twins)
+        for twins in TWINS
+        for way, by_room in ((whole, False), (single, False), (pieces, False), (whole, True), (pieces, True))
+    ]
     for result in results[1:]:
         assert result == results[0], f"{result} differs from {results[0]}"
 
 
 def received(
-    pieces: Iterable[bytes], limit: int, agreed: DeflateParameters | None, scan: Any
+    pieces: Iterable[bytes], by_room: bool, limit: int, agreed: DeflateParameters | None,
+    twins: tuple[Any, Any],
 ) -> tuple[list[Any], Any, Any]:
-    """What a receiver with that twin makes of the pieces: events, Close frame, failure; all in order."""
-    before = module.scan  # type: ignore[attr-defined]  # its own, and replaced as tests replace things
-    module.scan = scan  # type: ignore[attr-defined]
-    try:
+    """What a receiver with these twins makes of the pieces: events, Close frame, failure; all in order.
+
+    With `by_room` they come into the room that the receiver asks them into.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name, number in SMALL.items():
+            patch.setattr(module, name, number)
+        patch.setattr(arriving, "RESERVED_BYTES", SMALL["FIRST_BYTES"])
+        patch.setattr(module, "scan", twins[0])
+        patch.setattr(arriving, "Payload", twins[1])
         receiver = Receiver(limit, Inflater(agreed) if agreed is not None else None)
         events: list[Event] = []
         for piece in pieces:
-            new = receiver.receive(piece)
-            assert [event for event in new if isinstance(event, (Ping, Pong))] == receiver.controls
-            events += new
-            check_memory(receiver, limit)
+            for new in taken(receiver, piece) if by_room else [receiver.receive(piece)]:
+                assert [event for event in new if isinstance(event, (Ping, Pong))] == receiver.controls
+                events += new
+                check_memory(receiver, limit)
         check_end(receiver)
         failure = _failure(receiver, compressed=agreed is not None)
         return [content(event, limit) for event in events], receiver.close_received, failure
-    finally:
-        module.scan = before  # type: ignore[attr-defined]
+
+
+def taken(receiver: Receiver, piece: bytes) -> Iterator[list[Event]]:
+    """Give a piece to a receiver as a stream does, which puts into the room as much as fits."""
+    buffer = memoryview(bytearray(64))
+    while piece:
+        with receiver.room(buffer) as room:
+            count = min(len(room), len(piece))
+            room[:count] = piece[:count]
+            yield receiver.received(room, count)
+        piece = piece[count:]
 
 
 def content(event: Event, limit: int) -> tuple[str, str | bytes]:
@@ -75,7 +104,10 @@ def content(event: Event, limit: int) -> tuple[str, str | bytes]:
 
 def check_memory(receiver: Receiver, limit: int) -> None:
     """What is kept between two calls is within the message being received."""
-    kept = sum(len(value) for value in vars(receiver).values() if isinstance(value, (bytes, bytearray)))
+    values = [
+        value.getvalue() if isinstance(value, BytesIO) else value for value in vars(receiver).values()
+    ]
+    kept = sum(len(value) for value in values if isinstance(value, (bytes, bytearray)))
     assert kept <= limit + HEAD_BYTES, f"{kept} bytes are kept, with a limit of {limit}"
 
 
