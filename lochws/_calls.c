@@ -1,6 +1,6 @@
-/* Socket calls that keep the interpreter: the compiled twins of socket.send and socket.recv_into.
+/* Calls that keep the interpreter: the compiled twins of socket.send, socket.recv_into and os.urandom.
  *
- * Python lets go of the interpreter round every socket call, also round those that cannot wait. Whoever
+ * Python lets go of the interpreter round every such call, also round those that cannot wait. Whoever
  * is woken by the call, or computes beside it, then takes the interpreter, and the caller gets it back
  * when they are done or after 5 ms (sys.getswitchinterval). These calls never wait (MSG_DONTWAIT) and take
  * microseconds: less than what handing the interpreter over costs. More than HOLD_BYTES to be copied are
@@ -12,6 +12,9 @@
 #include <errno.h>
 #include <sys/socket.h>
 #include <sys/types.h>
+#ifdef __linux__
+#include <sys/random.h>
+#endif
 
 #define HOLD_BYTES (512 * 1024)
 
@@ -123,16 +126,52 @@ call_receive_into(PyObject *module, PyObject *const *args, Py_ssize_t count)
     return result_of(done, error, Py_None);
 }
 
+#ifdef __linux__
+PyDoc_STRVAR(random_bytes_doc,
+"random_bytes(count)\n--\n\n"
+"What os.urandom gives, at most 4 KiB of it.");
+
+static PyObject *
+call_random_bytes(PyObject *module, PyObject *argument)
+{
+    Py_ssize_t count = PyLong_AsSsize_t(argument);
+    if (count == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    if (count < 0 || count > 4096) {
+        PyErr_SetString(PyExc_ValueError, "random_bytes: 0 to 4096");
+        return NULL;
+    }
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, count);
+    if (bytes == NULL) {
+        return NULL;
+    }
+    Py_ssize_t filled = 0;
+    while (filled < count) {
+        ssize_t done = getrandom(PyBytes_AS_STRING(bytes) + filled, (size_t)(count - filled), 0);
+        if (done < 0 && !is_interrupted(done, errno)) {
+            Py_DECREF(bytes);
+            return PyErr_Occurred() ? NULL : PyErr_SetFromErrno(PyExc_OSError);
+        }
+        filled += done > 0 ? done : 0;
+    }
+    return bytes;
+}
+#endif
+
 static PyMethodDef methods[] = {
     {"send", (PyCFunction)(void (*)(void))call_send, METH_FASTCALL, send_doc},
     {"receive_into", (PyCFunction)(void (*)(void))call_receive_into, METH_FASTCALL, receive_into_doc},
+#ifdef __linux__
+    {"random_bytes", call_random_bytes, METH_O, random_bytes_doc},
+#endif
     {NULL, NULL, 0, NULL},
 };
 
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "lochws._calls",
-    .m_doc = "Socket calls that keep the interpreter.",
+    .m_doc = "Calls that keep the interpreter.",
     .m_size = 0,
     .m_methods = methods,
 };

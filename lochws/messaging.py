@@ -50,7 +50,10 @@ class Messaging:
         connection = self._life.connection
         if connection is None:
             raise self._unavailable()
-        return connection.sending.send_text(text, compress)
+        sending = connection.sending
+        if sending.is_plain and type(text) is str and text.isascii():
+            return sending.queue.push(text, len(text))  # one step less for what is sent most
+        return sending.send_text(text, compress)
 
     def send_binary(self, data: BytesLike, compress: bool = True) -> bool:
         """Send a binary message: any bytes-like object, copied at once. Else as `send_text`."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from time import monotonic
 
+from . import syscalls
 from .batchwriter import Sink
 from .errors import TransportFail, WebSocketClosed, WebSocketClosing
 from .gathering import Entry
 from .options import Options
 from .protocol.close import CloseFrame
 from .protocol.deflate import DeflateParameters, Deflater
+from .protocol.masking import MaskKeys
 from .protocol.sender import Sender
 from .sendqueue import SendQueue
 from .trace import Trace
@@ -47,10 +49,11 @@ class SendingHalf:
     ) -> None:
         offered = options.deflate
         deflater = Deflater(agreed, offered) if agreed is not None and offered is not None else None
-        self._sender = Sender(deflater, offered.threshold if offered is not None else 0)
+        threshold = offered.threshold if offered is not None else 0
+        self._sender = Sender(deflater, threshold, MaskKeys(syscalls.random_bytes))
         self._trace = trace
         #: Whether messages need no work before they are queued.
-        self._plain = trace is None and not self._sender.deflates
+        self.is_plain = trace is None and not self._sender.deflates
         self._ask_loop = ask_loop
         self._close_wanted: tuple[int | None, str | bytes] | None = None  # any thread writes, the loop takes
         #: Pings of the user's, with when they were sent. Any thread appends, the loop takes.
@@ -75,8 +78,6 @@ class SendingHalf:
 
     def send_text(self, text: str, compress: bool) -> bool:
         """Send a text message."""
-        if self._plain and type(text) is str and text.isascii():
-            return self.queue.push(text, len(text))
         data = text.encode()
         if self._trace:
             self._trace("send_text", length=len(data), compressed=compress)
@@ -84,7 +85,7 @@ class SendingHalf:
 
     def send_binary(self, data: bytes, compress: bool) -> bool:
         """Send a binary message."""
-        if self._plain:
+        if self.is_plain:
             return self.queue.push(data, len(data))
         if self._trace:
             self._trace("send_binary", length=len(data), compressed=compress)
@@ -92,7 +93,7 @@ class SendingHalf:
 
     def send_many(self, messages: Sequence[str | bytes], compress: bool) -> bool:
         """Send messages that belong together."""
-        if self._plain and all(map(_is_plain, messages)):
+        if self.is_plain and all(map(_is_plain, messages)):
             return self.queue.push_many(messages, sum(map(len, messages)))
         entries: list[Entry] = []
         size = 0

@@ -1,9 +1,10 @@
-"""Socket calls that neither wait nor let another thread in.
+"""Calls into the kernel that neither wait nor let another thread in.
 
 Python lets go of the interpreter round every socket call, also round those that cannot wait. Whoever is
 woken by the call, or computes beside it, then takes the interpreter, and the caller gets it back when they
 are done or after `sys.getswitchinterval` (5 ms). The compiled twins keep it for those microseconds. They
-are used on plain non-blocking sockets where they were built; ``LOCHWS_PURE_PYTHON=1`` leaves them out.
+are used on plain non-blocking sockets, and for masking keys, where they were built; ``LOCHWS_PURE_PYTHON=1``
+leaves them out.
 """
 
 from __future__ import annotations
@@ -72,6 +73,10 @@ def _best() -> tuple[_Send, _ReceiveInto]:
 
 
 send, receive_into = _best()
+#: Gives so many unpredictable bytes, at most 4 KiB, as `os.urandom` does.
+random_bytes: Callable[[int], bytes] = os.urandom
+if compiled is not None and send is not send_python and hasattr(compiled, "random_bytes"):
+    random_bytes = compiled.random_bytes
 
 
 def calls_for(sock: socket.socket) -> tuple[_Send, _ReceiveInto]:

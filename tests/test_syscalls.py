@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -107,10 +108,29 @@ def test_the_compiled_ones_keep_the_interpreter(pair: Pair) -> None:
         for _ in range(10_000):
             syscalls.compiled.send(pair[0], b"x")
             syscalls.compiled.receive_into(pair[1], bytearray(10))
+            if hasattr(syscalls.compiled, "random_bytes"):
+                syscalls.compiled.random_bytes(32)
         assert not seen
     finally:
         sys.setswitchinterval(before)
         other.join(PATIENCE)
+
+
+@pytest.mark.parametrize("source", [os.urandom, syscalls.random_bytes], ids=["python", "best"])
+def test_random_bytes_are_as_many_as_asked_for_and_never_the_same(source: Callable[[int], bytes]) -> None:
+    assert [len(source(count)) for count in (0, 1, 32, 4096)] == [0, 1, 32, 4096]
+    assert len({source(16) for _ in range(100)}) == 100
+    assert len(set(source(4096))) > 200
+
+
+@pytest.mark.skipif(not hasattr(syscalls.compiled, "random_bytes"), reason="not built, or not on Linux")
+def test_random_bytes_are_refused_in_wrong_numbers() -> None:
+    assert syscalls.compiled is not None
+    for count in (-1, 4097):
+        with pytest.raises(ValueError):
+            syscalls.compiled.random_bytes(count)
+    with pytest.raises(TypeError):
+        syscalls.compiled.random_bytes("1")
 
 
 class TestChoosing:
