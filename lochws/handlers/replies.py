@@ -219,7 +219,7 @@ class _Timeouts:
         with self._changed:
             entry = (monotonic() + timeout, next(self._numbers), weakref.ref(reply))
             heapq.heappush(self._due, entry)
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():  # in the child of a fork it is not
                 self._thread = threading.Thread(target=self._run, name="lochws-replies", daemon=True)
                 self._thread.start()
             elif self._due[0] is entry:

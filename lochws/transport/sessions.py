@@ -7,6 +7,8 @@ from threading import Lock
 from time import monotonic
 from typing import TypeAlias
 
+from .. import forks
+
 #: Whose session it is: the name in the certificate, the port, and whether it is the WebSocket's own server.
 Server: TypeAlias = tuple[str, int, bool]
 
@@ -31,6 +33,11 @@ class Askings:
         self._lock = Lock()  # guards _credit; a leaf, held for these lines alone
         # What each server had left, and when that was, in monotonic seconds.
         self._credit: dict[tuple[str, int], tuple[float, float]] = {}
+        forks.make_known(self)
+
+    def forget(self) -> None:
+        """In the child of a fork: the credit goes on from here."""
+        self._lock = Lock()
 
     def spend(self, host: str, port: int, now: float) -> bool:
         """Take one asking off the server's credit. Returns False if there is none left."""

@@ -306,3 +306,24 @@ else:
     status, output, errors = program.end()
     assert (status, output) == (0, "child 0\n"), errors
     assert noted.connections == [[(TEXT, b"child")], [(TEXT, b"parent")]]
+
+
+@fault("program", "fork while connected (child told clearly, parent unaffected)")
+def test_timeouts_of_requests_work_in_the_child_too(run: Run, start_peer: StartPeer) -> None:
+    program = run(using("""
+from lochws.handlers.replies import Replies
+replies = Replies(app)
+def again():
+    use()
+    app.start()
+    assert app.wait_ready(5)
+    assert "no reply to" in refused(lambda: replies.request({}, timeout=0.01).result(5))
+    assert app.stop(5)
+app.start()
+assert app.wait_ready(5)
+replies.request({}, timeout=100)
+fork(again)
+app.stop()
+"""), start_peer(Noted()).url)
+    status, output, errors = program.end()
+    assert (status, output) == (0, "child 0\n"), errors
