@@ -12,7 +12,7 @@ from time import monotonic
 import pytest
 
 from lochws import Backoff, WebSocketApp
-from lochws.errors import WebSocketError
+from lochws.errors import QueueFull, WebSocketError
 
 from .apps import AT_ONCE, NEVER, echo, opened, running
 from .faults.registry import fault
@@ -245,7 +245,10 @@ class TestForceDisconnect:
         with opened(app):
             queue = app._lifecycle.connection.sending.queue  # type: ignore[union-attr]
             while not queue.wants_write:
-                app.send_binary(bytes(100_000))
+                try:
+                    app.send_binary(bytes(100_000))
+                except QueueFull:  # the loop has yet to find out that the kernel is full
+                    eventually(lambda: queue.wants_write)
             began = monotonic()
             app.force_disconnect()
             app.wait_for("disconnected")

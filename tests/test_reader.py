@@ -12,8 +12,7 @@ from lochws.loop import Inbox
 from lochws.reader import Reader
 
 from .probe import Probe
-
-PATIENCE = 10
+from .seen import PATIENCE, eventually
 
 
 class Watch:
@@ -153,8 +152,7 @@ class TestStandingIn:
         stand_in.join(PATIENCE)  # the reader takes the baton back
         assert not stand_in.is_alive()
         probe.far.sendall(b"!")
-        assert called.acquire(timeout=PATIENCE)
-        assert probe.received == b".....!"
+        eventually(lambda: probe.received == b".....!")
         probe.is_finished = True
         reader.loop.touch(probe)
 
