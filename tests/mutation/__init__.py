@@ -1,0 +1,1 @@
+"""Mutation testing: what `mutmut run` needs besides setup.cfg (docs/testing.md)."""

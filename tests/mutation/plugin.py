@@ -1,0 +1,11 @@
+"""Makes hypothesis fit for mutmut, which runs tests many times in one process: always the same examples."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "mutation", derandomize=True, database=None, deadline=None, max_examples=30,
+    suppress_health_check=list(HealthCheck),
+)
+settings.load_profile("mutation")
