@@ -1,4 +1,4 @@
-"""Apps whose supervisors are taken, calls that come between two steps of an app's life, and what it decides."""
+"""Apps whose supervisors are taken, calls between two steps of an app's life, and what it decides."""
 
 from __future__ import annotations
 
