@@ -1,19 +1,23 @@
-"""Apps that share supervisors while attempts hang, and what the life of an app writes into the log."""
+"""Apps whose supervisors are taken, calls between two steps of an app's life, and what it decides."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from email.utils import formatdate
+from time import time
 from typing import Any, NamedTuple
 
 import pytest
 
-from lochws import Backoff, Threads
+from lochws import Backoff, Threads, WebSocketApp
+from lochws.connection import Connection
+from lochws.state import State
 
-from .apps import NEVER, Told, running
+from .apps import NEVER, Told, opened, running
 from .faults.registry import fault
 from .peer import Link, StartPeer
-from .scripts import in_turn, polite
+from .scripts import dropping, in_turn, polite, refusing
 from .seen import PATIENCE, Noting, eventually
 
 #: How an app comes to an attempt: what its server does first, the event to wait for, and what begins it.
@@ -67,6 +71,68 @@ def test_an_app_whose_attempt_waits_for_that_of_another_is_closed_at_once(crowd:
     assert crowd.waits.wait_closed(1)
     assert crowd.waits.names() == before
     assert not crowd.hangs.is_closed
+
+
+class TestBetweenTwoSteps:
+    def test_closing_when_the_attempt_is_over_and_the_connection_not_there_yet_closes_that(
+        self, start_peer: StartPeer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        app = Noting(start_peer(polite).url)
+
+        def connection(*args: Any, **kwargs: Any) -> Connection:
+            app.close(3000, "between")
+            return Connection(*args, **kwargs)
+
+        monkeypatch.setattr("lochws.lifecycle.Connection", connection)
+        with running(app, persist=NEVER):
+            end = app.wait_for("disconnected")
+        assert (end.sent_code, end.received_code, end.graceful) == (3000, 3000, True)
+
+    def test_a_connection_that_ends_while_handlers_of_ready_run_lets_nobody_go_who_waits_for_one(
+        self, start_peer: StartPeer
+    ) -> None:
+        app = WebSocketApp(start_peer(dropping).url)
+
+        @app.on("ready")
+        def ready(_: object) -> None:
+            eventually(lambda: app.state is State.DISCONNECTED)
+
+        app.start(persist=False)
+        assert not app.wait_ready(PATIENCE)
+        assert app.join(PATIENCE)
+        assert not app.wait_ready(0)
+
+
+class TestWhatComesNext:
+    def test_the_hook_is_not_asked_about_an_end_that_the_user_wanted(self, start_peer: StartPeer) -> None:
+        asked: list[object] = []
+        app = Noting(start_peer(polite).url)
+        with opened(app, persist=Backoff(retry=asked.append)):
+            app.reconnect()
+            assert app.wait_ready(PATIENCE)
+        assert len(app.all("disconnected")) == 2
+        assert asked == []
+
+    def test_a_hook_that_reconnects_has_its_way_whatever_it_returns(self, start_peer: StartPeer) -> None:
+        def retry(_: object) -> float:
+            app.reconnect()
+            return 1000.0
+
+        app = Noting(start_peer(in_turn(dropping, polite)).url)
+        with running(app, persist=Backoff(retry=retry)):
+            app.wait_for("ready", 2)
+        assert not app.all("back_off")
+
+    def test_a_retry_after_that_is_a_date_lengthens_the_wait(self, start_peer: StartPeer) -> None:
+        date = formatdate(time() + 200, usegmt=True)
+        app = Noting(start_peer(refusing("503 Busy", f"Retry-After: {date}")).url)
+        with running(app, persist=Backoff(0, 0)):
+            assert 100 < app.wait_for("back_off").delay <= 201
+
+    def test_within_max_elapsed_it_goes_on(self) -> None:
+        app = Noting("ws://127.0.0.1:1/")
+        with running(app, persist=Backoff(0, 0, max_elapsed=1000)):
+            app.wait_for("connecting", 3)
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
