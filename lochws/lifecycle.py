@@ -145,7 +145,8 @@ class Lifecycle:
                 inbox = Inbox(self._handlers.dispatch_all, crew.reader.loop.notify)
                 forks.make_known(inbox)
                 retries = Retries(backoff) if backoff is not None else None
-                crew.supervisor.call_soon(self._dial, blocking=True)  # waits for _lock
+                wait = object()  # for a free supervisor, which close() does not wait for
+                crew.supervisor.call_soon(partial(self._due, wait), blocking=True)  # waits for _lock
             except BaseException:
                 pool.detach(crew)
                 raise
@@ -156,7 +157,7 @@ class Lifecycle:
             self._timing, self._retries = timing, retries
             self._pool, self._crew, self._inbox = pool, crew, inbox
             self._again = self._is_ready = self.is_parents = False
-            self._final = self._wait = None
+            self._final, self._wait = None, wait
 
     def close(self, code: int | None, reason: str | bytes) -> None:
         """End for good: by a closing handshake if there is a connection. Code and reason are checked."""
@@ -209,7 +210,7 @@ class Lifecycle:
         """End a wait, unless that was done: several jobs may come for one."""
         with self._lock:
             if self._wait is not wait:
-                return
+                return  # or Ctrl-C in the midst of `start`
             self._wait = self._job = None
             if self._stop is not None:
                 self._post([], self._finish)
@@ -221,8 +222,6 @@ class Lifecycle:
     def _dial(self) -> None:
         """Make one attempt."""
         with self._lock:
-            if self._state is not State.CONNECTING:
-                return  # Ctrl-C in the midst of `start`
             self._rejected = None
             self._again = False  # whoever asked for an attempt during the last pause gets this one
             if self._stop is not None:

@@ -67,6 +67,7 @@ class TestApps:
         monkeypatch.setattr("lochws.lifecycle.Deadline", none_left)
         app = self.run(start_peer(dropping), 2)
         assert app.names()[:5] == ["connecting", "connect_fail", "back_off", *CYCLE[:2]]
+        assert len({event.url for event in app.all("connecting")}) == 1
         failed = app.all("connect_fail")[0]
         assert "Too many open files" in failed.reason
         assert f"({os.sysconf('SC_OPEN_MAX')}, `ulimit -n`): close some or raise the limit" in failed.advice

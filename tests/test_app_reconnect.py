@@ -124,10 +124,12 @@ class TestReconnect:
     def test_of_an_open_connection_drops_it_and_opens_another_at_once(self, start_peer: StartPeer) -> None:
         app = Noting(start_peer(polite).url)
         with opened(app, persist=NEVER):
+            began = monotonic()
             for number in range(1, 6):
                 app.reconnect()
                 assert app.wait_ready(PATIENCE)
                 assert len(app.all("ready")) == number + 1
+            assert monotonic() - began < 2
         assert not app.all("back_off")
         end = app.all("disconnected")[0]
         assert (end.reason, end.ended_by, end.sent_code) == ("reconnect requested", "client", 1001)

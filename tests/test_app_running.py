@@ -196,6 +196,7 @@ class TestWaiting:
 
     def test_an_app_that_was_never_started_needs_no_waiting(self) -> None:
         app = WebSocketApp("ws://localhost")
+        assert not app.wait_ready(0)
         assert app.wait_closed(0)
         assert app.join(0)
         assert app.stop(0)

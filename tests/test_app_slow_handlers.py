@@ -37,6 +37,27 @@ class Slow(Noting):
         return [event.text for event in self.all("text")]
 
 
+class Answering:
+    """A script that answers one text, and notes when it has got so many more."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self.all = threading.Event()
+
+    def __call__(self, link: Link) -> None:
+        link.accept()
+        texts = 0
+        while (frame := link.read_frame())[0] != CLOSE:
+            if frame[0] != TEXT:
+                continue
+            texts += 1
+            if texts == 1:
+                link.send_frame(TEXT, b"answer")
+            if texts > self._count:
+                self.all.set()
+        link.send_frame(*frame)
+
+
 class TestOneAtATime:
     def test_all_handlers_run_on_the_reader_thread(self, start_peer: StartPeer) -> None:
         threads: dict[str, threading.Thread] = {}
@@ -148,6 +169,22 @@ class TestASlowHandler:
                 for _ in range(3):
                     assert arrived.acquire(timeout=PATIENCE)
             app.go.set()
+
+    def test_what_it_sends_itself_leaves_before_anybody_stands_in(self, start_peer: StartPeer) -> None:
+        script = Answering(30)
+        app = WebSocketApp(start_peer(script).url)
+        arrived: list[bool] = []
+
+        @app.on("text")
+        def text(_: object) -> None:
+            for number in range(30):
+                app.send_text(str(number))
+            arrived.append(script.all.wait(PATIENCE))
+
+        with opened(app):
+            hurry(app, 1000)
+            app.send_text("begin")
+            eventually(lambda: arrived == [True])
 
     @fault("program", "a handler that never returns (close still returns, a warning with its stack)")
     def test_closing_meanwhile_closes_the_connection_and_the_app_is_over_when_it_returns(

@@ -23,7 +23,7 @@ from itertools import count
 from time import monotonic
 from typing import Any, Protocol, TypeAlias
 
-from .. import events
+from .. import events, forks
 from ..errors import QueueFull, WebSocketError
 
 #: Finds in a message, sent or received, what joins reply and request; None if there is nothing.
@@ -105,6 +105,7 @@ class Replies:
         self._open: dict[Hashable, Reply] = {}
         self._timeouts = _Timeouts()
         self._reader: int | None = None  # the thread that runs the handlers; written there
+        forks.make_known(self)
         app.add_handler(self)
 
     @property
@@ -151,6 +152,13 @@ class Replies:
         if timeout is not None:
             self._timeouts.add(reply, timeout)
         return reply
+
+    def forget(self) -> None:
+        """In the child of a fork: what was asked is the parent's, and its replies come there."""
+        self._lock = threading.Lock()
+        self._open = {}
+        self._timeouts = _Timeouts()
+        self._reader = None
 
     def on_connecting(self, _event: events.Connecting) -> None:
         """Note whose thread this is."""
@@ -219,7 +227,7 @@ class _Timeouts:
         with self._changed:
             entry = (monotonic() + timeout, next(self._numbers), weakref.ref(reply))
             heapq.heappush(self._due, entry)
-            if self._thread is None or not self._thread.is_alive():  # in the child of a fork it is not
+            if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="lochws-replies", daemon=True)
                 self._thread.start()
             elif self._due[0] is entry:
