@@ -41,6 +41,7 @@ def write(results: Results, about: dict[str, str]) -> None:
     Raises:
         ValueError: as of `pages`; nothing was written then.
     """
+    results, about = report.from_json(report.to_json(results, about))  # rounded, as they will be compared
     written = pages(results, about)
     from .chart import draw  # noqa: PLC0415  matplotlib is not needed to check pages
 
