@@ -26,6 +26,7 @@ from .attempts import Attempt, Dial
 from .hang import Hang
 from .peer import Peer, StartPeer
 from .programs import Program, Run
+from .queues import Clock
 from .situation import Situation
 
 #: Seconds that threads and descriptors of lochws may take to go after a test.
@@ -185,3 +186,11 @@ def client_tls(authority: trustme.CA) -> ssl.SSLContext:
 def situation(request: pytest.FixtureRequest) -> Situation:
     """Both ways to live through a connection."""
     return Situation(request.param)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The send queue's clock, standing still."""
+    clock = Clock()
+    clock.rule(monkeypatch)
+    return clock

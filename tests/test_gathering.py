@@ -22,14 +22,6 @@ from .seen import PATIENCE, in_thread
 from .test_sendqueue_interrupted import FILES
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The send queue's clock, standing still."""
-    clock = Clock()
-    clock.rule(monkeypatch)
-    return clock
-
-
 def push(queue: SendQueue, message: str | bytes) -> bool:
     return queue.push(message, len(message))
 

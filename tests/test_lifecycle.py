@@ -103,6 +103,13 @@ class TestBetweenTwoSteps:
         assert not app.wait_ready(0)
 
 
+def test_an_attempt_that_takes_longer_than_open_timeout_is_given_up(start_peer: StartPeer) -> None:
+    app = Noting(start_peer(Link.wait_for_end).url, open_timeout=0.05)
+    with running(app):
+        assert app.wait_closed(PATIENCE)
+    assert app.events[-1].phase == "upgrade"  # type: ignore[attr-defined]
+
+
 class TestWhatComesNext:
     def test_the_hook_is_not_asked_about_an_end_that_the_user_wanted(self, start_peer: StartPeer) -> None:
         asked: list[object] = []

@@ -14,14 +14,6 @@ from lochws.batchwriter import BATCH_BYTES, BATCHES_PER_FLUSH, FOLLOWS_SECONDS, 
 from .queues import Asked, Clock, Sink, blocked_queue, make_queue, push
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The send queue's clock, standing still."""
-    clock = Clock()
-    clock.rule(monkeypatch)
-    return clock
-
-
 class TestWriting:
     def test_a_lone_message_goes_at_once_in_its_senders_thread(self, clock: Clock) -> None:
         sink, asked = Sink(), Asked()
