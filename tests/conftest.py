@@ -52,6 +52,15 @@ def switch_interval() -> Iterator[None]:
     sys.setswitchinterval(usual)
 
 
+@pytest.fixture
+def restless() -> Iterator[None]:
+    """The interpreter changes threads as often as it can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def ctrl_c() -> None:
     """Lets Ctrl-C through, to programs that tests start too: shells have background jobs ignore it."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import random
-import sys
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -219,15 +217,6 @@ def test_wherever_ctrl_c_strikes_a_burst_is_whole_or_the_connection_is_given_up(
         assert all(sent.count(letter) <= 1 for letter in sent), point
         assert set(sent + unsent) <= set("abcdefg"[: len(done) + 2]), point
     assert point > 50
-
-
-@pytest.fixture
-def restless() -> Iterator[None]:
-    """The interpreter changes threads as often as it can."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 @pytest.mark.usefixtures("restless")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-import sys
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -72,15 +70,6 @@ class Meeting:
             self._wanted.clear()
             self.sink.room = self._dice.choice([None, 0, 3, 500])
             self.queue.flush()
-
-
-@pytest.fixture
-def restless() -> Iterator[None]:
-    """The interpreter changes threads as often as it can."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 @pytest.mark.usefixtures("restless")
