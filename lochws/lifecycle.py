@@ -207,7 +207,7 @@ class Lifecycle:
     # The supervisor's thread.
 
     def _due(self, wait: object) -> None:
-        """End a wait, unless that was done: several jobs may come for one."""
+        """End a wait and make one attempt, unless that was done: several jobs may come for one wait."""
         with self._lock:
             if self._wait is not wait:
                 return  # or Ctrl-C in the midst of `start`
@@ -217,16 +217,8 @@ class Lifecycle:
                 return
             if self._state is State.BACKING_OFF:
                 self._state = after(self._state, Step.DUE)
-        self._dial()
-
-    def _dial(self) -> None:
-        """Make one attempt."""
-        with self._lock:
             self._rejected = None
             self._again = False  # whoever asked for an attempt during the last pause gets this one
-            if self._stop is not None:
-                self._post([], self._finish)
-                return
         try:
             self._attempt()
         except BaseException as error:
@@ -358,7 +350,6 @@ class Lifecycle:
         with self._lock:
             again = again or self._again
             if self._stop is None and (again or wait is not None):
-                self._again = False
                 self._state = after(self._state, Step.AGAIN if again else Step.WAIT)
                 if not again and wait is not None:
                     self._post([events.BackOff(wait)])
