@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from statistics import median
 from time import sleep
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from benchmarks.job import Job
 from benchmarks.meter import Counted, Meter, private_memory, resident_memory, thread_count
@@ -17,6 +17,8 @@ from benchmarks.works import Message
 #: How long a crowd runs before it is looked at, in seconds.
 _WARM_UP = 0.5
 _LEFT_TO_SETTLE = 1.0
+
+_Opened = TypeVar("_Opened")
 
 
 class BaseClient:
@@ -57,6 +59,24 @@ class BaseClient:
             thread.start()
         for thread in threads:
             thread.join()
+
+    def measure_opening(self, open_all: Callable[[], object]) -> None:
+        """See how long it takes to open all of the job's connections."""
+        self.meter.start()
+        open_all()
+        self.meter.stop()
+        self.meter.count = self.job.count
+
+    def measure_idle(self, open_all: Callable[[], _Opened]) -> _Opened:
+        """See what connections cost that have nothing to do, and return what `open_all` did."""
+        gc.collect()
+        before = private_memory()
+        opening = Meter()
+        opening.start()
+        opened = open_all()
+        opening.stop()
+        self.settled(before, opening.wall)
+        return opened
 
     def settled(self, before: int, opened: float) -> None:
         """Tell what the connections cost that are open now and have nothing to do.

@@ -5,12 +5,11 @@ Where each byte of the client is counted, there are no pings; with many connecti
 
 from __future__ import annotations
 
-import gc
 import threading
 from typing import Any
 
 from benchmarks.job import Job
-from benchmarks.meter import Meter, Trips, private_memory
+from benchmarks.meter import Meter, Trips
 from lochws import Threads, WebSocketApp, events
 
 from .base import BaseClient, MemoryWatch, compute_without_pause
@@ -121,19 +120,10 @@ class Client(BaseClient):
         self.meter.latencies = trips.latencies
 
     def open(self) -> None:
-        self.meter.start()
-        self._opened()
-        self.meter.stop()
-        self.meter.count = self.job.count
+        self.measure_opening(self._opened)
 
     def idle(self) -> None:
-        gc.collect()
-        before = private_memory()
-        opening = Meter()
-        opening.start()
-        apps = self._opened()
-        opening.stop()
-        self.settled(before, opening.wall)
+        apps = self.measure_idle(self._opened)
         self.meter.count = sum(app.is_active for app in apps)
 
     def crowd(self) -> None:

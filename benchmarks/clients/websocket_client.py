@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import websocket
 
 from benchmarks.job import Job
-from benchmarks.meter import Meter, Trips, private_memory
+from benchmarks.meter import Meter, Trips
 
 from .base import BaseClient, compute_without_pause
 
@@ -108,19 +107,10 @@ class Client(BaseClient):
         self.meter.latencies = trips.latencies
 
     def open(self) -> None:
-        self.meter.start()
-        self._opened()
-        self.meter.stop()
-        self.meter.count = self.job.count
+        self.measure_opening(self._opened)
 
     def idle(self) -> None:
-        gc.collect()
-        before = private_memory()
-        opening = Meter()
-        opening.start()
-        self._opened()
-        opening.stop()
-        self.settled(before, opening.wall)
+        self.measure_idle(self._opened)
 
     def crowd(self) -> None:
         self.watch_crowd(self._opened())

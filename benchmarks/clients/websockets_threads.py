@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from benchmarks.meter import Meter, Trips, private_memory
+from benchmarks.meter import Trips
 
 from .base import BaseClient, Counter, compute_without_pause
 
@@ -76,13 +75,7 @@ class Client(BaseClient):
         self.meter.count = self.job.count
 
     def idle(self) -> None:
-        gc.collect()
-        before = private_memory()
-        opening = Meter()
-        opening.start()
-        connections = [self._connect() for _ in range(self.job.count)]
-        opening.stop()
-        self.settled(before, opening.wall)
+        connections = self.measure_idle(lambda: [self._connect() for _ in range(self.job.count)])
         self.meter.count = len(connections)
 
     def crowd(self) -> None:
