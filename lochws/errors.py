@@ -21,6 +21,7 @@ Wrong arguments raise `TypeError` or `ValueError` at the call.
 
 from __future__ import annotations
 
+import copyreg
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -36,6 +37,10 @@ class WebSocketError(Exception):
 
     def __init__(self, msg: str, *args: Any, **kwargs: Any) -> None:
         super().__init__(msg.format(*args, **kwargs) if args or kwargs else msg)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Pickled as it is, and not by what was given to __init__, which may take more than the text.
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__
 
 
 class FrameBuildError(WebSocketError):
