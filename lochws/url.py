@@ -120,7 +120,7 @@ def redacted(url: str) -> str:
 
 
 def without_secrets(url: str) -> str:
-    """The URL as it may stand where many read it: no credentials, and no values in its query: tokens, often."""
+    """The URL without credentials, and without the values in its query, which may be tokens."""
     return _VALUES.sub(r"\1…", redacted(url))
 
 
