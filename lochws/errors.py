@@ -21,7 +21,6 @@ Wrong arguments raise `TypeError` or `ValueError` at the call.
 
 from __future__ import annotations
 
-import copyreg
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ class WebSocketError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Pickled as it is, and not by what was given to __init__, which may take more than the text.
-        return copyreg.__newobj__, (type(self), *self.args), self.__dict__
+        return _again, (type(self), self.args), self.__dict__
 
 
 class FrameBuildError(WebSocketError):
@@ -136,3 +135,7 @@ class WebSocketClosing(WebSocketUnavailable):
 
 class WebSocketClosed(WebSocketUnavailable):
     """The connection has ended."""
+
+
+def _again(kind: type[WebSocketError], args: tuple[Any, ...]) -> WebSocketError:
+    return kind.__new__(kind, *args)
