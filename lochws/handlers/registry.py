@@ -145,7 +145,7 @@ class Registry:
         Raises:
             TypeError: it cannot be called with one argument, or is a coroutine or generator function.
         """
-        _check_callable(function)
+        check_callable(function)
         self._add([(name, function, function) for name in names])
 
     def add_object(self, handler: object) -> None:
@@ -154,14 +154,14 @@ class Registry:
         Raises:
             TypeError: it has none, one of them cannot be called with one argument, or one is misspelt.
         """
-        entries = [(name, method, handler) for name, method in _methods(handler)]
+        entries = [(name, method, handler) for name, method in methods_of(handler)]
         if not entries:
             raise TypeError(f"{handler!r} handles nothing: it has no method on_<event>, such as on_text")
         self._add(entries)
 
     def add_methods(self, handler: object) -> None:
         """Register an object as `add_object` does; one without methods is fine."""
-        self._add([(name, method, handler) for name, method in _methods(handler)])
+        self._add([(name, method, handler) for name, method in methods_of(handler)])
 
     def remove(self, handler: object) -> None:
         """Remove a function or an object, from all events it was registered for.
@@ -267,18 +267,22 @@ class Registry:
 forks.make_known(Registry)
 
 
-def _methods(handler: object) -> list[tuple[str, HandlerFunction]]:
-    """The handler methods of an object: the plain ones by event, then the marked ones as they are defined."""
+def methods_of(handler: object) -> list[tuple[str, HandlerFunction]]:
+    """The handler methods of an object, with their events: plain ones by event, then marked ones as defined.
+
+    Raises:
+        TypeError: one of them is misspelt, or cannot be called with one argument.
+    """
     marked = _marked(type(handler))
     found: list[tuple[str, HandlerFunction]] = []
     for name, attribute, inherited in _INHERITED:
         method = getattr(handler, attribute, None)
         if method is not None and getattr(method, "__func__", method) is not inherited:
-            _check_callable(method)
+            check_callable(method)
             found.append((name, method))
     for attribute, wanted in marked.items():
         method = getattr(handler, attribute)
-        _check_callable(method)
+        check_callable(method)
         found.extend((name, method) for name in wanted)
     return found
 
@@ -356,7 +360,12 @@ def _takes_one(function: object) -> bool:
     return code.co_argcount - len(inner.__defaults__ or ()) <= given <= code.co_argcount
 
 
-def _check_callable(function: Callable[..., object]) -> None:
+def check_callable(function: Callable[..., object]) -> None:
+    """Refuse what is no handler.
+
+    Raises:
+        TypeError: it cannot be called with one argument, or is a coroutine or generator function.
+    """
     if _takes_one(function):
         return
     name = getattr(function, "__qualname__", repr(function))
