@@ -24,7 +24,8 @@ class Handling:
         """Register a function for one or more events, by name or by class: a decorator.
 
         ``@app.on("text")``, ``@app.on(events.Ready, events.Disconnected)``; ``"event"`` stands for all
-        events, ``"error"`` for what handlers raise. The function is returned unchanged.
+        events, ``"error"`` for what handlers raise, ``"batch"`` and ``"sent"`` for `Handler.on_batch` and
+        `Handler.on_sent`. The function is returned unchanged.
 
         Raises:
             TypeError: something is neither a name nor an event class; or the function cannot be called
@@ -63,7 +64,8 @@ class Handling:
         ``wrapper(name, handler)`` gets what a handler was registered for (``"text"``, ``"event"``,
         ``"error"``, …) and the handler; it returns what is to be called in its place, with the same one
         argument. It is asked again whenever handlers are added or removed. Of several wrappers the last is
-        outermost. Costs nothing where there is none. Any thread.
+        outermost. Handlers of ``"sent"`` run on threads that send, all others on the handlers' thread. Costs
+        nothing where there is none. Any thread.
 
         Raises:
             TypeError: the wrapper, or what it makes of a handler, cannot be called.

@@ -32,6 +32,7 @@ _Setup: TypeAlias = tuple[_Entries, tuple[Wrapper, ...]]
 _ANY = "event"
 _ERROR = "error"
 _BATCH = "batch"
+_SENT = "sent"
 
 #: Event classes by name. UnknownMessage is never made.
 CLASSES: Final = MappingProxyType({
@@ -41,7 +42,7 @@ CLASSES: Final = MappingProxyType({
     and kind is not events.UnknownMessage
 })
 _MESSAGES = frozenset({events.Text, events.Binary})
-NAMES: Final = (*CLASSES, _ANY, _ERROR, _BATCH)
+NAMES: Final = (*CLASSES, _ANY, _ERROR, _BATCH, _SENT)
 _INHERITED: Final = tuple((name, f"on_{name}", getattr(Handler, f"on_{name}")) for name in NAMES)
 _classes: WeakKeyDictionary[type, tuple[int, Mapping[str, tuple[str, ...]]]] = WeakKeyDictionary()
 # What other libraries call our events: difflib would not find them.
@@ -122,6 +123,9 @@ class Registry:
     Args:
         failed: called on the reader's thread after a handler raised and `on_error` has run.
         unhandled: gets the final event of an attempt if nobody else does: a failure must show somewhere.
+
+    Attributes:
+        taps: the handlers of what leaves, for the send queue to call. Changed in place.
     """
 
     _lock: ClassVar = threading.Lock()  # one for all: it is held for moments, where handlers are registered
@@ -136,6 +140,7 @@ class Registry:
         self._any: tuple[HandlerFunction, ...] = ()
         self._errors: tuple[HandlerFunction, ...] = ()
         self._batch: tuple[HandlerFunction, ...] = ()
+        self.taps: list[HandlerFunction] = []
 
     @classmethod
     def forget(cls) -> None:
@@ -286,6 +291,7 @@ class Registry:
     def _rebuild(self, by_name: dict[str, tuple[HandlerFunction, ...]]) -> None:
         self._errors = by_name.pop(_ERROR, ())
         self._batch = by_name.pop(_BATCH, ())
+        self.taps[:] = by_name.pop(_SENT, ())
         self._any = by_name.pop(_ANY, ())
         table = {CLASSES[name]: (*self._any, *functions) for name, functions in by_name.items()}
         if not self._any:
