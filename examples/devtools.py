@@ -99,7 +99,8 @@ class Page:
         return outcome["result"].get("value")
 
     def screenshot(self):
-        """What the tab shows, as PNG."""
+        """What the tab shows, as PNG. Tabs in the background are not drawn."""
+        self.ask("Page.bringToFront")
         return base64.b64decode(self.ask("Page.captureScreenshot", format="png")["data"])
 
 
