@@ -27,8 +27,9 @@ from .. import events, forks
 from ..options import MIB, check_choice, check_range
 from ..waits import Waiters, slice_of, wait_for
 from .allowance import Allowance
+from .callables import check_callable
 from .chains import OLDEST, Chain, Chains, Entry
-from .registry import EventName, check_callable, event_names, methods_of
+from .registry import EventName, event_names, methods_of
 
 logger = logging.getLogger("lochws")
 
