@@ -22,6 +22,7 @@ ROOT = Path(__file__).parent.parent
 ELSEWHERE = {
     "overview": "README.md",
     "changelog": "CHANGELOG.md",
+    "examples": "examples/README.md",
     "measuring": "benchmarks/README.md",
     "reporting": "SECURITY.md",
 }
