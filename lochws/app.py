@@ -163,7 +163,8 @@ class WebSocketApp(WebSocket, Handler):
         """Register a function for one or more events, by name or by class: a decorator.
 
         ``@app.on("text")``, ``@app.on(events.Ready, events.Disconnected)``; ``"event"`` stands for all
-        events, ``"error"`` for what handlers raise. The function is returned unchanged.
+        events, ``"error"`` for what handlers raise, ``"batch"`` and ``"sent"`` for `Handler.on_batch` and
+        `Handler.on_sent`. The function is returned unchanged.
 
         Raises:
             TypeError: something is neither a name nor an event class; or the function cannot be called

@@ -261,7 +261,7 @@ class Lifecycle:
         try:
             connection = Connection(
                 opened, self._options, self._timing, owner=self, loop=self._crew.reader.loop,
-                inbox=self._inbox, trace=as_trace(self._options.trace, self._url),
+                inbox=self._inbox, trace=as_trace(self._options.trace, self._url), taps=self._handlers.taps,
             )
         except BaseException:  # no memory for a deflate context, say
             opened.stream.close()

@@ -20,6 +20,7 @@ from .protocol.deflate import DeflateParameters, Deflater
 from .protocol.masking import MaskKeys
 from .protocol.sender import Sender
 from .sendqueue import SendQueue
+from .sent import Tap
 from .trace import Trace
 
 #: How long `close` waits for the queue's lock, which its own thread may hold under a signal handler.
@@ -35,6 +36,7 @@ class SendingHalf:
         agreed: the parameters of permessage-deflate, or None.
         ask_loop, may_block, gather: as for `SendQueue`.
         trace: records steps, or None.
+        taps: as for `SendQueue`.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class SendingHalf:
         may_block: Callable[[], bool],
         gather: bool,
         trace: Trace | None,
+        taps: Sequence[Tap] = (),
     ) -> None:
         framing.prepare()
         offered = options.deflate
@@ -69,6 +72,7 @@ class SendingHalf:
             ask_loop=ask_loop,
             may_block=may_block,
             gather=gather,
+            taps=taps,
         )
 
     @property

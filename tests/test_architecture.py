@@ -40,8 +40,8 @@ LAYERS = [
     {"loop"},
     {"protocol", "transport", "handlers"},
     {
-        "deadline", "errors", "events", "forks", "gaps", "options", "pins", "polls", "response", "state",
-        "status", "syscalls", "timers", "trace", "url", "version", "waits", "wakeup",
+        "deadline", "errors", "events", "forks", "gaps", "options", "pins", "polls", "response",
+        "sent", "state", "status", "syscalls", "timers", "trace", "url", "version", "waits", "wakeup",
     },
 ]
 

@@ -34,6 +34,7 @@ def test_the_package_exports_these_names_and_no_others() -> None:
         ("lochws.persist", "Backoff"),
         ("lochws.persist", "USUAL"),
         ("lochws.status", "Status"),
+        ("lochws.sent", "ControlFrame"),
         ("lochws.response", "Response"),
         ("lochws.events", "Text"),
         ("lochws.errors", "WebSocketError"),

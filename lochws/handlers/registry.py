@@ -29,6 +29,7 @@ _NO_FUNCTION = (
     inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE | inspect.CO_ASYNC_GENERATOR
 )
 _BATCH = "batch"
+_SENT = "sent"
 
 #: Event classes by name. UnknownMessage is never made.
 CLASSES: Final = MappingProxyType({
@@ -38,7 +39,7 @@ CLASSES: Final = MappingProxyType({
     and kind is not events.UnknownMessage
 })
 _MESSAGES = frozenset({events.Text, events.Binary})
-NAMES: Final = (*CLASSES, _ANY, _ERROR, _BATCH)
+NAMES: Final = (*CLASSES, _ANY, _ERROR, _BATCH, _SENT)
 _INHERITED: Final = tuple((name, f"on_{name}", getattr(Handler, f"on_{name}")) for name in NAMES)
 _classes: WeakKeyDictionary[type, tuple[int, Mapping[str, tuple[str, ...]]]] = WeakKeyDictionary()
 # What other libraries call our events: difflib would not find them.
@@ -119,6 +120,9 @@ class Registry:
     Args:
         failed: called on the reader's thread after a handler raised and `on_error` has run.
         unhandled: gets the final event of an attempt if nobody else does: a failure must show somewhere.
+
+    Attributes:
+        taps: the handlers of what leaves, for the send queue to call. Changed in place.
     """
 
     _lock: ClassVar = threading.Lock()  # one for all: it is held for moments, where handlers are registered
@@ -133,6 +137,7 @@ class Registry:
         self._any: tuple[HandlerFunction, ...] = ()
         self._errors: tuple[HandlerFunction, ...] = ()
         self._batch: tuple[HandlerFunction, ...] = ()
+        self.taps: list[HandlerFunction] = []
 
     @classmethod
     def forget(cls) -> None:
@@ -256,6 +261,7 @@ class Registry:
             by_name[name] = (*by_name.get(name, ()), function)
         self._errors = by_name.pop(_ERROR, ())
         self._batch = by_name.pop(_BATCH, ())
+        self.taps[:] = by_name.pop(_SENT, ())
         self._any = by_name.pop(_ANY, ())
         table = {CLASSES[name]: (*self._any, *functions) for name, functions in by_name.items()}
         if not self._any:
