@@ -1,8 +1,9 @@
-"""``python -m tests.packaging``: what users install, built and used with each Python, with and without a compiler.
+"""``python -m tests.packaging``: what users install, built and used with each Python.
 
-The source distribution is built, looked into and checked as PyPI will. From it each Python builds a wheel twice, once
-where no compiler is found. Each wheel is looked into and installed into a new virtual environment, where
-`installed.py` uses it far from the checkout. Needs the extra ``dev``, and each Python as ``python3.N`` or in pyenv.
+The source distribution is built, looked into, and checked as PyPI will. From it each Python builds a wheel
+twice, once where no compiler is found. Each wheel is looked into and installed into a new virtual environment,
+where `installed.py` uses it far from the checkout. Needs the extra ``dev``, and each Python as ``python3.N`` or in
+pyenv.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ def main() -> int:
         print(f"{sdist.name}: complete, and fit for PyPI")
         with ThreadPoolExecutor(os.cpu_count()) as executor:
             tried = [
-                executor.submit(try_wheel, sdist, python, work / f"{version}{'-compiled' if compiler else ''}", compiler)
+                executor.submit(try_wheel, sdist, python, work / f"{version}-{kind}", compiler)
                 for version, python in pythons.items()
-                for compiler in (True, False)
+                for kind, compiler in (("compiled", True), ("pure", False))
             ]
             failed = 0
             for trial in tried:
@@ -54,8 +55,8 @@ def main() -> int:
 def interpreter(version: str) -> str:
     """Where the Python of a version is: pyenv's newest, or on the path."""
     kept = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    found = sorted(kept.glob(f"{version}.*/bin/python"), key=lambda path: int(path.parts[-3].rpartition(".")[2]))
-    path = str(found[-1]) if found else shutil.which(f"python{version}")
+    found = {int(path.name.rpartition(".")[2]): path for path in kept.glob(f"{version}.[0-9]*")}
+    path = str(found[max(found)] / "bin" / "python") if found else shutil.which(f"python{version}")
     if path is None:
         raise SystemExit(f"there is no Python {version}: neither in {kept} nor on the path")
     return path

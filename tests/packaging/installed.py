@@ -1,5 +1,6 @@
-"""Uses an installed lochws that has nothing beside it: one argument, ``compiled`` or ``pure``, says what is expected.
+"""Uses an installed lochws that has nothing beside it.
 
+One argument, ``compiled`` or ``pure``, says which twins are expected.
 The server is two dozen lines of its own, since nothing else is installed.
 """
 
