@@ -1,9 +1,9 @@
 """``python -m tests.packaging``: what users install, built and used with each Python.
 
-The source distribution is built, looked into, and checked as PyPI will. From it each Python builds a wheel
-twice, once where no compiler is found. Each wheel is looked into and installed into a new virtual environment,
-where `installed.py` uses it far from the checkout. Needs the extra ``dev``, and each Python as ``python3.N`` or in
-pyenv.
+The source distribution is built, looked into, and checked as PyPI will. From it each Python builds a
+wheel twice, once where no compiler is found. Each wheel is looked into and installed into a new virtual
+environment, where `installed.py` uses it far from the checkout. Needs the extra ``dev``, and each Python
+as ``python3.N`` or in pyenv.
 """
 
 from __future__ import annotations
