@@ -27,8 +27,9 @@ LAYERS = [
     {"__init__"},
     {"app"},
     {"websocket"},
-    {"messaging"},
+    {"handling", "messaging"},
     {"iteration", "lifecycle"},
+    {"gates", "later"},
     {"persist", "traffic"},
     {"connection"},
     {"owner"},
@@ -41,8 +42,8 @@ LAYERS = [
     {"loop"},
     {"protocol", "transport", "handlers"},
     {
-        "deadline", "errors", "events", "forks", "gaps", "options", "pins", "polls", "response", "state",
-        "status", "syscalls", "timers", "trace", "url", "version", "waits", "wakeup",
+        "deadline", "errors", "events", "forks", "gaps", "options", "pins", "polls", "response",
+        "sent", "state", "status", "syscalls", "timers", "trace", "url", "version", "waits", "wakeup",
     },
 ]
 

@@ -115,3 +115,34 @@ def test_the_demo_server_echoes(threads_before: set[threading.Thread]) -> None:
                 assert event.text == "hello"
                 websocket.close()
         assert event.graceful
+
+
+@pytest.mark.parametrize(
+    ("subscription", "products"),
+    [
+        ('{"product_ids": ["ETH-USD", "X"]}', ["ETH-USD", "X", "ETH-USD"]),
+        ('{"type": "subscribe"}', ["BTC-USD"] * 3),
+        ('{"product_ids": []}', ["BTC-USD"] * 3),
+        ('{"product_ids": [["X"], 1, "Y"]}', ["Y"] * 3),
+        ('{"product_ids": 5}', ["BTC-USD"] * 3),
+        ("[]", ["BTC-USD"] * 3),
+        ("subscribe", ["BTC-USD"] * 3),
+    ],
+)
+def test_the_ticker_takes_turns_among_the_products_that_were_asked_for(
+    subscription: str, products: list[str], threads_before: set[threading.Thread]
+) -> None:
+    prices = []
+    with DemoServer(interval=0.001) as server:
+        websocket = WebSocket(server.url)
+        for event in websocket:
+            if event.name == "ready":
+                websocket.send_text(subscription)
+            elif event.name == "text" and event.json["type"] == "ticker" and len(prices) < 3:
+                prices.append(event.json)
+                if len(prices) == 3:
+                    websocket.close()
+    assert [price["product_id"] for price in prices] == products
+    for price in prices:
+        first = demo.FIRST_PRICES.get(price["product_id"], 100)
+        assert price["price"] == pytest.approx(first, rel=0.001)
