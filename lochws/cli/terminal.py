@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
@@ -146,10 +147,10 @@ class Terminal:
             self._screen.close()
 
     async def _converse(
-        self, session: PromptSession[str], over: asyncio.Event, ended: asyncio.Future[bool]
+        self, session: PromptSession[str], over: asyncio.Event, ended: asyncio.Future[Any]
     ) -> None:
         while not over.is_set():
-            typed = asyncio.ensure_future(session.prompt_async())
+            typed: asyncio.Future[Any] = asyncio.ensure_future(session.prompt_async())
             await asyncio.wait({typed, ended}, return_when=asyncio.FIRST_COMPLETED)
             if not typed.done():
                 typed.cancel()
