@@ -43,7 +43,7 @@ def feed() -> Iterator[str]:
         yield server.url
 
 
-def start(program: str, feed: str) -> subprocess.Popen[str]:
+def start(program: str, feed: str, folder: Path) -> subprocess.Popen[str]:
     assert FEED in program
     return subprocess.Popen(
         [sys.executable, "-u", "-W", "error", "-c", program.replace(FEED, feed)],
@@ -51,12 +51,13 @@ def start(program: str, feed: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=folder,  # some write files
     )
 
 
 @pytest.mark.parametrize("program", [case for case in programs() if FOREVER not in case.values[0]])
-def test_a_program_that_ends_by_itself_runs(program: str, feed: str) -> None:
-    with start(program, feed) as process:
+def test_a_program_that_ends_by_itself_runs(program: str, feed: str, tmp_path: Path) -> None:
+    with start(program, feed, tmp_path) as process:
         _, errors = process.communicate(timeout=20)
     assert process.returncode == 0, errors
     assert not errors
@@ -64,8 +65,8 @@ def test_a_program_that_ends_by_itself_runs(program: str, feed: str) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C cannot be sent to one process there")
 @pytest.mark.parametrize("program", [case for case in programs() if FOREVER in case.values[0]])
-def test_a_program_that_runs_until_ctrl_c_does_so(program: str, feed: str) -> None:
-    with start(program, feed) as process:
+def test_a_program_that_runs_until_ctrl_c_does_so(program: str, feed: str, tmp_path: Path) -> None:
+    with start(program, feed, tmp_path) as process:
         assert process.stdout is not None
         assert process.stdout.readline()
         process.send_signal(signal.SIGINT)
