@@ -1,4 +1,4 @@
-"""docs/coming-from-websocket-client.md: all that websocket-client takes is there, and what it has become exists."""
+"""docs/coming-from-websocket-client.md: what websocket-client takes is there, and what it has become exists."""
 
 from __future__ import annotations
 
