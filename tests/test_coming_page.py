@@ -1,4 +1,4 @@
-"""docs/coming-from-websocket-client.md: what websocket-client takes is there, and what it has become exists."""
+"""The page for users of websocket-client has all that it takes, and what that has become exists."""
 
 from __future__ import annotations
 
