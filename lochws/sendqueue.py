@@ -353,6 +353,11 @@ class SendQueue(Gathering):
         return self._blocked
 
     @property
+    def waiting_bytes(self) -> int:
+        """About how many bytes wait. Any thread."""
+        return self._pending
+
+    @property
     def messages_sent(self) -> int:
         """Messages that were handed to the kernel whole."""
         with self._lock:

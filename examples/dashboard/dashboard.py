@@ -102,7 +102,9 @@ def main(url, port=0):
                 version, text = latest
                 connection.send(text)
 
-    with serve(show_prices, "127.0.0.1", port, process_request=show_page, close_timeout=1) as server:
+    # Browsers open connections in advance and leave them idle; the end should not wait long for them.
+    limits = {"open_timeout": 1, "close_timeout": 1}
+    with serve(show_prices, "127.0.0.1", port, process_request=show_page, **limits) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         feed.start(persist=Backoff(min_wait=0.5, max_wait=5))
