@@ -138,9 +138,9 @@ class TestRequest:
         assert base64.b64decode(lines[-1].split()[-1]).decode() == "jürgen:€:x"
 
     def test_a_user_name_with_a_colon_is_refused_and_not_repeated(self):
-        with pytest.raises(ValueError, match="colon") as caught:
+        words = "^the user name has a colon in it, which Basic authentication cannot express$"
+        with pytest.raises(ValueError, match=words):
             self.build(auth=("se:cret", "pass"))
-        assert "cret" not in str(caught.value)
 
     @pytest.mark.parametrize("end", ["\r\n", "\r", "\n"])
     @pytest.mark.parametrize(
