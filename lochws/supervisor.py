@@ -11,6 +11,7 @@ from itertools import count
 from time import monotonic
 
 from . import forks
+from .clock import SYSTEM, Clock, Rest
 from .waits import join
 
 logger = logging.getLogger("lochws")
@@ -35,11 +36,13 @@ class Supervisor:
     Args:
         name: the threads' name.
         size: how many threads there may be.
+        clock: what says when a job is due.
     """
 
-    def __init__(self, name: str, size: int = 1) -> None:
+    def __init__(self, name: str, size: int = 1, clock: Clock = SYSTEM) -> None:
         self._name = name
         self._size = size
+        self._clock = clock
         # Entered as a lock and not through the condition: that is Python code, and Ctrl-C in it would
         # leave the lock held.
         self._lock = threading.RLock()
@@ -50,6 +53,7 @@ class Supervisor:
         self._number = count()
         self._threads: list[threading.Thread] = []
         self._idle = 0
+        self._begun = 0  # jobs, so far
         self._blocking = 0
         self._stopping = False
         forks.make_known(self)
@@ -57,7 +61,7 @@ class Supervisor:
     # Any thread.
 
     def call_at(self, when: float, function: Callable[[], object], *, blocking: bool = False) -> Job:
-        """Have a function called at a time (monotonic seconds), on a supervisor thread.
+        """Have a function called at a time (monotonic seconds of the clock), on a supervisor thread.
 
         Args:
             when: the time; one that has passed means at once.
@@ -92,6 +96,27 @@ class Supervisor:
                 return False
             job.is_cancelled = True
             return True
+
+    def wake(self) -> None:
+        """Have the threads look at the clock, which was moved on."""
+        with self._lock:
+            self._changed.notify_all()
+
+    def rest(self, *, away: bool, short: bool) -> Rest | None:
+        """How the threads wait, or have ended; None while one does anything else, or should.
+
+        Args:
+            away: whether one is in a job that is no business of the caller's.
+            short: whether to name also when jobs are due that take no longer than moments.
+        """
+        now = self._clock.monotonic()
+        with self._lock:
+            if self._idle < sum(thread.is_alive() for thread in self._threads) - away:
+                return None
+            jobs = [(when, job.blocking) for when, _, job in self._jobs if not job.is_cancelled]
+            if any(when <= now for when, _ in jobs):
+                return None
+            return Rest(self._begun, min((when for when, blocks in jobs if blocks or short), default=None))
 
     def stop(self) -> None:
         """End the threads once their present jobs have ended. Jobs that have not begun are forgotten."""
@@ -134,6 +159,7 @@ class Supervisor:
                 if job is None:
                     return
                 job.is_started = True
+                self._begun += 1
                 self._blocking += job.blocking
             try:
                 job.function()
@@ -145,7 +171,7 @@ class Supervisor:
     def _next_job(self) -> Job | None:
         """Wait for a job that this thread may begin. Returns None when it is time to end."""
         while not self._stopping:
-            now = monotonic()
+            now = self._clock.monotonic()
             while self._ready and self._may_block():
                 job = self._ready.popleft()
                 if not job.is_cancelled:
@@ -159,7 +185,7 @@ class Supervisor:
                     continue
                 return job
             self._idle += 1
-            self._changed.wait(self._jobs[0][0] - now if self._jobs else None)
+            self._changed.wait(self._jobs[0][0] - now if self._jobs and self._clock.passes else None)
             self._idle -= 1
         return None
 

@@ -40,8 +40,8 @@ LAYERS = [
     {"loop"},
     {"protocol", "transport", "handlers"},
     {
-        "deadline", "errors", "events", "forks", "gaps", "options", "pins", "polls", "response", "state",
-        "status", "syscalls", "timers", "trace", "url", "version", "waits", "wakeup",
+        "clock", "deadline", "errors", "events", "forks", "gaps", "options", "pins", "polls", "response",
+        "state", "status", "syscalls", "timers", "trace", "url", "version", "waits", "wakeup",
     },
 ]
 
