@@ -196,6 +196,14 @@ class WebSocketApp(WebSocket, Handler):
         """
         self._registry.remove(handler)
 
+    def handles(self, *names: EventName) -> bool:
+        """Whether a handler of its own is registered for one of these events; `on_event` is none.
+
+        Raises:
+            TypeError, ValueError: as for `on`.
+        """
+        return self._registry.has(event_names(names))
+
     # Running.
 
     def start(

@@ -184,6 +184,10 @@ class Registry:
         """Whether an event of this class would be given to anyone now. Any thread."""
         return bool(self._table.get(kind, self._any))
 
+    def has(self, names: Iterable[str]) -> bool:
+        """Whether anything is registered under one of these names. Any thread."""
+        return any(name in names for name, _, _ in self._entries)
+
     def dispatch(self, event: events.Event) -> None:
         """Call the handlers of an event. No exception of theirs gets out."""
         self._dispatch_each((event,))

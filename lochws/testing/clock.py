@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from weakref import WeakSet
 
 from ..clock import Timed
+from .stacks import stacks
 
 #: Seconds between two looks at what the threads do.
-_LOOK = 0.001
+_LOOK = 0.0003
 
 
 class VirtualClock:
@@ -75,7 +74,10 @@ class VirtualClock:
         """
         if not seconds >= 0:
             raise ValueError(f"seconds={seconds!r}: expected a number from 0 up")
-        end = self._now + seconds
+        self.advance_to(self._now + seconds, handlers=handlers)
+
+    def advance_to(self, end: float, *, handlers: bool = True) -> None:
+        """As `advance`, to a moment of `monotonic`. One that has passed is no error."""
         while (due := self.settle(handlers=handlers)) is not None and due <= end:
             self._move(due)
         self._move(end)
@@ -131,7 +133,8 @@ class VirtualClock:
             if now is not None and now == before:
                 return min((until for _, until in now if until is not None), default=None)
             if time.monotonic() > end:
-                raise AssertionError(f"no rest within {self._patience:g} s:\n{_busy()}")
+                busy = stacks("lochws-", "scripted-server-")
+                raise AssertionError(f"no rest within {self._patience:g} s:\n{busy}")
             before = now
             pause.wait(_LOOK)
 
@@ -184,14 +187,3 @@ class VirtualClock:
             attended = list(self._attended)
         for timed in attended:
             timed.wake()
-
-
-def _busy() -> str:
-    """The stacks of the threads that a clock waits for."""
-    frames = sys._current_frames()
-    found = []
-    for thread in threading.enumerate():
-        if thread.name.startswith(("lochws-", "scripted-server-")) and thread.ident in frames:
-            stack = "".join(traceback.format_stack(frames[thread.ident])).rstrip()
-            found.append(f"{thread.name}:\n{stack}")
-    return "\n".join(found) or "(none of their threads is left)"

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
 from ..clock import Rest, current
-from .connection import Request, ServerConnection, Step
+from .connection import Request, ScriptError, ServerConnection, Step
 from .link import Link, WaitSelector
 from .steps import accept, echo
 
@@ -157,6 +157,21 @@ class ScriptedServer:
         for connection in list(self.connections):
             if connection.failure is not None:
                 raise connection.failure
+
+    def check_done(self) -> None:
+        """As `check`, and see to it that every script that was begun came to its end.
+
+        Raises:
+            ScriptError: a connection ended, or still is, before a step that was not done.
+        """
+        self.check()
+        for connection in list(self.connections):
+            if connection.remaining:
+                steps = ", ".join(map(repr, connection.remaining))
+                raise ScriptError(
+                    f"connection {connection.number} of {self!r} came and its script was not done: {steps}; "
+                    f"messages received: {connection.messages[-20:]!r}"
+                )
 
     def close(self) -> None:
         """End all connections and threads, and wait for them. May be called again."""
