@@ -20,7 +20,9 @@ from .connection import Connection
 from .deadline import Deadline
 from .dial import Dialler, Opened, unprepared
 from .errors import WebSocketError
+from .gates import Entrance
 from .handlers.registry import Registry
+from .later import Call, call_later
 from .loop import Inbox
 from .options import Options, Timing
 from .persist import Backoff, Outcome, Retries
@@ -29,12 +31,12 @@ from .supervisor import Job
 from .threads import Crew, Threads
 from .trace import as_trace
 from .traffic import Traffic
-from .waits import Waiters, wait_for
+from .waits import Waiters
 
 logger = logging.getLogger("lochws")
 
 
-class Lifecycle:
+class Lifecycle(Entrance):
     """The life of one app. Every method may be called from any thread unless it says otherwise.
 
     Args:
@@ -55,6 +57,7 @@ class Lifecycle:
         handlers: Registry,
         traffic: Traffic,
     ) -> None:
+        super().__init__()
         self._url = url
         self._dialler = dialler
         self._options = options
@@ -66,33 +69,17 @@ class Lifecycle:
         self._crew: Crew | None = None
         self._inbox: Inbox | None = None
 
-        # Reentrant, because a signal handler may call close() while its own thread is in here.
-        self._lock = threading.RLock()
-        self._changed = Waiters(self._lock)
-        # All below is guarded by _lock. The connection is also read without it, by senders.
-        self._state = State.NEW
-        self.connection: Connection | None = None
-        self._retries: Retries | None = None  # but `next_wait`, between two attempts, goes without
+        # All below is guarded by _lock.
         self._deadline: Deadline | None = None  # of the attempt under way
         self._wait: object | None = None  # stands for the wait before the next attempt
         self._job: Job | None = None  # which ends that wait in time; others may end it earlier
         self._stop: tuple[int | None, str | bytes] | None = None  # close was called, with these
         self._again = False  # reconnect was called
-        self._is_ready = False
         self._rejected: events.Rejected | None = None
         self._final: events.ConnectFail | events.Disconnected | None = None
-        self.is_parents = False  # what ran is the parent's: this is the child of a fork
         forks.make_known(self)
 
     # What others see.
-
-    @property
-    def state(self) -> State:
-        """Where the app is in its life."""
-        with self._lock:
-            if self._state is State.OPEN and self.connection is not None and self.connection.is_closing:
-                return State.CLOSING
-            return self._state
 
     @property
     def final_event(self) -> events.ConnectFail | events.Disconnected | None:
@@ -105,20 +92,14 @@ class Lifecycle:
         return self._stop is not None
 
     @property
+    def waiting_bytes(self) -> int:
+        """About how many bytes of events wait for handlers."""
+        return 0 if self._inbox is None else self._inbox.backlog
+
+    @property
     def in_handler(self) -> bool:
         """Whether the calling thread is the one that runs this app's handlers."""
         return self._crew is not None and self._crew.reader.is_current
-
-    def wait_ready(self, timeout: float | None) -> bool:
-        """Wait until the handlers of Ready have run. Returns False if the time or the app is over first."""
-        with self._lock:
-            wait_for(self._changed, lambda: self._is_ready or self._state is State.STOPPED, timeout)
-            return self._is_ready
-
-    def wait_stopped(self, timeout: float | None) -> bool:
-        """Wait until the app is over, or was never started. Returns False if the time is over first."""
-        with self._lock:
-            return wait_for(self._changed, lambda: self._state in (State.NEW, State.STOPPED), timeout)
 
     def join(self, timeout: float | None) -> bool:
         """Wait until the app is over and its private threads have ended. Returns False if they have not."""
@@ -202,12 +183,24 @@ class Lifecycle:
         if self._state not in (State.NEW, State.STOPPED):
             self._state, self.is_parents = State.STOPPED, True
         self._is_ready = False
-        self.connection = self._crew = self._deadline = self._wait = self._job = None
+        self.connection = self.sendable = self._crew = self._deadline = self._wait = self._job = None
 
-    def drop(self, reason: str) -> None:
-        """Drop the connection, if there is one; what follows is the back-off's to say."""
-        if (connection := self.connection) is not None:
-            connection.drop(reason)
+    def call_later(self, seconds: float, function: Callable[[], object]) -> Call:
+        """Have the handlers' thread call a function, unless the app is over by then.
+
+        Raises:
+            WebSocketError: the app is not running.
+        """
+        with self._lock:
+            crew, inbox = self._crew, self._inbox
+            if crew is None or self._state in (State.NEW, State.STOPPED):
+                raise WebSocketError(f"no call later: {in_words(self._state, self.is_parents)}")
+
+        def make(function: Callable[[], object]) -> None:
+            if self._inbox is inbox and self._state is not State.STOPPED:  # else that run is over
+                self._handlers.call(function)
+
+        return call_later(crew, seconds, function, make)
 
     # The supervisor's thread.
 
@@ -266,16 +259,14 @@ class Lifecycle:
         try:
             connection = Connection(
                 opened, self._options, self._timing, owner=self, loop=self._crew.reader.loop,
-                inbox=self._inbox, trace=as_trace(self._options.trace, self._url),
+                inbox=self._inbox, trace=as_trace(self._options.trace, self._url), taps=self._handlers.taps,
             )
         except BaseException:  # no memory for a deflate context, say
             opened.stream.close()
             raise
         with self._lock:
             self._state = after(self._state, Step.OPENED)
-            self.connection = connection
-            if self._retries is not None:
-                self._retries.opened(self._clock.monotonic())
+            self._enter(connection)
             stop = self._stop
         connection.loop.add(connection)
         if stop is not None:
@@ -296,7 +287,7 @@ class Lifecycle:
         with self._lock:
             self._state = after(self._state, Step.ENDED)
             self._final = event
-            self.connection = None
+            self.connection = self.sendable = None
             self._is_ready = False
             if self._retries is not None:
                 self._retries.ended(self._clock.monotonic(), wanted=self._again)

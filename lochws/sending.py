@@ -14,11 +14,13 @@ from .clock import Clock
 from .errors import TransportFail, WebSocketClosed, WebSocketClosing
 from .gathering import Entry
 from .options import Options
+from .protocol import framing
 from .protocol.close import CloseFrame
 from .protocol.deflate import DeflateParameters, Deflater
 from .protocol.masking import MaskKeys
 from .protocol.sender import Sender
 from .sendqueue import SendQueue
+from .sent import Tap
 from .trace import Trace
 
 #: How long `close` waits for the queue's lock, which its own thread may hold under a signal handler.
@@ -35,6 +37,7 @@ class SendingHalf:
         ask_loop, may_block, gather: as for `SendQueue`.
         trace: records steps, or None.
         clock: what tells when a ping of the user's was sent.
+        taps: as for `SendQueue`.
     """
 
     def __init__(
@@ -48,7 +51,9 @@ class SendingHalf:
         gather: bool,
         trace: Trace | None,
         clock: Clock,
+        taps: Sequence[Tap] = (),
     ) -> None:
+        framing.prepare()
         offered = options.deflate
         deflater = Deflater(agreed, offered) if agreed is not None and offered is not None else None
         threshold = offered.threshold if offered is not None else 0
@@ -70,6 +75,7 @@ class SendingHalf:
             ask_loop=ask_loop,
             may_block=may_block,
             gather=gather,
+            taps=taps,
         )
 
     @property

@@ -20,9 +20,10 @@ logger = logging.getLogger("lochws")
 class Job:
     """Something to do at a time. Made by `Supervisor.call_at`."""
 
-    def __init__(self, function: Callable[[], object], blocking: bool) -> None:
+    def __init__(self, function: Callable[[], object], blocking: bool, aside: bool) -> None:
         self.function = function
         self.blocking = blocking
+        self.aside = aside
         self.is_cancelled = False  # guarded by the supervisor's _lock
         self.is_started = False  # likewise
 
@@ -60,13 +61,16 @@ class Supervisor:
 
     # Any thread.
 
-    def call_at(self, when: float, function: Callable[[], object], *, blocking: bool = False) -> Job:
+    def call_at(
+        self, when: float, function: Callable[[], object], *, blocking: bool = False, aside: bool = False
+    ) -> Job:
         """Have a function called at a time (monotonic seconds of the clock), on a supervisor thread.
 
         Args:
             when: the time; one that has passed means at once.
             function: what to call. What it raises is logged.
             blocking: whether it may take longer than moments.
+            aside: whether nobody waits for it; see `rest`.
 
         Returns:
             The job; it is cancelled already if the supervisor was stopped.
@@ -74,7 +78,7 @@ class Supervisor:
         Raises:
             RuntimeError: there is no thread yet, and none can be started.
         """
-        job = Job(function, blocking)
+        job = Job(function, blocking, aside)
         with self._lock:
             if self._stopping:
                 job.is_cancelled = True
@@ -102,21 +106,22 @@ class Supervisor:
         with self._lock:
             self._changed.notify_all()
 
-    def rest(self, *, away: bool, short: bool) -> Rest | None:
+    def rest(self, *, away: bool, aside: bool) -> Rest | None:
         """How the threads wait, or have ended; None while one does anything else, or should.
 
         Args:
             away: whether one is in a job that is no business of the caller's.
-            short: whether to name also when jobs are due that take no longer than moments.
+            aside: whether to name also when jobs are due that nobody waits for.
         """
         now = self._clock.monotonic()
         with self._lock:
             if self._idle < sum(thread.is_alive() for thread in self._threads) - away:
                 return None
-            jobs = [(when, job.blocking) for when, _, job in self._jobs if not job.is_cancelled]
+            jobs = [(when, job.aside) for when, _, job in self._jobs if not job.is_cancelled]
             if any(when <= now for when, _ in jobs):
                 return None
-            return Rest(self._begun, min((when for when, blocks in jobs if blocks or short), default=None))
+            waited_for = (when for when, is_aside in jobs if aside or not is_aside)
+            return Rest(self._begun, min(waited_for, default=None))
 
     def stop(self) -> None:
         """End the threads once their present jobs have ended. Jobs that have not begun are forgotten."""

@@ -68,7 +68,7 @@ class Crew:
         """How the threads wait; None while one does anything else. See `lochws.clock.Timed`."""
         # Who watches over a delivery is at work again and again until nothing was delivered for a while.
         # Only while there is one that is of any interest.
-        supervisor = self.supervisor.rest(away=self.reader.has_stand_in, short=bool(self.reader.delivery))
+        supervisor = self.supervisor.rest(away=self.reader.has_stand_in, aside=bool(self.reader.delivery))
         reader = self.reader.rest(handlers=handlers)
         return None if reader is None or supervisor is None else reader.beside(supervisor)
 
@@ -80,7 +80,7 @@ class Crew:
 
     def _look_again(self) -> None:
         self._seen_count = self.reader.deliveries
-        self.supervisor.call_at(self.clock.monotonic() + self.reader.grace, self._look)
+        self.supervisor.call_at(self.clock.monotonic() + self.reader.grace, self._look, aside=True)
 
     def _look(self) -> None:
         reader = self.reader

@@ -98,6 +98,16 @@ class TestWhatPasses:
                 assert app.stop(PATIENCE)
             assert monotonic() - began < PATIENCE
 
+    def test_a_function_that_is_to_be_called_later_is_called_then(self, virtual: VirtualClock) -> None:
+        with t.ScriptedServer() as server, opened(Noting(server.url), poll=0, ping_rate=0) as app:
+            called: list[float] = []
+            app.call_later(3600, lambda: called.append(virtual.monotonic()))
+            began = virtual.monotonic()
+            virtual.advance(3599)
+            assert not called
+            virtual.advance(7200)
+            assert called == [began + 3600]
+
     def test_the_next_moment_is_how_far_it_goes(self, virtual: VirtualClock) -> None:
         with t.ScriptedServer([t.accept(), t.fin()]) as server:
             app = Noting(server.url)
