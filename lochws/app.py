@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from . import events
 from .errors import WebSocketError
 from .handlers.base import Handler
-from .handlers.registry import EventName, Function, Registry, check_attributes, check_class, event_names
+from .handlers.registry import Registry, check_attributes, check_class
+from .handling import Handling
 from .lifecycle import Lifecycle
 from .options import (
     MIB,
@@ -57,7 +58,7 @@ class _Unset:
         raise _Uninitialised(f"{owner.__name__}.__init__ must call super().__init__(url) first")
 
 
-class WebSocketApp(WebSocket, Handler):
+class WebSocketApp(WebSocket, Handling, Handler):
     """A WebSocket that runs itself, in threads of its own, and stays connected.
 
     ::
@@ -156,45 +157,6 @@ class WebSocketApp(WebSocket, Handler):
         # every attribute that the user's handlers look at.)
         url = _close_events = _endpoint = _added_headers = _traffic = _life = _Unset()
         _lifecycle = _registry = _on_handler_error = _Unset()
-
-    # Handlers.
-
-    def on(self, *names: EventName) -> Callable[[Function], Function]:
-        """Register a function for one or more events, by name or by class: a decorator.
-
-        ``@app.on("text")``, ``@app.on(events.Ready, events.Disconnected)``; ``"event"`` stands for all
-        events, ``"error"`` for what handlers raise. The function is returned unchanged.
-
-        Raises:
-            TypeError: something is neither a name nor an event class; or the function cannot be called
-                with one argument, or is a coroutine or generator function.
-            ValueError: there is no such event; the message names the nearest.
-        """
-        wanted = event_names(names)
-
-        def register(function: Function) -> Function:
-            self._registry.add_function(function, wanted)
-            self._handlers_changed()
-            return function
-
-        return register
-
-    def add_handler(self, handler: object) -> None:
-        """Register all ``on_<event>`` methods of an object, and those marked with `lochws.on`.
-
-        Raises:
-            TypeError: it has none, or one of them is misspelt or cannot be called with one argument.
-        """
-        self._registry.add_object(handler)
-        self._handlers_changed()
-
-    def remove_handler(self, handler: object) -> None:
-        """Remove a function or an object that was registered, from all its events.
-
-        Raises:
-            ValueError: it is not registered.
-        """
-        self._registry.remove(handler)
 
     # Running.
 
@@ -311,7 +273,9 @@ class WebSocketApp(WebSocket, Handler):
         self._lifecycle.reconnect()
 
     def wait_ready(self, timeout: float | None = None) -> bool:
-        """Wait until there is a connection and the handlers of its Ready have run. Not for handlers.
+        """Wait until there is a connection, the handlers of its Ready have run and all gates are open.
+
+        Not for handlers.
 
         Returns:
             False if that took longer than `timeout` seconds, or if the app is over.
@@ -360,11 +324,6 @@ class WebSocketApp(WebSocket, Handler):
     def _refuse_in_handler(self, method: str) -> None:
         if self._lifecycle.in_handler:
             raise WebSocketError(f"{method} in a handler would wait for itself: handlers run on that thread")
-
-    def _handlers_changed(self) -> None:
-        # Events that nobody would have seen were not made.
-        if (connection := self._life.connection) is not None:
-            connection.loop.touch(connection)
 
     def _final_unhandled(self, event: events.ConnectFail | events.Disconnected) -> None:
         is_well = isinstance(event, events.Disconnected) and (event.graceful or event.ended_by == "client")

@@ -11,14 +11,20 @@ holds no second copy of each message.
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any, Protocol, TypeAlias, cast
 
+from .protocol.frames import Opcode
 from .protocol.framing import Item, frame_length
+from .protocol.masking import mask
+from .sent import ControlFrame, Sent, Tap
 from .waits import Waiters
+
+logger = logging.getLogger("lochws")
 
 #: A message that comes this soon after the last write follows closely: it may gather.
 FOLLOWS_SECONDS = 20e-6
@@ -54,19 +60,24 @@ class BatchWriter:
         pack: makes the frames.
         ask_loop: called, without a lock, when the loop should flush.
         gather: whether messages may wait for company. Without a loop that comes when asked they must not.
+        taps: are told of each batch before it is written; may change at any time.
     """
 
     __slots__ = (
         "_ask_loop", "_asked", "_batch", "_blocked", "_changed", "_completed", "_controls", "_corks",
         "_due", "_failure", "_finished", "_follows", "_gathering", "_is_shut", "_items", "_last_write",
-        "_leavable", "_left", "_lock", "_pack", "_rest", "_roomy", "_start", "_stream", "_unpacked",
-        "_urgent", "_waiting", "_withdrawn", "_writing", "bytes_sent",
+        "_leavable", "_left", "_lock", "_pack", "_rest", "_roomy", "_start", "_stream", "_taps", "_telling",
+        "_unpacked", "_urgent", "_waiting", "_withdrawn", "_writing", "bytes_sent",
     )
 
-    def __init__(self, stream: Sink, pack: Pack, ask_loop: Callable[[], None], gather: bool) -> None:
+    def __init__(
+        self, stream: Sink, pack: Pack, ask_loop: Callable[[], None], gather: bool, taps: Sequence[Tap]
+    ) -> None:
         self._stream = stream
         self._pack = pack
         self._ask_loop = ask_loop
+        self._taps = taps
+        self._telling: int | None = None  # the thread that calls them; written there
         self._follows = FOLLOWS_SECONDS if gather else -1.0
 
         self._lock = threading.Lock()
@@ -209,6 +220,14 @@ class BatchWriter:
                 self._writing = True
             batches = 0
             while mine:
+                if self._taps and type(self._rest) is bytes:  # told of, it is a memoryview
+                    try:
+                        self._tell()
+                    except BaseException:
+                        # Ctrl-C. Nothing of the batch is in the kernel: whoever comes next goes on with it.
+                        self._writing = mine = False
+                        self._ask_loop()
+                        raise
                 taken = self._stream.send(self._rest)  # which nobody else changes while _writing
                 batches += 1
                 with self._lock:
@@ -228,6 +247,20 @@ class BatchWriter:
             raise
         if ask:
             self._ask_loop()
+
+    def _tell(self) -> None:
+        """Tell of a batch that is about to be written, once. While _writing, so that the order is kept."""
+        self._rest = memoryview(self._rest)
+        sent = tuple(map(_as_sent, self._batch))
+        self._telling = threading.get_ident()
+        try:
+            for tap in tuple(self._taps):
+                try:
+                    tap(sent)
+                except Exception:
+                    logger.exception("handler %s failed", getattr(tap, "__qualname__", tap))
+        finally:
+            self._telling = None
 
     def _waits(self) -> bool:
         return bool(self._unpacked or self._rest or self._urgent)
@@ -288,3 +321,12 @@ class BatchWriter:
 def message_of(item: Item | tuple[object, ...]) -> Message:
     """The message that an item holds, or None if it is a control frame."""
     return cast("Message", item[-1]) if isinstance(item, tuple) else item
+
+
+def _as_sent(item: Item) -> Sent:
+    message = message_of(item)
+    if message is not None:
+        return message
+    frame = item[0]
+    assert isinstance(frame, bytes)
+    return ControlFrame(Opcode.to_str(frame[0] & 0x0F).lower(), mask(frame[6:], frame[2:6]))

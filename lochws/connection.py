@@ -25,6 +25,7 @@ from .protocol.closing import NETWORK, ClosingHandshake, Outcome
 from .protocol.keepalive import Keepalive, earliest
 from .receiving import ReceivingHalf
 from .sending import SendingHalf
+from .sent import Tap
 from .trace import Trace
 from .transport.waiting import cause
 
@@ -44,11 +45,12 @@ class Connection:
         inbox: where events go.
         gather: whether messages that follow closely may leave together.
         trace: records steps, or None.
+        taps: are told of what leaves; may change at any time.
     """
 
     def __init__(
         self, opened: Opened, options: Options, timing: Timing, *, owner: Owner, loop: Loop, inbox: Inbox,
-        gather: bool = True, trace: Trace | None = None,
+        gather: bool = True, trace: Trace | None = None, taps: Sequence[Tap] = (),
     ) -> None:
         self._opened: Opened | None = opened  # until it has been told
         self._timing = timing
@@ -65,6 +67,7 @@ class Connection:
         self.sending = SendingHalf(
             opened.stream, options, agreed,
             ask_loop=self._ask_flush, may_block=owner.may_block, gather=gather, trace=trace,
+            clock=loop.clock, taps=taps,
         )
         self._abort: str | None = None  # why `drop` was called; any thread writes
 

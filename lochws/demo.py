@@ -7,6 +7,7 @@ import random
 import socket
 import threading
 from collections.abc import Callable
+from itertools import cycle
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 #: Prices shown in all, and after how many of them the server drops the connection.
 PRICES = 10
 DROP_AFTER = 5
+#: What the server's prices begin with; other products begin with 100.
+FIRST_PRICES = {"BTC-USD": 64_000.0, "ETH-USD": 3_200.0, "SOL-USD": 150.0}
 #: Seconds between two prices.
 INTERVAL = 0.2
 #: Seconds that the whole demonstration may take.
@@ -30,16 +33,19 @@ class DemoServer:
     """A WebSocket server on loopback, in threads of its own, for demonstrations and examples.
 
     Its `url` leads to a ticker: once the client has sent a message (its subscription), it sends a
-    price every `interval` seconds. Under `echo_url` each message comes back. Use it in a ``with``
+    price every `interval` seconds, of one product after the other: those of the subscription's field
+    ``product_ids``, or BTC-USD. Under `echo_url` each message comes back. Use it in a ``with``
     statement, which ends it.
 
     Args:
         interval: seconds between two prices.
         drop_after: drop the first connection after so many prices, without a Close frame.
         on_drop: called right before that, on a thread of the server.
+        port: the port to listen on; 0 is any that is free.
 
     Raises:
         ImportError: websockets, which the server is made with, is not installed.
+        OSError: it cannot listen there.
     """
 
     def __init__(
@@ -48,6 +54,7 @@ class DemoServer:
         interval: float = 0.2,
         drop_after: int | None = None,
         on_drop: Callable[[], object] = lambda: None,
+        port: int = 0,
     ) -> None:
         try:
             from websockets.sync.server import serve  # noqa: PLC0415  only the extra `demo` brings it
@@ -56,7 +63,7 @@ class DemoServer:
         self._interval = interval
         self._drop_after = drop_after
         self._on_drop = on_drop
-        self._server = serve(self._answer, "127.0.0.1", 0)
+        self._server = serve(self._answer, "127.0.0.1", port)
         self._thread = threading.Thread(target=self._server.serve_forever, name="demo-server", daemon=True)
         self._thread.start()
         #: Where the ticker is.
@@ -89,9 +96,9 @@ class DemoServer:
             return
 
     def _tick(self, connection: ServerConnection) -> None:
-        connection.recv()
+        prices = {product: FIRST_PRICES.get(product, 100.0) for product in _products(connection.recv())}
         connection.send(json.dumps({"type": "subscribed", "channels": ["ticker"]}))
-        price, sent = 64_000.0, 0
+        turns, sent = cycle(prices), 0
         while True:
             try:
                 connection.recv(self._interval)
@@ -100,12 +107,24 @@ class DemoServer:
                 pass  # time for the next price
             if sent == self._drop_after:
                 break
-            price += random.uniform(-20, 20)
-            connection.send(json.dumps({"type": "ticker", "price": round(price, 2)}))
+            product = next(turns)
+            prices[product] *= random.uniform(0.9997, 1.0003)
+            price = round(prices[product], 2)
+            connection.send(json.dumps({"type": "ticker", "product_id": product, "price": price}))
             sent += 1
         self._drop_after = None
         self._on_drop()
         connection.socket.shutdown(socket.SHUT_RDWR)
+
+
+def _products(subscription: str | bytes) -> list[str]:
+    """What a subscription asks for; what cannot be understood asks for the usual."""
+    try:
+        asked = json.loads(subscription)["product_ids"]
+        products = [product for product in asked if isinstance(product, str)]
+    except (ValueError, TypeError, LookupError):
+        products = []
+    return products or ["BTC-USD"]
 
 
 class Narrator:

@@ -37,6 +37,10 @@ class WebSocketError(Exception):
     def __init__(self, msg: str, *args: Any, **kwargs: Any) -> None:
         super().__init__(msg.format(*args, **kwargs) if args or kwargs else msg)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Pickled as it is, and not by what was given to __init__, which may take more than the text.
+        return _again, (type(self), self.args), self.__dict__
+
 
 class FrameBuildError(WebSocketError):
     """A frame cannot be built: its payload would be 2**63 bytes or more (RFC 6455 section 5.2)."""
@@ -131,3 +135,7 @@ class WebSocketClosing(WebSocketUnavailable):
 
 class WebSocketClosed(WebSocketUnavailable):
     """The connection has ended."""
+
+
+def _again(kind: type[WebSocketError], args: tuple[Any, ...]) -> WebSocketError:
+    return kind.__new__(kind, *args)

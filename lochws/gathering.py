@@ -11,12 +11,13 @@ whoever leaves a message looks at both after that. One of the two sees the other
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias, cast
 
 from .batchwriter import BatchWriter, Message, Pack, Sink, message_of
 from .errors import WebSocketClosed, WebSocketError
 from .protocol.framing import Item, measure
+from .sent import Tap
 
 #: A message of at most so many bytes may be left to others; and so many messages at a time.
 LEAVE_BYTES = 4096
@@ -34,7 +35,7 @@ class Gathering(BatchWriter):
     """The messages on their way from senders into the queue.
 
     Args:
-        stream, pack, ask_loop, gather: as for `BatchWriter`.
+        stream, pack, ask_loop, gather, taps: as for `BatchWriter`.
         limit: bytes that may wait.
     """
 
@@ -43,9 +44,10 @@ class Gathering(BatchWriter):
     )
 
     def __init__(
-        self, stream: Sink, pack: Pack, ask_loop: Callable[[], None], gather: bool, limit: int
+        self, stream: Sink, pack: Pack, ask_loop: Callable[[], None], gather: bool, limit: int,
+        taps: Sequence[Tap],
     ) -> None:
-        super().__init__(stream, pack, ask_loop, gather)
+        super().__init__(stream, pack, ask_loop, gather, taps)
         self._limit = limit
         self._roomy = limit - limit // ROOM_PART
         # All below is guarded by _lock.

@@ -39,6 +39,10 @@ class Life(Protocol):
         """The open connection, or None."""
 
     @property
+    def sendable(self) -> Connection | None:
+        """The same, once anyone may send."""
+
+    @property
     def is_parents(self) -> bool:
         """Whether what runs is the parent's: this is the child of a fork."""
 
@@ -69,6 +73,7 @@ class Iteration:
         # All below is guarded by _lock. The connection is also read without it, by senders.
         self._state = State.NEW
         self.connection: Connection | None = None
+        self.sendable: Connection | None = None  # likewise; an iteration has no gates
         self._deadline: Deadline | None = None
         self._thread: threading.Thread | None = None  # the one that iterates
         self._stop: tuple[int | None, str | bytes] | None = None
@@ -91,7 +96,7 @@ class Iteration:
         if self._state not in (State.NEW, State.STOPPED):
             self.is_parents = True
             self._state = State.STOPPED
-        self.connection = self._deadline = self._thread = None
+        self.connection = self.sendable = self._deadline = self._thread = None
 
     def close(self, code: int | None, reason: str | bytes) -> None:
         """Close the connection, or call the attempt off. Code and reason are checked."""
@@ -168,7 +173,7 @@ class Iteration:
         )
         with self._lock:
             self._state = after(self._state, Step.OPENED)
-            self.connection = connection
+            self.connection = self.sendable = connection
             stop = self._stop
         loop.add(connection)
         if stop is not None:
@@ -194,7 +199,7 @@ class Iteration:
         self._traffic.add(connection)
         with self._lock:
             self._state = after(self._state, Step.ENDED)
-            self.connection = None
+            self.connection = self.sendable = None
 
     def ready_handled(self) -> None:
         """Nobody waits for it here."""

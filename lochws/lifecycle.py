@@ -12,14 +12,17 @@ import logging
 import threading
 from collections.abc import Callable, Generator
 from functools import partial
-from time import monotonic, time
+from time import monotonic
 
 from . import events, forks
+from .clock import SYSTEM, Clock
 from .connection import Connection
 from .deadline import Deadline
 from .dial import Dialler, Opened, unprepared
 from .errors import WebSocketError
+from .gates import Entrance
 from .handlers.registry import Registry
+from .later import Call, call_later
 from .loop import Inbox
 from .options import Options, Timing
 from .persist import Backoff, Outcome, Retries
@@ -28,12 +31,12 @@ from .supervisor import Job
 from .threads import Crew, Threads
 from .trace import as_trace
 from .traffic import Traffic
-from .waits import Waiters, wait_for
+from .waits import Waiters
 
 logger = logging.getLogger("lochws")
 
 
-class Lifecycle:
+class Lifecycle(Entrance):
     """The life of one app. Every method may be called from any thread unless it says otherwise.
 
     Args:
@@ -54,6 +57,7 @@ class Lifecycle:
         handlers: Registry,
         traffic: Traffic,
     ) -> None:
+        super().__init__()
         self._url = url
         self._dialler = dialler
         self._options = options
@@ -65,33 +69,17 @@ class Lifecycle:
         self._crew: Crew | None = None
         self._inbox: Inbox | None = None
 
-        # Reentrant, because a signal handler may call close() while its own thread is in here.
-        self._lock = threading.RLock()
-        self._changed = Waiters(self._lock)
-        # All below is guarded by _lock. The connection is also read without it, by senders.
-        self._state = State.NEW
-        self.connection: Connection | None = None
-        self._retries: Retries | None = None  # but `next_wait`, between two attempts, goes without
+        # All below is guarded by _lock.
         self._deadline: Deadline | None = None  # of the attempt under way
         self._wait: object | None = None  # stands for the wait before the next attempt
         self._job: Job | None = None  # which ends that wait in time; others may end it earlier
         self._stop: tuple[int | None, str | bytes] | None = None  # close was called, with these
         self._again = False  # reconnect was called
-        self._is_ready = False
         self._rejected: events.Rejected | None = None
         self._final: events.ConnectFail | events.Disconnected | None = None
-        self.is_parents = False  # what ran is the parent's: this is the child of a fork
         forks.make_known(self)
 
     # What others see.
-
-    @property
-    def state(self) -> State:
-        """Where the app is in its life."""
-        with self._lock:
-            if self._state is State.OPEN and self.connection is not None and self.connection.is_closing:
-                return State.CLOSING
-            return self._state
 
     @property
     def final_event(self) -> events.ConnectFail | events.Disconnected | None:
@@ -104,20 +92,14 @@ class Lifecycle:
         return self._stop is not None
 
     @property
+    def waiting_bytes(self) -> int:
+        """About how many bytes of events wait for handlers."""
+        return 0 if self._inbox is None else self._inbox.backlog
+
+    @property
     def in_handler(self) -> bool:
         """Whether the calling thread is the one that runs this app's handlers."""
         return self._crew is not None and self._crew.reader.is_current
-
-    def wait_ready(self, timeout: float | None) -> bool:
-        """Wait until the handlers of Ready have run. Returns False if the time or the app is over first."""
-        with self._lock:
-            wait_for(self._changed, lambda: self._is_ready or self._state is State.STOPPED, timeout)
-            return self._is_ready
-
-    def wait_stopped(self, timeout: float | None) -> bool:
-        """Wait until the app is over, or was never started. Returns False if the time is over first."""
-        with self._lock:
-            return wait_for(self._changed, lambda: self._state in (State.NEW, State.STOPPED), timeout)
 
     def join(self, timeout: float | None) -> bool:
         """Wait until the app is over and its private threads have ended. Returns False if they have not."""
@@ -127,6 +109,10 @@ class Lifecycle:
         if self._crew is None or self._pool is self._threads:
             return True
         return self._crew.join(None if timeout is None else max(0.0, timeout - (monotonic() - began)))
+
+    @property
+    def _clock(self) -> Clock:
+        return SYSTEM if self._crew is None else self._crew.clock
 
     # What users do.
 
@@ -197,12 +183,24 @@ class Lifecycle:
         if self._state not in (State.NEW, State.STOPPED):
             self._state, self.is_parents = State.STOPPED, True
         self._is_ready = False
-        self.connection = self._crew = self._deadline = self._wait = self._job = None
+        self.connection = self.sendable = self._crew = self._deadline = self._wait = self._job = None
 
-    def drop(self, reason: str) -> None:
-        """Drop the connection, if there is one; what follows is the back-off's to say."""
-        if (connection := self.connection) is not None:
-            connection.drop(reason)
+    def call_later(self, seconds: float, function: Callable[[], object]) -> Call:
+        """Have the handlers' thread call a function, unless the app is over by then.
+
+        Raises:
+            WebSocketError: the app is not running.
+        """
+        with self._lock:
+            crew, inbox = self._crew, self._inbox
+            if crew is None or self._state in (State.NEW, State.STOPPED):
+                raise WebSocketError(f"no call later: {in_words(self._state, self.is_parents)}")
+
+        def make(function: Callable[[], object]) -> None:
+            if self._inbox is inbox and self._state is not State.STOPPED:  # else that run is over
+                self._handlers.call(function)
+
+        return call_later(crew, seconds, function, make)
 
     # The supervisor's thread.
 
@@ -261,16 +259,14 @@ class Lifecycle:
         try:
             connection = Connection(
                 opened, self._options, self._timing, owner=self, loop=self._crew.reader.loop,
-                inbox=self._inbox, trace=as_trace(self._options.trace, self._url),
+                inbox=self._inbox, trace=as_trace(self._options.trace, self._url), taps=self._handlers.taps,
             )
         except BaseException:  # no memory for a deflate context, say
             opened.stream.close()
             raise
         with self._lock:
             self._state = after(self._state, Step.OPENED)
-            self.connection = connection
-            if self._retries is not None:
-                self._retries.opened(monotonic())
+            self._enter(connection)
             stop = self._stop
         connection.loop.add(connection)
         if stop is not None:
@@ -291,10 +287,10 @@ class Lifecycle:
         with self._lock:
             self._state = after(self._state, Step.ENDED)
             self._final = event
-            self.connection = None
+            self.connection = self.sendable = None
             self._is_ready = False
             if self._retries is not None:
-                self._retries.ended(monotonic(), wanted=self._again)
+                self._retries.ended(self._clock.monotonic(), wanted=self._again)
             self._changed.notify_all()
 
     # The loop's baton holder: what the connection tells its owner.
@@ -344,7 +340,7 @@ class Lifecycle:
         if not stopping and not again and self._retries is not None:
             try:
                 # Asks the user's hook, hence without the lock.
-                wait = self._retries.next_wait(outcome, monotonic(), time())
+                wait = self._retries.next_wait(outcome, self._clock.monotonic(), self._clock.wall())
             except BaseException:  # the likes of SystemExit, which a hook can mean in one way only
                 logger.exception("the retry hook gives %s up", self._url)
         with self._lock:
@@ -353,7 +349,7 @@ class Lifecycle:
                 self._state = after(self._state, Step.AGAIN if again else Step.WAIT)
                 if not again and wait is not None:
                     self._post([events.BackOff(wait)])
-                self._schedule(monotonic() + (0.0 if again or wait is None else wait))
+                self._schedule(self._clock.monotonic() + (0.0 if again or wait is None else wait))
                 return
         self._finish()
 

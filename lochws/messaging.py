@@ -47,7 +47,7 @@ class Messaging:
         """
         if not isinstance(text, str):
             raise TypeError(f"send_text: expected a str, not {type(text).__name__}")
-        connection = self._life.connection
+        connection = self._life.sendable
         if connection is None:
             raise self._unavailable()
         sending = connection.sending
@@ -122,12 +122,12 @@ class Messaging:
             WebSocketUnavailable, QueueFull, TransportFail: as for `send_text`.
         """
         payload = as_control_payload("send_ping", data)
-        self._sending().send_ping(payload)
+        self._past_gates().send_ping(payload)
 
     def send_pong(self, data: BytesLike) -> None:
         """Send a pong that nobody asked for, with at most 125 bytes. Errors as for `send_ping`."""
         payload = as_control_payload("send_pong", data)
-        self._sending().send_pong(payload)
+        self._past_gates().send_pong(payload)
 
     def close(self, code: int | None = 1000, reason: str | bytes = "goodbye") -> None:
         """Close: send our Close frame, once; what the server still sends is received.
@@ -153,9 +153,15 @@ class Messaging:
             self._close_events.append(threading.Event())
         return self._close_events[0]
 
-    def force_disconnect(self) -> None:
-        """Drop the connection without waiting for a closing handshake. May be called from any thread."""
-        self._life.drop("force_disconnect was called")
+    def force_disconnect(self, reason: str = "force_disconnect was called") -> None:
+        """Drop the connection without waiting for a closing handshake. May be called from any thread.
+
+        Args:
+            reason: why, for `Disconnected.reason` and for the server.
+        """
+        if not isinstance(reason, str):
+            raise TypeError(f"force_disconnect: reason={reason!r}: expected a str")
+        self._life.drop(reason)
 
     @property
     def state(self) -> State:
@@ -165,7 +171,7 @@ class Messaging:
     @property
     def is_active(self) -> bool:
         """Whether messages can be sent."""
-        return self._life.state is State.OPEN
+        return self._life.sendable is not None and self._life.state is State.OPEN
 
     @property
     def is_closing(self) -> bool:
@@ -190,11 +196,23 @@ class Messaging:
         return None if connection is None else connection.latency
 
     @property
+    def queued_bytes(self) -> int:
+        """About how many accepted bytes wait for the network to take them; 0 without a connection."""
+        connection = self._life.connection
+        return 0 if connection is None else connection.sending.queue.waiting_bytes
+
+    @property
     def counters(self) -> Counters:
         """What was moved since the WebSocket was made, over all its connections."""
         return self._traffic.with_open(self._life.connection)
 
     def _sending(self) -> SendingHalf:
+        connection = self._life.sendable
+        if connection is None:
+            raise self._unavailable()
+        return connection.sending
+
+    def _past_gates(self) -> SendingHalf:
         connection = self._life.connection
         if connection is None:
             raise self._unavailable()
@@ -202,5 +220,7 @@ class Messaging:
 
     def _unavailable(self) -> WebSocketUnavailable:
         life = self._life
+        if life.connection is not None and life.sendable is None:
+            return WebSocketUnavailable("data not sent: a gate is shut until what must be said first is said")
         kind = WebSocketClosed if life.state is State.STOPPED else WebSocketUnavailable
         return kind(f"data not sent: {in_words(life.state, life.is_parents)}")

@@ -10,6 +10,7 @@ Nor do senders wait for each other: see `lochws.gathering`.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from time import monotonic
 
@@ -17,6 +18,7 @@ from .batchwriter import GATHER_BYTES, Message, Pack, Sink
 from .errors import QueueFull, TransportFail, WebSocketClosing, WebSocketError
 from .gathering import LEAVE_BYTES, Entry, Gathering
 from .protocol.framing import Item, frame_length, measure
+from .sent import Tap
 from .waits import wait_for
 
 #: How long `finish` waits for a thread that is writing.
@@ -36,6 +38,7 @@ class SendQueue(Gathering):
         ask_loop: called, without a lock, when the loop should call `flush`.
         may_block: whether the calling thread may wait; a handler's must not.
         gather: whether messages may gather. Without a loop that comes when asked they must not.
+        taps: are told of what leaves, in order; may change at any time.
     """
 
     __slots__ = (
@@ -53,8 +56,9 @@ class SendQueue(Gathering):
         send_timeout: float | None = None,
         may_block: Callable[[], bool] = lambda: True,
         gather: bool = True,
+        taps: Sequence[Tap] = (),
     ) -> None:
-        super().__init__(stream, pack, ask_loop, gather, limit)
+        super().__init__(stream, pack, ask_loop, gather, limit, taps)
         self._when_full = when_full
         self._send_timeout = send_timeout
         self._may_block = may_block
@@ -324,7 +328,7 @@ class SendQueue(Gathering):
         full = f"the queue is full: {self._pending} bytes wait, {size} more exceed max_queue={self._limit}"
         if self._when_full == "raise":
             raise QueueFull(full)
-        if not self._may_block():
+        if not self._may_block() or self._telling == threading.get_ident():
             raise QueueFull(f"{full}; a handler cannot wait for room")
         self._waiting += 1
         try:
@@ -347,6 +351,11 @@ class SendQueue(Gathering):
     def wants_write(self) -> bool:
         """Whether the loop should flush when the socket is writable."""
         return self._blocked
+
+    @property
+    def waiting_bytes(self) -> int:
+        """About how many bytes wait. Any thread."""
+        return self._pending
 
     @property
     def messages_sent(self) -> int:

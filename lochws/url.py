@@ -16,6 +16,7 @@ _SAFE = "/?:@!$&'()*+,;=-._~%[]"
 # address may have a percent sign, before its zone: a name with escapes in it is looked up by nobody.
 _NAME = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=]+")
 _ADDRESS = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=%:]+")
+_VALUES = re.compile(r"([?&;][^=&;\s]*=)[^&;#\s]+")
 # Paths of sockets are bytes; those that are no UTF-8 become what Python's own file names have for them.
 _ANY_BYTES = "surrogateescape"
 
@@ -116,6 +117,11 @@ def parse_url(url: str) -> Endpoint:
 def redacted(url: str) -> str:
     """The URL without user name and password, for everything that people or logs may see."""
     return re.sub(r"(?<=://)[^/?#]*@", "", url, count=1)
+
+
+def without_secrets(url: str) -> str:
+    """The URL without credentials, and without the values in its query, which may be tokens."""
+    return _VALUES.sub(r"\1…", redacted(url))
 
 
 def bracketed(host: str) -> str:

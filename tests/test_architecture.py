@@ -22,12 +22,14 @@ import lochws
 #: Top to bottom. A part is a module or a folder of the package. Imports go to lower layers only.
 LAYERS = [
     {"__main__"},
+    {"cli"},
     {"demo", "testing"},
     {"__init__"},
     {"app"},
     {"websocket"},
-    {"messaging"},
+    {"handling", "messaging"},
     {"iteration", "lifecycle"},
+    {"gates", "later"},
     {"persist", "traffic"},
     {"connection"},
     {"owner"},
@@ -40,8 +42,8 @@ LAYERS = [
     {"loop"},
     {"protocol", "transport", "handlers"},
     {
-        "deadline", "errors", "events", "forks", "gaps", "options", "pins", "polls", "response", "state",
-        "status", "syscalls", "timers", "trace", "url", "version", "waits", "wakeup",
+        "clock", "deadline", "errors", "events", "forks", "gaps", "options", "pins", "polls", "response",
+        "sent", "state", "status", "syscalls", "timers", "trace", "url", "version", "waits", "wakeup",
     },
 ]
 

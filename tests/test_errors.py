@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 from lochws import Status, errors
+from lochws.handlers.jsonrpc import RpcError
 
 PARENTS = {
     "FrameBuildError": "WebSocketError",
@@ -43,6 +46,22 @@ def test_text_with_braces_and_no_arguments_stays_as_it_is() -> None:
 
 def test_text_with_arguments_is_formatted_as_lomond_does() -> None:
     assert str(errors.WebSocketError("{} of {what}", 1, what="{2}")) == "1 of {2}"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.WebSocketError("{} of 2", 1),
+        errors.ProtocolError("not {this}", close_code=1010),
+        errors.ConnectFail("no {luck}", phase="tcp", address="127.0.0.1:1", advice="Wait."),
+        RpcError(-32601, "no such method", {"name": "x"}),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_an_error_may_be_sent_to_another_process(error: Exception, protocol: int) -> None:
+    copy = pickle.loads(pickle.dumps(error, protocol))
+    assert (type(copy), str(copy), vars(copy)) == (type(error), str(error), vars(error))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import time
 from typing import Any
 
@@ -121,6 +122,15 @@ def test_the_time_is_that_of_the_wall_clock(event: events.Event) -> None:
 def test_there_is_no_room_for_misspelt_attributes(event: events.Event) -> None:
     with pytest.raises(AttributeError):
         event.recieved_time = 0.0  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("event", [row[0] for row in ROWS], ids=lambda event: event.name)
+def test_an_event_may_be_sent_to_another_process(event: events.Event) -> None:
+    copy = pickle.loads(pickle.dumps(event))
+    assert type(copy) is type(event)
+    slots = sorted({*_slots(event), "received_time"} - {"_json", "response"})
+    assert [getattr(copy, slot) for slot in slots] == [getattr(event, slot) for slot in slots]
+    assert repr(copy) == repr(event), "of the response too"
 
 
 def test_the_base_has_no_name_as_in_lomond() -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,11 +11,7 @@ import pytest
 
 from lochws.demo import DemoServer
 
-ROOT = Path(__file__).parent.parent
-EXAMPLES = ROOT / "examples"
-
-#: The environment of an example: it finds lochws as the tests do, installed or not.
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+from .examples.running import EXAMPLES, run, running
 
 #: What the output has to show, in this order, as regular expressions.
 SHOWN = {
@@ -29,15 +23,10 @@ SHOWN = {
 }
 
 
-def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-X", "dev", "-W", "error", str(EXAMPLES / name), *arguments]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=20, check=False, env=ENVIRONMENT
-    )
-
-
-def test_every_example_is_run_here() -> None:
-    assert {path.name for path in EXAMPLES.glob("*.py")} == SHOWN.keys()
+def test_every_example_is_run_by_a_test() -> None:
+    tests = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.rglob("test_*.py"))
+    examples = {path.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.rglob("*.py")}
+    assert not {name for name in examples if f'"{name}"' not in tests}
 
 
 @pytest.mark.parametrize("name", SHOWN)
@@ -62,15 +51,9 @@ def test_the_echo_example_takes_a_url() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C cannot be sent to one process there")
 def test_the_ticker_example_takes_a_url_and_runs_until_ctrl_c() -> None:
-    with DemoServer() as server:
-        command = [sys.executable, "-u", str(EXAMPLES / "ticker.py"), server.url]
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
-        ) as process:
-            assert process.stdout is not None
-            assert float(process.stdout.readline()) > 0
-            process.send_signal(signal.SIGINT)
-            output, errors = process.communicate(timeout=10)
-    assert process.returncode == -signal.SIGINT
-    assert output.endswith("Disconnected(reason='closed', graceful=True)\n")
-    assert errors.endswith("KeyboardInterrupt\n")
+    with DemoServer() as server, running("ticker.py", server.url) as ticker:
+        assert float(ticker.wait_for(r"^[\d.]+$")[0]) > 0
+        ticker.process.send_signal(signal.SIGINT)
+        assert ticker.end() == -signal.SIGINT
+    assert "Disconnected(reason='closed', graceful=True)" in ticker.lines
+    assert ticker.lines[-1] == "KeyboardInterrupt"

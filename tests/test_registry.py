@@ -55,7 +55,7 @@ class TestMethods:
         ]
         deliver(app, *them)
         assert called == [(event.name, event) for event in them]
-        assert len(them) == len(NAMES) - 3
+        assert len(them) == len(NAMES) - 4
 
     def test_on_event_comes_first_and_gets_all(self) -> None:
         calls = Calls()

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lochws import WebSocket, WebSocketApp
-from lochws.url import Endpoint, parse_url, redacted
+from lochws.url import Endpoint, parse_url, redacted, without_secrets
 
 
 @pytest.mark.parametrize(
@@ -121,6 +121,9 @@ class TestCredentials:
     def test_at_signs_behind_the_host_are_no_credentials(self) -> None:
         assert parse_url("ws://host/@me?to=you@there").credentials is None
         assert redacted("ws://host/@me?to=you@there") == "ws://host/@me?to=you@there"
+
+    def test_values_of_a_query_may_be_secrets_too(self) -> None:
+        assert without_secrets("ws://me:secret@host/a?token=secret&b=;c=d") == "ws://host/a?token=…&b=;c=…"
 
 
 def test_the_endpoint_as_text_is_a_url_for_itself() -> None:

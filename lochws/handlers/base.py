@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .. import events
+
+if TYPE_CHECKING:
+    from ..sent import Sent
 
 
 class Handler:
@@ -23,6 +28,15 @@ class Handler:
         """Text and binary messages that came together, in order; `on_text` and `on_binary` then get none.
 
         For floods of small messages: one call for all that one read brought, hundreds at times.
+        """
+
+    def on_sent(self, sent: tuple[Sent, ...]) -> None:
+        """What leaves, in order: text as str, binary messages as bytes, and `lochws.sent.ControlFrame`.
+
+        No event: it is called on whichever thread writes, while handlers may run on the reader thread, right
+        before these are written; nothing overtakes them. Further messages wait meanwhile, so it has to be
+        quick, and must not wait for others that send. What it raises is only logged. What the connection
+        fails under in the midst of these is in `Disconnected.unsent` besides.
         """
 
     def on_connecting(self, event: events.Connecting) -> None:

@@ -15,8 +15,9 @@ from collections.abc import Callable
 from time import monotonic
 
 from .. import events
+from ..url import without_secrets
+from .allowance import Allowance
 
-_SECRETS = re.compile(r"([?&;][^=&;\s]*=)[^&;#\s]+")
 #: What a terminal or a reader of log lines could take for something else.
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _MAX_WORDS = 300
@@ -70,12 +71,12 @@ class Log:
         self._logger = logger or logging.getLogger("lochws.events")
         self._prefix = f"{label}: " if label else ""
         self._payload = payload
-        self._allowances: dict[str, _Allowance] = {}
+        self._allowances: dict[str, Allowance] = {}
         self._burst, self._per_second, self._clock = burst, per_second, clock
 
     def on_connecting(self, event: events.Connecting) -> None:
         """INFO: where to."""
-        self._tell(event, logging.INFO, f"connecting to {_without_secrets(event.url)}")
+        self._tell(event, logging.INFO, f"connecting to {without_secrets(event.url)}")
 
     def on_connect_fail(self, event: events.ConnectFail) -> None:
         """WARNING: the reason and the advice."""
@@ -83,7 +84,7 @@ class Log:
 
     def on_connected(self, event: events.Connected) -> None:
         """DEBUG: through which proxy, if any."""
-        proxy = f" through {_without_secrets(event.proxy)}" if event.proxy else ""
+        proxy = f" through {without_secrets(event.proxy)}" if event.proxy else ""
         self._tell(event, logging.DEBUG, f"connected{proxy}, waiting for the upgrade")
 
     def on_rejected(self, event: events.Rejected) -> None:
@@ -155,40 +156,10 @@ class Log:
             return
         allowance = self._allowances.get(event.name)
         if allowance is None:
-            allowance = self._allowances[event.name] = _Allowance(self._burst, self._per_second, self._clock)
-        left_out = allowance.take()
-        if left_out is None:
-            return
-        more = f" ({left_out} more of this kind left out)" if left_out else ""
-        self._logger.log(level, "%s%s%s", self._prefix, _safe(words), more)
-
-
-class _Allowance:
-    """How many lines may be written: `burst` at once, then `per_second`. A bucket of tokens."""
-
-    def __init__(self, burst: int, per_second: float, clock: Callable[[], float]) -> None:
-        self._burst = burst
-        self._per_second = per_second
-        self._clock = clock
-        self._tokens = float(burst)
-        self._counted = clock()
-        self._left_out = 0
-
-    def take(self) -> int | None:
-        """How many lines were left out before this one, or None if this one is left out too."""
-        now = self._clock()
-        self._tokens = min(self._burst, self._tokens + (now - self._counted) * self._per_second)
-        self._counted = now
-        if self._tokens < 1:
-            self._left_out += 1
-            return None
-        self._tokens -= 1
-        left_out, self._left_out = self._left_out, 0
-        return left_out
-
-
-def _without_secrets(url: str) -> str:
-    return _SECRETS.sub(r"\1…", url)
+            allowance = self._allowances[event.name] = Allowance(self._burst, self._per_second, self._clock)
+        more = allowance.take()
+        if more is not None:
+            self._logger.log(level, "%s%s%s", self._prefix, _safe(words), more)
 
 
 def _reason(event: events.ConnectFail | events.Rejected | events.Disconnected) -> str:

@@ -8,27 +8,31 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
-from types import FunctionType, MappingProxyType, MethodType
+from types import MappingProxyType
 from typing import Any, ClassVar, Final, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 from .. import events, forks
 from .base import Handler
+from .callables import MARK, check_callable
 
 logger = logging.getLogger("lochws")
 
 HandlerFunction: TypeAlias = Callable[[Any], object]
 Function = TypeVar("Function", bound=Callable[..., object])
 EventName: TypeAlias = str | type[events.Event]
+#: Gets what a handler is registered for and the handler, and returns what is to be called in its place.
+Wrapper: TypeAlias = Callable[[str, HandlerFunction], HandlerFunction]
 
-_MARK = "__lochws_events__"
+#: What a handler is registered for, what is called, and what it was registered as.
+_Entry: TypeAlias = tuple[str, HandlerFunction, object]
+_Entries: TypeAlias = tuple[_Entry, ...]
+_Setup: TypeAlias = tuple[_Entries, tuple[Wrapper, ...]]
+
 _ANY = "event"
 _ERROR = "error"
-# Flags of code that does something else than run when it is called.
-_NO_FUNCTION = (
-    inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE | inspect.CO_ASYNC_GENERATOR
-)
 _BATCH = "batch"
+_SENT = "sent"
 
 #: Event classes by name. UnknownMessage is never made.
 CLASSES: Final = MappingProxyType({
@@ -38,7 +42,7 @@ CLASSES: Final = MappingProxyType({
     and kind is not events.UnknownMessage
 })
 _MESSAGES = frozenset({events.Text, events.Binary})
-NAMES: Final = (*CLASSES, _ANY, _ERROR, _BATCH)
+NAMES: Final = (*CLASSES, _ANY, _ERROR, _BATCH, _SENT)
 _INHERITED: Final = tuple((name, f"on_{name}", getattr(Handler, f"on_{name}")) for name in NAMES)
 _classes: WeakKeyDictionary[type, tuple[int, Mapping[str, tuple[str, ...]]]] = WeakKeyDictionary()
 # What other libraries call our events: difflib would not find them.
@@ -57,7 +61,7 @@ def on(*names: EventName) -> Callable[[Function], Function]:
     wanted = event_names(names)
 
     def mark(function: Function) -> Function:
-        setattr(function, _MARK, (*getattr(function, _MARK, ()), *wanted))
+        setattr(function, MARK, (*getattr(function, MARK, ()), *wanted))
         return function
 
     return mark
@@ -119,6 +123,9 @@ class Registry:
     Args:
         failed: called on the reader's thread after a handler raised and `on_error` has run.
         unhandled: gets the final event of an attempt if nobody else does: a failure must show somewhere.
+
+    Attributes:
+        taps: the handlers of what leaves, for the send queue to call. Changed in place.
     """
 
     _lock: ClassVar = threading.Lock()  # one for all: it is held for moments, where handlers are registered
@@ -126,13 +133,13 @@ class Registry:
     def __init__(self, failed: Callable[[BaseException], object], unhandled: HandlerFunction) -> None:
         self._failed = failed
         self._unhandled = unhandled
-        self._entries: tuple[tuple[str, HandlerFunction, object], ...] = ()  # guarded by _lock
-        # Replaced whole, never changed: dispatch reads it without the lock. Events without handlers of their
-        # own are not in it.
+        self._setup: _Setup = (), ()  # entries and wrappers; replaced whole, under _lock
+        # Replaced whole; dispatch reads it without the lock. Events without handlers of their own are absent.
         self._table: dict[type[events.Event], tuple[HandlerFunction, ...]] = {}
         self._any: tuple[HandlerFunction, ...] = ()
         self._errors: tuple[HandlerFunction, ...] = ()
         self._batch: tuple[HandlerFunction, ...] = ()
+        self.taps: list[HandlerFunction] = []
 
     @classmethod
     def forget(cls) -> None:
@@ -145,7 +152,7 @@ class Registry:
         Raises:
             TypeError: it cannot be called with one argument, or is a coroutine or generator function.
         """
-        _check_callable(function)
+        check_callable(function)
         self._add([(name, function, function) for name in names])
 
     def add_object(self, handler: object) -> None:
@@ -154,14 +161,14 @@ class Registry:
         Raises:
             TypeError: it has none, one of them cannot be called with one argument, or one is misspelt.
         """
-        entries = [(name, method, handler) for name, method in _methods(handler)]
+        entries = [(name, method, handler) for name, method in methods_of(handler)]
         if not entries:
             raise TypeError(f"{handler!r} handles nothing: it has no method on_<event>, such as on_text")
         self._add(entries)
 
     def add_methods(self, handler: object) -> None:
         """Register an object as `add_object` does; one without methods is fine."""
-        self._add([(name, method, handler) for name, method in _methods(handler)])
+        self._add([(name, method, handler) for name, method in methods_of(handler)])
 
     def remove(self, handler: object) -> None:
         """Remove a function or an object, from all events it was registered for.
@@ -169,20 +176,42 @@ class Registry:
         Raises:
             ValueError: it is not registered.
         """
-        with self._lock:
+        def without(entries: _Entries, wrappers: tuple[Wrapper, ...]) -> _Setup:
             # By identity for objects; bound methods are equal, not identical.
             kept = tuple(
-                entry for entry in self._entries
+                entry for entry in entries
                 if not (entry[2] is handler or (inspect.isroutine(handler) and entry[2] == handler))
             )
-            if len(kept) == len(self._entries):
+            if len(kept) == len(entries):
                 raise ValueError(f"{handler!r} is not registered")
-            self._entries = kept
-            self._rebuild()
+            return kept, wrappers
+
+        self._change(without)
+
+    def wrap(self, wrapper: Wrapper) -> None:
+        """Have every handler called through what the wrapper makes of it.
+
+        Raises:
+            TypeError: the wrapper, or what it makes of a handler, cannot be called; nothing has changed then.
+        """
+        if not callable(wrapper):
+            raise TypeError(f"{wrapper!r} is no wrapper of handlers: it cannot be called")
+        self._change(lambda entries, wrappers: (entries, (*wrappers, wrapper)))
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Call a function as handlers are called: what it raises is treated likewise. The reader's thread."""
+        try:
+            function()
+        except BaseException as error:  # noqa: BLE001  SystemExit too must not end the reader
+            self._on_failure(function, None, error)
 
     def sees(self, kind: type[events.Event]) -> bool:
         """Whether an event of this class would be given to anyone now. Any thread."""
         return bool(self._table.get(kind, self._any))
+
+    def has(self, names: Iterable[str]) -> bool:
+        """Whether anything is registered under one of these names. Any thread."""
+        return any(name in names for name, _, _ in self._setup[0])
 
     def dispatch(self, event: events.Event) -> None:
         """Call the handlers of an event. No exception of theirs gets out."""
@@ -235,9 +264,11 @@ class Registry:
             except BaseException as error:  # noqa: BLE001  SystemExit too must not end the reader
                 self._on_failure(only, event, error)
 
-    def _on_failure(self, handler: HandlerFunction, event: events.Event, error: BaseException) -> None:
-        where = f"{getattr(handler, '__qualname__', handler)} failed on {event!r}"
-        logger.error("handler %s", where, exc_info=error)
+    def _on_failure(
+        self, handler: Callable[..., object], event: events.Event | None, error: BaseException
+    ) -> None:
+        where = f"{getattr(handler, '__qualname__', handler)} failed"
+        logger.error("handler %s", where if event is None else f"{where} on {event!r}", exc_info=error)
         for on_error in self._errors:
             try:
                 on_error(error)
@@ -245,17 +276,25 @@ class Registry:
                 logger.exception("on_error handler %s failed", getattr(on_error, "__qualname__", on_error))
         self._failed(error)
 
-    def _add(self, entries: list[tuple[str, HandlerFunction, object]]) -> None:
-        with self._lock:
-            self._entries = (*self._entries, *entries)
-            self._rebuild()
+    def _add(self, added: list[_Entry]) -> None:
+        self._change(lambda entries, wrappers: ((*entries, *added), wrappers))
 
-    def _rebuild(self) -> None:
-        by_name: dict[str, tuple[HandlerFunction, ...]] = {}
-        for name, function, _ in self._entries:
-            by_name[name] = (*by_name.get(name, ()), function)
+    def _change(self, change: Callable[[_Entries, tuple[Wrapper, ...]], _Setup]) -> None:
+        """Bring a change about, again if another thread was faster: wrappers are called without the lock."""
+        while True:
+            before = self._setup
+            setup = change(*before)
+            by_name = _wrapped(*setup)
+            with self._lock:
+                if self._setup is before:
+                    self._setup = setup
+                    self._rebuild(by_name)
+                    return
+
+    def _rebuild(self, by_name: dict[str, tuple[HandlerFunction, ...]]) -> None:
         self._errors = by_name.pop(_ERROR, ())
         self._batch = by_name.pop(_BATCH, ())
+        self.taps[:] = by_name.pop(_SENT, ())
         self._any = by_name.pop(_ANY, ())
         table = {CLASSES[name]: (*self._any, *functions) for name, functions in by_name.items()}
         if not self._any:
@@ -267,18 +306,35 @@ class Registry:
 forks.make_known(Registry)
 
 
-def _methods(handler: object) -> list[tuple[str, HandlerFunction]]:
-    """The handler methods of an object: the plain ones by event, then the marked ones as they are defined."""
+def _wrapped(entries: _Entries, wrappers: tuple[Wrapper, ...]) -> dict[str, tuple[HandlerFunction, ...]]:
+    """What is to be called for each name."""
+    by_name: dict[str, tuple[HandlerFunction, ...]] = {}
+    for name, function, _ in entries:
+        called = function
+        for wrapper in wrappers:
+            called = wrapper(name, called)
+            if not callable(called):
+                raise TypeError(f"{wrapper!r} made {called!r} of a handler, which cannot be called")
+        by_name[name] = (*by_name.get(name, ()), called)
+    return by_name
+
+
+def methods_of(handler: object) -> list[tuple[str, HandlerFunction]]:
+    """The handler methods of an object: the plain ones by event, then the marked ones as they are defined.
+
+    Raises:
+        TypeError: one of them is misspelt, or cannot be called with one argument.
+    """
     marked = _marked(type(handler))
     found: list[tuple[str, HandlerFunction]] = []
     for name, attribute, inherited in _INHERITED:
         method = getattr(handler, attribute, None)
         if method is not None and getattr(method, "__func__", method) is not inherited:
-            _check_callable(method)
+            check_callable(method)
             found.append((name, method))
     for attribute, wanted in marked.items():
         method = getattr(handler, attribute)
-        _check_callable(method)
+        check_callable(method)
         found.extend((name, method) for name in wanted)
     return found
 
@@ -295,7 +351,7 @@ def _marked(cls: type) -> Mapping[str, tuple[str, ...]]:
         marked: dict[str, tuple[str, ...]] = {}
         for base in reversed(cls.__mro__):
             for attribute, value in vars(base).items():
-                wanted = getattr(value, _MARK, None)
+                wanted = getattr(value, MARK, None)
                 if wanted:
                     marked[attribute] = wanted
         known = _classes[cls] = size, marked
@@ -342,36 +398,3 @@ def _nearest(name: str, cutoff: float) -> str | None:
 
     swapped = [known for known in NAMES if sorted(known) == sorted(name)]
     return next(iter(swapped or get_close_matches(name, NAMES, n=1, cutoff=cutoff)), None)
-
-
-def _takes_one(function: object) -> bool:
-    """Whether a glance tells that this is a plain function, or a method, of one argument."""
-    inner = function.__func__ if isinstance(function, MethodType) else function
-    if type(inner) is not FunctionType or not inner.__dict__.keys() <= {_MARK}:
-        return False  # what it is made of may tell of another signature
-    code = inner.__code__
-    if code.co_flags & _NO_FUNCTION or code.co_kwonlyargcount:
-        return False
-    given = 2 if inner is not function else 1
-    return code.co_argcount - len(inner.__defaults__ or ()) <= given <= code.co_argcount
-
-
-def _check_callable(function: Callable[..., object]) -> None:
-    if _takes_one(function):
-        return
-    name = getattr(function, "__qualname__", repr(function))
-    if not callable(function):
-        raise TypeError(f"{function!r} is no handler: it cannot be called")
-    for what in (function, getattr(function, "__call__", None)):  # noqa: B004  an object's own is meant
-        if inspect.iscoroutinefunction(what) or inspect.isasyncgenfunction(what):
-            raise TypeError(f"{name} is a coroutine function: handlers are plain functions, run in a thread")
-        if inspect.isgeneratorfunction(what):
-            raise TypeError(f"{name} is a generator function: calling it would run nothing of it")
-    try:
-        signature = inspect.signature(function)
-    except (ValueError, TypeError):
-        return  # some built-in functions do not tell
-    try:
-        signature.bind(object())
-    except TypeError:
-        raise TypeError(f"{name}{signature} cannot be called with one argument, the event") from None

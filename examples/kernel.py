@@ -1,0 +1,167 @@
+"""Ask a kernel to run code, as Jupyter's clients do: ``python kernel.py [URL]``.
+
+The messages are Jupyter's: replies come on the channel "shell" and name the request that they answer; what
+the kernel prints meanwhile comes on "iopub". With the URL of a running kernel it talks to that, such as
+``ws://localhost:8888/api/kernels/ID/channels?token=TOKEN``; without one, to a small kernel of its own.
+"""
+
+import ast
+import json
+import queue
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from uuid import uuid4
+
+from websockets.sync.server import serve
+
+from lochws import WebSocketApp
+from lochws.handlers.replies import Replies
+
+#: What is published last about a request.
+IDLE = ("status", {"execution_state": "idle"})
+
+
+def message(channel, kind, session, parent=None, **content):
+    """A message of the Jupyter protocol."""
+    header = {
+        "msg_id": uuid4().hex, "msg_type": kind, "session": session, "username": "user", "version": "5.3",
+        "date": datetime.now(timezone.utc).isoformat(),
+    }
+    return {
+        "channel": channel, "header": header, "parent_header": parent or {}, "metadata": {},
+        "content": content, "buffers": [],
+    }
+
+
+def request_id(message):
+    """What a request and its reply share: the id of the request. Other channels have no replies."""
+    header = message["parent_header"] or message["header"]
+    return header.get("msg_id") if message["channel"] == "shell" else None
+
+
+class Kernel(WebSocketApp):
+    """A client of a kernel. Any number of threads may ask at the same time."""
+
+    def __init__(self, url):
+        super().__init__(url)
+        self.session = uuid4().hex
+        self.replies = Replies(self, match=request_id)
+        self.outputs = {}  # for each execution a queue of what is published about it
+
+    def ask(self, kind, **content):
+        """Make a request; the future has the reply."""
+        return self.replies.request(message("shell", kind, self.session, **content))
+
+    def execute(self, code):
+        """Run code: what the kernel publishes meanwhile, as pairs of kind and content, then the reply."""
+        request = message("shell", "execute_request", self.session, code=code, silent=False)
+        key = request_id(request)
+        self.outputs[key] = output = queue.SimpleQueue()
+        try:
+            reply = self.replies.request(request)
+            yield from iter(output.get, IDLE)
+            yield "execute_reply", reply.result()["content"]  # raises if the connection was lost
+        finally:
+            del self.outputs[key]
+
+    def on_text(self, event):
+        published = event.json
+        output = self.outputs.get(published["parent_header"].get("msg_id"))
+        if output and published["channel"] == "iopub":
+            output.put((published["header"]["msg_type"], published["content"]))
+
+    def on_disconnected(self, event):
+        for output in list(self.outputs.values()):
+            output.put(IDLE)  # nothing more will come
+
+
+class SmallKernel:
+    """The other side: runs code for one connection."""
+
+    def __init__(self, connection):
+        self.connection = connection
+        self.asked = {}
+
+    def serve(self):
+        """Answer requests until the client has gone."""
+        for text in self.connection:
+            request = json.loads(text)
+            self.asked = request["header"]
+            self.send("iopub", "status", execution_state="busy")
+            if self.asked["msg_type"] == "execute_request":
+                self.send("shell", "execute_reply", **self.run(request["content"]["code"]))
+            else:
+                self.send("shell", "kernel_info_reply", status="ok", banner="A small kernel")
+            self.send("iopub", "status", execution_state="idle")
+
+    def send(self, channel, kind, **content):
+        """Say something about the request at hand."""
+        self.connection.send(json.dumps(message(channel, kind, "kernel", self.asked, **content)))
+
+    def print(self, *words):
+        """What stands for print in the code that is run."""
+        self.send("iopub", "stream", name="stdout", text=" ".join(map(str, words)) + "\n")
+
+    def run(self, code):
+        """Run code, publish the value of its last line, and return what to reply."""
+        names = {"print": self.print}
+        try:
+            lines = ast.parse(code).body
+            last = lines.pop().value if lines and isinstance(lines[-1], ast.Expr) else ast.Constant(None)
+            exec(compile(ast.Module(lines, []), "cell", "exec"), names)
+            value = eval(compile(ast.fix_missing_locations(ast.Expression(last)), "cell", "eval"), names)
+        except Exception as error:  # noqa: BLE001  whatever the code raises
+            failure = {"ename": type(error).__name__, "evalue": str(error), "traceback": []}
+            self.send("iopub", "error", **failure)
+            return {"status": "error", **failure}
+        if value is not None:
+            self.send("iopub", "execute_result", data={"text/plain": repr(value)}, metadata={})
+        return {"status": "ok"}
+
+
+@contextmanager
+def small_kernel():
+    """Serve small kernels on loopback; yields the URL."""
+    with serve(lambda connection: SmallKernel(connection).serve(), "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"ws://127.0.0.1:{server.socket.getsockname()[1]}/api/kernels/small/channels"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def shown(kind, content):
+    """What there is to read in an output."""
+    if kind == "error":
+        return f"{content['ename']}: {content['evalue']}"
+    if kind == "execute_result":
+        return content["data"]["text/plain"]
+    return content.get("text", "").rstrip() or content.get("status") or content.get("execution_state")
+
+
+def main(url):
+    """Run a few cells, one after the other and then two at once."""
+    with Kernel(url) as kernel:
+        if not kernel.wait_ready(timeout=10):
+            sys.exit(f"no connection to {url}")
+        print(kernel.ask("kernel_info_request").result()["content"]["banner"])
+        for cell in ("6 * 7", "for step in range(3):\n    print('step', step)", "1 / 0"):
+            print("In:", cell)
+            for kind, content in kernel.execute(cell):
+                print(f"    {kind:<16}", shown(kind, content))
+        with ThreadPoolExecutor() as threads:
+            for outputs in threads.map(lambda cell: list(kernel.execute(cell)), ["'one'", "'two'"]):
+                print("at once:", *(shown(*output) for output in outputs))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        main(sys.argv[1])
+    else:
+        with small_kernel() as url:
+            main(url)

@@ -1,0 +1,83 @@
+"""Pictures as browsers make them: PNG with eight bits a channel, with or without transparency."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_CHANNELS = {2: 3, 6: 4}  # RGB, RGBA
+
+
+@dataclass
+class Picture:
+    """A decoded picture.
+
+    Attributes:
+        rows: the bytes of each row, channel by channel.
+        step: bytes a pixel.
+    """
+
+    width: int
+    height: int
+    step: int
+    rows: list[bytes]
+
+    def pixel(self, x: int, y: int) -> tuple[int, ...]:
+        """Red, green and blue of a pixel."""
+        return tuple(self.rows[y][x * self.step : x * self.step + 3])
+
+    def colours(self, y: int) -> set[tuple[int, ...]]:
+        """All colours of a row."""
+        return {self.pixel(x, y) for x in range(self.width)}
+
+
+def decode(data: bytes) -> Picture:
+    """Decode a PNG: every checksum and every row is looked at.
+
+    Raises:
+        AssertionError: it is none, or of a kind that browsers do not make.
+    """
+    assert data.startswith(_SIGNATURE)
+    chunks = list(_chunks(data[len(_SIGNATURE):]))
+    assert [chunks[0][0], chunks[-1][0]] == [b"IHDR", b"IEND"]
+    width, height, depth, colour, *_, interlaced = struct.unpack(">IIBBBBB", chunks[0][1])
+    assert (depth, interlaced) == (8, 0)
+    step = _CHANNELS[colour]
+    body = zlib.decompress(b"".join(content for kind, content in chunks if kind == b"IDAT"))
+    rows, stride = [], width * step + 1
+    assert len(body) == stride * height
+    before = bytes(stride - 1)
+    for start in range(0, len(body), stride):
+        before = _unfilter(body[start], body[start + 1 : start + stride], before, step)
+        rows.append(before)
+    return Picture(width, height, step, rows)
+
+
+def _chunks(data: bytes) -> list[tuple[bytes, bytes]]:
+    chunks, at = [], 0
+    while at < len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        content = data[at + 8 : at + 8 + length]
+        assert struct.unpack_from(">I", data, at + 8 + length) == (zlib.crc32(kind + content),)
+        chunks.append((kind, content))
+        at += length + 12
+    return chunks
+
+
+def _unfilter(kind: int, row: bytes, above: bytes, step: int) -> bytes:
+    """Undo the filter of a row (PNG 9.2): each byte was written as the difference from a guess."""
+    result = bytearray(row)
+    for index, byte in enumerate(row):
+        left = result[index - step] if index >= step else 0
+        corner = above[index - step] if index >= step else 0
+        guess = [0, left, above[index], (left + above[index]) // 2, _paeth(left, above[index], corner)][kind]
+        result[index] = (byte + guess) & 0xFF
+    return bytes(result)
+
+
+def _paeth(left: int, above: int, corner: int) -> int:
+    """Whichever of the three is nearest to left + above - corner."""
+    aim = left + above - corner
+    return min((left, above, corner), key=lambda value: abs(aim - value))

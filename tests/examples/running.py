@@ -1,0 +1,118 @@
+"""Runs the programs of examples/ as their reader would, or imports what they define."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import queue
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from ..seen import PATIENCE
+
+ROOT = Path(__file__).parent.parent.parent
+EXAMPLES = ROOT / "examples"
+
+#: The environment of an example: it finds lochws as the tests do, installed or not.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+
+
+def command(name: str, *arguments: str) -> list[str]:
+    """The command line of an example, for an interpreter that minds everything."""
+    return [sys.executable, "-X", "dev", "-W", "error", str(EXAMPLES / name), *arguments]
+
+
+def run(
+    name: str, *arguments: str, environment: Mapping[str, str] | None = None, timeout: float = 20
+) -> subprocess.CompletedProcess[str]:
+    """Run an example until it ends, which is to be within so many seconds."""
+    return subprocess.run(
+        command(name, *arguments), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout,
+        check=False, env={**ENVIRONMENT, **(environment or {})},
+    )
+
+
+def load(name: str) -> Any:
+    """Import an example: a module with what it defines."""
+    path = EXAMPLES / name
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Running:
+    """An example that runs: what it has written so far, and its input."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.lines: list[str] = []
+        self._arrived: queue.Queue[str | None] = queue.Queue()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._arrived.put(line.rstrip("\n"))
+        self._arrived.put(None)
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """Wait for a line in which a regular expression is found; those before it are passed."""
+        end = monotonic() + PATIENCE
+        while True:
+            try:
+                line = self._arrived.get(timeout=max(0.0, end - monotonic()))
+            except queue.Empty:
+                raise AssertionError(f"no {pattern!r} among {self.lines}") from None
+            assert line is not None, f"ended without {pattern!r}: {self.lines}"
+            self.lines.append(line)
+            if found := re.search(pattern, line):
+                return found
+
+    def say(self, line: str) -> None:
+        """Write a line into its input."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def end(self) -> int:
+        """Close its input, wait until it has ended, and return its status."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        status = self.process.wait(PATIENCE)
+        self._reader.join()
+        self.lines += iter(self._arrived.get, None)
+        return status
+
+    def drop(self) -> None:
+        """End it for certain, and all that is held of it."""
+        self.process.kill()
+        self.process.wait()
+        self._reader.join()
+        for stream in (self.process.stdin, self.process.stdout):
+            assert stream is not None
+            stream.close()
+
+
+@contextmanager
+def running(name: str, *arguments: str) -> Iterator[Running]:
+    """Start an example, which ends with the block at the latest. Its lines are those of both outputs."""
+    process = subprocess.Popen(
+        command(name, *arguments), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, env=ENVIRONMENT,
+    )
+    example = Running(process)
+    try:
+        yield example
+    finally:
+        example.drop()
