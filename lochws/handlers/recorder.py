@@ -146,11 +146,11 @@ class Recorder:
                 self._unsaid = 0
             self._entries.append((at, what, when, size))
             self._pending += size
-            if self._is_idle or (self._pending > self._limit // 4 and not self._is_hurried):
-                self._is_idle = False
-                self._is_hurried = self._pending > self._limit // 4
+            is_much = self._pending > self._limit // 4
+            if self._is_idle or (is_much and not self._is_hurried):
+                self._is_idle, self._is_hurried = False, is_much
                 self._changed.notify_all()
-            elif self._thread is None:
+            if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="lochws recorder", daemon=True)
                 self._thread.start()
 
