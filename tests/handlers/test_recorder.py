@@ -21,7 +21,7 @@ from lochws.sent import ControlFrame
 
 from ..peer import Link, StartPeer
 from ..programs import Run
-from ..seen import PATIENCE, eventually
+from ..seen import PATIENCE, eventually, in_thread
 from .test_recording import record
 
 NOWHERE = "ws://127.0.0.1:1/"
@@ -189,6 +189,29 @@ class TestWhenThingsGoWrong:
         assert [entry.missing for entry in entries[:-2]] == [0] * (13 - lost)
         assert entries[-1].fields["text"] == "last"
         assert f"{lost} events and sends are missing" in caplog.text
+
+    def test_handlers_can_wait_for_the_disk_so_that_no_event_is_missing(self, tmp_path: Path) -> None:
+        entered, go = threading.Event(), threading.Event()
+
+        def slow(_direction: str, payload: str | bytes) -> str | bytes:
+            entered.set()
+            assert go.wait(PATIENCE)
+            return payload
+
+        def leave() -> None:
+            for number in range(100):
+                recorder.on_event(events.Text(str(number)))
+
+        with Recorder(tmp_path / "a.jsonl", redact=slow, max_pending=1000, when_full="block") as recorder:
+            other = in_thread(leave)
+            assert entered.wait(PATIENCE)
+            eventually(lambda: recorder._pending > 800)
+            recorder.on_sent(("never waits",))
+            go.set()
+            other.join()
+        assert recorder.missing == 0
+        assert texts(recorder.path) == list(map(str, range(100)))
+        assert list(Replay(recorder.path).sends()) == ["never waits"]
 
     def test_what_is_missing_at_the_end_is_said_too(self, tmp_path: Path) -> None:
         go = threading.Event()
@@ -363,6 +386,7 @@ class TestArguments:
             ({"keep": 3}, ValueError, "keep=3 without max_bytes"),
             ({"redact": "x"}, TypeError, "redact='x': expected a function"),
             ({"max_pending": 0}, ValueError, "max_pending=0"),
+            ({"when_full": "wait"}, ValueError, "when_full='wait': expected 'drop' or 'block'"),
         ],
     )
     def test_wrong_ones_are_refused_before_a_file_is_made(
