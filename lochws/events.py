@@ -36,7 +36,7 @@ class Event:
     name: ClassVar[str]
 
     def __init__(self) -> None:
-        self.received_time = time()
+        self.received_time: float = time()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -54,7 +54,7 @@ class Connecting(Event):
 
     def __init__(self, url: str) -> None:
         super().__init__()
-        self.url = url
+        self.url: str = url
 
     def __repr__(self) -> str:
         return f"Connecting(url={self.url!r})"
@@ -70,12 +70,12 @@ class _Outcome(Event):
         error: BaseException | None = None, advice: str = "", timings: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
-        self.reason = reason
-        self.phase = phase
-        self.address = address
-        self.error = error
-        self.advice = advice
-        self.timings = dict(timings or {})
+        self.reason: str = reason
+        self.phase: str = phase
+        self.address: str | None = address
+        self.error: BaseException | None = error
+        self.advice: str = advice
+        self.timings: dict[str, float] = dict(timings or {})
 
 
 class ConnectFail(_Outcome):
@@ -97,7 +97,7 @@ class ConnectFail(_Outcome):
 
     def __init__(self, reason: str, *, response: Response | None = None, **about: Any) -> None:
         super().__init__(reason, **about)
-        self.response = response
+        self.response: Response | None = response
 
     def __repr__(self) -> str:
         return f"ConnectFail(reason={self.reason!r})"
@@ -116,8 +116,8 @@ class Connected(Event):
 
     def __init__(self, url: str, proxy: str | None = None) -> None:
         super().__init__()
-        self.url = url
-        self.proxy = proxy
+        self.url: str = url
+        self.proxy: str | None = proxy
 
     def __repr__(self) -> str:
         proxy = "" if self.proxy is None else f", proxy={self.proxy!r}"
@@ -138,7 +138,7 @@ class Rejected(_Outcome):
 
     def __init__(self, response: Response, reason: str, *, phase: str = "upgrade", **about: Any) -> None:
         super().__init__(reason, phase=phase, **about)
-        self.response = response
+        self.response: Response = response
 
     def __repr__(self) -> str:
         return f"Rejected({self.response!r}, {self.reason!r})"
@@ -158,9 +158,9 @@ class Ready(Event):
 
     def __init__(self, response: Response, protocol: str | None, extensions: set[str]) -> None:
         super().__init__()
-        self.response = response
-        self.protocol = protocol
-        self.extensions = extensions
+        self.response: Response = response
+        self.protocol: str | None = protocol
+        self.extensions: set[str] = extensions
 
     def __repr__(self) -> str:
         return f"Ready({self.response!r}, protocol={self.protocol!r}, extensions={self.extensions!r})"
@@ -185,8 +185,8 @@ class Text(Event):
 
     # One of the two events made for every message: it does without super().__init__().
     def __init__(self, text: str) -> None:
-        self.received_time = time()
-        self.text = text
+        self.received_time: float = time()
+        self.text: str = text
 
     @property
     def json(self) -> Any:
@@ -216,8 +216,8 @@ class Binary(Event):
     name = "binary"
 
     def __init__(self, data: bytes) -> None:
-        self.received_time = time()
-        self.data = data
+        self.received_time: float = time()
+        self.data: bytes = data
 
     def __repr__(self) -> str:
         return f"Binary({_shortened(self.data)} bytes)" if len(self.data) > 24 else f"Binary({self.data!r})"
@@ -235,7 +235,7 @@ class Ping(Event):
 
     def __init__(self, data: bytes) -> None:
         super().__init__()
-        self.data = data
+        self.data: bytes = data
 
     def __repr__(self) -> str:
         return f"Ping({self.data!r})"
@@ -254,8 +254,8 @@ class Pong(Event):
 
     def __init__(self, data: bytes, latency: float | None = None) -> None:
         super().__init__()
-        self.data = data
-        self.latency = latency
+        self.data: bytes = data
+        self.latency: float | None = latency
 
     def __repr__(self) -> str:
         return f"Pong({self.data!r})"
@@ -274,8 +274,8 @@ class ProtocolError(Event):
 
     def __init__(self, error: str, critical: bool) -> None:
         super().__init__()
-        self.error = error
-        self.critical = critical
+        self.error: str = error
+        self.critical: bool = critical
 
     def __repr__(self) -> str:
         return f"ProtocolError({self.error!r}, critical={self.critical!r})"
@@ -295,8 +295,8 @@ class _CloseFrame(Event):
 
     def __init__(self, code: int | None, reason: str) -> None:
         super().__init__()
-        self.code = code
-        self.reason = reason
+        self.code: int | None = code
+        self.reason: str = reason
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(code={self.code!r}, reason={self.reason!r})"
@@ -352,11 +352,11 @@ class Disconnected(_Outcome):
         **about: Any,
     ) -> None:
         super().__init__(reason, phase=phase, **about)
-        self.graceful = graceful
-        self.ended_by = ended_by
-        self.sent_code = sent_code
-        self.received_code = received_code
-        self.unsent = unsent
+        self.graceful: bool = graceful
+        self.ended_by: str = ended_by
+        self.sent_code: int | None = sent_code
+        self.received_code: int | None = received_code
+        self.unsent: tuple[str | bytes, ...] = unsent
 
     def __repr__(self) -> str:
         unsent = f", unsent={len(self.unsent)}" if self.unsent else ""
@@ -375,7 +375,7 @@ class BackOff(Event):
 
     def __init__(self, delay: float) -> None:
         super().__init__()
-        self.delay = delay
+        self.delay: float = delay
 
     def __repr__(self) -> str:
         return f"BackOff(delay={self.delay:.1f})"
@@ -389,7 +389,7 @@ class UnknownMessage(Event):
 
     def __init__(self, message: object) -> None:
         super().__init__()
-        self.message = message
+        self.message: object = message
 
 
 def _shortened(content: str | bytes) -> str:

@@ -90,11 +90,11 @@ class Deflate:
 
     def __post_init__(self) -> None:
         if self.server_max_window_bits is not None:
-            _check_range("server_max_window_bits", self.server_max_window_bits, 8, 15)
-        _check_range("client_max_window_bits", self.client_max_window_bits, 9, 15)
-        _check_range("level", self.level, -1, 9)
-        _check_range("memory", self.memory, 1, 9)
-        _check_range("threshold", self.threshold, 0, None)
+            check_range("server_max_window_bits", self.server_max_window_bits, 8, 15)
+        check_range("client_max_window_bits", self.client_max_window_bits, 9, 15)
+        check_range("level", self.level, -1, 9)
+        check_range("memory", self.memory, 1, 9)
+        check_range("threshold", self.threshold, 0, None)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -157,12 +157,12 @@ class Options:
             # The values may be secrets.
             raise TypeError(f"cookies: expected http.cookiejar.CookieJar, not {type(self.cookies).__name__}")
         _check_own_sockets(self)
-        _check_range("max_redirects", self.max_redirects, 0, None)
-        _check_seconds("open_timeout", self.open_timeout)
-        _check_seconds("send_timeout", self.send_timeout)
+        check_range("max_redirects", self.max_redirects, 0, None)
+        check_seconds("open_timeout", self.open_timeout)
+        check_seconds("send_timeout", self.send_timeout)
         if self.max_message_size is not None:
-            _check_range("max_message_size", self.max_message_size, 1, None)
-        _check_range("max_queue", self.max_queue, 1, None)
+            check_range("max_message_size", self.max_message_size, 1, None)
+        check_range("max_queue", self.max_queue, 1, None)
         check_choice("when_full", self.when_full, WHEN_FULL)
         check_choice("proxy_auth", self.proxy_auth, PROXY_AUTH)
 
@@ -188,11 +188,11 @@ class Timing:
     close_timeout: float | None = 30.0
 
     def __post_init__(self) -> None:
-        _check_seconds("poll", self.poll)
-        _check_seconds("ping_rate", self.ping_rate)
+        check_seconds("poll", self.poll)
+        check_seconds("ping_rate", self.ping_rate)
         if self.ping_timeout != "auto":
-            _check_seconds("ping_timeout", self.ping_timeout)
-        _check_seconds("close_timeout", self.close_timeout)
+            check_seconds("ping_timeout", self.ping_timeout)
+        check_seconds("close_timeout", self.close_timeout)
         _check_kind("auto_pong", self.auto_pong, bool, "True or False")
 
     @property
@@ -256,7 +256,7 @@ def as_phase_timeouts(limits: Mapping[str, float | None] | None) -> dict[str, fl
     for phase, seconds in limits.items():
         name = "resolve" if phase == "dns" else phase
         check_choice("phase_timeouts: phase", name, PHASES)
-        _check_seconds(f"phase_timeouts: {phase}", seconds)
+        check_seconds(f"phase_timeouts: {phase}", seconds)
         if seconds is not None:
             checked[name] = seconds
     return checked
@@ -323,7 +323,8 @@ def _check_auth(auth: object) -> None:
         raise ValueError("auth: a user name with a colon is more than Basic authentication can express")
 
 
-def _check_seconds(name: str, value: float | None) -> None:
+def check_seconds(name: str, value: float | None) -> None:
+    """Refuse what is neither a number of seconds, from 0 up, nor None for no limit."""
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -332,7 +333,8 @@ def _check_seconds(name: str, value: float | None) -> None:
         raise ValueError(f"{name}={value!r}: expected seconds from 0 up, or None")
 
 
-def _check_range(name: str, value: int, low: int, high: int | None) -> None:
+def check_range(name: str, value: int, low: int, high: int | None = None) -> None:
+    """Refuse what is no whole number in the range; `high` None is for no upper end."""
     expected = f"from {low} up" if high is None else f"from {low} to {high}"
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name}={value!r}: expected a whole number {expected}")

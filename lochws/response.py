@@ -41,9 +41,9 @@ class Response:
         self.body = body
         first, *lines = header_data.decode("ascii", "replace").split("\r\n")
         match = _STATUS_LINE.match(first)
-        self.http_ver = match[1] if match else ""
-        self.status_code = int(match[2]) if match else None
-        self.status = _text(match[3] or "") if match else ""
+        self.http_ver: str = match[1] if match else ""
+        self.status_code: int | None = int(match[2]) if match else None
+        self.status: str = _text(match[3] or "") if match else ""
         self.headers: dict[str, str] = {}
         #: Every header line in order, names in lower case, values as they came; for checks.
         self.header_list: list[tuple[str, str]] = _header_list(lines)

@@ -14,6 +14,7 @@ from .batchwriter import Sink
 from .errors import TransportFail, WebSocketClosed, WebSocketClosing
 from .gathering import Entry
 from .options import Options
+from .protocol import framing
 from .protocol.close import CloseFrame
 from .protocol.deflate import DeflateParameters, Deflater
 from .protocol.masking import MaskKeys
@@ -50,6 +51,7 @@ class SendingHalf:
         trace: Trace | None,
         taps: Sequence[Tap] = (),
     ) -> None:
+        framing.prepare()
         offered = options.deflate
         deflater = Deflater(agreed, offered) if agreed is not None and offered is not None else None
         threshold = offered.threshold if offered is not None else 0

@@ -17,7 +17,7 @@ class Status:
     UNEXPECTED_CONDITION = 1011
 
     #: Codes that may never stand in a Close frame. Codes from 5000 up are invalid too: `is_valid` knows.
-    invalid_codes = frozenset({*range(1000), 1004, 1005, 1006, *range(1015, 3000)})
+    invalid_codes: frozenset[int] = frozenset({*range(1000), 1004, 1005, 1006, *range(1015, 3000)})
 
     @classmethod
     def is_valid(cls, code: int) -> bool:

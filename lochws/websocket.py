@@ -166,7 +166,7 @@ class WebSocket(Messaging):
         )
         self._dialler = Dialler(self._options, url)
         #: The URL without credentials; for a function as URL, its name.
-        self.url = getattr(url, "__name__", repr(url)) if callable(url) else redacted(url)
+        self.url: str = getattr(url, "__name__", repr(url)) if callable(url) else redacted(url)
         self._endpoint = self._dialler.endpoint
         self._traffic = Traffic()
         self._close_events = []

@@ -73,7 +73,7 @@ class TestSetup:
     def test_wsaccel_used_when_there(self) -> None:
         """Wsaccel used when there: for masking, where Lomond used it for UTF-8 alone."""
         pytest.importorskip("wsaccel", exc_type=ImportError)
-        program = "from lochws.protocol import masking; print(masking.mask.__name__)"
+        program = "from lochws.protocol import masking; print(masking.best().__name__)"
         environment = {key: value for key, value in os.environ.items() if key != "LOCHWS_PURE_PYTHON"}
         ran = subprocess.run(
             [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True,

@@ -162,14 +162,14 @@ class Registry:
         Raises:
             TypeError: it has none, one of them cannot be called with one argument, or one is misspelt.
         """
-        entries = [(name, method, handler) for name, method in _methods(handler)]
+        entries = [(name, method, handler) for name, method in methods_of(handler)]
         if not entries:
             raise TypeError(f"{handler!r} handles nothing: it has no method on_<event>, such as on_text")
         self._add(entries)
 
     def add_methods(self, handler: object) -> None:
         """Register an object as `add_object` does; one without methods is fine."""
-        self._add([(name, method, handler) for name, method in _methods(handler)])
+        self._add([(name, method, handler) for name, method in methods_of(handler)])
 
     def remove(self, handler: object) -> None:
         """Remove a function or an object, from all events it was registered for.
@@ -316,8 +316,12 @@ def _wrapped(entries: _Entries, wrappers: tuple[Wrapper, ...]) -> dict[str, tupl
     return by_name
 
 
-def _methods(handler: object) -> list[tuple[str, HandlerFunction]]:
-    """The handler methods of an object: the plain ones by event, then the marked ones as they are defined."""
+def methods_of(handler: object) -> list[tuple[str, HandlerFunction]]:
+    """The handler methods of an object: the plain ones by event, then the marked ones as they are defined.
+
+    Raises:
+        TypeError: one of them is misspelt, or cannot be called with one argument.
+    """
     marked = _marked(type(handler))
     found: list[tuple[str, HandlerFunction]] = []
     for name, attribute, inherited in _INHERITED:

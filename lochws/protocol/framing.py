@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any, TypeAlias
 
 from .frames import FIN, Opcode, encode_head
-from .masking import mask
+from .masking import best, mask
 from .scanning import compiled
 
 
@@ -125,3 +125,9 @@ def _best() -> tuple[
 
 
 build_frame, measure, pack = _best()
+
+
+def prepare() -> None:
+    """Load what masks, if these frames are built in Python: where frames are built a lock is held."""
+    if build_frame is build_frame_python:
+        best()

@@ -1,13 +1,15 @@
 """Masking of what a client sends (RFC 6455 section 5.3).
 
-`mask` is the fastest of its twins that can be had, chosen once at import. The environment variable
-``LOCHWS_PURE_PYTHON=1`` leaves compiled ones out.
+`mask` is the fastest of its twins that can be had, looked for once, when the first connection opens. The
+environment variable ``LOCHWS_PURE_PYTHON=1`` leaves compiled ones out.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 # Keys in a block: the first, and as blocks double, the largest.
 _FEW_KEYS = 8
@@ -71,27 +73,41 @@ def _xor(data: bytes | bytearray | memoryview, pattern: bytes) -> bytes:
     return both.to_bytes(len(pattern), "little")
 
 
-try:
-    from wsaccel.xormask import XorMaskerSimple
-except ImportError:
-    XorMaskerSimple = None
-
-
 def mask_wsaccel(data: bytes | bytearray | memoryview, key: bytes) -> bytes:
-    """Mask, or unmask, with wsaccel, which must be installed.
+    """Mask, or unmask, with wsaccel.
 
     Args:
         data: any number of bytes.
         key: 4 bytes.
+
+    Raises:
+        ImportError: wsaccel is not installed.
     """
-    masked: bytes = XorMaskerSimple(key).process(data)
+    masked: bytes = _wsaccel()(key).process(data)
     return masked
 
 
-def _best() -> Callable[[bytes | bytearray | memoryview, bytes], bytes]:
-    if XorMaskerSimple is None or os.environ.get("LOCHWS_PURE_PYTHON") == "1":
-        return mask_python
-    return mask_wsaccel
+@cache
+def _wsaccel() -> Callable[[bytes], Any]:
+    from wsaccel.xormask import XorMaskerSimple  # noqa: PLC0415  optional
+
+    masker: Callable[[bytes], Any] = XorMaskerSimple
+    return masker
 
 
-mask = _best()
+@cache
+def best() -> Callable[[bytes | bytearray | memoryview, bytes], bytes]:
+    """The fastest of the twins that can be had."""
+    if os.environ.get("LOCHWS_PURE_PYTHON") != "1":
+        try:
+            _wsaccel()
+        except (ImportError, OSError):  # or out of descriptors, when nothing can be loaded
+            pass
+        else:
+            return mask_wsaccel
+    return mask_python
+
+
+def mask(data: bytes | bytearray | memoryview, key: bytes) -> bytes:
+    """Mask, or unmask, with `best`."""
+    return best()(data, key)

@@ -1,0 +1,492 @@
+"""Work on an executor: in order for a key, beside each other for several, within bounds, to the end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lochws import WebSocketApp, events, on
+from lochws.handlers.worker import Worker
+
+from ..apps import opened
+from ..peer import CLOSE, PING, PONG, TEXT, Link, StartPeer
+from ..seen import PATIENCE, eventually, in_thread
+from ..test_app_slow_handlers import hurry
+from .executors import ByHand
+
+Text = events.Text
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    """Four threads."""
+    with ThreadPoolExecutor(4) as executor:
+        yield executor
+
+
+@pytest.fixture
+def by_hand() -> ByHand:
+    """An executor that runs what the test tells it to."""
+    return ByHand()
+
+
+def telling(count: int) -> Callable[[Link], None]:
+    """A script that sends so many numbers, and then echoes pings until the client closes."""
+
+    def script(link: Link) -> None:
+        link.accept()
+        for number in range(count):
+            link.send_frame(TEXT, str(number).encode())
+        while (frame := link.read_frame())[0] != CLOSE:
+            pass
+        link.send_frame(*frame)
+
+    return script
+
+
+def first(event: Text) -> str:
+    """The key of a text: its first letter."""
+    return event.text[0]
+
+
+def texts(executor: ByHand) -> list[str]:
+    """What an executor has been given and has not run."""
+    return [event.text for event in executor.given]
+
+
+def take(worker: Worker, *words: str) -> None:
+    """Give a worker texts."""
+    for word in words:
+        worker.take(Text(word))
+
+
+def pids(event: Text) -> tuple[str, int]:
+    """Work for a process: what it got, and where."""
+    return event.text, os.getpid()
+
+
+def leave(_event: Text) -> None:
+    """Work that its process does not survive."""
+    os._exit(1)
+
+
+class TestOrder:
+    def test_an_app_is_worked_on_in_order_by_other_threads(
+        self, pool: ThreadPoolExecutor, start_peer: StartPeer
+    ) -> None:
+        seen: list[tuple[str, str]] = []
+        app = WebSocketApp(start_peer(telling(200)).url)
+        worker = Worker(lambda event: seen.append((event.text, threading.current_thread().name)), pool)
+        app.add_handler(worker)
+        with opened(app):
+            eventually(lambda: len(seen) == 200)
+        assert [text for text, _ in seen] == [str(number) for number in range(200)]
+        assert all(name.startswith("ThreadPoolExecutor") for _, name in seen)
+        assert worker.drain(PATIENCE)
+        assert worker.counts == (200, 0, 0, 200, 0, 0)
+
+    def test_different_keys_run_at_the_same_time(self, pool: ThreadPoolExecutor) -> None:
+        meeting = threading.Barrier(3)
+        worker = Worker(lambda _: meeting.wait(PATIENCE), pool, key=first)
+        take(worker, "a1", "b1", "c1")
+        assert worker.drain(PATIENCE)
+        assert worker.counts.done == 3
+
+    def test_of_one_key_only_one_is_with_the_executor(self, by_hand: ByHand) -> None:
+        worker = Worker(first, by_hand, key=first)
+        take(worker, "a1", "a2", "b1", "a3", "b2")
+        assert texts(by_hand) == ["a1", "b1"]
+        by_hand.run(1)
+        assert texts(by_hand) == ["a1", "b2"]
+        by_hand.run(0)
+        assert texts(by_hand) == ["b2", "a2"]
+
+    def test_keys_have_their_turn_and_no_more_events_are_with_the_executor_than_asked_for(
+        self, by_hand: ByHand
+    ) -> None:
+        worker = Worker(first, by_hand, key=first, parallel=2)
+        take(worker, "a1", "a2", "b1", "c1", "d1")
+        assert texts(by_hand) == ["a1", "b1"]
+        by_hand.run(0)
+        assert texts(by_hand) == ["b1", "c1"]
+        by_hand.run(0)
+        by_hand.run(0)
+        assert texts(by_hand) == ["d1", "a2"]
+
+    def test_the_next_begins_after_on_done_has_run(self, by_hand: ByHand) -> None:
+        given: list[list[str]] = []
+        worker = Worker(first, by_hand, on_done=lambda *_: given.append(texts(by_hand)))
+        take(worker, "a", "b")
+        by_hand.run()
+        assert given == [[]]
+        assert texts(by_hand) == ["b"]
+
+    def test_work_that_is_done_at_once_does_not_deepen_the_stack(self, by_hand: ByHand) -> None:
+        worker = Worker(first, by_hand, max_events=5000)
+        take(worker, *["x"] * 5000)
+        by_hand.at_once = True
+        by_hand.run()
+        assert worker.counts == (5000, 0, 0, 5000, 0, 0)
+
+
+class TestBounds:
+    def test_a_full_inbox_pauses_reading_and_pings_are_answered(
+        self, pool: ThreadPoolExecutor, start_peer: StartPeer
+    ) -> None:
+        go, sent, answered = threading.Event(), threading.Event(), threading.Event()
+        seen: list[int] = []
+
+        def script(link: Link) -> None:
+            link.accept()
+            for number in range(50):
+                link.send_frame(TEXT, str(number).encode())
+            sent.wait(PATIENCE)
+            link.send_frame(PING, b"there?")
+            while (frame := link.read_frame()) != (PONG, b"there?"):
+                pass
+            answered.set()
+            while (frame := link.read_frame())[0] != CLOSE:
+                pass
+            link.send_frame(*frame)
+
+        def work(event: Text) -> None:
+            assert go.wait(PATIENCE)
+            seen.append(int(event.text))
+
+        worker = Worker(work, pool, max_events=5)
+        app = WebSocketApp(start_peer(script).url)
+        app.add_handler(worker)
+        with opened(app):
+            hurry(app)
+            eventually(lambda: worker.counts == (7, 5, 1, 0, 0, 0))  # and one in the handler, without room
+            sent.set()
+            assert answered.wait(PATIENCE)
+            assert worker.counts.received == 7
+            go.set()
+            eventually(lambda: len(seen) == 50)
+        assert seen == list(range(50))
+
+    def test_the_oldest_is_dropped_counted_and_logged(
+        self, by_hand: ByHand, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        worker = Worker(first, by_hand, key=first, when_full="drop_oldest", max_events=2)
+        take(worker, "a0", "b0", "a1", "b1", "b2", *["a2"] * 30, "c1")
+        assert worker.counts == (36, 1, 3, 0, 0, 32), "c1 has nobody before it"
+        lines = [record.getMessage() for record in caplog.records]
+        assert lines[0] == "an event was dropped, for the inbox of a worker is full (drop_oldest)"
+        assert len(lines) == 20
+        by_hand.at_once = True
+        by_hand.run()
+        assert texts(by_hand) == ["b0", "c1"]
+
+    def test_a_key_of_which_all_was_dropped_is_forgotten(self, by_hand: ByHand) -> None:
+        worker = Worker(first, by_hand, key=lambda event: event.text, when_full="drop_oldest", max_events=1,
+                        parallel=1)
+        take(worker, *map(str, range(1000)))
+        assert worker.counts == (1000, 1, 1, 0, 0, 998)
+        assert len(worker._inbox._chains) == 2
+        assert len(worker._inbox._ready) == 1
+
+    def test_latest_keeps_the_latest_of_each_key(self, by_hand: ByHand) -> None:
+        seen: list[str] = []
+        worker = Worker(lambda event: seen.append(event.text), by_hand, key=first, when_full="latest",
+                        max_events=3)
+        take(worker, "a0", "b0", "a1", "a2", "a3", "a4", "b1", "b2", "a5")
+        assert worker.counts == (9, 3, 2, 0, 0, 4)
+        by_hand.at_once = True
+        by_hand.run()
+        by_hand.run()
+        assert sorted(seen) == ["a0", "a4", "a5", "b0", "b2"]
+
+    def test_latest_pauses_when_more_keys_wait_than_there_is_room_for(self, by_hand: ByHand) -> None:
+        worker = Worker(first, by_hand, key=first, when_full="latest", max_events=2, parallel=1)
+        take(worker, "a1", "b1", "c1")
+        other = in_thread(lambda: take(worker, "d1"))
+        eventually(lambda: worker.counts.received == 4)
+        assert worker.counts == (4, 2, 1, 0, 0, 0)
+        by_hand.run()
+        other.join(PATIENCE)
+        assert worker.counts == (4, 2, 1, 1, 0, 0)
+
+    def test_a_key_that_is_brought_up_to_date_keeps_its_turn(self, by_hand: ByHand) -> None:
+        worker = Worker(first, by_hand, key=first, when_full="latest", max_events=2, parallel=1)
+        take(worker, "x", "a1", "b1", "a2", "a3")
+        by_hand.run()
+        assert texts(by_hand) == ["a3"]
+
+    def test_bytes_that_wait_are_bounded_too_and_one_may_always_wait(self, by_hand: ByHand) -> None:
+        worker = Worker(first, by_hand, when_full="drop_oldest", max_bytes=10)
+        take(worker, "run", "x" * 100)
+        assert worker.counts.waiting == 1
+        take(worker, "xxxxx", "xxxxx")
+        worker.take(events.Binary(b"x"))
+        assert worker.counts.waiting == 2
+        assert worker.counts.dropped == 2
+
+    @given(
+        st.sampled_from(["drop_oldest", "latest"]),
+        st.integers(1, 3),
+        st.integers(4, 6),
+        st.lists(st.one_of(st.sampled_from("abcd"), st.integers(0, 3)), max_size=60),
+    )
+    def test_whatever_happens_the_counts_add_up_and_keys_stay_in_order(
+        self, rule: Any, parallel: int, room: int, steps: list[str | int]
+    ) -> None:
+        executor, seen = ByHand(), list[str]()
+        worker = Worker(lambda event: seen.append(event.text), executor, key=first, when_full=rule,
+                        max_events=room, parallel=parallel)
+        for number, step in enumerate(steps):
+            if isinstance(step, str):
+                take(worker, f"{step}{number:02}")
+            elif step < len(executor.given):
+                executor.run(step)
+            counts = worker.counts
+            assert counts.received == sum(counts[1:])
+            assert counts.running == len(executor.given) <= parallel
+            assert counts.waiting <= room
+            running = [text[0] for text in texts(executor)]
+            assert len(set(running)) == len(running)
+        latest = {step: number for number, step in enumerate(steps) if isinstance(step, str)}
+        while executor.given:
+            executor.run()
+        assert worker.counts[1:3] == (0, 0)
+        assert not worker._inbox._chains
+        assert not worker._inbox.cost
+        for key, number in latest.items():
+            mine = [text for text in seen if text[0] == key]
+            assert mine == sorted(mine)
+            assert rule == "drop_oldest" or mine[-1] == f"{key}{number:02}"
+
+
+class TestFailures:
+    def test_what_the_work_raises_is_logged_and_in_the_future(
+        self, pool: ThreadPoolExecutor, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        done: list[tuple[str, Future[Any]]] = []
+        worker = Worker(
+            lambda event: 1 / int(event.text), pool, on_done=lambda e, future: done.append((e.text, future))
+        )
+        take(worker, "0", "2")
+        assert worker.drain(PATIENCE)
+        assert [text for text, _ in done] == ["0", "2"]
+        assert isinstance(done[0][1].exception(), ZeroDivisionError)
+        assert done[1][1].result() == 0.5
+        assert worker.counts == (2, 0, 0, 1, 1, 0)
+        [record] = caplog.records
+        assert (record.levelname, record.getMessage()) == ("ERROR", "work on the event text has failed")
+        assert record.exc_info is not None
+        assert record.exc_info[0] is ZeroDivisionError
+
+    def test_a_flood_of_failures_does_not_flood_the_log(
+        self, by_hand: ByHand, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        by_hand.at_once = True
+        take(Worker(lambda event: int(event.text), by_hand), *["x"] * 100)
+        assert len(caplog.records) == 20
+
+    def test_what_on_done_raises_is_logged_and_the_work_goes_on(
+        self, by_hand: ByHand, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        by_hand.at_once = True
+        worker = Worker(first, by_hand, on_done=lambda *_: 1 / 0)
+        take(worker, "a", "b")
+        assert worker.counts.done == 2
+        assert [record.getMessage() for record in caplog.records] == [
+            "unexpected error in on_done of a worker"
+        ] * 2
+
+    def test_an_executor_that_is_shut_down_fails_the_rest_at_once(self) -> None:
+        pool = ThreadPoolExecutor(1)
+        go = threading.Event()
+        worker = Worker(lambda _: go.wait(PATIENCE), pool)
+        take(worker, "a", "b", "c")
+        pool.shutdown(wait=False)
+        go.set()
+        assert worker.drain(PATIENCE)
+        take(worker, "d")
+        assert worker.counts == (4, 0, 0, 1, 3, 0)
+
+    def test_cancelled_work_has_failed(self, by_hand: ByHand, caplog: pytest.LogCaptureFixture) -> None:
+        worker = Worker(first, by_hand)
+        take(worker, "a", "b")
+        by_hand._kept[0][0].cancel()
+        assert worker.counts == (2, 0, 1, 0, 1, 0)
+        assert "has failed" in caplog.text
+
+    @pytest.mark.parametrize("key", [lambda event: event.json, lambda _: []], ids=["raises", "unhashable"])
+    def test_an_event_without_a_key_is_the_callers_matter(self, key: Any, by_hand: ByHand) -> None:
+        worker = Worker(first, by_hand, key=key)
+        with pytest.raises((ValueError, TypeError)):
+            take(worker, "{nonsense")
+        assert worker.counts.received == worker.counts.waiting == 0
+
+
+class TestProcesses:
+    def test_processes_get_copies_of_events_and_a_dead_one_fails_what_is_left(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        done: dict[str, Future[Any]] = {}
+        with ProcessPoolExecutor(2, get_context("spawn")) as executor:
+            worker = Worker(pids, executor, key=first, on_done=lambda e, f: done.update({e.text: f}))
+            take(worker, *(f"{key}{number}" for key in "ab" for number in range(20)))
+            assert worker.drain(PATIENCE)
+            assert worker.counts == (40, 0, 0, 40, 0, 0)
+            results = [future.result() for future in done.values()]
+            assert {text for text, _ in results} == done.keys()
+            assert os.getpid() not in {pid for _, pid in results}
+            last = Worker(leave, executor)
+            take(last, "x", "y", "z")
+            assert last.drain(PATIENCE)
+            assert last.counts == (3, 0, 0, 0, 3, 0)
+        assert all(record.exc_info and issubclass(record.exc_info[0] or object, BrokenExecutor)
+                   for record in caplog.records)
+
+
+class TestEnd:
+    def test_work_goes_on_after_the_app_is_over(
+        self, pool: ThreadPoolExecutor, start_peer: StartPeer
+    ) -> None:
+        go = threading.Event()
+        worker = Worker(lambda _: go.wait(PATIENCE), pool)
+        app = WebSocketApp(start_peer(telling(20)).url)
+        app.add_handler(worker)
+        with opened(app):
+            eventually(lambda: worker.counts.received == 20)
+        assert not worker.drain(0.001)
+        go.set()
+        assert worker.drain(PATIENCE)
+        assert worker.counts.done == 20
+
+    def test_close_lets_the_handler_go_that_waits_for_room(
+        self, pool: ThreadPoolExecutor, start_peer: StartPeer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        go = threading.Event()
+        worker = Worker(lambda _: go.wait(PATIENCE), pool, max_events=3)
+        app = WebSocketApp(start_peer(telling(20)).url)
+        app.add_handler(worker)
+        with opened(app):
+            eventually(lambda: worker.counts.received == 5)
+            assert worker.close() == 3
+            eventually(lambda: worker.counts.received == 20)
+        go.set()
+        assert worker.drain(PATIENCE)
+        assert worker.counts == (20, 0, 0, 1, 0, 19)
+        lines = [record.getMessage() for record in caplog.records]
+        assert "a worker was closed while 3 events were waiting: they are dropped" in lines
+        assert "an event was dropped, for the inbox of a worker was closed" in lines
+
+    def test_a_key_goes_on_after_close_only_with_what_runs(self, by_hand: ByHand) -> None:
+        worker = Worker(first, by_hand, key=first)
+        take(worker, "a1", "a2", "b1")
+        assert worker.close() == 1
+        by_hand.run()
+        by_hand.run()
+        assert worker.counts == (3, 0, 0, 2, 0, 1)
+        assert not worker._inbox._chains
+
+    def test_the_child_of_a_fork_begins_anew(self, by_hand: ByHand) -> None:
+        worker = Worker(first, by_hand)
+        take(worker, "a", "b")
+        with worker._lock:
+            worker.forget()
+            assert worker.counts == (0, 0, 0, 0, 0, 0)
+        take(worker, "c")
+        assert texts(by_hand) == ["a", "c"]
+
+
+class TestWhatIsGiven:
+    def test_an_object_gets_the_events_that_it_has_methods_for(
+        self, pool: ThreadPoolExecutor, start_peer: StartPeer
+    ) -> None:
+        class Notes:
+            def __init__(self) -> None:
+                self.seen: list[str] = []
+
+            def on_ready(self, event: events.Ready) -> None:
+                self.seen.append(event.name)
+
+            @on("text")
+            def first(self, event: Text) -> None:
+                self.seen.append("marked")
+
+            def on_text(self, event: Text) -> None:
+                self.seen.append(event.text)
+
+        notes = Notes()
+        worker = Worker(notes, pool)
+        app = WebSocketApp(start_peer(telling(1)).url)
+        app.add_handler(worker)
+        with opened(app):
+            eventually(lambda: len(notes.seen) == 3)
+        assert notes.seen == ["ready", "0", "marked"]
+
+    def test_on_event_of_an_object_comes_first_and_gets_all(self, by_hand: ByHand) -> None:
+        seen: list[str] = []
+
+        class Notes:
+            def on_event(self, event: events.Event) -> None:
+                seen.append(event.name)
+
+            def on_text(self, event: Text) -> None:
+                seen.append(event.text)
+
+        by_hand.at_once = True
+        worker = Worker(Notes(), by_hand)
+        worker.take(events.Poll())
+        worker.take(Text("x"))
+        assert seen == ["poll", "text", "x"]
+
+    def test_a_payload_is_given_in_place_of_the_event(self, by_hand: ByHand) -> None:
+        worker = Worker(first, by_hand, payload=lambda event: event.text.upper())
+        take(worker, "a")
+        assert by_hand.given == ["A"]
+
+    def test_a_function_gets_the_events_it_asks_for(
+        self, pool: ThreadPoolExecutor, start_peer: StartPeer
+    ) -> None:
+        seen: list[str] = []
+        app = WebSocketApp(start_peer(telling(1)).url)
+        app.add_handler(Worker(lambda event: seen.append(event.name), pool, events=["ready", events.Text]))
+        app.add_handler(Worker(lambda event: seen.append("binary"), pool, events=["binary"]))
+        with opened(app):
+            eventually(lambda: len(seen) == 2)
+        assert seen == ["ready", "text"]
+
+    @pytest.mark.parametrize(
+        ("arguments", "error", "said"),
+        [
+            ({"executor": None}, TypeError, "executor=None: expected a concurrent.futures.Executor"),
+            ({"when_full": "drop"}, ValueError, "when_full='drop': expected one of 'pause'"),
+            ({"max_events": 0}, ValueError, "max_events=0"),
+            ({"max_bytes": 1.5}, TypeError, "max_bytes=1.5"),
+            ({"parallel": 0}, ValueError, "parallel=0"),
+            ({"events": "text"}, TypeError, r"events='text': expected several, such as \['text'\]"),
+            ({"events": ["message"]}, ValueError, "did you mean 'text'"),
+            ({"work": 3}, TypeError, "3 is no function, and has no method"),
+            ({"work": lambda: None}, TypeError, "cannot be called with one argument"),
+            ({"work": type("X", (), {"on_batch": len})()}, TypeError, "on_batch, which a worker does not"),
+            ({"work": type("X", (), {"on_text": lambda self, e: e})(), "events": ["text"]}, TypeError,
+             "an object gets the events that it has methods for"),
+        ],
+        ids=str,
+    )
+    def test_what_makes_no_sense_is_refused_at_once(
+        self, arguments: dict[str, Any], error: type[Exception], said: str
+    ) -> None:
+        with pytest.raises(error, match=said):
+            Worker(**{"work": first, "executor": ByHand(), **arguments})
+
+
+@pytest.fixture(autouse=True)
+def all_lines(caplog: pytest.LogCaptureFixture) -> None:
+    """Lets tests see every line."""
+    caplog.set_level(logging.DEBUG)

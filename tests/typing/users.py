@@ -1,0 +1,157 @@
+"""Programs as users write them, for type checkers alone: mypy and pyright have to agree with every line.
+
+What is wrong on purpose bears an ignore, and an ignore that is not needed is an error too: so a mistake that
+a checker stops seeing is noticed.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+import lochws
+from lochws import (
+    Backoff,
+    Counters,
+    Deflate,
+    State,
+    Status,
+    Threads,
+    WebSocket,
+    WebSocketApp,
+    errors,
+    events,
+    on,
+)
+from lochws.handlers.jsonrpc import JsonRpc
+from lochws.handlers.log import Log
+from lochws.handlers.replies import Replies
+from lochws.persist import USUAL, persist
+from lochws.response import Response
+
+if TYPE_CHECKING:
+    from typing_extensions import assert_type
+
+
+class Ticker(WebSocketApp):
+    """A subclass: methods get their events without annotations of their own being needed."""
+
+    def on_ready(self, event: events.Ready) -> None:
+        assert_type(event.protocol, str | None)
+        assert_type(event.extensions, set[str])
+        assert_type(event.response, Response)
+        assert_type(event.response.status_code, int | None)
+        assert_type(self.send_json(type="subscribe"), bool)
+
+    def on_text(self, event: events.Text) -> None:
+        assert_type(event.text, str)
+        assert_type(event.json, Any)
+        assert_type(event.received_time, float)
+
+    def on_binary(self, event: events.Binary) -> None:
+        assert_type(event.data, bytes)
+
+    def on_pong(self, event: events.Pong) -> None:
+        assert_type(event.latency, float | None)
+
+    def on_batch(self, messages: list[events.Text | events.Binary]) -> None:
+        for message in messages:
+            assert_type(message.name, str)
+
+    def on_disconnected(self, event: events.Disconnected) -> None:
+        assert_type(event.unsent, tuple[str | bytes, ...])
+        assert_type(event.graceful, bool)
+        assert_type(event.received_code, int | None)
+        if event.received_code == Status.GOING_AWAY:
+            self.reconnect()
+
+    def on_error(self, error: BaseException) -> None:
+        assert_type(error, BaseException)
+
+    @on("closing", events.BackOff)
+    def note(self, event: events.Closing | events.BackOff) -> None:
+        assert_type(self.state, State)
+
+
+class Wrong(WebSocketApp):
+    """What a checker sees without running anything."""
+
+    def on_text(self, event: events.Binary) -> None:  # type: ignore[override]
+        """A handler of another event."""
+
+
+def of_an_app() -> None:
+    app = Ticker(
+        lambda: "wss://feed.example.org",
+        headers={"Authorization": "Bearer token"},
+        compress=Deflate(level=1),
+        ssl_context=ssl.create_default_context(),
+        threads=Threads(),
+        when_full="block",
+        phase_timeouts={"tcp": 1.0},
+    )
+    app.start(ping_rate=None, persist=Backoff(max_wait=60, retry=lambda event: USUAL))
+    assert_type(app.wait_ready(timeout=10), bool)
+    assert_type(app.send_text("text"), bool)
+    assert_type(app.send_binary(memoryview(b"data")), bool)
+    assert_type(app.send_many(["text", b"data"]), bool)
+    assert_type(app.counters, Counters)
+    assert_type(app.latency, float | None)
+    assert_type(app.stop(timeout=5), bool)
+    assert_type(app.run_forever(persist=False), events.ConnectFail | events.Disconnected | None)
+    with app.corked():
+        app.send_ping(b"data")
+
+    @app.on(events.Text, "binary")
+    def show(event: events.Text | events.Binary) -> str:
+        return event.name
+
+    assert_type(show(events.Text("text")), str)
+
+    app.send_text(b"bytes")  # type: ignore[arg-type]
+    app.send_binary("text")  # type: ignore[arg-type]
+    app.start(persist="yes")  # type: ignore[arg-type]
+    Ticker()  # type: ignore[call-arg]
+    Ticker("wss://feed.example.org", when_full="explode")  # type: ignore[arg-type]
+
+
+def of_an_iteration() -> None:
+    websocket = WebSocket("wss://feed.example.org", protocols=["v1"])
+    for event in websocket:
+        assert_type(event, events.Event)
+        if isinstance(event, events.ConnectFail):
+            assert_type(event.reason, str)
+            assert_type(event.timings, dict[str, float])
+        elif isinstance(event, events.Rejected):
+            assert_type(event.response.get("retry-after"), str | None)
+    for event in persist(websocket, min_wait=1):
+        assert_type(event, events.Event)
+    connected: Iterator[events.Event] = websocket.connect(ping_timeout=10)
+    assert_type(next(connected), events.Event)
+
+
+def of_errors() -> None:
+    try:
+        WebSocketApp("wss://feed.example.org").send_text("too early")
+    except errors.WebSocketUnavailable as error:
+        assert_type(error, errors.WebSocketUnavailable)
+    except errors.WebSocketError:
+        raise
+    assert_type(lochws.__version__, str)
+
+
+def of_handlers() -> None:
+    app = WebSocketApp("wss://feed.example.org")
+    app.add_handler(Log())
+    future: Future[Any] = Replies(app).request({"op": "time"}, timeout=5)
+    future.add_done_callback(print)
+    rpc = JsonRpc(app)
+
+    @rpc.method("add")
+    def add(one: int, two: int) -> int:
+        return one + two
+
+    method: Callable[[int, int], int] = add
+    assert_type(method(1, 2), int)
