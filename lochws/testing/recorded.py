@@ -36,8 +36,9 @@ def recorded(
 
     There is a script for each connection that the recorded app had. The server answers the upgrade as it did,
     sends what it sent, and ends as it ended. Where the app sent a message the script waits for the next one,
-    and fails if that is another. Pings and pongs of the app's are not waited for. Attempts that reached no
-    server have no script.
+    and fails if that is another. Pings and pongs of the app's are not waited for. What the server had sent
+    when it got the app's Close frame nobody knows: what came after that frame is left out. Attempts that
+    reached no server have no script.
 
     Args:
         path: the recording.
@@ -53,13 +54,15 @@ def recorded(
         raise ValueError(f"speed={speed!r}: expected a number above 0, or None for no pauses")
     scripts: list[list[Step]] = []
     before = 0.0
-    is_open = was_asked = False  # whether there is a connection, and the server has begun to close it
+    # Whether there is a connection, the server has begun to close it, or the client has.
+    is_open = was_asked = has_asked = False
     for entry in Replay(path).entries():
         event = entry.as_event() if entry.direction == "in" else None
         if isinstance(event, (events.Ready, events.Rejected)):
             scripts.append([])
-            is_open, was_asked, before = True, False, entry.at
-        if not is_open:
+            is_open, was_asked, has_asked, before = True, False, False, entry.at
+        if not is_open or has_asked:
+            is_open = is_open and not isinstance(event, events.Disconnected)
             continue
         steps = list(_server(event) if event is not None else _client(entry, same, was_asked))
         if steps and speed is not None and event is not None and entry.at > before:
@@ -68,6 +71,7 @@ def recorded(
         scripts[-1] += steps
         is_open = is_open and not isinstance(event, events.Disconnected)
         was_asked = was_asked or isinstance(event, events.Closing)
+        has_asked = event is None and entry.event == "close"
     return scripts
 
 

@@ -12,6 +12,7 @@ from lochws import WebSocketApp, events
 from lochws import testing as t
 from lochws.handlers.recorder import Recorder
 from lochws.response import Response
+from lochws.sent import ControlFrame
 
 from ..apps import AT_ONCE
 from ..seen import Noting
@@ -143,6 +144,18 @@ def test_pauses_are_those_of_the_recording_if_asked_for(tmp_path: Path) -> None:
     shown = [repr(step) for step in t.recorded(path, speed=2)[0]]
     assert shown == ["accept()", "pause(1.5)", "send('a')", "next_message('b')", "pause(2.25)", "send('c')"]
     assert "pause" not in repr(t.recorded(path))
+
+
+def test_what_crossed_the_clients_close_frame_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "talk.jsonl"
+    with Recorder(path) as recorder:
+        for _ in range(2):
+            recorder.on_event(events.Ready(Response(b""), None, set()))
+            recorder.on_sent((ControlFrame("close", b"\x03\xe8"),))
+            recorder.on_event(events.Text("crossed it"))
+            recorder.on_event(events.Closed(1000, ""))
+            recorder.on_event(events.Disconnected(graceful=True, received_code=1000, sent_code=1000))
+    assert repr(t.recorded(path)) == "[[accept(), wait_for_close()], [accept(), wait_for_close()]]"
 
 
 @pytest.mark.parametrize("speed", [0, -1.0, float("nan")])
