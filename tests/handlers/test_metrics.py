@@ -70,7 +70,7 @@ def test_handlers_are_timed_by_what_they_handle_and_their_errors_counted(
 ) -> None:
     found = metrics.snapshot()["feed"]
     assert found["handler_errors"] == 1
-    assert found["handler_seconds"].keys() == {"event", "text"}, "ours are not timed, nor what runs on other threads"
+    assert found["handler_seconds"].keys() == {"event", "text"}, "ours are not timed, nor those of sends"
     assert found["handler_seconds"]["text"]["count"] == 1
     assert found["handler_seconds"]["text"]["sum"] > 0
     assert found["handler_seconds"]["event"]["count"] >= 6
