@@ -75,12 +75,6 @@ def screen_urls(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def redis_urls(redis: RedisServer) -> dict[str, str]:
-    """A Redis."""
-    return {REDIS: redis.url}
-
-
-@pytest.fixture
 def proxy_urls(start_peer: StartPeer) -> dict[str, str]:
     """A proxy that lets everybody through, and is at the other end as well."""
 
@@ -92,6 +86,12 @@ def proxy_urls(start_peer: StartPeer) -> dict[str, str]:
         link.send_frame(*link.read_frame())  # the Close frame
 
     return {PROXY: f"http://{start_peer(script).authority}"}
+
+
+@pytest.fixture
+def redis_urls(redis: RedisServer) -> dict[str, str]:
+    """A Redis."""
+    return {REDIS: redis.url}
 
 
 class Run:
