@@ -41,9 +41,11 @@ class DemoServer:
         interval: seconds between two prices.
         drop_after: drop the first connection after so many prices, without a Close frame.
         on_drop: called right before that, on a thread of the server.
+        port: the port to listen on; 0 is any that is free.
 
     Raises:
         ImportError: websockets, which the server is made with, is not installed.
+        OSError: it cannot listen there.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class DemoServer:
         interval: float = 0.2,
         drop_after: int | None = None,
         on_drop: Callable[[], object] = lambda: None,
+        port: int = 0,
     ) -> None:
         try:
             from websockets.sync.server import serve  # noqa: PLC0415  only the extra `demo` brings it
@@ -60,7 +63,7 @@ class DemoServer:
         self._interval = interval
         self._drop_after = drop_after
         self._on_drop = on_drop
-        self._server = serve(self._answer, "127.0.0.1", 0)
+        self._server = serve(self._answer, "127.0.0.1", port)
         self._thread = threading.Thread(target=self._server.serve_forever, name="demo-server", daemon=True)
         self._thread.start()
         #: Where the ticker is.

@@ -111,6 +111,14 @@ class Handling:
         return self._lifecycle.in_handler
 
     @property
+    def is_stopping(self) -> bool:
+        """Whether `close` was called since the app was started, and nothing is to follow. Any thread.
+
+        For handlers that wait for something: what they wait for holds up the end of the app.
+        """
+        return self._lifecycle.is_stopping
+
+    @property
     def waiting_bytes(self) -> int:
         """About how many bytes of received messages wait for handlers."""
         return self._lifecycle.waiting_bytes

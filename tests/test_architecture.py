@@ -22,6 +22,7 @@ import lochws
 #: Top to bottom. A part is a module or a folder of the package. Imports go to lower layers only.
 LAYERS = [
     {"__main__"},
+    {"cli"},
     {"demo", "testing"},
     {"__init__"},
     {"app"},

@@ -56,20 +56,34 @@ def test_the_demo_without_websockets_says_what_to_install(
     assert main(["demo"]) == 1
     output = capsys.readouterr()
     assert not output.out
-    assert output.err == "python -m lochws: the demo server needs websockets: pip install 'lochws[demo]'\n"
+    assert output.err == "lochws: the demo server needs websockets: pip install 'lochws[demo]'\n"
 
 
-@pytest.mark.parametrize("arguments", [[], ["dance"], ["demo", "now"], ["demo", "--fast"]])
-def test_an_unknown_command_line_shows_the_usage_and_ends_with_2(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def no_click(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes importing click fail, as where only the extra `demo` is installed."""
+    for name in [name for name in sys.modules if name.startswith("lochws.cli") or name == "click"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "click", None)
+
+
+@pytest.mark.parametrize("arguments", [["connect", "ws://x/"], ["dance"], ["demo", "now"]])
+def test_without_click_every_other_command_says_what_to_install(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], no_click: None
 ) -> None:
-    with pytest.raises(SystemExit) as end:
-        main(arguments)
-    assert end.value.code == 2
-    assert capsys.readouterr().err.startswith("usage: python -m lochws")
+    assert main(arguments) == 1
+    assert capsys.readouterr().err == "lochws: this needs click: pip install 'lochws[cli]'\n"
 
 
-def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_click_the_demo_runs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, no_click: None
+) -> None:
+    monkeypatch.setattr(demo, "INTERVAL", 0.02)
+    assert main(["demo"]) == 0
+    assert "Done: 10 prices" in capsys.readouterr().out
+
+
+def test_without_click_the_version_is_told(capsys: pytest.CaptureFixture[str], no_click: None) -> None:
     with pytest.raises(SystemExit) as end:
         main(["--version"])
     assert end.value.code == 0

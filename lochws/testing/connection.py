@@ -167,7 +167,9 @@ class ServerConnection:
         try:
             while self.remaining:
                 self.remaining[0](self)
-                del self.remaining[0]
+                with self._changed:
+                    del self.remaining[0]
+                    self._changed.notify_all()
             self.stay()
         except (ClientLeftError, LinkEndedError, StoppedError):
             self._skip_if_own_end()

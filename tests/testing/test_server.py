@@ -11,6 +11,7 @@ import sys
 import textwrap
 import threading
 from contextlib import closing
+from time import monotonic
 
 import pytest
 from websockets.asyncio.client import connect as connect_async
@@ -225,6 +226,13 @@ class TestTheTestInCharge:
             assert app.wait_for("text").text == "now"
             server.do(t.reset())
             assert not app.wait_for("disconnected").graceful
+
+    def test_who_waits_for_a_step_to_be_done_is_told_at_once(self) -> None:
+        with t.ScriptedServer([t.accept(), t.send("hello")], patience=5 * PATIENCE) as server:
+            began = monotonic()
+            with connect(server.url):
+                server.connection().wait_until(lambda: not server.connections[0].remaining)
+            assert monotonic() - began < PATIENCE
 
     def test_a_step_for_a_connection_that_has_ended_is_refused(self) -> None:
         with t.ScriptedServer([t.accept(), t.reset()]) as server:

@@ -1,0 +1,151 @@
+"""The command line as a whole: its commands, and how each of them ends."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import click
+
+from .. import __version__, demo
+from .exits import Exit, Failed
+from .shown import escaped
+from .target import verbosity
+
+logger = logging.getLogger("lochws.cli")
+
+#: Commands that are imported when they are used, for most of what they need is large: each is called as its
+#: module.
+LOADED = ("connect",)
+
+
+class _Terminated(BaseException):
+    """SIGTERM came."""
+
+
+class _Commands(click.Group):
+    """The commands, and how they end when somebody ends them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *LOADED})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in LOADED:
+            return super().get_command(ctx, cmd_name)
+        command = getattr(importlib.import_module(f"..{cmd_name}", __name__), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # which click would make an empty line of
+            raise Failed("", Exit.INTERRUPTED) from None
+        except BrokenPipeError:
+            raise Failed("", Exit.NO_READER) from None
+
+
+@click.group(
+    cls=_Commands, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Completion: eval \"$(_LOCHWS_COMPLETE=bash_source lochws)\", with your shell's name for bash.",
+)
+@click.version_option(__version__, message="lochws %(version)s")
+@verbosity
+def main() -> None:
+    """Talk to WebSocket servers, see what is wrong with them, measure them, be one."""
+
+
+@main.command("demo")
+def demo_command() -> int:
+    """An app against a small built-in server that drops the connection once; takes three seconds."""
+    return demo.run()
+
+
+def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911  an end each
+    """Do what the command line says. For the main thread.
+
+    What goes wrong is one sentence on stderr, and the exit code.
+
+    Args:
+        arguments: the words after ``lochws``.
+
+    Returns:
+        The exit code, see `Exit`.
+    """
+    # Python writes errors to stderr where nobody else takes them, asked for or not.
+    logging.getLogger("lochws").addHandler(logging.NullHandler())
+    try:
+        with _sigterm_raises():
+            code = int(main.main(list(arguments), prog_name="lochws", standalone_mode=False) or 0)
+            return _flushed(code)
+    except Failed as failed:
+        return _told(str(failed), failed.code)
+    except _Terminated:
+        return Exit.TERMINATED
+    except SystemExit as end:  # click's: after completion, and where nobody reads what it prints
+        return _flushed(Exit.NO_READER if end.code else Exit.OK)
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "lochws"
+        return _told(f"{error.format_message().rstrip('.')} (see {path} --help)", Exit.USAGE)
+    except click.ClickException as error:
+        return _told(error.format_message(), Exit.FAILED)
+    except (click.Abort, KeyboardInterrupt):
+        return Exit.INTERRUPTED
+    except ImportError as error:
+        return _told(f"{error}" if "pip install" in str(error) else MISSING.format(error.name), Exit.FAILED)
+    except Exception as error:
+        logger.debug("where it happened", exc_info=True)
+        what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return _told(f"{what}; that is a defect of lochws, and --debug shows where", Exit.FAILED)
+
+
+#: What is said where a package of the extra is not there.
+MISSING = "this needs {}: pip install 'lochws[cli]'"
+
+
+def _told(sentence: str, code: int) -> int:
+    if sentence:
+        try:
+            click.echo(f"lochws: {escaped(sentence)}", err=True)
+        except OSError:
+            pass  # nobody reads that either
+    return _flushed(code)
+
+
+def _flushed(code: int) -> int:
+    """The code, or `Exit.NO_READER` if what was printed cannot be written; Python would say so at its end."""
+    if sys.stdout is None:  # it was closed before we were started
+        return code
+    try:
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        return code or Exit.NO_READER
+    return code
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """SIGTERM ends the main thread's work as Ctrl-C does, connections included."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def raise_it(number: int, frame: FrameType | None) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, raise_it)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,66 @@
+"""`lochws connect`: talk to a server, in a terminal or in a pipe."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import click
+
+from .exits import MEANINGS, Exit
+from .lines import MAX_LINE
+from .payloads import NOTATIONS, Payloads
+from .pipe import Pipe
+from .target import QUEUE, Seconds, Target, is_terminal, limit, target_options
+
+_CODES = "\b\nExit codes:\n" + "\n".join(f"{code.value:5}  {meaning}" for code, meaning in MEANINGS.items())
+
+
+@click.command(
+    epilog=_CODES,
+    help="""Talk to the WebSocket server at URL.
+
+    In a terminal: type messages, see what comes; /help lists what else can be done. In a pipe: each line of
+    the input is a message, each message a line of the output. When the input has ended, all was sent and the
+    server has nothing more to say, the connection is closed. The exit code says how it ended.
+    """,
+)
+@target_options
+@click.option("--persist", is_flag=True, help="Connect again whenever the connection is lost.")
+@click.option("--json", is_flag=True, help="Messages are JSON, checked; a pipe gets every event.")
+@click.option(
+    "--binary", type=click.Choice(NOTATIONS),
+    help="Send binary messages: lines are Base64, hexadecimal, or names of files. What comes likewise.",
+)
+@click.option(
+    "--wait", type=Seconds(), default=0.5, show_default=True, metavar="SECONDS",
+    help="In a pipe: close when no message has come for so long after the end of the input; 'inf' stays "
+    "until the server closes.",
+)
+@click.option(
+    "-n", "--count", type=click.IntRange(1), metavar="N", help="In a pipe: close when N messages have come."
+)
+@click.option(
+    "--ping-rate", type=Seconds(), default=30.0, show_default=True, metavar="SECONDS",
+    help="Seconds between pings; 0 for none.",
+)
+@click.option("--no-history", is_flag=True, help="In a terminal: keep no file of what was typed.")
+def connect(
+    *, persist: bool, json: bool, binary: str | None, wait: float, count: int | None, ping_rate: float,
+    no_history: bool, **options: Any,
+) -> Exit:
+    """Connect, and talk."""
+    target = Target.taken_from(options)
+    payloads = Payloads(binary, checks_json=json)
+    timing: dict[str, Any] = {"persist": persist, "ping_rate": limit(ping_rate)}
+    if is_terminal(0) and is_terminal(1):
+        from .terminal import Terminal  # noqa: PLC0415  prompt_toolkit is large, and pipes do without it
+
+        return Terminal(target.app(logs=False), payloads, json=json, history=not no_history).run(**timing)
+    # Room for the longest line, and for those that came with it.
+    app = target.app(when_full="block", send_timeout=None, max_queue=QUEUE + MAX_LINE)
+    pipe = Pipe(
+        app, 0, 1, payloads, json=json, is_shown=is_terminal(1),
+        stay=None if math.isinf(wait) else wait, count=count, patience=limit(target.timeout),
+    )
+    return pipe.run(**timing)

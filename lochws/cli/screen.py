@@ -1,0 +1,108 @@
+"""The lines above a prompt, shown from any thread, in colours and in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from datetime import datetime
+from typing import TypeAlias
+
+from prompt_toolkit import print_formatted_text
+from prompt_toolkit.application import run_in_terminal
+from prompt_toolkit.formatted_text import FormattedText
+from prompt_toolkit.styles import Style
+
+from .shown import cut, escaped_block
+
+#: Lines that may wait to be shown; then the server is held back.
+MAX_LINES = 500
+#: Characters of one message that are shown.
+MAX_SHOWN = 20_000
+
+#: The colours, by the kind of line.
+STYLE = Style.from_dict({
+    "time": "ansibrightblack", "sent": "ansicyan", "text": "ansigreen", "binary": "ansimagenta",
+    "pong": "ansibrightblack", "info": "ansiblue", "warning": "ansiyellow", "error": "ansired bold",
+    "prompt": "bold",
+})
+
+#: What is shown on one line: pairs of a style and a text.
+Line: TypeAlias = "list[tuple[str, str]]"
+
+
+class Screen:
+    """Shows lines above the prompt, from any thread; no more than `MAX_LINES` of them wait.
+
+    While there is no prompt, whoever has a line writes it.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition(threading.RLock())
+        # The rest is guarded by _changed.
+        self._lines: deque[Line] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None  # the prompt's, while there is one
+        self._owner: int | None = None  # the prompt's thread
+        self._is_due = False  # the loop was asked to show what waits
+
+    def show(self, style: str, mark: str, text: str) -> None:
+        """Show a text, which may have several lines.
+
+        Waits until there is room, unless it is the prompt's own thread that calls.
+        """
+        now = datetime.now().astimezone().strftime("%H:%M:%S")
+        first, *others = escaped_block(cut(text, MAX_SHOWN)).splitlines() or [""]
+        lines: list[Line] = [[("class:time", f"{now} "), (f"class:{style}", f"{mark} {first}")]]
+        lines += [[(f"class:{style}", f"{'':11}{other}")] for other in others]
+        with self._changed:
+            if threading.get_ident() != self._owner:
+                self._changed.wait_for(lambda: self._loop is None or len(self._lines) < MAX_LINES)
+            self._lines.extend(lines)
+            if self._loop is None:
+                self._write()
+            elif not self._is_due:
+                self._is_due = True
+                self._loop.call_soon_threadsafe(self._begin_to_write)
+
+    def open(self) -> None:
+        """There is a prompt, and its loop runs in this thread."""
+        with self._changed:
+            self._loop, self._owner = asyncio.get_running_loop(), threading.get_ident()
+
+    def close(self) -> None:
+        """There is no prompt any more. For its thread."""
+        with self._changed:
+            self._loop = self._owner = None
+            self._write()
+
+    def _begin_to_write(self) -> None:
+        # A task that nobody holds may vanish.
+        self._writing = asyncio.ensure_future(run_in_terminal(self._write))
+
+    def _write(self) -> None:
+        with self._changed:
+            lines, self._lines = list(self._lines), deque()
+            self._is_due = False
+            self._changed.notify_all()
+        if lines:
+            whole = [part for line in lines for part in (*line, ("", "\n"))]
+            print_formatted_text(FormattedText(whole), style=STYLE, end="")
+
+
+class LogOnScreen(logging.Handler):
+    """Shows what is logged.
+
+    Args:
+        screen: where.
+        level: from which level on.
+    """
+
+    def __init__(self, screen: Screen, level: int) -> None:
+        super().__init__(level)
+        self._screen = screen
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show a record, in the colour of its level."""
+        style = {"WARNING": "warning", "ERROR": "error", "CRITICAL": "error"}.get(record.levelname, "info")
+        self._screen.show(style, "*", record.getMessage())

@@ -1,0 +1,74 @@
+"""What comes from a server, made fit for a terminal, for one line, or for JSON."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from typing import Any
+
+from .. import events
+from ..response import Response
+
+# Controls, C1 ones too, and what turns or hides text: a server must not move the cursor, change the
+# terminal's title or make one thing look like another. Lone surrogates cannot be written at all.
+_HIDDEN = "\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff"
+_UNSAFE = re.compile(rf"[\x00-\x1f\x7f-\x9f{_HIDDEN}\U000e0000-\U000e007f]")
+_UNSAFE_IN_BLOCKS = re.compile(rf"[\x00-\x08\x0b-\x1f\x7f-\x9f{_HIDDEN}\U000e0000-\U000e007f]")
+
+
+def escaped(text: str) -> str:
+    """The text on one line, with all that a terminal would obey or hide written as Python writes it."""
+    return _UNSAFE.sub(_as_escape, text)
+
+
+def escaped_block(text: str) -> str:
+    """As `escaped`, but line ends and tabs stay."""
+    return _UNSAFE_IN_BLOCKS.sub(_as_escape, text)
+
+
+def one_line(text: str) -> str:
+    r"""The text as it is, but for line ends, which become ``\n`` and ``\r``: one message is one line."""
+    return text.replace("\r", "\\r").replace("\n", "\\n") if "\n" in text or "\r" in text else text
+
+
+def cut(text: str, length: int) -> str:
+    """At most `length` characters, with a sign if there were more."""
+    return text if len(text) <= length else text[:length] + "…"
+
+
+def as_object(event: events.Event) -> dict[str, Any]:
+    """An event for JSON: its name, its time (of the wall clock, in seconds) and its attributes.
+
+    Bytes become Base64 under the attribute's name; exceptions become their text.
+    """
+    found: dict[str, Any] = {"event": event.name, "time": round(event.received_time, 6)}
+    for kind in type(event).__mro__:
+        for name in getattr(kind, "__slots__", ()):
+            if name != "received_time" and not name.startswith("_"):
+                found[name] = _plain(getattr(event, name))
+    return found
+
+
+def as_json(thing: object) -> str:
+    """One line of JSON in ASCII, safe on any terminal."""
+    return json.dumps(thing, separators=(",", ":"), default=_plain)
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    if isinstance(value, BaseException):
+        return f"{type(value).__name__}: {value}"
+    if isinstance(value, Response):
+        body = {"body": value.text} if value.body else {}
+        return {"status": value.status_code, "reason": value.status, "headers": value.headers, **body}
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _as_escape(match: re.Match[str]) -> str:
+    return ascii(match[0])[1:-1]

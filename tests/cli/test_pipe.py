@@ -1,0 +1,416 @@
+"""`lochws connect` in a pipe: nothing is lost, and the exit code says how it ended."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lochws.cli.exits import Exit
+from lochws.cli.lines import MAX_LINE, lines_of
+from lochws.testing import (
+    ScriptedServer,
+    accept,
+    close,
+    echo,
+    fin,
+    ignore_close,
+    send,
+    send_raw,
+    silence,
+    upgrade,
+    wait_for,
+)
+
+from ..seen import PATIENCE
+from .commands import COMMAND, Ended, environment, run
+
+LINES = 100_000
+#: Bytes of memory that a run may take at most; the interpreter with its modules takes 40 MiB.
+MEMORY = 150 * 1024 * 1024
+
+#: Servers that answer in order need no time behind the end of the input.
+AT_ONCE = ("connect", "--wait", "0.01")
+
+#: A server that others wrote. What has come it takes from a queue: it answers a Close frame before it has
+#: answered what lies in there.
+ECHO = """
+import asyncio, sys
+from websockets.asyncio.server import serve
+
+async def echo(connection):
+    async for message in connection:
+        await connection.send(message)
+
+async def main():
+    async with serve(echo, "127.0.0.1", 0, compression=None) as server:
+        print(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/", flush=True)
+        await server.serve_forever()
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def echo_url() -> Iterator[str]:
+    """The URL of an echo server made of websockets, in a process of its own."""
+    command = [sys.executable, "-c", ECHO]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.kill()
+
+
+@pytest.mark.timeout(120)
+def test_100_000_lines_go_each_way_without_loss_in_little_memory(echo_url: str, tmp_path: Path) -> None:
+    given, got = tmp_path / "given", tmp_path / "got"
+    lines = (f"{number} äöü {'x' * (number % 50)}\n" for number in range(LINES))
+    given.write_text("".join(lines), encoding="utf-8")
+    program = (
+        "import resource, sys\n"
+        "from lochws.__main__ import main\n"
+        "code = main()\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)\n"
+        "sys.exit(code)\n"
+    )
+    command = [sys.executable, "-c", program, "connect", echo_url, "--count", str(LINES)]
+    with given.open("rb") as source, got.open("wb") as target:
+        done = subprocess.run(
+            command, stdin=source, stdout=target, stderr=subprocess.PIPE, text=True, env=environment(),
+            timeout=100, check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert got.read_bytes() == given.read_bytes()
+    assert int(done.stderr) * 1024 < MEMORY
+
+
+def test_what_a_server_says_after_the_end_of_the_input_is_waited_for(echo_url: str) -> None:
+    lines = "".join(f"{number}\n" for number in range(3000))
+    assert run("connect", "--wait", "3", echo_url, text=lines) == (0, lines, "")
+
+
+def test_a_message_is_one_line_whatever_is_in_it() -> None:
+    script = [accept(), send("one\ntwo\r\n"), send("\x1b[2J"), close()]
+    with ScriptedServer(script) as server:
+        done = run("connect", "--wait", "inf", server.url)
+    assert done == (0, "one\\ntwo\\r\\n\n\x1b[2J\n", "")
+
+
+def test_the_last_line_needs_no_end_and_empty_lines_are_messages() -> None:
+    with ScriptedServer() as server:
+        assert run(*AT_ONCE, server.url, text="a\n\nb").output == "a\n\nb\n"
+    assert server.messages == ["a", "", "b"]
+
+
+def test_no_input_connects_and_closes() -> None:
+    with ScriptedServer() as server:
+        assert run(*AT_ONCE, server.url) == (0, "", "")
+    assert server.connections[0].close_frame == (1000, "goodbye")
+
+
+def test_count_ends_after_so_many_messages() -> None:
+    with ScriptedServer([accept(), *map(send, "abcde")]) as server:
+        assert run("connect", "--wait", "inf", "-n", "3", server.url) == (0, "a\nb\nc\n", "")
+
+
+def test_fewer_messages_than_count_are_not_enough() -> None:
+    with ScriptedServer([accept(), send("a"), close()]) as server:
+        done = run("connect", "--wait", "inf", "-n", "2", server.url)
+    assert done == (Exit.LOST, "a\n", "lochws: the server closed after 1 of 2 messages\n")
+
+
+# Exit codes.
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "sentence"),
+    [
+        ([accept(), close(1001)], Exit.OK, ""),
+        ([accept(), close(None)], Exit.OK, ""),
+        ([accept(), close(1011, "broken\x1b[2J")], Exit.CLOSED_WITH_ERROR, r"with code 1011: broken\x1b[2J"),
+        ([accept(), close(4001)], Exit.CLOSED_WITH_ERROR, "the server closed with code 4001"),
+        ([accept(), fin()], Exit.LOST, "connection lost"),
+        ([accept(), send_raw(b"\xff\xff")], Exit.PROTOCOL, "the server broke the protocol"),
+        ([upgrade(status=401)], Exit.REFUSED, "401"),
+        ([send_raw(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")], Exit.REFUSED, "Check host and port"),
+    ],
+)
+def test_the_exit_code_says_how_it_ended(script: list[object], code: Exit, sentence: str) -> None:
+    with ScriptedServer(script) as server:  # type: ignore[arg-type]
+        done = run("connect", "--wait", "inf", server.url)
+    assert done.code == code
+    assert sentence in done.errors
+    assert len(done.errors.splitlines()) == bool(sentence)
+
+
+def test_no_connection_is_3() -> None:
+    done = run("connect", "ws://127.0.0.1:1/", text="a\n")
+    assert done.code == Exit.NO_CONNECTION
+    assert done.errors.startswith("lochws: unable to connect; 127.0.0.1:1: ")
+    assert len(done.errors.splitlines()) == 1
+
+
+def test_a_certificate_that_nobody_trusts_is_3_and_insecure_takes_it(
+    server_tls: ssl.SSLContext, ca_file: str
+) -> None:
+    with ScriptedServer(tls=server_tls) as server:
+        done = run(*AT_ONCE, server.url, text="a\n")
+        assert done.code == Exit.NO_CONNECTION
+        assert "was not accepted" in done.errors
+        assert run(*AT_ONCE, "--insecure", server.url, text="a\n") == (0, "a\n", "")
+        assert run(*AT_ONCE, "--cafile", ca_file, server.url, text="a\n") == (0, "a\n", "")
+
+
+def test_a_server_that_never_answers_the_close_frame_is_left_after_the_timeout() -> None:
+    with ScriptedServer([accept(), ignore_close(), echo()]) as server:
+        done = run(*AT_ONCE, "--timeout", "0.5", server.url, text="a\n")
+    assert (done.code, done.output) == (Exit.LOST, "a\n")
+
+
+# What is wrong on this side.
+
+
+def test_a_line_that_is_no_utf8_is_named_and_those_before_it_are_sent() -> None:
+    with ScriptedServer() as server:
+        done = subprocess.run(
+            [*COMMAND, *AT_ONCE, server.url], input=b"good\nb\xe9d\nmore\n", capture_output=True,
+            env=environment(), check=False,
+        )
+    assert done.returncode == Exit.FAILED
+    assert b"lochws: line 2 of the input is no UTF-8 from byte 1" in done.stderr
+    assert server.messages == ["good"]
+
+
+@pytest.mark.parametrize(("option", "line"), [("base64", "a"), ("hex", "xy"), ("file", "/no/such/file")])
+def test_a_line_in_the_wrong_notation_is_named(option: str, line: str) -> None:
+    with ScriptedServer() as server:
+        done = run(*AT_ONCE, "--binary", option, server.url, text=f"{line}\n")
+    assert done.code == Exit.FAILED
+    assert done.errors.startswith("lochws: line 1 of the input")
+    assert len(done.errors.splitlines()) == 1
+
+
+def test_a_line_that_is_too_long_is_refused() -> None:
+    with ScriptedServer() as server:
+        done = run(*AT_ONCE, server.url, text="x" * (MAX_LINE + 1))
+    assert (done.code, done.errors) == (Exit.FAILED, "lochws: a line of the input has more than 16 MiB\n")
+
+
+def test_a_full_disk_is_one_sentence() -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("this system has no /dev/full")
+    with ScriptedServer() as server, full.open("wb") as target:
+        done = subprocess.run(
+            [*COMMAND, *AT_ONCE, server.url], input=b"a\n", stdout=target, stderr=subprocess.PIPE,
+            env=environment(), check=False,
+        )
+    assert done.returncode == Exit.FAILED
+    assert done.stderr.startswith(b"lochws: cannot write the output: ")
+
+
+class Running:
+    """`lochws connect` while it runs."""
+
+    def __init__(self, *words: str) -> None:
+        self.process = subprocess.Popen(
+            [*COMMAND, "connect", *words], env=environment(), text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def say(self, line: str) -> str:
+        """Send a line, and wait for the next one."""
+        self.write(line)
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+    def write(self, line: str) -> None:
+        """Send a line."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def end(self) -> Ended:
+        """Wait until it has ended by itself, its input still open."""
+        code = self.process.wait(2 * PATIENCE)
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        return Ended(code, self.process.stdout.read(), self.process.stderr.read())
+
+
+def test_a_lone_line_is_answered_while_the_input_stays_open() -> None:
+    with ScriptedServer() as server, Running(server.url) as running:
+        assert running.say("a") == "a\n"
+        assert running.say("b") == "b\n"
+
+
+def test_the_end_of_the_connection_ends_it_while_the_input_stays_open() -> None:
+    script = [accept(), send("bye"), wait_for("a"), close()]
+    with ScriptedServer(script) as server, Running(server.url) as running:
+        assert running.say("a") == "bye\n"
+        assert running.end() == (0, "", "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals cannot be sent to one process there")
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, Exit.INTERRUPTED), (signal.SIGTERM, Exit.TERMINATED)]
+)
+def test_a_signal_closes_the_connection_and_says_nothing(number: signal.Signals, code: Exit) -> None:
+    with ScriptedServer() as server, Running(server.url) as running:
+        assert running.say("a") == "a\n"
+        running.process.send_signal(number)
+        assert running.end() == (code, "", "")
+        server.connections[0].wait_over()
+    assert server.connections[0].close_frame == (1001, "interrupted")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals cannot be sent to one process there")
+def test_ctrl_c_while_connecting_ends_it_at_once() -> None:
+    with ScriptedServer([silence()]) as server, Running(server.url) as running:
+        server.connection()
+        running.process.send_signal(signal.SIGINT)
+        assert running.end() == (Exit.INTERRUPTED, "", "")
+
+
+def test_a_reader_that_has_gone_ends_it_silently(echo_url: str) -> None:
+    with Running(echo_url) as running:
+        assert running.say("a") == "a\n"
+        assert running.process.stdout is not None
+        running.process.stdout.close()
+        running.write("b")
+        assert running.process.wait(2 * PATIENCE) == Exit.NO_READER
+        assert running.process.stderr is not None
+        assert running.process.stderr.read() == ""
+
+
+@pytest.mark.timeout(60)
+def test_a_slow_reader_holds_the_writer_back_and_loses_nothing(echo_url: str) -> None:
+    """Far more is offered than the queues hold; then the reader begins."""
+    line = b"x" * (1 << 20) + b"\n"
+    count = 100
+    process = subprocess.Popen(
+        [*COMMAND, "connect", "--wait", "5", "--count", str(count), echo_url], env=environment(),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    sent = 0
+
+    def write() -> None:
+        nonlocal sent
+        assert process.stdin is not None
+        for _ in range(count):
+            process.stdin.write(line)
+            sent += 1
+        process.stdin.close()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        before = -1
+        while before != sent:  # until it is held back
+            before = sent
+            writer.join(0.5)
+        assert writer.is_alive(), "the writer was not held back"
+        got = 0
+        while chunk := process.stdout.read(1 << 16):
+            got += len(chunk)
+        assert process.wait(PATIENCE) == 0
+        assert got == count * len(line)
+    finally:
+        process.kill()
+        writer.join()
+        process.stdout.close()
+
+
+# Options.
+
+
+def test_options_reach_the_server() -> None:
+    with ScriptedServer([accept(subprotocol="b", deflate=True), echo()]) as server:
+        done = run(
+            *AT_ONCE, "-H", "X-One: 1", "--header", "X-Two:2", "-s", "a", "-s", "b", "--origin", "http://o",
+            "--compress", "--auth", "user:pass", "--proxy", "none", server.url, text="hello\n",
+        )
+    assert done == (0, "hello\n", "")
+    headers = server.requests[0].headers
+    assert (headers["x-one"], headers["x-two"], headers["origin"]) == ("1", "2", "http://o")
+    assert headers["sec-websocket-protocol"] == "a, b"
+    assert headers["sec-websocket-extensions"].startswith("permessage-deflate")
+    assert headers["authorization"] == "Basic " + base64.b64encode(b"user:pass").decode()
+
+
+def test_json_makes_every_event_an_object_and_checks_the_input() -> None:
+    with ScriptedServer() as server:
+        done = run(*AT_ONCE, "--json", server.url, text='{"a": "\u00e4"}\n[broken\n')
+    found = [json.loads(line) for line in done.output.splitlines()]
+    names = [one["event"] for one in found if one["event"] != "pong"]
+    assert names[:3] == ["connecting", "connected", "ready"]
+    assert found[2]["response"]["status"] == 101
+    assert done.output.isascii()
+    assert done.code == Exit.FAILED
+    assert done.errors.startswith("lochws: line 2 of the input cannot be sent: it is no JSON: ")
+    assert server.messages == ['{"a": "\u00e4"}']
+
+
+@pytest.mark.parametrize(("option", "line"), [("base64", "aGkA/w=="), ("hex", "686900ff")])
+def test_binary_messages_are_lines_both_ways(option: str, line: str) -> None:
+    with ScriptedServer() as server:
+        assert run(*AT_ONCE, "--binary", option, server.url, text=line + "\n") == (0, line + "\n", "")
+    assert server.messages == [b"hi\x00\xff"]
+
+
+def test_binary_messages_are_files_both_ways(tmp_path: Path) -> None:
+    (tmp_path / "one").write_bytes(b"\x00\xff")
+    (tmp_path / "message-000001.bin").write_bytes(b"somebody's")
+    with ScriptedServer() as server:
+        done = run(*AT_ONCE, "--binary", "file", server.url, text="one\n", cwd=tmp_path)
+    assert done == (0, "message-000002.bin\n", "")
+    assert (tmp_path / "message-000002.bin").read_bytes() == b"\x00\xff"
+    assert (tmp_path / "message-000001.bin").read_bytes() == b"somebody's"
+
+
+def test_persist_sends_on_the_next_connection_what_the_last_one_could_not_take() -> None:
+    scripts = [accept(), wait_for("a"), fin()], [accept(), echo()]
+    with ScriptedServer(*scripts) as server, Running("--persist", server.url) as running:
+        running.write("a")
+        server.connection(1)
+        assert running.say("b") == "b\n"
+
+
+def test_verbose_tells_what_happens_on_stderr() -> None:
+    with ScriptedServer() as server:
+        done = run(*AT_ONCE, "-v", server.url, text="a\n")
+    assert done.output == "a\n"
+    assert [line.split()[2] for line in done.errors.splitlines()] == ["INFO"] * 3
+    assert "ready" in done.errors
+
+
+def test_lines_come_whole_however_they_are_cut(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    pieces = [b"a", b"b\nc\n\nd", b"\n", b"e"]
+    with os.fdopen(writer, "wb", buffering=0) as sink:
+        found = lines_of(reader)
+        sink.write(b"".join(pieces[:2]))
+        assert next(found) == [b"ab", b"c", b""]
+        sink.write(pieces[2])
+        assert next(found) == [b"d"]
+        sink.write(pieces[3])
+    assert list(found) == [[b"e"]]
+    os.close(reader)

@@ -1,0 +1,181 @@
+"""`lochws connect` in a terminal, as somebody sees it who sits in front of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lochws.cli.exits import Exit
+from lochws.cli.screen import MAX_LINES
+from lochws.testing import ScriptedServer, accept, close, echo, fin, send, wait_for
+
+from .commands import Screen
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> str:
+    """Where the history goes."""
+    return str(tmp_path / "state")
+
+
+@pytest.fixture
+def screen(home: str) -> Iterator[Screen]:
+    """Somebody who talks to an echo server."""
+    with ScriptedServer() as server, Screen("connect", server.url, XDG_STATE_HOME=home) as screen:
+        screen.wait_for("* ready")
+        screen.wait_until(lambda: screen.lines[-1] == ">")
+        yield screen
+
+
+def test_messages_go_both_ways_each_in_its_colour(screen: Screen) -> None:
+    screen.type("hello\r")
+    screen.wait_for("< hello")
+    assert (screen.colour_of("> hello"), screen.colour_of("< hello")) == ("cyan", "green")
+    assert screen.colour_of("* ready") == "blue"
+
+
+def test_alt_enter_begins_another_line_of_the_same_message(screen: Screen) -> None:
+    screen.type("one\x1b\rtwo\r")
+    screen.wait_for("< one\n           two")
+
+
+def test_ping_shows_how_long_its_pong_took(screen: Screen) -> None:
+    screen.type("/ping there\r")
+    screen.wait_for("< pong there after ")
+
+
+def test_help_lists_the_commands_and_others_are_refused(screen: Screen) -> None:
+    screen.type("/help\r")
+    screen.wait_for("/close [CODE [REASON]]")
+    screen.type("/dance\r")
+    screen.wait_for("! there is no /dance: /help lists what there is, and // sends a slash")
+    screen.type("//slash\r")
+    screen.wait_for("< /slash")
+    screen.type("/close now\r")
+    screen.wait_for("! /close now: expected a number such as 1000")
+    screen.type("/close 999\r")
+    screen.wait_for("! ")
+
+
+def test_reconnect_opens_another_connection(screen: Screen) -> None:
+    screen.type("/reconnect\r")
+    screen.wait_until(lambda: sum("* ready" in line for line in screen.lines) == 2)
+    screen.type("again\r")
+    screen.wait_for("< again")
+
+
+def test_close_ends_the_session_with_0(home: str) -> None:
+    with ScriptedServer() as server, Screen("connect", server.url, XDG_STATE_HOME=home) as screen:
+        screen.wait_for("* ready")
+        screen.type("/close 4000 enough\r")
+        assert screen.end() == 0
+        server.connections[0].wait_over()
+    assert server.connections[0].close_frame == (4000, "enough")
+
+
+@pytest.mark.parametrize("key", ["\x03", "\x04"])
+def test_ctrl_c_and_ctrl_d_empty_nothing_and_leave(screen: Screen, key: str) -> None:
+    screen.type(key)
+    assert screen.end() == 0
+    screen.wait_for("* disconnected")
+
+
+def test_ctrl_c_empties_a_line_that_has_something(screen: Screen) -> None:
+    screen.type("not this")
+    screen.wait_for("> not this")
+    screen.type("\x03but this\r")
+    screen.wait_for("< but this")
+    assert "not this" not in "\n".join(screen.lines)
+
+
+def test_what_was_typed_is_there_next_time(screen: Screen, home: str) -> None:
+    screen.type("remember me\r")
+    screen.wait_for("< remember me")
+    history = Path(home) / "lochws/history"
+    assert "remember me" in history.read_text(encoding="utf-8")
+    assert history.stat().st_mode & 0o077 == 0
+    with ScriptedServer() as server, Screen("connect", server.url, XDG_STATE_HOME=home) as later:
+        later.wait_for("* ready")
+        later.type("\x1b[A\r")
+        later.wait_for("< remember me")
+
+
+def test_no_history_leaves_no_file(home: str) -> None:
+    words = ("connect", "--no-history")
+    with ScriptedServer() as server, Screen(*words, server.url, XDG_STATE_HOME=home) as screen:
+        screen.wait_for("* ready")
+        screen.type("forget me\r")
+        screen.wait_for("< forget me")
+    assert not Path(home).exists()
+
+
+def test_a_server_cannot_control_the_terminal(home: str) -> None:
+    evil = "\x1b]0;title\x07\x1b[31mred\x1b[2J\x9b1A\u202eback\u200b"
+    script = [accept(), send(evil), echo()]
+    with ScriptedServer(script) as server, Screen("connect", server.url, XDG_STATE_HOME=home) as screen:
+        screen.wait_for(r"< \x1b]0;title\x07\x1b[31mred\x1b[2J\x9b1A\u202eback\u200b")
+        assert screen.colour_of("< ") == "green"
+        assert screen.screen.title == ""
+
+
+def test_json_is_indented_and_checked(home: str) -> None:
+    with ScriptedServer() as server, Screen("connect", "--json", server.url, XDG_STATE_HOME=home) as screen:
+        screen.wait_for("* ready")
+        screen.type("{broken\r")
+        screen.wait_for("! that cannot be sent: it is no JSON")
+        screen.type('{"a":1}\r')
+        screen.wait_for('< {\n             "a": 1')
+
+
+def test_binary_messages_are_shown_in_the_notation(home: str) -> None:
+    words = ("connect", "--binary", "hex")
+    with ScriptedServer() as server, Screen(*words, server.url, XDG_STATE_HOME=home) as screen:
+        screen.wait_for("* ready")
+        screen.type("00ff\r")
+        screen.wait_for("< [2 bytes] 00ff")
+        assert screen.colour_of("< [2") == "magenta"
+    assert server.messages == [b"\x00\xff"]
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "line"),
+    [
+        (close(1000, "bye"), Exit.OK, "* the server closes: 1000 bye"),
+        (close(1011, "broken"), Exit.CLOSED_WITH_ERROR, "* the server closes: 1011 broken"),
+        (fin(), Exit.LOST, "* connection lost: "),
+    ],
+)
+def test_the_end_of_the_connection_ends_the_session(end: object, code: Exit, line: str, home: str) -> None:
+    script = [accept(), wait_for("a"), end]
+    with ScriptedServer(script) as server, Screen("connect", server.url, XDG_STATE_HOME=home) as screen:  # type: ignore[list-item]
+        screen.wait_for("* ready")
+        screen.type("a\r")
+        screen.wait_for(line)
+        assert screen.end() == code
+        assert "Traceback" not in "\n".join(screen.lines)
+
+
+def test_no_connection_says_why_and_is_3(home: str) -> None:
+    with Screen("connect", "ws://127.0.0.1:1/", XDG_STATE_HOME=home) as screen:
+        assert screen.end() == Exit.NO_CONNECTION
+        screen.wait_for("* could not connect: ")
+        assert screen.colour_of("* could") == "brown"  # as terminals call yellow
+
+
+def test_a_flood_is_shown_whole_and_in_order(home: str) -> None:
+    count = 2 * MAX_LINES
+    script = [accept(), *(send(f"message {number}") for number in range(count)), close()]
+    size = (40, count + 20)
+    with (
+        ScriptedServer(script) as server,
+        Screen("connect", server.url, size=size, XDG_STATE_HOME=home) as screen,
+    ):
+        assert screen.end() == 0
+        screen.wait_for("* disconnected")
+        found = [int(line.split()[-1]) for line in screen.lines if "< message" in line]
+    assert found == list(range(count))
