@@ -58,6 +58,14 @@ class Handling:
         """
         self._registry.remove(handler)
 
+    def handles(self, *names: EventName) -> bool:
+        """Whether a handler of its own is registered for one of these events; `on_event` is none.
+
+        Raises:
+            TypeError, ValueError: as for `on`.
+        """
+        return self._registry.has(event_names(names))
+
     def wrap_handlers(self, wrapper: Wrapper) -> None:
         """Have all handlers, present and to come, called through a wrapper: to time or trace them.
 
