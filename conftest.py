@@ -1,6 +1,6 @@
-"""Pytest settings for the whole checkout: with ``--no-skips`` a skipped test is a failed one.
+"""Pytest settings for the whole checkout: its own plugin, and ``--no-skips``, which fails a skipped test.
 
-Automatic runs use it, so that a missing peer or interpreter cannot turn a suite off unseen.
+Automatic runs use that, so that a missing peer or interpreter cannot turn a suite off unseen.
 """
 
 from __future__ import annotations
@@ -9,9 +9,18 @@ from collections.abc import Generator
 
 import pytest
 
+import pytest_lochws
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="fail tests that would be skipped")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have the fixtures of lochws also where it is not installed, but only on the path."""
+    plugins = config.pluginmanager
+    if not (plugins.has_plugin("lochws") or plugins.is_blocked("lochws")):
+        plugins.register(pytest_lochws, "lochws")
 
 
 @pytest.hookimpl(wrapper=True)

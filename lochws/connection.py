@@ -67,7 +67,7 @@ class Connection:
         self.sending = SendingHalf(
             opened.stream, options, agreed,
             ask_loop=self._ask_flush, may_block=owner.may_block, gather=gather, trace=trace,
-            taps=taps,
+            clock=loop.clock, taps=taps,
         )
         self._abort: str | None = None  # why `drop` was called; any thread writes
 

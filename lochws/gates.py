@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from time import monotonic
 
 from .connection import Connection
 from .errors import WebSocketUnavailable
@@ -135,9 +134,9 @@ class Entrance:
         """Let anyone send, once no gate is shut: only now the back-off takes it for a connection."""
         if self._shut or self.sendable is self.connection:
             return
-        self.sendable = self.connection
-        if self._retries is not None:
-            self._retries.opened(monotonic())
+        self.sendable = connection = self.connection
+        if self._retries is not None and connection is not None:
+            self._retries.opened(connection.loop.clock.monotonic())
         self._changed.notify_all()
 
     def _lets_in(self) -> bool:

@@ -58,6 +58,14 @@ class Handling:
         """
         self._registry.remove(handler)
 
+    def handles(self, *names: EventName) -> bool:
+        """Whether a handler of its own is registered for one of these events; `on_event` is none.
+
+        Raises:
+            TypeError, ValueError: as for `on`.
+        """
+        return self._registry.has(event_names(names))
+
     def wrap_handlers(self, wrapper: Wrapper) -> None:
         """Have all handlers, present and to come, called through a wrapper: to time or trace them.
 
@@ -109,6 +117,14 @@ class Handling:
     def in_handler(self) -> bool:
         """Whether the calling thread is the one that runs this app's handlers."""
         return self._lifecycle.in_handler
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether `close` was called since the app was started, and nothing is to follow. Any thread.
+
+        For handlers that wait for something: what they wait for holds up the end of the app.
+        """
+        return self._lifecycle.is_stopping
 
     @property
     def waiting_bytes(self) -> int:

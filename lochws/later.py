@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import monotonic
 from typing import TypeAlias
 
 from .loop import Inbox
@@ -49,7 +48,8 @@ class Call:
         if seconds <= 0:
             inbox.post((self,))
         else:
-            self._job = crew, crew.supervisor.call_at(monotonic() + seconds, lambda: inbox.post((self,)))
+            when = crew.clock.monotonic() + seconds
+            self._job = crew, crew.supervisor.call_at(when, lambda: inbox.post((self,)))
         return self
 
     def _run(self) -> None:

@@ -12,9 +12,10 @@ import logging
 import threading
 from collections.abc import Callable, Generator
 from functools import partial
-from time import monotonic, time
+from time import monotonic
 
 from . import events, forks
+from .clock import SYSTEM, Clock
 from .connection import Connection
 from .deadline import Deadline
 from .dial import Dialler, Opened, unprepared
@@ -108,6 +109,10 @@ class Lifecycle(Entrance):
         if self._crew is None or self._pool is self._threads:
             return True
         return self._crew.join(None if timeout is None else max(0.0, timeout - (monotonic() - began)))
+
+    @property
+    def _clock(self) -> Clock:
+        return SYSTEM if self._crew is None else self._crew.clock
 
     # What users do.
 
@@ -285,7 +290,7 @@ class Lifecycle(Entrance):
             self.connection = self.sendable = None
             self._is_ready = False
             if self._retries is not None:
-                self._retries.ended(monotonic(), wanted=self._again)
+                self._retries.ended(self._clock.monotonic(), wanted=self._again)
             self._changed.notify_all()
 
     # The loop's baton holder: what the connection tells its owner.
@@ -335,7 +340,7 @@ class Lifecycle(Entrance):
         if not stopping and not again and self._retries is not None:
             try:
                 # Asks the user's hook, hence without the lock.
-                wait = self._retries.next_wait(outcome, monotonic(), time())
+                wait = self._retries.next_wait(outcome, self._clock.monotonic(), self._clock.wall())
             except BaseException:  # the likes of SystemExit, which a hook can mean in one way only
                 logger.exception("the retry hook gives %s up", self._url)
         with self._lock:
@@ -344,7 +349,7 @@ class Lifecycle(Entrance):
                 self._state = after(self._state, Step.AGAIN if again else Step.WAIT)
                 if not again and wait is not None:
                     self._post([events.BackOff(wait)])
-                self._schedule(monotonic() + (0.0 if again or wait is None else wait))
+                self._schedule(self._clock.monotonic() + (0.0 if again or wait is None else wait))
                 return
         self._finish()
 

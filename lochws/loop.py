@@ -13,11 +13,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from time import monotonic
-from time import time as wall_clock
 from typing import Any, Protocol
 
 from . import forks
+from .clock import SYSTEM, Clock, Rest
 from .gaps import GapWatch
 from .timers import Timers
 from .wakeup import WakePipe
@@ -165,9 +164,14 @@ class Loop:
 
     `add`, `touch`, `wake` and `notify` may be called from any thread; all else belongs to the
     baton holder.
+
+    Args:
+        clock: what the timers go by.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock = SYSTEM) -> None:
+        self.clock = clock
+        self._monotonic, self._wall = clock.monotonic, clock.wall  # asked in each turn
         #: The right to call `turn`.
         self.baton = threading.Lock()
         self._pipe = WakePipe()
@@ -185,8 +189,10 @@ class Loop:
         self._again: dict[Channel, None] = {}  # in order; what `more` was said for
         self._timers: Timers[Channel] = Timers()
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
-        self._gaps = GapWatch(monotonic(), wall_clock())
+        self._gaps = GapWatch(self._monotonic(), self._wall())
         self._asleep = False
+        self._turns = 0
+        self._due: float | None = None  # when the wait of the turn under way is over at the latest
         forks.make_known(self)
 
     # Any thread.
@@ -212,6 +218,20 @@ class Loop:
         # whoever appends first and looks here second cannot be missed.
         if self._asleep:
             self._pipe.wake()
+
+    def look_at_clock(self) -> None:
+        """End the wait of a turn under way, or of the next: the clock was moved on."""
+        self._pipe.wake()
+
+    def rest(self) -> Rest | None:
+        """How the turn under way waits; None if it does not, or will not for long."""
+        rest = Rest(self._turns, self._due)
+        if not self._asleep or self._touched or self._added:
+            return None
+        try:
+            return None if self._selector.select(0) else rest
+        except (OSError, ValueError, RuntimeError):  # closed in this moment, or changed
+            return None
 
     @property
     def has_mail(self) -> bool:
@@ -253,18 +273,19 @@ class Loop:
             until: asked right before the wait; True makes it a look without waiting.
             limit: seconds to wait at most.
         """
-        now = monotonic()
+        now = self._monotonic()
         self._admit(now)
         again, self._again = self._again, {}
         timeout = 0.0 if again else self._time_left(now, limit)
+        self._turns += 1
+        self._due = due = None if timeout is None else now + timeout
         self._asleep = True
         if self._touched or self._added or until():
-            timeout = 0.0
-        due = None if timeout is None else now + timeout
-        ready = self._selector.select(timeout)
+            timeout, due = 0.0, now
+        ready = self._selector.select(timeout if not timeout or self.clock.passes else None)
         self._asleep = False
-        now = monotonic()
-        was_gap = self._gaps.passed(now, wall_clock(), due)
+        now = self._monotonic()
+        was_gap = self._gaps.passed(now, self._wall(), due)
         # Many that are ready at once get less room each: what one turn brings must not keep the handlers
         # busy for so long that it looks like a slow one.
         buffer = self._buffer[: max(BUFFER_BYTES // max(1, len(ready)), SHARE_BYTES)]
@@ -342,7 +363,8 @@ class Loop:
             self._registered[channel] = (descriptor, wanted)
         when = channel.next_timer()
         if when is not None:
-            self._timers.set(channel, when, monotonic())
+            # By a clock that stands still nobody has to wake up: moments are kept to the letter.
+            self._timers.set(channel, when, self._monotonic() if self.clock.passes else when)
 
     def _remove(self, channel: Channel) -> None:
         descriptor, mask = self._registered.pop(channel, (-1, 0))

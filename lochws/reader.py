@@ -13,9 +13,9 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from time import monotonic
 
 from . import forks
+from .clock import SYSTEM, Clock, Rest
 from .loop import Loop
 from .waits import join
 
@@ -34,10 +34,11 @@ class Reader:
         name: the thread's name.
         watch: called on the reader's thread when a delivery begins and nobody watches over it.
             Whoever is called must look at `delivery` after `grace` seconds.
+        clock: what the loop goes by, and whoever watches.
     """
 
-    def __init__(self, name: str, watch: Callable[[], object]) -> None:
-        self.loop = Loop()
+    def __init__(self, name: str, watch: Callable[[], object], clock: Clock = SYSTEM) -> None:
+        self.loop = Loop(clock)
         self._watch = watch
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         #: The number of the delivery under way, or 0. Written by the reader, read by anyone.
@@ -67,6 +68,24 @@ class Reader:
         if self.is_current:
             return False
         return join(self._thread, timeout)
+
+    def rest(self, *, handlers: bool) -> Rest | None:
+        """How the thread waits, or has ended; None while it does anything else.
+
+        Args:
+            handlers: whether to say None while handlers run. Else it is what their stand-in does, if there
+                is one.
+        """
+        if self.delivery:
+            if handlers:
+                return None
+            if not self.has_stand_in:
+                return Rest(self.deliveries, None)
+        elif self.loop.has_mail:
+            return None
+        if self._stopping and not self._thread.is_alive():
+            return Rest(self.deliveries, None)
+        return self.loop.rest()
 
     @property
     def is_current(self) -> bool:
@@ -122,13 +141,14 @@ class Reader:
         loop = self.loop
         if not loop.baton.acquire(blocking=False):
             return
-        began = monotonic()
+        now = loop.clock.monotonic
+        began = now()
         next_warning = self.stuck
         self.has_stand_in = True
         try:
             while self.delivery == delivery and not self._wanted:
-                loop.turn(until=lambda: self._wanted, limit=max(0.0, began + next_warning - monotonic()))
-                if monotonic() >= began + next_warning and self.delivery == delivery:
+                loop.turn(until=lambda: self._wanted, limit=max(0.0, began + next_warning - now()))
+                if now() >= began + next_warning and self.delivery == delivery:
                     self._warn(next_warning)
                     next_warning *= 2
         finally:

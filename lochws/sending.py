@@ -7,10 +7,10 @@ deflate context and the Close frame depend on) is the order of leaving.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from time import monotonic
 
 from . import syscalls
 from .batchwriter import Sink
+from .clock import Clock
 from .errors import TransportFail, WebSocketClosed, WebSocketClosing
 from .gathering import Entry
 from .options import Options
@@ -36,6 +36,7 @@ class SendingHalf:
         agreed: the parameters of permessage-deflate, or None.
         ask_loop, may_block, gather: as for `SendQueue`.
         trace: records steps, or None.
+        clock: what tells when a ping of the user's was sent.
         taps: as for `SendQueue`.
     """
 
@@ -49,6 +50,7 @@ class SendingHalf:
         may_block: Callable[[], bool],
         gather: bool,
         trace: Trace | None,
+        clock: Clock,
         taps: Sequence[Tap] = (),
     ) -> None:
         framing.prepare()
@@ -57,6 +59,7 @@ class SendingHalf:
         threshold = offered.threshold if offered is not None else 0
         self._sender = Sender(deflater, threshold, MaskKeys(syscalls.random_bytes))
         self._trace = trace
+        self._clock = clock
         #: Whether messages need no work before they are queued.
         self.is_plain = trace is None and not self._sender.deflates
         self._ask_loop = ask_loop
@@ -168,7 +171,7 @@ class SendingHalf:
     def _ping(self, data: bytes) -> bytes:
         """Make a ping of the user's, and note it before the answer can come. Under the queue's lock."""
         frame = self._sender.ping(data)
-        self.pings_sent.append((data, monotonic()))
+        self.pings_sent.append((data, self._clock.monotonic()))
         return frame
 
     def _control(

@@ -11,6 +11,7 @@ from itertools import count
 from time import monotonic
 
 from . import forks
+from .clock import SYSTEM, Clock, Rest
 from .waits import join
 
 logger = logging.getLogger("lochws")
@@ -19,9 +20,10 @@ logger = logging.getLogger("lochws")
 class Job:
     """Something to do at a time. Made by `Supervisor.call_at`."""
 
-    def __init__(self, function: Callable[[], object], blocking: bool) -> None:
+    def __init__(self, function: Callable[[], object], blocking: bool, aside: bool) -> None:
         self.function = function
         self.blocking = blocking
+        self.aside = aside
         self.is_cancelled = False  # guarded by the supervisor's _lock
         self.is_started = False  # likewise
 
@@ -35,11 +37,13 @@ class Supervisor:
     Args:
         name: the threads' name.
         size: how many threads there may be.
+        clock: what says when a job is due.
     """
 
-    def __init__(self, name: str, size: int = 1) -> None:
+    def __init__(self, name: str, size: int = 1, clock: Clock = SYSTEM) -> None:
         self._name = name
         self._size = size
+        self._clock = clock
         # Entered as a lock and not through the condition: that is Python code, and Ctrl-C in it would
         # leave the lock held.
         self._lock = threading.RLock()
@@ -50,19 +54,23 @@ class Supervisor:
         self._number = count()
         self._threads: list[threading.Thread] = []
         self._idle = 0
+        self._begun = 0  # jobs, so far
         self._blocking = 0
         self._stopping = False
         forks.make_known(self)
 
     # Any thread.
 
-    def call_at(self, when: float, function: Callable[[], object], *, blocking: bool = False) -> Job:
-        """Have a function called at a time (monotonic seconds), on a supervisor thread.
+    def call_at(
+        self, when: float, function: Callable[[], object], *, blocking: bool = False, aside: bool = False
+    ) -> Job:
+        """Have a function called at a time (monotonic seconds of the clock), on a supervisor thread.
 
         Args:
             when: the time; one that has passed means at once.
             function: what to call. What it raises is logged.
             blocking: whether it may take longer than moments.
+            aside: whether nobody waits for it; see `rest`.
 
         Returns:
             The job; it is cancelled already if the supervisor was stopped.
@@ -70,7 +78,7 @@ class Supervisor:
         Raises:
             RuntimeError: there is no thread yet, and none can be started.
         """
-        job = Job(function, blocking)
+        job = Job(function, blocking, aside)
         with self._lock:
             if self._stopping:
                 job.is_cancelled = True
@@ -92,6 +100,28 @@ class Supervisor:
                 return False
             job.is_cancelled = True
             return True
+
+    def wake(self) -> None:
+        """Have the threads look at the clock, which was moved on."""
+        with self._lock:
+            self._changed.notify_all()
+
+    def rest(self, *, away: bool, aside: bool) -> Rest | None:
+        """How the threads wait, or have ended; None while one does anything else, or should.
+
+        Args:
+            away: whether one is in a job that is no business of the caller's.
+            aside: whether to name also when jobs are due that nobody waits for.
+        """
+        now = self._clock.monotonic()
+        with self._lock:
+            if self._idle < sum(thread.is_alive() for thread in self._threads) - away:
+                return None
+            jobs = [(when, job.aside) for when, _, job in self._jobs if not job.is_cancelled]
+            if any(when <= now for when, _ in jobs):
+                return None
+            waited_for = (when for when, is_aside in jobs if aside or not is_aside)
+            return Rest(self._begun, min(waited_for, default=None))
 
     def stop(self) -> None:
         """End the threads once their present jobs have ended. Jobs that have not begun are forgotten."""
@@ -134,6 +164,7 @@ class Supervisor:
                 if job is None:
                     return
                 job.is_started = True
+                self._begun += 1
                 self._blocking += job.blocking
             try:
                 job.function()
@@ -145,7 +176,7 @@ class Supervisor:
     def _next_job(self) -> Job | None:
         """Wait for a job that this thread may begin. Returns None when it is time to end."""
         while not self._stopping:
-            now = monotonic()
+            now = self._clock.monotonic()
             while self._ready and self._may_block():
                 job = self._ready.popleft()
                 if not job.is_cancelled:
@@ -159,7 +190,7 @@ class Supervisor:
                     continue
                 return job
             self._idle += 1
-            self._changed.wait(self._jobs[0][0] - now if self._jobs else None)
+            self._changed.wait(self._jobs[0][0] - now if self._jobs and self._clock.passes else None)
             self._idle -= 1
         return None
 

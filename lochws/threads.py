@@ -8,6 +8,7 @@ from itertools import count
 from time import monotonic
 
 from . import forks
+from .clock import Clock, Rest, current
 from .loop import Channel
 from .reader import Reader
 from .supervisor import Supervisor
@@ -22,9 +23,10 @@ class Crew:
     for longer than the grace period, one of them stands in for it.
     """
 
-    def __init__(self, name: str, supervisors: int) -> None:
-        self.supervisor = Supervisor(f"lochws-supervisor-{name}", supervisors)
-        self.reader = Reader(f"lochws-reader-{name}", self._watch)
+    def __init__(self, name: str, supervisors: int, clock: Clock) -> None:
+        self.clock = clock
+        self.supervisor = Supervisor(f"lochws-supervisor-{name}", supervisors, clock)
+        self.reader = Reader(f"lochws-reader-{name}", self._watch, clock)
         self.users = 0  # guarded by Threads' lock
         # Only the watch touches these. There is one at a time but for a moment now and then, when a delivery
         # begins just as the watch ends. Two do no harm: one gets the baton, and both end when all is quiet.
@@ -57,6 +59,19 @@ class Crew:
             return False
         return self.supervisor.join(None if end is None else max(0.0, end - monotonic()))
 
+    def wake(self) -> None:
+        """Have the threads look at the clock, which was moved on."""
+        self.reader.loop.look_at_clock()
+        self.supervisor.wake()
+
+    def rest(self, *, handlers: bool) -> Rest | None:
+        """How the threads wait; None while one does anything else. See `lochws.clock.Timed`."""
+        # Who watches over a delivery is at work again and again until nothing was delivered for a while.
+        # Only while there is one that is of any interest.
+        supervisor = self.supervisor.rest(away=self.reader.has_stand_in, aside=bool(self.reader.delivery))
+        reader = self.reader.rest(handlers=handlers)
+        return None if reader is None or supervisor is None else reader.beside(supervisor)
+
     # The watch: on the reader's thread first, on a supervisor's from then on.
 
     def _watch(self) -> None:
@@ -65,7 +80,7 @@ class Crew:
 
     def _look_again(self) -> None:
         self._seen_count = self.reader.deliveries
-        self.supervisor.call_at(monotonic() + self.reader.grace, self._look)
+        self.supervisor.call_at(self.clock.monotonic() + self.reader.grace, self._look, aside=True)
 
     def _look(self) -> None:
         reader = self.reader
@@ -93,16 +108,21 @@ class Threads:
         supervisors: how many supervisor threads there may be; so many connections but one are opened
             at a time.
         name: goes into the threads' names.
+        clock: what keepalive, Poll, closing and back-off go by; None for the one that `lochws.clock` has
+            in use when the threads start, which is the machine's unless a test has put another in its place.
 
     Raises:
         ValueError: fewer than 2 supervisors: one is always kept free to stand in for the reader.
     """
 
-    def __init__(self, supervisors: int = 4, *, name: str | None = None) -> None:
+    def __init__(
+        self, supervisors: int = 4, *, name: str | None = None, clock: Clock | None = None
+    ) -> None:
         if isinstance(supervisors, bool) or not isinstance(supervisors, int) or supervisors < 2:
             raise ValueError(f"supervisors={supervisors!r}: expected a whole number from 2 up")
         self._supervisors = supervisors
         self._name = name or f"shared-{next(_numbers)}"
+        self._clock = clock
         self._lock = threading.Lock()
         self._crew: Crew | None = None  # guarded by _lock
         forks.make_known(self)
@@ -128,12 +148,14 @@ class Threads:
         with self._lock:
             crew = self._crew
             if crew is None:
-                crew = Crew(self._name, self._supervisors)
+                clock = self._clock or current()
+                crew = Crew(self._name, self._supervisors, clock)
                 try:
                     crew.reader.start()
                 except BaseException:
                     crew.reader.loop.close()
                     raise
+                clock.attend(crew)
                 self._crew = crew
             crew.users += 1
             return crew

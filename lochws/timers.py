@@ -51,6 +51,8 @@ class Timers(Generic[Owner]):
         entry = self._wanted.pop(owner, None)
         if entry is not None:
             del self._due[entry[1]]
+            while self._entries and self._entries[0][1] not in self._due:
+                heapq.heappop(self._entries)  # nobody looks in vain for who is gone
 
     def take(self, now: float) -> list[Owner]:
         """Those that are due, in order; they are due no more."""

@@ -100,6 +100,15 @@ class TestInAnyState:
         assert last.name == "back_off"
         assert app.names("poll")[-2:] == ["disconnected", "back_off"]
 
+    def test_is_stopping_tells_whether_it_was_called_since_the_start(self, start_peer: StartPeer) -> None:
+        app = Noting(start_peer(polite).url)
+        for _ in range(2):
+            with opened(app):
+                assert not app.is_stopping
+                app.close()
+                assert app.is_stopping
+            assert app.is_stopping
+
     def test_closing_again_changes_nothing(self, start_peer: StartPeer) -> None:
         ends = Ends()
         app = Noting(start_peer(ends).url)

@@ -42,7 +42,7 @@ LAYERS = [
     {"loop"},
     {"protocol", "transport", "handlers"},
     {
-        "deadline", "errors", "events", "forks", "gaps", "options", "pins", "polls", "response",
+        "clock", "deadline", "errors", "events", "forks", "gaps", "options", "pins", "polls", "response",
         "sent", "state", "status", "syscalls", "timers", "trace", "url", "version", "waits", "wakeup",
     },
 ]

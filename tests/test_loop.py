@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from selectors import EVENT_READ, EVENT_WRITE
 from time import monotonic
 
 import pytest
 
-import lochws.loop
+from lochws.clock import SYSTEM, SystemClock
 from lochws.loop import BUFFER_BYTES, SHARE_BYTES, Loop
 from lochws.timers import STALE_TIMERS
 from lochws.wakeup import WakePipe
@@ -390,22 +391,42 @@ class TestSharing:
         assert all(probe.received == b"." for probe in probes)
 
 
+class Shifting(SystemClock):
+    """The machine's clocks, each of which can be set forward and back."""
+
+    def __init__(self) -> None:
+        self.ahead = {"monotonic": 0.0, "wall": 0.0}
+
+    def monotonic(self) -> float:
+        return SYSTEM.monotonic() + self.ahead["monotonic"]
+
+    def wall(self) -> float:
+        return SYSTEM.wall() + self.ahead["wall"]
+
+
 class TestGaps:
     """Times at which this machine or process stood still."""
 
-    @pytest.mark.parametrize("clock", ["wall_clock", "monotonic"])
+    @pytest.fixture
+    def clock(self) -> Shifting:
+        return Shifting()
+
+    @pytest.fixture
+    def loop(self, clock: Shifting) -> Iterator[Loop]:
+        with closing(Loop(clock)) as loop:
+            yield loop
+
+    @pytest.mark.parametrize("which", ["wall", "monotonic"])
     def test_channels_are_told_behind_what_came_and_before_their_timers(
-        self, clock: str, loop: Loop, monkeypatch: pytest.MonkeyPatch
+        self, which: str, clock: Shifting, loop: Loop
     ) -> None:
         probe = Probe()
         joined(loop, probe)
-        ahead, real = [0.0], getattr(lochws.loop, clock)
-        monkeypatch.setattr(lochws.loop, clock, lambda: real() + ahead[0])
         probe.timer = monotonic()
         probe.far.send(b"x")
 
         def stand_still() -> bool:
-            ahead[0] = 3600.0
+            clock.ahead[which] = 3600.0
             return True
 
         loop.turn(stand_still)
@@ -413,11 +434,9 @@ class TestGaps:
         loop.turn(lambda: True)
         assert probe.names == ["ready", "gap", "timer"]
 
-    def test_a_wall_clock_that_is_set_back_is_no_gap(
-        self, loop: Loop, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_wall_clock_that_is_set_back_is_no_gap(self, clock: Shifting, loop: Loop) -> None:
         probe = Probe()
         joined(loop, probe)
-        monkeypatch.setattr(lochws.loop, "wall_clock", lambda: 0.0)
+        clock.ahead["wall"] = -1e9
         loop.turn(lambda: True)
         assert probe.names == []

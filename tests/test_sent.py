@@ -112,14 +112,14 @@ class TestWhatIsTold:
     ) -> None:
         listener = Listener()
         with opened(Tapped(start_peer(listener).url, compress=compress), ping_rate=0) as app:
-            threads = [in_thread(lambda number=number: _chatter(app, number)) for number in range(50)]
+            threads = [in_thread(lambda number=number: chatter(app, number)) for number in range(50)]
             for thread in threads:
                 thread.join()
         assert app.told == listener.heard
         assert len(app.told) == 50 * 24 + 1
 
 
-def _chatter(app: WebSocketApp, number: int) -> None:
+def chatter(app: WebSocketApp, number: int) -> None:
     """Send 24 messages in all the ways there are."""
     chance = random.Random(number)
     for turn in range(6):

@@ -134,8 +134,7 @@ class Registry:
         self._failed = failed
         self._unhandled = unhandled
         self._setup: _Setup = (), ()  # entries and wrappers; replaced whole, under _lock
-        # Replaced whole, never changed: dispatch reads it without the lock. Events without handlers of their
-        # own are not in it.
+        # Replaced whole; dispatch reads it without the lock. Events without handlers of their own are absent.
         self._table: dict[type[events.Event], tuple[HandlerFunction, ...]] = {}
         self._any: tuple[HandlerFunction, ...] = ()
         self._errors: tuple[HandlerFunction, ...] = ()
@@ -209,6 +208,10 @@ class Registry:
     def sees(self, kind: type[events.Event]) -> bool:
         """Whether an event of this class would be given to anyone now. Any thread."""
         return bool(self._table.get(kind, self._any))
+
+    def has(self, names: Iterable[str]) -> bool:
+        """Whether anything is registered under one of these names. Any thread."""
+        return any(name in names for name, _, _ in self._setup[0])
 
     def dispatch(self, event: events.Event) -> None:
         """Call the handlers of an event. No exception of theirs gets out."""

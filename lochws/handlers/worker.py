@@ -29,7 +29,8 @@ from ..waits import Waiters, slice_of, wait_for
 from .allowance import Allowance
 from .callables import check_callable
 from .chains import OLDEST, Chain, Chains, Entry
-from .registry import EventName, event_names, methods_of
+from .registry import CLASSES, EventName, methods_of
+from .wanted import wanted_events
 
 logger = logging.getLogger("lochws")
 
@@ -72,7 +73,7 @@ class Worker:
 
     Args:
         work: a function of one argument, the event; or an object with methods for events, as for
-            `add_handler` (but no ``on_error`` and no ``on_batch``).
+            `add_handler` (but not ``on_error``, ``on_batch`` and ``on_sent``).
         executor: where it is called.
         events: which events a function gets, by name or class; an object gets those that it has methods for.
         key: finds in an event what its order is kept by. Called on the reader's thread.
@@ -271,14 +272,12 @@ def _work_by_event(
     """What to call for which event, picklable if what was given is."""
     if callable(work):
         check_callable(work)
-        if isinstance(wanted, str):
-            raise TypeError(f"events={wanted!r}: expected several, such as [{wanted!r}]")
-        return dict.fromkeys(event_names(tuple(wanted or ("text", "binary"))), work)
+        return dict.fromkeys(wanted_events(("text", "binary") if wanted is None else wanted), work)
     if wanted is not None:
         raise TypeError(f"events={wanted!r}: an object gets the events that it has methods for")
     methods: dict[str, list[Callable[[Any], object]]] = {}
     for name, method in methods_of(work):
-        if name in ("batch", "error"):
+        if name not in CLASSES and name != "event":
             raise TypeError(f"{work!r} has on_{name}, which a worker does not call; on_done gets what fails")
         methods.setdefault(name, []).append(method)
     if not methods:

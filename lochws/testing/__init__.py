@@ -32,7 +32,10 @@ What to know:
 * `ScriptedServer()` echoes. `tls=context` serves ``wss:``. `scale` makes scripted seconds shorter.
 """
 
+from .clock import VirtualClock
 from .connection import Request, ScriptError, ServerConnection, Step
+from .kit import StartServer
+from .recorder import Recorder
 from .server import ScriptedServer
 from .steps import (
     accept,
@@ -64,11 +67,14 @@ from .steps import (
 )
 
 __all__ = [
+    "Recorder",
     "Request",
     "ScriptError",
     "ScriptedServer",
     "ServerConnection",
+    "StartServer",
     "Step",
+    "VirtualClock",
     "accept",
     "answer_ping",
     "close",

@@ -20,6 +20,7 @@ try:
 except ImportError as error:
     raise ImportError("lochws.testing needs wsproto: pip install 'lochws[testing]'") from error
 
+from ..clock import SYSTEM, Clock, Rest
 from .link import ClientLeftError, Link, LinkEndedError, StoppedError
 
 #: What a script is made of: anything that can be called with the connection.
@@ -57,6 +58,7 @@ class ServerConnection:
         changed: notified whenever an attribute has changed.
         patience: seconds that a step may wait for the client.
         scale: what seconds in scripts are multiplied by.
+        clock: what those seconds go by.
 
     Attributes:
         number: how many connections of the server came before it.
@@ -73,7 +75,7 @@ class ServerConnection:
 
     def __init__(
         self, link: Link, steps: Sequence[Step], number: int, changed: threading.Condition,
-        *, patience: float, scale: float,
+        *, patience: float, scale: float, clock: Clock = SYSTEM,
     ) -> None:
         self.number = number
         self.requests: list[Request] = []
@@ -100,6 +102,8 @@ class ServerConnection:
         self.pong_delay: float | None = 0.0
         self.patience = patience
         self.scale = scale
+        self._clock = clock
+        self._until: float | None = None  # by the clock, when the wait under way is over
         self._changed = changed
         self._orders: deque[tuple[Step, Future[None]]] = deque()  # guarded by _changed
         self._http = h11.Connection(h11.SERVER)
@@ -154,6 +158,20 @@ class ServerConnection:
                 raise TimeoutError(f"waited {self.patience:g} s in vain for the turn of {step!r}") from None
             done.result()  # it has begun, and knows how long to wait
 
+    def wake(self) -> None:
+        """Have the script look at its clock, which was moved on."""
+        with self._changed:
+            if not self.is_over:
+                self.link.wake()
+
+    def rest(self) -> Rest | None:
+        """How the script waits, or is over; None while it does anything else."""
+        until = self._until
+        if self.is_over:
+            return Rest(self.link.waits, None)
+        waits = self.link.rest()
+        return None if waits is None or self._orders else Rest(waits, until)
+
     def stop(self) -> None:
         """Make the script end where it is."""
         with self._changed:
@@ -184,23 +202,32 @@ class ServerConnection:
                         done.set_exception(ScriptError(f"{step!r}: the connection has ended"))
                 self._changed.notify_all()
 
-    def stay(self, until: Callable[[], bool] = lambda: False, seconds: float | None = None) -> bool:
+    def stay(
+        self, until: Callable[[], bool] = lambda: False, seconds: float | None = None,
+        patience: float | None = None,
+    ) -> bool:
         """Be a good peer: read, answer pings and Close, do what `do` orders, until something holds.
 
         Returns:
-            Whether it holds; False when so many seconds have passed before.
+            Whether it holds; False when so many seconds have passed before by the script's clock, or
+            so many by the machine's (patience).
         """
-        end = None if seconds is None else monotonic() + seconds
+        end = None if seconds is None else self._clock.monotonic() + seconds
+        limit = None if patience is None else monotonic() + patience
         while not until():
-            now = monotonic()
-            if end is not None and now >= end:
+            now = self._clock.monotonic()
+            left = None if limit is None else limit - monotonic()
+            if (end is not None and now >= end) or (left is not None and left <= 0):
                 return False
             self._send_late_pongs(now)
             if not self.remaining:
                 self._obey()
             times = [time for time in (end, self._late[0][0] if self._late else None) if time is not None]
-            timeout = max(0.0, min(times) - monotonic()) if times else None
-            if self.link.wait(read=self.is_reading, timeout=timeout):
+            self._until = min(times, default=None)
+            if self._until is not None and self._clock.passes:
+                wait = max(0.0, self._until - now)
+                left = wait if left is None else min(left, wait)
+            if self.link.wait(read=self.is_reading, timeout=left):
                 data = self.link.receive()
                 if data:  # of TLS, perhaps no more than a part of a record was there
                     self._take(data)
@@ -208,7 +235,7 @@ class ServerConnection:
 
     def expect(self, until: Callable[[], bool], what: str) -> None:
         """As `stay`, but for no longer than the patience lasts; `what` says what is waited for."""
-        if not self.stay(until, self.patience):
+        if not self.stay(until, patience=self.patience):
             raise ScriptError(f"waited {self.patience:g} s in vain for {what}; {self!r}")
 
     def await_request(self) -> Request:
@@ -275,7 +302,7 @@ class ServerConnection:
 
     def _owe_pong(self, payload: bytes) -> None:
         if self.pong_delay is not None and not self.is_muted:
-            self._late.append((monotonic() + self.pong_delay, payload))
+            self._late.append((self._clock.monotonic() + self.pong_delay, payload))
             if not self.pong_delay:
                 self._send_late_pongs(self._late[-1][0])
 

@@ -51,6 +51,8 @@ class Link:
         self._near.setblocking(False)
         self._far.setblocking(False)
         self._stopped = False
+        self.waits = 0  # so far; read by anyone
+        self._waits_for: int | None = None  # the mask of the wait under way
         self._corked: bytearray | None = None
         self.piece: int | None = None
         self.budget: int | None = None
@@ -78,17 +80,31 @@ class Link:
         Raises:
             StoppedError: the server is being closed.
         """
-        with WaitSelector() as selector:
-            selector.register(self._near, selectors.EVENT_READ)
-            if read or write:
-                mask = selectors.EVENT_READ * read | selectors.EVENT_WRITE * write
-                selector.register(self._sock, mask)
-            ready = [key.fileobj for key, _ in selector.select(timeout)]
+        mask = selectors.EVENT_READ * read | selectors.EVENT_WRITE * write
+        self.waits += 1
+        self._waits_for = mask
+        ready = self._select(mask, timeout)
+        self._waits_for = None
         if self._near in ready:
             self._near.recv(_CHUNK)
         if self._stopped:
             raise StoppedError
         return self._sock in ready
+
+    def rest(self) -> int | None:
+        """How many waits there were, if one is under way that nothing ends; else None. Any thread."""
+        waits, mask = self.waits, self._waits_for
+        try:
+            return None if mask is None or self._select(mask, 0.0) else waits
+        except (OSError, ValueError):  # closed in this moment
+            return None
+
+    def _select(self, mask: int, timeout: float | None) -> list[object]:
+        with WaitSelector() as selector:
+            selector.register(self._near, selectors.EVENT_READ)
+            if mask:
+                selector.register(self._sock, mask)
+            return [key.fileobj for key, _ in selector.select(timeout)]
 
     def receive(self) -> bytes:
         """All that is there, perhaps nothing. Does not wait, but for a TLS handshake.

@@ -11,7 +11,8 @@ from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
-from .connection import Request, ServerConnection, Step
+from ..clock import Rest, current
+from .connection import Request, ScriptError, ServerConnection, Step
 from .link import Link, WaitSelector
 from .steps import accept, echo
 
@@ -134,6 +135,21 @@ class ScriptedServer:
         self.connection()
         self.connections[-1].do(step)
 
+    def wake(self) -> None:
+        """Have the scripts look at their clock, which was moved on."""
+        for connection in list(self.connections):
+            connection.wake()
+
+    def rest(self, *, handlers: bool) -> Rest | None:
+        """How the scripts wait; None while one has something to do."""
+        whole = Rest(len(self.connections), None)
+        for connection in list(self.connections):
+            rest = connection.rest()
+            if rest is None:
+                return None
+            whole = whole.beside(rest)
+        return whole
+
     def check(self) -> None:
         """Raise what a script has raised, if any has, or what kept the server from accepting."""
         if self._failure is not None:
@@ -141,6 +157,21 @@ class ScriptedServer:
         for connection in list(self.connections):
             if connection.failure is not None:
                 raise connection.failure
+
+    def check_done(self) -> None:
+        """As `check`, and see to it that every script that was begun came to its end.
+
+        Raises:
+            ScriptError: a connection ended, or still is, before a step that was not done.
+        """
+        self.check()
+        for connection in list(self.connections):
+            if connection.remaining:
+                steps = ", ".join(map(repr, connection.remaining))
+                raise ScriptError(
+                    f"connection {connection.number} of {self!r} came and its script was not done: {steps}; "
+                    f"messages received: {connection.messages[-20:]!r}"
+                )
 
     def close(self) -> None:
         """End all connections and threads, and wait for them. May be called again."""
@@ -174,9 +205,11 @@ class ScriptedServer:
                     return
 
     def _serve(self, sock: socket.socket, number: int, steps: Sequence[Step]) -> None:
+        clock = current()
+        clock.attend(self)
         connection = ServerConnection(
             Link(sock, self._tls, self._patience), steps, number, self._changed,
-            patience=self._patience, scale=self._scale,
+            patience=self._patience, scale=self._scale, clock=clock,
         )
         self._threads = [thread for thread in self._threads if thread.is_alive()]
         thread = threading.Thread(target=connection.run, name=f"scripted-server-{number}", daemon=True)

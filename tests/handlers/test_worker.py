@@ -470,6 +470,8 @@ class TestWhatIsGiven:
             ({"max_bytes": 1.5}, TypeError, "max_bytes=1.5"),
             ({"parallel": 0}, ValueError, "parallel=0"),
             ({"events": "text"}, TypeError, r"events='text': expected several, such as \['text'\]"),
+            ({"events": ["sent"]}, ValueError, "'sent' is no event"),
+            ({"events": []}, TypeError, "which event"),
             ({"events": ["message"]}, ValueError, "did you mean 'text'"),
             ({"work": 3}, TypeError, "3 is no function, and has no method"),
             ({"work": lambda: None}, TypeError, "cannot be called with one argument"),

@@ -1,0 +1,289 @@
+"""Records a connection's events and what is sent, in order, to a file of JSON lines.
+
+::
+
+    with Recorder("talk.jsonl") as recorder:
+        app.add_handler(recorder)
+        app.run_forever()
+
+The file can be played back into any handlers: see `lochws.handlers.replay`. docs/recording.md has the format.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic, time
+from types import TracebackType
+from typing import TYPE_CHECKING, TypeAlias
+
+from .. import events, forks
+from ..sent import Sent
+from .allowance import Allowance
+from .parts import PartWriter
+from .recording import Redact, Scribe
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+logger = logging.getLogger("lochws")
+
+#: What comes in so many seconds is written in one go.
+GATHER_SECONDS = 0.05
+#: So many entries are written before room is made for others.
+SLICE = 500
+#: What an entry takes besides its payload, in bytes.
+ENTRY_BYTES = 200
+#: A file smaller than that would be little but its header.
+LEAST_BYTES = 4096
+#: How long the end of the interpreter waits for the disk.
+EXIT_SECONDS = 5.0
+
+#: When (monotonic), what (an event, what was sent, or how many are missing), when it was sent, bytes.
+_Entry: TypeAlias = "tuple[float, events.Event | tuple[Sent, ...] | int, float, int]"
+
+
+class Recorder:
+    """A handler that records all events, and what leaves. For one app.
+
+    Handlers only leave what has come; a thread of its own, ``lochws recorder``, writes it within 0.05 s. What
+    it cannot write in time, or at all, is counted, logged, and stands in the file as a line saying how many
+    are missing. What was written survives the end of the process, however sudden. The files are for the
+    user alone to read (mode 600).
+
+    Args:
+        path: the file. Its name ends as the user wants, in ``.jsonl`` or ``.jsonl.gz`` for instance.
+        compress: ``"gzip"``; None for that if the name ends in ``.gz``, else for none.
+        max_bytes: how large a file gets, at least 4096; then it is renamed (``talk.1.jsonl``) and another
+            begins. None for one file however large.
+        keep: how many files are kept, the newest included; None for all.
+        redact: called with ``"in"`` or ``"out"`` and each payload (str or bytes), on the writing thread;
+            returns what is recorded in its place, of the same type, or None to record its length only.
+        payloads: False records of all messages, pings and pongs their length only.
+        append: whether to continue a recording that is there, in another file of the set.
+        secrets: whether values in the query of URLs, and of cookies, are recorded as they are.
+        max_pending: how many bytes may wait to be written.
+        clock: monotonic seconds.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong.
+        FileExistsError: there is such a file, and not `append`.
+        OSError: the file cannot be made.
+
+    Attributes:
+        path: the newest file.
+        missing: how many events and sends could not be recorded so far.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        compress: str | None = None,
+        max_bytes: int | None = None,
+        keep: int | None = None,
+        redact: Redact | None = None,
+        payloads: bool = True,
+        append: bool = False,
+        secrets: bool = False,
+        max_pending: int = 16 << 20,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        _check(compress, max_bytes, keep, append, redact, max_pending)
+        self.path = Path(path)
+        self._clock = clock
+        self._began, self._started = time(), clock()
+        self._scribe = Scribe(payloads, redact, secrets)
+        self._allowance = Allowance(burst=1, per_second=1 / 60)
+        self._files = PartWriter(
+            self.path, compress=compress == "gzip" or (compress is None and self.path.suffix == ".gz"),
+            max_bytes=max_bytes, keep=keep, append=append, header=self._header,
+        )
+        self._limit = max_pending
+        self._changed = threading.Condition(threading.Lock())  # its lock guards all below
+        self._entries: deque[_Entry] = deque()
+        self._pending = 0  # bytes of what was left and is not written yet
+        self._unsaid = 0  # how many are missing since the last line that said so
+        self.missing = 0
+        self._is_idle = False  # the writer waits for the next entry
+        self._is_hurried = False  # somebody waits for the writer
+        self._is_closed = False
+        self._thread: threading.Thread | None = None
+        forks.make_known(self)
+        atexit.register(self._at_exit)
+
+    # Handlers.
+
+    def on_event(self, event: events.Event) -> None:
+        """Leave an event for the writer."""
+        size = ENTRY_BYTES
+        if isinstance(event, events.Text):
+            size += len(event.text)
+        elif isinstance(event, events.Binary):
+            size += len(event.data)
+        self._leave(event, 0.0, size, 1)
+
+    def on_sent(self, sent: tuple[Sent, ...]) -> None:
+        """Leave what is about to be sent for the writer. Any thread."""
+        self._leave(sent, time(), sum(map(len, sent)) + ENTRY_BYTES * len(sent), len(sent))
+
+    def _leave(self, what: events.Event | tuple[Sent, ...], when: float, size: int, count: int) -> None:
+        at = self._clock()
+        with self._changed:
+            if self._is_closed:
+                return
+            if self._pending and self._pending + size > self._limit:
+                self.missing += count
+                self._unsaid += count
+                return
+            if self._unsaid:
+                self._entries.append((at, self._unsaid, time(), 0))
+                self._unsaid = 0
+            self._entries.append((at, what, when, size))
+            self._pending += size
+            if self._is_idle or (self._pending > self._limit // 4 and not self._is_hurried):
+                self._is_idle = False
+                self._is_hurried = self._pending > self._limit // 4
+                self._changed.notify_all()
+            elif self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="lochws recorder", daemon=True)
+                self._thread.start()
+
+    # Users, on any thread.
+
+    def flush(self, timeout: float | None = 10.0) -> bool:
+        """Wait until all that has happened so far is in the file. Returns False if that takes longer."""
+        with self._changed:
+            self._is_hurried = self._pending > 0
+            self._changed.notify_all()
+            return self._changed.wait_for(lambda: not self._pending, timeout)
+
+    def close(self, timeout: float | None = 10.0) -> bool:
+        """Write what waits, and end the file; what happens afterwards is not recorded. May be called again.
+
+        Returns:
+            False if that takes longer than `timeout` seconds; it goes on nevertheless.
+        """
+        with self._changed:
+            was_closed, self._is_closed = self._is_closed, True
+            self._changed.notify_all()
+            thread = self._thread
+        if thread is None:
+            if not was_closed:
+                self._finish()
+            return True
+        if thread is not threading.current_thread():
+            thread.join(timeout)
+        return not thread.is_alive()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def forget(self) -> None:
+        """In the child of a fork: the recording is the parent's."""
+        self._changed = threading.Condition(threading.Lock())
+        self._entries.clear()
+        self._pending = 0
+        self._is_closed = True
+        self._thread = None
+        self._files.forget()
+        atexit.unregister(self._at_exit)
+
+    def _at_exit(self) -> None:
+        if not self.close(EXIT_SECONDS):
+            logger.error("recording to %s: the disk took too long, the end is missing", self.path)
+
+    # The writer's thread.
+
+    def _run(self) -> None:
+        while entries := self._next_entries():
+            self._write(entries)
+            with self._changed:
+                self._pending -= sum(entry[3] for entry in entries)
+                self._is_hurried = self._is_hurried and bool(self._entries)
+                self._changed.notify_all()
+        self._finish()
+
+    def _next_entries(self) -> list[_Entry]:
+        """Wait for the next entries, and for company. None are left if this is over."""
+        with self._changed:
+            if not self._entries:
+                self._is_idle = not self._is_closed
+                self._changed.wait_for(lambda: self._entries or self._is_closed)
+                self._is_idle = False
+            if len(self._entries) < SLICE:
+                self._changed.wait_for(lambda: self._is_hurried or self._is_closed, GATHER_SECONDS)
+            return [self._entries.popleft() for _ in range(min(SLICE, len(self._entries)))]
+
+    def _write(self, entries: list[_Entry]) -> None:
+        lines: list[bytes] = []
+        for at, what, when, _ in entries:
+            try:
+                lines += self._lines(at - self._started, what, when)
+            except Exception as error:  # noqa: BLE001  the others can be recorded
+                self._lost(len(what) if isinstance(what, tuple) else 1)
+                self._tell(f"cannot record {what!r}", error)
+        lost, failure = self._files.write(lines)
+        if failure is not None:
+            self._lost(lost)
+            self._tell(f"{lost} lines could not be written; {failure}")
+
+    def _lines(self, at: float, what: events.Event | tuple[Sent, ...] | int, when: float) -> list[bytes]:
+        if isinstance(what, int):
+            self._tell(f"{what} events and sends are missing")
+            return [self._scribe.missing(at, when, what)]
+        if isinstance(what, tuple):
+            return [self._scribe.sent(at, when, one) for one in what]
+        return [self._scribe.event(at, what)]
+
+    def _lost(self, count: int) -> None:
+        with self._changed:
+            self.missing += count
+            self._unsaid += count
+
+    def _tell(self, what: str, error: BaseException | None = None) -> None:
+        more = self._allowance.take()
+        if more is not None:
+            logger.error("recording to %s: %s%s", self.path, what, more, exc_info=error)
+
+    def _finish(self) -> None:
+        atexit.unregister(self._at_exit)
+        try:
+            if self._unsaid:
+                self._files.write(self._lines(self._clock() - self._started, self._unsaid, time()))
+            self._files.close()
+        except OSError as error:
+            logger.error("recording to %s: its end could not be written; %s", self.path, error)
+
+    def _header(self, part: int) -> bytes:
+        return self._scribe.header(self._began, self._clock() - self._started, part)
+
+
+def _check(
+    compress: str | None, max_bytes: int | None, keep: int | None, append: bool, redact: object,
+    max_pending: int,
+) -> None:
+    if compress not in (None, "gzip"):
+        raise ValueError(f"compress={compress!r}: expected 'gzip', or None")
+    for name, value, least in (
+        ("max_bytes", max_bytes, LEAST_BYTES), ("keep", keep, 1), ("max_pending", max_pending, 1)
+    ):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise TypeError(f"{name}={value!r}: expected a whole number")
+        if value is not None and value < least:
+            raise ValueError(f"{name}={value!r}: expected {least} or more")
+    if keep is not None and max_bytes is None and not append:
+        raise ValueError(f"keep={keep!r} without max_bytes: there would be one file only")
+    if redact is not None and not callable(redact):
+        raise TypeError(f"redact={redact!r}: expected a function, or None")

@@ -1,0 +1,22 @@
+"""Which events a ready-made handler is asked for, by name or by class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .registry import CLASSES, EventName, event_names
+
+
+def wanted_events(names: Iterable[EventName]) -> tuple[str, ...]:
+    """The names of events, each once; ``"event"`` stands for all.
+
+    Raises:
+        TypeError: it is one name and no several, or has something that is neither a name nor an event class.
+        ValueError: there is no such event; handlers get other things too, by such names as ``"batch"``.
+    """
+    if isinstance(names, str):
+        raise TypeError(f"events={names!r}: expected several, such as [{names!r}]")
+    wanted = event_names(tuple(names))
+    if others := [name for name in wanted if name not in CLASSES and name != "event"]:
+        raise ValueError(f"events: {others[0]!r} is no event")
+    return wanted

@@ -1,0 +1,18 @@
+"""What threads are at, for messages that say why something does not end."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import traceback
+
+
+def stacks(*prefixes: str) -> str:
+    """The stacks of the threads whose names begin with one of these."""
+    frames = sys._current_frames()
+    found = [
+        f"{thread.name}:\n{''.join(traceback.format_stack(frames[thread.ident])).rstrip()}"
+        for thread in threading.enumerate()
+        if thread.name.startswith(prefixes) and thread.ident in frames
+    ]
+    return "\n".join(found) or "(none of their threads is left)"

@@ -1,0 +1,356 @@
+"""Events in a stream of Redis: none is missing, whatever Redis does, and what comes twice can be told."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from lochws import WebSocketApp, events
+from lochws.handlers.relay import Relay
+
+from ..apps import AT_ONCE, opened, running
+from ..peer import BINARY, CLOSE, PING, PONG, TEXT, Link, StartPeer
+from ..seen import PATIENCE, eventually
+from ..test_app_slow_handlers import hurry
+from .redis_server import RedisServer
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    """A redis-server of the test's own."""
+    server = RedisServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(autouse=True)
+def all_lines(caplog: pytest.LogCaptureFixture) -> None:
+    """Lets tests see every line."""
+    caplog.set_level(logging.DEBUG, "lochws")
+
+
+def relay_of(app: WebSocketApp, redis: RedisServer | str, **options: Any) -> Relay:
+    """A relay that does not wait long for anything."""
+    url = redis if isinstance(redis, str) else redis.url
+    return Relay(app, "feed", url, **{"min_wait": 0.01, "max_wait": 0.05, "timeout": 0.5, **options})
+
+
+def telling(count: int) -> Callable[[Link], None]:
+    """A script that sends so many numbers, and then waits until the client closes."""
+
+    def script(link: Link) -> None:
+        link.accept()
+        for number in range(count):
+            link.send_frame(TEXT, str(number).encode())
+        until_closed(link)
+
+    return script
+
+
+def until_closed(link: Link) -> None:
+    """Wait for the client's Close frame, and answer it."""
+    while (frame := link.read_frame())[0] != CLOSE:
+        pass
+    link.send_frame(*frame)
+
+
+def numbers(entries: list[dict[str, Any]]) -> list[int]:
+    """The numbers in texts, each entry once, as a reader would take them."""
+    unique = {entry["id"]: entry for entry in entries}
+    return [int(entry["data"]) for entry in unique.values() if entry["event"] == "text"]
+
+
+NOWHERE = "redis://127.0.0.1:1/"
+
+
+class TestEntries:
+    def test_each_event_is_an_entry_that_says_whence_and_which(
+        self, redis: RedisServer, start_peer: StartPeer
+    ) -> None:
+        def script(link: Link) -> None:
+            link.accept()
+            link.send_frame(TEXT, "é".encode())
+            link.send_frame(BINARY, b"\x00\xff")
+            until_closed(link)
+
+        peer = start_peer(script)
+        app = WebSocketApp(peer.url.replace("//", "//me:secret@") + "?token=secret")
+        with relay_of(app, redis) as relay:
+            with opened(app):
+                eventually(lambda: relay.counts.relayed == 3)
+            eventually(lambda: relay.counts.relayed == 4)
+            assert relay.counts == (4, 4, 0, 0, 0)
+        entries = redis.entries("feed")
+        assert [entry["event"] for entry in entries] == ["ready", "text", "binary", "disconnected"]
+        assert [entry["data"] for entry in entries[1:3]] == ["é".encode(), b"\x00\xff"]
+        assert json.loads(entries[0]["data"])["protocol"] is None
+        assert json.loads(entries[3]["data"])["ended_by"] == "client"
+        assert {entry["source"] for entry in entries} == {f"{peer.url}?token=…"}
+        assert {entry["connection"] for entry in entries} == {"1"}
+        assert [entry["sequence"] for entry in entries] == ["1", "2", "3", "4"]
+        assert len({entry["id"] for entry in entries}) == 4
+        assert "secret" not in repr(entries)
+        times = [float(entry["time"]) for entry in entries]
+        assert times == sorted(times)
+
+    def test_each_connection_counts_anew(self, redis: RedisServer, start_peer: StartPeer) -> None:
+        def script(link: Link) -> None:
+            link.accept()
+            link.send_frame(TEXT, b"0")
+            if len(peer.links) > 1:
+                until_closed(link)
+
+        peer = start_peer(script)
+        app = WebSocketApp(peer.url)
+        wanted = ["text", events.Connecting, "back_off"]
+        with relay_of(app, redis, events=wanted, source="mine") as relay, running(app, persist=AT_ONCE):
+            eventually(lambda: relay.counts.relayed == 5)
+        shown = [
+            (entry["event"], entry["connection"], entry["sequence"], entry["source"])
+            for entry in redis.entries("feed")
+        ]
+        assert shown == [
+            ("connecting", "1", "1", "mine"), ("text", "1", "2", "mine"), ("back_off", "1", "3", "mine"),
+            ("connecting", "2", "1", "mine"), ("text", "2", "2", "mine"),
+        ]
+
+    def test_all_events_can_be_relayed(self, redis: RedisServer, start_peer: StartPeer) -> None:
+        def script(link: Link) -> None:
+            link.accept()
+            link.send_frame(PING, b"there?")
+            until_closed(link)
+
+        app = WebSocketApp(start_peer(script).url)
+        with relay_of(app, redis, events=["event"]) as relay, opened(app):
+            eventually(lambda: relay.counts.relayed == 5)
+            app.close()
+            assert app.wait_closed(PATIENCE)
+        entries = {entry["event"]: entry["data"] for entry in redis.entries("feed")}
+        assert entries.keys() == {
+            "connecting", "connected", "ready", "poll", "ping", "closed", "disconnected"
+        }
+        assert entries["ping"] == b"there?"
+        assert json.loads(entries["connected"])["proxy"] is None
+
+    def test_the_stream_is_kept_short_if_asked_for(self, redis: RedisServer, start_peer: StartPeer) -> None:
+        app = WebSocketApp(start_peer(telling(1000)).url)
+        with relay_of(app, redis, maxlen=100, events=["text"]) as relay, opened(app):
+            eventually(lambda: relay.counts.relayed == 1000)
+        assert 100 <= redis.client.xlen("feed") <= 300
+        assert numbers(redis.entries("feed"))[-1] == 999
+
+    def test_a_client_of_the_users_is_used_and_not_closed(
+        self, redis: RedisServer, start_peer: StartPeer
+    ) -> None:
+        app = WebSocketApp(start_peer(telling(3)).url)
+        with Relay(app, "feed", redis.client, events=["text"]) as relay, opened(app):
+            eventually(lambda: relay.counts.relayed == 3)
+        assert numbers(redis.entries("feed")) == [0, 1, 2]
+
+
+class TestRedisInTrouble:
+    def test_no_event_is_missing_after_redis_was_killed_again_and_again(
+        self, redis: RedisServer, start_peer: StartPeer
+    ) -> None:
+        go = threading.Semaphore()
+
+        def script(link: Link) -> None:
+            link.accept()
+            for number in range(4000):
+                if number % 1000 == 0:
+                    assert go.acquire(timeout=PATIENCE)
+                link.send_frame(TEXT, str(number).encode())
+            until_closed(link)
+
+        app = WebSocketApp(start_peer(script).url)
+        with relay_of(app, redis, events=["text"], batch=20, max_events=200) as relay, opened(app):
+            for part in (1, 2, 3):
+                eventually(lambda part=part: relay.counts.relayed > 1000 * part - 500)  # type: ignore[misc]
+                failures = relay.counts.failures
+                redis.kill()  # amid a batch, most often
+                go.release()
+                eventually(lambda failures=failures: relay.counts.failures > failures)  # type: ignore[misc]
+                redis.start()
+            eventually(lambda: relay.counts.relayed == 4000)
+            assert relay.counts[2:4] == (0, 0)
+        entries = redis.entries("feed")
+        assert numbers(entries) == list(range(4000))
+        assert len({entry["id"] for entry in entries}) == 4000
+
+    def test_while_redis_is_halted_the_receiver_pauses_and_pings_are_answered(
+        self, redis: RedisServer, start_peer: StartPeer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        halted, paused, answered = threading.Event(), threading.Event(), threading.Event()
+
+        def script(link: Link) -> None:
+            link.accept()
+            link.send_frame(TEXT, b"0")
+            halted.wait(PATIENCE)
+            for number in range(1, 500):
+                link.send_frame(TEXT, str(number).encode())
+            paused.wait(PATIENCE)
+            link.send_frame(PING, b"there?")
+            while link.read_frame() != (PONG, b"there?"):
+                pass
+            answered.set()
+            until_closed(link)
+
+        app = WebSocketApp(start_peer(script).url)
+        with relay_of(app, redis, events=["text"], max_events=50, batch=10) as relay, opened(app):
+            hurry(app)
+            eventually(lambda: relay.counts.relayed == 1)
+            redis.halt()
+            halted.set()
+            eventually(lambda: relay.counts[:4] == (52, 1, 50, 0))  # one is in the handler
+            eventually(lambda: relay.counts.failures > 1)
+            assert relay.counts.received == 52
+            assert len(relay.unrelayed) == 50
+            paused.set()
+            assert answered.wait(PATIENCE)
+            redis.go_on()
+            eventually(lambda: relay.counts.relayed == 500)
+        entries = redis.entries("feed")
+        assert numbers(entries) == list(range(500))
+        assert len(entries) > 500, "what Redis had got and not acknowledged came again"
+        lines = [record.getMessage() for record in caplog.records]
+        assert "the receiver pauses: 50 events wait for Redis" in lines
+        assert "events are relayed to the stream feed again" in lines
+        assert sum("Redis has not acknowledged events for the stream feed" in line for line in lines) <= 3
+
+    def test_bytes_that_wait_are_bounded_too(self, start_peer: StartPeer) -> None:
+        def script(link: Link) -> None:
+            link.accept()
+            for _ in range(10):
+                link.send_frame(BINARY, bytes(400))
+            until_closed(link)
+
+        app = WebSocketApp(start_peer(script).url)
+        relay = relay_of(app, NOWHERE, events=["binary"], max_bytes=1000, close_timeout=0.1)
+        with relay, opened(app):
+            eventually(lambda: relay.counts.received == 3)
+            assert relay.counts.waiting == 2
+
+    def test_a_key_that_is_no_stream_loses_nothing_and_is_logged(
+        self, redis: RedisServer, start_peer: StartPeer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        redis.client.set("feed", "no stream")
+        app = WebSocketApp(start_peer(telling(3)).url)
+        with relay_of(app, redis, events=["text"]) as relay, opened(app):
+            eventually(lambda: relay.counts.failures > 0)
+            assert "WRONGTYPE" in caplog.text
+            redis.client.delete("feed")
+            eventually(lambda: relay.counts.relayed == 3)
+        assert numbers(redis.entries("feed")) == [0, 1, 2]
+
+
+class TestEnd:
+    def test_an_app_that_is_stopped_while_redis_is_away_ends_and_what_was_not_relayed_is_told(
+        self, start_peer: StartPeer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        app = WebSocketApp(start_peer(telling(50)).url)
+        relay = relay_of(app, NOWHERE, events=["text"], max_events=10, close_timeout=0.3)
+        with opened(app):
+            eventually(lambda: relay.counts.received == 11)
+        counts = relay.counts
+        assert counts[:4] == (50, 0, 10, 40)
+        unrelayed = relay.close()
+        assert [entry.data for entry in unrelayed] == [str(number).encode() for number in range(10)]
+        assert relay.close() == relay.unrelayed == unrelayed
+        assert "Redis has not acknowledged 10 events for the stream feed, from " in caplog.text
+        lines = [record.getMessage() for record in caplog.records]
+        assert sum("was not relayed to the stream feed, which takes no more" in line for line in lines) == 20
+
+    def test_close_waits_for_what_redis_can_still_take(
+        self, redis: RedisServer, start_peer: StartPeer
+    ) -> None:
+        app = WebSocketApp(start_peer(telling(100)).url)
+        relay = relay_of(app, redis, events=["text"])
+        redis.halt()
+        with opened(app):
+            eventually(lambda: relay.counts.received == 100)
+        assert relay.counts.relayed == 0
+        redis.go_on()
+        assert relay.close(PATIENCE) == []
+        assert relay.counts[:4] == (100, 100, 0, 0)
+
+    def test_close_does_not_wait_for_a_halted_redis_longer_than_asked_for(
+        self, redis: RedisServer, start_peer: StartPeer
+    ) -> None:
+        app = WebSocketApp(start_peer(telling(1)).url)
+        relay = relay_of(app, redis, events=["text"], timeout=None)
+        redis.halt()
+        with opened(app):
+            eventually(lambda: relay.counts.received == 1)
+        assert len(relay.close(0.05)) == 1
+        assert not [thread for thread in threading.enumerate() if thread.name == "lochws-relay"]
+        redis.go_on()
+
+    def test_what_comes_after_close_is_counted(self, redis: RedisServer, start_peer: StartPeer) -> None:
+        app = WebSocketApp(start_peer(telling(1)).url)
+        relay = relay_of(app, redis, events=["disconnected"])
+        with opened(app):
+            relay.close()
+        assert relay.counts == (1, 0, 0, 1, 0)
+
+    def test_the_end_of_the_program_waits_for_redis(self, redis: RedisServer, start_peer: StartPeer) -> None:
+        program = (
+            "import sys\n"
+            "from lochws import WebSocketApp\n"
+            "from lochws.handlers.relay import Relay\n"
+            "app = WebSocketApp(sys.argv[1])\n"
+            "relay = Relay(app, 'feed', sys.argv[2], events=['text'])\n"
+            "app.on('text')(lambda event: event.text == '99' and app.close())\n"
+            "app.run_forever(persist=False)\n"
+        )
+        url = start_peer(telling(100)).url
+        subprocess.run([sys.executable, "-c", program, url, redis.url], check=True, timeout=PATIENCE)
+        assert numbers(redis.entries("feed")) == list(range(100))
+
+    def test_the_child_of_a_fork_begins_anew_with_names_of_its_own(self, redis: RedisServer) -> None:
+        app = WebSocketApp("ws://127.0.0.1:1/")
+        relay = relay_of(app, redis)
+        names = []
+        for _ in range(2):
+            relay._take(events.Text("x"))
+            eventually(lambda: relay.counts.relayed == 1)
+            names.append(redis.entries("feed")[-1]["id"])
+            relay.close()
+            relay.forget()
+            assert relay.counts == (0, 0, 0, 0, 0)
+        assert names[0] != names[1]
+
+
+class TestWhatIsGiven:
+    @pytest.mark.parametrize(
+        ("arguments", "error", "said"),
+        [
+            ({"stream": ""}, TypeError, "stream='': expected the key"),
+            ({"redis": "http://nowhere"}, ValueError, "redis://"),
+            ({"events": ["batch"]}, ValueError, "'batch' is no event"),
+            ({"maxlen": 0}, ValueError, "maxlen=0"),
+            ({"batch": 0}, ValueError, "batch=0"),
+            ({"max_events": 0}, ValueError, "max_events=0"),
+            ({"max_bytes": "1"}, TypeError, "max_bytes='1'"),
+            ({"timeout": -1}, ValueError, "timeout=-1"),
+            ({"close_timeout": "x"}, TypeError, "close_timeout='x'"),
+            ({"min_wait": 2, "max_wait": 1}, ValueError, "min_wait=2, max_wait=1"),
+        ],
+        ids=str,
+    )
+    def test_what_makes_no_sense_is_refused_at_once(
+        self, arguments: dict[str, Any], error: type[Exception], said: str
+    ) -> None:
+        with pytest.raises(error, match=said):
+            Relay(**{"app": WebSocketApp("ws://127.0.0.1:1/"), "stream": "feed", **arguments})
+
+    def test_without_redis_py_the_extra_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "redis", None)
+        with pytest.raises(ImportError, match=r"pip install 'lochws\[redis\]'"):
+            Relay(WebSocketApp("ws://127.0.0.1:1/"), "feed")

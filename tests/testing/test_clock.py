@@ -1,0 +1,222 @@
+"""The clock that tests move on: what passes by it, what it waits for, and what it says if that has no end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from lochws import Backoff, Threads, WebSocketApp, clock
+from lochws import testing as t
+from lochws.testing.clock import VirtualClock
+
+from ..apps import opened, running
+from ..seen import PATIENCE, Noting
+
+HALF_A_MINUTE = Backoff(min_wait=30.0, max_wait=30.0)
+
+
+@pytest.fixture
+def virtual() -> Iterator[VirtualClock]:
+    virtual = VirtualClock()
+    with clock.using(virtual):
+        yield virtual
+    virtual.release()
+
+
+class TestWhatPasses:
+    def test_a_back_off_of_half_a_minute_is_over_when_that_has_passed_and_not_before(
+        self, virtual: VirtualClock
+    ) -> None:
+        with t.ScriptedServer([t.accept(), t.fin()], [t.accept(), t.echo()]) as server:
+            app = Noting(server.url)
+            with running(app, persist=HALF_A_MINUTE):
+                app.wait_for("back_off")
+                virtual.advance(29.999)
+                assert app.names()[-1] == "back_off"
+                virtual.advance(0.001)
+                assert app.names("ping", "pong", "poll")[-1] == "ready"
+
+    def test_when_it_returns_pings_have_been_answered_and_the_answers_handled(
+        self, virtual: VirtualClock
+    ) -> None:
+        with t.ScriptedServer() as server, opened(Noting(server.url), poll=0, ping_rate=20) as app:
+            virtual.settle()
+            for pongs in range(1, 6):
+                assert (len(app.all("pong")), len(server.connection().pings)) == (pongs, pongs)
+                virtual.advance(20)
+
+    def test_a_long_time_passes_from_ping_to_ping_and_nothing_times_out(self, virtual: VirtualClock) -> None:
+        with t.ScriptedServer() as server, opened(Noting(server.url), poll=0, ping_rate=30) as app:
+            virtual.advance(600)
+            assert len(app.all("pong")) == 21
+            assert app.is_active
+
+    def test_a_server_that_does_not_answer_pings_is_given_up_when_the_time_for_it_has_passed(
+        self, virtual: VirtualClock
+    ) -> None:
+        with t.ScriptedServer([t.accept(), t.silence()]) as server, opened(Noting(server.url)) as app:
+            virtual.advance(59.9)
+            assert app.is_active
+            virtual.advance(0.1)
+            assert app.all("disconnected")[0].reason == "disconnected; exceeded 60s ping timeout"
+
+    def test_scripted_seconds_pass_with_it(self, virtual: VirtualClock) -> None:
+        script = [t.accept(), t.answer_ping(late=50), t.pause(3600), t.send("an hour later")]
+        with t.ScriptedServer(script) as server, opened(Noting(server.url), poll=0, ping_rate=1800) as app:
+            virtual.advance(49)
+            assert not app.all("pong")
+            virtual.advance(1)
+            assert len(app.all("pong")) == 1
+            virtual.advance(3549)
+            assert not app.all("text")
+            virtual.advance(1)
+            assert app.all("text")[0].text == "an hour later"
+
+    def test_the_time_that_a_closing_handshake_gets_passes_too(self, virtual: VirtualClock) -> None:
+        with t.ScriptedServer([t.accept(), t.ignore_close()]) as server:
+            app = Noting(server.url)
+            with running(app, close_timeout=30):
+                assert app.wait_ready(PATIENCE)
+                app.close()
+                virtual.advance(29)
+                assert not app.is_closed
+                virtual.advance(1)
+                assert app.wait_closed(PATIENCE)
+        assert "within 30s" in app.all("disconnected")[0].reason
+
+    def test_while_it_is_passing_a_stop_that_takes_its_time_ends(self, virtual: VirtualClock) -> None:
+        with t.ScriptedServer([t.accept(), t.ignore_close()]) as server:
+            app = Noting(server.url)
+            app.start(close_timeout=300)
+            assert app.wait_ready(PATIENCE)
+            began = monotonic()
+            with virtual.passing():
+                assert app.stop(PATIENCE)
+            assert monotonic() - began < PATIENCE
+
+    def test_a_function_that_is_to_be_called_later_is_called_then(self, virtual: VirtualClock) -> None:
+        with t.ScriptedServer() as server, opened(Noting(server.url), poll=0, ping_rate=0) as app:
+            called: list[float] = []
+            app.call_later(3600, lambda: called.append(virtual.monotonic()))
+            began = virtual.monotonic()
+            virtual.advance(3599)
+            assert not called
+            virtual.advance(7200)
+            assert called == [began + 3600]
+
+    def test_the_next_moment_is_how_far_it_goes(self, virtual: VirtualClock) -> None:
+        with t.ScriptedServer([t.accept(), t.fin()]) as server:
+            app = Noting(server.url)
+            with running(app, persist=HALF_A_MINUTE):
+                app.wait_for("back_off")
+                assert virtual.advance_to_next() == 30
+                assert len(app.all("connecting")) == 2
+
+    def test_a_sleep_of_the_machine_has_every_connection_ping_at_once(self, virtual: VirtualClock) -> None:
+        with t.ScriptedServer() as server, opened(Noting(server.url), poll=0, ping_rate=30) as app:
+            virtual.advance(10)
+            assert len(app.all("pong")) == 1
+            before = virtual.monotonic(), virtual.wall()
+            virtual.suspend(3600)
+            assert len(app.all("pong")) == 2
+            assert (virtual.monotonic(), virtual.wall()) == (before[0], before[1] + 3600)
+
+    def test_passing_time_is_no_sleep_of_the_machine(self, virtual: VirtualClock) -> None:
+        with t.ScriptedServer() as server, opened(Noting(server.url), poll=0, ping_rate=1000) as app:
+            virtual.advance(999)
+            assert len(app.all("pong")) == 1
+
+
+class TestWhoGoesByIt:
+    def test_apps_that_are_started_while_it_is_in_use_also_on_threads_that_were_made_before(self) -> None:
+        virtual, shared = VirtualClock(), Threads()
+        with t.ScriptedServer([t.accept(), t.fin()]) as server:
+            app = Noting(server.url, threads=shared)
+            with clock.using(virtual):
+                app.start(persist=HALF_A_MINUTE)
+            with running(Noting("ws://127.0.0.1:1/")) as other:  # by the machine's
+                other.wait_for("connect_fail")
+            app.wait_for("back_off")
+            virtual.advance(30)
+            assert len(app.all("connecting")) == 2
+            assert app.stop(PATIENCE)
+
+    def test_threads_that_were_made_with_it(self) -> None:
+        virtual = VirtualClock()
+        app = Noting("ws://127.0.0.1:1/", threads=Threads(clock=virtual))
+        with running(app, persist=HALF_A_MINUTE):
+            app.wait_for("back_off")
+            virtual.advance(60)
+            assert len(app.all("connecting")) == 3
+
+    def test_the_one_before_is_in_use_again_behind_the_block(self) -> None:
+        before = clock.current()
+        with pytest.raises(ZeroDivisionError), clock.using(VirtualClock()):
+            raise ZeroDivisionError
+        assert clock.current() is before
+
+    def test_once_released_it_passes_by_itself(self) -> None:
+        virtual = VirtualClock()
+        with t.ScriptedServer() as server:
+            app = Noting(server.url, threads=Threads(clock=virtual))
+            with opened(app, poll=0.02):
+                polls = len(app.all("poll"))
+                virtual.release()
+                app.wait_for("poll", polls + 2)
+
+
+class TestRest:
+    """What `advance` waits for."""
+
+    def test_what_it_waits_for_in_vain_it_says(self, virtual: VirtualClock) -> None:
+        go_on, entered = threading.Event(), threading.Event()
+
+        def wait_for_the_test(event: object) -> None:
+            entered.set()
+            assert go_on.wait(PATIENCE)
+
+        hasty = VirtualClock(patience=0.05)
+        with t.ScriptedServer() as server:
+            app = WebSocketApp(server.url, threads=Threads(clock=hasty))
+            app.on("ready")(wait_for_the_test)
+            with running(app):
+                assert entered.wait(PATIENCE)
+                with pytest.raises(AssertionError, match=r"(?s)no rest within 0\.05 s:.*wait_for_the_test"):
+                    hasty.advance(1)
+                go_on.set()
+
+    def test_it_can_pass_for_a_handler_that_blocks_whose_connection_then_lives_on(
+        self, virtual: VirtualClock
+    ) -> None:
+        go_on = threading.Event()
+
+        class Slow(Noting):
+            def on_text(self, event: Any) -> None:
+                assert go_on.wait(PATIENCE)
+
+        with t.ScriptedServer() as server, opened(Slow(server.url), poll=0, ping_rate=10) as app:
+            app.send_text("wait")
+            app.wait_for("text")
+            virtual.advance(60, handlers=False)
+            assert len(server.connection().pings) >= 6
+            go_on.set()
+            virtual.settle()
+            assert len(app.all("pong")) >= 6
+            assert app.is_active
+
+    def test_messages_on_their_way_and_their_handlers_are_waited_for(self, virtual: VirtualClock) -> None:
+        with t.ScriptedServer() as server, opened(Noting(server.url), poll=0, ping_rate=0) as app:
+            for number in range(1, 21):
+                app.send_many([f"{part}" for part in range(20)])
+                virtual.settle()
+                assert len(app.all("text")) == 20 * number
+
+    @pytest.mark.parametrize("method", ["advance", "suspend"])
+    @pytest.mark.parametrize("seconds", [-1.0, float("nan")])
+    def test_time_is_not_set_back(self, method: str, seconds: float, virtual: VirtualClock) -> None:
+        with pytest.raises(ValueError, match="expected a number from 0 up"):
+            getattr(virtual, method)(seconds)

@@ -1,0 +1,260 @@
+"""The fixtures as users have them: small test files of theirs, each run by a pytest of its own."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+ROOT = Path(__file__).parents[2]
+#: What a user's test file begins with.
+IMPORTS = """
+    import threading
+    import pytest
+    from lochws import Backoff, Threads, WebSocketApp, events
+    from lochws.testing import accept, close, echo, fin, ignore_close, send, silence, wait_for
+"""
+
+Users = Callable[..., pytest.RunResult]
+
+
+@pytest.fixture
+def users(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Users:
+    """Runs a user's tests, with every warning an error, where lochws is installed; takes options too."""
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    site = pytester.mkdir("site")
+    installed = site / "lochws-1.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: lochws\nVersion: 1\n")
+    points = settings["options.entry_points"]["pytest11"]
+    (installed / "entry_points.txt").write_text(f"[pytest11]\n{points.strip()}\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (site, ROOT))))
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+
+    def run(tests: str, *options: str, imports: str = IMPORTS) -> pytest.RunResult:
+        pytester.makepyfile(textwrap.dedent(imports) + textwrap.dedent(tests))
+        pytester.makeini("[pytest]\nfilterwarnings = error\n")
+        return pytester.runpytest_subprocess("-p", "no:cacheprovider", *options)
+
+    return run
+
+
+def test_what_users_expect_of_their_apps_passes(users: Users) -> None:
+    users("""
+        shared = Threads()
+
+        class Feed(WebSocketApp):
+            def __init__(self, url, **options):
+                super().__init__(url, **options)
+                self.prices = []
+
+            def on_ready(self, event):
+                self.send_text("subscribe")
+
+            def on_text(self, event):
+                self.prices.append(event.json["price"])
+
+        def price(number):
+            return send('{"price": %d}' % number)
+
+        SUBSCRIBED = [accept(), wait_for("subscribe")]
+
+        def test_a_handler_has_done_its_work_when_its_event_is_there(ws_server, ws_recorder):
+            server = ws_server([*SUBSCRIBED, price(41), price(42)])
+            feed = Feed(server.url)
+            recorder = ws_recorder(feed)
+            feed.start()
+            assert recorder.wait_for(events.Text, count=2).json == {"price": 42}
+            assert feed.prices == [41, 42]
+            assert server.messages == ["subscribe"]
+
+        def test_the_one_that_is_wanted_is_found_and_others_are_passed_over(ws_server, ws_recorder):
+            feed = Feed(ws_server([*SUBSCRIBED, *map(price, range(5))]).url)
+            recorder = ws_recorder(feed)
+            feed.start()
+            assert recorder.wait_for(events.Text, where=lambda event: event.json["price"] == 3)
+            assert recorder.wait_for(events.Event).json["price"] == 4
+            recorder.assert_exhausted()
+
+        def test_it_subscribes_again_after_half_a_minute(ws_server, ws_recorder, ws_clock):
+            server = ws_server([*SUBSCRIBED, fin()], [*SUBSCRIBED, price(1)])
+            feed = Feed(server.url)
+            recorder = ws_recorder(feed)
+            feed.start(persist=Backoff(min_wait=30, max_wait=30))
+            recorder.wait_for(events.BackOff)
+            ws_clock.advance(29)
+            recorder.assert_exhausted()
+            ws_clock.advance(1)
+            recorder.wait_for(events.Text)
+            assert server.messages == ["subscribe"] * 2
+
+        def test_as_much_time_passes_as_it_takes(ws_server, ws_recorder, ws_clock):
+            server = ws_server([*SUBSCRIBED, silence()])
+            feed = Feed(server.url)
+            recorder = ws_recorder(feed)
+            feed.start(poll=0, ping_rate=600, persist=Backoff(min_wait=86400, max_wait=86400))
+            began = ws_clock.monotonic()
+            recorder.wait_for(events.Unresponsive, timeout=3600)
+            assert ws_clock.monotonic() - began == 1800  # the first ping was answered
+            recorder.wait_for(events.Ready, timeout=100000)
+            assert ws_clock.monotonic() - began == 1800 + 86400
+
+        def test_shared_threads_that_were_made_long_before(ws_server, ws_recorder, ws_clock):
+            server = ws_server()
+            feeds = [WebSocketApp(server.url, threads=shared) for _ in range(3)]
+            recorders = [ws_recorder(feed) for feed in feeds]
+            for feed in feeds:
+                feed.start()
+            for recorder in recorders:
+                recorder.wait_for(events.Ready)
+            ws_clock.advance(300)
+            assert all(feed.is_active for feed in feeds)
+
+        def test_an_exception_that_was_waited_for_is_none(ws_server, ws_recorder):
+            feed = Feed(ws_server([*SUBSCRIBED, send("no JSON")]).url)
+            recorder = ws_recorder(feed)
+            feed.start()
+            assert "no JSON" in str(recorder.wait_for_error(ValueError).__cause__ or "no JSON")
+
+        def test_over_tls(ws_server, ws_recorder):
+            server = ws_server([accept(), send("secret")], tls=True)
+            app = WebSocketApp(server.url, ssl_cafile=ws_server.ca_file)
+            recorder = ws_recorder(app)
+            app.start(persist=False)
+            assert recorder.wait_for(events.Text).text == "secret"
+
+        def test_messages_in_batches_are_noted_too(ws_server, ws_recorder):
+            app = WebSocketApp(ws_server().url)
+            batches = []
+            app.on("batch")(batches.append)
+            app.on("ready")(lambda event: app.send_many(["one", "two"]))
+            recorder = ws_recorder(app)
+            app.start()
+            assert recorder.wait_for(events.Text, count=2).text == "two"
+            app.stop()
+            assert [event.text for batch in batches for event in batch] == ["one", "two"]
+
+        def test_an_app_whose_server_ignores_its_close_is_stopped_all_the_same(
+            ws_server, ws_recorder, ws_clock
+        ):
+            app = WebSocketApp(ws_server([accept(), ignore_close()]).url)
+            recorder = ws_recorder(app)
+            app.start(close_timeout=300)
+            recorder.wait_for(events.Ready)
+
+        def test_an_app_that_was_never_started_is_left_as_it_is(ws_recorder):
+            app = WebSocketApp("ws://127.0.0.1:1/")
+            ws_recorder(app).assert_exhausted()
+            assert app.state.value == "new"
+    """).assert_outcomes(passed=10)
+
+
+def test_what_is_wrong_fails_the_test_and_is_said(users: Users) -> None:
+    result = users("""
+        def started(app, ws_recorder, **options):
+            recorder = ws_recorder(app, **options)
+            app.start(persist=False)
+            return recorder
+
+        def test_in_vain(ws_server, ws_recorder):
+            recorder = started(WebSocketApp(ws_server().url), ws_recorder)
+            recorder.wait_for(events.Ready)
+            recorder.wait_for(events.Text, timeout=0.05)
+
+        def test_in_vain_for_a_virtual_while(ws_server, ws_recorder, ws_clock):
+            recorder = started(WebSocketApp(ws_server().url), ws_recorder)
+            recorder.wait_for(events.Text, timeout=600)
+
+        def test_over(ws_server, ws_recorder):
+            recorder = started(WebSocketApp(ws_server([accept(), fin()]).url), ws_recorder)
+            recorder.wait_for(events.Text)
+
+        def test_not_exhausted(ws_server, ws_recorder, ws_clock):
+            recorder = started(WebSocketApp(ws_server([accept(), send("one"), send("two")]).url), ws_recorder)
+            recorder.wait_for(events.Text)
+            recorder.assert_exhausted()
+
+        def test_script(ws_server, ws_recorder):
+            recorder = started(WebSocketApp(ws_server([accept(), wait_for("subscribe")]).url), ws_recorder)
+            recorder.wait_for(events.Ready)
+
+        def test_handler(ws_server, ws_recorder):
+            app = WebSocketApp(ws_server().url)
+            app.on("ready")(lambda event: 1 / 0)
+            started(app, ws_recorder).wait_for(events.Ready)
+
+        def test_stuck(ws_server, ws_recorder):
+            app = WebSocketApp(ws_server().url)
+
+            def sit_there(event):
+                threading.Event().wait(30)
+
+            app.on("text")(sit_there)
+            recorder = started(app, ws_recorder, patience=0.1)
+            recorder.wait_for(events.Ready, timeout=10)
+            app.send_text("sit down")
+
+        def test_kind(ws_recorder):
+            ws_recorder(WebSocketApp("ws://127.0.0.1:1/")).wait_for("ready")
+    """)
+    result.assert_outcomes(passed=3, failed=5, errors=3)
+    said = result.stdout.str()
+    for line in (
+        "waited 0.05 s: in vain for Text.",
+        "waited 600 s: in vain for Text.",
+        "The app is over: in vain for Text.",
+        "Text('two') has come, which was not waited for.",
+        "its script was not done: wait_for('subscribe'); messages received: []",
+        "raised ZeroDivisionError('division by zero')",
+        "did not stop within 0.1 s:",
+        "in sit_there",
+        "expected a class of lochws.events, such as events.Ready",
+    ):
+        assert line in said, said
+    result.stdout.re_match_lines_random([
+        r"E +-> +\d+\.\d{3} s  Text\('two'\)",
+        r"E +\d+\.\d{3} s  Ready\(.*",
+        r"E +\d+\.\d{3} s  Disconnected\(.*",
+    ])
+
+
+def test_where_it_is_not_used_neither_lochws_nor_anything_of_it_is_imported(users: Users) -> None:
+    users("""
+        import sys
+
+        def test_it(request):
+            assert request.config.pluginmanager.has_plugin("lochws")
+            assert not {"lochws", "wsproto", "h11", "trustme"} & set(sys.modules)
+    """, imports="").assert_outcomes(passed=1)
+
+
+def test_it_can_be_switched_off(users: Users) -> None:
+    result = users("""
+        def test_one():
+            pass
+
+        def test_two(ws_clock):
+            pass
+    """, "-p", "no:lochws")
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*fixture 'ws_clock' not found*"])
+
+
+def test_without_wsproto_its_fixtures_say_what_to_install(users: Users, pytester: pytest.Pytester) -> None:
+    (pytester.path / "site" / "wsproto.py").write_text("raise ImportError('no wsproto')\n")
+    result = users("""
+        def test_one():
+            pass
+
+        def test_two(ws_server):
+            pass
+    """, imports="")
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*lochws.testing needs wsproto: pip install 'lochws*testing*'*"])
