@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import serve
 
 from lochws import Backoff, WebSocketApp
-from lochws.errors import WebSocketUnavailable
+from lochws.errors import TransportFail, WebSocketUnavailable
 
 TALK = [("Ann", "Has anybody seen my threads?"), ("Cleo", "All three, and they are fine."), ("Bob", "Bye!")]
 
@@ -40,7 +40,7 @@ class Member(WebSocketApp):
         """Say something to all others. For any thread."""
         try:
             self.send_json(text=text)
-        except WebSocketUnavailable:
+        except (WebSocketUnavailable, TransportFail):
             self.show(f"(not connected: nobody has heard {text!r})")
 
 

@@ -7,6 +7,7 @@ import random
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import cycle
 from time import monotonic
 from types import TracebackType
@@ -63,6 +64,8 @@ class DemoServer:
         self._interval = interval
         self._drop_after = drop_after
         self._on_drop = on_drop
+        self._lock = threading.Lock()  # guards _sockets
+        self._sockets: set[socket.socket] = set()
         self._server = serve(self._answer, "127.0.0.1", port)
         self._thread = threading.Thread(target=self._server.serve_forever, name="demo-server", daemon=True)
         self._thread.start()
@@ -81,11 +84,20 @@ class DemoServer:
         self._server.shutdown()
         self._thread.join()
 
+    def drop(self) -> None:
+        """Drop all connections, without a Close frame. New ones are welcome. For any thread."""
+        with self._lock:
+            for connected in self._sockets:
+                with suppress(OSError):  # the client was faster
+                    connected.shutdown(socket.SHUT_RDWR)
+
     def _answer(self, connection: ServerConnection) -> None:
         """Serve one connection, on its thread; ends when the client does."""
         from websockets.exceptions import ConnectionClosed  # noqa: PLC0415  as above
 
         request = connection.request
+        with self._lock:
+            self._sockets.add(connection.socket)
         try:
             if request is not None and request.path == "/echo":
                 for message in connection:
@@ -94,6 +106,9 @@ class DemoServer:
                 self._tick(connection)
         except ConnectionClosed:
             return
+        finally:
+            with self._lock:
+                self._sockets.remove(connection.socket)
 
     def _tick(self, connection: ServerConnection) -> None:
         prices = {product: FIRST_PRICES.get(product, 100.0) for product in _products(connection.recv())}

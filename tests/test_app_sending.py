@@ -218,6 +218,16 @@ class TestAFullQueue:
         assert deaf.frames == [(BINARY, self.CHUNK)] * accepted
         assert app.counters.messages_sent == accepted
 
+    def test_what_is_left_of_a_single_message_follows_with_nothing_else_to_wake_the_loop(
+        self, start_peer: StartPeer
+    ) -> None:
+        deaf = Deaf()
+        with opened(WebSocketApp(start_peer(deaf).url), poll=0, ping_rate=0) as app:
+            app.send_binary(bytes(12 << 20))
+            assert app.counters.messages_sent == 0, "the kernel has room for all of it"
+            deaf.read.set()
+            eventually(lambda: app.counters.messages_sent == 1)
+
     def test_drop_discards_and_counts(self, start_peer: StartPeer) -> None:
         deaf = Deaf()
         with opened(WebSocketApp(start_peer(deaf).url, max_queue=1_000_000, when_full="drop")) as app:

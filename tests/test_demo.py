@@ -146,3 +146,19 @@ def test_the_ticker_takes_turns_among_the_products_that_were_asked_for(
     for price in prices:
         first = demo.FIRST_PRICES.get(price["product_id"], 100)
         assert price["price"] == pytest.approx(first, rel=0.001)
+
+
+def test_the_demo_server_drops_its_connections_and_takes_new_ones(
+    threads_before: set[threading.Thread]
+) -> None:
+    with DemoServer(interval=0.01) as server:
+        for path in (server.echo_url, server.url):
+            websocket = WebSocket(path)
+            for event in websocket:
+                if event.name == "ready":
+                    websocket.send_text("is anybody there?")
+                elif event.name == "text":
+                    server.drop()
+            assert isinstance(event, lochws.events.Disconnected)
+            assert not event.graceful
+        server.drop()  # nobody is there

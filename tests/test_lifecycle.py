@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from email.utils import formatdate
+from threading import enumerate as enumerate_threads
 from time import time
 from typing import Any, NamedTuple
 
@@ -13,6 +15,7 @@ import pytest
 from lochws import Backoff, Threads, WebSocketApp
 from lochws.connection import Connection
 from lochws.state import State
+from lochws.threads import Crew
 
 from .apps import NEVER, Told, opened, running
 from .faults.registry import fault
@@ -71,6 +74,43 @@ def test_an_app_whose_attempt_waits_for_that_of_another_is_closed_at_once(crowd:
     assert crowd.waits.wait_closed(1)
     assert crowd.waits.names() == before
     assert not crowd.hangs.is_closed
+
+
+@pytest.mark.parametrize("crowd", ["reconnect while open"], indirect=True)
+def test_an_app_told_to_reconnect_is_connecting_while_it_waits_for_a_supervisor(crowd: Crowd) -> None:
+    eventually(lambda: crowd.waits.state is State.CONNECTING)
+    assert not crowd.waits.all("back_off")
+
+
+class TestItsOwnThreads:
+    def test_they_are_named_after_the_app_and_its_host(self, start_peer: StartPeer) -> None:
+        with opened(Noting(start_peer(polite).url)):
+            own = [thread.name for thread in enumerate_threads() if thread.name.startswith("lochws-")]
+        kinds = {re.fullmatch(r"lochws-(reader|supervisor)-\d+-Noting-127\.0\.0\.1", name) for name in own}
+        assert {match and match[1] for match in kinds} == {"reader", "supervisor"}
+
+    def test_join_leaves_them_what_is_left_of_its_time(
+        self, start_peer: StartPeer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        given: list[float | None] = []
+        join = Crew.join
+
+        def noting(crew: Crew, timeout: float | None) -> bool:
+            given.append(timeout)
+            return join(crew, timeout)
+
+        monkeypatch.setattr(Crew, "join", noting)
+        app = Noting(start_peer(polite).url)
+        with opened(app):
+            app.close()
+            assert app.wait_closed(PATIENCE)
+            app.join(0)
+            assert app.join(PATIENCE)
+            assert app.join(None)
+        assert given[0] == 0
+        assert given[1] is not None
+        assert 0 < given[1] < PATIENCE
+        assert given[2] is None
 
 
 class TestBetweenTwoSteps:

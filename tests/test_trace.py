@@ -75,6 +75,14 @@ def test_every_record_says_where_when_in_which_thread_and_on_which_connection(
     assert times == sorted(times)
 
 
+def test_an_apps_records_say_where_too(start_peer: StartPeer) -> None:
+    records: list[dict[str, Any]] = []
+    app = Noting(start_peer(talkative).url, protocols=["chat"], trace=records.append)
+    app.on("pong")(lambda event: app.close())
+    app.run_forever(persist=False)
+    assert {record["url"] for record in records} == {app.url}
+
+
 def test_a_lost_connection_is_traced_too(start_peer: StartPeer) -> None:
     records: list[dict[str, Any]] = []
     list(WebSocket(start_peer(lambda link: (link.accept(), link.reset())).url, trace=records.append))

@@ -68,16 +68,22 @@ def _chunks(data: bytes) -> list[tuple[bytes, bytes]]:
 
 def _unfilter(kind: int, row: bytes, above: bytes, step: int) -> bytes:
     """Undo the filter of a row (PNG 9.2): each byte was written as the difference from a guess."""
-    result = bytearray(row)
-    for index, byte in enumerate(row):
-        left = result[index - step] if index >= step else 0
-        corner = above[index - step] if index >= step else 0
-        guess = [0, left, above[index], (left + above[index]) // 2, _paeth(left, above[index], corner)][kind]
-        result[index] = (byte + guess) & 0xFF
-    return bytes(result)
+    if kind == 0:
+        return row
+    if kind == 2:  # most rows, and the quickest
+        return bytes((byte + guess) & 0xFF for byte, guess in zip(row, above, strict=True))
+    result = bytearray(step) + row
+    corners = bytes(step) + above
+    for index, (byte, up, corner) in enumerate(zip(row, above, corners, strict=False)):
+        left = result[index]
+        guess = left if kind == 1 else (left + up) // 2 if kind == 3 else _paeth(left, up, corner)
+        result[index + step] = (byte + guess) & 0xFF
+    return bytes(result[step:])
 
 
 def _paeth(left: int, above: int, corner: int) -> int:
     """Whichever of the three is nearest to left + above - corner."""
-    aim = left + above - corner
-    return min((left, above, corner), key=lambda value: abs(aim - value))
+    to_left, to_above, to_corner = abs(above - corner), abs(left - corner), abs(left + above - 2 * corner)
+    if to_left <= to_above and to_left <= to_corner:
+        return left
+    return above if to_above <= to_corner else corner

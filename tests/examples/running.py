@@ -6,19 +6,25 @@ import importlib.util
 import os
 import queue
 import re
+import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import pytest
+
 from ..seen import PATIENCE
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = ROOT / "examples"
+
+#: Marks tests that drive Debian's Chromium.
+CHROMIUM = pytest.mark.skipif(shutil.which("chromium") is None, reason="Chromium is not installed")
 
 #: The environment of an example: it finds lochws as the tests do, installed or not.
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
@@ -30,12 +36,20 @@ def command(name: str, *arguments: str) -> list[str]:
 
 
 def run(
-    name: str, *arguments: str, environment: Mapping[str, str] | None = None, timeout: float = 20
+    name: str,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    timeout: float = 20,
+    through: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
-    """Run an example until it ends, which is to be within so many seconds."""
+    """Run an example until it ends, which is to be within so many seconds.
+
+    Args:
+        through: the beginning of a command that runs another.
+    """
     return subprocess.run(
-        command(name, *arguments), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout,
-        check=False, env={**ENVIRONMENT, **(environment or {})},
+        [*through, *command(name, *arguments)], env={**ENVIRONMENT, **(environment or {})},
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False,
     )
 
 

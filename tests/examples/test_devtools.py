@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.server
 import os
-import shutil
 import socket
 import tempfile
 import threading
@@ -16,9 +15,9 @@ import pytest
 
 from ..seen import PATIENCE, eventually
 from .png import decode
-from .running import load, run
+from .running import CHROMIUM, load, run
 
-pytestmark = pytest.mark.skipif(shutil.which("chromium") is None, reason="Chromium is not installed")
+pytestmark = CHROMIUM
 
 TEAL, WHITE = (0, 128, 128), (255, 255, 255)
 

@@ -101,6 +101,7 @@ class TestAccept:
             "permessage-deflate; client_max_window_bits=",
             'permessage-deflate; client_max_window_bits="9',
             "permessage-deflate x",
+            "permessage-deflate X",
             "permessage deflate; a",
             ";",
             "=",
@@ -343,3 +344,32 @@ def test_a_message_at_once_holds_what_it_holds_in_parts(payloads, limit, afresh)
         assert outcome(lambda: at_once.message(payload, limit)) == expected  # noqa: B023  called at once
         if isinstance(expected, tuple):
             break
+
+
+#: Payloads of whole messages, and what they hold.
+WHOLE = {
+    "ordinary": (raw(b"lochws " * 20, zlib.Z_SYNC_FLUSH, 4), b"lochws " * 20),
+    "a block that takes the tail for its last bytes": (b"\0\x06\0\xf9\xffab", b"ab\0\0\xff\xff"),
+    "BFINAL and an octet": (TestFinalBlocks.HELLO + b"\0", b"Hello"),
+    "BFINAL alone": (TestFinalBlocks.HELLO, b"Hello"),
+    "BFINAL twice": (TestFinalBlocks.HELLO * 2, b"HelloHello"),
+    "BFINAL and an ordinary block": (TestFinalBlocks.HELLO + raw(b"!", zlib.Z_SYNC_FLUSH, 4), b"Hello!"),
+}
+
+
+@pytest.mark.parametrize(("payload", "held"), WHOLE.values(), ids=WHOLE)
+class TestAMessageAtOnceBehindAnother:
+    @pytest.fixture
+    def inflater(self):
+        inflater = Inflater(DeflateParameters())
+        assert inflater.message(raw(b"first", zlib.Z_SYNC_FLUSH, 4), 5) == b"first"
+        return inflater
+
+    def test_it_may_be_as_large_as_the_limit_and_others_may_follow(self, inflater, payload, held):
+        for _ in range(3):
+            assert inflater.message(payload, len(held)) == held
+            assert inflater.message(raw(b"next", zlib.Z_SYNC_FLUSH, 4), 4) == b"next"
+
+    def test_one_byte_more_is_refused(self, inflater, payload, held):
+        with pytest.raises(PayloadTooLarge, match=r"^compressed message is larger than the limit$"):
+            inflater.message(payload, len(held) - 1)

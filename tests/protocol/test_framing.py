@@ -124,16 +124,18 @@ class TestPacking:
         [([], 0, 0), (["a"], 1, 0), (["a"], -1, 0), (["a"], 0, 64), (["a"], 0, -4), (["a"], 0, 2)],
     )
     def test_no_item_and_no_key_are_refused(self, pack, items, start, position):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=r"^pack: no item there, or no key$"):
             pack(items, start, 100, KEYS, position)
 
     @pytest.mark.parametrize(
-        ("item", "error"),
-        [("é", ValueError), ("網", ValueError), (bytearray(b"a"), TypeError), (1, TypeError),
-         ((b"",), TypeError), (("a", None), TypeError), (None, TypeError)],
+        ("item", "error", "words"),
+        [("é", ValueError, "a text that is not ASCII"), ("網", ValueError, "a text that is not ASCII"),
+         (bytearray(b"a"), TypeError, "an item of type bytearray"), (1, TypeError, "an item of type int"),
+         ((b"",), TypeError, "an item of type tuple"), (("a", None), TypeError, "an item of type tuple"),
+         (None, TypeError, "an item of type NoneType")],
     )
-    def test_what_is_no_item_is_refused(self, pack, item, error):
-        with pytest.raises(error):
+    def test_what_is_no_item_is_refused(self, pack, item, error, words):
+        with pytest.raises(error, match=rf"^pack: {words}$"):
             pack(["a", item], 0, 100, KEYS, 0)
 
     @given(ITEMS, st.integers(0, 300), st.integers(0, 15), st.integers(0, 19))
@@ -147,6 +149,12 @@ class TestPacking:
 
 
 class TestMeasuring:
+    @pytest.mark.parametrize("size", SIZES)
+    @pytest.mark.parametrize("kind", ["text", "binary"])
+    def test_a_message_measures_what_its_frame_has(self, pack, measure, kind, size):
+        item = "x" * size if kind == "text" else b"x" * size
+        assert measure([item], 0) == frame_length(item) == len(pack([item], 0, 0, KEYS, 0)[0])
+
     def test_what_is_no_item_yet_is_told(self, measure):
         assert measure(["a", (len, (), "b")], 0) == -1
         assert measure([(len, (), "b"), "a"], 1) == 7
@@ -157,5 +165,5 @@ class TestMeasuring:
             measure([1], 0)
         with pytest.raises(ValueError):
             measure(["é"], 0)
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=r"^measure: no item there$"):
             measure(["a"], -1)

@@ -138,26 +138,29 @@ class TestRequest:
         assert base64.b64decode(lines[-1].split()[-1]).decode() == "jürgen:€:x"
 
     def test_a_user_name_with_a_colon_is_refused_and_not_repeated(self):
-        with pytest.raises(ValueError, match="colon") as caught:
+        words = "^the user name has a colon in it, which Basic authentication cannot express$"
+        with pytest.raises(ValueError, match=words):
             self.build(auth=("se:cret", "pass"))
-        assert "cret" not in str(caught.value)
 
     @pytest.mark.parametrize("end", ["\r\n", "\r", "\n"])
     @pytest.mark.parametrize(
-        "parameters",
+        ("parameters", "name"),
         [
-            lambda text: {"agent": text},
-            lambda text: {"origin": text},
-            lambda text: {"protocols": [text]},
-            lambda text: {"extensions": text},
-            lambda text: {"headers": [("X", text)]},
-            lambda text: {"headers": [(text, "x")]},
+            (lambda text: {"agent": text}, "User-Agent"),
+            (lambda text: {"origin": text}, "Origin"),
+            (lambda text: {"protocols": [text]}, "Sec-WebSocket-Protocol"),
+            (lambda text: {"extensions": text}, "Sec-WebSocket-Extensions"),
+            (lambda text: {"headers": [("X", text)]}, "X"),
+            (lambda text: {"headers": [(text, "x")]}, None),
         ],
     )
-    def test_no_line_break_gets_through(self, parameters, end):
+    def test_no_line_break_gets_through_and_no_value_is_repeated(self, parameters, name, end):
         """Q6: the last guard against header injection."""
-        with pytest.raises(ValueError, match="line break"):
-            self.build(**parameters(f"a{end}Evil: 1"))
+        text = f"a{end}Evil: 1"
+        named = name or text.partition(":")[0]
+        with pytest.raises(ValueError) as caught:
+            self.build(**parameters(text))
+        assert str(caught.value) == f"line break in {named.encode()!r} of the upgrade request"
 
 
 def answer(**changes):
@@ -243,7 +246,7 @@ class TestAnswer:
 
     @pytest.mark.parametrize("value", [None, "", "keep-alive", "upgraded", "keep-alive upgrade"])
     def test_connection_must_name_upgrade(self, value):
-        with pytest.raises(HandshakeError, match="Connection header"):
+        with pytest.raises(HandshakeError, match=r"^Connection header without the token Upgrade$"):
             check(Connection=value)
 
     def test_a_subprotocol_that_was_offered_is_taken(self):
@@ -258,7 +261,7 @@ class TestAnswer:
             check(protocols, Sec_WebSocket_Protocol=value)
 
     def test_two_subprotocols_are_refused(self):
-        with pytest.raises(HandshakeError, match="More than one Sec-WebSocket-Protocol"):
+        with pytest.raises(HandshakeError, match=r"^More than one Sec-WebSocket-Protocol header$"):
             check(["a", "b"], Sec_WebSocket_Protocol=["a", "b"])
 
     def test_deflate_that_was_offered_is_taken(self):

@@ -67,6 +67,15 @@ class TestBoundary:
             if not passes:
                 assert_too_large(receiver)
 
+    def test_what_the_end_of_a_compressed_message_adds_counts_too(self, cut):
+        """A stored block that lacks its last bytes: the tail, which is never sent, becomes these."""
+        payload = b"\0\x08\0\xf7\xffabcd"
+        stream = b"".join(fragments(2, [payload[:3], payload[3:]], rsv=4))
+        assert feed(inflating(8), cut(stream)) == [("binary", b"abcd\0\0\xff\xff")]
+        receiver = inflating(7)
+        assert feed(receiver, cut(stream)) == []
+        assert_too_large(receiver)
+
     def test_the_limit_holds_for_each_message_and_not_for_their_sum(self, cut):
         stream = b"".join(fragments(2, [b"x" * 500, b"x" * 500])) * 3
         assert len(feed(Receiver(LIMIT), cut(stream))) == 3
@@ -152,9 +161,12 @@ def test_a_deflate_bomb_is_refused_in_bounded_memory(gibibyte, opcode, fragmente
     assert peak < 5 * limit
 
 
-def test_a_bomb_in_one_piece_is_refused_in_bounded_memory(gibibyte):
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_bomb_in_one_piece_is_refused_in_bounded_memory(gibibyte, is_first):
     stream = frame(Opcode.BINARY, gibibyte, rsv=4)
     receiver = inflating(1 << 20)
+    if not is_first:
+        assert feed(receiver, [frame(Opcode.BINARY, bomb(1, 1), rsv=4)]) == [("binary", b"\0")]
     tracemalloc.start()
     try:
         receiver.receive(stream)

@@ -10,7 +10,7 @@ from lochws.errors import WebSocketClosing
 from lochws.options import Deflate
 from lochws.protocol.close import CloseFrame
 from lochws.protocol.deflate import DeflateParameters, Deflater, Inflater
-from lochws.protocol.masking import MaskKeys
+from lochws.protocol.masking import MaskKeys, mask_python
 from lochws.protocol.sender import Sender
 
 from .wire import SIZES
@@ -73,6 +73,28 @@ def test_a_control_frame_has_at_most_125_bytes(method):
     assert len(getattr(Sender(), method)(bytes(125))) == 131
     with pytest.raises(ValueError, match=f"{method} with 126 bytes: expected at most 125"):
         getattr(Sender(), method)(bytes(126))
+
+
+class TestPacking:
+    """Several messages at once. Keys here are bytes in ascending order."""
+
+    @pytest.fixture
+    def sender(self):
+        return Sender(keys=MaskKeys(lambda size: bytes(range(size))))
+
+    def test_every_frame_has_a_key_of_its_own_and_so_has_what_follows(self, sender):
+        first, end = sender.pack(["not this", "ab", b"cd"], 1, 1000)
+        assert end == 3
+        second, end = sender.pack(["not this", b"ef", "gh"], 1, 1000)
+        assert end == 3
+        frames = [first[:8], first[8:], second[:8], second[8:], sender.binary(b"ij")]
+        assert [frame[2:6] for frame in frames] == [bytes(range(at, at + 4)) for at in range(0, 20, 4)]
+        assert [frame[0] for frame in frames] == [0x81, 0x82, 0x82, 0x81, 0x82]
+        assert [mask_python(frame[6:], frame[2:6]) for frame in frames] == [b"ab", b"cd", b"ef", b"gh", b"ij"]
+
+    def test_what_the_limit_leaves_takes_no_key(self, sender):
+        assert sender.pack(["ab", "cd", "ef"], 0, 17)[1] == 2
+        assert sender.text(b"ef")[2:6] == bytes(range(8, 12))
 
 
 class TestClose:

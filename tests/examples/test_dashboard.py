@@ -1,0 +1,96 @@
+"""examples/dashboard: a real browser shows what an app receives; lochws drives the browser too."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from lochws.demo import DemoServer
+
+from .png import decode
+from .running import CHROMIUM, Running, load, running
+
+#: Resolves to the next so many texts of an element that differ from the one before.
+CHANGES = """new Promise(resolve => {
+    const texts = [], element = document.querySelector('%s');
+    new MutationObserver(() => {
+        if (element.textContent !== texts.at(-1)) texts.push(element.textContent);
+        if (texts.length === %d) resolve(texts);
+    }).observe(element, {childList: true, characterData: true, subtree: true});
+})"""
+
+#: Resolves once an element is there whose text matches a pattern, to the text.
+MATCHES = """new Promise(resolve => {
+    const look = () => {
+        const text = document.querySelector('%s')?.textContent ?? '';
+        if (/%s/.test(text)) resolve(text); else requestAnimationFrame(look);
+    };
+    look();
+})"""
+
+BACKGROUND, LINE = (16, 21, 28), (83, 155, 245)
+
+
+@pytest.fixture
+def programs() -> Iterator[ExitStack]:
+    """Ends what was started."""
+    with ExitStack() as stack:
+        yield stack
+
+
+def start(programs: ExitStack, *arguments: str) -> tuple[Running, str]:
+    """The dashboard, and its page's URL."""
+    board = programs.enter_context(running("dashboard/dashboard.py", *arguments))
+    return board, board.wait_for("^http://.*")[0]
+
+
+def interrupt(board: Running) -> None:
+    """End it as its user would."""
+    board.process.send_signal(signal.SIGINT)
+    assert board.end() == 0
+    assert board.lines[-1] == "bye"
+    assert len(board.lines) == 2, board.lines
+
+
+@CHROMIUM
+def test_a_browser_shows_prices_that_change_and_what_becomes_of_the_connection(programs: ExitStack) -> None:
+    devtools = load("devtools.py")
+    feed = programs.enter_context(DemoServer(interval=0.02))
+    board, url = start(programs, feed.url)
+    page: Any = devtools.Page(programs.enter_context(devtools.chromium()), 1000, 360)
+    page.open(url)
+    assert page.evaluate(MATCHES % ("#status", "^connected")).endswith("over 1 connections")
+    assert page.evaluate(MATCHES % ("#SOL-USD h2", "SOL")) == "SOL-USD"
+    prices = page.evaluate(CHANGES % ("#BTC-USD .price", 5))
+    assert all(60_000 < float(price.replace(",", "")) < 68_000 for price in prices)
+    changes = page.evaluate(CHANGES % ("#ETH-USD .change", 2))
+    assert all(abs(float(change.removesuffix(" %"))) < 5 for change in changes)
+    screen = decode(page.screenshot())
+    assert screen.pixel(0, 0) == BACKGROUND
+    assert any(LINE in screen.colours(y) for y in range(200, 300)), "no line was drawn"
+    page.evaluate(f"window.lost = {MATCHES % ('#status', 'connection lost; trying again in')}; 0")
+    feed.drop()
+    page.evaluate("window.lost")
+    page.evaluate(MATCHES % ("#status", "^connected .* over 2 connections"))
+    page.evaluate(CHANGES % ("#SOL-USD .price", 2))
+    interrupt(board)
+    page.evaluate(MATCHES % ("#status", "the dashboard has ended"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C cannot be sent to one process there")
+def test_the_dashboard_runs_by_itself_until_ctrl_c(programs: ExitStack) -> None:
+    board, url = start(programs)
+    with urllib.request.urlopen(url, timeout=10) as response:
+        assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+        assert b"<title>Prices</title>" in response.read()
+    with pytest.raises(urllib.error.HTTPError, match="404") as refusal:
+        urllib.request.urlopen(f"{url}elsewhere", timeout=10)
+    refusal.value.close()
+    interrupt(board)
