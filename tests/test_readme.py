@@ -158,6 +158,7 @@ def test_a_program_that_runs_until_ctrl_c_does_so(run: Run, program: list[str]) 
 
 @pytest.mark.parametrize("block", [block for block in everywhere("python") if block.is_tests], ids=str)
 def test_tests_on_a_page_pass(block: Block, run: Run, tmp_path: Path) -> None:
+    shutil.copy(ROOT / "conftest.py", tmp_path)  # which has the fixtures of lochws
     (tmp_path / "test_page.py").write_text(run.here(block.text), encoding="utf-8")
     status, output, errors = run.to_its_end(
         sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", "test_page.py"
