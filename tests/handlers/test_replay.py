@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lochws import events, on
+from lochws import WebSocketApp, events, on
 from lochws.handlers.parts import PIECE_BYTES, PartReader, RecordingError
 from lochws.handlers.recording import VERSION, RecordedError
 from lochws.handlers.replay import Replay
@@ -98,6 +98,11 @@ class TestHandlers:
     def test_what_handles_nothing_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(TypeError, match="handles nothing"):
             Replay(record(tmp_path / "a.jsonl")).run(object())
+
+    def test_an_app_is_refused_for_it_could_send_nothing(self, tmp_path: Path) -> None:
+        path = record(tmp_path / "a.jsonl")
+        with pytest.raises(TypeError, match=r"WebSocketApp\('ws://x'\) runs itself: .*testing\.recorded"):
+            Replay(path).run(WebSocketApp("ws://x"))
 
     def test_the_servers_messages_have_their_seconds(self, tmp_path: Path) -> None:
         binary = b'{"at":2.5,"time":7,"direction":"in","event":"binary","data":"AA=="}'
