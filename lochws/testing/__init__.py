@@ -34,7 +34,7 @@ What to know:
 
 from .clock import VirtualClock
 from .connection import Request, ScriptError, ServerConnection, Step
-from .kit import StartServer
+from .kit import Record, StartServer
 from .recorder import Recorder
 from .server import ScriptedServer
 from .steps import (
@@ -67,6 +67,7 @@ from .steps import (
 )
 
 __all__ = [
+    "Record",
     "Recorder",
     "Request",
     "ScriptError",

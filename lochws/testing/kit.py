@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from .. import clock
 from ..app import WebSocketApp
@@ -15,6 +15,9 @@ from .clock import VirtualClock
 from .connection import Step
 from .recorder import Recorder
 from .server import ScriptedServer
+
+#: What the fixture ``ws_recorder`` is: takes an app and, as `patience`, the seconds for all that it waits for.
+Record: TypeAlias = Callable[..., Recorder]
 
 
 class Authority:
