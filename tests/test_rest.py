@@ -133,9 +133,11 @@ class TestSupervisor:
     ) -> None:
         now = virtual.monotonic()
         supervisor.call_at(now + 3, lambda: None, aside=True)
-        supervisor.cancel(supervisor.call_at(now + 2, lambda: None))
         supervisor.call_at(now + 30, lambda: None)
+        job = supervisor.call_at(now + 2, lambda: None)
         eventually(lambda: self.rest(supervisor) is not None)  # its thread begins
+        assert self.rest(supervisor) == Rest(0, now + 2)
+        supervisor.cancel(job)
         assert self.rest(supervisor) == Rest(0, now + 30)
         assert self.rest(supervisor, aside=True) == Rest(0, now + 3)
 

@@ -16,7 +16,7 @@ from .connection import Step
 from .recorder import Recorder
 from .server import ScriptedServer
 
-#: What the fixture ``ws_recorder`` is: takes an app and, as `patience`, the seconds for all that it waits for.
+#: What the fixture ``ws_recorder`` is: takes an app and, as `patience`, the seconds that a wait may take.
 Record: TypeAlias = Callable[..., Recorder]
 
 
