@@ -121,8 +121,11 @@ class Kit:
         self._stack.callback(virtual.release)
         return virtual
 
-    def end(self) -> None:
+    def end(self, *, has_failed: bool = False) -> None:
         """Stop the apps, then the servers, then the clock, and look at what went wrong meanwhile.
+
+        Args:
+            has_failed: whether the test has failed anyway: then no script need have come to its end.
 
         Raises:
             AssertionError: an app did not stop, a handler raised, or a script was not done.
@@ -134,7 +137,7 @@ class Kit:
                 *(recorder.finish for recorder in recorders),
                 *(server.close for server in servers),
                 *(recorder.check for recorder in recorders),
-                *(server.check_done for server in servers),
+                *(server.check if has_failed else server.check_done for server in servers),
             ):
                 try:
                     step()
