@@ -26,11 +26,13 @@ from lochws.testing import ScriptedServer, accept, send
 
 from .blocks import ELSEWHERE, NEEDS, PAGES, ROOT, Block, blocks, everywhere, whole
 from .peer import TEXT, Link, StartPeer
+from .redis_server import RedisServer
 
 FEED = "wss://feed.example.org"
 #: The server that readers of the tutorial start themselves.
 LOCAL = "ws://127.0.0.1:8765"
 PROXY = "http://proxy.example.org:3128"
+REDIS = "redis://localhost:6379"
 PRICE = '{"type": "ticker", "price": 64000.0}'
 #: Seconds that a program may take on a machine with much else to do.
 LIMIT = 20
@@ -81,6 +83,12 @@ def proxy_urls(start_peer: StartPeer) -> dict[str, str]:
         link.send_frame(*link.read_frame())  # the Close frame
 
     return {PROXY: f"http://{start_peer(script).authority}"}
+
+
+@pytest.fixture
+def redis_urls(redis: RedisServer) -> dict[str, str]:
+    """A Redis."""
+    return {REDIS: redis.url}
 
 
 class Run:
