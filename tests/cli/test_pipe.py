@@ -218,6 +218,17 @@ def test_a_full_disk_is_one_sentence() -> None:
     assert done.stderr.startswith(b"lochws: cannot write the output: ")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell that closes descriptors")
+@pytest.mark.parametrize("closed", ["<&-", ">&-"])
+def test_a_closed_descriptor_is_not_taken_for_a_socket(closed: str) -> None:
+    words = " ".join(f"'{word}'" for word in (*COMMAND, "connect", "ws://127.0.0.1:1/"))
+    done = subprocess.run(
+        f"{words} {closed}", shell=True, capture_output=True, text=True, env=environment(), check=False
+    )
+    assert done.returncode == Exit.FAILED
+    assert done.stderr.startswith("lochws: the input or the output is closed")
+
+
 class Running:
     """`lochws connect` while it runs."""
 
@@ -269,7 +280,8 @@ def test_the_end_of_the_connection_ends_it_while_the_input_stays_open() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals cannot be sent to one process there")
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, Exit.INTERRUPTED), (signal.SIGTERM, Exit.TERMINATED)]
+    ("number", "code"),
+    [(signal.SIGINT, Exit.INTERRUPTED), (signal.SIGTERM, Exit.TERMINATED), (signal.SIGHUP, Exit.HUNG_UP)],
 )
 def test_a_signal_closes_the_connection_and_says_nothing(number: signal.Signals, code: Exit) -> None:
     with ScriptedServer() as server, Running(server.url) as running:
