@@ -259,6 +259,12 @@ class Running:
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
 
+    def end_input(self) -> None:
+        """Send no more."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.stdin = None
+
     def end(self) -> Ended:
         """Wait until it has ended by itself, its input still open."""
         code = self.process.wait(2 * PATIENCE)
@@ -326,8 +332,7 @@ def test_a_slow_server_holds_the_writer_back_and_loses_nothing() -> None:
         for line in lines:
             running.write(line)
             offered += 1
-        assert running.process.stdin is not None
-        running.process.stdin.close()
+        running.end_input()
 
     script = [accept(), stop_reading()]
     with ScriptedServer(script, receive_buffer=65536) as server, Running(server.url) as running:
