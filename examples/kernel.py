@@ -137,11 +137,14 @@ def small_kernel():
 
 def shown(kind, content):
     """What there is to read in an output."""
-    if kind == "error":
-        return f"{content['ename']}: {content['evalue']}"
-    if kind == "execute_result":
-        return content["data"]["text/plain"]
-    return content.get("text", "").rstrip() or content.get("status") or content.get("execution_state")
+    match kind:
+        case "error":
+            return f"{content['ename']}: {content['evalue']}"
+        case "execute_result":
+            return content["data"]["text/plain"]
+        case "stream":
+            return content["text"].rstrip()
+    return content.get("status") or content.get("execution_state") or content.get("code")
 
 
 def main(url):
