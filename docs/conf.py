@@ -16,6 +16,7 @@ from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 
 import lochws
+from lochws.handlers.base import Handler
 
 ROOT = Path(__file__).parent.parent
 #: Pages whose text stands outside of docs/, where people look for it.
@@ -131,7 +132,17 @@ def code_or_link(
     return [link], []
 
 
+def skip(
+    _app: Sphinx, _what: str, name: str, thing: object, _skip: bool, _options: object
+) -> bool | None:
+    """Leave out what is for lochws's own use, and the methods that handlers have since they are handlers."""
+    if name in vars(Handler) and name.startswith("on_"):
+        return not getattr(thing, "__qualname__", "").startswith("Handler.")
+    return True if name in {"forget", "attach", "detach", "private"} else None
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.add_role("code_or_link", code_or_link)
+    app.connect("autodoc-skip-member", skip)
     app.connect("source-read", read)

@@ -39,7 +39,7 @@ FOREVER = "until Ctrl-C"
 #: How commands begin that change the machine, or that only a checkout has: `.ci/run` runs them, or people do.
 ELSEWHERE = (
     "pip install", "python -m pip install", "python3 -m venv", "sudo ", "systemctl ", "npm ", "brew ",
-    "python -m pytest", "python -m benchmarks", "python -m tests.", "LOCHWS_", "mutmut ", "ulimit ",
+    "python -m pytest", "python -m sphinx", "python -m benchmarks", "python -m tests.", "LOCHWS_", "mutmut ",
 )
 
 _FENCE = re.compile(

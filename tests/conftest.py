@@ -27,6 +27,7 @@ from .hang import Hang
 from .peer import Peer, StartPeer
 from .programs import Program, Run
 from .queues import Clock
+from .redis_server import RedisServer
 from .situation import Situation
 
 #: Seconds that threads and descriptors of lochws may take to go after a test.
@@ -195,6 +196,14 @@ def client_tls(authority: trustme.CA) -> ssl.SSLContext:
 def situation(request: pytest.FixtureRequest) -> Situation:
     """Both ways to live through a connection."""
     return Situation(request.param)
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    """A redis-server of the test's own."""
+    server = RedisServer()
+    yield server
+    server.close()
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ from time import monotonic
 
 import pytest
 
-from lochws.clock import SYSTEM, SystemClock
 from lochws.loop import BUFFER_BYTES, SHARE_BYTES, Loop
 from lochws.timers import STALE_TIMERS
 from lochws.wakeup import WakePipe
 
+from .clocks import Shifting
 from .probe import Probe
 
 #: Seconds that nothing in here ever takes.
@@ -391,19 +391,6 @@ class TestSharing:
         assert all(probe.received == b"." for probe in probes)
 
 
-class Shifting(SystemClock):
-    """The machine's clocks, each of which can be set forward and back."""
-
-    def __init__(self) -> None:
-        self.ahead = {"monotonic": 0.0, "wall": 0.0}
-
-    def monotonic(self) -> float:
-        return SYSTEM.monotonic() + self.ahead["monotonic"]
-
-    def wall(self) -> float:
-        return SYSTEM.wall() + self.ahead["wall"]
-
-
 class TestGaps:
     """Times at which this machine or process stood still."""
 
@@ -426,7 +413,7 @@ class TestGaps:
         probe.far.send(b"x")
 
         def stand_still() -> bool:
-            clock.ahead[which] = 3600.0
+            clock.jump(which, 3600.0)
             return True
 
         loop.turn(stand_still)
@@ -437,6 +424,6 @@ class TestGaps:
     def test_a_wall_clock_that_is_set_back_is_no_gap(self, clock: Shifting, loop: Loop) -> None:
         probe = Probe()
         joined(loop, probe)
-        clock.ahead["wall"] = -1e9
+        clock.jump("wall", -1e9)
         loop.turn(lambda: True)
         assert probe.names == []

@@ -128,14 +128,16 @@ def run(feed: dict[str, str], tmp_path: Path) -> Run:
     return Run(feed, tmp_path)
 
 
-def python(run: Run, block: Block) -> list[str]:
-    """The command that runs a program."""
-    return [sys.executable, "-u", "-W", "error", "-c", run.here(block.text)]
+@pytest.fixture
+def program(run: Run, block: Block, tmp_path: Path) -> list[str]:
+    """The command that runs a block as a program of its own."""
+    (tmp_path / "program.py").write_text(run.here(block.text), encoding="utf-8")
+    return [sys.executable, "-u", "-W", "error", "program.py"]
 
 
 @pytest.mark.parametrize("block", [block for block in PROGRAMS if not block.is_endless], ids=str)
-def test_a_program_that_ends_by_itself_runs(block: Block, run: Run) -> None:
-    status, _, errors = run.to_its_end(*python(run, block))
+def test_a_program_that_ends_by_itself_runs(block: Block, run: Run, program: list[str]) -> None:
+    status, _, errors = run.to_its_end(*program)
     assert status == 0, errors
     if "logging.basicConfig" in block.text:
         errors = re.sub(r"^(.*INFO .*\n)+", "", errors)
@@ -144,8 +146,8 @@ def test_a_program_that_ends_by_itself_runs(block: Block, run: Run) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C cannot be sent to one process there")
 @pytest.mark.parametrize("block", [block for block in PROGRAMS if block.is_endless], ids=str)
-def test_a_program_that_runs_until_ctrl_c_does_so(block: Block, run: Run) -> None:
-    with run.start(*python(run, block)) as process:
+def test_a_program_that_runs_until_ctrl_c_does_so(run: Run, program: list[str]) -> None:
+    with run.start(*program) as process:
         assert process.stdout is not None
         assert process.stdout.readline()
         process.send_signal(signal.SIGINT)
@@ -156,6 +158,7 @@ def test_a_program_that_runs_until_ctrl_c_does_so(block: Block, run: Run) -> Non
 
 @pytest.mark.parametrize("block", [block for block in everywhere("python") if block.is_tests], ids=str)
 def test_tests_on_a_page_pass(block: Block, run: Run, tmp_path: Path) -> None:
+    shutil.copy(ROOT / "conftest.py", tmp_path)  # which has the fixtures of lochws
     (tmp_path / "test_page.py").write_text(run.here(block.text), encoding="utf-8")
     status, output, errors = run.to_its_end(
         sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", "test_page.py"

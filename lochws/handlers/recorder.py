@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from time import monotonic, time
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from .. import events, forks
 from ..sent import Sent
@@ -52,9 +52,9 @@ class Recorder:
     """A handler that records all events, and what leaves. For one app.
 
     Handlers only leave what has come; a thread of its own, ``lochws recorder``, writes it within 0.05 s. What
-    it cannot write in time, or at all, is counted, logged, and stands in the file as a line saying how many
-    are missing. What was written survives the end of the process, however sudden. The files are for the
-    user alone to read (mode 600).
+    cannot be recorded is counted, logged, and stands in the file as a line saying how many are missing. What
+    was written survives the end of the process, however sudden. The files are for the user alone to read
+    (mode 600).
 
     Args:
         path: the file. Its name ends as the user wants, in ``.jsonl`` or ``.jsonl.gz`` for instance.
@@ -68,6 +68,8 @@ class Recorder:
         append: whether to continue a recording that is there, in another file of the set.
         secrets: whether values in the query of URLs, and of cookies, are recorded as they are.
         max_pending: how many bytes may wait to be written.
+        when_full: what happens to an event when so many wait: ``"drop"``, it is not recorded; or ``"block"``,
+            the handler waits, and so does the server. What is sent never waits, and may be twice as much.
         clock: monotonic seconds.
 
     Raises:
@@ -92,9 +94,10 @@ class Recorder:
         append: bool = False,
         secrets: bool = False,
         max_pending: int = 16 << 20,
+        when_full: Literal["drop", "block"] = "drop",
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        _check(compress, max_bytes, keep, append, redact, max_pending)
+        _check(compress, max_bytes, keep, append, redact, max_pending, when_full)
         self.path = Path(path)
         self._clock = clock
         self._began, self._started = time(), clock()
@@ -105,6 +108,7 @@ class Recorder:
             max_bytes=max_bytes, keep=keep, append=append, header=self._header,
         )
         self._limit = max_pending
+        self._waits = when_full == "block"
         self._changed = threading.Condition(threading.Lock())  # its lock guards all below
         self._entries: deque[_Entry] = deque()
         self._pending = 0  # bytes of what was left and is not written yet
@@ -126,18 +130,29 @@ class Recorder:
             size += len(event.text)
         elif isinstance(event, events.Binary):
             size += len(event.data)
-        self._leave(event, 0.0, size, 1)
+        if self._waits:
+            self._wait_for_room(size)
+        self._leave(event, 0.0, size, 1, self._limit)
 
     def on_sent(self, sent: tuple[Sent, ...]) -> None:
         """Leave what is about to be sent for the writer. Any thread."""
-        self._leave(sent, time(), sum(map(len, sent)) + ENTRY_BYTES * len(sent), len(sent))
+        size = sum(map(len, sent)) + ENTRY_BYTES * len(sent)
+        self._leave(sent, time(), size, len(sent), 2 * self._limit if self._waits else self._limit)
 
-    def _leave(self, what: events.Event | tuple[Sent, ...], when: float, size: int, count: int) -> None:
+    def _wait_for_room(self, size: int) -> None:
+        with self._changed:
+            self._changed.wait_for(
+                lambda: not self._pending or self._pending + size <= self._limit or self._is_closed
+            )
+
+    def _leave(
+        self, what: events.Event | tuple[Sent, ...], when: float, size: int, count: int, limit: int
+    ) -> None:
         at = self._clock()
         with self._changed:
             if self._is_closed:
                 return
-            if self._pending and self._pending + size > self._limit:
+            if self._pending and self._pending + size > limit:
                 self.missing += count
                 self._unsaid += count
                 return
@@ -146,11 +161,11 @@ class Recorder:
                 self._unsaid = 0
             self._entries.append((at, what, when, size))
             self._pending += size
-            if self._is_idle or (self._pending > self._limit // 4 and not self._is_hurried):
-                self._is_idle = False
-                self._is_hurried = self._pending > self._limit // 4
+            is_much = self._pending > self._limit // 4
+            if self._is_idle or (is_much and not self._is_hurried):
+                self._is_idle, self._is_hurried = False, is_much
                 self._changed.notify_all()
-            elif self._thread is None:
+            if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="lochws recorder", daemon=True)
                 self._thread.start()
 
@@ -272,10 +287,12 @@ class Recorder:
 
 def _check(
     compress: str | None, max_bytes: int | None, keep: int | None, append: bool, redact: object,
-    max_pending: int,
+    max_pending: int, when_full: str,
 ) -> None:
     if compress not in (None, "gzip"):
         raise ValueError(f"compress={compress!r}: expected 'gzip', or None")
+    if when_full not in ("drop", "block"):
+        raise ValueError(f"when_full={when_full!r}: expected 'drop' or 'block'")
     for name, value, least in (
         ("max_bytes", max_bytes, LEAST_BYTES), ("keep", keep, 1), ("max_pending", max_pending, 1)
     ):

@@ -29,12 +29,14 @@ What to know:
 * `send_frame` and `send_raw` say what no proper server would.
 * `server.connections` has what came: requests, messages, pings, pongs, the Close frame.
 * What a script waits for in vain fails the test, when the ``with`` block ends.
+* `recorded` makes scripts of what a `lochws.handlers.recorder` has recorded.
 * `ScriptedServer()` echoes. `tls=context` serves ``wss:``. `scale` makes scripted seconds shorter.
 """
 
 from .clock import VirtualClock
 from .connection import Request, ScriptError, ServerConnection, Step
 from .kit import StartServer
+from .recorded import recorded
 from .recorder import Recorder
 from .server import ScriptedServer
 from .steps import (
@@ -85,6 +87,7 @@ __all__ = [
     "pause",
     "ping",
     "read_on",
+    "recorded",
     "reset",
     "send",
     "send_frame",

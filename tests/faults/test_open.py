@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Iterator
 from time import monotonic
 from typing import Any
 
 import pytest
 
-import lochws.loop
+from lochws import clock
 from lochws import testing as t
 from lochws.protocol import closing
 
+from ..clocks import Shifting
 from ..peer import CLOSE, CONTINUATION, PING, TEXT, frame
 from ..seen import PATIENCE
 from .life import CALM, OPENED, attempts, end_of_first, surviving
@@ -263,21 +264,12 @@ def test_a_flood_of_pings_is_answered_within_bounds(reads: bool) -> None:
 # The clocks.
 
 
-class Clocks:
-    """The loop's clocks, one of which can be set forward or back."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._monkeypatch = monkeypatch
-
-    def jump(self, name: str, seconds: float) -> None:
-        """Let `monotonic` or `wall_clock` jump."""
-        real: Callable[[], float] = getattr(lochws.loop, name)
-        self._monkeypatch.setattr(lochws.loop, name, lambda: real() + seconds)
-
-
 @pytest.fixture
-def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
-    return Clocks(monkeypatch)
+def clocks() -> Iterator[Shifting]:
+    """What apps go by."""
+    clocks = Shifting()
+    with clock.using(clocks):
+        yield clocks
 
 
 SUSPEND = "suspend (monotonic and wall clock apart) with a probe at once"
@@ -289,11 +281,11 @@ HOURLY = {"poll": 0.02, "ping_rate": 3600, "ping_timeout": 0.2}
     "open", SUSPEND,
     does="pings at the loop's next turn, hence within `poll`; without an answer in time, reconnects",
 )
-@pytest.mark.parametrize("clock", ["wall_clock", "monotonic"])
-def test_after_a_suspend_a_connection_that_lives_is_asked_and_kept(clocks: Clocks, clock: str) -> None:
+@pytest.mark.parametrize("which", ["wall", "monotonic"])
+def test_after_a_suspend_a_connection_that_lives_is_asked_and_kept(clocks: Shifting, which: str) -> None:
     with t.ScriptedServer(CALM) as server, surviving(server.url, HOURLY) as app:
         app.wait_for("pong")
-        clocks.jump(clock, 1800)
+        clocks.jump(which, 1800)
         app.wait_for("pong", 2)
         app.wait_for("poll", len(app.all("poll")) + 3)
         assert attempts(app) == [OPENED]
@@ -301,15 +293,15 @@ def test_after_a_suspend_a_connection_that_lives_is_asked_and_kept(clocks: Clock
 
 
 @fault("open", SUSPEND)
-@pytest.mark.parametrize("clock", ["wall_clock", "monotonic"])
+@pytest.mark.parametrize("which", ["wall", "monotonic"])
 def test_after_a_suspend_a_connection_that_died_is_given_up_and_another_one_opens(
-    clocks: Clocks, clock: str
+    clocks: Shifting, which: str
 ) -> None:
     script = [t.accept(), t.wait_for_ping(), t.silence()]
     with t.ScriptedServer(script, CALM) as server, surviving(server.url, HOURLY) as app:
         app.wait_for("pong")
         began = monotonic()
-        clocks.jump(clock, 1800)
+        clocks.jump(which, 1800)
         app.wait_for("ready", 2)
         assert monotonic() - began < PATIENCE
     assert attempts(app)[0] == [*OPENED, "unresponsive", "disconnected"]
@@ -321,10 +313,10 @@ def test_after_a_suspend_a_connection_that_died_is_given_up_and_another_one_open
     does="time limits do not depend on it: no event comes of it; set forward, it brings one ping more",
 )
 @pytest.mark.parametrize("seconds", [86_400, -86_400])
-def test_a_wall_clock_that_is_set_changes_no_time_limit(clocks: Clocks, seconds: float) -> None:
+def test_a_wall_clock_that_is_set_changes_no_time_limit(clocks: Shifting, seconds: float) -> None:
     with t.ScriptedServer() as server, surviving(server.url, HOURLY) as app:
         app.wait_for("pong")
-        clocks.jump("wall_clock", seconds)
+        clocks.jump("wall", seconds)
         app.wait_for("poll", len(app.all("poll")) + 3)
         app.send_text("still here")
         app.wait_for("text")

@@ -7,7 +7,7 @@ import logging
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,17 +17,9 @@ from lochws.handlers.relay import Relay
 
 from ..apps import AT_ONCE, opened, running
 from ..peer import BINARY, CLOSE, PING, PONG, TEXT, Link, StartPeer
+from ..redis_server import RedisServer
 from ..seen import PATIENCE, eventually
 from ..test_app_slow_handlers import hurry
-from .redis_server import RedisServer
-
-
-@pytest.fixture
-def redis() -> Iterator[RedisServer]:
-    """A redis-server of the test's own."""
-    server = RedisServer()
-    yield server
-    server.close()
 
 
 @pytest.fixture(autouse=True)

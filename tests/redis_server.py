@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ..seen import PATIENCE, eventually
+from .seen import PATIENCE, eventually
 
 
 class RedisServer:

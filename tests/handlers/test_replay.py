@@ -1,0 +1,261 @@
+"""Playing back: into whom, how fast, and files that are damaged."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lochws import events, on
+from lochws.handlers.parts import RecordingError
+from lochws.handlers.recording import VERSION
+from lochws.handlers.replay import Replay
+
+from .test_recording import record
+
+HEADER = json.dumps({"recording": VERSION, "began": 5.0, "at": 0.0}).encode()
+
+
+def written(path: Path, *lines: bytes) -> Path:
+    """A file of a header and some lines."""
+    path.write_bytes(b"".join(line + b"\n" for line in (HEADER, *lines)))
+    return path
+
+
+def text_at(at: float, text: str = "x") -> bytes:
+    return json.dumps({"at": at, "time": 5.0 + at, "direction": "in", "event": "text", "text": text}).encode()
+
+
+class Time:
+    """A clock that moves when somebody waits."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class TestHandlers:
+    def test_objects_marked_methods_batches_and_functions_get_their_events(self, tmp_path: Path) -> None:
+        class Handler:
+            def __init__(self) -> None:
+                self.calls: list[Any] = []
+
+            def on_text(self, event: events.Text) -> None:
+                self.calls.append(event.text)
+
+            @on("poll", events.Binary)
+            def note(self, event: events.Event) -> None:
+                self.calls.append(event.name)
+
+        class Batches:
+            def __init__(self) -> None:
+                self.calls: list[Any] = []
+
+            def on_batch(self, messages: list[events.Text]) -> None:
+                self.calls += messages
+
+        handler, batches = Handler(), Batches()
+        names: list[str] = []
+        path = record(tmp_path / "a.jsonl", events.Text("a"), events.Poll(), events.Binary(b""), ("sent",))
+        Replay(path).run(handler, lambda event: names.append(event.name), speed=None)
+        assert handler.calls == ["a", "poll", "binary"]
+        assert names == ["text", "poll", "binary"]
+        Replay(path).run(batches, speed=None)
+        assert [event.name for event in batches.calls] == ["text", "binary"]
+
+    def test_what_a_handler_raises_is_logged_given_to_on_error_and_kept(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        class Failing:
+            def __init__(self) -> None:
+                self.errors: list[BaseException] = []
+
+            def on_text(self, event: events.Text) -> None:
+                raise KeyError(event.text)
+
+            def on_error(self, error: BaseException) -> None:
+                self.errors.append(error)
+
+        handler = Failing()
+        path = record(tmp_path / "a.jsonl", events.Text("a"), events.Text("b"))
+        played = Replay(path).run(handler, speed=None)
+        assert [str(error) for error in played.errors] == ["'a'", "'b'"]
+        assert played.errors == handler.errors
+        assert played.events == 2
+        assert "on_text failed" in caplog.text
+
+    def test_what_handles_nothing_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(TypeError, match="handles nothing"):
+            Replay(record(tmp_path / "a.jsonl")).run(object())
+
+    def test_the_servers_messages_have_their_seconds(self, tmp_path: Path) -> None:
+        binary = b'{"at":2.5,"time":7,"direction":"in","event":"binary","data":"AA=="}'
+        sent = b'{"at":3,"time":8,"direction":"out","event":"text","text":"mine"}'
+        path = written(tmp_path / "a.jsonl", text_at(0.5, "a"), binary, sent, text_at(4.0, "b"))
+        assert list(Replay(path).messages()) == [(0.0, "a"), (2.0, b"\x00"), (3.5, "b")]
+
+
+class TestPace:
+    @pytest.mark.parametrize(
+        ("speed", "expected"), [(1, [0, 2, 2.5]), (0.5, [0, 4, 5]), (10, [0, 0.2, 0.25])]
+    )
+    def test_events_come_as_they_came_or_faster_or_slower(
+        self, tmp_path: Path, speed: float, expected: list[float]
+    ) -> None:
+        time, came = Time(), []
+        path = written(tmp_path / "a.jsonl", text_at(1.0), text_at(3.0), text_at(3.5))
+        Replay(path).run(lambda event: came.append(time.now - 100), speed=speed, clock=time, wait=time.wait)
+        assert came == pytest.approx(expected)
+
+    def test_handlers_that_take_long_are_made_up_for(self, tmp_path: Path) -> None:
+        time, came = Time(), []
+
+        def slow(_event: events.Event) -> None:
+            came.append(time.now - 100)
+            time.now += 1.5
+
+        path = written(tmp_path / "a.jsonl", text_at(0.0), text_at(1.0), text_at(5.0))
+        Replay(path).run(slow, clock=time, wait=time.wait)
+        assert came == pytest.approx([0, 1.5, 5])
+
+    def test_no_pauses_at_full_speed(self, tmp_path: Path) -> None:
+        path = written(tmp_path / "a.jsonl", text_at(0.0), text_at(1e9))
+        played = Replay(path).run(lambda event: None, speed=None, wait=lambda _: pytest.fail("it waited"))
+        assert played.events == 2
+
+    def test_a_wait_that_says_so_ends_the_replay(self, tmp_path: Path) -> None:
+        path = written(tmp_path / "a.jsonl", text_at(0.0), text_at(1e9), text_at(2e9))
+        assert Replay(path).run(lambda event: None, wait=lambda _: True).events == 1
+
+    @pytest.mark.parametrize("speed", [0, -1, float("nan"), float("inf")])
+    def test_a_speed_that_is_none_is_refused(self, tmp_path: Path, speed: float) -> None:
+        with pytest.raises(ValueError, match="expected a number above 0"):
+            Replay(record(tmp_path / "a.jsonl")).run(lambda event: None, speed=speed)
+
+    def test_a_clock_that_was_set_back_between_two_runs_does_not_turn_time(self, tmp_path: Path) -> None:
+        written(tmp_path / "a.1.jsonl", text_at(0.0), text_at(9.0))
+        header = json.dumps({"recording": VERSION, "began": 2.0, "at": 0.0}).encode()
+        (tmp_path / "a.jsonl").write_bytes(header + b"\n" + text_at(1.0) + b"\n")
+        assert [entry.at for entry in Replay(tmp_path / "a.jsonl").entries()] == [0.0, 9.0, 9.0]
+
+
+class TestDamage:
+    @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+    def test_a_file_cut_anywhere_is_read_up_to_the_last_whole_line(
+        self, tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        them = [events.Text("one"), events.Binary(b"two"), events.Text("three")]
+        whole = record(tmp_path / name, *them).read_bytes()
+        plain = gzip.decompress(whole) if name.endswith(".gz") else whole
+        counts, cuts = set(), 0
+        logging.getLogger("lochws").setLevel(logging.ERROR)
+        try:
+            for size in range(len(whole) + 1):
+                path = tmp_path / f"cut.{name}"
+                path.write_bytes(whole[:size])
+                replay = Replay(path)
+                found = list(replay)
+                assert [event.name for event in found] == ["text", "binary", "text"][:len(found)], size
+                counts.add(len(found))
+                cuts += bool(replay.cut)
+                if name == "a.jsonl":
+                    assert bool(replay.cut) == (size > 0 and plain[size - 1:size] != b"\n")
+        finally:
+            logging.getLogger("lochws").setLevel(logging.NOTSET)
+        assert counts >= {0, 3}
+        assert cuts
+
+    def test_a_cut_line_is_told_of(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        path = record(tmp_path / "a.jsonl", events.Text("one"), events.Text("two"))
+        path.write_bytes(path.read_bytes()[:-3])
+        replay = Replay(path)
+        assert len(list(replay)) == 1
+        assert replay.cut == [path]
+        assert "a.jsonl ends in the midst of line 3" in caplog.text
+
+    @pytest.mark.parametrize(
+        ("line", "words"),
+        [
+            (b"{", "line 3: it is no JSON"),
+            (b"\xff", "line 3: it is no JSON"),
+            (b"[" * 100_000, "line 3: it is no JSON"),
+            (b"[]", "line 3: expected a JSON object, not list"),
+            (b"{}", "line 3: 'at' is None: expected a number"),
+            (b'{"at":0}', "line 3: 'time' is None"),
+            (b'{"at":0,"time":true}', "line 3: 'time' is True"),
+            (b'{"at":0,"time":0,"missing":"x"}', "line 3: 'missing' is 'x'"),
+            (b'{"at":0,"time":0,"direction":"up","event":"text"}', "line 3: expected a 'direction'"),
+            (b'{"at":0,"time":0,"direction":"in","event":"noise"}', "noise: there is no event 'noise'"),
+            (b'{"at":0,"time":0,"direction":"in","event":"text"}', "line 3: text: there is neither"),
+            (b'{"at":0,"time":0,"direction":"in","event":"text","data":"AA=="}', "text: 'text' is missing"),
+            (b'{"at":0,"time":0,"direction":"in","event":"text","text":1}', "line 3: text: 'text' is 1"),
+            (b'{"at":0,"time":0,"direction":"in","event":"binary","data":"AA"}', "line 3: binary: "),
+            (b'{"at":0,"time":0,"direction":"in","event":"closing","code":1000}', "'reason' is missing"),
+            (b'{"at":0,"time":0,"direction":"in","event":"closing","code":"1","reason":""}', "'code' is '1'"),
+            (b'{"at":0,"time":0,"direction":"in","event":"ready","response":{},"protocol":null,"extensions":[]}',
+             "line 3: ready: 'head'"),
+        ],
+    )
+    def test_a_line_that_is_none_is_named(self, tmp_path: Path, line: bytes, words: str) -> None:
+        path = written(tmp_path / "a.jsonl", text_at(0.0), line, text_at(1.0))
+        with pytest.raises(RecordingError, match=r"a\.jsonl, ") as caught:
+            list(Replay(path))
+        assert words in str(caught.value)
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"event": "closing", "text": "x"}, {"event": "binary", "text": "x"}, {"event": "ping"},
+            {"event": "close", "code": "x"}, {"event": "close", "code": 1 << 20},
+            {"event": "close", "reason": 1},
+        ],
+    )
+    def test_a_line_of_what_was_sent_is_checked_too(self, tmp_path: Path, fields: dict[str, Any]) -> None:
+        line = json.dumps({"at": 0, "time": 0, "direction": "out", **fields}).encode()
+        with pytest.raises(RecordingError, match=r"a\.jsonl, line 2: "):
+            list(Replay(written(tmp_path / "a.jsonl", line)).sends())
+
+    @pytest.mark.parametrize(
+        ("first", "words"),
+        [(b'{"recording":2}', "version 2 is unknown"), (b"{}", "there is no header"), (b"hello", "no JSON")],
+    )
+    def test_another_file_is_refused(self, tmp_path: Path, first: bytes, words: str) -> None:
+        path = tmp_path / "a.jsonl"
+        path.write_bytes(first + b"\n")
+        with pytest.raises(RecordingError, match=words):
+            list(Replay(path))
+
+    def test_a_file_that_does_not_inflate_is_refused(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.jsonl.gz"
+        path.write_bytes(gzip.compress(HEADER + b"\n" + text_at(0) + b"\n")[:20] + bytes(50))
+        with pytest.raises(RecordingError, match="does not inflate"):
+            list(Replay(path))
+
+    @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+    def test_no_line_is_read_that_is_longer_than_allowed(self, tmp_path: Path, name: str) -> None:
+        path = record(tmp_path / name, events.Text("a"), events.Text("x" * 300_000), events.Text("b"))
+        with pytest.raises(RecordingError, match="line 3: it has more than max_line=200000 bytes"):
+            list(Replay(path, max_line=200_000))
+        assert len(list(Replay(path))) == 3
+
+    def test_several_members_of_gzip_are_one_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.jsonl.gz"
+        path.write_bytes(gzip.compress(HEADER + b"\n") + gzip.compress(text_at(0) + b"\n") * 3)
+        assert len(list(Replay(path))) == 3
+
+    def test_a_file_that_is_not_there_is_said_at_once(self, tmp_path: Path) -> None:
+        with pytest.raises(FileNotFoundError, match=r"nothing\.jsonl"):
+            Replay(tmp_path / "nothing.jsonl")
+
+    def test_names_that_this_version_does_not_know_are_ignored(self, tmp_path: Path) -> None:
+        line = text_at(0.0)[:-1] + b',"colour":"red"}'
+        assert len(list(Replay(written(tmp_path / "a.jsonl", line)))) == 1

@@ -1,0 +1,524 @@
+"""Subscriptions: what is said first, what counts as an answer, and what comes of a step that fails."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+
+from lochws import Backoff, WebSocketApp, errors, events
+from lochws.handlers.subscriptions import Step, StepFailed, Subscriptions
+from lochws.testing import ScriptedServer, accept, fin, send, stop_reading, together, wait_for, wait_for_end
+from lochws.testing.connection import Step as ServerStep
+
+from ..apps import AT_ONCE, NEVER, opened, running
+from ..seen import PATIENCE, Noting, eventually, in_thread
+
+LOGIN = Step("login", expect={"event": "login", "arg": {"ok": True}}, key="login")
+TICKER = Step({"op": "subscribe", "channel": "ticker"}, expect={"event": "subscribed"})
+TRADES = Step({"op": "subscribe", "channel": "trades"}, key="trades")
+WELCOME = send('{"event": "login", "arg": {"ok": true, "user": 5}, "at": 1}')
+SUBSCRIBED = send('{"event": "subscribed"}')
+
+#: Answers the log-in and the first subscription, as servers do.
+ALL_WELL: Sequence[ServerStep] = (
+    accept(), wait_for("login"), WELCOME, wait_for(re.compile("ticker")), SUBSCRIBED,
+)
+
+
+class Session:
+    """An app with subscriptions, and what came of them."""
+
+    def __init__(self, server: ScriptedServer, *steps: Step, **options: Any) -> None:
+        self.app = Noting(server.url)
+        self.ready: list[events.Ready] = []
+        self.failed: list[tuple[Step, BaseException]] = []
+        self.subs = Subscriptions(
+            self.app, steps, on_session_ready=self.ready.append,
+            on_step_failed=lambda *told: self.failed.append(told), **options,
+        )
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why connections have ended."""
+        return [event.reason for event in self.app.all("disconnected")]
+
+
+def said(server: ScriptedServer, number: int = 0) -> list[Any]:
+    """The messages that a connection has got, without quotes round JSON."""
+    return [
+        json.loads(message)["channel"] if isinstance(message, str) and message[0] == "{" else message
+        for message in server.connections[number].messages
+    ]
+
+
+def test_steps_are_said_one_after_the_other_each_when_the_one_before_was_answered() -> None:
+    with ScriptedServer([accept(), wait_for("login")]) as server:
+        session = Session(server, LOGIN, TICKER, TRADES)
+        with running(session.app):
+            server.connection().wait_until(lambda: said(server) == ["login"])
+            server.do(send("no JSON"))
+            server.do(send(b"\x00"))
+            server.do(send('{"event": "login", "arg": {"ok": false}}'))
+            server.do(send('["login"]'))
+            session.app.wait_for("text", 3)
+            assert said(server) == ["login"]
+            server.do(WELCOME)
+            server.connection().wait_until(lambda: said(server) == ["login", "ticker"])
+            assert not session.subs.wait_session_ready(0)
+            assert session.ready == []
+            server.do(SUBSCRIBED)
+            assert session.subs.wait_session_ready(PATIENCE)
+            server.connection().wait_until(lambda: said(server) == ["login", "ticker", "trades"])
+            eventually(lambda: session.ready == session.app.all("ready"))
+            assert session.subs.is_session_ready
+        assert not session.subs.is_session_ready
+        assert session.failed == []
+
+
+def test_steps_that_need_not_wait_are_said_at_once_and_answered_in_any_order() -> None:
+    steps = [Step(name, expect={"for": name}, in_turn=name == "a") for name in "abc"]
+    with ScriptedServer([accept(), *map(wait_for, "abc")]) as server:
+        session = Session(server, *steps)
+        with running(session.app):
+            server.connection().wait_until(lambda: said(server) == ["a", "b", "c"])
+            for name in "ca":
+                server.do(send(json.dumps({"for": name})))
+            session.app.wait_for("text", 2)
+            assert not session.subs.is_session_ready
+            server.do(send('{"for": "b"}'))
+            assert session.subs.wait_session_ready(PATIENCE)
+
+
+def test_of_two_steps_with_the_same_answer_each_waits_for_its_own() -> None:
+    steps = [Step(name, expect={"ok": 1}, in_turn=False) for name in "ab"]
+    with ScriptedServer([accept(), *map(wait_for, "ab"), send('{"ok": 1}')]) as server:
+        session = Session(server, *steps)
+        with running(session.app):
+            session.app.wait_for("text")
+            assert not session.subs.wait_session_ready(0)
+            server.do(send('{"ok": 1}'))
+            assert session.subs.wait_session_ready(PATIENCE)
+
+
+def test_without_steps_the_session_is_ready_with_the_connection() -> None:
+    with ScriptedServer() as server:
+        session = Session(server)
+        with opened(session.app):
+            assert len(session.ready) == 1
+
+
+def test_all_is_said_again_over_each_connection_before_what_a_busy_thread_sends() -> None:
+    script = [*ALL_WELL, wait_for("busy"), fin()]
+    with ScriptedServer(script, script, script, ALL_WELL) as server:
+        session = Session(server, LOGIN, TICKER)
+        over, pause = threading.Event(), threading.Event()
+
+        def send_all_the_time() -> None:
+            while not over.is_set():
+                try:
+                    session.app.send_text("busy")
+                    pause.wait(0.001)  # one is enough, and a flood takes the server long
+                except errors.WebSocketUnavailable:
+                    continue
+
+        with running(session.app, persist=AT_ONCE):
+            busy = in_thread(send_all_the_time)
+            try:
+                server.connection(3).wait_until(lambda: len(server.connections[3].messages) > 2)
+            finally:
+                over.set()
+                busy.join()
+        assert [said(server, number)[:3] for number in range(4)] == [["login", "ticker", "busy"]] * 4
+        assert len(session.ready) == 4
+
+
+def test_what_the_app_would_say_first_in_on_ready_is_refused_and_in_on_session_ready_it_is_sent() -> None:
+    refused: list[BaseException] = []
+    with ScriptedServer(ALL_WELL) as server:
+        app = Noting(server.url)
+        app.on("ready")(lambda _: app.send_text("too early"))
+        app.on("error")(refused.append)
+        Subscriptions(app, [LOGIN, TICKER], on_session_ready=lambda _: app.send_text("now"))
+        with opened(app):
+            server.connection().wait_until(lambda: said(server) == ["login", "ticker", "now"])
+    assert [type(error) for error in refused] == [errors.WebSocketUnavailable]
+
+
+def test_answers_are_seen_by_other_handlers_in_batches_too() -> None:
+    batches: list[list[Any]] = []
+    with ScriptedServer(ALL_WELL) as server:
+        app = WebSocketApp(server.url)
+        app.on("batch")(batches.append)
+        subs = Subscriptions(app, [LOGIN, TICKER])
+        with running(app):
+            assert subs.wait_session_ready(PATIENCE)
+            eventually(lambda: sum(map(len, batches)) == 2)
+
+
+def test_a_token_is_made_for_each_connection_on_the_handlers_thread() -> None:
+    made: list[bool] = []
+
+    def token() -> str:
+        made.append(app.in_handler)
+        return f"token {len(made)}"
+
+    with ScriptedServer([accept(), wait_for("token 1"), fin()], [accept(), wait_for("token 2")]) as server:
+        app = Noting(server.url)
+        Subscriptions(app, [Step(token)])
+        with running(app, persist=AT_ONCE):
+            server.connection(1).wait_until(lambda: said(server, 1) == ["token 2"])
+    assert made == [True, True]
+
+
+class FailsOnce:
+    """A function for a message that raises, or returns what is none, at the first call."""
+
+    def __init__(self, first: Any) -> None:
+        self.answers = [first]
+
+    def __call__(self) -> str:
+        answer = self.answers.pop() if self.answers else "x"
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+@pytest.mark.parametrize(
+    ("step", "answer", "words"),
+    [
+        (Step("x", {"ok": 1}, refused={"ok": 0}, key="x"), '{"ok": 0}', "step 'x' was refused"),
+        (Step("x", {"ok": 1}, refused=lambda event: "no" in event.text), "no!", "a step was refused"),
+        (Step("x", lambda event: bool(event.json["ok"])), "{}", "a step was refused (KeyError)"),
+        (Step(FailsOnce(OSError("secret")), {"ok": 1}), None, "a step could not be said (OSError)"),
+        (Step(FailsOnce(SystemExit()), {"ok": 1}), None, "a step could not be said (SystemExit)"),
+        (Step(FailsOnce(None), {"ok": 1}), None, "a step could not be said (TypeError)"),
+        (Step("x", {"ok": 1}, timeout=0.01), "no answer", "a step was not answered in 0.01 s"),
+    ],
+    ids=["field", "function", "raises", "cannot be made", "exits", "is nothing", "too late"],
+)
+def test_a_step_that_fails_goes_to_the_back_off_and_the_next_connection_may_be_well(
+    step: Step, answer: str | None, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    failing = [accept(), *([wait_for("x"), send(answer)] if answer else [])]
+    with ScriptedServer(failing, [accept(), wait_for("x"), send('{"ok": 1}')]) as server:
+        # The last of them waits for 10 ms in the first connection, in the second for as long as it takes.
+        session = Session(server)
+        session.subs.add(step)
+        session.app.on("back_off")(lambda _: session.subs.add(replace(step, timeout=PATIENCE)))
+        with running(session.app, persist=AT_ONCE):
+            assert session.subs.wait_session_ready(PATIENCE)
+        assert session.reasons[0] == words
+        assert session.app.names("poll", "text", "pong")[:5] == [
+            "connecting", "connected", "ready", "disconnected", "back_off",
+        ]
+        assert [(failed, type(error).__name__ in words or isinstance(error, StepFailed))
+                for failed, error in session.failed] == [(step, True)]
+        assert len(session.ready) == 1
+    assert f"{words}: disconnecting" in caplog.messages
+
+
+def test_of_steps_that_are_refused_together_the_first_fails_alone() -> None:
+    """The rest is not looked at: the connection is given up."""
+    steps = [Step(name, lambda _: False, refused=lambda _: True, in_turn=False) for name in "ab"]
+    script = [accept(), *map(wait_for, "ab"), together(send("no"), send("no"), send("no"))]
+    with ScriptedServer(script) as server:
+        session = Session(server, *steps)
+        with running(session.app):
+            assert session.app.wait_closed(PATIENCE)
+        assert [step for step, _ in session.failed] == steps[:1]
+
+
+def test_who_is_told_of_a_refusal_gets_the_servers_words_and_may_give_up() -> None:
+    with ScriptedServer([accept(), wait_for("login"), send('{"event": "error", "code": 7}')]) as server:
+        app = Noting(server.url)
+        codes: list[int] = []
+
+        def give_up(step: Step, error: BaseException) -> None:
+            assert isinstance(error, StepFailed)
+            assert isinstance(error.answer, events.Text)
+            codes.append(error.answer.json["code"])
+            app.close()
+
+        step = replace(LOGIN, refused={"event": "error"})
+        Subscriptions(app, [step], on_step_failed=give_up)
+        with running(app, persist=AT_ONCE):
+            assert app.wait_closed(PATIENCE)
+    assert codes == [7]
+    assert len(server.connections) == 1
+
+
+@pytest.mark.parametrize("when_full", ["raise", "drop", "block"])
+def test_a_step_that_finds_the_queue_full_fails(when_full: Any) -> None:
+    script = [accept(), stop_reading(), wait_for_end()]
+    large = Step(b"x" * 8_000_000, key="large")
+    with ScriptedServer(script, receive_buffer=4096) as server:
+        app = Noting(server.url, max_queue=1000, when_full=when_full)
+        failed: list[BaseException] = []
+        Subscriptions(app, [large, TRADES], on_step_failed=lambda _, error: failed.append(error))
+        with running(app, persist=NEVER):
+            assert app.wait_for("disconnected").reason == "step 'trades' could not be said (QueueFull)"
+        assert [type(error) for error in failed] == [errors.QueueFull]
+
+
+def test_failures_of_steps_make_the_back_off_grow_however_long_they_take() -> None:
+    """As a refused log-in does that comes later than a connection counts as stable."""
+    backoff = Backoff(min_wait=0.0, max_wait=0.0, stable_after=0.0, max_attempts=3)
+    with ScriptedServer([accept(), wait_for("x"), send("no")]) as server:
+        session = Session(server, Step("x", expect=lambda _: False, refused=lambda _: True))
+        with running(session.app, persist=backoff):
+            assert session.app.wait_closed(PATIENCE)
+    assert session.reasons == ["a step was refused"] * 3
+
+
+def test_an_answer_that_waits_behind_a_slow_handler_is_not_too_late() -> None:
+    inside = threading.Event()
+    with ScriptedServer([accept(), wait_for("x"), send("slow")]) as server:
+        session = Session(server, Step("x", {"ok": 1}))
+
+        @session.app.on("text")
+        def hold(event: events.Text) -> None:
+            if event.text == "slow":
+                inside.set()
+                eventually(lambda: session.app.waiting_bytes > 0)
+                session.subs._timed_out(session.subs._open[0], again=False)  # as if its time were over now
+
+        with running(session.app):
+            assert inside.wait(PATIENCE)
+            server.do(send('{"ok": 1}'))
+            assert session.subs.wait_session_ready(PATIENCE)
+        assert session.failed == []
+
+
+def test_what_is_added_is_said_at_once_and_again_after_each_reconnect() -> None:
+    with ScriptedServer([accept()]) as server:
+        session = Session(server, Step("a"))
+        with opened(session.app, persist=AT_ONCE):
+            session.subs.add(TRADES)
+            server.connection().wait_until(lambda: said(server) == ["a", "trades"])
+            session.subs.add(TRADES)  # is there already
+            session.subs.add(Step("b"))
+            server.connection().wait_until(lambda: said(server) == ["a", "trades", "b"])
+            session.app.force_disconnect()
+            server.connection(1).wait_until(lambda: said(server, 1) == ["a", "trades", "b"])
+            assert session.subs.steps == (Step("a"), TRADES, Step("b"))
+            assert session.subs.wait_session_ready(PATIENCE)
+        assert len(session.ready) == 2
+
+
+def test_a_step_that_was_added_later_and_is_refused_fails_as_any_other() -> None:
+    with ScriptedServer([accept()]) as server:
+        session = Session(server)
+        with opened(session.app, persist=NEVER):
+            session.subs.add(replace(TICKER, refused=lambda event: event.text == "no", key="added"))
+            assert session.app.is_active, "others may go on sending"
+            server.connection().wait_until(lambda: said(server) == ["ticker"])
+            server.do(send("no"))
+            session.app.wait_for("back_off")
+        assert session.reasons == ["step 'added' was refused"]
+
+
+def test_a_step_with_the_same_key_takes_the_others_place() -> None:
+    with ScriptedServer([accept(), wait_for("login")]) as server:
+        session = Session(server, LOGIN, TICKER)
+        with running(session.app):
+            server.connection().wait_until(lambda: said(server) == ["login"])
+            session.subs.add(Step("log in", key="login"))
+            server.connection().wait_until(lambda: said(server) == ["login", "ticker"])
+            server.do(SUBSCRIBED)
+            server.connection().wait_until(lambda: said(server) == ["login", "ticker", "log in"])
+            assert session.subs.steps == (Step("log in", key="login"), TICKER)
+
+
+def test_of_two_steps_with_the_same_key_only_the_newer_is_said() -> None:
+    with ScriptedServer([accept(), wait_for("login")]) as server:
+        session = Session(server, LOGIN, TRADES)
+        with running(session.app):
+            server.connection().wait_until(lambda: said(server) == ["login"])
+            session.subs.add(Step("newer", key="trades"))
+            server.do(WELCOME)
+            server.connection().wait_until(lambda: said(server) == ["login", "newer"])
+
+
+def test_what_is_removed_is_not_said_again_and_the_server_is_told_if_it_was() -> None:
+    with ScriptedServer([accept(), wait_for("login"), WELCOME]) as server:
+        session = Session(server, LOGIN, TRADES)
+        with opened(session.app, persist=AT_ONCE):
+            server.connection().wait_until(lambda: said(server) == ["login", "trades"])
+            assert session.subs.remove("trades", {"channel": "no more"})
+            assert not session.subs.remove(TRADES)
+            server.connection().wait_until(lambda: said(server) == ["login", "trades", "no more"])
+            session.app.force_disconnect()
+            session.app.wait_for("ready", 2)
+            assert session.subs.wait_session_ready(PATIENCE)
+            session.app.send_text("last")
+            server.connection(1).wait_until(lambda: said(server, 1) == ["login", "last"])
+
+
+def test_what_is_removed_before_it_was_said_is_never_said_and_nor_is_that_it_is_not_wanted() -> None:
+    with ScriptedServer([accept(), wait_for("login")]) as server:
+        session = Session(server, LOGIN, TRADES)
+        with running(session.app):
+            server.connection().wait_until(lambda: said(server) == ["login"])
+            session.subs.remove(TRADES, "no more")
+            server.do(WELCOME)
+            assert session.subs.wait_session_ready(PATIENCE)
+            session.app.send_text("last")
+            server.connection().wait_until(lambda: said(server) == ["login", "last"])
+
+
+def test_what_was_said_over_the_last_connection_only_needs_no_unsubscribing() -> None:
+    with ScriptedServer(ALL_WELL, [accept(), wait_for("login")]) as server:
+        session = Session(server, LOGIN, TICKER, TRADES)
+        with opened(session.app, persist=AT_ONCE):
+            session.app.force_disconnect()
+            server.connection(1).wait_until(lambda: said(server, 1) == ["login"])
+            session.subs.remove(TRADES, "no more")
+            session.subs.remove(TICKER)
+            server.do(WELCOME)
+            assert session.subs.wait_session_ready(PATIENCE)
+            session.app.send_text("last")
+            server.connection(1).wait_until(lambda: said(server, 1) == ["login", "last"])
+
+
+def test_nobody_waits_for_the_answer_to_a_step_that_was_removed() -> None:
+    with ScriptedServer([accept()]) as server:
+        session = Session(server, LOGIN, TRADES)
+        with running(session.app):
+            server.connection().wait_until(lambda: said(server) == ["login"])
+            session.subs.remove(LOGIN)
+            assert session.subs.wait_session_ready(PATIENCE)
+
+
+def test_steps_may_be_removed_and_added_during_the_back_off() -> None:
+    with ScriptedServer([accept()], [accept()]) as server:
+        session = Session(server, Step("a"), Step("b"))
+        with opened(session.app, persist=NEVER):
+            session.app.force_disconnect()
+            session.app.wait_for("back_off")
+            assert session.subs.remove(Step("a"), "no more")
+            session.subs.add(Step("c"))
+            session.app.reconnect()
+            server.connection(1).wait_until(lambda: said(server, 1) == ["b", "c"])
+
+
+def test_many_threads_add_and_remove_and_all_that_stays_is_said_once(restless: None) -> None:
+    def change(number: int, subs: Subscriptions) -> None:
+        for count in range(20):
+            subs.add(Step(f"{number} {count}"))
+            if count % 2:
+                subs.remove(f"{number} {count}")
+
+    with ScriptedServer([accept()]) as server:
+        session = Session(server)
+        with opened(session.app, persist=AT_ONCE):
+            threads = [in_thread(partial(change, number, session.subs)) for number in range(4)]
+            for thread in threads:
+                thread.join()
+            stays = {f"{number} {count}" for number in range(4) for count in range(0, 20, 2)}
+            assert {step.message for step in session.subs.steps} == stays
+            server.connection().wait_until(lambda: stays <= set(said(server)))
+            session.app.force_disconnect()
+            server.connection(1).wait_until(lambda: len(said(server, 1)) == len(stays))
+        assert set(said(server, 1)) == stays
+        assert len(said(server)) == len(set(said(server)))
+
+
+def test_what_on_session_ready_raises_is_treated_as_of_a_handler() -> None:
+    raised: list[BaseException] = []
+    with ScriptedServer(ALL_WELL) as server:
+        app = Noting(server.url)
+        app.on("error")(raised.append)
+        subs = Subscriptions(app, [LOGIN, TICKER], on_session_ready=lambda _: 1 / 0)
+        with running(app):
+            assert subs.wait_session_ready(PATIENCE)
+            eventually(lambda: bool(raised))
+            assert app.send_text("all the same")
+    assert [type(error) for error in raised] == [ZeroDivisionError]
+
+
+def test_waiting_for_the_session_in_a_handler_is_refused() -> None:
+    raised: list[BaseException] = []
+    with ScriptedServer([accept()]) as server:
+        session = Session(server)
+        session.app.on("error")(raised.append)
+        session.app.on("ready")(lambda _: session.subs.wait_session_ready(PATIENCE))
+        with opened(session.app):
+            pass
+    assert [str(error) for error in raised] == ["wait_session_ready in a handler would wait for itself"]
+
+
+def test_closing_while_steps_are_said_is_no_failure() -> None:
+    with ScriptedServer([accept(), wait_for("login")]) as server:
+        session = Session(server, LOGIN)
+        with running(session.app, persist=AT_ONCE):
+            server.connection().wait_until(lambda: said(server) == ["login"])
+            session.app.close()
+            session.subs.add(replace(TRADES, in_turn=False))
+            assert not session.subs.wait_session_ready(PATIENCE)
+    assert session.failed == []
+    assert session.reasons == ["closed"]
+
+
+def test_who_has_left_says_nothing_and_keeps_nobody_from_sending() -> None:
+    with ScriptedServer([accept()]) as server:
+        session = Session(server, LOGIN)
+        with running(session.app, persist=AT_ONCE):
+            server.connection().wait_until(lambda: said(server) == ["login"])
+            session.subs.leave()
+            session.subs.leave()
+            assert session.app.wait_ready(PATIENCE)
+            session.app.reconnect()
+            session.app.wait_for("ready", 2)
+            assert session.app.wait_ready(PATIENCE)
+            session.app.send_text("x")
+            server.connection(1).wait_until(lambda: said(server, 1) == ["x"])
+
+
+def test_once_all_was_answered_no_event_is_looked_at() -> None:
+    with ScriptedServer(ALL_WELL) as server:
+        app = WebSocketApp(server.url)
+        subs = Subscriptions(app, [LOGIN, TICKER])
+        with running(app):
+            assert subs.wait_session_ready(PATIENCE)
+            eventually(lambda: not app._registry.sees(events.Text))
+
+
+#: Without their types, which would not let a wrong argument pass.
+step: Any = Step
+subscriptions: Any = Subscriptions
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "said"),
+    [
+        (lambda: step(5), TypeError, "message=5"),
+        (lambda: step("x", expect=5), TypeError, "expect=5"),
+        (lambda: step("x", {}, refused="no"), TypeError, "refused='no'"),
+        (lambda: step("x", refused={}), ValueError, "refused without expect"),
+        (lambda: step("x", timeout="1"), TypeError, "timeout='1'"),
+        (lambda: step("x", timeout=0), ValueError, "timeout=0"),
+        (lambda: step("x", key=[]), TypeError, "unhashable"),
+        (lambda: step({"x": object()}), TypeError, "JSON"),
+        (lambda: subscriptions(unstarted(), ["x"]), TypeError, "'x' is no step"),
+        (lambda: subscriptions(unstarted(), max_steps=0), ValueError, "max_steps=0"),
+        (lambda: subscriptions(unstarted(), on_session_ready=5), TypeError, "on_session_ready=5"),
+        (lambda: subscriptions(unstarted(), [step("a"), step("b")], max_steps=1), ValueError, "1 steps"),
+        (lambda: subscriptions(unstarted(), [step("a")]).remove("a", 5), TypeError, "message=5"),
+    ],
+)
+def test_wrong_arguments_are_refused_at_once(
+    make: Callable[[], object], error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        make()
+
+
+def unstarted() -> WebSocketApp:
+    return WebSocketApp("ws://127.0.0.1:1/")
