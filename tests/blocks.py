@@ -33,7 +33,7 @@ PAGES = [
     ),
 ]
 #: What a program may need besides the server that every program has.
-NEEDS = {"proxy", "screen", "tls"}
+NEEDS = {"proxy", "redis", "screen", "tls"}
 #: Whoever runs until Ctrl-C says so in a comment, and gets it once it has shown something.
 FOREVER = "until Ctrl-C"
 #: How commands begin that change the machine, or that only a checkout has: `.ci/run` runs them, or people do.

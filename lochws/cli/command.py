@@ -24,7 +24,7 @@ logger = logging.getLogger("lochws.cli")
 
 #: Commands that are imported when they are used, for most of what they need is large: each is called as its
 #: module.
-LOADED = ("connect",)
+LOADED = ("bench", "connect", "doctor", "replay", "serve")
 
 
 class _Terminated(BaseException):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 
 from .. import events
-from .shown import escaped
+from .shown import as_options, escaped
 
 
 class Exit(enum.IntEnum):
@@ -124,4 +124,4 @@ class Outcome:
 
     def _end(self, code: Exit, reason: str, advice: str = "") -> None:
         self.code = code
-        self.sentence = escaped(f"{reason}. {advice}" if advice else reason)
+        self.sentence = escaped(f"{reason}. {as_options(advice)}" if advice else reason)

@@ -134,7 +134,7 @@ class Terminal:
                 pass  # the user has left already
 
         threading.Thread(target=watch, name="lochws-watch", daemon=True).start()
-        self._screen.open()
+        self._screen.open(session.app)
         ended = asyncio.ensure_future(over.wait())
         try:
             # Else what is typed between two prompts would stay on the screen.

@@ -203,8 +203,8 @@ class Relay:
             unrelayed = list(queue.entries)
         if self._is_ours:
             self._client.close()  # ends what the thread waits for
-        if thread is not None and not is_idle:
-            join(thread, _GRACE)
+            if thread is not None and not is_idle:
+                join(thread, _GRACE)
         if unrelayed:
             logger.error("Redis has not acknowledged %d events for the stream %s, from %s to %s: not relayed",
                          len(unrelayed), self._sender.stream, unrelayed[0].id, unrelayed[-1].id)

@@ -19,7 +19,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Hashable, Iterable
-from concurrent.futures import CancelledError, Executor, Future
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -65,8 +65,9 @@ class Worker:
     Without `key` all have the same: a worker for each app keeps the app's order, and apps run side by side.
 
     What the work raises is logged, and so are dropped events, both at a limited rate. The handler has no
-    thread of its own: what waits goes to the executor on the thread that has done the work before. So work
-    goes on after the app is over, until none is left: `drain` waits for that.
+    thread of its own (but for moments when an executor breaks): what waits goes to the executor on the thread
+    that has done the work before. So work goes on after the app is over, until none is left: `drain` waits
+    for that.
 
     With processes and with Dask the work is a copy of what was given here, and so are the events: both have
     to be picklable, and only what the work returns comes back, in the future that `on_done` gets.
@@ -90,6 +91,7 @@ class Worker:
             processes. What is with it is not dropped any more.
         on_done: gets each event with its future, on the thread that has done the work, before the next of the
             same key begins. The future fails if the work raised, was cancelled, or could not be handed over.
+            It must not use the executor: that may have a lock held while it tells of a failure.
 
     Raises:
         TypeError, ValueError: an argument is wrong; the message says which and what would be right.
@@ -263,7 +265,11 @@ class Worker:
             else:
                 self._failed += 1
             self._changed.notify_all()
-        self._hand_over()
+        if isinstance(error, (CancelledError, BrokenExecutor)) and threading.get_ident() not in self._handing:
+            # The executors of the standard library tell of these with a lock held that `submit` takes.
+            threading.Thread(target=self._hand_over, name="lochws-worker", daemon=True).start()
+        else:
+            self._hand_over()
 
 
 def _work_by_event(

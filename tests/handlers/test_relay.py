@@ -113,6 +113,24 @@ class TestEntries:
             ("connecting", "2", "1", "mine"), ("text", "2", "2", "mine"),
         ]
 
+    def test_a_redirect_leads_to_no_further_connection(
+        self, redis: RedisServer, start_peer: StartPeer
+    ) -> None:
+        def script(link: Link) -> None:
+            if link.read_request().line.startswith("GET /there "):
+                link.accept(request=link.request)
+                until_closed(link)
+            link.send(b"HTTP/1.1 302 Found\r\nLocation: /there\r\nContent-Length: 0\r\n\r\n")
+
+        peer = start_peer(script)
+        app = WebSocketApp(peer.url)
+        with relay_of(app, redis, events=["connecting", "ready"]) as relay, opened(app):
+            eventually(lambda: relay.counts.relayed == 3)
+        entries = redis.entries("feed")
+        assert [entry["connection"] for entry in entries] == ["1"] * 3
+        assert [entry["sequence"] for entry in entries] == ["1", "2", "3"]
+        assert [entry["source"] for entry in entries] == [peer.url, *[f"{peer.url}there"] * 2]
+
     def test_all_events_can_be_relayed(self, redis: RedisServer, start_peer: StartPeer) -> None:
         def script(link: Link) -> None:
             link.accept()
@@ -142,8 +160,10 @@ class TestEntries:
         self, redis: RedisServer, start_peer: StartPeer
     ) -> None:
         app = WebSocketApp(start_peer(telling(3)).url)
+        connection = redis.client.client_id()
         with Relay(app, "feed", redis.client, events=["text"]) as relay, opened(app):
             eventually(lambda: relay.counts.relayed == 3)
+        assert redis.client.client_id() == connection
         assert numbers(redis.entries("feed")) == [0, 1, 2]
 
 
@@ -216,18 +236,20 @@ class TestRedisInTrouble:
         assert "events are relayed to the stream feed again" in lines
         assert sum("Redis has not acknowledged events for the stream feed" in line for line in lines) <= 3
 
-    def test_bytes_that_wait_are_bounded_too(self, start_peer: StartPeer) -> None:
+    def test_bytes_that_wait_are_bounded_too(self, redis: RedisServer, start_peer: StartPeer) -> None:
         def script(link: Link) -> None:
             link.accept()
             for _ in range(10):
                 link.send_frame(BINARY, bytes(400))
             until_closed(link)
 
+        redis.halt()
         app = WebSocketApp(start_peer(script).url)
-        relay = relay_of(app, NOWHERE, events=["binary"], max_bytes=1000, close_timeout=0.1)
-        with relay, opened(app):
+        with relay_of(app, redis, events=["binary"], max_bytes=1000) as relay, opened(app):
             eventually(lambda: relay.counts.received == 3)
             assert relay.counts.waiting == 2
+            redis.go_on()
+            eventually(lambda: relay.counts.relayed == 10)
 
     def test_a_key_that_is_no_stream_loses_nothing_and_is_logged(
         self, redis: RedisServer, start_peer: StartPeer, caplog: pytest.LogCaptureFixture
@@ -283,6 +305,22 @@ class TestEnd:
         assert len(relay.close(0.05)) == 1
         assert not [thread for thread in threading.enumerate() if thread.name == "lochws-relay"]
         redis.go_on()
+
+    def test_what_is_acknowledged_after_close_stays_told_as_unrelayed(
+        self, redis: RedisServer, start_peer: StartPeer
+    ) -> None:
+        app = WebSocketApp(start_peer(telling(1)).url)
+        relay = Relay(app, "feed", redis.client, events=["text"])
+        redis.halt()
+        with opened(app):
+            eventually(lambda: relay.counts.received == 1)
+        unrelayed = relay.close(0.05)
+        assert [entry.data for entry in unrelayed] == [b"0"]
+        redis.go_on()
+        eventually(lambda: not any(thread.name == "lochws-relay" for thread in threading.enumerate()))
+        assert numbers(redis.entries("feed")) == [0]
+        assert relay.unrelayed == unrelayed
+        assert relay.counts == (1, 0, 1, 0, 0)
 
     def test_what_comes_after_close_is_counted(self, redis: RedisServer, start_peer: StartPeer) -> None:
         app = WebSocketApp(start_peer(telling(1)).url)

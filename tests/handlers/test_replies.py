@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from lochws import WebSocketApp, errors
+from lochws import testing as t
 from lochws.handlers.replies import Replies, ReplyLost
+from lochws.testing import StartServer, VirtualClock
 
 from ..apps import opened
 from ..peer import Link, StartPeer
@@ -155,6 +157,23 @@ def test_a_request_fails_when_its_time_is_over_and_a_late_reply_is_nobodys(start
         late.set()
         assert slow.result(PATIENCE) == {"id": 1}
         eventually(lambda: replies.open_requests == 0)
+
+
+def test_the_time_of_a_request_is_that_of_the_clock_in_use(
+    ws_server: StartServer, ws_clock: VirtualClock
+) -> None:
+    app = WebSocketApp(ws_server([t.accept()]).url)
+    replies = Replies(app)
+    with opened(app, poll=0, ping_rate=0):
+        quick, slow = replies.request({}, timeout=30), replies.request({}, timeout=300)
+        assert ws_clock.settle() == ws_clock.monotonic() + 30
+        ws_clock.advance(29.9)
+        assert not quick.done()
+        ws_clock.advance(0.1)
+        assert quick.done()
+        assert isinstance(quick.exception(), TimeoutError)
+        assert slow.cancel()
+        assert ws_clock.settle() is None
 
 
 def test_a_cancelled_request_is_open_no_more(start_peer: StartPeer) -> None:

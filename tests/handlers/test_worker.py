@@ -217,6 +217,41 @@ class TestBounds:
         other.join(PATIENCE)
         assert worker.counts == (4, 2, 1, 1, 0, 0)
 
+    def test_the_only_event_of_another_key_is_not_dropped(self, by_hand: ByHand) -> None:
+        worker = Worker(first, by_hand, key=first, when_full="latest", max_events=2, parallel=1)
+        take(worker, "x", "a1", "a2")
+        by_hand.run()
+        take(worker, "b1")
+        other = in_thread(lambda: take(worker, "c1"))
+        eventually(lambda: worker.counts.received == 5)
+        by_hand.at_once = True
+        by_hand.run()
+        other.join(PATIENCE)
+        assert worker.counts == (5, 0, 0, 5, 0, 0)
+
+    def test_a_key_whose_events_were_dropped_for_one_that_is_too_large_yet_has_its_turn_later(
+        self, by_hand: ByHand
+    ) -> None:
+        worker = Worker(first, by_hand, key=first, when_full="latest", max_bytes=10, parallel=1)
+        take(worker, "x", "a1", "b" * 8)
+        other = in_thread(lambda: take(worker, "a" * 9))
+        eventually(lambda: worker.counts.received == 4)  # it has taken a1's place, and waits for more
+        by_hand.run()
+        other.join(PATIENCE)
+        by_hand.run()
+        assert texts(by_hand) == ["a" * 9]
+
+    @pytest.mark.usefixtures("restless")
+    def test_threads_that_wait_for_room_get_it_however_they_take_turns(
+        self, pool: ThreadPoolExecutor
+    ) -> None:
+        worker = Worker(first, pool, key=lambda event: event.text[-1], max_events=1, parallel=2)
+        takers = [in_thread(lambda: take(worker, *map(str, range(300)))) for _ in range(3)]
+        for taker in takers:
+            taker.join(PATIENCE)
+        assert worker.drain(PATIENCE)
+        assert worker.counts == (900, 0, 0, 900, 0, 0)
+
     def test_a_key_that_is_brought_up_to_date_keeps_its_turn(self, by_hand: ByHand) -> None:
         worker = Worker(first, by_hand, key=first, when_full="latest", max_events=2, parallel=1)
         take(worker, "x", "a1", "b1", "a2", "a3")
@@ -315,11 +350,36 @@ class TestFailures:
         take(worker, "d")
         assert worker.counts == (4, 0, 0, 1, 3, 0)
 
+    def test_an_executor_that_cancels_what_it_has_fails_the_rest(self) -> None:
+        pool = ThreadPoolExecutor(1)
+        go = threading.Event()
+        worker = Worker(lambda _: go.wait(PATIENCE), pool, key=first, parallel=3)
+        take(worker, "a", "b", "c", "d", "e")
+        # It holds a lock meanwhile that it takes to be given work.
+        in_thread(lambda: pool.shutdown(wait=False, cancel_futures=True)).join(PATIENCE)
+        go.set()
+        assert worker.drain(PATIENCE)
+        assert worker.counts == (5, 0, 0, 1, 4, 0)
+
+    def test_threads_that_cannot_begin_fail_what_they_were_to_do(self) -> None:
+        go = threading.Event()
+
+        def begin() -> None:
+            assert go.wait(PATIENCE)
+            raise OSError("not today")
+
+        with ThreadPoolExecutor(1, initializer=begin) as pool:
+            worker = Worker(first, pool, key=first, parallel=2)
+            take(worker, "a", "b", "c", "d")
+            go.set()
+            assert worker.drain(PATIENCE)
+        assert worker.counts == (4, 0, 0, 0, 4, 0)
+
     def test_cancelled_work_has_failed(self, by_hand: ByHand, caplog: pytest.LogCaptureFixture) -> None:
         worker = Worker(first, by_hand)
         take(worker, "a", "b")
         by_hand._kept[0][0].cancel()
-        assert worker.counts == (2, 0, 1, 0, 1, 0)
+        eventually(lambda: worker.counts == (2, 0, 1, 0, 1, 0))
         assert "has failed" in caplog.text
 
     @pytest.mark.parametrize("key", [lambda event: event.json, lambda _: []], ids=["raises", "unhashable"])
@@ -367,18 +427,16 @@ class TestEnd:
         assert worker.counts.done == 20
 
     def test_close_lets_the_handler_go_that_waits_for_room(
-        self, pool: ThreadPoolExecutor, start_peer: StartPeer, caplog: pytest.LogCaptureFixture
+        self, by_hand: ByHand, start_peer: StartPeer, caplog: pytest.LogCaptureFixture
     ) -> None:
-        go = threading.Event()
-        worker = Worker(lambda _: go.wait(PATIENCE), pool, max_events=3)
+        worker = Worker(first, by_hand, max_events=3)
         app = WebSocketApp(start_peer(telling(20)).url)
         app.add_handler(worker)
         with opened(app):
             eventually(lambda: worker.counts.received == 5)
             assert worker.close() == 3
             eventually(lambda: worker.counts.received == 20)
-        go.set()
-        assert worker.drain(PATIENCE)
+        by_hand.run()
         assert worker.counts == (20, 0, 0, 1, 0, 19)
         lines = [record.getMessage() for record in caplog.records]
         assert "a worker was closed while 3 events were waiting: they are dropped" in lines
