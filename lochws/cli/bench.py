@@ -12,7 +12,7 @@ import click
 from .exits import Exit
 from .load import Load
 from .shown import as_json
-from .target import Seconds, Target, is_terminal, limit, target_options
+from .target import Seconds, Target, ended, is_terminal, limit, target_options
 
 #: Messages, and seconds at most, before anything counts: the server's first ones are slower.
 WARM_UP = 50
@@ -54,16 +54,12 @@ def bench(
     app = target.app()
     load = Load(app, size, is_binary=binary)
     app.start(poll=None, persist=False)
-    try:
+    with ended(app, STOP_SECONDS):
         app.wait_ready()
         load.run(WARM_UP_SECONDS, WARM_UP, 1)
         times, _ = _watched("one at a time", load, lambda: load.run(seconds, count, 1), seconds, count)
         title = f"{in_flight} under way"
         many, took = _watched(title, load, lambda: load.run(seconds, count, in_flight), seconds, count)
-    finally:
-        if not app.stop(STOP_SECONDS):
-            app.force_disconnect()
-            app.join()
     result: dict[str, Any] = {
         "size": size, "in_flight": in_flight, "messages_per_second": many.count / took,
         "bytes_per_second": many.count * size / took, "messages": many.count, "round_trips": times.count,

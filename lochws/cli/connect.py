@@ -12,7 +12,7 @@ from .exits import MEANINGS, Exit, Failed
 from .lines import MAX_LINE
 from .payloads import NOTATIONS, Payloads
 from .pipe import Pipe
-from .target import QUEUE, Seconds, Target, checked, is_terminal, limit, target_options
+from .target import QUEUE, Seconds, Target, checked, is_open, is_terminal, limit, target_options
 
 _CODES = "\b\nExit codes:\n" + "\n".join(f"{code.value:5}  {meaning}" for code, meaning in MEANINGS.items())
 
@@ -52,6 +52,9 @@ def connect(
     record: str | None, no_history: bool, **options: Any,
 ) -> Exit:
     """Connect, and talk."""
+    if not (is_open(0) and is_open(1)):
+        # A socket would take its number, and be read or written in its place.
+        raise Failed("the input or the output is closed: give < /dev/null or > /dev/null")
     target = Target.taken_from(options)
     payloads = Payloads(binary, checks_json=json)
     timing: dict[str, Any] = {"persist": persist, "ping_rate": limit(ping_rate)}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,8 +16,8 @@ from .addresses import look_up, try_all
 from .certificate import Handshakes
 from .exits import Exit, Outcome
 from .findings import Finding, Verdict, show
-from .shown import as_options, cut
-from .target import Target, checked, limit, target_options
+from .shown import as_options, cut, escaped
+from .target import Target, checked, is_terminal, limit, target_options
 
 #: Pings whose latency is measured.
 PINGS = 5
@@ -40,8 +42,9 @@ def doctor(*, json: bool, **options: Any) -> Exit:
     target = Target.taken_from(options)
     websocket = checked(lambda: WebSocket(target.url, **target.arguments))
     attempt = Attempt(websocket, limit(target.timeout) or STEP_SECONDS)
-    attempt.run()
-    findings = [] if attempt.is_proxied else before_the_attempt(target, websocket)
+    with busy(f"on the way to {escaped(websocket.url)}"):
+        attempt.run()
+        findings = [] if attempt.is_proxied else before_the_attempt(target, websocket)
     show([*findings, *attempt.findings], json=json)
     return attempt.outcome.code
 
@@ -172,6 +175,19 @@ class Attempt:
 
     def _find(self, *about: Any) -> None:
         self.findings.append(Finding(*about))
+
+
+@contextmanager
+def busy(what: str) -> Iterator[None]:
+    """A sign on stderr that something is going on, if that is a terminal."""
+    if not is_terminal(2):
+        yield
+        return
+    from rich.console import Console  # noqa: PLC0415  a large package, and pipes do without it
+    from rich.text import Text  # noqa: PLC0415
+
+    with Console(stderr=True).status(Text(what)):
+        yield
 
 
 def _body(text: str) -> str:

@@ -19,6 +19,7 @@ class Exit(enum.IntEnum):
     LOST = 5
     PROTOCOL = 6
     CLOSED_WITH_ERROR = 7
+    HUNG_UP = 129
     INTERRUPTED = 130
     NO_READER = 141
     TERMINATED = 143
@@ -34,6 +35,7 @@ MEANINGS = {
     Exit.LOST: "the connection was lost, or ended without its Close frames",
     Exit.PROTOCOL: "the server broke the WebSocket protocol",
     Exit.CLOSED_WITH_ERROR: "the server closed with another code than 1000 or 1001",
+    Exit.HUNG_UP: "the terminal was closed (SIGHUP)",
     Exit.INTERRUPTED: "Ctrl-C",
     Exit.NO_READER: "nobody reads the output any more (SIGPIPE)",
     Exit.TERMINATED: "SIGTERM",
