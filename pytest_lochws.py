@@ -6,7 +6,7 @@ nothing to do with lochws: those shall not have to import it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +17,20 @@ if TYPE_CHECKING:
     from lochws.testing.kit import Authority, Kit
 
 
+#: Whether the test has failed, before its fixtures end.
+_FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if call.when == "call" and report.failed:
+        item.stash[_FAILED] = True
+    return report
+
+
 @pytest.fixture(scope="session")
 def _ws_authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     from lochws.testing.kit import Authority  # noqa: PLC0415  see above
@@ -25,12 +39,12 @@ def _ws_authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture
-def _ws_kit(_ws_authority: Authority) -> Iterator[Kit]:
+def _ws_kit(_ws_authority: Authority, request: pytest.FixtureRequest) -> Iterator[Kit]:
     from lochws.testing.kit import Kit  # noqa: PLC0415  likewise
 
     kit = Kit(_ws_authority)
     yield kit
-    kit.end()
+    kit.end(has_failed=request.node.stash.get(_FAILED, False))
 
 
 @pytest.fixture

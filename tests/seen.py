@@ -40,6 +40,9 @@ def in_thread(function: Callable[[], object]) -> threading.Thread:
 class Noting(WebSocketApp):
     """An app that notes every event; any thread may look, and wait.
 
+    It notes them before any other handler runs, so that a test can look at what happens while one does. The
+    `Recorder` of lochws.testing notes them after that: what a test of an app wants, and most of ours.
+
     Attributes:
         events: what has happened so far, in order.
     """

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from lochws import events
+from lochws import WebSocketApp, events
+from lochws import testing as t
+from lochws.testing import Record, StartServer, VirtualClock
 
 from .apps import AT_ONCE, NEVER, opened, running
 from .faults.registry import fault
@@ -260,12 +262,20 @@ class TestBothSides:
         "stopping", "peer ignoring Close",
         does="`close_timeout` ends the connection in `disconnected`, not graceful, which says so",
     )
-    def test_a_server_that_never_answers_is_left_after_close_timeout(self, start_peer: StartPeer) -> None:
-        app = Noting(start_peer(silent).url)
-        with opened(app, close_timeout=0.05):
-            app.close()
-            end = app.wait_for("disconnected")
-        assert end.reason == "disconnected; server didn't respond to close packet within 0.05s"
+    def test_a_server_that_never_answers_is_left_after_close_timeout(
+        self, ws_server: StartServer, ws_recorder: Record, ws_clock: VirtualClock
+    ) -> None:
+        app = WebSocketApp(ws_server([t.accept(), t.ignore_close()]).url)
+        recorder = ws_recorder(app)
+        app.start(close_timeout=30)
+        recorder.wait_for(events.Ready)
+        app.close()
+        ws_clock.advance(29.9)
+        recorder.assert_exhausted()
+        ws_clock.advance(0.1)
+        end = recorder.wait_for(events.Disconnected)
+        recorder.assert_exhausted()
+        assert end.reason == "disconnected; server didn't respond to close packet within 30s"
         assert (end.graceful, end.sent_code, end.received_code) == (False, 1000, None)
 
     def test_a_server_that_ends_without_an_answer_is_no_graceful_end(self, start_peer: StartPeer) -> None:

@@ -3,55 +3,73 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from lochws import Backoff, events
+from lochws import Backoff, WebSocketApp, events
+from lochws import testing as t
 from lochws.deadline import Deadline
 from lochws.persist import USUAL
+from lochws.testing import Record, StartServer, VirtualClock
 
 from .faults.registry import fault
-from .peer import CLOSE, TEXT, Link, Peer, Request, StartPeer
-from .scripts import answer_close, closing_cleanly, dropping, in_turn, polite, refusing
+from .peer import CLOSE, TEXT, Link, Request, StartPeer
+from .scripts import answer_close, dropping, in_turn, polite, refusing
 from .seen import PATIENCE, Noting
 
 #: Waits that a test can wait for.
 QUICK = Backoff(0, 0.01, stable_after=0)
+#: Waits that the virtual clock passes.
+USUAL_WAITS = Backoff()
+Run = Callable[..., "list[str]"]
 CYCLE = ["connecting", "connected", "ready", "disconnected", "back_off"]
 
 
 class TestApps:
     """A WebSocketApp reconnects after everything that its user did not ask for."""
 
-    def run(self, peer: Peer, cycles: int, backoff: Backoff = QUICK) -> Noting:
-        """Run an app through so many back-offs, and stop it."""
-        app = Noting(peer.url)
-        app.start(poll=0, persist=backoff)
-        app.wait_for("back_off", cycles)
-        assert app.stop(PATIENCE)
-        return app
+    @pytest.fixture
+    def run(self, ws_server: StartServer, ws_recorder: Record, ws_clock: VirtualClock) -> Run:
+        """Lives through so many back-offs with a server of that script; the names of the events."""
 
-    def test_after_a_lost_connection_and_a_clean_close_by_the_server(self, start_peer: StartPeer) -> None:
-        for script, event in ((dropping, []), (closing_cleanly, ["closing"])):
-            app = self.run(start_peer(script), 3)
-            cycle = [*CYCLE[:3], *event, *CYCLE[3:]]
-            assert app.names()[: 3 * len(cycle)] == cycle * 3
+        def run(script: list[t.Step], cycles: int, policy: Backoff = USUAL_WAITS) -> list[str]:
+            recorder = ws_recorder(WebSocketApp(ws_server(script).url))
+            recorder.app.start(poll=0, ping_rate=0, persist=policy)
+            recorder.wait_for(events.BackOff, count=cycles, timeout=cycles * policy.max_wait)
+            return [event.name for event in recorder.events]
 
-    def test_after_a_refusal_and_a_failed_attempt(self, start_peer: StartPeer) -> None:
-        peer = start_peer(refusing("503 Busy"))
-        app = self.run(peer, 2)
-        assert app.names()[:10] == ["connecting", "connected", "rejected", "disconnected", "back_off"] * 2
-        peer.close()
-        assert self.run(peer, 2).names()[:6] == ["connecting", "connect_fail", "back_off"] * 2
+        return run
 
-    def test_by_default_it_persists_and_on_request_it_does_not(self, start_peer: StartPeer) -> None:
-        peer = start_peer(dropping)
-        app = Noting(peer.url)
-        app.start()
-        app.wait_for("connecting", 2)
-        assert app.stop(PATIENCE)
-        once = Noting(peer.url)
+    @pytest.mark.parametrize(("step", "event"), [(t.fin(), []), (t.close(), ["closing"])], ids=repr)
+    def test_after_a_lost_connection_and_a_clean_close_by_the_server(
+        self, run: Run, step: t.Step, event: list[str]
+    ) -> None:
+        assert run([t.accept(), step], 3) == [*CYCLE[:3], *event, *CYCLE[3:]] * 3
+
+    def test_after_a_refusal(self, run: Run) -> None:
+        cycle = ["connecting", "connected", "rejected", "disconnected", "back_off"]
+        assert run([t.upgrade(503)], 2) == cycle * 2
+
+    def test_after_a_failed_attempt(
+        self, ws_server: StartServer, ws_recorder: Record, ws_clock: VirtualClock
+    ) -> None:
+        server = ws_server()
+        server.close()
+        recorder = ws_recorder(WebSocketApp(server.url))
+        recorder.app.start()
+        recorder.wait_for(events.BackOff, count=2, timeout=60)
+        assert [event.name for event in recorder.events] == ["connecting", "connect_fail", "back_off"] * 2
+
+    def test_by_default_it_persists_and_on_request_it_does_not(
+        self, ws_server: StartServer, ws_recorder: Record, ws_clock: VirtualClock
+    ) -> None:
+        server = ws_server([t.accept(), t.fin()])
+        recorder = ws_recorder(WebSocketApp(server.url))
+        recorder.app.start()
+        recorder.wait_for(events.Connecting, count=2, timeout=60)
+        once = Noting(server.url)
         last = once.run_forever(poll=0, persist=False)
         assert once.names() == CYCLE[:-1]
         assert last is once.events[-1]
@@ -65,7 +83,10 @@ class TestApps:
             raise OSError(24, "Too many open files")
 
         monkeypatch.setattr("lochws.lifecycle.Deadline", none_left)
-        app = self.run(start_peer(dropping), 2)
+        app = Noting(start_peer(dropping).url)
+        app.start(poll=0, persist=QUICK)
+        app.wait_for("back_off", 2)
+        assert app.stop(PATIENCE)
         assert app.names()[:5] == ["connecting", "connect_fail", "back_off", *CYCLE[:2]]
         assert len({event.url for event in app.all("connecting")}) == 1
         failed = app.all("connect_fail")[0]
@@ -140,18 +161,39 @@ class TestApps:
         does="a connection shorter than `stable_after` counts as a failure: the range of the delays "
         "keeps growing, up to `max_wait`",
     )
-    def test_accept_then_drop_makes_the_waits_grow(self, start_peer: StartPeer) -> None:
+    def test_accept_then_drop_makes_the_waits_grow(
+        self, ws_server: StartServer, ws_recorder: Record, ws_clock: VirtualClock
+    ) -> None:
         """A server that accepts and drops is no success (contract Q42)."""
-        policy = Backoff(0, 0.016, factor=2, stable_after=10, max_attempts=12)
-        app = Noting(start_peer(dropping).url)
-        app.run_forever(poll=0, persist=policy)
+        recorder = ws_recorder(WebSocketApp(ws_server([t.accept(), t.fin()]).url))
+        recorder.app.start(poll=0, persist=Backoff(0, 600, factor=2, stable_after=10, max_attempts=12))
+        recorder.wait_for(events.Disconnected, count=12, timeout=12 * 600)
+        assert recorder.app.wait_closed(PATIENCE)
         # Eleven waits and then no more: every one of these connections counted as a failure.
-        assert app.names() == (CYCLE * 12)[:-1]
-        assert all(event.delay <= 0.016 for event in app.all("back_off"))
+        recorder.assert_exhausted()
+        delays = [event.delay for event in recorder.events if isinstance(event, events.BackOff)]
+        assert len(delays) == 11
+        assert all(delay <= min(600, 2 ** number) for number, delay in enumerate(delays, 1))
+        assert max(delays) > 16  # not all of them drawn from the beginning of the range
 
-    def test_reset_by_a_stable_connection_it_never_gives_up(self, start_peer: StartPeer) -> None:
-        app = self.run(start_peer(dropping), 6, Backoff(0, 0.01, stable_after=0, max_attempts=1))
-        assert app.names().count("ready") >= 6
+    @pytest.mark.parametrize(("lasts", "goes_on"), [(9.9, False), (10.0, True)])
+    def test_a_connection_that_lasted_for_stable_after_ends_a_row_of_failures_and_a_shorter_one_does_not(
+        self, lasts: float, goes_on: bool, ws_server: StartServer, ws_recorder: Record,
+        ws_clock: VirtualClock,
+    ) -> None:
+        server = ws_server([t.accept(), t.fin()], [t.accept()])
+        recorder = ws_recorder(WebSocketApp(server.url))
+        recorder.app.start(poll=0, persist=Backoff(30, 30, stable_after=10, max_attempts=2))
+        recorder.wait_for(events.Ready)
+        recorder.wait_for(events.Ready, timeout=30)
+        ws_clock.advance(lasts)
+        server.do(t.fin())
+        recorder.wait_for(events.Disconnected)
+        ws_clock.advance(30)
+        if goes_on:
+            recorder.wait_for(events.Ready)
+        else:
+            assert recorder.app.is_closed
 
     def test_giving_up_ends_the_app_with_the_last_event(self, start_peer: StartPeer) -> None:
         app = Noting(start_peer(refusing("401 Who")).url)

@@ -8,54 +8,69 @@ from contextlib import suppress
 
 import pytest
 
+from lochws import WebSocketApp, events
+from lochws import testing as t
 from lochws.errors import QueueFull
+from lochws.testing import Record, StartServer, VirtualClock
 
 from .apps import echo, opened, running
-from .peer import CLOSE, PING, PONG, TEXT, Link, StartPeer
-from .scripts import answer_close, silent
+from .peer import CLOSE, PING, PONG, Link, StartPeer
 from .seen import PATIENCE, Noting, eventually
 
-
-def test_a_ping_that_nobody_answers_times_out_without_any_other_timer(start_peer: StartPeer) -> None:
-    app = Noting(start_peer(silent).url)
-    with opened(app, poll=0, ping_rate=0, ping_timeout=0.03):
-        app.send_ping(b"anybody there?")
-        end = app.wait_for("disconnected")
-    assert end.reason == "disconnected; exceeded 0.03s ping timeout"
-    assert app.names()[-2:] == ["unresponsive", "disconnected"]
+#: No timer of its own: only pings of the user's count.
+QUIET = {"poll": 0, "ping_rate": 0, "persist": False}
 
 
-def test_a_ping_that_was_answered_does_not_time_out_later(start_peer: StartPeer) -> None:
-    app = Noting(start_peer(echo).url)
-    with opened(app, poll=0.02, ping_rate=0, ping_timeout=0.03):
-        app.send_ping(b"there?")
-        app.wait_for("pong")
-        app.wait_for("poll", len(app.all("poll")) + 4)
-        assert app.is_active
-    assert not app.all("unresponsive")
+def test_a_ping_that_nobody_answers_times_out_without_any_other_timer(
+    ws_server: StartServer, ws_recorder: Record, ws_clock: VirtualClock
+) -> None:
+    app = WebSocketApp(ws_server([t.accept(), t.silence()]).url)
+    recorder = ws_recorder(app)
+    app.start(**QUIET, ping_timeout=30)
+    recorder.wait_for(events.Ready)
+    app.send_ping(b"anybody there?")
+    ws_clock.advance(29.9)
+    recorder.assert_exhausted()
+    ws_clock.advance(0.1)
+    recorder.wait_for(events.Unresponsive)
+    end = recorder.wait_for(events.Event)
+    assert end.reason == "disconnected; exceeded 30s ping timeout"  # type: ignore[attr-defined]
+    recorder.assert_exhausted()
 
 
-def test_a_ping_that_was_refused_does_not_count(start_peer: StartPeer) -> None:
-    read = threading.Event()
-
-    def script(link: Link) -> None:
-        link.accept()
-        assert read.wait(PATIENCE)
-        answer_close(link)
-
-    app = Noting(start_peer(script).url, max_queue=100_000)
-    with opened(app, poll=0.02, ping_rate=0, ping_timeout=0.03):
-        with pytest.raises(QueueFull):
-            fill(app)
-        with pytest.raises(QueueFull):
-            app.send_ping(b"x")
-        read.set()
-        app.wait_for("poll", len(app.all("poll")) + 4)
-        assert app.is_active
-    assert not app.all("unresponsive")
+def test_a_ping_that_was_answered_does_not_time_out_later(
+    ws_server: StartServer, ws_recorder: Record, ws_clock: VirtualClock
+) -> None:
+    app = WebSocketApp(ws_server().url)
+    recorder = ws_recorder(app)
+    app.start(**QUIET, ping_timeout=30)
+    recorder.wait_for(events.Ready)
+    app.send_ping(b"there?")
+    recorder.wait_for(events.Pong)
+    ws_clock.advance(120)
+    recorder.assert_exhausted()
+    assert app.is_active
 
 
-def fill(app: Noting) -> None:
+def test_a_ping_that_was_refused_does_not_count(
+    ws_server: StartServer, ws_recorder: Record, ws_clock: VirtualClock
+) -> None:
+    server = ws_server([t.accept(), t.stop_reading()])
+    app = WebSocketApp(server.url, max_queue=100_000)
+    recorder = ws_recorder(app)
+    app.start(**QUIET, ping_timeout=30)
+    recorder.wait_for(events.Ready)
+    with pytest.raises(QueueFull):
+        fill(app)
+    with pytest.raises(QueueFull):
+        app.send_ping(b"x")
+    server.do(t.read_on())
+    ws_clock.advance(120)
+    recorder.assert_exhausted()
+    assert app.is_active
+
+
+def fill(app: WebSocketApp) -> None:
     while True:
         with suppress(QueueFull):  # said also while a little is gathered: the queue is not full then
             app.send_binary(bytes(100_000))
@@ -124,19 +139,20 @@ def test_the_first_automatic_ping_goes_out_at_once_and_latency_is_known(start_pe
         assert app.latency == pong.latency
 
 
-def test_an_answer_to_a_later_ping_answers_the_earlier_ones(start_peer: StartPeer) -> None:
-    def script(link: Link) -> None:
-        link.accept()
-        seen = [link.read_frame() for _ in range(3)]
-        assert [opcode for opcode, _ in seen] == [PING] * 3
-        link.send_frame(PONG, seen[-1][1])
-        link.send_frame(TEXT, b"done")
-        answer_close(link)
+def test_an_answer_to_a_later_ping_answers_the_earlier_ones(
+    ws_server: StartServer, ws_recorder: Record, ws_clock: VirtualClock
+) -> None:
+    def wait_for_three(connection: t.ServerConnection) -> None:
+        connection.expect(lambda: len(connection.pings) == 3, "three pings")
 
-    app = Noting(start_peer(script).url)
-    with opened(app, ping_rate=0, ping_timeout=0.05, poll=0.02):
-        for number in range(3):
-            app.send_ping(b"%d" % number)
-        app.wait_for("text")
-        app.wait_for("poll", len(app.all("poll")) + 4)
-    assert not app.all("unresponsive")
+    server = ws_server([t.accept(), t.answer_ping(None), wait_for_three, t.send_frame(PONG, b"2")])
+    app = WebSocketApp(server.url)
+    recorder = ws_recorder(app)
+    app.start(**QUIET, ping_timeout=30)
+    recorder.wait_for(events.Ready)
+    for number in range(3):
+        app.send_ping(b"%d" % number)
+    assert recorder.wait_for(events.Pong).data == b"2"
+    ws_clock.advance(120)
+    recorder.assert_exhausted()
+    assert app.is_active

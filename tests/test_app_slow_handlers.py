@@ -6,6 +6,8 @@ import threading
 from typing import Any
 
 from lochws import Threads, WebSocketApp
+from lochws import testing as t
+from lochws.testing import StartServer, VirtualClock
 
 from .apps import AT_ONCE, Told, opened, running
 from .faults.registry import fault
@@ -132,18 +134,18 @@ class TestASlowHandler:
         assert [event.data for event in app.all("ping")] == [b"%d" % number for number in range(pings)]
         assert not app.all("unresponsive")
 
-    def test_a_silent_server_is_noticed_meanwhile(self, start_peer: StartPeer) -> None:
-        def script(link: Link) -> None:
-            link.accept()
-            link.send_frame(TEXT, b"slow")
-            link.wait_for_end()
-            app.go.set()  # the client has hung up, though its handler still runs
-
-        app = Slow(start_peer(script).url)
-        with running(app, ping_rate=0.02, ping_timeout=0.05):
-            hurry(app)
+    def test_a_silent_server_is_noticed_meanwhile(
+        self, ws_server: StartServer, ws_clock: VirtualClock
+    ) -> None:
+        server = ws_server([t.accept(), t.send("slow"), t.silence()])
+        app = Slow(server.url)
+        with running(app, ping_rate=30, ping_timeout=60):
+            assert app.entered.wait(PATIENCE)
+            ws_clock.advance(120, handlers=False)
+            server.connection().wait_over()  # the client has hung up, though its handler still runs
+            app.go.set()
             end = app.wait_for("disconnected")
-        assert end.reason == "disconnected; exceeded 0.05s ping timeout"
+        assert end.reason == "disconnected; exceeded 60s ping timeout"
         assert app.names()[-2:] == ["unresponsive", "disconnected"]
 
     def test_others_send_meanwhile_and_nothing_waits(self, start_peer: StartPeer) -> None:

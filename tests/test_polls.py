@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 
 import pytest
 
 from lochws import WebSocketApp, events
 from lochws.polls import Polls
+from lochws.testing import StartServer, VirtualClock
 
-from .apps import echo, opened
-from .peer import StartPeer
-from .seen import PATIENCE, eventually
+from .apps import opened
+from .seen import PATIENCE
 
 
 class TestBeat:
@@ -64,11 +65,25 @@ class TestBeat:
 class TestSeen:
     """Poll events of an app."""
 
+    @pytest.fixture
+    def app(self, ws_server: StartServer, ws_clock: VirtualClock) -> Iterator[WebSocketApp]:
+        app = WebSocketApp(ws_server().url)
+        with opened(app, poll=5, ping_rate=60):
+            yield app
+
+    def test_one_comes_each_period(self, ws_server: StartServer, ws_clock: VirtualClock) -> None:
+        polls: list[float] = []
+        app = WebSocketApp(ws_server().url)
+        app.on("poll")(lambda _: polls.append(ws_clock.monotonic()))
+        with opened(app, poll=5):
+            began = ws_clock.monotonic()
+            ws_clock.advance(20)
+        assert polls == [began + 5 * number for number in range(5)]
+
     def test_a_poll_that_nobody_would_see_is_not_made(
-        self, start_peer: StartPeer, monkeypatch: pytest.MonkeyPatch
+        self, ws_server: StartServer, ws_clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         made: list[events.Event] = []
-        pongs = threading.Semaphore(0)
 
         class Counted(events.Poll):
             def __init__(self) -> None:
@@ -76,55 +91,52 @@ class TestSeen:
                 made.append(self)
 
         monkeypatch.setattr(events, "Poll", Counted)
-        app = WebSocketApp(start_peer(echo).url)
-        app.on("pong")(lambda _: pongs.release())
-        with opened(app, poll=0.001, ping_rate=0.01):
-            for _ in range(5):
-                assert pongs.acquire(timeout=PATIENCE)
+        with opened(WebSocketApp(ws_server().url), poll=5):
+            ws_clock.advance(600)
         # The first comes with Ready, whose handlers may still ask for the others.
         assert len(made) == 1
 
-    def test_the_reader_is_not_called_for_pongs_that_nobody_would_see(self, start_peer: StartPeer) -> None:
-        app = WebSocketApp(start_peer(echo).url)
-        with opened(app, poll=0, ping_rate=0.005):
-            crew = app._lifecycle._crew
-            assert crew is not None
-            eventually(lambda: not crew.reader.loop.has_mail)
-            before, received = crew.reader.deliveries, app.counters.bytes_received
-            eventually(lambda: app.counters.bytes_received > received + 50)
-            assert crew.reader.deliveries == before
-            assert app.latency is not None
+    def test_the_reader_is_not_called_for_pongs_that_nobody_would_see(
+        self, app: WebSocketApp, ws_clock: VirtualClock
+    ) -> None:
+        crew = app._lifecycle._crew
+        assert crew is not None
+        ws_clock.settle()
+        before, received = crew.reader.deliveries, app.counters.bytes_received
+        ws_clock.advance(600)
+        assert app.counters.bytes_received > received
+        assert crew.reader.deliveries == before
+        assert app.latency == 0.0
 
     @pytest.mark.parametrize("name", ["poll", "event"])
-    def test_a_handler_that_comes_late_gets_them(self, start_peer: StartPeer, name: str) -> None:
-        seen = threading.Semaphore(0)
-        pongs = threading.Semaphore(0)
-        app = WebSocketApp(start_peer(echo).url)
-        app.on("pong")(lambda _: pongs.release())
-        with opened(app, poll=0.001, ping_rate=0.01):
-            for _ in range(3):
-                assert pongs.acquire(timeout=PATIENCE)
-            app.on(name)(lambda event: seen.release() if isinstance(event, events.Poll) else None)
-            for _ in range(3):
-                assert seen.acquire(timeout=PATIENCE)
+    def test_a_handler_that_comes_late_gets_them(
+        self, app: WebSocketApp, ws_clock: VirtualClock, name: str
+    ) -> None:
+        seen: list[events.Event] = []
+        ws_clock.advance(100)
+        app.on(name)(lambda event: seen.append(event) if isinstance(event, events.Poll) else None)
+        ws_clock.advance(100)
+        assert len(seen) == 20
 
-    def test_an_object_that_comes_late_gets_them_without_another_timer(self, start_peer: StartPeer) -> None:
-        seen = threading.Semaphore(0)
+    def test_an_object_that_comes_late_gets_them_without_another_timer(
+        self, ws_server: StartServer, ws_clock: VirtualClock
+    ) -> None:
+        seen: list[events.Event] = []
 
         class Handler:
-            def on_poll(self, _: events.Poll) -> None:
-                seen.release()
+            def on_poll(self, event: events.Poll) -> None:
+                seen.append(event)
 
-        app = WebSocketApp(start_peer(echo).url)
-        with opened(app, poll=0.02, ping_rate=0):
-            connection = app._lifecycle.connection
-            assert connection is not None
-            eventually(lambda: connection._polls.deadline is None)
+        app = WebSocketApp(ws_server().url)
+        with opened(app, poll=5, ping_rate=0):
+            ws_clock.advance(100)
+            assert ws_clock.settle() is None
             app.add_handler(Handler())
-            assert seen.acquire(timeout=PATIENCE)
+            ws_clock.advance(100)
+        assert len(seen) == 20
 
-    def test_a_handler_that_ready_adds_gets_the_first(self, start_peer: StartPeer) -> None:
-        app = WebSocketApp(start_peer(echo).url)
+    def test_a_handler_that_ready_adds_gets_the_first(self, ws_server: StartServer) -> None:
+        app = WebSocketApp(ws_server().url)
         seen = threading.Event()
         app.on("ready")(lambda _: app.on("poll")(lambda _: seen.set()))
         with opened(app, poll=1000):

@@ -250,3 +250,21 @@ def test_before_super_init_attributes_of_ones_own_behave_as_ever() -> None:
 
     with pytest.raises(AttributeError, match="'Careful' object has no attribute 'yours'"):
         _ = Careful(URL).yours  # type: ignore[attr-defined]
+
+
+def test_handles_tells_whether_an_event_has_a_handler_of_its_own() -> None:
+    class Own(WebSocketApp):
+        def on_text(self, event: events.Text) -> None:
+            pass
+
+    app = Own(URL)
+    app.on("event")(print)
+    assert app.handles("text")
+    assert app.handles(events.Binary, events.Text)
+    assert not app.handles("batch")
+    app.on("batch")(print)
+    assert app.handles("batch")
+    app.remove_handler(print)
+    assert not app.handles("batch")
+    with pytest.raises(ValueError, match="did you mean 'text'"):
+        app.handles("txt")

@@ -224,6 +224,25 @@ class TestInterrupted:
         queue.push("first", 5)
         assert "cannot wait for room" in str(failures[0])
 
+    def test_a_tap_that_is_cut_off_leaves_the_rest_to_the_loop(self) -> None:
+        class Cut(BaseException):
+            pass
+
+        def tap(_sent: tuple[Sent, ...]) -> None:
+            raise Cut
+
+        sink, asked = Sink(), Asked()
+        queue = make_queue(sink, ask_loop=asked, gather=False, taps=[tap])
+        queue.cork()
+        with queue._lock:  # no sender asks
+            queue._queue(b"a", "a")
+        before = asked.times
+        with pytest.raises(Cut):
+            queue.uncork()
+        assert asked.times == before + 1
+        queue.flush()
+        assert sink.taken == b"a"
+
     @pytest.mark.skipif(sys.version_info >= (3, 14), reason="opcodes are others there")
     def test_wherever_ctrl_c_strikes_in_a_tap_the_connection_stays_and_nothing_is_lost(self) -> None:
         files = {__file__}
@@ -246,6 +265,7 @@ class TestInterrupted:
             queue.flush()
             assert queue.finish() == ()
             assert told[-1] == "b"
+            assert told.count("a") <= 1, point
         assert point > 3
 
 

@@ -24,11 +24,14 @@ logger = logging.getLogger("lochws.cli")
 
 #: Commands that are imported when they are used, for most of what they need is large: each is called as its
 #: module.
-LOADED = ("connect",)
+LOADED = ("bench", "connect", "doctor", "replay", "serve")
 
 
-class _Terminated(BaseException):
-    """SIGTERM came."""
+class _Signalled(KeyboardInterrupt):
+    """A signal came that ends programs; its number is the argument.
+
+    It is a `KeyboardInterrupt`: others that strike in a callback of asyncio stay there.
+    """
 
 
 class _Commands(click.Group):
@@ -47,6 +50,8 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except _Signalled as signalled:
+            raise Failed("", Exit(128 + signalled.args[0])) from None
         except KeyboardInterrupt:  # which click would make an empty line of
             raise Failed("", Exit.INTERRUPTED) from None
         except BrokenPipeError:
@@ -83,13 +88,11 @@ def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911  an end each
     # Python writes errors to stderr where nobody else takes them, asked for or not.
     logging.getLogger("lochws").addHandler(logging.NullHandler())
     try:
-        with _sigterm_raises():
+        with _signals_raise():
             code = int(main.main(list(arguments), prog_name="lochws", standalone_mode=False) or 0)
             return _flushed(code)
     except Failed as failed:
         return _told(str(failed), failed.code)
-    except _Terminated:
-        return Exit.TERMINATED
     except SystemExit as end:  # click's: after completion, and where nobody reads what it prints
         return _flushed(Exit.NO_READER if end.code else Exit.OK)
     except click.UsageError as error:
@@ -135,17 +138,22 @@ def _flushed(code: int) -> int:
 
 
 @contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """SIGTERM ends the main thread's work as Ctrl-C does, connections included."""
+def _signals_raise() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the main thread's work as Ctrl-C does, connections included."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def raise_it(number: int, frame: FrameType | None) -> None:
-        raise _Terminated
+        raise _Signalled(number)
 
-    before = signal.signal(signal.SIGTERM, raise_it)
+    before = {}
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            before[number] = signal.signal(number, raise_it)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

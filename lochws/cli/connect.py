@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
-from .exits import MEANINGS, Exit
+from ..handlers.recorder import Recorder
+from .exits import MEANINGS, Exit, Failed
 from .lines import MAX_LINE
 from .payloads import NOTATIONS, Payloads
 from .pipe import Pipe
-from .target import QUEUE, Seconds, Target, is_terminal, limit, target_options
+from .target import QUEUE, Seconds, Target, checked, is_open, is_terminal, limit, target_options
 
 _CODES = "\b\nExit codes:\n" + "\n".join(f"{code.value:5}  {meaning}" for code, meaning in MEANINGS.items())
 
@@ -44,23 +45,36 @@ _CODES = "\b\nExit codes:\n" + "\n".join(f"{code.value:5}  {meaning}" for code, 
     "--ping-rate", type=Seconds(), default=30.0, show_default=True, metavar="SECONDS",
     help="Seconds between pings; 0 for none.",
 )
+@click.option("--record", metavar="FILE", help="Record it all, for `lochws replay` and `lochws serve`.")
 @click.option("--no-history", is_flag=True, help="In a terminal: keep no file of what was typed.")
 def connect(
     *, persist: bool, json: bool, binary: str | None, wait: float, count: int | None, ping_rate: float,
-    no_history: bool, **options: Any,
+    record: str | None, no_history: bool, **options: Any,
 ) -> Exit:
     """Connect, and talk."""
+    if not (is_open(0) and is_open(1)):
+        # A socket would take its number, and be read or written in its place.
+        raise Failed("the input or the output is closed: give < /dev/null or > /dev/null")
     target = Target.taken_from(options)
     payloads = Payloads(binary, checks_json=json)
     timing: dict[str, Any] = {"persist": persist, "ping_rate": limit(ping_rate)}
     if is_terminal(0) and is_terminal(1):
         from .terminal import Terminal  # noqa: PLC0415  prompt_toolkit is large, and pipes do without it
 
-        return Terminal(target.app(logs=False), payloads, json=json, history=not no_history).run(**timing)
-    # Room for the longest line, and for those that came with it.
-    app = target.app(when_full="block", send_timeout=None, max_queue=QUEUE + MAX_LINE)
-    pipe = Pipe(
-        app, 0, 1, payloads, json=json, is_shown=is_terminal(1),
-        stay=None if math.isinf(wait) else wait, count=count, patience=limit(target.timeout),
-    )
-    return pipe.run(**timing)
+        app = target.app(logs=False)
+        session: Terminal | Pipe = Terminal(app, payloads, json=json, history=not no_history)
+    else:
+        # Room for the longest line, and for those that came with it.
+        app = target.app(when_full="block", send_timeout=None, max_queue=QUEUE + MAX_LINE)
+        session = Pipe(
+            app, 0, 1, payloads, json=json, is_shown=is_terminal(1),
+            stay=None if math.isinf(wait) else wait, count=count, patience=limit(target.timeout),
+        )
+    if record is None:
+        return session.run(**timing)
+    with checked(lambda: Recorder(record)) as recorder:
+        app.add_handler(recorder)
+        code = session.run(**timing)
+    if recorder.missing:
+        raise Failed(f"the recording lacks {recorder.missing:,} events and sends")
+    return code

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 
 from .. import events
-from .shown import escaped
+from .shown import as_options, escaped
 
 
 class Exit(enum.IntEnum):
@@ -19,6 +19,7 @@ class Exit(enum.IntEnum):
     LOST = 5
     PROTOCOL = 6
     CLOSED_WITH_ERROR = 7
+    HUNG_UP = 129
     INTERRUPTED = 130
     NO_READER = 141
     TERMINATED = 143
@@ -34,6 +35,7 @@ MEANINGS = {
     Exit.LOST: "the connection was lost, or ended without its Close frames",
     Exit.PROTOCOL: "the server broke the WebSocket protocol",
     Exit.CLOSED_WITH_ERROR: "the server closed with another code than 1000 or 1001",
+    Exit.HUNG_UP: "the terminal was closed (SIGHUP)",
     Exit.INTERRUPTED: "Ctrl-C",
     Exit.NO_READER: "nobody reads the output any more (SIGPIPE)",
     Exit.TERMINATED: "SIGTERM",
@@ -124,4 +126,4 @@ class Outcome:
 
     def _end(self, code: Exit, reason: str, advice: str = "") -> None:
         self.code = code
-        self.sentence = escaped(f"{reason}. {advice}" if advice else reason)
+        self.sentence = escaped(f"{reason}. {as_options(advice)}" if advice else reason)

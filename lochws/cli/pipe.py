@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from time import monotonic
 
 from .. import Backoff, WebSocketApp, events
@@ -13,6 +12,7 @@ from .exits import Exit, Failed, Outcome
 from .lines import LineOutput, lines_of
 from .payloads import Payloads
 from .shown import as_json, as_object, escaped, one_line
+from .target import ended
 
 #: How often it is looked whether anything still moves, in seconds.
 LOOK_SECONDS = 0.25
@@ -81,7 +81,7 @@ class Pipe:
         # No limit for the handshake but ours: what the server still sends may take any time.
         self._app.start(poll=None, ping_rate=ping_rate, close_timeout=None, persist=persist)
         threading.Thread(target=self._feed, name="lochws-input", daemon=True).start()
-        with self._ended_by_force():
+        with ended(self._app, HURRY_SECONDS):
             self._wait()
         if self._failure is not None:
             raise self._failure
@@ -225,17 +225,6 @@ class Pipe:
             if limit is not None and now - at > limit:
                 self._app.force_disconnect()
         self._app.join()
-
-    @contextmanager
-    def _ended_by_force(self) -> Iterator[None]:
-        """Close the connection properly after Ctrl-C, which then goes on; a second one does not wait."""
-        try:
-            yield
-        except BaseException:
-            self._app.close(1001, "interrupted")
-            if not self._app.join(HURRY_SECONDS):
-                self._app.force_disconnect()
-            raise
 
     def _fail(self, failed: Failed) -> None:
         self._failure = self._failure or failed

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TypeAlias
 
 from prompt_toolkit import print_formatted_text
-from prompt_toolkit.application import run_in_terminal
+from prompt_toolkit.application import Application
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.styles import Style
 
@@ -44,6 +44,7 @@ class Screen:
         self._lines: deque[Line] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None  # the prompt's, while there is one
         self._owner: int | None = None  # the prompt's thread
+        self._prompt: Application[str] | None = None  # is used on that thread alone
         self._is_due = False  # the loop was asked to show what waits
 
     def show(self, style: str, mark: str, text: str) -> None:
@@ -63,31 +64,36 @@ class Screen:
                 self._write()
             elif not self._is_due:
                 self._is_due = True
-                self._loop.call_soon_threadsafe(self._begin_to_write)
+                self._loop.call_soon_threadsafe(self._write)
 
-    def open(self) -> None:
+    def open(self, prompt: Application[str]) -> None:
         """There is a prompt, and its loop runs in this thread."""
         with self._changed:
+            self._prompt = prompt
             self._loop, self._owner = asyncio.get_running_loop(), threading.get_ident()
 
     def close(self) -> None:
         """There is no prompt any more. For its thread."""
         with self._changed:
-            self._loop = self._owner = None
+            self._loop = self._owner = self._prompt = None
             self._write()
-
-    def _begin_to_write(self) -> None:
-        # A task that nobody holds may vanish.
-        self._writing = asyncio.ensure_future(run_in_terminal(self._write))
 
     def _write(self) -> None:
         with self._changed:
             lines, self._lines = list(self._lines), deque()
             self._is_due = False
             self._changed.notify_all()
-        if lines:
-            whole = [part for line in lines for part in (*line, ("", "\n"))]
-            print_formatted_text(FormattedText(whole), style=STYLE, end="")
+        if not lines:
+            return
+        prompt = self._prompt if self._prompt is not None and self._prompt.is_running else None
+        if prompt is not None:
+            # As run_in_terminal(), but for its mode of the terminal, which echoes what is typed meanwhile.
+            prompt.renderer.erase()
+        whole = [part for line in lines for part in (*line, ("", "\n"))]
+        print_formatted_text(FormattedText(whole), style=STYLE, end="")
+        if prompt is not None:
+            prompt.renderer.reset()
+            prompt.invalidate()
 
 
 class LogOnScreen(logging.Handler):

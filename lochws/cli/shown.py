@@ -27,6 +27,23 @@ def escaped_block(text: str) -> str:
     return _UNSAFE_IN_BLOCKS.sub(_as_escape, text)
 
 
+#: Advice of lochws names parameters; on the command line these are options.
+PARAMETERS = {
+    "as ssl_cafile": "with --cafile",
+    "auth=(user, password)": "--auth user:password",
+    "an Authorization header": "--header 'Authorization: …'",
+    "give its URL as proxies, with them": "give its URL with --proxy, with them",
+    "exempt the host with no_proxy": "use --proxy none",
+}
+
+
+def as_options(advice: str) -> str:
+    """Advice for whoever writes programs, made fit for a command line."""
+    for parameter, option in PARAMETERS.items():
+        advice = advice.replace(parameter, option)
+    return advice
+
+
 def one_line(text: str) -> str:
     r"""The text as it is, but for line ends, which become ``\n`` and ``\r``: one message is one line."""
     return text.replace("\r", "\\r").replace("\n", "\\n") if "\n" in text or "\r" in text else text

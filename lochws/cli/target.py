@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
@@ -190,6 +191,31 @@ def _as_auth(given: str) -> tuple[str, str]:
         except click.Abort:
             raise Failed("no password was given", Exit.USAGE) from None
     return user, password
+
+
+@contextmanager
+def ended(app: WebSocketApp, seconds: float) -> Iterator[None]:
+    """Ends an app with the block: by closing, within so many seconds, and then by force.
+
+    What ends the block, Ctrl-C for one, then goes on; a second Ctrl-C does not wait.
+    """
+    try:
+        yield
+    except BaseException:
+        app.close(1001, "interrupted")
+        raise
+    finally:
+        if not app.stop(seconds):
+            app.force_disconnect()
+
+
+def is_open(descriptor: int) -> bool:
+    """Whether there is such a descriptor: who starts a program may have closed any."""
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
 
 
 def is_terminal(descriptor: int) -> bool:

@@ -22,6 +22,7 @@ from ..handlers.log import Log
 from .exits import Exit, Failed, Outcome
 from .payloads import Payloads
 from .screen import MAX_SHOWN, STYLE, LogOnScreen, Screen
+from .target import ended
 
 #: How long the closing handshake may take after Ctrl-C, in seconds.
 HURRY_SECONDS = 2.0
@@ -68,14 +69,8 @@ class Terminal:
         """
         self._screen.show("info", "*", "type a message and press Enter; /help lists what else there is")
         self._app.start(poll=None, ping_rate=ping_rate, persist=persist)
-        try:
+        with ended(self._app, HURRY_SECONDS):
             asyncio.run(self._talk())
-            self._app.close()
-            if not self._app.join(HURRY_SECONDS):
-                self._app.force_disconnect()
-        except BaseException:
-            self._app.force_disconnect()
-            raise
         self._app.join()
         try:
             return self._outcome.result()
@@ -134,7 +129,7 @@ class Terminal:
                 pass  # the user has left already
 
         threading.Thread(target=watch, name="lochws-watch", daemon=True).start()
-        self._screen.open()
+        self._screen.open(session.app)
         ended = asyncio.ensure_future(over.wait())
         try:
             # Else what is typed between two prompts would stay on the screen.
@@ -229,6 +224,7 @@ def _keys() -> KeyBindings:
     def _(event: KeyPressEvent) -> None:
         event.current_buffer.insert_text("\n")
 
+    @keys.add("<sigint>")  # Ctrl-C sent as a signal
     @keys.add("c-c")
     def _(event: KeyPressEvent) -> None:
         if event.current_buffer.text:

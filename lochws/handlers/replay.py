@@ -190,7 +190,8 @@ class Replay:
             wait: waits for so many seconds; if it returns True, as an `Event.wait` does, the replay ends.
 
         Raises:
-            TypeError: something handles nothing.
+            TypeError: something handles nothing; or is an app, which has to have a connection: see
+                `lochws.testing.recorded`.
             ValueError: the speed is not above 0.
             RecordingError, OSError: as for `entries`, in the midst of the replay.
         """
@@ -199,6 +200,8 @@ class Replay:
         played = Replayed()
         registry = Registry(played.errors.append, lambda _: None)
         for handler in handlers:
+            if hasattr(handler, "run_forever"):
+                raise TypeError(f"{handler!r} runs itself: have it talk to lochws.testing.recorded instead")
             if inspect.isroutine(handler):
                 registry.add_function(handler, ["event"])
             else:

@@ -20,10 +20,10 @@ from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from itertools import count
-from time import monotonic
 from typing import Any, Protocol, TypeAlias
 
 from .. import events, forks
+from ..clock import Rest, current
 from ..errors import QueueFull, WebSocketError
 
 #: Finds in a message, sent or received, what joins reply and request; None if there is nothing.
@@ -94,12 +94,22 @@ class Replies:
         app: the app whose connection is used.
         match: the name of a field, which each request gets with a number unless it has it, and which the
             reply repeats; or a function that finds a key in a message, sent or received, or returns None.
+        unwrap: takes the result out of a reply, or raises what the request is to fail with; called on the
+            thread of the handlers. None for replies as they are.
+
+    Raises:
+        TypeError: `unwrap` cannot be called.
     """
 
-    def __init__(self, app: App, match: str | Match = "id") -> None:
+    def __init__(
+        self, app: App, match: str | Match = "id", *, unwrap: Callable[[Any], Any] | None = None
+    ) -> None:
+        if unwrap is not None and not callable(unwrap):
+            raise TypeError(f"unwrap={unwrap!r}: expected a function of one argument, or None")
         self._app = app
         self._field = match if isinstance(match, str) else None
         self._match: Match = match if callable(match) else lambda message: message.get(match)
+        self._unwrap = unwrap
         self._numbers = count(1)
         self._lock = threading.Lock()  # guards _open; a leaf
         self._open: dict[Hashable, Reply] = {}
@@ -180,7 +190,7 @@ class Replies:
         for reply in replies:
             reason = f"no reply to {reply.key!r}: the connection has ended; {event.reason}"
             settle(reply, error=ReplyLost(reason))
-        self._timeouts.look()
+        self._timeouts.wake()
 
     def _received(self, message: Any) -> None:
         if not isinstance(message, dict) and self._field is not None:
@@ -191,8 +201,12 @@ class Replies:
             self._answer(reply, message)
 
     def _answer(self, reply: Reply, message: Any) -> None:
-        """Settle a reply; a subclass may look into the message first."""
-        settle(reply, message)
+        try:
+            result = message if self._unwrap is None else self._unwrap(message)
+        except Exception as error:  # noqa: BLE001  it is for whoever has asked
+            settle(reply, error=error)
+        else:
+            settle(reply, result)
 
     def _find(self, key: Hashable) -> Reply | None:
         try:
@@ -213,11 +227,15 @@ class Replies:
 class _Timeouts:
     """Fails replies when their time is over; its thread ends with the connection or with the last of them.
 
-    A reply that comes in time wakes nobody: it is dropped from here when its time would have been over.
+    A reply that comes in time wakes nobody: it is dropped from here when its time would have been over. The
+    time is that of the clock which is in use when the thread starts.
     """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()  # its lock guards all below
+        self._clock = current()
+        self._settled = 0  # replies, so far
+        self._is_settling = False
         self._due: list[tuple[float, int, weakref.ref[Reply]]] = []
         self._numbers = count()
         self._thread: threading.Thread | None = None
@@ -225,7 +243,10 @@ class _Timeouts:
     def add(self, reply: Reply, timeout: float) -> None:
         """Fail the reply after so many seconds."""
         with self._changed:
-            entry = (monotonic() + timeout, next(self._numbers), weakref.ref(reply))
+            if self._thread is None:
+                self._clock = current()
+                self._clock.attend(self)
+            entry = (self._clock.monotonic() + timeout, next(self._numbers), weakref.ref(reply))
             heapq.heappush(self._due, entry)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="lochws-replies", daemon=True)
@@ -233,10 +254,20 @@ class _Timeouts:
             elif self._due[0] is entry:
                 self._changed.notify()
 
-    def look(self) -> None:
-        """Have the thread end if nothing is left to wait for."""
+    def wake(self) -> None:
+        """Have the thread look at the clock, and end if nothing is left to wait for."""
         with self._changed:
             self._changed.notify()
+
+    def rest(self, *, handlers: bool) -> Rest | None:
+        """How the thread waits, as `lochws.clock.Timed` has it."""
+        with self._changed:
+            now = self._clock.monotonic()
+            replies = [(when, reference()) for when, _, reference in self._due]
+            ends = [when for when, reply in replies if reply is not None and not reply.done()]
+            if self._is_settling or any(when <= now for when in ends):
+                return None
+            return Rest(self._settled, min(ends, default=None))
 
     def _run(self) -> None:
         while True:
@@ -248,17 +279,19 @@ class _Timeouts:
 
     def _next(self) -> Reply | None:
         """Wait for a reply whose time is over. Returns None when there are no more; holds the lock."""
+        self._is_settling = False
         while self._due:
             when, _, reference = self._due[0]
             reply = reference()
             if reply is None or reply.done():
                 heapq.heappop(self._due)
-            elif (left := when - monotonic()) <= 0:
+            elif (left := when - self._clock.monotonic()) <= 0:
                 heapq.heappop(self._due)
+                self._is_settling, self._settled = True, self._settled + 1
                 return reply
             else:
                 del reply  # nobody should wait for what only this thread still knows
-                self._changed.wait(left)
+                self._changed.wait(left if self._clock.passes else None)
         self._thread = None
         return None
 

@@ -35,7 +35,7 @@ What to know:
 
 from .clock import VirtualClock
 from .connection import Request, ScriptError, ServerConnection, Step
-from .kit import StartServer
+from .kit import Record, StartServer
 from .recorded import recorded
 from .recorder import Recorder
 from .server import ScriptedServer
@@ -69,6 +69,7 @@ from .steps import (
 )
 
 __all__ = [
+    "Record",
     "Recorder",
     "Request",
     "ScriptError",

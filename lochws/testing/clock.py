@@ -28,10 +28,13 @@ class VirtualClock:
 
     Args:
         patience: seconds, of the machine's clock, that those threads may take to come to rest.
+
+    Attributes:
+        patience: the same; it may be changed.
     """
 
     def __init__(self, patience: float = 10.0) -> None:
-        self._patience = patience
+        self.patience = patience
         self._now = 1000.0  # with room before it; written by the test's thread
         self._ahead = time.time() - self._now  # the wall clock is so much ahead; likewise
         self._released: float | None = None
@@ -124,7 +127,7 @@ class VirtualClock:
         """
         __tracebackhide__ = True
         pause = threading.Event()
-        end = time.monotonic() + self._patience
+        end = time.monotonic() + self.patience
         before: list[tuple[int, float | None]] | None = None
         while True:
             now = self._look(handlers)
@@ -134,7 +137,7 @@ class VirtualClock:
                 return min((until for _, until in now if until is not None), default=None)
             if time.monotonic() > end:
                 busy = stacks("lochws-", "scripted-server-")
-                raise AssertionError(f"no rest within {self._patience:g} s:\n{busy}")
+                raise AssertionError(f"no rest within {self.patience:g} s:\n{busy}")
             before = now
             pause.wait(_LOOK)
 

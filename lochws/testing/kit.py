@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from .. import clock
 from ..app import WebSocketApp
@@ -15,6 +15,9 @@ from .clock import VirtualClock
 from .connection import Step
 from .recorder import Recorder
 from .server import ScriptedServer
+
+#: What the fixture ``ws_recorder`` is: takes an app and, as `patience`, the seconds that a wait may take.
+Record: TypeAlias = Callable[..., Recorder]
 
 
 class Authority:
@@ -118,8 +121,11 @@ class Kit:
         self._stack.callback(virtual.release)
         return virtual
 
-    def end(self) -> None:
+    def end(self, *, has_failed: bool = False) -> None:
         """Stop the apps, then the servers, then the clock, and look at what went wrong meanwhile.
+
+        Args:
+            has_failed: whether the test has failed anyway: then no script need have come to its end.
 
         Raises:
             AssertionError: an app did not stop, a handler raised, or a script was not done.
@@ -131,7 +137,7 @@ class Kit:
                 *(recorder.finish for recorder in recorders),
                 *(server.close for server in servers),
                 *(recorder.check for recorder in recorders),
-                *(server.check_done for server in servers),
+                *(server.check if has_failed else server.check_done for server in servers),
             ):
                 try:
                     step()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from .. import events
+from ..handlers.parts import RecordingError
 from ..handlers.replay import Entry, Replay
 from ..response import Response
 from .connection import ScriptError, ServerConnection, Step
@@ -47,7 +48,8 @@ def recorded(
             same: for requests with random ids, or with dates.
 
     Raises:
-        FileNotFoundError, RecordingError, OSError: as for `Replay`; a payload that was left out is an error.
+        FileNotFoundError, OSError: as for `Replay`.
+        RecordingError: likewise; or something is missing in the recording, or a payload was left out.
         ValueError: the speed is not above 0.
     """
     if speed is not None and not 0 < speed < float("inf"):
@@ -57,6 +59,8 @@ def recorded(
     # Whether there is a connection, the server has begun to close it, or the client has.
     is_open = was_asked = has_asked = False
     for entry in Replay(path).entries():
+        if entry.missing:
+            raise RecordingError(*entry.where, f"{entry.missing} events and sends are missing for a script")
         event = entry.as_event() if entry.direction == "in" else None
         if isinstance(event, (events.Ready, events.Rejected)):
             scripts.append([])

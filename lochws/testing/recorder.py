@@ -189,7 +189,10 @@ class Recorder:
         __tracebackhide__ = True
         virtual = clock.current()
         if timeout is not None and isinstance(virtual, VirtualClock):
-            self._pass(virtual, find, virtual.monotonic() + timeout)
+            try:
+                self._pass(virtual, find, virtual.monotonic() + timeout)
+            except AssertionError as error:
+                raise AssertionError(f"in vain for {what}: {error}\n{self._told()}") from None
             limit = 0.0
         else:
             limit = self._patience if timeout is None else timeout
@@ -217,7 +220,7 @@ class Recorder:
             virtual.advance_to(due)
 
     def _told(self) -> str:
-        """What has come, in words. With the lock held."""
+        """What has come, in words."""
         hidden = max(0, len(self.events) - _SHOWN)
         lines = [f"{self.app!r} is {self.app.state.value}. What has come:"]
         if not self.events:

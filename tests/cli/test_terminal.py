@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,6 +92,20 @@ def test_ctrl_c_empties_a_line_that_has_something(screen: Screen) -> None:
     screen.type("\x03but this\r")
     screen.wait_for("< but this")
     assert "not this" not in "\n".join(screen.lines)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, Exit.OK), (signal.SIGTERM, Exit.TERMINATED), (signal.SIGHUP, Exit.HUNG_UP)],
+)
+def test_a_signal_ends_the_session_properly(number: signal.Signals, code: Exit, home: str) -> None:
+    with ScriptedServer() as server, Screen("connect", server.url, XDG_STATE_HOME=home) as screen:
+        screen.wait_until(lambda: screen.lines[-1] == ">")
+        screen.process.send_signal(number)
+        assert screen.end() == code
+        assert "Traceback" not in "\n".join(screen.lines)
+        server.connections[0].wait_over()
+    assert server.connections[0].close_frame in {(1001, "interrupted"), (1000, "goodbye")}
 
 
 def test_what_was_typed_is_there_next_time(screen: Screen, home: str) -> None:

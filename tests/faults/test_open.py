@@ -6,6 +6,7 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator
+from contextlib import nullcontext
 from time import monotonic
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from lochws import clock
 from lochws import testing as t
 from lochws.protocol import closing
+from lochws.testing import VirtualClock
 
 from ..clocks import Shifting
 from ..peer import CLOSE, CONTINUATION, PING, TEXT, frame
@@ -24,8 +26,8 @@ from .registry import fault
 NETWORK = {"ended_by": "network", "graceful": False, "sent_code": None, "received_code": None}
 WRONG = ["protocol_error", "disconnected"]
 SILENT = ["unresponsive", "disconnected"]
-#: Pings that soon show that nobody answers.
-IMPATIENT = {"ping_rate": 0.03, "ping_timeout": 0.15}
+#: Pings that show that nobody answers.
+PINGING = {"ping_rate": 30, "ping_timeout": 60}
 
 
 def refused(code: int) -> dict[str, Any]:
@@ -95,18 +97,18 @@ ENDINGS = [
     close_frame(b"\x03\xe8\xff", 1007, "a reason that is no text"),
     ending(
         "silent loss both ways and inbound only", [t.stop_reading(), t.silence()],
-        SILENT, r"^disconnected; exceeded 0\.15s ping timeout$", NETWORK, timing=IMPATIENT,
+        SILENT, r"^disconnected; exceeded 60s ping timeout$", NETWORK, timing=PINGING,
         does="a ping without any byte in answer within `ping_timeout` is `unresponsive`; reconnects",
         case="silent loss both ways",
     ),
     ending(
         "silent loss both ways and inbound only", [t.silence()],
-        SILENT, r"^disconnected; exceeded 0\.15s ping timeout$", NETWORK, timing=IMPATIENT,
+        SILENT, r"^disconnected; exceeded 60s ping timeout$", NETWORK, timing=PINGING,
         case="silent loss inbound only",
     ),
     ending(
         "stall inside a frame", [t.send_raw(frame(TEXT, b"x" * 100)[:50]), t.silence()],
-        SILENT, r"^disconnected; exceeded 0\.15s ping timeout$", NETWORK, timing=IMPATIENT,
+        SILENT, r"^disconnected; exceeded 60s ping timeout$", NETWORK, timing=PINGING,
         does="as with any silence: `unresponsive`; nothing of the frame is delivered; reconnects",
     ),
     ending(
@@ -143,13 +145,16 @@ ENDINGS = [
 @pytest.mark.parametrize(("script", "events", "reason", "end", "timing", "options"), ENDINGS)
 def test_the_connection_ends_once_saying_why_and_another_one_opens(
     script: list[t.Step], events: list[str], reason: str, end: dict[str, Any], timing: dict[str, Any],
-    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest,
 ) -> None:
     monkeypatch.setattr(closing, "LINGER_SECONDS", 0.1)
+    # Where it is about time, that passes as fast as it can. Where a server never stops none would pass.
+    passing = request.getfixturevalue("ws_clock").passing() if timing else nullcontext()
     accept = t.accept(deflate=options.get("compress", False))
     server = t.ScriptedServer([accept, t.answer_ping(None), *script], CALM)
     with server, surviving(server.url, {"ping_rate": 0, **timing}, **options) as app:
-        app.wait_for("ready", 2)
+        with passing:
+            app.wait_for("ready", 2)
         if server.connections[0].is_reading:  # else it would never know
             server.connections[0].wait_over()
         answer = server.connections[0].close_frame
@@ -175,13 +180,14 @@ def test_the_connection_ends_once_saying_why_and_another_one_opens(
     "open", "late pongs while data flows",
     does="any byte is a sign of life: the connection stays; the pong tells its latency whenever it comes",
 )
-def test_pongs_that_are_later_than_the_time_out_end_nothing_while_data_flows() -> None:
+def test_pongs_that_are_later_than_the_time_out_end_nothing_while_data_flows(ws_clock: VirtualClock) -> None:
     ticks = [step for number in range(20) for step in (t.send(str(number)), t.pause(2))]
     script = [t.accept(), t.answer_ping(late=25), *ticks]
-    server = t.ScriptedServer(script, scale=0.01)
-    with server, surviving(server.url, {"ping_rate": 0.05, "ping_timeout": 0.15}) as app:
-        assert app.wait_for("pong").latency >= 0.25
-        app.wait_for("text", 20)
+    timing = {"ping_rate": 5, "ping_timeout": 15}
+    with t.ScriptedServer(script) as server, surviving(server.url, timing) as app:
+        app.wait_for("ready")
+        ws_clock.advance(40)
+        assert {event.latency for event in app.all("pong")} == {25}
         assert attempts(app) == [[*OPENED, *["text"] * 20]]
 
 

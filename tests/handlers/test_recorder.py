@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from lochws import events
+from lochws.handlers import recorder as recorder_module
 from lochws.handlers.parts import parts_of
 from lochws.handlers.recorder import Recorder
 from lochws.handlers.replay import Replay
@@ -359,7 +360,8 @@ class TestEnding:
                 assert recorder.flush()
                 assert texts(recorder.path) == list(map(str, range(number + 1)))
 
-    def test_large_messages_hurry_the_writer(self, tmp_path: Path) -> None:
+    def test_large_messages_hurry_the_writer(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(recorder_module, "GATHER_SECONDS", 10 * PATIENCE)
         with Recorder(tmp_path / "a.jsonl", max_pending=1_000_000) as recorder:
             for _ in range(40):
                 recorder.on_event(events.Binary(bytes(200_000)))

@@ -5,14 +5,16 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import ssl
+import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lochws import events, on
-from lochws.handlers.parts import RecordingError
-from lochws.handlers.recording import VERSION
+from lochws import WebSocketApp, events, on
+from lochws.handlers.parts import PIECE_BYTES, PartReader, RecordingError
+from lochws.handlers.recording import VERSION, RecordedError
 from lochws.handlers.replay import Replay
 
 from .test_recording import record
@@ -97,6 +99,11 @@ class TestHandlers:
         with pytest.raises(TypeError, match="handles nothing"):
             Replay(record(tmp_path / "a.jsonl")).run(object())
 
+    def test_an_app_is_refused_for_it_could_send_nothing(self, tmp_path: Path) -> None:
+        path = record(tmp_path / "a.jsonl")
+        with pytest.raises(TypeError, match=r"WebSocketApp\('ws://x'\) runs itself: .*testing\.recorded"):
+            Replay(path).run(WebSocketApp("ws://x"))
+
     def test_the_servers_messages_have_their_seconds(self, tmp_path: Path) -> None:
         binary = b'{"at":2.5,"time":7,"direction":"in","event":"binary","data":"AA=="}'
         sent = b'{"at":3,"time":8,"direction":"out","event":"text","text":"mine"}'
@@ -132,9 +139,12 @@ class TestPace:
         played = Replay(path).run(lambda event: None, speed=None, wait=lambda _: pytest.fail("it waited"))
         assert played.events == 2
 
-    def test_a_wait_that_says_so_ends_the_replay(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(("result", "played"), [(True, 1), (False, 3), (7.0, 3), (None, 3)])
+    def test_a_wait_that_returns_true_ends_the_replay(
+        self, tmp_path: Path, result: object, played: int
+    ) -> None:
         path = written(tmp_path / "a.jsonl", text_at(0.0), text_at(1e9), text_at(2e9))
-        assert Replay(path).run(lambda event: None, wait=lambda _: True).events == 1
+        assert Replay(path).run(lambda event: None, wait=lambda _: result).events == played
 
     @pytest.mark.parametrize("speed", [0, -1, float("nan"), float("inf")])
     def test_a_speed_that_is_none_is_refused(self, tmp_path: Path, speed: float) -> None:
@@ -146,6 +156,47 @@ class TestPace:
         header = json.dumps({"recording": VERSION, "began": 2.0, "at": 0.0}).encode()
         (tmp_path / "a.jsonl").write_bytes(header + b"\n" + text_at(1.0) + b"\n")
         assert [entry.at for entry in Replay(tmp_path / "a.jsonl").entries()] == [0.0, 9.0, 9.0]
+
+
+class TestErrors:
+    """An exception is made again only where that does nothing else, and gives what was recorded."""
+
+    @pytest.mark.parametrize(
+        ("fields", "kind"),
+        [
+            ({"type": "builtins.ConnectionResetError", "text": "[Errno 104] reset", "args": [104, "reset"]},
+             ConnectionResetError),
+            ({"type": "ssl.SSLEOFError", "text": "('eof',)", "args": ["eof"]}, ssl.SSLEOFError),
+            ({"type": "builtins.ValueError", "text": "one", "args": ["another"]}, RecordedError),
+            ({"type": "builtins.UnicodeDecodeError", "text": "one", "args": ["too few"]}, RecordedError),
+            ({"type": "builtins.SystemExit", "text": "one", "args": ["one"]}, RecordedError),
+            ({"type": "builtins.exec", "text": "one", "args": ["print(1)"]}, RecordedError),
+            ({"type": "os.system", "text": "one", "args": ["true"]}, RecordedError),
+            ({"type": "elsewhere.Error", "text": "one", "args": None}, RecordedError),
+        ],
+    )
+    def test_what_becomes_of_it(self, tmp_path: Path, fields: dict[str, Any], kind: type[Exception]) -> None:
+        line = {
+            "at": 0, "time": 0, "direction": "in", "event": "connect_fail", "reason": "", "phase": "tcp",
+            "address": None, "advice": "", "timings": {}, "response": None, "error": fields,
+        }
+        [event] = Replay(written(tmp_path / "a.jsonl", json.dumps(line).encode()))
+        assert isinstance(event, events.ConnectFail)
+        assert type(event.error) is kind
+        assert str(event.error) == fields["text"]
+        assert getattr(event.error, "kind", fields["type"]) == fields["type"]
+
+    def test_one_that_nobody_knows_is_recorded_by_its_name_again_and_again(self, tmp_path: Path) -> None:
+        class Strange(Exception):
+            pass
+
+        path = record(tmp_path / "a.jsonl", events.Disconnected(error=Strange(object)))
+        [first] = Replay(path)
+        [again] = Replay(record(tmp_path / "b.jsonl", first))
+        for event in (first, again):
+            assert isinstance(event, events.Disconnected)
+            assert isinstance(event.error, RecordedError)
+            assert event.error.kind.endswith("Strange")
 
 
 class TestDamage:
@@ -174,6 +225,18 @@ class TestDamage:
         assert counts >= {0, 3}
         assert cuts
 
+    def test_a_compressed_file_cut_anywhere_gives_all_that_inflates(self, tmp_path: Path) -> None:
+        # A line ends right behind what is inflated in one go, and nothing of the file is left by then.
+        for size in range(PIECE_BYTES - 36, PIECE_BYTES - 24):
+            deflater = zlib.compressobj(wbits=31)
+            lines = b"h" * 30 + b"\n" + b"x" * size + b"\n" + b"y" * 2000
+            whole = deflater.compress(lines) + deflater.flush(zlib.Z_SYNC_FLUSH)
+            for end in range(80, len(whole)):
+                path = tmp_path / "cut.jsonl.gz"
+                path.write_bytes(whole[:end])
+                inflated = zlib.decompressobj(31).decompress(whole[:end])
+                assert len(list(PartReader(path, 1 << 20))) == inflated.count(b"\n"), (size, end)
+
     def test_a_cut_line_is_told_of(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         path = record(tmp_path / "a.jsonl", events.Text("one"), events.Text("two"))
         path.write_bytes(path.read_bytes()[:-3])
@@ -199,6 +262,8 @@ class TestDamage:
             (b'{"at":0,"time":0,"direction":"in","event":"text","data":"AA=="}', "text: 'text' is missing"),
             (b'{"at":0,"time":0,"direction":"in","event":"text","text":1}', "line 3: text: 'text' is 1"),
             (b'{"at":0,"time":0,"direction":"in","event":"binary","data":"AA"}', "line 3: binary: "),
+            (b'{"at":0,"time":0,"direction":"in","event":"binary","data":"A*A=="}', "line 3: binary: "),
+            (b'{"at":0,"time":0,"direction":"in","event":"binary","data":7}', "7 is no base64"),
             (b'{"at":0,"time":0,"direction":"in","event":"closing","code":1000}', "'reason' is missing"),
             (b'{"at":0,"time":0,"direction":"in","event":"closing","code":"1","reason":""}', "'code' is '1'"),
             (b'{"at":0,"time":0,"direction":"in","event":"ready","response":{},"protocol":null,"extensions":[]}',

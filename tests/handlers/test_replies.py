@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from lochws import WebSocketApp, errors
+from lochws import testing as t
 from lochws.handlers.replies import Replies, ReplyLost
+from lochws.testing import StartServer, VirtualClock
 
 from ..apps import opened
 from ..peer import Link, StartPeer
@@ -85,6 +87,33 @@ def test_a_wrong_request_is_refused_at_the_call(
         assert replies.open_requests == 0
 
 
+def test_a_function_takes_the_result_out_of_a_reply_or_says_what_the_request_fails_with(
+    start_peer: StartPeer
+) -> None:
+    class Refused(Exception):
+        """What the server answers."""
+
+    def unwrap(message: dict[str, Any]) -> Any:
+        if "refused" in message:
+            raise Refused(message["refused"])
+        return message["result"]
+
+    app = WebSocketApp(start_peer(same).url)
+    replies = Replies(app, unwrap=unwrap)
+    with opened(app):
+        assert replies.request({"result": [1]}).result(PATIENCE) == [1]
+        with pytest.raises(Refused, match="no"):
+            replies.request({"refused": "no"}).result(PATIENCE)
+        with pytest.raises(KeyError, match="result"):
+            replies.request({}).result(PATIENCE)
+        assert not replies.open_requests
+
+
+def test_what_takes_results_out_of_replies_must_be_a_function() -> None:
+    with pytest.raises(TypeError, match="unwrap='result': expected a function"):
+        Replies(WebSocketApp("ws://localhost"), unwrap="result")  # type: ignore[arg-type]
+
+
 def test_without_a_connection_a_request_is_refused() -> None:
     replies = Replies(WebSocketApp("ws://127.0.0.1:1/"))
     with pytest.raises(errors.WebSocketUnavailable):
@@ -128,6 +157,23 @@ def test_a_request_fails_when_its_time_is_over_and_a_late_reply_is_nobodys(start
         late.set()
         assert slow.result(PATIENCE) == {"id": 1}
         eventually(lambda: replies.open_requests == 0)
+
+
+def test_the_time_of_a_request_is_that_of_the_clock_in_use(
+    ws_server: StartServer, ws_clock: VirtualClock
+) -> None:
+    app = WebSocketApp(ws_server([t.accept()]).url)
+    replies = Replies(app)
+    with opened(app, poll=0, ping_rate=0):
+        quick, slow = replies.request({}, timeout=30), replies.request({}, timeout=300)
+        assert ws_clock.settle() == ws_clock.monotonic() + 30
+        ws_clock.advance(29.9)
+        assert not quick.done()
+        ws_clock.advance(0.1)
+        assert quick.done()
+        assert isinstance(quick.exception(), TimeoutError)
+        assert slow.cancel()
+        assert ws_clock.settle() is None
 
 
 def test_a_cancelled_request_is_open_no_more(start_peer: StartPeer) -> None:

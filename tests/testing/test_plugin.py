@@ -172,6 +172,12 @@ def test_what_is_wrong_fails_the_test_and_is_said(users: Users) -> None:
             recorder = started(WebSocketApp(ws_server().url), ws_recorder)
             recorder.wait_for(events.Text, timeout=600)
 
+        def test_no_rest(ws_server, ws_recorder, ws_clock):
+            app = WebSocketApp(ws_server().url)
+            app.on("ready")(lambda event: threading.Event().wait(0.5))
+            ws_clock.patience = 0.05
+            started(app, ws_recorder).wait_for(events.Text, timeout=1)
+
         def test_over(ws_server, ws_recorder):
             recorder = started(WebSocketApp(ws_server([accept(), fin()]).url), ws_recorder)
             recorder.wait_for(events.Text)
@@ -184,6 +190,11 @@ def test_what_is_wrong_fails_the_test_and_is_said(users: Users) -> None:
         def test_script(ws_server, ws_recorder):
             recorder = started(WebSocketApp(ws_server([accept(), wait_for("subscribe")]).url), ws_recorder)
             recorder.wait_for(events.Ready)
+
+        def test_script_of_a_test_that_has_failed(ws_server, ws_recorder):
+            server = ws_server([accept(), wait_for("subscribe")])
+            started(WebSocketApp(server.url), ws_recorder).wait_for(events.Ready)
+            raise RuntimeError("failed anyway")
 
         def test_handler(ws_server, ws_recorder):
             app = WebSocketApp(ws_server().url)
@@ -204,11 +215,12 @@ def test_what_is_wrong_fails_the_test_and_is_said(users: Users) -> None:
         def test_kind(ws_recorder):
             ws_recorder(WebSocketApp("ws://127.0.0.1:1/")).wait_for("ready")
     """)
-    result.assert_outcomes(passed=3, failed=5, errors=3)
+    result.assert_outcomes(passed=3, failed=7, errors=3)
     said = result.stdout.str()
     for line in (
         "waited 0.05 s: in vain for Text.",
         "waited 600 s: in vain for Text.",
+        "in vain for Text: no rest within 0.05 s:",
         "The app is over: in vain for Text.",
         "Text('two') has come, which was not waited for.",
         "its script was not done: wait_for('subscribe'); messages received: []",

@@ -10,6 +10,7 @@ import pytest
 
 from lochws import WebSocketApp, events
 from lochws import testing as t
+from lochws.handlers.parts import RecordingError
 from lochws.handlers.recorder import Recorder
 from lochws.response import Response
 from lochws.sent import ControlFrame
@@ -156,6 +157,13 @@ def test_what_crossed_the_clients_close_frame_is_left_out(tmp_path: Path) -> Non
             recorder.on_event(events.Closed(1000, ""))
             recorder.on_event(events.Disconnected(graceful=True, received_code=1000, sent_code=1000))
     assert repr(t.recorded(path)) == "[[accept(), wait_for_close()], [accept(), wait_for_close()]]"
+
+
+def test_a_recording_that_lacks_something_makes_no_script(tmp_path: Path) -> None:
+    path = tmp_path / "talk.jsonl"
+    path.write_text('{"recording":1,"began":0}\n{"at":0,"time":0,"missing":3}\n', encoding="utf-8")
+    with pytest.raises(RecordingError, match="line 2: 3 events and sends are missing"):
+        t.recorded(path)
 
 
 @pytest.mark.parametrize("speed", [0, -1.0, float("nan")])

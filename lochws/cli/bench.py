@@ -1,0 +1,118 @@
+"""`lochws bench`: messages and bytes a second to an echo server and back, and how long they take."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import click
+
+from .exits import Exit
+from .load import Load
+from .shown import as_json
+from .target import Seconds, Target, ended, is_terminal, limit, target_options
+
+#: Messages, and seconds at most, before anything counts: the server's first ones are slower.
+WARM_UP = 50
+WARM_UP_SECONDS = 2.0
+#: How long the closing handshake may take.
+STOP_SECONDS = 5.0
+_PERCENTILES = (50, 90, 99)
+
+Measured = TypeVar("Measured")
+
+
+@click.command(
+    help="""Measure an echo server at URL: each message has to come back as it was sent.
+
+    After a warm-up there are two runs: one message at a time, for the time there and back, and then many
+    under way, for how many a second. This program is a part of what is measured.
+    """,
+)
+@target_options
+@click.option("--seconds", type=Seconds(), default=3.0, show_default=True, help="How long each run takes.")
+@click.option("--count", type=click.IntRange(1), metavar="N", help="Messages of each run at most.")
+@click.option(
+    "--size", type=click.IntRange(16, 1 << 20), default=128, show_default=True, metavar="BYTES",
+    help="Of each message.",
+)
+@click.option(
+    "--in-flight", type=click.IntRange(1, 10_000), default=100, show_default=True, metavar="N",
+    help="Messages under way in the second run.",
+)
+@click.option("--binary", is_flag=True, help="Binary messages, not text.")
+@click.option("--json", is_flag=True, help="The result as an object of JSON.")
+def bench(
+    *, seconds: float, count: int | None, size: int, in_flight: int, binary: bool, json: bool, **options: Any
+) -> Exit:
+    """Measure, and tell."""
+    if limit(seconds) is None:
+        raise click.BadParameter("expected a number above 0", param_hint="--seconds")
+    target = Target.taken_from(options)
+    app = target.app()
+    load = Load(app, size, is_binary=binary)
+    app.start(poll=None, persist=False)
+    with ended(app, STOP_SECONDS):
+        app.wait_ready()
+        load.run(WARM_UP_SECONDS, WARM_UP, 1)
+        times, _ = _watched("one at a time", load, lambda: load.run(seconds, count, 1), seconds, count)
+        title = f"{in_flight} under way"
+        many, took = _watched(title, load, lambda: load.run(seconds, count, in_flight), seconds, count)
+    result: dict[str, Any] = {
+        "size": size, "in_flight": in_flight, "messages_per_second": many.count / took,
+        "bytes_per_second": many.count * size / took, "messages": many.count, "round_trips": times.count,
+        "round_trip_ms": {
+            **{f"p{percent}": times.percentile(percent) * 1000 for percent in _PERCENTILES},
+            "max": times.most * 1000,
+        },
+    }
+    click.echo(as_json(result) if json else _in_words(result))
+    return Exit.OK
+
+
+def _in_words(result: dict[str, Any]) -> str:
+    trip = ", ".join(f"{name} {value:.3f} ms" for name, value in result["round_trip_ms"].items())
+    rate = f"{result['messages_per_second']:,.0f} messages/s, {result['bytes_per_second'] / 1e6:,.2f} MB/s"
+    return (
+        f"there and back   {trip}  ({result['round_trips']:,} messages, one at a time)\n"
+        f"each way         {rate}  ({result['messages']:,} messages, {result['in_flight']:,} under way)\n"
+        f"all replies were what was sent, {result['size']:,} bytes each"
+    )
+
+
+def _watched(
+    title: str, load: Load, run: Callable[[], Measured], seconds: float, count: int | None
+) -> Measured:
+    """Run with a progress bar on stderr, if that is a terminal."""
+    with _bar(title, load, seconds, count):
+        return run()
+
+
+@contextmanager
+def _bar(title: str, load: Load, seconds: float, count: int | None) -> Iterator[None]:
+    if not is_terminal(2):
+        yield
+        return
+    from rich.console import Console  # noqa: PLC0415  a large package, and pipes do without it
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+    words = TextColumn("{task.description:>14}"), TextColumn("{task.fields[done]:>9,} messages")
+    columns = words[0], BarColumn(), words[1]
+    over = threading.Event()
+    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(title, total=count or seconds, done=0)
+
+        def follow() -> None:
+            while not over.wait(0.1):
+                done = load.done
+                progress.update(task, completed=done if count else progress.tasks[task].elapsed, done=done)
+
+        follower = threading.Thread(target=follow, name="progress", daemon=True)
+        follower.start()
+        try:
+            yield
+        finally:
+            over.set()
+            follower.join()

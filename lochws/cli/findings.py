@@ -1,0 +1,93 @@
+"""What `lochws doctor` finds, as a table, as plain lines or as JSON."""
+
+from __future__ import annotations
+
+import enum
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from .shown import as_json, escaped
+from .target import is_terminal
+
+
+class Verdict(str, enum.Enum):
+    """How good a finding is."""
+
+    OK = "ok"
+    NOTE = "note"  # neither good nor bad
+    WARNING = "warning"  # it works in spite of that
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One step, and what came of it.
+
+    Attributes:
+        phase: which step.
+        verdict: how good that is.
+        result: what came of it, perhaps with words of the server's, not yet escaped.
+        seconds: how long it took, or None if that says nothing.
+        advice: a sentence on what to change; empty if there is nothing to change.
+    """
+
+    phase: str
+    verdict: Verdict
+    result: str
+    seconds: float | None = None
+    advice: str = ""
+
+    @property
+    def time(self) -> str:
+        """The time as people read it."""
+        return "" if self.seconds is None else f"{self.seconds * 1000:,.1f} ms"
+
+    def as_object(self) -> dict[str, Any]:
+        """For JSON; the texts as they are."""
+        return {
+            "phase": self.phase, "verdict": self.verdict.value, "result": self.result,
+            "seconds": None if self.seconds is None else round(self.seconds, 6), "advice": self.advice,
+        }
+
+
+_STYLES = {Verdict.OK: "green", Verdict.NOTE: "dim", Verdict.WARNING: "yellow", Verdict.FAILED: "bold red"}
+
+
+def show(findings: Sequence[Finding], *, json: bool) -> None:
+    """Print them: a line of JSON each, a table on a terminal, else plain lines."""
+    if json:
+        for finding in findings:
+            click.echo(as_json(finding.as_object()))
+    elif is_terminal(1):
+        _show_table(findings)
+    else:
+        for finding in findings:
+            columns = f"{finding.verdict.value:8} {finding.phase:12} {finding.time:>12}"
+            click.echo(f"{columns}  {escaped(finding.result)}")
+            if finding.advice:
+                click.echo(f"{'':35}→ {escaped(finding.advice)}")
+
+
+def _show_table(findings: Sequence[Finding]) -> None:
+    from rich import box  # noqa: PLC0415  a large package, and pipes do without it
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("step", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("time", no_wrap=True, justify="right")
+    table.add_column("result", overflow="fold")
+    for finding in findings:
+        # A Text has no markup: what the server says stays what it is.
+        result = Text(escaped(finding.result))
+        if finding.advice:
+            result.append(f"\n→ {escaped(finding.advice)}", style="bold")
+        verdict = Text(finding.verdict.value, style=_STYLES[finding.verdict])
+        table.add_row(Text(finding.phase), verdict, Text(finding.time), result)
+    Console(file=sys.stdout).print(table)

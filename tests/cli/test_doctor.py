@@ -1,0 +1,219 @@
+"""`lochws doctor`: real situations, each with its finding and what to change."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+import trustme
+
+from lochws.__main__ import main
+from lochws.cli.addresses import Address, try_all, within
+from lochws.cli.exits import Exit
+from lochws.cli.findings import Verdict
+from lochws.cli.shown import PARAMETERS
+from lochws.testing import ScriptedServer, accept, ignore_close, send_raw, upgrade
+
+from ..peer import Link, StartPeer
+from .commands import Screen
+
+Examine = Callable[..., tuple[int, dict[str, dict[str, str]]]]
+
+
+@pytest.fixture
+def examine(capsys: pytest.CaptureFixture[str]) -> Examine:
+    """Runs the doctor; the exit code, and the last finding of each step."""
+
+    def run(*words: str) -> tuple[int, dict[str, dict[str, str]]]:
+        code = main(["doctor", "--json", "--timeout", "5", *words])
+        output = capsys.readouterr()
+        assert not output.err
+        assert output.out.isascii()
+        return code, {one["phase"]: one for one in map(json.loads, output.out.splitlines())}
+
+    return run
+
+
+def test_a_good_server_gets_a_good_word_for_each_step(examine: Examine) -> None:
+    with ScriptedServer([accept(subprotocol="chat", deflate=True)]) as server:
+        code, steps = examine("-s", "chat", "--compress", server.url.replace("127.0.0.1", "localhost"))
+    assert code == 0
+    assert steps["name"]["result"].startswith("localhost: 1 IPv4")
+    assert steps["IPv4"]["verdict"] == "ok"
+    assert steps["upgrade"]["result"].startswith("101 Switching Protocols")
+    assert steps["subprotocol"]["result"] == "chat"
+    assert steps["extensions"]["result"] == "permessage-deflate"
+    assert steps["latency"]["result"].startswith("5 pings, ")
+    assert steps["close"]["result"] == "the server answered with code 1000"
+    timed = {step for step, one in steps.items() if one["seconds"] is not None}
+    assert timed >= {"name", "IPv4", "connect", "upgrade", "latency", "close"}
+
+
+def test_a_dead_address_of_one_family_is_a_warning_while_the_other_works() -> None:
+    with ScriptedServer() as server:
+        dead = Address(socket.AF_INET6, ("::1", server.port, 0, 0))
+        alive = Address(socket.AF_INET, (server.host, server.port))
+        findings, good = try_all([dead, alive], 5)
+    assert good == alive
+    assert [(one.phase, one.verdict) for one in findings] == [("IPv6", Verdict.WARNING), ("IPv4", Verdict.OK)]
+    assert findings[0].result.startswith(f"[::1]:{server.port}: ")
+    assert "take it out of the DNS" in findings[0].advice
+
+
+def test_an_address_that_stays_silent_has_its_time() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        address = Address(socket.AF_INET, listener.getsockname())
+        with socket.socket() as first, socket.socket() as second:
+            # The kernel's queue is full: what comes now gets no answer.
+            for sock in (first, second):
+                sock.setblocking(False)
+                sock.connect_ex(address.sockaddr)
+            findings, good = try_all([address], 0.2)
+    assert good is None
+    assert findings[0].verdict is Verdict.FAILED
+    assert "perhaps a firewall" in findings[0].result
+
+
+def test_a_look_up_that_takes_too_long_is_left() -> None:
+    over = threading.Event()
+    with pytest.raises(TimeoutError):
+        within(0.01, over.wait)
+    over.set()
+
+
+def test_a_name_that_nobody_has(examine: Examine) -> None:
+    code, steps = examine("ws://no-such-host.invalid/")
+    assert code == Exit.NO_CONNECTION
+    assert steps["name"]["verdict"] == "failed"
+    assert steps["name"]["advice"] == "Check the spelling of the host and this machine's DNS."
+
+
+def test_a_port_where_nobody_listens(examine: Examine) -> None:
+    code, steps = examine("ws://127.0.0.1:1/")
+    assert code == Exit.NO_CONNECTION
+    assert steps["IPv4"]["result"] == "127.0.0.1:1: nobody listens there"
+    assert steps["connect"]["advice"].startswith("Check host and port, and that the server runs")
+
+
+def test_a_certificate_by_somebody_unknown_is_read_all_the_same(
+    examine: Examine, server_tls: ssl.SSLContext, ca_file: str
+) -> None:
+    with ScriptedServer(tls=server_tls) as server:
+        code, steps = examine(server.url)
+        assert examine("--cafile", ca_file, server.url)[0] == 0
+    assert code == Exit.NO_CONNECTION
+    assert steps["TLS"]["result"].startswith("TLSv1")
+    assert steps["certificate"]["result"].startswith("for localhost, 127.0.0.1")
+    assert " days from now" in steps["certificate"]["result"]
+    assert "unknown authority" in steps["connect"]["result"]
+    assert steps["connect"]["advice"] == "If you trust who issued the certificate, give theirs with --cafile."
+
+
+def test_a_certificate_that_has_expired(examine: Examine, authority: trustme.CA, ca_file: str) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    expired = authority.issue_cert("localhost", "127.0.0.1", not_after=datetime(2020, 5, 17))  # noqa: DTZ001  trustme
+    expired.configure_cert(context)
+    with ScriptedServer(tls=context) as server:
+        code, steps = examine("--cafile", ca_file, server.url)
+    assert code == Exit.NO_CONNECTION
+    assert steps["certificate"]["result"].endswith("has expired on 2020-05-17")
+    assert steps["certificate"]["advice"].startswith("The server needs a new certificate")
+    assert "it has expired" in steps["connect"]["result"]
+
+
+def test_a_certificate_for_another_host(examine: Examine, authority: trustme.CA, ca_file: str) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("other.example").configure_cert(context)
+    with ScriptedServer(tls=context) as server:
+        code, steps = examine("--cafile", ca_file, server.url.replace("127.0.0.1", "localhost"))
+    assert code == Exit.NO_CONNECTION
+    assert steps["certificate"]["result"].startswith("for other.example;")
+    assert "it is for another host" in steps["connect"]["result"]
+
+
+def test_a_port_without_tls(examine: Examine, start_peer: StartPeer) -> None:
+    peer = start_peer(lambda link: link.send(b"SSH-2.0-OpenSSH_9.2\r\n"))
+    code, steps = examine(f"wss://{peer.authority}/")
+    assert code == Exit.NO_CONNECTION
+    assert steps["TLS"]["verdict"] == "failed"
+    assert steps["connect"]["advice"].startswith("Check the port, or use ws://")
+
+
+def test_a_refusal_with_its_body_escaped_and_cut(examine: Examine) -> None:
+    body = b"who are\n you?\x1b[2J" + b"x" * 5000
+    with ScriptedServer([upgrade(status=401, body=body)]) as server:
+        code, steps = examine(server.url)
+    assert code == Exit.REFUSED
+    assert steps["upgrade"]["result"].startswith("401 Unauthorized")
+    assert "it says: who are you?\x1b[2Jxxx" in steps["upgrade"]["result"]
+    assert len(steps["upgrade"]["result"]) < 500
+    assert steps["upgrade"]["advice"].startswith("Give credentials: --auth user:password")
+
+
+def test_what_a_server_says_cannot_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with ScriptedServer([upgrade(status=403, body=b"\x1b[2J\x07[red]")]) as server:
+        main(["doctor", server.url])
+    output = capsys.readouterr().out
+    assert r"it says: \x1b[2J\x07[red]" in output
+    assert "\x1b" not in output
+
+
+@pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH_9.2\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n"])
+def test_a_server_that_is_none_for_websockets(examine: Examine, answer: bytes) -> None:
+    with ScriptedServer([send_raw(answer)]) as server:
+        code, steps = examine(server.url)
+    assert code == Exit.REFUSED
+    assert list(steps.values())[-1]["advice"].startswith("Check host and p")
+
+
+def test_a_server_that_does_not_answer_the_close_frame(examine: Examine) -> None:
+    with ScriptedServer([accept(), ignore_close()]) as server:
+        code, steps = examine("--timeout", "1", server.url)
+    assert code == Exit.LOST
+    assert steps["close"]["verdict"] == "failed"
+    assert steps["close"]["advice"].startswith("Ask who runs the server")
+
+
+def refusing(link: Link) -> None:
+    """A proxy that lets nobody through."""
+    link.read_until(b"\r\n\r\n")
+    link.send(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 8\r\n\r\nno games")
+    link.finish()
+
+
+def test_a_proxy_that_refuses_says_what(examine: Examine, start_peer: StartPeer) -> None:
+    proxy = start_peer(refusing)
+    code, steps = examine("--proxy", f"http://{proxy.authority}", "ws://example.org/")
+    assert code == Exit.NO_CONNECTION
+    assert list(steps) == ["proxy"]
+    assert "403" in steps["proxy"]["result"]
+    assert "use --proxy none" in steps["proxy"]["advice"]
+
+
+def test_a_proxy_that_nobody_has(examine: Examine) -> None:
+    code, steps = examine("--proxy", "http://127.0.0.1:1", "ws://example.org/")
+    assert code == Exit.NO_CONNECTION
+    assert list(steps) == ["proxy"]
+    assert "Check the proxy's host and port" in steps["proxy"]["advice"]
+
+
+def test_a_terminal_gets_a_table() -> None:
+    with ScriptedServer() as server, Screen("doctor", server.url) as screen:
+        assert screen.end() == 0
+        screen.wait_for("the server answered with code 1000")
+        assert screen.colour_of("ok ") == "green"
+
+
+def test_every_parameter_that_becomes_an_option_is_one_that_advice_names() -> None:
+    import lochws.upgrade.advice
+
+    text = Path(lochws.upgrade.advice.__file__).read_text(encoding="utf-8")
+    assert all(parameter in text for parameter in PARAMETERS)

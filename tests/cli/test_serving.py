@@ -1,0 +1,209 @@
+"""`lochws serve`, `replay` and `bench`: servers to try clients on, recordings, and what is measured."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lochws.__main__ import main
+from lochws.cli.exits import Exit
+from lochws.cli.histogram import Histogram
+from lochws.testing import ScriptedServer, accept, close, echo, fin, send, wait_for
+
+from ..seen import PATIENCE
+from .commands import COMMAND, Screen, environment, run
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C cannot be sent to one process there")
+
+Serve = Callable[..., str]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Starts `lochws serve` on a free port, and ends it by Ctrl-C; returns its URL."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(*words: str) -> str:
+        process = subprocess.Popen(
+            [*COMMAND, "serve", "--port", "0", *words], env=environment(), text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        processes.append(process)
+        assert process.stdout is not None
+        return process.stdout.readline().strip()
+
+    yield start
+    for process in processes:
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=2 * PATIENCE)
+        assert process.returncode == Exit.INTERRUPTED
+        assert "Traceback" not in errors
+
+
+def test_serve_echoes(serve: Serve) -> None:
+    assert run("connect", "-n", "2", serve(), text="a\nb\n") == (0, "a\nb\n", "")
+
+
+def test_serve_ticks(serve: Serve) -> None:
+    done = run("connect", "--wait", "inf", "-n", "3", serve("ticker", "--interval", "0.01"))
+    assert done.code == 0
+    prices = [json.loads(line) for line in done.output.splitlines()]
+    assert [price["type"] for price in prices] == ["ticker"] * 3
+
+
+def test_serve_with_a_certificate_for_a_day(serve: Serve) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    url = serve("--tls")
+    assert url.startswith("wss://127.0.0.1:")
+    assert run("connect", "-n", "1", "--insecure", url, text="a\n") == (0, "a\n", "")
+
+
+def test_a_port_that_is_taken_is_one_sentence() -> None:
+    with ScriptedServer() as server:
+        done = run("serve", "--port", str(server.port))
+    assert done.code == Exit.FAILED
+    assert done.errors.startswith(f"lochws: cannot listen on 127.0.0.1 port {server.port}: ")
+    assert len(done.errors.splitlines()) == 1
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Path:
+    """A recording of a short talk."""
+    path = tmp_path / "talk.jsonl.gz"
+    said = [send("one\n"), send(b"\x00\xff"), wait_for("hello"), send("\x1b[2Jtwo")]
+    script = [accept(), *said, close(1000, "bye")]
+    with ScriptedServer(script) as server:
+        done = run("connect", "--wait", "inf", "--record", str(path), server.url, text="hello\n")
+    assert done.code == 0
+    return path
+
+
+def test_a_recording_is_shown_in_order_and_cannot_control_the_terminal(recorded: Path) -> None:
+    done = run("replay", str(recorded))
+    assert (done.code, done.errors) == (0, "")
+    lines = [line.split(maxsplit=1)[1] for line in done.output.splitlines()]
+    assert lines[0].startswith("* Connecting(")
+    assert lines.index("> hello") > lines.index(next(line for line in lines if "Ready(" in line))
+    received = [line for line in lines if line.startswith("<")]
+    assert received == [r"< one\n", "< [2 bytes] 00ff", r"< \x1b[2Jtwo"]
+    assert lines[-1].startswith("* Disconnected(")
+
+
+def test_the_messages_of_a_recording_are_what_connect_wrote(recorded: Path) -> None:
+    assert run("replay", "--messages", str(recorded)).output == "one\\n\nAP8=\n\x1b[2Jtwo\n"
+
+
+def test_the_lines_of_a_recording_are_json(recorded: Path) -> None:
+    found = [json.loads(line) for line in run("replay", "--json", str(recorded)).output.splitlines()]
+    assert found[0]["event"] == "connecting"
+    assert {"at", "time", "direction"} & set(found[0])
+
+
+def test_a_recording_is_served_to_each_client(recorded: Path, serve: Serve) -> None:
+    url = serve(str(recorded), "--speed", "0")
+    for _ in range(2):
+        assert run("connect", "--wait", "inf", url) == (0, "one\\n\nAP8=\n\x1b[2Jtwo\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["replay"], Exit.USAGE, "Missing argument 'FILE'"),
+        (["replay", "/no/such"], Exit.USAGE, "/no"),
+        (["replay", __file__], Exit.FAILED, "test_serving.py, line 1: "),
+        (["replay", "/"], Exit.FAILED, "cannot read /"),
+        (["serve", "/no/such"], Exit.USAGE, "/no"),
+        (["serve", "ticker", "--interval", "0"], Exit.USAGE, "--interval: expected a number above 0"),
+        (["serve", "--port", "99999"], Exit.USAGE, "99999"),
+        (["serve", "--cert", "/no/such", "--port", "0"], Exit.USAGE, "/no/such: No such file"),
+        (["serve", "--cert", __file__, "--port", "0"], Exit.USAGE, "test_serving.py: "),
+        (["serve", "--host", "no-such.invalid", "--port", "0"], Exit.FAILED, "cannot listen on no-such."),
+        (["connect", "--record", "/no/such/file", "ws://127.0.0.1:1/"], Exit.USAGE, "/no/such"),
+        (["connect", "--record", __file__, "ws://127.0.0.1:1/"], Exit.USAGE, "test_serving.py"),
+        (["bench", "--seconds", "0", "ws://127.0.0.1:1/"], Exit.USAGE, "expected a number above 0"),
+        (["bench", "--size", "1", "ws://127.0.0.1:1/"], Exit.USAGE, "--size"),
+        (["bench", "ws://127.0.0.1:1/"], Exit.NO_CONNECTION, "Connection refused"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(
+    words: list[str], code: Exit, sentence: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == code
+    errors = capfd.readouterr().err
+    assert sentence in errors
+    assert errors.startswith("lochws: ")
+    assert len(errors.splitlines()) == 1
+
+
+# bench.
+
+
+@pytest.mark.parametrize("binary", [[], ["--binary"]])
+def test_bench_measures_an_echo_server(binary: list[str]) -> None:
+    with ScriptedServer() as server:
+        words = ("--json", "--count", "200", "--size", "100", "--in-flight", "20", *binary)
+        done = run("bench", *words, server.url)
+    assert (done.code, done.errors) == (0, "")
+    found = json.loads(done.output)
+    assert (found["messages"], found["round_trips"], found["size"]) == (200, 200, 100)
+    trip = found["round_trip_ms"]
+    assert 0 < trip["p50"] <= trip["p90"] <= trip["p99"] <= trip["max"]
+    assert found["bytes_per_second"] == pytest.approx(100 * found["messages_per_second"])
+    messages = server.messages
+    assert len(messages) == 450  # with those of the warm-up
+    assert {len(message) for message in messages} == {100}
+    assert {type(message) for message in messages} == {bytes if binary else str}
+
+
+def test_bench_is_over_in_time() -> None:
+    with ScriptedServer() as server:
+        done = run("bench", "--seconds", "0.1", server.url)
+    assert done.code == 0
+    assert done.output.startswith("there and back   p50 ")
+
+
+def test_bench_refuses_a_server_that_does_not_echo() -> None:
+    with ScriptedServer([accept(), wait_for(lambda _: True), send("hello")]) as server:
+        done = run("bench", server.url)
+    assert done == (
+        Exit.PROTOCOL, "", "lochws: this is no echo server: what came back is not what was sent\n"
+    )
+
+
+def test_bench_tells_of_a_connection_that_ends() -> None:
+    with ScriptedServer([accept(), wait_for(lambda _: True), fin()]) as server:
+        done = run("bench", server.url)
+    assert (done.code, done.output) == (Exit.LOST, "")
+    assert len(done.errors.splitlines()) == 1
+
+
+def test_bench_has_a_bar_on_a_terminal() -> None:
+    words = ("bench", "--seconds", "1")
+    with ScriptedServer([accept(), echo()]) as server, Screen(*words, server.url) as screen:
+        screen.wait_for("one at a time")
+        screen.wait_for("100 under way")
+        assert screen.end() == 0
+        screen.wait_for("all replies were what was sent")
+
+
+def test_percentiles_are_right_to_one_per_cent() -> None:
+    draw = random.Random(7)
+    times = sorted(draw.lognormvariate(-8, 2) for _ in range(10_000))
+    histogram = Histogram()
+    for seconds in times:
+        histogram.add(seconds)
+    for percent in (50, 90, 99):
+        exact = times[len(times) * percent // 100 - 1]
+        assert exact <= histogram.percentile(percent) <= 1.01 * exact
+    assert histogram.percentile(100) == histogram.most == times[-1]
+    with pytest.raises(ValueError, match="no times"):
+        Histogram().percentile(50)
