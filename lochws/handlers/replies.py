@@ -170,13 +170,11 @@ class Replies:
         self._timeouts = _Timeouts()
         self._reader = None
 
-    def on_connecting(self, _event: events.Connecting) -> None:
-        """Note whose thread this is."""
+    def on_event(self, event: events.Event) -> None:
+        """Give a reply to whoever waits for it. (`on_text` gets none where some handler takes batches.)"""
         self._reader = threading.get_ident()
-
-    def on_text(self, event: events.Text) -> None:
-        """Give a reply to whoever waits for it."""
-        self._reader = threading.get_ident()
+        if not isinstance(event, events.Text):
+            return
         try:
             message = event.json
         except ValueError:
