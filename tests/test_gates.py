@@ -145,16 +145,29 @@ def test_behind_a_shut_gate_messages_come_and_pings_go() -> None:
             server.wait_until(lambda: b"there?" in server.connections[0].pings)
 
 
-@pytest.mark.parametrize(("message", "said"), [(5, "Gate.send"), (None, "Gate.send")])
-def test_a_gate_sends_messages_only(message: Any, said: str) -> None:
-    with pytest.raises(TypeError, match=said):
+@pytest.mark.parametrize(("message", "kind"), [(5, "int"), (None, "NoneType")])
+def test_a_gate_sends_messages_only(message: Any, kind: str) -> None:
+    with pytest.raises(TypeError, match=rf"^Gate.send: expected a bytes-like object, not {kind}$"):
         WebSocketApp("ws://127.0.0.1:1/").gate().send(message)
+
+
+def test_what_a_gate_sends_is_text_or_binary_and_may_be_compressed() -> None:
+    records: list[dict[str, Any]] = []
+    with ScriptedServer() as server:
+        app = Noting(server.url, trace=records.append)
+        gate = app.gate()
+        with running(app):
+            app.wait_for("ready")
+            gate.send("text")
+            gate.send(b"binary")
+    sent = [(record["stage"], record["compressed"]) for record in records if "compressed" in record]
+    assert sent == [("send_text", True), ("send_binary", True)]
 
 
 def test_without_a_connection_a_gate_sends_nothing() -> None:
     app = WebSocketApp("ws://127.0.0.1:1/")
     gate = app.gate()
-    with pytest.raises(WebSocketUnavailable, match="no connection"):
+    with pytest.raises(WebSocketUnavailable, match=r"^data not sent: there is no connection$"):
         gate.send("x")
     gate.open()
     with ScriptedServer() as server, running(Noting(server.url)) as app:
@@ -179,6 +192,29 @@ def test_a_connection_that_ends_behind_a_shut_gate_was_never_stable() -> None:
                 app.force_disconnect()
             assert app.wait_closed(PATIENCE)
         assert len(app.all("ready")) == 5
+
+
+def test_a_gate_that_is_opened_without_a_connection_makes_no_failure_a_success() -> None:
+    app = Noting("ws://127.0.0.1:1/")
+    gate = app.gate()
+    app.on("connect_fail", "back_off")(lambda _: gate.open())
+    with running(app, persist=Backoff(min_wait=0.0, max_wait=0.0, stable_after=0.0, max_attempts=3)):
+        assert app.wait_closed(PATIENCE)
+    assert len(app.all("connect_fail")) == 3
+
+
+def test_who_waits_in_another_thread_is_let_go_when_the_gate_opens() -> None:
+    found: list[bool] = []
+    with ScriptedServer() as server:
+        app = Noting(server.url)
+        gate = app.gate()
+        with running(app):
+            app.wait_for("poll")  # the handlers of Ready have run, and it was told
+            waiter = in_thread(lambda: found.append(app.wait_ready()))
+            eventually(lambda: app._lifecycle._changed._condition is not None)  # it waits
+            gate.open()
+            waiter.join(PATIENCE)
+            assert found == [True]
 
 
 def test_reasons_that_are_no_text_are_refused() -> None:

@@ -21,7 +21,7 @@ from .apps import NEVER, Told, opened, running
 from .faults.registry import fault
 from .peer import Link, StartPeer
 from .scripts import dropping, in_turn, polite, refusing
-from .seen import PATIENCE, Noting, eventually
+from .seen import PATIENCE, Noting, eventually, in_thread
 
 #: How an app comes to an attempt: what its server does first, the event to wait for, and what begins it.
 WAYS: dict[str, tuple[Callable[[Link], object], str, Callable[[Noting], object]]] = {
@@ -141,6 +141,28 @@ class TestBetweenTwoSteps:
         assert not app.wait_ready(PATIENCE)
         assert app.join(PATIENCE)
         assert not app.wait_ready(0)
+
+
+    def test_a_connection_that_is_to_be_dropped_lets_nobody_go_who_waits_for_one(
+        self, start_peer: StartPeer
+    ) -> None:
+        found: list[bool] = []
+        app = WebSocketApp(start_peer(polite).url)
+
+        @app.on("ready")
+        def ready(_: object) -> None:
+            if not found:
+                app.reconnect()
+
+        @app.on("poll")
+        def poll(_: object) -> None:
+            # The first comes right behind Ready, before the loop has had its turn to drop the connection.
+            in_thread(lambda: found.append(app.wait_ready(0))).join(PATIENCE)
+
+        with running(app, persist=NEVER):
+            eventually(lambda: bool(found))
+            assert not found[0]
+            assert app.wait_ready(PATIENCE)
 
 
 def test_an_attempt_that_takes_longer_than_open_timeout_is_given_up(start_peer: StartPeer) -> None:

@@ -94,12 +94,22 @@ class Replies:
         app: the app whose connection is used.
         match: the name of a field, which each request gets with a number unless it has it, and which the
             reply repeats; or a function that finds a key in a message, sent or received, or returns None.
+        unwrap: takes the result out of a reply, or raises what the request is to fail with; called on the
+            thread of the handlers. None for replies as they are.
+
+    Raises:
+        TypeError: `unwrap` cannot be called.
     """
 
-    def __init__(self, app: App, match: str | Match = "id") -> None:
+    def __init__(
+        self, app: App, match: str | Match = "id", *, unwrap: Callable[[Any], Any] | None = None
+    ) -> None:
+        if unwrap is not None and not callable(unwrap):
+            raise TypeError(f"unwrap={unwrap!r}: expected a function of one argument, or None")
         self._app = app
         self._field = match if isinstance(match, str) else None
         self._match: Match = match if callable(match) else lambda message: message.get(match)
+        self._unwrap = unwrap
         self._numbers = count(1)
         self._lock = threading.Lock()  # guards _open; a leaf
         self._open: dict[Hashable, Reply] = {}
@@ -191,8 +201,12 @@ class Replies:
             self._answer(reply, message)
 
     def _answer(self, reply: Reply, message: Any) -> None:
-        """Settle a reply; a subclass may look into the message first."""
-        settle(reply, message)
+        try:
+            result = message if self._unwrap is None else self._unwrap(message)
+        except Exception as error:  # noqa: BLE001  it is for whoever has asked
+            settle(reply, error=error)
+        else:
+            settle(reply, result)
 
     def _find(self, key: Hashable) -> Reply | None:
         try:

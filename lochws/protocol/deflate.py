@@ -245,7 +245,7 @@ class Inflater:
 
     def message(self, data: bytes, limit: int) -> bytes:
         """What a whole message's payload holds: `inflate` and `finish` at once, and faster."""
-        stream = self._stream
+        stream = self._stream  # left by the message before only if the server keeps its context
         if stream is None or not data:
             first = self.inflate(data, limit)
             return first + self.finish(limit - len(first))
@@ -263,8 +263,6 @@ class Inflater:
             inflated += self.inflate(stream.unused_data, limit - len(inflated))
             self._open = self._open and ended  # what was behind the payload was only TAIL's rest
             return inflated + self.finish(limit - len(inflated))
-        if self._afresh:
-            self._stream = None
         return inflated
 
     def finish(self, limit: int | None) -> bytes:

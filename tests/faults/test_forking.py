@@ -42,6 +42,7 @@ def use():
     assert refused(lambda: app.send_text("child")) == f"WebSocketClosed: data not sent: {forked}"
     assert refused(lambda: app.send_ping(b"child")) == f"WebSocketClosed: data not sent: {forked}"
     assert refused(app.reconnect) == f"WebSocketError: cannot reconnect: {forked}"
+    assert refused(lambda: app.call_later(0, print)) == f"WebSocketError: no call later: {forked}"
     app.close()
     app.force_disconnect()
     assert not app.wait_ready(100)

@@ -87,6 +87,33 @@ def test_a_wrong_request_is_refused_at_the_call(
         assert replies.open_requests == 0
 
 
+def test_a_function_takes_the_result_out_of_a_reply_or_says_what_the_request_fails_with(
+    start_peer: StartPeer
+) -> None:
+    class Refused(Exception):
+        """What the server answers."""
+
+    def unwrap(message: dict[str, Any]) -> Any:
+        if "refused" in message:
+            raise Refused(message["refused"])
+        return message["result"]
+
+    app = WebSocketApp(start_peer(same).url)
+    replies = Replies(app, unwrap=unwrap)
+    with opened(app):
+        assert replies.request({"result": [1]}).result(PATIENCE) == [1]
+        with pytest.raises(Refused, match="no"):
+            replies.request({"refused": "no"}).result(PATIENCE)
+        with pytest.raises(KeyError, match="result"):
+            replies.request({}).result(PATIENCE)
+        assert not replies.open_requests
+
+
+def test_what_takes_results_out_of_replies_must_be_a_function() -> None:
+    with pytest.raises(TypeError, match="unwrap='result': expected a function"):
+        Replies(WebSocketApp("ws://localhost"), unwrap="result")  # type: ignore[arg-type]
+
+
 def test_without_a_connection_a_request_is_refused() -> None:
     replies = Replies(WebSocketApp("ws://127.0.0.1:1/"))
     with pytest.raises(errors.WebSocketUnavailable):

@@ -353,6 +353,9 @@ WHOLE = {
     "BFINAL and an octet": (TestFinalBlocks.HELLO + b"\0", b"Hello"),
     "BFINAL alone": (TestFinalBlocks.HELLO, b"Hello"),
     "BFINAL twice": (TestFinalBlocks.HELLO * 2, b"HelloHello"),
+    "BFINAL and a block that takes the tail": (
+        TestFinalBlocks.HELLO + b"\0\x06\0\xf9\xffab", b"Helloab\0\0\xff\xff"
+    ),
     "BFINAL and an ordinary block": (TestFinalBlocks.HELLO + raw(b"!", zlib.Z_SYNC_FLUSH, 4), b"Hello!"),
 }
 

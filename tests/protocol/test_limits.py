@@ -178,6 +178,22 @@ def test_a_bomb_in_one_piece_is_refused_in_bounded_memory(gibibyte, is_first):
     assert peak < 3 * len(stream) + (2 << 20)
 
 
+def test_a_bomb_behind_the_end_of_a_deflate_stream_has_only_what_is_left_of_the_limit():
+    """A block with BFINAL ends the stream, and another begins in the same message."""
+    limit = 1 << 20
+    stream = zlib.compressobj(wbits=-15)
+    payload = stream.compress(bytes(limit)) + stream.flush() + bomb(1 << 24)
+    inflater = Inflater(DeflateParameters())
+    tracemalloc.start()
+    try:
+        with pytest.raises(PayloadTooLarge):
+            inflater.inflate(payload, limit)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 * limit
+
+
 def test_memory_stays_near_the_message_however_finely_it_comes():
     """200,000 fragments of one byte; a list of them would take megabytes."""
     size = 200_000

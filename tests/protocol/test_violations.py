@@ -109,6 +109,13 @@ def test_a_new_message_inside_another_is_refused_with_1002(opcode, fin, between,
     assert "new message inside" in refused_with_1002(stream, chunking=chunking)
 
 
+@pytest.mark.parametrize("opcode", DATA)
+def test_a_new_message_inside_another_is_refused_with_1002_also_in_a_read_of_its_own(opcode):
+    receiver = Receiver(1 << 20)
+    assert feed(receiver, [START, frame(opcode, b"x")]) == []
+    assert "new message inside" in str(receiver.failure)
+
+
 @pytest.mark.parametrize("length", [2**63, 2**64 - 1])
 @pytest.mark.parametrize("opcode", DATA)
 def test_a_length_of_2_to_the_63_is_refused_with_1002(opcode, length, chunking):
@@ -117,16 +124,18 @@ def test_a_length_of_2_to_the_63_is_refused_with_1002(opcode, length, chunking):
     assert "2**63" in refused_with_1002(stream, chunking=chunking)
 
 
+@pytest.mark.parametrize("has_payload", [False, True])
 @pytest.mark.parametrize(
-    "head",
-    [
-        *(b"\x7e" + n.to_bytes(2, "big") for n in (0, 1, 125)),
-        *(b"\x7f" + n.to_bytes(8, "big") for n in (0, 125, 126, 65535)),
-    ],
+    ("field", "length"),
+    [*((2, length) for length in (0, 1, 125)), *((8, length) for length in (0, 125, 126, 65535))],
 )
 @pytest.mark.parametrize("opcode", DATA)
-def test_a_length_in_a_longer_form_than_needed_is_refused_with_1002(opcode, head, chunking):
-    assert "shortest form" in refused_with_1002(bytes([0x80 | opcode]) + head, chunking=chunking)
+def test_a_length_in_a_longer_form_than_needed_is_refused_with_1002(
+    opcode, field, length, has_payload, chunking
+):
+    head = bytes([0x80 | opcode, 126 if field == 2 else 127]) + length.to_bytes(field, "big")
+    stream = head + bytes(length if has_payload else 0)
+    assert "shortest form" in refused_with_1002(stream, chunking=chunking)
 
 
 @pytest.mark.parametrize(
