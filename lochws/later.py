@@ -49,7 +49,7 @@ class Call:
         if seconds <= 0:
             inbox.post((self,))
         else:
-            when = crew.clock.monotonic() + min(seconds, TIMEOUT_MAX)  # any int: some are too large for a float
+            when = crew.clock.monotonic() + min(seconds, TIMEOUT_MAX)  # an int may be larger than any float
             self._job = crew, crew.supervisor.call_at(when, lambda: inbox.post((self,)))
         return self
 
