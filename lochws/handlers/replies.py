@@ -33,6 +33,10 @@ Match: TypeAlias = "Callable[[Any], Hashable | None]"
 class App(Protocol):
     """What is needed of a `lochws.WebSocketApp`."""
 
+    @property
+    def in_handler(self) -> bool:
+        """Whether the calling thread runs its handlers."""
+
     def add_handler(self, handler: object) -> None:
         """Register a handler."""
 
@@ -114,7 +118,6 @@ class Replies:
         self._lock = threading.Lock()  # guards _open; a leaf
         self._open: dict[Hashable, Reply] = {}
         self._timeouts = _Timeouts()
-        self._reader: int | None = None  # the thread that runs the handlers; written there
         forks.make_known(self)
         app.add_handler(self)
 
@@ -168,15 +171,11 @@ class Replies:
         self._lock = threading.Lock()
         self._open = {}
         self._timeouts = _Timeouts()
-        self._reader = None
 
-    def on_connecting(self, _event: events.Connecting) -> None:
-        """Note whose thread this is."""
-        self._reader = threading.get_ident()
-
-    def on_text(self, event: events.Text) -> None:
-        """Give a reply to whoever waits for it."""
-        self._reader = threading.get_ident()
+    def on_event(self, event: events.Event) -> None:
+        """Give a reply to whoever waits for it. (`on_text` gets none where some handler takes batches.)"""
+        if not isinstance(event, events.Text):
+            return
         try:
             message = event.json
         except ValueError:
@@ -221,7 +220,7 @@ class Replies:
                 del self._open[key]
 
     def _is_handlers_thread(self) -> bool:
-        return threading.get_ident() == self._reader
+        return self._app.in_handler
 
 
 class _Timeouts:

@@ -55,6 +55,14 @@ def test_an_id_of_the_users_is_kept_and_may_not_be_open_twice(start_peer: StartP
         assert message == {"req_id": "mine"}
 
 
+def test_replies_are_found_where_messages_come_in_batches(start_peer: StartPeer) -> None:
+    app = WebSocketApp(start_peer(same).url)
+    app.on("batch")(lambda _: None)
+    replies = Replies(app)
+    with opened(app):
+        assert replies.request({"op": "x"}).result(PATIENCE)["op"] == "x"
+
+
 def test_the_rule_may_be_a_function(start_peer: StartPeer) -> None:
     app = WebSocketApp(start_peer(answering(lambda m: [["reply", m["topic"], m["n"] + 1]])).url)
 
