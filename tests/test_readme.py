@@ -25,7 +25,7 @@ from lochws.demo import DemoServer
 from lochws.testing import ScriptedServer, accept, send
 
 from .blocks import ELSEWHERE, NEEDS, PAGES, ROOT, Block, blocks, everywhere, whole
-from .peer import TEXT, Link, StartPeer
+from .peer import CLOSE, TEXT, Link, StartPeer
 from .redis_server import RedisServer
 
 FEED = "wss://feed.example.org"
@@ -83,7 +83,9 @@ def proxy_urls(start_peer: StartPeer) -> dict[str, str]:
         link.send(b"HTTP/1.1 200 OK\r\n\r\n")
         link.accept()
         link.send_frame(TEXT, PRICE.encode())
-        link.send_frame(*link.read_frame())  # the Close frame
+        while (last := link.read_frame())[0] != CLOSE:
+            pass  # a ping, to see how long it takes
+        link.send_frame(*last)
 
     return {PROXY: f"http://{start_peer(script).authority}"}
 
