@@ -28,12 +28,19 @@ class DevToolsError(Exception):
     """The browser answered with an error, or the page raised one."""
 
 
+def result(reply):
+    """What a reply says, unless that is an error."""
+    if "error" in reply:
+        raise DevToolsError(reply["error"]["message"])
+    return reply["result"]
+
+
 class Browser(WebSocketApp):
     """A connection to a browser. Requests get replies; events are for whoever expects them."""
 
     def __init__(self, url):
         super().__init__(url)
-        self.replies = Replies(self)  # finds them by "id"
+        self.replies = Replies(self, unwrap=result)  # finds them by "id"
         self.expected = {}
         self.lock = threading.Lock()  # guards `expected`
 
@@ -42,10 +49,7 @@ class Browser(WebSocketApp):
         message = {"method": method, "params": params}
         if session:
             message["sessionId"] = session
-        reply = self.replies.request(message).result()
-        if "error" in reply:
-            raise DevToolsError(f"{method}: {reply['error']['message']}")
-        return reply["result"]
+        return self.replies.request(message).result()
 
     def expect(self, method, session=None):
         """The next event of that name, as a future. To be called before whatever brings it about."""

@@ -19,7 +19,7 @@ from websockets.asyncio.server import broadcast, serve
 from lochws import Backoff, Threads, WebSocketApp
 from lochws.errors import TransportFail, WebSocketUnavailable
 
-BACKOFF = Backoff(min_wait=0.2, factor=4, max_wait=4)  # so the first wait is 0.2 to 1.2 s
+BACKOFF = Backoff(min_wait=0.2, max_wait=4)  # each wait is drawn from a range that grows up to this
 BARS = 12
 
 
@@ -71,7 +71,7 @@ class Device(WebSocketApp):
         super().__init__(f"{url}?device={number}", threads=fleet.threads)
         self.number = number
         self.fleet = fleet
-        self.lost_at = None
+        self.lost_at = self.first_wait = None
 
     def on_ready(self, event):
         if self.lost_at is not None:
@@ -90,6 +90,10 @@ class Device(WebSocketApp):
 
     def on_connect_fail(self, event):
         """Nothing to add: the back-off goes on."""
+
+    def on_back_off(self, event):
+        if self.first_wait is None:
+            self.first_wait = event.delay
 
 
 async def answer_devices(port):
@@ -153,6 +157,8 @@ def main(size):
         before = fleet.commands
         fleet.watch(lambda: len(fleet.returns) == size, "coming back")
         fleet.watch(lambda: fleet.commands >= before + size, "working")
+    waits = [device.first_wait for device in fleet.devices]
+    print(f"they drew first waits of {min(waits):.1f} to {max(waits):.1f} s")
     print(f"{len(fleet.returns):,} devices came back, after the connection was lost for")
     picture(fleet.returns)
     print("closed:", sum(device.is_closed for device in fleet.devices))

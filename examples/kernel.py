@@ -48,11 +48,11 @@ class Kernel(WebSocketApp):
     def __init__(self, url):
         super().__init__(url)
         self.session = uuid4().hex
-        self.replies = Replies(self, match=request_id)
+        self.replies = Replies(self, match=request_id, unwrap=lambda reply: reply["content"])
         self.outputs = {}  # for each execution a queue of what is published about it
 
     def ask(self, kind, **content):
-        """Make a request; the future has the reply."""
+        """Make a request; the future has the content of the reply."""
         return self.replies.request(message("shell", kind, self.session, **content))
 
     def execute(self, code):
@@ -63,7 +63,7 @@ class Kernel(WebSocketApp):
         try:
             reply = self.replies.request(request)
             yield from iter(output.get, IDLE)
-            yield "execute_reply", reply.result()["content"]  # raises if the connection was lost
+            yield "execute_reply", reply.result()  # raises if the connection was lost
         finally:
             del self.outputs[key]
 
@@ -137,11 +137,14 @@ def small_kernel():
 
 def shown(kind, content):
     """What there is to read in an output."""
-    if kind == "error":
-        return f"{content['ename']}: {content['evalue']}"
-    if kind == "execute_result":
-        return content["data"]["text/plain"]
-    return content.get("text", "").rstrip() or content.get("status") or content.get("execution_state")
+    match kind:
+        case "error":
+            return f"{content['ename']}: {content['evalue']}"
+        case "execute_result":
+            return content["data"]["text/plain"]
+        case "stream":
+            return content["text"].rstrip()
+    return content.get("status") or content.get("execution_state") or content.get("code")
 
 
 def main(url):
@@ -149,7 +152,7 @@ def main(url):
     with Kernel(url) as kernel:
         if not kernel.wait_ready(timeout=10):
             sys.exit(f"no connection to {url}")
-        print(kernel.ask("kernel_info_request").result()["content"]["banner"])
+        print(kernel.ask("kernel_info_request").result()["banner"])
         for cell in ("6 * 7", "for step in range(3):\n    print('step', step)", "1 / 0"):
             print("In:", cell)
             for kind, content in kernel.execute(cell):

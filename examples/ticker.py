@@ -3,14 +3,20 @@
 With a URL it runs until Ctrl-C; without one, two seconds against the demo server of lochws.
 """
 
+import logging
 import sys
 
 from lochws import Backoff, WebSocketApp
 from lochws.demo import DemoServer
+from lochws.handlers.log import Log
 
 
 class Ticker(WebSocketApp):
     """Subscribes on every connection, so that a new one needs no further care."""
+
+    def __init__(self, url):
+        super().__init__(url)
+        self.add_handler(Log("ticker"))  # tells how the connection comes and goes
 
     def on_ready(self, event):
         self.send_json(type="subscribe", product_ids=["BTC-USD"], channels=["ticker"])
@@ -19,16 +25,9 @@ class Ticker(WebSocketApp):
         if event.json["type"] == "ticker":
             print(event.json["price"])
 
-    def on_connect_fail(self, event):
-        print(event)
 
-    def on_disconnected(self, event):
-        print(event)
-
-    def on_back_off(self, event):
-        print(f"trying again in {event.delay:.1f} s")
-
-
+logging.basicConfig(stream=sys.stdout, format="%(asctime)s %(message)s")
+logging.getLogger("lochws").setLevel(logging.INFO)
 if len(sys.argv) > 1:
     Ticker(sys.argv[1]).run_forever()
 else:

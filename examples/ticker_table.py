@@ -108,5 +108,5 @@ if __name__ == "__main__":
     if len(sys.argv) > 1:
         main(sys.argv[1], sys.argv[2:] or PRODUCTS)
     else:
-        with DemoServer(interval=0.05, drop_after=25) as server:
+        with DemoServer(interval=0.05, drop_after=15) as server:
             main(server.url, seconds=3, persist=Backoff(min_wait=0.1, max_wait=0.5))

@@ -62,13 +62,14 @@ class TestApps:
         recorder.wait_for(events.BackOff, count=2, timeout=60)
         assert [event.name for event in recorder.events] == ["connecting", "connect_fail", "back_off"] * 2
 
-    def test_by_default_it_persists_and_on_request_it_does_not(self, start_peer: StartPeer) -> None:
-        peer = start_peer(dropping)
-        app = Noting(peer.url)
-        app.start()
-        app.wait_for("connecting", 2)
-        assert app.stop(PATIENCE)
-        once = Noting(peer.url)
+    def test_by_default_it_persists_and_on_request_it_does_not(
+        self, ws_server: StartServer, ws_recorder: Record, ws_clock: VirtualClock
+    ) -> None:
+        server = ws_server([t.accept(), t.fin()])
+        recorder = ws_recorder(WebSocketApp(server.url))
+        recorder.app.start()
+        recorder.wait_for(events.Connecting, count=2, timeout=60)
+        once = Noting(server.url)
         last = once.run_forever(poll=0, persist=False)
         assert once.names() == CYCLE[:-1]
         assert last is once.events[-1]

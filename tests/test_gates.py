@@ -194,6 +194,29 @@ def test_a_connection_that_ends_behind_a_shut_gate_was_never_stable() -> None:
         assert len(app.all("ready")) == 5
 
 
+def test_a_gate_that_is_opened_without_a_connection_makes_no_failure_a_success() -> None:
+    app = Noting("ws://127.0.0.1:1/")
+    gate = app.gate()
+    app.on("connect_fail", "back_off")(lambda _: gate.open())
+    with running(app, persist=Backoff(min_wait=0.0, max_wait=0.0, stable_after=0.0, max_attempts=3)):
+        assert app.wait_closed(PATIENCE)
+    assert len(app.all("connect_fail")) == 3
+
+
+def test_who_waits_in_another_thread_is_let_go_when_the_gate_opens() -> None:
+    found: list[bool] = []
+    with ScriptedServer() as server:
+        app = Noting(server.url)
+        gate = app.gate()
+        with running(app):
+            app.wait_for("poll")  # the handlers of Ready have run, and it was told
+            waiter = in_thread(lambda: found.append(app.wait_ready()))
+            eventually(lambda: app._lifecycle._changed._condition is not None)  # it waits
+            gate.open()
+            waiter.join(PATIENCE)
+            assert found == [True]
+
+
 def test_reasons_that_are_no_text_are_refused() -> None:
     with pytest.raises(TypeError, match="reason=5"):
         WebSocketApp("ws://127.0.0.1:1/").force_disconnect(5)  # type: ignore[arg-type]

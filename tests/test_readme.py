@@ -83,9 +83,9 @@ def proxy_urls(start_peer: StartPeer) -> dict[str, str]:
         link.send(b"HTTP/1.1 200 OK\r\n\r\n")
         link.accept()
         link.send_frame(TEXT, PRICE.encode())
-        while (last := link.read_frame())[0] != CLOSE:
-            pass  # a ping, to see how long it takes
-        link.send_frame(*last)
+        while (frame := link.read_frame())[0] != CLOSE:
+            pass  # the first ping, unless the program was faster
+        link.send_frame(*frame)
 
     return {PROXY: f"http://{start_peer(script).authority}"}
 

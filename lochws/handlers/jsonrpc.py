@@ -24,7 +24,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from ..errors import WebSocketError, WebSocketUnavailable
-from .replies import App, Replies, Reply, settle
+from .replies import App, Replies, Reply
 
 logger = logging.getLogger("lochws")
 
@@ -63,7 +63,7 @@ class JsonRpc(Replies):
     """
 
     def __init__(self, app: App) -> None:
-        super().__init__(app, "id")
+        super().__init__(app, "id", unwrap=_result)
         self._methods: dict[str, Callable[..., Any]] = {}
 
     def call(self, method: str, /, *params: Any, timeout: float | None = 30.0, **named: Any) -> Reply:
@@ -151,18 +151,19 @@ class JsonRpc(Replies):
         with suppress(WebSocketUnavailable):  # whoever asked has gone
             self._app.send_json(answer)
 
-    def _answer(self, reply: Reply, message: Any) -> None:
-        error = message.get("error")
-        if error is None:
-            settle(reply, message.get("result"))
-            return
-        error = error if isinstance(error, Mapping) else {"data": error}
-        code, said = error.get("code"), error.get("message")
-        settle(reply, error=RpcError(
-            code if isinstance(code, int) else INTERNAL_ERROR,
-            said if isinstance(said, str) else "the other side gave no message",
-            error.get("data"),
-        ))
+
+def _result(message: dict[str, Any]) -> Any:
+    """What a response says (section 5): its result, or raises its error."""
+    error = message.get("error")
+    if error is None:
+        return message.get("result")
+    error = error if isinstance(error, Mapping) else {"data": error}
+    code, said = error.get("code"), error.get("message")
+    raise RpcError(
+        code if isinstance(code, int) else INTERNAL_ERROR,
+        said if isinstance(said, str) else "the other side gave no message",
+        error.get("data"),
+    )
 
 
 def _error(code: int, message: str, data: Any = None) -> dict[str, Any]:

@@ -33,6 +33,10 @@ Match: TypeAlias = "Callable[[Any], Hashable | None]"
 class App(Protocol):
     """What is needed of a `lochws.WebSocketApp`."""
 
+    @property
+    def in_handler(self) -> bool:
+        """Whether the calling thread runs its handlers."""
+
     def add_handler(self, handler: object) -> None:
         """Register a handler."""
 
@@ -94,17 +98,26 @@ class Replies:
         app: the app whose connection is used.
         match: the name of a field, which each request gets with a number unless it has it, and which the
             reply repeats; or a function that finds a key in a message, sent or received, or returns None.
+        unwrap: takes the result out of a reply, or raises what the request is to fail with; called on the
+            thread of the handlers. None for replies as they are.
+
+    Raises:
+        TypeError: `unwrap` cannot be called.
     """
 
-    def __init__(self, app: App, match: str | Match = "id") -> None:
+    def __init__(
+        self, app: App, match: str | Match = "id", *, unwrap: Callable[[Any], Any] | None = None
+    ) -> None:
+        if unwrap is not None and not callable(unwrap):
+            raise TypeError(f"unwrap={unwrap!r}: expected a function of one argument, or None")
         self._app = app
         self._field = match if isinstance(match, str) else None
         self._match: Match = match if callable(match) else lambda message: message.get(match)
+        self._unwrap = unwrap
         self._numbers = count(1)
         self._lock = threading.Lock()  # guards _open; a leaf
         self._open: dict[Hashable, Reply] = {}
         self._timeouts = _Timeouts()
-        self._reader: int | None = None  # the thread that runs the handlers; written there
         forks.make_known(self)
         app.add_handler(self)
 
@@ -158,15 +171,11 @@ class Replies:
         self._lock = threading.Lock()
         self._open = {}
         self._timeouts = _Timeouts()
-        self._reader = None
 
-    def on_connecting(self, _event: events.Connecting) -> None:
-        """Note whose thread this is."""
-        self._reader = threading.get_ident()
-
-    def on_text(self, event: events.Text) -> None:
-        """Give a reply to whoever waits for it."""
-        self._reader = threading.get_ident()
+    def on_event(self, event: events.Event) -> None:
+        """Give a reply to whoever waits for it. (`on_text` gets none where some handler takes batches.)"""
+        if not isinstance(event, events.Text):
+            return
         try:
             message = event.json
         except ValueError:
@@ -191,8 +200,12 @@ class Replies:
             self._answer(reply, message)
 
     def _answer(self, reply: Reply, message: Any) -> None:
-        """Settle a reply; a subclass may look into the message first."""
-        settle(reply, message)
+        try:
+            result = message if self._unwrap is None else self._unwrap(message)
+        except Exception as error:  # noqa: BLE001  it is for whoever has asked
+            settle(reply, error=error)
+        else:
+            settle(reply, result)
 
     def _find(self, key: Hashable) -> Reply | None:
         try:
@@ -207,7 +220,7 @@ class Replies:
                 del self._open[key]
 
     def _is_handlers_thread(self) -> bool:
-        return threading.get_ident() == self._reader
+        return self._app.in_handler
 
 
 class _Timeouts:

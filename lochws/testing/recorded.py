@@ -58,25 +58,39 @@ def recorded(
     before = 0.0
     # Whether there is a connection, the server has begun to close it, or the client has.
     is_open = was_asked = has_asked = False
-    for entry in Replay(path).entries():
+    for entry in _in_order(Replay(path)):
         if entry.missing:
             raise RecordingError(*entry.where, f"{entry.missing} events and sends are missing for a script")
         event = entry.as_event() if entry.direction == "in" else None
         if isinstance(event, (events.Ready, events.Rejected)):
             scripts.append([])
-            is_open, was_asked, has_asked, before = True, False, False, entry.at
+            is_open, was_asked, has_asked, before = True, False, False, entry.time
         if not is_open or has_asked:
             is_open = is_open and not isinstance(event, events.Disconnected)
             continue
         steps = list(_server(event) if event is not None else _client(entry, same, was_asked))
-        if steps and speed is not None and event is not None and entry.at > before:
-            scripts[-1].append(pause((entry.at - before) / speed))
-        before = entry.at if steps else before
+        if steps and speed is not None and event is not None and entry.time > before:
+            scripts[-1].append(pause((entry.time - before) / speed))
+        before = entry.time if steps else before
         scripts[-1] += steps
         is_open = is_open and not isinstance(event, events.Disconnected)
         was_asked = was_asked or isinstance(event, events.Closing)
         has_asked = event is None and entry.event == "close"
     return scripts
+
+
+def _in_order(replay: Replay) -> Iterator[Entry]:
+    """The entries as they came and went, one connection after the other.
+
+    In the file they stand as the recorder heard of them: perhaps after another handler had answered already.
+    """
+    connection: list[Entry] = []
+    for entry in replay.entries():
+        connection.append(entry)
+        if entry.direction == "in" and entry.event in {"connect_fail", "disconnected"}:
+            yield from sorted(connection, key=lambda one: one.time)
+            connection = []
+    yield from sorted(connection, key=lambda one: one.time)
 
 
 def _server(event: events.Event) -> Iterator[Step]:

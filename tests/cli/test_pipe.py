@@ -174,7 +174,7 @@ def test_a_certificate_that_nobody_trusts_is_3_and_insecure_takes_it(
 
 def test_a_server_that_never_answers_the_close_frame_is_left_after_the_timeout() -> None:
     with ScriptedServer([accept(), ignore_close(), echo()]) as server:
-        done = run(*AT_ONCE, "--timeout", "0.5", server.url, text="a\n")
+        done = run(*AT_ONCE, "--timeout", "1", server.url, text="a\n")
     assert (done.code, done.output) == (Exit.LOST, "a\n")
 
 

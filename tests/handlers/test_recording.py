@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from lochws.sent import ControlFrame, Sent
 
 from ..apps import AT_ONCE, echo, opened, running
 from ..peer import CLOSE, PING, Link, StartPeer
-from ..seen import Noting, in_thread
+from ..seen import PATIENCE, Noting, in_thread
 from ..test_sent import Listener, chatter
 
 _ANY_TEXT = st.text(st.characters(), max_size=40)
@@ -140,11 +141,15 @@ class TestWhatComesBack:
         assert list(Replay(recorder.path).sends()) == listener.heard
 
     def test_a_question_is_recorded_before_its_answer(self, tmp_path: Path, start_peer: StartPeer) -> None:
-        with Recorder(tmp_path / "talk.jsonl") as recorder, opened(Noting(start_peer(echo).url)) as app:
-            app.add_handler(recorder)
-            for number in range(50):
-                app.send_text(str(number))
-                app.wait_for("text", number + 1)
+        came = threading.Semaphore(0)
+        with Recorder(tmp_path / "talk.jsonl") as recorder:
+            app = WebSocketApp(start_peer(echo).url)
+            app.add_handler(recorder)  # before whoever answers: it hears of an event in its turn
+            app.on("text")(lambda event: came.release())
+            with opened(app):
+                for number in range(50):
+                    app.send_text(str(number))
+                    assert came.acquire(timeout=PATIENCE)
         words = [(entry.direction, entry.fields["text"]) for entry in Replay(recorder.path).entries()
                  if entry.event == "text"]
         assert words == [(direction, str(number)) for number in range(50) for direction in ("out", "in")]

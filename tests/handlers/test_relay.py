@@ -237,17 +237,23 @@ class TestRedisInTrouble:
         assert sum("Redis has not acknowledged events for the stream feed" in line for line in lines) <= 3
 
     def test_bytes_that_wait_are_bounded_too(self, redis: RedisServer, start_peer: StartPeer) -> None:
+        go = threading.Event()
+
         def script(link: Link) -> None:
             link.accept()
-            for _ in range(10):
+            for number in range(10):
+                if number == 5:
+                    assert go.wait(PATIENCE)
                 link.send_frame(BINARY, bytes(400))
             until_closed(link)
 
-        redis.halt()
         app = WebSocketApp(start_peer(script).url)
         with relay_of(app, redis, events=["binary"], max_bytes=1000) as relay, opened(app):
-            eventually(lambda: relay.counts.received == 3)
-            assert relay.counts.waiting == 2
+            eventually(lambda: relay.counts.relayed == 5)
+            redis.halt()
+            go.set()
+            eventually(lambda: relay.counts.received == 8)
+            assert relay.counts[:4] == (8, 5, 2, 0), "one is in the handler, without room"
             redis.go_on()
             eventually(lambda: relay.counts.relayed == 10)
 

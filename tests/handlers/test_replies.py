@@ -55,6 +55,14 @@ def test_an_id_of_the_users_is_kept_and_may_not_be_open_twice(start_peer: StartP
         assert message == {"req_id": "mine"}
 
 
+def test_replies_are_found_where_messages_come_in_batches(start_peer: StartPeer) -> None:
+    app = WebSocketApp(start_peer(same).url)
+    app.on("batch")(lambda _: None)
+    replies = Replies(app)
+    with opened(app):
+        assert replies.request({"op": "x"}).result(PATIENCE)["op"] == "x"
+
+
 def test_the_rule_may_be_a_function(start_peer: StartPeer) -> None:
     app = WebSocketApp(start_peer(answering(lambda m: [["reply", m["topic"], m["n"] + 1]])).url)
 
@@ -85,6 +93,33 @@ def test_a_wrong_request_is_refused_at_the_call(
         with pytest.raises(error, match=said):
             replies.request(message)
         assert replies.open_requests == 0
+
+
+def test_a_function_takes_the_result_out_of_a_reply_or_says_what_the_request_fails_with(
+    start_peer: StartPeer
+) -> None:
+    class Refused(Exception):
+        """What the server answers."""
+
+    def unwrap(message: dict[str, Any]) -> Any:
+        if "refused" in message:
+            raise Refused(message["refused"])
+        return message["result"]
+
+    app = WebSocketApp(start_peer(same).url)
+    replies = Replies(app, unwrap=unwrap)
+    with opened(app):
+        assert replies.request({"result": [1]}).result(PATIENCE) == [1]
+        with pytest.raises(Refused, match="no"):
+            replies.request({"refused": "no"}).result(PATIENCE)
+        with pytest.raises(KeyError, match="result"):
+            replies.request({}).result(PATIENCE)
+        assert not replies.open_requests
+
+
+def test_what_takes_results_out_of_replies_must_be_a_function() -> None:
+    with pytest.raises(TypeError, match="unwrap='result': expected a function"):
+        Replies(WebSocketApp("ws://localhost"), unwrap="result")  # type: ignore[arg-type]
 
 
 def test_without_a_connection_a_request_is_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -135,13 +136,17 @@ def test_subprotocol_and_compression_are_agreed_on_again(tmp_path: Path) -> None
 
 def test_pauses_are_those_of_the_recording_if_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "talk.jsonl"
-    now = iter([0.0, 0.0, 1.0, 4.0, 4.5, 9.0, 9.0])
-    with Recorder(path, clock=lambda: next(now)) as recorder:
-        response = Response(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
-        recorder.on_event(events.Ready(response, None, set()))
-        recorder.on_event(events.Text("a"))
+    ready, first, last = events.Ready(Response(b""), None, set()), events.Text("a"), events.Text("c")
+    ready.received_time, first.received_time = 1.0, 4.0
+    with Recorder(path) as recorder:
+        recorder.on_event(ready)
+        recorder.on_event(first)
         recorder.on_sent(("b",))
-        recorder.on_event(events.Text("c"))
+        recorder.on_event(last)
+    header, *lines = path.read_text(encoding="utf-8").splitlines()
+    for number, time in ((2, 4.5), (3, 9.0)):
+        lines[number] = re.sub('"time":[0-9.]+', f'"time":{time}', lines[number])
+    path.write_text("\n".join([header, *lines, ""]), encoding="utf-8")
     shown = [repr(step) for step in t.recorded(path, speed=2)[0]]
     assert shown == ["accept()", "pause(1.5)", "send('a')", "next_message('b')", "pause(2.25)", "send('c')"]
     assert "pause" not in repr(t.recorded(path))
@@ -157,6 +162,17 @@ def test_what_crossed_the_clients_close_frame_is_left_out(tmp_path: Path) -> Non
             recorder.on_event(events.Closed(1000, ""))
             recorder.on_event(events.Disconnected(graceful=True, received_code=1000, sent_code=1000))
     assert repr(t.recorded(path)) == "[[accept(), wait_for_close()], [accept(), wait_for_close()]]"
+
+
+def test_what_another_handler_had_answered_before_the_recorder_heard_is_put_in_order(tmp_path: Path) -> None:
+    path = tmp_path / "talk.jsonl"
+    with Recorder(path) as recorder:
+        recorder.on_event(events.Ready(Response(b""), None, set()))
+        question = events.Text("question")
+        recorder.on_sent(("answer",))
+        recorder.on_event(question)
+    shown = [repr(step) for step in t.recorded(path)[0]]
+    assert shown == ["accept()", "send('question')", "next_message('answer')"]
 
 
 def test_a_recording_that_lacks_something_makes_no_script(tmp_path: Path) -> None:
