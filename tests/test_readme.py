@@ -158,7 +158,7 @@ def test_a_program_that_ends_by_itself_runs(block: Block, run: Run, program: lis
 
 
 @pytest.mark.parametrize("block", [block for block in PROGRAMS if '"came back:"' in block.text], ids=str)
-def test_a_program_that_closes_after_an_answer_has_shown_it(block: Block, run: Run, program: list[str]) -> None:
+def test_a_program_that_waits_for_an_answer_shows_it(block: Block, run: Run, program: list[str]) -> None:
     status, output, errors = run.to_its_end(*program)
     assert (status, output, errors) == (0, "came back: hello\n", "")
 
