@@ -192,7 +192,12 @@ class TestEnds:
         assert queue.finish() == ("b", "c")
 
 
-def test_wherever_ctrl_c_strikes_a_burst_is_whole_or_the_connection_is_given_up() -> None:
+@pytest.mark.parametrize(("apart", "points"), [(0.0, 25), (GATHER_SECONDS / 3, 25), (1.0, 50)])
+def test_wherever_ctrl_c_strikes_a_burst_is_whole_or_the_connection_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, apart: float, points: int
+) -> None:
+    clock = Clock()
+    clock.rule(monkeypatch)
     point, struck = 0, True
     while struck:
         point += 1
@@ -203,6 +208,7 @@ def test_wherever_ctrl_c_strikes_a_burst_is_whole_or_the_connection_is_given_up(
 
         def burst(queue: SendQueue = queue, done: list[str] = done) -> None:
             for letter in "bcdefg":
+                clock.now += apart
                 push(queue, letter)
                 done.append(letter)
 
@@ -216,7 +222,7 @@ def test_wherever_ctrl_c_strikes_a_burst_is_whole_or_the_connection_is_given_up(
         assert (sent + unsent).startswith("a" + "".join(done)), point
         assert all(sent.count(letter) <= 1 for letter in sent), point
         assert set(sent + unsent) <= set("abcdefg"[: len(done) + 2]), point
-    assert point > 50
+    assert point > points
 
 
 @pytest.mark.usefixtures("restless")

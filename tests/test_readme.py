@@ -157,6 +157,12 @@ def test_a_program_that_ends_by_itself_runs(block: Block, run: Run, program: lis
     assert not errors
 
 
+@pytest.mark.parametrize("block", [block for block in PROGRAMS if '"came back:"' in block.text], ids=str)
+def test_a_program_that_waits_for_an_answer_shows_it(block: Block, run: Run, program: list[str]) -> None:
+    status, output, errors = run.to_its_end(*program)
+    assert (status, output, errors) == (0, "came back: hello\n", "")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C cannot be sent to one process there")
 @pytest.mark.parametrize("block", [block for block in PROGRAMS if block.is_endless], ids=str)
 def test_a_program_that_runs_until_ctrl_c_does_so(run: Run, program: list[str]) -> None:

@@ -213,8 +213,9 @@ class ScriptedServer:
         )
         self._threads = [thread for thread in self._threads if thread.is_alive()]
         thread = threading.Thread(target=connection.run, name=f"scripted-server-{number}", daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        # Before it begins: whoever knows of its end, as its client does, finds it here.
         with self._changed:
             self.connections.append(connection)
             self._changed.notify_all()
+        self._threads.append(thread)
+        thread.start()

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from lochws import WebSocket, events
 from lochws.demo import DemoServer
 
 from .png import decode
@@ -93,4 +94,9 @@ def test_the_dashboard_runs_by_itself_until_ctrl_c(programs: ExitStack) -> None:
     with pytest.raises(urllib.error.HTTPError, match="404") as refusal:
         urllib.request.urlopen(f"{url}elsewhere", timeout=10)
     refusal.value.close()
+    for event in (websocket := WebSocket(f"{url}prices".replace("http", "ws", 1))):
+        # Only then is it connected: Ctrl-C in the middle of the opening would have the subscription fail.
+        if isinstance(event, events.Text) and event.json["prices"]:
+            assert event.json["status"] == "connected"
+            websocket.close()
     interrupt(board)

@@ -11,8 +11,7 @@ import pytest
 from wsproto.extensions import PerMessageDeflate
 from wsproto.frame_protocol import FrameDecoder, Opcode
 
-from lochws import loop as loop_module
-from lochws import sending
+from lochws.clock import SystemClock
 from lochws.connection import Connection
 from lochws.dial import Opened
 from lochws.events import Disconnected, Event
@@ -77,8 +76,6 @@ class Scene:
         self._patch = pytest.MonkeyPatch()
         self.clock = Clock()
         self.clock.rule(self._patch)
-        for module in (loop_module, sending):
-            self._patch.setattr(module, "monotonic", self.clock)
         ours, self.peer = socket.socketpair()
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_ROOM)
         for end in (ours, self.peer):
@@ -90,7 +87,9 @@ class Scene:
         )
         timing = Timing(poll=0, ping_rate=PING_RATE, ping_timeout=PING_TIMEOUT, close_timeout=CLOSE_TIMEOUT)
         self.inbox = Inbox(handle=lambda _: None, notify=lambda _: None)  # the test takes
-        self.loop = Loop()
+        machine = SystemClock()
+        machine.monotonic = self.clock
+        self.loop = Loop(machine)
         self.connection = Connection(
             Opened(Stream(ours), Response(b"HTTP/1.1 101 x\r\n\r\n"), Agreement(None, agreed), b""),
             options, timing, owner=self, loop=self.loop, inbox=self.inbox, gather=gather,

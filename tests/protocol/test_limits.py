@@ -41,6 +41,7 @@ class TestBoundary:
         receiver = Receiver(LIMIT)
         assert feed(receiver, cut(frame(2, b"x" * (LIMIT + 1)))) == []
         assert_too_large(receiver)
+        assert str(receiver.failure) == f"message is larger than {LIMIT} bytes"
 
     def test_in_fragments(self, cut):
         parts = [b"x" * 400, b"y" * 400, b"z" * 200]

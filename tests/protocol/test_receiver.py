@@ -67,6 +67,15 @@ def test_a_control_frame(opcode, size, cut):
     assert feed(Receiver(LIMIT), cut(frame(opcode, payload))) == [(name, payload)]
 
 
+@pytest.mark.parametrize("size", [126, 65536])
+def test_a_head_may_be_cut_anywhere_behind_another_frame(size):
+    stream = frame(Opcode.PING, b"1") + frame(Opcode.TEXT, b"x" * size, fin=False)
+    end = frame(Opcode.CONTINUATION)
+    for cut in range(1, 16):
+        expected = [("ping", b"1"), ("text", "x" * size)]
+        assert feed(Receiver(LIMIT), [stream[:cut], stream[cut:], end]) == expected
+
+
 def test_a_pong_has_no_latency_yet():
     (pong,) = Receiver(LIMIT).receive(frame(Opcode.PONG, b"x"))
     assert pong.latency is None

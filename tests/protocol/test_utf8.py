@@ -54,14 +54,20 @@ def first_wrong_byte(data: bytes) -> int | None:
     return next((i for i in range(len(data)) if not can_begin_text(data[: i + 1])), None)
 
 
+def assert_no_utf8(receiver: Receiver) -> None:
+    """The receiver has failed, and says so with 1007."""
+    assert isinstance(receiver.failure, CriticalProtocolError)
+    assert receiver.failure.close_code == 1007
+    assert str(receiver.failure) == "text message is no UTF-8"
+
+
 def offset_of_failure(receiver: Receiver, head: bytes, payload: bytes) -> int | None:
     """The payload byte at which a receiver fails that gets one byte at a time."""
     assert receiver.receive(head) == []
     for index in range(len(payload)):
         receiver.receive(payload[index : index + 1])
         if receiver.failure is not None:
-            assert isinstance(receiver.failure, CriticalProtocolError)
-            assert receiver.failure.close_code == 1007
+            assert_no_utf8(receiver)
             return index
     return None
 
@@ -81,7 +87,7 @@ class TestWrongText:
         assert feed(receiver, [frame(Opcode.TEXT, b"before") + frame(Opcode.TEXT, payload)]) == [
             ("text", "before")
         ]
-        assert receiver.failure.close_code == 1007
+        assert_no_utf8(receiver)
 
     def test_behind_a_control_frame(self, payload):
         wrong = first_wrong_byte(payload)
@@ -90,28 +96,35 @@ class TestWrongText:
         assert feed(receiver, [stream]) == [("ping", b"!")]
         assert receiver.failure is None
         receiver.receive(bytes([0x00, 100]) + payload[wrong : wrong + 1])
-        assert receiver.failure.close_code == 1007
+        assert_no_utf8(receiver)
 
     def test_spread_over_fragments_of_one_byte(self, payload):
         receiver = Receiver(None)
         frames = list(fragments(Opcode.TEXT, [payload[i : i + 1] for i in range(len(payload))] + [b"more"]))
         survived = next(i for i, part in enumerate(frames) if receiver.receive(part) or receiver.failure)
         assert survived == first_wrong_byte(payload)
-        assert receiver.failure.close_code == 1007
+        assert_no_utf8(receiver)
 
     def test_in_a_compressed_message_not_yet_complete(self, payload):
         stream = zlib.compressobj(wbits=-15)
         compressed = stream.compress(payload) + stream.flush(zlib.Z_SYNC_FLUSH)
         receiver = Receiver(None, Inflater(DeflateParameters()))
         receiver.receive(bytes([0xC1, len(compressed) + 50]) + compressed)
-        assert receiver.failure.close_code == 1007
+        assert_no_utf8(receiver)
+
+    def test_in_a_whole_compressed_message(self, payload):
+        stream = zlib.compressobj(wbits=-15)
+        compressed = stream.compress(payload) + stream.flush(zlib.Z_SYNC_FLUSH)[:-4]
+        receiver = Receiver(None, Inflater(DeflateParameters()))
+        receiver.receive(frame(Opcode.TEXT, compressed, rsv=4))
+        assert_no_utf8(receiver)
 
     def test_in_a_compressed_fragment(self, payload):
         stream = zlib.compressobj(wbits=-15)
         compressed = stream.compress(payload) + stream.flush(zlib.Z_SYNC_FLUSH)
         receiver = Receiver(None, Inflater(DeflateParameters()))
         receiver.receive(frame(Opcode.TEXT, compressed, fin=False, rsv=4))
-        assert receiver.failure.close_code == 1007
+        assert_no_utf8(receiver)
 
     def test_in_a_binary_message_it_is_data(self, payload):
         assert feed(Receiver(None), [frame(Opcode.BINARY, payload)]) == [("binary", payload)]
@@ -131,7 +144,7 @@ def test_text_may_not_end_inside_a_character(end, whole):
     stream = frame(Opcode.TEXT, b"abc" + end)
     receiver = Receiver(None)
     assert feed(receiver, [stream] if whole else [stream[:4], stream[4:]]) == []
-    assert receiver.failure.close_code == 1007
+    assert_no_utf8(receiver)
 
 
 _nearly_text = st.lists(
