@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import TYPE_CHECKING
 
 from .gates import Gate
@@ -97,10 +98,13 @@ class Handling:
 
         Raises:
             TypeError: seconds is no number, or the function cannot be called.
+            ValueError: seconds is not finite.
             WebSocketError: the app is not running.
         """
         if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
             raise TypeError(f"call_later: seconds={seconds!r}: expected a number")
+        if not -inf < seconds < inf:
+            raise ValueError(f"call_later: seconds={seconds!r}: expected a finite number")
         if not callable(function):
             raise TypeError(f"call_later: {function!r} cannot be called")
         return self._lifecycle.call_later(seconds, function)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import TIMEOUT_MAX
 from typing import TypeAlias
 
 from .loop import Inbox
@@ -48,7 +49,7 @@ class Call:
         if seconds <= 0:
             inbox.post((self,))
         else:
-            when = crew.clock.monotonic() + seconds
+            when = crew.clock.monotonic() + min(seconds, TIMEOUT_MAX)  # an int may be larger than any float
             self._job = crew, crew.supervisor.call_at(when, lambda: inbox.post((self,)))
         return self
 

@@ -190,7 +190,8 @@ class Supervisor:
                     continue
                 return job
             self._idle += 1
-            self._changed.wait(self._jobs[0][0] - now if self._jobs and self._clock.passes else None)
+            timed = self._jobs and self._clock.passes
+            self._changed.wait(min(self._jobs[0][0] - now, threading.TIMEOUT_MAX) if timed else None)
             self._idle -= 1
         return None
 

@@ -133,6 +133,26 @@ def test_wrong_arguments_are_refused_at_the_call(
         app.call_later(seconds, function)
 
 
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), float("-inf")])
+def test_a_call_at_no_time_is_refused(app: Noting, seconds: float) -> None:
+    with pytest.raises(ValueError, match=f"seconds={seconds!r}: expected a finite number"):
+        app.call_later(seconds, print)
+
+
+def test_a_call_in_the_far_future_holds_up_no_other(app: Noting) -> None:
+    made: list[str] = []
+    for seconds in (1e300, 10**400, threading.TIMEOUT_MAX * 2):
+        assert app.call_later(seconds, partial(made.append, "never")).cancel()
+        app.call_later(seconds, partial(made.append, "never"))
+    for _ in range(2):  # the second finds whoever keeps the time at its wait
+        app.call_later(0.001, partial(made.append, "soon"))
+        eventually(lambda: "soon" in made)
+        made.remove("soon")
+    app.reconnect()
+    app.wait_for("ready", count=2)
+    assert made == []
+
+
 def test_what_waits_for_handlers_and_for_the_network_can_be_asked() -> None:
     size = 100_000
     script = [accept(), stop_reading(), send("x" * size), wait_for_end()]

@@ -66,7 +66,7 @@ class PartWriter:
         header: makes the first line of a file, given its number.
 
     Raises:
-        FileExistsError: there is a recording already, and `append` was not given.
+        FileExistsError: there is a recording already, and `append` was not given; or it is no file.
         OSError: the file cannot be made.
     """
 
@@ -82,6 +82,8 @@ class PartWriter:
         self._descriptor: int | None = None
         self._size = self._empty_size = 0
         self._deflater = zlib.compressobj(wbits=_GZIP)
+        if path.exists() and not path.is_file():  # a folder or a device: it would be renamed
+            raise FileExistsError(f"{path} is no file: give the path of one that can be made")
         if not append and (there := parts_of(path)):
             raise FileExistsError(f"{there[0]} exists: give append=True to continue it, or another path")
         self._begin()

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from .. import events, forks
 from ..sent import Sent
+from ..waits import Waiters, join, wait_for
 from .allowance import Allowance
 from .parts import PartWriter
 from .recording import Redact, Scribe
@@ -109,9 +110,12 @@ class Recorder:
         )
         self._limit = max_pending
         self._waits = when_full == "block"
-        self._changed = threading.Condition(threading.Lock())  # its lock guards all below
+        # Guards all below. Reentrant: a signal handler may send or close while its own thread is in here.
+        self._lock = threading.RLock()
+        self._changed = Waiters(self._lock)
         self._entries: deque[_Entry] = deque()
         self._pending = 0  # bytes of what was left and is not written yet
+        self._left = self._done = 0  # entries that were left; of these, those the writer is done with
         self._unsaid = 0  # how many are missing since the last line that said so
         self.missing = 0
         self._is_idle = False  # the writer waits for the next entry
@@ -140,18 +144,25 @@ class Recorder:
         self._leave(sent, time(), size, len(sent), 2 * self._limit if self._waits else self._limit)
 
     def _wait_for_room(self, size: int) -> None:
-        with self._changed:
-            self._changed.wait_for(
-                lambda: not self._pending or self._pending + size <= self._limit or self._is_closed
-            )
+        with self._lock:
+            wait_for(self._changed, lambda: self._has_room(size), None)
+
+    def _has_room(self, size: int) -> bool:
+        return (
+            not self._pending or self._pending + size <= self._limit
+            or self._is_closed or self._thread is None  # then nobody makes room
+        )
 
     def _leave(
         self, what: events.Event | tuple[Sent, ...], when: float, size: int, count: int, limit: int
     ) -> None:
         at = self._clock()
-        with self._changed:
+        failure = None
+        with self._lock:
             if self._is_closed:
                 return
+            if self._thread is None:
+                failure = self._start()
             if self._pending and self._pending + size > limit:
                 self.missing += count
                 self._unsaid += count
@@ -161,22 +172,34 @@ class Recorder:
                 self._unsaid = 0
             self._entries.append((at, what, when, size))
             self._pending += size
+            self._left += 1
             is_much = self._pending > self._limit // 4
             if self._is_idle or (is_much and not self._is_hurried):
                 self._is_idle, self._is_hurried = False, is_much
                 self._changed.notify_all()
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="lochws recorder", daemon=True)
-                self._thread.start()
+        if failure is not None:
+            self._tell("no thread can be started, what comes waits for one, or for close", failure)
+
+    def _start(self) -> RuntimeError | None:
+        """Start the writer's thread, or say why there is none; then the next entry tries again."""
+        thread = threading.Thread(target=self._run_once, name="lochws recorder", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            return error
+        self._thread = thread
+        return None
 
     # Users, on any thread.
 
     def flush(self, timeout: float | None = 10.0) -> bool:
         """Wait until all that has happened so far is in the file. Returns False if that takes longer."""
-        with self._changed:
-            self._is_hurried = self._pending > 0
+        with self._lock:
+            left = self._left
+            self._is_hurried = self._done < left
             self._changed.notify_all()
-            return self._changed.wait_for(lambda: not self._pending, timeout)
+            wait_for(self._changed, lambda: self._done >= left, timeout)
+        return self._done >= left
 
     def close(self, timeout: float | None = 10.0) -> bool:
         """Write what waits, and end the file; what happens afterwards is not recorded. May be called again.
@@ -184,17 +207,15 @@ class Recorder:
         Returns:
             False if that takes longer than `timeout` seconds; it goes on nevertheless.
         """
-        with self._changed:
+        with self._lock:
             was_closed, self._is_closed = self._is_closed, True
             self._changed.notify_all()
             thread = self._thread
         if thread is None:
             if not was_closed:
-                self._finish()
+                self._run()
             return True
-        if thread is not threading.current_thread():
-            thread.join(timeout)
-        return not thread.is_alive()
+        return thread is not threading.current_thread() and join(thread, timeout)
 
     def __enter__(self) -> Self:
         return self
@@ -207,9 +228,11 @@ class Recorder:
 
     def forget(self) -> None:
         """In the child of a fork: the recording is the parent's."""
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.RLock()
+        self._changed = Waiters(self._lock)
         self._entries.clear()
         self._pending = 0
+        self._done = self._left
         self._is_closed = True
         self._thread = None
         self._files.forget()
@@ -221,24 +244,35 @@ class Recorder:
 
     # The writer's thread.
 
+    def _run_once(self) -> None:
+        thread = threading.current_thread()
+        with self._lock:
+            # Ctrl-C may have come behind the start: then there may be another one, or close has written all.
+            if self._thread is None and not self._is_closed:
+                self._thread = thread
+            if self._thread is not thread:
+                return
+        self._run()
+
     def _run(self) -> None:
         while entries := self._next_entries():
             self._write(entries)
-            with self._changed:
+            with self._lock:
                 self._pending -= sum(entry[3] for entry in entries)
+                self._done += sum(not isinstance(entry[1], int) for entry in entries)
                 self._is_hurried = self._is_hurried and bool(self._entries)
                 self._changed.notify_all()
         self._finish()
 
     def _next_entries(self) -> list[_Entry]:
         """Wait for the next entries, and for company. None are left if this is over."""
-        with self._changed:
+        with self._lock:
             if not self._entries:
                 self._is_idle = not self._is_closed
-                self._changed.wait_for(lambda: self._entries or self._is_closed)
+                wait_for(self._changed, lambda: self._entries or self._is_closed, None)
                 self._is_idle = False
             if len(self._entries) < SLICE:
-                self._changed.wait_for(lambda: self._is_hurried or self._is_closed, GATHER_SECONDS)
+                wait_for(self._changed, lambda: self._is_hurried or self._is_closed, GATHER_SECONDS)
             return [self._entries.popleft() for _ in range(min(SLICE, len(self._entries)))]
 
     def _write(self, entries: list[_Entry]) -> None:
@@ -248,7 +282,8 @@ class Recorder:
                 lines += self._lines(at - self._started, what, when)
             except Exception as error:  # noqa: BLE001  the others can be recorded
                 self._lost(len(what) if isinstance(what, tuple) else 1)
-                self._tell(f"cannot record {what!r}", error)
+                # Not what it is: it may be a message, long or secret.
+                self._tell(f"cannot record one {type(what).__name__}", error)
         lost, failure = self._files.write(lines)
         if failure is not None:
             self._lost(lost)
@@ -263,7 +298,7 @@ class Recorder:
         return [self._scribe.event(at, what)]
 
     def _lost(self, count: int) -> None:
-        with self._changed:
+        with self._lock:
             self.missing += count
             self._unsaid += count
 

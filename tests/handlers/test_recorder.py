@@ -7,12 +7,13 @@ import signal
 import stat
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lochws import events
+from lochws import events, waits
 from lochws.handlers import recorder as recorder_module
 from lochws.handlers.parts import parts_of
 from lochws.handlers.recorder import Recorder
@@ -20,6 +21,7 @@ from lochws.handlers.replay import Replay
 from lochws.response import Response
 from lochws.sent import ControlFrame
 
+from ..interrupting import interrupt
 from ..peer import Link, StartPeer
 from ..programs import Run
 from ..seen import PATIENCE, eventually, in_thread
@@ -340,6 +342,83 @@ recorder.on_event(events.Text("after"))
         assert texts(path) == ["parent", "after"]
 
 
+    def test_where_no_thread_can_be_started_close_writes(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(_: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        recorder = Recorder(tmp_path / "a.jsonl", max_pending=1000, when_full="block")
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            for number in range(10):  # none of which waits for room, for nobody would make it
+                recorder.on_event(events.Text(str(number)))
+        assert recorder.close()
+        assert [int(text) for text in texts(recorder.path)] == list(range(10 - recorder.missing))
+        assert recorder.missing > 0
+        assert caplog.text.count("no thread can be started") == 1
+
+    def test_a_later_entry_starts_the_thread_that_could_not_be_started(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(_: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        with Recorder(tmp_path / "a.jsonl") as recorder:
+            with monkeypatch.context() as patch:
+                patch.setattr(threading.Thread, "start", refuse)
+                recorder.on_event(events.Text("first"))
+            recorder.on_event(events.Text("second"))
+            assert recorder.flush()
+            assert texts(recorder.path) == ["first", "second"]
+
+    def test_what_cannot_be_recorded_is_not_logged_either(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with Recorder(tmp_path / "a.jsonl") as recorder:
+            recorder.on_sent(("S3CRET", [0]))  # type: ignore[arg-type]
+        assert recorder.missing == 2
+        assert "cannot record" in caplog.text
+        assert "S3CRET" not in caplog.text
+
+    def test_wherever_ctrl_c_strikes_others_can_go_on_recording(self, tmp_path: Path) -> None:
+        point = 0
+        reached = True
+        while reached:
+            point += 1
+            recorder = Recorder(tmp_path / f"{point}.jsonl")
+
+            def send(recorder: Recorder = recorder) -> None:
+                recorder.on_sent(("interrupted",))
+                recorder.flush()
+
+            reached = interrupt(send, point, {recorder_module.__file__, waits.__file__})
+            other = in_thread(partial(recorder.on_event, events.Text("after")))
+            other.join()
+            assert recorder.close(), f"at point {point}"
+            assert texts(recorder.path) == ["after"], f"at point {point}"
+        assert point > 20
+
+    def test_a_signal_handler_may_send_and_close_while_its_thread_records(self, tmp_path: Path) -> None:
+        recorder = Recorder(tmp_path / "a.jsonl")
+
+        def interrupted() -> None:
+            with recorder._lock:  # under which the signal comes
+                recorder.on_sent(("last word",))
+                recorder.flush(0)
+
+        in_thread(interrupted).join()
+        assert recorder.close()
+        assert list(Replay(recorder.path).sends()) == ["last word"]
+
+    @pytest.mark.parametrize("append", [False, True])
+    def test_what_is_no_file_stays_what_it_is(self, tmp_path: Path, append: bool) -> None:
+        (tmp_path / "mine").mkdir()
+        with pytest.raises(FileExistsError, match="mine is no file"):
+            Recorder(tmp_path / "mine", append=append)
+        assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
 class TestEnding:
     def test_nothing_is_recorded_after_close_which_may_be_called_again(self, tmp_path: Path) -> None:
         recorder = Recorder(tmp_path / "a.jsonl")
@@ -359,6 +438,19 @@ class TestEnding:
                 recorder.on_event(events.Text(str(number)))
                 assert recorder.flush()
                 assert texts(recorder.path) == list(map(str, range(number + 1)))
+
+    def test_flush_does_not_wait_for_what_comes_meanwhile(self, tmp_path: Path) -> None:
+        with Recorder(tmp_path / "a.jsonl", redact=lambda _direction, payload: again(payload)) as recorder:
+
+            def again(payload: str | bytes) -> str | bytes:  # there is always something to write
+                if not done:
+                    recorder.on_event(events.Text("more"))
+                return payload
+
+            done: list[bool] = []
+            recorder.on_event(events.Text("first"))
+            assert recorder.flush(PATIENCE)
+            done.append(True)
 
     def test_large_messages_hurry_the_writer(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(recorder_module, "GATHER_SECONDS", 10 * PATIENCE)
