@@ -13,7 +13,6 @@ import pytest
 
 from .registry import PAGE, Table
 
-
 #: In a checkout that was built with pip, the list of lochws's files names ``tests``, so pytest takes that
 #: package for a part of the plugin, and warns that it came too early to have its assertions rewritten: it has
 #: none itself.
