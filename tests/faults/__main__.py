@@ -13,6 +13,11 @@ import pytest
 
 from .registry import PAGE, Table
 
+#: In a checkout that was built with pip, the list of lochws's files names ``tests``, so pytest takes that
+#: package for a part of the plugin, and warns that it came too early to have its assertions rewritten: it has
+#: none itself.
+ALREADY_HERE = ("-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning")
+
 
 class Gathering:
     """A plugin of pytest that fills a table."""
@@ -44,7 +49,8 @@ def main() -> int:
     collect = parser.parse_args().collect
     table = Table()
     quiet = ["--collect-only", "-qqq"] if collect else []
-    status = pytest.main(["-p", "no:cacheprovider", "-m", "fault", *quiet, *files()], [Gathering(table)])
+    arguments = [*ALREADY_HERE, "-p", "no:cacheprovider", "-m", "fault", *quiet, *files()]
+    status = pytest.main(arguments, [Gathering(table)])
     if status == pytest.ExitCode.OK or (status == pytest.ExitCode.TESTS_FAILED and not collect):
         if collect:
             sys.stdout.write("\0" + table.render())  # behind what pytest has to say
