@@ -66,6 +66,19 @@ FORBIDDEN = {
     "supervisor": {"lochws.protocol", "lochws.handlers"},
 }
 
+#: What calls the handlers of an app. The other files of handlers/ are ready-made handlers, and their parts.
+DISPATCH = {"__init__", "base", "callables", "registry"}
+
+#: What ready-made handlers share with the rest besides the names that every user has: how to check an
+#: option, to wait so that no signal is lost, to live through a fork, to hide what is secret in a URL.
+SHARED = {"clock", "forks", "options", "sent", "url", "version", "waits"}
+
+#: Names that only look private: a method of every NamedTuple, and what type checkers call a class of zlib's.
+PUBLIC_ALL_THE_SAME = {"_asdict", "_Decompress"}
+
+#: The modules of users' names that they are made of.
+FOR_USERS = {"errors", "events", "response", "state", "status"}
+
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 50  # its parameters and docstring not counted
 
@@ -190,6 +203,55 @@ def test_every_design_table_names_parts_that_have_a_layer() -> None:
     known = set().union(*LAYERS)
     assert sum(map(len, LAYERS)) == len(known), "a part stands in two layers"
     assert known >= {part for pair in BESIDE | TYPES_ONLY for part in pair} | set(FORBIDDEN)
+
+
+READY_MADE = [file for file in FILES if file.startswith("handlers/") and Path(file).stem not in DISPATCH]
+
+
+@pytest.mark.parametrize("file", READY_MADE)
+def test_a_ready_made_handler_could_be_users_code(file: str) -> None:
+    parts = {imported for _, imported, _ in inner_imports(file)}
+    assert parts <= SHARED | FOR_USERS, f"lochws/{file}: what users lack is missing in the public interface"
+    assert not list(reaches_into(parse(file))), f"lochws/{file} reaches into another's private attributes"
+
+
+def reaches_into(tree: ast.Module) -> Iterator[str]:
+    """Where code uses a private attribute of something that is no class of its own file."""
+    own = {
+        name for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for name in private_names(node)
+    }
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Attribute) or not is_private(node.attr):
+            continue
+        of = ast.unparse(node.value)
+        if of not in {"self", "cls"} and (is_app(of) or node.attr not in own):
+            yield f"line {node.lineno}: {of}.{node.attr}"
+
+
+def private_names(of: ast.ClassDef) -> Iterator[str]:
+    """The private attributes and methods that a class defines or assigns to itself."""
+    for node in ast.walk(of):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield node.name
+        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == "self":
+            yield node.attr
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.endswith("__") and name not in PUBLIC_ALL_THE_SAME
+
+
+def is_app(expression: str) -> bool:
+    return expression.rpartition(".")[2].strip("_") in {"app", "gate"}
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["app._lifecycle", "self._app._registry.wrap", "def f(gate): gate._life", "self._app.threads._crew",
+     "class Metrics:\n    def f(self, app):\n        self._life = app._life"],
+)
+def test_a_reach_into_an_app_is_noticed(code: str) -> None:
+    assert list(reaches_into(ast.parse(code)))
 
 
 @pytest.mark.parametrize("file", FILES)

@@ -10,7 +10,7 @@ import click
 
 from ..events import Binary, Event, Text
 from ..handlers.parts import RecordingError
-from ..handlers.replay import Entry, Replay
+from ..handlers.replay import MAX_PAUSE, Entry, Replay
 from .exits import Exit, Failed
 from .payloads import Payloads
 from .shown import as_json, cut, escaped, one_line
@@ -47,7 +47,7 @@ def replay(*, file: Path, speed: float, messages: bool, json: bool) -> Exit:
     try:
         for entry in recording.entries():
             if factor is not None:
-                time.sleep(max(0.0, began + entry.at / factor - monotonic()))
+                time.sleep(min(MAX_PAUSE, max(0.0, began + entry.at / factor - monotonic())))
             if json:
                 click.echo(as_json(entry.fields))
             elif not messages:

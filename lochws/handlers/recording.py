@@ -25,6 +25,8 @@ from .registry import CLASSES
 
 logger = logging.getLogger("lochws")
 
+#: The longest line that is read, in bytes; nor is more put in place of what was left out.
+MAX_LINE = 512 << 20
 #: What the header line says; another number stands for a format that this code does not know.
 VERSION = 1
 
@@ -232,13 +234,27 @@ def payload_of(fields: Mapping[str, Any], fill: bool = False) -> Payload:
         return str(fields["text"])
     if "data" in fields:
         return _bytes(fields["data"])
-    length = fields.get("length")
-    if not isinstance(length, int) or length < 0:
+    length = length_of(fields)
+    if length is None:
         raise ValueError("there is neither 'text' nor 'data' nor 'length'")
     if not fill:
         raise ValueError("the payload was left out of the recording; fill=True puts as many x in its place")
     filler = "x" * length
     return filler if fields.get("event") == "text" else filler.encode()
+
+
+def length_of(fields: Mapping[str, Any]) -> int | None:
+    """How long a payload was that was left out; else None.
+
+    Raises:
+        ValueError: it is no length, or no payload of a recording is so long.
+    """
+    if "length" not in fields:
+        return None
+    length = fields["length"]
+    if isinstance(length, bool) or not isinstance(length, int) or not 0 <= length <= MAX_LINE:
+        raise ValueError(f"'length' is {length!r}: expected a number up to {MAX_LINE}")
+    return length
 
 
 def fields_of(kind: type[events.Event]) -> tuple[str, ...]:
@@ -261,6 +277,8 @@ def _value(name: str, value: Any, fill: bool) -> Any:
     if name == "extensions":
         return set(map(str, value))
     if name == "unsent":
+        if sum(length_of(message) or 0 for message in value) > MAX_LINE:
+            raise ValueError(f"'unsent' has more than {MAX_LINE} bytes")
         return tuple(payload_of({"event": "text", **message}, fill) for message in value)
     if isinstance(value, dict) and name == "response":
         return Response(str(value["head"]).encode("latin-1"), _bytes(value["body"]))

@@ -247,21 +247,34 @@ class Relay:
             logger.warning("the receiver pauses: %d events wait for Redis%s", waiting, more)
         with queue.lock:
             self._received += 1
+            if self._received == 1:
+                atexit.register(self.close)
             lost_line = None
+            failure = self._start_thread()
             if not self._wait_for_room(len(entry.data)):
                 self._lost += 1
                 lost_line = self._lost_lines.take()
             else:
                 queue.append(entry)
-                if queue.thread is None:
-                    atexit.register(self.close)
-                    queue.thread = threading.Thread(
-                        target=self._sender.run, args=(queue,), name="lochws-relay", daemon=True
-                    )
-                    queue.thread.start()
+        if failure is not None and (more := self._pause_lines.take()) is not None:
+            logger.error("events for the stream %s wait, for no thread can be started%s",
+                         self._sender.stream, more, exc_info=failure)
         if lost_line is not None:
             logger.error("the event %s was not relayed to the stream %s, which takes no more%s",
                          entry.id, self._sender.stream, lost_line)
+
+    def _start_thread(self) -> RuntimeError | None:
+        """Start the thread if there is none, or say why it cannot be: the queue's lock is held."""
+        queue = self._queue
+        if queue.thread is not None or queue.close_by is not None:
+            return None
+        thread = threading.Thread(target=self._sender.run, args=(queue,), name="lochws-relay", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            return error
+        queue.thread = thread
+        return None
 
     def _wait_for_room(self, size: int) -> bool:
         """Wait until there is room, and return whether there is. The queue's lock is held."""
@@ -274,6 +287,7 @@ class Relay:
             elif monotonic() >= self._stop_by:
                 return False
             queue.changed.wait(slice_of(LOOK_SECONDS))
+            self._start_thread()
         return queue.close_by is None
 
 
@@ -284,9 +298,8 @@ def _data(event: events.Event) -> bytes:
         return event.data
     names = sorted(name for kind in type(event).__mro__ for name in getattr(kind, "__slots__", ()))
     told = {name: getattr(event, name) for name in names if name not in ("received_time", "_json")}
-    if "url" in told:
-        told["url"] = without_secrets(told["url"])
-    if told.get("proxy"):
-        told["proxy"] = without_secrets(told["proxy"])
+    for name in ("url", "proxy", "reason", "advice"):  # the words of a failure have its URL in them
+        if told.get(name):
+            told[name] = without_secrets(told[name])
     plain = (str, int, float, type(None))
     return json.dumps({name: value for name, value in told.items() if isinstance(value, plain)}).encode()

@@ -24,15 +24,16 @@ from typing import Any, TypeVar
 from .. import events
 from ..sent import Sent
 from .parts import PartReader, RecordingError, parts_of
-from .recording import VERSION, Payload, as_event, as_sent
+from .recording import MAX_LINE, VERSION, Payload, as_event, as_sent, length_of
 from .registry import Registry
 
 logger = logging.getLogger("lochws")
 
 _Made = TypeVar("_Made")
-
-#: The longest line that is read, in bytes.
-MAX_LINE = 512 << 20
+#: No time of a recording is further from its beginning, or from 1970.
+_MAX_SECONDS = 9e9
+#: The longest pause, in seconds: of much more than that `time.sleep` makes an OverflowError.
+MAX_PAUSE = 1e9
 
 
 @dataclass(frozen=True)
@@ -213,7 +214,7 @@ class Replay:
             if speed is not None:
                 now = clock()
                 began = now - entry.at / speed if began is None else began
-                if (pause := began + entry.at / speed - now) > 0 and wait(pause) is True:
+                if (pause := began + entry.at / speed - now) > 0 and wait(min(pause, MAX_PAUSE)) is True:
                     break
             registry.dispatch_all([entry.as_event(self._fill)])
             played.events += 1
@@ -243,12 +244,16 @@ def _entry(fields: dict[str, Any], where: tuple[Path, int], offset: float, last:
     at = max(last, offset + _number(fields, "at", where))  # a wall clock that was set back between two runs
     time = _number(fields, "time", where)
     if "missing" in fields:
-        if not isinstance(fields["missing"], int):
+        if isinstance(fields["missing"], bool) or not isinstance(fields["missing"], int):
             raise RecordingError(*where, f"'missing' is {fields['missing']!r}: expected a number")
         return Entry(at, time, "", "missing", fields, where)
     direction, event = fields.get("direction"), fields.get("event")
     if direction not in ("in", "out") or not isinstance(event, str):
         raise RecordingError(*where, "expected a 'direction', \"in\" or \"out\", and the name of an 'event'")
+    try:
+        length_of(fields)
+    except ValueError as error:
+        raise RecordingError(*where, str(error)) from error
     return Entry(at, time, direction, event, fields, where)
 
 
@@ -256,4 +261,6 @@ def _number(fields: dict[str, Any], name: str, where: tuple[Path, int]) -> float
     value = fields.get(name)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise RecordingError(*where, f"{name!r} is {value!r}: expected a number")
+    if not abs(value) <= _MAX_SECONDS:  # nor is NaN
+        raise RecordingError(*where, f"{name!r} is no time: expected a number up to {_MAX_SECONDS:g}")
     return float(value)

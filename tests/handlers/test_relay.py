@@ -270,6 +270,42 @@ class TestRedisInTrouble:
         assert numbers(redis.entries("feed")) == [0, 1, 2]
 
 
+class TestWithoutAThread:
+    @pytest.fixture
+    def no_threads(self, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+        """Lets no thread of a relay start, until it is undone."""
+        start = threading.Thread.start
+
+        def refuse(thread: threading.Thread) -> None:
+            if thread.name == "lochws-relay":
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        return monkeypatch
+
+    def test_events_wait_until_one_can_be_started(
+        self, redis: RedisServer, no_threads: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+        start_peer: StartPeer,
+    ) -> None:
+        app = WebSocketApp(start_peer(telling(50)).url)
+        with relay_of(app, redis, events=["text"], max_events=10) as relay, opened(app):
+            eventually(lambda: relay.counts.received == 11)
+            assert relay.counts.waiting == 10
+            no_threads.undo()
+            eventually(lambda: relay.counts.relayed == 50)
+        assert numbers(redis.entries("feed")) == list(range(50))
+        assert "no thread can be started" in caplog.text
+
+    def test_close_tells_what_was_not_relayed(
+        self, no_threads: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        relay = relay_of(WebSocketApp("ws://127.0.0.1:1/"), NOWHERE, events=["text"])
+        relay._take(events.Text("x"))
+        assert [entry.data for entry in relay.close()] == [b"x"]
+        assert "Redis has not acknowledged 1 events" in caplog.text
+
+
 class TestEnd:
     def test_an_app_that_is_stopped_while_redis_is_away_ends_and_what_was_not_relayed_is_told(
         self, start_peer: StartPeer, caplog: pytest.LogCaptureFixture
@@ -361,6 +397,16 @@ class TestEnd:
             relay.forget()
             assert relay.counts == (0, 0, 0, 0, 0)
         assert names[0] != names[1]
+
+
+def test_the_words_of_a_failure_are_relayed_without_the_secrets_in_its_url(redis: RedisServer) -> None:
+    url = "wss://me:S3CRET@feed.example.org/?token=S3CRET"
+    with relay_of(WebSocketApp("ws://127.0.0.1:1/"), redis, events=["event"]) as relay:
+        relay._take(events.ConnectFail(f"no way to {url}", advice=f"try {url}", phase="tcp"))
+        eventually(lambda: relay.counts.relayed == 1)
+    told = json.loads(redis.entries("feed")[0]["data"])
+    assert told["reason"] == "no way to wss://feed.example.org/?token=…"
+    assert "S3CRET" not in told["advice"]
 
 
 class TestWhatIsGiven:

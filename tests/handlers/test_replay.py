@@ -255,6 +255,10 @@ class TestDamage:
             (b"{}", "line 3: 'at' is None: expected a number"),
             (b'{"at":0}', "line 3: 'time' is None"),
             (b'{"at":0,"time":true}', "line 3: 'time' is True"),
+            (b'{"at":NaN,"time":0}', "line 3: 'at' is no time"),
+            (b'{"at":-1e10,"time":0}', "line 3: 'at' is no time"),
+            (b'{"at":0,"time":1' + b"0" * 400 + b"}", "line 3: 'time' is no time"),
+            (b'{"at":0,"time":0,"missing":true}', "line 3: 'missing' is True"),
             (b'{"at":0,"time":0,"missing":"x"}', "line 3: 'missing' is 'x'"),
             (b'{"at":0,"time":0,"direction":"up","event":"text"}', "line 3: expected a 'direction'"),
             (b'{"at":0,"time":0,"direction":"in","event":"noise"}', "noise: there is no event 'noise'"),
@@ -275,6 +279,33 @@ class TestDamage:
         with pytest.raises(RecordingError, match=r"a\.jsonl, ") as caught:
             list(Replay(path))
         assert words in str(caught.value)
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"event": "binary", "length": 1 << 40}, {"event": "binary", "length": -1},
+            {"event": "text", "length": True}, {"event": "text", "text": "x", "length": {}},
+        ],
+        ids=str,
+    )
+    def test_no_more_is_filled_in_than_a_recording_can_hold(
+        self, tmp_path: Path, fields: dict[str, Any]
+    ) -> None:
+        line = json.dumps({"at": 0, "time": 0, "direction": "in", **fields}).encode()
+        with pytest.raises(RecordingError, match="'length' is "):
+            list(Replay(written(tmp_path / "a.jsonl", line), fill=True))
+
+    def test_nor_for_all_that_was_not_sent_together(self, tmp_path: Path) -> None:
+        path = record(tmp_path / "a.jsonl", events.Disconnected(unsent=("a", "b")), payloads=False)
+        path.write_bytes(path.read_bytes().replace(b'"length":1', b'"length":400000000'))
+        with pytest.raises(RecordingError, match="'unsent' has more than"):
+            list(Replay(path, fill=True))
+
+    def test_a_pause_of_centuries_is_one_that_can_be_waited_for(self, tmp_path: Path) -> None:
+        waits: list[float] = []
+        path = written(tmp_path / "a.jsonl", text_at(0.0), text_at(8e9))
+        Replay(path).run(print, speed=1e-9, clock=lambda: 0.0, wait=waits.append)
+        assert waits == [1e9]
 
     @pytest.mark.parametrize(
         "fields",
