@@ -9,10 +9,11 @@ from typing import Any
 
 import click
 
+from ..handlers.parts import RecordingError
 from ..handlers.replay import Replay
 from . import servers
 from .exits import Exit, Failed
-from .target import Seconds, checked, limit, verbosity
+from .target import Seconds, limit, verbosity
 
 #: The largest message that is taken, in bytes.
 MAX_SIZE = 64 * 1024 * 1024
@@ -62,7 +63,9 @@ def serve(
         try:
             server = listen(handler, host, port, ssl=context, max_size=MAX_SIZE)
         except OSError as error:
-            raise Failed(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
+            # Python's text goes on with the address, which stands here already.
+            why = (error.strerror or str(error)).partition(" (while attempting")[0]
+            raise Failed(f"cannot listen on {host} port {port}: {why}") from error
         name = f"[{host}]" if ":" in host else host
         click.echo(f"{'ws' if context is None else 'wss'}://{name}:{server.socket.getsockname()[1]}/")
         try:
@@ -79,4 +82,14 @@ def _handler(what: str, interval: float, speed: float) -> Any:
         if limit(interval) is None:
             raise Failed("--interval: expected a number above 0", Exit.USAGE)
         return servers.ticker(interval)
-    return servers.recording(checked(lambda: Replay(what)), limit(speed))
+    try:
+        replay = Replay(what)
+        next(replay.messages(), None)  # who plays it first should not be the one to learn that it cannot be
+    except FileNotFoundError:
+        sentence = f"there is no recording {what}: expected 'echo', 'ticker', or the file of a recording"
+        raise Failed(sentence, Exit.USAGE) from None
+    except RecordingError as error:
+        raise Failed(str(error)) from error
+    except OSError as error:
+        raise Failed(f"cannot read {what}: {error.strerror or error}") from error
+    return servers.recording(replay, limit(speed))

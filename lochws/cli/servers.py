@@ -29,11 +29,15 @@ def echo(connection: ServerConnection) -> None:
 
 
 def ticker(interval: float) -> Serve:
-    """Send a price every so many seconds."""
+    """Send a price every so many seconds; subscriptions are answered, for clients that wait for that."""
 
     def tick(connection: ServerConnection) -> None:
+        def heed(message: str | bytes) -> None:
+            if (answer := _subscribed(message)) is not None:
+                connection.send(answer)
+
         price = 64_000.0
-        over = _ended(connection)
+        over = _ended(connection, heed)
         while not over.wait(interval):
             price += random.uniform(-20, 20)
             connection.send(json.dumps({"type": "ticker", "price": round(price, 2)}))
@@ -91,14 +95,28 @@ def server_context(certfile: Path, keyfile: Path | None) -> ssl.SSLContext:
     return context
 
 
-def _ended(connection: ServerConnection) -> threading.Event:
-    """Set once the connection has ended; what the client says meanwhile is read and not heeded."""
+def _subscribed(message: str | bytes) -> str | None:
+    """The answer to a subscription, with its channels and its id if it has them; None to everything else."""
+    try:
+        asked = json.loads(message)
+    except ValueError:
+        return None
+    if not isinstance(asked, dict) or asked.get("type") != "subscribe":
+        return None
+    repeated = {name: asked[name] for name in ("id", "channels") if name in asked}
+    return json.dumps({"type": "subscribed", **repeated})
+
+
+def _ended(
+    connection: ServerConnection, heed: Callable[[str | bytes], object] = lambda _: None
+) -> threading.Event:
+    """Set once the connection has ended; `heed` gets what the client says meanwhile, on a thread for that."""
     over = threading.Event()
 
     def read() -> None:
         try:
-            for _ in connection:
-                pass
+            for message in connection:
+                heed(message)
         except Exception:  # noqa: BLE001  however it ends, it has
             pass
         over.set()

@@ -102,12 +102,14 @@ class Replies:
             thread of the handlers. None for replies as they are.
 
     Raises:
-        TypeError: `unwrap` cannot be called.
+        TypeError: `match` is neither a name nor a function, or `unwrap` cannot be called.
     """
 
     def __init__(
         self, app: App, match: str | Match = "id", *, unwrap: Callable[[Any], Any] | None = None
     ) -> None:
+        if not (isinstance(match, str) or callable(match)):
+            raise TypeError(f"match={match!r}: expected the name of a field, or a function of one argument")
         if unwrap is not None and not callable(unwrap):
             raise TypeError(f"unwrap={unwrap!r}: expected a function of one argument, or None")
         self._app = app

@@ -43,6 +43,8 @@ class ScriptedServer:
         receive_buffer: bytes that the kernel keeps of what is not read, or None for its own choice.
 
     Raises:
+        TypeError: a script is no list of steps.
+        ValueError: `afterwards` is something else.
         OSError: it cannot listen there.
 
     Attributes:
@@ -62,6 +64,11 @@ class ScriptedServer:
         scale: float = 1.0,
         receive_buffer: int | None = None,
     ) -> None:
+        for script in scripts:
+            if not (isinstance(script, Sequence) and all(map(callable, script))):
+                raise TypeError(f"script {script!r}: expected a list of steps, such as [accept(), echo()]")
+        if afterwards not in ("repeat", "refuse"):
+            raise ValueError(f"afterwards={afterwards!r}: expected 'repeat' or 'refuse'")
         self._scripts = scripts or (_ECHO,)
         self._repeats = afterwards == "repeat"
         self._tls = tls

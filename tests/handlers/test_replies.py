@@ -120,6 +120,8 @@ def test_a_function_takes_the_result_out_of_a_reply_or_says_what_the_request_fai
 def test_what_takes_results_out_of_replies_must_be_a_function() -> None:
     with pytest.raises(TypeError, match="unwrap='result': expected a function"):
         Replies(WebSocketApp("ws://localhost"), unwrap="result")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="match=3: expected the name of a field, or a function"):
+        Replies(WebSocketApp("ws://localhost"), 3)  # type: ignore[arg-type]
 
 
 def test_without_a_connection_a_request_is_refused() -> None:

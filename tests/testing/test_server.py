@@ -12,6 +12,7 @@ import textwrap
 import threading
 from contextlib import closing
 from time import monotonic
+from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect as connect_async
@@ -301,6 +302,23 @@ def test_its_threads_end_with_it_whatever_a_script_waits_for(script: list[t.Step
     server.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("scripted-server")]
     assert server.connections[0].failure is None
+
+
+@pytest.mark.parametrize(
+    ("scripts", "options", "error", "sentence"),
+    [
+        # The likeliest: the steps of one script, without their list.
+        ([t.accept(), t.send("hello")], {}, TypeError, r"script accept\(.*\): expected a list of steps"),
+        ([[t.accept(), "hello"]], {}, TypeError, r"'hello'\]: expected a list of steps"),
+        (["hello"], {}, TypeError, "script 'hello'"),
+        ([], {"afterwards": "stop"}, ValueError, "afterwards='stop': expected 'repeat' or 'refuse'"),
+    ],
+)
+def test_what_is_no_script_is_refused_at_once(
+    scripts: list[Any], options: dict[str, Any], error: type[Exception], sentence: str
+) -> None:
+    with pytest.raises(error, match=sentence):
+        t.ScriptedServer(*scripts, **options)
 
 
 def test_a_client_that_reads_nothing_does_not_hold_the_server_for_ever() -> None:
