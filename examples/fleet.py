@@ -11,6 +11,7 @@ import random
 import subprocess
 import sys
 import threading
+from collections import Counter
 from contextlib import closing, contextmanager, suppress
 from time import monotonic
 
@@ -136,11 +137,11 @@ def allow_descriptors(count):
 def picture(returns):
     """Draw how many came back when."""
     first, last = min(returns), max(returns)
-    width = (last - first) / BARS
+    width = (last - first) / BARS or 1
+    counts = Counter(min(int((seconds - first) / width), BARS - 1) for seconds in returns)
     for bar in range(BARS):
-        start = first + bar * width
-        count = sum(start <= seconds < start + width for seconds in returns) + (bar == BARS - 1)  # the last
-        print(f"  {start:4.1f} s {count:5,} {'█' * round(100 * count / len(returns))}")
+        count = counts[bar]
+        print(f"  {first + bar * width:4.1f} s {count:5,} {'█' * round(100 * count / len(returns))}")
 
 
 def main(size):

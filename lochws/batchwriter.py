@@ -257,7 +257,11 @@ class BatchWriter:
             for tap in tuple(self._taps):
                 try:
                     tap(sent)
-                except Exception:
+                except BaseException as error:
+                    # On the main thread that may be Ctrl-C; on others SystemExit must not end the reader.
+                    is_main = self._telling == threading.main_thread().ident
+                    if is_main and not isinstance(error, Exception):
+                        raise
                     logger.exception("handler %s failed", getattr(tap, "__qualname__", tap))
         finally:
             self._telling = None

@@ -32,6 +32,9 @@ class Listener:
 
     def __call__(self, link: Link) -> None:
         link.accept()
+        self.until_closed(link)
+
+    def until_closed(self, link: Link) -> None:
         opcode = None
         while opcode != CLOSE:
             opcode, payload = link.read_frame()
@@ -183,6 +186,29 @@ class TestWhoIsTold:
         assert listener.heard[0] == "sent all the same"
         assert app.told == listener.heard
         assert "ZeroDivisionError" in caplog.text
+
+    def test_one_that_would_end_the_programs_thread_does_not_end_ours(
+        self, start_peer: StartPeer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def script(link: Link) -> None:
+            link.accept()
+            link.send_frame(PING, b"1")
+            heard.append(link.read_frame())
+            link.send_frame(TEXT, b"2")
+            listener.until_closed(link)
+
+        def leave(sent: tuple[Sent, ...]) -> None:
+            if ControlFrame("pong", b"1") in sent:  # which the reader sends
+                sys.exit("done")
+
+        heard: list[tuple[int, bytes]] = []
+        listener = Listener()
+        app = Noting(start_peer(script).url)
+        app.on("sent")(leave)
+        with opened(app, ping_rate=0):
+            app.wait_for("text")
+        assert heard == [(PONG, b"1")]
+        assert "SystemExit: done" in caplog.text
 
     def test_a_batch_that_leaves_piece_by_piece_is_told_of_once(self) -> None:
         told: list[tuple[Sent, ...]] = []

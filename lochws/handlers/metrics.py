@@ -100,7 +100,8 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards changes of _watched, which is replaced whole; a leaf
+        # Guards changes of _watched, which is replaced whole; a leaf. Signal handlers may come to it as well.
+        self._lock = threading.RLock()
         self._watched: dict[str, tuple[App, Measures]] = {}
         forks.make_known(self)
 
@@ -203,7 +204,7 @@ class Metrics:
 
     def forget(self) -> None:
         """In the child of a fork: what was counted until then stays."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
 
 class Collector:

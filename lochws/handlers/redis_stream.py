@@ -41,7 +41,8 @@ class Unacknowledged:
     """What waits for its acknowledgement, and how far the sending thread is. All guarded by its lock."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()  # a leaf
+        # A leaf. Reentrant: a signal handler may look at the counts.
+        self.lock = threading.RLock()
         self.changed = Waiters(self.lock)
         self.entries: deque[Entry] = deque()
         self.bytes = self.relayed = self.failures = 0

@@ -117,7 +117,7 @@ class Replies:
         self._match: Match = match if callable(match) else lambda message: message.get(match)
         self._unwrap = unwrap
         self._numbers = count(1)
-        self._lock = threading.Lock()  # guards _open; a leaf
+        self._lock = threading.RLock()  # guards _open; a leaf, which signal handlers may come to as well
         self._open: dict[Hashable, Reply] = {}
         self._timeouts = _Timeouts()
         forks.make_known(self)
@@ -170,7 +170,7 @@ class Replies:
 
     def forget(self) -> None:
         """In the child of a fork: what was asked is the parent's, and its replies come there."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._open = {}
         self._timeouts = _Timeouts()
 
@@ -180,7 +180,7 @@ class Replies:
             return
         try:
             message = event.json
-        except ValueError:
+        except (ValueError, RecursionError):  # no JSON, or too deep
             return  # not for us
         self._received(message)
 

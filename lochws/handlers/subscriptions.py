@@ -134,7 +134,8 @@ class Subscriptions:
         self._on_session_ready = on_session_ready
         self._on_step_failed = on_step_failed
         self._max_steps = max_steps
-        self._lock = threading.Lock()  # guards the next three; a leaf
+        # Guards the next three; a leaf. Reentrant: a signal handler may add and remove steps, or leave.
+        self._lock = threading.RLock()
         self._table: dict[Hashable, _Entry] = {}
         self._todo: deque[_Entry] = deque()  # not said yet over the present connection
         self._ready: events.Ready | None = None  # of the present connection, while its steps are being said
@@ -241,7 +242,7 @@ class Subscriptions:
 
     def forget(self) -> None:
         """In the child of a fork: what was said was said by the parent. The steps stay."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._todo.clear()
         self._open.clear()
         self._ready = None

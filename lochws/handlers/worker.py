@@ -130,7 +130,8 @@ class Worker:
         forks.make_known(self)
 
     def _begin(self) -> None:
-        self._lock = threading.Lock()  # guards all below; a leaf
+        # Guards all below; a leaf. Reentrant: a signal handler may close, or look at `counts`.
+        self._lock = threading.RLock()
         self._changed = Waiters(self._lock)
         self._inbox = Chains()
         self._running = self._received = self._done = self._failed = self._dropped = 0

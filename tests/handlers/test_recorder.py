@@ -381,6 +381,7 @@ recorder.on_event(events.Text("after"))
         assert "cannot record" in caplog.text
         assert "S3CRET" not in caplog.text
 
+    @pytest.mark.skipif(sys.version_info >= (3, 14), reason="opcodes are others there")
     def test_wherever_ctrl_c_strikes_others_can_go_on_recording(self, tmp_path: Path) -> None:
         point = 0
         reached = True

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lochws import WebSocketApp, errors
+from lochws import WebSocketApp, errors, events
 from lochws import testing as t
 from lochws.handlers.replies import Replies, ReplyLost
 from lochws.testing import StartServer, VirtualClock
@@ -260,3 +260,7 @@ def test_a_dropped_request_is_no_open_one(start_peer: StartPeer) -> None:
         app.force_disconnect()
         stop.set()
         eventually(lambda: replies.open_requests == 0)
+
+
+def test_json_that_is_too_deep_is_no_reply() -> None:
+    Replies(WebSocketApp("ws://127.0.0.1:1/")).on_event(events.Text("[" * 200_000))

@@ -522,3 +522,8 @@ def test_wrong_arguments_are_refused_at_once(
 
 def unstarted() -> WebSocketApp:
     return WebSocketApp("ws://127.0.0.1:1/")
+
+
+def test_json_that_is_too_deep_is_no_answer() -> None:
+    step = Step("a", expect={"b": 1}, refused={"c": 1})
+    assert not step.is_answer(events.Text("[" * 200_000))
