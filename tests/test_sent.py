@@ -19,7 +19,7 @@ from .apps import echo, opened
 from .interrupting import interrupt
 from .peer import CLOSE, PING, PONG, TEXT, Link, StartPeer
 from .queues import Asked, Sink, make_queue
-from .seen import Noting, eventually, in_thread
+from .seen import PATIENCE, Noting, eventually, in_thread
 
 CONTROLS = {PING: "ping", PONG: "pong", CLOSE: "close"}
 
@@ -98,15 +98,18 @@ class TestWhatIsTold:
         assert (ping.code, ping.reason) == (None, "")
 
     def test_what_is_dropped_or_refused_is_not_told(self, start_peer: StartPeer) -> None:
+        heard = threading.Event()
+
         def deaf(link: Link) -> None:
             link.accept()
-            link.wait_for_end()
+            heard.wait(PATIENCE)
 
         app = Tapped(start_peer(deaf).url, max_queue=1000, when_full="drop")
         with opened(app, ping_rate=0):
             app.send_binary(bytes(64 << 20))  # more than any kernel takes
             assert not app.send_text("dropped")
             app.force_disconnect()
+            heard.set()
         assert "dropped" not in app.told
 
     @pytest.mark.parametrize("compress", [False, True])
