@@ -321,6 +321,22 @@ def test_what_is_no_script_is_refused_at_once(
         t.ScriptedServer(*scripts, **options)
 
 
+def test_what_was_given_has_to_be_done_once_and_the_last_script_not_every_time() -> None:
+    with t.ScriptedServer([t.accept(), t.wait_for("hello")]) as server:
+        with connect(server.url) as client:
+            client.send("hello")
+            server.wait_until(lambda: not server.connections[0].remaining)
+        with connect(server.url):
+            assert server.connection(1).remaining
+        server.check_done()
+    with t.ScriptedServer([t.accept(), t.fin()], [t.accept(), t.wait_for("hello")]) as server:
+        for number in range(2):
+            with connect(server.url):
+                server.connection(number)
+        with pytest.raises(t.ScriptError, match=r"connection 1 of .* was not done: wait_for\('hello'\)"):
+            server.check_done()
+
+
 def test_a_client_that_reads_nothing_does_not_hold_the_server_for_ever() -> None:
     server = t.ScriptedServer([t.accept(), t.send(bytes(30_000_000))], patience=0.5)
     request = b"GET / HTTP/1.1\r\nHost: a\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
