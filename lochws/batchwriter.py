@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any, Protocol, TypeAlias, cast
@@ -191,14 +192,15 @@ class BatchWriter:
         return items
 
     def _withdraw(self, unwanted: Sequence[Item]) -> bool:
-        """Take items back that were not sent whole. Returns False if all were, or are reported already."""
+        """Take items back, if none was sent whole. Returns False if one was, or they are reported already."""
         with self._lock:
             if self._finished:
                 return False
-            waiting = set(map(id, self._unsent()))
-            withdrawn = [item for item in unwanted if id(item) in waiting]
-            self._withdrawn += withdrawn
-            return bool(withdrawn)
+            waiting = Counter(map(id, self._unsent()))
+            if any(waiting[item] < count for item, count in Counter(map(id, unwanted)).items()):
+                return False
+            self._withdrawn += unwanted
+            return True
 
     # Writing. Without the lock.
 

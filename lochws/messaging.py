@@ -89,7 +89,8 @@ class Messaging:
     def send_many(self, messages: Iterable[str | BytesLike], compress: bool = True) -> bool:
         """Send messages in one go, str as text and bytes-like objects as binary; nothing comes between them.
 
-        Cheaper than one call for each. All are accepted, or none. Returns and raises as `send_text`.
+        Cheaper than one call for each. All are accepted, or none: if the network fails when some were sent
+        whole, the others are in `Disconnected.unsent`. Returns and raises as `send_text`.
         """
         checked = [
             message if isinstance(message, str) else as_bytes("send_many", message) for message in messages

@@ -306,7 +306,7 @@ class SendQueue(Gathering):
             self._look_after()
 
     def _write(self, *items: Item) -> None:
-        """Write what waits; if that fails, these are given back to the caller."""
+        """Write what waits; if that fails before one of these was sent whole, the caller is told so."""
         try:
             self._write_batches()
         except OSError as error:

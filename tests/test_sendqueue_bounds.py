@@ -191,6 +191,19 @@ class TestFailing:
         assert queue.finish() == ("gathered",)
         assert queue.messages_sent == 1
 
+    def test_of_many_of_which_one_was_sent_whole_the_others_are_unsent(self) -> None:
+        class FailingLater(Sink):
+            def send(self, data: bytes | memoryview) -> int:
+                taken = super().send(data)
+                self.error = ConnectionResetError("reset")
+                return taken
+
+        queue = make_queue(FailingLater())
+        one, two = b"1" * 200_000, b"2" * 200_000  # more than one batch
+        assert queue.push_many([one, two], 400_000)
+        assert queue.finish() == (two,)
+        assert queue.messages_sent == 1
+
     def test_a_failed_flush_raises_nothing_and_asks_the_loop_to_look(self) -> None:
         sink, asked = Sink(), Asked()
         queue = blocked_queue(sink, ask_loop=asked)
