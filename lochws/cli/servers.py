@@ -99,7 +99,7 @@ def _subscribed(message: str | bytes) -> str | None:
     """The answer to a subscription, with its channels and its id if it has them; None to everything else."""
     try:
         asked = json.loads(message)
-    except ValueError:
+    except (ValueError, RecursionError):  # which is what JSON that is nested too deep raises
         return None
     if not isinstance(asked, dict) or asked.get("type") != "subscribe":
         return None
@@ -111,15 +111,18 @@ def _ended(
     connection: ServerConnection, heed: Callable[[str | bytes], object] = lambda _: None
 ) -> threading.Event:
     """Set once the connection has ended; `heed` gets what the client says meanwhile, on a thread for that."""
+    from websockets.exceptions import ConnectionClosed  # noqa: PLC0415  of the extra, as the servers are
+
     over = threading.Event()
 
     def read() -> None:
         try:
             for message in connection:
                 heed(message)
-        except Exception:  # noqa: BLE001  however it ends, it has
-            pass
-        over.set()
+        except ConnectionClosed:
+            pass  # without a Close frame, or while it was answered
+        finally:
+            over.set()
 
     threading.Thread(target=read, name="serve-reader", daemon=True).start()
     return over
