@@ -9,7 +9,7 @@ from .errors import WebSocketUnavailable
 from .persist import Retries
 from .protocol.payload import BytesLike, as_bytes
 from .sending import SendingHalf
-from .state import State
+from .state import State, as_told
 from .waits import Waiters, wait_for
 
 
@@ -80,9 +80,7 @@ class Entrance:
     def state(self) -> State:
         """Where the app is in its life."""
         with self._lock:
-            if self._state is State.OPEN and self.connection is not None and self.connection.is_closing:
-                return State.CLOSING
-            return self._state
+            return as_told(self._state, self.connection)
 
     def wait_ready(self, timeout: float | None) -> bool:
         """Wait until the handlers of Ready have run and all gates are open.

@@ -19,7 +19,7 @@ from .dial import Dialler, unprepared
 from .errors import WebSocketError
 from .loop import Inbox, Loop
 from .options import Options, Timing
-from .state import State, Step, after, in_words
+from .state import State, Step, after, as_told, in_words
 from .trace import as_trace
 from .traffic import Traffic
 from .waits import slice_of
@@ -86,9 +86,7 @@ class Iteration:
     def state(self) -> State:
         """Where the WebSocket is in its life."""
         with self._lock:
-            if self._state is State.OPEN and self.connection is not None and self.connection.is_closing:
-                return State.CLOSING
-            return self._state
+            return as_told(self._state, self.connection)
 
     def forget(self) -> None:
         """In the child of a fork: what is iterated is the parent's. Another iteration may begin."""

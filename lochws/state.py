@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import enum
+from typing import Protocol
 
 from .errors import WebSocketError
 
@@ -46,6 +47,20 @@ class Step(enum.Enum):
     DUE = "due"
     AGAIN = "again"
     FINISH = "finish"
+
+
+class Closable(Protocol):
+    """What a connection says of itself."""
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether our Close frame is out."""
+
+
+def as_told(state: State, connection: Closable | None) -> State:
+    """The state as users are told it, with what the table leaves to the connection."""
+    is_closing = state is State.OPEN and connection is not None and connection.is_closing
+    return State.CLOSING if is_closing else state
 
 
 # OPEN and CLOSING are one state here: whether our Close frame is out, the connection itself knows.
