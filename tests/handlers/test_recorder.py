@@ -161,16 +161,29 @@ class TestLeavingOut:
         assert (rejected.response.raw == head) is secrets
 
 
+class SlowDisk:
+    """Holds the writing thread up, given as `redact`, until it may go on.
+
+    Attributes:
+        entered: set once it is held up.
+        go: to be set, to let it go on.
+    """
+
+    def __init__(self) -> None:
+        self.entered, self.go = threading.Event(), threading.Event()
+
+    def __call__(self, _direction: str, payload: str | bytes) -> str | bytes:
+        self.entered.set()
+        assert self.go.wait(PATIENCE)
+        return payload
+
+
 class TestWhenThingsGoWrong:
     def test_what_comes_faster_than_the_disk_is_counted_logged_and_said_in_the_file(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
-        entered, go = threading.Event(), threading.Event()
-
-        def slow(_direction: str, payload: str | bytes) -> str | bytes:
-            entered.set()
-            assert go.wait(PATIENCE)
-            return payload
+        slow = SlowDisk()
+        entered, go = slow.entered, slow.go
 
         with Recorder(tmp_path / "a.jsonl", redact=slow, max_pending=1000) as recorder:
             recorder.on_event(events.Text("first"))
@@ -194,12 +207,8 @@ class TestWhenThingsGoWrong:
         assert f"{lost} events and sends are missing" in caplog.text
 
     def test_handlers_can_wait_for_the_disk_so_that_no_event_is_missing(self, tmp_path: Path) -> None:
-        entered, go = threading.Event(), threading.Event()
-
-        def slow(_direction: str, payload: str | bytes) -> str | bytes:
-            entered.set()
-            assert go.wait(PATIENCE)
-            return payload
+        slow = SlowDisk()
+        entered, go = slow.entered, slow.go
 
         def leave() -> None:
             for number in range(100):
@@ -217,13 +226,8 @@ class TestWhenThingsGoWrong:
         assert list(Replay(recorder.path).sends()) == ["never waits"]
 
     def test_what_is_missing_at_the_end_is_said_too(self, tmp_path: Path) -> None:
-        go = threading.Event()
-        entered = threading.Event()
-
-        def slow(_direction: str, payload: str | bytes) -> str | bytes:
-            entered.set()
-            assert go.wait(PATIENCE)
-            return payload
+        slow = SlowDisk()
+        entered, go = slow.entered, slow.go
 
         with Recorder(tmp_path / "a.jsonl", redact=slow, max_pending=1) as recorder:
             recorder.on_event(events.Text("first"))
