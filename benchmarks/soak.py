@@ -18,6 +18,7 @@ import ssl
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from time import monotonic
@@ -103,14 +104,16 @@ class Dropped(Soaked):
     purpose = "be dropped, over TLS"
 
     def on_ready(self, _: events.Ready) -> None:
-        self.send_text("first")
+        self._ask()
 
     def on_text(self, event: events.Text) -> None:
         super().on_text(event)
-        try:
+        self._ask()
+
+    def _ask(self) -> None:
+        # By now this connection may be lost, or the soak over and the app closing.
+        with suppress(WebSocketError):
             self.send_text("next")
-        except WebSocketError:
-            pass  # this connection is lost already
 
     def is_done(self) -> bool:
         return self.endings > 10
