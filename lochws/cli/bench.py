@@ -12,7 +12,7 @@ import click
 from .exits import Exit
 from .load import Load
 from .shown import as_json
-from .target import Seconds, Target, ended, is_terminal, limit, target_options
+from .target import Seconds, Target, is_terminal, limit, running, target_options
 
 #: Messages, and seconds at most, before anything counts: the server's first ones are slower.
 WARM_UP = 50
@@ -53,8 +53,7 @@ def bench(
     target = Target.taken_from(options)
     app = target.app()
     load = Load(app, size, is_binary=binary)
-    app.start(poll=None, persist=False)
-    with ended(app, STOP_SECONDS):
+    with running(app, STOP_SECONDS, poll=None, persist=False):
         app.wait_ready()
         load.run(WARM_UP_SECONDS, WARM_UP, 1)
         times, _ = _watched("one at a time", load, lambda: load.run(seconds, count, 1), seconds, count)

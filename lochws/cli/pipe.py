@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from time import monotonic
+from typing import Any
 
 from .. import Backoff, WebSocketApp, events
 from ..errors import QueueFull, TransportFail, WebSocketUnavailable
@@ -12,7 +13,7 @@ from .exits import Exit, Failed, Outcome
 from .lines import LineOutput, lines_of
 from .payloads import Payloads
 from .shown import as_json, as_object, escaped, one_line
-from .target import ended
+from .target import running
 
 #: How often it is looked whether anything still moves, in seconds.
 LOOK_SECONDS = 0.25
@@ -79,9 +80,9 @@ class Pipe:
         """
         self._persists = bool(persist)
         # No limit for the handshake but ours: what the server still sends may take any time.
-        self._app.start(poll=None, ping_rate=ping_rate, close_timeout=None, persist=persist)
-        threading.Thread(target=self._feed, name="lochws-input", daemon=True).start()
-        with ended(self._app, HURRY_SECONDS):
+        timing: dict[str, Any] = {"ping_rate": ping_rate, "close_timeout": None, "persist": persist}
+        with running(self._app, HURRY_SECONDS, poll=None, **timing):
+            threading.Thread(target=self._feed, name="lochws-input", daemon=True).start()
             self._wait()
         if self._failure is not None:
             raise self._failure

@@ -194,12 +194,19 @@ def _as_auth(given: str) -> tuple[str, str]:
 
 
 @contextmanager
-def ended(app: WebSocketApp, seconds: float) -> Iterator[None]:
-    """Ends an app with the block: by closing, within so many seconds, and then by force.
+def running(app: WebSocketApp, seconds: float, **options: Any) -> Iterator[None]:
+    """Starts an app, and ends it with the block: by closing, within so many seconds, and then by force.
 
-    What ends the block, Ctrl-C for one, then goes on; a second Ctrl-C does not wait.
+    What ends the block, Ctrl-C for one, then goes on; a second Ctrl-C does not wait. A Ctrl-C may strike
+    while the app starts: its threads may by then have said much to the server.
+
+    Args:
+        app: what to start.
+        seconds: how long the closing handshake may take.
+        options: those of `WebSocketApp.start`.
     """
     try:
+        app.start(**options)
         yield
     except BaseException:
         app.close(1001, "interrupted")

@@ -22,7 +22,7 @@ from ..handlers.log import Log
 from .exits import Exit, Failed, Outcome
 from .payloads import Payloads
 from .screen import MAX_SHOWN, STYLE, LogOnScreen, Screen
-from .target import ended
+from .target import running
 
 #: How long the closing handshake may take after Ctrl-C, in seconds.
 HURRY_SECONDS = 2.0
@@ -68,8 +68,7 @@ class Terminal:
             Failed: it came to no good end, as the screen has said already.
         """
         self._screen.show("info", "*", "type a message and press Enter; /help lists what else there is")
-        self._app.start(poll=None, ping_rate=ping_rate, persist=persist)
-        with ended(self._app, HURRY_SECONDS):
+        with running(self._app, HURRY_SECONDS, poll=None, ping_rate=ping_rate, persist=persist):
             asyncio.run(self._talk())
         self._app.join()
         try:
