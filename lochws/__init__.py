@@ -2,7 +2,7 @@
 
 from . import errors, events
 from .app import WebSocketApp
-from .handlers.registry import on
+from .handlers.naming import on
 from .options import Deflate
 from .persist import Backoff
 from .state import State

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from . import events
 from .errors import WebSocketError
 from .handlers.base import Handler
-from .handlers.registry import Registry, check_attributes, check_class
+from .handlers.naming import check_attributes, check_class
+from .handlers.registry import Registry
 from .handling import Handling
 from .lifecycle import Lifecycle
 from .options import (

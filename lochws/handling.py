@@ -7,7 +7,8 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from .gates import Gate
-from .handlers.registry import EventName, Function, Registry, Wrapper, event_names
+from .handlers.naming import EventName, Function, event_names
+from .handlers.registry import Registry, Wrapper
 
 if TYPE_CHECKING:
     from .later import Call

@@ -67,7 +67,7 @@ FORBIDDEN = {
 }
 
 #: What calls the handlers of an app. The other files of handlers/ are ready-made handlers, and their parts.
-DISPATCH = {"__init__", "base", "callables", "registry"}
+DISPATCH = {"__init__", "base", "callables", "naming", "registry"}
 
 #: What ready-made handlers share with the rest besides the names that every user has: how to check an
 #: option, to wait so that no signal is lost, to live through a fork, to hide what is secret in a URL.

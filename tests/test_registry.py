@@ -11,7 +11,7 @@ import pytest
 
 from lochws import WebSocketApp, events, on
 from lochws.handlers.base import Handler
-from lochws.handlers.registry import NAMES
+from lochws.handlers.naming import NAMES
 
 from .faults.registry import fault
 from .peer import TEXT, Link, StartPeer

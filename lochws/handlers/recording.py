@@ -21,7 +21,7 @@ from ..sent import ControlFrame, Sent
 from ..url import without_secrets
 from ..version import __version__
 from .allowance import Allowance
-from .registry import CLASSES
+from .naming import CLASSES
 
 logger = logging.getLogger("lochws")
 

@@ -40,8 +40,8 @@ from ..options import MIB, check_range, check_seconds
 from ..url import without_secrets
 from ..waits import join, slice_of
 from .allowance import Allowance
+from .naming import EventName
 from .redis_stream import Client, Entry, Sender, client_of
-from .registry import EventName
 from .wanted import wanted_events
 
 logger = logging.getLogger("lochws")

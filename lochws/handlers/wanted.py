@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .registry import CLASSES, EventName, event_names
+from .naming import CLASSES, EventName, event_names
 
 
 def wanted_events(names: Iterable[EventName]) -> tuple[str, ...]:

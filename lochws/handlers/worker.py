@@ -29,7 +29,7 @@ from ..waits import Waiters, slice_of, wait_for
 from .allowance import Allowance
 from .callables import check_callable
 from .chains import OLDEST, Chain, Chains, Entry
-from .registry import CLASSES, EventName, methods_of
+from .naming import CLASSES, EventName, methods_of
 from .wanted import wanted_events
 
 logger = logging.getLogger("lochws")

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lochws import WebSocketApp, errors, events
+from lochws.handlers.naming import CLASSES
 from lochws.handlers.recorder import Recorder
 from lochws.handlers.recording import fields_of
-from lochws.handlers.registry import CLASSES
 from lochws.handlers.replay import Replay
 from lochws.response import Response
 from lochws.sent import ControlFrame, Sent
