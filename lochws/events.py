@@ -193,13 +193,17 @@ class Text(Event):
         """The message parsed as JSON, once.
 
         Raises:
-            ValueError: the text is no JSON (`json.JSONDecodeError`).
+            ValueError: the text is no JSON (`json.JSONDecodeError`), or JSON nested deeper than Python reads.
         """
         try:
             return self._json
         except AttributeError:
+            pass
+        try:
             self._json: Any = json.loads(self.text)
-            return self._json
+        except RecursionError:  # it is the peer who chose the depth
+            raise ValueError(f"JSON nested too deep: {self!r}") from None
+        return self._json
 
     def __repr__(self) -> str:
         return f"Text({_shortened(self.text)} chars)" if len(self.text) > 24 else f"Text({self.text!r})"

@@ -82,6 +82,16 @@ class Handling:
         """
         self._registry.wrap(wrapper)
 
+    def unwrap_handlers(self, wrapper: Wrapper) -> None:
+        """Take a wrapper away again: what was given to `wrap_handlers`. Any thread.
+
+        A handler that is under way goes on in it.
+
+        Raises:
+            ValueError: no handlers are called through it.
+        """
+        self._registry.unwrap(wrapper)
+
     def call_later(self, seconds: float, function: Callable[[], object]) -> Call:
         """Have a function called on the handlers' thread, between two handlers, after so many seconds.
 

@@ -157,6 +157,11 @@ class TestJSON:
             with pytest.raises(json.JSONDecodeError):
                 _ = event.json
 
+    def test_json_that_is_nested_too_deep_is_a_value_error_and_names_itself(self) -> None:
+        event = events.Text("[" * 200_000)
+        with pytest.raises(ValueError, match=r"nested too deep: Text\(.* chars\)"):
+            _ = event.json
+
 
 def test_both_closing_events_are_told_apart_by_class() -> None:
     assert not isinstance(events.Closing(None, ""), events.Closed)

@@ -73,6 +73,28 @@ def test_of_two_wrappers_the_last_is_outermost() -> None:
     assert calls == ["outer text", "inner text"]
 
 
+def test_a_wrapper_that_is_taken_away_is_gone_and_others_stay() -> None:
+    app = WebSocketApp(URL)
+    seen: list[Any] = []
+    app.on("text")(seen.append)
+    gone, stays = Wrapping(), Wrapping()
+    for wrapper in (gone, stays, gone):
+        app.wrap_handlers(wrapper)
+    app.unwrap_handlers(gone)
+    app._registry.dispatch(events.Text("x"))
+    assert (gone.called, stays.called) == (["text"], ["text"])
+    app.unwrap_handlers(gone)
+    app._registry.dispatch(events.Text("x"))
+    assert (gone.called, stays.called, len(seen)) == (["text"], ["text", "text"], 2)
+
+
+def test_what_wraps_nothing_cannot_be_taken_away() -> None:
+    app = WebSocketApp(URL)
+    app.wrap_handlers(Wrapping())
+    with pytest.raises(ValueError, match="wraps no handlers"):
+        app.unwrap_handlers(Wrapping())
+
+
 def test_a_handler_can_be_removed_though_it_is_wrapped() -> None:
     app = WebSocketApp(URL)
     seen: list[Any] = []

@@ -27,9 +27,12 @@ def escaped_block(text: str) -> str:
     return _UNSAFE_IN_BLOCKS.sub(_as_escape, text)
 
 
-#: Advice of lochws names parameters; on the command line these are options.
+#: What lochws says names parameters; on the command line these are options. The longer ones first.
 PARAMETERS = {
     "as ssl_cafile": "with --cafile",
+    "ssl_cafile": "--cafile",
+    "ssl_certfile": "--cert",
+    "ssl_keyfile": "--key",
     "auth=(user, password)": "--auth user:password",
     "an Authorization header": "--header 'Authorization: …'",
     "give its URL as proxies, with them": "give its URL with --proxy, with them",
@@ -38,7 +41,7 @@ PARAMETERS = {
 
 
 def as_options(advice: str) -> str:
-    """Advice for whoever writes programs, made fit for a command line."""
+    """What is said to whoever writes programs, made fit for a command line."""
     for parameter, option in PARAMETERS.items():
         advice = advice.replace(parameter, option)
     return advice

@@ -15,6 +15,7 @@ import click
 from .. import WebSocketApp
 from ..handlers.log import Log
 from .exits import Exit, Failed
+from .shown import as_options
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -165,11 +166,10 @@ def checked(make: Callable[[], Made]) -> Made:
     try:
         return make()
     except OSError as error:
-        what = f"{error.filename}: " if error.filename else ""
-        raise Failed(f"{what}{error.strerror or error}", Exit.USAGE) from error
+        what = f"{error.filename}: {error.strerror}" if error.filename else as_options(str(error))
+        raise Failed(what, Exit.USAGE) from error
     except (TypeError, ValueError) as error:
-        raise Failed(str(error), Exit.USAGE) from error
-
+        raise Failed(as_options(str(error)), Exit.USAGE) from error
 
 
 

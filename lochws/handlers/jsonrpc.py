@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from ..errors import WebSocketError, WebSocketUnavailable
+from ..errors import TransportFail, WebSocketError, WebSocketUnavailable
 from .replies import App, Replies, Reply
 
 logger = logging.getLogger("lochws")
@@ -148,7 +148,7 @@ class JsonRpc(Replies):
             return _error(error.code, error.message, error.data)
 
     def _send(self, answer: dict[str, Any] | list[dict[str, Any]]) -> None:
-        with suppress(WebSocketUnavailable):  # whoever asked has gone
+        with suppress(WebSocketUnavailable, TransportFail):  # whoever asked has gone
             self._app.send_json(answer)
 
 

@@ -71,7 +71,6 @@ class Measures:
         self.reconnects: dict[str, int] = {}
         self.handler_errors = 0
         self.unsent = 0
-        self.is_active = True
         self._cause: str | None = None  # of the end to come, or of the one that was
 
     # The handlers' thread.
@@ -118,7 +117,7 @@ class Measures:
 
     def wrapped(self, name: str, handler: Callable[[Any], object]) -> Callable[[Any], object]:
         """A handler that is timed; see `WebSocketApp.wrap_handlers`. Ours are not, nor those of sends."""
-        if not self.is_active or name == "sent" or getattr(handler, "__self__", None) is self:
+        if name == "sent" or getattr(handler, "__self__", None) is self:
             return handler
         observe = self.handlers.setdefault(name, Histogram(SECONDS)).observe
 

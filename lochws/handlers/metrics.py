@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from .. import forks
 from ..state import State
 from ..url import without_secrets
 from .measures import Measures
 from .registry import Wrapper
+from .wanted import check_app
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -53,6 +54,7 @@ _HISTOGRAMS = {
 }
 
 
+@runtime_checkable
 class App(Protocol):
     """What is needed of a `lochws.WebSocketApp`."""
 
@@ -91,6 +93,9 @@ class App(Protocol):
     def wrap_handlers(self, wrapper: Wrapper, /) -> None:
         """Have handlers called through a wrapper."""
 
+    def unwrap_handlers(self, wrapper: Wrapper, /) -> None:
+        """Have them called without it again."""
+
 
 class Metrics:
     """Counts and times what happens to apps. One object for all of a program's, or several.
@@ -113,9 +118,10 @@ class Metrics:
             name: what it is called; None for its URL, without what may be secret in it.
 
         Raises:
-            TypeError: the name is no text.
+            TypeError: it is no app, or the name is no text.
             ValueError: it is watched already, or another app by the same name.
         """
+        check_app(app, App)
         name = without_secrets(app.url) if name is None else name
         if not isinstance(name, str):
             raise TypeError(f"name={name!r}: expected a str, or None for the app's URL")
@@ -140,8 +146,8 @@ class Metrics:
             if not watched:
                 raise ValueError(f"{app!r} is not watched")
             self._watched = {name: pair for name, pair in self._watched.items() if pair[0] is not app}
-        watched[0].is_active = False
-        app.remove_handler(watched[0])  # and with that the wrapper is asked again
+        app.unwrap_handlers(watched[0].wrapped)
+        app.remove_handler(watched[0])
 
     def snapshot(self) -> dict[str, dict[str, Any]]:
         """All numbers by the apps' names, as plain values that can be written as JSON.

@@ -111,6 +111,20 @@ class Registry:
             raise TypeError(f"{wrapper!r} is no wrapper of handlers: it cannot be called")
         self._change(lambda entries, wrappers: (entries, (*wrappers, wrapper)))
 
+    def unwrap(self, wrapper: Wrapper) -> None:
+        """Have handlers no longer called through a wrapper; through the last, if it was given several times.
+
+        Raises:
+            ValueError: they are not.
+        """
+        def without(entries: _Entries, wrappers: tuple[Wrapper, ...]) -> _Setup:
+            for index in reversed(range(len(wrappers))):
+                if wrappers[index] == wrapper:
+                    return entries, (*wrappers[:index], *wrappers[index + 1:])
+            raise ValueError(f"{wrapper!r} wraps no handlers")
+
+        self._change(without)
+
     def call(self, function: Callable[[], object]) -> None:
         """Call a function as handlers are called: what it raises is treated likewise. The reader's thread."""
         try:

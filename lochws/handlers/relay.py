@@ -33,7 +33,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterable
 from time import monotonic
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from .. import events, forks
 from ..options import MIB, check_range, check_seconds
@@ -42,7 +42,7 @@ from ..waits import join, slice_of
 from .allowance import Allowance
 from .naming import EventName
 from .redis_stream import Client, Entry, Sender, client_of
-from .wanted import wanted_events
+from .wanted import check_app, wanted_events
 
 logger = logging.getLogger("lochws")
 
@@ -54,6 +54,7 @@ _GRACE = 1.0
 _Function = TypeVar("_Function", bound=Callable[..., object])
 
 
+@runtime_checkable
 class App(Protocol):
     """What is needed of a `lochws.WebSocketApp`."""
 
@@ -126,6 +127,7 @@ class Relay:
         max_wait: float = 5.0,
         close_timeout: float = 10.0,
     ) -> None:
+        check_app(app, App)
         if not isinstance(stream, str) or not stream:
             raise TypeError(f"stream={stream!r}: expected the key of a stream, a str")
         check_range("batch", batch, 1)

@@ -20,16 +20,18 @@ from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from itertools import count
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from .. import events, forks
 from ..clock import Rest, current
 from ..errors import QueueFull, WebSocketError
+from .wanted import check_app
 
 #: Finds in a message, sent or received, what joins reply and request; None if there is nothing.
 Match: TypeAlias = "Callable[[Any], Hashable | None]"
 
 
+@runtime_checkable
 class App(Protocol):
     """What is needed of a `lochws.WebSocketApp`."""
 
@@ -102,12 +104,13 @@ class Replies:
             thread of the handlers. None for replies as they are.
 
     Raises:
-        TypeError: `match` is neither a name nor a function, or `unwrap` cannot be called.
+        TypeError: `app` is no app, `match` is neither a name nor a function, or `unwrap` cannot be called.
     """
 
     def __init__(
         self, app: App, match: str | Match = "id", *, unwrap: Callable[[Any], Any] | None = None
     ) -> None:
+        check_app(app, App)
         if not (isinstance(match, str) or callable(match)):
             raise TypeError(f"match={match!r}: expected the name of a field, or a function of one argument")
         if unwrap is not None and not callable(unwrap):
@@ -180,7 +183,7 @@ class Replies:
             return
         try:
             message = event.json
-        except (ValueError, RecursionError):  # no JSON, or too deep
+        except ValueError:  # no JSON
             return  # not for us
         self._received(message)
 

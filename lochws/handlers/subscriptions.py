@@ -24,11 +24,12 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from .. import events, forks
 from ..errors import QueueFull, TransportFail, WebSocketError, WebSocketUnavailable
 from .steps import Said, Step, StepFailed
+from .wanted import check_app
 
 __all__ = ["Step", "StepFailed", "Subscriptions"]
 
@@ -47,6 +48,7 @@ class Gate(Protocol):
         """Do away with it."""
 
 
+@runtime_checkable
 class App(Protocol):
     """What is needed of a `lochws.WebSocketApp`."""
 
@@ -125,6 +127,7 @@ class Subscriptions:
         on_step_failed: Callable[[Step, BaseException], object] | None = None,
         max_steps: int = 10_000,
     ) -> None:
+        check_app(app, App)
         for name, function in (("on_session_ready", on_session_ready), ("on_step_failed", on_step_failed)):
             if not (function is None or callable(function)):
                 raise TypeError(f"{name}={function!r}: expected a function, or None")

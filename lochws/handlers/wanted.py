@@ -1,10 +1,25 @@
-"""Which events a ready-made handler is asked for, by name or by class."""
+"""What a ready-made handler is asked for: which app, and which events, by name or by class."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from .naming import CLASSES, EventName, event_names
+
+
+def check_app(app: object, needed: Any) -> None:
+    """Refuse what is no app, or a class of apps.
+
+    Args:
+        app: what was given.
+        needed: a runtime-checkable protocol: what is needed of it.
+
+    Raises:
+        TypeError: it has not what is needed.
+    """
+    if isinstance(app, type) or not isinstance(app, needed):
+        raise TypeError(f"app={app!r}: expected a lochws.WebSocketApp")
 
 
 def wanted_events(names: Iterable[EventName]) -> tuple[str, ...]:

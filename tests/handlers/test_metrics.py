@@ -177,12 +177,22 @@ def test_an_app_that_is_watched_no_more_pays_nothing(metrics: Metrics) -> None:
     metrics.watch(app, "again")
 
 
+def test_watching_again_and_again_leaves_nothing_behind(metrics: Metrics) -> None:
+    app = WebSocketApp(URL)
+    before = app._registry._setup
+    for _ in range(3):
+        metrics.watch(app)
+        metrics.unwatch(app)
+    assert app._registry._setup == before
+
+
 @pytest.mark.parametrize(
     ("act", "error", "said"),
     [
         (lambda metrics, app: metrics.watch(app), ValueError, "is watched already"),
         (lambda metrics, app: metrics.watch(WebSocketApp(URL), "feed"), ValueError, "name='feed': another"),
         (lambda metrics, app: metrics.watch(WebSocketApp(URL), 5), TypeError, "name=5"),
+        (lambda metrics, app: metrics.watch("ws://localhost"), TypeError, "app='ws://localhost': expected a"),
         (lambda metrics, app: metrics.unwatch(WebSocketApp(URL)), ValueError, "is not watched"),
     ],
 )
