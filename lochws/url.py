@@ -12,10 +12,11 @@ _UNIX_SCHEMES = {"ws+unix": "ws", "wss+unix": "wss"}
 _DEFAULT_PORTS = {"ws": 80, "wss": 443}
 # What may stand in a path or query as it is (RFC 3986 section 3.3); the rest is percent-encoded.
 _SAFE = "/?:@!$&'()*+,;=-._~%[]"
-# What may stand in a host (RFC 3986 section 3.2.2): a name, or an IPv6 address without its brackets. Only the
-# address may have a percent sign, before its zone: a name with escapes in it is looked up by nobody.
+# What may stand in a name (RFC 3986 section 3.2.2), and here in the zone of an IPv6 address. No percent sign: a
+# name with escapes in it is looked up by nobody.
 _NAME = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=]+")
-_ADDRESS = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=%:]+")
+# Host and port: brackets, if there are any, are round the whole host. urllib finds a host in more than that.
+_HOST_AND_PORT = re.compile(r"(?:(?P<address>\[[^\[\]]*\])|[^\[\]:]*)(?::[^\[\]]*)?")
 _VALUES = re.compile(r"([?&;][^=&;\s]*=)[^&;#\s]+")
 # Paths of sockets are bytes; those that are no UTF-8 become what Python's own file names have for them.
 _ANY_BYTES = "surrogateescape"
@@ -83,28 +84,27 @@ def parse_url(url: str) -> Endpoint:
     if not isinstance(url, str):
         raise TypeError(f"a URL is a str, not {type(url).__name__}")
     if any(ord(char) <= 32 or ord(char) == 127 for char in url):
-        raise ValueError(f"URL {redacted(url)!r} has a space or control character in it: percent-encode it")
+        raise ValueError(f"{_named(url)} has a space or control character in it: percent-encode it")
     try:
         parts = urlsplit(url)
     except ValueError:  # whose text may have the credentials in it
-        raise ValueError(f"URL {redacted(url)!r} has no valid host") from None
+        raise ValueError(f"{_named(url)} has no valid host") from None
     scheme = _SCHEMES.get(parts.scheme.lower()) or _UNIX_SCHEMES.get(parts.scheme.lower())
     if scheme is None:
         found = f"the scheme {parts.scheme!r}" if parts.scheme else "no scheme"
-        raise ValueError(f"URL {redacted(url)!r} has {found}: expected ws:// or wss://")
+        raise ValueError(f"{_named(url)} has {found}: expected ws:// or wss://")
     if parts.scheme.lower() in _UNIX_SCHEMES:
         return _unix_endpoint(parts, url)
-    if not parts.hostname:
-        raise ValueError(f"URL {redacted(url)!r} has no host: expected {scheme}://host[:port]/path")
+    try:
+        host = host_of(parts)
+    except ValueError as error:
+        raise ValueError(f"{_named(url)} has no valid host: {error}") from error
+    if not host:
+        raise ValueError(f"{_named(url)} has no host: expected {scheme}://host[:port]/path")
     try:
         port = parts.port
     except ValueError:
-        # Not the URL: if a slash in the password is what is wrong, redacting does not find the password.
-        raise ValueError("the URL has no valid port: expected a number up to 65535") from None
-    try:
-        host = ascii_host(parts.hostname)
-    except ValueError as error:
-        raise ValueError(f"URL {redacted(url)!r} has a host that is no valid name: {error}") from error
+        raise ValueError(f"{_named(url)} has no valid port: expected a number up to 65535") from None
     return Endpoint(
         scheme=scheme,
         host=host,
@@ -117,6 +117,12 @@ def parse_url(url: str) -> Endpoint:
 def redacted(url: str) -> str:
     """The URL without user name and password, for everything that people or logs may see."""
     return re.sub(r"(?<=://)[^/?#]*@", "", url, count=1)
+
+
+def _named(url: str) -> str:
+    """How a refusal names the URL: not at all if redacting, which a slash in a password ends, has left an @."""
+    shown = redacted(url)
+    return "the URL" if "@" in shown else f"URL {shown!r}"
 
 
 def without_secrets(url: str) -> str:
@@ -151,15 +157,15 @@ def _unix_endpoint(parts: SplitResult, url: str) -> Endpoint:
     """The endpoint of ``ws+unix:///path:/resource``; the server sees the host ``localhost``."""
     socket_path, _, path = parts.path.partition(":")
     if parts.netloc or not socket_path.startswith("/") or socket_path == "/":
-        raise ValueError(f"URL {redacted(url)!r} has no path of a socket: expected ws+unix:///path:/resource")
+        raise ValueError(f"{_named(url)} has no path of a socket: expected ws+unix:///path:/resource")
     if path and not path.startswith("/"):
-        raise ValueError(f"URL {redacted(url)!r} has a resource that does not begin with a slash")
+        raise ValueError(f"{_named(url)} has a resource that does not begin with a slash")
     scheme = _UNIX_SCHEMES[parts.scheme.lower()]
     unix = unquote(socket_path, errors=_ANY_BYTES)
     try:
         unix.encode(errors=_ANY_BYTES)
     except UnicodeEncodeError:
-        raise ValueError(f"URL {redacted(url)!r} has a path of a socket that is no text") from None
+        raise ValueError(f"{_named(url)} has a path of a socket that is no text") from None
     return Endpoint(
         scheme=scheme,
         host="localhost",
@@ -169,20 +175,46 @@ def _unix_endpoint(parts: SplitResult, url: str) -> Endpoint:
     )
 
 
+def host_of(parts: SplitResult) -> str:
+    """The host of a URL as it is looked up and sent, without the brackets of an IPv6 address; empty if none.
+
+    Raises:
+        ValueError: it is neither a valid name nor an IPv6 address in brackets.
+    """
+    place = _HOST_AND_PORT.fullmatch(parts.netloc.rpartition("@")[2])
+    if place is None:
+        raise ValueError("its brackets are not round the whole of it")
+    host = parts.hostname or ""
+    if place["address"]:
+        return _address(host)
+    return ascii_host(host) if host else ""
+
+
 def ascii_host(host: str) -> str:
-    """The host as it is looked up and sent: lower case, IDNA 2008 with the mapping of UTS 46.
+    """The name as it is looked up and sent: lower case, IDNA 2008 with the mapping of UTS 46.
 
     Raises:
         ValueError: it is no valid name.
     """
-    if ":" in host:
-        name = host.replace("%25", "%", 1)  # RFC 6874: the zone of an IPv6 address
-    elif host.isascii():
+    if host.isascii():
         name = host.lower()
     else:
         import idna  # noqa: PLC0415  large, and most hosts are ASCII
 
         name = idna.encode(host, uts46=True, transitional=False).decode("ascii")
-    if not (_ADDRESS if ":" in host else _NAME).fullmatch(name):
+    if not _NAME.fullmatch(name):
         raise ValueError("it has characters in it that no name has")
     return name
+
+
+def _address(host: str) -> str:
+    import ipaddress  # noqa: PLC0415  few hosts are addresses of IPv6
+
+    address, percent, zone = host.replace("%25", "%", 1).partition("%")  # RFC 6874
+    try:
+        ipaddress.IPv6Address(address)
+    except ValueError:
+        raise ValueError("in brackets there can be an IPv6 address only") from None
+    if percent and not _NAME.fullmatch(zone):
+        raise ValueError("its zone has characters in it that no name of an interface has")
+    return address + percent + zone

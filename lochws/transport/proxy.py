@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
 from ..options import Proxies
-from ..url import Endpoint, ascii_host, bracketed
+from ..url import Endpoint, bracketed, host_of
 
 #: The kinds of proxies and their default ports. socks4a and socks5h look names up at the proxy.
 PORTS = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
@@ -124,7 +124,7 @@ def parse_proxy(url: str) -> ProxyURL:
         raise ValueError("a proxy URL has a space or control character in it: percent-encode it")
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
-        host, port = parts.hostname and ascii_host(parts.hostname), parts.port
+        host, port = host_of(parts), parts.port
     except ValueError:
         raise ValueError("a proxy URL has no valid host and port: expected http://host[:port]") from None
     scheme = "socks5h" if parts.scheme == "socks" else parts.scheme
