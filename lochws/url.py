@@ -12,8 +12,8 @@ _UNIX_SCHEMES = {"ws+unix": "ws", "wss+unix": "wss"}
 _DEFAULT_PORTS = {"ws": 80, "wss": 443}
 # What may stand in a path or query as it is (RFC 3986 section 3.3); the rest is percent-encoded.
 _SAFE = "/?:@!$&'()*+,;=-._~%[]"
-# What may stand in a name (RFC 3986 section 3.2.2), and here in the zone of an IPv6 address. No percent sign: a
-# name with escapes in it is looked up by nobody.
+# What may stand in a name (RFC 3986 section 3.2.2), and here in the zone of an IPv6 address. No percent sign:
+# a name with escapes in it is looked up by nobody.
 _NAME = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=]+")
 # Host and port: brackets, if there are any, are round the whole host. urllib finds a host in more than that.
 _HOST_AND_PORT = re.compile(r"(?:(?P<address>\[[^\[\]]*\])|[^\[\]:]*)(?::[^\[\]]*)?")
@@ -120,7 +120,7 @@ def redacted(url: str) -> str:
 
 
 def _named(url: str) -> str:
-    """How a refusal names the URL: not at all if redacting, which a slash in a password ends, has left an @."""
+    """How a refusal names the URL: not at all if an @ is left, behind a slash of the password, likely."""
     shown = redacted(url)
     return "the URL" if "@" in shown else f"URL {shown!r}"
 
