@@ -16,6 +16,7 @@ from selectors import EVENT_READ, EVENT_WRITE
 
 from . import events
 from .dial import Opened
+from .encryption import TLS
 from .errors import CriticalProtocolError, ProtocolError
 from .loop import Inbox, Loop
 from .options import Options, Timing
@@ -59,6 +60,7 @@ class Connection:
         self._inbox = inbox
         self._trace = trace
         self._stream = opened.stream
+        self._is_end_to_end = opened.is_end_to_end
         agreed, offered = opened.agreement.deflate, options.deflate
         self._deflates = agreed is not None
         self._refusal: ProtocolError | None = None
@@ -95,6 +97,11 @@ class Connection:
     def supports_compression(self) -> bool:
         """Whether permessage-deflate was agreed on."""
         return self._deflates
+
+    @property
+    def tls(self) -> TLS | None:
+        """What TLS has agreed on with the server, or None without it, and once the stream is closed."""
+        return self._stream.tls if self._is_end_to_end else None
 
     @property
     def latency(self) -> float | None:
@@ -160,7 +167,10 @@ class Connection:
         extensions = {"permessage-deflate"} if self._deflates else set()
         if self._trace:
             self._trace("handshake_ready", protocol=agreement.protocol, extensions=sorted(extensions))
-        ready = events.Ready(opened.response, agreement.protocol, extensions)
+        ready = events.Ready(
+            opened.response, agreement.protocol, extensions,
+            address=self._stream.address or None, timings=opened.timings,
+        )
         self._inbox.post([ready], after=self._owner.ready_handled)
         self._keepalive.start(now)
         if self._polls.start(now):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 from . import errors, events
@@ -32,12 +33,16 @@ class Opened(NamedTuple):
         response: the server's answer.
         agreement: what was negotiated.
         rest: frames that came right behind the answer.
+        timings: seconds by phase of the opening.
+        is_end_to_end: whether TLS, if there is any, ends at the server, not at the proxy.
     """
 
     stream: Stream
     response: Response
     agreement: Agreement
     rest: bytes
+    timings: Mapping[str, float] = MappingProxyType({})
+    is_end_to_end: bool = True
 
 
 #: A part of an attempt: yields events, and in the end returns what it brought, an Endpoint being where
@@ -180,7 +185,10 @@ class _Attempt:
             yield self._rejected(response, error, address)
             yield self._lost(f"disconnected; {error}", "server", error, address, response)
             return None
-        return Opened(stream, response, agreement, parser.rest)
+        return Opened(
+            stream, response, agreement, parser.rest, self._deadline.timings,
+            is_end_to_end=proxy is None or request.endpoint.is_secure,
+        )
 
     def _elsewhere(self, request: Request, response: Response) -> Endpoint | None:
         """Where a redirect leads that is to be followed.

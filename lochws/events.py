@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from .response import Response
 
 __all__ = [
-    "BackOff", "Binary", "Closed", "Closing", "ConnectFail", "Connected", "Connecting",
-    "Disconnected", "Event", "Ping", "Poll", "Pong", "ProtocolError", "Ready", "Rejected", "Text",
-    "Unresponsive", "UnknownMessage",
+    "BackOff", "Binary", "Closed", "Closing", "ConnectFail", "Connected", "Connecting", "Disconnected",
+    "Event", "Ping", "Poll", "Pong", "ProtocolError", "Ready", "Rejected", "Text", "Unresponsive",
+    "UnknownMessage",
 ]
 
 
@@ -151,16 +151,23 @@ class Ready(Event):
         response: the server's answer to the upgrade.
         protocol: the subprotocol the server chose, or None.
         extensions: the names of the extensions in use; ``permessage-deflate`` is the only one.
+        address: of the server, or of the proxy that leads there, as ``ip:port``; a path for a Unix socket.
+        timings: seconds by phase of the opening, as of `ConnectFail`.
     """
 
-    __slots__ = ("extensions", "protocol", "response")
+    __slots__ = ("address", "extensions", "protocol", "response", "timings")
     name = "ready"
 
-    def __init__(self, response: Response, protocol: str | None, extensions: set[str]) -> None:
+    def __init__(
+        self, response: Response, protocol: str | None, extensions: set[str], *,
+        address: str | None = None, timings: Mapping[str, float] | None = None,
+    ) -> None:
         super().__init__()
         self.response: Response = response
         self.protocol: str | None = protocol
         self.extensions: set[str] = extensions
+        self.address: str | None = address
+        self.timings: dict[str, float] = dict(timings or {})
 
     def __repr__(self) -> str:
         return f"Ready({self.response!r}, protocol={self.protocol!r}, extensions={self.extensions!r})"
@@ -195,14 +202,11 @@ class Text(Event):
         Raises:
             ValueError: the text is no JSON (`json.JSONDecodeError`), or JSON nested deeper than Python reads.
         """
-        try:
-            return self._json
-        except AttributeError:
-            pass
-        try:
-            self._json: Any = json.loads(self.text)
-        except RecursionError:  # it is the peer who chose the depth
-            raise ValueError(f"JSON nested too deep: {self!r}") from None
+        if not hasattr(self, "_json"):
+            try:
+                self._json: Any = json.loads(self.text)
+            except RecursionError:  # it is the peer who chose the depth
+                raise ValueError(f"JSON nested too deep: {self!r}") from None
         return self._json
 
     def __repr__(self) -> str:
@@ -344,16 +348,9 @@ class Disconnected(_Outcome):
     name = "disconnected"
 
     def __init__(
-        self,
-        reason: str = "closed",
-        graceful: bool = False,
-        *,
-        phase: str = "open",
-        ended_by: str = "network",
-        sent_code: int | None = None,
-        received_code: int | None = None,
-        unsent: tuple[str | bytes, ...] = (),
-        **about: Any,
+        self, reason: str = "closed", graceful: bool = False, *, phase: str = "open",
+        ended_by: str = "network", sent_code: int | None = None, received_code: int | None = None,
+        unsent: tuple[str | bytes, ...] = (), **about: Any,
     ) -> None:
         super().__init__(reason, phase=phase, **about)
         self.graceful: bool = graceful

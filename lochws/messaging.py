@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from .encryption import TLS
 from .errors import WebSocketClosed, WebSocketUnavailable
 from .iteration import Life
 from .protocol.close import as_reason, encode_close
@@ -189,6 +190,15 @@ class Messaging:
         """Whether there is a connection and the server agreed to permessage-deflate."""
         connection = self._life.connection
         return connection is not None and connection.supports_compression
+
+    @property
+    def tls(self) -> TLS | None:
+        """What TLS has agreed on with the server, and its certificate; None without TLS or a connection.
+
+        Looked up anew each time. Any thread; never blocks.
+        """
+        connection = self._life.connection
+        return None if connection is None else connection.tls
 
     @property
     def latency(self) -> float | None:

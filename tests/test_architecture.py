@@ -42,8 +42,9 @@ LAYERS = [
     {"loop"},
     {"protocol", "transport", "handlers"},
     {
-        "clock", "deadline", "errors", "events", "forks", "gaps", "options", "pins", "polls", "response",
-        "sent", "state", "status", "syscalls", "timers", "trace", "url", "version", "waits", "wakeup",
+        "clock", "deadline", "encryption", "errors", "events", "forks", "gaps", "options", "pins", "polls",
+        "response", "sent", "state", "status", "syscalls", "timers", "trace", "url", "version", "waits",
+        "wakeup",
     },
 ]
 
@@ -77,7 +78,7 @@ SHARED = {"clock", "forks", "options", "sent", "url", "version", "waits"}
 PUBLIC_ALL_THE_SAME = {"_asdict", "_Decompress"}
 
 #: The modules of users' names that they are made of.
-FOR_USERS = {"errors", "events", "response", "state", "status"}
+FOR_USERS = {"encryption", "errors", "events", "response", "state", "status"}
 
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 50  # its parameters and docstring not counted

@@ -45,12 +45,16 @@ ROWS: list[tuple[events.Event, str, dict[str, Any], str]] = [
     ),
     (
         events.Ready(RESPONSE, None, set()), "ready",
-        {"response": RESPONSE, "protocol": None, "extensions": set()},
+        {"response": RESPONSE, "protocol": None, "extensions": set(), "address": None, "timings": {}},
         f"Ready({SHOWN}, protocol=None, extensions=set())",
     ),
     (
-        events.Ready(RESPONSE, "chat", {"permessage-deflate"}), "ready",
-        {"response": RESPONSE, "protocol": "chat", "extensions": {"permessage-deflate"}},
+        events.Ready(RESPONSE, "chat", {"permessage-deflate"}, address="1.2.3.4:80", timings={"tcp": 1.5}),
+        "ready",
+        {
+            "response": RESPONSE, "protocol": "chat", "extensions": {"permessage-deflate"},
+            "address": "1.2.3.4:80", "timings": {"tcp": 1.5},
+        },
         f"Ready({SHOWN}, protocol='chat', extensions={{'permessage-deflate'}})",
     ),
     (events.Poll(), "poll", {}, "Poll()"),

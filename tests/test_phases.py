@@ -8,7 +8,7 @@ from time import monotonic
 
 import pytest
 
-from lochws import WebSocket
+from lochws import WebSocket, events
 from lochws.deadline import Deadline
 
 from .attempts import Dial
@@ -52,6 +52,16 @@ def test_a_refusal_has_the_times_of_all_phases(
     assert list(rejected.timings) == ["resolve", "tcp", "tls", "upgrade"]
     assert all(seconds > 0 for seconds in rejected.timings.values())
     assert sum(rejected.timings.values()) <= attempt.seconds
+
+
+def test_ready_has_them_too_and_whom_the_connection_leads_to(
+    start_peer: StartPeer, server_tls: ssl.SSLContext, ca_file: str
+) -> None:
+    peer = start_peer(Link.accept, tls=server_tls)
+    [ready] = [event for event in WebSocket(peer.url, ssl_cafile=ca_file) if isinstance(event, events.Ready)]
+    assert list(ready.timings) == ["resolve", "tcp", "tls", "upgrade"]
+    assert all(seconds > 0 for seconds in ready.timings.values())
+    assert ready.address == peer.authority
 
 
 def test_what_never_began_has_no_time(dial: Dial) -> None:

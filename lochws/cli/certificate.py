@@ -11,6 +11,7 @@ from datetime import datetime, timedelta, timezone
 from time import monotonic
 from typing import Any
 
+from ..encryption import TLS
 from .addresses import Address
 from .findings import Finding, Verdict
 
@@ -19,6 +20,8 @@ SOON = timedelta(days=14)
 
 # X509_V_FLAG_NO_CHECK_TIME of OpenSSL's x509_vfy.h, for which the module ssl has no name.
 _NO_CHECK_TIME = 0x200000
+# ENCODING_DER of the module _ssl.
+_DER = 2
 
 _SOON = "Have the server get a new certificate before that day."
 _EXPIRED = "The server needs a new certificate; check this machine's clock, too."
@@ -49,12 +52,16 @@ class Handshakes:
         began = monotonic()
         try:
             with self._shaken(self._context()) as sock:
-                agreed = f"{sock.version()}, {(sock.cipher() or ('no cipher',))[0]}"
+                cipher = sock.cipher()
                 took = monotonic() - began
-                leaf = sock.getpeercert(binary_form=True) or b""
+                version, leaf = sock.version() or "", sock.getpeercert(binary_form=True) or b""
                 chain = _chain(sock)
-            findings = [Finding("TLS", Verdict.OK, agreed, took), self._certificate(leaf)]
-            return [*findings, *(_issuer(issuer) for issuer in chain)]
+            try:
+                fields = self._fields(leaf)
+            except OSError:
+                fields = {}  # the kind of its key, most likely: not trusted even by its own word
+            shown = TLS(version, cipher[0] if cipher else "no cipher", fields, leaf)
+            return [*agreement(shown, took), *(_issuer(issuer) for issuer in chain)]
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
             text = str(reason).lower().replace("_", " ")
@@ -76,29 +83,6 @@ class Handshakes:
             with context.wrap_socket(plain, server_hostname=self._host.rstrip(".")) as sock:
                 yield sock
 
-    def _certificate(self, leaf: bytes) -> Finding:
-        try:
-            fields = self._fields(leaf)
-        except OSError:
-            # The kind of its key, most likely: not trusted even by its own word.
-            digest = hashlib.sha256(leaf).hexdigest()
-            return Finding("certificate", Verdict.NOTE, f"cannot be read; its SHA-256 is {digest}")
-        names = [str(value) for _, value in fields.get("subjectAltName", ())]
-        who = f"for {', '.join(names) or _name(fields.get('subject'))}; by {_name(fields.get('issuer'))}"
-        begins, ends = _day(fields["notBefore"]), _day(fields["notAfter"])
-        now = datetime.now(timezone.utc)
-        if now > ends:
-            text = f"{who}; has expired on {ends:%Y-%m-%d}"
-            return Finding("certificate", Verdict.FAILED, text, None, _EXPIRED)
-        if now < begins:
-            text = f"{who}; is not valid before {begins:%Y-%m-%d}"
-            return Finding("certificate", Verdict.FAILED, text, None, _EARLY)
-        left = ends - now
-        text = f"{who}; until {ends:%Y-%m-%d}, {left.days} days from now"
-        if left < SOON:
-            return Finding("certificate", Verdict.WARNING, text, None, _SOON)
-        return Finding("certificate", Verdict.OK, text)
-
     def _fields(self, leaf: bytes) -> dict[str, Any]:
         """The certificate as a dict, which the module ssl makes of verified ones alone.
 
@@ -116,13 +100,43 @@ class Handshakes:
             return sock.getpeercert() or {}
 
 
+def agreement(tls: TLS, seconds: float | None) -> list[Finding]:
+    """What TLS has agreed on, in so many seconds, and the certificate's names and dates."""
+    found = Finding("TLS", Verdict.OK, f"{tls.version}, {tls.cipher}", seconds)
+    if tls.certificate:
+        return [found, _certificate(tls.certificate)]
+    digest = hashlib.sha256(tls.der).hexdigest()
+    return [found, Finding("certificate", Verdict.NOTE, f"cannot be read; its SHA-256 is {digest}")]
+
+
+def _certificate(fields: dict[str, Any]) -> Finding:
+    names = [str(value) for _, value in fields.get("subjectAltName", ())]
+    who = f"for {', '.join(names) or _name(fields.get('subject'))}; by {_name(fields.get('issuer'))}"
+    begins, ends = _day(fields["notBefore"]), _day(fields["notAfter"])
+    now = datetime.now(timezone.utc)
+    if now > ends:
+        text = f"{who}; has expired on {ends:%Y-%m-%d}"
+        return Finding("certificate", Verdict.FAILED, text, None, _EXPIRED)
+    if now < begins:
+        text = f"{who}; is not valid before {begins:%Y-%m-%d}"
+        return Finding("certificate", Verdict.FAILED, text, None, _EARLY)
+    left = ends - now
+    text = f"{who}; until {ends:%Y-%m-%d}, {left.days} days from now"
+    if left < SOON:
+        return Finding("certificate", Verdict.WARNING, text, None, _SOON)
+    return Finding("certificate", Verdict.OK, text)
+
+
 def _chain(sock: ssl.SSLSocket) -> list[dict[str, Any]]:
-    """The authorities that the server has sent above its certificate, from Python 3.13 on."""
-    given = getattr(sock, "get_unverified_chain", None)
+    """The authorities that the server has sent above its certificate."""
+    # Until Python 3.13 the socket does not have it, but what it is made of has, as objects.
+    given = getattr(sock, "get_unverified_chain", None) or getattr(
+        getattr(sock, "_sslobj", None), "get_unverified_chain", None
+    )
     chain: list[dict[str, Any]] = []
-    for der in (given() if given is not None else [])[1:]:
+    for sent in ((given() if given is not None else None) or [])[1:]:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.load_verify_locations(cadata=der)
+        context.load_verify_locations(cadata=sent if isinstance(sent, bytes) else sent.public_bytes(_DER))
         chain += context.get_ca_certs()
     return chain
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 import click
 
 from .. import WebSocket, events
+from ..errors import TransportFail, WebSocketUnavailable
 from .addresses import look_up, try_all
-from .certificate import Handshakes
+from .certificate import Handshakes, agreement
 from .exits import Exit, Outcome
 from .findings import Finding, Verdict, show
 from .shown import as_options, cut, escaped
@@ -25,6 +26,8 @@ PINGS = 5
 MAX_BODY = 300
 #: Seconds for a step where the command line sets no limit.
 STEP_SECONDS = 30.0
+
+_NO_PONG = "Ask who runs the server why it does not answer pings, as RFC 6455 section 5.5.2 says it must."
 
 
 @click.command(
@@ -70,7 +73,7 @@ class Attempt:
 
     Args:
         websocket: who makes it.
-        seconds: how long the server may take to answer our Close frame.
+        seconds: how long the server may take to answer a ping, and our Close frame.
 
     Attributes:
         findings: so far.
@@ -86,10 +89,12 @@ class Attempt:
         self.is_proxied = False
         self._began = monotonic()
         self._latencies: list[float] = []
+        self._asked = 0.0  # when the last ping was sent
 
     def run(self) -> None:
         """Make it. Blocks until the connection has ended."""
-        for event in self._websocket.connect(poll=None, ping_rate=None, close_timeout=self._seconds):
+        seconds = self._seconds
+        for event in self._websocket.connect(poll=seconds / 4, ping_rate=None, close_timeout=seconds):
             for handler in (self.outcome, self):
                 react = getattr(handler, f"on_{event.name}", None)
                 if react is not None:
@@ -112,11 +117,11 @@ class Attempt:
 
     def on_connect_fail(self, event: events.ConnectFail) -> None:
         """The network's part has failed."""
-        self.is_proxied = event.phase == "proxy"
+        self.is_proxied = event.phase == "proxy" or "proxy" in event.timings
         reason = event.reason
         if event.response is not None:
             reason += _body(event.response.text)
-        phase = "proxy" if self.is_proxied else "connect"
+        phase = "proxy" if event.phase == "proxy" else "connect"
         self._find(phase, Verdict.FAILED, reason, event.timings.get(event.phase), as_options(event.advice))
 
     def on_rejected(self, event: events.Rejected) -> None:
@@ -134,6 +139,9 @@ class Attempt:
 
     def on_ready(self, event: events.Ready) -> None:
         """The WebSocket is open: what was agreed, and the first ping."""
+        tls = self._websocket.tls
+        if self.is_proxied and tls is not None:  # else it was looked at directly
+            self.findings += agreement(tls, event.timings.get("tls"))
         server = event.response.get("server")
         by = f", says {server}" if server else ""
         status = f"{event.response.status_code} {event.response.status}"
@@ -141,7 +149,7 @@ class Attempt:
         self._find("subprotocol", Verdict.NOTE, event.protocol or "none")
         self._find("extensions", Verdict.NOTE, ", ".join(sorted(event.extensions)) or "none")
         self._began = monotonic()
-        self._websocket.send_ping(b"lochws doctor 1")
+        self._ping()
 
     def on_pong(self, event: events.Pong) -> None:
         """The next ping, or the end."""
@@ -149,7 +157,7 @@ class Attempt:
             return
         self._latencies.append(event.latency)
         if len(self._latencies) < PINGS:
-            self._websocket.send_ping(b"lochws doctor %d" % (len(self._latencies) + 1))
+            self._ping()
             return
         least, most = min(self._latencies) * 1000, max(self._latencies) * 1000
         text = f"{PINGS} pings, {least:,.1f} to {most:,.1f} ms"
@@ -157,8 +165,17 @@ class Attempt:
         self._began = monotonic()
         self._websocket.close()
 
+    def on_poll(self, event: events.Poll) -> None:
+        """Time to look whether the server still answers."""
+        if len(self._latencies) < PINGS and monotonic() - self._asked > self._seconds:
+            text = f"no answer to a ping within {self._seconds:g} s"
+            self._find("latency", Verdict.FAILED, text, monotonic() - self._asked, _NO_PONG)
+            self._websocket.force_disconnect(text)
+
     def on_disconnected(self, event: events.Disconnected) -> None:
         """It is over; if it was open, that is a step of its own."""
+        if self.findings and self.findings[-1].phase == "latency" and self.findings[-1].advice:
+            return  # that was us, and has been said
         if event.phase != "open":
             if not self.findings or self.findings[-1].verdict is not Verdict.FAILED:
                 took = event.timings.get("upgrade")
@@ -172,6 +189,11 @@ class Attempt:
         else:
             advice = event.advice or "Ask who runs the server why it does not close as RFC 6455 says."
             self._find("close", Verdict.FAILED, event.reason, monotonic() - self._began, advice)
+
+    def _ping(self) -> None:
+        self._asked = monotonic()
+        with suppress(WebSocketUnavailable, TransportFail):  # the end is an event of its own
+            self._websocket.send_ping(b"lochws doctor %d" % (len(self._latencies) + 1))
 
     def _find(self, *about: Any) -> None:
         self.findings.append(Finding(*about))

@@ -6,7 +6,8 @@ import ssl
 import threading
 
 from ..deadline import Deadline
-from .stream import TLS_RECORD, RecordStream, Stream, in_records
+from ..encryption import TLS
+from .stream import TLS_RECORD, RecordStream, Stream, agreed_by, in_records
 from .waiting import receive, send_all
 
 # What one receiving call takes from the stream below: a full record with what TLS adds to it.
@@ -23,7 +24,7 @@ class LayeredTLSStream(RecordStream):
     It is held for work that does not block; the lock of the stream below is only ever taken inside it.
 
     Attributes:
-        tls: the TLS object, for what one may ask about the session.
+        tls_object: OpenSSL's, for what one may ask about the session.
     """
 
     def __init__(self, stream: Stream, context: ssl.SSLContext, server_hostname: str) -> None:
@@ -33,12 +34,17 @@ class LayeredTLSStream(RecordStream):
         self._lock = threading.RLock()
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
+        self.tls_object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
         self._received = bytearray(_RECEIVE)
         # Records that wait for room below, and how many of the sender's bytes are in them. Those bytes
         # count as sent only when the records have gone, so that the sender asks again until they have.
         self._records = b""
         self._recorded = 0
+
+    @property
+    def tls(self) -> TLS | None:
+        with self._lock:
+            return agreed_by(self.tls_object) if self.fileno() >= 0 else None
 
     def shake_hands(self, deadline: Deadline) -> None:
         """Do the handshake. Blocks; before anything else.
@@ -50,7 +56,7 @@ class LayeredTLSStream(RecordStream):
         """
         while True:
             try:
-                self.tls.do_handshake()
+                self.tls_object.do_handshake()
                 send_all(self._stream, self._outgoing.read(), deadline)
                 return
             except ssl.SSLWantReadError:
@@ -69,7 +75,7 @@ class LayeredTLSStream(RecordStream):
             self.reads_want_write = False
             while True:
                 try:
-                    return self.tls.read(len(buffer), buffer)  # type: ignore[return-value]
+                    return self.tls_object.read(len(buffer), buffer)  # type: ignore[return-value]
                 except ssl.SSLWantReadError:
                     pass
                 except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
@@ -93,7 +99,7 @@ class LayeredTLSStream(RecordStream):
             self.writes_want_read = False
             if not self._recorded:
                 try:
-                    self._recorded = self.tls.write(data)
+                    self._recorded = self.tls_object.write(data)
                 except ssl.SSLWantReadError:
                     self.writes_want_read = True
                     self._flush()
@@ -116,7 +122,7 @@ class LayeredTLSStream(RecordStream):
 
     def pending(self) -> bool:
         with self._lock:
-            inside = self._end is not None or self.tls.pending() > 0 or self._incoming.pending > 0
+            inside = self._end is not None or self.tls_object.pending() > 0 or self._incoming.pending > 0
             return inside or self._stream.pending()
 
     def fileno(self) -> int:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import forks
+from ..encryption import TLS
 from ..syscalls import calls_for
 from ..url import bracketed
 
@@ -44,6 +45,11 @@ class Stream:
         # handler may shut the stream down while its own thread is inside such a call.
         self._lock = threading.RLock()
         forks.make_known(self)
+
+    @property
+    def tls(self) -> TLS | None:
+        """What TLS has agreed on, or None without it, and once the stream is closed. Any thread."""
+        return None
 
     @property
     def raw(self) -> socket.socket:
@@ -154,6 +160,11 @@ class TLSStream(RecordStream):
 
     _sock: ssl.SSLSocket
 
+    @property
+    def tls(self) -> TLS | None:
+        with self._lock:
+            return agreed_by(self._sock) if self._sock.fileno() >= 0 else None
+
     def _receive_record(self, buffer: memoryview) -> int | None:
         with self._lock:
             self.reads_want_write = False
@@ -188,6 +199,15 @@ class TLSStream(RecordStream):
     def pending(self) -> bool:
         with self._lock:
             return self._end is not None or (self._sock.fileno() >= 0 and self._sock.pending() > 0)
+
+
+def agreed_by(tls: ssl.SSLSocket | ssl.SSLObject) -> TLS:
+    """What has been agreed on. Behind the handshake, and under the lock of the stream."""
+    cipher = tls.cipher()
+    return TLS(
+        tls.version() or "", cipher[0] if cipher else "",
+        tls.getpeercert() or {}, tls.getpeercert(binary_form=True) or b"",
+    )
 
 
 def in_records(data: bytes | bytearray | memoryview, send_record: Callable[[memoryview], int]) -> int:

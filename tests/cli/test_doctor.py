@@ -20,8 +20,9 @@ from lochws.cli.addresses import Address, try_all, within
 from lochws.cli.exits import Exit
 from lochws.cli.findings import Verdict
 from lochws.cli.shown import PARAMETERS
-from lochws.testing import ScriptedServer, accept, ignore_close, send_raw, upgrade
+from lochws.testing import ScriptedServer, accept, ignore_close, send_raw, silence, upgrade
 
+from ..apps import echo
 from ..peer import Link, StartPeer
 from .commands import Screen
 
@@ -131,6 +132,19 @@ def test_a_certificate_that_has_expired(examine: Examine, authority: trustme.CA,
     assert "it has expired" in steps["connect"]["result"]
 
 
+def test_the_authorities_that_a_server_sends_are_told(
+    examine: Examine, authority: trustme.CA, ca_file: str
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.create_child_ca().issue_cert("localhost", "127.0.0.1").configure_cert(context)
+    with ScriptedServer(tls=context) as server:
+        code, steps = examine("--cafile", ca_file, server.url)
+    assert code == 0
+    assert steps["chain"]["verdict"] == "note"
+    assert steps["chain"]["result"].startswith("trustme v")
+    assert "; until " in steps["chain"]["result"]
+
+
 def test_a_certificate_for_another_host(examine: Examine, authority: trustme.CA, ca_file: str) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("other.example").configure_cert(context)
@@ -184,6 +198,14 @@ def test_a_server_that_does_not_answer_the_close_frame(examine: Examine) -> None
     assert steps["close"]["advice"].startswith("Ask who runs the server")
 
 
+def test_a_server_that_never_answers_a_ping_is_left_and_named(examine: Examine) -> None:
+    with ScriptedServer([accept(), silence()]) as server:
+        code, steps = examine("--timeout", "0.2", server.url)
+    assert code == Exit.LOST
+    assert list(steps)[-1] == "latency"
+    assert steps["latency"]["result"] == "no answer to a ping within 0.2 s"
+
+
 def refusing(link: Link) -> None:
     """A proxy that lets nobody through."""
     link.read_until(b"\r\n\r\n")
@@ -198,6 +220,29 @@ def test_a_proxy_that_refuses_says_what(examine: Examine, start_peer: StartPeer)
     assert list(steps) == ["proxy"]
     assert "403" in steps["proxy"]["result"]
     assert "use --proxy none" in steps["proxy"]["advice"]
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_behind_a_proxy_the_certificate_is_the_servers_and_nobody_is_asked_directly(
+    examine: Examine, start_peer: StartPeer, server_tls: ssl.SSLContext, ca_file: str, trusted: bool
+) -> None:
+    def script(link: Link) -> None:
+        link.read_request()
+        link.send(b"HTTP/1.1 200 OK\r\n\r\n")
+        link.start_tls(server_tls)
+        echo(link)
+
+    proxy = start_peer(script)
+    own = ("--cafile", ca_file) if trusted else ()
+    # Directly nobody would be found there.
+    code, steps = examine("--proxy", f"http://{proxy.authority}", *own, "wss://localhost:1/")
+    if trusted:
+        assert code == 0
+        assert list(steps)[:3] == ["proxy", "TLS", "certificate"]
+        assert steps["certificate"]["result"].startswith("for localhost, 127.0.0.1")
+    else:
+        assert list(steps) == ["connect"]
+        assert "unknown authority" in steps["connect"]["result"]
 
 
 def test_a_proxy_that_nobody_has(examine: Examine) -> None:

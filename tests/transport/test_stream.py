@@ -38,6 +38,19 @@ def connected(peer: Peer) -> socket.socket:
     return sock
 
 
+def test_what_tls_has_agreed_on_is_told_until_the_stream_is_closed(connect: Connect) -> None:
+    stream = connect(Link.wait_for_end)
+    tls = stream.tls
+    if type(stream) is Stream:
+        assert tls is None
+    else:
+        assert tls is not None
+        assert tls.version.startswith("TLSv1.")
+        assert ("DNS", "localhost") in tls.certificate["subjectAltName"]
+    stream.close()
+    assert stream.tls is None
+
+
 def through_tls(kind: str, peer: Peer, context: ssl.SSLContext, deadline: Deadline) -> Stream:
     """A stream through TLS, by OpenSSL upon a socket or by ours upon a stream."""
     if kind == "tls":
