@@ -44,7 +44,7 @@ MEMORY = 150 * 1024 * 1024
 AT_ONCE = ("connect", "--wait", "0.01")
 
 #: A server that others wrote. What has come it takes from a queue: it answers a Close frame before it has
-#: answered what lies in there.
+#: answered what lies in there. Behind a "bye" it closes.
 ECHO = """
 import asyncio, sys
 from websockets.asyncio.server import serve
@@ -52,6 +52,8 @@ from websockets.asyncio.server import serve
 async def echo(connection):
     async for message in connection:
         await connection.send(message)
+        if message == "bye":
+            return
 
 async def main():
     async with serve(echo, "127.0.0.1", 0, compression=None) as server:
@@ -102,8 +104,8 @@ def test_100_000_lines_go_each_way_without_loss_in_little_memory(echo_url: str, 
 
 
 def test_what_a_server_says_after_the_end_of_the_input_is_waited_for(echo_url: str) -> None:
-    lines = "".join(f"{number}\n" for number in range(3000))
-    assert run("connect", "--wait", "3", echo_url, text=lines) == (0, lines, "")
+    lines = "".join(f"{number}\n" for number in range(3000)) + "bye\n"
+    assert run("connect", "--wait", "inf", echo_url, text=lines) == (0, lines, "")
 
 
 def test_a_message_is_one_line_whatever_is_in_it() -> None:
