@@ -167,7 +167,7 @@ def test_a_failure_behind_a_redirect_is_the_failure_of_the_attempt(dial: Dial, s
         ("gopher://host/", "redirect not followed: URL 'gopher://host/' has the scheme 'gopher'"),
         ("ws://", "redirect not followed: URL 'ws://' has no host"),
         ("ws+unix:///run/secret.sock:/", "redirect not followed: it leads to a Unix socket"),
-        ("ws://me:secret@host:x/", "redirect not followed: the URL has no valid port"),
+        ("ws://me:secret@host:x/", "redirect not followed: URL 'ws://host:x/' has no valid port"),
     ],
 )
 def test_what_leads_nowhere_is_a_refusal(

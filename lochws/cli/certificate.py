@@ -105,8 +105,9 @@ def agreement(tls: TLS, seconds: float | None) -> list[Finding]:
     found = Finding("TLS", Verdict.OK, f"{tls.version}, {tls.cipher}", seconds)
     if tls.certificate:
         return [found, _certificate(tls.certificate)]
+    # It was not verified, and so not read either.
     digest = hashlib.sha256(tls.der).hexdigest()
-    return [found, Finding("certificate", Verdict.NOTE, f"cannot be read; its SHA-256 is {digest}")]
+    return [found, Finding("certificate", Verdict.NOTE, f"unread; its SHA-256 is {digest}")]
 
 
 def _certificate(fields: dict[str, Any]) -> Finding:
