@@ -83,9 +83,10 @@ class Handling:
         self._registry.wrap(wrapper)
 
     def unwrap_handlers(self, wrapper: Wrapper) -> None:
-        """Take a wrapper away again: what was given to `wrap_handlers`. Any thread.
+        """Take a wrapper away again that was given to `wrap_handlers`.
 
-        A handler that is under way goes on in it.
+        It is the last that is this one, or else equals it. A handler that is under way goes on in it. Any
+        thread.
 
         Raises:
             ValueError: no handlers are called through it.

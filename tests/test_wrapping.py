@@ -88,6 +88,27 @@ def test_a_wrapper_that_is_taken_away_is_gone_and_others_stay() -> None:
     assert (gone.called, stays.called, len(seen)) == (["text"], ["text", "text"], 2)
 
 
+def test_of_wrappers_that_are_equal_the_one_that_is_meant_goes() -> None:
+    class Equal(Wrapping):
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, Equal)
+
+        def __hash__(self) -> int:
+            return 0
+
+    app = WebSocketApp(URL)
+    app.on("text")(lambda _: None)
+    gone, stays = Equal(), Equal()
+    app.wrap_handlers(gone)
+    app.wrap_handlers(stays)
+    app.unwrap_handlers(gone)
+    app._registry.dispatch(events.Text("x"))
+    assert (gone.called, stays.called) == ([], ["text"])
+    app.unwrap_handlers(Equal())  # and who gives another gets one that equals it
+    app._registry.dispatch(events.Text("x"))
+    assert stays.called == ["text"]
+
+
 def test_what_wraps_nothing_cannot_be_taken_away() -> None:
     app = WebSocketApp(URL)
     app.wrap_handlers(Wrapping())

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import forks
 from ..state import State
@@ -54,7 +55,6 @@ _HISTOGRAMS = {
 }
 
 
-@runtime_checkable
 class App(Protocol):
     """What is needed of a `lochws.WebSocketApp`."""
 
@@ -121,7 +121,7 @@ class Metrics:
             TypeError: it is no app, or the name is no text.
             ValueError: it is watched already, or another app by the same name.
         """
-        check_app(app, App)
+        check_app(app)
         name = without_secrets(app.url) if name is None else name
         if not isinstance(name, str):
             raise TypeError(f"name={name!r}: expected a str, or None for the app's URL")
@@ -141,13 +141,15 @@ class Metrics:
         Raises:
             ValueError: it is not watched.
         """
-        with self._lock:
-            watched = [measures for other, measures in self._watched.values() if other is app]
-            if not watched:
-                raise ValueError(f"{app!r} is not watched")
+        watched = [measures for other, measures in self._watched.values() if other is app]
+        if not watched:
+            raise ValueError(f"{app!r} is not watched")
+        with suppress(ValueError):  # somebody else has done that already
+            app.unwrap_handlers(watched[0].wrapped)
+        with suppress(ValueError):
+            app.remove_handler(watched[0])
+        with self._lock:  # last: what other wrappers raise may come out of the above
             self._watched = {name: pair for name, pair in self._watched.items() if pair[0] is not app}
-        app.unwrap_handlers(watched[0].wrapped)
-        app.remove_handler(watched[0])
 
     def snapshot(self) -> dict[str, dict[str, Any]]:
         """All numbers by the apps' names, as plain values that can be written as JSON.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import operator
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
@@ -112,15 +113,16 @@ class Registry:
         self._change(lambda entries, wrappers: (entries, (*wrappers, wrapper)))
 
     def unwrap(self, wrapper: Wrapper) -> None:
-        """Have handlers no longer called through a wrapper; through the last, if it was given several times.
+        """Have handlers no longer called through a wrapper: the last that is this one, or else equals it.
 
         Raises:
             ValueError: they are not.
         """
         def without(entries: _Entries, wrappers: tuple[Wrapper, ...]) -> _Setup:
-            for index in reversed(range(len(wrappers))):
-                if wrappers[index] == wrapper:
-                    return entries, (*wrappers[:index], *wrappers[index + 1:])
+            for is_meant in (operator.is_, operator.eq):  # methods are equal, not identical
+                for index in reversed(range(len(wrappers))):
+                    if is_meant(wrappers[index], wrapper):
+                        return entries, (*wrappers[:index], *wrappers[index + 1:])
             raise ValueError(f"{wrapper!r} wraps no handlers")
 
         self._change(without)

@@ -33,7 +33,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterable
 from time import monotonic
-from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import NamedTuple, Protocol, TypeVar
 
 from .. import events, forks
 from ..options import MIB, check_range, check_seconds
@@ -54,7 +54,6 @@ _GRACE = 1.0
 _Function = TypeVar("_Function", bound=Callable[..., object])
 
 
-@runtime_checkable
 class App(Protocol):
     """What is needed of a `lochws.WebSocketApp`."""
 
@@ -127,7 +126,7 @@ class Relay:
         max_wait: float = 5.0,
         close_timeout: float = 10.0,
     ) -> None:
-        check_app(app, App)
+        check_app(app)
         if not isinstance(stream, str) or not stream:
             raise TypeError(f"stream={stream!r}: expected the key of a stream, a str")
         check_range("batch", batch, 1)

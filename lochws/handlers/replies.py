@@ -20,18 +20,18 @@ from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from itertools import count
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias
 
 from .. import events, forks
 from ..clock import Rest, current
 from ..errors import QueueFull, WebSocketError
+from ..waits import slice_of
 from .wanted import check_app
 
 #: Finds in a message, sent or received, what joins reply and request; None if there is nothing.
 Match: TypeAlias = "Callable[[Any], Hashable | None]"
 
 
-@runtime_checkable
 class App(Protocol):
     """What is needed of a `lochws.WebSocketApp`."""
 
@@ -110,7 +110,7 @@ class Replies:
     def __init__(
         self, app: App, match: str | Match = "id", *, unwrap: Callable[[Any], Any] | None = None
     ) -> None:
-        check_app(app, App)
+        check_app(app)
         if not (isinstance(match, str) or callable(match)):
             raise TypeError(f"match={match!r}: expected the name of a field, or a function of one argument")
         if unwrap is not None and not callable(unwrap):
@@ -295,7 +295,7 @@ class _Timeouts:
                 return reply
             else:
                 del reply  # nobody should wait for what only this thread still knows
-                self._changed.wait(left if self._clock.passes else None)
+                self._changed.wait(slice_of(left) if self._clock.passes else None)
         self._thread = None
         return None
 

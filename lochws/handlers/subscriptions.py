@@ -24,7 +24,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from .. import events, forks
 from ..errors import QueueFull, TransportFail, WebSocketError, WebSocketUnavailable
@@ -48,7 +48,6 @@ class Gate(Protocol):
         """Do away with it."""
 
 
-@runtime_checkable
 class App(Protocol):
     """What is needed of a `lochws.WebSocketApp`."""
 
@@ -127,7 +126,7 @@ class Subscriptions:
         on_step_failed: Callable[[Step, BaseException], object] | None = None,
         max_steps: int = 10_000,
     ) -> None:
-        check_app(app, App)
+        check_app(app)
         for name, function in (("on_session_ready", on_session_ready), ("on_step_failed", on_step_failed)):
             if not (function is None or callable(function)):
                 raise TypeError(f"{name}={function!r}: expected a function, or None")

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from .naming import CLASSES, EventName, event_names
 
 
-def check_app(app: object, needed: Any) -> None:
-    """Refuse what is no app, or a class of apps.
-
-    Args:
-        app: what was given.
-        needed: a runtime-checkable protocol: what is needed of it.
+def check_app(app: object) -> None:
+    """Refuse what is no app, such as a URL or a class. It may have a secret in it, and is not shown.
 
     Raises:
-        TypeError: it has not what is needed.
+        TypeError: handlers cannot be registered with it.
     """
-    if isinstance(app, type) or not isinstance(app, needed):
-        raise TypeError(f"app={app!r}: expected a lochws.WebSocketApp")
+    if isinstance(app, type):
+        raise TypeError(f"app: expected a lochws.WebSocketApp, not the class {app.__name__}")
+    if not callable(getattr(app, "on", None)):
+        raise TypeError(f"app: expected a lochws.WebSocketApp, not {type(app).__name__}")
 
 
 def wanted_events(names: Iterable[EventName]) -> tuple[str, ...]:

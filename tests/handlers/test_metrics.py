@@ -177,6 +177,25 @@ def test_an_app_that_is_watched_no_more_pays_nothing(metrics: Metrics) -> None:
     metrics.watch(app, "again")
 
 
+def test_an_app_is_watched_until_it_can_be_watched_no_more(metrics: Metrics) -> None:
+    def failing(name: str, handler: Callable[[Any], object]) -> Callable[[Any], object]:
+        if fails:
+            raise OSError("not now")
+        return handler
+
+    fails = False
+    app = WebSocketApp(URL)
+    metrics.watch(app, "feed")
+    app.wrap_handlers(failing)
+    fails = True
+    with pytest.raises(OSError, match="not now"):
+        metrics.unwatch(app)
+    assert metrics.snapshot().keys() == {"feed"}
+    fails = False
+    metrics.unwatch(app)
+    assert metrics.snapshot() == {}
+
+
 def test_watching_again_and_again_leaves_nothing_behind(metrics: Metrics) -> None:
     app = WebSocketApp(URL)
     before = app._registry._setup
@@ -192,7 +211,7 @@ def test_watching_again_and_again_leaves_nothing_behind(metrics: Metrics) -> Non
         (lambda metrics, app: metrics.watch(app), ValueError, "is watched already"),
         (lambda metrics, app: metrics.watch(WebSocketApp(URL), "feed"), ValueError, "name='feed': another"),
         (lambda metrics, app: metrics.watch(WebSocketApp(URL), 5), TypeError, "name=5"),
-        (lambda metrics, app: metrics.watch("ws://localhost"), TypeError, "app='ws://localhost': expected a"),
+        (lambda metrics, app: metrics.watch("ws://localhost"), TypeError, "app: expected a lochws"),
         (lambda metrics, app: metrics.unwatch(WebSocketApp(URL)), ValueError, "is not watched"),
     ],
 )
