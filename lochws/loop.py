@@ -19,6 +19,7 @@ from . import forks
 from .clock import SYSTEM, Clock, Rest
 from .gaps import GapWatch
 from .timers import Timers
+from .waits import LONGEST_SECONDS
 from .wakeup import WakePipe
 
 logger = logging.getLogger("lochws")
@@ -378,7 +379,7 @@ class Loop:
         when = self._timers.next
         if when is None:
             return limit
-        left = max(0.0, when - now)
+        left = min(max(0.0, when - now), LONGEST_SECONDS)
         return left if limit is None else min(left, limit)
 
     def _run_timers(self, now: float) -> None:

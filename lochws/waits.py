@@ -15,6 +15,8 @@ from typing import overload
 
 #: How long a signal may have to wait for its handler, in seconds.
 SLICE_SECONDS = 0.5
+#: The longest wait at once, in seconds: selectors count milliseconds in 32 bits, which end after 24 days.
+LONGEST_SECONDS = 86_400.0
 
 
 @overload
@@ -22,9 +24,9 @@ def slice_of(timeout: float) -> float: ...
 @overload
 def slice_of(timeout: float | None) -> float | None: ...
 def slice_of(timeout: float | None) -> float | None:
-    """How much of a wait may be had at once, in seconds: all of it, but on the main thread."""
+    """How much of a wait may be had at once, in seconds: on the main thread less than elsewhere."""
     if threading.get_ident() != threading.main_thread().ident:
-        return timeout
+        return timeout if timeout is None else min(timeout, LONGEST_SECONDS)
     return SLICE_SECONDS if timeout is None else min(timeout, SLICE_SECONDS)
 
 
