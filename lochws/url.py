@@ -115,13 +115,13 @@ def parse_url(url: str) -> Endpoint:
 
 
 def redacted(url: str) -> str:
-    """The URL without user name and password, for everything that people or logs may see."""
-    return re.sub(r"(?<=://)[^/?#]*@", "", url, count=1)
+    """The URL without user name and password, and those of URLs in it, for all that people may see."""
+    return re.sub(r"(?<=://)[^/?#]*@", "", url)
 
 
 def _named(url: str) -> str:
     """How a refusal names the URL: not at all if an @ is left, behind a slash of the password, likely."""
-    shown = redacted(url)
+    shown = re.sub(r"^([^:/?#]*://)[^/?#]*@", r"\1", url)
     return "the URL" if "@" in shown else f"URL {shown!r}"
 
 

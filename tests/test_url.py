@@ -117,6 +117,10 @@ class TestCredentials:
             "ws://me:secret@[::1",
             "ws://me:sec/secret@host/",
             "ws://me:[sec/secret@host/",
+            "ws://me:secret://x@host/",
+            "ws+unix://me:secret://x@host/",
+            "//me:secret://x@host/",
+            "ws:/me:secret://x@host/",
             "ws://me:\N{FULLWIDTH SOLIDUS}sec/secret@host/",
             "ws://me:secret@" + "\xe9" * 64,
             "ws://m%3Ae:secret@host/",
@@ -130,6 +134,9 @@ class TestCredentials:
     def test_at_signs_behind_the_host_are_no_credentials(self) -> None:
         assert parse_url("ws://host/@me?to=you@there").credentials is None
         assert redacted("ws://host/@me?to=you@there") == "ws://host/@me?to=you@there"
+
+    def test_those_of_urls_in_it_are_hidden_too(self) -> None:
+        assert redacted("ws://me:secret@host/?to=ws://me:secret@x/") == "ws://host/?to=ws://x/"
 
     def test_values_of_a_query_may_be_secrets_too(self) -> None:
         assert without_secrets("ws://me:secret@host/a?token=secret&b=;c=d") == "ws://host/a?token=…&b=;c=…"

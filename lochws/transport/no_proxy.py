@@ -39,9 +39,9 @@ def _matches(entry: str, endpoint: Endpoint) -> bool:
     host = host.replace("[", "").replace("]", "")
     if host == "*":
         return True
-    address = _address(endpoint.host)
-    if address is not None:
-        return _is_in_block(address, host)
+    addresses = _addresses(endpoint.host)
+    if addresses:
+        return any(_is_in_block(address, host) for address in addresses)
     name = _ascii(host.removeprefix("*").removeprefix(".").rstrip("."))
     target = endpoint.host.rstrip(".")
     return bool(name) and (target == name or target.endswith(f".{name}"))
@@ -55,13 +55,14 @@ def _is_in_block(address: _Address, block: str) -> bool:
     return address in network
 
 
-def _address(host: str) -> _Address | None:
+def _addresses(host: str) -> list[_Address]:
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
-        return None
-    # ::ffff:10.0.0.1 reaches the same host as 10.0.0.1.
-    return getattr(address, "ipv4_mapped", None) or address
+        return []
+    # ::ffff:10.0.0.1 reaches the same host as 10.0.0.1, and may be meant by entries of either kind.
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return [address] if mapped is None else [address, mapped]
 
 
 def _ascii(name: str) -> str:

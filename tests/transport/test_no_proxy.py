@@ -41,6 +41,8 @@ from lochws.url import parse_url
         ("fd00::/8", "[fd12::3]"),
         ("[fd00::]/8", "[fd12::3]"),
         ("10.0.0.0/8", "[::ffff:10.1.2.3]"),
+        ("::ffff:10.1.2.3", "[::ffff:10.1.2.3]"),
+        ("::ffff:0:0/96", "[::ffff:10.1.2.3]"),
     ],
 )
 def test_it_exempts(no_proxy: str, authority: str) -> None:
