@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 
 from .. import WebSocket, events
 from ..errors import TransportFail, WebSocketUnavailable
+from ..url import parse_url
 from .addresses import look_up, try_all
 from .certificate import Handshakes, agreement
 from .exits import Exit, Outcome
@@ -27,6 +27,9 @@ MAX_BODY = 300
 #: Seconds for a step where the command line sets no limit.
 STEP_SECONDS = 30.0
 
+_CLOSED = "Ask who runs the server what it closes for: it may want a log-in, or a subprotocol."
+_LOST = "Ask who runs the server why it drops the connection; something between may do that, too."
+_NO_CLOSE = "Ask who runs the server why it does not close as RFC 6455 says."
 _NO_PONG = "Ask who runs the server why it does not answer pings, as RFC 6455 section 5.5.2 says it must."
 
 
@@ -54,16 +57,16 @@ def doctor(*, json: bool, **options: Any) -> Exit:
 
 def before_the_attempt(target: Target, websocket: WebSocket) -> list[Finding]:
     """What can be learned of the server besides an attempt: its addresses and its certificate. Blocks."""
-    parts = urlsplit(websocket.url)
-    if not parts.hostname:
-        return []  # a Unix socket
+    endpoint = parse_url(websocket.url)
+    if endpoint.unix is not None:
+        return []
     seconds = limit(target.timeout) or STEP_SECONDS
-    port = parts.port or (443 if websocket.is_secure else 80)
-    named, addresses = look_up(parts.hostname, port, seconds)
+    named, addresses = look_up(endpoint.host, endpoint.port, seconds)
     tried, good = try_all(addresses, seconds)
-    findings = [*([] if _is_address(parts.hostname) else [named]), *tried]
-    if good is not None and websocket.is_secure:
-        handshakes = Handshakes(good, parts.hostname, seconds, certfile=target.cert, keyfile=target.key)
+    findings = [*([] if _is_address(endpoint.host) else [named]), *tried]
+    if good is not None and endpoint.is_secure:
+        name = endpoint.host.partition("%")[0]  # a certificate knows nothing of zones
+        handshakes = Handshakes(good, name, seconds, certfile=target.cert, keyfile=target.key)
         findings += handshakes.inspect()
     return findings
 
@@ -89,16 +92,20 @@ class Attempt:
         self.is_proxied = False
         self._began = monotonic()
         self._latencies: list[float] = []
-        self._asked = 0.0  # when the last ping was sent
+        self._asked: float | None = None  # when the ping was sent that has no answer yet
+        self._closing: events.Closing | None = None  # the server's Close frame, if that came first
+        self._has_left = False  # a server that answers no ping
 
     def run(self) -> None:
         """Make it. Blocks until the connection has ended."""
         seconds = self._seconds
+        # Polls come while the server is silent, other events while it floods us.
         for event in self._websocket.connect(poll=seconds / 4, ping_rate=None, close_timeout=seconds):
             for handler in (self.outcome, self):
                 react = getattr(handler, f"on_{event.name}", None)
                 if react is not None:
                     react(event)
+            self._look_at_the_time()
 
     def on_connecting(self, event: events.Connecting) -> None:
         """It begins, or goes on elsewhere."""
@@ -110,9 +117,9 @@ class Attempt:
         """The network's part is done."""
         self.is_proxied = event.proxy is not None
         if event.proxy is not None:
-            self._find("proxy", Verdict.OK, f"{event.proxy} leads there", monotonic() - self._began)
+            self._find("proxy", Verdict.OK, f"{event.proxy} leads there", self._took)
         else:
-            self._find("connect", Verdict.OK, f"to {event.url}", monotonic() - self._began)
+            self._find("connect", Verdict.OK, f"to {event.url}", self._took)
         self._began = monotonic()
 
     def on_connect_fail(self, event: events.ConnectFail) -> None:
@@ -137,6 +144,10 @@ class Attempt:
         """The server said what no WebSocket server says."""
         self._find("protocol", Verdict.FAILED, event.error)
 
+    def on_closing(self, event: events.Closing) -> None:
+        """The server closes, before we have asked for it."""
+        self._closing, self._asked = event, None
+
     def on_ready(self, event: events.Ready) -> None:
         """The WebSocket is open: what was agreed, and the first ping."""
         tls = self._websocket.tls
@@ -145,7 +156,7 @@ class Attempt:
         server = event.response.get("server")
         by = f", says {server}" if server else ""
         status = f"{event.response.status_code} {event.response.status}"
-        self._find("upgrade", Verdict.OK, f"{status}{by}", monotonic() - self._began)
+        self._find("upgrade", Verdict.OK, f"{status}{by}", self._took)
         self._find("subprotocol", Verdict.NOTE, event.protocol or "none")
         self._find("extensions", Verdict.NOTE, ", ".join(sorted(event.extensions)) or "none")
         self._began = monotonic()
@@ -156,6 +167,7 @@ class Attempt:
         if event.latency is None:
             return
         self._latencies.append(event.latency)
+        self._asked = None
         if len(self._latencies) < PINGS:
             self._ping()
             return
@@ -165,17 +177,8 @@ class Attempt:
         self._began = monotonic()
         self._websocket.close()
 
-    def on_poll(self, event: events.Poll) -> None:
-        """Time to look whether the server still answers."""
-        if len(self._latencies) < PINGS and monotonic() - self._asked > self._seconds:
-            text = f"no answer to a ping within {self._seconds:g} s"
-            self._find("latency", Verdict.FAILED, text, monotonic() - self._asked, _NO_PONG)
-            self._websocket.force_disconnect(text)
-
     def on_disconnected(self, event: events.Disconnected) -> None:
         """It is over; if it was open, that is a step of its own."""
-        if self.findings and self.findings[-1].phase == "latency" and self.findings[-1].advice:
-            return  # that was us, and has been said
         if event.phase != "open":
             if not self.findings or self.findings[-1].verdict is not Verdict.FAILED:
                 took = event.timings.get("upgrade")
@@ -183,17 +186,43 @@ class Attempt:
             elif not self.findings[-1].advice:
                 last = self.findings.pop()
                 self._find(last.phase, last.verdict, last.result, last.seconds, as_options(event.advice))
+        elif self._has_left or self.findings[-1].phase == "protocol":
+            pass  # what it ended for has been said
+        elif self._closing is not None or len(self._latencies) < PINGS:
+            self._find_early_end(event)
         elif event.graceful:
-            code = "no code" if event.received_code is None else f"code {event.received_code}"
-            self._find("close", Verdict.OK, f"the server answered with {code}", monotonic() - self._began)
+            text = f"the server answered with {_code(event.received_code)}"
+            self._find("close", Verdict.OK, text, self._took)
         else:
-            advice = event.advice or "Ask who runs the server why it does not close as RFC 6455 says."
-            self._find("close", Verdict.FAILED, event.reason, monotonic() - self._began, advice)
+            self._find("close", Verdict.FAILED, event.reason, self._took, event.advice or _NO_CLOSE)
+
+    def _find_early_end(self, event: events.Disconnected) -> None:
+        """It ended before we closed it."""
+        after = f"after {len(self._latencies)} of {PINGS} pongs"
+        if self._closing is None:
+            self._find("open", Verdict.FAILED, f"{event.reason}, {after}", self._took, event.advice or _LOST)
+            return
+        reason = f": {self._closing.reason}" if self._closing.reason else ""
+        text = f"the server closed by itself {after}, with {_code(self._closing.code)}{reason}"
+        verdict = Verdict.FAILED if self.outcome.sentence else Verdict.WARNING
+        self._find("close", verdict, text, self._took, _CLOSED)
+
+    def _look_at_the_time(self) -> None:
+        """Leave a server that answers no ping."""
+        if self._asked is not None and monotonic() - self._asked > self._seconds:
+            text = f"no answer to a ping within {self._seconds:g} s"
+            self._find("latency", Verdict.FAILED, text, monotonic() - self._asked, _NO_PONG)
+            self._asked, self._has_left = None, True
+            self._websocket.force_disconnect(text)
 
     def _ping(self) -> None:
         self._asked = monotonic()
         with suppress(WebSocketUnavailable, TransportFail):  # the end is an event of its own
             self._websocket.send_ping(b"lochws doctor %d" % (len(self._latencies) + 1))
+
+    @property
+    def _took(self) -> float:
+        return monotonic() - self._began
 
     def _find(self, *about: Any) -> None:
         self.findings.append(Finding(*about))
@@ -215,6 +244,10 @@ def busy(what: str) -> Iterator[None]:
 def _body(text: str) -> str:
     text = " ".join(text.split())
     return f"; it says: {cut(text, MAX_BODY)}" if text else ""
+
+
+def _code(code: int | None) -> str:
+    return "no code" if code is None else f"code {code}"
 
 
 def _is_address(host: str) -> bool:

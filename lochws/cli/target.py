@@ -172,7 +172,6 @@ def checked(make: Callable[[], Made]) -> Made:
         raise Failed(as_options(str(error)), Exit.USAGE) from error
 
 
-
 def _as_header(given: str) -> tuple[str, str]:
     name, colon, value = given.partition(":")
     if not colon:

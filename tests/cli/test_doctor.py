@@ -8,6 +8,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -16,14 +17,25 @@ import trustme
 
 from lochws import WebSocketApp
 from lochws.__main__ import main
+from lochws.cli import doctor
 from lochws.cli.addresses import Address, try_all, within
 from lochws.cli.exits import Exit
 from lochws.cli.findings import Verdict
 from lochws.cli.shown import PARAMETERS
-from lochws.testing import ScriptedServer, accept, ignore_close, send_raw, silence, upgrade
+from lochws.testing import (
+    ScriptedServer,
+    Step,
+    accept,
+    close,
+    fin,
+    ignore_close,
+    send_raw,
+    silence,
+    upgrade,
+)
 
 from ..apps import echo
-from ..peer import Link, StartPeer
+from ..peer import PING, Link, StartPeer
 from .commands import Screen
 
 Examine = Callable[..., tuple[int, dict[str, dict[str, str]]]]
@@ -198,12 +210,60 @@ def test_a_server_that_does_not_answer_the_close_frame(examine: Examine) -> None
     assert steps["close"]["advice"].startswith("Ask who runs the server")
 
 
-def test_a_server_that_never_answers_a_ping_is_left_and_named(examine: Examine) -> None:
+def flooding(link: Link) -> None:
+    """A server that has much to say, and no pong among it."""
+    link.accept()
+    with suppress(OSError):
+        while True:
+            link.send_frame(PING, b"and you?")
+
+
+def test_a_server_that_answers_no_ping_is_left_and_named(
+    examine: Examine, start_peer: StartPeer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "STEP_SECONDS", 0.2)  # where the command line sets no limit
     with ScriptedServer([accept(), silence()]) as server:
-        code, steps = examine("--timeout", "0.2", server.url)
-    assert code == Exit.LOST
-    assert list(steps)[-1] == "latency"
-    assert steps["latency"]["result"] == "no answer to a ping within 0.2 s"
+        urls = [server.url, start_peer(flooding).url]
+        for url in urls:
+            code, steps = examine("--timeout", "0", url)
+            assert code == Exit.LOST
+            assert list(steps)[-1] == "latency"
+            assert steps["latency"]["result"] == "no answer to a ping within 0.2 s"
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code", "verdict"), [(1008, Exit.CLOSED_WITH_ERROR, "failed"), (1000, Exit.OK, "warning")]
+)
+def test_a_server_that_closes_by_itself_is_heard(
+    examine: Examine, code: int, exit_code: Exit, verdict: str
+) -> None:
+    with ScriptedServer([accept(), close(code, "who are you?")]) as server:
+        found, steps = examine(server.url)
+    assert found == exit_code
+    assert steps["close"]["verdict"] == verdict
+    assert steps["close"]["result"].endswith(f"of 5 pongs, with code {code}: who are you?")
+    assert steps["close"]["advice"].startswith("Ask who runs the server what it closes for")
+
+
+@pytest.mark.parametrize(
+    ("step", "phase", "result"),
+    [(fin(), "open", "of 5 pongs"), (send_raw(b"\xff\xff"), "protocol", "")],
+)
+def test_a_connection_that_is_lost_right_away_is_told_once(
+    examine: Examine, step: Step, phase: str, result: str
+) -> None:
+    with ScriptedServer([accept(), step]) as server:
+        _, steps = examine(server.url)
+    assert list(steps)[-2:] == ["extensions", phase]
+    assert steps[phase]["verdict"] == "failed"
+    assert steps[phase]["result"].endswith(result)
+
+
+def test_an_address_with_a_zone_is_looked_at(examine: Examine) -> None:
+    _, interface = socket.if_nameindex()[0]
+    code, steps = examine("--timeout", "0.5", f"ws://[fe80::1%25{interface}]:1/")
+    assert code == Exit.NO_CONNECTION
+    assert steps["IPv6"]["verdict"] == "failed"
 
 
 def refusing(link: Link) -> None:

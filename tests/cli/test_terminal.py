@@ -100,6 +100,7 @@ def test_ctrl_c_empties_a_line_that_has_something(screen: Screen) -> None:
 )
 def test_a_signal_ends_the_session_properly(number: signal.Signals, code: Exit, home: str) -> None:
     with ScriptedServer() as server, Screen("connect", server.url, XDG_STATE_HOME=home) as screen:
+        screen.wait_for("* ready")
         screen.wait_until(lambda: screen.lines[-1] == ">")
         screen.process.send_signal(number)
         assert screen.end() == code
