@@ -16,7 +16,6 @@ from selectors import EVENT_READ, EVENT_WRITE
 
 from . import events
 from .dial import Opened
-from .encryption import TLS
 from .errors import CriticalProtocolError, ProtocolError
 from .loop import Inbox, Loop
 from .options import Options, Timing
@@ -47,6 +46,9 @@ class Connection:
         gather: whether messages that follow closely may leave together.
         trace: records steps, or None.
         taps: are told of what leaves; may change at any time.
+
+    Attributes:
+        tls: what TLS has agreed on with the server, or None without it.
     """
 
     def __init__(
@@ -60,7 +62,7 @@ class Connection:
         self._inbox = inbox
         self._trace = trace
         self._stream = opened.stream
-        self._is_end_to_end = opened.is_end_to_end
+        self.tls = opened.tls
         agreed, offered = opened.agreement.deflate, options.deflate
         self._deflates = agreed is not None
         self._refusal: ProtocolError | None = None
@@ -97,11 +99,6 @@ class Connection:
     def supports_compression(self) -> bool:
         """Whether permessage-deflate was agreed on."""
         return self._deflates
-
-    @property
-    def tls(self) -> TLS | None:
-        """What TLS has agreed on with the server, or None without it, and once the stream is closed."""
-        return self._stream.tls if self._is_end_to_end else None
 
     @property
     def latency(self) -> float | None:

@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeAlias
 
 from . import errors, events
 from .deadline import Cancelled, Deadline
+from .encryption import TLS
 from .options import Options, as_headers
 from .protocol.handshake import Agreement, HeadParser, check_response
 from .response import Response
@@ -34,7 +35,7 @@ class Opened(NamedTuple):
         agreement: what was negotiated.
         rest: frames that came right behind the answer.
         timings: seconds by phase of the opening.
-        is_end_to_end: whether TLS, if there is any, ends at the server, not at the proxy.
+        tls: what TLS has agreed on with the server; None without it, whatever a proxy has agreed on.
     """
 
     stream: Stream
@@ -42,7 +43,7 @@ class Opened(NamedTuple):
     agreement: Agreement
     rest: bytes
     timings: Mapping[str, float] = MappingProxyType({})
-    is_end_to_end: bool = True
+    tls: TLS | None = None
 
 
 #: A part of an attempt: yields events, and in the end returns what it brought, an Endpoint being where
@@ -185,10 +186,9 @@ class _Attempt:
             yield self._rejected(response, error, address)
             yield self._lost(f"disconnected; {error}", "server", error, address, response)
             return None
-        return Opened(
-            stream, response, agreement, parser.rest, self._deadline.timings,
-            is_end_to_end=proxy is None or request.endpoint.is_secure,
-        )
+        is_end_to_end = proxy is None or request.endpoint.is_secure
+        tls = stream.agreed() if is_end_to_end else None
+        return Opened(stream, response, agreement, parser.rest, self._deadline.timings, tls)
 
     def _elsewhere(self, request: Request, response: Response) -> Endpoint | None:
         """Where a redirect leads that is to be followed.

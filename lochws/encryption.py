@@ -12,8 +12,8 @@ class TLS(NamedTuple):
         version: of the protocol, such as ``"TLSv1.3"``.
         cipher: the name of the cipher suite.
         certificate: the server's certificate as `ssl.SSLSocket.getpeercert` has it: with ``"subject"``,
-            ``"issuer"``, ``"notAfter"``, ``"subjectAltName"`` and others. Empty if it was not verified
-            (``ssl_verify=False``).
+            ``"issuer"``, ``"notAfter"``, ``"subjectAltName"`` and others. Empty if it was not verified, as
+            with ``ssl_verify=False``.
         der: the same certificate as it was sent, in DER.
     """
 
@@ -21,3 +21,6 @@ class TLS(NamedTuple):
     cipher: str
     certificate: dict[str, Any]
     der: bytes
+
+    def __repr__(self) -> str:
+        return f"TLS(version={self.version!r}, cipher={self.cipher!r}, …)"

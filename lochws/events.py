@@ -200,13 +200,13 @@ class Text(Event):
         """The message parsed as JSON, once.
 
         Raises:
-            ValueError: the text is no JSON (`json.JSONDecodeError`), or JSON nested deeper than Python reads.
+            ValueError: the text is no JSON (`json.JSONDecodeError`), or nested too deep for Python here.
         """
         if not hasattr(self, "_json"):
             try:
                 self._json: Any = json.loads(self.text)
-            except RecursionError:  # it is the peer who chose the depth
-                raise ValueError(f"JSON nested too deep: {self!r}") from None
+            except RecursionError:  # most often it is the peer who chose the depth
+                raise ValueError(f"JSON nested too deep for Python here: {self!r}") from None
         return self._json
 
     def __repr__(self) -> str:

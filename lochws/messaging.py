@@ -193,9 +193,11 @@ class Messaging:
 
     @property
     def tls(self) -> TLS | None:
-        """What TLS has agreed on with the server, and its certificate; None without TLS or a connection.
+        """What TLS has agreed on with the server when the connection was opened, and its certificate.
 
-        Looked up anew each time. Any thread; never blocks.
+        None without a connection, and without TLS to the server itself: what a proxy has agreed on does not
+        count. A connection may have ended before the handlers of its last events run. Any thread; never
+        blocks.
         """
         connection = self._life.connection
         return None if connection is None else connection.tls

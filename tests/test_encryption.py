@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import threading
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from lochws import WebSocket, WebSocketApp, events
 from lochws.encryption import TLS
 
 from .apps import echo, opened
-from .peer import Link, StartPeer
+from .peer import TEXT, Link, StartPeer
+from .seen import PATIENCE
 
 
 def seen_at_ready(url: str, **options: Any) -> TLS | None:
@@ -47,6 +49,37 @@ def test_protocol_cipher_and_certificate_are_told_while_there_is_a_connection(
         assert ("IP Address", "127.0.0.1") in tls.certificate["subjectAltName"]
         assert ssl.DER_cert_to_PEM_cert(tls.der) == ssl.get_server_certificate((peer.host, peer.port))
     assert app.tls is None
+
+
+def test_it_is_told_when_openssl_would_tell_no_more(
+    start_peer: StartPeer, server_tls: ssl.SSLContext, ca_file: str
+) -> None:
+    """After an end without close_notify, for one, while what came before it is being handled."""
+    def script(link: Link) -> None:
+        link.accept()
+        assert is_ready.wait(PATIENCE)
+        link.send_frame(TEXT, b"x")
+        link.finish()
+        has_ended.set()
+
+    is_ready, has_ended = threading.Event(), threading.Event()
+    websocket = WebSocket(start_peer(script, tls=server_tls).url, ssl_cafile=ca_file)
+    seen: list[TLS | None] = []
+    for event in websocket.connect(poll=None):
+        if isinstance(event, events.Ready):
+            seen.append(websocket.tls)
+            is_ready.set()
+            assert has_ended.wait(PATIENCE)
+        elif isinstance(event, events.Text):
+            seen.append(websocket.tls)
+    assert seen[0] is not None
+    assert seen == [seen[0]] * 2
+
+
+def test_its_repr_is_fit_for_logs(start_peer: StartPeer, server_tls: ssl.SSLContext) -> None:
+    tls = seen_at_ready(start_peer(echo, tls=server_tls).url, ssl_verify=False)
+    assert tls is not None
+    assert repr(tls) == f"TLS(version={tls.version!r}, cipher={tls.cipher!r}, …)"
 
 
 def test_a_certificate_that_was_not_verified_is_told_as_bytes_alone(

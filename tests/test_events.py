@@ -163,7 +163,7 @@ class TestJSON:
 
     def test_json_that_is_nested_too_deep_is_a_value_error_and_names_itself(self) -> None:
         event = events.Text("[" * 200_000)
-        with pytest.raises(ValueError, match=r"nested too deep: Text\(.* chars\)"):
+        with pytest.raises(ValueError, match=r"nested too deep for Python here: Text\(.* chars\)"):
             _ = event.json
 
 

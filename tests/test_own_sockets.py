@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from websockets.sync.server import ServerConnection, unix_serve
 
-from lochws import WebSocket, WebSocketApp
+from lochws import WebSocket, WebSocketApp, events
 from lochws.deadline import Deadline
 from lochws.dial import Dialler
 from lochws.options import Options
@@ -64,6 +64,10 @@ class TestUnix:
     def test_the_path_is_the_address(self, path: str, dial: Dial) -> None:
         attempt = dial("ws://server.example/", unix=path)
         assert attempt.opened.stream.address == path
+
+    def test_ready_has_the_path(self, path: str) -> None:
+        websocket = WebSocket("ws://server.example/", unix=path)
+        assert [event.address for event in websocket if isinstance(event, events.Ready)] == [path]
 
     def test_no_such_socket_is_a_failure(self, dial: Dial, tmp_path: Path) -> None:
         path = str(tmp_path / "none")

@@ -41,10 +41,8 @@ class LayeredTLSStream(RecordStream):
         self._records = b""
         self._recorded = 0
 
-    @property
-    def tls(self) -> TLS | None:
-        with self._lock:
-            return agreed_by(self.tls_object) if self.fileno() >= 0 else None
+    def agreed(self) -> TLS | None:
+        return agreed_by(self.tls_object)
 
     def shake_hands(self, deadline: Deadline) -> None:
         """Do the handshake. Blocks; before anything else.

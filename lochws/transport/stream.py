@@ -46,9 +46,8 @@ class Stream:
         self._lock = threading.RLock()
         forks.make_known(self)
 
-    @property
-    def tls(self) -> TLS | None:
-        """What TLS has agreed on, or None without it, and once the stream is closed. Any thread."""
+    def agreed(self) -> TLS | None:
+        """What TLS has agreed on, or None without it. For whoever has opened the stream, who has it alone."""
         return None
 
     @property
@@ -160,10 +159,8 @@ class TLSStream(RecordStream):
 
     _sock: ssl.SSLSocket
 
-    @property
-    def tls(self) -> TLS | None:
-        with self._lock:
-            return agreed_by(self._sock) if self._sock.fileno() >= 0 else None
+    def agreed(self) -> TLS | None:
+        return agreed_by(self._sock)
 
     def _receive_record(self, buffer: memoryview) -> int | None:
         with self._lock:
@@ -201,13 +198,17 @@ class TLSStream(RecordStream):
             return self._end is not None or (self._sock.fileno() >= 0 and self._sock.pending() > 0)
 
 
-def agreed_by(tls: ssl.SSLSocket | ssl.SSLObject) -> TLS:
-    """What has been agreed on. Behind the handshake, and under the lock of the stream."""
+def agreed_by(tls: ssl.SSLSocket | ssl.SSLObject) -> TLS | None:
+    """What has been agreed on; None if it cannot be asked now.
+
+    Right behind the handshake it can. Later OpenSSL refuses after an error, and while a new one is under way.
+    """
     cipher = tls.cipher()
-    return TLS(
-        tls.version() or "", cipher[0] if cipher else "",
-        tls.getpeercert() or {}, tls.getpeercert(binary_form=True) or b"",
-    )
+    try:
+        certificate, der = tls.getpeercert(), tls.getpeercert(binary_form=True)
+    except ValueError:
+        return None
+    return TLS(tls.version() or "", cipher[0] if cipher else "", certificate or {}, der or b"")
 
 
 def in_records(data: bytes | bytearray | memoryview, send_record: Callable[[memoryview], int]) -> int:

@@ -38,17 +38,15 @@ def connected(peer: Peer) -> socket.socket:
     return sock
 
 
-def test_what_tls_has_agreed_on_is_told_until_the_stream_is_closed(connect: Connect) -> None:
+def test_what_tls_has_agreed_on_is_told_by_streams_that_have_it(connect: Connect) -> None:
     stream = connect(Link.wait_for_end)
-    tls = stream.tls
+    tls = stream.agreed()
     if type(stream) is Stream:
         assert tls is None
     else:
         assert tls is not None
         assert tls.version.startswith("TLSv1.")
         assert ("DNS", "localhost") in tls.certificate["subjectAltName"]
-    stream.close()
-    assert stream.tls is None
 
 
 def through_tls(kind: str, peer: Peer, context: ssl.SSLContext, deadline: Deadline) -> Stream:
