@@ -52,6 +52,7 @@ class Soaked(WebSocketApp):
         purpose: what it is there for.
         messages: how many came.
         faults: what went wrong, in words.
+        last: how the last attempt or connection ended, in words.
         over: set when the soak is.
     """
 
@@ -64,17 +65,20 @@ class Soaked(WebSocketApp):
         self.attempts = 0
         self.endings = 0
         self.faults: list[str] = []
+        self.last = "none"
 
     def on_connecting(self, _: events.Connecting) -> None:
         if self.endings != self.attempts:
             self.faults.append("an attempt began before the last one had ended")
         self.attempts += 1
 
-    def on_connect_fail(self, _: events.ConnectFail) -> None:
+    def on_connect_fail(self, event: events.ConnectFail) -> None:
         self.endings += 1
+        self.last = f"{event.reason}; seconds by phase: {event.timings}"
 
-    def on_disconnected(self, _: events.Disconnected) -> None:
+    def on_disconnected(self, event: events.Disconnected) -> None:
         self.endings += 1
+        self.last = f"{event.reason}; seconds by phase: {event.timings}" if event.timings else event.reason
 
     def on_text(self, _: events.Text) -> None:
         self.messages += 1
@@ -87,7 +91,7 @@ class Soaked(WebSocketApp):
         if self.endings != self.attempts:
             self.faults.append(f"{self.attempts} attempts, {self.endings} endings")
         if not self.is_done():
-            self.faults.append("it never did what it was there for")
+            self.faults.append(f"it never did what it was there for; the last end: {self.last}")
         return [f"{self.purpose}: {fault}" for fault in self.faults]
 
     def is_done(self) -> bool:
