@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import forks
@@ -144,10 +143,8 @@ class Metrics:
         watched = [measures for other, measures in self._watched.values() if other is app]
         if not watched:
             raise ValueError(f"{app!r} is not watched")
-        with suppress(ValueError):  # somebody else has done that already
-            app.unwrap_handlers(watched[0].wrapped)
-        with suppress(ValueError):
-            app.remove_handler(watched[0])
+        app.unwrap_handlers(watched[0].wrapped)
+        app.remove_handler(watched[0])
         with self._lock:  # last: what other wrappers raise may come out of the above
             self._watched = {name: pair for name, pair in self._watched.items() if pair[0] is not app}
 
