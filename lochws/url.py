@@ -121,6 +121,7 @@ def redacted(url: str) -> str:
 
 def _named(url: str) -> str:
     """How a refusal names the URL: not at all if an @ is left, behind a slash of the password, likely."""
+    # Not redacted(): behind a :// in the password it would remove that @, and leave what stands before.
     shown = re.sub(r"^([^:/?#]*://)[^/?#]*@", r"\1", url)
     return "the URL" if "@" in shown else f"URL {shown!r}"
 

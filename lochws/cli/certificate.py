@@ -134,8 +134,9 @@ def _chain(sock: ssl.SSLSocket) -> list[dict[str, Any]]:
     given = getattr(sock, "get_unverified_chain", None) or getattr(
         getattr(sock, "_sslobj", None), "get_unverified_chain", None
     )
+    shown = given() if given is not None else None
     chain: list[dict[str, Any]] = []
-    for sent in ((given() if given is not None else None) or [])[1:]:
+    for sent in (shown or [])[1:]:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(cadata=sent if isinstance(sent, bytes) else sent.public_bytes(_DER))
         chain += context.get_ca_certs()

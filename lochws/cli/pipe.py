@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from time import monotonic
-from typing import Any
 
 from .. import Backoff, WebSocketApp, events
 from ..errors import QueueFull, TransportFail, WebSocketUnavailable
@@ -80,8 +79,9 @@ class Pipe:
         """
         self._persists = bool(persist)
         # No limit for the handshake but ours: what the server still sends may take any time.
-        timing: dict[str, Any] = {"ping_rate": ping_rate, "close_timeout": None, "persist": persist}
-        with running(self._app, HURRY_SECONDS, poll=None, **timing):
+        with running(
+            self._app, HURRY_SECONDS, poll=None, ping_rate=ping_rate, close_timeout=None, persist=persist
+        ):
             threading.Thread(target=self._feed, name="lochws-input", daemon=True).start()
             self._wait()
         if self._failure is not None:

@@ -24,7 +24,7 @@ class LayeredTLSStream(RecordStream):
     It is held for work that does not block; the lock of the stream below is only ever taken inside it.
 
     Attributes:
-        tls_object: OpenSSL's, for what one may ask about the session.
+        tls: the TLS object, for what one may ask about the session.
     """
 
     def __init__(self, stream: Stream, context: ssl.SSLContext, server_hostname: str) -> None:
@@ -34,7 +34,7 @@ class LayeredTLSStream(RecordStream):
         self._lock = threading.RLock()
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self.tls_object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
+        self.tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
         self._received = bytearray(_RECEIVE)
         # Records that wait for room below, and how many of the sender's bytes are in them. Those bytes
         # count as sent only when the records have gone, so that the sender asks again until they have.
@@ -42,7 +42,7 @@ class LayeredTLSStream(RecordStream):
         self._recorded = 0
 
     def agreed(self) -> TLS | None:
-        return agreed_by(self.tls_object)
+        return agreed_by(self.tls)
 
     def shake_hands(self, deadline: Deadline) -> None:
         """Do the handshake. Blocks; before anything else.
@@ -54,7 +54,7 @@ class LayeredTLSStream(RecordStream):
         """
         while True:
             try:
-                self.tls_object.do_handshake()
+                self.tls.do_handshake()
                 send_all(self._stream, self._outgoing.read(), deadline)
                 return
             except ssl.SSLWantReadError:
@@ -73,7 +73,7 @@ class LayeredTLSStream(RecordStream):
             self.reads_want_write = False
             while True:
                 try:
-                    return self.tls_object.read(len(buffer), buffer)  # type: ignore[return-value]
+                    return self.tls.read(len(buffer), buffer)  # type: ignore[return-value]
                 except ssl.SSLWantReadError:
                     pass
                 except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
@@ -97,7 +97,7 @@ class LayeredTLSStream(RecordStream):
             self.writes_want_read = False
             if not self._recorded:
                 try:
-                    self._recorded = self.tls_object.write(data)
+                    self._recorded = self.tls.write(data)
                 except ssl.SSLWantReadError:
                     self.writes_want_read = True
                     self._flush()
@@ -120,7 +120,7 @@ class LayeredTLSStream(RecordStream):
 
     def pending(self) -> bool:
         with self._lock:
-            inside = self._end is not None or self.tls_object.pending() > 0 or self._incoming.pending > 0
+            inside = self._end is not None or self.tls.pending() > 0 or self._incoming.pending > 0
             return inside or self._stream.pending()
 
     def fileno(self) -> int:

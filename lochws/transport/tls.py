@@ -77,7 +77,7 @@ class ClientTLS:
                 stream = _ResumedStream(sock, self._sessions, server)
             else:
                 stream = layered = layer(stream, self._context(home), name, deadline)
-                tls = layered.tls_object
+                tls = layered.tls
             digest = mismatch(self._options.ssl_pins, host, tls.getpeercert(binary_form=True))
             if digest is not None:
                 text = f"the certificate of {host!r} is none of those pinned: its SHA-256 is {digest}"
