@@ -19,6 +19,6 @@ if os.environ.get("LOCHWS_PURE_PYTHON") != "1":
         )
     )
     if os.name == "posix":
-        extensions.append(Extension("lochws._calls", ["lochws/_calls.c"], optional=True))
+        extensions.append(Extension("lochws.system._calls", ["lochws/system/_calls.c"], optional=True))
 
 setup(ext_modules=extensions)

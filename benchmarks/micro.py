@@ -14,7 +14,7 @@ from importlib.util import find_spec
 import pyperf
 
 from lochws import events
-from lochws.handlers.registry import Registry
+from lochws.dispatch.registry import Registry
 from lochws.options import Deflate
 from lochws.protocol import framing, masking, scanning
 from lochws.protocol.deflate import DeflateParameters, Deflater, Inflater

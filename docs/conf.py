@@ -16,7 +16,7 @@ from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 
 import lochws
-from lochws.handlers.base import Handler
+from lochws.dispatch.handler import Handler
 
 ROOT = Path(__file__).parent.parent
 #: Pages whose text stands outside of docs/, where people look for it.

@@ -2,13 +2,13 @@
 
 from . import errors, events
 from .app import WebSocketApp
-from .handlers.naming import on
+from .dispatch.naming import on
+from .engine.threads import Threads
+from .life.counters import Counters
+from .life.state import State
 from .options import Deflate
 from .persist import Backoff
-from .state import State
 from .status import Status
-from .threads import Threads
-from .traffic import Counters
 from .version import __version__
 from .websocket import WebSocket
 

@@ -11,12 +11,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import events
+from .dispatch.handler import Handler
+from .dispatch.naming import check_attributes, check_class
+from .dispatch.registry import Registry
+from .engine.threads import Threads
 from .errors import WebSocketError
-from .handlers.base import Handler
-from .handlers.naming import check_attributes, check_class
-from .handlers.registry import Registry
 from .handling import Handling
-from .lifecycle import Lifecycle
+from .life.lifecycle import Lifecycle
+from .life.state import State
 from .options import (
     MIB,
     ON_HANDLER_ERROR,
@@ -32,9 +34,7 @@ from .options import (
     check_choice,
 )
 from .persist import DEFAULT_BACKOFF, Backoff
-from .pins import Pins
-from .state import State
-from .threads import Threads
+from .transport.pins import Pins
 from .websocket import WebSocket
 
 if TYPE_CHECKING:

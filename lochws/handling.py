@@ -6,13 +6,13 @@ from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING
 
-from .gates import Gate
-from .handlers.naming import EventName, Function, event_names
-from .handlers.registry import Registry, Wrapper
+from .dispatch.naming import EventName, Function, event_names
+from .dispatch.registry import Registry, Wrapper
+from .life.gates import Gate
 
 if TYPE_CHECKING:
-    from .later import Call
-    from .lifecycle import Lifecycle
+    from .life.calls import Call
+    from .life.lifecycle import Lifecycle
 
 
 class Handling:

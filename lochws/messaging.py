@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .encryption import TLS
+from .connection.sending import SendingHalf
 from .errors import WebSocketClosed, WebSocketUnavailable
-from .iteration import Life
+from .life.counters import Counters, Traffic
+from .life.iteration import Life
+from .life.state import State, in_words
 from .protocol.close import as_reason, encode_close
 from .protocol.payload import BytesLike, as_bytes, as_control_payload
-from .sending import SendingHalf
-from .state import State, in_words
-from .traffic import Counters, Traffic
+from .transport.encryption import TLS
 
 
 class Messaging:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from . import events
 from .options import Timing
-from .waits import wait_set
+from .system.waits import wait_set
 
 if TYPE_CHECKING:
     from .websocket import WebSocket

@@ -10,9 +10,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
 from . import events
-from .dial import Dialler
-from .iteration import Iteration, Life
+from .life.counters import Traffic
+from .life.iteration import Iteration, Life
 from .messaging import Messaging
+from .opening.dial import Dialler
 from .options import (
     MIB,
     USER_AGENT,
@@ -33,8 +34,7 @@ from .options import (
     as_protocols,
     as_socket_options,
 )
-from .pins import Pins, as_pins
-from .traffic import Traffic
+from .transport.pins import Pins, as_pins
 from .url import redacted
 
 if TYPE_CHECKING:

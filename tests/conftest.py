@@ -18,17 +18,17 @@ import hypothesis
 import pytest
 import trustme
 
-from lochws.deadline import Deadline
-from lochws.dial import Dialler
+from lochws.opening.dial import Dialler
 from lochws.options import Options
+from lochws.system.deadline import Deadline
 
-from .attempts import Attempt, Dial
-from .hang import Hang
-from .peer import Peer, StartPeer
-from .programs import Program, Run
-from .queues import Clock
-from .redis_server import RedisServer
-from .situation import Situation
+from .support.attempts import Attempt, Dial
+from .support.hang import Hang
+from .support.peer import Peer, StartPeer
+from .support.programs import Program, Run
+from .support.queues import Clock
+from .support.redis_server import RedisServer
+from .support.situation import Situation
 
 #: Seconds that threads and descriptors of lochws may take to go after a test.
 GRACE = 5.0

@@ -16,7 +16,7 @@ from lochws import WebSocket, demo
 from lochws.__main__ import main
 from lochws.demo import DemoServer
 
-from .seen import PATIENCE
+from .support.seen import PATIENCE
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lochws import events
-from lochws.handlers.naming import CLASSES
+from lochws.dispatch.naming import CLASSES
 from lochws.response import Response
 
 RESPONSE = Response(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")

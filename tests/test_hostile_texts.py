@@ -10,8 +10,8 @@ import pytest
 
 from lochws import WebSocket, events
 
-from .peer import CLOSE, PING, TEXT, Link, StartPeer
-from .seen import Noting
+from .support.peer import CLOSE, PING, TEXT, Link, StartPeer
+from .support.seen import Noting
 
 #: Begins a line that looks like one of the log's own, and clears a terminal.
 FORGED = "fine\x1b[2J\x08\x07\nCRITICAL root: the disk is on fire\x7f"

@@ -21,9 +21,9 @@ from websockets.sync.server import ServerConnection, serve
 from lochws import WebSocket, WebSocketApp, errors, events
 from lochws.persist import persist
 
-from .peer import CLOSE, PING, PONG, TEXT, Link, StartPeer
-from .scripts import Ends, answer_close, dropping, polite, refusing, silent
-from .seen import PATIENCE, in_thread, names, take
+from .support.peer import CLOSE, PING, PONG, TEXT, Link, StartPeer
+from .support.scripts import Ends, answer_close, dropping, polite, refusing, silent
+from .support.seen import PATIENCE, in_thread, names, take
 
 ROOT = Path(__file__).parent.parent
 GREETING = [(TEXT, b'{"a": 1}'), (2, b"\x00\x01"), (PING, b"ping"), (PONG, b"unasked")]
@@ -437,7 +437,7 @@ class TestPersist:
             return False
 
         monkeypatch.setattr(ws.close_called, "wait", wait)
-        monkeypatch.setattr("lochws.waits.SLICE_SECONDS", 1000)
+        monkeypatch.setattr("lochws.system.waits.SLICE_SECONDS", 1000)
         ranges = [(5, 7), (5, 9), (5, 13), (5, 21), (5, 30), (5, 30), (5, 30)]
         delays = []
         for event in persist(ws):

@@ -14,9 +14,9 @@ import pytest
 from lochws import WebSocket, errors, events
 
 from .faults.registry import fault
-from .peer import CLOSE, PING, PONG, TEXT, Link, StartPeer
-from .scripts import Ends, answer_close, polite, silent
-from .seen import PATIENCE, in_thread, names, take
+from .support.peer import CLOSE, PING, PONG, TEXT, Link, StartPeer
+from .support.scripts import Ends, answer_close, polite, silent
+from .support.seen import PATIENCE, in_thread, names, take
 
 
 class Recorded:

@@ -12,9 +12,9 @@ import pytest
 
 from lochws import Backoff, WebSocket, WebSocketApp, events
 
-from .peer import Link, StartPeer
-from .scripts import dropping, polite, refusing
-from .seen import Noting
+from .support.peer import Link, StartPeer
+from .support.scripts import dropping, polite, refusing
+from .support.seen import Noting
 
 #: What must not be seen; each of them is given in another place. (Basic authentication encodes two.)
 SECRETS = ["url-secret", "auth-secret", "proxy-secret", "header-secret", "added-secret"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ..handlers.parts import RecordingError
+from ..handlers._parts.recording_files import RecordingError
 from ..handlers.replay import Replay
 from . import servers
 from .exits import Exit, Failed

@@ -16,7 +16,7 @@ from time import monotonic
 
 from .. import events
 from ..url import without_secrets
-from .allowance import Allowance
+from ._parts.rate_limit import Allowance
 
 #: What a terminal or a reader of log lines could take for something else.
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")

@@ -19,12 +19,12 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .. import forks
-from ..state import State
+from ..dispatch.registry import Wrapper
+from ..life.state import State
+from ..system import forks
 from ..url import without_secrets
-from .measures import Measures
-from .registry import Wrapper
-from .wanted import check_app
+from ._parts.checks import check_app
+from ._parts.measures import Measures
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry

@@ -22,12 +22,13 @@ from time import monotonic, time
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from .. import events, forks
+from .. import events
 from ..sent import Sent
-from ..waits import Waiters, join, wait_for
-from .allowance import Allowance
-from .parts import PartWriter
-from .recording import Redact, Scribe
+from ..system import forks
+from ..system.waits import Waiters, join, wait_for
+from ._parts.rate_limit import Allowance
+from ._parts.recording_files import PartWriter
+from ._parts.recording_lines import Redact, Scribe
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -35,14 +35,15 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import NamedTuple, Protocol, TypeVar
 
-from .. import events, forks
+from .. import events
+from ..dispatch.naming import EventName
 from ..options import MIB, check_range, check_seconds
+from ..system import forks
+from ..system.waits import join, slice_of
 from ..url import without_secrets
-from ..waits import join, slice_of
-from .allowance import Allowance
-from .naming import EventName
-from .redis_stream import Client, Entry, Sender, client_of
-from .wanted import check_app, wanted_events
+from ._parts.checks import check_app, wanted_events
+from ._parts.rate_limit import Allowance
+from ._parts.redis_stream import Client, Entry, Sender, client_of
 
 logger = logging.getLogger("lochws")
 

@@ -22,10 +22,10 @@ from time import monotonic, sleep
 from typing import Any, TypeVar
 
 from .. import events
+from ..dispatch.registry import Registry
 from ..sent import Sent
-from .parts import PartReader, RecordingError, parts_of
-from .recording import MAX_LINE, VERSION, Payload, as_event, as_sent, length_of
-from .registry import Registry
+from ._parts.recording_files import PartReader, RecordingError, parts_of
+from ._parts.recording_lines import MAX_LINE, VERSION, Payload, as_event, as_sent, length_of
 
 logger = logging.getLogger("lochws")
 

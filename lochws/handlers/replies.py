@@ -22,11 +22,12 @@ from contextlib import suppress
 from itertools import count
 from typing import Any, Protocol, TypeAlias
 
-from .. import events, forks
+from .. import events
 from ..clock import Rest, current
 from ..errors import QueueFull, WebSocketError
-from ..waits import slice_of
-from .wanted import check_app
+from ..system import forks
+from ..system.waits import slice_of
+from ._parts.checks import check_app
 
 #: Finds in a message, sent or received, what joins reply and request; None if there is nothing.
 Match: TypeAlias = "Callable[[Any], Hashable | None]"

@@ -26,17 +26,18 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
-from .. import events, forks
+from .. import events
 from ..errors import QueueFull, TransportFail, WebSocketError, WebSocketUnavailable
-from .steps import Said, Step, StepFailed
-from .wanted import check_app
+from ..system import forks
+from ._parts.checks import check_app
+from ._parts.steps import Said, Step, StepFailed
 
 __all__ = ["Step", "StepFailed", "Subscriptions"]
 
 logger = logging.getLogger("lochws")
 
 class Gate(Protocol):
-    """What is needed of a `lochws.gates.Gate`."""
+    """What is needed of a `lochws.life.gates.Gate`."""
 
     def send(self, message: str | bytes, /) -> bool:
         """Send past the gate."""

@@ -23,14 +23,15 @@ from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from .. import events, forks
+from .. import events
+from ..dispatch.callables import check_callable
+from ..dispatch.naming import CLASSES, EventName, methods_of
 from ..options import MIB, check_choice, check_range
-from ..waits import Waiters, slice_of, wait_for
-from .allowance import Allowance
-from .callables import check_callable
-from .chains import OLDEST, Chain, Chains, Entry
-from .naming import CLASSES, EventName, methods_of
-from .wanted import wanted_events
+from ..system import forks
+from ..system.waits import Waiters, slice_of, wait_for
+from ._parts.checks import wanted_events
+from ._parts.rate_limit import Allowance
+from ._parts.worker_queue import OLDEST, Chain, Chains, Entry
 
 logger = logging.getLogger("lochws")
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from .. import events
-from ..handlers.parts import RecordingError
+from ..handlers._parts.recording_files import RecordingError
 from ..handlers.replay import Entry, Replay
 from ..response import Response
 from .connection import ScriptError, ServerConnection, Step

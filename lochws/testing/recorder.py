@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from .. import clock, events
 from ..app import WebSocketApp
-from ..state import State
+from ..life.state import State
 from .clock import VirtualClock
 from .stacks import stacks
 

@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from ..deadline import Deadline
-from ..wakeup import WakePipe
+from ..system.deadline import Deadline
+from ..system.wakeup import WakePipe
 from .waiting import wait
 
 T = TypeVar("T")

@@ -6,11 +6,11 @@ import socket
 import ssl
 from collections.abc import Callable
 
-from ..deadline import Cancelled, Deadline
 from ..errors import ConnectFail
 from ..options import Options
+from ..system.deadline import Cancelled, Deadline
 from ..url import Endpoint
-from .proxy import ProxyURL
+from .proxies.choose import ProxyURL
 from .stream import Stream, TLSStream
 from .tcp import connect_tcp, resolve
 from .tls import ClientTLS
@@ -77,7 +77,7 @@ class Connector:
             return stream
 
         try:
-            from .through import open_through  # noqa: PLC0415  with urllib.request, and most use no proxy
+            from .proxies.through import open_through  # noqa: PLC0415  with urllib.request, and most use no proxy
 
             return open_through(reach, proxy, endpoint, deadline)
         except _FAILURES as error:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ssl
 import threading
 
-from ..deadline import Deadline
-from ..encryption import TLS
+from ..system.deadline import Deadline
+from .encryption import TLS
 from .stream import TLS_RECORD, RecordStream, Stream, agreed_by, in_records
 from .waiting import receive, send_all
 

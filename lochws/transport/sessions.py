@@ -7,7 +7,7 @@ from threading import Lock
 from time import monotonic
 from typing import TypeAlias
 
-from .. import forks
+from ..system import forks
 
 #: Whose session it is: the name in the certificate, the port, and whether it is the WebSocket's own server.
 Server: TypeAlias = tuple[str, int, bool]

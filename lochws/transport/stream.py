@@ -12,10 +12,10 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .. import forks
-from ..encryption import TLS
-from ..syscalls import calls_for
+from ..system import forks
+from ..system.syscalls import calls_for
 from ..url import bracketed
+from .encryption import TLS
 
 #: What OpenSSL puts into one record (RFC 8446 section 5.1), hence the most it takes in one call.
 TLS_RECORD = 16 * 1024

@@ -12,11 +12,11 @@ from itertools import zip_longest
 from time import monotonic
 from typing import Any, ClassVar, TypeAlias
 
-from .. import forks
-from ..deadline import Deadline
 from ..errors import ConnectFail
-from ..waits import slice_of
-from ..wakeup import WakePipe
+from ..system import forks
+from ..system.deadline import Deadline
+from ..system.waits import slice_of
+from ..system.wakeup import WakePipe
 from .stream import address_text
 from .waiting import Selector, cause, wait
 

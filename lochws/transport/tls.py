@@ -8,12 +8,12 @@ import socket
 import ssl
 from dataclasses import replace
 
-from ..deadline import Deadline
 from ..errors import ConnectFail
 from ..options import Options
-from ..pins import mismatch
+from ..system.deadline import Deadline
 from .contexts import check_tls, make_context
 from .layered import LayeredTLSStream
+from .pins import mismatch
 from .sessions import Server, Sessions
 from .stream import Stream, TLSStream, peer_address
 from .waiting import cause, wait

@@ -7,8 +7,8 @@ import ssl
 from time import monotonic
 from typing import Protocol
 
-from ..deadline import Deadline
-from ..waits import slice_of
+from ..system.deadline import Deadline
+from ..system.waits import slice_of
 from .stream import Stream
 
 #: For a few channels and a short time. poll() is preferred: other than epoll and kqueue it needs no

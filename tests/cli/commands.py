@@ -14,7 +14,7 @@ import pyte
 
 import lochws
 
-from ..seen import PATIENCE
+from ..support.seen import PATIENCE
 
 #: What a command line begins with.
 COMMAND = (sys.executable, "-m", "lochws")

@@ -22,20 +22,10 @@ from lochws.cli.addresses import Address, try_all, within
 from lochws.cli.exits import Exit
 from lochws.cli.findings import Verdict
 from lochws.cli.shown import PARAMETERS
-from lochws.testing import (
-    ScriptedServer,
-    Step,
-    accept,
-    close,
-    fin,
-    ignore_close,
-    send_raw,
-    silence,
-    upgrade,
-)
+from lochws.testing import ScriptedServer, Step, accept, close, fin, ignore_close, send_raw, silence, upgrade
 
-from ..apps import echo
-from ..peer import PING, Link, StartPeer
+from ..support.apps import echo
+from ..support.peer import PING, Link, StartPeer
 from .commands import Screen
 
 Examine = Callable[..., tuple[int, dict[str, dict[str, str]]]]
@@ -321,8 +311,8 @@ def test_a_terminal_gets_a_table() -> None:
 
 
 def test_every_parameter_that_becomes_an_option_is_one_of_ours_or_in_an_advice() -> None:
-    import lochws.upgrade.advice
+    import lochws.opening.advice
 
-    text = Path(lochws.upgrade.advice.__file__).read_text(encoding="utf-8")
+    text = Path(lochws.opening.advice.__file__).read_text(encoding="utf-8")
     ours = inspect.signature(WebSocketApp).parameters
     assert all(parameter in text or parameter in ours for parameter in PARAMETERS)

@@ -33,7 +33,7 @@ from lochws.testing import (
     wait_for,
 )
 
-from ..seen import PATIENCE, eventually, in_thread
+from ..support.seen import PATIENCE, eventually, in_thread
 from .commands import COMMAND, Ended, environment, run
 
 LINES = 100_000

@@ -19,7 +19,7 @@ from lochws.cli.exits import Exit
 from lochws.cli.histogram import Histogram
 from lochws.testing import ScriptedServer, accept, close, echo, fin, send, wait_for
 
-from ..seen import PATIENCE
+from ..support.seen import PATIENCE
 from .commands import COMMAND, Screen, environment, run
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C cannot be sent to one process there")

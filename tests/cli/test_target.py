@@ -10,7 +10,7 @@ from lochws import WebSocketApp
 from lochws.cli.target import running
 from lochws.testing import ScriptedServer
 
-from ..seen import PATIENCE
+from ..support.seen import PATIENCE
 
 
 class Interrupted(WebSocketApp):

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from ..seen import PATIENCE
+from ..support.seen import PATIENCE
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = ROOT / "examples"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from ..seen import PATIENCE, eventually
+from ..support.seen import PATIENCE, eventually
 from .running import run, running
 
 #: What the program says at the end if no price was lost.

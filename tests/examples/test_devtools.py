@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ..seen import PATIENCE, eventually
+from ..support.seen import PATIENCE, eventually
 from .png import decode
 from .running import CHROMIUM, load, run
 

@@ -8,7 +8,7 @@ import pytest
 
 from lochws.handlers.replies import ReplyLost
 
-from ..seen import PATIENCE
+from ..support.seen import PATIENCE
 from .running import load, run
 
 

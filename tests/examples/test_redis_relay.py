@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from ..redis_server import RedisServer
+from ..support.redis_server import RedisServer
 from .running import run
 
 

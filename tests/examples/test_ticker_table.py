@@ -14,7 +14,7 @@ from .running import ENVIRONMENT, command, load
 if sys.platform == "win32":
     pytest.skip("there are no pseudo-terminals", allow_module_level=True)
 
-from ..terminal import terminal
+from ..support.terminal import terminal
 
 ROW = r"│ {} +│ +[\d,]+\.\d\d │ +[+-]0\.\d{{3}} % │ [▁▂▃▄▅▆▇█]{{2,}} *│ +\d+ │"
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from lochws import testing as t
 
-from ..apps import AT_ONCE, running
-from ..seen import Noting
+from ..support.apps import AT_ONCE, running
+from ..support.seen import Noting
 
 #: How every connection that opens begins.
 OPENED = ["connecting", "connected", "ready"]

@@ -189,7 +189,7 @@ _HEAD = """\
 
 What breaks in networks, servers and programs, and what lochws then does. Every fault is made to happen by a
 test, with real sockets and with time scaled down; only the resolver and jumping clocks are stood in for.
-Written by `python -m tests.faults`, which runs them; `tests/faults/test_page.py` compares.
+Written by `python -m tests.faults`, which runs them; `tests/pages/test_faults_page.py` compares.
 
 In all of these: every attempt to connect ends in exactly one final event, `connect_fail` or `disconnected`,
 which says what happened; no thread dies or hangs; no descriptor is left. After each test a fixture looks."""

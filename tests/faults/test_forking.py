@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import pytest
 
-from ..peer import CLOSE, TEXT, Link, StartPeer
-from ..programs import Run
-from ..scripts import answer_close, silent
-from ..seen import PATIENCE
+from ..support.peer import CLOSE, TEXT, Link, StartPeer
+from ..support.programs import Run
+from ..support.scripts import answer_close, silent
+from ..support.seen import PATIENCE
 from .registry import fault
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")

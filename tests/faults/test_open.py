@@ -17,9 +17,9 @@ from lochws import testing as t
 from lochws.protocol import closing
 from lochws.testing import VirtualClock
 
-from ..clocks import Shifting
-from ..peer import CLOSE, CONTINUATION, PING, TEXT, frame
-from ..seen import PATIENCE
+from ..support.clocks import Shifting
+from ..support.peer import CLOSE, CONTINUATION, PING, TEXT, frame
+from ..support.seen import PATIENCE
 from .life import CALM, OPENED, attempts, end_of_first, surviving
 from .registry import fault
 

@@ -15,12 +15,12 @@ import pytest
 
 from lochws import Backoff
 from lochws import testing as t
+from lochws.opening import refusal
 from lochws.transport import tcp
-from lochws.upgrade import refusal
 
-from ..hang import Hang
-from ..peer import TEXT, frame
-from ..seen import Noting
+from ..support.hang import Hang
+from ..support.peer import TEXT, frame
+from ..support.seen import Noting
 from .life import CALM, OPENED, attempts, end_of_first, surviving
 from .registry import fault
 

@@ -16,11 +16,11 @@ from lochws import Backoff, Threads
 from lochws.events import Disconnected
 from lochws.persist import Retries
 
-from ..apps import AT_ONCE, echo, opened, running
-from ..peer import StartPeer
-from ..programs import Run
-from ..scripts import EVENTS, bringing
-from ..seen import PATIENCE, Noting
+from ..support.apps import AT_ONCE, echo, opened, running
+from ..support.peer import StartPeer
+from ..support.programs import Run
+from ..support.scripts import EVENTS, bringing
+from ..support.seen import PATIENCE, Noting
 from .registry import fault
 
 PATCH = "from gevent import monkey; monkey.patch_all()"

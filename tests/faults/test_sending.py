@@ -17,8 +17,8 @@ import pytest
 from lochws import testing as t
 from lochws.errors import QueueFull, TransportFail, WebSocketClosing, WebSocketUnavailable
 
-from ..apps import opened
-from ..seen import PATIENCE, Noting, eventually, in_thread
+from ..support.apps import opened
+from ..support.seen import PATIENCE, Noting, eventually, in_thread
 from .life import CALM, OPENED, attempts, surviving
 from .registry import fault
 

@@ -16,12 +16,12 @@ from lochws import Threads
 from lochws import testing as t
 from lochws.errors import WebSocketError
 
-from ..apps import AT_ONCE, running
-from ..hang import Hang
-from ..peer import TEXT, Link, StartPeer, frame
-from ..programs import Run
-from ..scripts import polite
-from ..seen import PATIENCE, Noting, eventually, in_thread
+from ..support.apps import AT_ONCE, running
+from ..support.hang import Hang
+from ..support.peer import TEXT, Link, StartPeer, frame
+from ..support.programs import Run
+from ..support.scripts import polite
+from ..support.seen import PATIENCE, Noting, eventually, in_thread
 from .life import OPENED
 from .registry import fault
 

@@ -17,12 +17,15 @@ FLAGS = [
     "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers", "-shared", "-fPIC",
 ]
 #: The compiled parts, as setup.py has them, each with where its sources are.
-EXTENSIONS = {"lochws/protocol/_compiled": "lochws/protocol/*.c", "lochws/_calls": "lochws/_calls.c"}
+EXTENSIONS = {
+    "lochws/protocol/_compiled": "lochws/protocol/*.c",
+    "lochws/system/_calls": "lochws/system/_calls.c",
+}
 #: What runs the compiled part on known inputs: its twins' tests, those of their users, and the corpus.
 TESTS = [
     "tests/protocol/test_scanning.py", "tests/protocol/test_framing.py", "tests/protocol/test_receiver.py",
     "tests/protocol/test_sender.py", "tests/protocol/test_violations.py", "tests/protocol/test_limits.py",
-    "tests/protocol/test_arriving.py", "tests/test_syscalls.py", "tests/fuzz/test_corpus.py",
+    "tests/protocol/test_arriving.py", "tests/system/test_syscalls.py", "tests/fuzz/test_corpus.py",
     "tests/fuzz/test_connection.py",
 ]
 

@@ -12,17 +12,17 @@ from wsproto.extensions import PerMessageDeflate
 from wsproto.frame_protocol import FrameDecoder, Opcode
 
 from lochws.clock import SystemClock
-from lochws.connection import Connection
-from lochws.dial import Opened
+from lochws.connection.connection import Connection
+from lochws.engine.loop import Inbox, Loop
 from lochws.events import Disconnected, Event
-from lochws.loop import Inbox, Loop
+from lochws.opening.dial import Opened
 from lochws.options import Deflate, Options, Timing
 from lochws.protocol.deflate import DeflateParameters
 from lochws.protocol.handshake import Agreement
 from lochws.response import Response
 from lochws.transport.stream import Stream
 
-from ..queues import Clock
+from ..support.queues import Clock
 
 #: Seconds of the timing that the scene has.
 PING_RATE, PING_TIMEOUT, CLOSE_TIMEOUT = 30.0, 60.0, 20.0

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..peer import CLOSE, TEXT, Link
+from ..support.peer import CLOSE, TEXT, Link
 
 
 def read(link: Link) -> Any:

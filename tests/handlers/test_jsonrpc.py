@@ -10,9 +10,9 @@ import pytest
 from lochws import WebSocketApp
 from lochws.handlers.jsonrpc import JsonRpc, RpcError
 
-from ..apps import opened
-from ..peer import Link, StartPeer
-from ..seen import PATIENCE
+from ..support.apps import opened
+from ..support.peer import Link, StartPeer
+from ..support.seen import PATIENCE
 from .talking import listen, read, send
 
 

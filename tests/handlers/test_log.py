@@ -11,9 +11,9 @@ from lochws import WebSocketApp, events
 from lochws.handlers.log import Log
 from lochws.response import Response
 
-from ..apps import echo, running
-from ..peer import StartPeer
-from ..seen import PATIENCE
+from ..support.apps import echo, running
+from ..support.peer import StartPeer
+from ..support.seen import PATIENCE
 
 
 class Lines(logging.Handler):

@@ -15,12 +15,12 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from lochws import WebSocketApp, events
-from lochws.handlers.measures import SECONDS, SIZES, Histogram, Measures
+from lochws.handlers._parts.measures import SECONDS, SIZES, Histogram, Measures
 from lochws.handlers.metrics import Metrics
 from lochws.testing import ScriptedServer, accept, fin, send, stop_reading, wait_for, wait_for_end
 
-from ..apps import AT_ONCE, opened, running
-from ..seen import PATIENCE, Noting, eventually
+from ..support.apps import AT_ONCE, opened, running
+from ..support.seen import PATIENCE, Noting, eventually
 
 URL = "wss://feed.example.org/?token=secret"
 

@@ -13,18 +13,19 @@ from typing import Any
 
 import pytest
 
-from lochws import events, waits
+from lochws import events
 from lochws.handlers import recorder as recorder_module
-from lochws.handlers.parts import parts_of
+from lochws.handlers._parts.recording_files import parts_of
 from lochws.handlers.recorder import Recorder
 from lochws.handlers.replay import Replay
 from lochws.response import Response
 from lochws.sent import ControlFrame
+from lochws.system import waits
 
-from ..interrupting import interrupt
-from ..peer import Link, StartPeer
-from ..programs import Run
-from ..seen import PATIENCE, eventually, in_thread
+from ..support.interrupting import interrupt
+from ..support.peer import Link, StartPeer
+from ..support.programs import Run
+from ..support.seen import PATIENCE, eventually, in_thread
 from .test_recording import record
 
 NOWHERE = "ws://127.0.0.1:1/"

@@ -12,17 +12,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lochws import WebSocketApp, errors, events
-from lochws.handlers.naming import CLASSES
+from lochws.dispatch.naming import CLASSES
+from lochws.handlers._parts.recording_lines import fields_of
 from lochws.handlers.recorder import Recorder
-from lochws.handlers.recording import fields_of
 from lochws.handlers.replay import Replay
 from lochws.response import Response
 from lochws.sent import ControlFrame, Sent
 
-from ..apps import AT_ONCE, echo, opened, running
-from ..peer import CLOSE, PING, Link, StartPeer
-from ..seen import PATIENCE, Noting, in_thread
-from ..test_sent import Listener, chatter
+from ..app.test_sent import Listener, chatter
+from ..support.apps import AT_ONCE, echo, opened, running
+from ..support.peer import CLOSE, PING, Link, StartPeer
+from ..support.seen import PATIENCE, Noting, in_thread
 
 _ANY_TEXT = st.text(st.characters(), max_size=40)
 _DATA = st.binary(max_size=40)

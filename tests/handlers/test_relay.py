@@ -15,11 +15,11 @@ import pytest
 from lochws import WebSocketApp, events
 from lochws.handlers.relay import Relay
 
-from ..apps import AT_ONCE, opened, running
-from ..peer import BINARY, CLOSE, PING, PONG, TEXT, Link, StartPeer
-from ..redis_server import RedisServer
-from ..seen import PATIENCE, eventually
-from ..test_app_slow_handlers import hurry
+from ..app.test_slow_handlers import hurry
+from ..support.apps import AT_ONCE, opened, running
+from ..support.peer import BINARY, CLOSE, PING, PONG, TEXT, Link, StartPeer
+from ..support.redis_server import RedisServer
+from ..support.seen import PATIENCE, eventually
 
 
 @pytest.fixture(autouse=True)

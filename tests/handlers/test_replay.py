@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from lochws import WebSocketApp, events, on
-from lochws.handlers.parts import PIECE_BYTES, PartReader, RecordingError
-from lochws.handlers.recording import VERSION, RecordedError
+from lochws.handlers._parts.recording_files import PIECE_BYTES, PartReader, RecordingError
+from lochws.handlers._parts.recording_lines import VERSION, RecordedError
 from lochws.handlers.replay import Replay
 
 from .test_recording import record

@@ -14,9 +14,9 @@ from lochws import testing as t
 from lochws.handlers.replies import Replies, ReplyLost
 from lochws.testing import StartServer, VirtualClock
 
-from ..apps import opened
-from ..peer import Link, StartPeer
-from ..seen import PATIENCE, eventually
+from ..support.apps import opened
+from ..support.peer import Link, StartPeer
+from ..support.seen import PATIENCE, eventually
 from .talking import answering, listen, read, send
 
 silent = answering(lambda _: [])

@@ -17,7 +17,7 @@ from lochws.handlers.replies import Replies
 from lochws.handlers.subscriptions import Step, Subscriptions
 from lochws.handlers.worker import Worker
 
-from ..seen import PATIENCE, in_thread
+from ..support.seen import PATIENCE, in_thread
 
 #: What is made, where its lock is, and what a signal handler may want of it.
 Case = tuple[Callable[[WebSocketApp, Path], Any], Callable[[Any], Any], Callable[[Any], object]]

@@ -17,8 +17,8 @@ from lochws.handlers.subscriptions import Step, StepFailed, Subscriptions
 from lochws.testing import ScriptedServer, accept, fin, send, stop_reading, together, wait_for, wait_for_end
 from lochws.testing.connection import Step as ServerStep
 
-from ..apps import AT_ONCE, NEVER, opened, running
-from ..seen import PATIENCE, Noting, eventually, in_thread
+from ..support.apps import AT_ONCE, NEVER, opened, running
+from ..support.seen import PATIENCE, Noting, eventually, in_thread
 
 LOGIN = Step("login", expect={"event": "login", "arg": {"ok": True}}, key="login")
 TICKER = Step({"op": "subscribe", "channel": "ticker"}, expect={"event": "subscribed"})

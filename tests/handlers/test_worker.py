@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from lochws import WebSocketApp, events, on
 from lochws.handlers.worker import Worker
 
-from ..apps import opened
-from ..peer import CLOSE, PING, PONG, TEXT, Link, StartPeer
-from ..seen import PATIENCE, eventually, in_thread
-from ..test_app_slow_handlers import hurry
+from ..app.test_slow_handlers import hurry
+from ..support.apps import opened
+from ..support.peer import CLOSE, PING, PONG, TEXT, Link, StartPeer
+from ..support.seen import PATIENCE, eventually, in_thread
 from .executors import ByHand
 
 Text = events.Text

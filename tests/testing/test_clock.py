@@ -13,8 +13,8 @@ from lochws import Backoff, Threads, WebSocketApp, clock
 from lochws import testing as t
 from lochws.testing.clock import VirtualClock
 
-from ..apps import opened, running
-from ..seen import PATIENCE, Noting
+from ..support.apps import opened, running
+from ..support.seen import PATIENCE, Noting
 
 HALF_A_MINUTE = Backoff(min_wait=30.0, max_wait=30.0)
 

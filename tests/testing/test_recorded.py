@@ -11,13 +11,13 @@ import pytest
 
 from lochws import WebSocketApp, events
 from lochws import testing as t
-from lochws.handlers.parts import RecordingError
+from lochws.handlers._parts.recording_files import RecordingError
 from lochws.handlers.recorder import Recorder
 from lochws.response import Response
 from lochws.sent import ControlFrame
 
-from ..apps import AT_ONCE
-from ..seen import Noting
+from ..support.apps import AT_ONCE
+from ..support.seen import Noting
 
 
 class Asking(Noting):

@@ -22,9 +22,9 @@ from websockets.sync.client import connect
 from lochws import WebSocket, WebSocketApp
 from lochws import testing as t
 
-from ..apps import AT_ONCE, opened, running
-from ..peer import PONG, TEXT, frame
-from ..seen import PATIENCE, Noting, eventually, names
+from ..support.apps import AT_ONCE, opened, running
+from ..support.peer import PONG, TEXT, frame
+from ..support.seen import PATIENCE, Noting, eventually, names
 
 
 def live(url: str, **options: object) -> list[str]:

@@ -13,16 +13,16 @@ import pytest
 import trustme
 
 from lochws import WebSocket
-from lochws.deadline import Deadline
-from lochws.dial import Dialler
+from lochws.opening.dial import Dialler
 from lochws.options import Options
-from lochws.pins import as_pins, mismatch
+from lochws.system.deadline import Deadline
 from lochws.transport import contexts, sessions
 from lochws.transport.contexts import check_tls, make_context
+from lochws.transport.pins import as_pins, mismatch
 from lochws.transport.sessions import ASKED_AGAIN, ASKED_AT_ONCE, Askings
 
-from ..attempts import Attempt, Dial
-from ..peer import Link, Peer, StartPeer
+from ..support.attempts import Attempt, Dial
+from ..support.peer import Link, Peer, StartPeer
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from lochws.transport.digest import digest_answer
+from lochws.transport.proxies.digest import digest_answer
 
 ME = ("Mufasa", "Circle of Life")
 

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from lochws.deadline import Cancelled, Deadline
 from lochws.errors import ConnectFail
+from lochws.system.deadline import Cancelled, Deadline
 from lochws.transport.layered import LayeredTLSStream
 from lochws.transport.stream import Stream, TLSStream
 from lochws.transport.tls import handshake, layer
 from lochws.transport.waiting import receive, send_all
 
-from ..peer import Link, Peer, StartPeer
+from ..support.peer import Link, Peer, StartPeer
 
 Connect = Callable[[Callable[[Link], object]], TLSStream]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lochws.transport.no_proxy import is_exempt
+from lochws.transport.proxies.no_proxy import is_exempt
 from lochws.url import parse_url
 
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from lochws.transport.proxy import ProxyURL, check_proxies, choose_proxy, parse_proxy
+from lochws.transport.proxies.choose import ProxyURL, check_proxies, choose_proxy, parse_proxy
 from lochws.url import Endpoint, parse_url
 
 WS = parse_url("ws://target.example/")
@@ -78,7 +78,7 @@ class TestChoice:
         assert (None if proxy is None else names[proxy.port - 1]) == chosen
 
     def test_a_system_that_has_settings_is_asked_for_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("lochws.transport.proxy._SYSTEM_HAS_SETTINGS", True)
+        monkeypatch.setattr("lochws.transport.proxies.choose._SYSTEM_HAS_SETTINGS", True)
         monkeypatch.setattr("urllib.request.getproxies", lambda: {"http": "http://one:1"})
         monkeypatch.setattr("urllib.request.proxy_bypass", lambda host: host == "exempt.example")
         assert str(choose_proxy(WS, None)) == "http://one:1"

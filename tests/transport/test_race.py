@@ -10,13 +10,13 @@ from time import monotonic
 
 import pytest
 
-from lochws.deadline import Cancelled, Deadline
 from lochws.errors import ConnectFail
+from lochws.system.deadline import Cancelled, Deadline
 from lochws.transport import tcp
 from lochws.transport.tcp import AddressInfo, connect_tcp, interleaved
 
-from ..hang import Hang
-from ..peer import Link, StartPeer
+from ..support.hang import Hang
+from ..support.peer import Link, StartPeer
 
 #: What a test may take longer than the machine would need if it had nothing else to do.
 SLACK = 0.35

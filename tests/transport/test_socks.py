@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from lochws.deadline import Cancelled, Deadline
 from lochws.errors import ConnectFail
+from lochws.system.deadline import Cancelled, Deadline
 from lochws.transport import tcp
-from lochws.transport.proxy import parse_proxy
+from lochws.transport.proxies.choose import parse_proxy
+from lochws.transport.proxies.through import open_through
 from lochws.transport.stream import Stream
-from lochws.transport.through import open_through
 from lochws.transport.waiting import receive, send_all
 from lochws.url import parse_url
 
-from ..peer import Link, StartPeer
+from ..support.peer import Link, StartPeer
 
 Ask = Callable[..., Stream]
 

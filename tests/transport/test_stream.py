@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from lochws.deadline import Deadline
+from lochws.system.deadline import Deadline
 from lochws.transport.stream import TLS_RECORD, RecordStream, Stream, TLSStream, address_text
 from lochws.transport.tls import handshake, layer
 from lochws.transport.waiting import receive, send_all, wait
 
 from ..faults.registry import fault
-from ..peer import Link, Peer, StartPeer
-from ..seen import eventually
+from ..support.peer import Link, Peer, StartPeer
+from ..support.seen import eventually
 
 Connect = Callable[[Callable[[Link], object]], Stream]
 

@@ -10,13 +10,13 @@ from time import monotonic
 
 import pytest
 
-from lochws.deadline import Cancelled, Deadline
 from lochws.errors import ConnectFail
+from lochws.system.deadline import Cancelled, Deadline
 from lochws.transport import tcp
 from lochws.transport.tcp import AddressInfo, connect_tcp, resolve
 from lochws.transport.waiting import wait
 
-from ..peer import Link, StartPeer
+from ..support.peer import Link, StartPeer
 
 
 @pytest.fixture

@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 import trustme
 
-from lochws.deadline import Cancelled, Deadline
 from lochws.errors import ConnectFail
 from lochws.options import Options
+from lochws.system.deadline import Cancelled, Deadline
 from lochws.transport import contexts
 from lochws.transport.contexts import check_tls, make_context
 from lochws.transport.tls import handshake
 from lochws.transport.waiting import wait
 
-from ..peer import PATIENCE, Link, Peer, StartPeer
+from ..support.peer import PATIENCE, Link, Peer, StartPeer
 
 
 @pytest.fixture

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from lochws.deadline import Cancelled, Deadline
 from lochws.errors import ConnectFail
-from lochws.transport.proxy import parse_proxy
+from lochws.system.deadline import Cancelled, Deadline
+from lochws.transport.proxies.choose import parse_proxy
+from lochws.transport.proxies.through import open_through
 from lochws.transport.stream import Stream
-from lochws.transport.through import open_through
 from lochws.url import parse_url
 
-from ..peer import Link, Request, StartPeer
+from ..support.peer import Link, Request, StartPeer
 
 CHALLENGE = "Proxy-Authenticate: Digest realm=\"r\", nonce=\"n\", qop=\"auth\"\r\n"
 REFUSAL = "HTTP/1.1 407 Proxy Authentication Required\r\n"

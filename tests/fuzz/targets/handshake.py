@@ -7,12 +7,12 @@ from http.cookiejar import CookieJar
 from math import isnan
 
 from lochws.errors import HandshakeError
+from lochws.opening.cookies import MAX_COOKIES, cookie_header, keep_cookies
+from lochws.opening.redirect import is_redirect, target
 from lochws.options import Deflate
 from lochws.persist import retry_after
 from lochws.protocol.handshake import MAX_HEAD, HeadParser, accept_key, check_response
 from lochws.response import Response
-from lochws.upgrade.cookies import MAX_COOKIES, cookie_header, keep_cookies
-from lochws.upgrade.redirect import is_redirect, target
 from lochws.url import parse_url
 
 from ..inputs import Choices, cuts

@@ -1,0 +1,1 @@
+"""One open WebSocket: what it receives, and what it sends."""

@@ -1,0 +1,385 @@
+"""One open WebSocket: the protocol's two halves joined to one stream.
+
+A connection is a channel of a loop. What it receives is moved by whoever holds the loop's baton and
+lines up in the inbox; what it sends goes through its queue, from any thread. The closing handshake is
+two facts, each owned by its direction: our Close frame (the sender's, under the queue's lock) and the
+server's (the receiver's, the baton holder's). `ClosingHandshake` draws the conclusions.
+
+A message received: `on_ready` → `ReceivingHalf` → `Receiver` → (pong at once) → inbox → handler.
+A message sent: `SendingHalf` → `Sender` (deflate, mask) → `SendQueue` → the kernel, now or when writable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from selectors import EVENT_READ, EVENT_WRITE
+
+from .. import events
+from ..engine.loop import Inbox, Loop
+from ..errors import CriticalProtocolError, ProtocolError
+from ..opening.dial import Opened
+from ..options import Options, Timing
+from ..protocol.closing import NETWORK, ClosingHandshake, Outcome
+from ..protocol.keepalive import Keepalive, earliest
+from ..sent import Tap
+from ..transport.waiting import cause
+from .owner import Owner
+from .poll_timer import Polls
+from .receiving import ReceivingHalf
+from .sending import SendingHalf
+from .trace import Trace
+
+#: Bytes of events that may wait for a handler; beyond it nothing is read until they were handled.
+INBOX_BYTES = 16 * 1024 * 1024
+
+
+class Connection:
+    """One open WebSocket. See the module for who may do what.
+
+    Args:
+        opened: what the dialler brought.
+        options: the WebSocket's options.
+        timing: how the connection is kept and ended.
+        owner: who is told.
+        loop: where the connection will live; the caller adds it.
+        inbox: where events go.
+        gather: whether messages that follow closely may leave together.
+        trace: records steps, or None.
+        taps: are told of what leaves; may change at any time.
+
+    Attributes:
+        tls: what TLS has agreed on with the server, or None without it.
+    """
+
+    def __init__(
+        self, opened: Opened, options: Options, timing: Timing, *, owner: Owner, loop: Loop, inbox: Inbox,
+        gather: bool = True, trace: Trace | None = None, taps: Sequence[Tap] = (),
+    ) -> None:
+        self._opened: Opened | None = opened  # until it has been told
+        self._timing = timing
+        self._owner = owner
+        self.loop = loop
+        self._inbox = inbox
+        self._trace = trace
+        self._stream = opened.stream
+        self.tls = opened.tls
+        agreed, offered = opened.agreement.deflate, options.deflate
+        self._deflates = agreed is not None
+        self._refusal: ProtocolError | None = None
+        if offered is not None and offered.required and agreed is None:
+            self._refusal = ProtocolError("the server did not agree to permessage-deflate", close_code=1010)
+        self.sending = SendingHalf(
+            opened.stream, options, agreed,
+            ask_loop=self._ask_flush, may_block=owner.may_block, gather=gather, trace=trace,
+            clock=loop.clock, taps=taps,
+        )
+        self._abort: str | None = None  # why `drop` was called; any thread writes
+
+        # The receiving half: the baton holder's.
+        self._receiving = ReceivingHalf(opened.stream, options, agreed, trace)
+        self._keepalive = Keepalive(timing.ping_rate or 0, timing.ping_limit)
+        self._polls = Polls(timing.poll or 0)
+        self._closing = ClosingHandshake(timing.close_timeout or 0)
+        self._failure: ProtocolError | CriticalProtocolError | None = None
+        self._paused = False
+        self._finished = False
+        self.is_counted = False  # written by `Traffic`
+
+    def __repr__(self) -> str:
+        return f"<Connection to {self._stream.address}>"
+
+    # Any thread.
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether our Close frame was sent: nothing else can be sent any more."""
+        return self.sending.close_sent is not None
+
+    @property
+    def supports_compression(self) -> bool:
+        """Whether permessage-deflate was agreed on."""
+        return self._deflates
+
+    @property
+    def latency(self) -> float | None:
+        """Seconds between the last answered ping and its pong, or None."""
+        return self._keepalive.latency
+
+    @property
+    def messages_received(self) -> int:
+        """Text and binary messages so far."""
+        return self._receiving.messages
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes of the stream so far."""
+        return self._receiving.bytes
+
+    def close(self, code: int | None, reason: str | bytes) -> None:
+        """Begin the closing handshake, unless it was begun. Never blocks. Code and reason were checked."""
+        self.sending.request_close(code, reason)
+        self.loop.touch(self)
+
+    def _ask_flush(self) -> None:
+        self._owner.ask_flush(self)
+
+    def drop(self, reason: str, code: int = 1001) -> None:
+        """Send our Close frame if that is possible at once, and end the connection without waiting."""
+        self._abort = reason  # first, so that however fast the server answers, this is why it ended
+        self.sending.request_close(code, reason)
+        self._stream.shutdown()
+        self.loop.touch(self)
+
+    # The baton holder: the loop's channel.
+
+    def fileno(self) -> int:
+        """The stream's descriptor."""
+        return self._stream.fileno()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether Disconnected was posted."""
+        return self._finished
+
+    def release(self) -> None:
+        """Close the stream."""
+        self._stream.close()
+
+    def interest(self) -> int:
+        """Reading unless the inbox is full, writing while the kernel had no room."""
+        mask = 0 if self._paused or self._receiving.at_eof else EVENT_READ
+        stream = self._stream
+        if stream.reads_want_write or (self.sending.queue.wants_write and not stream.writes_want_read):
+            mask |= EVENT_WRITE
+        return mask
+
+    def on_start(self, now: float) -> bool:
+        """Say Ready, send the first ping, take what came with the handshake."""
+        if self._refusal is not None:
+            self._fail(self._refusal, now)
+            return False
+        assert self._opened is not None
+        opened, self._opened = self._opened, None
+        agreement = opened.agreement
+        extensions = {"permessage-deflate"} if self._deflates else set()
+        if self._trace:
+            self._trace("handshake_ready", protocol=agreement.protocol, extensions=sorted(extensions))
+        ready = events.Ready(
+            opened.response, agreement.protocol, extensions,
+            address=self._stream.address or None, timings=opened.timings,
+        )
+        self._inbox.post([ready], after=self._owner.ready_handled)
+        self._keepalive.start(now)
+        if self._polls.start(now):
+            self._inbox.post([events.Poll()])
+        self._ping(now)
+        if opened.rest:
+            self._take(*self._receiving.take(opened.rest), now)
+        # Users may have been here before the loop. What TLS has decrypted already no selector announces.
+        return self.on_touch(now) or self._stream.pending()
+
+    def on_touch(self, now: float) -> bool:
+        """Do what other threads left to the loop."""
+        self._note_pings()
+        if self._owner.sees(events.Poll):
+            self._polls.go_on(now)
+        self.sending.keep_word()
+        self.sending.queue.flush()
+        if self.is_closing:
+            self._drop_if_asked()
+            self._closing.sent(now)
+        elif self.sending.queue.failure is not None:
+            self._drop_if_asked()  # no Close frame can be waited for
+        self._finish_if_over()
+        if self._paused and self._inbox.backlog <= INBOX_BYTES // 2:
+            self._paused = False
+            self._keepalive.resume(now)
+            return True
+        # If sending failed, what the server said before may still be there to be read.
+        return self.sending.queue.failure is not None
+
+    def on_ready(self, mask: int, buffer: memoryview, now: float) -> bool:
+        """Flush what waits, and read a bounded amount."""
+        queue = self.sending.queue
+        if queue.wants_write and (mask & EVENT_WRITE or self._stream.writes_want_read):
+            sent = queue.bytes_sent
+            queue.flush()
+            if queue.bytes_sent > sent:
+                # The server has acknowledged data: on a slow network no ping might get through in time.
+                self._keepalive.received(now)
+        more = False
+        if not (self._paused or self._receiving.at_eof):
+            more = self._receive(buffer, now)
+        failure = queue.failure
+        if failure is not None and not more:
+            self._drop_if_asked()
+            self._closing.lost(f"socket fail; send fail; {cause(failure)}", failure)
+        self._finish_if_over()
+        return more
+
+    def on_timer(self, now: float) -> None:
+        """Keep the deadlines: closing, keepalive, Poll."""
+        if self._closing.time_passed(now):
+            self._say_why()
+        elif not self._closing.is_begun:
+            if self._keepalive.timed_out(now):
+                self._inbox.post([events.Unresponsive()])
+                self._closing.lost(f"disconnected; exceeded {self._timing.ping_limit:g}s ping timeout")
+            else:
+                self._ping(now)
+        self._finish_if_over()
+        if not self._finished and self._polls.is_due(now):
+            if not self._owner.sees(events.Poll):
+                self._polls.rest()
+            elif not self._inbox.has_backlog:
+                self._inbox.post([events.Poll()])
+
+    def on_gap(self, now: float) -> None:
+        """Ask at once whether the server is still there."""
+        self._keepalive.probe(now)
+        self.on_timer(now)
+
+    def next_timer(self) -> float | None:
+        """The earliest of these deadlines."""
+        closing = self._closing
+        keepalive = None if closing.is_begun else self._keepalive.next_deadline()
+        return earliest(earliest(self._polls.deadline, closing.deadline), keepalive)
+
+    def on_error(self, error: Exception) -> None:
+        """End: a defect of ours was met and has been logged."""
+        self._end(Outcome(f"error; {error}", NETWORK, error=error))
+
+    # Receiving. The baton holder.
+
+    def _receive(self, buffer: memoryview, now: float) -> bool:
+        """Receive about as much as there is room in the buffer. Returns whether there may be more."""
+        receiving, share = self._receiving, len(buffer)
+        while share > 0:
+            was_done = receiving.receiver.done
+            try:
+                came = receiving.receive(buffer)
+            except OSError as error:
+                self._drop_if_asked()
+                self._closing.lost(f"socket fail; recv fail; {cause(error)}", error)
+                return False
+            if came is None:
+                if receiving.at_eof:
+                    self._drop_if_asked()
+                    self._closing.eof()
+                return False
+            self._note_pings()
+            self._keepalive.received(now)
+            received, cost = came
+            if not was_done:
+                self._take(received, cost, now)
+            share -= cost
+            if self._paused:
+                return False
+            if receiving.is_drained:
+                # The selector tells of more, but not of what the stream has kept inside.
+                return self._stream.pending()
+        return True
+
+    def _take(self, received: list[events.Event], cost: int, now: float) -> None:
+        receiver = self._receiving.receiver
+        if receiver.controls:
+            self._react(receiver.controls, now)
+        if len(received) > len(receiver.controls) or any(self._owner.sees(type(event)) for event in received):
+            self._inbox.post(received, cost)
+        if receiver.failure is not None:
+            self._fail(receiver.failure, now)
+        elif receiver.close_received is not None:
+            self._on_close_frame(now)
+        elif self._inbox.backlog > INBOX_BYTES:
+            self._pause()
+
+    def _react(self, controls: Sequence[events.Ping | events.Pong], now: float) -> None:
+        owed = False
+        for event in controls:
+            if isinstance(event, events.Pong):
+                event.latency = self._keepalive.pong(event.data, now)
+            elif self._timing.auto_pong:
+                self.sending.pong(event.data)
+                owed = True
+        if owed:
+            self.sending.queue.flush()
+
+    def _pause(self) -> None:
+        """Read no more until the handlers have caught up: TCP then holds the server back."""
+        self._paused = True
+        self._keepalive.pause()
+        self._inbox.call_when_low(INBOX_BYTES // 2, lambda: self.loop.touch(self))
+
+    def _ping(self, now: float) -> None:
+        self._note_pings()
+        payload = self._keepalive.ping_due(now)
+        if payload is not None:
+            self.sending.ping(payload)
+
+    def _note_pings(self) -> None:
+        sent = self.sending.pings_sent
+        while sent:
+            self._keepalive.sent(*sent.pop(0))
+
+    # Closing. The baton holder, unless said otherwise.
+
+    def _drop_if_asked(self) -> None:
+        # Looked at before any other end is noted: dropping shuts the stream, which looks like one.
+        if self._abort is not None:
+            self._closing.dropped(self._abort)
+
+    def _on_close_frame(self, now: float) -> None:
+        frame = self._receiving.receiver.close_received
+        assert frame is not None
+        if self._trace:
+            self._trace("message_close", code=frame.code, reason=frame.reason)
+        if self.is_closing:
+            self._closing.sent(now)
+            self._inbox.post([events.Closed(frame.code, frame.reason)])
+        else:
+            self._inbox.post([events.Closing(frame.code, frame.reason)], after=self._answer_close)
+        self._closing.received(now)
+
+    def _answer_close(self) -> None:
+        """Echo the server's Close frame (RFC 6455 section 5.5.1). On the handlers' thread, after Closing."""
+        frame = self._receiving.receiver.close_received
+        assert frame is not None
+        self.sending.close(frame.code, frame.reason)
+        self.loop.touch(self)
+
+    def _fail(self, error: ProtocolError | CriticalProtocolError, now: float) -> None:
+        """The server broke a rule. Handlers first get what came before; then our Close frame says why."""
+        self._failure = error
+        self._closing.failed(error, now)
+        critical = isinstance(error, CriticalProtocolError)
+        self._inbox.post([events.ProtocolError(str(error), critical)], after=self._say_why)
+
+    def _say_why(self) -> None:
+        """Send the Close frame that the failure deserves. On the handlers' thread, or the baton holder."""
+        assert self._failure is not None
+        self.sending.close(self._failure.close_code, str(self._failure))
+        self.loop.touch(self)
+
+    def _finish_if_over(self) -> None:
+        if self._closing.outcome is not None:
+            self._end(self._closing.outcome)
+
+    def _end(self, outcome: Outcome) -> None:
+        if self._finished:
+            return
+        self._finished = True
+        outcome = outcome.checked(is_taken=not self.sending.queue.wants_write)
+        sent, received = self.sending.close_sent, self._receiving.receiver.close_received
+        event = events.Disconnected(
+            outcome.reason,
+            outcome.graceful,
+            ended_by=outcome.ended_by,
+            sent_code=sent.code if sent is not None else None,
+            received_code=received.code if received is not None else None,
+            error=outcome.error,
+            unsent=self.sending.queue.finish(),
+        )
+        if self._trace:
+            self._trace("disconnected", reason=outcome.reason, graceful=outcome.graceful)
+        self._owner.connection_ended(self, event)
+        self._inbox.post([event], after=self._owner.end_handled)

@@ -1,0 +1,67 @@
+"""Records of what happens inside, for whoever passes `trace=`; tracing changes nothing else."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable
+from itertools import count
+from time import time
+from typing import Any
+
+from .. import events
+from ..options import TraceFunction
+
+logger = logging.getLogger("lochws")
+_numbers = count(1)
+
+
+class Trace:
+    """Hands one dict per step to the user's function, or to the debug log.
+
+    The function runs in whatever thread acts, perhaps the one that moves all bytes: it must not wait.
+    What it raises is logged and goes no further. A dict has ``stage``, ``url`` (without credentials),
+    ``time`` (wall clock), ``thread`` (its name) and ``connection`` (a number), and what the stage adds.
+
+    Args:
+        sink: the function, or True for the debug log.
+        url: where the connection leads.
+    """
+
+    def __init__(self, sink: TraceFunction | bool, url: str) -> None:
+        self._sink = sink
+        self._url = url
+        self._connection = next(_numbers)
+
+    def __call__(self, stage: str, **fields: Any) -> None:
+        """Record a step."""
+        record = {
+            "stage": stage,
+            "url": self._url,
+            "time": time(),
+            "thread": threading.current_thread().name,
+            "connection": self._connection,
+            **fields,
+        }
+        if not callable(self._sink):
+            logger.debug("%s", record)
+            return
+        try:
+            self._sink(record)
+        except KeyboardInterrupt:  # of whoever iterates
+            raise
+        except BaseException:  # SystemExit too must not end the reader
+            logger.exception("the trace function failed on %r", stage)
+
+    def messages(self, received: Iterable[events.Event]) -> None:
+        """Record what was received."""
+        for event in received:
+            if isinstance(event, events.Text):
+                self("message_text", length=len(event.text))
+            elif isinstance(event, (events.Binary, events.Ping, events.Pong)):
+                self(f"message_{event.name}", length=len(event.data))
+
+
+def as_trace(sink: TraceFunction | bool | None, url: str) -> Trace | None:
+    """A trace for one attempt, or None if none is wanted."""
+    return Trace(sink, url) if sink else None

@@ -1,0 +1,1 @@
+"""Threads and the loop they turn; knows nothing of WebSocket."""

@@ -1,0 +1,1 @@
+"""What the ready-made handlers are made of."""

@@ -1,0 +1,136 @@
+"""Measures: what one app's events, sends and handlers are counted and timed as."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from functools import wraps
+from itertools import accumulate
+from time import perf_counter
+from typing import Any
+
+from ... import events
+
+#: Upper bounds of messages' sizes, in bytes.
+SIZES = (64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216)
+#: Upper bounds of what handlers and pongs take, in seconds.
+SECONDS = (0.00001, 0.0001, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
+
+
+class Histogram:
+    """How many values were how large. One thread at a time observes; any thread may look.
+
+    Args:
+        bounds: upper bounds, rising.
+    """
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count a value."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    @property
+    def buckets(self) -> list[tuple[str, int]]:
+        """How many were no larger than each bound, the last of which is ``+Inf``."""
+        names = [*(f"{bound:g}" if bound < 1 else str(bound) for bound in self._bounds), "+Inf"]
+        return list(zip(names, accumulate(self._counts.copy()), strict=True))
+
+    @property
+    def total(self) -> float:
+        """The sum of all values."""
+        return self._sum
+
+    def as_dict(self) -> dict[str, Any]:
+        """Count, sum and buckets as plain values."""
+        buckets = dict(self.buckets)
+        return {"count": buckets["+Inf"], "sum": self._sum, "buckets": buckets}
+
+
+class Measures:
+    """What is measured of one app, by handlers of it.
+
+    Attributes:
+        received_sizes, sent_sizes: of text and binary messages, in bytes of their payload before compression.
+        pings: seconds from a ping to its pong.
+        handlers: seconds that handlers took, by what they are registered for.
+        reconnects: attempts after an end, by what ended the attempt or connection before.
+        handler_errors: exceptions of handlers.
+        unsent: messages that were accepted and never left.
+    """
+
+    def __init__(self) -> None:
+        self.received_sizes = Histogram(SIZES)
+        self.sent_sizes = Histogram(SIZES)
+        self.pings = Histogram(SECONDS)
+        self.handlers: dict[str, Histogram] = {}
+        self.reconnects: dict[str, int] = {}
+        self.handler_errors = 0
+        self.unsent = 0
+        self._cause: str | None = None  # of the end to come, or of the one that was
+
+    # The handlers' thread.
+
+    def on_event(self, event: events.Event) -> None:
+        """Count it."""
+        if isinstance(event, events.Text):
+            self.received_sizes.observe(_size(event.text))
+        elif isinstance(event, events.Binary):
+            self.received_sizes.observe(len(event.data))
+        elif isinstance(event, events.Pong):
+            if event.latency is not None:
+                self.pings.observe(event.latency)
+        else:
+            self._note(event)
+
+    def on_error(self, _error: BaseException) -> None:
+        """Count it."""
+        self.handler_errors += 1
+
+    def _note(self, event: events.Event) -> None:
+        if isinstance(event, events.Connecting):
+            if self._cause is not None:  # else the first attempt, or a redirect
+                self.reconnects[self._cause] = self.reconnects.get(self._cause, 0) + 1
+            self._cause = None
+        elif isinstance(event, (events.Rejected, events.Unresponsive, events.ProtocolError)):
+            self._cause = event.name
+        elif isinstance(event, (events.ConnectFail, events.Disconnected)):
+            fallback = event.phase if isinstance(event, events.ConnectFail) else event.ended_by
+            self._cause = self._cause or fallback
+            self.unsent += len(event.unsent) if isinstance(event, events.Disconnected) else 0
+
+    # The thread that writes: one at a time.
+
+    def on_sent(self, sent: tuple[object, ...]) -> None:
+        """Count the messages among what leaves."""
+        for one in sent:
+            if isinstance(one, str):
+                self.sent_sizes.observe(_size(one))
+            elif isinstance(one, bytes):
+                self.sent_sizes.observe(len(one))
+
+    # Any thread.
+
+    def wrapped(self, name: str, handler: Callable[[Any], object]) -> Callable[[Any], object]:
+        """A handler that is timed; see `WebSocketApp.wrap_handlers`. Ours are not, nor those of sends."""
+        if name == "sent" or getattr(handler, "__self__", None) is self:
+            return handler
+        observe = self.handlers.setdefault(name, Histogram(SECONDS)).observe
+
+        @wraps(handler)
+        def timed(argument: Any) -> None:
+            began = perf_counter()
+            try:
+                handler(argument)
+            finally:
+                observe(perf_counter() - began)
+
+        return timed
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

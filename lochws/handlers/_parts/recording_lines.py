@@ -1,0 +1,312 @@
+"""The lines of a recording: what happened as JSON objects, and events made of them again.
+
+`Recorder` writes them, `lochws.handlers.replay.Replay` reads them; docs/recording.md has the format.
+"""
+
+from __future__ import annotations
+
+import base64
+import builtins
+import json
+import logging
+import re
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from ... import errors, events
+from ...dispatch.naming import CLASSES
+from ...response import Response
+from ...sent import ControlFrame, Sent
+from ...url import without_secrets
+from ...version import __version__
+from .rate_limit import Allowance
+
+logger = logging.getLogger("lochws")
+
+#: The longest line that is read, in bytes; nor is more put in place of what was left out.
+MAX_LINE = 512 << 20
+#: What the header line says; another number stands for a format that this code does not know.
+VERSION = 1
+
+Payload: TypeAlias = "str | bytes"
+#: Is asked what to record of a payload, by its direction (``"in"`` or ``"out"``); None leaves it out.
+Redact: TypeAlias = "Callable[[str, Payload], Payload | None]"
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_encode_ascii = json.JSONEncoder(separators=(",", ":")).encode
+_NONE = type(None)
+#: What the fields of events are in JSON.
+_TYPES: dict[str, tuple[type, ...]] = {
+    "address": (str, _NONE), "advice": (str,), "code": (int, _NONE), "critical": (bool,), "data": (str,),
+    "delay": (int, float), "ended_by": (str,), "error": (str, dict, _NONE), "extensions": (list,),
+    "graceful": (bool,), "latency": (int, float, _NONE), "phase": (str,), "protocol": (str, _NONE),
+    "proxy": (str, _NONE), "reason": (str,), "received_code": (int, _NONE), "response": (dict, _NONE),
+    "sent_code": (int, _NONE), "text": (str,), "timings": (dict,), "unsent": (list,), "url": (str,),
+}
+#: Where an exception may come from that is made again by its name; any other becomes a `RecordedError`.
+_ERRORS = {module.__name__: module for module in (builtins, errors, socket, ssl)}
+_COOKIE = re.compile(r"(?im)^(set-cookie:[^=\r\n]*=)[^;\r\n]*")
+_ADDRESS = re.compile(r"(?im)^(?:content-)?location:[^\r\n]*")
+
+
+class RecordedError(Exception):
+    """Stands for an exception that cannot be made again.
+
+    Attributes:
+        kind: what it was, such as ``"mylibrary.Refused"``.
+    """
+
+    def __init__(self, text: str, kind: str = "") -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+class Scribe:
+    """Makes the lines of a recording. For one thread.
+
+    Args:
+        payloads: whether messages, pings and pongs are recorded, or only how long they are.
+        redact: is asked what to record of each payload.
+        secrets: whether values in the query of URLs, and cookies, are recorded.
+    """
+
+    def __init__(self, payloads: bool, redact: Redact | None, secrets: bool) -> None:
+        self._payloads = payloads
+        self._redact = redact
+        self._secrets = secrets
+        self._allowance = Allowance()
+
+    def header(self, began: float, at: float, part: int) -> bytes:
+        """The first line of a file: its number in the set, and when recording began (wall clock)."""
+        return as_line({
+            "lochws": __version__, "recording": VERSION, "part": part, "began": began, "at": round(at, 6),
+        })
+
+    def missing(self, at: float, time: float, count: int) -> bytes:
+        """The line that stands for so many events and sends that could not be recorded."""
+        return as_line({"at": round(at, 6), "time": time, "missing": count})
+
+    def event(self, at: float, event: events.Event) -> bytes:
+        """The line of an event."""
+        if self._payloads and self._redact is None and isinstance(event, events.Text):
+            return self._text(at, event.received_time, "in", event.text)
+        line = {"at": round(at, 6), "time": event.received_time, "direction": "in", "event": event.name}
+        for name in fields_of(type(event)):
+            value = getattr(event, name)
+            if name in {"text", "data"}:
+                line.update(self._payload("in", value))
+            else:
+                line[name] = self._field(name, value)
+        return as_line(line)
+
+    def sent(self, at: float, time: float, sent: Sent) -> bytes:
+        """The line of a message or control frame that left."""
+        if self._payloads and self._redact is None and isinstance(sent, str):
+            return self._text(at, time, "out", sent)
+        line: dict[str, Any] = {"at": round(at, 6), "time": time, "direction": "out"}
+        if not isinstance(sent, ControlFrame):
+            line["event"] = "text" if isinstance(sent, str) else "binary"
+            line.update(self._payload("out", sent))
+        elif sent.name == "close":
+            line.update(event="close", code=sent.code, reason=sent.reason)
+        else:
+            line["event"] = sent.name
+            line.update(self._payload("out", sent.data))
+        return as_line(line)
+
+    def _text(self, at: float, time: float, direction: str, text: str) -> bytes:
+        """The line that there are most of, in a third of the time."""
+        head = f'{{"at":{at:.6f},"time":{time!r},"direction":"{direction}","event":"text","text":'
+        try:
+            return f"{head}{_encode(text)}}}\n".encode()
+        except UnicodeEncodeError:  # lone surrogates, in an event that somebody has made by hand
+            return f"{head}{_encode_ascii(text)}}}\n".encode()
+
+    def _payload(self, direction: str, payload: Payload) -> dict[str, Any]:
+        """What is recorded of a payload: it, or how many characters or bytes it has."""
+        kept = payload if self._payloads else None
+        if kept is not None and self._redact is not None:
+            kept = self._redacted(self._redact, direction, payload)
+        if kept is None:
+            return {"length": len(payload)}
+        return {"text": kept} if isinstance(kept, str) else {"data": _base64(kept)}
+
+    def _redacted(self, redact: Redact, direction: str, payload: Payload) -> Payload | None:
+        try:
+            kept = redact(direction, payload)
+            if kept is None or type(kept) is type(payload):
+                return kept
+            raise TypeError(f"redact returned {type(kept).__name__} for {type(payload).__name__}")
+        except Exception as error:
+            more = self._allowance.take()
+            if more is not None:
+                logger.error("redact failed, its payload is not recorded%s", more, exc_info=error)
+            return None
+
+    def _field(self, name: str, value: Any) -> Any:
+        if name == "response":
+            return None if value is None else self._response(value)
+        if name == "unsent":
+            return [self._payload("out", message) for message in value]
+        if isinstance(value, BaseException):
+            return self._error(value)
+        if isinstance(value, (set, frozenset)):
+            return sorted(value)
+        if isinstance(value, str) and not self._secrets and name in ("url", "proxy", "reason", "advice"):
+            return without_secrets(value)
+        return value
+
+    def _response(self, response: Response) -> dict[str, Any]:
+        head = response.raw.decode("latin-1")
+        if not self._secrets:
+            head = _ADDRESS.sub(lambda line: without_secrets(line[0]).replace("…", "***"), head)
+            head = _COOKIE.sub(r"\1***", head)
+        return {"head": head, "body": _base64(response.body)}
+
+    def _error(self, error: BaseException) -> dict[str, Any]:
+        kind = type(error)
+        name = error.kind if isinstance(error, RecordedError) else f"{kind.__module__}.{kind.__qualname__}"
+        hide = (lambda text: text) if self._secrets else without_secrets
+        given = [hide(arg) if isinstance(arg, str) else arg for arg in error.args]
+        plain = all(isinstance(arg, (str, int, float, _NONE)) for arg in given)
+        return {"type": name, "text": hide(str(error)), "args": given if plain else None}
+
+
+def as_line(fields: Mapping[str, Any]) -> bytes:
+    """A line of JSON in UTF-8, with its end."""
+    try:
+        return _encode(fields).encode() + b"\n"
+    except UnicodeEncodeError:  # the name of a file that is no UTF-8, say
+        return _encode_ascii(fields).encode() + b"\n"
+
+
+def as_event(fields: Mapping[str, Any], fill: bool = False) -> events.Event:
+    """Make the event of a line again.
+
+    Args:
+        fields: the line.
+        fill: put as many ``x`` where a payload was left out.
+
+    Raises:
+        ValueError: there is no such event, a field is missing or wrong, or the payload was left out.
+    """
+    kind = CLASSES.get(fields["event"])
+    if kind is None:
+        raise ValueError(f"there is no event {fields['event']!r}")
+    event = kind.__new__(kind)
+    event.received_time = float(fields["time"])
+    for name in fields_of(kind):
+        if name in {"text", "data"}:
+            payload = payload_of(fields, fill)
+            if isinstance(payload, str) != (name == "text"):
+                raise ValueError(f"{name!r} is missing")
+            setattr(event, name, payload)
+            continue
+        if name not in fields:
+            raise ValueError(f"{name!r} is missing")
+        setattr(event, name, _value(name, fields[name], fill))
+    return event
+
+
+def as_sent(fields: Mapping[str, Any], fill: bool = False) -> Sent:
+    """Make of a line what was sent: a message, or a control frame. Arguments and errors as of `as_event`."""
+    name = fields["event"]
+    if name == "close":
+        code, reason = fields.get("code"), fields.get("reason", "")
+        if not isinstance(reason, str) or not isinstance(code, (int, _NONE)):
+            raise ValueError(f"code {code!r} or reason {reason!r} is neither a number nor text")
+        return ControlFrame(name, b"" if code is None else code.to_bytes(2, "big") + reason.encode())
+    if name not in ("text", "binary", "ping", "pong"):
+        raise ValueError(f"nothing is sent that is called {name!r}")
+    payload = payload_of(fields, fill)
+    if isinstance(payload, str) != (name == "text"):
+        raise ValueError("the payload is missing, or of another kind")
+    return ControlFrame(name, payload) if name in ("ping", "pong") and isinstance(payload, bytes) else payload
+
+
+def payload_of(fields: Mapping[str, Any], fill: bool = False) -> Payload:
+    """The payload of a line. Arguments and errors as of `as_event`."""
+    if "text" in fields:
+        if not isinstance(fields["text"], str):
+            raise ValueError(f"'text' is {fields['text']!r}")
+        return str(fields["text"])
+    if "data" in fields:
+        return _bytes(fields["data"])
+    length = length_of(fields)
+    if length is None:
+        raise ValueError("there is neither 'text' nor 'data' nor 'length'")
+    if not fill:
+        raise ValueError("the payload was left out of the recording; fill=True puts as many x in its place")
+    filler = "x" * length
+    return filler if fields.get("event") == "text" else filler.encode()
+
+
+def length_of(fields: Mapping[str, Any]) -> int | None:
+    """How long a payload was that was left out; else None.
+
+    Raises:
+        ValueError: it is no length, or no payload of a recording is so long.
+    """
+    if "length" not in fields:
+        return None
+    length = fields["length"]
+    if isinstance(length, bool) or not isinstance(length, int) or not 0 <= length <= MAX_LINE:
+        raise ValueError(f"'length' is {length!r}: expected a number up to {MAX_LINE}")
+    return length
+
+
+def fields_of(kind: type[events.Event]) -> tuple[str, ...]:
+    """The attributes of an event class, but for `received_time` and what it keeps to itself."""
+    if kind not in _fields:
+        _fields[kind] = tuple(
+            name for base in reversed(kind.__mro__) for name in base.__dict__.get("__slots__", ())
+            if name != "received_time" and not name.startswith("_")
+        )
+    return _fields[kind]
+
+
+_fields: dict[type[events.Event], tuple[str, ...]] = {}
+
+
+def _value(name: str, value: Any, fill: bool) -> Any:
+    types = _TYPES.get(name)
+    if types is not None and not isinstance(value, types):
+        raise ValueError(f"{name!r} is {value!r}")
+    if name == "extensions":
+        return set(map(str, value))
+    if name == "unsent":
+        if sum(length_of(message) or 0 for message in value) > MAX_LINE:
+            raise ValueError(f"'unsent' has more than {MAX_LINE} bytes")
+        return tuple(payload_of({"event": "text", **message}, fill) for message in value)
+    if isinstance(value, dict) and name == "response":
+        return Response(str(value["head"]).encode("latin-1"), _bytes(value["body"]))
+    if isinstance(value, dict) and name == "error":
+        return _error(value)
+    return value
+
+
+def _error(fields: Mapping[str, Any]) -> BaseException:
+    """An exception of the same class, where making it does nothing else and gives the same text."""
+    name, text, given = str(fields["type"]), str(fields["text"]), fields["args"]
+    module, _, short = name.rpartition(".")
+    kind = getattr(_ERRORS.get(module), short, None)
+    if isinstance(given, list) and isinstance(kind, type) and issubclass(kind, Exception):
+        try:
+            error = kind(*given)
+        except Exception:  # noqa: BLE001  it takes something else
+            return RecordedError(text, name)
+        if str(error) == text:
+            return error
+    return RecordedError(text, name)
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def _bytes(value: Any) -> bytes:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is no base64")
+    return base64.b64decode(value, validate=True)

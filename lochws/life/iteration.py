@@ -1,0 +1,219 @@
+"""One connection driven by the thread that iterates it: Lomond's way, no threads of ours.
+
+The iterating thread dials, holds the loop's baton, and takes what comes from the inbox. Everything
+else is as in a threaded program; other threads may send and close.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Generator
+from time import monotonic
+from typing import Protocol
+
+from .. import events
+from ..connection.connection import Connection
+from ..connection.trace import as_trace
+from ..engine.loop import Inbox, Loop
+from ..errors import WebSocketError
+from ..opening.dial import Dialler, unprepared
+from ..options import Options, Timing
+from ..system import forks
+from ..system.deadline import Deadline
+from ..system.waits import slice_of
+from .counters import Traffic
+from .state import State, Step, after, as_told, in_words
+
+logger = logging.getLogger("lochws")
+
+
+class Life(Protocol):
+    """What drives the connections: an iteration, or an app's life cycle."""
+
+    @property
+    def state(self) -> State:
+        """Where the WebSocket is in its life."""
+
+    @property
+    def connection(self) -> Connection | None:
+        """The open connection, or None."""
+
+    @property
+    def sendable(self) -> Connection | None:
+        """The same, once anyone may send."""
+
+    @property
+    def is_parents(self) -> bool:
+        """Whether what runs is the parent's: this is the child of a fork."""
+
+    def close(self, code: int | None, reason: str | bytes) -> None:
+        """Close the connection, or call the attempt off."""
+
+    def drop(self, reason: str) -> None:
+        """Drop the connection, if there is one."""
+
+
+class Iteration:
+    """The connections of one WebSocket that is iterated, one after the other.
+
+    Args:
+        dialler: opens connections.
+        options: the WebSocket's options.
+        traffic: counts what ended connections have moved.
+        url: where to, for traces.
+    """
+
+    def __init__(self, dialler: Dialler, options: Options, traffic: Traffic, url: str) -> None:
+        self._dialler = dialler
+        self._options = options
+        self._traffic = traffic
+        self._url = url
+        # Reentrant, because a signal handler may call close() while its own thread is in here.
+        self._lock = threading.RLock()
+        # All below is guarded by _lock. The connection is also read without it, by senders.
+        self._state = State.NEW
+        self.connection: Connection | None = None
+        self.sendable: Connection | None = None  # likewise; an iteration has no gates
+        self._deadline: Deadline | None = None
+        self._thread: threading.Thread | None = None  # the one that iterates
+        self._stop: tuple[int | None, str | bytes] | None = None
+        self.is_parents = False  # what was iterated is the parent's: this is the child of a fork
+        forks.make_known(self)
+
+    # Any thread.
+
+    @property
+    def state(self) -> State:
+        """Where the WebSocket is in its life."""
+        with self._lock:
+            return as_told(self._state, self.connection)
+
+    def forget(self) -> None:
+        """In the child of a fork: what is iterated is the parent's. Another iteration may begin."""
+        self._lock = threading.RLock()
+        if self._state not in (State.NEW, State.STOPPED):
+            self.is_parents = True
+            self._state = State.STOPPED
+        self.connection = self.sendable = self._deadline = self._thread = None
+
+    def close(self, code: int | None, reason: str | bytes) -> None:
+        """Close the connection, or call the attempt off. Code and reason are checked."""
+        with self._lock:
+            connection = self.connection
+            if self._state is State.CONNECTING:
+                self._stop = self._stop or (code, reason)
+                if self._deadline is not None:
+                    self._deadline.cancel()
+        if connection is not None:
+            connection.close(code, reason)
+
+    def drop(self, reason: str) -> None:
+        """Drop the connection, if there is one."""
+        connection = self.connection
+        if connection is not None:
+            connection.drop(reason)
+
+    # The iterating thread.
+
+    def iterate(self, timing: Timing) -> Generator[events.Event, None, None]:
+        """Connect once and yield what happens."""
+        with self._lock:
+            if self._state not in (State.NEW, State.STOPPED):
+                raise WebSocketError("this WebSocket is being iterated already: make another one")
+            self._state = after(self._state, Step.START)
+            self._thread = threading.current_thread()
+            self._stop = None
+            self.is_parents = False
+        inbox = Inbox(handle=lambda _: None, notify=lambda _: None)  # nobody delivers: we take
+        forks.make_known(inbox)
+        loop = None
+        try:
+            try:
+                loop = Loop()
+                deadline = Deadline(self._options.open_timeout)
+            except OSError as error:  # no descriptors left, for one
+                yield events.Connecting(self._url)
+                yield unprepared(error)
+                return
+            connection = yield from self._open(timing, deadline, loop, inbox)
+            while connection is not None:
+                while (batch := inbox.take()) is not None:
+                    items, then = batch
+                    yield from items
+                    if then is not None:
+                        then()
+                if connection.is_finished:
+                    return
+                if connection is not self.connection:
+                    raise WebSocketError(f"cannot iterate: {in_words(self._state, self.is_parents)}")
+                loop.turn(until=lambda: inbox.has_backlog, limit=slice_of(None))
+        finally:
+            self._leave(loop)
+
+    def _open(
+        self, timing: Timing, deadline: Deadline, loop: Loop, inbox: Inbox
+    ) -> Generator[events.Event, None, Connection | None]:
+        try:
+            with self._lock:
+                self._deadline = deadline
+                if self._stop is not None:
+                    deadline.cancel()
+            opened = yield from self._dialler.dial(deadline)
+        finally:
+            with self._lock:
+                self._deadline = None
+            deadline.close()
+        if opened is None:
+            return None
+        connection = Connection(
+            opened, self._options, timing, owner=self, loop=loop, inbox=inbox, gather=False,
+            trace=as_trace(self._options.trace, self._url),
+        )
+        with self._lock:
+            self._state = after(self._state, Step.OPENED)
+            self.connection = self.sendable = connection
+            stop = self._stop
+        loop.add(connection)
+        if stop is not None:
+            connection.close(*stop)
+        return connection
+
+    def _leave(self, loop: Loop | None) -> None:
+        """End the iteration, by its end or early: nothing stays open."""
+        connection = self.connection
+        if connection is not None:
+            logger.warning("the iteration of %s was left early: disconnecting", self._url)
+            connection.drop("the iteration was left")
+            connection.on_touch(monotonic())
+        if loop is not None:
+            loop.close()
+        with self._lock:
+            self._state = State.STOPPED
+
+    # What the connection tells its owner.
+
+    def connection_ended(self, connection: Connection, event: events.Disconnected) -> None:
+        """Note the end; the iteration yields the event and is over."""
+        self._traffic.add(connection)
+        with self._lock:
+            self._state = after(self._state, Step.ENDED)
+            self.connection = self.sendable = None
+
+    def ready_handled(self) -> None:
+        """Nobody waits for it here."""
+
+    def end_handled(self) -> None:
+        """The iteration ends by itself."""
+
+    def ask_flush(self, connection: Connection) -> None:
+        """Have the queue flushed in the next turn. Any thread."""
+        connection.loop.touch(connection)
+
+    def may_block(self) -> bool:
+        """Whether the calling thread is not the one that iterates. Any thread."""
+        return threading.current_thread() is not self._thread
+
+    def sees(self, kind: type[events.Event]) -> bool:
+        """Whoever iterates gets every event."""
+        return True

@@ -1,0 +1,387 @@
+"""One app's life: dial, open, back off, dial again, stopped.
+
+Three threads take part, one after the other. The supervisor dials. The loop's baton holder says when
+a connection has ended. The reader runs the handlers and, right after those of the final event, decides
+what comes next: so every step stands in the order of the events, and steps are scheduled, never nested.
+`close` and `reconnect` come from any thread; they leave a mark and nudge whoever is at work.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Generator
+from functools import partial
+from time import monotonic
+
+from .. import events
+from ..clock import SYSTEM, Clock
+from ..connection.connection import Connection
+from ..connection.trace import as_trace
+from ..dispatch.registry import Registry
+from ..engine.loop import Inbox
+from ..engine.supervisor import Job
+from ..engine.threads import Crew, Threads
+from ..errors import WebSocketError
+from ..opening.dial import Dialler, Opened, unprepared
+from ..options import Options, Timing
+from ..persist import Backoff, Outcome, Retries
+from ..system import forks
+from ..system.deadline import Deadline
+from ..system.waits import Waiters
+from .calls import Call, call_later
+from .counters import Traffic
+from .gates import Entrance
+from .state import State, Step, after, in_words
+
+logger = logging.getLogger("lochws")
+
+
+class Lifecycle(Entrance):
+    """The life of one app. Every method may be called from any thread unless it says otherwise.
+
+    Args:
+        url: where to, for messages.
+        dialler: opens connections.
+        options: the WebSocket's options.
+        threads: shared threads, or None for a private pair.
+        handlers: get events as they come, in order, on the reader's thread.
+        traffic: counts what ended connections have moved.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        dialler: Dialler,
+        options: Options,
+        threads: Threads | None,
+        handlers: Registry,
+        traffic: Traffic,
+    ) -> None:
+        super().__init__()
+        self._url = url
+        self._dialler = dialler
+        self._options = options
+        self._threads = threads
+        self._handlers = handlers
+        self._traffic = traffic
+        self._timing = Timing()
+        self._pool: Threads | None = None  # with _crew and _inbox: written by start, while nothing runs
+        self._crew: Crew | None = None
+        self._inbox: Inbox | None = None
+
+        # All below is guarded by _lock.
+        self._deadline: Deadline | None = None  # of the attempt under way
+        self._wait: object | None = None  # stands for the wait before the next attempt
+        self._job: Job | None = None  # which ends that wait in time; others may end it earlier
+        self._stop: tuple[int | None, str | bytes] | None = None  # close was called, with these
+        self._again = False  # reconnect was called
+        self._rejected: events.Rejected | None = None
+        self._final: events.ConnectFail | events.Disconnected | None = None
+        forks.make_known(self)
+
+    # What others see.
+
+    @property
+    def final_event(self) -> events.ConnectFail | events.Disconnected | None:
+        """The final event of the last attempt, or None."""
+        return self._final
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether `close` was called, and nothing is to follow."""
+        return self._stop is not None
+
+    @property
+    def waiting_bytes(self) -> int:
+        """About how many bytes of events wait for handlers."""
+        return 0 if self._inbox is None else self._inbox.backlog
+
+    @property
+    def in_handler(self) -> bool:
+        """Whether the calling thread is the one that runs this app's handlers."""
+        return self._crew is not None and self._crew.reader.is_current
+
+    def join(self, timeout: float | None) -> bool:
+        """Wait until the app is over and its private threads have ended. Returns False if they have not."""
+        began = monotonic()
+        if not self.wait_stopped(timeout):
+            return False
+        if self._crew is None or self._pool is self._threads:
+            return True
+        return self._crew.join(None if timeout is None else max(0.0, timeout - (monotonic() - began)))
+
+    @property
+    def _clock(self) -> Clock:
+        return SYSTEM if self._crew is None else self._crew.clock
+
+    # What users do.
+
+    def start(self, timing: Timing, backoff: Backoff | None, name: str) -> None:
+        """Begin. Returns at once.
+
+        Raises:
+            WebSocketError: the app has been started and is not over.
+            RuntimeError: no thread can be started.
+        """
+        with self._lock:
+            state = after(self._state, Step.START)
+            pool = self._threads or Threads.private(name)
+            crew = pool.attach()
+            try:
+                inbox = Inbox(self._handlers.dispatch_all, crew.reader.loop.notify)
+                forks.make_known(inbox)
+                retries = Retries(backoff) if backoff is not None else None
+                wait = object()  # for a free supervisor, which close() does not wait for
+                crew.supervisor.call_soon(partial(self._due, wait), blocking=True)  # waits for _lock
+            except BaseException:
+                pool.detach(crew)
+                raise
+            # No calls from here on: Ctrl-C comes before all of it or after.
+            if self._state is State.STOPPED:
+                self._stop = None
+            self._state = state
+            self._timing, self._retries = timing, retries
+            self._pool, self._crew, self._inbox = pool, crew, inbox
+            self._again = self._is_ready = self.is_parents = False
+            self._final, self._wait = None, wait
+
+    def close(self, code: int | None, reason: str | bytes) -> None:
+        """End for good: by a closing handshake if there is a connection. Code and reason are checked."""
+        with self._lock:
+            if self._state is State.STOPPED:
+                return
+            self._stop = self._stop or (code, reason)
+            connection = self.connection
+            if self._deadline is not None:
+                self._deadline.cancel()
+            self._end_wait(blocking=False)
+        if connection is not None:
+            connection.close(code, reason)
+
+    def reconnect(self) -> None:
+        """Drop the connection and open a new one without a wait; during a wait, end the wait.
+
+        Raises:
+            WebSocketError: the app is not running.
+        """
+        with self._lock:
+            if self._state in (State.NEW, State.STOPPED):
+                raise WebSocketError(f"cannot reconnect: {in_words(self._state, self.is_parents)}")
+            if self._stop is not None or self._state is State.CONNECTING:
+                return
+            connection = self.connection
+            self._is_ready = False
+            if not self._end_wait(blocking=True):
+                self._again = True
+        if connection is not None:
+            connection.drop("reconnect requested")
+
+    def forget(self) -> None:
+        """In the child of a fork: what runs is the parent's, and here the app is over."""
+        self._lock = threading.RLock()
+        self._changed = Waiters(self._lock)
+        if self._state not in (State.NEW, State.STOPPED):
+            self._state, self.is_parents = State.STOPPED, True
+        self._is_ready = False
+        self.connection = self.sendable = self._crew = self._deadline = self._wait = self._job = None
+
+    def call_later(self, seconds: float, function: Callable[[], object]) -> Call:
+        """Have the handlers' thread call a function, unless the app is over by then.
+
+        Raises:
+            WebSocketError: the app is not running.
+        """
+        with self._lock:
+            crew, inbox = self._crew, self._inbox
+            if crew is None or self._state in (State.NEW, State.STOPPED):
+                raise WebSocketError(f"no call later: {in_words(self._state, self.is_parents)}")
+
+        def make(function: Callable[[], object]) -> None:
+            if self._inbox is inbox and self._state is not State.STOPPED:  # else that run is over
+                self._handlers.call(function)
+
+        return call_later(crew, seconds, function, make)
+
+    # The supervisor's thread.
+
+    def _due(self, wait: object) -> None:
+        """End a wait and make one attempt, unless that was done: several jobs may come for one wait."""
+        with self._lock:
+            if self._wait is not wait:
+                return  # or Ctrl-C in the midst of `start`
+            self._wait = self._job = None
+            if self._stop is not None:
+                self._post([], self._finish)
+                return
+            if self._state is State.BACKING_OFF:
+                self._state = after(self._state, Step.DUE)
+            self._rejected = None
+            self._again = False  # whoever asked for an attempt during the last pause gets this one
+        try:
+            self._attempt()
+        except BaseException as error:
+            # No memory left, say, or SystemExit in a function of the user's: one more way to fail.
+            if not self.is_parents:  # if it has forked, the child's descriptors are closed
+                logger.exception("unexpected error while connecting to %s", self._url)
+            self._post_opening(events.ConnectFail(f"error; {error}", phase="prepare", error=error))
+
+    def _attempt(self) -> None:
+        try:
+            deadline = Deadline(self._options.open_timeout)
+        except OSError as error:  # no descriptors left, for one
+            self._post_opening(events.Connecting(self._url))
+            self._post_opening(unprepared(error))
+            return
+        try:
+            with self._lock:
+                self._deadline = deadline
+                if self._stop is not None:
+                    deadline.cancel()
+            opened = self._follow(self._dialler.dial(deadline))
+        finally:
+            with self._lock:
+                self._deadline = None
+            deadline.close()
+        if opened is not None:
+            self._join_loop(opened)
+
+    def _follow(self, attempt: Generator[events.Event, None, Opened | None]) -> Opened | None:
+        """Post the events of an attempt, and return what it brings."""
+        while True:
+            try:
+                self._post_opening(next(attempt))
+            except StopIteration as end:
+                opened: Opened | None = end.value
+                return opened
+
+    def _join_loop(self, opened: Opened) -> None:
+        assert self._crew is not None and self._inbox is not None
+        try:
+            connection = Connection(
+                opened, self._options, self._timing, owner=self, loop=self._crew.reader.loop,
+                inbox=self._inbox, trace=as_trace(self._options.trace, self._url), taps=self._handlers.taps,
+            )
+        except BaseException:  # no memory for a deflate context, say
+            opened.stream.close()
+            raise
+        with self._lock:
+            self._state = after(self._state, Step.OPENED)
+            self._enter(connection)
+            stop = self._stop
+        connection.loop.add(connection)
+        if stop is not None:
+            connection.close(*stop)
+
+    def _post_opening(self, event: events.Event) -> None:
+        if self.is_parents:
+            return
+        if isinstance(event, events.Rejected):
+            self._rejected = event
+        if not isinstance(event, (events.ConnectFail, events.Disconnected)):
+            self._post([event])
+            return
+        self._end(event)
+        self._post([event], self.end_handled)
+
+    def _end(self, event: events.ConnectFail | events.Disconnected) -> None:
+        with self._lock:
+            self._state = after(self._state, Step.ENDED)
+            self._final = event
+            self.connection = self.sendable = None
+            self._is_ready = False
+            if self._retries is not None:
+                self._retries.ended(self._clock.monotonic(), wanted=self._again)
+            self._changed.notify_all()
+
+    # The loop's baton holder: what the connection tells its owner.
+
+    def connection_ended(self, connection: Connection, event: events.Disconnected) -> None:
+        """Note the end; what comes next is decided once the handlers have run."""
+        self._traffic.add(connection)
+        self._end(event)
+
+    def ask_flush(self, connection: Connection) -> None:
+        """Have the queue flushed by whoever is free. Any thread."""
+        if self._crew is None:  # forked in the midst of a send, by a signal handler
+            return
+        queue = connection.sending.queue
+        if queue.wants_write or queue.failure is not None:
+            self._crew.reader.loop.touch(connection)  # only the loop can wait for room, and end
+        else:
+            self._crew.ask_flush(connection, partial(queue.flush, by_loop=False))
+
+    def may_block(self) -> bool:
+        """Whether the calling thread runs no handlers. Any thread."""
+        return not self.in_handler
+
+    def sees(self, kind: type[events.Event]) -> bool:
+        """Whether any handler would get such an event now. Any thread."""
+        return self._handlers.sees(kind)
+
+    # The reader's thread, after handlers.
+
+    def ready_handled(self) -> None:
+        """Let go whoever waits for the connection."""
+        with self._lock:
+            if self._state is State.OPEN and not self._again:
+                self._is_ready = True
+                self._changed.notify_all()
+
+    def end_handled(self) -> None:
+        """Decide what comes after a final event, whose handlers have run."""
+        if self.is_parents:
+            return  # one of them has forked
+        with self._lock:
+            outcome: Outcome | None = self._rejected or self._final
+            stopping = self._stop is not None
+            again, self._again = self._again, False
+        assert outcome is not None
+        wait = None
+        if not stopping and not again and self._retries is not None:
+            try:
+                # Asks the user's hook, hence without the lock.
+                wait = self._retries.next_wait(outcome, self._clock.monotonic(), self._clock.wall())
+            except BaseException:  # the likes of SystemExit, which a hook can mean in one way only
+                logger.exception("the retry hook gives %s up", self._url)
+        with self._lock:
+            again = again or self._again
+            if self._stop is None and (again or wait is not None):
+                self._state = after(self._state, Step.AGAIN if again else Step.WAIT)
+                if not again and wait is not None:
+                    self._post([events.BackOff(wait)])
+                self._schedule(self._clock.monotonic() + (0.0 if again or wait is None else wait))
+                return
+        self._finish()
+
+    def _finish(self) -> None:
+        with self._lock:
+            self._state = after(self._state, Step.FINISH)
+            self._changed.notify_all()
+            pool, crew = self._pool, self._crew
+        assert pool is not None and crew is not None
+        pool.detach(crew)
+
+    # Under _lock.
+
+    def _schedule(self, when: float) -> None:
+        assert self._crew is not None
+        self._wait = object()
+        self._job = self._crew.supervisor.call_at(when, partial(self._due, self._wait), blocking=True)
+
+    def _end_wait(self, blocking: bool) -> bool:
+        """Have a wait end at once; not `blocking` if no attempt will follow. Returns whether there is one.
+
+        By another job first: wherever Ctrl-C strikes, one is left, or this can be called again.
+        """
+        if self._wait is None or self._crew is None:
+            return False
+        supervisor = self._crew.supervisor
+        supervisor.call_soon(partial(self._due, self._wait), blocking=blocking)
+        if self._job is not None:
+            supervisor.cancel(self._job)
+        return True
+
+    def _post(self, items: list[events.Event], then: Callable[[], object] | None = None) -> None:
+        assert self._inbox is not None
+        self._inbox.post(items, after=then)

@@ -1,0 +1,280 @@
+"""Open a stream and upgrade it to a WebSocket, as events, under one deadline; redirects are followed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import NamedTuple, TypeAlias
+
+from .. import errors, events
+from ..options import Options, as_headers
+from ..protocol.handshake import Agreement, HeadParser, check_response
+from ..response import Response
+from ..system.deadline import Cancelled, Deadline
+from ..transport.connect import Connector
+from ..transport.encryption import TLS
+from ..transport.proxies.choose import ProxyURL, check_proxies, choose_proxy
+from ..transport.stream import Stream
+from ..transport.waiting import cause, receive, send_all
+from ..url import Endpoint, parse_url
+from .advice import advise
+from .redirect import is_redirect, target
+from .refusal import read_body
+from .request import Request, prepare
+
+_RECEIVE = 16 * 1024
+
+
+class Opened(NamedTuple):
+    """A WebSocket that has just opened. Its stream belongs to whoever gets this.
+
+    Attributes:
+        stream: the connection.
+        response: the server's answer.
+        agreement: what was negotiated.
+        rest: frames that came right behind the answer.
+        timings: seconds by phase of the opening.
+        tls: what TLS has agreed on with the server; None without it, whatever a proxy has agreed on.
+    """
+
+    stream: Stream
+    response: Response
+    agreement: Agreement
+    rest: bytes
+    timings: Mapping[str, float] = MappingProxyType({})
+    tls: TLS | None = None
+
+
+#: A part of an attempt: yields events, and in the end returns what it brought, an Endpoint being where
+#: the server wants to be asked instead, and None being that the attempt has failed.
+Steps: TypeAlias = Generator[events.Event, None, Opened | Endpoint | None]
+
+
+class Dialler:
+    """Opens the connections of one WebSocket, one attempt at a time.
+
+    Raises:
+        TypeError, ValueError, FileNotFoundError: the URL, the proxies or the TLS options are wrong.
+    """
+
+    def __init__(self, options: Options, url: str | Callable[[], str]) -> None:
+        check_proxies(options.proxies)
+        self._options = options
+        self._url: Endpoint | Callable[[], str] = url if callable(url) else parse_url(url)
+        self._connector = Connector(options)
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """Where the URL leads, or None if that is a function's to say."""
+        return None if callable(self._url) else self._url
+
+    def dial(self, deadline: Deadline) -> Generator[events.Event, None, Opened | None]:
+        """Make one attempt: yields its events, blocks between them.
+
+        The first event is Connecting; with each redirect there is another one. If the attempt fails,
+        the last event is ConnectFail or Disconnected, and nothing is left open; so too if the generator
+        is closed early.
+
+        Args:
+            deadline: the limit for the attempt as a whole; cancelling it ends the attempt at once.
+                It stays the caller's to close.
+
+        Returns:
+            The open WebSocket, or None if the attempt failed.
+        """
+        return (yield from _Attempt(self._options, self._connector, deadline).run(self._url))
+
+
+class _Attempt:
+    """One attempt: to the WebSocket's own URL, and from there to where redirects lead."""
+
+    def __init__(self, options: Options, connector: Connector, deadline: Deadline) -> None:
+        self._options = options
+        self._connector = connector
+        self._deadline = deadline
+        self._redirects = 0
+        deadline.limit_phases(options.phase_timeouts)
+
+    def run(self, url: Endpoint | Callable[[], str]) -> Generator[events.Event, None, Opened | None]:
+        """All of it."""
+        try:
+            first = url if isinstance(url, Endpoint) else parse_url(url())
+        except Exception as error:  # noqa: BLE001  the user's function may raise anything
+            yield events.Connecting("")  # there is no URL to show
+            yield unprepared(error)
+            return None
+        outcome: Opened | Endpoint | None = first
+        home = True
+        while isinstance(outcome, Endpoint):
+            # What another origin has redirected back here is not to be trusted with secrets again.
+            home = home and outcome.origin == first.origin
+            outcome = yield from self._hop(outcome, home)
+        return outcome
+
+    def _hop(self, endpoint: Endpoint, home: bool) -> Steps:
+        """Ask one endpoint."""
+        yield events.Connecting(str(endpoint))
+        try:
+            request = prepare(self._options, endpoint, home=home)
+        except Exception as error:  # noqa: BLE001  likewise
+            yield unprepared(error, self._deadline.timings)
+            return None
+        try:
+            proxy = self._proxy(endpoint)
+            stream = self._connector.open(endpoint, proxy, self._deadline, home=home)
+        except errors.ConnectFail as fail:
+            yield self._failed(fail)
+            return None
+        try:
+            return (yield from self._upgrade(stream, request, proxy))
+        except BaseException:
+            stream.close()
+            raise
+
+    def _proxy(self, endpoint: Endpoint) -> ProxyURL | None:
+        options = self._options
+        if endpoint.unix or options.unix or options.sock or options.connect:
+            return None
+        try:
+            proxy = choose_proxy(endpoint, options.proxies)
+            if proxy is None:
+                return None
+            headers = options.proxy_headers
+            own = as_headers(headers()) if callable(headers) else headers
+            return replace(proxy, headers=own, auth=options.proxy_auth)
+        except Exception as error:  # from the environment, or from the user's function
+            text = f"unable to connect to proxy; {cause(error)}"
+            raise errors.ConnectFail(text, phase="proxy") from error
+
+    def _upgrade(self, stream: Stream, request: Request, proxy: ProxyURL | None) -> Steps:
+        """Upgrade the stream, or close it and yield the final event."""
+        address = stream.address
+        self._deadline.enter("upgrade")
+        try:
+            send_all(stream, request.data, self._deadline)
+        except (OSError, Cancelled) as error:
+            stream.close()
+            yield self._failed(_unwritten(error, address))
+            return None
+        yield events.Connected(str(request.endpoint), None if proxy is None else str(proxy))
+        parser = HeadParser()
+        try:
+            response = _read_head(stream, parser, self._deadline)
+        except errors.HandshakeError as error:
+            stream.close()
+            yield events.ProtocolError(str(error), critical=True)
+            yield self._lost(f"disconnected; {error}", "server", error, address)
+            return None
+        except (OSError, EOFError, Cancelled) as error:
+            stream.close()
+            yield self._interrupted(error, address)
+            return None
+        if self._options.cookies is not None:
+            from .cookies import keep_cookies  # noqa: PLC0415  brings urllib.request and email, for few
+
+            keep_cookies(self._options.cookies, response, request.endpoint)
+        try:
+            elsewhere = self._elsewhere(request, response)
+            if elsewhere is not None:
+                stream.close()
+                return elsewhere
+            agreement = check_response(response, request.key, request.protocols, self._options.deflate)
+        except errors.HandshakeError as error:
+            response.body = read_body(stream, response, parser.rest, self._deadline)
+            stream.close()
+            yield self._rejected(response, error, address)
+            yield self._lost(f"disconnected; {error}", "server", error, address, response)
+            return None
+        is_end_to_end = proxy is None or request.endpoint.is_secure
+        tls = stream.agreed() if is_end_to_end else None
+        return Opened(stream, response, agreement, parser.rest, self._deadline.timings, tls)
+
+    def _elsewhere(self, request: Request, response: Response) -> Endpoint | None:
+        """Where a redirect leads that is to be followed.
+
+        Raises:
+            HandshakeError: it is not; the text says why.
+        """
+        options = self._options
+        if not options.max_redirects or not is_redirect(response):
+            return None
+        try:
+            endpoint = target(request.endpoint, response)
+        except ValueError as error:
+            raise errors.HandshakeError(str(error)) from error
+        if options.sock is not None:
+            raise errors.HandshakeError("redirect not followed: the given socket leads to one server")
+        if options.unix is not None and endpoint.origin != request.endpoint.origin:
+            raise errors.HandshakeError("redirect not followed: it leads away from the Unix socket")
+        if self._redirects == options.max_redirects:
+            raise errors.HandshakeError(f"redirect not followed: {self._redirects} were followed already")
+        self._redirects += 1
+        return endpoint
+
+    # The events of a failure.
+
+    def _failed(self, fail: errors.ConnectFail) -> events.ConnectFail:
+        advice = "" if self._deadline.is_cancelled else advise(fail.phase, fail)
+        return events.ConnectFail(
+            str(fail), phase=fail.phase, address=fail.address, error=fail, advice=advice,
+            timings=self._deadline.timings, response=fail.response,
+        )
+
+    def _rejected(
+        self, response: Response, error: errors.HandshakeError, address: str
+    ) -> events.Rejected:
+        return events.Rejected(
+            response, str(error), address=address, error=error, advice=advise("upgrade", error, response),
+            timings=self._deadline.timings,
+        )
+
+    def _interrupted(self, error: Exception, address: str) -> events.Disconnected:
+        """The final event when the answer to the upgrade request did not come whole."""
+        if isinstance(error, Cancelled):
+            return self._lost("closed while the upgrade was under way", "client", None, address)
+        if isinstance(error, TimeoutError):
+            reason = f"disconnected; no answer to the upgrade request: {cause(error)}"
+        elif isinstance(error, EOFError):
+            return self._lost("socket fail; connection lost", "network", None, address)
+        else:
+            reason = f"socket fail; recv fail; {cause(error)}"
+        return self._lost(reason, "network", error, address)
+
+    def _lost(
+        self,
+        reason: str,
+        ended_by: str,
+        error: BaseException | None,
+        address: str,
+        response: Response | None = None,
+    ) -> events.Disconnected:
+        advice = "" if ended_by == "client" else advise("upgrade", error, response)
+        return events.Disconnected(
+            reason, phase="upgrade", ended_by=ended_by, error=error, address=address, advice=advice,
+            timings=self._deadline.timings,
+        )
+
+
+def _read_head(stream: Stream, parser: HeadParser, deadline: Deadline) -> Response:
+    while parser.head is None:
+        data = receive(stream, _RECEIVE, deadline)
+        if not data:
+            raise EOFError
+        parser.feed(data)
+    return Response(parser.head)
+
+
+def unprepared(error: Exception, timings: Mapping[str, float] | None = None) -> events.ConnectFail:
+    """The final event of an attempt that failed before anything was sent."""
+    reason = f"unable to prepare the request; {type(error).__name__}: {error}"
+    advice = advise("prepare", error)
+    return events.ConnectFail(reason, phase="prepare", error=error, advice=advice, timings=timings)
+
+
+def _unwritten(error: Exception, address: str) -> errors.ConnectFail:
+    if isinstance(error, Cancelled):
+        return errors.ConnectFail("closed while connecting", phase="upgrade", address=address)
+    fail = errors.ConnectFail(f"request failed; {cause(error)}", phase="upgrade", address=address)
+    fail.__cause__ = error
+    return fail

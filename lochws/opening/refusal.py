@@ -1,0 +1,61 @@
+"""The body of an answer that is no upgrade: as much of it as is worth waiting for."""
+
+from __future__ import annotations
+
+import re
+from time import monotonic
+
+from ..response import Response
+from ..system.deadline import Cancelled, Deadline
+from ..transport.stream import Stream
+from ..transport.waiting import receive
+
+#: How much of a refusal's body is kept, in bytes, and how long it is waited for, in seconds.
+MAX_BODY = 64 * 1024
+BODY_SECONDS = 2.0
+
+_RECEIVE = 16 * 1024
+# Answers that have no body whatever their headers say (RFC 9110 section 6.4.1); after a 101, frames follow.
+_BODILESS = {101, 204, 304}
+_LAST_CHUNK = b"0\r\n\r\n"
+_CHUNK_HEAD = rb"([0-9A-Fa-f]{1,8})[^\r\n]*\r\n"
+
+
+def read_body(stream: Stream, response: Response, rest: bytes, deadline: Deadline) -> bytes:
+    """The beginning of a refusal's body: what comes in `BODY_SECONDS`, at most `MAX_BODY` bytes.
+
+    A body in chunks is put together (RFC 9112 section 7.1); from where it breaks those rules, or
+    ends early, what came is kept as it is.
+    """
+    if response.status_code in _BODILESS:
+        return b""
+    chunked = "chunked" in (response.get("transfer-encoding") or "").lower()
+    length = response.get("content-length") or ""
+    known = not chunked and length.isdecimal() and len(length) < 10
+    size = min(int(length), MAX_BODY) if known else MAX_BODY
+    end = monotonic() + BODY_SECONDS
+    body = bytearray(rest)
+    try:
+        while len(body) < size and (left := end - monotonic()) > 0:
+            if chunked and body.endswith(_LAST_CHUNK):
+                break
+            data = receive(stream, _RECEIVE, deadline, left)
+            if not data:
+                break
+            body += data
+    except (OSError, Cancelled):
+        pass  # what came is worth more than the reason why there is no more
+    return (_dechunked(body) if chunked else bytes(body))[:size]
+
+
+def _dechunked(body: bytearray) -> bytes:
+    content = bytearray()
+    position = 0
+    chunk_at = re.compile(_CHUNK_HEAD).match
+    while match := chunk_at(body, position):
+        size = int(match[1], 16)
+        if size == 0:
+            return bytes(content)
+        content += body[match.end():match.end() + size]
+        position = match.end() + size + len(b"\r\n")
+    return bytes(content + body[position:])

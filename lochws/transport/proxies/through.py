@@ -1,0 +1,85 @@
+"""The way through a proxy: a tunnel for every kind, with second attempts where the protocols want them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from ...errors import ConnectFail
+from ...system.deadline import Deadline
+from ...url import Endpoint
+from ..stream import Stream
+from ..tcp import resolve
+from .choose import ProxyURL
+from .tunnel import first_authorization, next_authorization, tunnel
+
+#: Opens a stream to the proxy itself, a new one at each call.
+Reach = Callable[[], Stream]
+
+
+def open_through(reach: Reach, proxy: ProxyURL, endpoint: Endpoint, deadline: Deadline) -> Stream:
+    """Open a stream whose bytes are the endpoint's, through a proxy. Blocks.
+
+    Raises:
+        ConnectFail: the proxy was not reached, or it refused. Nothing is left open.
+        Cancelled: the deadline was cancelled. Likewise.
+    """
+    if proxy.is_socks:
+        return _through_socks(reach, proxy, endpoint, deadline)
+    ask = partial(tunnel, proxy=proxy, endpoint=endpoint, deadline=deadline)
+    try:
+        return _prepared(reach, partial(ask, authorization=first_authorization(proxy)))
+    except ConnectFail as refusal:
+        try:
+            authorization = next_authorization(proxy, endpoint, refusal.response)
+        except ValueError as error:
+            text = f"{refusal}; {error}"
+            about = {"phase": refusal.phase, "address": refusal.address, "response": refusal.response}
+            raise ConnectFail(text, **about) from error  # type: ignore[arg-type]
+        if authorization is None:
+            raise
+    # On a new connection: many proxies end the one on which they refused.
+    return _prepared(reach, partial(ask, authorization=authorization))
+
+
+def _through_socks(reach: Reach, proxy: ProxyURL, endpoint: Endpoint, deadline: Deadline) -> Stream:
+    from .socks import Unreachable, negotiate  # noqa: PLC0415  PySocks, which few need
+
+    hosts = _hosts(proxy, endpoint, deadline)
+    failures: list[str] = []
+    for host in hosts:
+        negotiation = partial(negotiate, proxy=proxy, host=host, port=endpoint.port, deadline=deadline)
+        try:
+            return _prepared(reach, negotiation)
+        except Unreachable as fail:
+            if host is hosts[-1]:
+                causes = "; ".join([*failures, f"{host}: {fail}"]) if failures else str(fail)
+                about = {"address": fail.address, "advice": fail.advice}
+                raise ConnectFail(causes, phase="proxy", **about) from fail.__cause__  # type: ignore[arg-type]
+            failures.append(f"{host}: {fail}")
+    raise AssertionError("there is at least one host")
+
+
+def _hosts(proxy: ProxyURL, endpoint: Endpoint, deadline: Deadline) -> list[str]:
+    """The endpoint as the proxy is to be told it: by name, or by each of its addresses."""
+    from .socks import is_ipv6  # noqa: PLC0415  likewise
+
+    if proxy.resolves:
+        return [endpoint.host]
+    deadline.enter("proxy")  # the name is needed for the proxy's sake
+    addresses = (str(address[4][0]) for address in resolve(endpoint.host, endpoint.port, deadline))
+    hosts = list(dict.fromkeys(addresses))
+    if proxy.scheme == "socks4":
+        # Should there be none, the IPv6 addresses are refused with that reason.
+        hosts = [host for host in hosts if not is_ipv6(host)] or hosts
+    return hosts
+
+
+def _prepared(reach: Reach, prepare: Callable[[Stream], None]) -> Stream:
+    stream = reach()
+    try:
+        prepare(stream)
+    except BaseException:
+        stream.close()
+        raise
+    return stream

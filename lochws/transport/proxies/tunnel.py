@@ -1,0 +1,134 @@
+"""A tunnel through an HTTP proxy: CONNECT, and what proxies want to know for it (RFC 9110 section 9.3.6)."""
+
+from __future__ import annotations
+
+import base64
+from time import monotonic
+
+from ...errors import ConnectFail
+from ...response import Response
+from ...system.deadline import Cancelled, Deadline
+from ...url import Endpoint
+from ..stream import Stream
+from ..waiting import cause, receive, send_all
+from .choose import ProxyURL
+from .digest import digest_answer
+
+_MAX_HEAD = 16 * 1024
+# How much of a refusal's body is kept, in bytes, and how long it is waited for, in seconds.
+_MAX_BODY = 64 * 1024
+_BODY_SECONDS = 2.0
+
+
+def first_authorization(proxy: ProxyURL) -> str | None:
+    """What to tell the proxy unasked: Basic credentials, if there are any, and not for Digest only."""
+    if proxy.credentials is None or proxy.auth == "digest":
+        return None
+    # RFC 7617: the colon stays even if the password is empty.
+    return "Basic " + base64.b64encode(":".join(proxy.credentials).encode()).decode()
+
+
+def next_authorization(proxy: ProxyURL, endpoint: Endpoint, refusal: Response | None) -> str | None:
+    """What to tell the proxy after it refused, or None if there is nothing to add.
+
+    Raises:
+        ValueError: the proxy asks for Digest in a way that is not supported; the text says which.
+    """
+    if refusal is None or refusal.status_code != 407 or proxy.credentials is None or proxy.auth == "basic":
+        return None
+    for name, value in refusal.header_list:
+        if name == "proxy-authenticate" and value.lower().startswith("digest "):
+            return digest_answer(value, "CONNECT", endpoint.authority, proxy.credentials)
+    return None
+
+
+def tunnel(
+    stream: Stream, proxy: ProxyURL, endpoint: Endpoint, deadline: Deadline, authorization: str | None
+) -> None:
+    """Have the proxy connect to the endpoint: from then on the stream's bytes are the endpoint's.
+
+    Blocks. The stream stays the caller's, also if this fails.
+
+    Args:
+        authorization: the value of Proxy-Authorization, or None for none.
+
+    Raises:
+        ConnectFail: the proxy refused, or did not answer in time (phase ``"proxy"``). If it answered, the
+            answer with the beginning of its body is the error's `response`.
+        Cancelled: the deadline was cancelled.
+    """
+    address = stream.address
+    try:
+        send_all(stream, _request(proxy, endpoint, authorization), deadline)
+        response, rest = _read_answer(stream, deadline)
+    except TimeoutError as error:
+        raise ConnectFail(f"no answer to CONNECT: {cause(error)}", phase="proxy", address=address) from error
+    except OSError as error:
+        raise ConnectFail(cause(error), phase="proxy", address=address) from error
+    code = response.status_code
+    if code is None:
+        refusal = "the answer to CONNECT is not HTTP"
+    elif not 200 <= code < 300:  # any 2xx is success (RFC 9110 section 9.3.6)
+        refusal = f"{code} {response.status}".rstrip()
+        response.body = _read_body(stream, response, rest, deadline)
+    elif rest:
+        # The endpoint speaks only after us, in TLS as in HTTP. What is this?
+        refusal = f"{len(rest)} unexpected bytes after the answer to CONNECT"
+    else:
+        return
+    raise ConnectFail(refusal, phase="proxy", address=address, response=response)
+
+
+def _request(proxy: ProxyURL, endpoint: Endpoint, authorization: str | None) -> bytes:
+    fields = [("Host", endpoint.authority)]
+    if authorization is not None:
+        fields.append(("Proxy-Authorization", authorization))
+    own = {name.lower() for name, _ in proxy.headers}
+    fields = [pair for pair in fields if pair[0].lower() not in own] + list(proxy.headers)
+    lines = [f"CONNECT {endpoint.authority} HTTP/1.1", *(f"{name}: {value}" for name, value in fields)]
+    return b"\r\n".join([*map(_encoded, lines), b"", b""])
+
+
+def _encoded(line: str) -> bytes:
+    try:
+        return line.encode("latin-1")  # what bytes were taken for when they were given
+    except UnicodeEncodeError:
+        return line.encode()
+
+
+def _read_answer(stream: Stream, deadline: Deadline) -> tuple[Response, bytes]:
+    """The answer's head, and what came after it. Interim answers (1xx) are skipped."""
+    received = b""
+    while True:
+        head, blank_line, rest = received.partition(b"\r\n\r\n")
+        if blank_line:
+            response = Response(head)
+            if response.status_code is None or response.status_code >= 200:
+                return response, rest
+            received = rest
+            continue
+        if not received.startswith(b"HTTP/1."[:len(received)]):
+            return Response(received), b""
+        if len(received) > _MAX_HEAD:
+            raise ConnectionError(f"the answer to CONNECT has more than {_MAX_HEAD // 1024} KiB of headers")
+        data = receive(stream, _MAX_HEAD, deadline)
+        if not data:
+            raise ConnectionError("the connection ended before the answer to CONNECT")
+        received += data
+
+
+def _read_body(stream: Stream, response: Response, rest: bytes, deadline: Deadline) -> bytes:
+    """The beginning of a refusal's body, as it came: to its own end if that is known, else the stream's."""
+    length = response.get("content-length") or ""
+    size = min(int(length), _MAX_BODY) if length.isdecimal() and len(length) < 10 else _MAX_BODY
+    end = monotonic() + _BODY_SECONDS
+    body = rest
+    try:
+        while len(body) < size and (left := end - monotonic()) > 0:
+            data = receive(stream, size - len(body), deadline, left)
+            if not data:
+                break
+            body += data
+    except (OSError, Cancelled):
+        pass  # what came is worth more than the reason why there is no more
+    return body[:size]

@@ -1,0 +1,158 @@
+"""Pings of the user's, with and without automatic ones: what counts as unanswered."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import suppress
+
+import pytest
+
+from lochws import WebSocketApp, events
+from lochws import testing as t
+from lochws.errors import QueueFull
+from lochws.testing import Record, StartServer, VirtualClock
+
+from ..support.apps import echo, opened, running
+from ..support.peer import CLOSE, PING, PONG, Link, StartPeer
+from ..support.seen import PATIENCE, Noting, eventually
+
+#: No timer of its own: only pings of the user's count.
+QUIET = {"poll": 0, "ping_rate": 0, "persist": False}
+
+
+def test_a_ping_that_nobody_answers_times_out_without_any_other_timer(
+    ws_server: StartServer, ws_recorder: Record, ws_clock: VirtualClock
+) -> None:
+    app = WebSocketApp(ws_server([t.accept(), t.silence()]).url)
+    recorder = ws_recorder(app)
+    app.start(**QUIET, ping_timeout=30)
+    recorder.wait_for(events.Ready)
+    app.send_ping(b"anybody there?")
+    ws_clock.advance(29.9)
+    recorder.assert_exhausted()
+    ws_clock.advance(0.1)
+    recorder.wait_for(events.Unresponsive)
+    end = recorder.wait_for(events.Event)
+    assert end.reason == "disconnected; exceeded 30s ping timeout"  # type: ignore[attr-defined]
+    recorder.assert_exhausted()
+
+
+def test_a_ping_that_was_answered_does_not_time_out_later(
+    ws_server: StartServer, ws_recorder: Record, ws_clock: VirtualClock
+) -> None:
+    app = WebSocketApp(ws_server().url)
+    recorder = ws_recorder(app)
+    app.start(**QUIET, ping_timeout=30)
+    recorder.wait_for(events.Ready)
+    app.send_ping(b"there?")
+    recorder.wait_for(events.Pong)
+    ws_clock.advance(120)
+    recorder.assert_exhausted()
+    assert app.is_active
+
+
+def test_a_ping_that_was_refused_does_not_count(
+    ws_server: StartServer, ws_recorder: Record, ws_clock: VirtualClock
+) -> None:
+    server = ws_server([t.accept(), t.stop_reading()])
+    app = WebSocketApp(server.url, max_queue=100_000)
+    recorder = ws_recorder(app)
+    app.start(**QUIET, ping_timeout=30)
+    recorder.wait_for(events.Ready)
+    with pytest.raises(QueueFull):
+        fill(app)
+    with pytest.raises(QueueFull):
+        app.send_ping(b"x")
+    server.do(t.read_on())
+    ws_clock.advance(120)
+    recorder.assert_exhausted()
+    assert app.is_active
+
+
+def fill(app: WebSocketApp) -> None:
+    while True:
+        with suppress(QueueFull):  # said also while a little is gathered: the queue is not full then
+            app.send_binary(bytes(100_000))
+        while app._lifecycle.connection.sending.queue.wants_write:  # type: ignore[union-attr]
+            app.send_binary(b"x")
+
+
+def test_a_server_that_takes_much_slowly_is_alive(start_peer: StartPeer) -> None:
+    total = 4_000_000
+    pause = threading.Event()
+
+    def script(link: Link) -> None:
+        link.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        link.accept()
+        while len(link.read(65536)) == 65536 and not pause.is_set():
+            pause.wait(0.005)
+        link.wait_for_end()
+
+    app = Noting(start_peer(script).url)
+    with opened(app, ping_rate=0.02, ping_timeout=0.15, close_timeout=0.1):
+        connection = app._lifecycle.connection
+        assert connection is not None
+        connection._stream._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+        app.send_binary(bytes(total))
+        eventually(lambda: app.counters.bytes_sent > total or not app.is_active)
+        assert app.is_active
+        pause.set()
+    assert not app.all("unresponsive")
+
+
+def test_a_ping_overtakes_the_messages_that_wait(start_peer: StartPeer) -> None:
+    read = threading.Event()
+    frames: list[tuple[int, bytes]] = []
+
+    def script(link: Link) -> None:
+        link.accept()
+        link.send_frame(PING, b"hurry")
+        assert read.wait(PATIENCE)
+        while (received := link.read_frame())[0] != CLOSE:
+            frames.append(received)
+        link.send_frame(*received)
+
+    app = Noting(start_peer(script).url)
+    app.on("ready")(lambda _: fill_with_small(app))
+    with running(app, ping_rate=0):
+        app.wait_for("ping")
+        read.set()
+    assert frames.index((PONG, b"hurry")) < len(frames) / 2
+
+
+def fill_with_small(app: Noting) -> None:
+    """Twice as much as the kernel takes, in small messages."""
+    queue = app._lifecycle.connection.sending.queue  # type: ignore[union-attr]
+    count = 0
+    while not queue.wants_write:
+        count += app.send_binary(bytes(1000))
+    for _ in range(count):
+        app.send_binary(bytes(1000))
+
+
+def test_the_first_automatic_ping_goes_out_at_once_and_latency_is_known(start_peer: StartPeer) -> None:
+    app = Noting(start_peer(echo).url)
+    with running(app, ping_rate=1000):
+        pong = app.wait_for("pong")
+        assert pong.latency is not None
+        assert app.latency == pong.latency
+
+
+def test_an_answer_to_a_later_ping_answers_the_earlier_ones(
+    ws_server: StartServer, ws_recorder: Record, ws_clock: VirtualClock
+) -> None:
+    def wait_for_three(connection: t.ServerConnection) -> None:
+        connection.expect(lambda: len(connection.pings) == 3, "three pings")
+
+    server = ws_server([t.accept(), t.answer_ping(None), wait_for_three, t.send_frame(PONG, b"2")])
+    app = WebSocketApp(server.url)
+    recorder = ws_recorder(app)
+    app.start(**QUIET, ping_timeout=30)
+    recorder.wait_for(events.Ready)
+    for number in range(3):
+        app.send_ping(b"%d" % number)
+    assert recorder.wait_for(events.Pong).data == b"2"
+    ws_clock.advance(120)
+    recorder.assert_exhausted()
+    assert app.is_active

@@ -1,0 +1,263 @@
+"""Slow handlers: they hold up events, and nothing else: no pong, no send, no close, no other app."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from lochws import Threads, WebSocketApp
+from lochws import testing as t
+from lochws.testing import StartServer, VirtualClock
+
+from ..faults.registry import fault
+from ..support.apps import AT_ONCE, Told, opened, running
+from ..support.peer import CLOSE, PING, PONG, TEXT, Link, StartPeer
+from ..support.scripts import answer_close
+from ..support.seen import PATIENCE, Noting, eventually
+
+
+def hurry(app: WebSocketApp, grace: float = 0.01) -> None:
+    """Make the grace period of a running app's handlers short."""
+    app._lifecycle._crew.reader.grace = grace  # type: ignore[union-attr]
+
+
+class Slow(Noting):
+    """An app whose handler of the text ``slow`` stays away until it is let go."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.entered = threading.Event()
+        self.go = threading.Event()
+        super().__init__(*args, **kwargs)
+
+    def on_text(self, event: Any) -> None:
+        if event.text == "slow":
+            self.entered.set()
+            assert self.go.wait(PATIENCE)
+
+    @property
+    def texts(self) -> list[str]:
+        return [event.text for event in self.all("text")]
+
+
+class Answering:
+    """A script that answers one text, and notes when it has got so many more."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self.all = threading.Event()
+
+    def __call__(self, link: Link) -> None:
+        link.accept()
+        texts = 0
+        while (frame := link.read_frame())[0] != CLOSE:
+            if frame[0] != TEXT:
+                continue
+            texts += 1
+            if texts == 1:
+                link.send_frame(TEXT, b"answer")
+            if texts > self._count:
+                self.all.set()
+        link.send_frame(*frame)
+
+
+class TestOneAtATime:
+    def test_all_handlers_run_on_the_reader_thread(self, start_peer: StartPeer) -> None:
+        threads: dict[str, threading.Thread] = {}
+        app = WebSocketApp(start_peer(Link.accept).url)
+        app.on("event")(lambda event: threads.setdefault(event.name, threading.current_thread()))
+        with running(app, persist=AT_ONCE):
+            eventually(lambda: "back_off" in threads)
+        assert len(set(threads.values())) == 1
+        assert threads["ready"].name.startswith("lochws-reader-")
+        assert "WebSocketApp-127.0.0.1" in threads["ready"].name
+        assert threads["ready"].daemon
+
+    def test_handlers_never_overlap_and_keep_the_order(self, start_peer: StartPeer) -> None:
+        # Some handlers take longer than the grace period, so the baton goes to and fro.
+        inside = threading.Lock()
+        overlaps: list[object] = []
+        texts: list[int] = []
+        pause = threading.Event()
+
+        class Watching(WebSocketApp):
+            def on_event(self, event: Any) -> None:
+                if not inside.acquire(blocking=False):
+                    overlaps.append(event)
+                    return
+                if event.name == "text":
+                    texts.append(int(event.text))
+                    if texts[-1] % 100 == 0:
+                        pause.wait(0.005)
+                inside.release()
+
+        def script(link: Link) -> None:
+            link.accept()
+            for number in range(2000):
+                link.send_frame(TEXT, b"%d" % number)
+                if number % 50 == 0:
+                    link.send_frame(PING, b"")
+            answer_close(link)
+
+        with running(Watching(start_peer(script).url)) as app:
+            hurry(app, 0.001)
+            eventually(lambda: len(texts) == 2000)
+        assert texts == list(range(2000))
+        assert overlaps == []
+
+
+class TestASlowHandler:
+    def test_pings_are_answered_meanwhile_and_events_come_in_order_afterwards(
+        self, start_peer: StartPeer
+    ) -> None:
+        pings = 10
+
+        def script(link: Link) -> None:
+            link.accept()
+            link.send_frame(TEXT, b"slow")
+            assert app.entered.wait(PATIENCE)
+            for number in range(pings):
+                link.send_frame(PING, b"%d" % number)
+                while (frame := link.read_frame())[0] != PONG:
+                    assert frame[0] == PING
+                    link.send_frame(PONG, frame[1])
+                assert frame[1] == b"%d" % number
+                link.send_frame(TEXT, b"%d" % number)
+            app.go.set()
+            answer_close(link)
+
+        app = Slow(start_peer(script).url)
+        with running(app, ping_rate=0.02, ping_timeout=1):
+            hurry(app)
+            app.wait_until(lambda: len(app.texts) == pings + 1)
+            assert app.is_active
+        assert app.texts == ["slow", *map(str, range(pings))]
+        assert [event.data for event in app.all("ping")] == [b"%d" % number for number in range(pings)]
+        assert not app.all("unresponsive")
+
+    def test_a_silent_server_is_noticed_meanwhile(
+        self, ws_server: StartServer, ws_clock: VirtualClock
+    ) -> None:
+        server = ws_server([t.accept(), t.send("slow"), t.silence()])
+        app = Slow(server.url)
+        with running(app, ping_rate=30, ping_timeout=60):
+            assert app.entered.wait(PATIENCE)
+            ws_clock.advance(120, handlers=False)
+            server.connection().wait_over()  # the client has hung up, though its handler still runs
+            app.go.set()
+            end = app.wait_for("disconnected")
+        assert end.reason == "disconnected; exceeded 60s ping timeout"
+        assert app.names()[-2:] == ["unresponsive", "disconnected"]
+
+    def test_others_send_meanwhile_and_nothing_waits(self, start_peer: StartPeer) -> None:
+        arrived = threading.Semaphore(0)
+
+        def script(link: Link) -> None:
+            link.accept()
+            link.send_frame(TEXT, b"slow")
+            while (frame := link.read_frame())[0] != CLOSE:
+                if frame[0] == TEXT:
+                    arrived.release()
+            link.send_frame(*frame)
+
+        app = Slow(start_peer(script).url)
+        with running(app):
+            hurry(app)
+            assert app.entered.wait(PATIENCE)
+            eventually(app._lifecycle._crew.reader.loop.baton.locked)  # type: ignore[union-attr]
+            for _ in range(20):
+                # The second and third gather: nobody but a stand-in can send them.
+                for _ in range(3):
+                    app.send_text("x")
+                for _ in range(3):
+                    assert arrived.acquire(timeout=PATIENCE)
+            app.go.set()
+
+    def test_what_it_sends_itself_leaves_before_anybody_stands_in(self, start_peer: StartPeer) -> None:
+        script = Answering(30)
+        app = WebSocketApp(start_peer(script).url)
+        arrived: list[bool] = []
+
+        @app.on("text")
+        def text(_: object) -> None:
+            for number in range(30):
+                app.send_text(str(number))
+            arrived.append(script.all.wait(PATIENCE))
+
+        with opened(app):
+            hurry(app, 1000)
+            app.send_text("begin")
+            eventually(lambda: arrived == [True])
+
+    @fault("program", "a handler that never returns (close still returns, a warning with its stack)")
+    def test_closing_meanwhile_closes_the_connection_and_the_app_is_over_when_it_returns(
+        self, start_peer: StartPeer
+    ) -> None:
+        gone = threading.Event()
+
+        def script(link: Link) -> None:
+            link.accept()
+            link.send_frame(TEXT, b"slow")
+            answer_close(link)
+            gone.set()
+
+        app = Slow(start_peer(script).url)
+        with running(app):
+            hurry(app)
+            assert app.entered.wait(PATIENCE)
+            app.close()
+            assert gone.wait(PATIENCE)
+            assert not app.wait_closed(0.01)
+            app.go.set()
+            assert app.wait_closed(PATIENCE)
+        assert app.names()[-2:] == ["closed", "disconnected"]
+
+    @fault("program", "two apps sharing `Threads()` where one misbehaves")
+    def test_the_other_apps_on_the_same_threads_keep_their_connections(self, start_peer: StartPeer) -> None:
+        def slow_script(link: Link) -> None:
+            link.accept()
+            link.send_frame(TEXT, b"slow")
+            answer_close(link)
+
+        def pinging(link: Link) -> None:
+            link.accept()
+            assert slow.entered.wait(PATIENCE)
+            for number in range(5):
+                link.send_frame(PING, b"%d" % number)
+                while link.read_frame() != (PONG, b"%d" % number):
+                    pass
+            slow.go.set()
+            answer_close(link)
+
+        shared = Threads()
+        slow = Slow(start_peer(slow_script).url, threads=shared)
+        other = Noting(start_peer(pinging).url, threads=shared)
+        with opened(other), running(slow):
+            hurry(slow)
+            other.wait_for("ping", 5)
+
+    @fault(
+        "program", "a handler that never returns (close still returns, a warning with its stack)",
+        does="it is logged with its stack after 5 s, 10 s, 20 s …; the connection lives on; `close` "
+        "returns and closes the connection; the app is over when the handler returns",
+    )
+    def test_one_that_is_stuck_is_logged_with_its_stack(self, start_peer: StartPeer) -> None:
+        def script(link: Link) -> None:
+            link.accept()
+            link.send_frame(TEXT, b"slow")
+            answer_close(link)
+
+        texts: list[str] = []
+
+        def tell(text: str) -> None:
+            texts.append(text)
+            app.go.set()
+
+        app = Slow(start_peer(script).url)
+        with Told(tell), running(app):
+            hurry(app)
+            app._lifecycle._crew.reader.stuck = 0.02  # type: ignore[union-attr]
+            app.wait_for("text")
+            assert app.go.wait(PATIENCE)
+        assert "have been running for more than 0.02 s" in texts[0]
+        assert "in on_text" in texts[0]
+        assert "self.go.wait(PATIENCE)" in texts[0]

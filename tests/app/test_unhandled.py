@@ -1,0 +1,83 @@
+"""A failure that no handler gets is logged: an app that never connects must not do so in silence."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from lochws import Backoff, WebSocketApp
+
+from ..support.peer import CLOSE, Link, StartPeer
+
+TWICE = Backoff(min_wait=0, max_wait=0, max_attempts=2)
+
+
+@pytest.fixture
+def dead_url() -> Iterator[str]:
+    """A URL under which nobody listens."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        yield f"ws://127.0.0.1:{sock.getsockname()[1]}/"
+
+
+def lose(link: Link) -> None:
+    link.accept()
+    link.read_frame()  # the first ping: unread, it would make a reset of the end
+
+
+def refuse(link: Link) -> None:
+    link.read_request()
+    link.send(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+
+
+def close(link: Link) -> None:
+    link.accept()
+    link.send_frame(CLOSE, b"\x03\xe9")
+    while link.read_frame()[0] != CLOSE:
+        pass
+
+
+def test_each_failed_attempt_is_logged_with_the_url(dead_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    address = dead_url.removeprefix("ws://").rstrip("/")
+    WebSocketApp(dead_url.replace("//", "//user:secret@")).run_forever(persist=TWICE)
+    expected = f"{dead_url}: unable to connect; {address}: Connection refused"
+    assert [(record.name, record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("lochws", "WARNING", expected)
+    ] * 2
+
+
+@pytest.mark.parametrize(("script", "reason"), [
+    (lose, "socket fail; connection lost"),
+    (refuse, "disconnected; Websocket upgrade failed (code=401)"),
+])
+def test_a_connection_that_failed_is_logged(
+    script: object, reason: str, start_peer: StartPeer, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = start_peer(script).url
+    WebSocketApp(url).run_forever(persist=False)
+    assert [record.getMessage() for record in caplog.records] == [f"{url}: {reason}"]
+
+
+def test_a_proper_end_is_not_logged(start_peer: StartPeer, caplog: pytest.LogCaptureFixture) -> None:
+    WebSocketApp(start_peer(close).url).run_forever(persist=False)
+    app = WebSocketApp(start_peer(close).url)
+    app.on("ready")(lambda event: app.force_disconnect())
+    app.run_forever(persist=False)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("name", ["connect_fail", "event"])
+def test_a_failure_that_a_handler_gets_is_the_handlers_to_report(
+    name: str, dead_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = WebSocketApp(dead_url)
+    seen = []
+    app.on(name)(seen.append)
+    app.run_forever(persist=False)
+    assert seen
+    assert not caplog.records
+    app.remove_handler(seen.append)
+    app.run_forever(persist=False)
+    assert len(caplog.records) == 1

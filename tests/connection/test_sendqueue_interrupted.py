@@ -1,0 +1,146 @@
+"""Ctrl-C wherever Python looks for signals in the send queue: no lock stays held, nothing is lost."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from lochws.connection import batchwriter, gathering, sendqueue
+from lochws.connection.gathering import LEAVE_BYTES, Entry
+from lochws.connection.sendqueue import SendQueue
+from lochws.errors import TransportFail, WebSocketClosed, WebSocketClosing
+from lochws.protocol.sender import Sender
+
+from ..support.interrupting import Interrupted, interrupt
+from ..support.queues import Asked, Sink, blocked_queue, make_queue, push
+from ..support.seen import PATIENCE
+
+pytestmark = pytest.mark.skipif(sys.version_info >= (3, 14), reason="opcodes are others there")
+
+FILES = {sendqueue.__file__, gathering.__file__, batchwriter.__file__}
+
+
+def entry(text: str) -> Entry:
+    return text.encode, (), text
+
+
+ACTIONS: dict[str, Callable[[SendQueue], object]] = {
+    "push": lambda queue: push(queue, "d"),
+    "many": lambda queue: queue.push_many([entry("d"), entry("e")], 2),
+    "control": lambda queue: queue.push_control(bytes, b"D", seal=True),
+    "control, patiently": lambda queue: queue.push_control(bytes, b"D", patience=0.1),
+    "flush": lambda queue: queue.flush(),
+    "count": lambda queue: queue.messages_sent,
+}
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("name", ACTIONS)
+def test_wherever_ctrl_c_strikes_nothing_is_locked_lost_or_sent_twice(name: str, full: bool) -> None:
+    point, struck = 0, True
+    while struck:
+        point += 1
+        sink = Sink()
+        queue = make_queue(sink, gather=False)
+        if full:  # more than one batch waits, a pong too
+            queue.cork()
+            for letter in "xyz":
+                queue._queue(letter.encode() * 40_000, letter)
+            queue._corks = 0
+            queue.put_urgent(bytes, b"P")
+        with queue._lock:  # other threads' messages
+            for letter in "abc":
+                assert push(queue, letter)
+        act = ACTIONS[name]
+        struck = interrupt(lambda queue=queue, act=act: act(queue), point, FILES)  # type: ignore[misc]
+        assert not queue._lock.locked(), point
+        queue.flush()
+        queue.flush()
+        unsent = queue.finish()
+        sent = sink.taken.decode()
+        for letter in "abcxyz" if full else "abc":
+            assert letter in sent or letter in unsent, (point, letter)
+            assert sent.count(letter) in ((0, 40_000) if letter in "xyz" else (0, 1)), (point, letter)
+    assert point > 10
+
+
+def test_ctrl_c_while_waiting_for_room_does_not_end_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = Sink()
+    queue = blocked_queue(sink, limit=5, when_full="block")
+
+    def wait(*_args: object) -> bool:
+        raise Interrupted
+
+    monkeypatch.setattr("lochws.system.waits.Waiters.wait", wait)
+    with pytest.raises(Interrupted):
+        push(queue, "x")
+    assert queue.failure is None
+    sink.room = None
+    queue.flush()
+    assert sink.taken == b"first"
+
+
+class TestLeaving:
+    def test_what_is_left_while_many_are_refused_is_sent(self) -> None:
+        sink, sender = Sink(), Sender()
+        queue = make_queue(sink, gather=False)
+        sender.close(1000)
+
+        def refuse(*args: Any) -> bytes:
+            other = threading.Thread(target=push, args=(queue, "left"))
+            other.start()
+            other.join(PATIENCE)
+            return sender.text(*args)
+
+        with pytest.raises(WebSocketClosing):
+            queue.push_many([(refuse, (b"x",), "x")], 1)
+        assert sink.taken == b"left"
+
+    def test_a_message_that_comes_after_the_end_is_refused_while_others_come(self) -> None:
+        queue = make_queue(Sink())
+        queue.finish()
+
+        mine = entry("mine")
+        queue._left.extend([entry("mine"), mine])
+        stop = threading.Event()
+
+        def leave() -> None:
+            while not stop.is_set() and len(queue._left) < 100_000:
+                queue._left.append(entry("other"))
+
+        other = threading.Thread(target=leave)
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        other.start()
+        try:
+            for _ in range(50):
+                with pytest.raises(WebSocketClosed):
+                    queue._check_left(mine)
+                assert all(left is not mine for left in list(queue._left))
+                queue._left.append(mine)
+        finally:
+            stop.set()
+            sys.setswitchinterval(before)
+            other.join(PATIENCE)
+
+    def test_a_small_bound_holds_for_what_is_left_too(self) -> None:
+        sink = Sink(room=0)
+        queue = make_queue(sink, limit=2 * LEAVE_BYTES, gather=False)
+        with queue._lock:
+            assert queue._leave((b"a".__add__, (b"",), "a"), 1)
+            assert queue._leave((b"b".__add__, (b"",), "b"), 1)
+            assert not queue._leave((b"c".__add__, (b"",), "c"), 1)
+        assert queue.finish() == ("a", "b")
+
+
+def test_of_many_messages_that_fail_none_is_reported_besides() -> None:
+    sink, asked = Sink(), Asked()
+    queue = make_queue(sink, ask_loop=asked)
+    sink.error = OSError("reset")
+    with pytest.raises(TransportFail):
+        queue.push_many([entry("a"), entry("b")], 2)
+    assert queue.finish() == ()

@@ -1,0 +1,172 @@
+"""Wrapped handlers: who is called through what, and that nobody pays for it who does not use it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from lochws import WebSocketApp, events
+from lochws.testing import ScriptedServer, accept, send
+
+from ..support.apps import opened
+from ..support.seen import Noting, eventually
+
+URL = "ws://example.invalid/"
+
+
+class Wrapping:
+    """A wrapper that notes what it was asked to wrap, and what was called through it."""
+
+    def __init__(self, mark: str = "") -> None:
+        self.asked: list[str] = []
+        self.called: list[str] = []
+        self.mark = mark
+
+    def __call__(self, name: str, handler: Callable[[Any], object]) -> Callable[[Any], object]:
+        self.asked.append(name)
+
+        def wrapped(argument: Any) -> None:
+            self.called.append(f"{self.mark}{name}")
+            handler(argument)
+
+        return wrapped
+
+
+def test_all_handlers_are_called_through_the_wrapper_whenever_they_came() -> None:
+    wrapping = Wrapping()
+    seen: list[Any] = []
+    with ScriptedServer([accept(), send("x")]) as server:
+        app = Noting(server.url)  # has on_event
+        app.wrap_handlers(wrapping)
+        app.on("text")(seen.append)
+        app.on("error")(seen.append)
+        app.on("text")(lambda _: 1 / 0)
+        with opened(app):
+            eventually(lambda: len(seen) == 2)
+    assert [type(one) for one in seen] == [events.Text, ZeroDivisionError]
+    assert {"event", "text", "error"} == set(wrapping.called)
+
+
+def test_messages_in_batches_are_wrapped_too() -> None:
+    wrapping = Wrapping()
+    app = WebSocketApp(URL)
+    batches: list[Any] = []
+    app.on("batch")(batches.append)
+    app.wrap_handlers(wrapping)
+    app._registry.dispatch_all([events.Text("x")])
+    assert wrapping.called == ["batch"]
+    assert len(batches) == 1
+
+
+def test_of_two_wrappers_the_last_is_outermost() -> None:
+    app = WebSocketApp(URL)
+    app.on("text")(lambda _: None)
+    calls: list[str] = []
+    for mark in ("inner ", "outer "):
+        wrapping = Wrapping(mark)
+        wrapping.called = calls
+        app.wrap_handlers(wrapping)
+    app._registry.dispatch(events.Text("x"))
+    assert calls == ["outer text", "inner text"]
+
+
+def test_a_wrapper_that_is_taken_away_is_gone_and_others_stay() -> None:
+    app = WebSocketApp(URL)
+    seen: list[Any] = []
+    app.on("text")(seen.append)
+    gone, stays = Wrapping(), Wrapping()
+    for wrapper in (gone, stays, gone):
+        app.wrap_handlers(wrapper)
+    app.unwrap_handlers(gone)
+    app._registry.dispatch(events.Text("x"))
+    assert (gone.called, stays.called) == (["text"], ["text"])
+    app.unwrap_handlers(gone)
+    app._registry.dispatch(events.Text("x"))
+    assert (gone.called, stays.called, len(seen)) == (["text"], ["text", "text"], 2)
+
+
+def test_of_wrappers_that_are_equal_the_one_that_is_meant_goes() -> None:
+    class Equal(Wrapping):
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, Equal)
+
+        def __hash__(self) -> int:
+            return 0
+
+    app = WebSocketApp(URL)
+    app.on("text")(lambda _: None)
+    gone, stays = Equal(), Equal()
+    app.wrap_handlers(gone)
+    app.wrap_handlers(stays)
+    app.unwrap_handlers(gone)
+    app._registry.dispatch(events.Text("x"))
+    assert (gone.called, stays.called) == ([], ["text"])
+    app.unwrap_handlers(Equal())  # and who gives another gets one that equals it
+    app._registry.dispatch(events.Text("x"))
+    assert stays.called == ["text"]
+
+
+def test_what_wraps_nothing_cannot_be_taken_away() -> None:
+    app = WebSocketApp(URL)
+    app.wrap_handlers(Wrapping())
+    with pytest.raises(ValueError, match="wraps no handlers"):
+        app.unwrap_handlers(Wrapping())
+
+
+def test_a_handler_can_be_removed_though_it_is_wrapped() -> None:
+    app = WebSocketApp(URL)
+    seen: list[Any] = []
+    app.on("text")(seen.append)
+    app.wrap_handlers(Wrapping())
+    app.remove_handler(seen.append)
+    app._registry.dispatch(events.Text("x"))
+    assert seen == []
+
+
+@pytest.mark.parametrize("wrapper", [5, lambda name, handler: None], ids=["no wrapper", "makes nothing"])
+def test_what_cannot_be_called_is_refused_and_nothing_changes(wrapper: Any) -> None:
+    app = WebSocketApp(URL)
+    seen: list[Any] = []
+    app.on("text")(seen.append)
+    with pytest.raises(TypeError, match="cannot be called"):
+        app.wrap_handlers(wrapper)
+    app._registry.dispatch(events.Text("x"))
+    assert len(seen) == 1
+
+
+def test_a_wrapper_may_register_handlers_for_it_is_called_without_a_lock() -> None:
+    app = WebSocketApp(URL)
+    seen: list[Any] = []
+    app.on("text")(seen.append)
+
+    def wrapper(name: str, handler: Callable[[Any], object]) -> Callable[[Any], object]:
+        if len(added) < 1:
+            added.append(name)
+            app.on("text")(seen.append)
+        return handler
+
+    added: list[str] = []
+    app.wrap_handlers(wrapper)
+    app._registry.dispatch(events.Text("x"))
+    assert len(seen) == 2
+
+
+def test_handlers_that_many_threads_register_are_all_there(restless: None) -> None:
+    app = WebSocketApp(URL)
+    app.wrap_handlers(Wrapping())
+    seen: list[int] = []
+
+    def register() -> None:
+        for number in range(25):
+            app.on("text")(lambda _, number=number: seen.append(number))
+
+    threads = [threading.Thread(target=register) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    app._registry.dispatch(events.Text("x"))
+    assert sorted(seen) == sorted([*range(25)] * 4)

@@ -1,0 +1,284 @@
+"""The reader: it delivers on its own thread, and somebody stands in for it while it is away."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from lochws.engine.loop import Inbox
+from lochws.engine.reader import Reader
+
+from ..support.probe import Probe
+from ..support.seen import PATIENCE, eventually
+
+
+class Watch:
+    """Counts how often the reader asked for somebody to watch over it."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __call__(self) -> None:
+        self.asked += 1
+
+
+class Away:
+    """A handler that stays away until it is let go, and notes what it was given."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Semaphore(0)
+        self.go = threading.Semaphore(0)
+        self.seen: list[object] = []
+
+    def __call__(self, items: Sequence[object]) -> None:
+        for item in items:
+            self.entered.release()
+            assert self.go.acquire(timeout=PATIENCE)
+            self.seen.append(item)
+
+    def wait(self) -> None:
+        """Wait until the handler runs."""
+        assert self.entered.acquire(timeout=PATIENCE)
+
+
+@pytest.fixture
+def watch() -> Watch:
+    return Watch()
+
+
+@pytest.fixture
+def reader(watch: Watch) -> Iterator[Reader]:
+    reader = Reader("lochws-reader-test", watch)
+    reader.start()
+    yield reader
+    reader.stop()
+    assert reader.join(PATIENCE)
+
+
+def flushed(reader: Reader) -> None:
+    """Wait until what was posted before has been delivered."""
+    done = threading.Event()
+    Inbox(lambda _: done.set(), reader.loop.notify).post(["done"])
+    assert done.wait(PATIENCE)
+
+
+def awaited(probe: Probe) -> threading.Semaphore:
+    """Counts the calls of a probe from now on."""
+    called = threading.Semaphore(0)
+    probe.act = lambda _: called.release()
+    return called
+
+
+class TestDelivering:
+    def test_items_are_handled_in_order_on_one_daemon_thread(self, reader: Reader) -> None:
+        seen: list[object] = []
+        threads: set[threading.Thread] = set()
+
+        def handle(items: Sequence[object]) -> None:
+            seen.extend(items)
+            threads.add(threading.current_thread())
+            assert reader.is_current
+
+        inbox = Inbox(handle, reader.loop.notify)
+        for number in range(1000):
+            inbox.post([number])
+        done = threading.Event()
+        inbox.post([], after=done.set)  # another inbox would have its turn before this one is empty
+        assert done.wait(PATIENCE)
+        assert seen == list(range(1000))
+        (thread,) = threads
+        assert thread.daemon
+        assert thread.name == "lochws-reader-test"
+        assert not reader.is_current
+
+    def test_its_channels_are_moved_between_deliveries(self, reader: Reader) -> None:
+        probe = Probe()
+        called = awaited(probe)
+        reader.loop.add(probe)
+        assert called.acquire(timeout=PATIENCE)
+        probe.far.sendall(b"hello")
+        assert called.acquire(timeout=PATIENCE)
+        assert probe.received == b"hello"
+        probe.is_finished = True
+        reader.loop.touch(probe)
+
+    def test_a_defect_in_one_delivery_stops_neither_the_rest_nor_the_reader(
+        self, reader: Reader, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        seen: list[object] = []
+
+        def handle(items: Sequence[object]) -> None:
+            if "bad" in items:
+                raise ZeroDivisionError
+            seen.extend(items)
+
+        inbox = Inbox(handle, reader.loop.notify)
+        hold = Away()
+        Inbox(hold, reader.loop.notify).post(["hold"])
+        hold.wait()
+        for item in ("good", "bad", "better"):
+            inbox.post([item])
+        hold.go.release()
+        flushed(reader)
+        flushed(reader)
+        assert seen == ["good", "better"]
+        assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+    def test_it_asks_to_be_watched_when_nobody_watches(self, reader: Reader, watch: Watch) -> None:
+        for _ in range(3):
+            flushed(reader)
+        assert watch.asked == 1
+        reader.is_watched = False
+        flushed(reader)
+        assert watch.asked == 2
+
+
+class TestStandingIn:
+    def test_channels_are_moved_while_a_handler_stays_away(self, reader: Reader) -> None:
+        probe, away = Probe(), Away()
+        reader.loop.add(probe)
+        Inbox(away, reader.loop.notify).post(["slow"])
+        away.wait()
+        stand_in = threading.Thread(target=reader.stand_in, args=(reader.delivery,))
+        called = awaited(probe)
+        stand_in.start()
+        for _ in range(5):
+            probe.far.sendall(b".")
+            assert called.acquire(timeout=PATIENCE)
+        away.go.release()
+        stand_in.join(PATIENCE)  # the reader takes the baton back
+        assert not stand_in.is_alive()
+        probe.far.sendall(b"!")
+        eventually(lambda: probe.received == b".....!")
+        probe.is_finished = True
+        reader.loop.touch(probe)
+
+    def test_nobody_stands_in_for_a_delivery_that_is_over(self, reader: Reader) -> None:
+        flushed(reader)
+        reader.stand_in(1)
+        reader.stand_in(0)
+
+    def test_what_is_posted_meanwhile_waits_and_is_delivered_in_order(self, reader: Reader) -> None:
+        away, probe = Away(), Probe()
+        inbox = Inbox(away, reader.loop.notify)
+        inbox.post(["slow"])
+        away.wait()
+        probe.act = lambda name: inbox.post([name])  # as a connection does, with the baton held
+        stand_in = threading.Thread(target=reader.stand_in, args=(reader.delivery,))
+        stand_in.start()
+        reader.loop.add(probe)
+        for _ in range(3):
+            reader.loop.touch(probe)
+        away.go.release()
+        for _ in range(4):
+            away.wait()
+            away.go.release()
+        stand_in.join(PATIENCE)
+        flushed(reader)
+        assert away.seen == ["slow", "start", "touch", "touch", "touch"]
+        probe.act = lambda _: None
+        probe.is_finished = True
+        reader.loop.touch(probe)
+
+    def test_the_baton_is_never_held_twice(self, reader: Reader) -> None:
+        # Handlers of every length, and somebody who stands in for all of them.
+        probe = Probe()
+        inside = threading.Lock()
+        overlaps: list[str] = []
+
+        def act(name: str) -> None:
+            if not inside.acquire(blocking=False):
+                overlaps.append(name)
+                return
+            inside.release()
+
+        probe.act = act
+        reader.loop.add(probe)
+        stopping = threading.Event()
+
+        def stand_in() -> None:
+            while not stopping.is_set():
+                reader.stand_in(reader.delivery)
+
+        eager = [threading.Thread(target=stand_in) for _ in range(2)]
+        for thread in eager:
+            thread.start()
+        for _ in range(100):
+            reader.loop.touch(probe)
+            flushed(reader)
+        stopping.set()
+        reader.loop.wake()
+        for thread in eager:
+            thread.join(PATIENCE)
+        assert overlaps == []
+        probe.is_finished = True
+        reader.loop.touch(probe)
+
+    def test_a_handler_that_stays_away_for_long_is_logged_with_its_stack(
+        self, reader: Reader, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        logged = threading.Semaphore(0)
+
+        class Counting(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                logged.release()
+
+        reader.stuck = 0.01
+        away = Away()
+        counting = Counting()
+        logging.getLogger("lochws").addHandler(counting)
+        try:
+            Inbox(away, reader.loop.notify).post(["slow"])
+            away.wait()
+            stand_in = threading.Thread(target=reader.stand_in, args=(reader.delivery,))
+            stand_in.start()
+            for _ in range(3):
+                assert logged.acquire(timeout=PATIENCE)
+            away.go.release()
+            stand_in.join(PATIENCE)
+        finally:
+            logging.getLogger("lochws").removeHandler(counting)
+        texts = [record.getMessage() for record in caplog.records]
+        assert all(record.levelno == logging.WARNING for record in caplog.records)
+        assert "lochws-reader-test have been running for more than 0.01 s" in texts[0]
+        assert "0.02 s" in texts[1]
+        assert "0.04 s" in texts[2]
+        assert "in __call__" in texts[0]
+        assert "self.go.acquire" in texts[0]
+
+
+class TestEnding:
+    def test_it_ends_when_its_last_channel_has_gone_and_all_was_delivered(self, watch: Watch) -> None:
+        reader = Reader("lochws-reader-test", watch)
+        probe = Probe()
+        seen: list[object] = []
+        called = awaited(probe)
+        reader.loop.add(probe)
+        reader.start()
+        assert called.acquire(timeout=PATIENCE)
+        reader.stop()
+        assert not reader.join(0.01)
+        inbox = Inbox(seen.extend, reader.loop.notify)
+        inbox.post(["last"])
+        probe.is_finished = True
+        reader.loop.touch(probe)
+        assert reader.join(PATIENCE)
+        assert seen == ["last"]
+        assert probe.closed
+
+    def test_it_does_not_wait_for_itself(self, reader: Reader) -> None:
+        joined: list[bool] = []
+        Inbox(lambda _: joined.append(reader.join()), reader.loop.notify).post(["x"])
+        flushed(reader)
+        assert joined == [False]
+
+    def test_after_its_end_nobody_stands_in_and_waking_does_nothing(self, watch: Watch) -> None:
+        reader = Reader("lochws-reader-test", watch)
+        reader.start()
+        reader.stop()
+        assert reader.join(PATIENCE)
+        reader.stand_in(0)
+        reader.loop.wake()

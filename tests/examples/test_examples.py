@@ -1,0 +1,71 @@
+"""Every example runs as its reader would run it, ends by itself, and shows what it is about."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from lochws.demo import DemoServer
+
+from .running import EXAMPLES, run, running
+
+#: What the output has to show, in this order, as regular expressions.
+SHOWN = {
+    "decorators.py": ["journal: Ready", "Text\\('hello'\\)", "journal: Disconnected", "last event: Disc"],
+    "echo.py": ["Is anybody there\\? -> Is anybody there\\?", "Who says so\\? -> Who says so\\?"],
+    "iteration.py": ["Connecting", "Connected", "Ready", "Text", "Closed\\(code=1000", "graceful=True"],
+    "persist.py": ["Ready", "Text", "graceful=False", "BackOff", "Ready", "Text", "Closed", "graceful=True"],
+    "ticker.py": [
+        "ticker: ready", "6\\d{4}\\.\\d", "ticker: connection lost", "ticker: trying again",
+        "ticker: ready", "6\\d{4}\\.\\d", "ticker: disconnected",
+    ],
+}
+
+
+def test_every_example_is_run_by_a_test() -> None:
+    tests = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parents[1].rglob("test_*.py"))
+    examples = {path.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.rglob("*.py")}
+    assert not {name for name in examples if f'"{name}"' not in tests}
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_the_example_runs_and_ends_by_itself(name: str) -> None:
+    process = run(name)
+    assert process.returncode == 0, process.stderr
+    assert not process.stderr
+    assert re.search(".*".join(SHOWN[name]), process.stdout, re.DOTALL), process.stdout
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.rglob("*.py")), ids=lambda path: path.name)
+def test_the_example_is_read_in_a_few_minutes(path: Path) -> None:
+    # The larger ones speak somebody else's protocol, or have a server of their own.
+    longest = 45 if path.name in SHOWN else 180
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= longest
+
+
+def test_the_list_of_examples_names_them_all() -> None:
+    text = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    for path in EXAMPLES.rglob("*.py"):
+        name = path.relative_to(EXAMPLES).as_posix()
+        assert f"]({name})" in text or f"]({path.parent.name})" in text, name
+
+
+def test_the_echo_example_takes_a_url() -> None:
+    with DemoServer() as server:
+        process = run("echo.py", server.echo_url)
+    assert process.returncode == 0, process.stderr
+    assert "-> Are you sure?" in process.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C cannot be sent to one process there")
+def test_the_ticker_example_takes_a_url_and_runs_until_ctrl_c() -> None:
+    with DemoServer() as server, running("ticker.py", server.url) as ticker:
+        assert float(ticker.wait_for(r"^[\d.]+$")[0]) > 0
+        ticker.process.send_signal(signal.SIGINT)
+        assert ticker.end() == -signal.SIGINT
+    assert any(line.endswith("ticker: disconnected: closed") for line in ticker.lines)
+    assert ticker.lines[-1] == "KeyboardInterrupt"

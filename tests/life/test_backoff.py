@@ -1,0 +1,356 @@
+"""How long to wait before connecting again, and when to give up: pure, told the time and the dice."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import random
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lochws import Backoff, events
+from lochws.events import ConnectFail, Disconnected, Rejected
+from lochws.persist import USUAL, Outcome, Retries, persist, retry_after
+from lochws.response import Response
+
+from ..faults.registry import fault
+
+LOST = Disconnected("socket fail; connection lost")
+#: The wall clock of these tests.
+WALL = 1_750_000_000.0
+JUST_BELOW_1 = 1 - 2**-53
+
+
+def rejected(status: int = 503, retry: str | None = None) -> Rejected:
+    """A refusal, with that Retry-After."""
+    line = "" if retry is None else f"Retry-After: {retry}\r\n"
+    return Rejected(Response(f"HTTP/1.1 {status} No\r\n{line}\r\n".encode()), "refused")
+
+
+class Row:
+    """A row of attempts under one policy; time passes as it is told."""
+
+    def __init__(self, backoff: Backoff, draw: float = 0.0) -> None:
+        self.draw = draw
+        self.now = 1000.0
+        self._retries = Retries(backoff, lambda: self.draw)
+
+    def wait_after(self, outcome: Outcome = LOST, *, opened_for: float | None = None) -> float | None:
+        """What to wait after one more attempt, which was open for so many seconds or failed."""
+        if opened_for is not None:
+            self._retries.opened(self.now)
+            self.now += opened_for
+        self._retries.ended(self.now)
+        return self._retries.next_wait(outcome, self.now, WALL)
+
+    def range_after(self, outcome: Outcome = LOST, *, opened_for: float | None = None) -> tuple[float, float]:
+        """The least and the greatest wait after one more attempt."""
+        self.draw = 0.0
+        least = self.wait_after(outcome, opened_for=opened_for)
+        self.draw = JUST_BELOW_1
+        most = self._retries.next_wait(outcome, self.now, WALL)
+        assert least is not None
+        assert most is not None
+        return least, round(most, 6)
+
+
+class TestRanges:
+    """How the range of waits grows (contract section 14)."""
+
+    def test_with_the_defaults_of_persist_they_are_lomonds(self) -> None:
+        row = Row(Backoff(5, 30))
+        assert row.range_after(opened_for=3600) == (5, 6)
+        expected = [(5, 7), (5, 9), (5, 13), (5, 21), (5, 30), (5, 30), (5, 30)]
+        assert [row.range_after() for _ in expected] == expected
+
+    def test_with_the_defaults_of_an_app_they_begin_near_0_and_end_at_30(self) -> None:
+        row = Row(Backoff())
+        ranges = [row.range_after() for _ in range(6)]
+        assert ranges == [(0.1, 2.1), (0.1, 4.1), (0.1, 8.1), (0.1, 16.1), (0.1, 30), (0.1, 30)]
+
+    def test_the_whole_range_is_random(self) -> None:
+        dice = random.Random(7)
+        row = Row(Backoff(5, 30))
+        for _ in range(5):
+            row.wait_after()
+        waits = []
+        for _ in range(2000):
+            row.draw = dice.random()
+            waits.append(row.wait_after())
+        assert all(5 <= wait < 30 for wait in waits)
+        tenths = [sum(5 + 2.5 * tenth <= wait < 7.5 + 2.5 * tenth for wait in waits) for tenth in range(10)]
+        assert min(tenths) > 140
+        assert max(tenths) < 260
+
+    @pytest.mark.parametrize("factor", [1, 1.5, 3, 10])
+    def test_the_factor_is_what_it_grows_by(self, factor: float) -> None:
+        row = Row(Backoff(0, 1e6, factor=factor))
+        ranges = [row.range_after() for _ in range(4)]
+        assert ranges == [(0, pytest.approx(factor**n)) for n in range(1, 5)]
+
+    def test_ten_thousand_failures_stay_at_the_ceiling(self) -> None:
+        row = Row(Backoff(0, 7, factor=1e300))
+        for _ in range(10_000):
+            row.wait_after()
+        assert row.range_after() == (0, 7)
+
+    def test_a_range_of_nothing_is_a_fixed_wait(self) -> None:
+        row = Row(Backoff(2, 2))
+        assert [row.range_after() for _ in range(3)] == [(2, 2)] * 3
+
+    @given(
+        st.floats(0, 100), st.floats(0, 100), st.floats(1, 1e6), st.integers(0, 2000),
+        st.floats(0, 1, exclude_max=True),
+    )
+    def test_no_policy_waits_below_its_least_or_above_its_most(
+        self, low: float, more: float, factor: float, failures: int, draw: float
+    ) -> None:
+        row = Row(Backoff(low, low + more, factor=factor), draw)
+        for _ in range(failures % 50):
+            row.wait_after()
+        wait = row.wait_after()
+        assert wait is not None
+        assert low <= wait <= (low + more) * (1 + 1e-12)
+
+
+class TestStability:
+    """Only a connection that was open for a while ends a row of failures (contract Q42)."""
+
+    @fault("program", "accept-then-drop flapping (delay keeps growing)")
+    def test_accept_then_drop_goes_on_growing(self) -> None:
+        row = Row(Backoff(5, 30, stable_after=10))
+        ranges = [row.range_after(opened_for=9.9) for _ in range(5)]
+        assert ranges == [(5, 7), (5, 9), (5, 13), (5, 21), (5, 30)]
+
+    def test_a_stable_connection_ends_the_row(self) -> None:
+        row = Row(Backoff(5, 30, stable_after=10))
+        for _ in range(5):
+            row.wait_after()
+        assert row.range_after(opened_for=10) == (5, 6)
+        assert row.range_after() == (5, 7)
+
+    def test_with_stable_after_0_every_open_connection_is_stable_as_in_lomond(self) -> None:
+        row = Row(Backoff(5, 30, stable_after=0))
+        row.wait_after()
+        assert row.range_after(opened_for=0) == (5, 6)
+
+    def test_an_earlier_connection_says_nothing_about_a_failed_attempt(self) -> None:
+        row = Row(Backoff(5, 30))
+        row.wait_after(opened_for=3600)
+        row.now += 3600
+        assert row.range_after() == (5, 7)
+
+
+    def test_an_end_that_the_user_wanted_is_no_failure_and_a_stable_one_ends_the_row(self) -> None:
+        row = Row(Backoff(5, 30, stable_after=10))
+        row.wait_after()
+        row._retries.opened(row.now)
+        row._retries.ended(row.now + 1, wanted=True)
+        assert row.range_after() == (5, 9)
+        row._retries.opened(row.now)
+        row._retries.ended(row.now + 10, wanted=True)
+        assert row.range_after() == (5, 7)
+
+
+class TestRetryAfter:
+    """The header (RFC 9110 section 10.2.3)."""
+
+    @pytest.mark.parametrize(
+        ("value", "seconds"),
+        [
+            ("120", 120), ("0", 0), ("1.5", 1.5), (" 7 ", 7), ("-5", 0), ("inf", float("inf")),
+            ("1e999", float("inf")), ("-inf", 0), ("nan", None), ("", None), (None, None), ("soon", None),
+            ("1 hour", None), ("Wed, 99 Foo 2026 99:99:99 GMT", None),
+            (formatdate(WALL + 90, usegmt=True), 90),
+            (formatdate(WALL - 90, usegmt=True), 0),
+        ],
+    )
+    def test_it_is_seconds_or_a_date(self, value: str | None, seconds: float | None) -> None:
+        assert retry_after(value, WALL) == seconds
+
+    @given(st.text(st.characters(max_codepoint=255), max_size=40))
+    def test_any_text_is_seconds_or_nothing(self, value: str) -> None:
+        seconds = retry_after(value, WALL)
+        assert seconds is None or seconds >= 0
+
+    @given(
+        st.from_regex(
+            r"(?a:\w{3}, )?\d{1,3} (Jan|Feb|Nov|xyz) \d{1,6} \d{1,3}:\d{1,3}(:\d{1,4})?"
+            r"( (GMT|-0000|[+-]\d{4,9}))?",
+            fullmatch=True,
+        )
+    )
+    def test_anything_like_a_date_is_seconds_or_nothing(self, value: str) -> None:
+        seconds = retry_after(value, WALL)
+        assert seconds is None or seconds >= 0
+
+    def test_a_refusals_header_lengthens_the_wait(self) -> None:
+        assert Row(Backoff(5, 30)).wait_after(rejected(retry="120")) == 120
+
+    def test_it_never_shortens_it(self) -> None:
+        """A Retry-After of 0 does not make the client spin."""
+        assert Row(Backoff(5, 30)).wait_after(rejected(retry="0")) == 5
+        assert Row(Backoff(5, 30)).wait_after(rejected(retry="-3")) == 5
+
+    def test_it_is_bounded(self) -> None:
+        row = Row(Backoff(5, 30, max_retry_after=60))
+        for value in ("61", "1e300", "inf", formatdate(WALL + 10**7, usegmt=True)):
+            assert row.wait_after(rejected(retry=value)) == 60
+
+    def test_the_bound_is_five_minutes_by_default(self) -> None:
+        assert Row(Backoff()).wait_after(rejected(retry="86400")) == 300
+
+    def test_it_can_be_ignored(self) -> None:
+        row = Row(Backoff(5, 30, respect_retry_after=False))
+        assert row.wait_after(rejected(retry="120")) == 5
+
+    def test_it_counts_for_the_refusal_that_had_it_alone(self) -> None:
+        row = Row(Backoff(5, 30))
+        row.wait_after(rejected(retry="120"))
+        assert row.wait_after() == 5
+
+
+class TestGivingUp:
+    """`max_attempts` and `max_elapsed`."""
+
+    def test_after_so_many_failures_in_a_row(self) -> None:
+        row = Row(Backoff(5, 30, max_attempts=3))
+        assert [row.wait_after() for _ in range(3)] == [5, 5, None]
+
+    def test_a_stable_connection_begins_the_count_again(self) -> None:
+        row = Row(Backoff(5, 30, max_attempts=2))
+        waits = [row.wait_after(), row.wait_after(opened_for=10), row.wait_after(), row.wait_after()]
+        assert waits == [5, 5, 5, None]
+
+    def test_after_so_many_seconds_since_the_first_failure_in_a_row(self) -> None:
+        row = Row(Backoff(5, 30, max_elapsed=100))
+        assert row.wait_after() == 5
+        row.now += 99
+        assert row.wait_after() == 5
+        row.now += 1
+        assert row.wait_after() is None
+
+    def test_a_stable_connection_begins_the_time_again(self) -> None:
+        row = Row(Backoff(5, 30, max_elapsed=100))
+        row.wait_after()
+        row.now += 1000
+        assert row.wait_after(opened_for=10) == 5
+        assert row.wait_after() == 5
+
+    def test_never_by_default(self) -> None:
+        row = Row(Backoff())
+        for _ in range(1000):
+            row.now += 1e6
+            assert row.wait_after() is not None
+
+
+class TestRetryHook:
+    """`retry`: what a cause deserves is the user's to say."""
+
+    def test_it_is_called_with_each_outcome(self) -> None:
+        seen: list[Outcome] = []
+        row = Row(Backoff(5, 30, retry=lambda outcome: seen.append(outcome) or 1))
+        outcomes = [rejected(), ConnectFail("no"), LOST]
+        assert [row.wait_after(outcome) for outcome in outcomes] == [1, 1, 1]
+        assert seen == outcomes
+
+    def test_none_gives_up_usual_waits_as_usual_and_0_does_not_wait(self) -> None:
+        for answer, wait in ((None, None), (USUAL, 5), (0, 0), (12.5, 12.5), (1e6, 1e6)):
+            assert Row(Backoff(5, 30, retry=lambda outcome, answer=answer: answer)).wait_after() == wait
+
+    def test_by_cause_such_as_401_or_close_code_1008(self) -> None:
+        def retry(outcome: Outcome) -> Any:
+            if isinstance(outcome, Rejected) and outcome.response.status_code == 401:
+                return None
+            if isinstance(outcome, Disconnected) and outcome.received_code == 1008:
+                return 60
+            return USUAL
+
+        row = Row(Backoff(5, 30, retry=retry))
+        assert row.wait_after(rejected(401)) is None
+        assert row.wait_after(rejected(503)) == 5
+        assert row.wait_after(Disconnected(received_code=1008)) == 60
+        assert row.wait_after(Disconnected(received_code=1001)) == 5
+
+    def test_usual_has_retry_after_in_it(self) -> None:
+        row = Row(Backoff(5, 30, retry=lambda outcome: USUAL))
+        assert row.wait_after(rejected(429, "20")) == 20
+
+    def test_limits_hold_whatever_it_says(self) -> None:
+        row = Row(Backoff(max_attempts=1, retry=lambda outcome: 1))
+        assert row.wait_after() is None
+
+    @pytest.mark.parametrize("answer", [-1, float("nan"), float("inf"), "5", True, [], ZeroDivisionError])
+    def test_a_wrong_answer_or_an_exception_is_logged_and_waits_as_usual(
+        self, answer: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def retry(outcome: Outcome) -> Any:
+            if answer is ZeroDivisionError:
+                raise answer
+            return answer
+
+        with caplog.at_level(logging.ERROR, "lochws"):
+            assert Row(Backoff(5, 30, retry=retry)).wait_after() == 5
+        assert "retry hook failed on Disconnected" in caplog.text
+        assert "Traceback" in caplog.text
+
+
+class TestValidation:
+    """A wrong policy is refused when it is made, by name and value."""
+
+    @pytest.mark.parametrize(
+        "name",
+        ["min_wait", "max_wait", "factor", "max_retry_after", "max_attempts", "max_elapsed", "stable_after"],
+    )
+    @pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), "5", True, [1]])
+    def test_numbers_are_numbers_and_not_below_their_least(self, name: str, value: Any) -> None:
+        with pytest.raises((TypeError, ValueError)) as caught:
+            Backoff(**{name: value})
+        assert f"{name}={value!r}" in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [("factor", 0.99), ("max_attempts", 0), ("max_attempts", 1.5), ("retry", "always"), ("retry", 5),
+         ("respect_retry_after", "no"), ("respect_retry_after", None)],
+    )
+    def test_each_has_its_own_bounds(self, name: str, value: Any) -> None:
+        with pytest.raises((TypeError, ValueError)) as caught:
+            Backoff(**{name: value})
+        assert f"{name}={value!r}" in str(caught.value)
+
+    def test_the_longest_wait_is_not_below_the_shortest(self) -> None:
+        with pytest.raises(ValueError, match="max_wait=3: expected at least min_wait=5"):
+            Backoff(5, 3)
+
+    def test_the_words_are_lomonds_and_come_first(self) -> None:
+        assert (Backoff(1, 2).min_wait, Backoff(1, 2).max_wait) == (1, 2)
+
+    def test_a_policy_never_changes_so_that_apps_may_share_it(self) -> None:
+        with pytest.raises(AttributeError):
+            Backoff().min_wait = 1  # type: ignore[misc]
+
+
+def test_back_off_is_an_event_of_its_own() -> None:
+    assert events.BackOff(1.25).delay == 1.25
+
+
+def test_waits_are_drawn_from_all_of_the_range() -> None:
+    retries = [Retries(Backoff(min_wait=0, max_wait=1)) for _ in range(300)]
+    waits = [one.next_wait(rejected(), 0.0, 0.0) for one in retries]
+    assert all(wait is not None and 0 <= wait <= 1 for wait in waits)
+    assert max(wait for wait in waits if wait is not None) > 0.6
+
+
+def test_persist_has_the_defaults_that_its_users_know() -> None:
+    defaults = {
+        name: parameter.default for name, parameter in inspect.signature(persist).parameters.items()
+        if parameter.default is not parameter.empty
+    }
+    assert defaults == {
+        "poll": 5, "min_wait": 5, "max_wait": 30, "ping_rate": 30, "ping_timeout": "auto", "exit_event": None,
+        "respect_retry_after": True, "auto_pong": True, "close_timeout": 30.0, "backoff": None,
+    }

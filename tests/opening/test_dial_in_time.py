@@ -1,0 +1,113 @@
+"""Whatever hangs while connecting, the attempt ends in time, and nothing is left open."""
+
+from __future__ import annotations
+
+import gc
+import socket
+import threading
+from contextlib import closing
+from time import monotonic
+
+import pytest
+
+from lochws.opening.dial import Dialler
+from lochws.options import Options
+from lochws.system.deadline import Deadline
+
+from ..support.attempts import Attempt, Dial
+from ..support.hang import Hang
+from ..support.peer import Link, StartPeer
+
+#: Seconds within which what should not wait must be done.
+SOON = 0.7
+
+
+class TestEndingInTime:
+    """Whatever hangs, the attempt ends with its deadline, and at once when it is cancelled."""
+
+    PHASES = ("resolve", "tcp", "proxy", "tls", "request", "upgrade")
+
+    @pytest.mark.parametrize("phase", PHASES)
+    def test_silence_ends_with_open_timeout(self, dial: Dial, hang: Hang, phase: str) -> None:
+        url, options = getattr(hang, phase)()
+        limit = 1.0 if phase == "request" else 0.2  # so large a request takes time to make up
+        attempt = dial(url, open_timeout=limit, **options)
+        assert limit - 0.05 < attempt.seconds < limit + SOON
+        if phase == "upgrade":
+            assert attempt.names == ["connecting", "connected", "disconnected"]
+            expected = "disconnected; no answer to the upgrade request: timed out after 0.2 s"
+            assert attempt.last.reason == expected
+            assert attempt.last.ended_by == "network"
+            assert isinstance(attempt.last.error, TimeoutError)
+        else:
+            assert attempt.names == ["connecting", "connect_fail"]
+            assert attempt.last.phase == {"request": "upgrade"}.get(phase, phase)
+            assert f"{limit:g} s" in attempt.last.reason
+
+    @pytest.mark.parametrize("phase", PHASES)
+    def test_cancelling_ends_it_at_once(self, dial: Dial, hang: Hang, phase: str) -> None:
+        deadline = Deadline(None)
+        at = []
+
+        def cancel() -> None:
+            at.append(monotonic())
+            deadline.cancel()
+
+        hang.reached = cancel
+        url, options = getattr(hang, phase)()
+        attempt = dial(url, deadline=deadline, **options)
+        assert monotonic() - at[0] < SOON
+        if phase == "upgrade":
+            assert attempt.names == ["connecting", "connected", "disconnected"]
+            assert attempt.last.reason == "closed while the upgrade was under way"
+            assert attempt.last.ended_by == "client"
+        else:
+            assert attempt.names == ["connecting", "connect_fail"]
+            assert attempt.last.reason == "closed while connecting"
+            assert attempt.last.phase == {"request": "upgrade"}.get(phase, phase)
+
+    def test_cancelled_before_it_began_it_dials_nothing(self, dial: Dial, start_peer: StartPeer) -> None:
+        peer = start_peer(Link.accept)
+        deadline = Deadline(5)
+        deadline.cancel()
+        assert dial(peer.url, deadline=deadline).last.reason == "closed while connecting"
+
+    def test_cancelling_during_the_body_of_a_refusal_keeps_what_came(
+        self, dial: Dial, start_peer: StartPeer
+    ) -> None:
+        deadline = Deadline(None)
+        kept = b"the beginning"
+
+        def script(link: Link) -> None:
+            link.read_request()
+            link.send(b"HTTP/1.1 500 No\r\n\r\n" + kept)
+            deadline.cancel()
+            link.wait_for_end()
+
+        attempt = dial(start_peer(script).url, deadline=deadline)
+        assert attempt.seconds < SOON
+        # The client may have been told to stop before it had read anything of the answer.
+        assert attempt.names[2:] == ["disconnected"] or kept.startswith(attempt.events[2].response.body)
+
+    @pytest.mark.parametrize("steps", [1, 2])
+    def test_leaving_early_closes_the_connection(self, start_peer: StartPeer, steps: int) -> None:
+        ended = threading.Event()
+        peer = start_peer(lambda link: (link.read_request(), link.wait_for_end(), ended.set()))
+        deadline = Deadline(5)
+        attempt = Dialler(Options(), peer.url).dial(deadline)
+        for _ in range(steps):
+            next(attempt)
+        attempt.close()
+        deadline.close()
+        assert steps == 1 or ended.wait(5)
+
+    def test_a_thousand_failures_leave_nothing(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+        dialler = Dialler(Options(), f"ws://127.0.0.1:{port}/")
+        threads = threading.active_count()
+        for _ in range(1000):
+            with closing(Deadline(5)) as deadline:
+                Attempt(dialler, deadline)
+        gc.collect()
+        assert threading.active_count() == threads

@@ -1,0 +1,63 @@
+"""docs/command-line.md says what the commands do: every option, every exit code, every word typed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import click
+import pytest
+
+from lochws.cli.command import main
+from lochws.cli.exits import MEANINGS
+from lochws.cli.terminal import HELP
+
+from ..support.pages import page, rows
+
+PAGE = page("command-line.md")
+#: What the page says once for all commands.
+EVERYWHERE = {"--verbose", "--debug", "--help"}
+
+
+def commands() -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(main)
+    for name in main.list_commands(context):
+        command = main.get_command(context, name)
+        assert command is not None
+        yield name, command
+
+
+def section(name: str) -> str:
+    """What the page has on a command."""
+    found = re.search(rf"^## {name}\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE)
+    return found[1] if found else ""
+
+
+@pytest.mark.parametrize(("name", "command"), list(commands()))
+def test_every_option_of_a_command_stands_in_its_section(name: str, command: click.Command) -> None:
+    assert f"`lochws {name}" in PAGE
+    shared = section("connect") if name in {"bench", "doctor"} else ""
+    named = set(re.findall(r"--[a-z-]+", section(name) + shared)) | EVERYWHERE
+    options = {
+        option.opts[-1] for option in command.params if isinstance(option, click.Option)
+    }
+    assert options <= named
+
+
+def test_every_option_on_the_page_exists() -> None:
+    known = {
+        word for _, command in commands() for option in command.params for word in option.opts
+    } | {"--help", "--version", "--signal"}  # the last is of the command timeout
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", PAGE)) <= known
+
+
+def test_the_exit_codes_are_those_of_the_program() -> None:
+    table = {row[0]: row[1] for row in rows(PAGE) if row[0].isdecimal()}
+    assert table == {str(code.value): meaning for code, meaning in MEANINGS.items()}
+
+
+def test_what_can_be_typed_is_what_help_says() -> None:
+    table = {row[0].replace("`", ""): row[1] for row in rows(PAGE) if len(row) == 2}
+    for typed, means in HELP:
+        if typed != "Alt-Enter":
+            assert table[typed] == means

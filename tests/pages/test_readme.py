@@ -1,0 +1,273 @@
+"""The programs in the README and its pages run as they stand there, its commands and links are right.
+
+The programs connect to wss://feed.example.org, which does not exist: here that is the demo server, and so is
+what the tutorial has on port 8765. `tests.support.blocks` says what kinds of blocks there are.
+"""
+
+from __future__ import annotations
+
+import configparser
+import json
+import os
+import re
+import shutil
+import signal
+import ssl
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+
+from lochws.demo import DemoServer
+from lochws.testing import ScriptedServer, accept, send
+
+from ..support.blocks import ELSEWHERE, NEEDS, PAGES, ROOT, Block, blocks, everywhere, whole
+from ..support.peer import CLOSE, TEXT, Link, StartPeer
+from ..support.redis_server import RedisServer
+
+FEED = "wss://feed.example.org"
+#: The server that readers of the tutorial start themselves.
+LOCAL = "ws://127.0.0.1:8765"
+PROXY = "http://proxy.example.org:3128"
+REDIS = "redis://localhost:6379"
+PRICE = '{"type": "ticker", "price": 64000.0}'
+#: Seconds that a program may take on a machine with much else to do.
+LIMIT = 20
+
+PROGRAMS = [block for block in everywhere("python") if not block.is_tests]
+BY_NAME = {str(block): block for block in PROGRAMS}
+#: What programs write that ask an echo, and so have to wait before they close.
+SHOWN = {
+    "docs/tutorial.md-python-3": ["came back: hello"],
+    "docs/many-connections.md-python-1": [f"{number} hello" for number in range(20)],
+}
+SERVICES = [block for block in PROGRAMS if "signal.SIGTERM, terminate" in block.text]
+COMMANDS = [block for block in everywhere("sh") if block.commands]
+
+
+@pytest.fixture
+def feed(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """What the URLs on the pages are here, for a block given by parametrization: plain, or what it needs."""
+    needs: frozenset[str] = request.getfixturevalue("block").needs
+    with DemoServer(interval=0.05) as server:
+        urls = {FEED: server.url.rstrip("/"), LOCAL: server.url.rstrip("/"), "port=8765": "port=0"}
+        for need in needs:
+            urls |= request.getfixturevalue(f"{need}_urls")
+        yield urls
+
+
+@pytest.fixture
+def tls_urls(authority: trustme.CA, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """A server with a certificate of an authority of its own, ``ca.pem``; ours is ``client.pem``."""
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    client = authority.issue_cert("device-17.example.org")
+    client.private_key_and_cert_chain_pem.write_to_path(tmp_path / "client.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    authority.configure_trust(context)
+    authority.issue_cert("localhost").configure_cert(context)
+    with ScriptedServer([accept(), send(PRICE)], tls=context) as server:
+        yield {FEED: f"wss://localhost:{server.port}"}
+
+
+@pytest.fixture
+def screen_urls(tmp_path: Path) -> dict[str, str]:
+    """A stand-in for tkinter: there is no screen here."""
+    shutil.copy(Path(__file__).parents[1] / "screen/tkinter.py", tmp_path)
+    return {}
+
+
+@pytest.fixture
+def proxy_urls(start_peer: StartPeer) -> dict[str, str]:
+    """A proxy that lets everybody through, and is at the other end as well."""
+
+    def script(link: Link) -> None:
+        link.read_request()
+        link.send(b"HTTP/1.1 200 OK\r\n\r\n")
+        link.accept()
+        link.send_frame(TEXT, PRICE.encode())
+        while (frame := link.read_frame())[0] != CLOSE:
+            pass  # the first ping, unless the program was faster
+        link.send_frame(*frame)
+
+    return {PROXY: f"http://{start_peer(script).authority}"}
+
+
+@pytest.fixture
+def redis_urls(redis: RedisServer) -> dict[str, str]:
+    """A Redis."""
+    return {REDIS: redis.url}
+
+
+class Run:
+    """Runs what stands on a page, in a folder of its own."""
+
+    def __init__(self, urls: dict[str, str], folder: Path) -> None:
+        self._urls = urls
+        self._folder = folder
+        tools = folder / "bin"
+        tools.mkdir()
+        for name, words in (("lochws", '-m lochws "$@"'), ("python", '"$@"')):
+            (tools / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {words}\n')
+            (tools / name).chmod(0o755)
+        self._environment = {
+            **os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
+        }
+
+    def here(self, text: str) -> str:
+        """A text with the URLs that there are."""
+        for url, real in self._urls.items():
+            text = text.replace(url, real)
+        return text
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        """Start a command."""
+        return subprocess.Popen(
+            command, cwd=self._folder, env=self._environment, text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+
+    def to_its_end(self, *command: str) -> tuple[int, str, str]:
+        """Run a command: its status, and what it wrote."""
+        with self.start(*command) as process:
+            try:
+                output, errors = process.communicate(timeout=LIMIT)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+        return process.returncode, output, errors
+
+
+@pytest.fixture
+def run(feed: dict[str, str], tmp_path: Path) -> Run:
+    """Runs things with the block's URLs."""
+    return Run(feed, tmp_path)
+
+
+@pytest.fixture
+def program(run: Run, block: Block, tmp_path: Path) -> list[str]:
+    """The command that runs a block as a program of its own."""
+    (tmp_path / "program.py").write_text(run.here(block.text), encoding="utf-8")
+    return [sys.executable, "-u", "-W", "error", "program.py"]
+
+
+@pytest.mark.parametrize("block", [block for block in PROGRAMS if not block.is_endless], ids=str)
+def test_a_program_that_ends_by_itself_runs(block: Block, run: Run, program: list[str]) -> None:
+    status, _, errors = run.to_its_end(*program)
+    assert status == 0, errors
+    if "logging.basicConfig" in block.text:
+        errors = re.sub(r"^(.*\bINFO\b.*\n)+", "", errors)
+    assert not errors
+
+
+@pytest.mark.parametrize("block", [BY_NAME[name] for name in SHOWN], ids=str)
+def test_a_program_that_waits_for_answers_shows_them(block: Block, run: Run, program: list[str]) -> None:
+    status, output, errors = run.to_its_end(*program)
+    assert (status, errors) == (0, "")
+    assert sorted(output.splitlines()) == sorted(SHOWN[str(block)])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C cannot be sent to one process there")
+@pytest.mark.parametrize("block", [block for block in PROGRAMS if block.is_endless], ids=str)
+def test_a_program_that_runs_until_ctrl_c_does_so(run: Run, program: list[str]) -> None:
+    with run.start(*program) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=LIMIT)
+    assert process.returncode == -signal.SIGINT, errors
+    assert "\nKeyboardInterrupt\n" in errors
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGTERM is no signal there")
+@pytest.mark.parametrize("block", SERVICES, ids=str)
+def test_a_service_ends_well_on_sigterm(run: Run, program: list[str]) -> None:
+    with run.start(*program) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        process.terminate()
+        _, errors = process.communicate(timeout=LIMIT)
+    assert process.returncode == 0, errors
+    assert "disconnected: closed" in errors
+
+
+@pytest.mark.parametrize("block", [block for block in everywhere("python") if block.is_tests], ids=str)
+def test_tests_on_a_page_pass(block: Block, run: Run, tmp_path: Path) -> None:
+    shutil.copy(ROOT / "conftest.py", tmp_path)  # which has the fixtures of lochws
+    (tmp_path / "test_page.py").write_text(run.here(block.text), encoding="utf-8")
+    status, output, errors = run.to_its_end(
+        sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", "test_page.py"
+    )
+    assert status == 0, output + errors
+
+
+@pytest.mark.parametrize("block", COMMANDS, ids=str)
+def test_commands_succeed(block: Block, run: Run) -> None:
+    status, output, errors = run.to_its_end("bash", "-ec", run.here("\n".join(block.commands)))
+    assert status == 0, output + errors
+    assert "Traceback" not in errors
+
+
+READERS: dict[str, Callable[[str], object]] = {
+    "ini": lambda text: configparser.ConfigParser(interpolation=None).read_string(text),
+    "json": json.loads,
+}
+
+
+@pytest.mark.parametrize("block", [block for language in READERS for block in everywhere(language)], ids=str)
+def test_files_on_a_page_can_be_read(block: Block) -> None:
+    READERS[block.language](block.text)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_is_of_a_kind_that_is_tried(page: str) -> None:
+    found = list(blocks(page))
+    fences = re.findall(r"^ *```", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(fences) == 2 * len(found)
+    for block in found:
+        assert block.needs <= NEEDS, f"{block} needs what nobody has"
+        if block.language in {"", "text"}:
+            assert not re.search(r"^(\$|lochws|python3?|pip) ", block.text, re.MULTILINE), f"{block} is sh"
+            assert not block.marks, f"{block} is not run, and needs nothing"
+        else:
+            assert block.language in {"python", "sh", *READERS} or block.language.startswith("{"), block
+
+
+@pytest.mark.parametrize("block", PROGRAMS, ids=str)
+def test_a_program_asks_no_server_of_the_world(block: Block) -> None:
+    known = (FEED, LOCAL, PROXY)
+    asked = re.findall(r"\b(?:wss?|https?|socks\w*)://[^\s\"')]+", block.text)
+    assert all(url.startswith(known) for url in asked if "@" not in url), asked
+
+
+def test_the_first_two_commands_are_the_demo_and_the_tests() -> None:
+    demo, tests, *_ = whole("README.md", "sh")
+    assert demo.text.strip().endswith("python -m lochws demo")
+    assert tests.text.strip().endswith("python -m pytest")
+    assert demo.text.startswith(ELSEWHERE)
+
+
+def anchors(page: Path) -> set[str]:
+    """What links may name on a page: its headings, as forges and the site write them."""
+    text = re.sub(r"^ *```.*?^ *```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_inside_the_project_lead_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", text):
+        file = (ROOT / page).parent / target if target else ROOT / page
+        assert file.exists(), f"{page} links to {target}, which does not exist"
+        assert not anchor or anchor in anchors(file), f"{page} links to {target}#{anchor}: no such heading"
+
+
+def test_the_page_on_architecture_names_every_part() -> None:
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    parts = {path.relative_to(ROOT / "lochws").parts[0] for path in (ROOT / "lochws").rglob("*.py")}
+    missing = [part for part in parts if part.removesuffix(".py") not in text]
+    assert not missing

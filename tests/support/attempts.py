@@ -1,0 +1,59 @@
+"""One attempt to connect, made whole: its events, what it came to, and how long it took."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from time import monotonic
+from typing import Any, TypeAlias
+
+from lochws.events import ConnectFail, Disconnected, Event
+from lochws.opening.dial import Dialler, Opened
+from lochws.system.deadline import Deadline
+
+
+class Attempt:
+    """What an attempt came to.
+
+    Attributes:
+        events: all its events.
+        opened: the open WebSocket, or None.
+        seconds: how long it took.
+    """
+
+    def __init__(self, dialler: Dialler, deadline: Deadline) -> None:
+        self.events: list[Event] = []
+        start = monotonic()
+        self.opened = _exhaust(dialler.dial(deadline), self.events)
+        self.seconds = monotonic() - start
+        self._check_ending()
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the events."""
+        return [event.name for event in self.events]
+
+    @property
+    def last(self) -> Any:
+        """The last event."""
+        return self.events[-1]
+
+    def _check_ending(self) -> None:
+        # Exactly one final event, which comes last; none if the WebSocket opened.
+        endings = [event for event in self.events if isinstance(event, (ConnectFail, Disconnected))]
+        assert endings == ([] if self.opened else [self.last])
+        assert self.names[0] == "connecting"
+        if isinstance(self.last, Disconnected):
+            assert self.last.phase == "upgrade"
+            assert not self.last.graceful
+
+
+#: What the fixture `dial` is: it takes a URL, options by name, and perhaps a `deadline` of the test's own.
+Dial: TypeAlias = Callable[..., Attempt]
+
+
+def _exhaust(steps: Generator[Event, None, Opened | None], seen: list[Event]) -> Opened | None:
+    while True:
+        try:
+            seen.append(next(steps))
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]

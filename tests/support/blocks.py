@@ -1,0 +1,122 @@
+"""The fenced blocks of the README and of the pages, and how each of them is tried.
+
+What a block is, its language says:
+
+==================  ==================================================================================
+``python``          a program; with functions called ``test_…``, a file of tests for pytest
+``sh``              commands; those that install something, or need a checkout, are left to `.ci/run`
+``ini``, ``json``   is read as that
+``{…}``             Sphinx's own; it is tried when the pages are built
+none, ``text``      a picture or what a program writes; has no commands
+==================  ==================================================================================
+
+A comment ``<!-- block: … -->`` on the line before says what a block needs: ``continues`` is for one that goes
+on where the last one of its language ended, and is run together with it; others are names of `NEEDS`.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+#: Every page that people read.
+PAGES = [
+    "README.md", "CHANGELOG.md", "SECURITY.md", "benchmarks/README.md",
+    *(
+        path.relative_to(ROOT).as_posix()
+        for folder in ("docs", "examples")
+        for path in sorted((ROOT / folder).rglob("*.md"))
+    ),
+]
+#: What a program may need besides the server that every program has.
+NEEDS = {"proxy", "redis", "screen", "tls"}
+#: Whoever runs until Ctrl-C says so in a comment, and gets it once it has shown something.
+FOREVER = "until Ctrl-C"
+#: How commands begin that change the machine, or that only a checkout has: `.ci/run` runs them, or people do.
+ELSEWHERE = (
+    "pip install", "python -m pip install", "python3 -m venv", "sudo ", "systemctl ", "npm ", "brew ",
+    "python -m pytest", "python -m sphinx", "python -m benchmarks", "python -m tests.", "LOCHWS_", "mutmut ",
+)
+
+_FENCE = re.compile(
+    r"(?:^ *<!-- block: (?P<marks>.*?) -->\n)?"
+    r"^(?P<indent> *)```(?P<language>[^\n`]*)\n(?P<text>.*?)^(?P=indent)```$",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block.
+
+    Attributes:
+        page: the page, as a path from the root.
+        number: which block of its language, counted from 1.
+        language: as the fence says, without what follows it.
+        marks: what the comment before it says.
+        text: what stands in it.
+    """
+
+    page: str
+    number: int
+    language: str
+    marks: frozenset[str]
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page}-{self.language or 'plain'}-{self.number}"
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What has to be there besides the usual server."""
+        return self.marks - {"continues"}
+
+    @property
+    def is_tests(self) -> bool:
+        """Whether this is a file of tests."""
+        return self.language == "python" and re.search(r"^ *def test_", self.text, re.MULTILINE) is not None
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether it runs until Ctrl-C."""
+        return FOREVER in self.text
+
+    @property
+    def commands(self) -> list[str]:
+        """The commands of a block of ``sh`` that are to be run: without comments, and without `ELSEWHERE`."""
+        lines = map(str.strip, self.text.replace("\\\n", " ").splitlines())
+        return [line for line in lines if line and not line.startswith(("#", *ELSEWHERE))]
+
+
+def blocks(page: str) -> Iterator[Block]:
+    """The blocks of a page, as they stand there."""
+    numbers: dict[str, int] = {}
+    for match in _FENCE.finditer((ROOT / page).read_text(encoding="utf-8")):
+        language = match["language"].strip()
+        numbers[language] = numbers.get(language, 0) + 1
+        marks = frozenset(filter(None, re.split(r"[,\s]+", match["marks"] or "")))
+        yield Block(page, numbers[language], language, marks, textwrap.dedent(match["text"]))
+
+
+def whole(page: str, language: str) -> list[Block]:
+    """The blocks of one language on a page, those that continue one another as one."""
+    found: list[Block] = []
+    for block in blocks(page):
+        if block.language != language:
+            continue
+        if "continues" in block.marks:
+            before = found.pop()
+            block = Block(  # noqa: PLW2901  the two of them are the block from here on
+                page, before.number, language, before.marks | block.needs, f"{before.text}\n{block.text}"
+            )
+        found.append(block)
+    return found
+
+
+def everywhere(language: str) -> list[Block]:
+    """The blocks of one language on all pages, as `whole`."""
+    return [block for page in PAGES for block in whole(page, language)]

@@ -1,0 +1,89 @@
+"""What tests of the send queue need: a sink that takes what it is told to, and a clock that stands still."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from lochws.connection import batchwriter, sendqueue
+from lochws.connection.sendqueue import SendQueue
+from lochws.errors import WebSocketClosed
+from lochws.protocol.sender import Sender
+
+
+class Sink:
+    """Takes as many bytes as there is room for.
+
+    Attributes:
+        room: bytes that it still takes, or None for no limit.
+        error: raised by the next call, if set.
+        offered: what each call was given.
+        taken: all that was taken, in order.
+    """
+
+    def __init__(self, room: int | None = None) -> None:
+        self.room = room
+        self.error: BaseException | None = None
+        self.offered: list[bytes] = []
+        self.taken = b""
+
+    def send(self, data: bytes | memoryview) -> int:
+        self.offered.append(bytes(data))
+        if self.error is not None:
+            raise self.error
+        count = len(data) if self.room is None else min(self.room, len(data))
+        if self.room is not None:
+            self.room -= count
+        self.taken += bytes(data[:count])
+        return count
+
+
+class Clock:
+    """A monotonic clock that stands still until it is moved, with enough time before the first message."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def rule(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Become the send queue's clock."""
+        for module in (batchwriter, sendqueue):
+            monkeypatch.setattr(module, "monotonic", self)
+
+
+class Asked:
+    """Counts how often the loop was asked to come."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def __call__(self) -> None:
+        self.times += 1
+
+
+def make_queue(sink: Sink, *, limit: int = 1 << 24, ask_loop: Callable[[], None] = lambda: None,
+               **options: Any) -> SendQueue:
+    return SendQueue(sink, pack=Sender().pack, limit=limit, ask_loop=ask_loop, **options)
+
+
+def push(queue: SendQueue, text: str) -> bool:
+    return queue.push_encoded(text, len(text), text.encode)
+
+
+def push_quietly(queue: SendQueue, text: str) -> None:
+    with suppress(WebSocketClosed):
+        push(queue, text)
+
+
+def blocked_queue(sink: Sink, **options: Any) -> SendQueue:
+    """A queue whose sink refused all of the message ``first``."""
+    sink.room = 0
+    queue = make_queue(sink, **options)
+    push(queue, "first")
+    assert queue.wants_write
+    return queue

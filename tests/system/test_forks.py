@@ -1,0 +1,29 @@
+"""What is known of objects that a child of `os.fork` must hear of."""
+
+from __future__ import annotations
+
+from lochws.system.forks import _Living
+
+
+class Known:
+    def forget(self) -> None:
+        """Nothing: it is not called here."""
+
+
+def test_what_lives_is_known_and_what_has_ended_takes_no_room() -> None:
+    living = _Living()
+    kept = [Known() for _ in range(10)]
+    for owner in kept:
+        living.add(owner)
+    for _ in range(1000):
+        living.add(Known())
+    assert {id(owner) for owner in living.all()} >= {id(owner) for owner in kept}
+    assert len(living._known) <= 65
+
+
+def test_however_many_live_all_are_known() -> None:
+    living = _Living()
+    kept = [Known() for _ in range(500)]
+    for owner in kept:
+        living.add(owner)
+    assert living.all() == kept
