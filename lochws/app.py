@@ -17,8 +17,9 @@ from .dispatch.naming import EventName, Function, check_attributes, check_class,
 from .dispatch.registry import Registry, Wrapper
 from .engine.threads import Threads
 from .errors import WebSocketError
-from .life.calls import Call
-from .life.gates import Gate
+from .life.backoff import DEFAULT_BACKOFF, Backoff
+from .life.calls import ScheduledCall
+from .life.gate import Gate
 from .life.lifecycle import Lifecycle
 from .life.state import State
 from .options import (
@@ -35,7 +36,6 @@ from .options import (
     TraceFunction,
     check_choice,
 )
-from .persist import DEFAULT_BACKOFF, Backoff
 from .transport.pins import Pins
 from .websocket import WebSocket
 
@@ -375,7 +375,7 @@ class WebSocketApp(WebSocket, Handler):
         """
         self._registry.unwrap(wrapper)
 
-    def call_later(self, seconds: float, function: Callable[[], object]) -> Call:
+    def call_later(self, seconds: float, function: Callable[[], object]) -> ScheduledCall:
         """Have a function called on the handlers' thread, between two handlers, after so many seconds.
 
         0 is as soon as the handler under way, if any, has returned. What the function raises is treated as

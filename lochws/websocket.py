@@ -17,7 +17,7 @@ from .connection.sending import SendingHalf
 from .errors import WebSocketClosed, WebSocketUnavailable
 from .life.counters import Counters, Traffic
 from .life.iteration import Iteration, Life
-from .life.state import State, in_words
+from .life.state import State, describe
 from .opening.dial import Dialler
 from .options import (
     MIB,
@@ -457,4 +457,4 @@ class WebSocket:
         if life.connection is not None and life.sendable is None:
             return WebSocketUnavailable("data not sent: a gate is shut until what must be said first is said")
         kind = WebSocketClosed if life.state is State.STOPPED else WebSocketUnavailable
-        return kind(f"data not sent: {in_words(life.state, life.is_parents)}")
+        return kind(f"data not sent: {describe(life.state, life.is_forked_copy)}")

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from selectors import EVENT_READ, EVENT_WRITE
 
 from .. import events
-from ..engine.loop import Inbox, Loop
+from ..engine.inbox import Inbox
+from ..engine.loop import Loop
 from ..errors import CriticalProtocolError, ProtocolError
 from ..opening.dial import Opened
 from ..options import Options, Timing
@@ -181,7 +182,7 @@ class Connection:
     def on_touch(self, now: float) -> bool:
         """Do what other threads left to the loop."""
         self._note_pings()
-        if self._owner.sees(events.Poll):
+        if self._owner.has_handler_for(events.Poll):
             self._polls.go_on(now)
         self.sending.keep_word()
         self.sending.queue.flush()
@@ -229,7 +230,7 @@ class Connection:
                 self._ping(now)
         self._finish_if_over()
         if not self._finished and self._polls.is_due(now):
-            if not self._owner.sees(events.Poll):
+            if not self._owner.has_handler_for(events.Poll):
                 self._polls.rest()
             elif not self._inbox.has_backlog:
                 self._inbox.post([events.Poll()])
@@ -284,7 +285,8 @@ class Connection:
         receiver = self._receiving.receiver
         if receiver.controls:
             self._react(receiver.controls, now)
-        if len(received) > len(receiver.controls) or any(self._owner.sees(type(event)) for event in received):
+        has_handler_for = self._owner.has_handler_for
+        if len(received) > len(receiver.controls) or any(has_handler_for(type(event)) for event in received):
             self._inbox.post(received, cost)
         if receiver.failure is not None:
             self._fail(receiver.failure, now)

@@ -28,5 +28,5 @@ class Owner(Protocol):
     def may_block(self) -> bool:
         """Whether the calling thread may wait for room in the queue."""
 
-    def sees(self, kind: type[events.Event]) -> bool:
+    def has_handler_for(self, kind: type[events.Event]) -> bool:
         """Whether anyone would get such an event now. Any thread; a touch follows when it becomes so."""

@@ -57,7 +57,7 @@ class Registry:
         self.taps: list[HandlerFunction] = []
 
     @classmethod
-    def forget(cls) -> None:
+    def reset_after_fork(cls) -> None:
         """In the child of a fork: handlers may be registered there too."""
         cls._lock = threading.Lock()
 
@@ -135,7 +135,7 @@ class Registry:
         except BaseException as error:  # noqa: BLE001  SystemExit too must not end the reader
             self._on_failure(function, None, error)
 
-    def sees(self, kind: type[events.Event]) -> bool:
+    def has_handler_for(self, kind: type[events.Event]) -> bool:
         """Whether an event of this class would be given to anyone now. Any thread."""
         return bool(self._table.get(kind, self._any))
 
@@ -233,7 +233,7 @@ class Registry:
         self._table = table
 
 
-forks.make_known(Registry)
+forks.register(Registry)
 
 
 def _wrapped(entries: _Entries, wrappers: tuple[Wrapper, ...]) -> dict[str, tuple[HandlerFunction, ...]]:

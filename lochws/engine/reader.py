@@ -50,7 +50,7 @@ class Reader:
         self._stopping = False  # written once, by anyone
         self.grace = GRACE_SECONDS
         self.stuck = STUCK_SECONDS
-        forks.make_known(self)
+        forks.register(self)
 
     # Any thread.
 
@@ -92,7 +92,7 @@ class Reader:
         """Whether the calling thread is the reader: whether it runs a handler."""
         return threading.current_thread() is self._thread
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """In the child of a fork, which a handler may have made: the thread ends when it returns."""
         self._stopping = True
 

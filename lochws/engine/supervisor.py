@@ -57,7 +57,7 @@ class Supervisor:
         self._begun = 0  # jobs, so far
         self._blocking = 0
         self._stopping = False
-        forks.make_known(self)
+        forks.register(self)
 
     # Any thread.
 
@@ -138,7 +138,7 @@ class Supervisor:
             threads = [thread for thread in self._threads if thread is not threading.current_thread()]
         return all(join(thread, None if end is None else max(0.0, end - monotonic())) for thread in threads)
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """In the child of a fork: the threads are the parent's, and so are their jobs."""
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)

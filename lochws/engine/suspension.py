@@ -11,7 +11,7 @@ from __future__ import annotations
 GAP_SECONDS = 5.0
 
 
-class GapWatch:
+class SuspensionDetector:
     """Looks at the clocks now and then; told the times, never asking. One thread at a time.
 
     A wall clock that is set forward looks like a gap, one that is set back does not.

@@ -125,7 +125,7 @@ class Threads:
         self._clock = clock
         self._lock = threading.Lock()
         self._crew: Crew | None = None  # guarded by _lock
-        forks.make_known(self)
+        forks.register(self)
 
     @classmethod
     def private(cls, name: str) -> Threads:
@@ -134,7 +134,7 @@ class Threads:
         threads._supervisors = 1
         return threads
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """In the child of a fork: the next app gets threads of its own."""
         self._lock = threading.Lock()
         self._crew = None

@@ -107,7 +107,7 @@ class Metrics:
         # Guards changes of _watched, which is replaced whole; a leaf. Signal handlers may come to it as well.
         self._lock = threading.RLock()
         self._watched: dict[str, tuple[App, Measures]] = {}
-        forks.make_known(self)
+        forks.register(self)
 
     def watch(self, app: App, name: str | None = None) -> None:
         """Measure an app from now on.
@@ -207,7 +207,7 @@ class Metrics:
         (REGISTRY if registry is None else registry).register(collector)
         return collector
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """In the child of a fork: what was counted until then stays."""
         self._lock = threading.RLock()
 

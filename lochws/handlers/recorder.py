@@ -123,7 +123,7 @@ class Recorder:
         self._is_hurried = False  # somebody waits for the writer
         self._is_closed = False
         self._thread: threading.Thread | None = None
-        forks.make_known(self)
+        forks.register(self)
         atexit.register(self._at_exit)
 
     # Handlers.
@@ -227,7 +227,7 @@ class Recorder:
         """Close."""
         self.close()
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """In the child of a fork: the recording is the parent's."""
         self._lock = threading.RLock()
         self._changed = Waiters(self._lock)
@@ -236,7 +236,7 @@ class Recorder:
         self._done = self._left
         self._is_closed = True
         self._thread = None
-        self._files.forget()
+        self._files.reset_after_fork()
         atexit.unregister(self._at_exit)
 
     def _at_exit(self) -> None:

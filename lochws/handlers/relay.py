@@ -147,7 +147,7 @@ class Relay:
         self._sender = Sender(self._client, stream, maxlen, batch, min_wait, max_wait)
         self._source = source
         self._begin()
-        forks.make_known(self)
+        forks.register(self)
         # What tells one connection from the next is looked at in any case.
         bounds = () if "event" in self._wanted else ("connecting", "connect_fail", "disconnected")
         app.on(*self._wanted, *bounds)(self._take)
@@ -219,7 +219,7 @@ class Relay:
         """Close."""
         self.close()
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """In the child of a fork: what waits is the parent's, and so is its thread."""
         self._begin()
 

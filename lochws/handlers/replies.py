@@ -124,7 +124,7 @@ class Replies:
         self._lock = threading.RLock()  # guards _open; a leaf, which signal handlers may come to as well
         self._open: dict[Hashable, Reply] = {}
         self._timeouts = _Timeouts()
-        forks.make_known(self)
+        forks.register(self)
         app.add_handler(self)
 
     @property
@@ -172,7 +172,7 @@ class Replies:
             self._timeouts.add(reply, timeout)
         return reply
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """In the child of a fork: what was asked is the parent's, and its replies come there."""
         self._lock = threading.RLock()
         self._open = {}

@@ -37,7 +37,7 @@ __all__ = ["Step", "StepFailed", "Subscriptions"]
 logger = logging.getLogger("lochws")
 
 class Gate(Protocol):
-    """What is needed of a `lochws.life.gates.Gate`."""
+    """What is needed of a `lochws.life.gate.Gate`."""
 
     def send(self, message: str | bytes, /) -> bool:
         """Send past the gate."""
@@ -148,7 +148,7 @@ class Subscriptions:
         self._is_session_ready = False
         for step in steps:
             self.add(step)
-        forks.make_known(self)
+        forks.register(self)
         app.add_handler(self)
         self._gate = app.gate()
 
@@ -243,7 +243,7 @@ class Subscriptions:
         with suppress(WebSocketError):  # not running
             self._app.call_later(0, self._end)
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """In the child of a fork: what was said was said by the parent. The steps stay."""
         self._lock = threading.RLock()
         self._todo.clear()

@@ -128,7 +128,7 @@ class Worker:
         for name in self._work:
             # The registry takes methods of objects too: no event that nobody asked for is made for this one.
             setattr(self, f"on_{name}", self.take)
-        forks.make_known(self)
+        forks.register(self)
 
     def _begin(self) -> None:
         # Guards all below; a leaf. Reentrant: a signal handler may close, or look at `counts`.
@@ -200,7 +200,7 @@ class Worker:
             logger.warning("a worker was closed while %d events were waiting: they are dropped", dropped)
         return dropped
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """In the child of a fork: what waits and runs is the parent's."""
         self._begin()
 

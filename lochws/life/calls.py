@@ -6,14 +6,14 @@ from collections.abc import Callable
 from threading import TIMEOUT_MAX
 from typing import TypeAlias
 
-from ..engine.loop import Inbox
+from ..engine.inbox import Inbox
 from ..engine.supervisor import Job
 from ..engine.threads import Crew
 
 Function: TypeAlias = Callable[[], object]
 
 
-class Call:
+class ScheduledCall:
     """A function that the handlers' thread is going to call. Made by `WebSocketApp.call_later`.
 
     Args:
@@ -43,7 +43,7 @@ class Call:
             crew.supervisor.cancel(job)
         return True
 
-    def _schedule(self, crew: Crew, seconds: float) -> Call:
+    def _schedule(self, crew: Crew, seconds: float) -> ScheduledCall:
         # An inbox of its own: those of connections have one thread that posts, and here any may.
         inbox = Inbox(lambda _: self._run(), crew.reader.loop.notify)
         if seconds <= 0:
@@ -61,10 +61,12 @@ class Call:
         self._make(function)
 
 
-def call_later(crew: Crew, seconds: float, function: Function, make: Callable[[Function], object]) -> Call:
+def call_later(
+    crew: Crew, seconds: float, function: Function, make: Callable[[Function], object]
+) -> ScheduledCall:
     """Have the handlers' thread of a crew call a function, through `make`, after so many seconds.
 
     Raises:
         RuntimeError: no thread can be started to keep the time.
     """
-    return Call(function, make)._schedule(crew, seconds)
+    return ScheduledCall(function, make)._schedule(crew, seconds)

@@ -73,7 +73,7 @@ class Traffic:
             return self._sum(ended, connection)
 
     @classmethod
-    def forget(cls) -> None:
+    def reset_after_fork(cls) -> None:
         """In the child of a fork: what was moved until then is known, and nobody counts on."""
         cls._lock = threading.RLock()
 
@@ -89,4 +89,4 @@ class Traffic:
         )
 
 
-forks.make_known(Traffic)
+forks.register(Traffic)

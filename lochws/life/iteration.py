@@ -15,7 +15,8 @@ from typing import Protocol
 from .. import events
 from ..connection.connection import Connection
 from ..connection.trace import as_trace
-from ..engine.loop import Inbox, Loop
+from ..engine.inbox import Inbox
+from ..engine.loop import Loop
 from ..errors import WebSocketError
 from ..opening.dial import Dialler, unprepared
 from ..options import Options, Timing
@@ -23,7 +24,7 @@ from ..system import forks
 from ..system.deadline import Deadline
 from ..system.waits import slice_of
 from .counters import Traffic
-from .state import State, Step, after, as_told, in_words
+from .state import State, Step, after, describe, public_state
 
 logger = logging.getLogger("lochws")
 
@@ -44,7 +45,7 @@ class Life(Protocol):
         """The same, once anyone may send."""
 
     @property
-    def is_parents(self) -> bool:
+    def is_forked_copy(self) -> bool:
         """Whether what runs is the parent's: this is the child of a fork."""
 
     def close(self, code: int | None, reason: str | bytes) -> None:
@@ -78,8 +79,8 @@ class Iteration:
         self._deadline: Deadline | None = None
         self._thread: threading.Thread | None = None  # the one that iterates
         self._stop: tuple[int | None, str | bytes] | None = None
-        self.is_parents = False  # what was iterated is the parent's: this is the child of a fork
-        forks.make_known(self)
+        self.is_forked_copy = False  # what was iterated is the parent's: this is the child of a fork
+        forks.register(self)
 
     # Any thread.
 
@@ -87,13 +88,13 @@ class Iteration:
     def state(self) -> State:
         """Where the WebSocket is in its life."""
         with self._lock:
-            return as_told(self._state, self.connection)
+            return public_state(self._state, self.connection)
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """In the child of a fork: what is iterated is the parent's. Another iteration may begin."""
         self._lock = threading.RLock()
         if self._state not in (State.NEW, State.STOPPED):
-            self.is_parents = True
+            self.is_forked_copy = True
             self._state = State.STOPPED
         self.connection = self.sendable = self._deadline = self._thread = None
 
@@ -124,9 +125,9 @@ class Iteration:
             self._state = after(self._state, Step.START)
             self._thread = threading.current_thread()
             self._stop = None
-            self.is_parents = False
+            self.is_forked_copy = False
         inbox = Inbox(handle=lambda _: None, notify=lambda _: None)  # nobody delivers: we take
-        forks.make_known(inbox)
+        forks.register(inbox)
         loop = None
         try:
             try:
@@ -146,7 +147,7 @@ class Iteration:
                 if connection.is_finished:
                     return
                 if connection is not self.connection:
-                    raise WebSocketError(f"cannot iterate: {in_words(self._state, self.is_parents)}")
+                    raise WebSocketError(f"cannot iterate: {describe(self._state, self.is_forked_copy)}")
                 loop.turn(until=lambda: inbox.has_backlog, limit=slice_of(None))
         finally:
             self._leave(loop)
@@ -214,6 +215,6 @@ class Iteration:
         """Whether the calling thread is not the one that iterates. Any thread."""
         return threading.current_thread() is not self._thread
 
-    def sees(self, kind: type[events.Event]) -> bool:
+    def has_handler_for(self, kind: type[events.Event]) -> bool:
         """Whoever iterates gets every event."""
         return True

@@ -17,27 +17,28 @@ from time import monotonic
 from .. import events
 from ..clock import SYSTEM, Clock
 from ..connection.connection import Connection
+from ..connection.sending import SendingHalf
 from ..connection.trace import as_trace
 from ..dispatch.registry import Registry
-from ..engine.loop import Inbox
+from ..engine.inbox import Inbox
 from ..engine.supervisor import Job
 from ..engine.threads import Crew, Threads
 from ..errors import WebSocketError
 from ..opening.dial import Dialler, Opened, unprepared
 from ..options import Options, Timing
-from ..persist import Backoff, Outcome, Retries
 from ..system import forks
 from ..system.deadline import Deadline
-from ..system.waits import Waiters
-from .calls import Call, call_later
+from ..system.waits import Waiters, wait_for
+from .backoff import AttemptEnd, Backoff, Retries
+from .calls import ScheduledCall, call_later
 from .counters import Traffic
-from .gates import Entrance
-from .state import State, Step, after, in_words
+from .gate import Gate
+from .state import State, Step, after, describe, public_state
 
 logger = logging.getLogger("lochws")
 
 
-class Lifecycle(Entrance):
+class Lifecycle:
     """The life of one app. Every method may be called from any thread unless it says otherwise.
 
     Args:
@@ -58,7 +59,6 @@ class Lifecycle(Entrance):
         handlers: Registry,
         traffic: Traffic,
     ) -> None:
-        super().__init__()
         self._url = url
         self._dialler = dialler
         self._options = options
@@ -70,7 +70,18 @@ class Lifecycle(Entrance):
         self._crew: Crew | None = None
         self._inbox: Inbox | None = None
 
-        # All below is guarded by _lock.
+        # Reentrant, because a signal handler may call close() while its own thread is in here.
+        self._lock = threading.RLock()
+        self._changed = Waiters(self._lock)
+        # All below is guarded by _lock. The connection is also read without it, by senders.
+        self._state = State.NEW
+        self.connection: Connection | None = None
+        self.sendable: Connection | None = None  # the same once all gates are open; read likewise
+        self._gates: frozenset[Gate] = frozenset()
+        self._shut: frozenset[Gate] = frozenset()  # to the present connection
+        self._is_ready = False  # the handlers of Ready have run
+        self._retries: Retries | None = None  # but `next_wait`, between two attempts, goes without
+        self.is_forked_copy = False  # what ran is the parent's: this is the child of a fork
         self._deadline: Deadline | None = None  # of the attempt under way
         self._wait: object | None = None  # stands for the wait before the next attempt
         self._job: Job | None = None  # which ends that wait in time; others may end it earlier
@@ -78,9 +89,15 @@ class Lifecycle(Entrance):
         self._again = False  # reconnect was called
         self._rejected: events.Rejected | None = None
         self._final: events.ConnectFail | events.Disconnected | None = None
-        forks.make_known(self)
+        forks.register(self)
 
-    # What others see.
+    # What others see, from any thread.
+
+    @property
+    def state(self) -> State:
+        """Where the app is in its life."""
+        with self._lock:
+            return public_state(self._state, self.connection)
 
     @property
     def final_event(self) -> events.ConnectFail | events.Disconnected | None:
@@ -101,6 +118,20 @@ class Lifecycle(Entrance):
     def in_handler(self) -> bool:
         """Whether the calling thread is the one that runs this app's handlers."""
         return self._crew is not None and self._crew.reader.is_current
+
+    def wait_ready(self, timeout: float | None) -> bool:
+        """Wait until the handlers of Ready have run and all gates are open.
+
+        Returns False if the time or the app is over first.
+        """
+        with self._lock:
+            wait_for(self._changed, lambda: self._lets_in() or self._state is State.STOPPED, timeout)
+            return self._lets_in()
+
+    def wait_stopped(self, timeout: float | None) -> bool:
+        """Wait until the app is over, or was never started. Returns False if the time is over first."""
+        with self._lock:
+            return wait_for(self._changed, lambda: self._state in (State.NEW, State.STOPPED), timeout)
 
     def join(self, timeout: float | None) -> bool:
         """Wait until the app is over and its private threads have ended. Returns False if they have not."""
@@ -130,7 +161,7 @@ class Lifecycle(Entrance):
             crew = pool.attach()
             try:
                 inbox = Inbox(self._handlers.dispatch_all, crew.reader.loop.notify)
-                forks.make_known(inbox)
+                forks.register(inbox)
                 retries = Retries(backoff) if backoff is not None else None
                 wait = object()  # for a free supervisor, which close() does not wait for
                 crew.supervisor.call_soon(partial(self._due, wait), blocking=True)  # waits for _lock
@@ -143,7 +174,7 @@ class Lifecycle(Entrance):
             self._state = state
             self._timing, self._retries = timing, retries
             self._pool, self._crew, self._inbox = pool, crew, inbox
-            self._again = self._is_ready = self.is_parents = False
+            self._again = self._is_ready = self.is_forked_copy = False
             self._final, self._wait = None, wait
 
     def close(self, code: int | None, reason: str | bytes) -> None:
@@ -167,7 +198,7 @@ class Lifecycle(Entrance):
         """
         with self._lock:
             if self._state in (State.NEW, State.STOPPED):
-                raise WebSocketError(f"cannot reconnect: {in_words(self._state, self.is_parents)}")
+                raise WebSocketError(f"cannot reconnect: {describe(self._state, self.is_forked_copy)}")
             if self._stop is not None or self._state is State.CONNECTING:
                 return
             connection = self.connection
@@ -177,16 +208,41 @@ class Lifecycle(Entrance):
         if connection is not None:
             connection.drop("reconnect requested")
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """In the child of a fork: what runs is the parent's, and here the app is over."""
         self._lock = threading.RLock()
         self._changed = Waiters(self._lock)
         if self._state not in (State.NEW, State.STOPPED):
-            self._state, self.is_parents = State.STOPPED, True
+            self._state, self.is_forked_copy = State.STOPPED, True
         self._is_ready = False
         self.connection = self.sendable = self._crew = self._deadline = self._wait = self._job = None
 
-    def call_later(self, seconds: float, function: Callable[[], object]) -> Call:
+    def drop(self, reason: str) -> None:
+        """Drop the connection, if there is one; what follows is the back-off's to say."""
+        if (connection := self.connection) is not None:
+            connection.drop(reason)
+
+    def gate(self) -> Gate:
+        """Make a gate, shut to each connection to come."""
+        gate = Gate(self)
+        with self._lock:
+            self._gates |= {gate}
+        return gate
+
+    def past_gates(self) -> SendingHalf | None:
+        """What sends over the open connection whatever gates are shut, or None."""
+        connection = self.connection
+        return None if connection is None else connection.sending
+
+    def gate_opened(self, gate: Gate, *, for_good: bool) -> None:
+        """Note that a gate is open to the present connection, or to all."""
+        with self._lock:
+            self._shut -= {gate}
+            if for_good:
+                self._gates -= {gate}
+            self._open_if_unlocked()
+
+    def call_later(self, seconds: float, function: Callable[[], object]) -> ScheduledCall:
         """Have the handlers' thread call a function, unless the app is over by then.
 
         Raises:
@@ -195,7 +251,7 @@ class Lifecycle(Entrance):
         with self._lock:
             crew, inbox = self._crew, self._inbox
             if crew is None or self._state in (State.NEW, State.STOPPED):
-                raise WebSocketError(f"no call later: {in_words(self._state, self.is_parents)}")
+                raise WebSocketError(f"no call later: {describe(self._state, self.is_forked_copy)}")
 
         def make(function: Callable[[], object]) -> None:
             if self._inbox is inbox and self._state is not State.STOPPED:  # else that run is over
@@ -222,7 +278,7 @@ class Lifecycle(Entrance):
             self._attempt()
         except BaseException as error:
             # No memory left, say, or SystemExit in a function of the user's: one more way to fail.
-            if not self.is_parents:  # if it has forked, the child's descriptors are closed
+            if not self.is_forked_copy:  # if it has forked, the child's descriptors are closed
                 logger.exception("unexpected error while connecting to %s", self._url)
             self._post_opening(events.ConnectFail(f"error; {error}", phase="prepare", error=error))
 
@@ -274,7 +330,7 @@ class Lifecycle(Entrance):
             connection.close(*stop)
 
     def _post_opening(self, event: events.Event) -> None:
-        if self.is_parents:
+        if self.is_forked_copy:
             return
         if isinstance(event, events.Rejected):
             self._rejected = event
@@ -315,9 +371,9 @@ class Lifecycle(Entrance):
         """Whether the calling thread runs no handlers. Any thread."""
         return not self.in_handler
 
-    def sees(self, kind: type[events.Event]) -> bool:
+    def has_handler_for(self, kind: type[events.Event]) -> bool:
         """Whether any handler would get such an event now. Any thread."""
-        return self._handlers.sees(kind)
+        return self._handlers.has_handler_for(kind)
 
     # The reader's thread, after handlers.
 
@@ -330,10 +386,10 @@ class Lifecycle(Entrance):
 
     def end_handled(self) -> None:
         """Decide what comes after a final event, whose handlers have run."""
-        if self.is_parents:
+        if self.is_forked_copy:
             return  # one of them has forked
         with self._lock:
-            outcome: Outcome | None = self._rejected or self._final
+            outcome: AttemptEnd | None = self._rejected or self._final
             stopping = self._stop is not None
             again, self._again = self._again, False
         assert outcome is not None
@@ -363,6 +419,23 @@ class Lifecycle(Entrance):
         pool.detach(crew)
 
     # Under _lock.
+
+    def _enter(self, connection: Connection) -> None:
+        """There is a connection, and each gate is shut."""
+        self.connection, self._shut = connection, self._gates
+        self._open_if_unlocked()
+
+    def _open_if_unlocked(self) -> None:
+        """Let anyone send, once no gate is shut: only now the back-off takes it for a connection."""
+        if self._shut or self.sendable is self.connection:
+            return
+        self.sendable = connection = self.connection
+        if self._retries is not None and connection is not None:
+            self._retries.opened(connection.loop.clock.monotonic())
+        self._changed.notify_all()
+
+    def _lets_in(self) -> bool:
+        return self._is_ready and self.sendable is not None
 
     def _schedule(self, when: float) -> None:
         assert self._crew is not None

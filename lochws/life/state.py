@@ -57,7 +57,7 @@ class Closable(Protocol):
         """Whether our Close frame is out."""
 
 
-def as_told(state: State, connection: Closable | None) -> State:
+def public_state(state: State, connection: Closable | None) -> State:
     """The state as users are told it, with what the table leaves to the connection."""
     is_closing = state is State.OPEN and connection is not None and connection.is_closing
     return State.CLOSING if is_closing else state
@@ -88,16 +88,16 @@ def after(state: State, step: Step) -> State:
     try:
         return _TABLE[state, step]
     except KeyError:
-        raise WebSocketError(f"cannot {step.value}: {in_words(state)}") from None
+        raise WebSocketError(f"cannot {step.value}: {describe(state)}") from None
 
 
-def in_words(state: State, is_parents: bool = False) -> str:
+def describe(state: State, is_forked_copy: bool = False) -> str:
     """What to say of a WebSocket that cannot do as asked.
 
     Args:
         state: the state that it is in.
-        is_parents: whether what ran is the parent's, and this process the child of a fork.
+        is_forked_copy: whether what ran is the parent's, and this process the child of a fork.
     """
-    if is_parents:
+    if is_forked_copy:
         return "this process was forked, and the WebSocket was started in its parent"
     return f"the WebSocket is {state.value}"

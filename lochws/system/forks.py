@@ -19,7 +19,7 @@ from weakref import ref
 class Copied(Protocol):
     """What has a copy in the child of a fork."""
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """Let go of the parent's, in the child: its only thread calls this before anything else."""
 
 
@@ -54,14 +54,14 @@ class _Living:
 _living = _Living()
 
 
-def make_known(owner: Copied) -> None:
+def register(owner: Copied) -> None:
     """Have `forget` called in each child for as long as the object lives. Any thread."""
     _living.add(owner)
 
 
 def _in_child() -> None:
     for owner in _living.all():
-        owner.forget()
+        owner.reset_after_fork()
 
 
 if hasattr(os, "register_at_fork"):  # Windows has no fork

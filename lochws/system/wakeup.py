@@ -33,7 +33,7 @@ class WakePipe:
         # Reentrant, because a signal handler may wake while its own thread is inside wake().
         self._lock = threading.RLock()
         self._closed = False  # guarded by _lock
-        forks.make_known(self)
+        forks.register(self)
 
     def fileno(self) -> int:
         """The descriptor to wait on for reading."""
@@ -53,7 +53,7 @@ class WakePipe:
         except BlockingIOError:
             pass
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """In the child of a fork: leave the pipe to the parent."""
         self._lock = threading.RLock()
         self.close()

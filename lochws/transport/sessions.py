@@ -33,9 +33,9 @@ class Askings:
         self._lock = Lock()  # guards _credit; a leaf, held for these lines alone
         # What each server had left, and when that was, in monotonic seconds.
         self._credit: dict[tuple[str, int], tuple[float, float]] = {}
-        forks.make_known(self)
+        forks.register(self)
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """In the child of a fork: the credit goes on from here."""
         self._lock = Lock()
 

@@ -44,7 +44,7 @@ class Stream:
         # socket's a moment later. Held for single non-blocking calls. Reentrant, because a signal
         # handler may shut the stream down while its own thread is inside such a call.
         self._lock = threading.RLock()
-        forks.make_known(self)
+        forks.register(self)
 
     def agreed(self) -> TLS | None:
         """What TLS has agreed on, or None without it. For whoever has opened the stream, who has it alone."""
@@ -107,7 +107,7 @@ class Stream:
         with self._lock:
             self._sock.close()
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """In the child of a fork: close the copy of the socket. The server sees nothing of it."""
         self._lock = threading.RLock()
         self._sock.close()

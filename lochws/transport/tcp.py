@@ -104,13 +104,13 @@ class _Lookup(threading.Thread):
             pipe.wake()
 
     @classmethod
-    def forget(cls) -> None:
+    def reset_after_fork(cls) -> None:
         """In the child of a fork: no look-up is under way there."""
         cls._lock = threading.Lock()
         cls._running = {}
 
 
-forks.make_known(_Lookup)
+forks.register(_Lookup)
 
 
 def connect_tcp(

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from lochws.engine.loop import BATCHES_PER_DELIVERY, Inbox, Loop
+from lochws.engine.inbox import BATCHES_PER_DELIVERY, Inbox
+from lochws.engine.loop import Loop
 
 
 @pytest.fixture

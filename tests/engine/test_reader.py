@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from lochws.engine.loop import Inbox
+from lochws.engine.inbox import Inbox
 from lochws.engine.reader import Reader
 
 from ..support.probe import Probe

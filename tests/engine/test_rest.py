@@ -9,7 +9,8 @@ from contextlib import closing
 import pytest
 
 from lochws.clock import Rest
-from lochws.engine.loop import Inbox, Loop
+from lochws.engine.inbox import Inbox
+from lochws.engine.loop import Loop
 from lochws.engine.reader import Reader
 from lochws.engine.supervisor import Supervisor
 from lochws.testing import VirtualClock

@@ -8,7 +8,7 @@ from time import monotonic
 
 import pytest
 
-from lochws.engine.loop import Inbox
+from lochws.engine.inbox import Inbox
 from lochws.engine.threads import Crew, Threads
 
 from ..support.probe import Probe

@@ -14,7 +14,7 @@ import pytest
 
 from lochws import Backoff, Threads
 from lochws.events import Disconnected
-from lochws.persist import Retries
+from lochws.life.backoff import Retries
 
 from ..support.apps import AT_ONCE, echo, opened, running
 from ..support.peer import StartPeer

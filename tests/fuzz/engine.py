@@ -9,7 +9,7 @@ import sys
 import atheris
 
 #: What is watched for new paths. The rest of lochws has nothing that these inputs reach.
-WATCHED = ["lochws.protocol", "lochws.response", "lochws.opening", "lochws.url", "lochws.persist"]
+WATCHED = ["lochws.protocol", "lochws.response", "lochws.opening", "lochws.url", "lochws.life.backoff"]
 
 
 def main() -> None:

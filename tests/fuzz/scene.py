@@ -13,7 +13,8 @@ from wsproto.frame_protocol import FrameDecoder, Opcode
 
 from lochws.clock import SystemClock
 from lochws.connection.connection import Connection
-from lochws.engine.loop import Inbox, Loop
+from lochws.engine.inbox import Inbox
+from lochws.engine.loop import Loop
 from lochws.events import Disconnected, Event
 from lochws.opening.dial import Opened
 from lochws.options import Deflate, Options, Timing
@@ -122,7 +123,7 @@ class Scene:
         """There is one thread."""
         return False
 
-    def sees(self, kind: type[Event]) -> bool:
+    def has_handler_for(self, kind: type[Event]) -> bool:
         """Every event is wanted."""
         return True
 

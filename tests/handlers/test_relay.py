@@ -394,7 +394,7 @@ class TestEnd:
             eventually(lambda: relay.counts.relayed == 1)
             names.append(redis.entries("feed")[-1]["id"])
             relay.close()
-            relay.forget()
+            relay.reset_after_fork()
             assert relay.counts == (0, 0, 0, 0, 0)
         assert names[0] != names[1]
 

@@ -455,7 +455,7 @@ class TestEnd:
         worker = Worker(first, by_hand)
         take(worker, "a", "b")
         with worker._lock:
-            worker.forget()
+            worker.reset_after_fork()
             assert worker.counts == (0, 0, 0, 0, 0, 0)
         take(worker, "c")
         assert texts(by_hand) == ["a", "c"]

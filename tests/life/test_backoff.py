@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from lochws import Backoff, events
 from lochws.events import ConnectFail, Disconnected, Rejected
-from lochws.persist import USUAL, Outcome, Retries, persist, retry_after
+from lochws.life.backoff import USUAL, AttemptEnd, Retries, retry_after
+from lochws.persist import persist
 from lochws.response import Response
 
 from ..faults.registry import fault
@@ -39,7 +40,7 @@ class Row:
         self.now = 1000.0
         self._retries = Retries(backoff, lambda: self.draw)
 
-    def wait_after(self, outcome: Outcome = LOST, *, opened_for: float | None = None) -> float | None:
+    def wait_after(self, outcome: AttemptEnd = LOST, *, opened_for: float | None = None) -> float | None:
         """What to wait after one more attempt, which was open for so many seconds or failed."""
         if opened_for is not None:
             self._retries.opened(self.now)
@@ -47,7 +48,9 @@ class Row:
         self._retries.ended(self.now)
         return self._retries.next_wait(outcome, self.now, WALL)
 
-    def range_after(self, outcome: Outcome = LOST, *, opened_for: float | None = None) -> tuple[float, float]:
+    def range_after(
+        self, outcome: AttemptEnd = LOST, *, opened_for: float | None = None
+    ) -> tuple[float, float]:
         """The least and the greatest wait after one more attempt."""
         self.draw = 0.0
         least = self.wait_after(outcome, opened_for=opened_for)
@@ -252,7 +255,7 @@ class TestRetryHook:
     """`retry`: what a cause deserves is the user's to say."""
 
     def test_it_is_called_with_each_outcome(self) -> None:
-        seen: list[Outcome] = []
+        seen: list[AttemptEnd] = []
         row = Row(Backoff(5, 30, retry=lambda outcome: seen.append(outcome) or 1))
         outcomes = [rejected(), ConnectFail("no"), LOST]
         assert [row.wait_after(outcome) for outcome in outcomes] == [1, 1, 1]
@@ -263,7 +266,7 @@ class TestRetryHook:
             assert Row(Backoff(5, 30, retry=lambda outcome, answer=answer: answer)).wait_after() == wait
 
     def test_by_cause_such_as_401_or_close_code_1008(self) -> None:
-        def retry(outcome: Outcome) -> Any:
+        def retry(outcome: AttemptEnd) -> Any:
             if isinstance(outcome, Rejected) and outcome.response.status_code == 401:
                 return None
             if isinstance(outcome, Disconnected) and outcome.received_code == 1008:
@@ -288,7 +291,7 @@ class TestRetryHook:
     def test_a_wrong_answer_or_an_exception_is_logged_and_waits_as_usual(
         self, answer: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
-        def retry(outcome: Outcome) -> Any:
+        def retry(outcome: AttemptEnd) -> Any:
             if answer is ZeroDivisionError:
                 raise answer
             return answer

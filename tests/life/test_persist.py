@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from lochws import Backoff, State, WebSocket, errors, events
-from lochws.persist import USUAL, Outcome, persist
+from lochws.life.backoff import USUAL, AttemptEnd
+from lochws.persist import persist
 
 from ..support.peer import StartPeer
 from ..support.scripts import closing_cleanly, dropping, in_turn, polite, refusing
@@ -103,9 +104,9 @@ class TestIteration:
         assert seen == ["connecting", "connect_fail", "back_off"] * 2 + ["connecting", "connect_fail"]
 
     def test_the_retry_hook_sees_the_refusal_itself(self, start_peer: StartPeer) -> None:
-        outcomes: list[Outcome] = []
+        outcomes: list[AttemptEnd] = []
 
-        def retry(outcome: Outcome) -> Any:
+        def retry(outcome: AttemptEnd) -> Any:
             outcomes.append(outcome)
             return None if len(outcomes) == 3 else USUAL
 

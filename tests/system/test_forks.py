@@ -6,7 +6,7 @@ from lochws.system.forks import _Living
 
 
 class Known:
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """Nothing: it is not called here."""
 
 

@@ -118,7 +118,7 @@ class PartWriter:
         if self._descriptor is not None:
             self._end()
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """Let go of the file as it is; in the child of a fork it is the parent's."""
         if self._descriptor is not None:
             os.close(self._descriptor)
@@ -150,7 +150,7 @@ class PartWriter:
         try:
             self._put(self._header(number))
         except OSError:
-            self.forget()
+            self.reset_after_fork()
             self._path.unlink()
             raise
         self._empty_size = self._size

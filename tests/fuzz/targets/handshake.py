@@ -7,10 +7,10 @@ from http.cookiejar import CookieJar
 from math import isnan
 
 from lochws.errors import HandshakeError
+from lochws.life.backoff import retry_after
 from lochws.opening.cookies import MAX_COOKIES, cookie_header, keep_cookies
 from lochws.opening.redirect import is_redirect, target
 from lochws.options import Deflate
-from lochws.persist import retry_after
 from lochws.protocol.handshake import MAX_HEAD, HeadParser, accept_key, check_response
 from lochws.response import Response
 from lochws.url import parse_url

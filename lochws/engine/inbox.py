@@ -1,0 +1,100 @@
+"""Inbox: events that wait for the handlers of one receiver, in order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+#: Batches that are delivered before the next look at the network, or one for each inbox.
+BATCHES_PER_DELIVERY = 16
+
+
+class Inbox:
+    """What has come for one receiver, in order, and not been handled yet.
+
+    One thread at a time posts: the supervisor while connecting, the baton holder afterwards.
+    One thread takes: the reader.
+
+    Args:
+        handle: called with the items of each post, on the reader's thread, without any lock.
+        notify: called when something was posted and the reader should know.
+    """
+
+    def __init__(self, handle: Callable[[Any], object], notify: Callable[[Inbox], None]) -> None:
+        self._handle = handle
+        self._notify = notify
+        self._batches: deque[tuple[Sequence[Any], int, Callable[[], object] | None]] = deque()
+        self._posted = 0  # the posting thread's
+        self._taken = 0  # the reader's
+        self._last: Sequence[Any] = ()  # likewise: what it took last
+        self._low: tuple[int, Callable[[], object]] | None = None  # set by the poster, cleared by either
+        self.is_scheduled = False  # set by the poster, cleared by the reader before it looks
+
+    @property
+    def backlog(self) -> int:
+        """What waits, in the units of `post`'s `cost`."""
+        return self._posted - self._taken
+
+    @property
+    def has_backlog(self) -> bool:
+        """Whether anything waits."""
+        return bool(self._batches)
+
+    def post(self, items: Sequence[Any], cost: int = 0, after: Callable[[], object] | None = None) -> None:
+        """Add items, and something to call when they have been handled."""
+        self._posted += cost
+        self._batches.append((items, cost, after))
+        if not self.is_scheduled:
+            self.is_scheduled = True
+            self._notify(self)
+
+    def take(self) -> tuple[Sequence[Any], Callable[[], object] | None] | None:
+        """The oldest batch, or None. For the one who takes."""
+        try:
+            items, cost, after = self._batches.popleft()
+        except IndexError:
+            self._last = ()
+            return None
+        self._last = items
+        self._taken += cost
+        if self._low is not None:
+            self._look_how_low()
+        return items, after
+
+    def reset_after_fork(self) -> None:
+        """In the child of a fork: what has come is the parent's to handle, the rest of a batch too.
+
+        For its owner to call.
+        """
+        if isinstance(self._last, list):
+            self._last.clear()
+        self._batches.clear()
+
+    def call_when_low(self, backlog: int, function: Callable[[], object]) -> None:
+        """Have a function called when no more than `backlog` waits: once or, rarely, twice. For the poster.
+
+        It is called on either thread, perhaps at once.
+        """
+        self._low = (backlog, function)
+        self._look_how_low()
+
+    def _look_how_low(self) -> None:
+        low = self._low
+        if low is not None and self.backlog <= low[0]:
+            self._low = None
+            low[1]()
+
+    def deliver(self, batches: int = BATCHES_PER_DELIVERY) -> bool:
+        """Handle so many batches at most. Returns whether there are more."""
+        handle = self._handle
+        for _ in range(batches):
+            batch = self.take()
+            if batch is None:
+                return False
+            items, after = batch
+            if items:
+                handle(items)
+            if after is not None:
+                after()
+        return bool(self._batches)
