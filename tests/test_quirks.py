@@ -61,7 +61,7 @@ class TestNothingAfterOurCloseFrame:
         peer.close()
         assert after == []
 
-    @fault("stopping", "ten closers")
+    @fault("stopping", "Ten threads close at once")
     def test_ten_threads_that_close_at_once_send_one_frame(self, start_peer: StartPeer) -> None:
         ends = Ends()
         ws = WebSocket(start_peer(ends).url)
@@ -80,7 +80,7 @@ class TestNothingAfterOurCloseFrame:
         assert [frame[0] for frame in frames] == [CLOSE, "F"]
         assert event.sent_code in range(3000, 3010)
 
-    @fault("sending", "send then close at once")
+    @fault("sending", "A send directly followed by close")
     def test_threads_that_send_while_another_closes_send_nothing_behind_it(
         self, start_peer: StartPeer
     ) -> None:

@@ -33,10 +33,7 @@ def close_and_check(app: Noting) -> events.Event:
 
 
 class TestInAnyState:
-    @fault(
-        "stopping", "close before start",
-        does="`start` ends at once, without an event; the next `start` runs as usual",
-    )
+    @fault("stopping", "close before start")
     def test_closing_before_the_start_is_remembered(self, start_peer: StartPeer) -> None:
         peer = start_peer(polite)
         app = Noting(peer.url)
@@ -93,7 +90,7 @@ class TestInAnyState:
         assert (last.reason, last.ended_by, last.graceful) == ("closed", "client", True)
         assert (last.sent_code, last.received_code) == (1000, 1000)
 
-    @fault("stopping", "close during DNS, TCP, TLS, upgrade and back-off (under a second)")
+    @fault("stopping", "close during DNS, TCP, TLS, the upgrade or the back-off")
     def test_closing_during_a_back_off(self, start_peer: StartPeer) -> None:
         app = Noting(start_peer(Link.accept).url)
         with running(app, persist=NEVER):
@@ -124,10 +121,7 @@ class TestInAnyState:
 
 
 class TestInAnyHandler:
-    @fault(
-        "stopping", "`stop()` from a handler",
-        does="it closes without waiting, and returns False; the app is over when the handlers have returned",
-    )
+    @fault("stopping", "stop() in a handler")
     @pytest.mark.parametrize("method", ["close", "stop"])
     @pytest.mark.parametrize("name", EVENTS)
     def test_closing_in_a_handler_ends_the_app(self, name: str, method: str, start_peer: StartPeer) -> None:
@@ -162,7 +156,7 @@ class TestInAnyHandler:
 
 
 class TestTheCloseFrame:
-    @fault("stopping", "ten closers", does="one Close frame goes out, and all calls return")
+    @fault("stopping", "Ten threads close at once")
     def test_closing_from_ten_threads_at_once_sends_one(self, start_peer: StartPeer) -> None:
         for _ in range(10):
             ends = Ends()
@@ -210,7 +204,7 @@ class TestTheCloseFrame:
         with pytest.raises(error):
             Noting("ws://localhost").close(*arguments)
 
-    @fault("sending", "send then close at once")
+    @fault("sending", "A send directly followed by close")
     def test_messages_sent_before_it_arrive_before_it(self, start_peer: StartPeer) -> None:
         ends = Ends()
         app = Noting(start_peer(ends).url)
@@ -258,10 +252,7 @@ class TestBothSides:
             assert app.wait_closed(PATIENCE)
         assert ends.wait() == [(CLOSE, b"\x0f\xa0mine"), "FIN"]
 
-    @fault(
-        "stopping", "peer ignoring Close",
-        does="`close_timeout` ends the connection in `disconnected`, not graceful, which says so",
-    )
+    @fault("stopping", "The server ignores our Close frame")
     def test_a_server_that_never_answers_is_left_after_close_timeout(
         self, ws_server: StartServer, ws_recorder: Record, ws_clock: VirtualClock
     ) -> None:

@@ -25,11 +25,7 @@ app.run_forever()
 say("never")
 """
 
-    @fault(
-        "stopping", "Ctrl-C",
-        does="`run_forever` closes the connection, waits 5 s at most, and `KeyboardInterrupt` goes "
-        "on; a second one does not wait",
-    )
+    @fault("stopping", "Ctrl-C")
     def test_run_forever_closes_cleanly_and_the_program_ends_as_interrupted(
         self, run: Run, start_peer: StartPeer
     ) -> None:
@@ -107,11 +103,7 @@ with app:
         assert program.end()[0] == -signal.SIGINT
         assert ends.wait()[0] == (CLOSE, b"\x03\xe8goodbye")
 
-    @fault(
-        "stopping", "SIGTERM",
-        does="a signal handler may call `close` at any moment, whatever the main thread is in; "
-        "`run_forever` returns",
-    )
+    @fault("stopping", "SIGTERM")
     def test_a_handler_of_sigterm_may_close(self, run: Run, start_peer: StartPeer) -> None:
         ends = Ends()
         program = run("""
@@ -188,10 +180,7 @@ ENDINGS: dict[str, tuple[str, Callable[[Link], object]]] = {
 class TestEnding:
     """The main thread has nothing left to do, whatever lochws's threads are at."""
 
-    @fault(
-        "stopping", "interpreter exit while connected / connecting / backing off / inside a handler",
-        does="the program ends at once and says nothing; to close first, register `stop` with `atexit`",
-    )
+    @fault("stopping", "The interpreter exits while an app runs")
     @pytest.mark.parametrize(("code", "script"), ENDINGS.values(), ids=ENDINGS.keys())
     def test_the_program_ends(
         self, code: str, script: Callable[[Link], object], run: Run, start_peer: StartPeer
@@ -201,7 +190,7 @@ class TestEnding:
         assert "Traceback" not in errors
         assert "Fatal" not in errors
 
-    @fault("stopping", "interpreter exit while connected / connecting / backing off / inside a handler")
+    @fault("stopping", "The interpreter exits while an app runs")
     def test_what_is_registered_to_run_at_exit_can_still_close(self, run: Run, start_peer: StartPeer) -> None:
         ends = Ends()
         program = run("""
@@ -212,7 +201,7 @@ app.wait_ready()
         assert program.end() == (0, "", "")
         assert ends.wait()[0] == (CLOSE, b"\x03\xe8goodbye")
 
-    @fault("stopping", "interpreter exit while connected / connecting / backing off / inside a handler")
+    @fault("stopping", "The interpreter exits while an app runs")
     def test_an_app_that_starts_at_exit_does_not_hang(self, run: Run, start_peer: StartPeer) -> None:
         # Since Python 3.12 no thread can be started then.
         status, output, _ = run("""

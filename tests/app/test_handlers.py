@@ -90,7 +90,7 @@ class TestAHandlerThatRaises:
         with pytest.raises(ValueError, match='on_handler_error="reconnect" needs persist'):
             WebSocketApp("ws://localhost", on_handler_error="reconnect").start(persist=False)
 
-    @fault("program", "a handler raising in each event")
+    @fault("program", "A handler raises")
     @pytest.mark.parametrize("name", ["connecting", "connected", "ready", "disconnected", "back_off"])
     @pytest.mark.parametrize("policy", ["continue", "reconnect", "stop"])
     def test_wherever_it_raises_the_app_can_be_stopped(

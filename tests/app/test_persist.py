@@ -74,7 +74,7 @@ class TestApps:
         assert once.names() == CYCLE[:-1]
         assert last is once.events[-1]
 
-    @fault("program", "no descriptors available (EMFILE)")
+    @fault("program", "No descriptor is left (EMFILE)")
     def test_an_attempt_without_a_descriptor_to_be_had_begins_and_fails_as_any(
         self, start_peer: StartPeer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -130,10 +130,7 @@ class TestApps:
         ]
         assert [event.url for event in app.all("connecting")] == [f"{peer.url}{path}" for path in "abc"]
 
-    @fault(
-        "program", "a header or URL callable that raises",
-        does="`connect_fail` with what it raised, phase `prepare`; it is asked again at the next attempt",
-    )
+    @fault("program", "A function for headers or URL raises")
     @pytest.mark.parametrize("option", ["url", "headers", "protocols"])
     def test_a_function_that_raises_is_a_failed_attempt_and_asked_again(
         self, option: str, start_peer: StartPeer
@@ -156,11 +153,7 @@ class TestApps:
         assert failed.phase == "prepare"
         assert "no token" in failed.reason
 
-    @fault(
-        "program", "accept-then-drop flapping (delay keeps growing)",
-        does="a connection shorter than `stable_after` counts as a failure: the range of the delays "
-        "keeps growing, up to `max_wait`",
-    )
+    @fault("program", "The server accepts and drops again and again")
     def test_accept_then_drop_makes_the_waits_grow(
         self, ws_server: StartServer, ws_recorder: Record, ws_clock: VirtualClock
     ) -> None:

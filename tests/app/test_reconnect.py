@@ -82,7 +82,7 @@ class TestLosing:
         assert (end.sent_code, end.received_code, end.unsent) == (None, None, ())
         assert [event.text for event in app.all("text")] == ["hello", "hello"]
 
-    @fault("sending", "send while reconnecting")
+    @fault("sending", "A send during a reconnect")
     def test_a_connection_reset_while_a_thread_sends_ends_once_and_accounts_for_everything(
         self, start_peer: StartPeer
     ) -> None:

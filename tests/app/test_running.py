@@ -65,10 +65,7 @@ class TestStarting:
         assert app.stop(PATIENCE)
         assert app.names().count("connecting") == 1
 
-    @fault(
-        "stopping", "start again after close",
-        does="it runs as the first time, with a new connection and new threads",
-    )
+    @fault("stopping", "start again after close")
     def test_an_app_that_is_over_can_be_started_again(self, start_peer: StartPeer) -> None:
         app = Noting(start_peer(polite).url)
         for number in range(1, 6):
@@ -85,7 +82,7 @@ class TestStarting:
             app.start(**wrong)
         assert app.state is State.NEW
 
-    @fault("program", "no threads available")
+    @fault("program", "No thread can be started")
     @pytest.mark.parametrize("allowed", [0, 1])
     def test_without_a_thread_to_be_had_the_app_is_as_before(
         self, allowed: int, start_peer: StartPeer, monkeypatch: pytest.MonkeyPatch
@@ -291,7 +288,7 @@ class TestSharedThreads:
             with opened(app):
                 pass
 
-    @fault("program", "two apps sharing `Threads()` where one misbehaves")
+    @fault("program", "One of two apps that share Threads() misbehaves")
     def test_one_that_backs_off_or_hangs_does_not_hold_up_the_others(self, start_peer: StartPeer) -> None:
         shared = Threads(2)
         hanging = Noting(start_peer(Link.wait_for_end).url, threads=shared)
@@ -305,7 +302,7 @@ class TestSharedThreads:
                     lively.send_text("x")
                     lively.wait_for("text", number)
 
-    @fault("program", "two apps sharing `Threads()` where one misbehaves")
+    @fault("program", "One of two apps that share Threads() misbehaves")
     def test_a_flood_for_one_does_not_starve_the_other(self, start_peer: StartPeer) -> None:
         over = threading.Event()
 

@@ -79,10 +79,7 @@ class TestAnyThread:
             (TEXT, b'{"a": 1}'), (TEXT, b'{"b": null}'), (TEXT, b"null"), (TEXT, b"{}"), (PONG, b"pong"),
         ]
 
-    @fault(
-        "sending", "send from every handler",
-        does="it is sent, or refused with the state; nothing waits, whatever `when_full` says",
-    )
+    @fault("sending", "A send in every handler")
     def test_from_every_handler_sending_works_or_says_why_not(self, start_peer: StartPeer) -> None:
         outcomes: dict[str, object] = {}
 
@@ -262,7 +259,7 @@ class TestAFullQueue:
             self.fill(app)
             deaf.read.set()
 
-    @fault("sending", "send from every handler")
+    @fault("sending", "A send in every handler")
     def test_block_never_blocks_a_handler(self, start_peer: StartPeer) -> None:
         deaf = Deaf()
         refused = threading.Event()

@@ -188,7 +188,7 @@ class TestASlowHandler:
             app.send_text("begin")
             eventually(lambda: arrived == [True])
 
-    @fault("program", "a handler that never returns (close still returns, a warning with its stack)")
+    @fault("program", "A handler never returns")
     def test_closing_meanwhile_closes_the_connection_and_the_app_is_over_when_it_returns(
         self, start_peer: StartPeer
     ) -> None:
@@ -211,7 +211,7 @@ class TestASlowHandler:
             assert app.wait_closed(PATIENCE)
         assert app.names()[-2:] == ["closed", "disconnected"]
 
-    @fault("program", "two apps sharing `Threads()` where one misbehaves")
+    @fault("program", "One of two apps that share Threads() misbehaves")
     def test_the_other_apps_on_the_same_threads_keep_their_connections(self, start_peer: StartPeer) -> None:
         def slow_script(link: Link) -> None:
             link.accept()
@@ -235,11 +235,7 @@ class TestASlowHandler:
             hurry(slow)
             other.wait_for("ping", 5)
 
-    @fault(
-        "program", "a handler that never returns (close still returns, a warning with its stack)",
-        does="it is logged with its stack after 5 s, 10 s, 20 s …; the connection lives on; `close` "
-        "returns and closes the connection; the app is over when the handler returns",
-    )
+    @fault("program", "A handler never returns")
     def test_one_that_is_stuck_is_logged_with_its_stack(self, start_peer: StartPeer) -> None:
         def script(link: Link) -> None:
             link.accept()

@@ -416,7 +416,7 @@ class TestFailures:
         assert len(calls) == 1
         assert "ValueError: second" in caplog.text
 
-    @fault("program", "a handler raising in each event")
+    @fault("program", "A handler raises")
     @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit, MemoryError])
     def test_not_even_system_exit_gets_out(self, kind: type[BaseException]) -> None:
         class App(WebSocketApp):

@@ -1,197 +1,252 @@
-"""The faults that have to be tested, the marker that says which test does, and the page about them.
+"""The registry of faults: each fault, what lochws does about it, and the marker for its tests.
 
-A test of a fault carries ``@fault(group, name, does="what lochws does")``; for one case of a parametrized
-test that is ``pytest.param(…, marks=fault(…))``. Several tests may share a fault: one of them says what
-lochws does, the others leave it out. `python -m tests.faults` runs them all and writes docs/faults.md.
+A test of a fault carries ``@fault(group, name)``; one case of a parametrized test is marked by
+``pytest.param(…, marks=fault(…))``. Several tests may share a fault. `python -m tests.faults` runs them all
+and writes docs/faults.md, which is made of nothing but this registry.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
 
-#: Every fault, by group and in order. The names are the headings of the page.
-FAULTS: Mapping[str, tuple[str, ...]] = {
-    "opening": (
-        "DNS failing for long",
-        "DNS hanging",
-        "refusal 5,000 times",
-        "SYN unanswered",
-        "dead IPv6",
-        "silence after accept",
-        "TLS stalled",
-        "bad certificates",
-        "non-HTTP banner",
-        "502/503",
-        "401 with a new token next time",
-        "429 with Retry-After",
-        "non-101 with the socket left open",
-        "wrong Accept",
-        "unrequested subprotocol or extension",
-        "malformed Set-Cookie",
-        "endless headers",
-        "proxy refusal and stall",
-        "101 and frames in one packet",
-        "101 split byte by byte",
-    ),
-    "open": (
-        "reset inside a frame",
-        "FIN without Close (1006)",
-        "server Close 1000/1001 (answered once, reconnected)",
-        "bad close codes",
-        "silent loss both ways and inbound only",
-        "late pongs while data flows",
-        "a server ping while a handler sleeps long",
-        "suspend (monotonic and wall clock apart) with a probe at once",
-        "wall clock jump",
-        "one byte at a time",
-        "stall inside a frame",
-        "TLS bytes already decrypted (`pending`)",
-        "deflate bomb",
-        "endless fragments",
-        "bad UTF-8",
-        "masked / reserved / unknown frames",
-        "a ping flood",
-        "a peer that sends after its Close",
-    ),
-    "sending": (
-        "a peer that stops reading (bound holds, deadline ends it, the caller never hangs under each policy)",
-        "50 threads",
-        "send while reconnecting",
-        (
-            "loss with a full queue (each unsent message is in `Disconnected.unsent`, "
-            "none that was delivered whole is)"
-        ),
-        "send then close at once",
-        "send from every handler",
-    ),
-    "stopping": (
-        "close during DNS, TCP, TLS, upgrade and back-off (under a second)",
-        "close before start",
-        "ten closers",
-        "peer ignoring Close",
-        "Ctrl-C",
-        "SIGTERM",
-        "interpreter exit while connected / connecting / backing off / inside a handler",
-        "start again after close",
-        "`stop()` from a handler",
-    ),
-    "program": (
-        "a handler raising in each event",
-        "a handler that never returns (close still returns, a warning with its stack)",
-        "a header or URL callable that raises",
-        "fork while connected (child told clearly, parent unaffected)",
-        "descriptors above 1,024",
-        "accept-then-drop flapping (delay keeps growing)",
-        "1,000 apps after a restart (attempts spread)",
-        "gevent patched first",
-        "no threads available",
-        "no descriptors available (EMFILE)",
-        "MemoryError in a handler",
-        "two apps sharing `Threads()` where one misbehaves",
-    ),
+#: What can break, by group and in order, and what lochws then does. Both are text of the page.
+FAULTS: Mapping[str, Mapping[str, str]] = {
+    "opening": {
+        "DNS keeps failing":
+            "`connect_fail` with the resolver's message ends each attempt, until a lookup succeeds.",
+        "DNS hangs":
+            "`open_timeout` ends the attempt in `connect_fail`. One thread waits for DNS, however many "
+            "attempts there are.",
+        "The port refuses 5,000 attempts":
+            "5,000 times `connect_fail` and `back_off`. Threads and descriptors do not become more.",
+        "The host does not answer":
+            "`open_timeout` ends the attempt in `connect_fail`.",
+        "IPv6 does not work":
+            "The next address is tried after 250 ms, in parallel with the first. The connection opens at "
+            "most 400 ms later than over IPv4 alone.",
+        "The server accepts TCP and then says nothing":
+            "`open_timeout` ends the attempt in `disconnected`.",
+        "The TLS handshake stalls":
+            "`open_timeout` ends the attempt in `connect_fail`.",
+        "The certificate is not valid":
+            "`connect_fail` says what is wrong with it. No request is sent.",
+        "The server does not speak HTTP":
+            "`protocol_error` shows how its answer begins.",
+        "502 or 503":
+            "`rejected` has the status, the headers and the body.",
+        "401 until the token is renewed":
+            "`rejected`. Functions that return headers, URL or credentials are called again for the next "
+            "attempt.",
+        "429 with Retry-After":
+            "The back-off lasts as long as the server asks, by default at most 5 minutes. `close` ends it.",
+        "A refusal that leaves the socket open":
+            "The body is read for at most 2 s. Then lochws closes the socket.",
+        "A wrong Sec-WebSocket-Accept":
+            "`rejected`. No frame is sent to such a server or accepted from it.",
+        "A subprotocol or extension that was not requested":
+            "`rejected`, which names it.",
+        "A malformed Set-Cookie header":
+            "The connection opens. Cookies that can be understood are kept.",
+        "Endless response headers":
+            "`protocol_error` after 16 KiB.",
+        "A proxy that refuses or stalls":
+            "`connect_fail` has the proxy's answer, or says that none came in time.",
+        "Frames in the same packet as the 101 response":
+            "Every message is delivered, after `ready`.",
+        "The 101 response arrives in single bytes":
+            "It is put together and the connection opens.",
+    },
+    "open": {
+        "The connection is reset inside a frame":
+            "`disconnected`, ended by the network. Nothing of the incomplete frame is delivered.",
+        "The server drops TCP without a Close frame (1006)":
+            "`disconnected`, ended by the network, without `received_code`. Everything received before is "
+            "delivered.",
+        "The server closes with 1000 or 1001":
+            "`closing`, one Close frame with the same code in answer, then `disconnected`, graceful.",
+        "A Close frame with an invalid code or reason":
+            "`protocol_error`. lochws closes with 1002, or with 1007 for a reason that is not UTF-8.",
+        "The connection goes silent, in both directions or inbound only":
+            "`unresponsive` if nothing at all arrives within `ping_timeout` after a ping.",
+        "Pongs are late while data flows":
+            "The connection stays: any byte is a sign of life. A late pong still has its latency.",
+        "A ping arrives while a handler sleeps":
+            "The supervisor answers it after 0.1 s in place of the reader. Events wait for the handler, in "
+            "order.",
+        "The machine was suspended":
+            "lochws pings at the loop's next turn, within `poll` seconds, and reconnects if no answer "
+            "arrives.",
+        "The wall clock is set":
+            "No time limit depends on it. A clock set forward causes one extra ping and no event.",
+        "Frames arrive one byte at a time":
+            "Messages of all kinds and the Close frame are put together.",
+        "The server stalls inside a frame":
+            "`unresponsive`, as for any silence. Nothing of the incomplete frame is delivered.",
+        "TLS has decrypted more than was read":
+            "It is read before the loop waits again. Nothing waits for the server to send more.",
+        "A deflate bomb":
+            "It is inflated up to `max_message_size` and no further: `protocol_error`, Close 1009.",
+        "Endless fragments":
+            "They are gathered up to `max_message_size`: `protocol_error`, Close 1009.",
+        "Text that is not UTF-8":
+            "`protocol_error`, Close 1007. The message is not delivered.",
+        "Masked, reserved or unknown frames":
+            "`protocol_error`, Close 1002. Nothing of the frame is delivered.",
+        "A flood of pings":
+            "Each is answered while the kernel takes our pongs. After that only the newest pong is kept.",
+        "The server sends more after its Close frame":
+            "What follows the Close frame is ignored.",
+    },
+    "sending": {
+        "The server stops reading":
+            "At most `max_queue` bytes wait. Then `when_full` applies, at once or after `send_timeout`. The "
+            "ping timeout ends the connection, or `close_timeout` after `close`; either releases callers "
+            "that wait for room.",
+        "50 threads send at once":
+            "Every message arrives once, those of each thread in order. No thread waits for another.",
+        "A send during a reconnect":
+            "An open connection accepts it; otherwise it is refused at once, with the state. Each accepted "
+            "message is either sent whole or in `unsent` of the connection that accepted it.",
+        "The connection is lost while the queue is full":
+            "Each accepted message was either handed to the kernel whole or is in `Disconnected.unsent`, in "
+            "order. A message that the server received is never in it.",
+        "A send directly followed by close":
+            "Everything accepted is sent before the Close frame, however much it is, unless `close_timeout` "
+            "passes or the connection is lost.",
+        "A send in every handler":
+            "It is sent or refused, with the state. It never blocks, whatever `when_full` says.",
+    },
+    "stopping": {
+        "close during DNS, TCP, TLS, the upgrade or the back-off":
+            "The attempt is called off and ends in its one final event, or the wait ends. The app is over "
+            "within milliseconds.",
+        "close before start":
+            "`start` ends at once, without an event. The `start` after that runs as usual.",
+        "Ten threads close at once":
+            "One Close frame is sent, and all calls return.",
+        "The server ignores our Close frame":
+            "`close_timeout` ends the connection in `disconnected`, which says so and is not graceful.",
+        "Ctrl-C":
+            "`run_forever` closes the connection, waits at most 5 s, and lets `KeyboardInterrupt` "
+            "propagate. A second Ctrl-C does not wait.",
+        "SIGTERM":
+            "A signal handler may call `close` at any moment, whatever the main thread is doing. "
+            "`run_forever` returns.",
+        "The interpreter exits while an app runs":
+            "The program ends at once and silently, in any state. To close first, register `stop` with "
+            "`atexit`.",
+        "start again after close":
+            "It runs as the first time, with a new connection and new threads.",
+        "stop() in a handler":
+            "It closes without waiting and returns False. The app is over when its handlers have returned.",
+    },
+    "program": {
+        "A handler raises":
+            "The error is logged with its traceback and passed to `on_error`. The connection stays, or what "
+            "`on_handler_error` says happens.",
+        "A handler never returns":
+            "It is logged with its stack after 5 s, 10 s, 20 s and so on. The connection stays. `close` "
+            "returns and closes the connection; the app is over when the handler returns.",
+        "A function for headers or URL raises":
+            "`connect_fail` with that error, phase `prepare`. It is called again for the next attempt.",
+        "A fork while connected":
+            "In the child every app is over, and sends and `reconnect` say so at once. Its copies of the "
+            "sockets are closed without a word to the server. The child may start apps of its own. The "
+            "parent notices nothing.",
+        "Descriptors above 1,024":
+            "Everything works: nothing uses `select()`.",
+        "The server accepts and drops again and again":
+            "A connection shorter than `stable_after` counts as a failure. The delays keep growing, up to "
+            "`max_wait`.",
+        "1,000 apps reconnect after a restart":
+            "Each waits a random time within a range that begins at 1 s and doubles with each failure. "
+            "Within any 0.1 s at most a sixth of them tries, after 20 s at most a fiftieth. All are back "
+            "within `max_wait`.",
+        "gevent patches the standard library":
+            "If it does so first, apps run on greenlets and block none of them. If `threading` is patched "
+            "after lochws was imported, `start` refuses and says so.",
+        "No thread can be started":
+            "`start` raises `RuntimeError` and leaves the app as it was. An attempt that needs a thread for "
+            "DNS ends in `connect_fail`.",
+        "No descriptor is left (EMFILE)":
+            "`start` raises `OSError` if its threads need one. An attempt ends in `connect_fail` with the "
+            "cause and leaves none open.",
+        "MemoryError in a handler":
+            "As for any other exception. No error of a handler ends the reader thread.",
+        "One of two apps that share Threads() misbehaves":
+            "The other app's connection, events and sends go on. Only a handler that takes long delays the "
+            "other's handlers.",
+    },
 }
 
 
-def fault(group: str, name: str, *, does: str = "") -> pytest.MarkDecorator:
+def fault(group: str, name: str) -> pytest.MarkDecorator:
     """Mark a test as one of a fault.
 
     Args:
         group: a key of `FAULTS`.
         name: one of its faults.
-        does: what lochws does, for the page: a phrase without a full stop.
 
     Raises:
-        ValueError: there is no such fault.
+        ValueError: `FAULTS` has no such fault.
     """
-    if name not in FAULTS.get(group, ()):
-        raise ValueError(f"there is no fault {name!r} in the group {group!r}")
-    return pytest.mark.fault(group, name, does)
+    if name not in FAULTS.get(group, {}):
+        raise ValueError(f"FAULTS has no {name!r} in the group {group!r}")
+    return pytest.mark.fault(group, name)
 
 
-@dataclass
-class Tested:
-    """What is known of one fault.
-
-    Attributes:
-        does: what lochws does.
-        tests: the names of the tests, without parameters, in order.
-        failed: whether one of them did not pass.
-    """
-
-    does: str = ""
-    tests: list[str] = field(default_factory=list)
-    failed: bool = False
-
-
-def name_of(item: pytest.Item, about: tuple[str, str, str]) -> str:
-    """The name of a marked test; with the case in brackets, if only that carries the mark."""
-    whole = getattr(getattr(item, "function", None), "pytestmark", [])
-    is_whole = any(mark.name == "fault" and mark.args == about for mark in whole)
-    return getattr(item, "originalname", item.name) if is_whole else item.name
-
-
-class Table:
-    """Gathers what tests say of faults, and renders it."""
+class Coverage:
+    """Which faults have tests, and which of them failed."""
 
     def __init__(self) -> None:
-        self._tested: dict[tuple[str, str], Tested] = {}
-        self._marks: dict[str, list[pytest.Mark]] = {}
+        self._faults: dict[str, list[tuple[str, str]]] = {}
+        self.failed: set[tuple[str, str]] = set()
 
     def add(self, items: Iterable[pytest.Item]) -> None:
-        """Take in collected tests. ValueError if two of them say differently what lochws does."""
+        """Take in collected tests."""
         for item in items:
-            self._marks[item.nodeid] = list(item.iter_markers("fault"))
-            for mark in self._marks[item.nodeid]:
-                self._add(item, *mark.args)
+            self._faults[item.nodeid] = [mark.args for mark in item.iter_markers("fault")]
 
-    def _add(self, item: pytest.Item, group: str, name: str, does: str) -> None:
-        tested = self._tested.setdefault((group, name), Tested())
-        if does and tested.does not in {"", does}:
-            raise ValueError(f"two tests say what lochws does at {name!r}: {tested.does!r}, {does!r}")
-        tested.does = tested.does or does
-        if name_of(item, (group, name, does)) not in tested.tests:
-            tested.tests.append(name_of(item, (group, name, does)))
-
-    def failed(self, nodeid: str) -> None:
-        """That test did not pass."""
-        for mark in self._marks.get(nodeid, ()):
-            group, name, _ = mark.args
-            self._tested[group, name].failed = True
+    def fail(self, nodeid: str) -> None:
+        """Record that a test did not pass."""
+        self.failed.update(self._faults.get(nodeid, ()))
 
     def missing(self) -> list[str]:
-        """The faults that have no test which says what lochws does."""
-        return [
-            name for group, names in FAULTS.items() for name in names
-            if not self._tested.get((group, name), Tested()).does
-        ]
+        """Return the faults without a test."""
+        tested = {fault for faults in self._faults.values() for fault in faults}
+        return [name for group, faults in FAULTS.items() for name in faults if (group, name) not in tested]
 
-    def render(self) -> str:
-        """The page."""
-        lines = [_HEAD]
-        for group, names in FAULTS.items():
-            rows = [(name, self._tested[group, name]) for name in names if (group, name) in self._tested]
-            if rows:
-                lines += ["", f"## {group.capitalize()}", "", *_TABLE]
-            for name, tested in rows:
-                tests = "<br>".join(f"`{test}`" for test in tested.tests)
-                lines.append(f"| {name} | {tested.does} | {tests} | {'no' if tested.failed else 'yes'} |")
-        return "\n".join([*lines, ""])
 
+def render() -> str:
+    """Return the text of docs/faults.md."""
+    lines = [_HEAD]
+    for group, faults in FAULTS.items():
+        lines += ["", f"## {_TITLES[group]}", "", "| fault | what lochws does |", "|---|---|"]
+        lines += [f"| {name} | {does} |" for name, does in faults.items()]
+    return "\n".join([*lines, ""])
+
+
+_TITLES = {
+    "opening": "While a connection is opened",
+    "open": "While it is open",
+    "sending": "While sending",
+    "stopping": "While stopping",
+    "program": "In your program",
+}
 
 _HEAD = """\
 # Faults
 
-What breaks in networks, servers and programs, and what lochws then does. Every fault is made to happen by a
-test, with real sockets and with time scaled down; only the resolver and jumping clocks are stood in for.
-Written by `python -m tests.faults`, which runs them; `tests/pages/test_faults_page.py` compares.
+What can break in networks, servers and programs, and what lochws does about it.
 
-In all of these: every attempt to connect ends in exactly one final event, `connect_fail` or `disconnected`,
-which says what happened; no thread dies or hangs; no descriptor is left. After each test a fixture looks."""
+In every row, unless it says otherwise, the app reconnects, with exponential back-off. Each attempt ends in
+exactly one final event, `connect_fail` or `disconnected`, which says what happened. No thread dies or
+hangs, and no descriptor stays open.
 
-_TABLE = ("| fault | what lochws does | tests | passed |", "|---|---|---|---|")
+Every row has at least one test that makes the fault happen, with real sockets; only the resolver and jumping
+clocks are simulated. `python -m tests.faults` runs these tests."""

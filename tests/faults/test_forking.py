@@ -79,11 +79,7 @@ def noted(
     return noted, start_peer(noted, tls=server_tls if request.param == "wss" else None).url
 
 
-@fault(
-    "program", "fork while connected (child told clearly, parent unaffected)",
-    does="in the child every app is over, which sending and `reconnect` say at once; its copies of "
-    "the sockets are closed without a word to the server; it may start apps of its own",
-)
+@fault("program", "A fork while connected")
 def test_a_child_is_told_at_once_and_the_server_hears_of_the_parent_alone(
     run: Run, noted: tuple[Noted, str], ca_file: str
 ) -> None:
@@ -100,7 +96,7 @@ app.send_text("after")
     assert noted[0].connections == [[(TEXT, b"before"), (TEXT, b"after")]]
 
 
-@fault("program", "fork while connected (child told clearly, parent unaffected)")
+@fault("program", "A fork while connected")
 def test_the_app_can_be_started_again_in_the_child(run: Run, noted: tuple[Noted, str], ca_file: str) -> None:
     program = run(using("""
 def again():
@@ -120,7 +116,7 @@ app.stop()
     assert noted[0].connections == [[(TEXT, b"child")], [(TEXT, b"parent")]]
 
 
-@fault("program", "fork while connected (child told clearly, parent unaffected)")
+@fault("program", "A fork while connected")
 def test_apps_that_share_threads_get_new_ones_in_the_child(run: Run, start_peer: StartPeer) -> None:
     noted = Noted()
     program = run(using("""
@@ -145,7 +141,7 @@ apps[0].stop()
     assert sorted(noted.connections) == [[(TEXT, b"child")], [(TEXT, b"child")], [(TEXT, b"parent")]]
 
 
-@fault("program", "fork while connected (child told clearly, parent unaffected)")
+@fault("program", "A fork while connected")
 @pytest.mark.parametrize(
     ("name", "script"), [("connected", Link.wait_for_end), ("back_off", Link.accept)],
     ids=["connecting", "backing off"],
@@ -164,7 +160,7 @@ assert app.stop(5)
     assert (status, output) == (0, "child 0\n")
 
 
-@fault("program", "fork while connected (child told clearly, parent unaffected)")
+@fault("program", "A fork while connected")
 def test_a_child_that_a_handler_forks_ends_with_that_handler(run: Run, start_peer: StartPeer) -> None:
     def script(link: Link) -> None:
         link.accept()
@@ -190,7 +186,7 @@ app.run_forever()
     assert "Traceback" not in errors
 
 
-@fault("program", "fork while connected (child told clearly, parent unaffected)")
+@fault("program", "A fork while connected")
 @pytest.mark.parametrize("app", ["address", "sys.argv[1], headers=headers"], ids=["URL", "headers"])
 def test_a_child_that_a_function_for_url_or_headers_forks_makes_no_connection_of_its_own(
     app: str, run: Run, start_peer: StartPeer
@@ -223,7 +219,7 @@ app.stop()
     assert len(peer.links) == 1
 
 
-@fault("program", "fork while connected (child told clearly, parent unaffected)")
+@fault("program", "A fork while connected")
 def test_a_child_that_lives_on_does_not_keep_its_parents_connection_open(
     run: Run, start_peer: StartPeer
 ) -> None:
@@ -244,7 +240,7 @@ sys.stdin.read()
     assert program.end()[0] == 0
 
 
-@fault("program", "fork while connected (child told clearly, parent unaffected)")
+@fault("program", "A fork while connected")
 def test_a_child_cannot_go_on_with_its_parents_iteration(run: Run, start_peer: StartPeer) -> None:
     frames: list[tuple[int, bytes]] = []
 
@@ -278,7 +274,7 @@ for event in iteration:
     assert frames == [(TEXT, b"parent")]
 
 
-@fault("program", "fork while connected (child told clearly, parent unaffected)")
+@fault("program", "A fork while connected")
 def test_a_child_forked_in_the_midst_of_an_iterations_attempt_ends_it_and_may_begin_another(
     run: Run, start_peer: StartPeer
 ) -> None:
@@ -309,7 +305,7 @@ else:
     assert noted.connections == [[(TEXT, b"child")], [(TEXT, b"parent")]]
 
 
-@fault("program", "fork while connected (child told clearly, parent unaffected)")
+@fault("program", "A fork while connected")
 def test_timeouts_of_requests_work_in_the_child_too(run: Run, start_peer: StartPeer) -> None:
     program = run(using("""
 from lochws.handlers.replies import Replies

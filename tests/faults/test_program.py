@@ -72,15 +72,8 @@ class TestRaising:
         def on_error(self, error: BaseException) -> None:
             self.errors.append(error)
 
-    @fault(
-        "program", "MemoryError in a handler",
-        does="as with any other exception: no handler's error ends the reader",
-    )
-    @fault(
-        "program", "a handler raising in each event",
-        does="it is logged with its traceback and given to `on_error`; the connection lives on, or "
-        "what `on_handler_error` says",
-    )
+    @fault("program", "MemoryError in a handler")
+    @fault("program", "A handler raises")
     @pytest.mark.parametrize("error", [ZeroDivisionError("on purpose"), MemoryError()], ids=["any", "memory"])
     @pytest.mark.parametrize("name", EVENTS)
     def test_a_handler_that_raises_changes_nothing_but_on_error(
@@ -106,11 +99,7 @@ class TestRaising:
 
 
 class TestSharedThreads:
-    @fault(
-        "program", "two apps sharing `Threads()` where one misbehaves",
-        does="the other one's connection, events and sends go on; only a handler that takes long "
-        "delays the other's handlers",
-    )
+    @fault("program", "One of two apps that share Threads() misbehaves")
     def test_one_whose_handlers_always_raise_leaves_the_others_events_alone(
         self, start_peer: StartPeer, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -130,11 +119,7 @@ class TestSharedThreads:
 
 
 class TestGevent:
-    @fault(
-        "program", "gevent patched first",
-        does="apps run on greenlets and stop nobody; if `threading` is patched after lochws was "
-        "imported, `start` is refused and says so",
-    )
+    @fault("program", "gevent patches the standard library")
     @pytest.mark.parametrize("before", ["", "import selectors, ssl, threading; "], ids=["first", "later"])
     def test_patched_before_lochws_is_imported_apps_run_on_greenlets(
         self, before: str, run: Run, url: str, ca_file: str
@@ -159,7 +144,7 @@ assert threading.enumerate() == [threading.main_thread()]
 """, url, options=f"ssl_cafile={ca_file!r}", first=before + PATCH).end()
         assert (status, output, errors) == (0, "True\n", "")
 
-    @fault("program", "gevent patched first")
+    @fault("program", "gevent patches the standard library")
     def test_patched_after_lochws_was_imported_it_is_refused_at_the_start(self, run: Run) -> None:
         status, output, errors = run(f"""
 from lochws import WebSocket
@@ -187,11 +172,7 @@ def threads_again():
     threading.stack_size(0)
 """
 
-    @fault(
-        "program", "no threads available",
-        does="`start` raises `RuntimeError` and the app is as before; an attempt that needs a thread "
-        "for DNS ends in `connect_fail` and is tried again",
-    )
+    @fault("program", "No thread can be started")
     def test_start_says_so_and_works_later(self, run: Run, start_peer: StartPeer) -> None:
         status, output, errors = run(self.NO_THREADS + """
 no_threads()
@@ -206,7 +187,7 @@ threads_again()
 """ + ECHO, start_peer(echo).url).end()
         assert (status, output, errors) == (0, "can't start new thread\n", "")
 
-    @fault("program", "no threads available")
+    @fault("program", "No thread can be started")
     def test_a_look_up_is_a_failed_attempt_and_works_later(self, run: Run, url: str, ca_file: str) -> None:
         status, output, errors = run(self.NO_THREADS + f"""
 failed = threading.Event()
@@ -226,10 +207,7 @@ app.on("back_off")(lambda _: failed.set())
 
 
 class TestDescriptors:
-    @fault(
-        "program", "descriptors above 1,024",
-        does="all works as it does with few: nothing uses `select()`",
-    )
+    @fault("program", "Descriptors above 1,024")
     def test_with_more_than_1024_in_use_all_works_as_with_few(
         self, run: Run, url: str, ca_file: str
     ) -> None:
@@ -247,11 +225,7 @@ assert app.stop(5)
 """, url, options=f"ssl_cafile={ca_file!r}").end()
         assert (status, output, errors) == (0, "", "")
 
-    @fault(
-        "program", "no descriptors available (EMFILE)",
-        does="`start` raises `OSError` if there is none for the threads; an attempt ends in "
-        "`connect_fail` with the cause, leaves none open and is tried again",
-    )
+    @fault("program", "No descriptor is left (EMFILE)")
     def test_however_few_are_left_an_attempt_fails_with_its_cause_and_leaves_none(
         self, run: Run, url: str, ca_file: str
     ) -> None:
@@ -322,11 +296,7 @@ class TestManyApps:
         """The most attempts that fall within 0.1 s."""
         return max(Counter(int(time * 10) for time in times if begin <= time < end).values())
 
-    @fault(
-        "program", "1,000 apps after a restart (attempts spread)",
-        does="each waits a random part of a range that begins at 1 s and doubles with each failure: within "
-        "0.1 s a sixth of them tries at most, after 20 s a fiftieth; all are back within `max_wait`",
-    )
+    @fault("program", "1,000 apps reconnect after a restart")
     def test_a_thousand_apps_come_back_spread_over_the_range_of_their_waits(self) -> None:
         times = self.attempts(Random(number).random for number in range(self.APPS))
         assert self.peak(times, 0, 5) <= self.APPS / 6

@@ -29,11 +29,7 @@ from .registry import fault
 SOON = 1.0
 
 
-@fault(
-    "stopping", "close during DNS, TCP, TLS, upgrade and back-off (under a second)",
-    does="the attempt is called off and ends in its one final event, or the wait ends; the app is over in a "
-    "few milliseconds",
-)
+@fault("stopping", "close during DNS, TCP, TLS, the upgrade or the back-off")
 @pytest.mark.parametrize("shared", [False, True], ids=["own threads", "shared threads"])
 @pytest.mark.parametrize("end", ["close", "stop"])
 @pytest.mark.parametrize("where", ["resolve", "tcp", "proxy", "tls", "request", "upgrade"])
@@ -59,7 +55,7 @@ def test_an_app_that_is_closed_while_it_connects_is_over_within_a_second(
     assert last.phase == phase
 
 
-@fault("stopping", "ten closers")
+@fault("stopping", "Ten threads close at once")
 def test_whoever_closes_stops_joins_or_reconnects_meanwhile_all_calls_return_and_there_is_one_end() -> None:
     calls = [Noting.close, Noting.stop, Noting.join, Noting.wait_closed, Noting.reconnect] * 2
     for _ in range(5):
@@ -83,7 +79,7 @@ def test_whoever_closes_stops_joins_or_reconnects_meanwhile_all_calls_return_and
         assert len(closes) <= len(app.all("ready"))  # the order of events is looked at by `running`
 
 
-@fault("stopping", "peer ignoring Close")
+@fault("stopping", "The server ignores our Close frame")
 def test_a_peer_that_ignores_close_and_goes_on_sending_ends_with_close_timeout() -> None:
     script = [t.accept(), t.ignore_close(), *[t.send_raw(frame(TEXT, b"more")), t.pause(0.01)] * 100]
     with t.ScriptedServer(script) as server:
@@ -122,7 +118,7 @@ app.run_forever()
     assert errors.rstrip().endswith("KeyboardInterrupt")
 
 
-@fault("stopping", "`stop()` from a handler")
+@fault("stopping", "stop() in a handler")
 def test_stop_in_a_handler_of_another_app_waits_for_that_app(start_peer: StartPeer) -> None:
     url = start_peer(polite).url
     first, second = Noting(url), Noting(url)

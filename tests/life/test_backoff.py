@@ -123,7 +123,7 @@ class TestRanges:
 class TestStability:
     """Only a connection that was open for a while ends a row of failures (contract Q42)."""
 
-    @fault("program", "accept-then-drop flapping (delay keeps growing)")
+    @fault("program", "The server accepts and drops again and again")
     def test_accept_then_drop_goes_on_growing(self) -> None:
         row = Row(Backoff(5, 30, stable_after=10))
         ranges = [row.range_after(opened_for=9.9) for _ in range(5)]

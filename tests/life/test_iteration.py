@@ -208,7 +208,7 @@ class TestOneAtATime:
         ws = WebSocket("ws://127.0.0.1:1/")
         assert [names(ws) for _ in range(2)] == [["connecting", "connect_fail"]] * 2
 
-    @fault("program", "no descriptors available (EMFILE)")
+    @fault("program", "No descriptor is left (EMFILE)")
     def test_no_descriptors_left_is_one_more_failure_and_not_the_end(
         self, start_peer: StartPeer, monkeypatch: pytest.MonkeyPatch
     ) -> None:

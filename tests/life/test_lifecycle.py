@@ -67,7 +67,7 @@ def test_an_app_that_backs_off_is_closed_at_once_while_attempts_of_others_hang(c
     assert not crowd.hangs.is_closed
 
 
-@fault("stopping", "close during DNS, TCP, TLS, upgrade and back-off (under a second)")
+@fault("stopping", "close during DNS, TCP, TLS, the upgrade or the back-off")
 def test_an_app_whose_attempt_waits_for_that_of_another_is_closed_at_once(crowd: Crowd) -> None:
     before = crowd.waits.names()
     crowd.waits.close()

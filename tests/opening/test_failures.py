@@ -26,7 +26,7 @@ def scene(
 
 def cases() -> list[Any]:
     """All of them; those of certificates are faults of the suite of faults, too."""
-    certificate = [fault("opening", "bad certificates")]
+    certificate = [fault("opening", "The certificate is not valid")]
     return [
         pytest.param(case, id=case.name, marks=certificate if case.what.startswith("certificate") else [])
         for case in CASES

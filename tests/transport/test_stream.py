@@ -258,7 +258,7 @@ class TestTLS:
         for stream in streams:
             stream.close()
 
-    @fault("open", "TLS bytes already decrypted (`pending`)")
+    @fault("open", "TLS has decrypted more than was read")
     def test_bytes_wait_inside_where_no_selector_sees_them(
         self, connect: Connect, deadline: Deadline
     ) -> None:
