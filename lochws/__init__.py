@@ -9,6 +9,7 @@ from .life.state import State
 from .options import Deflate
 from .persist import Backoff
 from .status import Status
+from .transport.stream import TLS
 from .version import __version__
 from .websocket import WebSocket
 
@@ -18,6 +19,7 @@ __all__ = [
     "Deflate",
     "State",
     "Status",
+    "TLS",
     "Threads",
     "WebSocket",
     "WebSocketApp",

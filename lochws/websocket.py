@@ -41,8 +41,8 @@ from .options import (
 )
 from .protocol.close import as_reason, encode_close
 from .protocol.payload import BytesLike, as_bytes, as_control_payload
-from .transport.encryption import TLS
 from .transport.pins import Pins, as_pins
+from .transport.stream import TLS
 from .url import redacted
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import pytest
 import lochws
 
 NAMES = {
-    "Backoff", "Counters", "Deflate", "State", "Status", "Threads", "WebSocket", "WebSocketApp",
+    "Backoff", "Counters", "Deflate", "State", "Status", "TLS", "Threads", "WebSocket", "WebSocketApp",
     "__version__", "errors", "events", "on",
 }
 

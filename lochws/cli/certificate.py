@@ -11,7 +11,7 @@ from datetime import datetime, timedelta, timezone
 from time import monotonic
 from typing import Any
 
-from ..transport.encryption import TLS
+from ..transport.stream import TLS
 from .addresses import Address
 from .findings import Finding, Verdict
 

@@ -267,7 +267,9 @@ class Connection:
                 if receiving.at_eof:
                     self._drop_if_asked()
                     self._closing.eof()
-                return False
+                    return False
+                # A stream may end its share of the turn early, with nothing to show for it yet.
+                return self._stream.pending()
             self._note_pings()
             self._keepalive.received(now)
             received, cost = came

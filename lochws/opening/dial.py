@@ -13,9 +13,8 @@ from ..protocol.handshake import Agreement, HeadParser, check_response
 from ..response import Response
 from ..system.deadline import Cancelled, Deadline
 from ..transport.connect import Connector
-from ..transport.encryption import TLS
 from ..transport.proxies.choose import ProxyURL, check_proxies, choose_proxy
-from ..transport.stream import Stream
+from ..transport.stream import TLS, Stream
 from ..transport.waiting import cause, receive, send_all
 from ..url import Endpoint, parse_url
 from .advice import advise

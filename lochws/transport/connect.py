@@ -12,9 +12,8 @@ from ..system.deadline import Cancelled, Deadline
 from ..url import Endpoint
 from .proxies.choose import ProxyURL
 from .stream import Stream, TLSStream
-from .tcp import connect_tcp, resolve
+from .tcp import connect_tcp, connect_unix, resolve
 from .tls import ClientTLS
-from .unix import connect_unix
 from .waiting import cause
 
 # What ends an opening as a failure to connect. OSError: no descriptors left, for one.

@@ -6,8 +6,7 @@ import ssl
 import threading
 
 from ..system.deadline import Deadline
-from .encryption import TLS
-from .stream import TLS_RECORD, RecordStream, Stream, agreed_by, in_records
+from .stream import TLS, TLS_RECORD, RecordStream, Stream, agreed_by, in_records
 from .waiting import receive, send_all
 
 # What one receiving call takes from the stream below: a full record with what TLS adds to it.

@@ -10,17 +10,37 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..system import forks
 from ..system.syscalls import calls_for
 from ..url import bracketed
-from .encryption import TLS
 
 #: What OpenSSL puts into one record (RFC 8446 section 5.1), hence the most it takes in one call.
 TLS_RECORD = 16 * 1024
 #: The most that one `TLSStream.send` hands over: encryption is work, and the loop has other streams.
 TLS_SEND = 256 * 1024
+
+
+class TLS(NamedTuple):
+    """What TLS has agreed on with the server, and who the server has shown to be.
+
+    Attributes:
+        version: of the protocol, such as ``"TLSv1.3"``.
+        cipher: the name of the cipher suite.
+        certificate: the server's certificate as `ssl.SSLSocket.getpeercert` has it: with ``"subject"``,
+            ``"issuer"``, ``"notAfter"``, ``"subjectAltName"`` and others. Empty if it was not verified, as
+            with ``ssl_verify=False``.
+        der: the same certificate as it was sent, in DER.
+    """
+
+    version: str
+    cipher: str
+    certificate: dict[str, Any]
+    der: bytes
+
+    def __repr__(self) -> str:
+        return f"TLS(version={self.version!r}, cipher={self.cipher!r}, …)"
 
 
 class Stream:

@@ -1,4 +1,4 @@
-"""Names to addresses, and addresses to connected sockets."""
+"""TCP and Unix sockets: names resolved to addresses, and addresses raced to one connected socket."""
 
 from __future__ import annotations
 
@@ -142,6 +142,32 @@ def connect_tcp(
         return race.run()
     finally:
         race.end()
+
+
+def connect_unix(path: str) -> socket.socket:
+    """Connect to a Unix socket. Never blocks: a server whose queue is full refuses.
+
+    Returns:
+        A connected, non-blocking socket.
+
+    Raises:
+        ConnectFail: nobody accepts there (phase ``"tcp"``).
+    """
+    if not hasattr(socket, "AF_UNIX"):
+        raise ConnectFail("this system has no Unix sockets", phase="tcp", address=path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        code = sock.connect_ex(path)
+        if code:
+            raise OSError(code, os.strerror(code))
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        sock.close()
+        raise ConnectFail(f"{path}: {cause(error)}", phase="tcp", address=path) from error
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def interleaved(addresses: list[AddressInfo]) -> list[AddressInfo]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lochws import WebSocket, WebSocketApp, events
-from lochws.transport.encryption import TLS
+from lochws.transport.stream import TLS
 
 from ..support.apps import echo, opened
 from ..support.peer import TEXT, Link, StartPeer
