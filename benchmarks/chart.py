@@ -33,6 +33,12 @@ _PANELS = {
 _LEFT_OUT = ("lochws corked",)
 _COLUMNS, _WIDTH, _BAR, _HEAD = 2, 8.6, 0.2, 0.62  # sizes in inches
 _OURS, _OURS_LIGHT, _PEER, _LIMIT, _INK = "#0b6bcb", "#7fb2e5", "#b9bec6", "#e3e6ea", "#24292f"
+_NOTE, _AXIS, _PAGE = "#6a737d", "#d0d7de", "#ffffff"
+#: What some of these are on a dark page.
+_DARK = {
+    _PAGE: "#14181f", _INK: "#e6edf3", _NOTE: "#9aa4b0", _AXIS: "#4a5260",
+    _PEER: "#6b7480", _LIMIT: "#3a414c", _OURS: "#4c9bee", _OURS_LIGHT: "#2d5f92",
+}
 
 
 def draw(results: Results, about: dict[str, str], path: Path) -> None:
@@ -45,7 +51,7 @@ def draw(results: Results, about: dict[str, str], path: Path) -> None:
     if not works:
         raise ValueError("nothing of what is drawn was measured")
     plt.rcParams.update({"font.family": "DejaVu Sans", "font.size": 9, "svg.fonttype": "path",
-                         "svg.hashsalt": "lochws", "text.color": _INK})
+                         "svg.hashsalt": "lochws", "text.color": _INK, "ytick.labelcolor": _INK})
     rows = -(-len(works) // _COLUMNS)
     tallest = max(len(_sorted(results, work, METRICS[WORKS[work].kind][0])) for work in works)
     height = rows * (_BAR * tallest + _HEAD) + 0.9
@@ -62,11 +68,23 @@ def draw(results: Results, about: dict[str, str], path: Path) -> None:
         "What a message costs: µs of the client's processor time (shorter is better)",
         x=0.015, ha="left", weight="bold", fontsize=11.5,
     )
-    figure.text(0.015, 0.1 / height, _footnote(about), fontsize=6.8, color="#6a737d")
+    figure.text(0.015, 0.1 / height, _footnote(about), fontsize=6.8, color=_NOTE)
     figure.tight_layout(rect=(0, 0.4 / height, 1, 1 - 0.05 / height), h_pad=1.4, w_pad=1.2)
     about_file = {"Date": None} if path.suffix == ".svg" else None  # the same bytes from the same numbers
-    figure.savefig(path, dpi=110, facecolor="white", metadata=about_file)
+    figure.savefig(path, dpi=110, facecolor=_PAGE, metadata=about_file)
     plt.close(figure)
+    if path.suffix == ".svg":
+        drawn = path.read_text(encoding="utf-8")
+        path.write_text(drawn.replace("</style>", f"{_dark()}</style>", 1), encoding="utf-8")
+
+
+def _dark() -> str:
+    """Return the style that a dark page gives to the colours that matplotlib wrote into each element."""
+    rules = "".join(
+        f'[style*="{part}: {light}"] {{ {part}: {dark} !important }} '
+        for light, dark in _DARK.items() for part in ("fill", "stroke")
+    )
+    return f"@media (prefers-color-scheme: dark) {{ {rules}}}"
 
 
 def _panel(axis: Axes, results: Results, work: str) -> None:
@@ -86,7 +104,7 @@ def _panel(axis: Axes, results: Results, work: str) -> None:
     axis.set_xticks([])
     axis.tick_params(axis="y", length=0)
     axis.spines[["top", "right", "bottom"]].set_visible(False)
-    axis.spines["left"].set_color("#d0d7de")
+    axis.spines["left"].set_color(_AXIS)
     axis.spines["left"].set_bounds(-0.5, len(measured) - 0.5)
     axis.set_title(_PANELS[work], loc="left", fontsize=9.5, weight="bold")
 

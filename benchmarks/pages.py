@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 README, PERFORMANCE = ROOT / "README.md", ROOT / "docs" / "performance.md"
 #: The numbers of the last run that was written into the pages.
 RESULTS = ROOT / "benchmarks" / "results.json"
-PICTURES = ROOT / "docs" / "benchmarks.svg", ROOT / "docs" / "benchmarks.png"
+PICTURES = ROOT / "docs/_static/benchmarks.svg", ROOT / "docs/_static/benchmarks.png"
 _BEGIN, _END = "<!-- measured: python -m benchmarks --write-docs -->\n", "<!-- end of what was measured -->\n"
 _WIDTH = 118
 

@@ -1,4 +1,4 @@
-"""Draws docs/terminal.svg and docs/doctor.svg: real sessions of `lochws`, as a terminal showed them.
+"""Draws terminal.svg and doctor.svg of docs/_static/: real sessions of `lochws`, as a terminal showed them.
 
 ``python -m tests.cli.pictures`` from the checkout, where the extra ``test`` is installed.
 """
@@ -18,7 +18,7 @@ from lochws.testing import ScriptedServer, accept, send, wait_for
 
 from .commands import Screen
 
-DOCS = Path(__file__).parent.parent.parent / "docs"
+PICTURES = Path(__file__).parent.parent.parent / "docs" / "_static"
 _COLOURS = {"brown": "yellow", "brightblack": "bright_black", "default": "default"}
 
 
@@ -63,7 +63,7 @@ def talk() -> None:
         ]:
             screen.type(typed)
             screen.wait_for(shown)
-        picture(screen, f"lochws connect {server.url}", DOCS / "terminal.svg")
+        picture(screen, f"lochws connect {server.url}", PICTURES / "terminal.svg")
 
 
 def doctors() -> None:
@@ -76,7 +76,7 @@ def doctors() -> None:
         with Screen("doctor", url, size=(112, 20)) as screen:
             screen.end()
             screen.wait_for("give theirs with --cafile")
-            picture(screen, f"lochws doctor {url}", DOCS / "doctor.svg")
+            picture(screen, f"lochws doctor {url}", PICTURES / "doctor.svg")
 
 
 if __name__ == "__main__":
