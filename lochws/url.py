@@ -17,7 +17,8 @@ _SAFE = "/?:@!$&'()*+,;=-._~%[]"
 _NAME = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=]+")
 # Host and port: brackets, if there are any, are round the whole host. urllib finds a host in more than that.
 _HOST_AND_PORT = re.compile(r"(?:(?P<address>\[[^\[\]]*\])|[^\[\]:]*)(?::[^\[\]]*)?")
-_VALUES = re.compile(r"([?&;][^=&;\s]*=)[^&;#\s]+")
+# No name has a delimiter in it, so that each character is looked at once: servers choose some of these texts.
+_VALUES = re.compile(r"([?&;][^?&;=\s]*=)[^&;#\s]+")
 # Paths of sockets are bytes; those that are no UTF-8 become what Python's own file names have for them.
 _ANY_BYTES = "surrogateescape"
 
@@ -127,7 +128,10 @@ def _named(url: str) -> str:
 
 
 def without_secrets(url: str) -> str:
-    """The URL without credentials, and without the values in its query, which may be tokens."""
+    """Return the URL without credentials, and without the values in its query, which may be tokens.
+
+    Any text with URLs in it will do. Takes time proportional to its length.
+    """
     return _VALUES.sub(r"\1…", redacted(url))
 
 

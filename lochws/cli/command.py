@@ -17,7 +17,7 @@ import click
 
 from .. import __version__, demo
 from .exits import Exit, Failed
-from .shown import escaped
+from ..text import escaped
 from .target import verbosity
 
 logger = logging.getLogger("lochws.cli")

@@ -17,7 +17,8 @@ from .addresses import look_up, try_all
 from .certificate import Handshakes, agreement
 from .exits import Exit, Outcome
 from .findings import Finding, Verdict, show
-from .shown import as_options, cut, escaped
+from ..text import cut, escaped
+from .shown import as_options
 from .target import Target, checked, is_terminal, limit, target_options
 
 #: Pings whose latency is measured.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import enum
 
 from .. import events
-from .shown import as_options, escaped
+from ..text import escaped
+from .shown import as_options
 
 
 class Exit(enum.IntEnum):

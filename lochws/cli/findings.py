@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from .shown import as_json, escaped
+from ..text import escaped
+from .shown import as_json
 from .target import is_terminal
 
 

@@ -11,7 +11,8 @@ from ..errors import QueueFull, TransportFail, WebSocketUnavailable
 from .exits import Exit, Failed, Outcome
 from .lines import LineOutput, lines_of
 from .payloads import Payloads
-from .shown import as_json, as_object, escaped, one_line
+from ..text import escaped
+from .shown import as_json, as_object, one_line
 from .target import running
 
 #: How often it is looked whether anything still moves, in seconds.

@@ -11,9 +11,10 @@ import click
 from ..events import Binary, Event, Text
 from ..handlers._parts.recording_files import RecordingError
 from ..handlers.replay import MAX_PAUSE, Entry, Replay
+from ..text import cut, escaped
 from .exits import Exit, Failed
 from .payloads import Payloads
-from .shown import as_json, cut, escaped, one_line
+from .shown import as_json, one_line
 from .target import Seconds, checked, is_terminal, limit, verbosity
 
 #: Characters of one entry that are shown.

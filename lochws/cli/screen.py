@@ -14,7 +14,7 @@ from prompt_toolkit.application import Application
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.styles import Style
 
-from .shown import cut, escaped_block
+from ..text import cut, escaped_block
 
 #: Lines that may wait to be shown; then the server is held back.
 MAX_LINES = 500

@@ -4,28 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from typing import Any
 
 from .. import events
 from ..response import Response
-
-# Controls, C1 ones too, and what turns or hides text: a server must not move the cursor, change the
-# terminal's title or make one thing look like another. Lone surrogates cannot be written at all.
-_HIDDEN = "\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff"
-_UNSAFE = re.compile(rf"[\x00-\x1f\x7f-\x9f{_HIDDEN}\U000e0000-\U000e007f]")
-_UNSAFE_IN_BLOCKS = re.compile(rf"[\x00-\x08\x0b-\x1f\x7f-\x9f{_HIDDEN}\U000e0000-\U000e007f]")
-
-
-def escaped(text: str) -> str:
-    """The text on one line, with all that a terminal would obey or hide written as Python writes it."""
-    return _UNSAFE.sub(_as_escape, text)
-
-
-def escaped_block(text: str) -> str:
-    """As `escaped`, but line ends and tabs stay."""
-    return _UNSAFE_IN_BLOCKS.sub(_as_escape, text)
-
 
 #: What lochws says names parameters; on the command line these are options. The longer ones first.
 PARAMETERS = {
@@ -50,11 +32,6 @@ def as_options(advice: str) -> str:
 def one_line(text: str) -> str:
     r"""The text as it is, but for line ends, which become ``\n`` and ``\r``: one message is one line."""
     return text.replace("\r", "\\r").replace("\n", "\\n") if "\n" in text or "\r" in text else text
-
-
-def cut(text: str, length: int) -> str:
-    """At most `length` characters, with a sign if there were more."""
-    return text if len(text) <= length else text[:length] + "…"
 
 
 def as_object(event: events.Event) -> dict[str, Any]:
@@ -88,7 +65,3 @@ def _plain(value: object) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value
-
-
-def _as_escape(match: re.Match[str]) -> str:
-    return ascii(match[0])[1:-1]

@@ -16,7 +16,7 @@ from time import monotonic
 
 from .. import events
 from ..url import without_secrets
-from ._parts.rate_limit import Allowance
+from ..system.rate_limit import RateLimit
 
 #: What a terminal or a reader of log lines could take for something else.
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -71,7 +71,7 @@ class Log:
         self._logger = logger or logging.getLogger("lochws.events")
         self._prefix = f"{label}: " if label else ""
         self._payload = payload
-        self._allowances: dict[str, Allowance] = {}
+        self._limits: dict[str, RateLimit] = {}
         self._burst, self._per_second, self._clock = burst, per_second, clock
 
     def on_connecting(self, event: events.Connecting) -> None:
@@ -154,10 +154,10 @@ class Log:
     def _tell(self, event: events.Event, level: int, words: str) -> None:
         if not self._logger.isEnabledFor(level):
             return
-        allowance = self._allowances.get(event.name)
-        if allowance is None:
-            allowance = self._allowances[event.name] = Allowance(self._burst, self._per_second, self._clock)
-        more = allowance.take()
+        limit = self._limits.get(event.name)
+        if limit is None:
+            limit = self._limits[event.name] = RateLimit(self._burst, self._per_second, self._clock)
+        more = limit.take()
         if more is not None:
             self._logger.log(level, "%s%s%s", self._prefix, _safe(words), more)
 

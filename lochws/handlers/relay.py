@@ -42,7 +42,7 @@ from ..system import forks
 from ..system.waits import join, slice_of
 from ..url import without_secrets
 from ._parts.checks import check_app, wanted_events
-from ._parts.rate_limit import Allowance
+from ..system.rate_limit import RateLimit
 from ._parts.redis_stream import Client, Entry, Sender, client_of
 
 logger = logging.getLogger("lochws")
@@ -158,7 +158,7 @@ class Relay:
         self._url = ""
         self._connection = self._sequence = 0
         self._is_over = True
-        self._lost_lines, self._pause_lines = Allowance(), Allowance(burst=3, per_second=1 / 60)
+        self._lost_lines, self._pause_lines = RateLimit(), RateLimit(burst=3, per_second=1 / 60)
         self._queue = self._sender.begin()
         self._received = self._lost = 0
         self._stop_by: float | None = None

@@ -30,7 +30,7 @@ from ..options import MIB, check_choice, check_range
 from ..system import forks
 from ..system.waits import Waiters, slice_of, wait_for
 from ._parts.checks import wanted_events
-from ._parts.rate_limit import Allowance
+from ..system.rate_limit import RateLimit
 from ._parts.worker_queue import OLDEST, Chain, Chains, Entry
 
 logger = logging.getLogger("lochws")
@@ -138,7 +138,7 @@ class Worker:
         self._running = self._received = self._done = self._failed = self._dropped = 0
         self._closed = False
         self._handing: set[int] = set()  # threads that are in _hand_over
-        self._drops, self._failures = Allowance(), Allowance()
+        self._drops, self._failures = RateLimit(), RateLimit()
 
     @property
     def counts(self) -> WorkCounts:

@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any, NamedTuple, Protocol
 
 from ...system.waits import Waiters
-from .rate_limit import Allowance
+from ...system.rate_limit import RateLimit
 
 logger = logging.getLogger("lochws")
 
@@ -98,7 +98,7 @@ class Sender:
 
     def begin(self) -> Unacknowledged:
         """A queue for a new thread."""
-        self._lines = Allowance(burst=3, per_second=1 / 60)
+        self._lines = RateLimit(burst=3, per_second=1 / 60)
         return Unacknowledged()
 
     def run(self, queue: Unacknowledged) -> None:
