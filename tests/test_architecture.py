@@ -34,7 +34,7 @@ LAYERS = [
     {"engine"},
     {"protocol", "transport", "dispatch"},
     {"system"},
-    {"clock", "errors", "events", "options", "response", "sent", "status", "url", "version"},
+    {"clock", "errors", "events", "options", "response", "sent", "status", "text", "url", "version"},
 ]
 
 #: The layer whose modules may import one another.
@@ -56,7 +56,7 @@ FORBIDDEN = {
 
 #: What ready-made handlers share with the rest besides the names that every user has: how to check an
 #: option, to wait so that no signal is lost, to live through a fork, to hide what is secret in a URL.
-SHARED = {"clock", "dispatch", "options", "sent", "system", "url", "version"}
+SHARED = {"clock", "dispatch", "options", "sent", "system", "text", "url", "version"}
 
 #: Names that only look private: a method of every NamedTuple, and what type checkers call a class of zlib's.
 PUBLIC_ALL_THE_SAME = {"_asdict", "_Decompress"}

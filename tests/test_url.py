@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 from hypothesis import example, given
@@ -140,6 +141,16 @@ class TestCredentials:
 
     def test_values_of_a_query_may_be_secrets_too(self) -> None:
         assert without_secrets("ws://me:secret@host/a?token=secret&b=;c=d") == "ws://host/a?token=…&b=;c=…"
+
+    def test_a_question_mark_within_a_query_hides_no_value(self) -> None:
+        assert without_secrets("ws://h/?a?token=secret?b=c") == "ws://h/?a?token=…"
+
+    @pytest.mark.parametrize("repeated", ["?", "&", ";", "=", "?a", "://", "://@", "@", "a=b&", " ?", "?a=?"])
+    def test_hiding_them_takes_time_in_proportion_to_the_text(self, repeated: str) -> None:
+        text = "ws://h/?" + repeated * (400_000 // len(repeated))
+        began = time.process_time()
+        without_secrets(text)
+        assert time.process_time() - began < 1.0  # it took minutes where it was quadratic
 
 
 def test_the_endpoint_as_text_is_a_url_for_itself() -> None:

@@ -16,8 +16,8 @@ from typing import Any
 import click
 
 from .. import __version__, demo
-from .exits import Exit, Failed
 from ..text import escaped
+from .exits import Exit, Failed
 from .target import verbosity
 
 logger = logging.getLogger("lochws.cli")

@@ -12,12 +12,12 @@ import click
 
 from .. import WebSocket, events
 from ..errors import TransportFail, WebSocketUnavailable
+from ..text import cut, escaped
 from ..url import parse_url
 from .addresses import look_up, try_all
 from .certificate import Handshakes, agreement
 from .exits import Exit, Outcome
 from .findings import Finding, Verdict, show
-from ..text import cut, escaped
 from .shown import as_options
 from .target import Target, checked, is_terminal, limit, target_options
 

@@ -8,10 +8,10 @@ from time import monotonic
 
 from .. import Backoff, WebSocketApp, events
 from ..errors import QueueFull, TransportFail, WebSocketUnavailable
+from ..text import escaped
 from .exits import Exit, Failed, Outcome
 from .lines import LineOutput, lines_of
 from .payloads import Payloads
-from ..text import escaped
 from .shown import as_json, as_object, one_line
 from .target import running
 

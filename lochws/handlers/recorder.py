@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from .. import events
 from ..sent import Sent
 from ..system import forks
-from ..system.waits import Waiters, join, wait_for
 from ..system.rate_limit import RateLimit
+from ..system.waits import Waiters, join, wait_for
 from ._parts.recording_files import PartWriter
 from ._parts.recording_lines import Redact, Scribe
 
@@ -104,7 +104,7 @@ class Recorder:
         self._clock = clock
         self._began, self._started = time(), clock()
         self._scribe = Scribe(payloads, redact, secrets)
-        self._lines = RateLimit(burst=1, per_second=1 / 60)
+        self._log_limit = RateLimit(burst=1, per_second=1 / 60)
         self._files = PartWriter(
             self.path, compress=compress == "gzip" or (compress is None and self.path.suffix == ".gz"),
             max_bytes=max_bytes, keep=keep, append=append, header=self._header,
@@ -304,7 +304,7 @@ class Recorder:
             self._unsaid += count
 
     def _tell(self, what: str, error: BaseException | None = None) -> None:
-        more = self._lines.take()
+        more = self._log_limit.take()
         if more is not None:
             logger.error("recording to %s: %s%s", self.path, what, more, exc_info=error)
 

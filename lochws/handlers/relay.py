@@ -39,10 +39,10 @@ from .. import events
 from ..dispatch.naming import EventName
 from ..options import MIB, check_range, check_seconds
 from ..system import forks
+from ..system.rate_limit import RateLimit
 from ..system.waits import join, slice_of
 from ..url import without_secrets
 from ._parts.checks import check_app, wanted_events
-from ..system.rate_limit import RateLimit
 from ._parts.redis_stream import Client, Entry, Sender, client_of
 
 logger = logging.getLogger("lochws")

@@ -28,9 +28,9 @@ from ..dispatch.callables import check_callable
 from ..dispatch.naming import CLASSES, EventName, methods_of
 from ..options import MIB, check_choice, check_range
 from ..system import forks
+from ..system.rate_limit import RateLimit
 from ..system.waits import Waiters, slice_of, wait_for
 from ._parts.checks import wanted_events
-from ..system.rate_limit import RateLimit
 from ._parts.worker_queue import OLDEST, Chain, Chains, Entry
 
 logger = logging.getLogger("lochws")

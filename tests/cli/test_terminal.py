@@ -161,8 +161,8 @@ def test_binary_messages_are_shown_in_the_notation(home: str) -> None:
 @pytest.mark.parametrize(
     ("end", "code", "line"),
     [
-        (close(1000, "bye"), Exit.OK, "* the server closes: 1000 bye"),
-        (close(1011, "broken"), Exit.CLOSED_WITH_ERROR, "* the server closes: 1011 broken"),
+        (close(1000, "bye"), Exit.OK, "* closed by the server: 1000 bye"),
+        (close(1011, "broken"), Exit.CLOSED_WITH_ERROR, "* closed by the server: 1011 broken"),
         (fin(), Exit.LOST, "* connection lost: "),
     ],
 )

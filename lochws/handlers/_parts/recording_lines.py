@@ -19,9 +19,9 @@ from ... import errors, events
 from ...dispatch.naming import CLASSES
 from ...response import Response
 from ...sent import ControlFrame, Sent
+from ...system.rate_limit import RateLimit
 from ...url import without_secrets
 from ...version import __version__
-from ...system.rate_limit import RateLimit
 
 logger = logging.getLogger("lochws")
 
@@ -76,7 +76,7 @@ class Scribe:
         self._payloads = payloads
         self._redact = redact
         self._secrets = secrets
-        self._lines = RateLimit()
+        self._log_limit = RateLimit()
 
     def header(self, began: float, at: float, part: int) -> bytes:
         """The first line of a file: its number in the set, and when recording began (wall clock)."""
@@ -140,7 +140,7 @@ class Scribe:
                 return kept
             raise TypeError(f"redact returned {type(kept).__name__} for {type(payload).__name__}")
         except Exception as error:
-            more = self._lines.take()
+            more = self._log_limit.take()
             if more is not None:
                 logger.error("redact failed, its payload is not recorded%s", more, exc_info=error)
             return None

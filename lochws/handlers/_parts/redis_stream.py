@@ -9,8 +9,8 @@ from itertools import islice
 from time import monotonic
 from typing import Any, NamedTuple, Protocol
 
-from ...system.waits import Waiters
 from ...system.rate_limit import RateLimit
+from ...system.waits import Waiters
 
 logger = logging.getLogger("lochws")
 
@@ -98,7 +98,7 @@ class Sender:
 
     def begin(self) -> Unacknowledged:
         """A queue for a new thread."""
-        self._lines = RateLimit(burst=3, per_second=1 / 60)
+        self._log_limit = RateLimit(burst=3, per_second=1 / 60)
         return Unacknowledged()
 
     def run(self, queue: Unacknowledged) -> None:
@@ -131,7 +131,7 @@ class Sender:
             pipeline.execute()
 
     def _tell(self, queue: Unacknowledged, error: Exception) -> None:
-        more = self._lines.take()
+        more = self._log_limit.take()
         if more is not None and not queue.is_over:
             logger.warning("Redis has not acknowledged events for the stream %s; they are sent again: %s%s",
                            self.stream, error or repr(error), more)
