@@ -1,9 +1,9 @@
-"""Pages of docs/ that name a test for each thing they claim."""
+"""The pages of docs/ and their tables, and a check that a line has tests."""
 
 from __future__ import annotations
 
 import ast
-import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 _TESTS = Path(__file__).parents[1]
@@ -17,12 +17,12 @@ TESTS = {
 
 
 def page(name: str) -> str:
-    """The text of a page."""
+    """Return the text of a page."""
     return (_TESTS.parent / "docs" / name).read_text(encoding="utf-8")
 
 
 def rows(text: str) -> list[list[str]]:
-    """The cells of each row of each table, without the tables' heads."""
+    """Return the cells of each row of each table, without the tables' heads."""
     lines = text.splitlines()
     return [
         [cell.strip() for cell in line.strip("|").split("|")]
@@ -31,6 +31,19 @@ def rows(text: str) -> list[list[str]]:
     ]
 
 
-def named_tests(text: str) -> set[str]:
-    """The tests that a text names."""
-    return set(re.findall(r"`(test_\w+)`", text))
+def unproved(keys: Iterable[str], evidence: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    """Return the lines of a page that no test shows, each with what is wrong.
+
+    Args:
+        keys: what each line begins with.
+        evidence: for each key the names of tests.
+    """
+    wrong = {}
+    for key in keys:
+        named = evidence.get(key, ())
+        missing = [name for name in named if name not in TESTS]
+        if not named:
+            wrong[key] = "tests/pages/evidence.py names no test"
+        elif missing:
+            wrong[key] = f"there is no test called {', '.join(missing)}"
+    return wrong
