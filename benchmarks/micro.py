@@ -16,7 +16,7 @@ import pyperf
 from lochws import events
 from lochws.dispatch.registry import Registry
 from lochws.options import Deflate
-from lochws.protocol import framing, masking, scanning
+from lochws.protocol import frames, masking, scanning
 from lochws.protocol.deflate import DeflateParameters, Deflater, Inflater
 from lochws.protocol.receiver import Receiver
 
@@ -65,8 +65,8 @@ def framing_and_masking() -> dict[str, Callable[[], object]]:
         masks["wsaccel"] = masking.mask_wsaccel
     for size in (16, 128, 1024, 65536):
         payload = random.Random(size).randbytes(size)
-        found[f"frame of {size} B"] = partial(framing.build_frame, 0x82, payload, _KEY)
-        found[f"frame in Python of {size} B"] = partial(framing.build_frame_python, 0x82, payload, _KEY)
+        found[f"frame of {size} B"] = partial(frames.build_frame, 0x82, payload, _KEY)
+        found[f"frame in Python of {size} B"] = partial(frames.build_frame_python, 0x82, payload, _KEY)
         for name, mask in masks.items():
             found[f"mask by {name} of {size} B"] = partial(mask, payload, _KEY)
     return found

@@ -40,7 +40,8 @@ from .options import (
     as_socket_options,
 )
 from .protocol.close import as_reason, encode_close
-from .protocol.payload import BytesLike, as_bytes, as_control_payload
+from .protocol.frames import BytesLike
+from .protocol.sender import as_bytes, as_control_payload
 from .transport.pins import Pins, as_pins
 from .transport.stream import TLS
 from .url import redacted

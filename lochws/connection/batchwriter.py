@@ -19,8 +19,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any, Protocol, TypeAlias, cast
 
-from ..protocol.frames import Opcode
-from ..protocol.framing import Item, frame_length
+from ..protocol.frames import Item, Opcode, frame_length
 from ..protocol.masking import mask
 from ..sent import ControlFrame, Sent, Tap
 from ..system.waits import Waiters

@@ -20,7 +20,7 @@ from ..engine.loop import Loop
 from ..errors import CriticalProtocolError, ProtocolError
 from ..opening.dial import Opened
 from ..options import Options, Timing
-from ..protocol.closing import NETWORK, ClosingHandshake, Outcome
+from ..protocol.close import NETWORK, ClosingHandshake, Outcome
 from ..protocol.keepalive import Keepalive, earliest
 from ..sent import Tap
 from ..transport.waiting import cause

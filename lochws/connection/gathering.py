@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias, cast
 
 from ..errors import WebSocketClosed, WebSocketError
-from ..protocol.framing import Item, measure
+from ..protocol.frames import Item, measure
 from ..sent import Tap
 from .batchwriter import BatchWriter, Message, Pack, Sink, message_of
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from ..clock import Clock
 from ..errors import TransportFail, WebSocketClosed, WebSocketClosing
 from ..options import Options
-from ..protocol import framing
 from ..protocol.close import CloseFrame
 from ..protocol.deflate import DeflateParameters, Deflater
+from ..protocol.frames import prepare
 from ..protocol.masking import MaskKeys
 from ..protocol.sender import Sender
 from ..sent import Tap
@@ -53,7 +53,7 @@ class SendingHalf:
         clock: Clock,
         taps: Sequence[Tap] = (),
     ) -> None:
-        framing.prepare()
+        prepare()
         offered = options.deflate
         deflater = Deflater(agreed, offered) if agreed is not None and offered is not None else None
         threshold = offered.threshold if offered is not None else 0

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 
 from ..errors import QueueFull, TransportFail, WebSocketClosing, WebSocketError
-from ..protocol.framing import Item, frame_length, measure
+from ..protocol.frames import Item, frame_length, measure
 from ..sent import Tap
 from ..system.waits import wait_for
 from .batchwriter import GATHER_BYTES, Message, Pack, Sink

@@ -6,7 +6,8 @@ from typing import Protocol
 
 from ..connection.sending import SendingHalf
 from ..errors import WebSocketUnavailable
-from ..protocol.payload import BytesLike, as_bytes
+from ..protocol.frames import BytesLike
+from ..protocol.sender import as_bytes
 
 
 class GateKeeper(Protocol):

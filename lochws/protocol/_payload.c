@@ -166,7 +166,7 @@ static PyObject *
 payload_getvalue(Payload *self, PyObject *nothing)
 {
     if (self->bytes == NULL || self->filled != self->length) {
-        PyErr_SetString(PyExc_ValueError, "the payload is not there");
+        PyErr_SetString(PyExc_ValueError, "the payload is not complete");
         return NULL;
     }
     if (self->views) {

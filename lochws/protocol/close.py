@@ -1,4 +1,4 @@
-"""The payload of Close frames (RFC 6455 sections 5.5.1 and 7.4)."""
+"""Closing: Close frames, and how a connection ends (RFC 6455 sections 5.5.1 and 7)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ from lochws.status import Status
 
 #: The longest reason, in bytes: a control frame's 125 without the code.
 MAX_REASON = 123
+#: Once all is said, the other side gets this many seconds to end the connection before we do.
+LINGER_SECONDS = 1.0
+
+CLIENT = "client"
+SERVER = "server"
+NETWORK = "network"
 
 
 class CloseFrame(NamedTuple):
@@ -89,3 +95,133 @@ def parse_close(payload: bytes) -> CloseFrame:
         return CloseFrame(code, payload[2:].decode())
     except UnicodeDecodeError:
         raise CriticalProtocolError("Close frame with a reason that is no UTF-8") from None
+
+
+class Outcome(NamedTuple):
+    """How a connection ended.
+
+    Attributes:
+        reason: one sentence for people.
+        ended_by: ``"client"``, ``"server"`` or ``"network"``.
+        graceful: whether both Close frames were exchanged and the connection then ended by itself.
+        error: the exception behind it, or None.
+    """
+
+    reason: str
+    ended_by: str
+    graceful: bool = False
+    error: BaseException | None = None
+
+    def checked(self, is_taken: bool) -> Outcome:
+        """The same, unless our Close frame still lay behind messages that the server did not take."""
+        if is_taken or not self.graceful:
+            return self
+        return Outcome("closed by the server before it took our Close frame", self.ended_by)
+
+
+class ClosingHandshake:
+    """The end of one connection. Times are monotonic seconds, the caller's. One thread at a time.
+
+    The handshake is two facts, our Close frame and the server's, in either order. After both the
+    server ends the connection (section 7.1.1); it gets a limited time for that, as for its answer.
+
+    Args:
+        close_timeout: seconds that the server gets to answer our Close frame, or to end the
+            connection after we answered its; 0 for no limit.
+
+    Attributes:
+        outcome: how the connection ended; None until then.
+        deadline: when `time_passed` must be called, or None.
+        is_begun: whether a Close frame was sent or the connection is being given up: automatic pings
+            and their time-out are over.
+    """
+
+    def __init__(self, close_timeout: float) -> None:
+        self.outcome: Outcome | None = None
+        self.deadline: float | None = None
+        self._close_timeout = close_timeout
+        self._linger = min(LINGER_SECONDS, close_timeout or LINGER_SECONDS)
+        self._sent = False
+        self._received = False
+        self._server_first = False
+        self._failure: Outcome | None = None
+        self._eof = False
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether our Close frame is out or owed."""
+        return self._sent or self._failure is not None
+
+    def sent(self, now: float) -> None:
+        """Our Close frame is out. Saying so again changes nothing."""
+        if self._sent:
+            return
+        self._sent = True
+        if self._failure is not None:
+            self.deadline = now + self._linger
+        elif self._eof:
+            self._end(self._complete())
+        elif self._close_timeout:
+            self.deadline = now + self._close_timeout
+
+    def received(self, now: float) -> None:
+        """The server's Close frame came; if `sent` was not said before, it was the first."""
+        self._received = True
+        if self._sent:
+            self.deadline = now + self._linger
+        else:
+            self._server_first = True
+
+    def failed(self, error: BaseException, now: float) -> None:
+        """The server broke a rule: once our Close frame says so, it gets a moment to read it."""
+        self._failure = Outcome(f"disconnected; {error}", SERVER, error=error)
+        self.deadline = now + self._linger
+
+    def dropped(self, reason: str) -> None:
+        """The user ends the connection without waiting for anything."""
+        self._end(Outcome(reason, CLIENT))
+
+    def eof(self) -> None:
+        """The server ended the connection. Over, unless its Close frame still wants our answer."""
+        if self._failure is not None:
+            self._end(self._failure)
+        elif self._received and self._sent:
+            self._end(self._complete())
+        elif self._received:
+            self._eof = True
+        elif self._sent:
+            self._end(Outcome("closed by the server without answering our Close frame", SERVER))
+        else:
+            self._end(Outcome("socket fail; connection lost", NETWORK))
+
+    def lost(self, reason: str, error: BaseException | None = None) -> None:
+        """The connection failed. After both Close frames that is as good an end as any."""
+        if self._failure is not None:
+            self._end(self._failure)
+        elif self._received and self._sent:
+            self._end(self._complete())
+        else:
+            self._end(Outcome(reason, NETWORK, error=error))
+
+    def time_passed(self, now: float) -> bool:
+        """The time may be `deadline`. Returns whether our Close frame is still owed and must go out now."""
+        if self.deadline is None or now < self.deadline:
+            return False
+        if self._failure is not None:
+            if not self._sent:
+                # The handlers of what came before the failure have had their time.
+                return True
+            self._end(self._failure)
+        elif self._received and not self._server_first:
+            self._end(self._complete())
+        else:
+            limit = f"{self._close_timeout:g}s"
+            self._end(Outcome(f"disconnected; server didn't respond to close packet within {limit}", NETWORK))
+        return False
+
+    def _complete(self) -> Outcome:
+        return Outcome("closed", SERVER if self._server_first else CLIENT, graceful=True)
+
+    def _end(self, outcome: Outcome) -> None:
+        if self.outcome is None:
+            self.outcome = outcome

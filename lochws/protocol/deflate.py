@@ -6,7 +6,6 @@ not sent. With context takeover the stream goes on from message to message.
 
 from __future__ import annotations
 
-import os
 import re
 import zlib
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,8 @@ from typing import Any, NamedTuple
 
 from lochws.errors import CompressionParameterError, CriticalProtocolError, HandshakeError, PayloadTooLarge
 from lochws.options import Deflate
+
+from ..system.compiled import is_pure_python
 
 EXTENSION = "permessage-deflate"
 TAIL = b"\x00\x00\xff\xff"
@@ -39,7 +40,7 @@ def engine() -> ModuleType:
 
     At all levels zlib-ng takes about half the time. It is looked for when the first message wants it.
     """
-    if os.environ.get("LOCHWS_PURE_PYTHON") != "1":
+    if not is_pure_python():
         try:
             return import_module("zlib_ng.zlib_ng")
         except ImportError:

@@ -1,7 +1,6 @@
 """Masking of what a client sends (RFC 6455 section 5.3).
 
-`mask` is the fastest of its twins that can be had, looked for once, when the first connection opens. The
-environment variable ``LOCHWS_PURE_PYTHON=1`` leaves compiled ones out.
+`mask` uses the fastest twin available, which is looked for once, when the first connection opens.
 """
 
 from __future__ import annotations
@@ -10,6 +9,8 @@ import os
 from collections.abc import Callable
 from functools import cache
 from typing import Any
+
+from ..system.compiled import is_pure_python
 
 # Keys in a block: the first, and as blocks double, the largest.
 _FEW_KEYS = 8
@@ -98,7 +99,7 @@ def _wsaccel() -> Callable[[bytes], Any]:
 @cache
 def best() -> Callable[[bytes | bytearray | memoryview, bytes], bytes]:
     """The fastest of the twins that can be had."""
-    if os.environ.get("LOCHWS_PURE_PYTHON") != "1":
+    if not is_pure_python():
         try:
             _wsaccel()
         except (ImportError, OSError):  # or out of descriptors, when nothing can be loaded

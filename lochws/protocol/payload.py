@@ -1,35 +1,106 @@
-"""What callers hand over to be sent, as bytes."""
+"""Payloads of large frames, received straight into memory of their own.
+
+Copying a large message out of the shared receive buffer costs as much as receiving it. So once a frame's head
+has announced a large payload, the receiver hands out memory for it, and the stream fills that. The compiled
+twin is the `bytes` object that the user will get, and is never copied; the Python twin is copied once, at the
+end.
+"""
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Protocol
 
-from .frames import MAX_CONTROL_PAYLOAD
+from .compiled import compiled_or
+from .frames import BytesLike
 
-BytesLike: TypeAlias = bytes | bytearray | memoryview
+#: How much of a declared length is reserved at once, in bytes. Beyond that, memory doubles as bytes arrive,
+#: so that a server cannot buy memory with a length alone.
+RESERVED_BYTES = 1 << 20
 
 
-def as_bytes(method: str, data: BytesLike) -> bytes:
-    """The data as bytes, copied unless it is bytes already; `method` is named in the error.
+class Payload(Protocol):
+    """The payload of one frame while it arrives. Not thread-safe: one thread at a time."""
 
-    Raises:
-        TypeError: it is not bytes-like.
+    def room(self, most: int) -> memoryview:
+        """Return a writable view of memory for the next bytes, from 1 to `most` bytes long.
+
+        The caller releases it before it calls anything else.
+        """
+
+    def received(self, count: int) -> None:
+        """Take note that the first `count` bytes of the last `room` have been filled."""
+
+    def write(self, part: BytesLike) -> None:
+        """Add bytes that were received elsewhere.
+
+        Raises:
+            ValueError: the payload has no room for that many bytes.
+        """
+
+    def getvalue(self) -> bytes:
+        """Return the whole payload. No other method may be called after this one.
+
+        Raises:
+            ValueError: the payload is not complete.
+        """
+
+
+class PayloadPython:
+    """The Python twin of `Payload`: a bytearray that grows.
+
+    Args:
+        length: the length of the payload in bytes.
+        reserved: how many of these bytes to reserve at once.
     """
-    if type(data) is bytes:
-        return data
-    try:
-        return bytes(memoryview(data))
-    except TypeError:
-        raise TypeError(f"{method}: expected a bytes-like object, not {type(data).__name__}") from None
+
+    __slots__ = ("_buffer", "_filled", "_length")
+
+    def __init__(self, length: int, reserved: int) -> None:
+        self._length = length
+        self._filled = 0
+        self._buffer = bytearray(min(length, reserved))
+
+    def room(self, most: int) -> memoryview:
+        """Return a writable view of memory for the next bytes, from 1 to `most` bytes long."""
+        self._make_room(1)
+        return memoryview(self._buffer)[self._filled : self._filled + most]
+
+    def received(self, count: int) -> None:
+        """Take note that the first `count` bytes of the last `room` have been filled."""
+        self._filled += count
+
+    def write(self, part: BytesLike) -> None:
+        """Add bytes that were received elsewhere.
+
+        Raises:
+            ValueError: the payload has no room for that many bytes.
+        """
+        if len(part) > self._length - self._filled:
+            raise ValueError("write: more than the payload holds")
+        self._make_room(len(part))
+        self._buffer[self._filled : self._filled + len(part)] = part
+        self._filled += len(part)
+
+    def getvalue(self) -> bytes:
+        """Return a copy of the whole payload.
+
+        Raises:
+            ValueError: the payload is not complete.
+        """
+        if self._filled != self._length:
+            raise ValueError("the payload is not complete")
+        return bytes(self._buffer)
+
+    def _make_room(self, wanted: int) -> None:
+        size, needed = len(self._buffer), min(self._filled + wanted, self._length)
+        if needed > size:
+            self._buffer.extend(bytes(max(needed, min(2 * size, self._length)) - size))
 
 
-def as_control_payload(method: str, data: BytesLike) -> bytes:
-    """The payload of a control frame. Else as `as_bytes`.
-
-    Raises:
-        ValueError: it has more than 125 bytes.
-    """
-    payload = as_bytes(method, data)
-    if len(payload) > MAX_CONTROL_PAYLOAD:
-        raise ValueError(f"{method}: {len(payload)} bytes are too many, a control frame has at most 125")
+def new_payload(length: int) -> Payload:
+    """Return a payload of `length` bytes, none of which has arrived yet."""
+    payload: Payload = _Payload(length, RESERVED_BYTES)
     return payload
+
+
+_Payload = compiled_or("Payload", PayloadPython)

@@ -9,10 +9,10 @@ from io import BytesIO
 from lochws.errors import CriticalProtocolError, PayloadTooLarge, ProtocolError
 from lochws.events import Binary, Event, Ping, Pong, Text
 
-from .arriving import Arriving, arriving
 from .close import CloseFrame, parse_close
 from .deflate import Inflater
-from .frames import LENGTH_LIMIT, MAX_CONTROL_PAYLOAD, Opcode
+from .frames import LENGTH_LIMIT, MAX_CONTROL_PAYLOAD, BytesLike, Opcode
+from .payload import Payload, new_payload
 from .scanning import scan
 
 _OPCODES = frozenset({
@@ -38,7 +38,7 @@ class Receiver:
 
     Whatever the server sends, nothing is raised: once a rule is broken, `failure` says which, and all
     that follows is ignored. Memory stays within the message being received, of which a declared length
-    reserves little (`arriving`). One thread at a time.
+    reserves little (`lochws.protocol.payload`). One thread at a time.
 
     Whoever has bytes calls `receive`. Whoever can receive them anywhere asks for `room` first, and then
     calls `received`.
@@ -70,7 +70,7 @@ class Receiver:
         self._size = 0
         self._tail = b""  # of a text: the beginning of a character at the end of _payload
         # In its place the payload of a large frame, if that is all of the message.
-        self._arriving: Arriving | None = None
+        self._large: Payload | None = None
         self._flooded = False  # whether the last thing that came was such a message, of the largest kind
         # The data frame being received: bytes still to come, and whether it ends the message.
         self._missing = 0
@@ -81,13 +81,13 @@ class Receiver:
 
         To be released by the caller.
         """
-        if self._arriving is not None:
-            return self._arriving.room(OWN_ROOM * len(buffer))
+        if self._large is not None:
+            return self._large.room(OWN_ROOM * len(buffer))
         return buffer[:FIRST_BYTES] if self._flooded else buffer[:]
 
     def received(self, room: memoryview, count: int) -> list[Event]:
         """As `receive`, of the first `count` bytes of what `room` has handed out."""
-        payload = self._arriving
+        payload = self._large
         if payload is None:
             return self.receive(room[:count])
         self.controls = []
@@ -101,7 +101,7 @@ class Receiver:
         self._flooded = len(data) >= FLOOD_BYTES
         return [Binary(data)]
 
-    def receive(self, data: bytes | bytearray | memoryview) -> list[Event]:
+    def receive(self, data: BytesLike) -> list[Event]:
         """The events that end in `data`: messages, pings and pongs, in order. Never blocks.
 
         The memory behind `data` may be used again when this returns.
@@ -120,7 +120,7 @@ class Receiver:
                 self._stop()
         return events
 
-    def _parse(self, data: bytes | bytearray | memoryview, events: list[Event]) -> None:
+    def _parse(self, data: BytesLike, events: list[Event]) -> None:
         if self._missing:
             missing = self._missing
             self._absorb(data if len(data) <= missing else data[:missing], events)
@@ -140,14 +140,14 @@ class Receiver:
         if not self.done:
             self._beginning = bytes(data[position:])
 
-    def _scan(self, data: bytes | bytearray | memoryview, position: int, events: list[Event]) -> int:
+    def _scan(self, data: BytesLike, position: int, events: list[Event]) -> int:
         inflate = None if self._inflater is None else self._inflater.message
         try:
             return scan(data, position, self._limit, events, inflate)
         except UnicodeDecodeError:
             raise CriticalProtocolError(_NOT_UTF8) from None
 
-    def _take_frames(self, buffer: bytes | bytearray | memoryview, events: list[Event]) -> int:
+    def _take_frames(self, buffer: BytesLike, events: list[Event]) -> int:
         """Take frame after frame, whatever they are. Returns where the last one, incomplete, begins."""
         position, end = 0, len(buffer)
         while not self.done:
@@ -205,7 +205,7 @@ class Receiver:
         events.append(event)
         self.controls.append(event)
 
-    def _inflated(self, part: bytes | bytearray | memoryview, so_far: int, complete: bool) -> bytes:
+    def _inflated(self, part: BytesLike, so_far: int, complete: bool) -> bytes:
         """Decompress part of a message of which `so_far` bytes have come out."""
         assert self._inflater is not None  # else RSV1 would have been refused
         room = self._limit - so_far
@@ -224,20 +224,20 @@ class Receiver:
         self._missing = length
         self._final = bool(first & 0x80)
         if first == _FINAL_BINARY and length >= LARGE_BYTES:
-            self._arriving = arriving(length)
+            self._large = new_payload(length)
 
-    def _absorb(self, part: bytes | bytearray | memoryview, events: list[Event]) -> None:
+    def _absorb(self, part: BytesLike, events: list[Event]) -> None:
         """Take bytes of the frame begun; deliver the message if they are its last."""
         self._missing -= len(part)
         complete = self._final and not self._missing
-        if self._arriving is not None:
-            self._arriving.write(part)
+        if self._large is not None:
+            self._large.write(part)
         else:
             if self._compressed:
                 part = self._inflated(part, self._size, complete)
             self._size += self._payload.write(part)
         if complete:
-            opcode, payload = self._opcode, (self._arriving or self._payload).getvalue()
+            opcode, payload = self._opcode, (self._large or self._payload).getvalue()
             self._forget()
             _deliver(opcode, payload, events)
         elif self._opcode == Opcode.TEXT:
@@ -249,7 +249,7 @@ class Receiver:
         self._size = 0
         self._payload = _NOTHING
         self._tail = b""
-        self._arriving = None
+        self._large = None
 
     def _stop(self) -> None:
         self.done = True
@@ -265,7 +265,7 @@ def _deliver(opcode: int, payload: bytes, events: list[Event]) -> None:
         raise CriticalProtocolError(_NOT_UTF8) from None
 
 
-def _extended_length(field: bytes | bytearray | memoryview) -> int:
+def _extended_length(field: BytesLike) -> int:
     """A length of 16 or 64 bits, which must be too long for the shorter forms (RFC 6455 section 5.2)."""
     length = int.from_bytes(field, "big")
     if length >= LENGTH_LIMIT:

@@ -2,22 +2,19 @@
 
 Most of what a client receives are unfragmented messages that lie whole in the buffer.
 `scan` takes those off its front, and stops at the first frame that needs more than that. It is the
-compiled twin if there is one, else `scan_python`. ``LOCHWS_PURE_PYTHON=1`` leaves the compiled one out.
+compiled twin if there is one, else `scan_python`.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from importlib import import_module
-from types import ModuleType
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 from lochws.events import Binary, Event, Text
 
+from .compiled import compiled_or
 from .frames import FIN, LENGTH_LIMIT, RSV1, Opcode
 
-_Twin = TypeVar("_Twin")
 #: Gets the payload of a deflated message and the limit; gives what it holds.
 Inflate: TypeAlias = Callable[[bytes, int], bytes]
 
@@ -92,27 +89,6 @@ def _long_payload(data: bytes, start: int, end: int) -> tuple[int, int]:
 
 def _inflated(first: int, content: bytes) -> Event:
     return Text(content.decode()) if first == _DEFLATED_TEXT else Binary(content)
-
-
-def _load() -> ModuleType | None:
-    try:
-        module = import_module(f"{__package__}._compiled")
-    except ImportError:
-        return None
-    module.configure(Text, Binary)
-    return module
-
-
-#: The module of compiled twins, or None where it was not built.
-compiled = _load()
-
-
-def compiled_or(name: str, python_twin: _Twin) -> _Twin:
-    """The compiled twin of that name, or the one in Python where it was not built or is not wanted."""
-    if compiled is None or os.environ.get("LOCHWS_PURE_PYTHON") == "1":
-        return python_twin
-    twin: _Twin = getattr(compiled, name)
-    return twin
 
 
 scan = compiled_or("scan", scan_python)

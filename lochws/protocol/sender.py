@@ -6,12 +6,46 @@ from lochws.errors import WebSocketClosing
 
 from .close import CloseFrame, as_reason, encode_close
 from .deflate import Deflater
-from .frames import FIN, MAX_CONTROL_PAYLOAD, RSV1, Opcode
-from .framing import Item, build_frame, pack
+from .frames import FIN, MAX_CONTROL_PAYLOAD, RSV1, BytesLike, Item, Opcode, build_frame, pack
 from .masking import MaskKeys
 
 _TEXT = FIN | Opcode.TEXT
 _BINARY = FIN | Opcode.BINARY
+
+
+def as_bytes(method: str, data: BytesLike) -> bytes:
+    """Return the data as bytes, copied unless it is bytes already.
+
+    Args:
+        method: the name of the method that was called, for the error.
+        data: any bytes-like object.
+
+    Raises:
+        TypeError: the data is not bytes-like.
+    """
+    if type(data) is bytes:
+        return data
+    try:
+        return bytes(memoryview(data))
+    except TypeError:
+        raise TypeError(f"{method}: expected a bytes-like object, not {type(data).__name__}") from None
+
+
+def as_control_payload(method: str, data: BytesLike) -> bytes:
+    """Return the payload of a control frame as bytes.
+
+    Args:
+        method: the name of the method that was called, for the error.
+        data: any bytes-like object of at most 125 bytes.
+
+    Raises:
+        TypeError: the data is not bytes-like.
+        ValueError: the data has more than 125 bytes.
+    """
+    payload = as_bytes(method, data)
+    if len(payload) > MAX_CONTROL_PAYLOAD:
+        raise ValueError(f"{method}: expected at most {MAX_CONTROL_PAYLOAD} bytes, got {len(payload)}")
+    return payload
 
 
 class Sender:
@@ -76,7 +110,7 @@ class Sender:
             return self._message(Opcode.TEXT, data, compress)
         return build_frame(_TEXT, data, self._keys())
 
-    def binary(self, data: bytes | bytearray | memoryview, compress: bool = True) -> bytes:
+    def binary(self, data: BytesLike, compress: bool = True) -> bytes:
         """The frame of a binary message.
 
         Args:
@@ -88,10 +122,10 @@ class Sender:
             WebSocketClosing: our Close frame was made.
         """
         if self.close_sent is not None or self._deflater is not None or type(data) is not bytes:
-            return self._message(Opcode.BINARY, _as_bytes(data), compress)
+            return self._message(Opcode.BINARY, as_bytes("binary", data), compress)
         return build_frame(_BINARY, data, self._keys())
 
-    def ping(self, data: bytes | bytearray | memoryview = b"") -> bytes:
+    def ping(self, data: BytesLike = b"") -> bytes:
         """The frame of a ping.
 
         Raises:
@@ -101,7 +135,7 @@ class Sender:
         """
         return self._control(Opcode.PING, data)
 
-    def pong(self, data: bytes | bytearray | memoryview) -> bytes:
+    def pong(self, data: BytesLike) -> bytes:
         """The frame of a pong. Errors as for `ping`."""
         return self._control(Opcode.PONG, data)
 
@@ -129,12 +163,8 @@ class Sender:
         self._check_open()
         return self._frame(opcode, self._deflater.compress(data), rsv1=True)
 
-    def _control(self, opcode: int, data: bytes | bytearray | memoryview) -> bytes:
-        payload = _as_bytes(data)
-        if len(payload) > MAX_CONTROL_PAYLOAD:
-            name = Opcode.to_str(opcode).lower()
-            raise ValueError(f"{name} with {len(payload)} bytes: expected at most {MAX_CONTROL_PAYLOAD}")
-        return self._frame(opcode, payload)
+    def _control(self, opcode: int, data: BytesLike) -> bytes:
+        return self._frame(opcode, as_control_payload(Opcode.to_str(opcode).lower(), data))
 
     def _frame(self, opcode: int, payload: bytes, rsv1: bool = False) -> bytes:
         self._check_open()
@@ -145,10 +175,3 @@ class Sender:
             raise WebSocketClosing("data not sent: the WebSocket is closing")
 
 
-def _as_bytes(data: bytes | bytearray | memoryview) -> bytes:
-    if type(data) is bytes:
-        return data
-    try:
-        return bytes(memoryview(data))
-    except TypeError:
-        raise TypeError(f"expected a bytes-like object, not {type(data).__name__}") from None

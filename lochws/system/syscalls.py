@@ -3,8 +3,7 @@
 Python lets go of the interpreter round every socket call, also round those that cannot wait. Whoever is
 woken by the call, or computes beside it, then takes the interpreter, and the caller gets it back when they
 are done or after `sys.getswitchinterval` (5 ms). The compiled twins keep it for those microseconds. They
-are used on plain non-blocking sockets, and for masking keys, where they were built; ``LOCHWS_PURE_PYTHON=1``
-leaves them out.
+are used on plain non-blocking sockets, and for masking keys, where they were built.
 """
 
 from __future__ import annotations
@@ -12,9 +11,9 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
-from importlib import import_module
-from types import ModuleType
 from typing import TypeAlias
+
+from .compiled import choose, load
 
 
 def send_python(sock: socket.socket, data: bytes | bytearray | memoryview) -> int:
@@ -51,32 +50,15 @@ def receive_into_python(sock: socket.socket, buffer: bytearray | memoryview) -> 
         return None
 
 
-def _load() -> ModuleType | None:
-    try:
-        return import_module(f"{__package__}._calls")
-    except ImportError:
-        return None
-
-
-#: The module of compiled twins, or None where it was not built.
-compiled = _load()
-
-
 _Send: TypeAlias = Callable[[socket.socket, bytes | bytearray | memoryview], int]
 _ReceiveInto: TypeAlias = Callable[[socket.socket, bytearray | memoryview], int | None]
 
-
-def _best() -> tuple[_Send, _ReceiveInto]:
-    if compiled is None or os.environ.get("LOCHWS_PURE_PYTHON") == "1":
-        return send_python, receive_into_python
-    return compiled.send, compiled.receive_into
-
-
-send, receive_into = _best()
-#: Gives so many unpredictable bytes, at most 4 KiB, as `os.urandom` does.
-random_bytes: Callable[[int], bytes] = os.urandom
-if compiled is not None and send is not send_python and hasattr(compiled, "random_bytes"):
-    random_bytes = compiled.random_bytes
+#: The module of compiled twins, used or not; None where it was not built.
+twins = load("system calls")
+send: _Send = choose(twins, "send", send_python)
+receive_into: _ReceiveInto = choose(twins, "receive_into", receive_into_python)
+#: Returns that many unpredictable bytes, as `os.urandom` does; at most 4 KiB at a time.
+random_bytes: Callable[[int], bytes] = choose(twins, "random_bytes", os.urandom)
 
 
 def calls_for(sock: socket.socket) -> tuple[_Send, _ReceiveInto]:

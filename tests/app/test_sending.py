@@ -23,8 +23,8 @@ WRONG: list[tuple[str, object, type[Exception], str]] = [
     ("send_binary", "text", TypeError, "expected a bytes-like object, not str"),
     ("send_binary", 5, TypeError, "expected a bytes-like object, not int"),
     ("send_ping", "text", TypeError, "expected a bytes-like object, not str"),
-    ("send_ping", bytes(126), ValueError, "126 bytes are too many"),
-    ("send_pong", bytes(126), ValueError, "126 bytes are too many"),
+    ("send_ping", bytes(126), ValueError, "expected at most 125 bytes, got 126"),
+    ("send_pong", bytes(126), ValueError, "expected at most 125 bytes, got 126"),
     ("send_json", {1, 2}, TypeError, "JSON"),
 ]
 

@@ -14,7 +14,7 @@ import pytest
 
 from lochws import clock
 from lochws import testing as t
-from lochws.protocol import closing
+from lochws.protocol import close
 from lochws.testing import VirtualClock
 
 from ..support.clocks import Shifting
@@ -136,7 +136,7 @@ def test_the_connection_ends_once_saying_why_and_another_one_opens(
     script: list[t.Step], events: list[str], reason: str, end: dict[str, Any], timing: dict[str, Any],
     options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest,
 ) -> None:
-    monkeypatch.setattr(closing, "LINGER_SECONDS", 0.1)
+    monkeypatch.setattr(close, "LINGER_SECONDS", 0.1)
     # Where it is about time, that passes as fast as it can. Where a server never stops none would pass.
     passing = request.getfixturevalue("ws_clock").passing() if timing else nullcontext()
     accept = t.accept(deflate=options.get("compress", False))

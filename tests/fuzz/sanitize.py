@@ -25,7 +25,7 @@ EXTENSIONS = {
 TESTS = [
     "tests/protocol/test_scanning.py", "tests/protocol/test_framing.py", "tests/protocol/test_receiver.py",
     "tests/protocol/test_sender.py", "tests/protocol/test_violations.py", "tests/protocol/test_limits.py",
-    "tests/protocol/test_arriving.py", "tests/system/test_syscalls.py", "tests/fuzz/test_corpus.py",
+    "tests/protocol/test_payload.py", "tests/system/test_syscalls.py", "tests/fuzz/test_corpus.py",
     "tests/fuzz/test_connection.py",
 ]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lochws.protocol import scanning
+from lochws.protocol import compiled
 
 from .inputs import Choices, cuts
 from .targets import TARGETS
@@ -35,7 +35,7 @@ def test_the_corpus_is_small() -> None:
     assert max(path.stat().st_size for path in files) <= 4096
 
 
-@pytest.mark.skipif(scanning.compiled is None, reason="built without a compiler")
+@pytest.mark.skipif(compiled.twins is None, reason="built without a compiler")
 def test_what_has_twins_is_fuzzed_with_both() -> None:
     from .targets import framing, receiver
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lochws.protocol.closing import CLIENT, LINGER_SECONDS, NETWORK, SERVER, ClosingHandshake, Outcome
+from lochws.protocol.close import CLIENT, LINGER_SECONDS, NETWORK, SERVER, ClosingHandshake, Outcome
 
 WRONG = ValueError("a broken rule")
 UNANSWERED = "closed by the server without answering our Close frame"

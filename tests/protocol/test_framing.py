@@ -8,17 +8,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lochws.protocol import scanning
-from lochws.protocol.frames import FIN, RSV1, Opcode
-from lochws.protocol.framing import build_frame_python, frame_length, measure_python, pack_python
+from lochws.protocol import compiled
+from lochws.protocol.frames import (
+    FIN,
+    RSV1,
+    Opcode,
+    build_frame_python,
+    frame_length,
+    measure_python,
+    pack_python,
+)
 from lochws.protocol.masking import mask_python
 
 from .wire import SIZES
 
 KEY = b"\x37\xfa\x21\x3d"
 TWINS = [build_frame_python]
-if scanning.compiled is not None:
-    TWINS.append(scanning.compiled.build_frame)
+if compiled.twins is not None:
+    TWINS.append(compiled.twins.build_frame)
 
 
 @pytest.fixture(params=TWINS, ids=["python", "compiled"][: len(TWINS)])
@@ -53,13 +60,13 @@ class TestTwins:
         assert len({twin(first, payload, key) for twin in TWINS}) == 1
 
 
-@pytest.mark.skipif(scanning.compiled is None, reason="built without a compiler")
+@pytest.mark.skipif(compiled.twins is None, reason="built without a compiler")
 @pytest.mark.parametrize(
     "arguments", [(), (1, b""), (1, "", KEY), (1, b"", b"abc"), (1, b"", "abcd"), ("", b"", KEY)]
 )
 def test_wrong_arguments_are_refused(arguments):
     with pytest.raises(TypeError):
-        scanning.compiled.build_frame(*arguments)
+        compiled.twins.build_frame(*arguments)
 
 
 KEYS = bytes(range(64))
@@ -73,8 +80,8 @@ ITEMS = st.lists(
     max_size=20,
 )
 PACKERS = {"python": (pack_python, measure_python)}
-if scanning.compiled is not None:
-    PACKERS["compiled"] = (scanning.compiled.pack, scanning.compiled.measure)
+if compiled.twins is not None:
+    PACKERS["compiled"] = (compiled.twins.pack, compiled.twins.measure)
 
 
 @pytest.fixture(params=PACKERS)

@@ -9,9 +9,9 @@ import pytest
 
 from lochws.errors import PayloadTooLarge
 from lochws.options import Deflate
-from lochws.protocol.arriving import RESERVED_BYTES
 from lochws.protocol.deflate import DeflateParameters, Deflater, Inflater
 from lochws.protocol.frames import Opcode
+from lochws.protocol.payload import RESERVED_BYTES
 from lochws.protocol.receiver import Receiver
 
 from .wire import CHUNKINGS, deflated, feed, fragments, frame

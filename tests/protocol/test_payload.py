@@ -1,37 +1,174 @@
-"""What callers hand over to be sent: bytes-like, and short enough for a control frame."""
+"""Large payloads that are received straight into their own memory. Both twins pass the same tests."""
 
 from __future__ import annotations
 
-import array
+import itertools
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from lochws.protocol.payload import as_bytes, as_control_payload
+from lochws.protocol import compiled
+from lochws.protocol.frames import Opcode
+from lochws.protocol.payload import RESERVED_BYTES, PayloadPython
+from lochws.protocol.receiver import FIRST_BYTES, FLOOD_BYTES, LARGE_BYTES, Receiver
 
+from .wire import frame, seen
 
-@pytest.mark.parametrize("check", [as_bytes, as_control_payload])
-class TestBoth:
-    def test_bytes_are_not_copied(self, check):
-        data = b"abc"
-        assert check("send", data) is data
-
-    @pytest.mark.parametrize(
-        "data", [bytearray(b"abcd"), memoryview(b"a.b.c.d.")[::2], array.array("B", b"abcd")]
-    )
-    def test_anything_bytes_like_becomes_bytes(self, check, data):
-        taken = check("send", data)
-        assert type(taken) is bytes
-        assert taken == b"abcd"
-
-    @pytest.mark.parametrize("data", ["abc", 5, None, [1, 2]])
-    def test_anything_else_is_a_type_error_that_names_the_method_and_the_type(self, check, data):
-        words = f"^send: expected a bytes-like object, not {type(data).__name__}$"
-        with pytest.raises(TypeError, match=words):
-            check("send", data)
+TWINS = [PayloadPython] if compiled.twins is None else [PayloadPython, compiled.twins.Payload]
 
 
-def test_a_control_frame_holds_125_bytes_and_one_more_is_refused():
-    assert as_control_payload("ping", bytearray(125)) == bytes(125)
-    words = "^ping: 126 bytes are too many, a control frame has at most 125$"
-    with pytest.raises(ValueError, match=words):
-        as_control_payload("ping", bytearray(126))
+@pytest.fixture(params=TWINS, ids=["python", "compiled"][: len(TWINS)])
+def twin(request):
+    return request.param
+
+
+def fill(payload, data, most):
+    """Let `data` arrive in rooms of at most that size. Returns how large they were."""
+    sizes = []
+    while data:
+        with payload.room(most) as room:
+            sizes.append(len(room))
+            part, data = data[: len(room)], data[len(room) :]
+            room[: len(part)] = part
+        payload.received(len(part))
+    return sizes
+
+
+class TestTwins:
+    @pytest.mark.parametrize("reserved", [1, 7, 100, 1000])
+    @pytest.mark.parametrize("most", [1, 13, 2000])
+    def test_what_came_in_rooms_and_in_writes_is_the_payload(self, twin, reserved, most):
+        data = bytes(range(251)) * 2
+        payload = twin(len(data), reserved)
+        payload.write(data[:5])
+        fill(payload, data[5:300], most)
+        payload.write(memoryview(data)[300:400])
+        payload.write(b"")
+        fill(payload, data[400:], most)
+        value = payload.getvalue()
+        assert type(value) is bytes
+        assert value == data
+
+    def test_a_room_is_no_larger_than_was_asked_for_or_is_still_to_come(self, twin):
+        assert fill(twin(10, 1000), b"x" * 10, 4) == [4, 4, 2]
+        assert fill(twin(10, 1000), b"x" * 10, 400) == [10]
+
+    def test_what_is_reserved_bounds_the_first_room_and_then_it_doubles(self, twin):
+        assert fill(twin(100, 8), b"x" * 100, 1000) == [8, 8, 16, 32, 36]
+
+    def test_of_a_room_part_may_be_received(self, twin):
+        payload = twin(4, 100)
+        with payload.room(4) as room:
+            room[:2] = b"ab"
+        payload.received(2)
+        with payload.room(4) as room:
+            assert len(room) == 2
+            room[:] = b"cd"
+        payload.received(2)
+        assert payload.getvalue() == b"abcd"
+
+    def test_half_a_payload_is_none(self, twin):
+        payload = twin(4, 100)
+        payload.write(b"abc")
+        with pytest.raises(ValueError, match=r"^the payload is not complete$"):
+            payload.getvalue()
+
+    def test_more_than_the_payload_is_refused(self, twin):
+        for first in (b"", b"abc"):
+            payload = twin(4, 100)
+            payload.write(first)
+            with pytest.raises(ValueError, match=r"^write: more than the payload holds$"):
+                payload.write(b"abcde"[len(first) :])
+
+    def test_nothing_that_still_sees_the_memory_can_change_what_was_given_away(self, twin):
+        payload = twin(4, 100)
+        room = payload.room(4)
+        room[:] = b"abcd"
+        payload.received(4)
+        value = payload.getvalue()
+        room[:] = b"evil"
+        assert value == b"abcd"
+
+
+@pytest.mark.skipif(compiled.twins is None, reason="built without a compiler")
+class TestCompiled:
+    @pytest.mark.parametrize("arguments", [(), (1,), ("1", 1), (1, None), (1.5, 1)])
+    def test_wrong_arguments_are_refused(self, arguments):
+        with pytest.raises(TypeError):
+            compiled.twins.Payload(*arguments)
+
+    def test_impossible_numbers_are_refused(self):
+        for arguments in ((-1, 1), (1, 0)):
+            with pytest.raises(ValueError, match="out of range"):
+                compiled.twins.Payload(*arguments)
+        payload = compiled.twins.Payload(10, 10)
+        with payload.room(3) as room:
+            assert len(room) == 3
+        for count in (-1, 4):
+            with pytest.raises(ValueError, match="more than there was room for"):
+                payload.received(count)
+
+    def test_it_does_not_grow_under_a_view(self):
+        payload = compiled.twins.Payload(10, 2)
+        with payload.room(2), pytest.raises(BufferError):
+            payload.write(b"abc")
+        payload.write(b"abc")
+
+    def test_what_was_given_away_is_not_written_to_again(self):
+        payload = compiled.twins.Payload(2, 2)
+        payload.write(b"ab")
+        payload.getvalue()
+        for use in (payload.getvalue, lambda: payload.room(1), lambda: payload.write(b""),
+                    lambda: memoryview(payload)):
+            with pytest.raises((ValueError, BufferError)):
+                use()
+
+
+def received(stream, limits, buffer_size):
+    """What a receiver makes of a stream that it receives by itself, so many bytes at most a time."""
+    receiver, buffer = Receiver(1 << 24), memoryview(bytearray(buffer_size))
+    events, rooms, position = [], [], 0
+    limits = itertools.cycle(limits)
+    while position < len(stream):
+        with receiver.room(buffer) as room:
+            rooms.append(len(room))
+            part = stream[position : position + min(len(room), next(limits))]
+            room[: len(part)] = part
+            events += receiver.received(room, len(part))
+        position += len(part)
+    assert receiver.failure is None
+    return events, rooms
+
+
+SIZES = [10, LARGE_BYTES - 1, LARGE_BYTES, LARGE_BYTES + 1, FLOOD_BYTES, RESERVED_BYTES + 1]
+
+
+@settings(deadline=None)  # megabytes, on machines that do other things too
+@given(
+    messages=st.lists(
+        st.tuples(st.sampled_from([Opcode.TEXT, Opcode.BINARY]), st.sampled_from(SIZES)), max_size=4
+    ),
+    limits=st.lists(st.integers(1, 1 << 20), min_size=1, max_size=5),
+    buffer_size=st.sampled_from([1000, 16 * 1024, 256 * 1024]),
+)
+def test_where_bytes_are_received_does_not_change_the_events(messages, limits, buffer_size):
+    stream = b"".join(frame(opcode, b"x" * size) + frame(Opcode.PING, b"p") for opcode, size in messages)
+    limits = [max(limit, len(stream) // 500) for limit in limits]
+    expected = seen(Receiver(1 << 24).receive(stream))
+    assert seen(received(stream, limits, buffer_size)[0]) == expected
+
+
+def test_a_large_message_is_received_into_memory_of_its_own():
+    _, rooms = received(frame(Opcode.BINARY, b"x" * 1_000_000), [1 << 30], 16 * 1024)
+    assert rooms[0] == 16 * 1024
+    assert all(room > 16 * 1024 for room in rooms[1:-1])
+
+
+def test_of_a_flood_of_large_messages_little_comes_into_the_buffer():
+    large = frame(Opcode.BINARY, b"x" * FLOOD_BYTES)
+    events, rooms = received(large * 3 + frame(Opcode.BINARY, b"x"), [1 << 30], 64 * 1024)
+    assert len(events) == 4
+    rest = len(large) - FIRST_BYTES
+    assert rooms == [64 * 1024, len(large) - 64 * 1024, FIRST_BYTES, rest, FIRST_BYTES, rest, FIRST_BYTES]
+    assert received(frame(Opcode.TEXT, b"x") * 100_000, [1 << 30], 64 * 1024)[1][:2] == [64 * 1024] * 2

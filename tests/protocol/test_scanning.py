@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lochws.events import Binary, Text
-from lochws.protocol import scanning
+from lochws.protocol import compiled
 from lochws.protocol.frames import Opcode
 from lochws.protocol.scanning import scan_python
 
 from .wire import SIZES, frame
 
 LIMIT = 1 << 20
-TWINS = [scan_python] if scanning.compiled is None else [scan_python, scanning.compiled.scan]
+TWINS = [scan_python] if compiled.twins is None else [scan_python, compiled.twins.scan]
 
 
 def text(content: bytes) -> bytes:
@@ -35,9 +35,9 @@ def scan(request):
 
 
 def test_the_compiled_twin_was_built_where_a_compiler_is():
-    if scanning.compiled is None:
+    if compiled.twins is None:
         pytest.skip("built without a compiler")
-    assert scanning.compiled.scan.__name__ == "scan"
+    assert compiled.twins.scan.__name__ == "scan"
 
 
 class TestTwins:
@@ -130,30 +130,30 @@ class TestTwins:
         assert events == []
 
 
-@pytest.mark.skipif(scanning.compiled is None, reason="built without a compiler")
+@pytest.mark.skipif(compiled.twins is None, reason="built without a compiler")
 class TestCompiled:
     @pytest.mark.parametrize(
         "arguments", [(), (b"", 0, 1), (b"", 0, 1, ()), ("", 0, 1, []), (b"", "0", 1, []), (b"", 0, None, [])]
     )
     def test_wrong_arguments_are_refused(self, arguments):
         with pytest.raises(TypeError):
-            scanning.compiled.scan(*arguments)
+            compiled.twins.scan(*arguments)
 
     def test_classes_without_the_slots_are_refused(self):
         with pytest.raises((AttributeError, TypeError)):
-            scanning.compiled.configure(str, bytes)
+            compiled.twins.configure(str, bytes)
         with pytest.raises(TypeError):
-            scanning.compiled.configure(1, 2)
-        scanning.compiled.configure(Text, Binary)
+            compiled.twins.configure(1, 2)
+        compiled.twins.configure(Text, Binary)
 
     def test_a_flood_leaves_no_object_behind(self):
         data = text(b"x" * 50) * 1000
         for _ in range(3):
-            scanning.compiled.scan(data, 0, LIMIT, [])
+            compiled.twins.scan(data, 0, LIMIT, [])
         gc.collect()
         before = len(gc.get_objects())
         for _ in range(20):
-            scanning.compiled.scan(data, 0, LIMIT, [])
+            compiled.twins.scan(data, 0, LIMIT, [])
         gc.collect()
         assert abs(len(gc.get_objects()) - before) < 100
 
@@ -173,7 +173,7 @@ class TestCompiled:
         data = b"".join(parts)
         ours, theirs = [], []
         end = scan_python(data, 0, limit, ours)
-        assert scanning.compiled.scan(data, 0, limit, theirs) == end
+        assert compiled.twins.scan(data, 0, limit, theirs) == end
         assert contents(ours) == contents(theirs)
         assert [type(event) for event in ours] == [type(event) for event in theirs]
 

@@ -11,7 +11,7 @@ from lochws.options import Deflate
 from lochws.protocol.close import CloseFrame
 from lochws.protocol.deflate import DeflateParameters, Deflater, Inflater
 from lochws.protocol.masking import MaskKeys, mask_python
-from lochws.protocol.sender import Sender
+from lochws.protocol.sender import Sender, as_bytes, as_control_payload
 
 from .wire import SIZES
 
@@ -71,7 +71,7 @@ def test_what_is_not_bytes_like_is_a_type_error(method, data):
 @pytest.mark.parametrize("method", ["ping", "pong"])
 def test_a_control_frame_has_at_most_125_bytes(method):
     assert len(getattr(Sender(), method)(bytes(125))) == 131
-    with pytest.raises(ValueError, match=f"{method} with 126 bytes: expected at most 125"):
+    with pytest.raises(ValueError, match=f"{method}: expected at most 125 bytes, got 126"):
         getattr(Sender(), method)(bytes(126))
 
 
@@ -196,3 +196,31 @@ class TestCompression:
             closed.text(b"unique content " * 10)
         fresh = deflater()
         assert shared.compress(b"unique content " * 10) == fresh.compress(b"unique content " * 10)
+
+
+@pytest.mark.parametrize("check", [as_bytes, as_control_payload])
+class TestBoth:
+    def test_bytes_are_not_copied(self, check):
+        data = b"abc"
+        assert check("send", data) is data
+
+    @pytest.mark.parametrize(
+        "data", [bytearray(b"abcd"), memoryview(b"a.b.c.d.")[::2], array.array("B", b"abcd")]
+    )
+    def test_anything_bytes_like_becomes_bytes(self, check, data):
+        taken = check("send", data)
+        assert type(taken) is bytes
+        assert taken == b"abcd"
+
+    @pytest.mark.parametrize("data", ["abc", 5, None, [1, 2]])
+    def test_anything_else_is_a_type_error_that_names_the_method_and_the_type(self, check, data):
+        words = f"^send: expected a bytes-like object, not {type(data).__name__}$"
+        with pytest.raises(TypeError, match=words):
+            check("send", data)
+
+
+def test_a_control_frame_holds_125_bytes_and_one_more_is_refused():
+    assert as_control_payload("ping", bytearray(125)) == bytes(125)
+    words = "^ping: expected at most 125 bytes, got 126$"
+    with pytest.raises(ValueError, match=words):
+        as_control_payload("ping", bytearray(126))

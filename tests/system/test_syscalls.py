@@ -17,8 +17,8 @@ from lochws.system import syscalls
 from ..support.seen import PATIENCE, in_thread
 
 TWINS = {"python": (syscalls.send_python, syscalls.receive_into_python)}
-if syscalls.compiled is not None:
-    TWINS["compiled"] = (syscalls.compiled.send, syscalls.compiled.receive_into)
+if syscalls.twins is not None:
+    TWINS["compiled"] = (syscalls.twins.send, syscalls.twins.receive_into)
 
 
 @pytest.fixture(params=TWINS)
@@ -95,9 +95,9 @@ class TestTwins:
             calls.send(1, b"x")
 
 
-@pytest.mark.skipif(syscalls.compiled is None, reason="built without a compiler")
+@pytest.mark.skipif(syscalls.twins is None, reason="built without a compiler")
 def test_the_compiled_ones_keep_the_interpreter(pair: Pair) -> None:
-    assert syscalls.compiled is not None
+    assert syscalls.twins is not None
     gate, seen = threading.Lock(), []
     before = sys.getswitchinterval()
     with gate:
@@ -106,10 +106,10 @@ def test_the_compiled_ones_keep_the_interpreter(pair: Pair) -> None:
     try:
         # From here on the other thread waits for it, and would take it if it were let go.
         for _ in range(10_000):
-            syscalls.compiled.send(pair[0], b"x")
-            syscalls.compiled.receive_into(pair[1], bytearray(10))
-            if hasattr(syscalls.compiled, "random_bytes"):
-                syscalls.compiled.random_bytes(32)
+            syscalls.twins.send(pair[0], b"x")
+            syscalls.twins.receive_into(pair[1], bytearray(10))
+            if hasattr(syscalls.twins, "random_bytes"):
+                syscalls.twins.random_bytes(32)
         assert not seen
     finally:
         sys.setswitchinterval(before)
@@ -123,14 +123,14 @@ def test_random_bytes_are_as_many_as_asked_for_and_never_the_same(source: Callab
     assert len(set(source(4096))) > 200
 
 
-@pytest.mark.skipif(not hasattr(syscalls.compiled, "random_bytes"), reason="not built, or not on Linux")
+@pytest.mark.skipif(not hasattr(syscalls.twins, "random_bytes"), reason="not built, or not on Linux")
 def test_random_bytes_are_refused_in_wrong_numbers() -> None:
-    assert syscalls.compiled is not None
+    assert syscalls.twins is not None
     for count in (-1, 4097):
         with pytest.raises(ValueError):
-            syscalls.compiled.random_bytes(count)
+            syscalls.twins.random_bytes(count)
     with pytest.raises(TypeError):
-        syscalls.compiled.random_bytes("1")
+        syscalls.twins.random_bytes("1")
 
 
 class TestChoosing:

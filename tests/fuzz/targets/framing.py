@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from lochws.protocol import scanning
-from lochws.protocol.frames import FIN, Opcode
-from lochws.protocol.framing import Item, build_frame_python, measure_python, pack_python
+from lochws.protocol import compiled
+from lochws.protocol.frames import FIN, Item, Opcode, build_frame_python, measure_python, pack_python
 from lochws.protocol.masking import mask_python
 
 from ..inputs import Choices
@@ -12,10 +11,10 @@ from ..inputs import Choices
 TOKENS = [b"\x00" * 8, b"\xff" * 8, b"x" * 125, b"x" * 126]
 
 #: The twins. There must be two, or nothing is compared.
-BUILDS = [build_frame_python, *([scanning.compiled.build_frame] if scanning.compiled is not None else [])]
+BUILDS = [build_frame_python, *([compiled.twins.build_frame] if compiled.twins is not None else [])]
 PACKS = [
     (measure_python, pack_python),
-    *([(scanning.compiled.measure, scanning.compiled.pack)] if scanning.compiled is not None else []),
+    *([(compiled.twins.measure, compiled.twins.pack)] if compiled.twins is not None else []),
 ]
 #: How often the input is repeated: the longer forms of a length would need inputs that are too long.
 REPEATS = (1, 9, 300)

@@ -10,7 +10,7 @@ import pytest
 
 from lochws.errors import ProtocolError
 from lochws.events import Binary, Event, Ping, Pong, Text
-from lochws.protocol import arriving, scanning
+from lochws.protocol import compiled, payload, scanning
 from lochws.protocol import receiver as module
 from lochws.protocol.deflate import DeflateParameters, Inflater
 from lochws.protocol.frames import MAX_CONTROL_PAYLOAD
@@ -32,8 +32,8 @@ LIMITS = (200, 0, 1, 125, 126, 70_000, 1 << 40)
 HEAD_BYTES = 2 + MAX_CONTROL_PAYLOAD + 3
 #: The twins that take messages off a buffer and large ones in. There must be two, or nothing is compared.
 TWINS = [
-    (scanning.scan_python, arriving.PayloadPython),
-    *([(scanning.compiled.scan, scanning.compiled.Payload)] if scanning.compiled is not None else []),
+    (scanning.scan_python, payload.PayloadPython),
+    *([(compiled.twins.scan, compiled.twins.Payload)] if compiled.twins is not None else []),
 ]
 #: What counts as a large message here, for an input has no room for those that count as such otherwise.
 SMALL = {"LARGE_BYTES": 24, "FLOOD_BYTES": 60, "FIRST_BYTES": 8}
@@ -65,9 +65,9 @@ def received(
     with pytest.MonkeyPatch.context() as patch:
         for name, number in SMALL.items():
             patch.setattr(module, name, number)
-        patch.setattr(arriving, "RESERVED_BYTES", SMALL["FIRST_BYTES"])
+        patch.setattr(payload, "RESERVED_BYTES", SMALL["FIRST_BYTES"])
         patch.setattr(module, "scan", twins[0])
-        patch.setattr(arriving, "Payload", twins[1])
+        patch.setattr(payload, "_Payload", twins[1])
         receiver = Receiver(limit, Inflater(agreed) if agreed is not None else None)
         events: list[Event] = []
         for piece in pieces:

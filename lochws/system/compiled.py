@@ -1,0 +1,54 @@
+"""Compiled parts: which of them exist, and whether this process uses them or their Python twins.
+
+Everything compiled has a twin in Python that does the same work and passes the same tests. The twins in C are
+used where they were built, unless the environment variable ``LOCHWS_PURE_PYTHON`` is ``1`` when lochws is
+imported. This is the only module that reads it.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from types import ModuleType
+from typing import TypeVar
+
+_Twin = TypeVar("_Twin")
+
+_PACKAGE = __name__.rpartition(".")[0].rpartition(".")[0]
+
+#: The compiled parts: the package that each is in, the module's name, and what it does.
+_PARTS = {"protocol": ("protocol", "_compiled"), "system calls": ("system", "_calls")}
+
+
+def is_pure_python() -> bool:
+    """Return whether the environment asks for the Python twins alone, our own and those of other packages."""
+    return os.environ.get("LOCHWS_PURE_PYTHON") == "1"
+
+
+def load(part: str) -> ModuleType | None:
+    """Import a compiled part, wanted or not.
+
+    Args:
+        part: ``"protocol"`` or ``"system calls"``.
+
+    Returns:
+        Its module, or None if it was not built for this interpreter.
+    """
+    folder, name = _PARTS[part]
+    try:
+        return import_module(f"{_PACKAGE}.{folder}.{name}")
+    except ImportError:
+        return None
+
+
+def choose(part: ModuleType | None, name: str, python_twin: _Twin) -> _Twin:
+    """Return the compiled twin of that name, or the one in Python if the part is missing or not wanted."""
+    if part is None or is_pure_python():
+        return python_twin
+    compiled_twin: _Twin = getattr(part, name, python_twin)
+    return compiled_twin
+
+
+def parts_in_use() -> dict[str, bool]:
+    """Return what can be compiled, and whether this process uses the compiled twin of it."""
+    return {part: not is_pure_python() and load(part) is not None for part in _PARTS}

@@ -1,0 +1,64 @@
+"""Compiled parts: which are used, and that the environment can ask for Python alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from lochws.protocol import compiled as protocol_twins
+from lochws.system import compiled, syscalls
+from lochws.system.compiled import choose, load, parts_in_use
+
+PROGRAM = """
+import json
+from lochws.protocol import frames, payload, scanning
+from lochws.system import compiled, syscalls
+used = [scanning.scan, frames.build_frame, frames.measure, frames.pack, payload._Payload, syscalls.send,
+        syscalls.receive_into]
+print(json.dumps([compiled.parts_in_use(), sorted(one.__name__ for one in used)]))
+"""
+
+
+def run(pure: str) -> tuple[dict[str, bool], list[str]]:
+    environment = {**os.environ, "LOCHWS_PURE_PYTHON": pure}
+    parts, names = json.loads(subprocess.check_output([sys.executable, "-c", PROGRAM], env=environment))
+    return parts, names
+
+
+def test_with_the_variable_every_twin_is_the_one_in_python() -> None:
+    parts, names = run("1")
+    assert parts == {"protocol": False, "system calls": False}
+    assert names == [
+        "PayloadPython", "build_frame_python", "measure_python", "pack_python", "receive_into_python",
+        "scan_python", "send_python",
+    ]
+
+
+@pytest.mark.skipif(
+    protocol_twins.twins is None or syscalls.twins is None, reason="built without a compiler"
+)
+def test_without_it_every_twin_is_the_compiled_one() -> None:
+    parts, names = run("")
+    assert parts == {"protocol": True, "system calls": True}
+    assert names == ["Payload", "build_frame", "measure", "pack", "receive_into", "scan", "send"]
+
+
+def test_a_part_that_was_not_built_is_none_and_not_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lochws.system._calls", None)
+    assert load("system calls") is None
+    assert not parts_in_use()["system calls"]
+
+
+def test_a_function_that_a_part_lacks_on_this_system_is_the_one_in_python(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(compiled, "is_pure_python", lambda: False)
+    part = SimpleNamespace(send="compiled")
+    assert choose(part, "send", "python") == "compiled"  # type: ignore[arg-type]  # any object with attributes does
+    assert choose(part, "random_bytes", "python") == "python"  # type: ignore[arg-type]  # as above
+    assert choose(None, "send", "python") == "python"
