@@ -62,7 +62,7 @@ SHARED = {"clock", "dispatch", "options", "sent", "system", "text", "url", "vers
 PUBLIC_ALL_THE_SAME = {"_asdict", "_Decompress"}
 
 #: The modules of users' names that they are made of.
-FOR_USERS = {"errors", "events", "life", "response", "status", "transport"}
+FOR_USERS = {"__init__", "errors", "events", "life", "response", "status", "transport"}
 
 MAX_FUNCTION_LINES = 50  # its parameters and docstring not counted
 

@@ -23,8 +23,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from .. import WebSocketApp
 from ..errors import TransportFail, WebSocketError, WebSocketUnavailable
-from .replies import App, Replies, Reply
+from .replies import Replies, Reply
 
 logger = logging.getLogger("lochws")
 
@@ -62,7 +63,7 @@ class JsonRpc(Replies):
         app: the app whose connection is used.
     """
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: WebSocketApp) -> None:
         super().__init__(app, "id", unwrap=_result)
         self._methods: dict[str, Callable[..., Any]] = {}
 

@@ -17,10 +17,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from ..dispatch.registry import Wrapper
-from ..life.state import State
+from .. import WebSocketApp
 from ..system import forks
 from ..url import without_secrets
 from ._parts.checks import check_app
@@ -54,48 +53,6 @@ _HISTOGRAMS = {
 }
 
 
-class App(Protocol):
-    """What is needed of a `lochws.WebSocketApp`."""
-
-    url: str
-
-    @property
-    def state(self) -> State:
-        """Where it is in its life."""
-
-    @property
-    def is_active(self) -> bool:
-        """Whether messages can be sent."""
-
-    @property
-    def latency(self) -> float | None:
-        """Of the last ping."""
-
-    @property
-    def counters(self) -> Any:
-        """`lochws.Counters`."""
-
-    @property
-    def queued_bytes(self) -> int:
-        """What waits for the network."""
-
-    @property
-    def waiting_bytes(self) -> int:
-        """What waits for handlers."""
-
-    def add_handler(self, handler: object, /) -> None:
-        """Register a handler."""
-
-    def remove_handler(self, handler: object, /) -> None:
-        """Remove a handler."""
-
-    def wrap_handlers(self, wrapper: Wrapper, /) -> None:
-        """Have handlers called through a wrapper."""
-
-    def unwrap_handlers(self, wrapper: Wrapper, /) -> None:
-        """Have them called without it again."""
-
-
 class Metrics:
     """Counts and times what happens to apps. One object for all of a program's, or several.
 
@@ -106,10 +63,10 @@ class Metrics:
     def __init__(self) -> None:
         # Guards changes of _watched, which is replaced whole; a leaf. Signal handlers may come to it as well.
         self._lock = threading.RLock()
-        self._watched: dict[str, tuple[App, Measures]] = {}
+        self._watched: dict[str, tuple[WebSocketApp, Measures]] = {}
         forks.register(self)
 
-    def watch(self, app: App, name: str | None = None) -> None:
+    def watch(self, app: WebSocketApp, name: str | None = None) -> None:
         """Measure an app from now on.
 
         Args:
@@ -134,7 +91,7 @@ class Metrics:
         app.add_handler(measures)
         app.wrap_handlers(measures.wrapped)
 
-    def unwatch(self, app: App) -> None:
+    def unwatch(self, app: WebSocketApp) -> None:
         """Measure an app no more, and forget what was measured.
 
         Raises:
@@ -226,7 +183,7 @@ class Collector:
         """The families with their values now."""
         return self._families(self._metrics._watched)
 
-    def _families(self, watched: dict[str, tuple[App, Measures]]) -> Iterator[Metric]:
+    def _families(self, watched: dict[str, tuple[WebSocketApp, Measures]]) -> Iterator[Metric]:
         from prometheus_client.core import (  # noqa: PLC0415  optional
             CounterMetricFamily,
             GaugeMetricFamily,
@@ -274,7 +231,7 @@ def _buckets(histogram: dict[str, Any]) -> list[tuple[str, float]]:
     ]
 
 
-def _numbers(app: App, measures: Measures) -> dict[str, Any]:
+def _numbers(app: WebSocketApp, measures: Measures) -> dict[str, Any]:
     counters = app.counters
     return {
         "state": app.state.value,

@@ -31,11 +31,11 @@ import json
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from time import monotonic
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple
 
-from .. import events
+from .. import WebSocketApp, events
 from ..dispatch.naming import EventName
 from ..options import MIB, check_range, check_seconds
 from ..system import forks
@@ -52,18 +52,6 @@ LOOK_SECONDS = 0.2
 #: How long a thread has to end whose connection to Redis was closed under it, in seconds.
 _GRACE = 1.0
 
-_Function = TypeVar("_Function", bound=Callable[..., object])
-
-
-class App(Protocol):
-    """What is needed of a `lochws.WebSocketApp`."""
-
-    def on(self, *names: EventName) -> Callable[[_Function], _Function]:
-        """Register a function."""
-
-    @property
-    def is_stopping(self) -> bool:
-        """Whether nothing is to follow."""
 
 
 class RelayCounts(NamedTuple):
@@ -112,7 +100,7 @@ class Relay:
 
     def __init__(
         self,
-        app: App,
+        app: WebSocketApp,
         stream: str,
         redis: str | Client = "redis://127.0.0.1:6379",
         *,

@@ -20,9 +20,9 @@ from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from itertools import count
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
-from .. import events
+from .. import WebSocketApp, events
 from ..clock import Rest, current
 from ..errors import QueueFull, WebSocketError
 from ..system import forks
@@ -31,20 +31,6 @@ from ._parts.checks import check_app
 
 #: Finds in a message, sent or received, what joins reply and request; None if there is nothing.
 Match: TypeAlias = "Callable[[Any], Hashable | None]"
-
-
-class App(Protocol):
-    """What is needed of a `lochws.WebSocketApp`."""
-
-    @property
-    def in_handler(self) -> bool:
-        """Whether the calling thread runs its handlers."""
-
-    def add_handler(self, handler: object) -> None:
-        """Register a handler."""
-
-    def send_json(self, obj: Any, /) -> bool:
-        """Send an object as JSON."""
 
 
 class ReplyLost(WebSocketError):
@@ -109,7 +95,7 @@ class Replies:
     """
 
     def __init__(
-        self, app: App, match: str | Match = "id", *, unwrap: Callable[[Any], Any] | None = None
+        self, app: WebSocketApp, match: str | Match = "id", *, unwrap: Callable[[Any], Any] | None = None
     ) -> None:
         check_app(app)
         if not (isinstance(match, str) or callable(match)):

@@ -24,9 +24,9 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
-from .. import events
+from .. import WebSocketApp, events
 from ..errors import QueueFull, TransportFail, WebSocketError, WebSocketUnavailable
 from ..system import forks
 from ._parts.checks import check_app
@@ -35,51 +35,6 @@ from ._parts.steps import Said, Step, StepFailed
 __all__ = ["Step", "StepFailed", "Subscriptions"]
 
 logger = logging.getLogger("lochws")
-
-class Gate(Protocol):
-    """What is needed of a `lochws.life.gate.Gate`."""
-
-    def send(self, message: str | bytes, /) -> bool:
-        """Send past the gate."""
-
-    def open(self) -> None:
-        """Let others send."""
-
-    def remove(self) -> None:
-        """Do away with it."""
-
-
-class App(Protocol):
-    """What is needed of a `lochws.WebSocketApp`."""
-
-    @property
-    def in_handler(self) -> bool:
-        """Whether this is the handlers' thread."""
-
-    @property
-    def waiting_bytes(self) -> int:
-        """What waits for handlers."""
-
-    def add_handler(self, handler: object, /) -> None:
-        """Register a handler."""
-
-    def remove_handler(self, handler: object, /) -> None:
-        """Remove a handler."""
-
-    def on(self, *names: str) -> Callable[[Callable[[Any], None]], object]:
-        """Register a function."""
-
-    def gate(self) -> Gate:
-        """Make a gate."""
-
-    def call_later(self, seconds: float, function: Callable[[], object], /) -> Any:
-        """Have a function called on the handlers' thread."""
-
-    def force_disconnect(self, reason: str, /) -> None:
-        """Drop the connection."""
-
-    def wait_ready(self, timeout: float | None = None, /) -> bool:
-        """Wait until everybody may send."""
 
 
 class _Entry:
@@ -120,7 +75,7 @@ class Subscriptions:
 
     def __init__(
         self,
-        app: App,
+        app: WebSocketApp,
         steps: Iterable[Step] = (),
         *,
         on_session_ready: Callable[[events.Ready], object] | None = None,

@@ -415,7 +415,7 @@ class TestWhatIsGiven:
         [
             ({"stream": ""}, TypeError, "stream='': expected the key"),
             ({"redis": "http://nowhere"}, ValueError, "redis://"),
-            ({"events": ["batch"]}, ValueError, "'batch' is no event"),
+            ({"events": ["batch"]}, ValueError, "'batch' is not an event"),
             ({"maxlen": 0}, ValueError, "maxlen=0"),
             ({"batch": 0}, ValueError, "batch=0"),
             ({"max_events": 0}, ValueError, "max_events=0"),

@@ -1,34 +1,37 @@
-"""What a ready-made handler is asked for: which app, and which events, by name or by class."""
+"""Checks of the arguments that several ready-made handlers have: the app, and names of events."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ... import WebSocketApp
 from ...dispatch.naming import CLASSES, EventName, event_names
 
 
 def check_app(app: object) -> None:
-    """Refuse what is no app, such as a URL or a class. It may have a secret in it, and is not shown.
+    """Raise TypeError unless `app` is a `lochws.WebSocketApp`.
 
-    Raises:
-        TypeError: handlers cannot be registered with it.
+    The error names the type only: what was passed may be a URL with a token in it.
     """
     if isinstance(app, type):
         raise TypeError(f"app: expected a lochws.WebSocketApp, not the class {app.__name__}")
-    if not callable(getattr(app, "on", None)):
+    if not isinstance(app, WebSocketApp):
         raise TypeError(f"app: expected a lochws.WebSocketApp, not {type(app).__name__}")
 
 
 def wanted_events(names: Iterable[EventName]) -> tuple[str, ...]:
-    """The names of events, each once; ``"event"`` stands for all.
+    """Return the names of events, each once; ``"event"`` stands for all events.
+
+    Args:
+        names: names of events, or classes of `lochws.events`.
 
     Raises:
-        TypeError: it is one name and no several, or has something that is neither a name nor an event class.
-        ValueError: there is no such event; handlers get other things too, by such names as ``"batch"``.
+        TypeError: `names` is a single name, or contains something that is neither a name nor an event class.
+        ValueError: there is no such event. (``"batch"``, ``"error"`` and ``"sent"`` are not events.)
     """
     if isinstance(names, str):
-        raise TypeError(f"events={names!r}: expected several, such as [{names!r}]")
+        raise TypeError(f"events={names!r}: expected several names, such as [{names!r}]")
     wanted = event_names(tuple(names))
     if others := [name for name in wanted if name not in CLASSES and name != "event"]:
-        raise ValueError(f"events: {others[0]!r} is no event")
+        raise ValueError(f"events: {others[0]!r} is not an event")
     return wanted
