@@ -10,16 +10,44 @@ from . import report
 from .clients import CLIENTS
 from .metrics import METRICS, Metric, middle
 from .run import Results
-from .targets import BOUNDS, TARGETS, Verdict, verdicts
+from .targets import BOUNDS, TARGETS, verdicts
 from .works import WORKS
 
 ROOT = Path(__file__).parent.parent
 README, PERFORMANCE = ROOT / "README.md", ROOT / "docs" / "performance.md"
-#: The numbers of the last run that was written into the pages.
+#: All numbers of the last run, for contributors.
+MEASURED = ROOT / "benchmarks" / "MEASURED.md"
+#: The same for programs.
 RESULTS = ROOT / "benchmarks" / "results.json"
 PICTURES = ROOT / "docs/_static/benchmarks.svg", ROOT / "docs/_static/benchmarks.png"
 _BEGIN, _END = "<!-- measured: python -m benchmarks --write-docs -->\n", "<!-- end of what was measured -->\n"
 _WIDTH = 118
+
+#: The rows of the table that users read, and its columns.
+_ROWS = {
+    "receive text 128": "receive a text of 128 B, µs",
+    "receive TLS 128": "the same over TLS, µs",
+    "receive text 1024": "receive a text of 1 KiB, µs",
+    "receive deflated 1024": "the same, compressed, µs",
+    "receive binary 64K": "receive 64 KiB of binary, µs",
+    "send text 128": "send a text of 128 B, µs",
+    "send binary 64K": "send 64 KiB of binary, µs",
+    "echo 125": "round trip of 125 B, one in flight, µs",
+    "open 1000": "open 1,000 connections, ms of wall time",
+    "idle 10000": "memory of an idle connection, KiB",
+    "import": "import the library, ms",
+}
+_COLUMNS = {
+    "lochws": "lochws", "lochws pure": "pure Python", "picows": "picows", "aiohttp": "aiohttp",
+    "websockets threads": "websockets, threads", "websocket-client": "websocket-client", "lomond": "Lomond",
+}
+#: What of these the README admits if another client is faster, in words that follow "at".
+_ADMITTED = {
+    "echo 125": "round trips with one message in flight",
+    "receive binary 64K": "receiving 64 KiB messages",
+    "open 1000": "opening 1,000 connections",
+    "import": "being imported",
+}
 
 
 def pages(results: Results, about: dict[str, str]) -> dict[Path, str]:
@@ -28,10 +56,10 @@ def pages(results: Results, about: dict[str, str]) -> dict[Path, str]:
     Raises:
         ValueError: a page lacks its marks, or something that it tells was not measured.
     """
-    found = verdicts(results, [*TARGETS, *BOUNDS])
     return {
-        README: _between_marks(README, _readme(results, about, found)),
-        PERFORMANCE: _between_marks(PERFORMANCE, "\n".join(_performance(results, about, found)) + "\n"),
+        README: _between_marks(README, _readme(results, about)),
+        PERFORMANCE: _between_marks(PERFORMANCE, "\n".join(_performance(results, about)) + "\n"),
+        MEASURED: "\n".join(_measured(results, about)) + "\n",
     }
 
 
@@ -60,56 +88,95 @@ def _between_marks(page: Path, text: str) -> str:
     return f"{before}{begin}\n{text}\n{end}{after}"
 
 
-def _readme(results: Results, about: dict[str, str], found: list[Verdict]) -> str:
-    """A picture and three sentences, whatever the numbers are."""
+def _cost(results: Results, work: str, client: str) -> str:
+    """Return the first number of a work, as it is told.
 
-    def cost(work: str, client: str) -> str:
-        value = middle(results, work, client, METRICS[WORKS[work].kind][0])
-        if value is None:
-            raise ValueError(f"{client} was not measured at {work!r}")
-        return report.number(value)
+    Raises:
+        ValueError: it was not measured.
+    """
+    value = middle(results, work, client, METRICS[WORKS[work].kind][0])
+    if value is None:
+        raise ValueError(f"{client} was not measured at {work!r}")
+    return report.number(value)
 
-    def costs(work: str, *clients: str) -> str:
-        return ", ".join(f"{client} {cost(work, client)}" for client in clients)
 
-    receive, send, echo = "receive text 128", "send text 128", "echo 125"
-    met = sum(verdict.is_met for verdict in found)
-    paragraph = (
-        f"Receiving a text message of 128 B costs a program {cost(receive, 'lochws')} µs of processor time "
-        f"with lochws, and {cost(receive, 'lochws on_batch')} µs if it takes them in lists; with picows, "
-        f"which is compiled and needs asyncio, it costs {cost(receive, 'picows')} µs, with aiohttp "
-        f"{cost(receive, 'aiohttp')}, with websockets' threading client "
-        f"{cost(receive, 'websockets threads')}, with websocket-client {cost(receive, 'websocket-client')}. "
-        f"Sending one costs {cost(send, 'lochws')} µs "
-        f"({costs(send, 'picows', 'websocket-client')}), a round trip with one message in flight "
-        f"{cost(echo, 'lochws')} µs ({costs(echo, 'picows', 'websocket-client', 'bare sockets')}). "
-        f"All were measured in one run on {_machine(about)}, in which lochws met {met} of the {len(found)} "
-        "targets that were set for it: [docs/performance.md](docs/performance.md) says which, where the time "
-        "goes, and what is left."
+def _readme(results: Results, about: dict[str, str]) -> str:
+    """Return a picture and two sentences, the second of which has the exceptions."""
+
+    def costs(work: str) -> str:
+        peers = ("picows", "websockets threads", "websocket-client")
+        said = ", ".join(f"{_COLUMNS[name].partition(',')[0]} {_cost(results, work, name)}" for name in peers)
+        return f"{_cost(results, work, 'lochws')} µs of processor time ({said})"
+
+    receive, send = costs("receive text 128"), costs("send text 128")
+    exceptions = [
+        f"{words} ({_cost(results, work, 'lochws')} {METRICS[WORKS[work].kind][0].name.rpartition(' ')[2]}; "
+        f"{best} {_cost(results, work, best)})"
+        for work, words in _ADMITTED.items() if (best := _best(results, work)) != "lochws"
+    ]
+    text = (
+        f"On {_machine(about)}, receiving a text message of 128 B takes {receive}, and "
+        f"sending one {send}. "
     )
+    if exceptions:
+        text += f"Others are faster at {_listed(exceptions)}; "
+    text += "[performance](docs/performance.md) has the whole table."
     picture = (
         "![What a message costs with lochws and with other clients: processor time by kind of work]"
         f"({PICTURES[0].relative_to(ROOT).as_posix()})\n\n"
     )
-    return picture + textwrap.fill(paragraph, _WIDTH, break_on_hyphens=False, break_long_words=False) + "\n"
+    return picture + textwrap.fill(text, _WIDTH, break_on_hyphens=False, break_long_words=False) + "\n"
 
 
-def _performance(results: Results, about: dict[str, str], found: list[Verdict]) -> Iterator[str]:
-    met = sum(verdict.is_met for verdict in found)
-    versions = ", ".join(report.peer_versions(about))
+def _best(results: Results, work: str) -> str:
+    """Return the client that does a work at the least cost; on a tie, lochws."""
+    metric = METRICS[WORKS[work].kind][0]
+    found = {name: middle(results, work, name, metric) for name in _COLUMNS if name != "lochws pure"}
+    values = {name: value for name, value in found.items() if value is not None}
+    return min(values, key=values.__getitem__)
+
+
+def _listed(items: list[str]) -> str:
+    *first, last = items
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _performance(results: Results, about: dict[str, str]) -> Iterator[str]:
+    """Yield the lines of the table for users."""
     yield textwrap.fill(
-        f"Measured on {about['date']}, on {_machine(about)}, with {versions}. "
-        f"**{met} of {len(found)} targets are met.** "
-        "Reached is the median of the rounds, whose least and most follow it.",
+        "Processor time of the client's process for each message, unless the row says otherwise; less is "
+        "better. "
+        f"Measured on {about['date']}, on {_machine(about)}, with {', '.join(report.peer_versions(about))}. "
+        "A dash: the client does not do that.",
         _WIDTH, break_on_hyphens=False,
     )
+    yield ""
+    yield _row("", *_COLUMNS.values())
+    yield "|---" * (len(_COLUMNS) + 1) + "|"
+    for work, words in _ROWS.items():
+        metric = METRICS[WORKS[work].kind][0]
+        yield _row(words, *(report.number(middle(results, work, name, metric)) for name in _COLUMNS))
+
+
+def _measured(results: Results, about: dict[str, str]) -> Iterator[str]:
+    """Yield the lines of the page for contributors: targets, and the medians of everything."""
+    found = verdicts(results, [*TARGETS, *BOUNDS])
+    met = sum(verdict.is_met for verdict in found)
+    yield "# What was measured\n"
+    yield textwrap.fill(
+        f"Written by `python -m benchmarks --write-docs` on {about['date']}, on {_machine(about)}, with "
+        f"{', '.join(report.peer_versions(about))}. [README.md](README.md) says how it is measured and what "
+        "each number means.",
+        _WIDTH, break_on_hyphens=False,
+    )
+    yield f"\n## Targets\n\n**{met} of {len(found)} targets are met.** Reached is the median of the rounds."
     yield "\n| target | wanted | reached | rounds | |\n|---|---|---|---|---|"
     for verdict in found:
         yield _row(
             verdict.text, verdict.target.wanted, report.number(verdict.reached), _range(verdict.rounds),
             f"**{verdict.state}**" if not verdict.is_met else verdict.state,
         )
-    yield "\nThe medians of all clients, of which a dash says that it does not do that work:\n"
+    yield "\n## Medians\n\nA dash: the client does not do that.\n"
     clients = [name for name in CLIENTS if any(name in rounds for rounds in results.rounds.values())]
     yield _row("", *clients)
     yield "|---" * (len(clients) + 1) + "|"
