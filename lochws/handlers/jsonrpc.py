@@ -1,4 +1,4 @@
-"""JSON-RPC 2.0 over one connection: calls both ways, notifications, errors.
+"""JsonRpc: JSON-RPC 2.0 over one connection, both ways: calls, notifications, batches and errors.
 
 ::
 
@@ -11,7 +11,7 @@
     app.wait_ready()
     print(rpc.call("add", 1, 2, timeout=5).result())
 
-The names and numbers are those of https://www.jsonrpc.org/specification.
+Section numbers are those of https://www.jsonrpc.org/specification.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ from __future__ import annotations
 import inspect
 import json
 import logging
+import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
 from .. import WebSocketApp
-from ..errors import TransportFail, WebSocketError, WebSocketUnavailable
+from ..errors import QueueFull, TransportFail, WebSocketError, WebSocketUnavailable
+from ..system.rate_limit import RateLimit
+from ..text import cut
 from .replies import Replies, Reply
 
 logger = logging.getLogger("lochws")
@@ -34,16 +37,19 @@ METHOD_NOT_FOUND = -32601
 INVALID_PARAMS = -32602
 INTERNAL_ERROR = -32603
 
+#: The longest name of a method that a log line quotes, in characters.
+_MAX_NAME = 100
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class RpcError(WebSocketError):
-    """An error object (section 5.1): what the other side answers, or what a method of ours raises to answer.
+    """An error object (section 5.1), answered by the other side or raised by one of our methods.
 
     Attributes:
-        code: the number; those from -32768 to -32000 are the specification's.
+        code: the error's number; -32768 to -32000 are reserved by the specification.
         message: one sentence.
-        data: whatever else is to be said, or None.
+        data: any further details, or None.
     """
 
     def __init__(self, code: int, message: str, data: Any = None) -> None:
@@ -56,8 +62,8 @@ class RpcError(WebSocketError):
 class JsonRpc(Replies):
     """A JSON-RPC 2.0 client and server on one connection. Registers itself with the app.
 
-    Methods of ours run on the reader's thread, as handlers do, and may not wait for replies; give what takes
-    long to a thread of your own, or the whole handler to `lochws.handlers.worker`.
+    Our methods run on the reader thread, as handlers do, and must not wait for replies. Leave long work to
+    a thread of your own.
 
     Args:
         app: the app whose connection is used.
@@ -66,40 +72,61 @@ class JsonRpc(Replies):
     def __init__(self, app: WebSocketApp) -> None:
         super().__init__(app, "id", unwrap=_result)
         self._methods: dict[str, Callable[..., Any]] = {}
+        self._failures, self._unanswered = RateLimit(), RateLimit(burst=3, per_second=1 / 10)
 
     def call(self, method: str, /, *params: Any, timeout: float | None = 30.0, **named: Any) -> Reply:
-        """Call a method of the other side. `request` sends what this cannot say.
+        """Call a method of the other side.
+
+        Use `request` for a parameter called ``timeout``.
 
         Args:
             method: its name.
-            params: by position, or else by name; one called ``timeout`` needs `request`.
+            params: parameters by position; or give them by name, as keywords.
             timeout: seconds until the reply fails, or None for no limit.
 
         Returns:
-            The reply, whose result is what the method returned; it fails with `RpcError` if that is what the
-            other side answers.
+            The reply; its result is what the method returned. It fails with `RpcError` if the other side
+            answers with an error.
 
         Raises:
-            ValueError: parameters by position and by name.
-            TypeError, WebSocketUnavailable, QueueFull, TransportFail: as for `request`.
+            ValueError: parameters were given both by position and by name, or include NaN or infinity.
+            TypeError: the parameters cannot be written as JSON.
+            WebSocketUnavailable: the connection is not open.
+            QueueFull: there is no room in the app's send queue.
+            TransportFail: the network failed.
         """
         return self.request(_message(method, params, named), timeout)
 
     def notify(self, method: str, /, *params: Any, **named: Any) -> None:
-        """Call a method of the other side that answers nothing. Raises as `call`."""
+        """Call a method of the other side without asking for an answer.
+
+        Args:
+            method: its name.
+            params: parameters by position; or give them by name, as keywords.
+
+        Raises:
+            ValueError: parameters were given both by position and by name, or include NaN or infinity.
+            TypeError: the parameters cannot be written as JSON.
+            WebSocketUnavailable: the connection is not open.
+            QueueFull: there is no room in the app's send queue.
+            TransportFail: the network failed.
+        """
         self._app.send_json(_message(method, params, named))
 
     def method(self, name: str) -> Callable[[_Function], _Function]:
-        """Decorator: let the other side call a function by this name.
+        """Let the other side call a function by this name: a decorator.
 
-        What it returns is answered, and so is the `RpcError` that it raises. Any other exception is logged,
-        and answered as an internal error without a detail.
+        What the function returns is answered, and so is an `RpcError` that it raises. Any other exception is
+        logged, and answered as an internal error without details.
 
         Raises:
-            ValueError: the name is taken, or begins with ``rpc.``, which the specification keeps to itself.
+            ValueError: there is a method of that name, or it begins with ``rpc.``, which is reserved
+                (section 8).
         """
-        if name in self._methods or name.startswith("rpc."):
-            raise ValueError(f"method {name!r}: there is one already, or it begins with 'rpc.'")
+        if name in self._methods:
+            raise ValueError(f"method {name!r} is registered already")
+        if name.startswith("rpc."):
+            raise ValueError(f"method {name!r}: names that begin with 'rpc.' are reserved")
 
         def add(function: _Function) -> _Function:
             self._methods[name] = function
@@ -116,22 +143,28 @@ class JsonRpc(Replies):
             self._send(answer)
 
     def _react(self, message: Any) -> dict[str, Any] | None:
-        """Settle a reply or run a method. Returns the answer, if there is to be one."""
+        """Settle a reply or run a method. Returns the answer, or None if there is to be none."""
         if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
             return None  # another protocol's, for other handlers
         if "method" not in message:
             super()._received(message)
             return None
+        number = message.get("id")
+        if not isinstance(number, (str, int, float, type(None))) or not _is_json(number):
+            return _answer(_error(INVALID_REQUEST, "Invalid Request"), None)
         try:
             outcome = self._outcome(message)
-            json.dumps(outcome)  # whether it can be told is the method's matter, too
-        except Exception:
-            logger.exception("unexpected error in the JSON-RPC method %r", message["method"])
+            json.dumps(outcome, allow_nan=False)  # a result that is not JSON is a failure of the method, too
+        except Exception as error:
+            suppressed = self._failures.take()
+            if suppressed is not None:
+                name = cut(str(message["method"]), _MAX_NAME)
+                logger.error("unexpected error in the JSON-RPC method %r%s", name, suppressed, exc_info=error)
             outcome = _error(INTERNAL_ERROR, "Internal error")
-        return {"jsonrpc": "2.0", **outcome, "id": message["id"]} if "id" in message else None
+        return _answer(outcome, number) if "id" in message else None
 
     def _outcome(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Run a method. What it raises is the caller's, but for `RpcError`."""
+        """Run a method. Its `RpcError` is an outcome; any other exception is the caller's."""
         name, params = message["method"], message.get("params", [])
         if not isinstance(name, str) or not isinstance(params, (list, dict)):
             return _error(INVALID_REQUEST, "Invalid Request")
@@ -149,12 +182,29 @@ class JsonRpc(Replies):
             return _error(error.code, error.message, error.data)
 
     def _send(self, answer: dict[str, Any] | list[dict[str, Any]]) -> None:
-        with suppress(WebSocketUnavailable, TransportFail):  # whoever asked has gone
-            self._app.send_json(answer)
+        with suppress(WebSocketUnavailable, TransportFail):  # the other side has gone
+            try:
+                was_accepted = self._app.send_json(answer)
+            except QueueFull:
+                was_accepted = False
+            if not was_accepted and (suppressed := self._unanswered.take()) is not None:
+                logger.warning(
+                    "a JSON-RPC answer was dropped: the send queue is full, the server does not read%s",
+                    suppressed,
+                )
+
+
+def _is_json(number: str | float | None) -> bool:
+    """Whether it can be written as JSON: Python's parser also accepts NaN and infinity."""
+    return not isinstance(number, float) or math.isfinite(number)
+
+
+def _answer(outcome: dict[str, Any], number: Any) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", **outcome, "id": number}
 
 
 def _result(message: dict[str, Any]) -> Any:
-    """What a response says (section 5): its result, or raises its error."""
+    """Return the result of a response (section 5), or raise its error."""
     error = message.get("error")
     if error is None:
         return message.get("result")

@@ -1,4 +1,4 @@
-"""Requests and their replies over one connection, as futures; JSON-RPC 2.0 ready-made.
+"""Replies: requests and their replies over one connection, as futures.
 
 ::
 
@@ -7,15 +7,17 @@
     app.wait_ready()
     print(rpc.request({"op": "time"}, timeout=5).result())      # {"id": 1, "time": ...}
 
-A reply belongs to the request with the same ``"id"``, or by another rule: see `Replies`. `JsonRpc` speaks
-JSON-RPC 2.0 both ways.
+A reply belongs to the request with the same ``"id"``; `Replies` takes other rules as well.
+`lochws.handlers.jsonrpc` speaks JSON-RPC 2.0.
 """
 
 from __future__ import annotations
 
 import heapq
+import json
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
@@ -29,23 +31,24 @@ from ..system import forks
 from ..system.waits import slice_of
 from ._parts.checks import check_app
 
-#: Finds in a message, sent or received, what joins reply and request; None if there is nothing.
+#: Returns the key of a message, sent or received, that joins reply and request; None if it has none.
 Match: TypeAlias = "Callable[[Any], Hashable | None]"
 
 
 class ReplyLost(WebSocketError):
-    """A request has got no reply, and will get none: the connection it was sent on has ended."""
+    """A request will get no reply: the connection it was sent on has ended."""
 
 
 class Reply(Future[Any]):
-    """The reply to come: a `concurrent.futures.Future`.
+    """The reply to a request: a `concurrent.futures.Future`.
 
-    It fails with `TimeoutError` when the time of its request is over, and with `ReplyLost` as soon as the
-    connection ends. Functions given to `add_done_callback` run on the thread that settles it: most often the
-    app's reader.
+    It fails with `TimeoutError` when the request's timeout is over, and with `ReplyLost` as soon as the
+    connection ends. Functions given to `add_done_callback` run on the thread that settles it, usually the
+    app's reader thread.
 
     Attributes:
-        key: what the reply is found by.
+        key: what the reply is found by, such as the request's number. None for a request that has no number
+            yet, since another thread is just sending one.
     """
 
     def __init__(self, key: Hashable, is_handlers_thread: Callable[[], bool]) -> None:
@@ -57,41 +60,54 @@ class Reply(Future[Any]):
         """Wait for the reply, and return it.
 
         Raises:
-            WebSocketError: called in a handler of the same app before the reply is there: the reply would
-                have to be received by the thread that waits. Use `add_done_callback` there.
-            ReplyLost, TimeoutError: what it has failed with.
+            WebSocketError: called in a handler of the same app before the reply has arrived. It would
+                deadlock: the handlers' thread has to receive the reply. Use `add_done_callback` there.
+            ReplyLost: the connection ended before the reply arrived.
+            TimeoutError: the request's timeout is over, or `timeout` seconds have passed.
+            Exception: whatever `unwrap` raised.
         """
         self._check()
         return super().result(timeout)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Wait for the reply, and return what it failed with, or None. Raises as `result`."""
+        """Wait for the reply, and return the exception that it failed with, or None.
+
+        Raises:
+            WebSocketError: called in a handler of the same app before the reply has arrived.
+            TimeoutError: `timeout` seconds have passed.
+        """
         self._check()
         return super().exception(timeout)
 
     def _check(self) -> None:
         if not self.done() and self._is_handlers_thread():
             raise WebSocketError(
-                f"the reply to {self.key!r} cannot be waited for in a handler of the same app, whose thread "
-                "receives it: use add_done_callback"
+                f"waiting for the reply to {self.key!r} in a handler of the same app would deadlock: "
+                "use add_done_callback"
             )
 
 
 class Replies:
-    """Sends requests and finds the replies among what is received. Registers itself with the app.
+    """Sends requests and finds their replies among the received messages. Registers itself with the app.
 
-    Requests and replies are JSON objects in text messages. Other messages are left to other handlers, which
-    see the replies too. Any thread may make requests, handlers included; those must not wait for a reply.
+    Requests and replies are JSON objects in text messages. Other messages are ignored here, and all other
+    handlers see the replies as well. Any thread may make requests, handlers included, but a handler must not
+    wait for a reply.
+
+    Requests are numbered in the order in which they are sent, starting with 1: on the wire the numbers only
+    ever rise, whichever threads ask. (Home Assistant and WAMP refuse anything else.)
 
     Args:
         app: the app whose connection is used.
-        match: the name of a field, which each request gets with a number unless it has it, and which the
-            reply repeats; or a function that finds a key in a message, sent or received, or returns None.
-        unwrap: takes the result out of a reply, or raises what the request is to fail with; called on the
-            thread of the handlers. None for replies as they are.
+        match: what a reply has in common with its request. A str is the name of a field: a request without
+            it is given the next number there, and the reply repeats it. A function gets a message, sent or
+            received, and returns its key, or None if it has none.
+        unwrap: takes a reply and returns the result of the request, or raises the exception that the request
+            fails with; called on the handlers' thread. None for replies as they are.
 
     Raises:
-        TypeError: `app` is no app, `match` is neither a name nor a function, or `unwrap` cannot be called.
+        TypeError: `app` is not a WebSocketApp, `match` is neither a name nor a function, or `unwrap` is not
+            callable.
     """
 
     def __init__(
@@ -106,9 +122,13 @@ class Replies:
         self._field = match if isinstance(match, str) else None
         self._match: Match = match if callable(match) else lambda message: message.get(match)
         self._unwrap = unwrap
-        self._numbers = count(1)
-        self._lock = threading.RLock()  # guards _open; a leaf, which signal handlers may come to as well
+        # Guards _open, _number and _is_sending. A leaf, held for moments only; reentrant, because signal
+        # handlers and finalizers may make requests.
+        self._lock = threading.RLock()
         self._open: dict[Hashable, Reply] = {}
+        self._number = 0  # of the last request that was sent
+        self._is_sending = False  # one thread numbers and sends; the others leave their requests to it
+        self._unnumbered: deque[_Request] = deque()
         self._timeouts = _Timeouts()
         forks.register(self)
         app.add_handler(self)
@@ -119,26 +139,32 @@ class Replies:
         return len(self._open)
 
     def request(self, message: Mapping[str, Any], timeout: float | None = 30.0) -> Reply:
-        """Send a request.
+        """Send a request. May be called from any thread, and in handlers.
+
+        If another thread is sending a request at this moment, it sends this one right behind its own. An
+        error in doing so then fails the reply, instead of being raised here.
 
         Args:
             message: the request; it is not changed.
             timeout: seconds until the reply fails, or None for no limit.
 
         Returns:
-            The reply to come. Cancel it to give it up.
+            The reply to come. Cancel it to give the request up.
 
         Raises:
-            TypeError: the message is no mapping, cannot be written as JSON, or the matching function's key
-                is not hashable.
-            ValueError: it has no key, or that of a request that is still open.
-            WebSocketUnavailable, QueueFull, TransportFail: as for `WebSocketApp.send_text`.
+            TypeError: the message is not a mapping or cannot be written as JSON, or its key is not hashable.
+            ValueError: the message has no key, the key of a request that is still open, or a number that JSON
+                cannot express (NaN, infinity).
+            WebSocketUnavailable: the connection is not open.
+            QueueFull: there is no room in the app's send queue.
+            TransportFail: the network failed; the request was not sent whole.
+            RuntimeError: no thread can be started to keep the time.
         """
         if not isinstance(message, Mapping):
             raise TypeError(f"request {message!r}: expected a mapping, such as a dict")
         message = dict(message)
-        if self._field is not None:
-            message.setdefault(self._field, next(self._numbers))
+        if self._field is not None and self._field not in message:
+            return self._request_numbered(message, timeout)
         key = self._match(message)
         if key is None:
             raise ValueError(f"request {message!r}: the matching function finds no key in it")
@@ -146,32 +172,93 @@ class Replies:
         with self._lock:
             if key in self._open:
                 raise ValueError(f"request {message!r}: another with the key {key!r} is still open")
-            self._open[key] = reply  # before sending: the reply can be faster than we are
+            self._open[key] = reply  # before sending: the reply may arrive before send_json returns
         try:
+            self._prepare(reply, timeout)
             if not self._app.send_json(message):
-                raise QueueFull(f"request {key!r} was dropped: the queue is full")
+                raise _dropped(key)
         except BaseException:
-            self._take(key, reply)
+            self._forget(reply)
             raise
-        reply.add_done_callback(lambda _: self._take(key, reply))  # if cancelled
-        if timeout is not None:
-            self._timeouts.add(reply, timeout)
         return reply
 
+    def _request_numbered(self, message: dict[str, Any], timeout: float | None) -> Reply:
+        request = _Request(_json_before_number(message, self._field), Reply(None, self._is_handlers_thread))
+        try:
+            self._prepare(request.reply, timeout)
+            self._unnumbered.append(request)
+            self._send_unnumbered()
+        except BaseException as error:
+            settle(request.reply, error=error)  # so it is not sent any more either
+            raise
+        if request.failure is not None:
+            raise request.failure
+        return request.reply
+
+    def _prepare(self, reply: Reply, timeout: float | None) -> None:
+        """Have the reply fail when its time is over, and be open no more once it is done."""
+        reply.add_done_callback(self._forget)
+        if timeout is not None:
+            self._timeouts.add(reply, timeout)
+
+    def _send_unnumbered(self) -> None:
+        """Number and send the waiting requests, one after the other, unless that is being done already.
+
+        No lock is held meanwhile, because `on_sent` handlers may run in here. Whatever makes a request in the
+        meantime (another thread, such a handler, a signal handler, a finalizer) leaves it in the queue.
+        """
+        interrupt: BaseException | None = None
+        is_mine = False
+        while True:
+            try:
+                with self._lock:
+                    if self._is_sending or not self._unnumbered:
+                        break
+                    self._is_sending = is_mine = True  # nothing can interrupt between the two
+                self._send_next()
+            except BaseException as error:  # noqa: BLE001  Ctrl-C: the others' requests are sent nevertheless
+                interrupt = error
+            finally:
+                if is_mine:
+                    self._is_sending = is_mine = False
+        if interrupt is not None:
+            raise interrupt
+
+    def _send_next(self) -> None:
+        request = self._unnumbered.popleft()
+        reply = request.reply
+        if reply.done():
+            return  # cancelled, or its time is over
+        with self._lock:
+            before, number = self._number, self._number + 1
+            while number in self._open:  # somebody has chosen that number for a request
+                number += 1
+            reply.key = self._number = number
+            self._open[number] = reply  # before sending: the reply may arrive before send_text returns
+        try:
+            if not self._app.send_text(f"{request.text}{number}}}"):
+                raise _dropped(number)
+        except Exception as error:  # noqa: BLE001  whatever it is, it is for the one who asks
+            self._number = before  # was not sent: the next request has that number, and there is no gap
+            request.failure = error
+            settle(reply, error=error)
+
     def reset_after_fork(self) -> None:
-        """In the child of a fork: what was asked is the parent's, and its replies come there."""
+        """Let go, in the child of a fork, of the parent's requests: their replies arrive there."""
         self._lock = threading.RLock()
         self._open = {}
+        self._unnumbered.clear()
+        self._is_sending = False
         self._timeouts = _Timeouts()
 
     def on_event(self, event: events.Event) -> None:
-        """Give a reply to whoever waits for it. (`on_text` gets none where some handler takes batches.)"""
+        """Settle a reply. (Not `on_text`, which is not called where some handler takes batches.)"""
         if not isinstance(event, events.Text):
             return
         try:
             message = event.json
-        except ValueError:  # no JSON
-            return  # not for us
+        except ValueError:
+            return  # not JSON, so not for us
         self._received(message)
 
     def on_disconnected(self, event: events.Disconnected) -> None:
@@ -194,7 +281,7 @@ class Replies:
     def _answer(self, reply: Reply, message: Any) -> None:
         try:
             result = message if self._unwrap is None else self._unwrap(message)
-        except Exception as error:  # noqa: BLE001  it is for whoever has asked
+        except Exception as error:  # noqa: BLE001  for the one who asked
             settle(reply, error=error)
         else:
             settle(reply, result)
@@ -203,23 +290,51 @@ class Replies:
         try:
             with self._lock:
                 return self._open.pop(key, None)
-        except TypeError:  # a key that is a list, say, answers nothing
+        except TypeError:  # a key that is a list, for instance, matches no request
             return None
 
-    def _take(self, key: Hashable, reply: Reply) -> None:
+    def _forget(self, reply: Future[Any]) -> None:
+        assert isinstance(reply, Reply)
         with self._lock:
-            if self._open.get(key) is reply:
-                del self._open[key]
+            if self._open.get(reply.key) is reply:
+                del self._open[reply.key]
 
     def _is_handlers_thread(self) -> bool:
         return self._app.in_handler
 
 
-class _Timeouts:
-    """Fails replies when their time is over; its thread ends with the connection or with the last of them.
+class _Request:
+    """A request that has no number yet.
 
-    A reply that comes in time wakes nobody: it is dropped from here when its time would have been over. The
-    time is that of the clock which is in use when the thread starts.
+    Attributes:
+        text: its JSON, up to where the number goes.
+        reply: the reply to come.
+        failure: what kept it from being sent.
+    """
+
+    __slots__ = ("failure", "reply", "text")
+
+    def __init__(self, text: str, reply: Reply) -> None:
+        self.text = text
+        self.reply = reply
+        self.failure: Exception | None = None
+
+
+def _json_before_number(message: dict[str, Any], field: str | None) -> str:
+    """Return the JSON of a message up to the value of one more field, its last."""
+    inside = json.dumps(message, allow_nan=False)[:-1]
+    return f"{inside}{', ' if message else ''}{json.dumps(field)}: "
+
+
+def _dropped(key: Hashable) -> QueueFull:
+    return QueueFull(f"request {key!r} was dropped: the send queue is full")
+
+
+class _Timeouts:
+    """The timeouts of replies, kept by a thread that ends with the connection or with the last open reply.
+
+    A reply that arrives in time does not wake the thread: its timeout is discarded when it falls due. The
+    clock is the one in use when the thread starts.
     """
 
     def __init__(self) -> None:
@@ -232,7 +347,7 @@ class _Timeouts:
         self._thread: threading.Thread | None = None
 
     def add(self, reply: Reply, timeout: float) -> None:
-        """Fail the reply after so many seconds."""
+        """Fail the reply after that many seconds."""
         with self._changed:
             if self._thread is None:
                 self._clock = current()
@@ -240,18 +355,19 @@ class _Timeouts:
             entry = (self._clock.monotonic() + timeout, next(self._numbers), weakref.ref(reply))
             heapq.heappush(self._due, entry)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="lochws-replies", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="lochws-replies", daemon=True)
+                thread.start()
+                self._thread = thread
             elif self._due[0] is entry:
                 self._changed.notify()
 
     def wake(self) -> None:
-        """Have the thread look at the clock, and end if nothing is left to wait for."""
+        """Let the thread look at its clock again, and end if no reply is open."""
         with self._changed:
             self._changed.notify()
 
     def rest(self, *, handlers: bool) -> Rest | None:
-        """How the thread waits, as `lochws.clock.Timed` has it."""
+        """Say how the thread waits: the interface of `lochws.clock.Timed`."""
         with self._changed:
             now = self._clock.monotonic()
             replies = [(when, reference()) for when, _, reference in self._due]
@@ -269,7 +385,7 @@ class _Timeouts:
             settle(reply, error=TimeoutError(f"no reply to {reply.key!r} in time"))
 
     def _next(self) -> Reply | None:
-        """Wait for a reply whose time is over. Returns None when there are no more; holds the lock."""
+        """Wait for a reply whose timeout is over; None when no replies are left. The lock is held."""
         self._is_settling = False
         while self._due:
             when, _, reference = self._due[0]
@@ -281,14 +397,14 @@ class _Timeouts:
                 self._is_settling, self._settled = True, self._settled + 1
                 return reply
             else:
-                del reply  # nobody should wait for what only this thread still knows
+                del reply  # a reply that only this thread refers to is not waited for
                 self._changed.wait(slice_of(left) if self._clock.passes else None)
         self._thread = None
         return None
 
 
 def settle(reply: Reply, result: Any = None, error: BaseException | None = None) -> None:
-    """Give a reply its outcome, unless it has one: the network, the clock and the user race for it."""
+    """Settle a reply unless it is settled already: the network, the clock and the user race for it."""
     with suppress(InvalidStateError):
         if error is None:
             reply.set_result(result)

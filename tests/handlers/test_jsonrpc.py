@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -48,6 +49,7 @@ def hears(start_peer: StartPeer) -> Hears:
         rpc.method("add")(lambda a, b=0: a + b)
         rpc.method("bad")(lambda: 1 / 0)
         rpc.method("untold")(object)
+        rpc.method("nan")(lambda: float("nan"))
 
         @rpc.method("refuse")
         def refuse() -> None:
@@ -111,6 +113,51 @@ def test_what_is_not_json_rpc_is_left_to_others(hears: Hears) -> None:
     assert hears({"method": "add"}, {"jsonrpc": "1.0", "method": "add"}, call("add", [4], id=9)) == [
         {"jsonrpc": "2.0", "id": 9, "result": 4}
     ]
+
+
+@pytest.mark.parametrize("number", [[1], {"a": 1}, float("nan"), float("inf")])
+def test_an_id_that_the_specification_does_not_allow_is_an_invalid_request(number: Any, hears: Hears) -> None:
+    assert hears(call("add", [1], id=number)) == [
+        {"jsonrpc": "2.0", "id": None, **error(-32600, "Invalid Request")}
+    ]
+
+
+def test_a_result_that_json_cannot_express_is_an_internal_error(hears: Hears) -> None:
+    assert hears(call("nan", id=1)) == [{"jsonrpc": "2.0", "id": 1, **error(-32603, "Internal error")}]
+
+
+def test_a_method_that_keeps_failing_is_logged_at_a_limited_rate(
+    hears: Hears, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert len(hears([call("bad", id=number) for number in range(500)])[0]) == 500
+    lines = [record.getMessage() for record in caplog.records]
+    assert 20 <= len(lines) <= 40
+    assert set(lines[:20]) == {"unexpected error in the JSON-RPC method 'bad'"}
+
+
+def test_a_server_that_calls_and_does_not_read_cannot_flood_the_log(
+    start_peer: StartPeer, caplog: pytest.LogCaptureFixture
+) -> None:
+    done = threading.Event()
+
+    def script(link: Link) -> None:
+        link.accept()
+        for number in range(3000):
+            send(link, call("large", id=number))
+        send(link, call("done"))
+        done.wait(PATIENCE)
+
+    app = WebSocketApp(start_peer(script).url, max_queue=10_000)
+    rpc = JsonRpc(app)
+    rpc.method("large")(lambda: "x" * 5000)
+    rpc.method("done")(done.set)
+    with opened(app, close_timeout=0.01):
+        assert done.wait(PATIENCE)
+        app.force_disconnect()
+    lines = [record.getMessage() for record in caplog.records if record.levelname != "DEBUG"]
+    assert 1 <= len(lines) <= 20
+    assert "a JSON-RPC answer was dropped: the send queue is full, the server does not read" in lines
+    assert not any(record.exc_info for record in caplog.records)
 
 
 def test_we_call_and_get_the_result_or_the_error(start_peer: StartPeer) -> None:

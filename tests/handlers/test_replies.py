@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from lochws import WebSocketApp, errors, events
 from lochws import testing as t
-from lochws.handlers.replies import Replies, ReplyLost
+from lochws.handlers.replies import Replies, Reply, ReplyLost
 from lochws.testing import StartServer, VirtualClock
 
 from ..support.apps import opened
@@ -214,7 +215,7 @@ def test_a_handler_of_the_same_app_may_ask_but_not_wait(start_peer: StartPeer) -
 
     with opened(app):
         eventually(lambda: len(results) == 3)
-    assert all("cannot be waited for in a handler" in text for text in results[:2])
+    assert all("in a handler of the same app would deadlock" in text for text in results[:2])
     assert results[2] == {"id": 1}
 
 
@@ -260,6 +261,110 @@ def test_a_dropped_request_is_no_open_one(start_peer: StartPeer) -> None:
         app.force_disconnect()
         stop.set()
         eventually(lambda: replies.open_requests == 0)
+
+
+class TestNumbers:
+    """Requests are numbered in the order in which they are sent."""
+
+    @staticmethod
+    def recording(numbers: list[int]) -> Callable[[Link], None]:
+        def answer(message: dict[str, Any]) -> list[Any]:
+            numbers.append(message["id"])
+            return [message]
+
+        return answering(answer)
+
+    def test_numbers_rise_without_a_gap_on_the_wire_whichever_threads_ask(
+        self, start_peer: StartPeer
+    ) -> None:
+        numbers: list[int] = []
+        app = WebSocketApp(start_peer(self.recording(numbers)).url)
+        replies = Replies(app)
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(1e-5)
+        try:
+            with opened(app), ThreadPoolExecutor(8) as executor:
+                asked = [executor.submit(replies.request, {"op": 1}) for _ in range(1000)]
+                results = [one.result(PATIENCE).result(PATIENCE) for one in asked]
+        finally:
+            sys.setswitchinterval(before)
+        assert numbers == list(range(1, 1001))
+        assert sorted(result["id"] for result in results) == numbers
+        assert replies.open_requests == 0
+
+    def test_a_request_made_while_another_is_being_sent_follows_it(self, start_peer: StartPeer) -> None:
+        numbers: list[int] = []
+        app = WebSocketApp(start_peer(self.recording(numbers)).url)
+        replies = Replies(app)
+        inner: list[Reply] = []
+
+        def ask_once_more(sent: tuple[object, ...]) -> None:
+            if not inner and any(isinstance(one, str) for one in sent):
+                inner.append(replies.request({"op": "inner"}))
+                assert inner[0].key is None, "it has no number yet"
+
+        app.on("sent")(ask_once_more)
+        with opened(app):
+            assert replies.request({"op": "outer"}).result(PATIENCE) == {"op": "outer", "id": 1}
+            assert inner[0].result(PATIENCE) == {"op": "inner", "id": 2}
+            assert inner[0].key == 2
+        assert numbers == [1, 2]
+
+    def test_a_request_left_to_another_thread_that_cannot_be_sent_fails_its_reply(self) -> None:
+        replies = Replies(WebSocketApp("ws://127.0.0.1:1/"))
+        left: list[Reply] = []
+        send_text = replies._app.send_text
+
+        def ask_meanwhile(text: str, compress: bool = True) -> bool:
+            if not left:
+                left.append(replies.request({"op": "inner"}))
+            return send_text(text, compress)
+
+        replies._app.send_text = ask_meanwhile  # type: ignore[method-assign]
+        with pytest.raises(errors.WebSocketUnavailable):
+            replies.request({"op": "outer"})
+        assert isinstance(left[0].exception(PATIENCE), errors.WebSocketUnavailable)
+        assert replies.open_requests == 0
+
+    def test_a_number_that_was_not_sent_is_given_to_the_next_request(self, start_peer: StartPeer) -> None:
+        numbers: list[int] = []
+        app = WebSocketApp(start_peer(self.recording(numbers)).url)
+        replies = Replies(app)
+        with pytest.raises(errors.WebSocketUnavailable):
+            replies.request({})
+        with opened(app):
+            assert replies.request({}).result(PATIENCE) == {"id": 1}
+
+    def test_a_number_that_a_user_has_chosen_is_left_out(self, start_peer: StartPeer) -> None:
+        app = WebSocketApp(start_peer(silent).url)
+        replies = Replies(app)
+        with opened(app):
+            assert replies.request({"id": 1}).key == 1
+            assert replies.request({}).key == 2
+
+    def test_ctrl_c_while_sending_loses_no_request_of_another_thread(self, start_peer: StartPeer) -> None:
+        app = WebSocketApp(start_peer(same).url)
+        replies = Replies(app)
+        left: list[Reply] = []
+        with opened(app):
+            send_text = app.send_text
+
+            def interrupted(text: str, compress: bool = True) -> bool:
+                if not left:
+                    left.append(replies.request({"op": "another's"}))
+                    raise KeyboardInterrupt
+                return send_text(text, compress)
+
+            app.send_text = interrupted  # type: ignore[method-assign]
+            with pytest.raises(KeyboardInterrupt):
+                replies.request({"op": "mine"})
+            assert left[0].result(PATIENCE)["op"] == "another's"
+            assert replies.open_requests == 0
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+    def test_what_json_cannot_express_is_refused(self, value: float) -> None:
+        with pytest.raises(ValueError, match="JSON"):
+            Replies(WebSocketApp("ws://127.0.0.1:1/")).request({"x": value})
 
 
 def test_json_that_is_too_deep_is_no_reply() -> None:
