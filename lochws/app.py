@@ -36,13 +36,12 @@ from .options import (
     TraceFunction,
     check_choice,
 )
+from .system.report import report, safe_str
 from .transport.pins import Pins
 from .websocket import WebSocket
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-logger = logging.getLogger("lochws")
 
 #: What is left of a closing handshake after Ctrl-C, in seconds, before the connection is dropped.
 INTERRUPT_SECONDS = 5.0
@@ -460,11 +459,11 @@ class WebSocketApp(WebSocket, Handler):
     def _final_unhandled(self, event: events.ConnectFail | events.Disconnected) -> None:
         is_well = isinstance(event, events.Disconnected) and (event.graceful or event.ended_by == "client")
         if not (is_well or self._lifecycle.is_stopping):
-            logger.warning("%s: %s", self.url, event.reason)
+            report(logging.WARNING, "%s: %s", self.url, event.reason)
 
     def _handler_failed(self, error: BaseException) -> None:
         if self._on_handler_error == "reconnect":
-            self._lifecycle.drop(f"handler failed; {error}")
+            self._lifecycle.drop(f"handler failed; {safe_str(error)}")
         elif self._on_handler_error == "stop":
             self.close(1011, "handler failed")
 

@@ -22,9 +22,8 @@ from typing import Any, Protocol, TypeAlias, cast
 from ..protocol.frames import Item, Opcode, frame_length
 from ..protocol.masking import mask
 from ..sent import ControlFrame, Sent, Tap
+from ..system.report import is_interrupt, report_aside, safe_name
 from ..system.waits import Waiters
-
-logger = logging.getLogger("lochws")
 
 #: A message that comes this soon after the last write follows closely: it may gather.
 FOLLOWS_SECONDS = 20e-6
@@ -260,10 +259,9 @@ class BatchWriter:
                     tap(sent)
                 except BaseException as error:
                     # On the main thread that may be Ctrl-C; on others SystemExit must not end the reader.
-                    is_main = self._telling == threading.main_thread().ident
-                    if is_main and not isinstance(error, Exception):
+                    if is_interrupt(error):
                         raise
-                    logger.exception("handler %s failed", getattr(tap, "__qualname__", tap))
+                    report_aside(logging.ERROR, "handler %s failed", safe_name(tap), error=error)
         finally:
             self._telling = None
 

@@ -23,6 +23,7 @@ from ..options import Options, Timing
 from ..protocol.close import NETWORK, ClosingHandshake, Outcome
 from ..protocol.keepalive import Keepalive, earliest
 from ..sent import Tap
+from ..system.report import safe_str
 from ..transport.waiting import cause
 from .owner import Owner
 from .poll_timer import Polls
@@ -246,9 +247,9 @@ class Connection:
         keepalive = None if closing.is_begun else self._keepalive.next_deadline()
         return earliest(earliest(self._polls.deadline, closing.deadline), keepalive)
 
-    def on_error(self, error: Exception) -> None:
+    def on_error(self, error: BaseException) -> None:
         """End: a defect of ours was met and has been logged."""
-        self._end(Outcome(f"error; {error}", NETWORK, error=error))
+        self._end(Outcome(f"error; {safe_str(error)}", NETWORK, error=error))
 
     # Receiving. The baton holder.
 

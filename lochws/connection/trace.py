@@ -11,8 +11,8 @@ from typing import Any
 
 from .. import events
 from ..options import TraceFunction
+from ..system.report import is_interrupt, report, report_aside
 
-logger = logging.getLogger("lochws")
 _numbers = count(1)
 
 
@@ -44,14 +44,14 @@ class Trace:
             **fields,
         }
         if not callable(self._sink):
-            logger.debug("%s", record)
+            report(logging.DEBUG, "%s", record)
             return
         try:
             self._sink(record)
-        except KeyboardInterrupt:  # of whoever iterates
-            raise
-        except BaseException:  # SystemExit too must not end the reader
-            logger.exception("the trace function failed on %r", stage)
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
+            report_aside(logging.ERROR, "the trace function failed on %r", stage, error=error)
 
     def messages(self, received: Iterable[events.Event]) -> None:
         """Record what was received."""

@@ -12,10 +12,9 @@ from typing import ClassVar, TypeAlias
 
 from .. import events
 from ..system import forks
+from ..system.report import RateLimit, report, safe_name
 from .callables import check_callable
 from .naming import ANY, BATCH, CLASSES, ERROR, SENT, HandlerFunction, methods_of
-
-logger = logging.getLogger("lochws")
 
 #: Gets what a handler is registered for and the handler, and returns what is to be called in its place.
 Wrapper: TypeAlias = Callable[[str, HandlerFunction], HandlerFunction]
@@ -24,6 +23,9 @@ Wrapper: TypeAlias = Callable[[str, HandlerFunction], HandlerFunction]
 _Entry: TypeAlias = tuple[str, HandlerFunction, object]
 _Entries: TypeAlias = tuple[_Entry, ...]
 _Setup: TypeAlias = tuple[_Entries, tuple[Wrapper, ...]]
+
+#: Handlers whose failures are counted for the limit of reports; beyond that counting begins anew.
+MAX_LIMITS = 256
 
 _MESSAGES = frozenset({events.Text, events.Binary})
 
@@ -55,6 +57,7 @@ class Registry:
         self._errors: tuple[HandlerFunction, ...] = ()
         self._batch: tuple[HandlerFunction, ...] = ()
         self.taps: list[HandlerFunction] = []
+        self._limits: dict[str, RateLimit] = {}  # by the handler's name; the reader's
 
     @classmethod
     def reset_after_fork(cls) -> None:
@@ -197,14 +200,30 @@ class Registry:
     def _on_failure(
         self, handler: Callable[..., object], event: events.Event | None, error: BaseException
     ) -> None:
-        where = f"{getattr(handler, '__qualname__', handler)} failed"
-        logger.error("handler %s", where if event is None else f"{where} on {event!r}", exc_info=error)
+        name = safe_name(handler)
+        if event is None:
+            report(logging.ERROR, "handler %s failed", name, error=error, limit=self._limit_for(name))
+        else:
+            limit = self._limit_for(name)
+            report(logging.ERROR, "handler %s failed on %r", name, event, error=error, limit=limit)
         for on_error in self._errors:
             try:
                 on_error(error)
-            except BaseException:
-                logger.exception("on_error handler %s failed", getattr(on_error, "__qualname__", on_error))
-        self._failed(error)
+            except BaseException as another:  # noqa: BLE001  it is reported
+                name = safe_name(on_error)
+                limit = self._limit_for(name)
+                report(logging.ERROR, "on_error handler %s failed", name, error=another, limit=limit)
+        try:
+            self._failed(error)
+        except Exception as unexpected:  # noqa: BLE001  it is reported
+            report(logging.ERROR, "unexpected error after a handler failed", error=unexpected)
+
+    def _limit_for(self, name: str) -> RateLimit:
+        """Return what limits the reports about one handler. The reader's thread."""
+        limits = self._limits
+        if name not in limits and len(limits) >= MAX_LIMITS:
+            limits.clear()
+        return limits.setdefault(name, RateLimit())
 
     def _add(self, added: list[_Entry]) -> None:
         self._change(lambda entries, wrappers: ((*entries, *added), wrappers))

@@ -13,17 +13,17 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol
 
 from ..clock import SYSTEM, Clock, Rest
 from ..system import forks
+from ..system.report import is_interrupt, report, report_aside
 from ..system.waits import LONGEST_SECONDS
 from ..system.wakeup import WakePipe
 from .inbox import BATCHES_PER_DELIVERY, Inbox
 from .suspension import SuspensionDetector
 from .timers import Timers
-
-logger = logging.getLogger("lochws")
 
 #: What one receive call can take; one buffer serves all channels of a loop.
 BUFFER_BYTES = 256 * 1024
@@ -58,7 +58,7 @@ class Channel(Protocol):
     def next_timer(self) -> float | None:
         """When `on_timer` should be called next, monotonic seconds, or None."""
 
-    def on_error(self, error: Exception) -> None:
+    def on_error(self, error: BaseException) -> None:
         """One of the calls above raised, which none should: the channel must finish."""
 
     @property
@@ -166,9 +166,9 @@ class Loop:
             inbox.is_scheduled = False
             try:
                 more = inbox.deliver(batches)
-            except Exception:
-                # Handlers' exceptions were dealt with before: this is a defect of ours.
-                logger.exception("unexpected error while delivering")
+            except BaseException as error:  # noqa: BLE001  it is reported
+                # The exceptions of handlers were dealt with before: this is a defect of ours.
+                report(logging.ERROR, "unexpected error while delivering events", error=error)
                 more = inbox.has_backlog
             if more:
                 inbox.is_scheduled = True
@@ -245,14 +245,22 @@ class Loop:
     def _call(self, channel: Channel, method: Callable[..., bool | None], *args: Any) -> None:
         try:
             self._settle(channel, bool(method(*args)))
-        except Exception as error:
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
             # A defect of ours in one channel must not take the others with it.
-            logger.exception("unexpected error in %r", channel)
+            report_aside(logging.ERROR, "unexpected error in %r", channel, error=error)
+            self._fail(channel, error)
+
+    def _fail(self, channel: Channel, error: BaseException) -> None:
+        """Have the channel end because of an error, and let go of it."""
+        for end in (partial(channel.on_error, error), partial(self._remove, channel)):
             try:
-                channel.on_error(error)
-            except Exception:
-                logger.exception("unexpected error in the error handling of %r", channel)
-            self._remove(channel)
+                end()
+            except BaseException as another:
+                if is_interrupt(another):
+                    raise
+                report_aside(logging.ERROR, "unexpected error while %r ends", channel, error=another)
 
     def _settle(self, channel: Channel, more: bool) -> None:
         """Bring selector and timers into line with what the channel now wants."""

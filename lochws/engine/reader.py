@@ -16,10 +16,9 @@ from collections.abc import Callable
 
 from ..clock import SYSTEM, Clock, Rest
 from ..system import forks
+from ..system.report import report_aside
 from ..system.waits import join
 from .loop import Loop
-
-logger = logging.getLogger("lochws")
 
 #: A delivery longer than this gets a stand-in for the reader.
 GRACE_SECONDS = 0.1
@@ -158,7 +157,8 @@ class Reader:
     def _warn(self, seconds: float) -> None:
         frame = sys._current_frames().get(self._thread.ident or 0)
         stack = "".join(traceback.format_stack(frame)).rstrip() if frame is not None else "(no stack)"
-        logger.warning(
+        report_aside(  # the baton is held
+            logging.WARNING,
             "handlers on %s have been running for more than %g s without a pause; further events wait:\n%s",
             self._thread.name, seconds, stack,
         )

@@ -12,9 +12,8 @@ from time import monotonic
 
 from ..clock import SYSTEM, Clock, Rest
 from ..system import forks
+from ..system.report import report_aside
 from ..system.waits import join
-
-logger = logging.getLogger("lochws")
 
 
 class Job:
@@ -168,8 +167,8 @@ class Supervisor:
                 self._blocking += job.blocking
             try:
                 job.function()
-            except Exception:
-                logger.exception("unexpected error in a job of %s", self._name)
+            except BaseException as error:  # noqa: BLE001  it is reported
+                report_aside(logging.ERROR, "unexpected error in a job of %s", self._name, error=error)
             with self._lock:
                 self._blocking -= job.blocking
 

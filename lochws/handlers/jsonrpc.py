@@ -27,10 +27,9 @@ from typing import Any, TypeVar
 from .. import WebSocketApp
 from ..errors import QueueFull, TransportFail, WebSocketError, WebSocketUnavailable
 from ..system.rate_limit import RateLimit
+from ..system.report import report
 from ..text import cut
 from .replies import Replies, Reply
-
-logger = logging.getLogger("lochws")
 
 INVALID_REQUEST = -32600
 METHOD_NOT_FOUND = -32601
@@ -155,11 +154,10 @@ class JsonRpc(Replies):
         try:
             outcome = self._outcome(message)
             json.dumps(outcome, allow_nan=False)  # a result that is not JSON is a failure of the method, too
-        except Exception as error:
-            suppressed = self._failures.take()
-            if suppressed is not None:
-                name = cut(str(message["method"]), _MAX_NAME)
-                logger.error("unexpected error in the JSON-RPC method %r%s", name, suppressed, exc_info=error)
+        except Exception as error:  # noqa: BLE001  it is reported
+            name = cut(str(message["method"]), _MAX_NAME)
+            text = "unexpected error in the JSON-RPC method %r"
+            report(logging.ERROR, text, name, error=error, limit=self._failures)
             outcome = _error(INTERNAL_ERROR, "Internal error")
         return _answer(outcome, number) if "id" in message else None
 
@@ -187,10 +185,11 @@ class JsonRpc(Replies):
                 was_accepted = self._app.send_json(answer)
             except QueueFull:
                 was_accepted = False
-            if not was_accepted and (suppressed := self._unanswered.take()) is not None:
-                logger.warning(
-                    "a JSON-RPC answer was dropped: the send queue is full, the server does not read%s",
-                    suppressed,
+            if not was_accepted:
+                report(
+                    logging.WARNING,
+                    "a JSON-RPC answer was dropped: the send queue is full, the server does not read",
+                    limit=self._unanswered,
                 )
 
 

@@ -26,14 +26,13 @@ from .. import events
 from ..sent import Sent
 from ..system import forks
 from ..system.rate_limit import RateLimit
+from ..system.report import report
 from ..system.waits import Waiters, join, wait_for
 from ._parts.recording_files import PartWriter
 from ._parts.recording_lines import Redact, Scribe
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-logger = logging.getLogger("lochws")
 
 #: What comes in so many seconds is written in one go.
 GATHER_SECONDS = 0.05
@@ -241,7 +240,7 @@ class Recorder:
 
     def _at_exit(self) -> None:
         if not self.close(EXIT_SECONDS):
-            logger.error("recording to %s: the disk took too long, the end is missing", self.path)
+            report(logging.ERROR, "recording to %s: the disk took too long, the end is missing", self.path)
 
     # The writer's thread.
 
@@ -306,7 +305,7 @@ class Recorder:
     def _tell(self, what: str, error: BaseException | None = None) -> None:
         more = self._log_limit.take()
         if more is not None:
-            logger.error("recording to %s: %s%s", self.path, what, more, exc_info=error)
+            report(logging.ERROR, "recording to %s: %s%s", self.path, what, more, error=error)
 
     def _finish(self) -> None:
         atexit.unregister(self._at_exit)
@@ -315,7 +314,7 @@ class Recorder:
                 self._files.write(self._lines(self._clock() - self._started, self._unsaid, time()))
             self._files.close()
         except OSError as error:
-            logger.error("recording to %s: its end could not be written; %s", self.path, error)
+            report(logging.ERROR, "recording to %s: its end could not be written; %s", self.path, error)
 
     def _header(self, part: int) -> bytes:
         return self._scribe.header(self._began, self._clock() - self._started, part)

@@ -40,12 +40,11 @@ from ..dispatch.naming import EventName
 from ..options import MIB, check_range, check_seconds
 from ..system import forks
 from ..system.rate_limit import RateLimit
+from ..system.report import report
 from ..system.waits import join, slice_of
 from ..url import without_secrets
 from ._parts.checks import check_app, wanted_events
 from ._parts.redis_stream import Client, Entry, Sender, client_of
-
-logger = logging.getLogger("lochws")
 
 #: How often a handler that waits for room looks whether the app is to end, in seconds.
 LOOK_SECONDS = 0.2
@@ -196,8 +195,11 @@ class Relay:
             if thread is not None and not is_idle:
                 join(thread, _GRACE)
         if unrelayed:
-            logger.error("Redis has not acknowledged %d events for the stream %s, from %s to %s: not relayed",
-                         len(unrelayed), self._sender.stream, unrelayed[0].id, unrelayed[-1].id)
+            report(
+                logging.ERROR,
+                "Redis has not acknowledged %d events for the stream %s, from %s to %s: not relayed",
+                len(unrelayed), self._sender.stream, unrelayed[0].id, unrelayed[-1].id,
+            )
         return unrelayed
 
     def __enter__(self) -> Relay:
@@ -234,7 +236,7 @@ class Relay:
             waiting = len(queue.entries)
             is_full = queue.is_full(len(entry.data), self._max_events, self._max_bytes)
         if is_full and (more := self._pause_lines.take()) is not None:
-            logger.warning("the receiver pauses: %d events wait for Redis%s", waiting, more)
+            report(logging.WARNING, "the receiver pauses: %d events wait for Redis%s", waiting, more)
         with queue.lock:
             self._received += 1
             if self._received == 1:
@@ -247,11 +249,15 @@ class Relay:
             else:
                 queue.append(entry)
         if failure is not None and (more := self._pause_lines.take()) is not None:
-            logger.error("events for the stream %s wait, for no thread can be started%s",
-                         self._sender.stream, more, exc_info=failure)
+            report(
+                logging.ERROR, "events for the stream %s wait, for no thread can be started%s",
+                self._sender.stream, more, error=failure,
+            )
         if lost_line is not None:
-            logger.error("the event %s was not relayed to the stream %s, which takes no more%s",
-                         entry.id, self._sender.stream, lost_line)
+            report(
+                logging.ERROR, "the event %s was not relayed to the stream %s, which takes no more%s",
+                entry.id, self._sender.stream, lost_line,
+            )
 
     def _start_thread(self) -> RuntimeError | None:
         """Start the thread if there is none, or say why it cannot be: the queue's lock is held."""

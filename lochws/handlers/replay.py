@@ -24,10 +24,9 @@ from typing import Any, TypeVar
 from .. import events
 from ..dispatch.registry import Registry
 from ..sent import Sent
+from ..system.report import report
 from ._parts.recording_files import PartReader, RecordingError, parts_of
 from ._parts.recording_lines import MAX_LINE, VERSION, Payload, as_event, as_sent, length_of
-
-logger = logging.getLogger("lochws")
 
 _Made = TypeVar("_Made")
 #: No time of a recording is further from its beginning, or from 1970.
@@ -153,7 +152,8 @@ class Replay:
                 yield entry
             if reader.is_cut:
                 self.cut.append(path)
-                logger.warning("%s ends in the midst of line %d, which is left out", path, reader.number + 1)
+                number = reader.number + 1
+                report(logging.WARNING, "%s ends in the midst of line %d, which is left out", path, number)
 
     def __iter__(self) -> Iterator[events.Event]:
         """The events, of the classes they had, equal to those recorded. Raises as `entries`."""

@@ -29,12 +29,11 @@ from typing import Any
 from .. import WebSocketApp, events
 from ..errors import QueueFull, TransportFail, WebSocketError, WebSocketUnavailable
 from ..system import forks
+from ..system.report import report
 from ._parts.checks import check_app
 from ._parts.steps import Said, Step, StepFailed
 
 __all__ = ["Step", "StepFailed", "Subscriptions"]
-
-logger = logging.getLogger("lochws")
 
 
 class _Entry:
@@ -344,7 +343,7 @@ class Subscriptions:
         step = entry.step
         called = "a step" if step.key is None else f"step {step.key!r}"
         is_ours = isinstance(error, StepFailed)
-        logger.warning("%s %s: disconnecting", called, words, exc_info=None if is_ours else error)
+        report(logging.WARNING, "%s %s: disconnecting", called, words, error=None if is_ours else error)
         self._end()
         self._app.force_disconnect(f"{called} {words}")
         if self._on_step_failed is not None:

@@ -29,11 +29,10 @@ from ..dispatch.naming import CLASSES, EventName, methods_of
 from ..options import MIB, check_choice, check_range
 from ..system import forks
 from ..system.rate_limit import RateLimit
+from ..system.report import report
 from ..system.waits import Waiters, slice_of, wait_for
 from ._parts.checks import wanted_events
 from ._parts.worker_queue import OLDEST, Chain, Chains, Entry
-
-logger = logging.getLogger("lochws")
 
 #: Called with an event and the future of the work on it, which is done.
 OnDone: TypeAlias = Callable[[events.Event, "Future[Any]"], object]
@@ -168,7 +167,7 @@ class Worker:
             more = self._drops.take() if dropped else None
         if more is not None:
             why = "was closed" if self._closed else f"is full ({self._when_full})"
-            logger.warning("an event was dropped, for the inbox of a worker %s%s", why, more)
+            report(logging.WARNING, "an event was dropped, for the inbox of a worker %s%s", why, more)
         self._hand_over()
 
     def drain(self, timeout: float | None = None) -> bool:
@@ -197,7 +196,9 @@ class Worker:
             self._dropped += dropped
             self._changed.notify_all()
         if dropped:
-            logger.warning("a worker was closed while %d events were waiting: they are dropped", dropped)
+            report(
+                logging.WARNING, "a worker was closed while %d events were waiting: they are dropped", dropped
+            )
         return dropped
 
     def reset_after_fork(self) -> None:
@@ -253,12 +254,12 @@ class Worker:
         with self._lock:
             more = None if error is None else self._failures.take()
         if more is not None:
-            logger.error("work on the event %s has failed%s", entry.event.name, more, exc_info=error)
+            report(logging.ERROR, "work on the event %s has failed%s", entry.event.name, more, error=error)
         if self._on_done is not None:
             try:
                 self._on_done(entry.event, future)
-            except Exception:
-                logger.exception("unexpected error in on_done of a worker")
+            except Exception as unexpected:  # noqa: BLE001  it is reported
+                report(logging.ERROR, "unexpected error in on_done of a worker", error=unexpected)
         with self._lock:
             self._running -= 1
             self._inbox.release(chain)

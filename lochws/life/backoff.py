@@ -11,8 +11,7 @@ from math import isnan
 from typing import Final, Literal, TypeAlias
 
 from .. import events
-
-logger = logging.getLogger("lochws")
+from ..system.report import report
 
 
 class _Usual(enum.Enum):
@@ -133,8 +132,8 @@ class Retries:
                 return None if answer is None else usual
             _check("retry's answer", answer, 0)
             return float(answer)
-        except Exception:
-            logger.exception("the retry hook failed on %r: waiting as usual", outcome)
+        except Exception as error:  # noqa: BLE001  it is reported
+            report(logging.ERROR, "the retry hook failed on %r: waiting as usual", outcome, error=error)
             return usual
 
     def _usual(self, outcome: AttemptEnd, wall: float) -> float:

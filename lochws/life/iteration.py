@@ -22,11 +22,10 @@ from ..opening.dial import Dialler, unprepared
 from ..options import Options, Timing
 from ..system import forks
 from ..system.deadline import Deadline
+from ..system.report import report
 from ..system.waits import slice_of
 from .counters import Traffic
 from .state import State, Step, after, describe, public_state
-
-logger = logging.getLogger("lochws")
 
 
 class Life(Protocol):
@@ -184,7 +183,7 @@ class Iteration:
         """End the iteration, by its end or early: nothing stays open."""
         connection = self.connection
         if connection is not None:
-            logger.warning("the iteration of %s was left early: disconnecting", self._url)
+            report(logging.WARNING, "the iteration of %s was left early: disconnecting", self._url)
             connection.drop("the iteration was left")
             connection.on_touch(monotonic())
         if loop is not None:

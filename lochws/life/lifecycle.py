@@ -28,14 +28,13 @@ from ..opening.dial import Dialler, Opened, unprepared
 from ..options import Options, Timing
 from ..system import forks
 from ..system.deadline import Deadline
+from ..system.report import report, report_aside, safe_str
 from ..system.waits import Waiters, wait_for
 from .backoff import AttemptEnd, Backoff, Retries
 from .calls import ScheduledCall, call_later
 from .counters import Traffic
 from .gate import Gate
 from .state import State, Step, after, describe, public_state
-
-logger = logging.getLogger("lochws")
 
 
 class Lifecycle:
@@ -276,11 +275,11 @@ class Lifecycle:
             self._again = False  # whoever asked for an attempt during the last pause gets this one
         try:
             self._attempt()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  it is reported
             # No memory left, say, or SystemExit in a function of the user's: one more way to fail.
             if not self.is_forked_copy:  # if it has forked, the child's descriptors are closed
-                logger.exception("unexpected error while connecting to %s", self._url)
-            self._post_opening(events.ConnectFail(f"error; {error}", phase="prepare", error=error))
+                report_aside(logging.ERROR, "unexpected error while connecting to %s", self._url, error=error)
+            self._post_opening(events.ConnectFail(f"error; {safe_str(error)}", phase="prepare", error=error))
 
     def _attempt(self) -> None:
         try:
@@ -398,8 +397,8 @@ class Lifecycle:
             try:
                 # Asks the user's hook, hence without the lock.
                 wait = self._retries.next_wait(outcome, self._clock.monotonic(), self._clock.wall())
-            except BaseException:  # the likes of SystemExit, which a hook can mean in one way only
-                logger.exception("the retry hook gives %s up", self._url)
+            except BaseException as error:  # noqa: BLE001  the likes of SystemExit, which a hook can mean in one way only
+                report(logging.ERROR, "the retry hook gives %s up", self._url, error=error)
         with self._lock:
             again = again or self._again
             if self._stop is None and (again or wait is not None):

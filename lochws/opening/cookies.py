@@ -9,6 +9,7 @@ from email.message import Message
 
 from ..options import CookieJar
 from ..response import Response
+from ..system.report import report_aside
 from ..url import Endpoint
 
 #: A server that keeps on setting new ones is not listened to beyond so many cookies in the jar, or so many
@@ -18,8 +19,6 @@ MAX_HEADER = 8 * 1024
 
 # The jar would take these and give them back, and so break the next request.
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-
-logger = logging.getLogger("lochws")
 
 
 def cookie_header(jar: CookieJar, endpoint: Endpoint) -> str | None:
@@ -33,11 +32,11 @@ def keep_cookies(jar: CookieJar, response: Response, endpoint: Endpoint) -> None
     """Put the cookies of an answer into the jar, unless it is full. What is no cookie is left out."""
     try:
         if len(jar) >= MAX_COOKIES or len(cookie_header(jar, endpoint) or "") > MAX_HEADER:
-            logger.warning("the cookie jar is full: new cookies of %s are left out", endpoint)
+            report_aside(logging.WARNING, "the cookie jar is full: new cookies of %s are left out", endpoint)
             return
         jar.extract_cookies(_Answer(response), _as_http(endpoint))
-    except Exception:  # the jar's parser is lenient, but nothing a server sends may end the opening
-        logger.warning("cookies of %s could not be read", endpoint, exc_info=True)
+    except Exception as error:  # noqa: BLE001  the jar's parser is lenient, but nothing a server sends may end the opening
+        report_aside(logging.WARNING, "cookies of %s could not be read", endpoint, error=error)
 
 
 def _as_http(endpoint: Endpoint) -> urllib.request.Request:

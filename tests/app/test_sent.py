@@ -20,7 +20,7 @@ from ..support.apps import echo, opened
 from ..support.interrupting import interrupt
 from ..support.peer import CLOSE, PING, PONG, TEXT, Link, StartPeer
 from ..support.queues import Asked, Sink, make_queue
-from ..support.seen import PATIENCE, Noting, eventually, in_thread
+from ..support.seen import PATIENCE, Noting, await_reports, eventually, in_thread
 
 CONTROLS = {PING: "ping", PONG: "pong", CLOSE: "close"}
 
@@ -189,6 +189,7 @@ class TestWhoIsTold:
             app.remove_handler(failing)
         assert listener.heard[0] == "sent all the same"
         assert app.told == listener.heard
+        await_reports()
         assert "ZeroDivisionError" in caplog.text
 
     def test_one_that_would_end_the_programs_thread_does_not_end_ours(
@@ -212,6 +213,7 @@ class TestWhoIsTold:
         with opened(app, ping_rate=0):
             app.wait_for("text")
         assert heard == [(PONG, b"1")]
+        await_reports()
         assert "SystemExit: done" in caplog.text
 
     def test_a_batch_that_leaves_piece_by_piece_is_told_of_once(self) -> None:

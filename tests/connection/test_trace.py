@@ -12,7 +12,7 @@ from lochws import WebSocket
 
 from ..support.peer import BINARY, PING, PONG, TEXT, Link, StartPeer
 from ..support.scripts import answer_close
-from ..support.seen import Noting
+from ..support.seen import Noting, await_reports
 
 
 def talkative(link: Link) -> None:
@@ -121,6 +121,7 @@ def test_what_the_function_raises_is_logged_and_changes_nothing(
     assert app.names("poll") == [
         "connecting", "connected", "ready", "text", "binary", "ping", "pong", "closed", "disconnected",
     ]
+    await_reports()
     assert "the trace function failed on 'send_text'" in caplog.text
 
 

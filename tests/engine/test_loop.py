@@ -17,6 +17,7 @@ from lochws.system.wakeup import WakePipe
 
 from ..support.clocks import Shifting
 from ..support.probe import Probe
+from ..support.seen import await_reports
 
 #: Seconds that nothing in here ever takes.
 PATIENCE = 10
@@ -312,6 +313,7 @@ class TestErrors:
         assert broken.names[-2:] == [where, "error"]
         assert not other.closed
         assert "ready" in other.names
+        await_reports()
         assert [record.levelno for record in caplog.records] == [logging.ERROR]
 
     def test_an_error_in_the_error_handling_does_not_get_out_either(
@@ -327,6 +329,7 @@ class TestErrors:
         loop.touch(probe)
         look(loop)
         assert probe.closed
+        await_reports()
         assert len(caplog.records) == 2
 
     def test_a_descriptor_that_was_closed_by_others_ends_its_channel_alone(
@@ -342,6 +345,7 @@ class TestErrors:
         other.far.sendall(b".")
         look(loop)
         assert other.names[-1] == "ready"
+        await_reports()
         assert len(caplog.records) == 1
 
     def test_without_a_selector_to_be_had_nothing_is_left(self, monkeypatch: pytest.MonkeyPatch) -> None:

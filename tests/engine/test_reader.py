@@ -12,7 +12,7 @@ from lochws.engine.inbox import Inbox
 from lochws.engine.reader import Reader
 
 from ..support.probe import Probe
-from ..support.seen import PATIENCE, eventually
+from ..support.seen import PATIENCE, await_reports, eventually
 
 
 class Watch:
@@ -125,6 +125,7 @@ class TestDelivering:
         flushed(reader)
         flushed(reader)
         assert seen == ["good", "better"]
+        await_reports()
         assert [record.levelno for record in caplog.records] == [logging.ERROR]
 
     def test_it_asks_to_be_watched_when_nobody_watches(self, reader: Reader, watch: Watch) -> None:
@@ -241,6 +242,7 @@ class TestStandingIn:
             stand_in.join(PATIENCE)
         finally:
             logging.getLogger("lochws").removeHandler(counting)
+        await_reports()
         texts = [record.getMessage() for record in caplog.records]
         assert all(record.levelno == logging.WARNING for record in caplog.records)
         assert "lochws-reader-test have been running for more than 0.01 s" in texts[0]

@@ -13,6 +13,8 @@ import pytest
 
 from lochws.engine.supervisor import Supervisor
 
+from ..support.seen import await_reports
+
 PATIENCE = 10
 
 
@@ -190,6 +192,7 @@ def test_what_a_job_raises_is_logged_and_the_next_one_runs(
     supervisor.call_soon(lambda: 1 / 0)
     supervisor.call_soon(log.note("next"))
     log.wait(1)
+    await_reports()
     (record,) = caplog.records
     assert record.levelno == logging.ERROR
     assert record.exc_info is not None

@@ -13,7 +13,7 @@ from lochws.protocol.receiver import Receiver
 
 from ..support.peer import CLOSE, PING, TEXT, Link, StartPeer
 from ..support.scripts import answer_close, silent
-from ..support.seen import names
+from ..support.seen import await_reports, names
 from ..support.situation import OPENING, Situation, close, send_last
 
 GOODBYE = b"\x03\xe8goodbye"
@@ -231,6 +231,7 @@ class TestWhileOpen:
         assert situation.live(peer.url) == [*OPENING, "disconnected"]
         assert situation.last.reason == "error; a defect of {ours}"
         assert isinstance(situation.last.error, ZeroDivisionError)
+        await_reports()
         assert "Traceback" in caplog.text
 
 

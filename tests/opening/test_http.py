@@ -19,6 +19,7 @@ from lochws.system.deadline import Deadline
 
 from ..support.attempts import Attempt, Dial
 from ..support.peer import Link, Request, StartPeer
+from ..support.seen import await_reports
 
 
 def answering(head: str, body: bytes = b"") -> Callable[[Link], object]:
@@ -199,6 +200,7 @@ class TestCookies:
         dialler = Dialler(Options(cookies=Broken()), peer.url)
         with closing(Deadline(5)) as deadline:
             Attempt(dialler, deadline).opened.stream.close()
+        await_reports()
         assert "could not be read" in caplog.text
 
     def test_the_users_own_header_is_the_last_word(self, start_peer: StartPeer) -> None:

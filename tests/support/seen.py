@@ -83,3 +83,8 @@ def eventually(condition: Callable[[], bool]) -> None:
     while not condition():
         assert monotonic() < end, "in vain"
         pause.wait(0.002)
+
+
+def await_reports() -> None:
+    """Wait until all that lochws reports from a thread of its own has been logged."""
+    eventually(lambda: not any(thread.name == "lochws-log" for thread in threading.enumerate()))

@@ -20,10 +20,9 @@ from ...dispatch.naming import CLASSES
 from ...response import Response
 from ...sent import ControlFrame, Sent
 from ...system.rate_limit import RateLimit
+from ...system.report import report
 from ...url import without_secrets
 from ...version import __version__
-
-logger = logging.getLogger("lochws")
 
 #: The longest line that is read, in bytes; nor is more put in place of what was left out.
 MAX_LINE = 512 << 20
@@ -139,10 +138,10 @@ class Scribe:
             if kept is None or type(kept) is type(payload):
                 return kept
             raise TypeError(f"redact returned {type(kept).__name__} for {type(payload).__name__}")
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  it is reported
             more = self._log_limit.take()
             if more is not None:
-                logger.error("redact failed, its payload is not recorded%s", more, exc_info=error)
+                report(logging.ERROR, "redact failed, its payload is not recorded%s", more, error=error)
             return None
 
     def _field(self, name: str, value: Any) -> Any:

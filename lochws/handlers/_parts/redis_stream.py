@@ -10,9 +10,8 @@ from time import monotonic
 from typing import Any, NamedTuple, Protocol
 
 from ...system.rate_limit import RateLimit
+from ...system.report import report
 from ...system.waits import Waiters
-
-logger = logging.getLogger("lochws")
 
 
 class Client(Protocol):
@@ -121,7 +120,7 @@ class Sender:
                 with queue.lock:
                     queue.acknowledge(len(entries))
                 if wait != self._min_wait:
-                    logger.info("events are relayed to the stream %s again", self.stream)
+                    report(logging.INFO, "events are relayed to the stream %s again", self.stream)
                 wait = self._min_wait
 
     def _add(self, entries: list[Entry]) -> None:
@@ -133,8 +132,11 @@ class Sender:
     def _tell(self, queue: Unacknowledged, error: Exception) -> None:
         more = self._log_limit.take()
         if more is not None and not queue.is_over:
-            logger.warning("Redis has not acknowledged events for the stream %s; they are sent again: %s%s",
-                           self.stream, error or repr(error), more)
+            report(
+                logging.WARNING,
+                "Redis has not acknowledged events for the stream %s; they are sent again: %s%s", self.stream,
+                error or repr(error), more,
+            )
 
 
 def client_of(url: str, timeout: float | None) -> Client:

@@ -1,0 +1,233 @@
+"""Reports: log records whose writing cannot harm the thread that reports.
+
+Log handlers, filters and the ``__repr__`` of what is logged are the user's code: they may raise, wait for a
+lock, call lochws again, or not return for minutes. So nothing else in lochws calls a logger. `report` logs on
+the calling thread and raises nothing. `report_aside` logs on a thread of its own: it is for callers that hold
+the loop's baton, that write to a socket, or that others wait for.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import re
+import sys
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable
+from types import CodeType
+from typing import NamedTuple
+
+from . import forks
+from .rate_limit import RateLimit
+
+logger = logging.getLogger("lochws")
+
+#: Reports inside reports, on one thread, that are still logged: a log handler may itself use lochws.
+MAX_DEPTH = 2
+#: Reports that may wait for the thread that logs them; what comes then is counted and left out.
+MAX_WAITING = 100
+#: Seconds that the end of the program waits for the reports that are still to be logged.
+EXIT_SECONDS = 1.0
+
+_PLACEHOLDER = re.compile(r"%[^a-zA-Z]*([a-zA-Z])")
+_depth = threading.local()
+
+
+def report(
+    level: int,
+    message: str,
+    *args: object,
+    error: BaseException | None = None,
+    limit: RateLimit | None = None,
+) -> None:
+    """Log a message on the calling thread. Raises nothing but what a signal handler raises.
+
+    Args:
+        level: one of `logging`'s, such as ``logging.ERROR``.
+        message: the text, with ``%`` placeholders for `args`; what has no text is named by its type.
+        error: an exception, whose traceback is logged too.
+        limit: decides which of several similar messages are logged.
+    """
+    suffix = limit.take() if limit is not None else ""
+    if suffix is not None:
+        _log(_report_of(level, message + suffix, args, error))
+
+
+def report_aside(
+    level: int,
+    message: str,
+    *args: object,
+    error: BaseException | None = None,
+    limit: RateLimit | None = None,
+) -> None:
+    """Log a message on a thread of its own. Never blocks, never raises. Arguments: those of `report`."""
+    suffix = limit.take() if limit is not None else ""
+    if suffix is not None:
+        _aside.put(_report_of(level, message + suffix, args, error))
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Return whether an exception may come from a signal handler, as Ctrl-C does, and must propagate.
+
+    Signal handlers run on the main thread alone. Anywhere else a SystemExit, say, is an error like any other.
+    """
+    return not isinstance(error, Exception) and threading.get_ident() == threading.main_thread().ident
+
+
+def safe_str(value: object) -> str:
+    """Return ``str(value)``, or what to show in its place if that raises."""
+    return _text(value, str)
+
+
+def safe_repr(value: object) -> str:
+    """Return ``repr(value)``, or what to show in its place if that raises."""
+    return _text(value, repr)
+
+
+def safe_name(function: object) -> str:
+    """Return the name of a function, or what to show of a callable that has none."""
+    try:
+        name = getattr(function, "__qualname__", None)
+    except BaseException as error:
+        if is_interrupt(error):
+            raise
+        name = None
+    return name if isinstance(name, str) else safe_repr(function)
+
+
+def _text(value: object, convert: Callable[[object], str]) -> str:
+    try:
+        return convert(value)
+    except BaseException as error:
+        if is_interrupt(error):
+            raise
+        return f"<{type(value).__name__}: its text cannot be shown>"
+
+
+class _Text(str):
+    """What an argument looked like when it was logged; a record is read later, and elsewhere."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _shown(message: str, args: tuple[object, ...]) -> tuple[object, ...]:
+    """Return the arguments of a message, all that is not a plain string or number turned into text."""
+    kinds = _PLACEHOLDER.findall(message.replace("%%", ""))
+    return tuple(
+        value if type(value) in (str, int, float) else _Text(_text(value, repr if kind == "r" else str))
+        for value, kind in zip(args, kinds, strict=False)
+    )
+
+
+class _Report(NamedTuple):
+    """One report, and where in lochws and on which thread it was made."""
+
+    level: int
+    message: str
+    args: tuple[object, ...]
+    error: BaseException | None
+    caller: CodeType
+    line: int
+    thread: str
+    ident: int | None
+
+
+def _report_of(level: int, message: str, args: tuple[object, ...], error: BaseException | None) -> _Report:
+    frame = sys._getframe(2)
+    thread = threading.current_thread()
+    return _Report(level, message, args, error, frame.f_code, frame.f_lineno, thread.name, thread.ident)
+
+
+def _log(entry: _Report) -> None:
+    depth = getattr(_depth, "value", 0)
+    if depth >= MAX_DEPTH:
+        return
+    try:
+        _depth.value = depth + 1
+        if not logger.isEnabledFor(entry.level):
+            return
+        error = entry.error
+        info = None if error is None else (type(error), error, error.__traceback__)
+        record = logger.makeRecord(
+            logger.name, entry.level, entry.caller.co_filename, entry.line,
+            entry.message, _shown(entry.message, entry.args), info, entry.caller.co_name,
+        )
+        record.threadName, record.thread = entry.thread, entry.ident  # it may be logged by another thread
+        logger.handle(record)
+    except BaseException as failure:
+        if is_interrupt(failure):
+            raise
+        _complain(entry, failure)
+    finally:
+        _depth.value = depth
+
+
+def _complain(entry: _Report, failure: BaseException) -> None:
+    """Say on stderr that a report could not be logged, as `logging` itself does."""
+    try:
+        if not logging.raiseExceptions or sys.stderr is None or _complaints.take() is None:
+            return
+        message = entry.message % _shown(entry.message, entry.args)
+        trace = "".join(traceback.format_exception(type(failure), failure, failure.__traceback__))
+        sys.stderr.write(f"lochws: {message}\n--- Not logged, because a log handler failed: ---\n{trace}")
+    except BaseException as error:
+        if is_interrupt(error):
+            raise
+
+
+class _Aside:
+    """The reports that wait for a thread to log them, and that thread, which ends when none is left."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()  # a signal handler or a finalizer may report inside a report
+        self._waiting: deque[_Report] = deque()  # guarded by _lock, as is what follows
+        self._left_out = 0
+        self._thread: threading.Thread | None = None
+        forks.register(self)
+
+    def put(self, entry: _Report) -> None:
+        with self._lock:
+            if len(self._waiting) >= MAX_WAITING:
+                self._left_out += 1
+                return
+            self._waiting.append(entry)
+            if self._thread is not None:
+                return
+            self._thread = threading.Thread(target=self._run, name="lochws-log", daemon=True)
+            try:
+                self._thread.start()
+            except RuntimeError:  # no thread can be started; the next report tries again
+                self._thread = None
+
+    def flush(self, seconds: float) -> None:
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(seconds)
+
+    def reset_after_fork(self) -> None:
+        self._lock = threading.RLock()
+        self._waiting.clear()
+        self._thread = None
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                left_out, self._left_out = self._left_out, 0
+                entry = self._waiting.popleft() if self._waiting else None
+                if entry is None and not left_out:
+                    self._thread = None
+                    return
+            if left_out:
+                report(logging.WARNING, "%d reports were left out: the log handlers are too slow", left_out)
+            if entry is not None:
+                _log(entry)
+
+
+_complaints = RateLimit()
+_aside = _Aside()
+atexit.register(_aside.flush, EXIT_SECONDS)
