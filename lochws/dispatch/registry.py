@@ -12,7 +12,8 @@ from typing import ClassVar, TypeAlias
 
 from .. import events
 from ..system import forks
-from ..system.report import RateLimit, report, safe_name
+from ..system.rate_limit import RateLimit
+from ..system.report import report, safe_name
 from .callables import check_callable
 from .naming import ANY, BATCH, CLASSES, ERROR, SENT, HandlerFunction, methods_of
 
