@@ -38,8 +38,9 @@ NEEDS = {"proxy", "redis", "screen", "tls"}
 FOREVER = "until Ctrl-C"
 #: How commands begin that change the machine, or that only a checkout has: `.ci/run` runs them, or people do.
 ELSEWHERE = (
-    "pip install", "python -m pip install", "python3 -m venv", "sudo ", "systemctl ", "npm ", "brew ",
-    "python -m pytest", "python -m sphinx", "python -m benchmarks", "python -m tests.", "LOCHWS_", "mutmut ",
+    "pip install", "pip wheel", "python -m pip install", "python3 -m venv", "sudo ", "systemctl ", "npm ",
+    "brew ", "python -m pytest", "python -m sphinx", "python -m benchmarks", "python -m tests.", "LOCHWS_",
+    "mutmut ",
 )
 
 _FENCE = re.compile(
