@@ -1,26 +1,24 @@
-"""A chat. ``python chat.py serve [PORT]`` is its server, ``python chat.py join URL NAME`` takes part.
+"""A chat room: ``python chat.py serve [PORT]`` starts it, ``python chat.py join URL NAME`` enters it.
 
-Who takes part types lines and sees what all others say, and stays in the room when the connection is lost.
-Without arguments three people have a short talk by themselves.
+A member types lines, sees what all others say, and stays in the room when the connection is lost. Without
+arguments, three members have a short talk of their own.
 """
 
 import json
 import queue
 import sys
 import threading
-from contextlib import ExitStack, contextmanager, suppress
-
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.server import serve
+from contextlib import ExitStack, contextmanager
 
 from lochws import Backoff, WebSocketApp
 from lochws.errors import TransportFail, WebSocketUnavailable
+from lochws.testing import ScriptedServer, accept, close
 
 TALK = [("Ann", "Has anybody seen my threads?"), ("Cleo", "All three, and they are fine."), ("Bob", "Bye!")]
 
 
 class Member(WebSocketApp):
-    """Somebody in the room. What others say is shown by the app's own thread, whatever this one waits for."""
+    """A member of the room. The app's own thread shows what others say."""
 
     def __init__(self, url, name, show=print):
         super().__init__(url)
@@ -28,7 +26,7 @@ class Member(WebSocketApp):
         self.show = show
 
     def on_ready(self, event):
-        self.send_json(name=self.name)  # on every connection: the server may not know us any more
+        self.send_json(name=self.name)  # on every connection: a restarted server does not know us
 
     def on_text(self, event):
         self.show(f"{event.json['name']}: {event.json['text']}")
@@ -37,7 +35,7 @@ class Member(WebSocketApp):
         self.show("(the connection is lost; trying again)")
 
     def say(self, text):
-        """Say something to all others. For any thread."""
+        """Say something to all others. Any thread."""
         try:
             self.send_json(text=text)
         except (WebSocketUnavailable, TransportFail):
@@ -45,49 +43,42 @@ class Member(WebSocketApp):
 
 
 class Room:
-    """The server's side: passes on what each says to all others."""
+    """The server's side: passes on what each member says to all others."""
 
     def __init__(self):
         self.members = {}
         self.lock = threading.Lock()  # guards `members`
 
     def answer(self, connection):
-        """Serve a connection, on its own thread; its first message is the member's name."""
-        name = json.loads(connection.recv())["name"]
+        """Serve one connection, on its own thread. Its first message is the member's name."""
+        name = json.loads(connection.receive())["name"]
         with self.lock:
             self.members[connection] = name
         connection.send(json.dumps({"name": "room", "text": f"welcome, {name}"}))
         self.tell(connection, name, "has come")
-        with suppress(ConnectionClosed):
-            for message in connection:
-                self.tell(connection, name, json.loads(message)["text"])
+        for message in connection:
+            self.tell(connection, name, json.loads(message)["text"])
         with self.lock:
             del self.members[connection]
         self.tell(connection, name, "has left")
 
     def tell(self, speaker, name, text):
-        """Tell all but the speaker."""
+        """Tell everybody but the speaker."""
         with self.lock:
             others = [member for member in self.members if member is not speaker]
         for member in others:
-            with suppress(ConnectionClosed):  # it is about to leave
-                member.send(json.dumps({"name": name, "text": text}))
+            member.send(json.dumps({"name": name, "text": text}))
 
 
 @contextmanager
 def room(port=0):
     """Serve a room on loopback; yields its URL."""
-    with serve(Room().answer, "127.0.0.1", port) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield f"ws://127.0.0.1:{server.socket.getsockname()[1]}/"
-        finally:
-            server.shutdown()
+    with ScriptedServer([accept(), Room().answer, close()], port=port, history=False) as server:
+        yield server.url
 
 
 def join(url, name):
-    """Take part with the keyboard, until its end (Ctrl-D)."""
+    """Take part by keyboard, until the end of the input (Ctrl-D)."""
     member = Member(url, name, lambda line: print(line, flush=True))
     member.start(persist=Backoff(min_wait=0.2, max_wait=5))
     with member:
@@ -96,7 +87,7 @@ def join(url, name):
 
 
 def talk():
-    """Ann, Bob and Cleo have a talk. What one says the two others hear, each on a thread of its own."""
+    """Have Ann, Bob and Cleo talk. Each hears what the other two say, on a thread of its own."""
     heard = queue.Queue()
     with room() as url, ExitStack() as people:
         members = {}

@@ -1,11 +1,10 @@
 """A fleet of devices in one process, a thousand on five threads: ``python fleet.py [DEVICES]``.
 
-Each keeps a connection of its own: commands come down, telemetry goes up. In the middle the server, which is
-a process beside this one, is killed and started again, and the fleet comes back: not all at once, for each
-device draws how long it waits.
+Each device has a connection of its own, receives commands over it and sends telemetry. Half-way through, the
+server (a process of its own) is killed and started again, and the fleet reconnects: not all at once, since
+each device waits for a random time.
 """
 
-import asyncio
 import json
 import random
 import subprocess
@@ -13,26 +12,25 @@ import sys
 import threading
 from collections import Counter
 from contextlib import closing, contextmanager, suppress
-from time import monotonic
-
-from websockets.asyncio.server import broadcast, serve
+from time import monotonic, sleep
 
 from lochws import Backoff, Threads, WebSocketApp
 from lochws.errors import TransportFail, WebSocketUnavailable
+from lochws.testing import ScriptedServer, accept, close
 
-BACKOFF = Backoff(min_wait=0.2, max_wait=4)  # each wait is drawn from a range that grows up to this
+BACKOFF = Backoff(min_wait=0.2, max_wait=4)  # random waits, from a range that grows
 BARS = 12
 
 
 class Fleet:
-    """All devices, and what they have seen. Handlers of apps that share threads never overlap: no locks."""
+    """All devices and their counts. Handlers of apps that share threads never overlap: no locks."""
 
     def __init__(self, url, size):
         self.began = monotonic()
         self.threads = Threads(name="fleet")
         self.devices = [Device(url, number, self) for number in range(size)]
         self.commands = self.telemetry = self.received = 0
-        self.returns = []  # when devices were ready again, in seconds after the connection was lost
+        self.returns = []  # for each device, the seconds from the loss of its connection to the next one
 
     @property
     def online(self):
@@ -40,19 +38,19 @@ class Fleet:
         return sum(device.is_active for device in self.devices)
 
     def start(self):
-        """Have all connect in the background."""
+        """Start all devices; they connect in the background."""
         for device in self.devices:
             device.start(persist=BACKOFF)
 
     def close(self):
-        """Close all, and wait until they are."""
+        """Close all connections, and wait until they are closed."""
         for device in self.devices:
             device.close()
         for device in self.devices:
             device.join(timeout=10)
 
     def watch(self, condition, title, timeout=30):
-        """Show how things are, twice a second, until the condition holds."""
+        """Print the state of the fleet twice a second, until a condition holds."""
         pause = threading.Event()
         end = monotonic() + timeout
         while not condition():
@@ -66,7 +64,7 @@ class Fleet:
 
 
 class Device(WebSocketApp):
-    """One device. All of its handlers run on the thread that the fleet shares."""
+    """One device. Its handlers run on the reader thread that the whole fleet shares."""
 
     def __init__(self, url, number, fleet):
         super().__init__(f"{url}?device={number}", threads=fleet.threads)
@@ -82,7 +80,7 @@ class Device(WebSocketApp):
         self.fleet.commands += 1
         self.fleet.received = event.json["received"]
         temperature = round(random.gauss(20, 2), 1)
-        with suppress(WebSocketUnavailable, TransportFail):  # the connection was lost meanwhile
+        with suppress(WebSocketUnavailable, TransportFail):  # the connection has just been lost
             self.send_json(device=self.number, temperature=temperature)
             self.fleet.telemetry += 1
 
@@ -90,33 +88,42 @@ class Device(WebSocketApp):
         self.lost_at = monotonic()
 
     def on_connect_fail(self, event):
-        """Nothing to add: the back-off goes on."""
+        """Ignore it: the next attempt follows."""
 
     def on_back_off(self, event):
         if self.first_wait is None:
             self.first_wait = event.delay
 
 
-async def answer_devices(port):
-    """The server: commands all devices to measure, every two seconds, and counts what they say."""
-    received = 0
+class Control:
+    """The server's side: commands all devices to measure, every two seconds, and counts what they send."""
 
-    async def listen(connection):
-        nonlocal received
-        async for _ in connection:
-            received += 1
+    def __init__(self):
+        self.received = 0
+        self.lock = threading.Lock()  # guards `received`
 
-    async with serve(listen, "127.0.0.1", port, compression=None) as server:
-        print(server.sockets[0].getsockname()[1], flush=True)
-        while True:
-            await asyncio.sleep(2)
-            broadcast(server.connections, json.dumps({"command": "measure", "received": received}))
+    def listen(self, connection):
+        """Count the messages of one device, on the thread of its connection."""
+        for _ in connection:
+            with self.lock:
+                self.received += 1
+
+    def serve(self, port, size):
+        """Serve until the process is killed; prints the port first."""
+        allow_descriptors(3 * size + 100)
+        with ScriptedServer([accept(), self.listen, close()], port=port, history=False) as server:
+            print(server.port, flush=True)
+            while True:
+                sleep(2)
+                command = json.dumps({"command": "measure", "received": self.received})
+                for connection in list(server.connections):
+                    connection.send(command)
 
 
 @contextmanager
-def server_process(port=0):
+def server_process(size, port=0):
     """Run the server in a process of its own; yields its port."""
-    command = [sys.executable, __file__, "serve", str(port)]
+    command = [sys.executable, __file__, "serve", str(port), str(size)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield int(process.stdout.readline())
@@ -125,9 +132,9 @@ def server_process(port=0):
 
 
 def allow_descriptors(count):
-    """Raise the limit of open descriptors, which is 1,024 on many systems, as far as is needed."""
+    """Raise the limit on open descriptors, often 1,024, as far as needed and possible."""
     with suppress(ImportError):
-        import resource  # noqa: PLC0415  not on Windows, which has no such limit
+        import resource  # noqa: PLC0415  Windows has neither the module nor the limit
 
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
@@ -135,7 +142,7 @@ def allow_descriptors(count):
 
 
 def picture(returns):
-    """Draw how many came back when."""
+    """Draw how many devices came back after how many seconds."""
     first, last = min(returns), max(returns)
     width = (last - first) / BARS or 1
     counts = Counter(min(int((seconds - first) / width), BARS - 1) for seconds in returns)
@@ -145,22 +152,22 @@ def picture(returns):
 
 
 def main(size):
-    """Start the fleet, restart the server, and tell what happened."""
+    """Start the fleet, restart the server, and print what happened."""
     allow_descriptors(size + 100)
-    with server_process() as port:
+    with server_process(size) as port:
         fleet = Fleet(f"ws://127.0.0.1:{port}/", size)
         fleet.start()
         fleet.watch(lambda: fleet.online == size, "connecting")
         fleet.watch(lambda: fleet.received >= size, "working")
         threads = [thread.name for thread in threading.enumerate() if "fleet" in thread.name]
         print(f"{size:,} devices on {len(threads)} threads")
-    with closing(fleet), server_process(port):
+    with closing(fleet), server_process(size, port):
         before = fleet.commands
         fleet.watch(lambda: len(fleet.returns) == size, "coming back")
         fleet.watch(lambda: fleet.commands >= before + size, "working")
     waits = [device.first_wait for device in fleet.devices]
-    print(f"they drew first waits of {min(waits):.1f} to {max(waits):.1f} s")
-    print(f"{len(fleet.returns):,} devices came back, after the connection was lost for")
+    print(f"their first waits were {min(waits):.1f} to {max(waits):.1f} s")
+    print(f"{len(fleet.returns):,} devices came back, after being offline for")
     picture(fleet.returns)
     print("closed:", sum(device.is_closed for device in fleet.devices))
 
@@ -168,6 +175,6 @@ def main(size):
 if __name__ == "__main__":
     if sys.argv[1:2] == ["serve"]:
         with suppress(KeyboardInterrupt):
-            asyncio.run(answer_devices(int(sys.argv[2])))
+            Control().serve(*map(int, sys.argv[2:]))
     else:
         main(int((*sys.argv, 1000)[1]))

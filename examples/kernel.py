@@ -1,26 +1,24 @@
-"""Ask a kernel to run code, as Jupyter's clients do: ``python kernel.py [URL]``.
+"""Run code in a kernel, as Jupyter's clients do: ``python kernel.py [URL]``.
 
-The messages are Jupyter's: replies come on the channel "shell" and name the request that they answer; what
-the kernel prints meanwhile comes on "iopub". With the URL of a running kernel it talks to that, such as
-``ws://localhost:8888/api/kernels/ID/channels?token=TOKEN``; without one, to a small kernel of its own.
+The messages are Jupyter's: replies arrive on the channel "shell" and name the request that they answer; what
+the kernel prints in the meantime arrives on "iopub". URL is that of a running kernel, such as
+``ws://localhost:8888/api/kernels/ID/channels?token=TOKEN``. Without one, the program starts a small kernel.
 """
 
 import ast
 import json
 import queue
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from uuid import uuid4
 
-from websockets.sync.server import serve
-
 from lochws import WebSocketApp
 from lochws.handlers.replies import Replies
+from lochws.testing import ScriptedServer, accept, close
 
-#: What is published last about a request.
+#: The last message published about a request.
 IDLE = ("status", {"execution_state": "idle"})
 
 
@@ -37,26 +35,26 @@ def message(channel, kind, session, parent=None, **content):
 
 
 def request_id(message):
-    """What a request and its reply share: the id of the request. Other channels have no replies."""
+    """The id of the request, which its reply repeats. Only the channel "shell" has replies."""
     header = message["parent_header"] or message["header"]
     return header.get("msg_id") if message["channel"] == "shell" else None
 
 
 class Kernel(WebSocketApp):
-    """A client of a kernel. Any number of threads may ask at the same time."""
+    """A client of a kernel. Any number of threads may send requests at the same time."""
 
     def __init__(self, url):
         super().__init__(url)
         self.session = uuid4().hex
         self.replies = Replies(self, match=request_id, unwrap=lambda reply: reply["content"])
-        self.outputs = {}  # for each execution a queue of what is published about it
+        self.outputs = {}  # a queue for each execution, of what is published about it
 
     def ask(self, kind, **content):
-        """Make a request; the future has the content of the reply."""
+        """Send a request; returns a future for the content of the reply."""
         return self.replies.request(message("shell", kind, self.session, **content))
 
     def execute(self, code):
-        """Run code: what the kernel publishes meanwhile, as pairs of kind and content, then the reply."""
+        """Run code: yields pairs of kind and content, of what the kernel publishes and then of its reply."""
         request = message("shell", "execute_request", self.session, code=code, silent=False)
         key = request_id(request)
         self.outputs[key] = output = queue.SimpleQueue()
@@ -75,18 +73,18 @@ class Kernel(WebSocketApp):
 
     def on_disconnected(self, event):
         for output in list(self.outputs.values()):
-            output.put(IDLE)  # nothing more will come
+            output.put(IDLE)  # nothing more will arrive
 
 
 class SmallKernel:
-    """The other side: runs code for one connection."""
+    """The kernel's side: runs code for one connection."""
 
     def __init__(self, connection):
         self.connection = connection
         self.asked = {}
 
     def serve(self):
-        """Answer requests until the client has gone."""
+        """Answer requests until the client leaves."""
         for text in self.connection:
             request = json.loads(text)
             self.asked = request["header"]
@@ -98,15 +96,15 @@ class SmallKernel:
             self.send("iopub", "status", execution_state="idle")
 
     def send(self, channel, kind, **content):
-        """Say something about the request at hand."""
+        """Send something about the current request."""
         self.connection.send(json.dumps(message(channel, kind, "kernel", self.asked, **content)))
 
     def print(self, *words):
-        """What stands for print in the code that is run."""
+        """The print of the code that is run."""
         self.send("iopub", "stream", name="stdout", text=" ".join(map(str, words)) + "\n")
 
     def run(self, code):
-        """Run code, publish the value of its last line, and return what to reply."""
+        """Run code, publish the value of its last line, and return the content of the reply."""
         names = {"print": self.print}
         try:
             lines = ast.parse(code).body
@@ -125,18 +123,13 @@ class SmallKernel:
 @contextmanager
 def small_kernel():
     """Serve small kernels on loopback; yields the URL."""
-    with serve(lambda connection: SmallKernel(connection).serve(), "127.0.0.1", 0) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"ws://127.0.0.1:{server.socket.getsockname()[1]}/api/kernels/small/channels"
-        finally:
-            server.shutdown()
-            thread.join()
+    script = [accept(), lambda connection: SmallKernel(connection).serve(), close()]
+    with ScriptedServer(script, history=False) as server:
+        yield f"{server.url}api/kernels/small/channels"
 
 
 def shown(kind, content):
-    """What there is to read in an output."""
+    """The readable part of an output."""
     match kind:
         case "error":
             return f"{content['ename']}: {content['evalue']}"
@@ -148,7 +141,7 @@ def shown(kind, content):
 
 
 def main(url):
-    """Run a few cells, one after the other and then two at once."""
+    """Run a few cells, one after another, and then two at once."""
     with Kernel(url) as kernel:
         if not kernel.wait_ready(timeout=10):
             sys.exit(f"no connection to {url}")

@@ -1,4 +1,4 @@
-"""The command `lochws`, which is ``python -m lochws``, too; without the extra ``cli`` it has `demo` alone."""
+"""The command `lochws`, also run as ``python -m lochws``. Without the extra ``cli`` it has `demo` alone."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from . import __version__, demo
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what the command line says.
+    """Run a command line.
 
     Args:
         arguments: the words after ``lochws``; None for those of this process.
 
     Returns:
-        The exit code; `lochws.cli.exits.Exit` has what they mean.
+        The exit code; `lochws.cli.exits.Exit` says what the codes mean.
 
     Raises:
-        SystemExit: without the extra ``cli``: with 2 if there is no such command, with 0 after ``--help``
+        SystemExit: without the extra ``cli``: with 2 if the command line is wrong, with 0 after ``--help``
             and ``--version``.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        from .cli.command import run  # noqa: PLC0415  the demonstration does without click
+        from .cli.command import run  # noqa: PLC0415  the demonstration works without click
     except ImportError as error:
         if error.name != "click":
             raise
@@ -33,25 +33,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _without_click(arguments: Sequence[str]) -> int:
-    """The demonstration, and for all else what has to be installed."""
-    parser = argparse.ArgumentParser(prog="lochws", description="A threaded WebSocket client.")
+    """Run the demonstration; for every other command say what to install."""
+    parser = argparse.ArgumentParser(prog="lochws", description="A WebSocket client for threaded programs.")
     parser.add_argument("--version", action="version", version=f"lochws {__version__}")
     parser.add_argument(
         "command",
-        help="demo: an app against a small built-in server that drops the connection once; takes three "
-        "seconds. For the other commands: pip install 'lochws[cli]'.",
+        help="demo: an app and a small built-in server that drops the connection once; takes three seconds. "
+        "For the other commands: pip install 'lochws[cli]'.",
+    )
+    parser.add_argument("--serve", action="store_true", help="demo: only serve its feed, until Ctrl-C")
+    parser.add_argument(
+        "--port", type=int, default=8765, help="demo --serve: the port (8765); 0 picks a free one"
     )
     options, others = parser.parse_known_args(arguments)
     if options.command != "demo" or others:
         print("lochws: this needs click: pip install 'lochws[cli]'", file=sys.stderr)
         return 1
     try:
-        return demo.run()
+        return demo.serve(options.port) if options.serve else demo.run()
     except ImportError as error:
         print(f"lochws: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return 130  # as shells say it: 128 and the signal's number
+        return 130  # as shells report it: 128 plus the signal's number
 
 
 if __name__ == "__main__":

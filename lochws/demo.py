@@ -1,52 +1,139 @@
-"""The demonstration: a small server on loopback, and an app that stays connected to it."""
+"""The demonstration: a price feed on loopback that loses its clients, and an app that comes back to it."""
 
 from __future__ import annotations
 
 import json
-import random
-import socket
+import math
+import os
+import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from itertools import cycle
-from time import monotonic
+from time import monotonic, sleep
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, TextIO
 
 from . import Backoff, WebSocketApp, __version__, events
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-    from websockets.sync.server import ServerConnection
 
-#: Prices shown in all, and after how many of them the server drops the connection.
+    from .testing import ServerConnection
+
+#: Prices to show, and after how many of them the server drops the connection.
 PRICES = 10
 DROP_AFTER = 5
-#: What the server's prices begin with; other products begin with 100.
+#: Where the prices of these products begin; those of other products begin at 100.
 FIRST_PRICES = {"BTC-USD": 64_000.0, "ETH-USD": 3_200.0, "SOL-USD": 150.0}
 #: Seconds between two prices.
 INTERVAL = 0.2
-#: Seconds that the whole demonstration may take.
+#: Seconds that the demonstration may take.
 LIMIT = 9.0
+
+
+class Feed:
+    """A ticker of made-up prices, which goes on whether anybody listens or not: a script for a server.
+
+    A client subscribes with ``{"type": "subscribe", "channels": ["ticker"]}``, perhaps with ``product_ids``
+    and an ``id``, and is answered with ``{"type": "subscribed", …}``. (Any other first message will do, too.)
+    Then it gets one price per interval, of one product after the other: ``{"type": "ticker", "sequence": 7,
+    "product_id": "BTC-USD", "price": 64012.5}``. The sequence number grows by one with each interval, so that
+    a client can count what it missed.
+
+    Args:
+        interval: seconds between two prices.
+        drop_after: drop the first connection after this many prices, without a Close frame; None for never.
+        on_drop: called right before that, on the connection's thread.
+        waits: whether a client gets prices only once it has sent a message.
+    """
+
+    def __init__(
+        self, interval: float, *, drop_after: int | None = None, on_drop: Callable[[], object] = lambda: None,
+        waits: bool = True,
+    ) -> None:
+        self._interval = interval
+        self._drop_after = drop_after
+        self._on_drop = on_drop
+        self._waits = waits
+        self._began = monotonic()
+
+    def __call__(self, connection: ServerConnection) -> None:
+        """Serve one client, on its connection's thread, until it leaves."""
+        turns, sent = cycle(["BTC-USD"]), 0
+        if self._waits:
+            turns = cycle(self._subscribe(connection, connection.receive(), always=True))
+        number = self._now + 1
+        while True:
+            if (left := self._began + number * self._interval - monotonic()) > 0:
+                message = connection.receive(left)
+                if message is not None and (wanted := self._subscribe(connection, message)):
+                    turns = cycle(wanted)
+                continue
+            if sent == self._drop_after:
+                self._drop_after = None
+                self._on_drop()
+                connection.drop()
+            product = next(turns)
+            price = {"product_id": product, "price": _price(product, number)}
+            connection.send(json.dumps({"type": "ticker", "sequence": number, **price}))
+            sent += 1
+            number += 1
+
+    @property
+    def _now(self) -> int:
+        """The sequence number of the newest price."""
+        return int((monotonic() - self._began) / self._interval)
+
+    def _subscribe(
+        self, connection: ServerConnection, message: str | bytes | None, *, always: bool = False
+    ) -> list[str]:
+        """Answer a message if it is a subscription, and return the products that it asks for; else nothing.
+
+        Args:
+            always: take it for a subscription, whatever it is.
+        """
+        try:
+            asked = json.loads(message or "")
+        except (ValueError, RecursionError):  # JSON that is nested too deep raises the latter
+            asked = None
+        if not isinstance(asked, dict):
+            asked = {}
+        if always:
+            asked = {"channels": ["ticker"], **asked}
+        elif asked.get("type") != "subscribe":
+            return []
+        repeated = {name: asked[name] for name in ("id", "channels") if name in asked}
+        connection.send(json.dumps({"type": "subscribed", **repeated}))
+        names = asked.get("product_ids")
+        products = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+        return products or ["BTC-USD"]
+
+
+def _price(product: str, number: int) -> float:
+    """A price that wanders, the same for every client."""
+    wave = math.sin(number / 7) + 0.6 * math.sin(number / 2.3) + 0.4 * math.sin(number * 1.7)
+    return round(FIRST_PRICES.get(product, 100.0) * (1 + 0.0004 * wave), 2)
 
 
 class DemoServer:
     """A WebSocket server on loopback, in threads of its own, for demonstrations and examples.
 
-    Its `url` leads to a ticker: once the client has sent a message (its subscription), it sends a
-    price every `interval` seconds, of one product after the other: those of the subscription's field
-    ``product_ids``, or BTC-USD. Under `echo_url` each message comes back. Use it in a ``with``
-    statement, which ends it.
+    `url` leads to a `Feed`, and under `echo_url` every message is sent back. Use it in a ``with`` statement,
+    which closes it.
 
     Args:
         interval: seconds between two prices.
-        drop_after: drop the first connection after so many prices, without a Close frame.
+        drop_after: drop the first connection after this many prices, without a Close frame; None for never.
         on_drop: called right before that, on a thread of the server.
-        port: the port to listen on; 0 is any that is free.
+        port: the port to listen on; 0 picks a free one.
 
     Raises:
-        ImportError: websockets, which the server is made with, is not installed.
+        ImportError: the extra ``demo`` is not installed.
         OSError: it cannot listen there.
+
+    Attributes:
+        url: where the feed is.
+        echo_url: where messages are sent back.
     """
 
     def __init__(
@@ -58,20 +145,13 @@ class DemoServer:
         port: int = 0,
     ) -> None:
         try:
-            from websockets.sync.server import serve  # noqa: PLC0415  only the extra `demo` brings it
+            from .testing import ScriptedServer, accept, close  # noqa: PLC0415  the extra `demo` brings what it needs
         except ImportError as error:
-            raise ImportError("the demo server needs websockets: pip install 'lochws[demo]'") from error
-        self._interval = interval
-        self._drop_after = drop_after
-        self._on_drop = on_drop
-        self._lock = threading.Lock()  # guards _sockets
-        self._sockets: set[socket.socket] = set()
-        self._server = serve(self._answer, "127.0.0.1", port)
-        self._thread = threading.Thread(target=self._server.serve_forever, name="demo-server", daemon=True)
-        self._thread.start()
-        #: Where the ticker is.
-        self.url = f"ws://127.0.0.1:{self._server.socket.getsockname()[1]}/"
-        #: Where messages come back.
+            raise ImportError("the demo server needs h11 and wsproto: pip install 'lochws[demo]'") from error
+        self._feed = Feed(interval, drop_after=drop_after, on_drop=on_drop)
+        script = [accept(deflate=True, strict=True), self._answer, close()]
+        self._server = ScriptedServer(script, port=port, history=False)
+        self.url = self._server.url
         self.echo_url = f"{self.url}echo"
 
     def __enter__(self) -> Self:
@@ -80,154 +160,183 @@ class DemoServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close what is still connected, and wait until the server has ended."""
-        self._server.shutdown()
-        self._thread.join()
+        """Close the connections that are open, and wait until the server's threads have ended."""
+        self._server.close()
 
     def drop(self) -> None:
-        """Drop all connections, without a Close frame. New ones are welcome. For any thread."""
-        with self._lock:
-            for connected in self._sockets:
-                with suppress(OSError):  # the client was faster
-                    connected.shutdown(socket.SHUT_RDWR)
+        """Drop all connections without a Close frame. New ones are welcome. Any thread."""
+        for connection in list(self._server.connections):
+            connection.drop()
 
     def _answer(self, connection: ServerConnection) -> None:
-        """Serve one connection, on its thread; ends when the client does."""
-        from websockets.exceptions import ConnectionClosed  # noqa: PLC0415  as above
-
-        request = connection.request
-        with self._lock:
-            self._sockets.add(connection.socket)
-        try:
-            if request is not None and request.path == "/echo":
-                for message in connection:
-                    connection.send(message)
-            else:
-                self._tick(connection)
-        except ConnectionClosed:
-            return
-        finally:
-            with self._lock:
-                self._sockets.remove(connection.socket)
-
-    def _tick(self, connection: ServerConnection) -> None:
-        prices = {product: FIRST_PRICES.get(product, 100.0) for product in _products(connection.recv())}
-        connection.send(json.dumps({"type": "subscribed", "channels": ["ticker"]}))
-        turns, sent = cycle(prices), 0
-        while True:
-            try:
-                connection.recv(self._interval)
-                continue  # there is nothing more to ask for
-            except TimeoutError:
-                pass  # time for the next price
-            if sent == self._drop_after:
-                break
-            product = next(turns)
-            prices[product] *= random.uniform(0.9997, 1.0003)
-            price = round(prices[product], 2)
-            connection.send(json.dumps({"type": "ticker", "product_id": product, "price": price}))
-            sent += 1
-        self._drop_after = None
-        self._on_drop()
-        connection.socket.shutdown(socket.SHUT_RDWR)
-
-
-def _products(subscription: str | bytes) -> list[str]:
-    """What a subscription asks for; what cannot be understood asks for the usual."""
-    try:
-        asked = json.loads(subscription)["product_ids"]
-        products = [product for product in asked if isinstance(product, str)]
-    except (ValueError, TypeError, LookupError):
-        products = []
-    return products or ["BTC-USD"]
+        if connection.request.target == "/echo":
+            for message in connection:
+                connection.send(message)
+        else:
+            self._feed(connection)
 
 
 class Narrator:
-    """Writes what happens, one line each, with the time since it was made. For any thread."""
+    """Prints what happens, one line each, with the seconds since it was made. Any thread.
 
-    def __init__(self) -> None:
+    Args:
+        output: where to print.
+        colors: whether to use the colors of a terminal.
+    """
+
+    _COLORS: ClassVar = {"bad": "1;31", "good": "1;32", "faint": "2", "plain": ""}
+
+    def __init__(self, output: TextIO, *, colors: bool) -> None:
+        self._output = output
+        self._colors = colors
         self._began = monotonic()
 
-    def __call__(self, who: str, what: str) -> None:
-        """Write a line: who or which event, and what about it."""
-        print(f"{monotonic() - self._began:6.2f} s  {who:<13} {what}\n", end="", flush=True)
+    def __call__(self, who: str, what: str, color: str = "plain") -> None:
+        """Print a line: who or which event, what about it, and how it should look."""
+        self.line(f"{monotonic() - self._began:6.2f} s  {who:<12} {what}", color)
+
+    def line(self, text: str, color: str = "plain") -> None:
+        """Print a line without the time."""
+        code = self._COLORS[color]
+        if self._colors and code:
+            text = f"\x1b[{code}m{text}\x1b[0m"
+        self._output.write(f"{text}\n")
+        self._output.flush()
 
 
 class Ticker(WebSocketApp):
-    """Subscribes whenever there is a connection, and tells of everything that happens.
+    """Subscribes on every connection, and tells everything that happens.
 
     Args:
-        url: where the ticker is.
-        tell: called with the name of an event and a few words about it.
+        url: where the feed is.
+        tell: called with the name of an event, a few words about it, and a color of `Narrator`.
         wanted: how many prices are enough.
+
+    Attributes:
+        prices: how many prices have arrived. Written by the handlers, as are the others.
+        missed: how many prices were sent while there was no connection.
+        gap: seconds without a connection.
+        has_enough: set once there are enough prices.
     """
 
-    def __init__(self, url: str, tell: Callable[[str, str], object], wanted: int) -> None:
+    def __init__(self, url: str, tell: Callable[[str, str, str], object], wanted: int) -> None:
         super().__init__(url)
         self._tell = tell
         self._wanted = wanted
-        #: Prices received so far. Written by the handlers.
+        self._newest: int | None = None  # the sequence number of the last price
+        self._lost_at: float | None = None
         self.prices = 0
-        #: Set once there are enough.
+        self.missed = 0
+        self.gap = 0.0
         self.has_enough = threading.Event()
 
     def on_connecting(self, event: events.Connecting) -> None:
-        self._tell(event.name, event.url)
+        self._tell("connecting", event.url, "plain")
 
     def on_ready(self, event: events.Ready) -> None:
-        self._tell(event.name, "connected and upgraded; on_ready subscribes, on every connection")
+        if self._lost_at is None:
+            self._tell("ready", "connected; on_ready() subscribes", "good")
+        else:
+            self.gap += monotonic() - self._lost_at
+            what = f"connected again after {self.gap:.2f} s; on_ready() subscribes again"
+            self._tell("ready", what, "good")
         self.send_json(type="subscribe", channels=["ticker"])
 
     def on_text(self, event: events.Text) -> None:
         message = event.json
         if message["type"] != "ticker":
-            self._tell(event.name, f"{message['type']} to {', '.join(message['channels'])}")
+            self._tell("text", f"{message['type']} to {', '.join(message['channels'])}", "faint")
             return
-        self._tell(event.name, f"price {message['price']:,.2f}")
+        number = message["sequence"]
+        if self._newest is not None and number > self._newest + 1:
+            self.missed += number - self._newest - 1
+            self._tell("", f"(prices {self._newest + 1} to {number - 1} were missed)", "faint")
+        self._newest = number
+        self._tell("text", f"price {number}: {message['product_id']} {message['price']:,.2f}", "plain")
         self.prices += 1
         if self.prices == self._wanted:
             self.has_enough.set()
 
     def on_closed(self, event: events.Closed) -> None:
-        self._tell(event.name, f"the server answered our Close frame with code {event.code}")
+        self._tell("closed", f"the server answered our Close frame with code {event.code}", "plain")
 
     def on_disconnected(self, event: events.Disconnected) -> None:
-        self._tell(event.name, f"{event.reason}; graceful={event.graceful}, ended by the {event.ended_by}")
+        if not event.graceful:
+            self._lost_at = monotonic()
+        self._tell("disconnected", event.reason, "plain" if event.graceful else "bad")
 
     def on_connect_fail(self, event: events.ConnectFail) -> None:
-        self._tell(event.name, event.reason)
+        self._tell("connect_fail", event.reason, "bad")
 
     def on_back_off(self, event: events.BackOff) -> None:
-        self._tell(event.name, f"nobody asked for that: trying again in {event.delay:.1f} s")
+        self._tell("back_off", f"trying again in {event.delay:.2f} s", "bad")
 
 
 def run() -> int:
-    """Show an app that loses its connection and gets it back. Blocks for a few seconds.
+    """Show an app that loses its connection and gets it back. Blocks for about three seconds.
 
     Returns:
-        0 if all went as it should, else 1.
+        0 if it went as it should, else 1.
 
     Raises:
-        ImportError: websockets is not installed.
+        ImportError: the extra ``demo`` is not installed.
     """
-    tell = Narrator()
+    tell = Narrator(sys.stdout, colors=has_colors(sys.stdout))
 
     def on_drop() -> None:
-        tell("(server)", "drops the connection without a Close frame, as a network may at any time")
+        tell("(server)", "drops the connection without a Close frame, as a failing network would", "bad")
 
     with DemoServer(interval=INTERVAL, drop_after=DROP_AFTER, on_drop=on_drop) as server:
-        print(f"lochws {__version__}: an app, and a price feed of its own that breaks once on purpose.\n")
+        tell.line(f"lochws {__version__}: an app and a price feed that drops the connection once, on purpose\n")
         app = Ticker(server.url, tell, PRICES)
         try:
-            tell("(main thread)", "start() returns at once; background threads do the rest")
+            tell("(program)", "start() returns at once; background threads do the work", "plain")
             app.start(persist=Backoff(min_wait=0.4, max_wait=0.8))
             if app.has_enough.wait(LIMIT):
-                tell("(main thread)", f"has seen {PRICES} prices: close()")
+                tell("(program)", f"{PRICES} prices have arrived; close()", "plain")
         finally:
             ended = app.stop(timeout=1)
     connections = app.counters.connections
     if not ended or app.prices < PRICES or connections != 2:
-        print(f"\nFailed: {app.prices} of {PRICES} prices over {connections} connections in {LIMIT:g} s.")
+        found = f"{app.prices} of {PRICES} prices over {connections} connections"
+        tell.line(f"\nFailed: {found} in {LIMIT:g} s.", "bad")
         return 1
-    print(f"\nDone: {app.prices} prices over {connections} connections; all threads and sockets are gone.")
+    gap = f"The app was offline for {app.gap:.2f} s and missed {app.missed} prices."
+    tell.line(f"\nDone: {app.prices} prices over {connections} connections. {gap}", "good")
     return 0
+
+
+def serve(port: int = 8765) -> int:
+    """Serve the demonstration's feed until Ctrl-C, for programs to try. Blocks.
+
+    Args:
+        port: the port on 127.0.0.1; 0 picks a free one.
+
+    Returns:
+        0 after Ctrl-C, 1 if it cannot listen on that port.
+
+    Raises:
+        ImportError: the extra ``demo`` is not installed.
+    """
+    try:
+        server = DemoServer(interval=1.0, port=port)
+    except OSError as error:
+        reason = (error.strerror or str(error)).partition(" (while attempting")[0]  # of Python 3.13
+        print(f"lochws: cannot listen on 127.0.0.1 port {port}: {reason}; try --port 0", file=sys.stderr)
+        return 1
+    with server:
+        try:
+            hint = "now run a program that connects to it, such as the first one in the README; Ctrl-C stops it"
+            print(f"{server.url} sends a price every second: {hint}", flush=True)
+            while True:
+                sleep(3600)  # which Ctrl-C ends on Windows, too
+        except KeyboardInterrupt:
+            print("\nThe demo server has stopped.")
+    return 0
+
+
+def has_colors(output: TextIO) -> bool:
+    """Whether to print in colors: only on a terminal that has them, and not if ``NO_COLOR`` is set."""
+    if not output.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    return sys.platform != "win32" or "WT_SESSION" in os.environ

@@ -1,46 +1,50 @@
-"""`python -m lochws`: what a newcomer runs first."""
+"""`python -m lochws demo`: what a newcomer runs first."""
 
 from __future__ import annotations
 
+import io
+import json
+import re
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
 from time import monotonic
 
 import pytest
 
 import lochws
-from lochws import WebSocket, demo
+from lochws import WebSocket, demo, events
 from lochws.__main__ import main
-from lochws.demo import DemoServer
+from lochws.demo import DemoServer, Narrator
+from lochws.testing import ScriptedServer
 
 from .support.seen import PATIENCE
 
-
-@pytest.fixture
-def no_websockets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes importing websockets fail, as where it is not installed."""
-    for name in [name for name in sys.modules if name.partition(".")[0] == "websockets"]:
-        monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.setitem(sys.modules, "websockets", None)
-    monkeypatch.setitem(sys.modules, "websockets.sync.server", None)
+needs_ctrl_c = pytest.mark.skipif(
+    sys.platform == "win32", reason="Ctrl-C cannot be sent to a single process there"
+)
 
 
 @pytest.fixture
-def threads_before() -> Iterator[set[threading.Thread]]:
-    before = set(threading.enumerate())
-    yield before
-    for thread in set(threading.enumerate()) - before:
-        thread.join(PATIENCE)  # those that keep websockets' connections alive end a moment after its server
-        assert not thread.is_alive(), f"the test left the thread {thread.name}"
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes the demonstration's prices come ten times as fast."""
+    monkeypatch.setattr(demo, "INTERVAL", 0.02)
+
+
+def hide(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
+    """Make importing packages fail, as where they are not installed."""
+    for name in list(sys.modules):
+        if name.partition(".")[0] in packages or name.startswith(("lochws.testing", "lochws.cli")):
+            monkeypatch.delitem(sys.modules, name)
+    if hasattr(lochws, "testing"):
+        monkeypatch.delattr(lochws, "testing")
+    for package in packages:
+        monkeypatch.setitem(sys.modules, package, None)
 
 
 def test_the_demo_loses_its_connection_and_gets_it_back_in_under_ten_seconds(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, threads_before: set[threading.Thread]
+    capsys: pytest.CaptureFixture[str], fast: None
 ) -> None:
-    monkeypatch.setattr(demo, "INTERVAL", 0.02)
     began = monotonic()
     assert main(["demo"]) == 0
     assert monotonic() - began < 10
@@ -51,67 +55,151 @@ def test_the_demo_loses_its_connection_and_gets_it_back_in_under_ten_seconds(
         *connection, "disconnected", "back_off", *connection, "closed", "disconnected"
     ]
     assert steps.count("(server)") == 1
-    assert lines[-1].startswith("Done: 10 prices over 2 connections")
+    assert lines[-1].startswith("Done: 10 prices over 2 connections.")
 
 
-def test_the_demo_without_websockets_says_what_to_install(
-    capsys: pytest.CaptureFixture[str], no_websockets: None
+def test_the_demo_says_how_long_the_gap_was_and_which_prices_were_missed(
+    capsys: pytest.CaptureFixture[str], fast: None
 ) -> None:
-    assert main(["demo"]) == 1
-    output = capsys.readouterr()
-    assert not output.out
-    assert output.err == "lochws: the demo server needs websockets: pip install 'lochws[demo]'\n"
+    main(["demo"])
+    output = capsys.readouterr().out
+    numbers = [int(number) for number in re.findall(r"price (\d+): BTC-USD 6\d,\d{3}\.\d\d", output)]
+    missed = re.search(r"\(prices (\d+) to (\d+) were missed\)", output)
+    assert missed is not None
+    first, last = map(int, missed.groups())
+    assert numbers[4:6] == [first - 1, last + 1]
+    assert f"missed {last - first + 1} prices" in output
+    (gap,) = re.findall(r"connected again after (0\.\d\d) s", output)
+    assert f"offline for {gap} s" in output
 
 
-@pytest.fixture
-def no_click(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes importing click fail, as where only the extra `demo` is installed."""
-    for name in [name for name in sys.modules if name.startswith("lochws.cli") or name == "click"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "click", None)
+def test_the_demo_is_plain_where_nobody_watches_and_in_colors_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class TerminalOutput(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("WT_SESSION", "1")  # Windows' own terminal
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert demo.has_colors(TerminalOutput())
+    assert not demo.has_colors(io.StringIO())
+    for name, value in (("TERM", "dumb"), ("NO_COLOR", "1")):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            assert not demo.has_colors(TerminalOutput())
+    output = io.StringIO()
+    Narrator(output, colors=True)("lost", "gone", "bad")
+    assert re.fullmatch(r"\x1b\[1;31m +0\.\d\d s  lost +gone\x1b\[0m\n", output.getvalue())
+
+
+@pytest.mark.parametrize("package", ["h11", "wsproto"])
+@pytest.mark.parametrize("words", [["demo"], ["demo", "--serve", "--port", "0"]])
+def test_the_demo_says_what_to_install(
+    package: str, words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide(monkeypatch, package)
+    assert main(words) == 1
+    assert capsys.readouterr().err.strip() == (
+        "lochws: the demo server needs h11 and wsproto: pip install 'lochws[demo]'"
+    )
 
 
 @pytest.mark.parametrize("arguments", [["connect", "ws://x/"], ["dance"], ["demo", "now"]])
 def test_without_click_every_other_command_says_what_to_install(
-    arguments: list[str], capsys: pytest.CaptureFixture[str], no_click: None
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    hide(monkeypatch, "click")
     assert main(arguments) == 1
     assert capsys.readouterr().err == "lochws: this needs click: pip install 'lochws[cli]'\n"
 
 
-def test_without_click_the_demo_runs(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, no_click: None
+def test_the_demo_needs_neither_click_nor_websockets(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, fast: None
 ) -> None:
-    monkeypatch.setattr(demo, "INTERVAL", 0.02)
+    hide(monkeypatch, "click", "websockets", "trustme")
     assert main(["demo"]) == 0
     assert "Done: 10 prices" in capsys.readouterr().out
 
 
-def test_without_click_the_version_is_told(capsys: pytest.CaptureFixture[str], no_click: None) -> None:
+def test_without_click_the_version_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide(monkeypatch, "click")
     with pytest.raises(SystemExit) as end:
         main(["--version"])
     assert end.value.code == 0
     assert capsys.readouterr().out == f"lochws {lochws.__version__}\n"
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C cannot be sent to one process there")
+@needs_ctrl_c
 def test_ctrl_c_ends_the_demo_without_a_traceback() -> None:
     command = [sys.executable, "-m", "lochws", "demo"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        for line in process.stdout:
-            if "price" in line and "text" in line:
-                break
+        next(line for line in process.stdout if "price" in line and "text" in line)
         process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=10)
+        output, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert not errors
-    assert "graceful=True" in output
+    assert "the server answered our Close frame with code 1000" in output
 
 
-def test_the_demo_server_echoes(threads_before: set[threading.Thread]) -> None:
+# The server that other programs talk to.
+
+#: The first program of the README.
+FIRST_PROGRAM = """
+import sys
+from lochws import WebSocketApp
+
+class Ticker(WebSocketApp):
+    def on_ready(self, event):
+        self.send_json(type="subscribe", channels=["ticker"])
+
+    def on_text(self, event):
+        print(event.json, flush=True)
+
+Ticker(sys.argv[1]).run_forever()
+"""
+
+
+@pytest.mark.parametrize("hidden", ["", "click"])
+@needs_ctrl_c
+def test_demo_serve_feeds_the_first_program_until_ctrl_c(hidden: str) -> None:
+    start = (
+        f"import sys; sys.modules[{hidden!r}] = None\n"
+        "from lochws.__main__ import main\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", start, "demo", "--serve", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        url = server.stdout.readline().split()[0]
+        program = [sys.executable, "-c", FIRST_PROGRAM, url]
+        with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as first:
+            assert first.stdout is not None
+            lines = [first.stdout.readline() for _ in range(3)]
+            first.send_signal(signal.SIGINT)
+        server.send_signal(signal.SIGINT)
+        output, errors = server.communicate(timeout=PATIENCE)
+    assert lines[0] == "{'type': 'subscribed', 'channels': ['ticker']}\n"
+    assert all(line.startswith("{'type': 'ticker', 'sequence': ") for line in lines[1:])
+    assert (server.returncode, errors) == (0, "")
+    assert output.strip() == "The demo server has stopped."
+
+
+def test_demo_serve_on_a_port_that_is_taken_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    with ScriptedServer() as server:
+        assert main(["demo", "--serve", "--port", str(server.port)]) == 1
+    errors = capsys.readouterr().err
+    where = rf"127\.0\.0\.1 port {server.port}"
+    assert re.fullmatch(rf"lochws: cannot listen on {where}: [^()\n]+; try --port 0\n", errors)
+
+
+def test_the_demo_server_echoes() -> None:
     with DemoServer() as server:
-        websocket = WebSocket(server.echo_url)
+        websocket = WebSocket(server.echo_url, compress=True)
         for event in websocket:
             if event.name == "ready":
                 websocket.send_text("hello")
@@ -131,10 +219,11 @@ def test_the_demo_server_echoes(threads_before: set[threading.Thread]) -> None:
         ('{"product_ids": 5}', ["BTC-USD"] * 3),
         ("[]", ["BTC-USD"] * 3),
         ("subscribe", ["BTC-USD"] * 3),
+        ("[" * 100_000, ["BTC-USD"] * 3),
     ],
 )
-def test_the_ticker_takes_turns_among_the_products_that_were_asked_for(
-    subscription: str, products: list[str], threads_before: set[threading.Thread]
+def test_the_feed_takes_turns_among_the_products_that_were_asked_for(
+    subscription: str, products: list[str]
 ) -> None:
     prices = []
     with DemoServer(interval=0.001) as server:
@@ -147,14 +236,32 @@ def test_the_ticker_takes_turns_among_the_products_that_were_asked_for(
                 if len(prices) == 3:
                     websocket.close()
     assert [price["product_id"] for price in prices] == products
+    assert [price["sequence"] - prices[0]["sequence"] for price in prices] == [0, 1, 2]
     for price in prices:
         first = demo.FIRST_PRICES.get(price["product_id"], 100)
         assert price["price"] == pytest.approx(first, rel=0.001)
 
 
-def test_the_demo_server_drops_its_connections_and_takes_new_ones(
-    threads_before: set[threading.Thread]
-) -> None:
+def test_a_subscription_can_be_changed() -> None:
+    products: list[str] = []
+    with DemoServer(interval=0.01) as server:
+        websocket = WebSocket(server.url)
+        for event in websocket:
+            if event.name == "ready":
+                websocket.send_json(type="subscribe", id=1, product_ids=["A"])
+            elif event.name == "text" and event.json["type"] == "ticker":
+                products.append(event.json["product_id"])
+                if products == ["A"]:
+                    websocket.send_json(type="subscribe", id=2, product_ids=["B"])
+                elif products[-1] == "B":
+                    websocket.close()
+            elif event.name == "text":
+                assert json.dumps(event.json) in ('{"type": "subscribed", "id": 1, "channels": ["ticker"]}',
+                                                  '{"type": "subscribed", "id": 2}')
+    assert products[-1] == "B"
+
+
+def test_the_demo_server_drops_its_connections_and_takes_new_ones() -> None:
     with DemoServer(interval=0.01) as server:
         for path in (server.echo_url, server.url):
             websocket = WebSocket(path)
@@ -163,6 +270,6 @@ def test_the_demo_server_drops_its_connections_and_takes_new_ones(
                     websocket.send_text("is anybody there?")
                 elif event.name == "text":
                     server.drop()
-            assert isinstance(event, lochws.events.Disconnected)
+            assert isinstance(event, events.Disconnected)
             assert not event.graceful
-        server.drop()  # nobody is there
+        server.drop()  # nobody is connected

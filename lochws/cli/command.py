@@ -69,9 +69,14 @@ def main() -> None:
 
 
 @main.command("demo")
-def demo_command() -> int:
-    """An app against a small built-in server that drops the connection once; takes three seconds."""
-    return demo.run()
+@click.option("--serve", is_flag=True, help="Only serve the price feed, for your programs, until Ctrl-C.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8765, show_default=True,
+    help="With --serve: the port on 127.0.0.1; 0 picks a free one.",
+)
+def demo_command(*, serve: bool, port: int) -> int:
+    """Run an app against a small built-in server that drops the connection once; takes three seconds."""
+    return demo.serve(port) if serve else demo.run()
 
 
 def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911  an end each

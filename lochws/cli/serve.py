@@ -1,46 +1,52 @@
-"""`lochws serve`: a server to try clients on."""
+"""`lochws serve`: an echo server, a ticker or a recording, to try clients on."""
 
 from __future__ import annotations
 
+import ssl
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from time import monotonic, sleep
 
 import click
 
+from ..demo import Feed
 from ..handlers._parts.recording_files import RecordingError
 from ..handlers.replay import Replay
-from . import servers
+from ..testing import ScriptedServer, ServerConnection, Step, accept, close, echo
+from ..testing.kit import Authority
 from .exits import Exit, Failed
 from .target import Seconds, limit, verbosity
 
-#: The largest message that is taken, in bytes.
-MAX_SIZE = 64 * 1024 * 1024
-
 
 @click.command(
-    help="""Serve WebSockets until Ctrl-C: WHAT is 'echo', 'ticker', or the file of a recording.
+    help="""Serve WebSockets until Ctrl-C. WHAT is 'echo', 'ticker', or the file of a recording.
 
-    A recording (made with `lochws connect --record`) is played to each client: what its server had sent, at
-    that pace. The URL is the first line of the output.
+    A recording (made with `lochws connect --record`) is played to every client: what its server sent, at the
+    same pace. The first line of the output is the URL.
     """,
 )
 @click.argument("what", default="echo")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="The port; 0 for any."
+    "--port", type=click.IntRange(0, 65535), default=8765, show_default=True,
+    help="The port; 0 picks a free one.",
 )
-@click.option("--tls", is_flag=True, help="Serve wss:// with a certificate for a day, made by openssl.")
-@click.option("--cert", type=click.Path(path_type=Path), metavar="FILE", help="Serve wss:// with this one.")
-@click.option("--key", type=click.Path(path_type=Path), metavar="FILE", help="Its key, if it is elsewhere.")
+@click.option("--tls", is_flag=True, help="Serve wss:// with a certificate of a throw-away authority.")
+@click.option(
+    "--cert", type=click.Path(path_type=Path), metavar="FILE", help="Serve wss:// with this certificate."
+)
+@click.option(
+    "--key", type=click.Path(path_type=Path), metavar="FILE", help="Its key, if in a file of its own."
+)
 @click.option(
     "--interval", type=Seconds(), default=1.0, show_default=True, metavar="SECONDS",
-    help="Between two prices of the ticker.",
+    help="Ticker: seconds between two prices.",
 )
 @click.option(
     "--speed", type=Seconds(), default=1.0, show_default=True, metavar="FACTOR",
-    help="Of a recording; 0 for no pauses.",
+    help="Recording: 2 is twice as fast; 0 is without pauses.",
 )
 @verbosity
 def serve(
@@ -48,43 +54,42 @@ def serve(
     speed: float,
 ) -> Exit:
     """Serve until Ctrl-C."""
-    from websockets.sync.server import serve as listen  # noqa: PLC0415  nothing else needs it
-
+    script = _script(what, interval, speed)
     with ExitStack() as stack:
         context = None
-        if tls and cert is None:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lochws-")))
-            cert = servers.throwaway_certificate(folder, host)
-            key = folder / "key.pem"
-            click.echo(f"certificate for --cafile: {cert}", err=True)
         if cert is not None:
-            context = servers.server_context(cert, key)
-        handler = _handler(what, interval, speed)
+            context = _server_context(cert, key)
+        elif key is not None:
+            raise Failed("--key needs --cert", Exit.USAGE)
+        elif tls:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lochws-")))
+            authority = Authority(lambda: folder, host)
+            context = authority.server_tls
+            click.echo(f"certificate for --cafile: {authority.ca_file}", err=True)
         try:
-            server = listen(handler, host, port, ssl=context, max_size=MAX_SIZE)
+            server = ScriptedServer(script, host=host, port=port, tls=context, history=False)
         except OSError as error:
-            # Python's text goes on with the address, which stands here already.
+            # The text of Python 3.13 goes on with the address, which is already part of this one.
             why = (error.strerror or str(error)).partition(" (while attempting")[0]
             raise Failed(f"cannot listen on {host} port {port}: {why}") from error
-        name = f"[{host}]" if ":" in host else host
-        click.echo(f"{'ws' if context is None else 'wss'}://{name}:{server.socket.getsockname()[1]}/")
-        try:
-            server.serve_forever()
-        finally:
-            server.shutdown()
-    return Exit.OK
+        with server:
+            click.echo(server.url)
+            while True:
+                sleep(3600)  # which Ctrl-C ends on every system
 
 
-def _handler(what: str, interval: float, speed: float) -> Any:
+def _script(what: str, interval: float, speed: float) -> Sequence[Step]:
+    """Return the script for each connection."""
+    opening = accept(deflate=True, strict=True)
     if what == "echo":
-        return servers.echo
+        return [opening, echo()]
     if what == "ticker":
         if limit(interval) is None:
             raise Failed("--interval: expected a number above 0", Exit.USAGE)
-        return servers.ticker(interval)
+        return [opening, Feed(interval, waits=False)]
     try:
         replay = Replay(what)
-        next(replay.messages(), None)  # who plays it first should not be the one to learn that it cannot be
+        next(replay.messages(), None)  # if it cannot be played, say so now and not to the first client
     except FileNotFoundError:
         sentence = f"there is no recording {what}: expected 'echo', 'ticker', or the file of a recording"
         raise Failed(sentence, Exit.USAGE) from None
@@ -92,4 +97,31 @@ def _handler(what: str, interval: float, speed: float) -> Any:
         raise Failed(str(error)) from error
     except OSError as error:
         raise Failed(f"cannot read {what}: {error.strerror or error}") from error
-    return servers.recording(replay, limit(speed))
+    return [opening, _player(replay, limit(speed)), close()]
+
+
+def _player(replay: Replay, speed: float | None) -> Step:
+    """Return a step that plays a recording at its pace times `speed`, or without pauses if that is None."""
+
+    def play(connection: ServerConnection) -> None:
+        began = monotonic()
+        for at, message in replay.messages():
+            while speed is not None and (left := began + at / speed - monotonic()) > 0:
+                connection.receive(left)  # what the client says makes no difference
+            connection.send(message)
+
+    return play
+
+
+def _server_context(certfile: Path, keyfile: Path | None) -> ssl.SSLContext:
+    """Make a server's TLS context with this certificate.
+
+    Raises:
+        Failed: a file cannot be read, or has no certificate or key.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certfile, keyfile)
+    except OSError as error:  # ssl.SSLError is one
+        raise Failed(f"{certfile}: {error.strerror or error}", Exit.USAGE) from error
+    return context

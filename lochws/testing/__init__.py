@@ -34,10 +34,11 @@ What to know:
 """
 
 from .clock import VirtualClock
-from .connection import Request, ScriptError, ServerConnection, Step
+from .connection import ScriptError, ServerConnection, Step
 from .kit import Record, StartServer
 from .recorded import recorded
 from .recorder import Recorder
+from .request import Request
 from .server import ScriptedServer
 from .steps import (
     accept,

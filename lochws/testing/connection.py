@@ -1,81 +1,81 @@
-"""One client's connection as the scripted server has it: what came, what is answered, what was said."""
+"""One client's connection as the scripted server sees it: what arrived, and what to answer."""
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass, field
+from contextlib import suppress
 from time import monotonic
 from typing import TypeAlias
 
 try:
-    import h11
     import wsproto.events as ws
     from wsproto.connection import Connection as Frames
     from wsproto.connection import ConnectionState, ConnectionType
     from wsproto.extensions import Extension
 except ImportError as error:
-    raise ImportError("lochws.testing needs wsproto: pip install 'lochws[testing]'") from error
+    raise ImportError("lochws.testing needs h11 and wsproto: pip install 'lochws[testing]'") from error
 
 from ..clock import SYSTEM, Clock, Rest
 from .link import ClientLeftError, Link, LinkEndedError, StoppedError
+from .request import NotHTTPError, Request, RequestReader
 
-#: What a script is made of: anything that can be called with the connection.
+logger = logging.getLogger("lochws.testing")
+
+#: What a script consists of: anything that can be called with the connection.
 Step: TypeAlias = "Callable[[ServerConnection], object]"
+
+#: Without a history: the largest message in bytes or characters, which ends the connection if exceeded; what
+#: may wait to be received before reading pauses; and what may wait to be sent before the client is dropped.
+MAX_MESSAGE = 64 * 1024 * 1024
+MAX_INBOX = 1000
+MAX_OUTBOX = 16 * 1024 * 1024
+#: Without a history: seconds that a client has to answer the Close frame of a server that is shut down.
+GOODBYE = 1.0
+
+#: The answer to bytes that are not an HTTP request.
+_BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
 class ScriptError(AssertionError):
-    """The client did not do what the script of a server waits for."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """The head of an HTTP request.
-
-    Attributes:
-        method: such as ``GET``.
-        target: the path, with its query.
-        headers: by lower-case name; of several with one name the values are joined by commas.
-    """
-
-    method: str
-    target: str
-    headers: dict[str, str] = field(default_factory=dict)
+    """The client did not do what a server's script waits for."""
 
 
 class ServerConnection:
     """A connection of a scripted server. Steps act on it; tests look at what it has received.
 
-    The attributes may be read by any thread at any time; lists only grow.
+    Any thread may read the attributes at any time; the lists only grow (but see `ScriptedServer`, *history*).
 
     Args:
         link: the bytes.
         steps: what to do, in order.
-        number: how many connections came before it.
+        number: how many connections were accepted before this one.
         changed: notified whenever an attribute has changed.
         patience: seconds that a step may wait for the client.
-        scale: what seconds in scripts are multiplied by.
-        clock: what those seconds go by.
+        scale: the factor for seconds in scripts.
+        clock: the clock for those seconds.
+        history: whether to keep everything that arrives.
 
     Attributes:
-        number: how many connections of the server came before it.
-        requests: the requests that came, usually one.
-        messages: the messages that came, ``str`` for text and ``bytes`` for binary.
-        pings: the payloads of the pings that came.
-        pongs: the payloads of the pongs that came.
-        close_frame: code and reason of the client's Close frame, or None; code 1005 if it had none.
-        bytes_received: bytes that came, after decryption.
-        remaining: the steps that have not been done (yet).
-        failure: what a step raised, or None.
-        is_over: whether the connection has ended and its script with it.
+        number: how many connections of the server were accepted before this one.
+        requests: the requests received, usually one.
+        messages: the messages received, ``str`` for text and ``bytes`` for binary.
+        pings: the payloads of the pings received.
+        pongs: the payloads of the pongs received.
+        close_frame: code and reason of the client's Close frame, or None; code 1005 if it had no code.
+        bytes_received: bytes received, after decryption.
+        remaining: the steps that have not been done yet.
+        failure: the exception that a step raised, or None.
+        is_over: whether the connection has ended, and its script with it.
     """
 
     def __init__(
         self, link: Link, steps: Sequence[Step], number: int, changed: threading.Condition,
-        *, patience: float, scale: float, clock: Clock = SYSTEM,
+        *, patience: float, scale: float, clock: Clock = SYSTEM, history: bool = True,
     ) -> None:
         self.number = number
         self.requests: list[Request] = []
@@ -87,12 +87,12 @@ class ServerConnection:
         self.remaining: list[Step] = list(steps)
         self.failure: BaseException | None = None
         self.is_over = False
-        # What steps set, on the connection's thread.
-        #: What bytes go through.
+        # Set by steps, on the connection's thread.
+        #: Where bytes are received and sent.
         self.link = link
         #: Whether the client is read at all.
         self.is_reading = True
-        #: Whether nothing is said that the script does not say: no pong, no answer to Close.
+        #: Whether only the script speaks: no pong is sent, and no answer to a Close frame.
         self.is_muted = False
         #: Whether every message is sent back.
         self.is_echoing = False
@@ -103,15 +103,20 @@ class ServerConnection:
         self.patience = patience
         self.scale = scale
         self._clock = clock
-        self._until: float | None = None  # by the clock, when the wait under way is over
+        self._history = history
+        self._until: float | None = None  # by the clock: when the wait in progress ends
         self._changed = changed
+        self._thread: int | None = None
         self._orders: deque[tuple[Step, Future[None]]] = deque()  # guarded by _changed
-        self._http = h11.Connection(h11.SERVER)
+        self._outbox: deque[str | bytes] = deque()  # likewise: messages that other threads send
+        self._outbox_size = 0  # likewise
+        self._is_dropped = False
+        self._http = RequestReader()
         self._answered = 0  # requests
-        self._passed = 0  # messages that the script has waited for, or passed over
+        self._passed = 0  # messages that the script has received or skipped
         self._frames: Frames | None = None
-        self._text: list[str] = []  # of a message that has not come whole
-        self._data = bytearray()  # likewise
+        self._parts: list[str | bytes] = []  # of a message that is still incomplete
+        self._parts_size = 0
         self._late: deque[tuple[float, bytes]] = deque()  # pongs, and when they are due
 
     def __repr__(self) -> str:
@@ -121,29 +126,29 @@ class ServerConnection:
 
     @property
     def request(self) -> Request:
-        """The first request. IndexError if none has come."""
+        """The first request. IndexError if none has arrived."""
         return self.requests[0]
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Wait until something holds that depends on the attributes.
+        """Wait until a condition on the attributes holds.
 
         Raises:
-            TimeoutError: it did not come to be within the server's patience.
+            TimeoutError: it did not hold within the server's patience.
         """
         with self._changed:
             if not self._changed.wait_for(condition, self.patience):
-                raise TimeoutError(f"waited {self.patience:g} s in vain; {self!r}")
+                raise TimeoutError(f"the condition did not hold within {self.patience:g} s; {self!r}")
 
     def wait_over(self) -> None:
-        """Wait until the connection has ended. Raises TimeoutError as `wait_until` does."""
+        """Wait until the connection has ended. TimeoutError if it does not within the server's patience."""
         self.wait_until(lambda: self.is_over)
 
     def do(self, step: Step) -> None:
-        """Do one more step, behind those of the script. Blocks until it is done.
+        """Do one more step, after those of the script. Blocks until it is done.
 
         Raises:
-            ScriptError: it failed, or the connection had ended.
-            TimeoutError: the script did not come to its end within the server's patience.
+            ScriptError: it failed, or the connection has ended.
+            TimeoutError: the script did not finish within the server's patience.
         """
         done: Future[None] = Future()
         with self._changed:
@@ -155,25 +160,53 @@ class ServerConnection:
             done.result(self.patience)
         except FutureTimeoutError:
             if done.cancel():
-                raise TimeoutError(f"waited {self.patience:g} s in vain for the turn of {step!r}") from None
+                raise TimeoutError(f"{step!r} was not begun within {self.patience:g} s") from None
             done.result()  # it has begun, and knows how long to wait
 
+    def send(self, message: str | bytes) -> bool:
+        """Send a message: text or, if it is ``bytes``, binary. Any thread; only the connection's own blocks.
+
+        A client that lets more than `MAX_OUTBOX` bytes wait is dropped.
+
+        Returns:
+            False if the connection has ended.
+        """
+        if threading.get_ident() == self._thread:
+            self.send_event(_message_event(message))
+            return True
+        with self._changed:
+            if self.is_over or self._is_dropped:
+                return False
+            self._outbox.append(message)
+            self._outbox_size += len(message)
+            if self._outbox_size > MAX_OUTBOX:
+                self._is_dropped = True
+                self.link.stop()
+            else:
+                self.link.wake()
+        return True
+
+    def drop(self) -> None:
+        """End the connection without a Close frame. Any thread."""
+        self._is_dropped = True
+        self.stop()
+
     def wake(self) -> None:
-        """Have the script look at its clock, which was moved on."""
+        """Have the script look at its clock, which was moved."""
         with self._changed:
             if not self.is_over:
                 self.link.wake()
 
     def rest(self) -> Rest | None:
-        """How the script waits, or is over; None while it does anything else."""
+        """How the script waits, or that it is over; None while it does anything else."""
         until = self._until
         if self.is_over:
             return Rest(self.link.waits, None)
         waits = self.link.rest()
-        return None if waits is None or self._orders else Rest(waits, until)
+        return None if waits is None or self._orders or self._outbox else Rest(waits, until)
 
     def stop(self) -> None:
-        """Make the script end where it is."""
+        """End the script where it is."""
         with self._changed:
             if not self.is_over:
                 self.link.stop()
@@ -182,6 +215,7 @@ class ServerConnection:
 
     def run(self) -> None:
         """Do the steps, then stay until the client leaves."""
+        self._thread = threading.get_ident()
         try:
             while self.remaining:
                 self.remaining[0](self)
@@ -189,10 +223,15 @@ class ServerConnection:
                     del self.remaining[0]
                     self._changed.notify_all()
             self.stay()
-        except (ClientLeftError, LinkEndedError, StoppedError):
-            self._skip_if_own_end()
-        except Exception as error:  # noqa: BLE001  the test gets it
+        except (ClientLeftError, LinkEndedError, StoppedError) as end:
+            if self.remaining and getattr(self.remaining[0], "ends", False):
+                del self.remaining[0]  # it has done what it should
+            if isinstance(end, StoppedError) and not self._is_dropped:
+                close = ws.CloseConnection(1001, "the server is shutting down")
+                self._say_goodbye(close if self._is_open else None)
+        except Exception as error:  # noqa: BLE001  the server raises or logs it
             self.failure = error
+            self._say_goodbye(ws.CloseConnection(1011) if self._is_open else None)
         finally:
             with self._changed:
                 self.is_over = True
@@ -202,15 +241,43 @@ class ServerConnection:
                         done.set_exception(ScriptError(f"{step!r}: the connection has ended"))
                 self._changed.notify_all()
 
+    def receive(self, timeout: float | None = None) -> str | bytes | None:
+        """Return the next message; None if it does not arrive in time. Meanwhile be a good peer, as `stay`.
+
+        Args:
+            timeout: seconds to wait, by the script's clock; None for as long as it takes.
+
+        Raises:
+            ClientLeftError: the connection has ended. A function in a script need not catch it.
+        """
+        found: list[str | bytes] = []
+
+        def take(message: str | bytes) -> bool:
+            found.append(message)
+            return True
+
+        self.stay(lambda: self.skip_until(take), timeout)
+        return found[0] if found else None
+
+    def __iter__(self) -> Iterator[str | bytes]:
+        """The messages, as they arrive, until the connection ends."""
+        with suppress(ClientLeftError, StoppedError):
+            while (message := self.receive()) is not None:
+                yield message
+
     def stay(
         self, until: Callable[[], bool] = lambda: False, seconds: float | None = None,
         patience: float | None = None,
     ) -> bool:
-        """Be a good peer: read, answer pings and Close, do what `do` orders, until something holds.
+        """Be a good peer until a condition holds: read, answer pings and Close, do what `do` asks for.
+
+        Args:
+            until: the condition.
+            seconds: how long to wait for it, by the script's clock; None for as long as it takes.
+            patience: likewise, by the machine's clock.
 
         Returns:
-            Whether it holds; False when so many seconds have passed before by the script's clock, or
-            so many by the machine's (patience).
+            Whether it holds; False when the time is up.
         """
         end = None if seconds is None else self._clock.monotonic() + seconds
         limit = None if patience is None else monotonic() + patience
@@ -220,6 +287,7 @@ class ServerConnection:
             if (end is not None and now >= end) or (left is not None and left <= 0):
                 return False
             self._send_late_pongs(now)
+            self._empty_outbox()
             if not self.remaining:
                 self._obey()
             times = [time for time in (end, self._late[0][0] if self._late else None) if time is not None]
@@ -227,56 +295,68 @@ class ServerConnection:
             if self._until is not None and self._clock.passes:
                 wait = max(0.0, self._until - now)
                 left = wait if left is None else min(left, wait)
-            if self.link.wait(read=self.is_reading, timeout=left):
+            is_full = not self._history and self._is_open and len(self.messages) >= MAX_INBOX
+            if self.link.wait(read=self.is_reading and not is_full, timeout=left):
                 data = self.link.receive()
-                if data:  # of TLS, perhaps no more than a part of a record was there
+                if data:  # empty if only part of a TLS record has arrived
                     self._take(data)
         return True
 
     def expect(self, until: Callable[[], bool], what: str) -> None:
-        """As `stay`, but for no longer than the patience lasts; `what` says what is waited for."""
+        """Be a good peer until a condition holds; ScriptError if it does not within the server's patience."""
         if not self.stay(until, patience=self.patience):
-            raise ScriptError(f"waited {self.patience:g} s in vain for {what}; {self!r}")
+            raise ScriptError(f"no {what} within {self.patience:g} s; {self!r}")
 
     def await_request(self) -> Request:
-        """Wait for a request that was not answered, unless it is there."""
-        self.expect(lambda: len(self.requests) > self._answered, "a request")
+        """Return the request that has no answer yet, and wait for it if need be."""
+        self.expect(lambda: len(self.requests) > self._answered, "request")
         return self.requests[self._answered]
 
     def answered(self, extensions: list[Extension] | None) -> None:
-        """The request was answered: with an upgrade to frames with these extensions, or (None) without."""
-        self._answered += 1
-        trailing, _ = self._http.trailing_data
+        """Go on after the answer to a request: with frames and these extensions or, if None, more HTTP."""
+        if self._history:
+            self._answered += 1
         if extensions is None:
-            self._http = h11.Connection(h11.SERVER)
-            if trailing:
-                self._take_request(trailing)
+            if not self._history:
+                self.requests.clear()
+            self._take_request(self._http.restart)
         else:
-            self._frames = Frames(ConnectionType.SERVER, extensions, trailing)
+            self._answered = len(self.requests)
+            self._frames = Frames(ConnectionType.SERVER, extensions, self._http.trailing)
             self._take_frames(self._frames)
 
-    def pass_over(self, is_it: Callable[[str | bytes], bool]) -> bool:
-        """Pass over messages up to the one that is it. Returns whether it was among them."""
-        while self._passed < len(self.messages):
+    def skip_until(self, is_it: Callable[[str | bytes], bool]) -> bool:
+        """Skip messages up to the first for which a function says so. Returns whether there was one."""
+        found = False
+        while not found and self._passed < len(self.messages):
             self._passed += 1
-            if is_it(self.messages[self._passed - 1]):
-                return True
-        return False
+            found = is_it(self.messages[self._passed - 1])
+        if not self._history:
+            del self.messages[:self._passed]
+            self._passed = 0
+        return found
 
     def send_event(self, event: ws.Event) -> None:
-        """Send what wsproto makes of an event. ScriptError if it makes nothing of it now."""
+        """Send an event of wsproto. ScriptError before the upgrade."""
         if self._frames is None:
             raise ScriptError(f"{event!r} cannot be sent before the upgrade")
         if self.close_frame is not None and not isinstance(event, ws.CloseConnection):
             raise ClientLeftError("it has sent its Close frame")
+        if self._is_dropped:
+            raise StoppedError
         self.link.send(self._frames.send(event))
 
-    def _skip_if_own_end(self) -> None:
-        # The step that ended the connection was done.
-        if self.remaining and getattr(self.remaining[0], "ends", False):
-            del self.remaining[0]
+    def _say_goodbye(self, close: ws.CloseConnection | None) -> None:
+        """Without a history, for people's clients: send a Close frame, and wait until it can have arrived."""
+        if not self._history:
+            with suppress(ClientLeftError, StoppedError, LinkEndedError, TimeoutError, OSError):
+                if close is not None:
+                    self.send_event(close)
+                self.link.finish()
+                self.link.drain(GOODBYE)
 
     def _obey(self) -> None:
+        """Do the steps that other threads have asked for."""
         while True:
             with self._changed:
                 if not self._orders:
@@ -295,22 +375,29 @@ class ServerConnection:
                 else:
                     done.set_exception(ScriptError(f"{step!r}: the connection has ended"))
                 raise
-            except Exception as error:  # noqa: BLE001  who gave the order gets it; the connection goes on
+            except Exception as error:  # noqa: BLE001  the thread that asked gets it; the connection goes on
                 done.set_exception(error)
             else:
                 done.set_result(None)
 
-    def _owe_pong(self, payload: bytes) -> None:
-        if self.pong_delay is not None and not self.is_muted:
-            self._late.append((self._clock.monotonic() + self.pong_delay, payload))
-            if not self.pong_delay:
-                self._send_late_pongs(self._late[-1][0])
+    def _empty_outbox(self) -> None:
+        """Send what other threads have left to be sent."""
+        while self._outbox and self._frames is not None:
+            with self._changed:
+                message = self._outbox.popleft()
+                self._outbox_size -= len(message)
+            self.send_event(_message_event(message))
 
     def _send_late_pongs(self, now: float) -> None:
         while self._late and self._late[0][0] <= now:
             _, payload = self._late.popleft()
             if not self.is_muted and self._is_open:
                 self.send_event(ws.Pong(payload))
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether both Close frames have been sent."""
+        return self._frames is not None and self._frames.state is ConnectionState.CLOSED
 
     @property
     def _is_open(self) -> bool:
@@ -320,56 +407,58 @@ class ServerConnection:
         with self._changed:
             self.bytes_received += len(data)
         if self._frames is None:
-            self._take_request(data)
+            self._take_request(lambda: self._http.receive(data))
         elif self._frames.state in {ConnectionState.OPEN, ConnectionState.LOCAL_CLOSING}:
             self._frames.receive_data(data)
             self._take_frames(self._frames)
         with self._changed:
             self._changed.notify_all()
 
-    def _take_request(self, data: bytes) -> None:
+    def _take_request(self, read: Callable[[], Request | None]) -> None:
         try:
-            self._http.receive_data(data)
-            event = self._http.next_event()
-        except h11.RemoteProtocolError as error:
-            raise ScriptError(f"the client sent no HTTP request: {error}") from error
-        if isinstance(event, h11.Request):
-            headers: dict[str, str] = {}
-            for raw_name, raw_value in event.headers:
-                name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
-                headers[name] = f"{headers[name]}, {value}" if name in headers else value
-            self.requests.append(Request(event.method.decode(), event.target.decode("latin-1"), headers))
-            self._http.next_event()  # the end of it: what follows is kept as trailing data
+            request = read()
+        except NotHTTPError as error:
+            self.link.send(_BAD_REQUEST)
+            raise ScriptError(f"the client did not send an HTTP request: {error}") from error
+        if request is not None:
+            self.requests.append(request)
 
     def _take_frames(self, frames: Frames) -> None:
         for event in frames.events():
             if isinstance(event, (ws.TextMessage, ws.BytesMessage)):
                 self._take_message(event)
             elif isinstance(event, ws.Ping):
-                self.pings.append(bytes(event.payload))
-                self._owe_pong(bytes(event.payload))
+                if self._history:
+                    self.pings.append(bytes(event.payload))
+                if self.pong_delay is not None and not self.is_muted:
+                    now = self._clock.monotonic()
+                    self._late.append((now + self.pong_delay, bytes(event.payload)))
+                    self._send_late_pongs(now)
             elif isinstance(event, ws.Pong):
-                self.pongs.append(bytes(event.payload))
+                if self._history:
+                    self.pongs.append(bytes(event.payload))
             elif isinstance(event, ws.CloseConnection):
                 self._take_close(event, frames)
 
     def _take_message(self, event: ws.TextMessage | ws.BytesMessage) -> None:
-        whole: ws.TextMessage | ws.BytesMessage
-        if isinstance(event, ws.TextMessage):
-            self._text.append(event.data)
-            whole = ws.TextMessage("".join(self._text))
-        else:
-            self._data += event.data
-            whole = ws.BytesMessage(bytes(self._data))
-        if event.message_finished:
-            self._text.clear()
-            self._data.clear()
-            self.messages.append(whole.data if isinstance(whole, ws.TextMessage) else bytes(whole.data))
-            if self.is_echoing and self._is_open:
-                self.send_event(whole)
+        self._parts.append(event.data if isinstance(event, ws.TextMessage) else bytes(event.data))
+        self._parts_size += len(event.data)
+        if not self._history and self._parts_size > MAX_MESSAGE:
+            self.send_event(ws.CloseConnection(1009, "message too large"))
+            raise ScriptError(f"the client sent a message of more than {MAX_MESSAGE:,} bytes")
+        if not event.message_finished:
+            return
+        message = ("" if isinstance(event, ws.TextMessage) else b"").join(self._parts)  # type: ignore[arg-type]
+        self._parts.clear()
+        self._parts_size = 0
+        if self._history or (self._is_open and not self.is_echoing):
+            self.messages.append(message)
+        if self.is_echoing and self._is_open:
+            self.send_event(_message_event(message))
 
     def _take_close(self, event: ws.CloseConnection, frames: Frames) -> None:
         if frames.state in {ConnectionState.OPEN, ConnectionState.LOCAL_CLOSING}:
+            self.send_event(event)  # wsproto has put the right code in it
             raise ScriptError(f"the client broke the protocol: {event.reason}")
         with self._changed:
             self.close_frame = (int(event.code), event.reason or "")
@@ -377,3 +466,7 @@ class ServerConnection:
         if frames.state is ConnectionState.REMOTE_CLOSING and self.answers_close and not self.is_muted:
             self.send_event(event.response())
             self.link.finish()  # the server ends TCP (RFC 6455 section 7.1.1)
+
+
+def _message_event(message: str | bytes) -> ws.Event:
+    return ws.TextMessage(message) if isinstance(message, str) else ws.BytesMessage(message)

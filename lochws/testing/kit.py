@@ -1,4 +1,4 @@
-"""What the fixtures give to one test: servers, recorders and a clock, which end with it in good order."""
+"""What the fixtures hand to a test: servers, recorders and a clock, all closed when it ends."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ Record: TypeAlias = Callable[..., Recorder]
 
 
 class Authority:
-    """A certificate authority that nobody but the tests knows, made when it is first needed.
+    """A certificate authority that only its user trusts, made by trustme when it is first needed.
 
     Args:
-        folder: gives the folder where its certificate is put.
+        folder: returns the folder for its certificate.
+        names: host names and addresses for the server's certificate besides localhost and the loopback ones.
     """
 
-    def __init__(self, folder: Callable[[], Path]) -> None:
+    def __init__(self, folder: Callable[[], Path], *names: str) -> None:
         self._folder = folder
+        self._names = dict.fromkeys(("localhost", "127.0.0.1", "::1", *names))
 
     @cached_property
     def ca_file(self) -> Path:
@@ -38,22 +40,22 @@ class Authority:
             ImportError: trustme is not installed.
         """
         path = self._folder() / "ca.pem"
-        self._made.cert_pem.write_to_path(str(path))
+        self._authority.cert_pem.write_to_path(str(path))
         return path
 
     @cached_property
     def server_tls(self) -> ssl.SSLContext:
-        """A server's context, with a certificate for localhost and the loopback addresses."""
+        """A server's TLS context. Errors are those of `ca_file`."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._made.issue_cert("localhost", "127.0.0.1", "::1").configure_cert(context)
+        self._authority.issue_cert(*self._names).configure_cert(context)
         return context
 
     @cached_property
-    def _made(self) -> Any:
+    def _authority(self) -> Any:
         try:
-            import trustme  # noqa: PLC0415  only who tests with TLS needs it
+            import trustme  # noqa: PLC0415  only TLS needs it
         except ImportError as error:
-            raise ImportError("ws_server needs trustme for TLS: pip install 'lochws[testing]'") from error
+            raise ImportError("TLS needs trustme: pip install 'lochws[testing]'") from error
         return trustme.CA()
 
 

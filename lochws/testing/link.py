@@ -1,4 +1,4 @@
-"""One accepted socket, plain or TLS, that never blocks where nobody could wake it."""
+"""One accepted socket, plain or TLS, with waits that another thread can always end."""
 
 from __future__ import annotations
 
@@ -6,44 +6,49 @@ import selectors
 import socket
 import ssl
 import struct
+from contextlib import suppress
 from time import monotonic
 
-#: What one receive call takes.
+#: Bytes that one receive call takes.
 _CHUNK = 64 * 1024
-#: Needs no descriptor of its own and, where there is poll, has no limit to their numbers.
+#: Seconds of silence after which the kernel asks whether the client still exists, between such questions, and
+#: how many of them may stay unanswered; where the system has these options.
+_TCP_KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+#: Poll needs no descriptor of its own and has no limit on their numbers; Windows has only select.
 WaitSelector = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 
 class ClientLeftError(Exception):
-    """The client has ended the connection, or it broke."""
+    """The client ended the connection, or the network lost it."""
 
 
 class StoppedError(Exception):
-    """The server is being closed."""
+    """The server is being closed, or this connection is to end."""
 
 
 class LinkEndedError(Exception):
-    """The script itself has ended the connection."""
+    """The script itself ended the connection."""
 
 
 class Link:
-    """A connection's bytes. One thread at a time, but for `wake` and `stop`.
+    """The bytes of one connection. For one thread at a time, except `wake` and `stop`.
 
     Args:
         sock: the accepted socket; the link owns it.
-        tls: the context for TLS, or None. The handshake is done by the first call that needs it.
+        tls: the TLS context, or None. The first call that needs TLS performs the handshake.
         patience: seconds that sending and the TLS handshake may take.
 
     Attributes:
-        piece: how many bytes one system call is given at most, or None for all there are.
-        budget: how many more bytes may leave before the connection is cut, or None.
+        piece: the most bytes to hand to one system call, or None for as many as there are.
+        budget: how many more bytes to send before the connection is cut, or None.
         cut_with_fin: whether it is then cut with FIN instead of a reset.
-        bytes_sent: bytes that have left, before encryption.
+        bytes_sent: bytes sent so far, before encryption.
     """
 
     def __init__(self, sock: socket.socket, tls: ssl.SSLContext | None, patience: float) -> None:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        _keep_alive(sock)
         self._sock = sock
         self._tls = tls
         self._patience = patience
@@ -51,8 +56,8 @@ class Link:
         self._near.setblocking(False)
         self._far.setblocking(False)
         self._stopped = False
-        self.waits = 0  # so far; read by anyone
-        self._waits_for: int | None = None  # the mask of the wait under way
+        self.waits = 0  # so far; read by any thread
+        self._waits_for: int | None = None  # the mask of the wait in progress
         self._corked: bytearray | None = None
         self.piece: int | None = None
         self.budget: int | None = None
@@ -60,11 +65,9 @@ class Link:
         self.bytes_sent = 0
 
     def wake(self) -> None:
-        """End a wait under way, or the next one. Any thread; not after `close`."""
-        try:
+        """End the wait in progress, or the next one. Any thread; not after `close`."""
+        with suppress(BlockingIOError):  # full: it will wake anyway
             self._far.send(b"w")
-        except BlockingIOError:
-            pass  # as good as woken
 
     def stop(self) -> None:
         """Make this and every later wait raise `StoppedError`. Any thread; not after `close`."""
@@ -72,13 +75,13 @@ class Link:
         self.wake()
 
     def wait(self, *, read: bool, write: bool = False, timeout: float | None) -> bool:
-        """Wait for the socket, for `wake`, or for so many seconds.
+        """Wait for the socket, for `wake`, or until the timeout (in seconds) has passed.
 
         Returns:
             Whether the socket is ready.
 
         Raises:
-            StoppedError: the server is being closed.
+            StoppedError: `stop` was called.
         """
         mask = selectors.EVENT_READ * read | selectors.EVENT_WRITE * write
         self.waits += 1
@@ -92,11 +95,11 @@ class Link:
         return self._sock in ready
 
     def rest(self) -> int | None:
-        """How many waits there were, if one is under way that nothing ends; else None. Any thread."""
+        """Return the number of waits so far, if one is in progress that nothing ends; else None."""
         waits, mask = self.waits, self._waits_for
         try:
             return None if mask is None or self._select(mask, 0.0) else waits
-        except (OSError, ValueError):  # closed in this moment
+        except (OSError, ValueError):  # closed at this moment
             return None
 
     def _select(self, mask: int, timeout: float | None) -> list[object]:
@@ -107,10 +110,10 @@ class Link:
             return [key.fileobj for key, _ in selector.select(timeout)]
 
     def receive(self) -> bytes:
-        """All that is there, perhaps nothing. Does not wait, but for a TLS handshake.
+        """Return what has arrived, perhaps nothing. Does not wait, except for a TLS handshake.
 
         Raises:
-            ClientLeftError: nothing is there, and nothing more will come.
+            ClientLeftError: nothing has arrived and nothing more will.
         """
         self.start_tls()
         data = bytearray()
@@ -123,18 +126,20 @@ class Link:
                 chunk, why = b"", str(error)
             else:
                 why = "it ended the connection"
-            if not chunk:
-                if data:
-                    return bytes(data)  # the end is met again by the next call
+            if not chunk and not data:
                 raise ClientLeftError(why)
             data += chunk
+            # No more than this: a client that never pauses must not fill the memory. But no selector sees
+            # what TLS has decrypted already.
+            if not (chunk and isinstance(self._sock, ssl.SSLSocket) and self._sock.pending()):
+                return bytes(data)
 
     def send(self, data: bytes) -> None:
-        """Hand bytes to the kernel, in the pieces and up to the cut that were asked for.
+        """Hand bytes to the kernel, in pieces and up to the cut that were asked for.
 
         Raises:
             ClientLeftError: the connection is lost.
-            TimeoutError: the client did not read for as long as the patience lasts.
+            TimeoutError: the client did not read for longer than the patience.
             LinkEndedError: the connection was cut, as asked.
         """
         if self._corked is not None:
@@ -153,20 +158,20 @@ class Link:
             self._cut()
 
     def cork(self) -> None:
-        """Keep what is sent from now on, until `uncork`."""
+        """Hold back what is sent from now on, until `uncork`."""
         self._corked = bytearray()
 
     def uncork(self) -> None:
-        """Send what was kept, in one call."""
+        """Send what was held back, in one call."""
         data, self._corked = self._corked or b"", None
         self.send(bytes(data))
 
     def start_tls(self) -> None:
-        """Do the server's side of the TLS handshake, unless it was done or there is none.
+        """Perform the server's side of the TLS handshake, unless it is done or there is none.
 
         Raises:
-            ClientLeftError: it failed.
-            TimeoutError: it took longer than the patience lasts.
+            ClientLeftError: the handshake failed.
+            TimeoutError: it took longer than the patience.
         """
         if self._tls is None:
             return
@@ -186,18 +191,29 @@ class Link:
                 raise ClientLeftError(f"TLS handshake: {error}") from error
 
     def stall(self) -> None:
-        """Read and discard, as bytes of TCP, until the client leaves; say nothing."""
+        """Read and discard raw TCP bytes, and send nothing, until the client leaves."""
         self._tls = None
         while True:
             self.wait(read=True, timeout=None)
             self.receive()
 
     def finish(self) -> None:
-        """Send FIN: nothing more comes from here. TLS gets no close_notify."""
+        """Send FIN: nothing more will be sent. TLS gets no close_notify."""
         try:
             socket.socket.shutdown(self._sock, socket.SHUT_WR)
         except OSError as error:
             raise ClientLeftError(str(error)) from error
+
+    def drain(self, seconds: float) -> None:
+        """Read and discard until the client ends the connection, or the time is up. Also after `stop`.
+
+        Closing a socket with unread bytes resets the connection, and could take what was just sent with it.
+        """
+        end = monotonic() + seconds
+        with WaitSelector() as selector, suppress(ClientLeftError):
+            selector.register(self._sock, selectors.EVENT_READ)
+            while (left := end - monotonic()) > 0 and selector.select(left):
+                self.receive()
 
     def reset(self) -> None:
         """Drop the connection with a TCP reset."""
@@ -205,7 +221,7 @@ class Link:
         self._sock.close()
 
     def close(self) -> None:
-        """Close the socket and what wakes the waiter."""
+        """Close the socket, and the pair of sockets that wakes the waiter."""
         for sock in (self._sock, self._near, self._far):
             sock.close()
 
@@ -224,7 +240,7 @@ class Link:
     def _wait_until(self, end: float, *, read: bool) -> None:
         left = end - monotonic()
         if left <= 0:
-            raise TimeoutError(f"the client did not let the server go on for {self._patience:g} s")
+            raise TimeoutError(f"the client stalled the server for {self._patience:g} s")
         self.wait(read=read, write=not read, timeout=left)
 
     def _cut(self) -> None:
@@ -233,3 +249,11 @@ class Link:
         else:
             self.reset()
         raise LinkEndedError
+
+
+def _keep_alive(sock: socket.socket) -> None:
+    """Have the kernel notice a client that vanished without a word."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _TCP_KEEPALIVE.items():
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -96,7 +96,7 @@ def _in_order(replay: Replay) -> Iterator[Entry]:
 def _server(event: events.Event) -> Iterator[Step]:
     """What the server did for the client to have such an event."""
     if isinstance(event, events.Ready):
-        yield accept(subprotocol=event.protocol, deflate=bool(event.extensions))
+        yield accept(protocol=event.protocol, deflate=bool(event.extensions))
     elif isinstance(event, events.Rejected):
         yield _refusal(event.response)
     elif isinstance(event, events.Text):
@@ -138,7 +138,7 @@ def _next_message(message: str | bytes, same: Same) -> Step:
             found.append(one)
             return True
 
-        connection.expect(lambda: connection.pass_over(take), f"the message {message!r}")
+        connection.expect(lambda: connection.skip_until(take), f"message {message!r}")
         if not same(message, found[0]):
             raise ScriptError(f"recorded was the message {message!r}, and sent is {found[0]!r}")
 

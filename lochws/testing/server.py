@@ -1,4 +1,4 @@
-"""A WebSocket server for tests that does to each connection what its script says."""
+"""The scripted server: a WebSocket server that does to each connection what a script says."""
 
 from __future__ import annotations
 
@@ -12,45 +12,55 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
 from ..clock import Rest, current
-from .connection import Request, ScriptError, ServerConnection, Step
+from .connection import ScriptError, ServerConnection, Step, logger
 from .link import Link, WaitSelector
+from .request import Request
 from .steps import accept, echo
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-#: What a connection is done to when nothing else was said.
+#: The script of a server that was given none.
 _ECHO: Sequence[Step] = (accept(), echo())
+#: Without a history: seconds until it accepts again when descriptors or threads have run out.
+_RETRY = 0.2
+#: Without a history: seconds that `ScriptedServer.close` waits for functions in scripts that do not return.
+_PATIENCE_AT_END = 5.0
 
 
 class ScriptedServer:
-    """A server on a free loopback port: one script a connection, in a thread of its own.
+    """A server on a free loopback port: one script per connection, each in a thread of its own.
 
-    Use it in a ``with`` statement: it listens when it is made and ends with the block, its threads
-    and connections with it. See `lochws.testing` for an example.
+    Use it in a ``with`` statement: it listens as soon as it is made, and the end of the block closes it
+    together with its connections and threads. See `lochws.testing` for an example.
 
     Args:
-        scripts: the steps for the first connection, for the second and so on. None at all is an
-            echo server.
-        afterwards: what happens to connections beyond the last script: ``"repeat"`` does the last
-            script to each of them, ``"refuse"`` has nobody listen any more.
-        tls: the context for TLS, or None for plain TCP.
+        scripts: the steps for the first connection, for the second, and so on. Without any it is an echo
+            server.
+        afterwards: what happens to connections beyond the last script: ``"repeat"`` runs the last script for
+            each of them, ``"refuse"`` stops listening.
+        tls: the TLS context, or None for plain TCP.
         host: the address to listen on.
-        port: the port to listen on; 0 is any that is free.
+        port: the port to listen on; 0 picks a free one.
         patience: seconds that a step or a method may wait for the client.
-        scale: what the seconds in scripts are multiplied by: 0.01 makes a test of seconds one of
-            hundredths.
-        receive_buffer: bytes that the kernel keeps of what is not read, or None for its own choice.
+        scale: a factor for the seconds in scripts: with 0.01 a test of seconds takes hundredths.
+        receive_buffer: bytes that the kernel keeps of what is not read; None leaves it to the kernel.
+        history: whether to keep everything for a test to look at. False is for a server that runs for long
+            and talks to strangers: `connections` has the open ones only; a connection's `messages` has what
+                its
+            script has not received yet, and reading pauses while that is too much; `pings` and `pongs` stay
+            empty; what goes wrong with a connection is logged (``lochws.testing``), answered as
+            RFC 6455 says, and not raised; and `close` says goodbye with code 1001.
 
     Raises:
-        TypeError: a script is no list of steps.
+        TypeError: a script is not a list of steps.
         ValueError: `afterwards` is something else.
         OSError: it cannot listen there.
 
     Attributes:
         host: the address it listens on.
         port: the port it listens on.
-        connections: the connections, in the order of their coming. Any thread may read it.
+        connections: the connections, in the order in which they were accepted. Any thread may read it.
     """
 
     def __init__(
@@ -63,6 +73,7 @@ class ScriptedServer:
         patience: float = 10.0,
         scale: float = 1.0,
         receive_buffer: int | None = None,
+        history: bool = True,
     ) -> None:
         for script in scripts:
             if not (isinstance(script, Sequence) and all(map(callable, script))):
@@ -74,6 +85,7 @@ class ScriptedServer:
         self._tls = tls
         self._patience = patience
         self._scale = scale
+        self._history = history
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._listener = socket.create_server((host, port), family=family, backlog=1024)
         if receive_buffer is not None:
@@ -83,7 +95,7 @@ class ScriptedServer:
         self._changed = threading.Condition()
         self.connections: list[ServerConnection] = []
         self._threads: list[threading.Thread] = []  # the acceptor's, until it has ended
-        self._failure: OSError | None = None  # the acceptor's
+        self._failure: Exception | None = None  # the acceptor's
         self._near, self._far = socket.socketpair()  # ends the acceptor's wait
         self._acceptor = threading.Thread(target=self._accept, name="scripted-server", daemon=True)
         self._acceptor.start()
@@ -97,7 +109,7 @@ class ScriptedServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close it. What a script raised is raised here, unless something else is under way."""
+        """Close it. Raise what a script raised, unless another exception is on its way."""
         self.close()
         if error is None:
             self.check()
@@ -119,36 +131,36 @@ class ScriptedServer:
 
     @property
     def messages(self) -> list[str | bytes]:
-        """The messages that came over all connections so far."""
+        """The messages received over all connections so far."""
         return [message for connection in list(self.connections) for message in connection.messages]
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Wait until something holds that depends on this server's attributes or its connections'.
+        """Wait until a condition on the attributes of this server or of its connections holds.
 
         Raises:
-            TimeoutError: it did not come to be within the patience.
+            TimeoutError: it did not hold within the patience.
         """
         with self._changed:
             if not self._changed.wait_for(condition, self._patience):
-                raise TimeoutError(f"waited {self._patience:g} s in vain; {self!r}")
+                raise TimeoutError(f"the condition did not hold within {self._patience:g} s; {self!r}")
 
     def connection(self, number: int = 0) -> ServerConnection:
-        """That connection, counted from 0; waits until it has come. TimeoutError if it does not."""
+        """Return a connection, counted from 0; wait until it is accepted, or raise TimeoutError."""
         self.wait_until(lambda: len(self.connections) > number)
         return self.connections[number]
 
     def do(self, step: Step) -> None:
-        """Do one more step on the newest connection, behind its script. See `ServerConnection.do`."""
+        """Do one more step on the newest connection, after its script. See `ServerConnection.do`."""
         self.connection()
         self.connections[-1].do(step)
 
     def wake(self) -> None:
-        """Have the scripts look at their clock, which was moved on."""
+        """Have the scripts look at their clock, which was moved."""
         for connection in list(self.connections):
             connection.wake()
 
     def rest(self, *, handlers: bool) -> Rest | None:
-        """How the scripts wait; None while one has something to do."""
+        """How the scripts wait; None while one of them has something to do."""
         whole = Rest(len(self.connections), None)
         for connection in list(self.connections):
             rest = connection.rest()
@@ -158,7 +170,7 @@ class ScriptedServer:
         return whole
 
     def check(self) -> None:
-        """Raise what a script has raised, if any has, or what kept the server from accepting."""
+        """Raise what a script raised, if any did, or what kept the server from accepting connections."""
         if self._failure is not None:
             raise self._failure
         for connection in list(self.connections):
@@ -166,21 +178,22 @@ class ScriptedServer:
                 raise connection.failure
 
     def check_done(self) -> None:
-        """As `check`, and see to it that every script that was begun came to its end.
+        """Raise what `check` raises, and ScriptError if a script was begun but not completed.
 
-        Where the last script is done again and again the first time counts: an app that connects again may be
-        in the midst of the next one when the test ends.
+        Where the last script repeats only its first run counts: an app that reconnects may be in the middle
+            of
+        another one when the test ends.
 
         Raises:
-            ScriptError: a connection ended, or still is, before a step that was not done.
+            ScriptError: a connection ended, or is still open, with steps left.
         """
         self.check()
         for connection in self.connections[: len(self._scripts)]:
             if connection.remaining:
                 steps = ", ".join(map(repr, connection.remaining))
                 raise ScriptError(
-                    f"connection {connection.number} of {self!r} came and its script was not done: {steps}; "
-                    f"messages received: {connection.messages[-20:]!r}"
+                    f"connection {connection.number} of {self!r} did not complete its script; "
+                    f"steps left: {steps}; messages received: {connection.messages[-20:]!r}"
                 )
 
     def close(self) -> None:
@@ -188,10 +201,10 @@ class ScriptedServer:
         if self._acceptor.is_alive():
             self._far.send(b"x")
             self._acceptor.join()
-        for connection in self.connections:
+        for connection in list(self.connections):
             connection.stop()
         for thread in self._threads:
-            thread.join()
+            thread.join(None if self._history else _PATIENCE_AT_END)
         for sock in (self._listener, self._near, self._far):
             sock.close()
 
@@ -208,24 +221,56 @@ class ScriptedServer:
                     if is_last and not self._repeats:
                         self._listener.close()  # before the script, so that the next attempt is refused
                     self._serve(sock, number, self._scripts[-1] if is_last else self._scripts[number])
-                except OSError as error:
-                    self._failure = error  # no descriptors, most likely
-                    return
+                except (OSError, RuntimeError) as error:  # no descriptor or thread is left, most likely
+                    if self._history:
+                        self._failure = error
+                        return
+                    logger.warning("cannot accept a connection: %s", error)
+                    # What waits to be accepted would wake the selector at once.
+                    selector.unregister(self._listener)
+                    if selector.select(_RETRY):
+                        return
+                    selector.register(self._listener, selectors.EVENT_READ)
                 if is_last and not self._repeats:
                     return
 
     def _serve(self, sock: socket.socket, number: int, steps: Sequence[Step]) -> None:
         clock = current()
         clock.attend(self)
+        try:
+            link = Link(sock, self._tls, self._patience)
+        except OSError:
+            sock.close()
+            raise
         connection = ServerConnection(
-            Link(sock, self._tls, self._patience), steps, number, self._changed,
-            patience=self._patience, scale=self._scale, clock=clock,
+            link, steps, number, self._changed,
+            patience=self._patience, scale=self._scale, clock=clock, history=self._history,
         )
         self._threads = [thread for thread in self._threads if thread.is_alive()]
-        thread = threading.Thread(target=connection.run, name=f"scripted-server-{number}", daemon=True)
-        # Before it begins: whoever knows of its end, as its client does, finds it here.
+        thread = threading.Thread(
+            target=self._run, args=(connection,), name=f"scripted-server-{number}", daemon=True
+        )
+        # Before it begins: its client, who learns of its end, finds it here.
         with self._changed:
             self.connections.append(connection)
             self._changed.notify_all()
         self._threads.append(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:
+            self._threads.remove(thread)
+            self.connections.remove(connection)
+            link.close()
+            raise
+
+    def _run(self, connection: ServerConnection) -> None:
+        connection.run()
+        if self._history:
+            return
+        with self._changed:
+            self.connections.remove(connection)
+        failure = connection.failure
+        if isinstance(failure, (ScriptError, TimeoutError, OSError)):
+            logger.info("connection %d: %s", connection.number, failure)
+        elif failure is not None:
+            logger.error("connection %d: its script raised", connection.number, exc_info=failure)

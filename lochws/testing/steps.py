@@ -1,12 +1,14 @@
-"""The steps that the script of a server is made of.
+"""Steps: what the scripts of a `ScriptedServer` consist of.
 
-Each function here returns a step. A script may also hold functions of your own that take the
-`ServerConnection`. Seconds are multiplied by the server's `scale`. A step that waits for the client
-raises `ScriptError` when the server's patience (10 s by default) is at its end.
+Each function here returns a step. A script may also contain your own functions, which are called with the
+`ServerConnection`. Seconds are multiplied by the server's *scale*. A step that waits for the client raises
+`ScriptError` when the server's patience (10 s by default) runs out.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -19,13 +21,14 @@ from wsproto.utilities import generate_accept_token
 from .connection import ServerConnection, Step
 from .link import LinkEndedError
 from .rawframes import frame
+from .request import Request
 
 
 class NamedStep:
-    """A step that shows as what was written in the script.
+    """A step whose repr is what was written in the script.
 
     Attributes:
-        ends: whether the step is done when the connection ends in it.
+        ends: whether the step counts as done when the connection ends during it.
     """
 
     def __init__(
@@ -39,7 +42,7 @@ class NamedStep:
         return self._text
 
     def __call__(self, connection: ServerConnection) -> None:
-        """Do it."""
+        """Do the step."""
         self._run(connection)
 
 
@@ -47,34 +50,65 @@ class NamedStep:
 
 
 def wait_for_request() -> Step:
-    """Wait for an HTTP request, and leave it unanswered."""
+    """Wait for an HTTP request and leave it unanswered."""
     return NamedStep("wait_for_request", ServerConnection.await_request)
 
 
-def accept(*, subprotocol: str | None = None, deflate: bool = False) -> Step:
-    """Wait for the upgrade request and accept it, as a server should.
+def accept(*, protocol: str | None = None, deflate: bool = False, strict: bool = False) -> Step:
+    """Wait for the upgrade request and accept it.
 
     Args:
-        subprotocol: the one to choose, or None for none.
-        deflate: whether to agree to permessage-deflate if it is offered.
+        protocol: the subprotocol to select, or None for none.
+        deflate: whether to agree to permessage-deflate if the client offers it.
+        strict: whether to refuse what is not a valid upgrade request (RFC 6455 section 4.2.1) and wait for
+            the next one. Tests of an app can do without; a server that strangers can reach should not.
     """
-    chosen = {} if subprotocol is None else {"Sec-WebSocket-Protocol": subprotocol}
-    shown = [] if subprotocol is None else [subprotocol]
-    return NamedStep("accept", lambda connection: _upgrade(connection, 101, chosen, b"", deflate), *shown)
+    chosen = {} if protocol is None else {"Sec-WebSocket-Protocol": protocol}
+    shown = [] if protocol is None else [protocol]
+
+    def run(connection: ServerConnection) -> None:
+        while strict and (refusal := _refusal(connection.await_request())) is not None:
+            refusal(connection)
+        _upgrade(connection, 101, chosen, b"", deflate)
+
+    return NamedStep("accept", run, *shown)
+
+
+def _refusal(request: Request) -> Step | None:
+    """Return the step that refuses a request that is not a valid upgrade; None if it is one."""
+    headers = request.headers
+    if request.method != "GET":
+        return upgrade(405, {"Allow": "GET"}, "Only GET is allowed.\n")
+    if "websocket" not in _tokens(headers.get("upgrade", "")) or "upgrade" not in _tokens(
+        headers.get("connection", "")
+    ):
+        fields = {"Upgrade": "websocket", "Connection": "Upgrade", "Content-Type": "text/plain"}
+        return upgrade(426, fields, "This is a WebSocket server: connect to it with a WebSocket client.\n")
+    if headers.get("sec-websocket-version") != "13":
+        return upgrade(426, {"Sec-WebSocket-Version": "13"}, "Only version 13 of WebSocket is spoken here.\n")
+    try:
+        is_key = len(base64.b64decode(headers.get("sec-websocket-key", ""), validate=True)) == 16
+    except binascii.Error:
+        is_key = False
+    return None if is_key else upgrade(400, body="Sec-WebSocket-Key is missing or not valid.\n")
+
+
+def _tokens(value: str) -> list[str]:
+    return [token.strip().lower() for token in value.split(",")]
 
 
 def upgrade(
     status: int = 101, headers: Mapping[str, str | None] | None = None, body: str | bytes = b""
 ) -> Step:
-    """Wait for a request unless one is there, and answer it with this status.
+    """Answer the next request with a status.
 
-    The connection stays open, whatever the status. With 101 frames may follow.
+    The connection stays open, whatever the status. After 101, frames may follow.
 
     Args:
         status: the status code.
-        headers: header fields that are added to those that a right answer has, or take the place of
-            those of the same name; None for a value leaves that one out.
-        body: what follows the head. Its length is in Content-Length unless you give that yourself.
+        headers: headers to add to those of a correct answer. One of the same name is replaced; None leaves
+            it out.
+        body: the body. Content-Length has its length unless you set that header yourself.
     """
     data = body.encode() if isinstance(body, str) else body
     return NamedStep("upgrade", lambda connection: _upgrade(connection, status, headers or {}, data), status)
@@ -85,8 +119,8 @@ def _upgrade(
     deflate: bool = False,
 ) -> None:
     request = connection.await_request()
-    extensions: list[Extension] = [PerMessageDeflate()] if deflate else []
-    fields: dict[str, str | None] = {}
+    extensions: list[Extension] = []
+    fields: dict[str, str | None] = {"Content-Length": str(len(body))}
     if status == HTTPStatus.SWITCHING_PROTOCOLS:
         key = request.headers.get("sec-websocket-key", "")
         fields = {
@@ -94,14 +128,12 @@ def _upgrade(
             "Connection": "Upgrade",
             "Sec-WebSocket-Accept": generate_accept_token(key.encode()).decode(),
         }
-        offers = request.headers.get("sec-websocket-extensions", "")
-        agreed = server_extensions_handshake(re.split(r",\s*", offers), extensions) if deflate else None
-        if agreed:
-            fields["Sec-WebSocket-Extensions"] = agreed.decode()
-        else:
-            extensions = []
-    else:
-        fields = {"Content-Length": str(len(body))}
+        if deflate:
+            offers = re.split(r",\s*", request.headers.get("sec-websocket-extensions", ""))
+            offered: list[Extension] = [PerMessageDeflate()]
+            if agreed := server_extensions_handshake(offers, offered):
+                fields["Sec-WebSocket-Extensions"] = agreed.decode()
+                extensions = offered
     for name, value in headers.items():
         fields = {known: old for known, old in fields.items() if known.lower() != name.lower()}
         fields[name] = value
@@ -120,7 +152,7 @@ def _phrase(status: int) -> str:
 
 
 def tls_stall() -> Step:
-    """Say nothing to the client's TLS handshake until it leaves. Only as the first step, over TLS."""
+    """Leave the client's TLS handshake unanswered until it gives up. Only as the first step, with TLS."""
     return NamedStep("tls_stall", lambda connection: connection.link.stall(), ends=True)
 
 
@@ -132,7 +164,7 @@ def send(message: str | bytes, *, fragment: int | None = None) -> Step:
 
     Args:
         message: the message.
-        fragment: how many characters or bytes go into one frame, or None for a single frame.
+        fragment: characters or bytes per frame, or None for a single frame.
     """
 
     def run(connection: ServerConnection) -> None:
@@ -151,35 +183,43 @@ def send(message: str | bytes, *, fragment: int | None = None) -> Step:
 
 
 def send_raw(data: bytes) -> Step:
-    """Send bytes as they are: what no proper server would."""
+    """Send raw bytes, which need not be valid frames."""
     return NamedStep("send_raw", lambda connection: connection.link.send(data), data[:50])
 
 
 def send_frame(
     opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, key: bytes | None = None
 ) -> Step:
-    """Send a frame of any kind, also a forbidden one. The arguments are those of `rawframes.frame`."""
+    """Send any frame, valid or not.
+
+    Args:
+        opcode: 0 continuation, 1 text, 2 binary, 8 Close, 9 ping, 10 pong; the others are reserved.
+        payload: the payload, before masking.
+        fin: whether it is the last frame of its message.
+        rsv: the three reserved bits as a number; 4 is RSV1.
+        key: the four bytes to mask with; None leaves it unmasked, as servers must.
+    """
     data = frame(opcode, payload, fin=fin, rsv=rsv, key=key)
     return NamedStep("send_frame", lambda connection: connection.link.send(data), opcode, payload[:50])
 
 
 def ping(payload: bytes = b"") -> Step:
-    """Send a ping. Whether a pong comes is for `wait_for_pong` to say."""
+    """Send a ping. `wait_for_pong` waits for the answer."""
     return NamedStep("ping", lambda connection: connection.send_event(ws.Ping(payload)), payload)
 
 
 def echo() -> Step:
-    """Send every message back, from now on."""
+    """From now on, send every message back."""
     return NamedStep("echo", lambda connection: setattr(connection, "is_echoing", True))
 
 
 def split(every: int = 1) -> Step:
-    """Hand what is sent from now on to the network in pieces of so many bytes."""
+    """From now on, hand bytes to the network in pieces of this many."""
     return NamedStep("split", lambda connection: setattr(connection.link, "piece", every), every)
 
 
 def together(*steps: Step) -> Step:
-    """Do steps, and send what they send in one piece: the answer to an upgrade with frames behind it."""
+    """Send what several steps send in one piece, such as an upgrade response and the first frames."""
 
     def run(connection: ServerConnection) -> None:
         connection.link.cork()
@@ -194,11 +234,11 @@ def together(*steps: Step) -> Step:
 
 
 def wait_for(message: str | bytes | re.Pattern[str] | Callable[[str | bytes], bool]) -> Step:
-    """Wait for a message. Those that come before it are passed over.
+    """Wait for a message; skip others that arrive before it.
 
     Args:
-        message: the message; or a pattern that is to be found in a text; or a function that says
-            whether it is the one.
+        message: the message itself, a pattern to search for in texts, or a function that returns whether a
+            message is the right one.
     """
 
     def is_it(found: str | bytes) -> bool:
@@ -209,52 +249,52 @@ def wait_for(message: str | bytes | re.Pattern[str] | Callable[[str | bytes], bo
         return message(found)
 
     def run(connection: ServerConnection) -> None:
-        connection.expect(lambda: connection.pass_over(is_it), f"the message {message!r}")
+        connection.expect(lambda: connection.skip_until(is_it), f"message {message!r}")
 
     return NamedStep("wait_for", run, message)
 
 
 def wait_for_ping() -> Step:
-    """Wait until one more ping has come than there were."""
+    """Wait until one more ping arrives."""
     return NamedStep("wait_for_ping", lambda connection: _wait_for_more(connection, connection.pings, "ping"))
 
 
 def wait_for_pong() -> Step:
-    """Wait until one more pong has come than there were."""
+    """Wait until one more pong arrives."""
     return NamedStep("wait_for_pong", lambda connection: _wait_for_more(connection, connection.pongs, "pong"))
 
 
 def _wait_for_more(connection: ServerConnection, received: list[bytes], what: str) -> None:
     before = len(received)
-    connection.expect(lambda: len(received) > before, f"a {what}")
+    connection.expect(lambda: len(received) > before, what)
 
 
 def wait_for_close() -> Step:
-    """Wait for the client's Close frame. It is answered, unless `ignore_close` came before."""
+    """Wait for the client's Close frame, which is answered unless `ignore_close` was done before."""
 
     def run(connection: ServerConnection) -> None:
-        connection.expect(lambda: connection.close_frame is not None, "a Close frame")
+        connection.expect(lambda: connection.close_frame is not None, "Close frame")
 
     return NamedStep("wait_for_close", run, ends=True)
 
 
 def wait_for_end() -> Step:
-    """Wait until the client ends the connection, for as long as it takes."""
+    """Wait until the client ends the connection, however long it takes."""
     return NamedStep("wait_for_end", lambda connection: connection.stay(), ends=True)
 
 
 def stop_reading() -> Step:
-    """Read no more: what the client sends fills the kernel's buffers."""
+    """Stop reading, so that what the client sends fills the kernel's buffers."""
     return NamedStep("stop_reading", lambda connection: setattr(connection, "is_reading", False))
 
 
 def read_on() -> Step:
-    """Read again."""
+    """Read again after `stop_reading`."""
     return NamedStep("read_on", lambda connection: setattr(connection, "is_reading", True))
 
 
 def answer_ping(late: float | None = 0.0) -> Step:
-    """Answer pings that come from now on so many seconds later; None answers none."""
+    """From now on, answer pings this many seconds late; None leaves them unanswered."""
 
     def run(connection: ServerConnection) -> None:
         connection.pong_delay = None if late is None else late * connection.scale
@@ -268,7 +308,7 @@ def ignore_close() -> Step:
 
 
 def silence(seconds: float | None = None) -> Step:
-    """Say nothing for a while, not even a pong; None is for good. What comes is read and recorded."""
+    """Send nothing for this many seconds, not even a pong; None is for ever. What arrives is recorded."""
 
     def run(connection: ServerConnection) -> None:
         connection.is_muted = True
@@ -279,7 +319,7 @@ def silence(seconds: float | None = None) -> Step:
 
 
 def pause(seconds: float) -> Step:
-    """Let time pass, and answer pings and Close meanwhile."""
+    """Let time pass; pings and Close are answered meanwhile."""
     return NamedStep("pause", lambda connection: connection.stay(seconds=seconds * connection.scale), seconds)
 
 
@@ -289,16 +329,20 @@ def pause(seconds: float) -> Step:
 def close(code: int | None = 1000, reason: str = "", *, wait: bool = True) -> Step:
     """Send a Close frame, wait for the client's, and end the connection, as a server should.
 
+    If the closing handshake is over already, only wait until the client has left.
+
     Args:
-        code: the status code, or None for none. `send_frame` sends those that are not allowed.
-        reason: why.
-        wait: whether to wait and end; if not, the script goes on behind the Close frame.
+        code: the close code, or None for none. `send_frame` can send codes that are not allowed.
+        reason: the reason.
+        wait: whether to wait for the answer and end; otherwise the script goes on after the Close frame.
     """
 
     def run(connection: ServerConnection) -> None:
+        if connection.is_closed:
+            connection.stay()
         connection.send_event(ws.CloseConnection(1005 if code is None else code, reason))
         if wait:
-            connection.expect(lambda: connection.close_frame is not None, "the answer to the Close frame")
+            connection.expect(lambda: connection.close_frame is not None, "answer to the Close frame")
             connection.link.finish()
             connection.stay()
 
@@ -306,10 +350,10 @@ def close(code: int | None = 1000, reason: str = "", *, wait: bool = True) -> St
 
 
 def fin() -> Step:
-    """End the sending direction of TCP, without a Close frame. The client can still send."""
+    """Send FIN without a Close frame: nothing more will be sent, but the client still can."""
 
     def run(connection: ServerConnection) -> None:
-        connection.is_muted = True  # nothing more can be said
+        connection.is_muted = True  # nothing more can be sent
         connection.link.finish()
 
     return NamedStep("fin", run)
@@ -326,10 +370,10 @@ def reset() -> Step:
 
 
 def cut_after(size: int, *, with_fin: bool = False) -> Step:
-    """Cut the connection after so many more bytes were sent, wherever in a frame that is.
+    """Cut the connection after this many more bytes, wherever in a frame that is.
 
     Args:
-        size: bytes.
+        size: how many bytes.
         with_fin: whether to end it with FIN instead of a reset.
     """
 

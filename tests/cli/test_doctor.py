@@ -46,7 +46,7 @@ def examine(capsys: pytest.CaptureFixture[str]) -> Examine:
 
 
 def test_a_good_server_gets_a_good_word_for_each_step(examine: Examine) -> None:
-    with ScriptedServer([accept(subprotocol="chat", deflate=True)]) as server:
+    with ScriptedServer([accept(protocol="chat", deflate=True)]) as server:
         code, steps = examine("-s", "chat", "--compress", server.url.replace("127.0.0.1", "localhost"))
     assert code == 0
     assert steps["name"]["result"].startswith("localhost: 1 IPv4")

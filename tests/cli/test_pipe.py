@@ -359,7 +359,7 @@ def test_a_slow_server_holds_the_writer_back_and_loses_nothing() -> None:
 
 
 def test_options_reach_the_server() -> None:
-    with ScriptedServer([accept(subprotocol="b", deflate=True), echo()]) as server:
+    with ScriptedServer([accept(protocol="b", deflate=True), echo()]) as server:
         done = run(
             *AT_ONCE, "-H", "X-One: 1", "--header", "X-Two:2", "-s", "a", "-s", "b", "--origin", "http://o",
             "--compress", "--auth", "user:pass", "--proxy", "none", server.url, text="hello\n",

@@ -28,7 +28,7 @@ def test_a_thousand_devices_come_back_after_a_restart_each_when_it_has_drawn() -
     bars = [int(count) for count in re.findall(r"^ +[\d.]+ s +(\d+) █*$", output, re.MULTILINE)]
     assert len(bars) == 12
     assert sum(bars) == 1000
-    waits = re.search("^they drew first waits of (.*) to (.*) s$", output, re.MULTILINE)
+    waits = re.search("^their first waits were (.*) to (.*) s$", output, re.MULTILINE)
     assert waits
     assert float(waits[1]) <= 0.3
     assert float(waits[2]) >= 1.0

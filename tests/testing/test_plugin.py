@@ -223,7 +223,7 @@ def test_what_is_wrong_fails_the_test_and_is_said(users: Users) -> None:
         "in vain for Text: no rest within 0.05 s:",
         "The app is over: in vain for Text.",
         "Text('two') has come, which was not waited for.",
-        "its script was not done: wait_for('subscribe'); messages received: []",
+        "did not complete its script; steps left: wait_for('subscribe'); messages received: []",
         "raised ZeroDivisionError('division by zero')",
         "did not stop within 0.1 s:",
         "in sit_there",
@@ -269,4 +269,4 @@ def test_without_wsproto_its_fixtures_say_what_to_install(users: Users, pytester
             pass
     """, imports="")
     result.assert_outcomes(passed=1, errors=1)
-    result.stdout.fnmatch_lines(["*lochws.testing needs wsproto: pip install 'lochws*testing*'*"])
+    result.stdout.fnmatch_lines(["*lochws.testing needs h11 and wsproto: pip install 'lochws*testing*'*"])

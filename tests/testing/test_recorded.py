@@ -125,7 +125,7 @@ def test_each_connection_has_its_script_and_so_has_a_refusal(tmp_path: Path) -> 
 def test_subprotocol_and_compression_are_agreed_on_again(tmp_path: Path) -> None:
     path = tmp_path / "talk.jsonl"
     options: dict[str, Any] = {"protocols": ["chat"], "compress": True}
-    with t.ScriptedServer([t.accept(subprotocol="chat", deflate=True), t.close()]) as server:
+    with t.ScriptedServer([t.accept(protocol="chat", deflate=True), t.close()]) as server:
         live(Noting(server.url, **options), path)
     with t.ScriptedServer(*t.recorded(path)) as server:
         again = Noting(server.url, **options)
