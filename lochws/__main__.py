@@ -1,4 +1,4 @@
-"""The command `lochws`, also run as ``python -m lochws``. Without the extra ``cli`` it has `demo` alone."""
+"""The command `lochws`, also ``python -m lochws``, of which only `demo` works without the extra ``cli``."""
 
 from __future__ import annotations
 

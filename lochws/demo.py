@@ -287,7 +287,7 @@ def run() -> int:
         tell("(server)", "drops the connection without a Close frame, as a failing network would", "bad")
 
     with DemoServer(interval=INTERVAL, drop_after=DROP_AFTER, on_drop=on_drop) as server:
-        tell.line(f"lochws {__version__}: an app and a price feed that drops the connection once, on purpose\n")
+        tell.line(f"lochws {__version__}: an app, and a feed that drops the connection once, on purpose\n")
         app = Ticker(server.url, tell, PRICES)
         try:
             tell("(program)", "start() returns at once; background threads do the work", "plain")
@@ -326,7 +326,7 @@ def serve(port: int = 8765) -> int:
         return 1
     with server:
         try:
-            hint = "now run a program that connects to it, such as the first one in the README; Ctrl-C stops it"
+            hint = "connect to it with the first program of the README. Ctrl-C stops it."
             print(f"{server.url} sends a price every second: {hint}", flush=True)
             while True:
                 sleep(3600)  # which Ctrl-C ends on Windows, too

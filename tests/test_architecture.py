@@ -23,7 +23,8 @@ import lochws
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"demo", "testing"},
+    {"demo"},
+    {"testing"},
     {"handlers"},
     {"__init__"},
     {"app", "persist"},
