@@ -73,7 +73,7 @@ def connect(
     if record is None:
         return session.run(**timing)
     # A disk that is slower than the server holds it back, as a slow reader of the output does.
-    with checked(lambda: Recorder(record, when_full="block")) as recorder:
+    with checked(lambda: Recorder(record, when_full="pause")) as recorder:
         app.add_handler(recorder)
         code = session.run(**timing)
     if recorder.missing:

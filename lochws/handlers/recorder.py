@@ -1,4 +1,4 @@
-"""Records a connection's events and what is sent, in order, to a file of JSON lines.
+"""Recorder: a handler that writes events and what is sent to a file of JSON lines, in order.
 
 ::
 
@@ -6,7 +6,7 @@
         app.add_handler(recorder)
         app.run_forever()
 
-The file can be played back into any handlers: see `lochws.handlers.replay`. docs/recording.md has the format.
+`lochws.handlers.replay` plays such a file back into any handlers. docs/recording.md describes the format.
 """
 
 from __future__ import annotations
@@ -23,63 +23,71 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from .. import events
+from ..options import MIB, check_choice, check_range
 from ..sent import Sent
 from ..system import forks
 from ..system.rate_limit import RateLimit
 from ..system.report import report
 from ..system.waits import Waiters, join, wait_for
-from ._parts.recording_files import PartWriter
+from ._parts.recording_files import LineWriter
 from ._parts.recording_lines import Redact, Scribe
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-#: What comes in so many seconds is written in one go.
+#: Entries that arrive within that many seconds are written together.
 GATHER_SECONDS = 0.05
-#: So many entries are written before room is made for others.
+#: How many entries are written before their room is given to others.
 SLICE = 500
 #: What an entry takes besides its payload, in bytes.
 ENTRY_BYTES = 200
-#: A file smaller than that would be little but its header.
-LEAST_BYTES = 4096
-#: How long the end of the interpreter waits for the disk.
+#: How long the end of the interpreter waits for the disk, in seconds.
 EXIT_SECONDS = 5.0
+_NO_THREAD = "no thread can be started; entries wait until there is one, or until close"
 
-#: When (monotonic), what (an event, what was sent, or how many are missing), when it was sent, bytes.
-_Entry: TypeAlias = "tuple[float, events.Event | tuple[Sent, ...] | int, float, int]"
+
+class _Reopen:
+    """The place in the queue where another file begins."""
+
+
+#: When it happened (monotonic), what, when it was sent (wall clock), and how many bytes it takes. An int is
+#: how many events and sends are missing.
+_Entry: TypeAlias = "tuple[float, events.Event | tuple[Sent, ...] | int | _Reopen, float, int]"
 
 
 class Recorder:
-    """A handler that records all events, and what leaves. For one app.
+    """A handler that records all events and everything that is sent. For one app.
 
-    Handlers only leave what has come; a thread of its own, ``lochws recorder``, writes it within 0.05 s. What
-    cannot be recorded is counted, logged, and stands in the file as a line saying how many are missing. What
-    was written survives the end of the process, however sudden. The files are for the user alone to read
-    (mode 600).
+    The handler itself only queues what happened; a thread of the recorder's own, ``lochws recorder``, writes
+    it within 0.05 s. What cannot be recorded is counted, logged, and replaced in the file by a line that says
+    how many events are missing. What was written survives the end of the process, however sudden. New files
+    can be read by their owner only (mode 600).
+
+    All methods may be called from any thread; `reopen`, `flush` and `close` from signal handlers as well.
 
     Args:
-        path: the file. Its name ends as the user wants, in ``.jsonl`` or ``.jsonl.gz`` for instance.
-        compress: ``"gzip"``; None for that if the name ends in ``.gz``, else for none.
-        max_bytes: how large a file gets, at least 4096; then it is renamed (``talk.1.jsonl``) and another
-            begins. None for one file however large.
-        keep: how many files are kept, the newest included; None for all.
-        redact: called with ``"in"`` or ``"out"`` and each payload (str or bytes), on the writing thread;
-            returns what is recorded in its place, of the same type, or None to record its length only.
-        payloads: False records of all messages, pings and pongs their length only.
-        append: whether to continue a recording that is there, in another file of the set.
-        secrets: whether values in the query of URLs, and of cookies, are recorded as they are.
+        path: the file. Any name will do; ``.jsonl`` and ``.jsonl.gz`` are customary.
+        compress: ``"gzip"`` to compress the file. None: compress it if its name ends in ``.gz``.
+        redact: called on the writing thread with ``"in"`` or ``"out"`` and each payload, a str or bytes. It
+            returns what is recorded instead, of the same type, or None to record the length only.
+        payloads: False to record only the lengths of all messages, pings and pongs.
+        append: whether to continue a recording that exists: its file is renamed (``talk.1.jsonl``), and
+            `Replay` reads both. Without it an existing file is refused.
+        secrets: True to record cookies and the values in the query of URLs; by default they are left out.
         max_pending: how many bytes may wait to be written.
-        when_full: what happens to an event when so many wait: ``"drop"``, it is not recorded; or ``"block"``,
-            the handler waits, and so does the server. What is sent never waits, and may be twice as much.
-        clock: monotonic seconds.
+        when_full: what to do with an event if `max_pending` bytes are waiting. ``"drop"``: it is not
+            recorded.
+            ``"pause"``: the handler waits for the disk, and so TCP holds the server back. What is sent never
+            waits; up to twice `max_pending` bytes of it are kept.
+        clock: returns monotonic seconds.
 
     Raises:
-        TypeError, ValueError: an argument is wrong.
-        FileExistsError: there is such a file, and not `append`.
-        OSError: the file cannot be made.
+        TypeError, ValueError: an argument is invalid; the message names it and says what would be valid.
+        FileExistsError: there is such a recording, and `append` was not given; or `path` is not a file.
+        OSError: the file cannot be created.
 
     Attributes:
-        path: the newest file.
+        path: the file.
         missing: how many events and sends could not be recorded so far.
     """
 
@@ -88,34 +96,37 @@ class Recorder:
         path: str | os.PathLike[str],
         *,
         compress: str | None = None,
-        max_bytes: int | None = None,
-        keep: int | None = None,
         redact: Redact | None = None,
         payloads: bool = True,
         append: bool = False,
         secrets: bool = False,
-        max_pending: int = 16 << 20,
-        when_full: Literal["drop", "block"] = "drop",
+        max_pending: int = 16 * MIB,
+        when_full: Literal["drop", "pause"] = "drop",
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        _check(compress, max_bytes, keep, append, redact, max_pending, when_full)
+        if compress is not None:
+            check_choice("compress", compress, ("gzip",))
+        check_choice("when_full", when_full, ("drop", "pause"))
+        check_range("max_pending", max_pending, 1)
+        if redact is not None and not callable(redact):
+            raise TypeError(f"redact={redact!r}: expected a function, or None")
         self.path = Path(path)
         self._clock = clock
         self._began, self._started = time(), clock()
         self._scribe = Scribe(payloads, redact, secrets)
         self._log_limit = RateLimit(burst=1, per_second=1 / 60)
-        self._files = PartWriter(
+        self._files = LineWriter(
             self.path, compress=compress == "gzip" or (compress is None and self.path.suffix == ".gz"),
-            max_bytes=max_bytes, keep=keep, append=append, header=self._header,
+            append=append, header=self._header,
         )
         self._limit = max_pending
-        self._waits = when_full == "block"
+        self._pauses = when_full == "pause"
         # Guards all below. Reentrant: a signal handler may send or close while its own thread is in here.
         self._lock = threading.RLock()
         self._changed = Waiters(self._lock)
         self._entries: deque[_Entry] = deque()
-        self._pending = 0  # bytes of what was left and is not written yet
-        self._left = self._done = 0  # entries that were left; of these, those the writer is done with
+        self._pending = 0  # bytes of the entries that are not written yet
+        self._left = self._done = 0  # entries that were queued; of these, those the writer has finished
         self._unsaid = 0  # how many are missing since the last line that said so
         self.missing = 0
         self._is_idle = False  # the writer waits for the next entry
@@ -128,20 +139,20 @@ class Recorder:
     # Handlers.
 
     def on_event(self, event: events.Event) -> None:
-        """Leave an event for the writer."""
+        """Queue an event for the writer."""
         size = ENTRY_BYTES
         if isinstance(event, events.Text):
             size += len(event.text)
         elif isinstance(event, events.Binary):
             size += len(event.data)
-        if self._waits:
+        if self._pauses:
             self._wait_for_room(size)
         self._leave(event, 0.0, size, 1, self._limit)
 
     def on_sent(self, sent: tuple[Sent, ...]) -> None:
-        """Leave what is about to be sent for the writer. Any thread."""
+        """Queue what is about to be sent for the writer. Any thread."""
         size = sum(map(len, sent)) + ENTRY_BYTES * len(sent)
-        self._leave(sent, time(), size, len(sent), 2 * self._limit if self._waits else self._limit)
+        self._leave(sent, time(), size, len(sent), 2 * self._limit if self._pauses else self._limit)
 
     def _wait_for_room(self, size: int) -> None:
         with self._lock:
@@ -150,7 +161,7 @@ class Recorder:
     def _has_room(self, size: int) -> bool:
         return (
             not self._pending or self._pending + size <= self._limit
-            or self._is_closed or self._thread is None  # then nobody makes room
+            or self._is_closed or self._thread is None  # then nothing makes room
         )
 
     def _leave(
@@ -178,10 +189,10 @@ class Recorder:
                 self._is_idle, self._is_hurried = False, is_much
                 self._changed.notify_all()
         if failure is not None:
-            self._tell("no thread can be started, what comes waits for one, or for close", failure)
+            self._tell(_NO_THREAD, failure)
 
     def _start(self) -> RuntimeError | None:
-        """Start the writer's thread, or say why there is none; then the next entry tries again."""
+        """Start the writer's thread, or return why that failed; the next entry tries again."""
         thread = threading.Thread(target=self._run_once, name="lochws recorder", daemon=True)
         try:
             thread.start()
@@ -192,8 +203,43 @@ class Recorder:
 
     # Users, on any thread.
 
+    def reopen(self) -> None:
+        """Begin another file, after the current one has been renamed or removed: for logrotate and the like.
+
+        Everything that has happened so far goes to the old file, the rest to a new one at `path`; no event is
+        lost, and none is torn. A file that still has its name is continued, so call this after renaming it.
+        If the new file cannot be created, that is logged, and recording goes on in the old one.
+
+        May be called from any thread and in a signal handler; returns at once. Call `flush` to wait until the
+        old file is complete, in order to compress it, for instance::
+
+            os.rename("talk.jsonl", "talk.1.jsonl")     # Replay("talk.jsonl") reads both
+            recorder.reopen()
+            recorder.flush()
+        """
+        at = self._clock()
+        failure = None
+        with self._lock:
+            if self._is_closed or (self._entries and isinstance(self._entries[-1][1], _Reopen)):
+                return
+            if self._thread is None:
+                failure = self._start()
+            self._entries.append((at, _Reopen(), 0.0, 0))
+            self._left += 1
+            self._is_idle, self._is_hurried = False, True
+            self._changed.notify_all()
+        if failure is not None:
+            self._tell(_NO_THREAD, failure)
+
     def flush(self, timeout: float | None = 10.0) -> bool:
-        """Wait until all that has happened so far is in the file. Returns False if that takes longer."""
+        """Wait until everything that has happened so far is in the file.
+
+        Args:
+            timeout: seconds to wait at most, or None for no limit.
+
+        Returns:
+            Whether it is.
+        """
         with self._lock:
             left = self._left
             self._is_hurried = self._done < left
@@ -202,10 +248,13 @@ class Recorder:
         return self._done >= left
 
     def close(self, timeout: float | None = 10.0) -> bool:
-        """Write what waits, and end the file; what happens afterwards is not recorded. May be called again.
+        """Write what is waiting, and end the file. Nothing is recorded afterwards. May be called again.
+
+        Args:
+            timeout: seconds to wait at most, or None for no limit.
 
         Returns:
-            False if that takes longer than `timeout` seconds; it goes on nevertheless.
+            False if writing takes longer than that; it goes on nevertheless.
         """
         with self._lock:
             was_closed, self._is_closed = self._is_closed, True
@@ -223,11 +272,11 @@ class Recorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close."""
+        """Close the recording."""
         self.close()
 
     def reset_after_fork(self) -> None:
-        """In the child of a fork: the recording is the parent's."""
+        """Stop recording in the child of a fork: the file is the parent's."""
         self._lock = threading.RLock()
         self._changed = Waiters(self._lock)
         self._entries.clear()
@@ -240,14 +289,15 @@ class Recorder:
 
     def _at_exit(self) -> None:
         if not self.close(EXIT_SECONDS):
-            report(logging.ERROR, "recording to %s: the disk took too long, the end is missing", self.path)
+            report(logging.ERROR, "recording to %s: the end is missing, the disk took too long", self.path)
 
     # The writer's thread.
 
     def _run_once(self) -> None:
         thread = threading.current_thread()
         with self._lock:
-            # Ctrl-C may have come behind the start: then there may be another one, or close has written all.
+            # Ctrl-C may have struck behind the start: then another thread may write, or close has written
+            # all.
             if self._thread is None and not self._is_closed:
                 self._thread = thread
             if self._thread is not thread:
@@ -265,7 +315,7 @@ class Recorder:
         self._finish()
 
     def _next_entries(self) -> list[_Entry]:
-        """Wait for the next entries, and for company. None are left if this is over."""
+        """Wait for the next entries, and a moment longer for others; empty once the recorder is closed."""
         with self._lock:
             if not self._entries:
                 self._is_idle = not self._is_closed
@@ -278,16 +328,30 @@ class Recorder:
     def _write(self, entries: list[_Entry]) -> None:
         lines: list[bytes] = []
         for at, what, when, _ in entries:
+            if isinstance(what, _Reopen):
+                self._write_lines(lines)
+                lines = []
+                self._begin_another()
+                continue
             try:
                 lines += self._lines(at - self._started, what, when)
             except Exception as error:  # noqa: BLE001  the others can be recorded
                 self._lost(len(what) if isinstance(what, tuple) else 1)
-                # Not what it is: it may be a message, long or secret.
+                # Only its type is logged: it may be a message, long or secret.
                 self._tell(f"cannot record one {type(what).__name__}", error)
+        self._write_lines(lines)
+
+    def _write_lines(self, lines: list[bytes]) -> None:
         lost, failure = self._files.write(lines)
         if failure is not None:
             self._lost(lost)
-            self._tell(f"{lost} lines could not be written; {failure}")
+            self._tell(f"{lost} lines could not be written: {failure}")
+
+    def _begin_another(self) -> None:
+        try:
+            self._files.reopen()
+        except OSError as error:
+            self._tell(f"another file could not be begun: {error}")
 
     def _lines(self, at: float, what: events.Event | tuple[Sent, ...] | int, when: float) -> list[bytes]:
         if isinstance(what, int):
@@ -303,9 +367,7 @@ class Recorder:
             self._unsaid += count
 
     def _tell(self, what: str, error: BaseException | None = None) -> None:
-        more = self._log_limit.take()
-        if more is not None:
-            report(logging.ERROR, "recording to %s: %s%s", self.path, what, more, error=error)
+        report(logging.ERROR, "recording to %s: %s", self.path, what, error=error, limit=self._log_limit)
 
     def _finish(self) -> None:
         atexit.unregister(self._at_exit)
@@ -314,28 +376,7 @@ class Recorder:
                 self._files.write(self._lines(self._clock() - self._started, self._unsaid, time()))
             self._files.close()
         except OSError as error:
-            report(logging.ERROR, "recording to %s: its end could not be written; %s", self.path, error)
+            report(logging.ERROR, "recording to %s: its end could not be written: %s", self.path, error)
 
     def _header(self, part: int) -> bytes:
         return self._scribe.header(self._began, self._clock() - self._started, part)
-
-
-def _check(
-    compress: str | None, max_bytes: int | None, keep: int | None, append: bool, redact: object,
-    max_pending: int, when_full: str,
-) -> None:
-    if compress not in (None, "gzip"):
-        raise ValueError(f"compress={compress!r}: expected 'gzip', or None")
-    if when_full not in ("drop", "block"):
-        raise ValueError(f"when_full={when_full!r}: expected 'drop' or 'block'")
-    for name, value, least in (
-        ("max_bytes", max_bytes, LEAST_BYTES), ("keep", keep, 1), ("max_pending", max_pending, 1)
-    ):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-            raise TypeError(f"{name}={value!r}: expected a whole number")
-        if value is not None and value < least:
-            raise ValueError(f"{name}={value!r}: expected {least} or more")
-    if keep is not None and max_bytes is None and not append:
-        raise ValueError(f"keep={keep!r} without max_bytes: there would be one file only")
-    if redact is not None and not callable(redact):
-        raise TypeError(f"redact={redact!r}: expected a function, or None")

@@ -25,7 +25,7 @@ from .. import events
 from ..dispatch.registry import Registry
 from ..sent import Sent
 from ..system.report import report
-from ._parts.recording_files import PartReader, RecordingError, parts_of
+from ._parts.recording_files import LineReader, RecordingError, files_of
 from ._parts.recording_lines import MAX_LINE, VERSION, Payload, as_event, as_sent, length_of
 
 _Made = TypeVar("_Made")
@@ -123,7 +123,7 @@ class Replay:
         self._max_line = max_line
         self.cut: list[Path] = []
         self.missing = 0
-        if not parts_of(self.path):
+        if not files_of(self.path):
             raise FileNotFoundError(f"there is no recording {self.path}")
 
     def entries(self) -> Iterator[Entry]:
@@ -136,8 +136,8 @@ class Replay:
         self.cut, self.missing = [], 0
         first: float | None = None  # when the recording began
         last = 0.0
-        for path in parts_of(self.path):
-            reader, offset = PartReader(path, self._max_line), 0.0
+        for path in files_of(self.path):
+            reader, offset = LineReader(path, self._max_line), 0.0
             for line in reader:
                 where = (path, reader.number)
                 fields = _parse(line, where)
@@ -153,7 +153,7 @@ class Replay:
             if reader.is_cut:
                 self.cut.append(path)
                 number = reader.number + 1
-                report(logging.WARNING, "%s ends in the midst of line %d, which is left out", path, number)
+                report(logging.WARNING, "%s ends in the middle of line %d, which is left out", path, number)
 
     def __iter__(self) -> Iterator[events.Event]:
         """The events, of the classes they had, equal to those recorded. Raises as `entries`."""

@@ -6,6 +6,7 @@ import gzip
 import json
 import logging
 import ssl
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from typing import Any
 import pytest
 
 from lochws import WebSocketApp, events, on
-from lochws.handlers._parts.recording_files import PIECE_BYTES, PartReader, RecordingError
+from lochws.handlers._parts.recording_files import PIECE_BYTES, LineReader, RecordingError
 from lochws.handlers._parts.recording_lines import VERSION, RecordedError
 from lochws.handlers.replay import Replay
 
+from ..support.programs import Run
 from .test_recording import record
 
 HEADER = json.dumps({"recording": VERSION, "began": 5.0, "at": 0.0}).encode()
@@ -240,7 +242,7 @@ class TestDamage:
                 path = tmp_path / "cut.jsonl.gz"
                 path.write_bytes(whole[:end])
                 inflated = zlib.decompressobj(31).decompress(whole[:end])
-                assert len(list(PartReader(path, 1 << 20))) == inflated.count(b"\n"), (size, end)
+                assert len(list(LineReader(path, 1 << 20))) == inflated.count(b"\n"), (size, end)
 
     def test_a_cut_line_is_told_of(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         path = record(tmp_path / "a.jsonl", events.Text("one"), events.Text("two"))
@@ -248,7 +250,7 @@ class TestDamage:
         replay = Replay(path)
         assert len(list(replay)) == 1
         assert replay.cut == [path]
-        assert "a.jsonl ends in the midst of line 3" in caplog.text
+        assert "a.jsonl ends in the middle of line 3" in caplog.text
 
     @pytest.mark.parametrize(
         ("line", "words"),
@@ -287,7 +289,7 @@ class TestDamage:
     @pytest.mark.parametrize(
         "fields",
         [
-            {"event": "binary", "length": 1 << 40}, {"event": "binary", "length": -1},
+            {"event": "binary", "length": 100 << 20}, {"event": "binary", "length": -1},
             {"event": "text", "length": True}, {"event": "text", "text": "x", "length": {}},
         ],
         ids=str,
@@ -346,6 +348,50 @@ class TestDamage:
         with pytest.raises(RecordingError, match="line 3: it has more than max_line=200000 bytes"):
             list(Replay(path, max_line=200_000))
         assert len(list(Replay(path))) == 3
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="it does not tell how much memory was used")
+    @pytest.mark.parametrize(
+        ("repeated", "words"),
+        [
+            (b"x", "it has more than max_line=100663296 bytes"),
+            (b"{},", "stand outside of strings"),
+            (b'"",', "stand outside of strings"),
+            (b"1,", "stand outside of strings"),
+        ],
+        ids=["too long", "objects", "strings", "numbers"],
+    )
+    def test_a_small_compressed_file_cannot_take_all_memory(
+        self, tmp_path: Path, run: Run, repeated: bytes, words: str
+    ) -> None:
+        path = tmp_path / "bomb.jsonl.gz"
+        megabytes = 200 if repeated == b"x" else 90
+        with gzip.open(path, "wb", compresslevel=1) as file:
+            file.write(HEADER + b"\n[")
+            for _ in range(megabytes):
+                file.write(repeated * (1_000_000 // len(repeated)))
+            file.write(b"0]\n")
+        assert path.stat().st_size < 2_000_000
+        status, output, errors = run(f"""
+import resource
+from lochws.handlers.replay import Replay
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    list(Replay({str(path)!r}))
+except ValueError as error:
+    say(str(error))
+say((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> (20 if sys.platform == "darwin" else 10))
+""", "ws://127.0.0.1:1/").end()
+        assert status == 0, errors
+        error, grown = output.splitlines()
+        assert words in error
+        assert int(grown) < 400, "MiB"
+
+    def test_a_message_that_is_json_itself_is_not_too_complex(self, tmp_path: Path) -> None:
+        text = json.dumps([{"a": "\\\"x"}] * 500_000)
+        path = record(tmp_path / "a.jsonl.gz", events.Text(text), events.Text("\\" * 5_000_001 + '"'))
+        assert [len(event.text) for event in Replay(path) if isinstance(event, events.Text)] == [
+            len(text), 5_000_002,
+        ]
 
     def test_several_members_of_gzip_are_one_file(self, tmp_path: Path) -> None:
         path = tmp_path / "a.jsonl.gz"

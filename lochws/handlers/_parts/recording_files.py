@@ -1,7 +1,7 @@
-"""The files of a recording: written line by line, limited in size, and readable up to the last whole line.
+"""Recording files: written line by line, reopened on request, and readable up to the last whole line.
 
-The newest is called as the user wants it, older ones have a number: ``talk.1.jsonl`` is the first, then
-``talk.2.jsonl``, and ``talk.jsonl`` the last.
+A recording is one file, or several, of which older ones have a number: ``talk.1.jsonl`` is the oldest, then
+``talk.2.jsonl`` and so on; ``talk.jsonl`` is the newest.
 """
 
 from __future__ import annotations
@@ -13,27 +13,31 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-#: So many bytes, or one line, are written in one go.
+#: That many bytes, or one line, are written at once.
 PIECE_BYTES = 64 * 1024
+#: How many bytes of a line may stand outside of strings. Nothing else can make a parsed line much larger than
+#: the line itself: a list of empty objects takes 24 times the memory.
+MAX_STRUCTURE = 4 << 20
 _GZIP = zlib.MAX_WBITS | 16
 _GZIP_MAGIC = b"\x1f\x8b"
+_STRING = re.compile(rb'"[^"]*"')
 
 
 class RecordingError(ValueError):
-    """A file is no recording, or a damaged one; the text names the file and the line."""
+    """A file is not a recording, or is damaged. The text names the file and the line."""
 
     def __init__(self, path: Path, line: int, what: str) -> None:
         super().__init__(f"{path}, line {line}: {what}")
 
 
-def parts_of(path: Path) -> list[Path]:
-    """The files of a recording that are there, the oldest first."""
+def files_of(path: Path) -> list[Path]:
+    """Return the existing files of a recording, oldest first."""
     numbers = sorted(_numbers(path))
     return [*(numbered(path, number) for number in numbers), *([path] if path.exists() else [])]
 
 
 def numbered(path: Path, number: int) -> Path:
-    """What the file of that number is called."""
+    """Return the name of an older file of a recording."""
     stem, suffix = _split(path)
     return path.with_name(f"{stem}.{number}{suffix}")
 
@@ -45,69 +49,88 @@ def _numbers(path: Path) -> list[int]:
 
 
 def _split(path: Path) -> tuple[str, str]:
-    """The name, and its suffixes: ``.jsonl.gz`` counts as one."""
+    """Return the name without its suffixes, and these; ``.jsonl.gz`` counts as one."""
     name, gz = (path.name[:-3], path.name[-3:]) if path.suffix == ".gz" else (path.name, "")
     stem, suffix = os.path.splitext(name)
     return stem, suffix + gz
 
 
-class PartWriter:
-    """Writes lines into one file after the other. For one thread.
+class LineWriter:
+    """Writes the lines of a recording. For one thread.
 
-    What was written survives the end of the process, however sudden; not that of the machine.
+    What was written survives the end of the process, however sudden, but not that of the machine.
 
     Args:
-        path: the newest file.
-        compress: whether the files are gzip.
-        max_bytes: a file that would grow beyond it is the last but one, or None; a compressed one may have
-            64 KiB more.
-        keep: how many files there may be, or None.
-        append: whether there may be files already, which this continues.
-        header: makes the first line of a file, given its number.
+        path: the file.
+        compress: whether to write gzip.
+        append: whether a file that is there already is renamed (it becomes the last one with a number).
+        header: returns the first line of a file, given its number.
 
     Raises:
-        FileExistsError: there is a recording already, and `append` was not given; or it is no file.
-        OSError: the file cannot be made.
+        FileExistsError: there is a recording already, and `append` was not given; or `path` is not a file.
+        OSError: the file cannot be created.
     """
 
     def __init__(
-        self, path: Path, *, compress: bool, max_bytes: int | None, keep: int | None, append: bool,
-        header: Callable[[int], bytes],
+        self, path: Path, *, compress: bool, append: bool, header: Callable[[int], bytes]
     ) -> None:
         self._path = path
         self._compress = compress
-        self._max_bytes = max_bytes
-        self._keep = keep
         self._header = header
-        self._descriptor: int | None = None
-        self._size = self._empty_size = 0
-        self._deflater = zlib.compressobj(wbits=_GZIP)
         if path.exists() and not path.is_file():  # a folder or a device: it would be renamed
-            raise FileExistsError(f"{path} is no file: give the path of one that can be made")
-        if not append and (there := parts_of(path)):
+            raise FileExistsError(f"{path} is not a file")
+        if not append and (there := files_of(path)):
             raise FileExistsError(f"{there[0]} exists: give append=True to continue it, or another path")
+        self._part = 0  # the number of the file
+        self._descriptor: int | None = None
+        self._size = 0
+        self._deflater = zlib.compressobj(wbits=_GZIP)
         self._begin()
 
     def write(self, lines: Sequence[bytes]) -> tuple[int, OSError | None]:
-        """Write lines. Returns how many could not be written, and why; what is written is whole."""
+        """Write lines, each whole or not at all.
+
+        Returns:
+            How many could not be written, and why.
+        """
         start = lost = 0
         failure = None
         while start < len(lines):
             end, size = start + 1, len(lines[start])
-            room = self._room_for(size)
-            while end < len(lines) and size + len(lines[end]) <= room:
+            while end < len(lines) and size + len(lines[end]) <= PIECE_BYTES:
                 size += len(lines[end])
                 end += 1
             try:
-                if room < size and self._size > self._empty_size:
-                    self._end()
-                if self._descriptor is None:
-                    self._begin()
                 self._put(b"".join(lines[start:end]))
             except OSError as error:
                 lost, failure = lost + end - start, error
             start = end
         return lost, failure
+
+    def reopen(self) -> None:
+        """End the file, which has been renamed or removed, and begin another under its name.
+
+        If the file still has its name, it goes on.
+
+        Raises:
+            OSError: another file cannot be created. Lines still go to the one that was renamed.
+        """
+        assert self._descriptor is not None
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(self._path), os.fstat(self._descriptor)):
+                return
+        before = self._descriptor, self._size, self._deflater
+        try:
+            self._begin()
+        except OSError:
+            self._descriptor, self._size, self._deflater = before
+            raise
+        now = self._descriptor, self._size, self._deflater
+        self._descriptor, self._size, self._deflater = before
+        try:
+            self.close()
+        finally:
+            self._descriptor, self._size, self._deflater = now
 
     def close(self) -> None:
         """End the file. Nothing may be written afterwards.
@@ -115,45 +138,38 @@ class PartWriter:
         Raises:
             OSError: its end cannot be written.
         """
-        if self._descriptor is not None:
-            self._end()
+        if self._descriptor is None:
+            return
+        try:
+            if self._compress:
+                self._write(self._deflater.flush(zlib.Z_FINISH))
+        finally:
+            self.reset_after_fork()
 
     def reset_after_fork(self) -> None:
-        """Let go of the file as it is; in the child of a fork it is the parent's."""
+        """Close the descriptor, and leave the file as it is: in the child of a fork it is the parent's."""
         if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-
-    def _room_for(self, size: int) -> int:
-        """How many bytes may be written in one go, if so many have to be: fewer ask for another file."""
-        if self._max_bytes is None:
-            return max(PIECE_BYTES, size)
-        left = self._max_bytes - self._size
-        if self._compress:
-            return max(PIECE_BYTES, size) if left > 0 else 0
-        return min(left, max(PIECE_BYTES, size))
+            descriptor, self._descriptor = self._descriptor, None
+            os.close(descriptor)
 
     def _begin(self) -> None:
-        number = max(_numbers(self._path), default=0) + 1
-        if self._path.exists():
-            self._path.rename(numbered(self._path, number))
-            number += 1
-        if self._keep is not None:
-            old = parts_of(self._path)
-            for path in old[: max(0, len(old) + 1 - self._keep)]:
-                path.unlink()
-        # It may hold secrets: nobody else may read it.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        self._descriptor = os.open(self._path, flags, 0o600)
+        self._part = max([self._part, *_numbers(self._path)]) + 1
+        is_there = self._path.exists()
+        if is_there and self._path.stat().st_size:
+            self._path.rename(numbered(self._path, self._part))
+            self._part += 1
+            is_there = False  # an empty file is taken: logrotate may have created it, with the right owner
+        # Nobody else may read a new one: it may contain secrets.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+        self._descriptor = os.open(self._path, flags if is_there else flags | os.O_EXCL, 0o600)
         self._deflater = zlib.compressobj(wbits=_GZIP)
         self._size = 0
         try:
-            self._put(self._header(number))
+            self._put(self._header(self._part))
         except OSError:
             self.reset_after_fork()
             self._path.unlink()
             raise
-        self._empty_size = self._size
 
     def _put(self, piece: bytes) -> None:
         """Write a piece, whole or not at all."""
@@ -173,30 +189,22 @@ class PartWriter:
         except OSError:
             with suppress(OSError):
                 os.ftruncate(self._descriptor, self._size)
-                os.lseek(self._descriptor, self._size, os.SEEK_SET)
             raise
         self._size += len(data)
 
-    def _end(self) -> None:
-        assert self._descriptor is not None
-        try:
-            if self._compress:
-                self._write(self._deflater.flush(zlib.Z_FINISH))
-        finally:
-            descriptor, self._descriptor = self._descriptor, None
-            os.close(descriptor)
 
-
-class PartReader:
+class LineReader:
     """The whole lines of one file, in order: iterate it.
 
+    Takes no more memory than the longest line, whatever the file contains.
+
     Args:
-        path: the file; whether it is gzip shows in its first bytes.
+        path: the file; its first bytes tell whether it is gzip.
         max_line: the longest line that is read, in bytes.
 
     Attributes:
-        number: of the line that was read last.
-        is_cut: whether the file ended in the midst of a line, which was not read. Known after the last.
+        number: the number of the line that was read last.
+        is_cut: whether the file ended in the middle of a line, which was not read. Known after the last line.
     """
 
     def __init__(self, path: Path, max_line: int) -> None:
@@ -206,10 +214,10 @@ class PartReader:
         self.is_cut = False
 
     def __iter__(self) -> Iterator[bytes]:
-        """The lines without their ends.
+        """Yield the lines without their ends.
 
         Raises:
-            RecordingError: a line is too long, or the file does not inflate.
+            RecordingError: a line is too long or too complex, or the file does not inflate.
             OSError: the file cannot be read.
         """
         rest: list[bytes] = []
@@ -220,15 +228,26 @@ class PartReader:
             size += len(first)
             for part in more:
                 self.number += 1
-                self._check(size, self.number)
-                yield b"".join(rest)
+                self._check_size(size, self.number)
+                line = b"".join(rest)
                 rest, size = [part], len(part)
-            self._check(size, self.number + 1)
+                self._check_structure(line)
+                yield line
+                del line
+            self._check_size(size, self.number + 1)
         self.is_cut = size > 0
 
-    def _check(self, size: int, number: int) -> None:
+    def _check_size(self, size: int, number: int) -> None:
         if size > self._max_line:
             raise RecordingError(self._path, number, f"it has more than max_line={self._max_line} bytes")
+
+    def _check_structure(self, line: bytes) -> None:
+        if len(line) <= MAX_STRUCTURE:
+            return
+        bare = line.replace(b"\\\\", b"").replace(b'\\"', b"")  # now each quote begins or ends a string
+        if bare.count(b'"') > MAX_STRUCTURE or len(_STRING.sub(b"", bare)) > MAX_STRUCTURE:
+            what = f"more than {MAX_STRUCTURE} bytes of it stand outside of strings"
+            raise RecordingError(self._path, self.number, what)
 
     def _pieces(self) -> Iterator[bytes]:
         with self._path.open("rb") as file:
@@ -244,7 +263,7 @@ class PartReader:
     _inflater: zlib._Decompress | None = None
 
     def _inflated(self, data: bytes) -> Iterator[bytes]:
-        """What comes out, a bounded piece at a time, of one gzip member or several."""
+        """Inflate one gzip member or several, a bounded piece at a time."""
         piece = b""
         while data or len(piece) == PIECE_BYTES:  # then there may be more inside
             if self._inflater is None or self._inflater.eof:

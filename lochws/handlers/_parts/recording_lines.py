@@ -12,7 +12,7 @@ import logging
 import re
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 from ... import errors, events
@@ -24,8 +24,9 @@ from ...system.report import report
 from ...url import without_secrets
 from ...version import __version__
 
-#: The longest line that is read, in bytes; nor is more put in place of what was left out.
-MAX_LINE = 512 << 20
+#: The longest line that is read unless the user says otherwise, in bytes, and the longest filler: room for
+#: the largest message that an app accepts by default (64 MiB), in base64.
+MAX_LINE = 96 << 20
 #: What the header line says; another number stands for a format that this code does not know.
 VERSION = 1
 
@@ -46,8 +47,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 #: Where an exception may come from that is made again by its name; any other becomes a `RecordedError`.
 _ERRORS = {module.__name__: module for module in (builtins, errors, socket, ssl)}
-_COOKIE = re.compile(r"(?im)^(set-cookie:[^=\r\n]*=)[^;\r\n]*")
-_ADDRESS = re.compile(r"(?im)^(?:content-)?location:[^\r\n]*")
+#: Headers of a response whose URLs are recorded without their secrets.
+_WITH_URLS = frozenset({"location", "content-location", "refresh", "link"})
 
 
 class RecordedError(Exception):
@@ -139,9 +140,8 @@ class Scribe:
                 return kept
             raise TypeError(f"redact returned {type(kept).__name__} for {type(payload).__name__}")
         except Exception as error:  # noqa: BLE001  it is reported
-            more = self._log_limit.take()
-            if more is not None:
-                report(logging.ERROR, "redact failed, its payload is not recorded%s", more, error=error)
+            words = "redact failed, its payload is not recorded"
+            report(logging.ERROR, words, error=error, limit=self._log_limit)
             return None
 
     def _field(self, name: str, value: Any) -> Any:
@@ -158,11 +158,8 @@ class Scribe:
         return value
 
     def _response(self, response: Response) -> dict[str, Any]:
-        head = response.raw.decode("latin-1")
-        if not self._secrets:
-            head = _ADDRESS.sub(lambda line: without_secrets(line[0]).replace("…", "***"), head)
-            head = _COOKIE.sub(r"\1***", head)
-        return {"head": head, "body": _base64(response.body)}
+        head = response.raw if self._secrets else _head_without_secrets(response)
+        return {"head": head.decode("latin-1"), "body": _base64(response.body)}
 
     def _error(self, error: BaseException) -> dict[str, Any]:
         kind = type(error)
@@ -171,6 +168,34 @@ class Scribe:
         given = [hide(arg) if isinstance(arg, str) else arg for arg in error.args]
         plain = all(isinstance(arg, (str, int, float, _NONE)) for arg in given)
         return {"type": name, "text": hide(str(error)), "args": given if plain else None}
+
+
+def _head_without_secrets(response: Response) -> bytes:
+    """Return the head of a response as it is if there is nothing to hide, and otherwise made anew.
+
+    It is made of what `Response` has understood, so no spelling of a header escapes: blanks before the colon,
+    folded lines, control characters in its name.
+    """
+    shown = [(name, _without_secrets(name, value)) for name, value in response.header_list]
+    first = _without_secrets("location", re.split(rb"[\r\n]", response.raw, maxsplit=1)[0].decode("latin-1"))
+    understood = _as_head(first, response.header_list)
+    if understood.lower() == response.raw.lower() and shown == response.header_list:
+        return response.raw
+    return _as_head(first, shown)
+
+
+def _as_head(first: str, headers: Iterable[tuple[str, str]]) -> bytes:
+    lines = [first, *(f"{name}: {value}" for name, value in headers), "", ""]
+    return "\r\n".join(lines).encode("latin-1", "replace")
+
+
+def _without_secrets(name: str, value: str) -> str:
+    if name.startswith("set-cookie"):  # attributes are left out as well: another cookie may stand among them
+        cookie, equals, _ = value.partition("=")
+        return f"{cookie}=***" if equals else "***"
+    if name in _WITH_URLS:
+        return without_secrets(value).replace("…", "***")
+    return value
 
 
 def as_line(fields: Mapping[str, Any]) -> bytes:
@@ -238,6 +263,8 @@ def payload_of(fields: Mapping[str, Any], fill: bool = False) -> Payload:
         raise ValueError("there is neither 'text' nor 'data' nor 'length'")
     if not fill:
         raise ValueError("the payload was left out of the recording; fill=True puts as many x in its place")
+    if length > MAX_LINE:
+        raise ValueError(f"'length' is {length!r}: no more than {MAX_LINE} are filled in")
     filler = "x" * length
     return filler if fields.get("event") == "text" else filler.encode()
 
@@ -251,8 +278,8 @@ def length_of(fields: Mapping[str, Any]) -> int | None:
     if "length" not in fields:
         return None
     length = fields["length"]
-    if isinstance(length, bool) or not isinstance(length, int) or not 0 <= length <= MAX_LINE:
-        raise ValueError(f"'length' is {length!r}: expected a number up to {MAX_LINE}")
+    if isinstance(length, bool) or not isinstance(length, int) or length < 0:
+        raise ValueError(f"'length' is {length!r}: expected a whole number from 0 up")
     return length
 
 
