@@ -1,23 +1,22 @@
-"""Fixtures for tests of what is made with lochws: ``ws_server``, ``ws_recorder`` and ``ws_clock``.
+"""The pytest plugin of lochws: the fixtures ``ws_server``, ``ws_events`` and ``ws_clock``.
 
-A module of its own beside the package, since pytest loads it in every run, also in those of tests that have
-nothing to do with lochws: those shall not have to import it.
+It is a module of its own, beside the package, because pytest loads it in every run, even for tests that have
+nothing to do with lochws, and those should not have to import the package.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from lochws import WebSocketApp
-    from lochws.testing import Recorder, StartServer, VirtualClock
+    from lochws.testing import LogEvents, StartServer, VirtualClock
     from lochws.testing.kit import Authority, Kit
 
 
-#: Whether the test has failed, before its fixtures end.
+#: Whether the test itself has failed; set before its fixtures are torn down.
 _FAILED = pytest.StashKey[bool]()
 
 
@@ -33,14 +32,14 @@ def pytest_runtest_makereport(
 
 @pytest.fixture(scope="session")
 def _ws_authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    from lochws.testing.kit import Authority  # noqa: PLC0415  see above
+    from lochws.testing.kit import Authority  # noqa: PLC0415  only tests that use it import lochws
 
     return Authority(lambda: tmp_path_factory.mktemp("lochws"))
 
 
 @pytest.fixture
 def _ws_kit(_ws_authority: Authority, request: pytest.FixtureRequest) -> Iterator[Kit]:
-    from lochws.testing.kit import Kit  # noqa: PLC0415  likewise
+    from lochws.testing.kit import Kit  # noqa: PLC0415  as above
 
     kit = Kit(_ws_authority)
     yield kit
@@ -49,29 +48,30 @@ def _ws_kit(_ws_authority: Authority, request: pytest.FixtureRequest) -> Iterato
 
 @pytest.fixture
 def ws_server(_ws_kit: Kit) -> StartServer:
-    """Starts WebSocket servers that do what a script says, or echo, and end with the test.
+    """Start WebSocket servers that follow a script, or echo, and are closed when the test ends.
 
-    ``server = ws_server([accept(), send("hello")], [accept(), fin()])`` has a script for each connection
-    that comes; ``ws_server()`` echoes; ``ws_server(tls=True)`` has a certificate that ``ws_server.ca_file``
-    vouches for. The steps are in lochws.testing. A script that was begun and not done fails the test.
+    ``server = ws_server([accept(), send("hello")], [accept(), fin()])`` has one script per connection;
+    ``ws_server()`` echoes; ``ws_server(tls=True)`` has a certificate that ``ws_server.ca_file`` vouches for.
+    The steps are in `lochws.testing`. A script that was begun but not completed fails the test.
     """
     return _ws_kit.serve
 
 
 @pytest.fixture
-def ws_recorder(_ws_kit: Kit) -> Callable[[WebSocketApp], Recorder]:
-    """Notes what happens to an app: ``recorder = ws_recorder(app)``, ``recorder.wait_for(events.Ready)``.
+def ws_events(_ws_kit: Kit) -> LogEvents:
+    """Log what happens to an app: ``log = ws_events(app)``, then ``log.wait_for(events.Ready)``.
 
-    The app is stopped at the end of the test. An exception that a handler has raised fails the test, unless
-    ``recorder.wait_for_error`` was called for it.
+    The app is stopped when the test ends. An exception raised by a handler fails the test, unless
+    ``log.wait_for_error`` was called for it.
     """
-    return _ws_kit.record
+    return _ws_kit.log_events
 
 
 @pytest.fixture
 def ws_clock(_ws_kit: Kit) -> VirtualClock:
-    """A clock that stands still until ``ws_clock.advance(seconds)``, for all apps that the test starts.
+    """Stop the time of all apps that the test starts; ``ws_clock.advance(seconds)`` lets it pass.
 
-    Keepalive, Poll, closing and back-off go by it, and the pauses in scripts of ``ws_server``.
+    Keepalive, Poll, the closing handshake and back-off go by this clock, and so do the pauses in scripts of
+    ``ws_server``.
     """
     return _ws_kit.clock

@@ -18,9 +18,24 @@ if TYPE_CHECKING:
     from .response import Response
 
 __all__ = [
-    "BackOff", "Binary", "Closed", "Closing", "ConnectFail", "Connected", "Connecting", "Disconnected",
-    "Event", "Ping", "Poll", "Pong", "ProtocolError", "Ready", "Rejected", "Text", "Unresponsive",
+    "BackOff",
+    "Binary",
+    "Closed",
+    "Closing",
+    "ConnectFail",
+    "Connected",
+    "Connecting",
+    "Disconnected",
+    "Event",
+    "Ping",
+    "Poll",
+    "Pong",
+    "ProtocolError",
+    "Ready",
+    "Rejected",
+    "Text",
     "UnknownMessage",
+    "Unresponsive",
 ]
 
 

@@ -1,9 +1,9 @@
-"""A WebSocket server that does what a test tells it, for testing whatever uses lochws.
+"""A WebSocket server that does what a test tells it to, for testing programs that use lochws.
 
-It is made of wsproto and plain sockets, and shares no protocol code with lochws: what the one gets
-wrong the other notices. It needs the extra ``testing``: ``pip install 'lochws[testing]'``.
+It is made of wsproto and plain sockets, and shares no protocol code with lochws, so that neither can hide a
+mistake of the other. It needs the extra ``testing``: ``pip install 'lochws[testing]'``.
 
-A script is a list of steps, one script for each connection that comes::
+A script is a list of steps, and there is one script per connection::
 
     from lochws.testing import ScriptedServer, accept, fin, send, wait_for
 
@@ -17,27 +17,28 @@ A script is a list of steps, one script for each connection that comes::
         app.stop()
     assert server.requests[0].headers["authorization"] == "Bearer secret"
 
-What to know:
+Good to know:
 
-* Steps follow one another: `wait_for` holds the script until the message has come. While a step
-  waits, and behind the last one, the server is a good peer: it reads, answers pings, and answers the
-  client's Close frame. `silence`, `stop_reading`, `answer_ping` and `ignore_close` make it a bad one.
-* Nothing ends by itself. A connection stays until the client leaves or a step ends it: `close` as the
-  RFC says, `fin` without a Close frame, `reset`, or `cut_after` so many bytes.
-* `server.do(step)` does one more step at any time: the test is in charge of when something happens,
-  and need not sleep.
-* `send_frame` and `send_raw` say what no proper server would.
-* `server.connections` has what came: requests, messages, pings, pongs, the Close frame.
-* What a script waits for in vain fails the test, when the ``with`` block ends.
-* `recorded` makes scripts of what a `lochws.handlers.recorder` has recorded.
+* Steps are done one after another: `wait_for` holds the script until the message has arrived. While a step
+  waits, and after the last one, the server is a good peer: it reads, answers pings, and answers the client's
+  Close frame. `silence`, `stop_reading`, `answer_ping` and `ignore_close` make it a bad one.
+* Nothing ends by itself. A connection stays open until the client leaves or a step ends it: `close` as the
+  RFC says, `fin` without a Close frame, `reset`, or `cut_after` a number of bytes.
+* `server.do(step)` does one more step at any time: the test decides when something happens, without sleeping.
+* `send_frame` and `send_raw` send what no valid server would.
+* `server.connections` has what arrived: requests, messages, pings, pongs, the Close frame.
+* If the client does not do what a script waits for, the test fails at the end of the ``with`` block.
+* `recorded` makes scripts from a recording of `lochws.handlers.recorder`.
 * `ScriptedServer()` echoes. `tls=context` serves ``wss:``. `scale` makes scripted seconds shorter.
+* Any function that takes a `ServerConnection` is a step. With ``history=False`` the server can run for long:
+  ``for message in connection: connection.send(message)`` is a server of your own in two lines.
 """
 
 from .clock import VirtualClock
 from .connection import ScriptError, ServerConnection, Step
-from .kit import Record, StartServer
+from .event_log import EventLog
+from .kit import LogEvents, StartServer
 from .recorded import recorded
-from .recorder import Recorder
 from .request import Request
 from .server import ScriptedServer
 from .steps import (
@@ -70,8 +71,8 @@ from .steps import (
 )
 
 __all__ = [
-    "Record",
-    "Recorder",
+    "EventLog",
+    "LogEvents",
     "Request",
     "ScriptError",
     "ScriptedServer",

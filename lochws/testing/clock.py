@@ -1,4 +1,4 @@
-"""A clock that stands still until a test moves it on, so that a back-off of 30 s takes no time."""
+"""A virtual clock, which stands still until a test advances it: a back-off of 30 s takes no time."""
 
 from __future__ import annotations
 
@@ -11,89 +11,100 @@ from weakref import WeakSet
 from ..clock import Timed
 from .stacks import stacks
 
-#: Seconds between two looks at what the threads do.
+#: Seconds between two looks at what the threads are doing.
 _LOOK = 0.0003
 
 
 class VirtualClock:
     """The time of apps and scripted servers under test: keepalive, Poll, closing, back-off, scripted pauses.
 
-    It is put in the place of the machine's by ``with lochws.clock.using(clock)``, by
-    ``Threads(clock=clock)``, or by the fixture ``ws_clock``. For the thread of the test: one at a time.
+    It replaces the machine's clock by way of ``with lochws.clock.using(clock)``, ``Threads(clock=clock)`` or
+    the fixture ``ws_clock``. Use its methods on the test's thread only.
 
-    What takes its time in fact does so still: opening a connection, a thread of the user's, a network.
-    `advance` and `settle` wait until all threads of lochws and of the scripted servers that go by this
-    clock wait too, so that what was due has been done when they return. What is under way to or from a
-    server of another kind they cannot see.
+    What takes real time still does: opening a connection, the user's own threads, the network. `advance` and
+    `settle` return once all threads of lochws and of the scripted servers that go by this clock are waiting;
+    by then, everything that was due has been done. They cannot see what is on its way to or from any other
+    server.
 
     Args:
-        patience: seconds, of the machine's clock, that those threads may take to come to rest.
+        patience: seconds, by the machine's clock, that those threads may take to come to rest.
 
     Attributes:
-        patience: the same; it may be changed.
+        patience: likewise; it may be changed.
     """
 
     def __init__(self, patience: float = 10.0) -> None:
         self.patience = patience
-        self._now = 1000.0  # with room before it; written by the test's thread
-        self._ahead = time.time() - self._now  # the wall clock is so much ahead; likewise
+        self._now = 1000.0  # leaves room for times before it; written by the test's thread
+        self._ahead = time.time() - self._now  # wall clock minus monotonic clock; likewise
         self._released: float | None = None
         self._attended: WeakSet[Timed] = WeakSet()  # guarded by _lock
         self._lock = threading.Lock()
 
-    # What lochws asks for. Any thread.
+    # For lochws. Any thread.
 
     @property
     def passes(self) -> bool:
-        """Whether the time passes by itself: once it was released."""
+        """Whether time passes by itself: only after `release`."""
         return self._released is not None
 
     def monotonic(self) -> float:
-        """The time, in seconds."""
+        """Return the time in seconds; it is never set back."""
         return self._now if self._released is None else self._now + time.monotonic() - self._released
 
     def wall(self) -> float:
-        """What the wall clock shows: today's date at first."""
+        """Return the time of the wall clock; it begins with the current date."""
         return self.monotonic() + self._ahead
 
     def attend(self, timed: Timed) -> None:
-        """Wake something whenever the clock is moved on."""
+        """Wake `timed` whenever the clock is moved."""
         with self._lock:
             self._attended.add(timed)
 
-    # What tests do.
+    # For tests.
 
     def advance(self, seconds: float, *, handlers: bool = True) -> None:
-        """Let so many seconds pass, from one moment at which something is due to the next.
+        """Let time pass, from one moment at which something is due to the next.
 
         Args:
             seconds: how many.
-            handlers: whether to wait, at each of those moments, until no handler runs. False lets the time
+            handlers: whether to wait, at each of those moments, until no handler is running. False lets time
                 pass for a handler that blocks.
 
         Raises:
-            ValueError: less than nothing.
-            AssertionError: the threads did not come to rest; the message says what they were at.
+            ValueError: the number is negative.
+            AssertionError: the threads did not come to rest; the message shows their stacks.
         """
         if not seconds >= 0:
             raise ValueError(f"seconds={seconds!r}: expected a number from 0 up")
         self.advance_to(self._now + seconds, handlers=handlers)
 
     def advance_to(self, end: float, *, handlers: bool = True) -> None:
-        """As `advance`, to a moment of `monotonic`. One that has passed is no error."""
+        """Let time pass until `monotonic` returns `end`, one moment at which something is due after another.
+
+        Args:
+            end: the time; if it has passed already, only what is due now is done.
+            handlers: whether to wait, at each of those moments, until no handler is running.
+
+        Raises:
+            AssertionError: the threads did not come to rest; the message shows their stacks.
+        """
         while (due := self.settle(handlers=handlers)) is not None and due <= end:
             self._move(due)
         self._move(end)
         self.settle(handlers=handlers)
 
     def advance_to_next(self, *, handlers: bool = True) -> float:
-        """Let the time pass until the next moment at which something is due, and have it done.
+        """Let time pass until the next moment at which something is due, and wait until it has been done.
+
+        Args:
+            handlers: whether to wait until no handler is running.
 
         Returns:
-            How many seconds that were; 0.0 if nothing waits for a time.
+            How many seconds passed; 0.0 if nothing is waiting for a time.
 
         Raises:
-            AssertionError: as for `advance`.
+            AssertionError: the threads did not come to rest; the message shows their stacks.
         """
         before = self._now
         due = self.settle(handlers=handlers)
@@ -103,11 +114,11 @@ class VirtualClock:
         return self._now - before
 
     def suspend(self, seconds: float) -> None:
-        """Have the machine sleep: the wall clock goes on by so many seconds, and nothing else does.
+        """Put the machine to sleep: the wall clock advances by this many seconds, and nothing else does.
 
         Raises:
-            ValueError: less than nothing.
-            AssertionError: as for `advance`.
+            ValueError: the number is negative.
+            AssertionError: the threads did not come to rest; the message shows their stacks.
         """
         if not seconds >= 0:
             raise ValueError(f"seconds={seconds!r}: expected a number from 0 up")
@@ -117,13 +128,16 @@ class VirtualClock:
         self.settle()
 
     def settle(self, *, handlers: bool = True) -> float | None:
-        """Wait until there is nothing to do but to wait.
+        """Wait until the threads have nothing left to do but wait.
+
+        Args:
+            handlers: whether to wait until no handler is running, too.
 
         Returns:
-            The next moment at which something is due, by `monotonic`, or None.
+            The next time, by `monotonic`, at which something is due, or None.
 
         Raises:
-            AssertionError: the threads did not come to rest; the message says what they were at.
+            AssertionError: the threads did not come to rest; the message shows their stacks.
         """
         __tracebackhide__ = True
         pause = threading.Event()
@@ -131,21 +145,21 @@ class VirtualClock:
         before: list[tuple[int, float | None]] | None = None
         while True:
             now = self._look(handlers)
-            # Whoever did something between the two looks has another number. So nobody has, and in the
-            # moment of the second there was nothing on its way to anybody.
+            # A thread that did something between the two looks has another number. So none did, and at the
+            # time of the second look nothing was on its way to any of them.
             if now is not None and now == before:
                 return min((until for _, until in now if until is not None), default=None)
             if time.monotonic() > end:
                 busy = stacks("lochws-", "scripted-server-")
-                raise AssertionError(f"no rest within {self.patience:g} s:\n{busy}")
+                raise AssertionError(f"the threads did not come to rest within {self.patience:g} s:\n{busy}")
             before = now
             pause.wait(_LOOK)
 
     @contextmanager
     def passing(self) -> Iterator[None]:
-        """While the ``with`` block runs the time passes, as fast as the threads can follow.
+        """Let time pass during the ``with`` block, as fast as the threads can follow.
 
-        For a block that waits for something that takes its time: ``with ws_clock.passing(): app.stop()``.
+        For a call that waits for something that takes time: ``with ws_clock.passing(): app.stop()``.
         """
         over = threading.Event()
         thread = threading.Thread(target=self._pass_until, args=(over,), name="ws-clock", daemon=True)
@@ -157,7 +171,7 @@ class VirtualClock:
             thread.join()
 
     def release(self) -> None:
-        """Let the time pass by itself from now on, as fast as everywhere. For good."""
+        """Let time pass by itself from now on, at the machine's pace. There is no way back."""
         self._released = time.monotonic()
         self._wake()
 
@@ -170,7 +184,7 @@ class VirtualClock:
                     self._move(due)
 
     def _look(self, handlers: bool) -> list[tuple[int, float | None]] | None:
-        """What each waits for; None if one does not wait."""
+        """Return what each of them is waiting for; None if one is not waiting."""
         with self._lock:
             attended = list(self._attended)
         found = []

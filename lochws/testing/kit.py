@@ -1,4 +1,4 @@
-"""What the fixtures hand to a test: servers, recorders and a clock, all closed when it ends."""
+"""What the fixtures hand to a test: servers, event logs and a clock, all closed when it ends."""
 
 from __future__ import annotations
 
@@ -7,17 +7,26 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol
 
 from .. import clock
 from ..app import WebSocketApp
 from .clock import VirtualClock
 from .connection import Step
-from .recorder import Recorder
+from .event_log import EventLog
 from .server import ScriptedServer
 
-#: What the fixture ``ws_recorder`` is: takes an app and, as `patience`, the seconds that a wait may take.
-Record: TypeAlias = Callable[..., Recorder]
+
+class LogEvents(Protocol):
+    """Starts event logs: the fixture ``ws_events``."""
+
+    def __call__(self, app: WebSocketApp, *, patience: float = 10.0) -> EventLog:
+        """Log the events of an app from now on, and stop it at the end of the test.
+
+        Args:
+            app: the app; it may already be running.
+            patience: seconds, by the machine's clock, for every wait.
+        """
 
 
 class Authority:
@@ -60,7 +69,7 @@ class Authority:
 
 
 class StartServer:
-    """Starts scripted servers that end with the test: what the fixture ``ws_server`` is.
+    """Starts scripted servers that are closed when the test ends: the fixture ``ws_server``.
 
     Args:
         authority: signs the certificates of servers with TLS.
@@ -72,7 +81,7 @@ class StartServer:
 
     @property
     def ca_file(self) -> Path:
-        """What to give as ``ssl_cafile`` to trust servers that were started with ``tls=True``."""
+        """The file for ``ssl_cafile``, so that an app trusts servers started with ``tls=True``."""
         return self._authority.ca_file
 
     def __call__(
@@ -84,11 +93,21 @@ class StartServer:
         port: int = 0,
         patience: float = 10.0,
     ) -> ScriptedServer:
-        """Start a server that does to each connection what its script says; without scripts, an echo server.
+        """Start a server that does to each connection what its script says.
 
         Args:
-            tls: whether to serve ``wss:`` (with a certificate that `ca_file` vouches for), or a context.
-            scripts, afterwards, host, port, patience: as for `ScriptedServer`.
+            scripts: the steps for the first connection, for the second, and so on; none for an echo server.
+            tls: True serves ``wss:`` with a certificate that `ca_file` vouches for; or a TLS context.
+            afterwards: what happens to connections beyond the last script: ``"repeat"`` runs the last script
+                for each of them, ``"refuse"`` stops listening.
+            host: the address to listen on.
+            port: the port to listen on; 0 picks a free one.
+            patience: seconds that a step may wait for the client.
+
+        Raises:
+            TypeError: a script is not a list of steps.
+            ValueError: `afterwards` is something else.
+            OSError: it cannot listen there.
         """
         context = self._authority.server_tls if tls is True else tls or None
         server = ScriptedServer(
@@ -99,7 +118,7 @@ class StartServer:
 
 
 class Kit:
-    """All of one test.
+    """Everything that one test was given.
 
     Args:
         authority: for the servers.
@@ -107,43 +126,43 @@ class Kit:
 
     def __init__(self, authority: Authority) -> None:
         self.serve = StartServer(authority)
-        self._recorders: list[Recorder] = []
+        self._logs: list[EventLog] = []
         self._stack = ExitStack()
 
-    def record(self, app: WebSocketApp, *, patience: float = 10.0) -> Recorder:
-        """Record an app, and stop it at the end of the test."""
-        self._recorders.append(Recorder(app, patience=patience))
-        return self._recorders[-1]
+    def log_events(self, app: WebSocketApp, *, patience: float = 10.0) -> EventLog:
+        """Log the events of an app, and stop it at the end of the test."""
+        self._logs.append(EventLog(app, patience=patience))
+        return self._logs[-1]
 
     @cached_property
     def clock(self) -> VirtualClock:
-        """A virtual clock, from now to the end of the test in the place of the machine's."""
+        """A virtual clock, in the place of the machine's until the test ends."""
         virtual = VirtualClock()
         self._stack.enter_context(clock.using(virtual))
         self._stack.callback(virtual.release)
         return virtual
 
     def end(self, *, has_failed: bool = False) -> None:
-        """Stop the apps, then the servers, then the clock, and look at what went wrong meanwhile.
+        """Stop the apps, the servers and the clock, in this order, and report what went wrong.
 
         Args:
-            has_failed: whether the test has failed anyway: then no script need have come to its end.
+            has_failed: whether the test has failed already; then no script need be complete.
 
         Raises:
-            AssertionError: an app did not stop, a handler raised, or a script was not done.
+            AssertionError: an app did not stop, a handler raised, or a script was not completed.
         """
         failures: list[Exception] = []
-        servers, recorders = self.serve.servers, self._recorders
+        servers, logs = self.serve.servers, self._logs
         with self._stack:
             for step in (
-                *(recorder.finish for recorder in recorders),
+                *(log.finish for log in logs),
                 *(server.close for server in servers),
-                *(recorder.check for recorder in recorders),
+                *(log.check for log in logs),
                 *(server.check if has_failed else server.check_done for server in servers),
             ):
                 try:
                     step()
-                except Exception as error:  # noqa: BLE001  all is ended first
+                except Exception as error:  # noqa: BLE001  everything is stopped first
                     failures.append(error)
         if len(failures) > 1:
             raise AssertionError("\n\n".join(map(str, failures))) from failures[0]

@@ -1,17 +1,17 @@
-"""Frames as bytes, right or wrong: what wsproto, which only makes right ones, is not for."""
+"""Raw frames, valid or not (wsproto builds only valid ones)."""
 
 from __future__ import annotations
 
 
 def frame(opcode: int, payload: bytes, *, fin: bool = True, rsv: int = 0, key: bytes | None = None) -> bytes:
-    """A frame (RFC 6455 section 5.2), also one that no proper server sends.
+    """Build a frame (RFC 6455 section 5.2), valid or not.
 
     Args:
         opcode: 0 continuation, 1 text, 2 binary, 8 Close, 9 ping, 10 pong; the others are reserved.
         payload: the payload, before masking.
-        fin: whether the message ends with it.
-        rsv: the three reserved bits as a number, 4 being RSV1.
-        key: the four bytes to mask with, or None for a frame that is not masked, as servers send.
+        fin: whether it is the last frame of its message.
+        rsv: the three reserved bits as a number; 4 is RSV1.
+        key: the four bytes to mask with, or None for an unmasked frame, as servers send them.
     """
     head = bytearray([fin << 7 | rsv << 4 | opcode])
     mask_bit = 0 if key is None else 0x80
@@ -29,7 +29,7 @@ def frame(opcode: int, payload: bytes, *, fin: bool = True, rsv: int = 0, key: b
 
 
 def masked(payload: bytes, key: bytes) -> bytes:
-    """The payload masked with the key, or unmasked (RFC 6455 section 5.3)."""
+    """Mask a payload with a key, or unmask it (RFC 6455 section 5.3)."""
     size = len(payload)
     repeated = (key * (size // 4 + 1))[:size]
     return (int.from_bytes(payload, "big") ^ int.from_bytes(repeated, "big")).to_bytes(size, "big")

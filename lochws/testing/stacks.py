@@ -1,4 +1,4 @@
-"""What threads are at, for messages that say why something does not end."""
+"""Stacks of threads, for messages that say why something does not end."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import traceback
 
 
 def stacks(*prefixes: str) -> str:
-    """The stacks of the threads whose names begin with one of these."""
+    """Format the stacks of the threads whose names begin with one of these prefixes."""
     frames = sys._current_frames()
     found = [
         f"{thread.name}:\n{''.join(traceback.format_stack(frames[thread.ident])).rstrip()}"
         for thread in threading.enumerate()
         if thread.name.startswith(prefixes) and thread.ident in frames
     ]
-    return "\n".join(found) or "(none of their threads is left)"
+    return "\n".join(found) or "(no such thread is running)"

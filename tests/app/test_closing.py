@@ -10,7 +10,7 @@ import pytest
 
 from lochws import WebSocketApp, events
 from lochws import testing as t
-from lochws.testing import Record, StartServer, VirtualClock
+from lochws.testing import LogEvents, StartServer, VirtualClock
 
 from ..faults.registry import fault
 from ..support.apps import AT_ONCE, NEVER, opened, running
@@ -254,18 +254,18 @@ class TestBothSides:
 
     @fault("stopping", "The server ignores our Close frame")
     def test_a_server_that_never_answers_is_left_after_close_timeout(
-        self, ws_server: StartServer, ws_recorder: Record, ws_clock: VirtualClock
+        self, ws_server: StartServer, ws_events: LogEvents, ws_clock: VirtualClock
     ) -> None:
         app = WebSocketApp(ws_server([t.accept(), t.ignore_close()]).url)
-        recorder = ws_recorder(app)
+        log = ws_events(app)
         app.start(close_timeout=30)
-        recorder.wait_for(events.Ready)
+        log.wait_for(events.Ready)
         app.close()
         ws_clock.advance(29.9)
-        recorder.assert_exhausted()
+        log.assert_exhausted()
         ws_clock.advance(0.1)
-        end = recorder.wait_for(events.Disconnected)
-        recorder.assert_exhausted()
+        end = log.wait_for(events.Disconnected)
+        log.assert_exhausted()
         assert end.reason == "disconnected; server didn't respond to close packet within 30s"
         assert (end.graceful, end.sent_code, end.received_code) == (False, 1000, None)
 

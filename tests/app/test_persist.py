@@ -12,7 +12,7 @@ from lochws import Backoff, WebSocketApp, events
 from lochws import testing as t
 from lochws.persist import USUAL
 from lochws.system.deadline import Deadline
-from lochws.testing import Record, StartServer, VirtualClock
+from lochws.testing import LogEvents, StartServer, VirtualClock
 
 from ..faults.registry import fault
 from ..support.peer import CLOSE, TEXT, Link, Request, StartPeer
@@ -31,14 +31,14 @@ class TestApps:
     """A WebSocketApp reconnects after everything that its user did not ask for."""
 
     @pytest.fixture
-    def run(self, ws_server: StartServer, ws_recorder: Record, ws_clock: VirtualClock) -> Run:
+    def run(self, ws_server: StartServer, ws_events: LogEvents, ws_clock: VirtualClock) -> Run:
         """Lives through so many back-offs with a server of that script; the names of the events."""
 
         def run(script: list[t.Step], cycles: int, policy: Backoff = USUAL_WAITS) -> list[str]:
-            recorder = ws_recorder(WebSocketApp(ws_server(script).url))
-            recorder.app.start(poll=0, ping_rate=0, persist=policy)
-            recorder.wait_for(events.BackOff, count=cycles, timeout=cycles * policy.max_wait)
-            return [event.name for event in recorder.events]
+            log = ws_events(WebSocketApp(ws_server(script).url))
+            log.app.start(poll=0, ping_rate=0, persist=policy)
+            log.wait_for(events.BackOff, count=cycles, timeout=cycles * policy.max_wait)
+            return [event.name for event in log.events]
 
         return run
 
@@ -53,22 +53,22 @@ class TestApps:
         assert run([t.upgrade(503)], 2) == cycle * 2
 
     def test_after_a_failed_attempt(
-        self, ws_server: StartServer, ws_recorder: Record, ws_clock: VirtualClock
+        self, ws_server: StartServer, ws_events: LogEvents, ws_clock: VirtualClock
     ) -> None:
         server = ws_server()
         server.close()
-        recorder = ws_recorder(WebSocketApp(server.url))
-        recorder.app.start()
-        recorder.wait_for(events.BackOff, count=2, timeout=60)
-        assert [event.name for event in recorder.events] == ["connecting", "connect_fail", "back_off"] * 2
+        log = ws_events(WebSocketApp(server.url))
+        log.app.start()
+        log.wait_for(events.BackOff, count=2, timeout=60)
+        assert [event.name for event in log.events] == ["connecting", "connect_fail", "back_off"] * 2
 
     def test_by_default_it_persists_and_on_request_it_does_not(
-        self, ws_server: StartServer, ws_recorder: Record, ws_clock: VirtualClock
+        self, ws_server: StartServer, ws_events: LogEvents, ws_clock: VirtualClock
     ) -> None:
         server = ws_server([t.accept(), t.fin()])
-        recorder = ws_recorder(WebSocketApp(server.url))
-        recorder.app.start()
-        recorder.wait_for(events.Connecting, count=2, timeout=60)
+        log = ws_events(WebSocketApp(server.url))
+        log.app.start()
+        log.wait_for(events.Connecting, count=2, timeout=60)
         once = Noting(server.url)
         last = once.run_forever(poll=0, persist=False)
         assert once.names() == CYCLE[:-1]
@@ -155,38 +155,38 @@ class TestApps:
 
     @fault("program", "The server accepts and drops again and again")
     def test_accept_then_drop_makes_the_waits_grow(
-        self, ws_server: StartServer, ws_recorder: Record, ws_clock: VirtualClock
+        self, ws_server: StartServer, ws_events: LogEvents, ws_clock: VirtualClock
     ) -> None:
         """A server that accepts and drops is no success (contract Q42)."""
-        recorder = ws_recorder(WebSocketApp(ws_server([t.accept(), t.fin()]).url))
-        recorder.app.start(poll=0, persist=Backoff(0, 600, factor=2, stable_after=10, max_attempts=12))
-        recorder.wait_for(events.Disconnected, count=12, timeout=12 * 600)
-        assert recorder.app.wait_closed(PATIENCE)
+        log = ws_events(WebSocketApp(ws_server([t.accept(), t.fin()]).url))
+        log.app.start(poll=0, persist=Backoff(0, 600, factor=2, stable_after=10, max_attempts=12))
+        log.wait_for(events.Disconnected, count=12, timeout=12 * 600)
+        assert log.app.wait_closed(PATIENCE)
         # Eleven waits and then no more: every one of these connections counted as a failure.
-        recorder.assert_exhausted()
-        delays = [event.delay for event in recorder.events if isinstance(event, events.BackOff)]
+        log.assert_exhausted()
+        delays = [event.delay for event in log.events if isinstance(event, events.BackOff)]
         assert len(delays) == 11
         assert all(delay <= min(600, 2 ** number) for number, delay in enumerate(delays, 1))
         assert max(delays) > 16  # not all of them drawn from the beginning of the range
 
     @pytest.mark.parametrize(("lasts", "goes_on"), [(9.9, False), (10.0, True)])
     def test_a_connection_that_lasted_for_stable_after_ends_a_row_of_failures_and_a_shorter_one_does_not(
-        self, lasts: float, goes_on: bool, ws_server: StartServer, ws_recorder: Record,
+        self, lasts: float, goes_on: bool, ws_server: StartServer, ws_events: LogEvents,
         ws_clock: VirtualClock,
     ) -> None:
         server = ws_server([t.accept(), t.fin()], [t.accept()])
-        recorder = ws_recorder(WebSocketApp(server.url))
-        recorder.app.start(poll=0, persist=Backoff(30, 30, stable_after=10, max_attempts=2))
-        recorder.wait_for(events.Ready)
-        recorder.wait_for(events.Ready, timeout=30)
+        log = ws_events(WebSocketApp(server.url))
+        log.app.start(poll=0, persist=Backoff(30, 30, stable_after=10, max_attempts=2))
+        log.wait_for(events.Ready)
+        log.wait_for(events.Ready, timeout=30)
         ws_clock.advance(lasts)
         server.do(t.fin())
-        recorder.wait_for(events.Disconnected)
+        log.wait_for(events.Disconnected)
         ws_clock.advance(30)
         if goes_on:
-            recorder.wait_for(events.Ready)
+            log.wait_for(events.Ready)
         else:
-            assert recorder.app.is_closed
+            assert log.app.is_closed
 
     def test_giving_up_ends_the_app_with_the_last_event(self, start_peer: StartPeer) -> None:
         app = Noting(start_peer(refusing("401 Who")).url)

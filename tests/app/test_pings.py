@@ -11,7 +11,7 @@ import pytest
 from lochws import WebSocketApp, events
 from lochws import testing as t
 from lochws.errors import QueueFull
-from lochws.testing import Record, StartServer, VirtualClock
+from lochws.testing import LogEvents, StartServer, VirtualClock
 
 from ..support.apps import echo, opened, running
 from ..support.peer import CLOSE, PING, PONG, Link, StartPeer
@@ -22,51 +22,51 @@ QUIET = {"poll": 0, "ping_rate": 0, "persist": False}
 
 
 def test_a_ping_that_nobody_answers_times_out_without_any_other_timer(
-    ws_server: StartServer, ws_recorder: Record, ws_clock: VirtualClock
+    ws_server: StartServer, ws_events: LogEvents, ws_clock: VirtualClock
 ) -> None:
     app = WebSocketApp(ws_server([t.accept(), t.silence()]).url)
-    recorder = ws_recorder(app)
+    log = ws_events(app)
     app.start(**QUIET, ping_timeout=30)
-    recorder.wait_for(events.Ready)
+    log.wait_for(events.Ready)
     app.send_ping(b"anybody there?")
     ws_clock.advance(29.9)
-    recorder.assert_exhausted()
+    log.assert_exhausted()
     ws_clock.advance(0.1)
-    recorder.wait_for(events.Unresponsive)
-    end = recorder.wait_for(events.Event)
+    log.wait_for(events.Unresponsive)
+    end = log.wait_for(events.Event)
     assert end.reason == "disconnected; exceeded 30s ping timeout"  # type: ignore[attr-defined]
-    recorder.assert_exhausted()
+    log.assert_exhausted()
 
 
 def test_a_ping_that_was_answered_does_not_time_out_later(
-    ws_server: StartServer, ws_recorder: Record, ws_clock: VirtualClock
+    ws_server: StartServer, ws_events: LogEvents, ws_clock: VirtualClock
 ) -> None:
     app = WebSocketApp(ws_server().url)
-    recorder = ws_recorder(app)
+    log = ws_events(app)
     app.start(**QUIET, ping_timeout=30)
-    recorder.wait_for(events.Ready)
+    log.wait_for(events.Ready)
     app.send_ping(b"there?")
-    recorder.wait_for(events.Pong)
+    log.wait_for(events.Pong)
     ws_clock.advance(120)
-    recorder.assert_exhausted()
+    log.assert_exhausted()
     assert app.is_active
 
 
 def test_a_ping_that_was_refused_does_not_count(
-    ws_server: StartServer, ws_recorder: Record, ws_clock: VirtualClock
+    ws_server: StartServer, ws_events: LogEvents, ws_clock: VirtualClock
 ) -> None:
     server = ws_server([t.accept(), t.stop_reading()])
     app = WebSocketApp(server.url, max_queue=100_000)
-    recorder = ws_recorder(app)
+    log = ws_events(app)
     app.start(**QUIET, ping_timeout=30)
-    recorder.wait_for(events.Ready)
+    log.wait_for(events.Ready)
     with pytest.raises(QueueFull):
         fill(app)
     with pytest.raises(QueueFull):
         app.send_ping(b"x")
     server.do(t.read_on())
     ws_clock.advance(120)
-    recorder.assert_exhausted()
+    log.assert_exhausted()
     assert app.is_active
 
 
@@ -140,19 +140,19 @@ def test_the_first_automatic_ping_goes_out_at_once_and_latency_is_known(start_pe
 
 
 def test_an_answer_to_a_later_ping_answers_the_earlier_ones(
-    ws_server: StartServer, ws_recorder: Record, ws_clock: VirtualClock
+    ws_server: StartServer, ws_events: LogEvents, ws_clock: VirtualClock
 ) -> None:
     def wait_for_three(connection: t.ServerConnection) -> None:
         connection.expect(lambda: len(connection.pings) == 3, "three pings")
 
     server = ws_server([t.accept(), t.answer_ping(None), wait_for_three, t.send_frame(PONG, b"2")])
     app = WebSocketApp(server.url)
-    recorder = ws_recorder(app)
+    log = ws_events(app)
     app.start(**QUIET, ping_timeout=30)
-    recorder.wait_for(events.Ready)
+    log.wait_for(events.Ready)
     for number in range(3):
         app.send_ping(b"%d" % number)
-    assert recorder.wait_for(events.Pong).data == b"2"
+    assert log.wait_for(events.Pong).data == b"2"
     ws_clock.advance(120)
-    recorder.assert_exhausted()
+    log.assert_exhausted()
     assert app.is_active

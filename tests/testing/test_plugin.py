@@ -66,163 +66,163 @@ def test_what_users_expect_of_their_apps_passes(users: Users) -> None:
 
         SUBSCRIBED = [accept(), wait_for("subscribe")]
 
-        def test_a_handler_has_done_its_work_when_its_event_is_there(ws_server, ws_recorder):
+        def test_a_handler_has_done_its_work_when_its_event_is_there(ws_server, ws_events):
             server = ws_server([*SUBSCRIBED, price(41), price(42)])
             feed = Feed(server.url)
-            recorder = ws_recorder(feed)
+            log = ws_events(feed)
             feed.start()
-            assert recorder.wait_for(events.Text, count=2).json == {"price": 42}
+            assert log.wait_for(events.Text, count=2).json == {"price": 42}
             assert feed.prices == [41, 42]
             assert server.messages == ["subscribe"]
 
-        def test_the_one_that_is_wanted_is_found_and_others_are_passed_over(ws_server, ws_recorder):
+        def test_the_one_that_is_wanted_is_found_and_others_are_passed_over(ws_server, ws_events):
             feed = Feed(ws_server([*SUBSCRIBED, *map(price, range(5))]).url)
-            recorder = ws_recorder(feed)
+            log = ws_events(feed)
             feed.start()
-            assert recorder.wait_for(events.Text, where=lambda event: event.json["price"] == 3)
-            assert recorder.wait_for(events.Event).json["price"] == 4
-            recorder.assert_exhausted()
+            assert log.wait_for(events.Text, where=lambda event: event.json["price"] == 3)
+            assert log.wait_for(events.Event).json["price"] == 4
+            log.assert_exhausted()
 
-        def test_it_subscribes_again_after_half_a_minute(ws_server, ws_recorder, ws_clock):
+        def test_it_subscribes_again_after_half_a_minute(ws_server, ws_events, ws_clock):
             server = ws_server([*SUBSCRIBED, fin()], [*SUBSCRIBED, price(1)])
             feed = Feed(server.url)
-            recorder = ws_recorder(feed)
+            log = ws_events(feed)
             feed.start(persist=Backoff(min_wait=30, max_wait=30))
-            recorder.wait_for(events.BackOff)
+            log.wait_for(events.BackOff)
             ws_clock.advance(29)
-            recorder.assert_exhausted()
+            log.assert_exhausted()
             ws_clock.advance(1)
-            recorder.wait_for(events.Text)
+            log.wait_for(events.Text)
             assert server.messages == ["subscribe"] * 2
 
-        def test_as_much_time_passes_as_it_takes(ws_server, ws_recorder, ws_clock):
+        def test_as_much_time_passes_as_it_takes(ws_server, ws_events, ws_clock):
             server = ws_server([*SUBSCRIBED, silence()])
             feed = Feed(server.url)
-            recorder = ws_recorder(feed)
+            log = ws_events(feed)
             feed.start(poll=0, ping_rate=600, persist=Backoff(min_wait=86400, max_wait=86400))
             began = ws_clock.monotonic()
-            recorder.wait_for(events.Unresponsive, timeout=3600)
+            log.wait_for(events.Unresponsive, timeout=3600)
             assert ws_clock.monotonic() - began == 1800  # the first ping was answered
-            recorder.wait_for(events.Ready, timeout=100000)
+            log.wait_for(events.Ready, timeout=100000)
             assert ws_clock.monotonic() - began == 1800 + 86400
 
-        def test_shared_threads_that_were_made_long_before(ws_server, ws_recorder, ws_clock):
+        def test_shared_threads_that_were_made_long_before(ws_server, ws_events, ws_clock):
             server = ws_server()
             feeds = [WebSocketApp(server.url, threads=shared) for _ in range(3)]
-            recorders = [ws_recorder(feed) for feed in feeds]
+            logs = [ws_events(feed) for feed in feeds]
             for feed in feeds:
                 feed.start()
-            for recorder in recorders:
-                recorder.wait_for(events.Ready)
+            for log in logs:
+                log.wait_for(events.Ready)
             ws_clock.advance(300)
             assert all(feed.is_active for feed in feeds)
 
-        def test_an_exception_that_was_waited_for_is_none(ws_server, ws_recorder):
+        def test_an_exception_that_was_waited_for_is_none(ws_server, ws_events):
             feed = Feed(ws_server([*SUBSCRIBED, send("no JSON")]).url)
-            recorder = ws_recorder(feed)
+            log = ws_events(feed)
             feed.start()
-            assert "no JSON" in str(recorder.wait_for_error(ValueError).__cause__ or "no JSON")
+            assert "no JSON" in str(log.wait_for_error(ValueError).__cause__ or "no JSON")
 
-        def test_over_tls(ws_server, ws_recorder):
+        def test_over_tls(ws_server, ws_events):
             server = ws_server([accept(), send("secret")], tls=True)
             app = WebSocketApp(server.url, ssl_cafile=ws_server.ca_file)
-            recorder = ws_recorder(app)
+            log = ws_events(app)
             app.start(persist=False)
-            assert recorder.wait_for(events.Text).text == "secret"
+            assert log.wait_for(events.Text).text == "secret"
 
-        def test_messages_in_batches_are_noted_too(ws_server, ws_recorder):
+        def test_messages_in_batches_are_noted_too(ws_server, ws_events):
             app = WebSocketApp(ws_server().url)
             batches = []
             app.on("batch")(batches.append)
             app.on("ready")(lambda event: app.send_many(["one", "two"]))
-            recorder = ws_recorder(app)
+            log = ws_events(app)
             app.start()
-            assert recorder.wait_for(events.Text, count=2).text == "two"
+            assert log.wait_for(events.Text, count=2).text == "two"
             app.stop()
             assert [event.text for batch in batches for event in batch] == ["one", "two"]
 
         def test_an_app_whose_server_ignores_its_close_is_stopped_all_the_same(
-            ws_server, ws_recorder, ws_clock
+            ws_server, ws_events, ws_clock
         ):
             app = WebSocketApp(ws_server([accept(), ignore_close()]).url)
-            recorder = ws_recorder(app)
+            log = ws_events(app)
             app.start(close_timeout=300)
-            recorder.wait_for(events.Ready)
+            log.wait_for(events.Ready)
 
-        def test_an_app_that_was_never_started_is_left_as_it_is(ws_recorder):
+        def test_an_app_that_was_never_started_is_left_as_it_is(ws_events):
             app = WebSocketApp("ws://127.0.0.1:1/")
-            ws_recorder(app).assert_exhausted()
+            ws_events(app).assert_exhausted()
             assert app.state.value == "new"
     """).assert_outcomes(passed=10)
 
 
 def test_what_is_wrong_fails_the_test_and_is_said(users: Users) -> None:
     result = users("""
-        def started(app, ws_recorder, **options):
-            recorder = ws_recorder(app, **options)
+        def started(app, ws_events, **options):
+            log = ws_events(app, **options)
             app.start(persist=False)
-            return recorder
+            return log
 
-        def test_in_vain(ws_server, ws_recorder):
-            recorder = started(WebSocketApp(ws_server().url), ws_recorder)
-            recorder.wait_for(events.Ready)
-            recorder.wait_for(events.Text, timeout=0.05)
+        def test_in_vain(ws_server, ws_events):
+            log = started(WebSocketApp(ws_server().url), ws_events)
+            log.wait_for(events.Ready)
+            log.wait_for(events.Text, timeout=0.05)
 
-        def test_in_vain_for_a_virtual_while(ws_server, ws_recorder, ws_clock):
-            recorder = started(WebSocketApp(ws_server().url), ws_recorder)
-            recorder.wait_for(events.Text, timeout=600)
+        def test_in_vain_for_a_virtual_while(ws_server, ws_events, ws_clock):
+            log = started(WebSocketApp(ws_server().url), ws_events)
+            log.wait_for(events.Text, timeout=600)
 
-        def test_no_rest(ws_server, ws_recorder, ws_clock):
+        def test_no_rest(ws_server, ws_events, ws_clock):
             app = WebSocketApp(ws_server().url)
             app.on("ready")(lambda event: threading.Event().wait(0.5))
             ws_clock.patience = 0.05
-            started(app, ws_recorder).wait_for(events.Text, timeout=1)
+            started(app, ws_events).wait_for(events.Text, timeout=1)
 
-        def test_over(ws_server, ws_recorder):
-            recorder = started(WebSocketApp(ws_server([accept(), fin()]).url), ws_recorder)
-            recorder.wait_for(events.Text)
+        def test_over(ws_server, ws_events):
+            log = started(WebSocketApp(ws_server([accept(), fin()]).url), ws_events)
+            log.wait_for(events.Text)
 
-        def test_not_exhausted(ws_server, ws_recorder, ws_clock):
-            recorder = started(WebSocketApp(ws_server([accept(), send("one"), send("two")]).url), ws_recorder)
-            recorder.wait_for(events.Text)
-            recorder.assert_exhausted()
+        def test_not_exhausted(ws_server, ws_events, ws_clock):
+            log = started(WebSocketApp(ws_server([accept(), send("one"), send("two")]).url), ws_events)
+            log.wait_for(events.Text)
+            log.assert_exhausted()
 
-        def test_script(ws_server, ws_recorder):
-            recorder = started(WebSocketApp(ws_server([accept(), wait_for("subscribe")]).url), ws_recorder)
-            recorder.wait_for(events.Ready)
+        def test_script(ws_server, ws_events):
+            log = started(WebSocketApp(ws_server([accept(), wait_for("subscribe")]).url), ws_events)
+            log.wait_for(events.Ready)
 
-        def test_script_of_a_test_that_has_failed(ws_server, ws_recorder):
+        def test_script_of_a_test_that_has_failed(ws_server, ws_events):
             server = ws_server([accept(), wait_for("subscribe")])
-            started(WebSocketApp(server.url), ws_recorder).wait_for(events.Ready)
+            started(WebSocketApp(server.url), ws_events).wait_for(events.Ready)
             raise RuntimeError("failed anyway")
 
-        def test_handler(ws_server, ws_recorder):
+        def test_handler(ws_server, ws_events):
             app = WebSocketApp(ws_server().url)
             app.on("ready")(lambda event: 1 / 0)
-            started(app, ws_recorder).wait_for(events.Ready)
+            started(app, ws_events).wait_for(events.Ready)
 
-        def test_stuck(ws_server, ws_recorder):
+        def test_stuck(ws_server, ws_events):
             app = WebSocketApp(ws_server().url)
 
             def sit_there(event):
                 threading.Event().wait(30)
 
             app.on("text")(sit_there)
-            recorder = started(app, ws_recorder, patience=0.1)
-            recorder.wait_for(events.Ready, timeout=10)
+            log = started(app, ws_events, patience=0.1)
+            log.wait_for(events.Ready, timeout=10)
             app.send_text("sit down")
 
-        def test_kind(ws_recorder):
-            ws_recorder(WebSocketApp("ws://127.0.0.1:1/")).wait_for("ready")
+        def test_kind(ws_events):
+            ws_events(WebSocketApp("ws://127.0.0.1:1/")).wait_for("ready")
     """)
     result.assert_outcomes(passed=3, failed=7, errors=3)
     said = result.stdout.str()
     for line in (
-        "waited 0.05 s: in vain for Text.",
-        "waited 600 s: in vain for Text.",
-        "in vain for Text: no rest within 0.05 s:",
-        "The app is over: in vain for Text.",
-        "Text('two') has come, which was not waited for.",
+        "no Text event within 0.05 s.",
+        "no Text event within 600 s.",
+        "no Text event: the threads did not come to rest within 0.05 s:",
+        "no Text event before the app stopped.",
+        "unexpected: Text('two').",
         "did not complete its script; steps left: wait_for('subscribe'); messages received: []",
         "raised ZeroDivisionError('division by zero')",
         "did not stop within 0.1 s:",

@@ -31,7 +31,7 @@ from lochws.handlers.log import Log
 from lochws.handlers.replies import Replies
 from lochws.persist import USUAL, persist
 from lochws.response import Response
-from lochws.testing import Record, StartServer, VirtualClock, accept, send
+from lochws.testing import LogEvents, StartServer, VirtualClock, accept, send
 
 if TYPE_CHECKING:
     from typing_extensions import assert_type
@@ -159,14 +159,14 @@ def of_handlers() -> None:
     assert_type(method(1, 2), int)
 
 
-def of_tests(ws_server: StartServer, ws_recorder: Record, ws_clock: VirtualClock) -> None:
+def of_tests(ws_server: StartServer, ws_events: LogEvents, ws_clock: VirtualClock) -> None:
     server = ws_server([accept(), send("hello")], tls=True)
     app = WebSocketApp(server.url, ssl_cafile=ws_server.ca_file)
-    recorder = ws_recorder(app)
+    log = ws_events(app)
     app.start(persist=Backoff(min_wait=30))
-    assert_type(recorder.wait_for(events.Text, where=lambda event: event.text == "hello").text, str)
-    assert_type(recorder.wait_for(events.BackOff, count=2, timeout=300).delay, float)
-    assert_type(recorder.wait_for_error(ValueError), ValueError)
+    assert_type(log.wait_for(events.Text, where=lambda event: event.text == "hello").text, str)
+    assert_type(log.wait_for(events.BackOff, count=2, timeout=300).delay, float)
+    assert_type(log.wait_for_error(ValueError), ValueError)
     assert_type(ws_clock.settle(), float | None)
     with clock.using(ws_clock):
         shared = Threads(clock=ws_clock)

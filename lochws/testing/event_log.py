@@ -1,4 +1,4 @@
-"""Notes what happens to an app, and lets a test wait for it."""
+"""The event log of an app: what has happened to it, in order, for a test to wait for."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from .stacks import stacks
 SomeEvent = TypeVar("SomeEvent", bound=events.Event)
 SomeError = TypeVar("SomeError", bound=BaseException)
 
-#: Every kind of event that there is.
+#: Every kind of event.
 KINDS = tuple(
     kind for kind in map(vars(events).__getitem__, events.__all__)
     if kind not in (events.Event, events.UnknownMessage)
 )
-#: Events whose number is a matter of time.
+#: Events whose number depends on timing.
 PASSING = (events.Ping, events.Poll, events.Pong)
-#: How many events a message shows.
+#: How many events an error message shows.
 _SHOWN = 40
-#: Seconds between two looks whether the app is over.
+#: Seconds between two checks whether the app has stopped.
 _LOOK = 0.05
 
 
-class Recorder:
-    """What has happened to an app, in order. Any thread may wait; the test's does.
+class EventLog:
+    """What has happened to an app, in order. Any thread may wait for events; usually the test's does.
 
-    An event is noted when the app's own handlers have run, those that were registered before the recorder:
-    so when `wait_for` returns, they have done what they do. (But messages that go to a handler of batches
-    are noted right before that.)
+    An event is added after the app's own handlers (those registered before the log was made) have run. So
+    when `wait_for` returns, they have done their work. (Messages for an ``on_batch`` handler are added just
+    before it runs.)
 
     Args:
-        app: what is recorded; it may run already.
-        patience: seconds, of the machine's clock, for everything that is waited for.
+        app: the app; it may already be running.
+        patience: seconds, by the machine's clock, for every wait.
 
     Attributes:
         app: the app.
-        events: what was noted so far; it only grows.
-        errors: what handlers have raised and `wait_for_error` has not returned, in order.
+        events: the events so far; the list only grows.
+        errors: the exceptions raised by handlers, in order, except those that `wait_for_error` has returned.
     """
 
     def __init__(self, app: WebSocketApp, *, patience: float = 10.0) -> None:
@@ -52,39 +52,38 @@ class Recorder:
         self.errors: list[BaseException] = []
         self._patience = patience
         self._times: list[float] = []  # of the events
-        self._position = 0  # events before it were waited for, or passed over
+        self._position = 0  # events before it have been waited for, or skipped
         self._changed = threading.Condition()  # guards all of these
-        app.on(events.Event)(self._note_of_batch)
-        app.on(*KINDS)(self._note)
-        app.on("error")(self._note_error)
+        app.on(events.Event)(self._add_of_batch)
+        app.on(*KINDS)(self._add)
+        app.on("error")(self._add_error)
 
     def __repr__(self) -> str:
-        return f"<Recorder of {self.app!r}, {len(self.events)} events>"
+        return f"<EventLog of {self.app!r}, {len(self.events)} events>"
 
     def wait_for(
         self, kind: type[SomeEvent], *, count: int = 1, where: Callable[[SomeEvent], object] | None = None,
         timeout: float | None = None,
     ) -> SomeEvent:
-        """Wait for an event behind the one that was waited for last, and return it.
-
-        Events before it are passed over.
+        """Wait for an event after the one that was last waited for, and return it; skip those before it.
 
         Args:
-            kind: its class; `lochws.events.Event` for whatever comes next.
-            count: that many of them, of which the last is returned.
-            where: says whether it is one of those that are wanted.
-            timeout: seconds that may pass before it comes. While the fixture ``ws_clock`` is in use they
-                are its seconds, which pass as fast as the threads can follow. None has the time stand
-                still then, and else stands for the recorder's patience.
+            kind: its class; `lochws.events.Event` for any event.
+            count: wait for this many such events, and return the last.
+            where: returns whether an event is a wanted one.
+            timeout: seconds to wait. While the fixture ``ws_clock`` is in use these are its seconds, which
+                pass as fast as the threads can follow. None is the log's patience, during which the time of
+                ``ws_clock`` stands still.
 
         Raises:
-            AssertionError: it did not come, or the app was over before; the message shows what came.
-            TypeError: `kind` is no class of events.
+            AssertionError: it did not arrive, or the app stopped first. The message shows what did arrive.
+            TypeError: `kind` is not a class of events.
         """
         __tracebackhide__ = True
         if not (isinstance(kind, type) and issubclass(kind, events.Event)):
             raise TypeError(f"kind={kind!r}: expected a class of lochws.events, such as events.Ready")
-        what = kind.__name__ + " that is wanted" * bool(where) + f" ({count} of them)" * (count > 1)
+        name = f"{'matching ' * bool(where)}{kind.__name__} event"
+        missing = f"fewer than {count} {name}s" if count > 1 else f"no {name}"
 
         def find() -> int | None:
             left = count
@@ -96,7 +95,7 @@ class Recorder:
                         return number
             return None
 
-        number = self._wait(find, what, timeout)
+        number = self._wait(find, missing, timeout)
         with self._changed:
             self._position = number + 1
         event = self.events[number]
@@ -104,30 +103,35 @@ class Recorder:
         return event
 
     def wait_for_error(self, kind: type[SomeError], *, timeout: float | None = None) -> SomeError:
-        """Wait until a handler raises such an exception, and return it: then it fails the test no more.
+        """Wait until a handler raises an exception of this class, and return it; it no longer fails the test.
+
+        Args:
+            kind: the class of the exception.
+            timeout: seconds to wait, as `wait_for` counts them.
 
         Raises:
-            AssertionError: none did within this time; see `wait_for`.
+            AssertionError: no handler raised one in time.
         """
         __tracebackhide__ = True
 
         def find() -> int | None:
             return next((number for number, error in enumerate(self.errors) if isinstance(error, kind)), None)
 
-        number = self._wait(find, f"a handler that raises {kind.__name__}", timeout)
+        number = self._wait(find, f"no handler raised {kind.__name__}", timeout)
         with self._changed:
             error = self.errors.pop(number)
         assert isinstance(error, kind)
         return error
 
     def assert_exhausted(self) -> None:
-        """Check that nothing has come behind the event that was waited for last, and no handler has raised.
+        """Check that nothing has happened after the event that was last waited for, and no handler has
+        raised.
 
-        Poll, Ping and Pong do not count: how many there are is a matter of time. While the fixture
-        ``ws_clock`` is in use, what is under way is waited for; else only what has come by now is seen.
+        Poll, Ping and Pong do not count, since their number depends on timing. While the fixture ``ws_clock``
+        is in use, this waits for what is on its way; otherwise it sees only what has happened by now.
 
         Raises:
-            AssertionError: something has.
+            AssertionError: something has happened.
         """
         __tracebackhide__ = True
         if isinstance(virtual := clock.current(), VirtualClock):
@@ -135,75 +139,75 @@ class Recorder:
         with self._changed:
             left = [event for event in self.events[self._position:] if not isinstance(event, PASSING)]
             if left:
-                raise AssertionError(f"{left[0]!r} has come, which was not waited for. {self._told()}")
+                raise AssertionError(f"unexpected: {left[0]!r}. {self._describe()}")
         self.check()
 
     def check(self) -> None:
-        """Raise what a handler has raised, unless `wait_for_error` has returned it."""
+        """Raise AssertionError if a handler has raised, except for what `wait_for_error` has returned."""
         with self._changed:
             for error in self.errors:
                 raise AssertionError(f"a handler of {self.app!r} raised {error!r}") from error
 
     def finish(self) -> None:
-        """Stop the app if it runs, and record no more. What handlers have raised stays for `check`.
+        """Stop the app if it is running, and add no more events. What handlers have raised stays for `check`.
 
         Raises:
-            AssertionError: the app, or a thread of its own, did not end; the message shows what they are at.
+            AssertionError: the app, or one of its own threads, did not stop. The message shows their stacks.
         """
         try:
             if self.app.state in (State.NEW, State.STOPPED):
                 return
             if isinstance(virtual := clock.current(), VirtualClock):
                 with virtual.passing():
-                    is_over = self.app.stop(self._patience)
+                    has_stopped = self.app.stop(self._patience)
             else:
-                is_over = self.app.stop(self._patience)
-            if not is_over:
+                has_stopped = self.app.stop(self._patience)
+            if not has_stopped:
                 at = stacks("lochws-")
                 raise AssertionError(f"{self.app!r} did not stop within {self._patience:g} s:\n{at}")
         finally:
-            for handler in (self._note_of_batch, self._note, self._note_error):
+            for handler in (self._add_of_batch, self._add, self._add_error):
                 self.app.remove_handler(handler)
 
-    # The reader's thread.
+    # The reader thread.
 
-    def _note_of_batch(self, event: events.Event) -> None:
+    def _add_of_batch(self, event: events.Event) -> None:
         if isinstance(event, (events.Text, events.Binary)) and self.app.handles("batch"):
-            self._note(event)
+            self._add(event)
 
-    def _note(self, event: events.Event) -> None:
+    def _add(self, event: events.Event) -> None:
         with self._changed:
             self.events.append(event)
             self._times.append(clock.current().monotonic())
             self._changed.notify_all()
 
-    def _note_error(self, error: BaseException) -> None:
+    def _add_error(self, error: BaseException) -> None:
         with self._changed:
             self.errors.append(error)
             self._changed.notify_all()
 
     # Waiting.
 
-    def _wait(self, find: Callable[[], int | None], what: str, timeout: float | None) -> int:
-        """Wait until `find` finds something, and return it."""
+    def _wait(self, find: Callable[[], int | None], missing: str, timeout: float | None) -> int:
+        """Wait until `find` finds something, and return that; `missing` begins the error message."""
         __tracebackhide__ = True
         virtual = clock.current()
         if timeout is not None and isinstance(virtual, VirtualClock):
             try:
                 self._pass(virtual, find, virtual.monotonic() + timeout)
             except AssertionError as error:
-                raise AssertionError(f"in vain for {what}: {error}\n{self._told()}") from None
+                raise AssertionError(f"{missing}: {error}\n{self._describe()}") from None
             limit = 0.0
         else:
             limit = self._patience if timeout is None else timeout
         end = monotonic() + limit
         with self._changed:
             while (number := find()) is None:
-                is_over = self.app.is_closed  # before what was noted last is looked at for the last time
+                has_stopped = self.app.is_closed  # before the last look at the events
                 left = end - monotonic()
-                if (is_over or left <= 0) and (number := find()) is None:
-                    why = "The app is over" if is_over else f"waited {timeout or limit:g} s"
-                    raise AssertionError(f"{why}: in vain for {what}. {self._told()}")
+                if (has_stopped or left <= 0) and (number := find()) is None:
+                    when = "before the app stopped" if has_stopped else f"within {timeout or limit:g} s"
+                    raise AssertionError(f"{missing} {when}. {self._describe()}")
                 self._changed.wait(min(max(left, 0.0), _LOOK))
             return number
 
@@ -219,14 +223,14 @@ class Recorder:
                 return
             virtual.advance_to(due)
 
-    def _told(self) -> str:
-        """What has come, in words."""
+    def _describe(self) -> str:
+        """Describe the app and its events."""
         hidden = max(0, len(self.events) - _SHOWN)
-        lines = [f"{self.app!r} is {self.app.state.value}. What has come:"]
+        lines = [f"{self.app!r} is {self.app.state.value}. Events so far:"]
         if not self.events:
-            lines.append("  nothing")
+            lines.append("  none")
         if hidden:
-            lines.append(f"  ({hidden} more before)")
+            lines.append(f"  ({hidden} earlier ones)")
         for number in range(hidden, len(self.events)):
             mark = "->" if number == self._position else "  "
             lines.append(f"{mark} {self._times[number] - self._times[0]:8.3f} s  {self.events[number]!r}")
