@@ -1,4 +1,4 @@
-"""Draws terminal.svg and doctor.svg of docs/_static/: real sessions of `lochws`, as a terminal showed them.
+"""Draws demo.svg, terminal.svg and doctor.svg of docs/_static/: real sessions of `lochws` in a terminal.
 
 ``python -m tests.cli.pictures`` from the checkout, where the extra ``test`` is installed.
 """
@@ -41,6 +41,14 @@ def picture(screen: Screen, title: str, path: Path) -> None:
     path.write_text(re.sub(r"\s*@font-face \{.*?\}", "", drawn, flags=re.DOTALL), encoding="utf-8")
 
 
+def demonstrate() -> None:
+    """The demonstration, from its first line to its last."""
+    with Screen("demo", size=(98, 29)) as screen:
+        screen.end()
+        screen.wait_for("Done:")
+        picture(screen, "lochws demo", PICTURES / "demo.svg")
+
+
 def talk() -> None:
     """Somebody subscribes to a ticker, pings, and asks for help."""
     script = [
@@ -80,5 +88,6 @@ def doctors() -> None:
 
 
 if __name__ == "__main__":
+    demonstrate()
     talk()
     doctors()
