@@ -185,7 +185,7 @@ class Connection:
         self._note_pings()
         if self._owner.has_handler_for(events.Poll):
             self._polls.go_on(now)
-        self.sending.keep_word()
+        self.sending.send_owed_close()
         self.sending.queue.flush()
         if self.is_closing:
             self._drop_if_asked()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lochws.connection import batchwriter, sendqueue
+from lochws.connection import sendqueue
 from lochws.connection.sendqueue import SendQueue
 from lochws.errors import WebSocketClosed
 from lochws.protocol.sender import Sender
@@ -52,8 +52,7 @@ class Clock:
 
     def rule(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Become the send queue's clock."""
-        for module in (batchwriter, sendqueue):
-            monkeypatch.setattr(module, "monotonic", self)
+        monkeypatch.setattr(sendqueue, "monotonic", self)
 
 
 class Asked:
@@ -72,7 +71,7 @@ def make_queue(sink: Sink, *, limit: int = 1 << 24, ask_loop: Callable[[], None]
 
 
 def push(queue: SendQueue, text: str) -> bool:
-    return queue.push_encoded(text, len(text), text.encode)
+    return queue.push_item((text.encode(), text), len(text))
 
 
 def push_quietly(queue: SendQueue, text: str) -> None:
