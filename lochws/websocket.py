@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import events
-from .connection.sending import SendingHalf
+from .connection.sending import LARGE_BYTES, SendingHalf
 from .errors import WebSocketClosed, WebSocketUnavailable
 from .life.counters import Counters, Traffic
 from .life.iteration import Iteration, Life
@@ -257,7 +257,7 @@ class WebSocket:
         if connection is None:
             raise self._unavailable()
         sending = connection.sending
-        if sending.is_plain and type(text) is str and text.isascii():
+        if sending.is_plain and type(text) is str and text.isascii() and len(text) < LARGE_BYTES:
             return sending.queue.push(text, len(text))  # one step less for what is sent most
         return sending.send_text(text, compress)
 

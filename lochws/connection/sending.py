@@ -1,7 +1,8 @@
-"""The sending half of one connection: what a message needs before it is queued. Any thread may call it.
+"""The sending half of one connection: what a message needs before it is queued.
 
-Work that grows with a message is done here, on the thread that sends it, and not under the queue's lock. What
-depends on the order of sending is left to the queue: compression with its context, and the Close frame.
+Any thread may call it. Work that grows with a message is done here, on the thread that sends it, and not
+under the queue's lock. What depends on the order of sending is left to the queue: compression with its
+context, and the Close frame.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ..protocol.sender import Sender
 from ..sent import Tap
 from ..system import syscalls
 from .outgoing import BATCH_BYTES, Raw
-from .sendqueue import SendQueue, Sink
+from .sendqueue import AskFlush, SendQueue, Sink
 from .trace import Trace
 
 #: From this many bytes on the frame of a message is made by its sender, not by whoever writes it: that may be
@@ -36,7 +37,7 @@ class SendingHalf:
         stream: where the bytes go.
         options: the WebSocket's options.
         agreed: the parameters of permessage-deflate, or None.
-        ask_loop, may_block, gather: as for `SendQueue`.
+        ask_flush, may_block, gather: as for `SendQueue`.
         trace: records steps, or None.
         clock: what tells when a ping of the user's was sent.
         taps: as for `SendQueue`.
@@ -48,7 +49,7 @@ class SendingHalf:
         options: Options,
         agreed: DeflateParameters | None,
         *,
-        ask_loop: Callable[[], None],
+        ask_flush: AskFlush,
         may_block: Callable[[], bool],
         gather: bool,
         trace: Trace | None,
@@ -64,7 +65,7 @@ class SendingHalf:
         self._clock = clock
         #: Whether messages need no work before they are queued.
         self.is_plain = trace is None and not self._sender.deflates
-        self._ask_loop = ask_loop
+        self._ask_flush = ask_flush
         self._owed_close: tuple[int | None, str | bytes] | None = None  # any thread writes, the loop takes
         #: Pings of the user's, with when they were sent. Any thread appends, the loop takes.
         self.pings_sent: list[tuple[bytes, float]] = []
@@ -76,7 +77,7 @@ class SendingHalf:
             limit=options.max_queue,
             when_full=options.when_full,
             send_timeout=options.send_timeout,
-            ask_loop=ask_loop,
+            ask_flush=ask_flush,
             may_block=may_block,
             gather=gather,
             taps=taps,
@@ -139,7 +140,7 @@ class SendingHalf:
                 with suppress(ValueError):
                     self.pings_sent.remove(ping)
         if self.pings_sent:
-            self._ask_loop()  # for which an unanswered ping is a deadline
+            self._ask_flush(None)  # the loop, for which an unanswered ping is a deadline
 
     def send_pong(self, data: bytes) -> None:
         """Send a pong that nothing asked for (RFC 6455 section 5.5.3)."""

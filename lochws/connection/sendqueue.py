@@ -64,6 +64,8 @@ WRITER_SECONDS = 1.0
 #: `lochws.protocol.sender.Sender`.
 Compress: TypeAlias = "Callable[[int, bytes], bytes]"
 CompressInPieces: TypeAlias = "Callable[[int, bytes], Iterator[bytes]]"
+#: Asks for a flush: see `SendQueue`.
+AskFlush: TypeAlias = "Callable[[Callable[[], object] | None], object]"
 # The part of writer or compressor: a fresh list, so that its holder can tell it from the next one.
 _Part: TypeAlias = "list[None]"
 
@@ -84,7 +86,8 @@ class SendQueue:
         compress, compress_in_pieces: make the frames of raw messages; None if there are none.
         limit: bytes of memory that may be taken by what waits. A message is admitted if it fits, or if
             nothing else waits.
-        ask_loop: called, without a lock, when the loop should call `flush`.
+        ask_flush: asks for a flush, by the loop or by any thread that calls the function it is given; None if
+            only the loop can do it. Called without a lock.
         when_full: ``"raise"`` refuses a message that does not fit, ``"block"`` waits for room, ``"drop"``
             discards it.
         send_timeout: seconds that ``"block"`` waits at most, or None for no limit.
@@ -94,7 +97,7 @@ class SendQueue:
     """
 
     __slots__ = (
-        "_ask_loop", "_asked", "_blocked", "_changed", "_compress", "_compress_in_pieces", "_compressing",
+        "_ask_flush", "_asked", "_blocked", "_changed", "_compress", "_compress_in_pieces", "_compressing",
         "_compressor", "_corks", "_discarded", "_drop_off_limit", "_dropped", "_dropped_off", "_due",
         "_failure", "_finished", "_follows", "_gathering", "_is_shut", "_last_write", "_limit", "_lock",
         "_may_block", "_outgoing", "_room_threshold", "_sealed", "_send_timeout", "_stream", "_taps",
@@ -107,7 +110,7 @@ class SendQueue:
         *,
         pack: Pack,
         limit: int,
-        ask_loop: Callable[[], None],
+        ask_flush: AskFlush,
         compress: Compress | None = None,
         compress_in_pieces: CompressInPieces | None = None,
         when_full: str = "raise",
@@ -121,7 +124,7 @@ class SendQueue:
         self._compress_in_pieces = compress_in_pieces
         self._limit = limit
         self._room_threshold = limit - limit // ROOM_PART
-        self._ask_loop = ask_loop
+        self._ask_flush = ask_flush
         self._when_full = when_full
         self._send_timeout = send_timeout
         self._may_block = may_block
@@ -749,6 +752,14 @@ class SendQueue:
                 if is_interrupt(error):
                     raise
                 report_aside(logging.ERROR, "handler %s failed", safe_name(tap), error=error)
+
+    def _ask_loop(self) -> None:
+        # Only the loop can wait until the kernel has room, and only it can end a connection that has failed.
+        is_loops = self._blocked or self._failure is not None
+        self._ask_flush(None if is_loops else self._flush_aside)
+
+    def _flush_aside(self) -> None:
+        self.flush(by_loop=False)
 
     # Compressing.
 

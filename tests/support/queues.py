@@ -61,13 +61,15 @@ class Asked:
     def __init__(self) -> None:
         self.times = 0
 
-    def __call__(self) -> None:
+    def __call__(self, _flush: object = None) -> None:
         self.times += 1
 
 
 def make_queue(sink: Sink, *, limit: int = 1 << 24, ask_loop: Callable[[], None] = lambda: None,
                **options: Any) -> SendQueue:
-    return SendQueue(sink, pack=Sender().pack, limit=limit, ask_loop=ask_loop, **options)
+    return SendQueue(
+        sink, pack=Sender().pack, limit=limit, ask_flush=lambda _flush: ask_loop(), **options
+    )
 
 
 def push(queue: SendQueue, text: str) -> bool:
