@@ -128,7 +128,7 @@ def test_without_room_a_call_that_interrupts_a_send_raises_whatever_the_rule(whe
 
     def encode() -> bytes:
         push(queue, "12345")
-        with pytest.raises(QueueFull, match="10 bytes wait, 6 more exceed max_queue=10; a call that interrupts"):
+        with pytest.raises(QueueFull, match=r"10 bytes wait, 6 more .*; a call that interrupts"):
             push(queue, "67890!")
         return b"PING"
 
