@@ -169,8 +169,10 @@ class Connection:
 
     def interest(self) -> int:
         """Reading unless the inbox is full, writing while the kernel had no room."""
-        mask = 0 if self._paused or self._receiving.at_eof else EVENT_READ
         stream = self._stream
+        # A stream that has to write first cannot read, however much there is.
+        is_reading = not (self._paused or self._receiving.at_eof or stream.reads_want_write)
+        mask = EVENT_READ if is_reading else 0
         if stream.reads_want_write or (self.sending.queue.wants_write and not stream.writes_want_read):
             mask |= EVENT_WRITE
         return mask
