@@ -1,8 +1,8 @@
-"""How the documentation becomes a site: ``python -m sphinx -W --keep-going -n docs build/docs``.
+"""Sphinx's settings: ``python -m sphinx -W --keep-going -n docs build/docs`` makes the pages a site.
 
-The pages are plain Markdown that reads well on a forge too. What the site needs besides is made here, while
-the pages are read: tables of contents of the lists in `index.md`, pages of files that stand elsewhere, and
-links that fit both.
+The pages are plain Markdown that a forge shows well, too. What only the site needs is added while the pages
+are read: tables of contents from the lists in `index.md`, pages whose files are elsewhere, and links that fit
+both.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ import lochws
 from lochws.dispatch.handler import Handler
 
 ROOT = Path(__file__).parent.parent
-#: Pages whose text stands outside of docs/, where people look for it.
+#: Pages whose text is in files outside of docs/, where people look for them.
 ELSEWHERE = {
     "overview": "README.md",
     "changelog": "CHANGELOG.md",
     "examples": "examples/README.md",
     "measuring": "benchmarks/README.md",
+    "measured": "benchmarks/MEASURED.md",
     "reporting": "SECURITY.md",
 }
 
@@ -36,7 +37,7 @@ version = release = lochws.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 default_role = "code_or_link"
-# The types in signatures are not ours, most of them. What pages link to is checked all the same.
+# Most types in signatures are not ours. The links of pages are checked all the same.
 nitpick_ignore_regex = [("py:.*", ".*")]
 
 myst_heading_anchors = 4
@@ -65,11 +66,11 @@ pygments_dark_style = "monokai"
 
 
 def on_the_site(text: str, came_from: Path) -> str:
-    """A page's text with the links that it has on the site.
+    """Return a page's text with links that work on the site.
 
     Args:
         text: the page.
-        came_from: where its file stands.
+        came_from: its file.
     """
     pages = {ROOT / path: f"{name}.md" for name, path in ELSEWHERE.items()}
 
@@ -87,7 +88,7 @@ def on_the_site(text: str, came_from: Path) -> str:
 
 
 def with_contents(text: str, pages: set[str]) -> str:
-    """The index with tables of contents: one for each list of pages under a heading, one for all other pages.
+    """Return the index with tables of contents: one per list of pages under a heading, one for other pages.
 
     Args:
         text: the index.
@@ -107,7 +108,7 @@ def with_contents(text: str, pages: set[str]) -> str:
 
 
 def read(app: Sphinx, name: str, source: list[str]) -> None:
-    """Make of a page's file what the site shows."""
+    """Turn a page's file into what the site shows."""
     if name in ELSEWHERE:
         file = ROOT / ELSEWHERE[name]
         source[0] = on_the_site(file.read_text(encoding="utf-8"), file)
@@ -121,7 +122,7 @@ def read(app: Sphinx, name: str, source: list[str]) -> None:
 def code_or_link(
     name: str, rawtext: str, text: str, lineno: int, inliner: Any, options: Any = None, content: Any = ()
 ) -> tuple[list[nodes.Node], list[nodes.system_message]]:
-    """What stands in single backticks in a docstring: code, and a link if lochws has something so called."""
+    """Render single backticks in a docstring as code, with a link if lochws has something of that name."""
     code = nodes.literal(rawtext, text, classes=["py"])
     document = inliner.document.settings.env
     where = {"py:module": "lochws", **document.ref_context}
@@ -135,14 +136,14 @@ def code_or_link(
 def skip(
     _app: Sphinx, _what: str, name: str, thing: object, _skip: bool, _options: object
 ) -> bool | None:
-    """Leave out what is for lochws's own use, and the methods that handlers have since they are handlers."""
+    """Leave out members for internal use, and the methods that every handler inherits."""
     if name in vars(Handler) and name.startswith("on_"):
         return not getattr(thing, "__qualname__", "").startswith("Handler.")
-    return True if name in {"forget", "attach", "detach", "private"} else None
+    return True if name in {"attach", "detach", "private", "reset_after_fork"} else None
 
 
 def setup(app: Sphinx) -> None:
-    """Called by Sphinx."""
+    """Connect the functions above; Sphinx calls this."""
     app.add_role("code_or_link", code_or_link)
     app.connect("autodoc-skip-member", skip)
     app.connect("source-read", read)

@@ -47,9 +47,8 @@ class ScriptedServer:
         receive_buffer: bytes that the kernel keeps of what is not read; None leaves it to the kernel.
         history: whether to keep everything for a test to look at. False is for a server that runs for long
             and talks to strangers: `connections` has the open ones only; a connection's `messages` has what
-                its
-            script has not received yet, and reading pauses while that is too much; `pings` and `pongs` stay
-            empty; what goes wrong with a connection is logged (``lochws.testing``), answered as
+            its script has not received yet, and reading pauses while that is too much; `pings` and `pongs`
+            stay empty; what goes wrong with a connection is logged (``lochws.testing``), answered as
             RFC 6455 says, and not raised; and `close` says goodbye with code 1001.
 
     Raises:
@@ -181,8 +180,7 @@ class ScriptedServer:
         """Raise what `check` raises, and ScriptError if a script was begun but not completed.
 
         Where the last script repeats only its first run counts: an app that reconnects may be in the middle
-            of
-        another one when the test ends.
+        of another one when the test ends.
 
         Raises:
             ScriptError: a connection ended, or is still open, with steps left.

@@ -1,4 +1,4 @@
-"""The page for users of websocket-client has all that it takes, and what that has become exists."""
+"""Tests of docs/coming-from-websocket-client.md: every old parameter has a row, and every new name exists."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROWS = [row for row in rows(PAGE) if len(row) == 2]
 
 
 def parameters(*functions: Callable[..., object]) -> set[str]:
-    """What functions take."""
+    """Return the names of the parameters of functions."""
     return {name for function in functions for name in inspect.signature(function).parameters} - {"self"}
 
 
@@ -31,14 +31,14 @@ ATTRIBUTES = {name for kind in vars(events).values() if isinstance(kind, type) f
 @pytest.mark.parametrize("name", sorted(
     parameters(websocket.WebSocketApp.__init__, websocket.WebSocketApp.run_forever) - {"url", "keep_running"}
 ))
-def test_what_their_app_takes_has_a_row(name: str) -> None:
+def test_every_parameter_of_their_app_has_a_row(name: str) -> None:
     _, _, last = name.rpartition("_")
     named = " ".join(row[0] for row in ROWS)
-    assert re.search(rf"`{name}\b|`_{last}`", named), f"what has {name} become?"
+    assert re.search(rf"`{name}\b|`_{last}`", named), f"no row says what replaces {name}"
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
-def test_what_it_has_become_exists(row: list[str]) -> None:
+def test_the_names_that_replace_them_exist(row: list[str]) -> None:
     code = " ".join(re.findall(r"`([^`]+)`", row[1]))
     assert set(re.findall(r"\b(\w+)=", code)) <= OURS
     assert set(re.findall(r"\bon_\w+", code)) <= METHODS

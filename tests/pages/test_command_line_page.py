@@ -1,4 +1,4 @@
-"""docs/command-line.md says what the commands do: every option, every exit code, every word typed."""
+"""Tests of docs/command-line.md: it has every option, every exit code and everything that can be typed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lochws.cli.terminal import HELP
 from ..support.pages import page, rows
 
 PAGE = page("command-line.md")
-#: What the page says once for all commands.
+#: The options that the page describes once for all commands.
 EVERYWHERE = {"--verbose", "--debug", "--help"}
 
 
@@ -28,13 +28,13 @@ def commands() -> Iterator[tuple[str, click.Command]]:
 
 
 def section(name: str) -> str:
-    """What the page has on a command."""
+    """Return the section of the page about a command."""
     found = re.search(rf"^## {name}\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE)
     return found[1] if found else ""
 
 
 @pytest.mark.parametrize(("name", "command"), list(commands()))
-def test_every_option_of_a_command_stands_in_its_section(name: str, command: click.Command) -> None:
+def test_every_option_of_a_command_is_in_its_section(name: str, command: click.Command) -> None:
     assert f"`lochws {name}" in PAGE
     shared = section("connect") if name in {"bench", "doctor"} else ""
     named = set(re.findall(r"--[a-z-]+", section(name) + shared)) | EVERYWHERE
@@ -47,7 +47,7 @@ def test_every_option_of_a_command_stands_in_its_section(name: str, command: cli
 def test_every_option_on_the_page_exists() -> None:
     known = {
         word for _, command in commands() for option in command.params for word in option.opts
-    } | {"--help", "--version", "--signal"}  # the last is of the command timeout
+    } | {"--help", "--version", "--signal"}  # the last belongs to the command timeout
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", PAGE)) <= known
 
 

@@ -1,4 +1,4 @@
-"""docs/events.md: its table has every event with all its attributes, and every method that is none."""
+"""Tests of docs/events.md: its tables have every event with all its attributes, and every other method."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EVENTS = [
 
 
 def attributes(kind: type[events.Event]) -> set[str]:
-    """What an event of a class has besides what every event has."""
+    """Return the attributes of an event class, without those that every event has."""
     own = {name for parent in kind.__mro__ for name in (*vars(parent), *getattr(parent, "__slots__", ()))}
     return {name for name in own if not name.startswith("_")} - {"name", "received_time"}
 
@@ -32,5 +32,5 @@ def test_an_event_has_its_row_with_its_attributes(kind: type[events.Event]) -> N
     assert ("**final**" in when) == (kind in {events.ConnectFail, events.Disconnected})
 
 
-def test_every_method_of_a_handler_is_there_and_no_other() -> None:
+def test_the_tables_have_exactly_the_methods_of_a_handler() -> None:
     assert {name.strip("`") for name in TABLE} == {name for name in vars(Handler) if name.startswith("on_")}

@@ -1,7 +1,7 @@
-"""The programs in the README and its pages run as they stand there, its commands and links are right.
+"""Tests of the README and all pages: programs and commands run as they are, and links lead somewhere.
 
-The programs connect to wss://feed.example.org, which does not exist: here that is the demo server, and so is
-what the tutorial has on port 8765. `tests.support.blocks` says what kinds of blocks there are.
+The programs connect to wss://feed.example.org, which does not exist. Here the demo server takes its place,
+and that of the server on port 8765. `tests.support.blocks` describes the kinds of blocks.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ..support.peer import CLOSE, TEXT, Link, StartPeer
 from ..support.redis_server import RedisServer
 
 FEED = "wss://feed.example.org"
-#: The server that readers of the tutorial start themselves.
+#: The server that readers start themselves.
 LOCAL = "ws://127.0.0.1:8765"
 PROXY = "http://proxy.example.org:3128"
 REDIS = "redis://localhost:6379"
@@ -39,7 +39,7 @@ LIMIT = 20
 
 PROGRAMS = [block for block in everywhere("python") if not block.is_tests]
 BY_NAME = {str(block): block for block in PROGRAMS}
-#: What programs write that ask an echo, and so have to wait before they close.
+#: The output of programs that wait for an echo before they close.
 SHOWN = {
     "docs/tutorial.md-python-3": ["came back: hello"],
     "docs/many-connections.md-python-1": [f"{number} hello" for number in range(20)],
@@ -50,7 +50,7 @@ COMMANDS = [block for block in everywhere("sh") if block.commands]
 
 @pytest.fixture
 def feed(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
-    """What the URLs on the pages are here, for a block given by parametrization: plain, or what it needs."""
+    """Return what replaces the URLs of the pages, for the block of the parametrization and what it needs."""
     needs: frozenset[str] = request.getfixturevalue("block").needs
     with DemoServer(interval=0.05) as server:
         urls = {FEED: server.url.rstrip("/"), LOCAL: server.url.rstrip("/"), "port=8765": "port=0"}
@@ -61,7 +61,7 @@ def feed(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def tls_urls(authority: trustme.CA, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """A server with a certificate of an authority of its own, ``ca.pem``; ours is ``client.pem``."""
+    """Serve TLS with a certificate of a private authority, ``ca.pem``; the client's is ``client.pem``."""
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     client = authority.issue_cert("device-17.example.org")
     client.private_key_and_cert_chain_pem.write_to_path(tmp_path / "client.pem")
@@ -75,14 +75,14 @@ def tls_urls(authority: trustme.CA, tmp_path: Path) -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def screen_urls(tmp_path: Path) -> dict[str, str]:
-    """A stand-in for tkinter: there is no screen here."""
+    """Provide a stand-in for tkinter, since there is no screen."""
     shutil.copy(Path(__file__).parents[1] / "screen/tkinter.py", tmp_path)
     return {}
 
 
 @pytest.fixture
 def proxy_urls(start_peer: StartPeer) -> dict[str, str]:
-    """A proxy that lets everybody through, and is at the other end as well."""
+    """Run a proxy that lets everybody through and is the server as well."""
 
     def script(link: Link) -> None:
         link.read_request()
@@ -90,7 +90,7 @@ def proxy_urls(start_peer: StartPeer) -> dict[str, str]:
         link.accept()
         link.send_frame(TEXT, PRICE.encode())
         while (frame := link.read_frame())[0] != CLOSE:
-            pass  # the first ping, unless the program was faster
+            pass  # a ping, unless the program was faster
         link.send_frame(*frame)
 
     return {PROXY: f"http://{start_peer(script).authority}"}
@@ -98,12 +98,12 @@ def proxy_urls(start_peer: StartPeer) -> dict[str, str]:
 
 @pytest.fixture
 def redis_urls(redis: RedisServer) -> dict[str, str]:
-    """A Redis."""
+    """Run Redis."""
     return {REDIS: redis.url}
 
 
 class Run:
-    """Runs what stands on a page, in a folder of its own."""
+    """A folder in which blocks of a page are run."""
 
     def __init__(self, urls: dict[str, str], folder: Path) -> None:
         self._urls = urls
@@ -118,7 +118,7 @@ class Run:
         }
 
     def here(self, text: str) -> str:
-        """A text with the URLs that there are."""
+        """Return a text with its URLs replaced."""
         for url, real in self._urls.items():
             text = text.replace(url, real)
         return text
@@ -131,7 +131,7 @@ class Run:
         )
 
     def to_its_end(self, *command: str) -> tuple[int, str, str]:
-        """Run a command: its status, and what it wrote."""
+        """Run a command and return its status, output and errors."""
         with self.start(*command) as process:
             try:
                 output, errors = process.communicate(timeout=LIMIT)
@@ -143,13 +143,13 @@ class Run:
 
 @pytest.fixture
 def run(feed: dict[str, str], tmp_path: Path) -> Run:
-    """Runs things with the block's URLs."""
+    """A folder in which the block's URLs are replaced."""
     return Run(feed, tmp_path)
 
 
 @pytest.fixture
 def program(run: Run, block: Block, tmp_path: Path) -> list[str]:
-    """The command that runs a block as a program of its own."""
+    """Return the command that runs the block as a program."""
     (tmp_path / "program.py").write_text(run.here(block.text), encoding="utf-8")
     return [sys.executable, "-u", "-W", "error", "program.py"]
 
@@ -182,9 +182,9 @@ def test_a_program_that_runs_until_ctrl_c_does_so(run: Run, program: list[str]) 
     assert "\nKeyboardInterrupt\n" in errors
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="SIGTERM is no signal there")
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM there")
 @pytest.mark.parametrize("block", SERVICES, ids=str)
-def test_a_service_ends_well_on_sigterm(run: Run, program: list[str]) -> None:
+def test_a_service_closes_and_exits_with_0_on_sigterm(run: Run, program: list[str]) -> None:
     with run.start(*program) as process:
         assert process.stdout is not None
         assert process.stdout.readline()
@@ -196,7 +196,7 @@ def test_a_service_ends_well_on_sigterm(run: Run, program: list[str]) -> None:
 
 @pytest.mark.parametrize("block", [block for block in everywhere("python") if block.is_tests], ids=str)
 def test_tests_on_a_page_pass(block: Block, run: Run, tmp_path: Path) -> None:
-    shutil.copy(ROOT / "conftest.py", tmp_path)  # which has the fixtures of lochws
+    shutil.copy(ROOT / "conftest.py", tmp_path)  # it has the fixtures of lochws
     (tmp_path / "test_page.py").write_text(run.here(block.text), encoding="utf-8")
     status, output, errors = run.to_its_end(
         sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", "test_page.py"
@@ -223,21 +223,22 @@ def test_files_on_a_page_can_be_read(block: Block) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_block_is_of_a_kind_that_is_tried(page: str) -> None:
+def test_every_block_is_of_a_known_kind(page: str) -> None:
     found = list(blocks(page))
     fences = re.findall(r"^ *```", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE)
     assert len(fences) == 2 * len(found)
     for block in found:
-        assert block.needs <= NEEDS, f"{block} needs what nobody has"
+        assert block.needs <= NEEDS, f"{block} needs something unknown"
         if block.language in {"", "text"}:
-            assert not re.search(r"^(\$|lochws|python3?|pip) ", block.text, re.MULTILINE), f"{block} is sh"
-            assert not block.marks, f"{block} is not run, and needs nothing"
+            has_commands = re.search(r"^(\$|lochws|python3?|pip) ", block.text, re.MULTILINE)
+            assert not has_commands, f"{block} is sh"
+            assert not block.marks, f"{block} is not run, so it cannot need anything"
         else:
             assert block.language in {"python", "sh", *READERS} or block.language.startswith("{"), block
 
 
 @pytest.mark.parametrize("block", PROGRAMS, ids=str)
-def test_a_program_asks_no_server_of_the_world(block: Block) -> None:
+def test_a_program_connects_to_no_real_server(block: Block) -> None:
     known = (FEED, LOCAL, PROXY)
     asked = re.findall(r"\b(?:wss?|https?|socks\w*)://[^\s\"')]+", block.text)
     assert all(url.startswith(known) for url in asked if "@" not in url), asked
@@ -251,7 +252,7 @@ def test_the_first_two_commands_are_the_demo_and_the_tests() -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """What links may name on a page: its headings, as forges and the site write them."""
+    """Return the anchors of a page: its headings, as forges and the site write them."""
     text = re.sub(r"^ *```.*?^ *```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
