@@ -1,18 +1,20 @@
-"""WebSocketApp: subclass it or decorate it; start, run_forever, close, join."""
+"""WebSocketApp: a WebSocket client that runs itself, in threads of its own, and stays connected."""
 
 from __future__ import annotations
 
 import logging
 import os
-import socket
 import ssl
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from math import inf
+import sys
+from collections.abc import Callable, Generator, Iterator
+from math import inf, isnan
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import events
+from .dispatch.callables import accepted
 from .dispatch.handler import Handler
+from .dispatch.hiding import check_instance, read_only
 from .dispatch.naming import EventName, Function, check_attributes, check_class, event_names
 from .dispatch.registry import Registry, Wrapper
 from .engine.threads import Threads
@@ -21,47 +23,113 @@ from .life.backoff import DEFAULT_BACKOFF, Backoff
 from .life.calls import ScheduledCall
 from .life.gate import Gate
 from .life.lifecycle import Lifecycle
-from .life.state import State
+from .life.state import State, describe
 from .options import (
-    MIB,
+    KEYWORDS,
     ON_HANDLER_ERROR,
-    Auth,
-    CookieJar,
+    URL,
     Deflate,
-    Headers,
-    Password,
+    OptionsDocumentation,
+    Protocols,
     Proxies,
-    SocketOption,
     Timing,
     TraceFunction,
+    WebSocketOptions,
     check_choice,
+    show_options,
 )
 from .system.report import report, safe_str
-from .transport.pins import Pins
-from .websocket import WebSocket
+from .websocket import Internals, WebSocket, check_names
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
+if sys.version_info >= (3, 11):
+    from typing import Self, Unpack
+elif TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
 
-#: What is left of a closing handshake after Ctrl-C, in seconds, before the connection is dropped.
+#: How long a closing handshake may take after Ctrl-C, in seconds, before the connection is dropped.
 INTERRUPT_SECONDS = 5.0
 
 
-class _Uninitialised(WebSocketError, AttributeError):
-    """Something of an app is missing since its base class was not initialised."""
+class WebSocketAppOptions(WebSocketOptions, total=False):
+    """The options of `WebSocketApp` that are given by keyword: those of `WebSocket`, and two more."""
+
+    on_handler_error: Literal["continue", "reconnect", "stop"]
+    """What to do after a handler raised: ``"continue"``, ``"reconnect"``, or ``"stop"`` the app with close
+    code 1011. The error is logged with its traceback and passed to `on_error` in any case.
+    Default: 'continue'."""
+    threads: Threads | None
+    """A `Threads` to share with other apps. Default: None, for a pair of threads of its own."""
 
 
-class _Unset:
-    """Stands for the attributes that __init__ sets: says what was forgotten."""
+_DEFAULTS: dict[str, Any] = {"on_handler_error": "continue", "threads": None}
+_KEYWORDS = KEYWORDS.union(_DEFAULTS)
 
-    def __get__(self, instance: object | None, owner: type) -> Self:
-        if instance is None:
-            return self
-        raise _Uninitialised(f"{owner.__name__}.__init__ must call super().__init__(url) first")
+
+class AppInternals(Internals):
+    """What a WebSocketApp is made of.
+
+    Args:
+        app: the app.
+        url: where to connect to, as the user gave it.
+        given: the options that were given, by the names that users know.
+    """
+
+    __slots__ = ("app", "on_handler_error", "registry")
+    life: Lifecycle
+
+    def __init__(self, app: WebSocketApp, url: URL, given: dict[str, Any]) -> None:
+        self.on_handler_error: str = given.pop("on_handler_error", "continue")
+        threads: Threads | None = given.pop("threads", None)
+        super().__init__(url, given)
+        check_choice("on_handler_error", self.on_handler_error, ON_HANDLER_ERROR)
+        if threads is not None and not isinstance(threads, Threads):
+            raise TypeError(f"threads={threads!r}: expected a lochws.Threads, or None")
+        self.app = app
+        self.registry = Registry(self.handler_failed, self.final_event_unhandled)
+        self.life = Lifecycle(self.url, self.dialler, self.options, threads, self.registry, self.traffic)
+
+    def why_not_open(self, state: State) -> str:
+        """Say why there is no connection to send on, and what to do."""
+        if self.life.is_forked_copy:
+            return describe(state, is_forked_copy=True)
+        if state is State.NEW:
+            return "the app has not been started; call start() first"
+        if state is State.STOPPED:
+            return "the app has stopped"
+        if state in (State.DISCONNECTED, State.BACKING_OFF):
+            return "the next connection is not open yet; send in on_ready, or after wait_ready()"
+        return "the connection is not open yet; send in on_ready, or after wait_ready()"
+
+    def refuse_in_handler(self, method: str) -> None:
+        """Raise WebSocketError in a handler, where `method` would wait for that handler."""
+        if self.life.in_handler:
+            raise WebSocketError(f"{method}() was called in a handler, and would wait for that handler's end")
+
+    def handlers_changed(self) -> None:
+        """Have the loop look again: events that no handler wants are not made."""
+        if (connection := self.life.connection) is not None:
+            connection.loop.touch(connection)
+
+    def final_event_unhandled(self, event: events.ConnectFail | events.Disconnected) -> None:
+        """Log how an attempt failed that no handler of the user's was told of."""
+        is_well = isinstance(event, events.Disconnected) and (event.graceful or event.ended_by == "client")
+        if not (is_well or self.life.is_stopping):
+            report(logging.WARNING, "%s: %s", self.url, event.reason)
+
+    def handler_failed(self, error: BaseException) -> None:
+        """Do what `on_handler_error` says."""
+        if self.on_handler_error == "reconnect":
+            self.life.drop(f"handler failed; {safe_str(error)}")
+        elif self.on_handler_error == "stop":
+            self.close_app(code=1011, reason="handler failed")
+
+    def close_app(self, **arguments: object) -> None:
+        """Call the app's `close`, with those arguments that it takes: a subclass may have overridden it."""
+        self.app.close(**accepted(self.app.close, arguments, arguments))
 
 
 class WebSocketApp(WebSocket, Handler):
-    """A WebSocket that runs itself, in threads of its own, and stays connected.
+    """A WebSocket client (RFC 6455) that runs in threads of its own, calls handlers, and stays connected.
 
     ::
 
@@ -74,91 +142,74 @@ class WebSocketApp(WebSocket, Handler):
 
         Ticker("wss://feed.example.org").run_forever()
 
-    Subclass it and override ``on_<event>`` methods, mark methods with `lochws.on`, or register
-    handlers with `on` and `add_handler`; all can be mixed. Handlers run on the reader thread, one at
-    a time, in the order of the events. In them everything may be called but what waits.
+    To handle events, override ``on_<event>`` methods in a subclass, mark methods of any name with
+    `lochws.on`, register functions with `on` or objects with `add_handler`; all of these can be mixed.
+    Handlers run on the app's reader thread, one at a time, in the order of the events. A handler may call
+    any method except those that would wait for it to return.
 
-    The constructor starts nothing. Both threads are daemons.
+    The constructor starts nothing: `start` connects in the background, `run_forever` blocks. When a
+    connection ends, the app reconnects automatically, with exponential back-off and jitter, until `close` or
+    `stop` is called. All methods may be called from any thread. All threads are daemons.
+
+    The parameters up to `trace` may be given by position and are Lomond's, in Lomond's order. Options by
+    keyword are declared and documented in `lochws.app.WebSocketAppOptions`.
 
     Args:
-        url: and all further parameters as for `WebSocket`.
-        on_handler_error: what happens after a handler has raised (it is logged with its traceback and
-            given to `on_error` in any case): ``"continue"``, ``"reconnect"``, or ``"stop"`` the app
-            with close code 1011.
-        threads: threads to share with other apps; None for a pair of its own.
+        url: ``ws://`` or ``wss://``; ``http://`` and ``https://`` mean the same. A user name and password in
+            it are used for Basic authentication and never shown. A function is called for each attempt.
+        proxies: a proxy's URL; or URLs by ``"http"`` (for ws) and ``"https"`` (for wss); or a function that
+            gets the URL at each attempt and returns one. None uses the environment's proxies, ``{}`` uses
+            none. Proxies are http, https, socks4, socks4a, socks5 or socks5h.
+        protocols: the subprotocols to offer, best first; a function is called for each attempt.
+            ``subprotocols=`` is accepted as another name.
+        agent: the User-Agent header; None sends lochws's name and version, ``""`` sends none.
+        compress: offer permessage-deflate (RFC 7692): True, or a `Deflate` with details.
+        ssl_verify: verify the server's certificate and name.
+        ssl_cafile: a file of certificate authorities to trust in addition to the system's.
+        ssl_context: a context that is used for TLS as it is and never altered; the two options above are
+            then ignored.
+        trace: a function that gets a dict for each step, or True to write them to the debug log.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong; the message says which, and what would be right.
+        FileNotFoundError: the file `ssl_cafile` does not exist.
     """
+
+    if not TYPE_CHECKING:
+        __doc__ = OptionsDocumentation(__doc__, WebSocketOptions, WebSocketAppOptions)
+    else:
+        _lochws: AppInternals
 
     def __init__(
         self,
-        url: str | Callable[[], str],
+        url: URL,
         proxies: Proxies = None,
-        protocols: Iterable[str] | Callable[[], Iterable[str]] | None = None,
+        protocols: Protocols | None = None,
         agent: str | None = None,
         compress: bool | Deflate = False,
         ssl_verify: bool = True,
         ssl_cafile: str | os.PathLike[str] | None = None,
         ssl_context: ssl.SSLContext | None = None,
         trace: TraceFunction | bool | None = None,
-        *,
-        proxy_headers: Headers | Callable[[], Headers] | None = None,
-        proxy_auth: Literal["auto", "basic", "digest"] = "auto",
-        headers: Headers | Callable[[], Headers] | None = None,
-        origin: str | None = None,
-        subprotocols: Iterable[str] | Callable[[], Iterable[str]] | None = None,
-        auth: Auth | None = None,
-        cookies: CookieJar | None = None,
-        max_redirects: int = 10,
-        open_timeout: float | None = 30.0,
-        phase_timeouts: Mapping[str, float | None] | None = None,
-        ssl_system_store: bool = True,
-        ssl_certfile: str | os.PathLike[str] | None = None,
-        ssl_keyfile: str | os.PathLike[str] | None = None,
-        ssl_password: Password | None = None,
-        ssl_pins: Pins | None = None,
-        server_hostname: str | None = None,
-        unix: str | None = None,
-        sock: socket.socket | None = None,
-        connect: Callable[[str, int], socket.socket] | None = None,
-        source_address: tuple[str, int] | None = None,
-        socket_options: Iterable[SocketOption] | None = None,
-        max_message_size: int | None = 64 * MIB,
-        max_queue: int = 16 * MIB,
-        when_full: Literal["raise", "block", "drop"] = "raise",
-        send_timeout: float | None = 30.0,
-        on_handler_error: Literal["continue", "reconnect", "stop"] = "continue",
-        threads: Threads | None = None,
+        **options: Unpack[WebSocketAppOptions],
     ) -> None:
-        super().__init__(
-            url, proxies, protocols, agent, compress, ssl_verify, ssl_cafile, ssl_context, trace,
-            proxy_headers=proxy_headers, proxy_auth=proxy_auth,
-            headers=headers, origin=origin, subprotocols=subprotocols, auth=auth, cookies=cookies,
-            max_redirects=max_redirects, open_timeout=open_timeout, phase_timeouts=phase_timeouts,
-            ssl_system_store=ssl_system_store, ssl_certfile=ssl_certfile, ssl_keyfile=ssl_keyfile,
-            ssl_password=ssl_password, ssl_pins=ssl_pins, server_hostname=server_hostname, unix=unix,
-            sock=sock, connect=connect, source_address=source_address, socket_options=socket_options,
-            max_message_size=max_message_size, max_queue=max_queue, when_full=when_full,
-            send_timeout=send_timeout,
-        )
-        check_choice("on_handler_error", on_handler_error, ON_HANDLER_ERROR)
-        if threads is not None and not isinstance(threads, Threads):
-            raise TypeError(f"threads={threads!r}: expected a lochws.Threads, or None")
-        self._on_handler_error = on_handler_error
-        self._registry = Registry(self._handler_failed, self._final_unhandled)
-        self._registry.add_methods(self)
-        self._lifecycle = Lifecycle(
-            self.url, self._dialler, self._options, threads, self._registry, self._traffic
-        )
-        self._life = self._lifecycle
+        # Not WebSocket.__init__, which would make an iteration.
+        given: dict[str, Any] = {
+            "proxies": proxies, "protocols": protocols, "agent": agent, "compress": compress,
+            "ssl_verify": ssl_verify, "ssl_cafile": ssl_cafile, "ssl_context": ssl_context, "trace": trace,
+            **options,
+        }
+        check_names(type(self), given, _KEYWORDS)
+        self._lochws = AppInternals(self, url, given)
+        check_instance(self)
+        self._lochws.registry.add_methods(self)
+
+    if not TYPE_CHECKING:
+        show_options(__init__, WebSocketAppOptions, _DEFAULTS)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         check_class(cls)
-
-    if not TYPE_CHECKING:
-        # What __init__ makes hides these. (A __getattr__ would do without a list of names, and slow down
-        # every attribute that the user's handlers look at.)
-        url = _close_events = _endpoint = _added_headers = _traffic = _life = _Unset()
-        _lifecycle = _registry = _on_handler_error = _Unset()
 
     # Running.
 
@@ -174,23 +225,32 @@ class WebSocketApp(WebSocket, Handler):
     ) -> None:
         """Start connecting in the background, and return at once.
 
-        An app that is over can be started again. One that was closed before it was ever started ends
+        An app that has stopped can be started again. One that was closed before it was ever started stops
         at once.
 
         Args:
-            poll, ping_rate, ping_timeout, auto_pong, close_timeout: as for `WebSocket.connect`.
-            persist: whether to connect again whenever an attempt or a connection has ended that the
-                user did not end: True for a default `Backoff`.
+            poll: seconds between Poll events; 0 or None for none.
+            ping_rate: seconds between automatic pings; 0 or None for none.
+            ping_timeout: seconds that a ping may go without any byte from the server before the
+                connection is given up; ``"auto"`` is twice the ping rate; 0 or None for no limit.
+            auto_pong: whether pings are answered.
+            close_timeout: seconds that the server gets to answer a Close frame and to end the
+                connection; 0 or None for no limit.
+            persist: whether to reconnect whenever an attempt or a connection ended that was not closed by
+                `close`: True for the default `Backoff`, or a Backoff of your own.
 
         Raises:
             TypeError, ValueError: an argument is wrong.
-            AttributeError: a function was assigned to ``on_<event>``, where nobody would call it.
-            WebSocketError: the app is running already; or gevent has patched `threading` after lochws was
+            AttributeError: a function was assigned to ``on_<event>``, where it would not be called; or an
+                attribute hides a method of WebSocketApp.
+            WebSocketError: the app is already running; or gevent patched `threading` after lochws was
                 imported, and has to do so before.
             RuntimeError: no thread can be started.
-            OSError: there are no descriptors left.
+            OSError: there are no file descriptors left.
         """
+        check_instance(self)
         check_attributes(self)
+        internals = self._lochws
         timing = Timing(
             poll=poll, ping_rate=ping_rate, ping_timeout=ping_timeout, auto_pong=auto_pong,
             close_timeout=close_timeout,
@@ -198,10 +258,12 @@ class WebSocketApp(WebSocket, Handler):
         if not isinstance(persist, (bool, Backoff)):
             raise TypeError(f"persist={persist!r}: expected True, False or a Backoff")
         backoff = DEFAULT_BACKOFF if persist is True else persist or None
-        if backoff is None and self._on_handler_error == "reconnect":
-            raise ValueError('on_handler_error="reconnect" needs persist')
-        name = f"{type(self).__name__}-{self._endpoint.host if self._endpoint else 'app'}"
-        self._lifecycle.start(timing, backoff, name)
+        if backoff is None and internals.on_handler_error == "reconnect":
+            raise ValueError('persist=False: on_handler_error="reconnect" needs persist')
+        if internals.life.state not in (State.NEW, State.STOPPED):
+            raise WebSocketError("already started")
+        name = f"{type(self).__name__}-{internals.endpoint.host if internals.endpoint else 'app'}"
+        internals.life.start(timing, backoff, name)
 
     def run_forever(
         self,
@@ -213,56 +275,85 @@ class WebSocketApp(WebSocket, Handler):
         *,
         persist: bool | Backoff = True,
     ) -> events.ConnectFail | events.Disconnected | None:
-        """Start, and wait until the app is over. For any thread, a daemon too; not for handlers.
+        """Start, and block until the app has stopped. Any thread may call it, except in a handler.
 
-        Ctrl-C (and any other exception that a signal handler raises here) closes the connection and,
-        once that is done or has taken too long, goes on as it does everywhere. A second Ctrl-C
-        does not wait.
+        Ctrl-C (and any other exception that a signal handler raises here) closes the connection and, once
+        that is done or has taken 5 seconds, propagates as usual. A second Ctrl-C does not wait.
+
+        Args:
+            poll: seconds between Poll events; 0 or None for none.
+            ping_rate: seconds between automatic pings; 0 or None for none.
+            ping_timeout: seconds that a ping may go without any byte from the server before the
+                connection is given up; ``"auto"`` is twice the ping rate; 0 or None for no limit.
+            auto_pong: whether pings are answered.
+            close_timeout: seconds that the server gets to answer a Close frame and to end the
+                connection; 0 or None for no limit.
+            persist: whether to reconnect whenever an attempt or a connection ended that was not closed by
+                `close`: True for the default `Backoff`, or a Backoff of your own.
 
         Returns:
-            What ended it: the final event of the last attempt. None if the app was closed before the
-            first one.
+            The final event of the last attempt; None if the app was closed before the first one.
 
         Raises:
-            TypeError, ValueError, WebSocketError, RuntimeError: as for `start`.
+            TypeError, ValueError: an argument is wrong.
+            AttributeError: a function was assigned to ``on_<event>``, where it would not be called; or an
+                attribute hides a method of WebSocketApp.
+            WebSocketError: the app is already running, or the caller is a handler.
+            RuntimeError: no thread can be started.
+            OSError: there are no file descriptors left.
         """
-        self.start(poll, ping_rate, ping_timeout, auto_pong, close_timeout, persist=persist)
+        check_instance(self)
+        given = {
+            "poll": poll, "ping_rate": ping_rate, "ping_timeout": ping_timeout, "auto_pong": auto_pong,
+            "close_timeout": close_timeout, "persist": persist,
+        }
+        self.start(**accepted(self.start, given, {**vars(Timing()), "persist": True}))
+        internals = self._lochws
         try:
-            self._refuse_in_handler("run_forever")  # of another app that shares the threads
-            self._lifecycle.wait_stopped(None)
-        except BaseException:
-            self.close(reason="interrupted")
-            if not self._lifecycle.in_handler and not self._lifecycle.join(INTERRUPT_SECONDS):
+            internals.refuse_in_handler("run_forever")  # of another app that shares the threads
+            internals.life.wait_stopped(None)
+        except BaseException as error:
+            internals.close_app(reason="interrupted")
+            if not internals.life.in_handler and not internals.life.join(INTERRUPT_SECONDS):
                 self.force_disconnect()
+            if isinstance(error, KeyboardInterrupt):
+                error.__traceback__ = None  # which shows where in our waiting it struck, and nothing else
             raise
-        self._lifecycle.join(None)
-        return self._lifecycle.final_event
+        internals.life.join(None)
+        return internals.life.final_event
 
     def stop(self, timeout: float | None = None) -> bool:
-        """Close, and wait until the app is over. In a handler: close, without waiting.
+        """Close, and wait until the app has stopped. In a handler: close, without waiting.
 
         Args:
             timeout: seconds to wait at most, or None for no limit.
 
         Returns:
-            Whether the app is over.
-        """
-        self.close()
-        if self._lifecycle.in_handler:
-            return False
-        return self.join(timeout)
-
-    def join(self, timeout: float | None = None) -> bool:
-        """Wait until the app is over and its own threads have ended. Not for handlers.
-
-        Returns:
-            False if that took longer than `timeout` seconds.
+            Whether the app has stopped.
 
         Raises:
-            WebSocketError: called in a handler, which would wait for itself.
+            TypeError, ValueError: the timeout is not a number. Nothing has happened then.
         """
-        self._refuse_in_handler("join")
-        return self._lifecycle.join(timeout)
+        timeout = _as_timeout("stop", timeout)
+        self.close()
+        return False if self._lochws.life.in_handler else self._lochws.life.join(timeout)
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until the app has stopped and its own threads have ended.
+
+        Args:
+            timeout: seconds to wait at most, or None for no limit.
+
+        Returns:
+            Whether the app has stopped in time; True if it was never started.
+
+        Raises:
+            TypeError, ValueError: the timeout is not a number.
+            WebSocketError: called in a handler, for whose end it would wait.
+        """
+        timeout = _as_timeout("join", timeout)
+        self._lochws.refuse_in_handler("join")
+        return self._lochws.life.join(timeout)
 
     def reconnect(self) -> None:
         """Drop the connection and open a new one at once; during a back-off, end the wait.
@@ -272,54 +363,93 @@ class WebSocketApp(WebSocket, Handler):
         Raises:
             WebSocketError: the app is not running.
         """
-        self._lifecycle.reconnect()
+        self._lochws.life.reconnect()
 
     def wait_ready(self, timeout: float | None = None) -> bool:
-        """Wait until there is a connection, the handlers of its Ready have run and all gates are open.
+        """Wait until there is a connection, the handlers of its Ready have run, and all gates are open.
 
-        Not for handlers.
+        Args:
+            timeout: seconds to wait at most, or None for no limit.
 
         Returns:
-            False if that took longer than `timeout` seconds, or if the app is over.
+            Whether that is so; False if the time is up, or if the app has stopped.
 
         Raises:
-            WebSocketError: called in a handler while there is no connection: it would wait for itself.
+            TypeError, ValueError: the timeout is not a number.
+            WebSocketError: called in a handler while there is no connection, so that it would wait for that
+                handler.
         """
-        if not self.is_active:
-            self._refuse_in_handler("wait_ready")
-        return self._lifecycle.in_handler or self._lifecycle.wait_ready(timeout)
+        timeout = _as_timeout("wait_ready", timeout)
+        life = self._lochws.life
+        if life.sendable is None or life.state is not State.OPEN:
+            self._lochws.refuse_in_handler("wait_ready")
+        return life.in_handler or life.wait_ready(timeout)
 
     def wait_closed(self, timeout: float | None = None) -> bool:
-        """Wait until the app is over: closed, or given up. Not for handlers.
+        """Wait until the app has stopped: it was closed, or gave up.
+
+        Args:
+            timeout: seconds to wait at most, or None for no limit.
 
         Returns:
-            False if that took longer than `timeout` seconds.
+            Whether the app has stopped in time; True if it was never started.
 
         Raises:
-            WebSocketError: called in a handler, which would wait for itself.
+            TypeError, ValueError: the timeout is not a number.
+            WebSocketError: called in a handler, for whose end it would wait.
         """
-        self._refuse_in_handler("wait_closed")
-        return self._lifecycle.wait_stopped(timeout)
+        timeout = _as_timeout("wait_closed", timeout)
+        self._lochws.refuse_in_handler("wait_closed")
+        return self._lochws.life.wait_stopped(timeout)
+
+    def connect(
+        self,
+        poll: float | None = 5.0,
+        ping_rate: float | None = 30.0,
+        ping_timeout: float | Literal["auto"] | None = "auto",
+        auto_pong: bool = True,
+        close_timeout: float | None = 30.0,
+    ) -> Generator[events.Event, None, None]:
+        """Refuse: an app runs itself. Call `start` or `run_forever`, or iterate a `WebSocket` instead.
+
+        Raises:
+            WebSocketError: always.
+        """
+        raise WebSocketError("a WebSocketApp runs itself: call start(), or iterate a WebSocket instead")
+
+    def __iter__(self) -> Iterator[events.Event]:
+        return WebSocketApp.connect(self)
+
+    def __enter__(self) -> Self:
+        if self._lochws.life.state in (State.NEW, State.STOPPED):
+            self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close, and wait until the app has stopped."""
+        self.stop()
 
     # Handlers and their thread.
 
     def on(self, *names: EventName) -> Callable[[Function], Function]:
-        """Register a function for one or more events, by name or by class: a decorator.
+        """Register a function as the handler of one or more events, by name or by class: a decorator.
 
-        ``@app.on("text")``, ``@app.on(events.Ready, events.Disconnected)``; ``"event"`` stands for all
-        events, ``"error"`` for what handlers raise, ``"batch"`` and ``"sent"`` for `Handler.on_batch` and
-        `Handler.on_sent`. The function is returned unchanged.
+        ``@app.on("text")``, ``@app.on(events.Ready, events.Disconnected)``. ``"event"`` means every event,
+        ``"error"`` what handlers raise; ``"batch"`` and ``"sent"`` are explained at `Handler.on_batch` and
+        `Handler.on_sent`. The decorator returns the function unchanged.
 
         Raises:
-            TypeError: something is neither a name nor an event class; or the function cannot be called
+            TypeError: an argument is neither a name nor an event class; or the function cannot be called
                 with one argument, or is a coroutine or generator function.
-            ValueError: there is no such event; the message names the nearest.
+            ValueError: there is no such event; the message suggests the nearest.
         """
-        wanted = event_names(names)
+        wanted = event_names(names, "@app.on")
 
         def register(function: Function) -> Function:
-            self._registry.add_function(function, wanted)
-            self._handlers_changed()
+            self._lochws.registry.add_function(function, wanted)
+            self._lochws.handlers_changed()
             return function
 
         return register
@@ -330,68 +460,68 @@ class WebSocketApp(WebSocket, Handler):
         Raises:
             TypeError: it has none, or one of them is misspelt or cannot be called with one argument.
         """
-        self._registry.add_object(handler)
-        self._handlers_changed()
+        self._lochws.registry.add_object(handler)
+        self._lochws.handlers_changed()
 
     def remove_handler(self, handler: object) -> None:
-        """Remove a function or an object that was registered, from all its events.
+        """Remove a registered function or object, from all its events.
 
         Raises:
             ValueError: it is not registered.
         """
-        self._registry.remove(handler)
+        self._lochws.registry.remove(handler)
 
     def handles(self, *names: EventName) -> bool:
-        """Whether a handler of its own is registered for one of these events; `on_event` is none.
+        """Return whether a handler is registered for one of these events. `on_event` does not count.
 
         Raises:
-            TypeError, ValueError: as for `on`.
+            TypeError: an argument is neither a name nor an event class.
+            ValueError: there is no such event.
         """
-        return self._registry.has(event_names(names))
+        return self._lochws.registry.has(event_names(names, "app.handles"))
 
     def wrap_handlers(self, wrapper: Wrapper) -> None:
-        """Have all handlers, present and to come, called through a wrapper: to time or trace them.
+        """Call all handlers, present and future, through a wrapper: to time or trace them.
 
-        ``wrapper(name, handler)`` gets what a handler was registered for (``"text"``, ``"event"``,
-        ``"error"``, …) and the handler; it returns what is to be called in its place, with the same one
-        argument. It is asked again whenever handlers are added or removed. Of several wrappers the last is
-        outermost. Handlers of ``"sent"`` run on threads that send, all others on the handlers' thread. Costs
-        nothing where there is none. Any thread.
+        ``wrapper(name, handler)`` gets what a handler is registered for (``"text"``, ``"event"``,
+        ``"error"``, …) and the handler; it returns the function to call in its place, with the same one
+        argument. It is called again whenever handlers are added or removed. Of several wrappers the last is
+        outermost. Handlers of ``"sent"`` run on threads that send, all others on the reader thread. Any
+        thread may call this; it never blocks.
 
         Raises:
-            TypeError: the wrapper, or what it makes of a handler, cannot be called.
+            TypeError: the wrapper, or what it returns for a handler, cannot be called. Nothing has changed
+                then.
         """
-        self._registry.wrap(wrapper)
+        self._lochws.registry.wrap(wrapper)
 
     def unwrap_handlers(self, wrapper: Wrapper) -> None:
-        """Take a wrapper away again that was given to `wrap_handlers`.
+        """Remove a wrapper that was given to `wrap_handlers`: the last that is, or else equals, this one.
 
-        It is the last that is this one, or else equals it. A handler that is under way goes on in it. Any
-        thread.
+        A handler that is running finishes inside it. Any thread may call this; it never blocks.
 
         Raises:
-            ValueError: no handlers are called through it.
+            ValueError: there is no such wrapper.
         """
-        self._registry.unwrap(wrapper)
+        self._lochws.registry.unwrap(wrapper)
 
     def call_later(self, seconds: float, function: Callable[[], object]) -> ScheduledCall:
-        """Have a function called on the handlers' thread, between two handlers, after so many seconds.
+        """Call a function on the reader thread, between two handlers, after a number of seconds.
 
-        0 is as soon as the handler under way, if any, has returned. What the function raises is treated as
-        what a handler raises. It is not called once the app is over. The time is kept by the supervisor's
-        thread, and a call that falls due during an attempt to connect may come when that has ended. May be
-        called from any thread; never blocks.
+        0 means as soon as the running handler, if any, has returned. What the function raises is treated
+        like what a handler raises. It is not called once the app has stopped. A call that is due during
+        an attempt to connect may have to wait for its end. Any thread may call this; it never blocks.
 
         Args:
             seconds: how long from now; a negative number counts as 0.
             function: what to call, without arguments.
 
         Returns:
-            The call, which can be cancelled; what then is left of it goes when its time is over.
+            The scheduled call, which can be cancelled.
 
         Raises:
-            TypeError: seconds is no number, or the function cannot be called.
-            ValueError: seconds is not finite.
+            TypeError: `seconds` is not a number, or the function cannot be called.
+            ValueError: `seconds` is not finite.
             WebSocketError: the app is not running.
         """
         if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
@@ -399,75 +529,48 @@ class WebSocketApp(WebSocket, Handler):
         if not -inf < seconds < inf:
             raise ValueError(f"call_later: seconds={seconds!r}: expected a finite number")
         if not callable(function):
-            raise TypeError(f"call_later: {function!r} cannot be called")
-        return self._lifecycle.call_later(seconds, function)
+            raise TypeError(f"call_later: function={function!r}: expected something that can be called")
+        return self._lochws.life.call_later(seconds, function)
 
     def gate(self) -> Gate:
-        """Make a gate: each connection to come begins with everybody refused who sends, but through the gate.
+        """Make a gate, which refuses ordinary sends on each new connection until it is opened.
 
-        For what must be said first, such as a log-in; `lochws.handlers.subscriptions` uses it. A connection
-        that is open already stays as it is. Any thread; never blocks.
+        For session setup such as a login, whose own messages are sent through the gate;
+        `lochws.handlers.subscriptions` uses one. A connection that is already open is not affected. Any
+        thread may call this; it never blocks.
         """
-        return self._lifecycle.gate()
+        return self._lochws.life.gate()
 
-    @property
+    @read_only
     def in_handler(self) -> bool:
-        """Whether the calling thread is the one that runs this app's handlers."""
-        return self._lifecycle.in_handler
+        """Whether the calling thread is the reader thread, which runs this app's handlers."""
+        return self._lochws.life.in_handler
 
-    @property
+    @read_only
     def is_stopping(self) -> bool:
-        """Whether `close` was called since the app was started, and nothing is to follow. Any thread.
+        """Whether `close` has been called since the app was started. Any thread may read it.
 
-        For handlers that wait for something: what they wait for holds up the end of the app.
+        For handlers that wait for something: they delay the end of the app.
         """
-        return self._lifecycle.is_stopping
+        return self._lochws.life.is_stopping
 
-    @property
+    @read_only
     def waiting_bytes(self) -> int:
-        """About how many bytes of received messages wait for handlers."""
-        return self._lifecycle.waiting_bytes
+        """About how many bytes of received messages are waiting for handlers. Any thread may read it."""
+        return self._lochws.life.waiting_bytes
 
-    # What a WebSocket does otherwise.
 
-    def connect(self, *args: object, **kwargs: object) -> Generator[events.Event, None, None]:
-        """Refused: an app runs itself. Iterate a `WebSocket` instead.
+def _as_timeout(method: str, timeout: float | None) -> float | None:
+    """Return a timeout in seconds that can be waited for, None for no limit.
 
-        Raises:
-            WebSocketError: always.
-        """
-        raise WebSocketError("a WebSocketApp runs itself: start() it, or iterate a WebSocket instead")
-
-    def __iter__(self) -> Iterator[events.Event]:
-        return self.connect()
-
-    def __enter__(self) -> Self:
-        if self.state in (State.NEW, State.STOPPED):
-            self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Close, and wait until the app is over."""
-        self.stop()
-
-    def _refuse_in_handler(self, method: str) -> None:
-        if self._lifecycle.in_handler:
-            raise WebSocketError(f"{method} in a handler would wait for itself: handlers run on that thread")
-
-    def _final_unhandled(self, event: events.ConnectFail | events.Disconnected) -> None:
-        is_well = isinstance(event, events.Disconnected) and (event.graceful or event.ended_by == "client")
-        if not (is_well or self._lifecycle.is_stopping):
-            report(logging.WARNING, "%s: %s", self.url, event.reason)
-
-    def _handler_failed(self, error: BaseException) -> None:
-        if self._on_handler_error == "reconnect":
-            self._lifecycle.drop(f"handler failed; {safe_str(error)}")
-        elif self._on_handler_error == "stop":
-            self.close(1011, "handler failed")
-
-    def _handlers_changed(self) -> None:
-        # Events that nobody would have seen were not made.
-        if (connection := self._lifecycle.connection) is not None:
-            connection.loop.touch(connection)
+    Raises:
+        TypeError: it is not a number.
+        ValueError: it is not a number (nan).
+    """
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError(f"{method}: timeout={timeout!r}: expected seconds, or None")
+    if isnan(timeout):
+        raise ValueError(f"{method}: timeout={timeout!r}: expected seconds, or None")
+    return None if timeout > sys.float_info.max else timeout

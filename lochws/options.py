@@ -1,10 +1,13 @@
-"""What a user may choose, checked at once: `Deflate`, and the options of a WebSocket by group.
+"""The options of a WebSocket: their types, documentation, defaults and checks.
 
-Sizes are bytes, times are seconds. A wrong value is refused where it is given, never later.
+`WebSocketOptions` declares and documents what users give by keyword, for type checkers and for people.
+`Options` is the same as lochws keeps it, with the default and the check of each. Sizes are bytes, times are
+seconds. A wrong value is refused when it is given, never later.
 """
 
 from __future__ import annotations
 
+import inspect
 import ipaddress
 import os
 import re
@@ -12,40 +15,53 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias, TypeGuard
+from dataclasses import dataclass, field, fields
+from itertools import pairwise
+from json import JSONEncoder
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict, TypeGuard
 
 from .version import __version__
+
+if TYPE_CHECKING:
+    from types import FunctionType
 
 MIB = 1024 * 1024
 
 #: The default User-Agent: name and version, and nothing about the machine.
 USER_AGENT = f"lochws/{__version__} Python/{sys.version.split()[0]}"
 
+#: A URL, or a function that returns one for each attempt.
+URL: TypeAlias = str | Callable[[], str]
 Headers: TypeAlias = Mapping[str, str] | Mapping[bytes, bytes] | Iterable[tuple[str | bytes, str | bytes]]
-#: A proxy's URL, proxy URLs by key, a function of the endpoint's URL, or None for the environment.
+#: Subprotocols, best first, or a function that returns them for each attempt.
+Protocols: TypeAlias = Iterable[str] | Callable[[], Iterable[str]]
+#: A proxy's URL, URLs by key, a function from the endpoint's URL to a proxy's, or None for the environment.
 Proxies: TypeAlias = str | Mapping[str, str | None] | Callable[[str], str | None] | None
-#: Headers, checked, or a function that returns some to be checked.
+#: Headers that have been checked, or a function whose headers are checked at each attempt.
 GivenHeaders: TypeAlias = tuple[tuple[str, str], ...] | Callable[[], Headers]
-#: User name and password for Basic authentication, or a function that returns them, a bearer token, or None.
+#: User name and password for Basic authentication; or a function that returns them, a bearer token, or None.
 Auth: TypeAlias = tuple[str, str] | Callable[[], tuple[str, str] | str | None]
-#: What `socket.setsockopt` takes.
+#: Certificate digests by host pattern: one, or several.
+Pins: TypeAlias = Mapping[str, str | Iterable[str]]
+#: The arguments of `socket.setsockopt`.
 SocketOption: TypeAlias = tuple[int, int, int | bytes]
 Password: TypeAlias = str | bytes | Callable[[], str | bytes]
 TraceFunction: TypeAlias = Callable[[dict[str, Any]], object]
+#: Turns an object into JSON, as text or as its UTF-8.
+Encoder: TypeAlias = Callable[[Any], str | bytes]
 
 
 class CookieJar(Protocol):
-    """What `http.cookiejar.CookieJar` is to lochws, without that module, which is as large as all of ours."""
+    """The part of `http.cookiejar.CookieJar` that lochws uses; that module is as large as all of ours."""
 
     def add_cookie_header(self, request: Any, /) -> None:
         """Give a `urllib.request.Request` its Cookie header."""
 
     def extract_cookies(self, response: Any, request: Any, /) -> None:
-        """Take in what an answer sets."""
+        """Store the cookies that a response sets."""
 
     def __len__(self) -> int:
-        """How many cookies there are."""
+        """Return the number of cookies."""
 
 
 PROXY_AUTH = ("auto", "basic", "digest")
@@ -61,6 +77,99 @@ _RESERVED_HEADERS = frozenset({
     "upgrade", "connection", "sec-websocket-key", "sec-websocket-version", "sec-websocket-accept",
     "sec-websocket-protocol", "sec-websocket-extensions", "content-length", "transfer-encoding",
 })
+# The arguments of setsockopt are C integers; some constants have the highest bit set.
+_C_INT = range(-(2**31), 2**32)
+# Not compiled before there are pins.
+_PIN_PREFIX = r"sha-?256[:/ ]\s*"
+_PIN_DIGEST = r"[0-9a-f]{64}"
+
+
+class WebSocketOptions(TypedDict, total=False):
+    """The options of `lochws.WebSocket` and `lochws.WebSocketApp` that are given by keyword."""
+
+    headers: Headers | Callable[[], Headers] | None
+    """Additional request headers, a mapping or pairs; they replace built-in ones of the same name. A function
+    is called for each attempt, for example to supply a fresh token. Default: None."""
+    origin: str | None
+    """The Origin header. Default: None, which sends none."""
+    auth: Auth | None
+    """User name and password for Basic authentication; or a function, called for each request, that returns
+    them, or a bearer token as a str, or None. Default: None."""
+    cookies: CookieJar | None
+    """A cookie jar such as `http.cookiejar.CookieJar`: its cookies for the URL are sent, and cookies that the
+    server sets are stored in it. Default: None."""
+    require_protocol: bool
+    """Whether to reject a server that agrees to none of the `protocols`. Default: False."""
+    max_redirects: int
+    """How many redirects are followed per attempt, never from wss to ws, and without credentials to another
+    origin; 0 follows none. Default: 10."""
+    open_timeout: float | None
+    """Seconds for the whole opening, from name resolution to upgrade; None for no limit. Default: 30.0."""
+    phase_timeouts: Mapping[str, float | None] | None
+    """Seconds by phase of the opening: ``"dns"``, ``"tcp"``, ``"proxy"``, ``"tls"``, ``"upgrade"``.
+    Default: None."""
+    proxy_headers: Headers | Callable[[], Headers] | None
+    """Additional headers for an HTTP proxy alone, in the forms of `headers`. Default: None."""
+    proxy_auth: Literal["auto", "basic", "digest"]
+    """How to authenticate to an HTTP proxy: ``"basic"``, ``"digest"``, or ``"auto"``, which is Basic, then
+    Digest if the proxy asks for it. Default: 'auto'."""
+    ssl_system_store: bool
+    """Whether to trust the system's certificate authorities (through truststore if that is installed); False
+    trusts only those in `ssl_cafile`. Default: True."""
+    ssl_certfile: str | os.PathLike[str] | None
+    """A file with our own certificate, for servers that ask for one. Default: None."""
+    ssl_keyfile: str | os.PathLike[str] | None
+    """A file with the key of `ssl_certfile`, if it is not in the same file. Default: None."""
+    ssl_password: Password | None
+    """The password of that key, or a function that returns it. Default: None."""
+    ssl_pins: Pins | None
+    """By host pattern (``*`` matches anything), the SHA-256 of each certificate that such a host may present,
+    in hexadecimal. Default: None."""
+    server_hostname: str | None
+    """The name in the server's certificate, if it is not the URL's host. Default: None."""
+    unix: str | None
+    """The path of a Unix socket to connect to; the URL's host is then only told to the server.
+    Default: None."""
+    sock: socket.socket | None
+    """A connected socket to use, for one attempt; it may have completed its TLS handshake. Default: None."""
+    connect: Callable[[str, int], socket.socket] | None
+    """A function from host and port to a connected socket, called for each attempt in a thread of its own.
+    Default: None."""
+    source_address: tuple[str, int] | None
+    """The IP address and port to connect from; port 0 for any. Default: None."""
+    socket_options: Iterable[SocketOption] | None
+    """Arguments for `socket.setsockopt`, such as ``[(SOL_SOCKET, SO_KEEPALIVE, 1)]``. Default: None."""
+    max_message_size: int | None
+    """The largest message that is accepted, in bytes after decompression; a larger one ends the connection
+    with close code 1009. None for no limit. Default: 64 MiB."""
+    max_queue: int
+    """How many bytes may wait to be sent. Default: 16 MiB."""
+    when_full: Literal["raise", "block", "drop"]
+    """What a send does when the queue has no room: ``"raise"`` QueueFull, ``"block"`` until there is room
+    (never in a handler or in the iterating thread), or ``"drop"`` the message. Default: 'raise'."""
+    send_timeout: float | None
+    """Seconds that ``when_full="block"`` waits before it raises QueueFull; None for no limit.
+    Default: 30.0."""
+    encoder: Encoder | None
+    """Turns the objects given to `send_json` into JSON, as str or as UTF-8 bytes; `orjson.dumps` is one.
+    Default: None, which is `json.dumps` except that NaN and infinity are refused."""
+
+
+_encode = JSONEncoder(allow_nan=False).encode
+
+
+def encode_json(value: Any) -> str:
+    """Turn an object into JSON.
+
+    Raises:
+        TypeError: it has a part that JSON cannot express.
+        ValueError: it contains NaN or infinity, which JSON does not have, or itself.
+    """
+    try:
+        return _encode(value)
+    except ValueError as error:
+        hint = "JSON has no NaN and no infinity; encoder=json.dumps sends them"
+        raise ValueError(f"send_json: {error} ({hint})") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,15 +177,15 @@ class Deflate:
     """What to offer for permessage-deflate (RFC 7692); ``compress=True`` stands for ``Deflate()``.
 
     Attributes:
-        server_max_window_bits: ask the server to keep to a window of 2**n bytes, 8 to 15, or None.
+        server_max_window_bits: ask the server to keep to a window of 2**n bytes, 8 to 15; or None.
         client_max_window_bits: our own window, 9 to 15. zlib cannot deflate with a window of 8 bits:
             if the server insists on that, messages are sent uncompressed.
-        server_no_context_takeover: ask the server to start each message afresh. Saves us memory.
-        client_no_context_takeover: start each message afresh ourselves. Saves the server memory.
+        server_no_context_takeover: ask the server to compress each message by itself; saves memory here.
+        client_no_context_takeover: compress each message by itself here; saves memory on the server.
         level: zlib's compression level, 0 to 9, or -1 for its default.
         memory: zlib's ``memLevel``, 1 to 9.
         threshold: messages with fewer bytes are sent uncompressed.
-        required: whether a server without permessage-deflate is turned down with close code 1010.
+        required: whether to reject a server without permessage-deflate, with close code 1010.
     """
 
     server_max_window_bits: int | None = None
@@ -95,76 +204,380 @@ class Deflate:
         check_range("level", self.level, -1, 9)
         check_range("memory", self.memory, 1, 9)
         check_range("threshold", self.threshold, 0, None)
+        for name in ("server_no_context_takeover", "client_no_context_takeover", "required"):
+            check_bool(name, getattr(self, name))
+
+
+# Checks: each takes a name for messages and a value, and returns nothing.
+
+
+def check_range(name: str, value: int, low: int, high: int | None = None) -> None:
+    """Raise TypeError or ValueError unless `value` is a whole number (no bool) from `low` to `high`."""
+    expected = f"a whole number from {low} up" if high is None else f"a whole number from {low} to {high}"
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}={value!r}: expected {expected}")
+    if value < low or (high is not None and value > high):
+        raise ValueError(f"{name}={_shown(value)}: expected {expected}")
+
+
+def check_number(name: str, value: float, low: float, expected: str = "") -> None:
+    """Raise TypeError or ValueError unless `value` is a finite number (no bool) of at least `low`."""
+    expected = expected or f"a number from {low:g} up"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name}={value!r}: expected {expected}")
+    # An int can be larger than every float, and then nothing can be added to it.
+    if not low <= value <= sys.float_info.max:
+        raise ValueError(f"{name}={_shown(value)}: expected {expected}")
+
+
+def check_seconds(name: str, value: float | None) -> None:
+    """Raise TypeError or ValueError unless `value` is a number of seconds from 0 up, or None for no limit."""
+    if value is not None:
+        check_number(name, value, 0, "seconds from 0 up, or None")
+
+
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raise ValueError unless `value` is one of the choices."""
+    if value not in choices:
+        raise ValueError(f"{name}={value!r}: expected one of {', '.join(map(repr, choices))}")
+
+
+def check_bool(name: str, value: object) -> None:
+    """Raise TypeError unless `value` is True or False."""
+    _check_kind(name, value, bool, "True or False")
+
+
+def check_header(name: str, value: str) -> None:
+    """Raise TypeError or ValueError for a header that is not valid or would break out of its line.
+
+    RFC 9110 section 5. The value may be a secret and is not repeated in the message.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"header name {name!r}: expected a str")
+    if not _TOKEN.fullmatch(name):
+        raise ValueError(f"header name {name!r} is not a valid HTTP token (RFC 9110 section 5.6.2)")
+    if not isinstance(value, str):
+        raise TypeError(f"header {name!r}: expected a str as its value, not {type(value).__name__}")
+    if any(char in value for char in "\r\n\0"):
+        raise ValueError(f"the value of header {name!r} contains CR, LF or NUL")
+
+
+def _check_kind(name: str, value: object, kind: type | tuple[type, ...], expected: str) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"{name}={value!r}: expected {expected}")
+
+
+def _shown(value: float) -> str:
+    # Python refuses to write out an int of more than 4300 digits.
+    return repr(value) if -1e100 < value < 1e100 or isinstance(value, float) else f"{hex(value)[:20]}…"
+
+
+# Conversions: each takes what the user gave, checks it, and returns it as lochws keeps it.
+
+
+def as_deflate(compress: bool | Deflate | None) -> Deflate | None:
+    """Return the offer that `compress` stands for, or None for no compression.
+
+    Raises:
+        TypeError: it is neither a bool nor a Deflate.
+    """
+    if isinstance(compress, Deflate):
+        return compress
+    if isinstance(compress, bool):
+        return Deflate() if compress else None
+    raise TypeError(f"compress={compress!r}: expected True, False or a Deflate")
+
+
+def as_headers(headers: Headers) -> tuple[tuple[str, str], ...]:
+    """Return header fields as pairs of str, each checked. Bytes are taken as Latin-1, as in HTTP.
+
+    Raises:
+        TypeError: a name or value is neither str nor bytes.
+        ValueError: a name is not a valid token, a value contains CR, LF or NUL, or the header is one that
+            lochws writes itself.
+    """
+    if not isinstance(headers, (Mapping, Iterable)):
+        raise TypeError(f"headers={headers!r}: expected a mapping, or pairs of name and value")
+    pairs: list[tuple[str, str]] = []
+    for given in headers.items() if isinstance(headers, Mapping) else headers:
+        pair = _as_text(given)
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            expected = "{'Name': 'value'}, or pairs of name and value"
+            raise TypeError(f"headers: expected {expected}, not {type(given).__name__}")
+        name, value = pair
+        check_header(name, value)
+        if name.lower() in _RESERVED_HEADERS:
+            raise ValueError(f"header {name!r} is part of the upgrade itself, and lochws writes it")
+        pairs.append((name, value))
+    return tuple(pairs)
+
+
+def as_given_headers(headers: Headers | Callable[[], Headers] | None) -> GivenHeaders:
+    """Return checked header fields as pairs of str, or the function that makes them, to be called later.
+
+    Raises:
+        TypeError, ValueError: a header cannot be sent.
+    """
+    return headers if callable(headers) else as_headers(headers or ())
+
+
+def as_phase_timeouts(limits: Mapping[str, float | None] | None) -> dict[str, float]:
+    """Return limits in seconds by phase, each checked; ``"dns"`` means ``"resolve"``, and None no limit.
+
+    Raises:
+        TypeError: it is not a mapping, or a limit is not a number.
+        ValueError: there is no such phase, or a limit is negative.
+    """
+    if limits is None:
+        return {}
+    if not isinstance(limits, Mapping):
+        raise TypeError(f"phase_timeouts={limits!r}: expected a mapping of phases to seconds")
+    checked = {}
+    for phase, seconds in limits.items():
+        name = "resolve" if phase == "dns" else phase
+        check_choice("phase_timeouts: phase", name, PHASES)
+        check_seconds(f"phase_timeouts: {phase}", seconds)
+        if seconds is not None:
+            checked[name] = seconds
+    return checked
+
+
+def as_socket_options(options: Iterable[SocketOption] | None) -> tuple[SocketOption, ...]:
+    """Return arguments for `socket.setsockopt`, each checked.
+
+    Raises:
+        TypeError: one of them is not a tuple of level, option and value.
+        ValueError: a number does not fit into a C int.
+    """
+    if not isinstance(options, (Iterable, type(None))) or isinstance(options, (str, bytes)):
+        raise TypeError(f"socket_options={options!r}: expected a list of (level, option, value)")
+    checked = tuple(options or ())
+    for option in checked:
+        right = isinstance(option, tuple) and len(option) == 3 and isinstance(option[2], (int, bytes))
+        if not right or not all(isinstance(number, int) for number in option[:2]):
+            raise TypeError(f"socket_options: {option!r}: expected (level, option, value)")
+        if not all(number in _C_INT for number in option if isinstance(number, int)):
+            raise ValueError(f"socket_options: {option!r}: a number does not fit into 32 bits")
+    return checked
+
+
+def as_protocols(protocols: Iterable[str] | None) -> tuple[str, ...]:
+    """Return subprotocols as a tuple, each checked (RFC 6455 section 4.1 item 10).
+
+    Raises:
+        TypeError: it is not an iterable of str.
+        ValueError: one of them is not a valid token, or is listed twice.
+    """
+    if isinstance(protocols, str) or not isinstance(protocols, (Iterable, type(None))):
+        raise TypeError(f"protocols={protocols!r}: expected a list of str, such as [{str(protocols)!r}]")
+    names = tuple(protocols or ())
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"protocols: {name!r}: expected a str")
+        if not _TOKEN.fullmatch(name):
+            raise ValueError(f"protocols: {name!r} is not a valid HTTP token (RFC 9110 section 5.6.2)")
+        if names.count(name) > 1:
+            raise ValueError(f"protocols: {name!r} is listed twice")
+    return names
+
+
+def as_pins(pins: Pins | tuple[tuple[str, str], ...] | None) -> tuple[tuple[str, str], ...]:
+    """Return certificate pins as pairs of host pattern and digest, each checked; such pairs may be given.
+
+    A digest is the SHA-256 of the certificate in DER form, in hexadecimal, with or without colons, as
+    ``openssl x509 -fingerprint -sha256`` prints it. In a pattern ``*`` matches any characters.
+
+    Raises:
+        TypeError: it is not a mapping of str to str, or to an iterable of str.
+        ValueError: a digest is not a SHA-256.
+    """
+    if pins is None:
+        return ()
+    if not isinstance(pins, (Mapping, tuple)):
+        raise TypeError(f"ssl_pins: expected a mapping of hosts to digests, not {type(pins).__name__}")
+    pairs = []
+    for pattern, given in pins.items() if isinstance(pins, Mapping) else pins:
+        for digest in given if isinstance(given, Iterable) and not isinstance(given, str) else [given]:
+            if not isinstance(pattern, str) or not isinstance(digest, str):
+                raise TypeError(f"ssl_pins: {pattern!r}: {digest!r}: expected two str")
+            plain = re.sub(_PIN_PREFIX, "", digest.strip(), count=1, flags=re.IGNORECASE)
+            plain = plain.replace(":", "").lower()
+            if not re.fullmatch(_PIN_DIGEST, plain):
+                raise ValueError(f"ssl_pins: {digest!r} is not a SHA-256: expected 64 hexadecimal digits")
+            pairs.append((pattern.lower(), plain))
+    return tuple(pairs)
+
+
+def _as_agent(_: str, agent: str | None) -> str:
+    agent = USER_AGENT if agent is None else agent
+    if not isinstance(agent, str):
+        raise TypeError(f"agent={agent!r}: expected a str ('' for no User-Agent), or None for the default")
+    check_header("User-Agent", agent)
+    return agent
+
+
+def _as_origin(_: str, origin: str | None) -> str | None:
+    if origin is not None:
+        check_header("Origin", origin)
+    return origin
+
+
+def _as_auth(_: str, auth: object) -> object:
+    # The values stay secret.
+    if auth is not None and not callable(auth):
+        if not _is_pair_of_str(auth):
+            raise TypeError("auth: expected a tuple of two str, (user, password), or a function")
+        if ":" in auth[0]:
+            raise ValueError("auth: the user name contains a colon, which Basic authentication cannot send")
+    return auth
+
+
+def _as_cookies(_: str, cookies: object) -> object:
+    if cookies is not None and not hasattr(cookies, "add_cookie_header"):
+        # The values may be secrets.
+        raise TypeError(f"cookies: expected an http.cookiejar.CookieJar, not {type(cookies).__name__}")
+    return cookies
+
+
+def _as_trace(name: str, trace: object) -> object:
+    if trace is not None and not callable(trace):
+        _check_kind(name, trace, bool, "a function, True, False or None")
+    return trace
+
+
+def _as_connect(name: str, connect: object) -> object:
+    if connect is not None and not callable(connect):
+        raise TypeError(f"{name}={connect!r}: expected a function of host and port")
+    return connect
+
+
+def _as_encoder(name: str, encoder: object) -> object:
+    if encoder is None:
+        return encode_json
+    if not callable(encoder):
+        raise TypeError(f"{name}={encoder!r}: expected a function from an object to JSON, such as json.dumps")
+    return encoder
+
+
+def _as_source_address(name: str, source: Any) -> Any:
+    if source is None:
+        return None
+    if not isinstance(source, tuple) or len(source) != 2:
+        raise TypeError(f"{name}={source!r}: expected (address, port)")
+    check_range(f"{name}: port", source[1], 0, 65535)
+    try:
+        ipaddress.ip_address(source[0])
+    except ValueError:
+        raise ValueError(f"{name}={source!r}: expected an IP address, not a name") from None
+    return source
+
+
+def _as_text(pair: Any) -> Any:
+    """Return a header's name and value with bytes decoded the way of HTTP (RFC 9110 section 5.5)."""
+    if not isinstance(pair, (tuple, list)):
+        return pair
+    return tuple(part.decode("latin-1") if isinstance(part, bytes) else part for part in pair)
+
+
+def _is_pair_of_str(pair: object) -> TypeGuard[tuple[str, str]]:
+    return isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(part, str) for part in pair)
+
+
+#: Takes an option's name and value; returns the value as it is kept, or raises TypeError or ValueError.
+_Conversion: TypeAlias = Callable[[str, Any], Any]
+
+
+def _checked(check: Callable[..., None], *arguments: object, none: bool = False) -> _Conversion:
+    """A conversion that only checks; `none` is whether None passes."""
+    def convert(name: str, value: Any) -> Any:
+        if not (none and value is None):
+            check(name, value, *arguments)
+        return value
+
+    return convert
+
+
+def _option(default: Any, convert: _Conversion, *, secret: bool = False) -> Any:
+    return field(default=default, repr=not secret, metadata={"convert": convert})
+
+
+_flag = _checked(check_bool)
+_seconds = _checked(check_seconds)
+_path = _checked(_check_kind, (str, os.PathLike), "a path, or None", none=True)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class Options:
-    """Everything about a WebSocket but its URL. `lochws.WebSocket` documents each one."""
+    """Everything that users choose about a WebSocket except its URL, checked.
 
-    proxies: Proxies = field(default=None, repr=False)
-    protocols: tuple[str, ...] | Callable[[], Iterable[str]] = ()
-    agent: str = USER_AGENT
-    deflate: Deflate | None = None
-    ssl_verify: bool = True
-    ssl_cafile: str | os.PathLike[str] | None = None
-    ssl_context: ssl.SSLContext | None = None
-    trace: TraceFunction | bool | None = None
-    proxy_headers: GivenHeaders = field(default=(), repr=False)
-    proxy_auth: Literal["auto", "basic", "digest"] = "auto"
-    ssl_certfile: str | os.PathLike[str] | None = None
-    ssl_keyfile: str | os.PathLike[str] | None = None
-    ssl_password: Password | None = field(default=None, repr=False)
-    ssl_system_store: bool = True
-    ssl_pins: tuple[tuple[str, str], ...] = ()
-    server_hostname: str | None = None
-    headers: GivenHeaders = field(default=(), repr=False)
-    origin: str | None = None
-    auth: Auth | None = field(default=None, repr=False)
-    cookies: CookieJar | None = field(default=None, repr=False)
-    max_redirects: int = 10
-    unix: str | None = None
-    sock: socket.socket | None = None
-    connect: Callable[[str, int], socket.socket] | None = None
-    source_address: tuple[str, int] | None = None
-    socket_options: tuple[SocketOption, ...] = ()
-    open_timeout: float | None = 30.0
-    phase_timeouts: Mapping[str, float] = field(default_factory=dict)
-    max_message_size: int | None = 64 * MIB
-    max_queue: int = 16 * MIB
-    when_full: Literal["raise", "block", "drop"] = "raise"
-    send_timeout: float | None = 30.0
+    Takes what users give; `protocols`, `headers`, `deflate` (which users call ``compress``) and the like are
+    converted to one form, in which they may be given as well. `WebSocketOptions` and `lochws.WebSocket`
+    document each.
+    """
+
+    # Lomond's, which may be given by position.
+    proxies: Proxies = _option(None, lambda _, given: given, secret=True)  # checked when dialling is prepared
+    protocols: tuple[str, ...] | Callable[[], Iterable[str]] = _option(
+        (), lambda _, given: given if callable(given) else as_protocols(given)
+    )
+    agent: str = _option(None, _as_agent)
+    deflate: Deflate | None = _option(None, lambda _, given: given and as_deflate(given))
+    ssl_verify: bool = _option(True, _flag)
+    ssl_cafile: str | os.PathLike[str] | None = _option(None, _path)
+    ssl_context: ssl.SSLContext | None = _option(
+        None, _checked(_check_kind, ssl.SSLContext, "an ssl.SSLContext, or None", none=True)
+    )
+    trace: TraceFunction | bool | None = _option(None, _as_trace)
+    # Ours, in the order of WebSocketOptions.
+    headers: GivenHeaders = _option(None, lambda _, given: as_given_headers(given), secret=True)
+    origin: str | None = _option(None, _as_origin)
+    auth: Auth | None = _option(None, _as_auth, secret=True)
+    cookies: CookieJar | None = _option(None, _as_cookies, secret=True)
+    require_protocol: bool = _option(False, _flag)
+    max_redirects: int = _option(10, _checked(check_range, 0))
+    open_timeout: float | None = _option(30.0, _seconds)
+    phase_timeouts: Mapping[str, float] = _option(None, lambda _, given: as_phase_timeouts(given))
+    proxy_headers: GivenHeaders = _option(None, lambda _, given: as_given_headers(given), secret=True)
+    proxy_auth: Literal["auto", "basic", "digest"] = _option("auto", _checked(check_choice, PROXY_AUTH))
+    ssl_system_store: bool = _option(True, _flag)
+    ssl_certfile: str | os.PathLike[str] | None = _option(None, _path)
+    ssl_keyfile: str | os.PathLike[str] | None = _option(None, _path)
+    ssl_password: Password | None = _option(None, lambda _, given: given, secret=True)
+    ssl_pins: tuple[tuple[str, str], ...] = _option(None, lambda _, given: as_pins(given))
+    server_hostname: str | None = _option(None, _checked(_check_kind, str, "a name, or None", none=True))
+    unix: str | None = _option(None, _checked(_check_kind, str, "the path of a socket", none=True))
+    sock: socket.socket | None = _option(
+        None, _checked(_check_kind, socket.socket, "a connected socket", none=True)
+    )
+    connect: Callable[[str, int], socket.socket] | None = _option(None, _as_connect)
+    source_address: tuple[str, int] | None = _option(None, _as_source_address)
+    socket_options: tuple[SocketOption, ...] = _option(None, lambda _, given: as_socket_options(given))
+    max_message_size: int | None = _option(64 * MIB, _checked(check_range, 1, sys.maxsize, none=True))
+    max_queue: int = _option(16 * MIB, _checked(check_range, 1, sys.maxsize))
+    when_full: Literal["raise", "block", "drop"] = _option("raise", _checked(check_choice, WHEN_FULL))
+    send_timeout: float | None = _option(30.0, _seconds)
+    encoder: Encoder = _option(None, _as_encoder)
 
     def __post_init__(self) -> None:
-        check_header("User-Agent", self.agent)
-        if self.origin is not None:
-            check_header("Origin", self.origin)
-        _check_kind("ssl_verify", self.ssl_verify, bool, "True or False")
-        for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile"):
-            if getattr(self, name) is not None:
-                _check_kind(name, getattr(self, name), (str, os.PathLike), "a path, or None")
-        _check_kind("ssl_system_store", self.ssl_system_store, bool, "True or False")
+        for name, convert in _CONVERSIONS:
+            object.__setattr__(self, name, convert(name, getattr(self, name)))
         if self.ssl_keyfile is not None and self.ssl_certfile is None:
-            raise ValueError("ssl_keyfile without ssl_certfile: whose key is it?")
-        if self.ssl_context is not None:
-            _check_kind("ssl_context", self.ssl_context, ssl.SSLContext, "an ssl.SSLContext, or None")
-        if self.server_hostname is not None:
-            _check_kind("server_hostname", self.server_hostname, str, "a name, or None")
-        if self.trace is not None and not callable(self.trace):
-            _check_kind("trace", self.trace, bool, "a function, True, False or None")
-        if self.auth is not None and not callable(self.auth):
-            _check_auth(self.auth)
-        if self.cookies is not None and not hasattr(self.cookies, "add_cookie_header"):
-            # The values may be secrets.
-            raise TypeError(f"cookies: expected http.cookiejar.CookieJar, not {type(self.cookies).__name__}")
-        _check_own_sockets(self)
-        check_range("max_redirects", self.max_redirects, 0, None)
-        check_seconds("open_timeout", self.open_timeout)
-        check_seconds("send_timeout", self.send_timeout)
-        if self.max_message_size is not None:
-            check_range("max_message_size", self.max_message_size, 1, None)
-        check_range("max_queue", self.max_queue, 1, None)
-        check_choice("when_full", self.when_full, WHEN_FULL)
-        check_choice("proxy_auth", self.proxy_auth, PROXY_AUTH)
+            raise ValueError(f"ssl_keyfile={self.ssl_keyfile!r} needs ssl_certfile")
+        if self.require_protocol and not self.protocols:
+            raise ValueError("require_protocol=True needs protocols to choose from")
+        given = [name for name in ("unix", "sock", "connect") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)}: only one of them can make the connection")
+        if given and self.proxies:
+            raise ValueError(f"{given[0]} and proxies: the connection cannot be made by both")
+
+
+_CONVERSIONS: tuple[tuple[str, _Conversion], ...] = tuple(
+    (each.name, each.metadata["convert"]) for each in fields(Options)
+)
+_DEFAULTS: Mapping[str, Any] = {each.name: each.default for each in fields(Options)}
+#: The options that are given by keyword.
+KEYWORDS = frozenset(WebSocketOptions.__annotations__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -174,7 +587,7 @@ class Timing:
     Attributes:
         poll: seconds between Poll events; 0 or None for none.
         ping_rate: seconds between automatic pings; 0 or None for none.
-        ping_timeout: seconds that a ping may go without a sign of life, any received byte being one;
+        ping_timeout: seconds that a ping may go without a sign of life, which any received byte is;
             ``"auto"`` is twice the ping rate; 0 or None for no limit.
         auto_pong: whether pings are answered.
         close_timeout: seconds after the first Close frame until the connection is dropped; 0 or None
@@ -193,185 +606,111 @@ class Timing:
         if self.ping_timeout != "auto":
             check_seconds("ping_timeout", self.ping_timeout)
         check_seconds("close_timeout", self.close_timeout)
-        _check_kind("auto_pong", self.auto_pong, bool, "True or False")
+        check_bool("auto_pong", self.auto_pong)
 
     @property
     def ping_limit(self) -> float:
-        """`ping_timeout` with ``"auto"`` worked out; 0 for no limit."""
+        """`ping_timeout` in seconds, ``"auto"`` resolved; 0 for no limit."""
         if self.ping_timeout == "auto":
-            return 2 * (self.ping_rate or 0)
+            return min(2 * (self.ping_rate or 0), sys.float_info.max)
         return self.ping_timeout or 0
 
 
-def as_deflate(compress: bool | Deflate) -> Deflate | None:
-    """The offer that `compress` stands for, or None for no compression."""
-    if isinstance(compress, Deflate):
-        return compress
-    if isinstance(compress, bool):
-        return Deflate() if compress else None
-    raise TypeError(f"compress={compress!r}: expected True, False or a Deflate")
+# Names that other libraries use for our options, and names that belong elsewhere.
+_FOREIGN = {
+    "header": "headers", "cookie": "headers", "http_proxy_host": "proxies", "proxy": "proxies",
+    "user_agent": "agent", "deflate": "compress", "user_agent_header": "agent", "extra_headers": "headers",
+    "additional_headers": "headers", "subprotocol": "protocols", "compression": "compress",
+    "ssl": "ssl_context", "sslopt": "ssl_context", "timeout": "open_timeout", "max_size": "max_message_size",
+}
+_TIMING = {"ping_interval": "ping_rate", **{each.name: each.name for each in fields(Timing)}}
 
 
-def as_headers(headers: Headers) -> tuple[tuple[str, str], ...]:
-    """Header fields as pairs of str, each checked. Bytes are taken as Latin-1, as HTTP does.
+def refuse_unknown(owner: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Raise TypeError for the first keyword that is not an option, and say what was probably meant.
 
-    Raises:
-        TypeError: a name or value is neither str nor bytes.
-        ValueError: a name is no token, a value has CR, LF or NUL in it, or the header is one of those
-            that make the upgrade.
+    Args:
+        owner: the class that was given the keywords, for the message.
+        given: their names.
+        known: the names of the options that there are.
     """
-    if not isinstance(headers, (Mapping, Iterable)):
-        raise TypeError(f"headers={headers!r}: expected a mapping, or pairs of name and value")
-    pairs: list[tuple[str, str]] = []
-    for given in headers.items() if isinstance(headers, Mapping) else headers:
-        pair = _as_text(given)
-        if not isinstance(pair, tuple) or len(pair) != 2:
-            expected = "{'Name': 'value'}, or pairs of name and value"
-            raise TypeError(f"headers: expected {expected}, not {type(given).__name__}")
-        name, value = pair
-        check_header(name, value)
-        if name.lower() in _RESERVED_HEADERS:
-            raise ValueError(f"header {name!r} belongs to the upgrade itself: lochws writes it")
-        pairs.append((name, value))
-    return tuple(pairs)
+    for name in given:
+        if name in known:
+            continue
+        if name in _TIMING:
+            hint = f"give {_TIMING[name]} to start(), run_forever() or connect()"
+        elif name.startswith("on_"):
+            hint = "override the method in a subclass, or register a function: @app.on('text')"
+        elif name in _FOREIGN:
+            hint = f"did you mean {_FOREIGN[name]!r}?"
+        else:
+            from difflib import get_close_matches  # noqa: PLC0415  for mistakes alone
+
+            nearest = get_close_matches(name, known, n=1)
+            hint = f"did you mean {nearest[0]!r}?" if nearest else "see help() of the class"
+        raise TypeError(f"{owner}: {name!r} is not an option: {hint}")
 
 
-def as_given_headers(headers: Headers | Callable[[], Headers] | None) -> GivenHeaders:
-    """As `as_headers`, but a function is left alone, to be called at each attempt."""
-    return headers if callable(headers) else as_headers(headers or ())
+# For people: signatures and help that show every option, though the code names it once.
 
 
-def as_phase_timeouts(limits: Mapping[str, float | None] | None) -> dict[str, float]:
-    """Limits by phase, each checked; ``"dns"`` stands for ``"resolve"``, and None for no limit.
+def show_options(function: FunctionType, declared: type, defaults: Mapping[str, Any] | None = None) -> None:
+    """Give a function that takes ``**options`` a signature that lists them.
 
-    Raises:
-        TypeError: it is no mapping, or a limit is no number.
-        ValueError: there is no such phase, or a limit is negative.
+    Args:
+        function: takes `self`, then Lomond's parameters, then ``**options``.
+        declared: the TypedDict of its options.
+        defaults: the defaults of options that `Options` does not have.
     """
-    if limits is None:
-        return {}
-    if not isinstance(limits, Mapping):
-        raise TypeError(f"phase_timeouts={limits!r}: expected a mapping of phases to seconds")
-    checked = {}
-    for phase, seconds in limits.items():
-        name = "resolve" if phase == "dns" else phase
-        check_choice("phase_timeouts: phase", name, PHASES)
-        check_seconds(f"phase_timeouts: {phase}", seconds)
-        if seconds is not None:
-            checked[name] = seconds
-    return checked
+    signature = inspect.signature(function)
+    defaults = {**_DEFAULTS, **(defaults or {})}
+    own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+    listed = [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=defaults[name],
+            annotation=getattr(kind, "__forward_arg__", kind),
+        )
+        for name, kind in declared.__annotations__.items()
+    ]
+    function.__signature__ = signature.replace(parameters=[*own, *listed])  # type: ignore[attr-defined]
 
 
-def as_socket_options(options: Iterable[SocketOption] | None) -> tuple[SocketOption, ...]:
-    """Arguments for `socket.setsockopt`, each checked.
+class OptionsDocumentation:
+    """A class's docstring, to which each option is added when somebody asks for it.
 
-    Raises:
-        TypeError: one is no level, option and value.
+    Options are documented beside their types, where editors show it; `help` reads it from there.
+
+    Args:
+        text: the docstring without them. They go in front of its section "Raises".
+        declared: the TypedDicts that declare the options.
     """
-    checked = tuple(options or ())
-    for option in checked:
-        right = isinstance(option, tuple) and len(option) == 3 and isinstance(option[2], (int, bytes))
-        if not right or not all(isinstance(number, int) for number in option[:2]):
-            raise TypeError(f"socket_options: {option!r}: expected (level, option, value)")
-    return checked
+
+    def __init__(self, text: str | None, *declared: type) -> None:
+        self._before, raises, after = inspect.cleandoc(text or "").partition("\nRaises:")
+        self._after = raises + after
+        self._declared = declared
+
+    def __get__(self, instance: object, owner: type | None = None) -> str:
+        listed = "".join(
+            f"    {name}: {text}\n"
+            for kind in self._declared for name, text in options_documented(kind).items()
+        )
+        return f"{self._before.rstrip()}\n{listed}{self._after}".rstrip() + "\n"
 
 
-def as_protocols(protocols: Iterable[str] | None) -> tuple[str, ...]:
-    """Subprotocols as a tuple, each checked (RFC 6455 section 4.1 item 10: tokens, no repetition)."""
-    if isinstance(protocols, str) or not isinstance(protocols, (Iterable, type(None))):
-        raise TypeError(f"protocols={protocols!r}: expected a list of str, such as [{protocols!r}]")
-    names = tuple(protocols or ())
-    for name in names:
-        if not isinstance(name, str):
-            raise TypeError(f"subprotocol {name!r}: expected a str")
-        if not _TOKEN.fullmatch(name):
-            raise ValueError(f"subprotocol {name!r} is no token (RFC 9110 section 5.6.2)")
-    if len(set(names)) != len(names):
-        raise ValueError(f"protocols={list(names)!r} has a repetition")
-    return names
+def options_documented(declared: type) -> dict[str, str]:
+    """Return what a TypedDict says about each option of its own; nothing if its source is not installed."""
+    import ast  # noqa: PLC0415  for help alone
+    import textwrap  # noqa: PLC0415  likewise
 
-
-def check_header(name: str, value: str) -> None:
-    """Refuse a header that would break out of its line or is none (RFC 9110 section 5)."""
-    if not isinstance(name, str):
-        raise TypeError(f"header name {name!r}: expected a str")
-    if not _TOKEN.fullmatch(name):
-        raise ValueError(f"header name {name!r} is no token (RFC 9110 section 5.6.2)")
-    if not isinstance(value, str):
-        raise TypeError(f"header {name!r}: expected a str as its value, not {type(value).__name__}")
-    # The value may be a secret: it is not repeated in the message.
-    if any(char in value for char in "\r\n\0"):
-        raise ValueError(f"header {name!r} has CR, LF or NUL in its value")
-
-
-def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    """Refuse a value that is none of the choices."""
-    if value not in choices:
-        raise ValueError(f"{name}={value!r}: expected one of {', '.join(map(repr, choices))}")
-
-
-def _check_kind(name: str, value: object, kind: type | tuple[type, ...], expected: str) -> None:
-    if not isinstance(value, kind):
-        raise TypeError(f"{name}={value!r}: expected {expected}")
-
-
-def _check_auth(auth: object) -> None:
-    # The values stay secret.
-    if not _is_pair_of_str(auth):
-        raise TypeError("auth: expected (user, password), two str, or a function")
-    if ":" in auth[0]:
-        raise ValueError("auth: a user name with a colon is more than Basic authentication can express")
-
-
-def check_seconds(name: str, value: float | None) -> None:
-    """Refuse what is neither a number of seconds, from 0 up, nor None for no limit."""
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name}={value!r}: expected seconds, or None")
-    if not 0 <= value < float("inf"):
-        raise ValueError(f"{name}={value!r}: expected seconds from 0 up, or None")
-
-
-def check_range(name: str, value: int, low: int, high: int | None = None) -> None:
-    """Refuse what is no whole number in the range; `high` None is for no upper end."""
-    expected = f"from {low} up" if high is None else f"from {low} to {high}"
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name}={value!r}: expected a whole number {expected}")
-    if value < low or (high is not None and value > high):
-        raise ValueError(f"{name}={value!r}: expected a whole number {expected}")
-
-
-def _is_pair_of_str(pair: object) -> TypeGuard[tuple[str, str]]:
-    return isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(part, str) for part in pair)
-
-
-def _as_text(pair: Any) -> Any:
-    """A header's name and value with bytes decoded, the way of HTTP (RFC 9110 section 5.5)."""
-    if not isinstance(pair, (tuple, list)):
-        return pair
-    return tuple(part.decode("latin-1") if isinstance(part, bytes) else part for part in pair)
-
-
-def _check_own_sockets(options: Options) -> None:
-    """Refuse what cannot be where the user says how the connection is made."""
-    given = [name for name in ("unix", "sock", "connect") if getattr(options, name) is not None]
-    if len(given) > 1:
-        raise ValueError(f"{' and '.join(given)} were given: only one can be the connection")
-    if given and options.proxies:
-        raise ValueError(f"{given[0]} and proxies were given: that leads through no proxy")
-    if options.unix is not None and not isinstance(options.unix, str):
-        raise TypeError(f"unix={options.unix!r}: expected the path of a socket")
-    if options.sock is not None and not isinstance(options.sock, socket.socket):
-        raise TypeError(f"sock={options.sock!r}: expected a connected socket")
-    if options.connect is not None and not callable(options.connect):
-        raise TypeError(f"connect={options.connect!r}: expected a function of host and port")
-    source = options.source_address
-    if source is None:
-        return
-    if not isinstance(source, tuple) or len(source) != 2 or not isinstance(source[1], int):
-        raise TypeError(f"source_address={source!r}: expected (address, port)")
     try:
-        ipaddress.ip_address(source[0])
-    except ValueError:
-        raise ValueError(f"source_address={source!r}: expected an IP address, not a name") from None
+        tree = ast.parse(textwrap.dedent(inspect.getsource(declared)))
+    except (OSError, TypeError):
+        return {}
+    documented: dict[str, str] = {}
+    body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
+    for statement, following in pairwise(body):
+        if isinstance(statement, ast.AnnAssign) and isinstance(following, ast.Expr):
+            text = " ".join(str(ast.literal_eval(following.value)).split())
+            documented[ast.unparse(statement.target)] = textwrap.fill(text, 96, subsequent_indent=" " * 8)
+    return documented

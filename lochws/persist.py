@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator
-from contextlib import closing
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from time import monotonic, time
 from typing import Literal
 
 from . import events
+from .dispatch.callables import accepted
 from .life.backoff import USUAL, AttemptEnd, Backoff, Retries
 from .options import Timing
 from .system.waits import wait_set
@@ -16,7 +17,7 @@ from .websocket import WebSocket
 
 __all__ = ["USUAL", "Backoff", "persist"]
 
-#: How often `persist` looks, during a wait for the user's `exit_event`, whether `close` was called.
+#: How often `persist` checks, while it waits for an `exit_event`, whether `close` was called, in seconds.
 CLOSE_LOOK_SECONDS = 0.25
 
 
@@ -34,22 +35,37 @@ def persist(
     close_timeout: float | None = 30.0,
     backoff: Backoff | None = None,
 ) -> Generator[events.Event, None, None]:
-    """Iterate the events of a WebSocket that is connected again whenever it ends, without threads.
+    """Iterate the events of a WebSocket that reconnects automatically, without threads.
 
-    Between two connections comes a BackOff event, then the wait. The iteration ends when
-    `WebSocket.close` was called, when `exit_event` is set (looked at during the wait and after each
-    event, so within `poll` seconds), or when the back-off gives up.
+    Between two connections there is a BackOff event, then the wait. The iteration ends when
+    `WebSocket.close` has been called, when `exit_event` is set (which is checked during the wait and after
+    each event, hence within `poll` seconds), or when the back-off gives up.
+
+    A subclass may override `connect` with fewer parameters: those that it lacks are not passed unless they
+    differ from their defaults.
 
     Args:
-        websocket: what to connect.
-        poll, ping_rate, ping_timeout, auto_pong, close_timeout: as for `WebSocket.connect`.
-        min_wait, max_wait, respect_retry_after: as for `Backoff`.
-        exit_event: ends the iteration when it is set by another thread.
-        backoff: the whole policy, instead of the three parameters.
+        websocket: the WebSocket to connect.
+        poll: seconds between Poll events; 0 or None for none.
+        min_wait: the shortest wait before the next attempt, in seconds.
+        max_wait: the longest wait, in seconds, unless the server asks for a longer one.
+        ping_rate: seconds between automatic pings; 0 or None for none.
+        ping_timeout: seconds that a ping may go without any byte from the server before the
+            connection is given up; ``"auto"`` is twice the ping rate; 0 or None for no limit.
+        exit_event: ends the iteration when another thread sets it; None for `close` alone.
+        respect_retry_after: whether a refusal's Retry-After header lengthens the wait.
+        auto_pong: whether pings are answered.
+        close_timeout: seconds that the server gets to answer a Close frame and to end the
+            connection; 0 or None for no limit.
+        backoff: the whole policy, in place of `min_wait`, `max_wait` and `respect_retry_after`.
 
     Raises:
         TypeError, ValueError: an argument is wrong.
     """
+    if not isinstance(websocket, WebSocket):
+        raise TypeError(f"websocket={websocket!r}: expected a lochws.WebSocket")
+    if exit_event is not None and not hasattr(exit_event, "is_set"):
+        raise TypeError(f"exit_event={exit_event!r}: expected a threading.Event, or None")
     if backoff is not None and not isinstance(backoff, Backoff):
         raise TypeError(f"backoff={backoff!r}: expected a Backoff, or None")
     policy = backoff or Backoff(min_wait, max_wait, respect_retry_after=respect_retry_after)
@@ -71,7 +87,8 @@ def _persist(
 
     while not is_over():
         outcome: AttemptEnd | None = None
-        with closing(websocket.connect(**vars(timing))) as connection:
+        connection = websocket.connect(**accepted(websocket.connect, vars(timing), vars(Timing())))
+        with _closed(connection):
             for event in connection:
                 if isinstance(event, events.Ready):
                     retries.opened(monotonic())
@@ -82,7 +99,7 @@ def _persist(
                     outcome = outcome or event
                 yield event
                 if is_over() and not websocket.is_closing:
-                    # Also if it was close(): it may have come before the attempt began.
+                    # Even if close() was called: that may have been before the attempt began.
                     websocket.close()
         if is_over() or outcome is None:
             return
@@ -93,8 +110,18 @@ def _persist(
         _wait(wait, exit_event, websocket.close_called)
 
 
+@contextmanager
+def _closed(connection: Iterable[events.Event]) -> Iterator[None]:
+    """Close a generator at the end of the block. What an overridden `connect` returns may not be one."""
+    try:
+        yield
+    finally:
+        if isinstance(connection, Generator):
+            connection.close()
+
+
 def _wait(seconds: float, exit_event: threading.Event, close_called: threading.Event) -> None:
-    """Wait until one is set. Nothing waits for two at once: the second is looked at now and then."""
+    """Wait until one of two events is set. Python cannot wait for two at once, so one is polled."""
     if exit_event is close_called:
         wait_set(exit_event, seconds)
         return

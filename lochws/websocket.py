@@ -1,57 +1,161 @@
-"""WebSocket: an endpoint and its options; iterate it, send on it, close it."""
+"""WebSocket: a WebSocket client to iterate, without threads."""
 
 from __future__ import annotations
 
-import json
 import os
-import socket
 import ssl
+import sys
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from . import events
-from .connection.sending import LARGE_BYTES, SendingHalf
-from .errors import WebSocketClosed, WebSocketUnavailable
+from .connection.sending import SendingHalf
+from .dispatch.hiding import check_class, check_instance, read_only
+from .errors import WebSocketClosed, WebSocketError, WebSocketUnavailable
 from .life.counters import Counters, Traffic
 from .life.iteration import Iteration, Life
 from .life.state import State, describe
 from .opening.dial import Dialler
 from .options import (
-    MIB,
-    USER_AGENT,
-    Auth,
-    CookieJar,
+    KEYWORDS,
+    URL,
     Deflate,
+    Encoder,
     Headers,
     Options,
-    Password,
+    OptionsDocumentation,
+    Protocols,
     Proxies,
-    SocketOption,
     Timing,
     TraceFunction,
+    WebSocketOptions,
     as_deflate,
     as_given_headers,
     as_headers,
-    as_phase_timeouts,
-    as_protocols,
-    as_socket_options,
+    refuse_unknown,
+    show_options,
 )
 from .protocol.close import as_reason, encode_close
 from .protocol.frames import BytesLike
 from .protocol.sender import as_bytes, as_control_payload
-from .transport.pins import Pins, as_pins
 from .transport.stream import TLS
-from .url import redacted
+from .url import Endpoint, redacted
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
+if sys.version_info >= (3, 11):
+    from typing import Self, Unpack
+elif TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
+
+class Uninitialised(WebSocketError, AttributeError):
+    """A subclass did not initialise its base class, and what that makes is missing."""
+
+
+class _NotYet:
+    """Stands in for the private attribute until __init__ has set it, and says what was forgotten."""
+
+    def __get__(self, instance: object | None, owner: type) -> Any:
+        if instance is None:
+            return self
+        raise Uninitialised(f"{owner.__name__}.__init__ must call super().__init__(url) first")
+
+
+class Internals:
+    """What a WebSocket is made of.
+
+    It hangs on one private attribute, so that a subclass may use every other name.
+
+    Args:
+        url: where to connect to, as the user gave it.
+        given: the options that were given, by the names that users know.
+
+    Attributes:
+        url: the URL without credentials; for a function, its name.
+        options: the options, checked.
+        life: what drives the connections.
+        endpoint: where the URL leads, or None if that is for a function to say.
+    """
+
+    __slots__ = (
+        "_added_headers", "_close_events", "_given_headers", "dialler", "endpoint", "life", "options",
+        "traffic", "url",
+    )
+    life: Life
+
+    def __init__(self, url: URL, given: dict[str, Any]) -> None:
+        self._given_headers = as_given_headers(given.pop("headers", None))
+        self._added_headers: tuple[tuple[str, str], ...] = ()
+        self.options = Options(headers=self._headers, deflate=as_deflate(given.pop("compress")), **given)
+        self.dialler = Dialler(self.options, url)
+        self.endpoint: Endpoint | None = self.dialler.endpoint
+        self.url: str = getattr(url, "__name__", repr(url)) if callable(url) else redacted(url)
+        self.traffic = Traffic()
+        # The event of `close_called`, once it has been asked for: that is rare, and it is large. If two
+        # threads ask at once there may be two events, of which both get the first.
+        self._close_events: list[threading.Event] = []
+
+    def add_header(self, header: str | bytes, value: str | bytes) -> None:
+        """Add a header to the upgrade requests to come."""
+        self._added_headers += as_headers([(header, value)])
+
+    @property
+    def close_called(self) -> threading.Event:
+        """The event that `WebSocket.close` sets."""
+        if not self._close_events:
+            self._close_events.append(threading.Event())
+        return self._close_events[0]
+
+    def sending(self) -> SendingHalf:
+        """Return the sending half of the open connection.
+
+        Raises:
+            WebSocketUnavailable: there is none, or a gate is closed.
+        """
+        connection = self.life.sendable
+        if connection is None:
+            self.refuse_to_send()
+        return connection.sending
+
+    def sending_past_gates(self) -> SendingHalf:
+        """Return the sending half of the open connection, whatever gates are closed.
+
+        Raises:
+            WebSocketUnavailable: there is no open connection.
+        """
+        connection = self.life.connection
+        if connection is None:
+            self.refuse_to_send()
+        return connection.sending
+
+    def refuse_to_send(self) -> NoReturn:
+        """Raise the error that says why nothing can be sent."""
+        life = self.life
+        if life.connection is not None and life.sendable is None:
+            raise WebSocketUnavailable("not sent: session setup is still in progress (a gate is closed)")
+        state = life.state
+        kind = WebSocketClosed if state is State.STOPPED else WebSocketUnavailable
+        raise kind(f"not sent: {self.why_not_open(state)}")
+
+    def why_not_open(self, state: State) -> str:
+        """Say why there is no connection to send on, and what to do."""
+        if self.life.is_forked_copy:
+            return describe(state, is_forked_copy=True)
+        if state is State.NEW:
+            return "the WebSocket is not connected; send while iterating it, from Ready on"
+        if state in (State.DISCONNECTED, State.STOPPED):
+            return "the connection has ended"
+        return "the connection is not open yet; send after the Ready event"
+
+    def _headers(self) -> Headers:
+        given = self._given_headers
+        return (*as_headers(given() if callable(given) else given), *self._added_headers)
 
 
 class WebSocket:
-    """A WebSocket client for use without threads: iterate it.
+    """A WebSocket client (RFC 6455) for use without threads: iterate it.
 
     ::
 
@@ -59,132 +163,82 @@ class WebSocket:
             if event.name == "ready":
                 ...
 
-    The constructor checks its arguments and opens nothing. Iterating (or `connect`, which takes
-    options) connects once, yields what happens and ends after ConnectFail or Disconnected; then it
-    can be iterated again. Leaving the loop early, by ``break`` or an exception, closes the socket.
+    The constructor checks its arguments and opens nothing. Iterating, or calling `connect`, which takes
+    further options, connects once, yields the events and ends after ConnectFail or Disconnected; then the
+    WebSocket can be iterated again. Leaving the loop early, by ``break`` or an exception, closes the socket.
     The methods that send and close may be called from any thread.
 
-    The parameters up to `trace` are Lomond's, in Lomond's order.
+    The parameters up to `trace` may be given by position and are Lomond's, in Lomond's order. Options by
+    keyword are declared and documented in `lochws.options.WebSocketOptions`.
 
     Args:
-        url: ``ws://`` or ``wss://``; ``http://`` and ``https://`` stand for the same. User name and
-            password in it are used for Basic authentication and shown nowhere. A function is called
-            for each attempt.
+        url: ``ws://`` or ``wss://``; ``http://`` and ``https://`` mean the same. A user name and password in
+            it are used for Basic authentication and never shown. A function is called for each attempt.
         proxies: a proxy's URL; or URLs by ``"http"`` (for ws) and ``"https"`` (for wss); or a function that
-            is given the URL at each attempt and returns one. None is for those of the environment, ``{}``
-            for none. Proxies are http, https, socks4, socks4a, socks5 or socks5h.
-        protocols: subprotocols to offer, best first; a function is called for each attempt.
-        agent: the User-Agent.
+            gets the URL at each attempt and returns one. None uses the environment's proxies, ``{}`` uses
+            none. Proxies are http, https, socks4, socks4a, socks5 or socks5h.
+        protocols: the subprotocols to offer, best first; a function is called for each attempt.
+            ``subprotocols=`` is accepted as another name.
+        agent: the User-Agent header; None sends lochws's name and version, ``""`` sends none.
         compress: offer permessage-deflate (RFC 7692): True, or a `Deflate` with details.
         ssl_verify: verify the server's certificate and name.
-        ssl_cafile: a file of certificate authorities to trust besides the system's.
-        ssl_context: used for TLS as it is and never altered; then the two above are ignored.
-        trace: a function that gets a dict for each step, or True for the debug log.
-        headers: additional headers, a mapping or pairs; they replace built-in ones of the same name.
-            A function is called for each attempt, to give a fresh token for example.
-        origin: the Origin header.
-        subprotocols: another name for `protocols`.
-        auth: user name and password for Basic authentication, or a function that is called for each
-            request and returns them, or a bearer token as a str.
-        cookies: a cookie jar: what it has for the URL is sent, and what the server sets goes into it.
-        max_redirects: how many are followed in one attempt, never from wss to ws, without credentials
-            to another origin; 0 for none.
-        open_timeout: seconds for the whole opening, from name resolution to upgrade; None for no limit.
-        phase_timeouts: seconds by phase: ``"dns"``, ``"tcp"``, ``"proxy"``, ``"tls"``, ``"upgrade"``.
-        proxy_headers: as `headers`, for an HTTP proxy alone.
-        proxy_auth: ``"basic"``, ``"digest"``, or ``"auto"``: Basic, then Digest if the proxy asks for that.
-        ssl_system_store: trust the system's authorities (through truststore if that is installed);
-            False for those of `ssl_cafile` alone.
-        ssl_certfile, ssl_keyfile, ssl_password: our own certificate, its key if that is in a file of its
-            own, and the key's password.
-        ssl_pins: by host pattern, the SHA-256 of the certificates that such hosts may show.
-        server_hostname: the name in the server's certificate, if it is not the URL's host.
-        unix: the path of a Unix socket to connect to instead; the URL's host is only told to the server.
-        sock: a connected socket to use, for one attempt; it may have done its TLS handshake.
-        connect: a function from host and port to such a socket, called at each attempt in its own thread.
-        source_address: IP address and port to connect from; port 0 for any.
-        socket_options: arguments for `socket.setsockopt`, such as ``(SOL_SOCKET, SO_KEEPALIVE, 1)``.
-        max_message_size: the largest message that is received, in bytes after decompression; a larger
-            one ends the connection with close code 1009. None for no limit.
-        max_queue: bytes that may wait to be sent.
-        when_full: what a send does that finds no room: ``"raise"`` QueueFull, ``"block"`` until there is
-            room (never in a handler or in the iterating thread), or ``"drop"`` the message.
-        send_timeout: seconds that ``"block"`` waits before QueueFull is raised; None for no limit.
+        ssl_cafile: a file of certificate authorities to trust in addition to the system's.
+        ssl_context: a context that is used for TLS as it is and never altered; the two options above are
+            then ignored.
+        trace: a function that gets a dict for each step, or True to write them to the debug log.
 
     Raises:
-        TypeError, ValueError: an argument is wrong; the message says which and what would be right.
-        FileNotFoundError: there is no file `ssl_cafile`.
+        TypeError, ValueError: an argument is wrong; the message says which, and what would be right.
+        FileNotFoundError: the file `ssl_cafile` does not exist.
     """
+
+    if not TYPE_CHECKING:
+        __doc__ = OptionsDocumentation(__doc__, WebSocketOptions)
+        _lochws = _NotYet()
+    else:
+        _lochws: Internals
 
     def __init__(
         self,
-        url: str | Callable[[], str],
+        url: URL,
         proxies: Proxies = None,
-        protocols: Iterable[str] | Callable[[], Iterable[str]] | None = None,
+        protocols: Protocols | None = None,
         agent: str | None = None,
         compress: bool | Deflate = False,
         ssl_verify: bool = True,
         ssl_cafile: str | os.PathLike[str] | None = None,
         ssl_context: ssl.SSLContext | None = None,
         trace: TraceFunction | bool | None = None,
-        *,
-        proxy_headers: Headers | Callable[[], Headers] | None = None,
-        proxy_auth: Literal["auto", "basic", "digest"] = "auto",
-        headers: Headers | Callable[[], Headers] | None = None,
-        origin: str | None = None,
-        subprotocols: Iterable[str] | Callable[[], Iterable[str]] | None = None,
-        auth: Auth | None = None,
-        cookies: CookieJar | None = None,
-        max_redirects: int = 10,
-        open_timeout: float | None = 30.0,
-        phase_timeouts: Mapping[str, float | None] | None = None,
-        ssl_system_store: bool = True,
-        ssl_certfile: str | os.PathLike[str] | None = None,
-        ssl_keyfile: str | os.PathLike[str] | None = None,
-        ssl_password: Password | None = None,
-        ssl_pins: Pins | None = None,
-        server_hostname: str | None = None,
-        unix: str | None = None,
-        sock: socket.socket | None = None,
-        connect: Callable[[str, int], socket.socket] | None = None,
-        source_address: tuple[str, int] | None = None,
-        socket_options: Iterable[SocketOption] | None = None,
-        max_message_size: int | None = 64 * MIB,
-        max_queue: int = 16 * MIB,
-        when_full: Literal["raise", "block", "drop"] = "raise",
-        send_timeout: float | None = 30.0,
+        **options: Unpack[WebSocketOptions],
     ) -> None:
-        if subprotocols is not None:
-            if protocols is not None:
-                raise ValueError("protocols and subprotocols are the same: give one of them")
-            protocols = subprotocols
-        self._headers = as_given_headers(headers)
-        self._added_headers: tuple[tuple[str, str], ...] = ()
-        self._options = Options(
-            proxies=proxies, proxy_auth=proxy_auth, proxy_headers=as_given_headers(proxy_headers),
-            protocols=protocols if callable(protocols) else as_protocols(protocols),
-            agent=USER_AGENT if agent is None else agent, deflate=as_deflate(compress), ssl_verify=ssl_verify,
-            ssl_cafile=ssl_cafile, ssl_context=ssl_context, ssl_system_store=ssl_system_store,
-            ssl_certfile=ssl_certfile, ssl_keyfile=ssl_keyfile, ssl_password=ssl_password,
-            ssl_pins=as_pins(ssl_pins), server_hostname=server_hostname, trace=trace,
-            headers=self._all_headers, origin=origin, auth=auth, cookies=cookies, max_redirects=max_redirects,
-            open_timeout=open_timeout, phase_timeouts=as_phase_timeouts(phase_timeouts), unix=unix, sock=sock,
-            connect=connect, source_address=source_address, socket_options=as_socket_options(socket_options),
-            max_message_size=max_message_size, max_queue=max_queue, when_full=when_full,
-            send_timeout=send_timeout,
+        given: dict[str, Any] = {
+            "proxies": proxies, "protocols": protocols, "agent": agent, "compress": compress,
+            "ssl_verify": ssl_verify, "ssl_cafile": ssl_cafile, "ssl_context": ssl_context, "trace": trace,
+            **options,
+        }
+        check_names(type(self), given, KEYWORDS)
+        self._lochws = Internals(url, given)
+        self._lochws.life = Iteration(
+            self._lochws.dialler, self._lochws.options, self._lochws.traffic, self._lochws.url
         )
-        self._dialler = Dialler(self._options, url)
-        #: The URL without credentials; for a function as URL, its name.
-        self.url: str = getattr(url, "__name__", repr(url)) if callable(url) else redacted(url)
-        self._endpoint = self._dialler.endpoint
-        self._traffic = Traffic()
-        # The event `close_called`, once somebody has asked for it: few do, and it is large. Where two threads
-        # ask at once there may be two, of which both get the first.
-        self._close_events: list[threading.Event] = []
-        self._life: Life = Iteration(self._dialler, self._options, self._traffic, self.url)
+        check_instance(self)
+
+    if not TYPE_CHECKING:
+        show_options(__init__, WebSocketOptions)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        check_class(cls)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.url!r})"
+        return f"{type(self).__name__}({self._lochws.url!r})"
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        """Refuse to be copied and pickled."""
+        raise TypeError(
+            f"a {type(self).__name__} cannot be copied or pickled, since it owns a connection, locks and "
+            "threads: make another one with the same arguments"
+        )
 
     # Iterating.
 
@@ -196,27 +250,28 @@ class WebSocket:
         auto_pong: bool = True,
         close_timeout: float | None = 30.0,
     ) -> Generator[events.Event, None, None]:
-        """Connect once, and iterate what happens. The network is used while the caller asks for events.
+        """Connect once, and yield the events. The network is used only while the caller asks for the next.
 
         Args:
             poll: seconds between Poll events; 0 or None for none.
             ping_rate: seconds between automatic pings; 0 or None for none.
             ping_timeout: seconds that a ping may go without any byte from the server before the
-                connection is given up; ``"auto"`` is twice the ping rate, 0 or None is never.
+                connection is given up; ``"auto"`` is twice the ping rate; 0 or None for no limit.
             auto_pong: whether pings are answered.
             close_timeout: seconds that the server gets to answer a Close frame and to end the
                 connection; 0 or None for no limit.
 
         Raises:
             TypeError, ValueError: an argument is wrong.
-            WebSocketError: when iterating: another iteration of this WebSocket is under way.
+            WebSocketError: while iterating: another iteration of this WebSocket is under way.
         """
         timing = Timing(
             poll=poll, ping_rate=ping_rate, ping_timeout=ping_timeout, auto_pong=auto_pong,
             close_timeout=close_timeout,
         )
-        iteration = self._life
-        assert isinstance(iteration, Iteration)  # a WebSocketApp has a method of its own
+        check_instance(self)
+        iteration = self._lochws.life
+        assert isinstance(iteration, Iteration)  # WebSocketApp overrides this method
         return iteration.iterate(timing)
 
     def __iter__(self) -> Iterator[events.Event]:
@@ -228,43 +283,58 @@ class WebSocket:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close. An iteration still under way gets to finish its closing handshake when it goes on."""
+        """Close. An iteration that is under way finishes its closing handshake when it is continued."""
         self.close()
 
-    # For any thread, at any time.
+    # Sending.
 
     def send_text(self, text: str, compress: bool = True) -> bool:
-        """Send a text message. May be called from any thread; never blocks in the network.
+        """Send a text message. Any thread may call it; it never blocks in the network.
 
         Args:
             text: the message.
-            compress: whether it is compressed if the server agreed to permessage-deflate.
+            compress: whether to compress it, if the server agreed to permessage-deflate.
 
         Returns:
             True; False if the message was dropped because the queue is full (``when_full="drop"``).
 
         Raises:
-            TypeError: the text is no str.
-            ValueError: it has lone surrogates and cannot be encoded as UTF-8.
-            WebSocketUnavailable: the WebSocket is not open; the text says which state it is in.
-                `WebSocketClosing` if our Close frame was sent.
-            QueueFull: there is no room in the queue.
-            TransportFail: the network failed; the message was not sent whole.
+            TypeError: the text is not a str.
+            ValueError: it contains lone surrogates and cannot be encoded as UTF-8.
+            WebSocketUnavailable: the WebSocket is not open; the message says why, and when to send.
+                `WebSocketClosing` if our Close frame has been sent, `WebSocketClosed` if all is over.
+            QueueFull: the queue has no room.
+            TransportFail: the network failed; the message was not sent completely.
         """
         if not isinstance(text, str):
             raise TypeError(f"send_text: expected a str, not {type(text).__name__}")
-        connection = self._life.sendable
+        internals = self._lochws
+        connection = internals.life.sendable
         if connection is None:
-            raise self._unavailable()
+            internals.refuse_to_send()
         sending = connection.sending
-        if sending.is_plain and type(text) is str and text.isascii() and len(text) < LARGE_BYTES:
+        if sending.is_plain and type(text) is str and text.isascii():
             return sending.queue.push(text, len(text))  # one step less for what is sent most
         return sending.send_text(text, compress)
 
     def send_binary(self, data: BytesLike, compress: bool = True) -> bool:
-        """Send a binary message: any bytes-like object, copied at once. Else as `send_text`."""
+        """Send a binary message. Any thread may call it; it never blocks in the network.
+
+        Args:
+            data: the message, a bytes-like object; it is copied at once unless it is bytes.
+            compress: whether to compress it, if the server agreed to permessage-deflate.
+
+        Returns:
+            True; False if the message was dropped because the queue is full (``when_full="drop"``).
+
+        Raises:
+            TypeError: the data is not bytes-like.
+            WebSocketUnavailable: the WebSocket is not open; the message says why, and when to send.
+            QueueFull: the queue has no room.
+            TransportFail: the network failed; the message was not sent completely.
+        """
         payload = as_bytes("send_binary", data)
-        return self._sending().send_binary(payload, compress)
+        return self._lochws.sending().send_binary(payload, compress)
 
     def send_json(
         self,
@@ -272,48 +342,72 @@ class WebSocket:
         /,
         *,
         compress: bool = True,
-        encoder: Callable[[Any], str] = json.dumps,
+        encoder: Encoder | None = None,
         **fields: Any,
     ) -> bool:
-        """Send an object as JSON, in a text message: one positional object, or keywords.
+        """Send one object as JSON in a text message: a positional argument, or keywords as its fields.
 
-        Fields called ``compress`` or ``encoder`` need the positional form.
+        Fields named ``compress`` or ``encoder`` need the positional form.
 
         Args:
-            compress: as for `send_text`.
-            encoder: turns the object into text.
+            compress: whether to compress it, if the server agreed to permessage-deflate.
+            encoder: turns the object into JSON, as str or UTF-8 bytes; None for the WebSocket's own option.
+
+        Returns:
+            True; False if the message was dropped because the queue is full (``when_full="drop"``).
 
         Raises:
-            ValueError: both an object and keywords were given.
-            TypeError: the object cannot be written as JSON.
-            WebSocketUnavailable, QueueFull, TransportFail: as for `send_text`.
+            ValueError: both an object and keywords were given; or the object contains NaN or infinity, which
+                JSON does not have (``encoder=json.dumps`` sends them).
+            TypeError: the object cannot be expressed as JSON.
+            WebSocketUnavailable: the WebSocket is not open; the message says why, and when to send.
+            QueueFull: the queue has no room.
+            TransportFail: the network failed; the message was not sent completely.
         """
         if _obj is not ... and fields:
             raise ValueError("send_json: give one object or keywords, not both")
-        return self.send_text(encoder(fields if _obj is ... else _obj), compress)
+        text = (encoder or self._lochws.options.encoder)(fields if _obj is ... else _obj)
+        if isinstance(text, (bytes, bytearray)):
+            text = text.decode()
+        # An override in a subclass may take the text alone.
+        return self.send_text(text) if compress else self.send_text(text, compress=False)
 
     def send_many(self, messages: Iterable[str | BytesLike], compress: bool = True) -> bool:
-        """Send messages in one go, str as text and bytes-like objects as binary; nothing comes between them.
+        """Send several messages at once, with nothing in between; cheaper than one call for each.
 
-        Cheaper than one call for each. All are accepted, or none: if the network fails when some were sent
-        whole, the others are in `Disconnected.unsent`. Returns and raises as `send_text`.
+        Either all are accepted or none. If the network fails after some have been sent, the others are in
+        `Disconnected.unsent`. Any thread may call it; it never blocks in the network.
+
+        Args:
+            messages: str for text messages, bytes-like objects for binary ones.
+            compress: whether to compress them, if the server agreed to permessage-deflate.
+
+        Returns:
+            True; False if the messages were dropped because the queue is full (``when_full="drop"``).
+
+        Raises:
+            TypeError: a message is neither a str nor bytes-like.
+            ValueError: a text contains lone surrogates and cannot be encoded as UTF-8.
+            WebSocketUnavailable: the WebSocket is not open; the message says why, and when to send.
+            QueueFull: the queue has no room for all of them.
+            TransportFail: the network failed.
         """
         checked = [
             message if isinstance(message, str) else as_bytes("send_many", message) for message in messages
         ]
-        return self._sending().send_many(checked, compress)
+        return self._lochws.sending().send_many(checked, compress)
 
     @contextmanager
     def corked(self) -> Iterator[None]:
-        """Let messages gather while the ``with`` block runs; its end sends them, in few system calls.
+        """Gather messages during a ``with`` block; its end sends them in few system calls.
 
-        For bursts that take a while to make. What any thread sends waits with them, but for full
-        batches.
+        For bursts that take a while to produce. Messages of other threads wait with them, except that full
+        batches are sent. Any thread may use it.
 
         Raises:
             WebSocketUnavailable: the WebSocket is not open.
         """
-        queue = self._sending().queue
+        queue = self._lochws.sending().queue
         queue.cork()
         try:
             yield
@@ -321,141 +415,174 @@ class WebSocket:
             queue.uncork()
 
     def send_ping(self, data: BytesLike = b"") -> None:
-        """Send a ping with at most 125 bytes. Its Pong tells the latency if the data is unique.
+        """Send a ping. If its data is unique, its Pong event carries the latency.
+
+        Args:
+            data: the payload, at most 125 bytes.
 
         Raises:
             TypeError: the data is not bytes-like.
-            ValueError: it has more than 125 bytes.
-            WebSocketUnavailable, QueueFull, TransportFail: as for `send_text`.
+            ValueError: it has more than 125 bytes (RFC 6455 section 5.5).
+            WebSocketUnavailable: the WebSocket is not open.
+            QueueFull: the queue has no room.
+            TransportFail: the network failed.
         """
         payload = as_control_payload("send_ping", data)
-        self._past_gates().send_ping(payload)
+        self._lochws.sending_past_gates().send_ping(payload)
 
     def send_pong(self, data: BytesLike) -> None:
-        """Send a pong that nobody asked for, with at most 125 bytes. Errors as for `send_ping`."""
-        payload = as_control_payload("send_pong", data)
-        self._past_gates().send_pong(payload)
-
-    def close(self, code: int | None = 1000, reason: str | bytes = "goodbye") -> None:
-        """Close: send our Close frame, once; what the server still sends is received.
-
-        May be called from any thread, in a handler or the iterating loop, in any state and any number
-        of times; never blocks. An attempt to connect is called off.
+        """Send an unsolicited pong (RFC 6455 section 5.5.3). Pings are answered without this.
 
         Args:
-            code: 1000 to 1003, 1007 to 1014 or 3000 to 4999, or None for a Close frame without.
+            data: the payload, at most 125 bytes.
+
+        Raises:
+            TypeError: the data is not bytes-like.
+            ValueError: it has more than 125 bytes (RFC 6455 section 5.5).
+            WebSocketUnavailable: the WebSocket is not open.
+            QueueFull: the queue has no room.
+            TransportFail: the network failed.
+        """
+        payload = as_control_payload("send_pong", data)
+        self._lochws.sending_past_gates().send_pong(payload)
+
+    def add_header(self, header: str | bytes, value: str | bytes) -> None:
+        """Add a header to future upgrade requests, in addition to those given to the constructor.
+
+        Raises:
+            TypeError: the header or its value is neither str nor bytes.
+            ValueError: the header is not a valid HTTP token, its value contains CR, LF or NUL, or lochws
+                writes this header itself.
+        """
+        self._lochws.add_header(header, value)
+
+    # Closing.
+
+    def close(self, code: int | None = 1000, reason: str | bytes = "goodbye") -> None:
+        """Close the connection: send a Close frame, and keep receiving until the server answers it.
+
+        May be called from any thread, handler or loop, in any state and any number of times; only the first
+        call has an effect. Never blocks. An attempt to connect is cancelled.
+
+        Args:
+            code: 1000 to 1003, 1007 to 1014 or 3000 to 4999; or None for a Close frame without a code.
             reason: text, or its UTF-8; cut to 123 bytes at the end of a character.
 
         Raises:
-            TypeError, ValueError: code or reason may not be sent.
+            TypeError, ValueError: the code or the reason cannot be sent; nothing has happened then.
         """
         encode_close(code, reason)
-        self.close_called.set()
-        self._life.close(code, as_reason(reason))
-
-    @property
-    def close_called(self) -> threading.Event:
-        """Set by `close`; cleared when `persist` begins."""
-        if not self._close_events:
-            self._close_events.append(threading.Event())
-        return self._close_events[0]
+        self._lochws.close_called.set()
+        self._lochws.life.close(code, as_reason(reason))
 
     def force_disconnect(self, reason: str = "force_disconnect was called") -> None:
-        """Drop the connection without waiting for a closing handshake. May be called from any thread.
+        """Drop the connection without waiting for a closing handshake. Any thread; never blocks.
 
         Args:
             reason: why, for `Disconnected.reason` and for the server.
+
+        Raises:
+            TypeError: the reason is not a str.
+            ValueError: it contains lone surrogates and cannot be encoded as UTF-8. Nothing has happened then.
         """
         if not isinstance(reason, str):
             raise TypeError(f"force_disconnect: reason={reason!r}: expected a str")
-        self._life.drop(reason)
+        try:
+            reason.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"force_disconnect: reason={reason!r} cannot be encoded as UTF-8") from None
+        self._lochws.life.drop(reason)
 
-    @property
-    def state(self) -> State:
-        """Where the WebSocket is in its life."""
-        return self._life.state
+    @read_only
+    def close_called(self) -> threading.Event:
+        """An event that `close` sets and `lochws.persist.persist` clears when it begins."""
+        return self._lochws.close_called
 
-    @property
-    def is_active(self) -> bool:
-        """Whether messages can be sent."""
-        return self._life.sendable is not None and self._life.state is State.OPEN
+    # State. Any thread may read these; none blocks.
 
-    @property
-    def is_closing(self) -> bool:
-        """Whether our Close frame was sent and the connection has not ended yet."""
-        return self._life.state is State.CLOSING
+    @read_only
+    def url(self) -> str:
+        """The URL without credentials; for a function given as URL, the function's name."""
+        return self._lochws.url
 
-    @property
-    def is_closed(self) -> bool:
-        """Whether the connection, or the attempt, has ended and none is to follow."""
-        return self._life.state is State.STOPPED
-
-    @property
-    def supports_compression(self) -> bool:
-        """Whether there is a connection and the server agreed to permessage-deflate."""
-        connection = self._life.connection
-        return connection is not None and connection.supports_compression
-
-    @property
-    def tls(self) -> TLS | None:
-        """What TLS has agreed on with the server when the connection was opened, and its certificate.
-
-        None without a connection, and without TLS to the server itself: what a proxy has agreed on does not
-        count. A connection may have ended before the handlers of its last events run. Any thread; never
-        blocks.
-        """
-        connection = self._life.connection
-        return None if connection is None else connection.tls
-
-    @property
-    def latency(self) -> float | None:
-        """Seconds between the connection's last answered ping and its pong, or None."""
-        connection = self._life.connection
-        return None if connection is None else connection.latency
-
-    @property
-    def queued_bytes(self) -> int:
-        """About how many accepted bytes wait for the network to take them; 0 without a connection."""
-        connection = self._life.connection
-        return 0 if connection is None else connection.sending.queue.waiting_bytes
-
-    @property
-    def counters(self) -> Counters:
-        """What was moved since the WebSocket was made, over all its connections."""
-        return self._traffic.with_open(self._life.connection)
-
-    def add_header(self, header: str | bytes, value: str | bytes) -> None:
-        """Add a header to the upgrade requests to come, besides those of the constructor.
-
-        Raises:
-            TypeError, ValueError: as for the constructor's `headers`.
-        """
-        self._added_headers += as_headers([(header, value)])
-
-    @property
+    @read_only
     def is_secure(self) -> bool:
         """Whether the URL is ``wss://``. False if the URL is a function."""
-        return self._endpoint is not None and self._endpoint.is_secure
+        endpoint = self._lochws.endpoint
+        return endpoint is not None and endpoint.is_secure
 
-    def _all_headers(self) -> Headers:
-        headers = self._headers() if callable(self._headers) else self._headers
-        return (*as_headers(headers), *self._added_headers)
+    @read_only
+    def state(self) -> State:
+        """Where the WebSocket is in its life, from `State.NEW` to `State.STOPPED`."""
+        return self._lochws.life.state
 
-    def _sending(self) -> SendingHalf:
-        connection = self._life.sendable
-        if connection is None:
-            raise self._unavailable()
-        return connection.sending
+    @read_only
+    def is_active(self) -> bool:
+        """Whether messages can be sent."""
+        life = self._lochws.life
+        return life.sendable is not None and life.state is State.OPEN
 
-    def _past_gates(self) -> SendingHalf:
-        connection = self._life.connection
-        if connection is None:
-            raise self._unavailable()
-        return connection.sending
+    @read_only
+    def is_closing(self) -> bool:
+        """Whether our Close frame has been sent and the connection has not ended yet."""
+        return self._lochws.life.state is State.CLOSING
 
-    def _unavailable(self) -> WebSocketUnavailable:
-        life = self._life
-        if life.connection is not None and life.sendable is None:
-            return WebSocketUnavailable("data not sent: a gate is shut until what must be said first is said")
-        kind = WebSocketClosed if life.state is State.STOPPED else WebSocketUnavailable
-        return kind(f"data not sent: {describe(life.state, life.is_forked_copy)}")
+    @read_only
+    def is_closed(self) -> bool:
+        """Whether the connection, or the attempt, has ended and no other will follow."""
+        return self._lochws.life.state is State.STOPPED
+
+    @read_only
+    def supports_compression(self) -> bool:
+        """Whether there is a connection whose server agreed to permessage-deflate."""
+        connection = self._lochws.life.connection
+        return connection is not None and connection.supports_compression
+
+    @read_only
+    def tls(self) -> TLS | None:
+        """The TLS version, cipher and server certificate of the connection, as negotiated when it opened.
+
+        None without a connection, and without TLS to the server itself: TLS to a proxy does not count. A
+        connection may have ended before the handlers of its last events run.
+        """
+        connection = self._lochws.life.connection
+        return None if connection is None else connection.tls
+
+    @read_only
+    def latency(self) -> float | None:
+        """Seconds between the connection's last answered ping and its pong, or None."""
+        connection = self._lochws.life.connection
+        return None if connection is None else connection.latency
+
+    @read_only
+    def queued_bytes(self) -> int:
+        """About how many accepted bytes are waiting for the network to take them; 0 without a connection."""
+        connection = self._lochws.life.connection
+        return 0 if connection is None else connection.sending.queue.waiting_bytes
+
+    @read_only
+    def counters(self) -> Counters:
+        """Messages and bytes sent and received since the WebSocket was made, over all its connections."""
+        return self._lochws.traffic.with_open(self._lochws.life.connection)
+
+
+#: The parameters that may be given by position.
+_POSITIONAL = (
+    "proxies", "protocols", "agent", "compress", "ssl_verify", "ssl_cafile", "ssl_context", "trace",
+)
+
+
+def check_names(owner: type, given: dict[str, Any], keywords: frozenset[str]) -> None:
+    """Refuse what is not an option, by name. ``subprotocols`` becomes ``protocols``.
+
+    Raises:
+        TypeError: a name is not an option.
+        ValueError: both `protocols` and `subprotocols` were given.
+    """
+    if (protocols := given.pop("subprotocols", None)) is not None:
+        if given["protocols"] is not None:
+            raise ValueError("protocols and subprotocols are the same option: give one of them")
+        given["protocols"] = protocols
+    known = keywords.union(_POSITIONAL)
+    if not given.keys() <= known:
+        refuse_unknown(owner.__name__, given, known)

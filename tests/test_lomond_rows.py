@@ -199,7 +199,7 @@ class TestEvents:
             def on_text(self, event: events.Text) -> None:
                 seen.append("on_text")
 
-        App("ws://127.0.0.1:1/")._registry.dispatch(News())
+        App("ws://127.0.0.1:1/")._lochws.registry.dispatch_all([News()])
         assert seen == ["news"]
 
 

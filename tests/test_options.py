@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import re
 import ssl
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
 
 from lochws import Backoff, Deflate, Threads, WebSocket, WebSocketApp
-from lochws.options import USER_AGENT, Options, Timing
+from lochws.app import WebSocketAppOptions
+from lochws.options import USER_AGENT, Options, Timing, WebSocketOptions
 from lochws.persist import persist
 
 URL = "ws://example.invalid/"
@@ -28,11 +32,11 @@ BAD_OPTIONS: list[tuple[str, Any, type[Exception], str]] = [
     ("protocols", "chat", TypeError, "'chat'"),
     ("protocols", 5, TypeError, "5"),
     ("protocols", [5], TypeError, "5"),
-    ("protocols", ["a b"], ValueError, "'a b' is no token"),
-    ("protocols", [""], ValueError, "'' is no token"),
-    ("protocols", ["a\r\nb"], ValueError, "no token"),
-    ("protocols", ["a", "b", "a"], ValueError, "repetition"),
-    ("agent", 5, TypeError, "int"),
+    ("protocols", ["a b"], ValueError, "'a b' is not a valid HTTP token"),
+    ("protocols", [""], ValueError, "'' is not a valid HTTP token"),
+    ("protocols", ["a\r\nb"], ValueError, "not a valid HTTP token"),
+    ("protocols", ["a", "b", "a"], ValueError, "'a' is listed twice"),
+    ("agent", 5, TypeError, "agent=5: expected a str"),
     ("agent", "me\r\nX-Evil: 1", ValueError, "CR, LF or NUL"),
     ("compress", "yes", TypeError, "'yes'"),
     ("compress", None, TypeError, "None"),
@@ -86,8 +90,7 @@ BAD_TIMING: list[tuple[str, Any, type[Exception], str]] = [
 ] + [("auto_pong", "no", TypeError, "'no'"), ("auto_pong", None, TypeError, "None")]
 #: How messages call an option where one of its parts is wrong.
 IN_WORDS = {
-    "headers": "header", "protocols": "protocol", "agent": "User-Agent", "origin": "Origin",
-    "proxies": "prox",
+    "headers": "header", "agent": "gent", "origin": "Origin", "proxies": "prox",
 }
 
 
@@ -206,9 +209,9 @@ class TestHeaders:
 
     @pytest.mark.parametrize("char", ["\r", "\n", "\0", "\r\n"])
     def test_a_line_break_is_refused_in_name_and_value_and_the_value_not_repeated(self, char: str) -> None:
-        with pytest.raises(ValueError, match="no token"):
+        with pytest.raises(ValueError, match="is not a valid HTTP token"):
             WebSocket(URL, headers={f"X-To{char}ken": "1"})
-        with pytest.raises(ValueError, match="'X-Token' has CR, LF or NUL") as caught:
+        with pytest.raises(ValueError, match="header 'X-Token' contains CR, LF or NUL") as caught:
             WebSocket(URL, headers={"X-Token": f"secret{char}X-Evil: 1"})
         assert "secret" not in str(caught.value)
 
@@ -281,3 +284,128 @@ def test_the_agent_says_name_and_version_and_nothing_of_the_machine() -> None:
     assert USER_AGENT.startswith("lochws/")
     for secret in (platform.system(), platform.release(), platform.machine(), platform.node()):
         assert secret.lower() not in USER_AGENT.lower()
+
+
+class TestDeclaredOnce:
+    """Options are declared once; signatures and help show each with its type, default and meaning."""
+
+    @pytest.mark.parametrize("kind", [WebSocket, WebSocketApp])
+    def test_the_signature_lists_every_option_with_its_type_and_default(self, kind: type[WebSocket]) -> None:
+        parameters = inspect.signature(kind).parameters
+        declared = WebSocketOptions if kind is WebSocket else WebSocketAppOptions
+        assert set(declared.__annotations__) == {
+            name for name, each in parameters.items() if each.kind is each.KEYWORD_ONLY
+        }
+        assert parameters["max_queue"].default == 16 << 20
+        assert parameters["when_full"].annotation == "Literal['raise', 'block', 'drop']"
+        assert all(each.annotation is not each.empty for each in parameters.values())
+        assert [name for name, each in parameters.items() if each.default is each.empty] == ["url"]
+
+    def test_a_subclass_with_a_constructor_of_its_own_shows_its_own_signature(self) -> None:
+        class Mine(WebSocketApp):
+            def __init__(self, channel: str) -> None:
+                super().__init__(f"{URL}{channel}")
+
+        assert list(inspect.signature(Mine).parameters) == ["channel"]
+
+    @pytest.mark.parametrize("kind", [WebSocket, WebSocketApp])
+    def test_help_says_what_each_option_does_and_its_default(self, kind: type[WebSocket]) -> None:
+        text = inspect.getdoc(kind) or ""
+        assert text.index("Args:") < text.index("\n    headers: ") < text.index("Raises:")
+        for name, parameter in inspect.signature(kind).parameters.items():
+            assert re.search(rf"^    {name}: \S", text, re.MULTILINE), name
+            if parameter.kind is parameter.KEYWORD_ONLY:
+                default = parameter.default
+                shown = {64 << 20: "64 MiB", 16 << 20: "16 MiB"}.get(default, repr(default))
+                said = re.search(rf"^    {name}: (.*(?:\n     .*)*)", text, re.MULTILINE)
+                assert said
+                assert re.search(rf"Default:\s+{re.escape(shown)}(,\s|\.)", said[1]), (name, shown)
+
+    def test_an_app_and_a_websocket_say_the_same_about_their_common_parameters(self) -> None:
+        texts = [re.findall(r"^    \w+: .*(?:\n     .*)*", inspect.getdoc(kind) or "", re.MULTILINE)
+                 for kind in (WebSocket, WebSocketApp)]
+        assert set(texts[0]) <= set(texts[1])
+        assert len(texts[0]) > 30
+
+    def test_options_and_their_documentation_have_the_same_names(self) -> None:
+        ours = {each.name for each in fields(Options)} - {"deflate"} | {"compress"}
+        named = set(inspect.signature(WebSocket).parameters) - {"url"}
+        assert named == ours
+
+    def test_what_was_converted_may_be_given_again(self) -> None:
+        first = Options(
+            protocols=("a",), headers=(("X", "1"),), ssl_pins=(("*", "0" * 64),), phase_timeouts={"dns": 1},
+            deflate=Deflate(),
+        )
+        second = replace(first)
+        assert all(getattr(first, each.name) == getattr(second, each.name) for each in fields(Options))
+
+    @pytest.mark.parametrize(
+        ("name", "hint"),
+        [
+            ("hedaers", "did you mean 'headers'"), ("header", "did you mean 'headers'"),
+            ("ping_rate", r"give ping_rate to start\(\), run_forever\(\) or connect\(\)"),
+            ("ping_interval", r"give ping_rate to start\(\)"), ("sslopt", "did you mean 'ssl_context'"),
+            ("on_message", r"@app\.on\('text'\)"), ("on_text", "override the method in a subclass"),
+            ("deflate", "did you mean 'compress'"), ("zzz", r"see help\(\)"),
+        ],
+    )
+    @pytest.mark.parametrize("kind", [WebSocket, WebSocketApp])
+    def test_an_unknown_option_is_refused_with_what_was_meant(
+        self, kind: type[WebSocket], name: str, hint: str
+    ) -> None:
+        with pytest.raises(TypeError, match=rf"{kind.__name__}: '{name}' is not an option: .*{hint}"):
+            kind(URL, **{name: 1})  # type: ignore[arg-type]
+
+    def test_a_websocket_has_no_options_of_an_app(self) -> None:
+        for name in ("threads", "on_handler_error"):
+            with pytest.raises(TypeError, match=f"WebSocket: '{name}' is not an option"):
+                WebSocket(URL, **{name: None})  # type: ignore[arg-type]
+
+
+HUGE = [2**63, 10**400]
+
+
+@pytest.mark.parametrize("value", HUGE)
+@pytest.mark.parametrize("option", ["max_message_size", "max_queue"])
+def test_a_size_beyond_what_memory_can_hold_is_refused(option: str, value: int) -> None:
+    with expect(ValueError, option, f"from 1 to {sys.maxsize}"):
+        WebSocketApp(URL, **{option: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("option", ["open_timeout", "send_timeout", "phase_timeouts"])
+def test_a_time_beyond_every_float_is_refused(option: str) -> None:
+    with expect(ValueError, option, "expected seconds from 0 up, or None"):
+        value = {"tcp": 10**400} if option == "phase_timeouts" else 10**400
+        WebSocketApp(URL, **{option: value})  # type: ignore[arg-type]
+    with expect(ValueError, "ping_rate", "expected seconds from 0 up, or None"):
+        WebSocketApp(URL).start(ping_rate=10**400)
+
+
+def test_the_longest_ping_rate_has_a_limit_that_is_a_number() -> None:
+    assert Timing(ping_rate=sys.float_info.max).ping_limit == sys.float_info.max
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "error", "shown"),
+    [
+        ("source_address", ("127.0.0.1", 65536), ValueError, "from 0 to 65535"),
+        ("source_address", ("127.0.0.1", True), TypeError, "True"),
+        ("socket_options", [(1, 2, 2**32)], ValueError, "does not fit into 32 bits"),
+        ("socket_options", 5, TypeError, "a list of (level, option, value)"),
+        ("require_protocol", "yes", TypeError, "'yes'"),
+        ("encoder", 5, TypeError, "such as json.dumps"),
+    ],
+)
+def test_other_wrong_values_are_refused(option: str, value: Any, error: type[Exception], shown: str) -> None:
+    with expect(error, option, shown):
+        WebSocketApp(URL, **{option: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("timeout", ["5", True, NAN, [1]])
+@pytest.mark.parametrize("method", ["stop", "join", "wait_ready", "wait_closed"])
+def test_a_wrong_timeout_is_refused_before_anything_happens(method: str, timeout: Any) -> None:
+    app = WebSocketApp(URL)
+    with pytest.raises((TypeError, ValueError), match=f"{method}: timeout="):
+        getattr(app, method)(timeout)
+    assert not app.close_called.is_set()

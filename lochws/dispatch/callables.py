@@ -1,24 +1,25 @@
-"""What can be a handler: something that runs when it is called with one argument, the event."""
+"""Callables: which of them can be handlers, and how to call a method that may have been overridden."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FunctionType, MethodType
+from typing import Any
 
 #: The attribute of functions that `lochws.on` has marked.
 MARK = "__lochws_events__"
-# Flags of code that does something else than run when it is called.
+# Flags of functions whose body does not run when they are called.
 _NO_FUNCTION = (
     inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE | inspect.CO_ASYNC_GENERATOR
 )
 
 
 def _takes_one(function: object) -> bool:
-    """Whether a glance tells that this is a plain function, or a method, of one argument."""
+    """Return whether this is, at a glance, a plain function or method of one argument."""
     inner = function.__func__ if isinstance(function, MethodType) else function
     if type(inner) is not FunctionType or not inner.__dict__.keys() <= {MARK}:
-        return False  # what it is made of may tell of another signature
+        return False  # an attribute may give it another signature
     code = inner.__code__
     if code.co_flags & _NO_FUNCTION or code.co_kwonlyargcount:
         return False
@@ -27,7 +28,7 @@ def _takes_one(function: object) -> bool:
 
 
 def check_callable(function: Callable[..., object]) -> None:
-    """Refuse what is no handler.
+    """Raise TypeError unless `function` can be called with one argument and runs then.
 
     Raises:
         TypeError: it cannot be called with one argument, or is a coroutine or generator function.
@@ -36,17 +37,36 @@ def check_callable(function: Callable[..., object]) -> None:
         return
     name = getattr(function, "__qualname__", repr(function))
     if not callable(function):
-        raise TypeError(f"{function!r} is no handler: it cannot be called")
+        raise TypeError(f"handler: expected a function of one argument, got {function!r}")
     for what in (function, getattr(function, "__call__", None)):  # noqa: B004  an object's own is meant
         if inspect.iscoroutinefunction(what) or inspect.isasyncgenfunction(what):
-            raise TypeError(f"{name} is a coroutine function: handlers are plain functions, run in a thread")
+            raise TypeError(f"{name} is a coroutine function: handlers are plain functions, run by a thread")
         if inspect.isgeneratorfunction(what):
-            raise TypeError(f"{name} is a generator function: calling it would run nothing of it")
+            raise TypeError(f"{name} is a generator function, whose body would never run: remove the yield")
     try:
         signature = inspect.signature(function)
     except (ValueError, TypeError):
-        return  # some built-in functions do not tell
+        return  # some built-in functions have none to see
     try:
         signature.bind(object())
     except TypeError:
         raise TypeError(f"{name}{signature} cannot be called with one argument, the event") from None
+
+
+def accepted(
+    function: Callable[..., object], wanted: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the keyword arguments to call a method with that a subclass may have overridden.
+
+    An override need not have every parameter of what it overrides. An argument that it lacks is left out if
+    that has its default value anyway; otherwise Python's own error names it.
+    """
+    try:
+        parameters = inspect.signature(function).parameters
+    except (ValueError, TypeError):
+        return dict(wanted)
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return dict(wanted)
+    return {
+        name: value for name, value in wanted.items() if name in parameters or value != defaults[name]
+    }

@@ -1,10 +1,9 @@
-"""Which method or function is meant for which event: names, marks, and what is nearly a name."""
+"""Event names: which method or function handles which event, and what a misspelt name was meant to be."""
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from types import FunctionType, MappingProxyType, MethodType
 from typing import Any, Final, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -16,13 +15,13 @@ HandlerFunction: TypeAlias = Callable[[Any], object]
 Function = TypeVar("Function", bound=Callable[..., object])
 EventName: TypeAlias = str | type[events.Event]
 
-#: What is no event's name, and yet what handlers are registered for.
+#: Names that handlers are registered for though no event is called so.
 ANY = "event"
 ERROR = "error"
 BATCH = "batch"
 SENT = "sent"
 
-#: Event classes by name. UnknownMessage is never made.
+#: Event classes by name, except UnknownMessage, which is never made.
 CLASSES: Final = MappingProxyType({
     kind.name: kind
     for kind in vars(events).values()
@@ -32,20 +31,22 @@ CLASSES: Final = MappingProxyType({
 NAMES: Final = (*CLASSES, ANY, ERROR, BATCH, SENT)
 _INHERITED: Final = tuple((name, f"on_{name}", getattr(Handler, f"on_{name}")) for name in NAMES)
 _classes: WeakKeyDictionary[type, tuple[int, Mapping[str, tuple[str, ...]]]] = WeakKeyDictionary()
-# What other libraries call our events: difflib would not find them.
-_FOREIGN = {"open": "ready", "message": "text", "close": "closed"}
+# What other libraries call our events, which difflib would not find or get wrong.
+_FOREIGN: Final = MappingProxyType({
+    "open": "ready", "connect": "ready", "message": "text", "close": "closed", "disconnect": "disconnected",
+})
 
 
 def on(*names: EventName) -> Callable[[Function], Function]:
-    """Mark a method of a class as the handler of one or more events, by name or by class.
+    """Mark a method of a class as the handler of one or more events, by name or by class: a decorator.
 
-    The method's own name does not matter. Returns a decorator that gives the function back unchanged.
+    The method may have any name. The decorator returns it unchanged.
 
     Raises:
-        TypeError: something is neither a name nor an event class, or nothing was named.
-        ValueError: there is no such event.
+        TypeError: an argument is neither a name nor an event class, or there is none.
+        ValueError: there is no such event; the message suggests the nearest.
     """
-    wanted = event_names(names)
+    wanted = event_names(names, "@on")
 
     def mark(function: Function) -> Function:
         setattr(function, MARK, (*getattr(function, MARK, ()), *wanted))
@@ -66,42 +67,27 @@ def check_class(cls: type) -> None:
 
 
 def check_attributes(handler: object) -> None:
-    """Refuse what was assigned to an app as a handler, the way of other libraries: nobody would call it.
+    """Refuse an object to which a handler was assigned as an attribute, as other libraries have it.
 
-    Not done at the assignment itself, where it would slow down every assignment of the user's handlers.
+    It would not be called. This is not checked when it is assigned, which would make every assignment in the
+    user's handlers slower; nor does it look into the object's dictionary, see `hiding.check_instance`.
 
     Raises:
-        AttributeError: an attribute is called ``on_…`` after an event, or is a function and nearly so.
+        AttributeError: an attribute is called ``on_…`` after an event, or as other libraries call one.
     """
-    # vars() makes the attributes a dictionary for good, and until Python 3.13 each later access to one takes
-    # twice the time, in every handler. So it is not called where nothing was assigned that could be one.
-    values = [value for value in gc.get_referents(handler) if value is not type(handler)]
-    if not (any(map(_may_be_handler, values)) or any(_is_assigned(handler, f"on_{name}") for name in NAMES)):
-        return
-    for name, value in vars(handler).items():
-        if not name.startswith("on_"):
-            continue
-        event = name[3:] if name[3:] in NAMES or not callable(value) else _nearest(name[3:], 0.8)
-        if event in NAMES:
+    for name in (*NAMES, *_FOREIGN):
+        value = getattr(handler, f"on_{name}", None)
+        inherited = getattr(type(handler), f"on_{name}", None)
+        if getattr(value, "__func__", value) is not inherited:
+            event = _FOREIGN.get(name, name)
             raise AttributeError(
-                f"{name} was assigned: override on_{event} in a subclass, or use app.on({event!r})"
+                f"on_{name} was assigned, and would not be called: override on_{event} in a subclass, or use "
+                f"app.on({event!r})"
             )
 
 
-def _may_be_handler(value: object) -> bool:
-    # Attributes that have become a dictionary already are seen as that.
-    if isinstance(value, dict):
-        return any(isinstance(name, str) and name.startswith("on_") for name in value)
-    return callable(value)
-
-
-def _is_assigned(handler: object, name: str) -> bool:
-    value = getattr(handler, name, None)
-    return getattr(value, "__func__", value) is not getattr(type(handler), name, None)
-
-
 def methods_of(handler: object) -> list[tuple[str, HandlerFunction]]:
-    """The handler methods of an object: the plain ones by event, then the marked ones as they are defined.
+    """Return the handler methods of an object: those named after events, then the marked ones as defined.
 
     Raises:
         TypeError: one of them is misspelt, or cannot be called with one argument.
@@ -121,9 +107,9 @@ def methods_of(handler: object) -> list[tuple[str, HandlerFunction]]:
 
 
 def _marked(cls: type) -> Mapping[str, tuple[str, ...]]:
-    """A class's methods that `on` has marked, with their events. The class is checked, too.
+    """Return a class's methods that `on` has marked, with their events. Checks the class, too.
 
-    Both are remembered until something is added to the class: an app is made in a fifth of the time.
+    Both are remembered until something is added to the class: that makes an app in a fifth of the time.
     """
     size = sum(len(vars(base)) for base in cls.__mro__)
     known = _classes.get(cls)
@@ -139,36 +125,48 @@ def _marked(cls: type) -> Mapping[str, tuple[str, ...]]:
     return known[1]
 
 
-def event_names(names: tuple[EventName, ...]) -> tuple[str, ...]:
-    """The names of events that are given by name or by class, each once.
+def event_names(names: tuple[EventName, ...], caller: str = "on") -> tuple[str, ...]:
+    """Return the names of events that are given by name or by class, each once.
+
+    Args:
+        names: the names and classes.
+        caller: what was called with them, for messages.
 
     Raises:
         TypeError: something is neither a name nor an event class, or nothing was named.
-        ValueError: there is no such event; the message names the nearest.
+        ValueError: there is no such event; the message suggests the nearest.
     """
     if not names:
-        raise TypeError('which event? Name one or more, such as on("text") or on(events.Text)')
-    return tuple(dict.fromkeys(map(_event_name, names)))
+        raise TypeError(f"{caller}() needs an event: write {caller}('text') or {caller}(events.Text)")
+    return tuple(dict.fromkeys(_event_name(name, caller) for name in names))
 
 
-def _event_name(name: EventName) -> str:
+def _event_name(name: object, caller: str) -> str:
     if isinstance(name, type) and issubclass(name, events.Event):
         if name is events.Event:
             return ANY
         name = name.name
     if not isinstance(name, str):
-        raise TypeError(f"{name!r} is no event: expected a name such as 'text', or a class in lochws.events")
+        if isinstance(name, (FunctionType, MethodType)):  # a decorator without its parentheses
+            called = name.__name__.removeprefix("on_")
+            example = called if called in NAMES else "text"
+            raise TypeError(f"write {caller}({example!r}): the event goes in parentheses")
+        raise TypeError(f"expected an event name such as 'text' or a class in lochws.events, got {name!r}")
     if name not in NAMES:
-        nearest = _nearest(name.removeprefix("on_"), 0.5)
-        hint = f"did you mean {nearest!r}?" if nearest else f"there are {', '.join(NAMES)}"
-        raise ValueError(f"there is no event {name!r}: {hint}")
+        wanted = name.removeprefix("on_")
+        nearest = _nearest(wanted, 0.5)
+        hint = f"did you mean {nearest!r}?" if nearest else f"expected one of {', '.join(NAMES)}"
+        raise ValueError(f"there is no event {name!r}: {hint}{_remark(wanted, '')}")
     return name
 
 
 def _check_spelling(name: str, where: str) -> None:
-    # A class may well have methods of its own that begin with on_; only near misses are refused.
+    # A class may well have methods of its own that begin with on_: only near misses are refused.
     if name not in NAMES and (nearest := _nearest(name, 0.8)):
-        raise TypeError(f"{where} is never called: there is no event {name!r}. Did you mean on_{nearest}?")
+        raise TypeError(
+            f"{where} would never be called: there is no event {name!r}; did you mean on_{nearest}?"
+            f"{_remark(name, 'on_')}"
+        )
 
 
 def _nearest(name: str, cutoff: float) -> str | None:
@@ -179,3 +177,7 @@ def _nearest(name: str, cutoff: float) -> str | None:
 
     swapped = [known for known in NAMES if sorted(known) == sorted(name)]
     return next(iter(swapped or get_close_matches(name, NAMES, n=1, cutoff=cutoff)), None)
+
+
+def _remark(name: str, prefix: str) -> str:
+    return f" ({prefix}connected comes before the upgrade)" if name.lower() == "connect" else ""

@@ -1,4 +1,4 @@
-"""Which handler gets which event, in which order."""
+"""The registry of an app's handlers: which of them gets which event, and in which order."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import inspect
 import logging
 import operator
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import ClassVar, TypeAlias
 
@@ -17,13 +18,14 @@ from ..system.report import report, safe_name
 from .callables import check_callable
 from .naming import ANY, BATCH, CLASSES, ERROR, SENT, HandlerFunction, methods_of
 
-#: Gets what a handler is registered for and the handler, and returns what is to be called in its place.
+#: Gets what a handler is registered for and the handler; returns the function to call in its place.
 Wrapper: TypeAlias = Callable[[str, HandlerFunction], HandlerFunction]
 
-#: What a handler is registered for, what is called, and what it was registered as.
+_Functions: TypeAlias = tuple[HandlerFunction, ...]
+#: What a handler is registered for, the function to call, and what the user registered.
 _Entry: TypeAlias = tuple[str, HandlerFunction, object]
 _Entries: TypeAlias = tuple[_Entry, ...]
-_Setup: TypeAlias = tuple[_Entries, tuple[Wrapper, ...]]
+_Wrappers: TypeAlias = tuple[Wrapper, ...]
 
 #: Handlers whose failures are counted for the limit of reports; beyond that counting begins anew.
 MAX_LIMITS = 256
@@ -31,42 +33,59 @@ MAX_LIMITS = 256
 _MESSAGES = frozenset({events.Text, events.Binary})
 
 
+@dataclass(frozen=True, slots=True)
+class _Setup:
+    """All handlers at one moment. Immutable, and replaced as a whole.
+
+    Attributes:
+        entries, wrappers: what was registered, in order.
+        table: the functions to call for each event that has handlers of its own.
+        every: the functions to call for each other event.
+        errors, batch, sent: the functions for what is not an event.
+    """
+
+    entries: _Entries = ()
+    wrappers: _Wrappers = ()
+    table: Mapping[type[events.Event], _Functions] = field(default_factory=dict)
+    every: _Functions = ()
+    errors: _Functions = ()
+    batch: _Functions = ()
+    sent: _Functions = ()
+
+
 class Registry:
     """The handlers of one app.
 
-    Handlers may be added and removed by any thread at any time. An event goes to those that were
-    registered when its turn came: first to `on_event` of all, then to its own handlers, each group in
-    the order of registration. `dispatch` is for one thread at a time: the reader.
+    Any thread, handler or signal handler may add and remove handlers at any time. An event goes to those that
+    are registered when its turn comes: first to every `on_event`, then to its own handlers, each group in the
+    order of registration. `dispatch_all` is for one thread at a time: the reader.
 
     Args:
-        failed: called on the reader's thread after a handler raised and `on_error` has run.
-        unhandled: gets the final event of an attempt if nobody else does: a failure must show somewhere.
+        failed: called on the reader thread after a handler raised and `on_error` has run.
+        unhandled: gets the final event of an attempt if no handler does: a failure must show somewhere.
 
     Attributes:
-        taps: the handlers of what leaves, for the send queue to call. Changed in place.
+        taps: the handlers of what is sent, for the send queue to call. Changed in place.
     """
 
-    _lock: ClassVar = threading.Lock()  # one for all: it is held for moments, where handlers are registered
+    # One lock for all registries: it is held for moments. Reentrant, because a signal handler may register
+    # while the thread that it interrupts is doing so.
+    _lock: ClassVar = threading.RLock()
 
     def __init__(self, failed: Callable[[BaseException], object], unhandled: HandlerFunction) -> None:
         self._failed = failed
         self._unhandled = unhandled
-        self._setup: _Setup = (), ()  # entries and wrappers; replaced whole, under _lock
-        # Replaced whole; dispatch reads it without the lock. Events without handlers of their own are absent.
-        self._table: dict[type[events.Event], tuple[HandlerFunction, ...]] = {}
-        self._any: tuple[HandlerFunction, ...] = ()
-        self._errors: tuple[HandlerFunction, ...] = ()
-        self._batch: tuple[HandlerFunction, ...] = ()
+        self._setup = _Setup()  # written under _lock, read without it
         self.taps: list[HandlerFunction] = []
         self._limits: dict[str, RateLimit] = {}  # by the handler's name; the reader's
 
     @classmethod
     def reset_after_fork(cls) -> None:
-        """In the child of a fork: handlers may be registered there too."""
-        cls._lock = threading.Lock()
+        """Let the child of a fork register handlers too."""
+        cls._lock = threading.RLock()
 
     def add_function(self, function: Callable[..., object], names: Iterable[str]) -> None:
-        """Register a function for one or more events, named as by `event_names`.
+        """Register a function for one or more events, by their names.
 
         Raises:
             TypeError: it cannot be called with one argument, or is a coroutine or generator function.
@@ -82,21 +101,25 @@ class Registry:
         """
         entries = [(name, method, handler) for name, method in methods_of(handler)]
         if not entries:
-            raise TypeError(f"{handler!r} handles nothing: it has no method on_<event>, such as on_text")
+            raise TypeError(f"{handler!r} has no handlers: expected methods on_<event>, such as on_text")
         self._add(entries)
 
     def add_methods(self, handler: object) -> None:
-        """Register an object as `add_object` does; one without methods is fine."""
+        """Register every ``on_…`` method and every marked method of an object, which may have none.
+
+        Raises:
+            TypeError: one of them cannot be called with one argument, or is misspelt.
+        """
         self._add([(name, method, handler) for name, method in methods_of(handler)])
 
     def remove(self, handler: object) -> None:
-        """Remove a function or an object, from all events it was registered for.
+        """Remove a function or an object, from all events that it was registered for.
 
         Raises:
             ValueError: it is not registered.
         """
-        def without(entries: _Entries, wrappers: tuple[Wrapper, ...]) -> _Setup:
-            # By identity for objects; bound methods are equal, not identical.
+        def without(entries: _Entries, wrappers: _Wrappers) -> tuple[_Entries, _Wrappers]:
+            # Objects by identity; bound methods are equal, not identical.
             kept = tuple(
                 entry for entry in entries
                 if not (entry[2] is handler or (inspect.isroutine(handler) and entry[2] == handler))
@@ -108,56 +131,53 @@ class Registry:
         self._change(without)
 
     def wrap(self, wrapper: Wrapper) -> None:
-        """Have every handler called through what the wrapper makes of it.
+        """Call every handler through what the wrapper returns for it.
 
         Raises:
-            TypeError: the wrapper, or what it makes of a handler, cannot be called; nothing has changed then.
+            TypeError: the wrapper, or what it returns for a handler, cannot be called; nothing has changed.
         """
         if not callable(wrapper):
-            raise TypeError(f"{wrapper!r} is no wrapper of handlers: it cannot be called")
+            raise TypeError(f"wrapper={wrapper!r}: expected a function of a name and a handler")
         self._change(lambda entries, wrappers: (entries, (*wrappers, wrapper)))
 
     def unwrap(self, wrapper: Wrapper) -> None:
-        """Have handlers no longer called through a wrapper: the last that is this one, or else equals it.
+        """Remove a wrapper: the last that is this one, or else equals it.
 
         Raises:
-            ValueError: they are not.
+            ValueError: there is no such wrapper.
         """
-        def without(entries: _Entries, wrappers: tuple[Wrapper, ...]) -> _Setup:
+        def without(entries: _Entries, wrappers: _Wrappers) -> tuple[_Entries, _Wrappers]:
             for is_meant in (operator.is_, operator.eq):  # methods are equal, not identical
                 for index in reversed(range(len(wrappers))):
                     if is_meant(wrappers[index], wrapper):
                         return entries, (*wrappers[:index], *wrappers[index + 1:])
-            raise ValueError(f"{wrapper!r} wraps no handlers")
+            raise ValueError(f"{wrapper!r} is not a wrapper of these handlers")
 
         self._change(without)
 
     def call(self, function: Callable[[], object]) -> None:
-        """Call a function as handlers are called: what it raises is treated likewise. The reader's thread."""
+        """Call a function and treat what it raises like what a handler raises. The reader thread."""
         try:
             function()
         except BaseException as error:  # noqa: BLE001  SystemExit too must not end the reader
             self._on_failure(function, None, error)
 
     def has_handler_for(self, kind: type[events.Event]) -> bool:
-        """Whether an event of this class would be given to anyone now. Any thread."""
-        return bool(self._table.get(kind, self._any))
+        """Return whether any handler would get an event of this class now. Any thread."""
+        setup = self._setup
+        return bool(setup.table.get(kind, setup.every))
 
     def has(self, names: Iterable[str]) -> bool:
-        """Whether anything is registered under one of these names. Any thread."""
-        return any(name in names for name, _, _ in self._setup[0])
-
-    def dispatch(self, event: events.Event) -> None:
-        """Call the handlers of an event. No exception of theirs gets out."""
-        self._dispatch_each((event,))
+        """Return whether anything is registered under one of these names. Any thread."""
+        return any(name in names for name, _, _ in self._setup.entries)
 
     def dispatch_all(self, received: Sequence[events.Event]) -> None:
-        """Call the handlers of each event in turn. No exception of theirs gets out.
+        """Call the handlers of each event in turn, on the reader thread. Contains every exception of theirs.
 
-        Handlers of batches get the messages that stand next to each other as one list, and nobody else
-        does but `on_event`.
+        Messages next to each other go to the handlers of batches, if there are any, as one list; otherwise
+        only `on_event` gets them then.
         """
-        if not self._batch:
+        if not self._setup.batch:
             self._dispatch_each(received)
         elif type(received) is list and _MESSAGES.issuperset(map(type, received)):
             self._dispatch_batch(list(received))
@@ -169,26 +189,26 @@ class Registry:
                     self._dispatch_each(tuple(run))
 
     def _dispatch_batch(self, messages: list[events.Event]) -> None:
-        if self._any:
+        if self._setup.every:
             for message in messages:
-                self._call(self._any, message, message)
-        self._call(self._batch, messages, messages[0])
+                self._call(self._setup.every, message, message)
+        self._call(self._setup.batch, messages, messages[0])
 
-    def _call(self, handlers: tuple[HandlerFunction, ...], argument: object, event: events.Event) -> None:
+    def _call(self, handlers: _Functions, argument: object, event: events.Event) -> None:
         for handler in handlers:
             try:
                 handler(argument)
-            except BaseException as error:  # noqa: BLE001  likewise
+            except BaseException as error:  # noqa: BLE001  SystemExit too must not end the reader
                 self._on_failure(handler, event, error)
 
     def _dispatch_each(self, received: Sequence[events.Event]) -> None:
         # Most events are of the same kind as the one before, and most kinds have one handler.
-        kind = table = only = None
-        handlers: tuple[HandlerFunction, ...] = ()
+        kind = setup = only = None
+        handlers: _Functions = ()
         for event in received:
-            if type(event) is not kind or table is not self._table:
-                kind, table = type(event), self._table
-                handlers = table.get(kind, self._any)
+            if type(event) is not kind or setup is not self._setup:
+                kind, setup = type(event), self._setup
+                handlers = setup.table.get(kind, setup.every)
                 only = handlers[0] if len(handlers) == 1 else None
             if only is None:
                 self._call(handlers, event, event)
@@ -207,7 +227,7 @@ class Registry:
         else:
             limit = self._limit_for(name)
             report(logging.ERROR, "handler %s failed on %r", name, event, error=error, limit=limit)
-        for on_error in self._errors:
+        for on_error in self._setup.errors:
             try:
                 on_error(error)
             except BaseException as another:  # noqa: BLE001  it is reported
@@ -229,41 +249,39 @@ class Registry:
     def _add(self, added: list[_Entry]) -> None:
         self._change(lambda entries, wrappers: ((*entries, *added), wrappers))
 
-    def _change(self, change: Callable[[_Entries, tuple[Wrapper, ...]], _Setup]) -> None:
-        """Bring a change about, again if another thread was faster: wrappers are called without the lock."""
-        while True:
+    def _change(self, change: Callable[[_Entries, _Wrappers], tuple[_Entries, _Wrappers]]) -> None:
+        """Make a change; make it again if another one came first. Wrappers are called without the lock."""
+        done = False
+        while not done:
             before = self._setup
-            setup = change(*before)
-            by_name = _wrapped(*setup)
+            after = self._set_up(*change(before.entries, before.wrappers))
             with self._lock:
-                if self._setup is before:
-                    self._setup = setup
-                    self._rebuild(by_name)
-                    return
+                # One statement, in which no signal handler and no finalizer can run and register something.
+                self._setup = after if (done := self._setup is before) else self._setup
+                self.taps[:] = self._setup.sent
 
-    def _rebuild(self, by_name: dict[str, tuple[HandlerFunction, ...]]) -> None:
-        self._errors = by_name.pop(ERROR, ())
-        self._batch = by_name.pop(BATCH, ())
-        self.taps[:] = by_name.pop(SENT, ())
-        self._any = by_name.pop(ANY, ())
-        table = {CLASSES[name]: (*self._any, *functions) for name, functions in by_name.items()}
-        if not self._any:
+    def _set_up(self, entries: _Entries, wrappers: _Wrappers) -> _Setup:
+        by_name = _wrapped(entries, wrappers)
+        errors, batch = by_name.pop(ERROR, ()), by_name.pop(BATCH, ())
+        sent, every = by_name.pop(SENT, ()), by_name.pop(ANY, ())
+        table = {CLASSES[name]: (*every, *functions) for name, functions in by_name.items()}
+        if not every:
             for kind in (events.ConnectFail, events.Disconnected):
                 table.setdefault(kind, (self._unhandled,))
-        self._table = table
+        return _Setup(entries, wrappers, table, every, errors, batch, sent)
 
 
 forks.register(Registry)
 
 
-def _wrapped(entries: _Entries, wrappers: tuple[Wrapper, ...]) -> dict[str, tuple[HandlerFunction, ...]]:
-    """What is to be called for each name."""
-    by_name: dict[str, tuple[HandlerFunction, ...]] = {}
+def _wrapped(entries: _Entries, wrappers: _Wrappers) -> dict[str, _Functions]:
+    """Return the functions to call, by what they are registered for."""
+    by_name: dict[str, _Functions] = {}
     for name, function, _ in entries:
         called = function
         for wrapper in wrappers:
             called = wrapper(name, called)
             if not callable(called):
-                raise TypeError(f"{wrapper!r} made {called!r} of a handler, which cannot be called")
+                raise TypeError(f"{wrapper!r} returned {called!r} for a handler, which cannot be called")
         by_name[name] = (*by_name.get(name, ()), called)
     return by_name

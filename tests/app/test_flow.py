@@ -73,7 +73,7 @@ def test_a_server_that_is_too_fast_is_held_back_and_nothing_is_lost(stopped: tup
     flood, app = stopped
     with running(app, ping_rate=0.02, ping_timeout=0.1):  # which the pause must not set off
         assert flood.stalled.wait(PATIENCE)
-        inbox = app._lifecycle._inbox
+        inbox = app._lochws.life._inbox
         assert inbox is not None
         assert INBOX < inbox.backlog <= INBOX + 4 * 256 * 1024 + len(MESSAGE)
         assert flood.sent < COUNT * len(MESSAGE)
@@ -90,7 +90,7 @@ def test_reading_goes_on_when_half_is_handled(start_peer: StartPeer) -> None:
     app.on("binary")(lambda _: may.acquire(timeout=PATIENCE))
     with running(app, ping_rate=0):
         assert flood.stalled.wait(PATIENCE)
-        inbox, open_connection = app._lifecycle._inbox, app._lifecycle.connection
+        inbox, open_connection = app._lochws.life._inbox, app._lochws.life.connection
         assert inbox is not None
         assert open_connection is not None
         while inbox.backlog > INBOX // 2:

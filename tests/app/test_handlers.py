@@ -118,7 +118,7 @@ class TestWaitingInAHandler:
         app.on("error")(lambda error: refused.append(str(error)))
         with opened(app):
             pass
-        assert refused == [f"{method} in a handler would wait for itself: handlers run on that thread"]
+        assert refused == [f"{method}() was called in a handler, and would wait for that handler's end"]
 
     def test_wait_ready_is_true_where_it_is_ready_and_refused_elsewhere(self, start_peer: StartPeer) -> None:
         app = WebSocketApp(start_peer(Link.accept).url)
@@ -146,7 +146,7 @@ class TestWaitingInAHandler:
         with opened(app):
             pass
         assert len(refused) == 3
-        assert "would wait for itself" in refused[-1]
+        assert "would wait for that handler's end" in refused[-1]
         assert other.stop(PATIENCE)
 
     def test_another_app_may_be_waited_for(self, start_peer: StartPeer) -> None:

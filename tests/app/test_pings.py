@@ -74,7 +74,7 @@ def fill(app: WebSocketApp) -> None:
     while True:
         with suppress(QueueFull):  # said also while a little is gathered: the queue is not full then
             app.send_binary(bytes(100_000))
-        while app._lifecycle.connection.sending.queue.wants_write:  # type: ignore[union-attr]
+        while app._lochws.life.connection.sending.queue.wants_write:  # type: ignore[union-attr]
             app.send_binary(b"x")
 
 
@@ -91,7 +91,7 @@ def test_a_server_that_takes_much_slowly_is_alive(start_peer: StartPeer) -> None
 
     app = Noting(start_peer(script).url)
     with opened(app, ping_rate=0.02, ping_timeout=0.15, close_timeout=0.1):
-        connection = app._lifecycle.connection
+        connection = app._lochws.life.connection
         assert connection is not None
         connection._stream._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
         app.send_binary(bytes(total))
@@ -123,7 +123,7 @@ def test_a_ping_overtakes_the_messages_that_wait(start_peer: StartPeer) -> None:
 
 def fill_with_small(app: Noting) -> None:
     """Twice as much as the kernel takes, in small messages."""
-    queue = app._lifecycle.connection.sending.queue  # type: ignore[union-attr]
+    queue = app._lochws.life.connection.sending.queue  # type: ignore[union-attr]
     count = 0
     while not queue.wants_write:
         count += app.send_binary(bytes(1000))

@@ -245,7 +245,7 @@ class TestForceDisconnect:
         gone = threading.Event()
         app = Noting(start_peer(deaf).url)
         with opened(app):
-            queue = app._lifecycle.connection.sending.queue  # type: ignore[union-attr]
+            queue = app._lochws.life.connection.sending.queue  # type: ignore[union-attr]
             while not queue.wants_write:
                 try:
                     app.send_binary(bytes(100_000))

@@ -38,7 +38,7 @@ class TestStarting:
     def test_starting_twice_is_refused_and_changes_nothing(self, start_peer: StartPeer) -> None:
         with opened(Noting(start_peer(polite).url)) as app:
             for start in (app.start, app.run_forever):
-                with pytest.raises(WebSocketError, match="open"):
+                with pytest.raises(WebSocketError, match=r"^already started$"):
                     start()
             assert app.is_active
         assert app.names().count("connecting") == 1

@@ -132,21 +132,23 @@ class TestRefused:
             getattr(WebSocketApp("ws://localhost"), method)(argument)
 
     def test_before_the_start_it_says_so(self) -> None:
-        with pytest.raises(WebSocketUnavailable, match="new"):
+        said = r"^not sent: the app has not been started; call start\(\) first$"
+        with pytest.raises(WebSocketUnavailable, match=said):
             WebSocketApp("ws://localhost").send_text("x")
 
     def test_while_connecting_it_says_so(self, start_peer: StartPeer) -> None:
         app = Noting(start_peer(Link.wait_for_end).url)
         with running(app):
             app.wait_for("connected")
-            with pytest.raises(WebSocketUnavailable, match="connecting"):
+            said = r"^not sent: the connection is not open yet; send in on_ready, or after wait_ready\(\)$"
+            with pytest.raises(WebSocketUnavailable, match=said):
                 app.send_text("x")
 
     def test_while_backing_off_it_says_so(self, start_peer: StartPeer) -> None:
         app = Noting(start_peer(Link.accept).url)
         with running(app, persist=NEVER):
             app.wait_for("back_off")
-            with pytest.raises(WebSocketUnavailable, match="backing off"):
+            with pytest.raises(WebSocketUnavailable, match=r"^not sent: the next connection is not open yet"):
                 app.send_text("x")
 
     def test_after_our_close_frame_it_says_so(self, start_peer: StartPeer) -> None:
@@ -173,7 +175,7 @@ class TestRefused:
     def test_after_the_end_it_says_so(self, start_peer: StartPeer) -> None:
         with running(WebSocketApp(start_peer(polite).url)) as app:
             pass
-        with pytest.raises(WebSocketClosed, match="stopped"):
+        with pytest.raises(WebSocketClosed, match=r"^not sent: the app has stopped$"):
             app.send_text("x")
 
 
@@ -245,7 +247,7 @@ class TestAFullQueue:
 
         with opened(app):
             threads = [in_thread(send) for _ in range(2)]
-            queue = app._lifecycle.connection.sending.queue  # type: ignore[union-attr]
+            queue = app._lochws.life.connection.sending.queue  # type: ignore[union-attr]
             eventually(lambda: queue._waiting == 2)
             deaf.read.set()
             for thread in threads:
@@ -280,7 +282,7 @@ class TestAFullQueue:
     def test_the_reader_sleeps_while_the_kernel_is_full(self, start_peer: StartPeer) -> None:
         deaf = Deaf()
         with opened(WebSocketApp(start_peer(deaf).url, max_queue=1_000_000), poll=0, ping_rate=0) as app:
-            loop = app._lifecycle._crew.reader.loop  # type: ignore[union-attr]
+            loop = app._lochws.life._crew.reader.loop  # type: ignore[union-attr]
             for _ in range(3):  # the kernel may still move data to the other side, and take more
                 self.fill(app)
                 eventually(lambda: loop._asleep)
@@ -341,7 +343,7 @@ class TestAccounting:
 
         app = Noting(start_peer(script).url, max_queue=1 << 30)
         with opened(app):
-            queue = app._lifecycle.connection.sending.queue  # type: ignore[union-attr]
+            queue = app._lochws.life.connection.sending.queue  # type: ignore[union-attr]
             for number in range(10_000):
                 app.send_text(f"{number} " + "x" * 100_000)
                 if queue.wants_write:

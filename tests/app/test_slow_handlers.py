@@ -18,7 +18,7 @@ from ..support.seen import PATIENCE, Noting, eventually
 
 def hurry(app: WebSocketApp, grace: float = 0.01) -> None:
     """Make the grace period of a running app's handlers short."""
-    app._lifecycle._crew.reader.grace = grace  # type: ignore[union-attr]
+    app._lochws.life._crew.reader.grace = grace  # type: ignore[union-attr]
 
 
 class Slow(Noting):
@@ -163,7 +163,7 @@ class TestASlowHandler:
         with running(app):
             hurry(app)
             assert app.entered.wait(PATIENCE)
-            eventually(app._lifecycle._crew.reader.loop.baton.locked)  # type: ignore[union-attr]
+            eventually(app._lochws.life._crew.reader.loop.baton.locked)  # type: ignore[union-attr]
             for _ in range(20):
                 # The second and third gather: nobody but a stand-in can send them.
                 for _ in range(3):
@@ -251,7 +251,7 @@ class TestASlowHandler:
         app = Slow(start_peer(script).url)
         with Told(tell), running(app):
             hurry(app)
-            app._lifecycle._crew.reader.stuck = 0.02  # type: ignore[union-attr]
+            app._lochws.life._crew.reader.stuck = 0.02  # type: ignore[union-attr]
             app.wait_for("text")
             assert app.go.wait(PATIENCE)
         assert "have been running for more than 0.02 s" in texts[0]

@@ -99,7 +99,7 @@ class TestSeen:
     def test_the_reader_is_not_called_for_pongs_that_nobody_would_see(
         self, app: WebSocketApp, ws_clock: VirtualClock
     ) -> None:
-        crew = app._lifecycle._crew
+        crew = app._lochws.life._crew
         assert crew is not None
         ws_clock.settle()
         before, received = crew.reader.deliveries, app.counters.bytes_received

@@ -1,4 +1,4 @@
-"""Which handler gets which event: methods, decorators, objects; and what is refused at registration."""
+"""Handlers get their events: methods, decorated functions and objects; wrong ones are refused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TEXT_EVENT = events.Text("hello")
 def deliver(app: WebSocketApp, *them: events.Event) -> None:
     """Give an app's handlers events as its reader thread does."""
     for event in them:
-        app._registry.dispatch(event)
+        app._lochws.registry.dispatch_all([event])
 
 
 class Calls(list[Any]):
@@ -41,7 +41,7 @@ class TestMethods:
         called = []
         methods = {
             f"on_{name}": lambda self, event, name=name: called.append((name, event))
-            for name in NAMES if name not in {"event", "error"}
+            for name in NAMES if name not in {"event", "error", "batch"}
         }
         app = type("App", (WebSocketApp,), methods)(URL)
         response: Any = None
@@ -368,7 +368,7 @@ class TestObjects:
 
     def test_an_object_without_handlers_is_refused(self) -> None:
         for nothing in (object(), 5, Handler()):
-            with pytest.raises(TypeError, match="handles nothing: it has no method on_<event>"):
+            with pytest.raises(TypeError, match="has no handlers: expected methods on_<event>"):
                 WebSocketApp(URL).add_handler(nothing)
 
 

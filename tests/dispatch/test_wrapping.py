@@ -56,7 +56,7 @@ def test_messages_in_batches_are_wrapped_too() -> None:
     batches: list[Any] = []
     app.on("batch")(batches.append)
     app.wrap_handlers(wrapping)
-    app._registry.dispatch_all([events.Text("x")])
+    app._lochws.registry.dispatch_all([events.Text("x")])
     assert wrapping.called == ["batch"]
     assert len(batches) == 1
 
@@ -69,7 +69,7 @@ def test_of_two_wrappers_the_last_is_outermost() -> None:
         wrapping = Wrapping(mark)
         wrapping.called = calls
         app.wrap_handlers(wrapping)
-    app._registry.dispatch(events.Text("x"))
+    app._lochws.registry.dispatch_all([events.Text("x")])
     assert calls == ["outer text", "inner text"]
 
 
@@ -81,10 +81,10 @@ def test_a_wrapper_that_is_taken_away_is_gone_and_others_stay() -> None:
     for wrapper in (gone, stays, gone):
         app.wrap_handlers(wrapper)
     app.unwrap_handlers(gone)
-    app._registry.dispatch(events.Text("x"))
+    app._lochws.registry.dispatch_all([events.Text("x")])
     assert (gone.called, stays.called) == (["text"], ["text"])
     app.unwrap_handlers(gone)
-    app._registry.dispatch(events.Text("x"))
+    app._lochws.registry.dispatch_all([events.Text("x")])
     assert (gone.called, stays.called, len(seen)) == (["text"], ["text", "text"], 2)
 
 
@@ -102,17 +102,17 @@ def test_of_wrappers_that_are_equal_the_one_that_is_meant_goes() -> None:
     app.wrap_handlers(gone)
     app.wrap_handlers(stays)
     app.unwrap_handlers(gone)
-    app._registry.dispatch(events.Text("x"))
+    app._lochws.registry.dispatch_all([events.Text("x")])
     assert (gone.called, stays.called) == ([], ["text"])
     app.unwrap_handlers(Equal())  # and who gives another gets one that equals it
-    app._registry.dispatch(events.Text("x"))
+    app._lochws.registry.dispatch_all([events.Text("x")])
     assert stays.called == ["text"]
 
 
 def test_what_wraps_nothing_cannot_be_taken_away() -> None:
     app = WebSocketApp(URL)
     app.wrap_handlers(Wrapping())
-    with pytest.raises(ValueError, match="wraps no handlers"):
+    with pytest.raises(ValueError, match="is not a wrapper of these handlers"):
         app.unwrap_handlers(Wrapping())
 
 
@@ -122,18 +122,22 @@ def test_a_handler_can_be_removed_though_it_is_wrapped() -> None:
     app.on("text")(seen.append)
     app.wrap_handlers(Wrapping())
     app.remove_handler(seen.append)
-    app._registry.dispatch(events.Text("x"))
+    app._lochws.registry.dispatch_all([events.Text("x")])
     assert seen == []
 
 
-@pytest.mark.parametrize("wrapper", [5, lambda name, handler: None], ids=["no wrapper", "makes nothing"])
-def test_what_cannot_be_called_is_refused_and_nothing_changes(wrapper: Any) -> None:
+@pytest.mark.parametrize(
+    ("wrapper", "said"),
+    [(5, "wrapper=5: expected a function"), (lambda name, handler: None, "returned None for a handler")],
+    ids=["not a function", "returns none"],
+)
+def test_a_wrapper_without_anything_to_call_is_refused_and_changes_nothing(wrapper: Any, said: str) -> None:
     app = WebSocketApp(URL)
     seen: list[Any] = []
     app.on("text")(seen.append)
-    with pytest.raises(TypeError, match="cannot be called"):
+    with pytest.raises(TypeError, match=said):
         app.wrap_handlers(wrapper)
-    app._registry.dispatch(events.Text("x"))
+    app._lochws.registry.dispatch_all([events.Text("x")])
     assert len(seen) == 1
 
 
@@ -150,7 +154,7 @@ def test_a_wrapper_may_register_handlers_for_it_is_called_without_a_lock() -> No
 
     added: list[str] = []
     app.wrap_handlers(wrapper)
-    app._registry.dispatch(events.Text("x"))
+    app._lochws.registry.dispatch_all([events.Text("x")])
     assert len(seen) == 2
 
 
@@ -168,5 +172,5 @@ def test_handlers_that_many_threads_register_are_all_there(restless: None) -> No
         thread.start()
     for thread in threads:
         thread.join()
-    app._registry.dispatch(events.Text("x"))
+    app._lochws.registry.dispatch_all([events.Text("x")])
     assert sorted(seen) == sorted([*range(25)] * 4)

@@ -218,7 +218,7 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096) if hard > 0 else 409
 taken = [os.dup(0) for _ in range(1100)]
 assert taken[-1] > 1024
 """ + ECHO + """
-assert app._lifecycle.connection.fileno() > 1024
+assert app._lochws.life.connection.fileno() > 1024
 app.reconnect()
 assert app.wait_ready(5)
 assert app.stop(5)

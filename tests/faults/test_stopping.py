@@ -43,7 +43,7 @@ def test_an_app_that_is_closed_while_it_connects_is_over_within_a_second(
     app = Noting(url, threads=Threads() if shared else None, **options)
     with running(app, persist=AT_ONCE):
         assert reached.wait(PATIENCE)
-        eventually(lambda: getattr(app._lifecycle._deadline, "phase", "") == phase)
+        eventually(lambda: getattr(app._lochws.life._deadline, "phase", "") == phase)
         began = monotonic()
         getattr(app, end)()
         assert app.wait_closed(PATIENCE)
@@ -51,7 +51,7 @@ def test_an_app_that_is_closed_while_it_connects_is_over_within_a_second(
     upgrading = where == "upgrade"
     assert app.names() == ["connecting", *(["connected", "disconnected"] if upgrading else ["connect_fail"])]
     last: Any = app.events[-1]
-    assert app._lifecycle.final_event is last
+    assert app._lochws.life.final_event is last
     assert last.phase == phase
 
 

@@ -168,11 +168,11 @@ def test_an_app_that_is_watched_no_more_pays_nothing(metrics: Metrics) -> None:
     app = WebSocketApp(URL)
     seen: list[events.Event] = []
     app.on("text")(seen.append)
-    before = app._registry._table
+    before = app._lochws.registry._setup.table
     metrics.watch(app)
-    assert app._registry._table != before
+    assert app._lochws.registry._setup.table != before
     metrics.unwatch(app)
-    assert app._registry._table == before
+    assert app._lochws.registry._setup.table == before
     assert metrics.snapshot() == {}
     metrics.watch(app, "again")
 
@@ -198,11 +198,11 @@ def test_an_app_is_watched_until_it_can_be_watched_no_more(metrics: Metrics) -> 
 
 def test_watching_again_and_again_leaves_nothing_behind(metrics: Metrics) -> None:
     app = WebSocketApp(URL)
-    before = app._registry._setup
+    before = app._lochws.registry._setup
     for _ in range(3):
         metrics.watch(app)
         metrics.unwatch(app)
-    assert app._registry._setup == before
+    assert app._lochws.registry._setup == before
 
 
 @pytest.mark.parametrize(

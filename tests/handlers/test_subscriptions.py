@@ -487,7 +487,7 @@ def test_once_all_was_answered_no_event_is_looked_at() -> None:
         subs = Subscriptions(app, [LOGIN, TICKER])
         with running(app):
             assert subs.wait_session_ready(PATIENCE)
-            eventually(lambda: not app._registry.has_handler_for(events.Text))
+            eventually(lambda: not app._lochws.registry.has_handler_for(events.Text))
 
 
 #: Without their types, which would not let a wrong argument pass.

@@ -529,7 +529,7 @@ class TestWhatIsGiven:
             ({"parallel": 0}, ValueError, "parallel=0"),
             ({"events": "text"}, TypeError, r"events='text': expected several names, such as \['text'\]"),
             ({"events": ["sent"]}, ValueError, "'sent' is not an event"),
-            ({"events": []}, TypeError, "which event"),
+            ({"events": []}, TypeError, "needs an event"),
             ({"events": ["message"]}, ValueError, "did you mean 'text'"),
             ({"work": 3}, TypeError, "3 is no function, and has no method"),
             ({"work": lambda: None}, TypeError, "cannot be called with one argument"),

@@ -124,7 +124,7 @@ def test_an_app_that_was_not_started_makes_no_calls() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "function", "said"),
-    [("1", print, "seconds='1'"), (True, print, "True"), (1, None, "None cannot")],
+    [("1", print, "seconds='1'"), (True, print, "True"), (1, None, "function=None")],
 )
 def test_wrong_arguments_are_refused_at_the_call(
     app: Noting, seconds: Any, function: Any, said: str

@@ -32,7 +32,7 @@ def test_behind_a_shut_gate_nobody_sends_but_who_has_it(send: Callable[[Noting],
         with running(app):
             app.wait_for("ready")
             assert not app.is_active
-            with pytest.raises(WebSocketUnavailable, match="a gate is shut"):
+            with pytest.raises(WebSocketUnavailable, match="session setup is still in progress"):
                 send(app)
             assert gate.send("first")
             assert gate.send(bytearray(b"second"))
@@ -124,7 +124,7 @@ def test_waiting_in_a_handler_behind_a_shut_gate_is_refused() -> None:
 
         @app.on("ready")
         def wait(event: events.Ready) -> None:
-            with pytest.raises(Exception, match="would wait for itself"):
+            with pytest.raises(Exception, match="would wait for that handler's end"):
                 app.wait_ready(PATIENCE)
             gate.open()
             refused.append(app.wait_ready(PATIENCE))
@@ -211,7 +211,7 @@ def test_who_waits_in_another_thread_is_let_go_when_the_gate_opens() -> None:
         with running(app):
             app.wait_for("poll")  # the handlers of Ready have run, and it was told
             waiter = in_thread(lambda: found.append(app.wait_ready()))
-            eventually(lambda: app._lifecycle._changed._condition is not None)  # it waits
+            eventually(lambda: app._lochws.life._changed._condition is not None)  # it waits
             gate.open()
             waiter.join(PATIENCE)
             assert found == [True]

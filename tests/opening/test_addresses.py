@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import ssl
 import threading
@@ -91,9 +90,7 @@ class TestHosts:
 
     def test_nagle_is_off(self, dial: Dial, start_peer: StartPeer) -> None:
         stream = dial(start_peer(Link.accept).url).opened.stream
-        with socket.socket(fileno=os.dup(stream.fileno())) as ours:
-            assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        stream.close()
+        assert stream.raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 class TestPromises:

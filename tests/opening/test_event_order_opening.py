@@ -145,7 +145,7 @@ class TestWhileOpening:
 
         def send(ws: WebSocket) -> None:
             try:
-                with pytest.raises(errors.WebSocketUnavailable, match="is connecting"):
+                with pytest.raises(errors.WebSocketUnavailable, match="the connection is not open yet"):
                     ws.send_text("too early")
             finally:
                 refused.set()

@@ -195,8 +195,8 @@ def test_an_app_that_hangs_in_connect_closes_at_once() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
-        ({"unix": "/a", "connect": lambda host, port: None}, ValueError, "unix and connect were given"),
-        ({"unix": "/a", "proxies": {"http": "http://p"}}, ValueError, "leads through no proxy"),
+        ({"unix": "/a", "connect": lambda host, port: None}, ValueError, "unix and connect: only"),
+        ({"unix": "/a", "proxies": {"http": "http://p"}}, ValueError, "unix and proxies: "),
         ({"unix": b"/a"}, TypeError, "unix="),
         ({"sock": 3}, TypeError, "sock=3"),
         ({"connect": "host"}, TypeError, "connect='host'"),

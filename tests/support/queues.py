@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lochws.connection import sendqueue
+from lochws.connection import batchwriter, sendqueue
 from lochws.connection.sendqueue import SendQueue
 from lochws.errors import WebSocketClosed
 from lochws.protocol.sender import Sender
@@ -52,7 +52,8 @@ class Clock:
 
     def rule(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Become the send queue's clock."""
-        monkeypatch.setattr(sendqueue, "monotonic", self)
+        for module in (batchwriter, sendqueue):
+            monkeypatch.setattr(module, "monotonic", self)
 
 
 class Asked:
@@ -61,19 +62,17 @@ class Asked:
     def __init__(self) -> None:
         self.times = 0
 
-    def __call__(self, _flush: object = None) -> None:
+    def __call__(self) -> None:
         self.times += 1
 
 
 def make_queue(sink: Sink, *, limit: int = 1 << 24, ask_loop: Callable[[], None] = lambda: None,
                **options: Any) -> SendQueue:
-    return SendQueue(
-        sink, pack=Sender().pack, limit=limit, ask_flush=lambda _flush: ask_loop(), **options
-    )
+    return SendQueue(sink, pack=Sender().pack, limit=limit, ask_loop=ask_loop, **options)
 
 
 def push(queue: SendQueue, text: str) -> bool:
-    return queue.push_item((text.encode(), text), len(text))
+    return queue.push_encoded(text, len(text), text.encode)
 
 
 def push_quietly(queue: SendQueue, text: str) -> None:

@@ -1,0 +1,93 @@
+"""Hidden names: the mistake of a subclass that gives an attribute of its own the name of one of ours."""
+
+from __future__ import annotations
+
+from functools import cache, partialmethod
+from typing import TYPE_CHECKING
+
+__all__ = ["PRIVATE", "check_class", "check_instance", "read_only"]
+
+#: The one private attribute, on which everything hangs that is not for users.
+PRIVATE = "_lochws"
+# Descriptors that make methods, though not all of them can be called themselves.
+_METHODS = (staticmethod, classmethod, partialmethod)
+
+if TYPE_CHECKING:
+    from builtins import property as read_only
+else:
+    class read_only(property):  # noqa: N801  used as `property` is
+        """A property whose refusal to be set says what to do instead."""
+
+        def __set__(self, instance: object, value: object) -> None:
+            name = self.fget.__name__
+            ours = _ours(type(instance)).__name__
+            raise AttributeError(
+                f"{type(instance).__name__}.{name} is an attribute of {ours} and cannot be set: choose "
+                f"another name for your own, such as self._{name}"
+            )
+
+
+def check_class(cls: type) -> None:
+    """Refuse a class that hides a public name of ours by something that cannot take its place.
+
+    A method may be overridden by anything that can be called, a property by another property.
+
+    Args:
+        cls: a user's class that is based on one of ours.
+
+    Raises:
+        TypeError: the class hides a name.
+    """
+    ours = _ours(cls)
+    for base in cls.__mro__[: cls.__mro__.index(ours)]:
+        for name, value in vars(base).items():
+            if name == PRIVATE:
+                raise TypeError(f"{base.__name__}.{name}: lochws uses this name itself, choose another one")
+            if name.startswith(("_", "on_")) or not hasattr(ours, name):
+                continue
+            kind = "property" if isinstance(getattr(ours, name), property) else "method"
+            if not _can_replace(kind, value):
+                raise TypeError(
+                    f"{base.__name__}.{name} hides a {kind} of {ours.__name__}: choose another name for your "
+                    f"own, such as _{name}"
+                )
+
+
+def check_instance(instance: object) -> None:
+    """Refuse an object with an attribute that hides a method of ours and cannot be called.
+
+    This does not look into the object's dictionary: Python would make one for it, and until Python 3.13 each
+    access to an attribute then takes several times as long.
+
+    Raises:
+        AttributeError: it has one.
+    """
+    ours = _ours(type(instance))
+    for name in _methods(ours):
+        value = getattr(instance, name)
+        if not callable(value):
+            raise AttributeError(
+                f"{type(instance).__name__}.{name} was set to {_shortened(value)} and hides a method of "
+                f"{ours.__name__}: choose another name for your own, such as self._{name}"
+            )
+
+
+def _ours(cls: type) -> type:
+    """Return the most specific class of lochws that a class is or is based on."""
+    return next(base for base in cls.__mro__ if base.__module__.partition(".")[0] == "lochws")
+
+
+def _can_replace(kind: str, value: object) -> bool:
+    is_property = hasattr(value, "__get__") and not callable(value) and not isinstance(value, _METHODS)
+    return is_property if kind == "property" else callable(value) or isinstance(value, _METHODS)
+
+
+@cache
+def _methods(ours: type) -> tuple[str, ...]:
+    names = (name for name in dir(ours) if not name.startswith(("_", "on_")))
+    return tuple(name for name in names if callable(getattr(ours, name)))
+
+
+def _shortened(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
