@@ -1,4 +1,4 @@
-"""Events into a durable log that other machines read: a stream of Redis.
+"""Relay: a handler that adds events to a Redis stream, a durable log that other machines read.
 
 ::
 
@@ -6,22 +6,23 @@
     with Relay(app, "feed", "redis://localhost:6379"):
         app.run_forever()
 
-Needs redis-py: ``pip install 'lochws[redis]'``. Each event is an entry of the stream, with these fields:
+Needs redis-py: ``pip install 'lochws[redis]'``. Each event becomes an entry of the stream, with these fields:
 
 ==============  ========================================================================================
-``id``          names the event, whatever entry it is in: run of the relay, connection and sequence
+``id``          identifies the event, in whatever entry: the relay's run, the connection and the sequence
 ``event``       the name of the event, such as ``text``
-``data``        the message in bytes, text as UTF-8; for other events what they tell, as JSON
-``time``        when it came, in seconds of the wall clock
-``source``      the server's URL without credentials and without the values in its query, or your own word
+``data``        the message as bytes, text in UTF-8; for other events their attributes as JSON
+``time``        when the event was created, in seconds of the wall clock
+``source``      the server's URL without credentials and without the values in its query, or `source`
 ``connection``  1 for the first attempt to connect, and so on
-``sequence``    1 for the first event of that, and so on: where a number is missing an event is
+``sequence``    1 for the first event of that attempt, and so on; a missing number is a missing event
 ==============  ========================================================================================
 
-An event counts as relayed when Redis has acknowledged it, and not before. What waits for that is bounded:
-when Redis is slow or away the handler waits, nothing more is read, and TCP holds the server back. What was
-sent and not acknowledged is sent again, in the same order, so an entry can come twice: readers go by ``id``.
-Whether an acknowledged entry outlives Redis is Redis's matter: see its ``appendonly`` and ``appendfsync``.
+An event counts as relayed once Redis has acknowledged it. How many events may wait for that is bounded. By
+default the handler waits when Redis is slow or away: then nothing more is read, and TCP holds the server
+back. Entries that were sent and not acknowledged are sent again, in the same order, so an entry may appear
+twice: readers recognise it by its ``id``. Whether an acknowledged entry survives a crash of Redis depends on
+its settings ``appendonly`` and ``appendfsync``.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ import json
 import logging
 import secrets
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable
+from functools import partial
 from time import monotonic
 from typing import NamedTuple
 
@@ -41,60 +43,73 @@ from ..options import MIB, check_range, check_seconds
 from ..system import forks
 from ..system.rate_limit import RateLimit
 from ..system.report import report
-from ..system.waits import join, slice_of
+from ..system.waits import join
 from ..url import without_secrets
+from ._parts.bounded_inbox import WhenFull
 from ._parts.checks import check_app, wanted_events
-from ._parts.redis_stream import Client, Entry, Sender, client_of
+from ._parts.redis_stream import Client, Entry, Sender, Unacknowledged, client_of
 
-#: How often a handler that waits for room looks whether the app is to end, in seconds.
+#: How often a handler that waits for room checks whether the app is stopping, in seconds.
 LOOK_SECONDS = 0.2
-#: How long a thread has to end whose connection to Redis was closed under it, in seconds.
+#: How long the thread has to end after its connection to Redis was closed under it, in seconds.
 _GRACE = 1.0
 
 
-
 class RelayCounts(NamedTuple):
-    """What became of the events; the first is the sum of the three behind it.
+    """What has become of a relay's events so far.
 
     Attributes:
-        received: events that came.
-        relayed: those that Redis has acknowledged.
-        waiting: those that it has not acknowledged yet.
-        lost: those that found no room until the app or the relay was to end. Logged, too.
-        failures: how many batches were not acknowledged, and so may have been sent in vain, or twice.
+        received: how many events have arrived: the sum of the next three, and one in a handler that waits.
+        relayed: events that Redis has acknowledged.
+        waiting: events that Redis has not acknowledged yet.
+        dropped: events dropped because too many waited (as `when_full` says), or that found no room before
+            the app or the relay ended.
+        failures: how many batches were not acknowledged; Redis may have received them all the same.
     """
 
     received: int
     relayed: int
     waiting: int
-    lost: int
+    dropped: int
     failures: int
 
 
 class Relay:
-    """Relays the events of one app to a stream of Redis. Registers itself with the app.
+    """A handler that relays the events of one app to a Redis stream. Registers itself with the app.
 
-    A thread of its own speaks to Redis; it begins with the first event and ends with `close`, which is called
-    at the end of a ``with`` block, and at that of the program.
+    A thread of its own talks to Redis. It starts with the first event, and ends with `close`, which is called
+    at the end of a ``with`` block and at the end of the program.
+
+    All methods may be called from any thread; only `close` waits.
 
     Args:
         app: the app.
         stream: the key of the stream.
-        redis: a URL as of `redis.Redis.from_url`, or a client of redis-py, which is not closed and keeps its
-            own times and attempts.
-        events: which events, by name or class; ``["event"]`` for all.
-        source: what tells the streams of several relays apart, in place of the URL.
-        maxlen: keep about so many entries in the stream; None for all.
-        batch: how many entries to send at once at most. A batch is added whole or not at all (MULTI).
+        redis: a URL as for `redis.Redis.from_url`; or a client of redis-py, which is not closed, and whose
+            own timeouts and retries apply.
+        events: which events to relay, by name or class; ``["event"]`` for all.
+        source: replaces the URL in the entries, to tell several relays apart.
+        key: a function that returns the key of an event, for ``when_full="latest"``. Called on the handlers'
+            thread. None: all events have the same key.
+        when_full: what happens to an event if there is no room.
+            ``"pause"``: the handler waits for room, and all later events wait behind it. Nothing is lost
+            while Redis may still come back.
+            ``"drop_oldest"``: the event that has waited longest is dropped.
+            ``"latest"``: the oldest waiting event with the same key is dropped, or else one of another key of
+            which newer ones wait; if there is none, the handler waits.
+            Events that are being sent are not dropped.
+        maxlen: about how many entries the stream keeps; None for all.
+        batch: how many entries are sent at once at most. A batch is added whole or not at all (MULTI).
         max_events: how many events may wait for their acknowledgement.
-        max_bytes: and how many bytes of data; one event may always wait.
-        timeout: seconds that Redis may take to answer, before it is asked again on a new connection.
-        min_wait, max_wait: seconds between two attempts, from the first doubling to the second.
-        close_timeout: seconds to wait for Redis when the app is to end, and again when the relay is.
+        max_bytes: how many bytes of data these may have. One event may always wait.
+        timeout: seconds that Redis may take to answer before it is asked again, over a new connection.
+        min_wait, max_wait: seconds between two attempts; the wait doubles from the first to the second.
+        close_timeout: seconds that the handler waits for room when the app is stopping, and that `close`
+            waits for Redis.
 
     Raises:
         ImportError: redis-py is not installed.
-        TypeError, ValueError: an argument is wrong; the message says which and what would be right.
+        TypeError, ValueError: an argument is invalid; the message names it and says what would be valid.
     """
 
     def __init__(
@@ -105,6 +120,8 @@ class Relay:
         *,
         events: Iterable[EventName] = ("ready", "text", "binary", "disconnected"),
         source: str | None = None,
+        key: Callable[[events.Event], Hashable] | None = None,
+        when_full: WhenFull = "pause",
         maxlen: int | None = None,
         batch: int = 100,
         max_events: int = 10_000,
@@ -117,9 +134,9 @@ class Relay:
         check_app(app)
         if not isinstance(stream, str) or not stream:
             raise TypeError(f"stream={stream!r}: expected the key of a stream, a str")
+        if not (key is None or callable(key)):
+            raise TypeError(f"key={key!r}: expected a function of one argument, or None")
         check_range("batch", batch, 1)
-        check_range("max_events", max_events, 1)
-        check_range("max_bytes", max_bytes, 1)
         if maxlen is not None:
             check_range("maxlen", maxlen, 1)
         for name, value in (("timeout", timeout), ("close_timeout", close_timeout)):
@@ -128,76 +145,66 @@ class Relay:
             raise ValueError(f"min_wait={min_wait!r}, max_wait={max_wait!r}: expected 0 < min <= max")
         self._app = app
         self._wanted = frozenset(wanted_events(events))
-        self._max_events, self._max_bytes, self._close_timeout = max_events, max_bytes, close_timeout
+        self._key, self._source, self._close_timeout = key, source, close_timeout
+        self._make_queue = partial(Unacknowledged, when_full, max_events, max_bytes)
+        self.reset_after_fork()
         self._is_ours = isinstance(redis, str)
         self._client = client_of(redis, timeout) if isinstance(redis, str) else redis
         self._sender = Sender(self._client, stream, maxlen, batch, min_wait, max_wait)
-        self._source = source
-        self._begin()
         forks.register(self)
-        # What tells one connection from the next is looked at in any case.
+        # What separates one connection from the next is needed in any case.
         bounds = () if "event" in self._wanted else ("connecting", "connect_fail", "disconnected")
         app.on(*self._wanted, *bounds)(self._take)
 
-    def _begin(self) -> None:
-        self._run_id = secrets.token_hex(8)
-        # Where we are; the reader's thread alone.
-        self._url = ""
-        self._connection = self._sequence = 0
-        self._is_over = True
-        self._lost_lines, self._pause_lines = RateLimit(), RateLimit(burst=3, per_second=1 / 60)
-        self._queue = self._sender.begin()
-        self._received = self._lost = 0
-        self._stop_by: float | None = None
-
     @property
     def counts(self) -> RelayCounts:
-        """What has become of the events so far. Any thread."""
+        """What has become of the events so far."""
         queue = self._queue
-        with queue.lock:
-            waiting = len(queue.entries)
-            return RelayCounts(self._received, queue.relayed, waiting, self._lost, queue.failures)
+        with queue.inbox.lock:
+            waiting = len(queue.inbox)
+            return RelayCounts(self._received, queue.relayed, waiting, self._dropped, queue.failures)
 
     @property
     def unrelayed(self) -> list[Entry]:
-        """What Redis has not acknowledged, oldest first. After `close` nothing is done about it. Any thread.
+        """The events that Redis has not acknowledged, oldest first. After `close` they are not sent any more.
 
-        Redis may have got some of it all the same: what it did not acknowledge nobody knows.
+        Redis may have stored some of them without being able to acknowledge it.
         """
-        with self._queue.lock:
-            return list(self._queue.entries)
+        return self._queue.inbox.values()
 
     def close(self, timeout: float | None = None) -> list[Entry]:
-        """Wait until Redis has acknowledged all that waits, and end. May be called again. Not for handlers.
+        """Wait until Redis has acknowledged everything that waits, and end. May be called again.
+
+        In a handler it holds up the app meanwhile.
 
         Args:
             timeout: seconds to wait at most; None for `close_timeout`.
 
         Returns:
-            What was not acknowledged in time, as `unrelayed`; it is logged, too.
+            The events that were not acknowledged in time, oldest first; their number is logged, too.
         """
         atexit.unregister(self.close)
         timeout = self._close_timeout if timeout is None else timeout
         queue = self._queue
-        with queue.lock:
+        with queue.inbox.lock:
             if queue.is_over:
-                return list(queue.entries)
+                return queue.inbox.values()
             queue.close_by = monotonic() + timeout
-            queue.changed.notify_all()
+            queue.inbox.changed.notify_all()
             thread = queue.thread
         is_idle = thread is None or join(thread, timeout)
-        with queue.lock:
+        with queue.inbox.lock:
             queue.is_over = True
-            queue.changed.notify_all()
-            unrelayed = list(queue.entries)
+            queue.inbox.changed.notify_all()
+            unrelayed = queue.inbox.values()
         if self._is_ours:
-            self._client.close()  # ends what the thread waits for
+            self._client.close()  # interrupts the thread, if it waits for Redis
             if thread is not None and not is_idle:
                 join(thread, _GRACE)
         if unrelayed:
             report(
                 logging.ERROR,
-                "Redis has not acknowledged %d events for the stream %s, from %s to %s: not relayed",
+                "%d events were not relayed to the stream %s: Redis did not acknowledge %s to %s",
                 len(unrelayed), self._sender.stream, unrelayed[0].id, unrelayed[-1].id,
             )
         return unrelayed
@@ -206,85 +213,101 @@ class Relay:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close."""
+        """Close the relay."""
         self.close()
 
     def reset_after_fork(self) -> None:
-        """In the child of a fork: what waits is the parent's, and so is its thread."""
-        self._begin()
+        """Begin anew in the child of a fork: what waits is the parent's, and so is its thread."""
+        self._run_id = secrets.token_hex(8)
+        # The handlers' thread alone uses these.
+        self._url = ""
+        self._connection = self._sequence = 0
+        self._is_over = True
+        self._stop_by: float | None = None
+        # Guarded by the lock of the inbox.
+        self._queue = self._make_queue()
+        self._received = self._dropped = 0
+        self._drop_lines, self._pause_lines = RateLimit(), RateLimit(burst=3, per_second=1 / 60)
 
     def _take(self, event: events.Event) -> None:
         if isinstance(event, events.Connecting):
             self._url = without_secrets(event.url)
-            if self._is_over:  # else a redirect has led there
+            if self._is_over:  # otherwise it is a redirect
                 self._connection, self._sequence, self._is_over = self._connection + 1, 0, False
         elif isinstance(event, (events.ConnectFail, events.Disconnected)):
             self._is_over = True
         if event.name not in self._wanted and "event" not in self._wanted:
             return
+        key = None if self._key is None else self._key(event)
+        hash(key)  # an unhashable key is refused before anything is counted
         self._sequence += 1
         number = f"{self._run_id}-{self._connection}-{self._sequence}"
         source = self._url if self._source is None else self._source
-        self._put(Entry(
+        self._put(key, Entry(
             number, event.name, _data(event), event.received_time, source, self._connection, self._sequence
         ))
 
-    def _put(self, entry: Entry) -> None:
-        """Append an entry to what is to be sent, when there is room."""
-        queue = self._queue
-        with queue.lock:
-            waiting = len(queue.entries)
-            is_full = queue.is_full(len(entry.data), self._max_events, self._max_bytes)
-        if is_full and (more := self._pause_lines.take()) is not None:
-            report(logging.WARNING, "the receiver pauses: %d events wait for Redis%s", waiting, more)
-        with queue.lock:
+    def _put(self, key: Hashable, entry: Entry) -> None:
+        """Append an entry to what is to be sent, once there is room."""
+        queue, size = self._queue, len(entry.data)
+        with queue.inbox.lock:
             self._received += 1
             if self._received == 1:
                 atexit.register(self.close)
-            lost_line = None
-            failure = self._start_thread()
-            if not self._wait_for_room(len(entry.data)):
-                self._lost += 1
-                lost_line = self._lost_lines.take()
-            else:
-                queue.append(entry)
-        if failure is not None and (more := self._pause_lines.take()) is not None:
-            report(
-                logging.ERROR, "events for the stream %s wait, for no thread can be started%s",
-                self._sender.stream, more, error=failure,
-            )
-        if lost_line is not None:
-            report(
-                logging.ERROR, "the event %s was not relayed to the stream %s, which takes no more%s",
-                entry.id, self._sender.stream, lost_line,
-            )
-
-    def _start_thread(self) -> RuntimeError | None:
-        """Start the thread if there is none, or say why it cannot be: the queue's lock is held."""
-        queue = self._queue
-        if queue.thread is not None or queue.close_by is not None:
-            return None
-        thread = threading.Thread(target=self._sender.run, args=(queue,), name="lochws-relay", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError as error:
-            return error
-        queue.thread = thread
-        return None
-
-    def _wait_for_room(self, size: int) -> bool:
-        """Wait until there is room, and return whether there is. The queue's lock is held."""
-        queue = self._queue
-        while queue.close_by is None and queue.is_full(size, self._max_events, self._max_bytes):
-            if not self._app.is_stopping:
-                self._stop_by = None
-            elif self._stop_by is None:
-                self._stop_by = monotonic() + self._close_timeout
-            elif monotonic() >= self._stop_by:
-                return False
-            queue.changed.wait(slice_of(LOOK_SECONDS))
+        while True:
             self._start_thread()
-        return queue.close_by is None
+            is_settled, dropped = (True, [entry]) if queue.close_by is not None else (
+                queue.inbox.offer(entry, size, key)
+            )
+            if not is_settled and self._is_time_over():
+                is_settled, dropped = True, [*dropped, entry]
+            self._count_dropped(dropped)
+            if is_settled:
+                return
+            report(
+                logging.WARNING, "a relay waits for Redis, with %d events: the receiver pauses",
+                len(queue.inbox), limit=self._pause_lines,
+            )
+            queue.inbox.wait_for_room(size, LOOK_SECONDS)
+
+    def _is_time_over(self) -> bool:
+        """Whether the app has been stopping for so long that an event without room is dropped."""
+        if not self._app.is_stopping:
+            self._stop_by = None
+            return False
+        if self._stop_by is None:
+            self._stop_by = monotonic() + self._close_timeout
+        return monotonic() >= self._stop_by
+
+    def _count_dropped(self, dropped: list[Entry]) -> None:
+        if dropped:
+            with self._queue.inbox.lock:
+                self._dropped += len(dropped)
+            report(
+                logging.ERROR, "the event %s was not relayed to the stream %s: there was no room",
+                dropped[0].id, self._sender.stream, limit=self._drop_lines,
+            )
+
+    def _start_thread(self) -> None:
+        """Start the thread if there is none; if that fails, the next event tries again."""
+        queue = self._queue
+        with queue.inbox.lock:
+            if queue.thread is not None or queue.close_by is not None:
+                return
+            thread = threading.Thread(
+                target=self._sender.run, args=(queue,), name="lochws-relay", daemon=True
+            )
+            try:
+                thread.start()
+            except RuntimeError as error:
+                failure = error
+            else:
+                queue.thread = thread
+                return
+        report(
+            logging.ERROR, "events for the stream %s wait: no thread can be started", self._sender.stream,
+            error=failure, limit=self._pause_lines,
+        )
 
 
 def _data(event: events.Event) -> bytes:
@@ -293,9 +316,10 @@ def _data(event: events.Event) -> bytes:
     if isinstance(event, (events.Binary, events.Ping, events.Pong)):
         return event.data
     names = sorted(name for kind in type(event).__mro__ for name in getattr(kind, "__slots__", ()))
-    told = {name: getattr(event, name) for name in names if name not in ("received_time", "_json")}
-    for name in ("url", "proxy", "reason", "advice"):  # the words of a failure have its URL in them
-        if told.get(name):
-            told[name] = without_secrets(told[name])
+    attributes = {name: getattr(event, name) for name in names if name not in ("received_time", "_json")}
+    for name in ("url", "proxy", "reason", "advice"):  # reasons quote URLs
+        if attributes.get(name):
+            attributes[name] = without_secrets(attributes[name])
     plain = (str, int, float, type(None))
-    return json.dumps({name: value for name, value in told.items() if isinstance(value, plain)}).encode()
+    shown = {name: value for name, value in attributes.items() if isinstance(value, plain)}
+    return json.dumps(shown).encode()

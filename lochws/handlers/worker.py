@@ -1,4 +1,4 @@
-"""Work on events elsewhere than on the reader's thread: in threads, in processes, on other machines.
+"""Worker: a handler that has an executor process events, in threads, in processes or on other machines.
 
 ::
 
@@ -9,7 +9,7 @@
         app.run_forever()
         worker.drain()
 
-`store` is called with each message, for one product in order and for different ones at the same time. Any
+`store` is called with each message: in order for the same product, in parallel for different ones. Any
 `concurrent.futures.Executor` will do: those of the standard library, or ``client.get_executor(pure=False)``
 of a `dask.distributed.Client`. Several workers may share one.
 """
@@ -17,37 +17,39 @@ of a `dask.distributed.Client`. Several workers may share one.
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from functools import partial
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from .. import events
 from ..dispatch.callables import check_callable
 from ..dispatch.naming import CLASSES, EventName, methods_of
-from ..options import MIB, check_choice, check_range
+from ..options import MIB, check_range
 from ..system import forks
 from ..system.rate_limit import RateLimit
-from ..system.report import report
-from ..system.waits import Waiters, slice_of, wait_for
+from ..system.report import is_interrupt, report
+from ..system.waits import wait_for
+from ._parts.bounded_inbox import BoundedInbox, Turn, WhenFull
 from ._parts.checks import wanted_events
-from ._parts.worker_queue import OLDEST, Chain, Chains, Entry
 
-#: Called with an event and the future of the work on it, which is done.
+#: Called with an event and the completed future of the work on it.
 OnDone: TypeAlias = Callable[[events.Event, "Future[Any]"], object]
 
 
 class WorkCounts(NamedTuple):
-    """What became of the events; the first is the sum of all others.
+    """What has become of a worker's events so far.
 
     Attributes:
-        received: events that came.
-        waiting: those that wait now.
-        running: those that are with the executor now.
-        done: those that were worked on.
-        failed: those on which the work raised, or which the executor did not take.
-        dropped: those that a full inbox left no room for, or that came or still waited when it was closed.
+        received: how many events have arrived: the sum of all others, and those in handlers that wait for
+            room.
+        waiting: how many events wait in the inbox.
+        running: how many events the executor has.
+        done: how many events were processed.
+        failed: events whose work raised an exception or was cancelled, or that the executor refused.
+        dropped: events dropped because the inbox was full or the worker was closed.
     """
 
     received: int
@@ -58,43 +60,57 @@ class WorkCounts(NamedTuple):
     dropped: int
 
 
+class _Job(NamedTuple):
+    """An event, and what the work gets for it."""
+
+    event: events.Event
+    argument: Any
+
+
 class Worker:
-    """A handler that has an executor do the work, in order and within bounds.
+    """A handler that has an executor process events, in order and within bounds.
 
-    Events with the same key are worked on one after another, in order, each when the one before is done.
-    Without `key` all have the same: a worker for each app keeps the app's order, and apps run side by side.
+    Events with the same key are processed one after another, in order. Without `key` all of a worker's events
+    keep their order; give each app a worker of its own, and the apps' events are processed in parallel.
 
-    What the work raises is logged, and so are dropped events, both at a limited rate. The handler has no
-    thread of its own (but for moments when an executor breaks): what waits goes to the executor on the thread
-    that has done the work before. So work goes on after the app is over, until none is left: `drain` waits
-    for that.
+    Exceptions raised by the work are logged, and so are dropped events, both at a limited rate. A worker has
+    no
+    thread of its own: each completed job hands over the next one. So work continues after the app is over,
+    until none is left; `drain` waits for that.
 
-    With processes and with Dask the work is a copy of what was given here, and so are the events: both have
-    to be picklable, and only what the work returns comes back, in the future that `on_done` gets.
+    Processes and Dask get copies of the work and of the events, so both must be picklable, and only the
+    result of the work comes back, in the future that `on_done` gets.
+
+    All methods may be called from any thread; all but `take` and `drain` return at once.
 
     Args:
-        work: a function of one argument, the event; or an object with methods for events, as for
-            `add_handler` (but not ``on_error``, ``on_batch`` and ``on_sent``).
-        executor: where it is called.
-        events: which events a function gets, by name or class; an object gets those that it has methods for.
-        key: finds in an event what its order is kept by. Called on the reader's thread.
-        payload: makes of an event what the work gets in its place. Called on the reader's thread.
-        when_full: what happens to an event that finds no room:
-            ``"pause"``: it waits, and so do all events behind it. Nothing is lost: soon nothing more is read,
-            and TCP holds the server back. Pings are still answered.
+        work: a function that takes one argument, the event; or an object with methods for events, as for
+            `WebSocketApp.add_handler` (but without ``on_error``, ``on_batch`` and ``on_sent``).
+        executor: where the work is called.
+        events: which events a function gets, by name or class; by default text and binary messages. An object
+            gets the events that it has methods for.
+        key: a function that returns the key of an event; events with the same key stay in order. Called on
+            the handlers' thread. None: all events have the same key.
+        payload: a function that returns what the work gets instead of the event. Called on the handlers'
+            thread.
+        when_full: what happens to an event if the inbox is full.
+            ``"pause"``: the handler waits for room, and all later events wait behind it. Nothing is lost:
+            soon nothing more is read, and TCP holds the server back. Pings are still answered.
             ``"drop_oldest"``: the event that has waited longest is dropped.
-            ``"latest"``: the oldest event of the same key is dropped, or else of another one of which several
-            wait. So each key keeps its latest. If there is no room for all keys, it is as with pause.
+            ``"latest"``: the oldest waiting event with the same key is dropped, or else one of another key of
+            which newer ones wait. So each key keeps its latest event. If there is no room for one event of
+            each key, the handler waits.
         max_events: how many events may wait.
-        max_bytes: how many bytes, or characters, the messages that wait may have; one may always wait.
-        parallel: how many events may be with the executor at once; better not fewer than it has threads or
-            processes. What is with it is not dropped any more.
-        on_done: gets each event with its future, on the thread that has done the work, before the next of the
-            same key begins. The future fails if the work raised, was cancelled, or could not be handed over.
-            It must not use the executor: that may have a lock held while it tells of a failure.
+        max_bytes: how much memory the messages that wait may take, in bytes. One may always wait.
+        parallel: how many events the executor may have at once: at least as many as it has threads or
+            processes. These are not dropped any more.
+        on_done: called with each event and its completed future, on the thread that did the work, before the
+            next event of the same key begins. The future fails if the work raised, was cancelled, or could
+            not be handed over. `on_done` must not use the executor, which may hold a lock while it reports a
+            failure.
 
     Raises:
-        TypeError, ValueError: an argument is wrong; the message says which and what would be right.
+        TypeError, ValueError: an argument is invalid; the message names it and says what would be valid.
     """
 
     def __init__(
@@ -105,7 +121,7 @@ class Worker:
         events: Iterable[EventName] | None = None,
         key: Callable[[Any], Hashable] | None = None,
         payload: Callable[[Any], Any] | None = None,
-        when_full: Literal["pause", "drop_oldest", "latest"] = "pause",
+        when_full: WhenFull = "pause",
         max_events: int = 1000,
         max_bytes: int = 16 * MIB,
         parallel: int = 32,
@@ -113,65 +129,59 @@ class Worker:
     ) -> None:
         if not callable(getattr(executor, "submit", None)):
             raise TypeError(f"executor={executor!r}: expected a concurrent.futures.Executor")
-        check_choice("when_full", when_full, ("pause", "drop_oldest", "latest"))
-        check_range("max_events", max_events, 1)
-        check_range("max_bytes", max_bytes, 1)
         check_range("parallel", parallel, 1)
         self._work = _work_by_event(work, events)
         self._any = self._work.get("event")
         self._executor = executor
         self._key, self._payload, self._on_done = key, payload, on_done
-        self._when_full = when_full
-        self._max_events, self._max_bytes, self._parallel = max_events, max_bytes, parallel
-        self._begin()
+        self._when_full, self._parallel = when_full, parallel
+        self._make_inbox: Callable[[], BoundedInbox[_Job]] = partial(
+            BoundedInbox, when_full, max_events, max_bytes
+        )
+        self.reset_after_fork()
         for name in self._work:
-            # The registry takes methods of objects too: no event that nobody asked for is made for this one.
+            # The registry finds methods of objects too, so no events are created that nothing would handle.
             setattr(self, f"on_{name}", self.take)
         forks.register(self)
 
-    def _begin(self) -> None:
-        # Guards all below; a leaf. Reentrant: a signal handler may close, or look at `counts`.
-        self._lock = threading.RLock()
-        self._changed = Waiters(self._lock)
-        self._inbox = Chains()
-        self._running = self._received = self._done = self._failed = self._dropped = 0
-        self._closed = False
-        self._handing: set[int] = set()  # threads that are in _hand_over
-        self._drops, self._failures = RateLimit(), RateLimit()
-
     @property
     def counts(self) -> WorkCounts:
-        """What has become of the events so far. Any thread."""
-        with self._lock:
+        """What has become of the events so far."""
+        with self._inbox.lock:
+            waiting = len(self._inbox)
             return WorkCounts(
-                self._received, len(self._inbox), self._running, self._done, self._failed, self._dropped
+                self._received, waiting, self._running, self._done, self._failed, self._dropped
             )
 
     def take(self, event: events.Event) -> None:
-        """Take an event, as the handler does: for loops that iterate a `WebSocket`.
+        """Queue an event, as the handler does: for loops that iterate a `WebSocket`.
 
-        Waits, if there is no room, until there is or the worker is closed.
+        Waits, if the rule is to wait, until there is room or the worker is closed. What `key` and `payload`
+        raise is raised here.
         """
         key = None if self._key is None else self._key(event)
-        hash(key)  # one that has none is refused before it is waited for
-        argument = event if self._payload is None else self._payload(event)
-        entry = Entry(event, argument)
-        with self._lock:
+        hash(key)  # an unhashable key is refused before anything is counted
+        job = _Job(event, event if self._payload is None else self._payload(event))
+        cost = _memory_of(event)
+        inbox = self._inbox
+        with inbox.lock:
             self._received += 1
-            dropped = self._make_room(key, entry.cost)
-            if self._closed:
-                dropped += 1
-            else:
-                self._inbox.put(key, entry)
-            self._dropped += dropped
-            more = self._drops.take() if dropped else None
-        if more is not None:
-            why = "was closed" if self._closed else f"is full ({self._when_full})"
-            report(logging.WARNING, "an event was dropped, for the inbox of a worker %s%s", why, more)
+        while True:
+            is_settled, dropped = inbox.offer(job, cost, key)
+            if dropped:
+                with inbox.lock:
+                    self._dropped += len(dropped)
+                why = "was closed" if inbox.is_closed else f"is full ({self._when_full})"
+                report(
+                    logging.WARNING, "a worker dropped an event: its inbox %s", why, limit=self._drop_lines
+                )
+            if is_settled:
+                break
+            inbox.wait_for_room(cost)
         self._hand_over()
 
     def drain(self, timeout: float | None = None) -> bool:
-        """Wait until nothing waits and nothing runs. Not for the work itself, which would wait for itself.
+        """Wait until all work is done. Called from within the work it would wait for itself.
 
         Args:
             timeout: seconds to wait at most, or None for no limit.
@@ -179,49 +189,37 @@ class Worker:
         Returns:
             Whether all work is done.
         """
-        with self._lock:
-            return wait_for(self._changed, lambda: not (len(self._inbox) or self._running), timeout)
+        inbox = self._inbox
+        with inbox.lock:
+            return wait_for(inbox.changed, lambda: not (len(inbox) or self._running), timeout)
 
     def close(self) -> int:
-        """Drop what waits, and what still comes. What is with the executor goes on. Never blocks.
+        """Drop all waiting events, and those that still arrive. What the executor has, continues.
 
-        A handler that waits for room goes on at once: so nothing keeps the app from ending.
+        Returns at once. A handler that waits for room continues, so nothing keeps the app from ending.
 
         Returns:
             How many events were dropped; they are counted and logged.
         """
-        with self._lock:
-            self._closed = True
-            dropped = self._inbox.clear()
+        dropped = len(self._inbox.close())
+        with self._inbox.lock:
             self._dropped += dropped
-            self._changed.notify_all()
         if dropped:
-            report(
-                logging.WARNING, "a worker was closed while %d events were waiting: they are dropped", dropped
-            )
+            report(logging.WARNING, "a worker was closed and dropped %d waiting events", dropped)
         return dropped
 
     def reset_after_fork(self) -> None:
-        """In the child of a fork: what waits and runs is the parent's."""
-        self._begin()
-
-    def _make_room(self, key: Hashable, cost: int) -> int:
-        """Wait or drop until there is room, and return how many were dropped. The lock is held."""
-        inbox, dropped = self._inbox, 0
-        while not self._closed and (
-            len(inbox) >= self._max_events or (len(inbox) and inbox.cost + cost > self._max_bytes)
-        ):
-            if self._when_full == "pause" or not inbox.drop(key if self._when_full == "latest" else OLDEST):
-                self._changed.wait(slice_of(None))
-            else:
-                dropped += 1
-        return dropped
+        """Begin anew in the child of a fork: what waits and runs is the parent's."""
+        self._inbox = self._make_inbox()  # its lock guards the numbers below, too
+        self._running = self._received = self._done = self._failed = self._dropped = 0
+        self._handing: set[int] = set()  # threads that are in _hand_over
+        self._drop_lines, self._failure_lines = RateLimit(), RateLimit()
 
     def _hand_over(self) -> None:
         """Give the executor as much as it may have.
 
-        Work can be done as soon as it is handed over, and then calls this on the same thread: only the outer
-        call goes on, so that the stack does not grow.
+        A job may be done as soon as it is handed over, and then calls this on the same thread. Only the
+        outermost call goes on, so that the stack does not grow.
         """
         thread = threading.get_ident()
         if thread in self._handing:
@@ -229,56 +227,67 @@ class Worker:
         self._handing.add(thread)
         try:
             while True:
-                with self._lock:
-                    chain = self._inbox.next() if self._running < self._parallel else None
-                    if chain is None:
+                with self._inbox.lock:
+                    turn = self._inbox.take_turn() if self._running < self._parallel else None
+                    if turn is None:
                         return
-                    entry = self._inbox.take(chain)
                     self._running += 1
-                    self._changed.notify_all()  # there is room
-                self._submit(entry).add_done_callback(partial(self._ended, chain, entry))
+                self._submit(turn.value).add_done_callback(partial(self._ended, turn, turn.value))
         finally:
             self._handing.discard(thread)
 
-    def _submit(self, entry: Entry) -> Future[Any]:
-        work = self._work.get(entry.event.name, self._any)
+    def _submit(self, job: _Job) -> Future[Any]:
+        work = self._work.get(job.event.name, self._any)
         try:
-            return self._executor.submit(work, entry.argument)  # type: ignore[arg-type]  # one of them is there
-        except Exception as error:  # noqa: BLE001  that it is shut down, broken, or cannot pickle this
+            return self._executor.submit(work, job.argument)  # type: ignore[arg-type]  # one of them is there
+        except Exception as error:  # noqa: BLE001  it is shut down or broken, or cannot pickle this
             failed: Future[Any] = Future()
             failed.set_exception(error)
             return failed
 
-    def _ended(self, chain: Chain, entry: Entry, future: Future[Any]) -> None:
+    def _ended(self, turn: Turn[_Job], job: _Job, future: Future[Any]) -> None:
         error = CancelledError("cancelled") if future.cancelled() else future.exception()
-        with self._lock:
-            more = None if error is None else self._failures.take()
-        if more is not None:
-            report(logging.ERROR, "work on the event %s has failed%s", entry.event.name, more, error=error)
-        if self._on_done is not None:
-            try:
-                self._on_done(entry.event, future)
-            except Exception as unexpected:  # noqa: BLE001  it is reported
-                report(logging.ERROR, "unexpected error in on_done of a worker", error=unexpected)
-        with self._lock:
+        if error is not None:
+            words = "the work on an event failed: %s"
+            report(logging.ERROR, words, job.event.name, error=error, limit=self._failure_lines)
+        try:
+            if self._on_done is not None:
+                self._on_done(job.event, future)
+        except BaseException as unexpected:
+            if is_interrupt(unexpected):
+                raise
+            words = "on_done of a worker failed"
+            report(logging.ERROR, words, error=unexpected, limit=self._failure_lines)
+        finally:
+            self._end_turn(turn, error)
+
+    def _end_turn(self, turn: Turn[_Job], error: BaseException | None) -> None:
+        with self._inbox.lock:
             self._running -= 1
-            self._inbox.release(chain)
             if error is None:
                 self._done += 1
             else:
                 self._failed += 1
-            self._changed.notify_all()
+            self._inbox.end_turn(turn)
         if isinstance(error, (CancelledError, BrokenExecutor)) and threading.get_ident() not in self._handing:
-            # The executors of the standard library tell of these with a lock held that `submit` takes.
+            # The executors of the standard library report these while they hold a lock that `submit` takes.
             threading.Thread(target=self._hand_over, name="lochws-worker", daemon=True).start()
         else:
             self._hand_over()
 
 
+def _memory_of(event: events.Event) -> int:
+    """About how many bytes of memory the payload of an event takes; a character may take four."""
+    if isinstance(event, events.Text):
+        text = event.text
+        return len(text) if text.isascii() else sys.getsizeof(text)
+    return len(getattr(event, "data", b""))
+
+
 def _work_by_event(
     work: Callable[[Any], object] | object, wanted: Iterable[EventName] | None
 ) -> dict[str, Callable[[Any], object]]:
-    """What to call for which event, picklable if what was given is."""
+    """Return what to call for each event, by name; picklable if `work` is."""
     if callable(work):
         check_callable(work)
         return dict.fromkeys(wanted_events(("text", "binary") if wanted is None else wanted), work)
@@ -287,10 +296,12 @@ def _work_by_event(
     methods: dict[str, list[Callable[[Any], object]]] = {}
     for name, method in methods_of(work):
         if name not in CLASSES and name != "event":
-            raise TypeError(f"{work!r} has on_{name}, which a worker does not call; on_done gets what fails")
+            raise TypeError(f"{work!r} has on_{name}, which a worker does not call; on_done gets failures")
         methods.setdefault(name, []).append(method)
     if not methods:
-        raise TypeError(f"{work!r} is no function, and has no method on_<event>, such as on_text")
+        raise TypeError(
+            f"work={work!r}: expected a function, or an object with methods on_<event>, such as on_text"
+        )
     first = methods.get("event", [])
     return {name: _all_of(first + own if name != "event" else own) for name, own in methods.items()}
 

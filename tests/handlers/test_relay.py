@@ -232,9 +232,9 @@ class TestRedisInTrouble:
         assert numbers(entries) == list(range(500))
         assert len(entries) > 500, "what Redis had got and not acknowledged came again"
         lines = [record.getMessage() for record in caplog.records]
-        assert "the receiver pauses: 50 events wait for Redis" in lines
-        assert "events are relayed to the stream feed again" in lines
-        assert sum("Redis has not acknowledged events for the stream feed" in line for line in lines) <= 3
+        assert "a relay waits for Redis, with 50 events: the receiver pauses" in lines
+        assert "Redis acknowledges events for the stream feed again" in lines
+        assert sum("Redis did not acknowledge events for the stream feed" in line for line in lines) <= 3
 
     def test_bytes_that_wait_are_bounded_too(self, redis: RedisServer, start_peer: StartPeer) -> None:
         go = threading.Event()
@@ -256,6 +256,43 @@ class TestRedisInTrouble:
             assert relay.counts[:4] == (8, 5, 2, 0), "one is in the handler, without room"
             redis.go_on()
             eventually(lambda: relay.counts.relayed == 10)
+
+    @pytest.mark.parametrize(
+        ("when_full", "relayed"),
+        [("drop_oldest", ["x0", "a8", "b9", "a10", "b11"]), ("latest", ["x0", "c3", "d4", "a10", "b11"])],
+    )
+    def test_events_that_find_no_room_replace_others_if_that_is_the_rule(
+        self, redis: RedisServer, start_peer: StartPeer, caplog: pytest.LogCaptureFixture, when_full: Any,
+        relayed: list[str],
+    ) -> None:
+        go, go_on = threading.Event(), threading.Event()
+        words = ["a1", "b2", "c3", "d4", "b5", "a6", "b7", "a8", "b9", "a10", "b11"]
+
+        def script(link: Link) -> None:
+            link.accept()
+            link.send_frame(TEXT, b"first")
+            assert go.wait(PATIENCE)
+            link.send_frame(TEXT, b"x0")
+            assert go_on.wait(PATIENCE)
+            for word in words:
+                link.send_frame(TEXT, word.encode())
+            until_closed(link)
+
+        app = WebSocketApp(start_peer(script).url)
+        options: dict[str, Any] = {"events": ["text"], "max_events": 5, "batch": 1, "timeout": None}
+        with relay_of(
+            app, redis, when_full=when_full, key=lambda event: event.text[0], **options
+        ) as relay, opened(app):
+            eventually(lambda: relay.counts.relayed == 1)
+            redis.halt()
+            go.set()
+            eventually(lambda: bool(relay._queue.inbox.batch))  # x0 is being sent: it is not dropped
+            go_on.set()
+            eventually(lambda: relay.counts == (13, 1, 5, 7, 0))
+            redis.go_on()
+            eventually(lambda: relay.counts == (13, 6, 0, 7, 0))
+        assert [entry["data"].decode() for entry in redis.entries("feed")][1:] == relayed
+        assert sum("there was no room" in record.getMessage() for record in caplog.records) == 7
 
     def test_a_key_that_is_no_stream_loses_nothing_and_is_logged(
         self, redis: RedisServer, start_peer: StartPeer, caplog: pytest.LogCaptureFixture
@@ -303,7 +340,7 @@ class TestWithoutAThread:
         relay = relay_of(WebSocketApp("ws://127.0.0.1:1/"), NOWHERE, events=["text"])
         relay._take(events.Text("x"))
         assert [entry.data for entry in relay.close()] == [b"x"]
-        assert "Redis has not acknowledged 1 events" in caplog.text
+        assert "1 events were not relayed to the stream feed" in caplog.text
 
 
 class TestEnd:
@@ -319,9 +356,9 @@ class TestEnd:
         unrelayed = relay.close()
         assert [entry.data for entry in unrelayed] == [str(number).encode() for number in range(10)]
         assert relay.close() == relay.unrelayed == unrelayed
-        assert "Redis has not acknowledged 10 events for the stream feed, from " in caplog.text
+        assert "10 events were not relayed to the stream feed: Redis did not acknowledge " in caplog.text
         lines = [record.getMessage() for record in caplog.records]
-        assert sum("was not relayed to the stream feed, which takes no more" in line for line in lines) == 20
+        assert sum("was not relayed to the stream feed: there was no room" in line for line in lines) == 20
 
     def test_close_waits_for_what_redis_can_still_take(
         self, redis: RedisServer, start_peer: StartPeer
@@ -419,6 +456,8 @@ class TestWhatIsGiven:
             ({"maxlen": 0}, ValueError, "maxlen=0"),
             ({"batch": 0}, ValueError, "batch=0"),
             ({"max_events": 0}, ValueError, "max_events=0"),
+            ({"when_full": "drop"}, ValueError, "when_full='drop': expected one of 'pause', 'drop_oldest'"),
+            ({"key": "id"}, TypeError, "key='id': expected a function"),
             ({"max_bytes": "1"}, TypeError, "max_bytes='1'"),
             ({"timeout": -1}, ValueError, "timeout=-1"),
             ({"close_timeout": "x"}, TypeError, "close_timeout='x'"),

@@ -25,11 +25,11 @@ Case = tuple[Callable[[WebSocketApp, Path], Any], Callable[[Any], Any], Callable
 STEP = Step("subscribe")
 CASES: dict[str, Case] = {
     "worker": (
-        lambda app, path: Worker(print, ThreadPoolExecutor(1)), lambda worker: worker._lock,
+        lambda app, path: Worker(print, ThreadPoolExecutor(1)), lambda worker: worker._inbox.lock,
         lambda worker: (worker.counts, worker.drain(0), worker.close()),
     ),
     "relay": (
-        lambda app, path: Relay(app, "feed", "redis://127.0.0.1:1/"), lambda relay: relay._queue.lock,
+        lambda app, path: Relay(app, "feed", "redis://127.0.0.1:1/"), lambda relay: relay._queue.inbox.lock,
         lambda relay: (relay.counts, relay.unrelayed, relay.close(0)),
     ),
     "subscriptions": (

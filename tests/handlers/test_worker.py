@@ -182,7 +182,7 @@ class TestBounds:
         take(worker, "a0", "b0", "a1", "b1", "b2", *["a2"] * 30, "c1")
         assert worker.counts == (36, 1, 3, 0, 0, 32), "c1 has nobody before it"
         lines = [record.getMessage() for record in caplog.records]
-        assert lines[0] == "an event was dropped, for the inbox of a worker is full (drop_oldest)"
+        assert lines[0] == "a worker dropped an event: its inbox is full (drop_oldest)"
         assert len(lines) == 20
         by_hand.at_once = True
         by_hand.run()
@@ -193,8 +193,8 @@ class TestBounds:
                         parallel=1)
         take(worker, *map(str, range(1000)))
         assert worker.counts == (1000, 1, 1, 0, 0, 998)
-        assert len(worker._inbox._chains) == 2
-        assert len(worker._inbox._ready) == 1
+        assert len(worker._inbox._queue._turns) == 2
+        assert len(worker._inbox._queue._ready) == 1
 
     def test_latest_keeps_the_latest_of_each_key(self, by_hand: ByHand) -> None:
         seen: list[str] = []
@@ -294,7 +294,7 @@ class TestBounds:
         while executor.given:
             executor.run()
         assert worker.counts[1:3] == (0, 0)
-        assert not worker._inbox._chains
+        assert not worker._inbox._queue._turns
         assert not worker._inbox.cost
         for key, number in latest.items():
             mine = [text for text in seen if text[0] == key]
@@ -317,7 +317,7 @@ class TestFailures:
         assert done[1][1].result() == 0.5
         assert worker.counts == (2, 0, 0, 1, 1, 0)
         [record] = caplog.records
-        assert (record.levelname, record.getMessage()) == ("ERROR", "work on the event text has failed")
+        assert (record.levelname, record.getMessage()) == ("ERROR", "the work on an event failed: text")
         assert record.exc_info is not None
         assert record.exc_info[0] is ZeroDivisionError
 
@@ -336,7 +336,7 @@ class TestFailures:
         take(worker, "a", "b")
         assert worker.counts.done == 2
         assert [record.getMessage() for record in caplog.records] == [
-            "unexpected error in on_done of a worker"
+            "on_done of a worker failed"
         ] * 2
 
     def test_an_executor_that_is_shut_down_fails_the_rest_at_once(self) -> None:
@@ -380,7 +380,7 @@ class TestFailures:
         take(worker, "a", "b")
         by_hand._kept[0][0].cancel()
         eventually(lambda: worker.counts == (2, 0, 1, 0, 1, 0))
-        assert "has failed" in caplog.text
+        assert "the work on an event failed" in caplog.text
 
     @pytest.mark.parametrize("key", [lambda event: event.json, lambda _: []], ids=["raises", "unhashable"])
     def test_an_event_without_a_key_is_the_callers_matter(self, key: Any, by_hand: ByHand) -> None:
@@ -439,8 +439,8 @@ class TestEnd:
         by_hand.run()
         assert worker.counts == (20, 0, 0, 1, 0, 19)
         lines = [record.getMessage() for record in caplog.records]
-        assert "a worker was closed while 3 events were waiting: they are dropped" in lines
-        assert "an event was dropped, for the inbox of a worker was closed" in lines
+        assert "a worker was closed and dropped 3 waiting events" in lines
+        assert "a worker dropped an event: its inbox was closed" in lines
 
     def test_a_key_goes_on_after_close_only_with_what_runs(self, by_hand: ByHand) -> None:
         worker = Worker(first, by_hand, key=first)
@@ -449,12 +449,12 @@ class TestEnd:
         by_hand.run()
         by_hand.run()
         assert worker.counts == (3, 0, 0, 2, 0, 1)
-        assert not worker._inbox._chains
+        assert not worker._inbox._queue._turns
 
     def test_the_child_of_a_fork_begins_anew(self, by_hand: ByHand) -> None:
         worker = Worker(first, by_hand)
         take(worker, "a", "b")
-        with worker._lock:
+        with worker._inbox.lock:
             worker.reset_after_fork()
             assert worker.counts == (0, 0, 0, 0, 0, 0)
         take(worker, "c")
@@ -531,7 +531,7 @@ class TestWhatIsGiven:
             ({"events": ["sent"]}, ValueError, "'sent' is not an event"),
             ({"events": []}, TypeError, "needs an event"),
             ({"events": ["message"]}, ValueError, "did you mean 'text'"),
-            ({"work": 3}, TypeError, "3 is no function, and has no method"),
+            ({"work": 3}, TypeError, "work=3: expected a function, or an object with methods"),
             ({"work": lambda: None}, TypeError, "cannot be called with one argument"),
             ({"work": type("X", (), {"on_batch": len})()}, TypeError, "on_batch, which a worker does not"),
             ({"work": type("X", (), {"on_text": lambda self, e: e})(), "events": ["text"]}, TypeError,

@@ -1,31 +1,29 @@
-"""Entries for a stream of Redis, which are sent until they are acknowledged."""
+"""Entries for a Redis stream, sent again until Redis has acknowledged them."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
-from itertools import islice
 from time import monotonic
 from typing import Any, NamedTuple, Protocol
 
 from ...system.rate_limit import RateLimit
 from ...system.report import report
-from ...system.waits import Waiters
+from .bounded_inbox import BoundedInbox, WhenFull
 
 
 class Client(Protocol):
-    """What is needed of a `redis.Redis`."""
+    """The part of `redis.Redis` that a relay uses."""
 
     def pipeline(self, transaction: bool) -> Any:
-        """Gather commands."""
+        """Collect commands, to execute them together."""
 
     def close(self) -> None:
         """Close the connections."""
 
 
 class Entry(NamedTuple):
-    """An entry; `lochws.handlers.relay` says what the fields are."""
+    """An entry of the stream; `lochws.handlers.relay` describes the fields."""
 
     id: str
     event: str
@@ -37,56 +35,61 @@ class Entry(NamedTuple):
 
 
 class Unacknowledged:
-    """What waits for its acknowledgement, and how far the sending thread is. All guarded by its lock."""
+    """The entries that Redis has not acknowledged, and the state of the thread that sends them.
 
-    def __init__(self) -> None:
-        # A leaf. Reentrant: a signal handler may look at the counts.
-        self.lock = threading.RLock()
-        self.changed = Waiters(self.lock)
-        self.entries: deque[Entry] = deque()
-        self.bytes = self.relayed = self.failures = 0
+    Attributes:
+        inbox: the entries; its lock guards everything here.
+        relayed, failures: numbers for `RelayCounts`.
+        thread: the sending thread, once it has been started.
+        close_by: when to give up (monotonic); None until `close` has been called.
+        is_over: whether acknowledgements come too late to count.
+    """
+
+    def __init__(self, when_full: WhenFull, max_events: int, max_bytes: int) -> None:
+        self.inbox: BoundedInbox[Entry] = BoundedInbox(when_full, max_events, max_bytes)
+        self.relayed = self.failures = 0
         self.thread: threading.Thread | None = None
-        self.close_by: float | None = None  # when to give up; None while nobody has closed
-        self.is_over = False  # what is acknowledged from now on comes too late
+        self.close_by: float | None = None
+        self.is_over = False
 
-    def is_full(self, size: int, max_events: int, max_bytes: int) -> bool:
-        """Whether there is no room for so many bytes."""
-        return len(self.entries) >= max_events or bool(self.entries and self.bytes + size > max_bytes)
+    def next_batch(self, count: int) -> list[Entry]:
+        """Wait for entries to send. Empty once it is time to end."""
+        inbox = self.inbox
+        with inbox.lock:
+            while not len(inbox) and self.close_by is None:
+                inbox.changed.wait()
+            return [] if self._is_time_over() else inbox.take_batch(count)
 
-    def append(self, entry: Entry) -> None:
-        """Append an entry."""
-        self.entries.append(entry)
-        self.bytes += len(entry.data)
-        self.changed.notify_all()
-
-    def acknowledge(self, count: int) -> None:
-        """Remove the first entries: Redis has them."""
-        if self.is_over:
-            return
-        for _ in range(count):
-            self.bytes -= len(self.entries.popleft().data)
-        self.relayed += count
-        self.changed.notify_all()
-
-    def next(self, count: int) -> list[Entry]:
-        """Wait for something to send; nothing when the end has come."""
-        while not self.entries and self.close_by is None:
-            self.changed.wait()
-        return [] if self._is_time_over() else list(islice(self.entries, count))
+    def acknowledge(self) -> None:
+        """Count the batch as relayed, and give its room to others."""
+        with self.inbox.lock:
+            if not self.is_over:
+                self.relayed += len(self.inbox.batch)
+                self.inbox.end_batch()
 
     def pause(self, seconds: float) -> None:
-        """Wait before the next attempt, or until the end has come."""
+        """Count a failure, and wait before the next attempt, or until it is time to end."""
         until = monotonic() + seconds
-        while (left := until - monotonic()) > 0 and not self._is_time_over():
-            rest = left if self.close_by is None else min(left, max(0.0, self.close_by - monotonic()))
-            self.changed.wait(rest)
+        with self.inbox.lock:
+            self.failures += 1
+            while (left := until - monotonic()) > 0 and not self._is_time_over():
+                closing = left if self.close_by is None else max(0.0, self.close_by - monotonic())
+                self.inbox.changed.wait(min(left, closing))
 
     def _is_time_over(self) -> bool:
         return self.is_over or (self.close_by is not None and monotonic() >= self.close_by)
 
 
 class Sender:
-    """Sends entries until they are acknowledged: what the relay's thread does."""
+    """Sends entries until they are acknowledged, on the relay's own thread.
+
+    Args:
+        client: the client of Redis.
+        stream: the key of the stream.
+        maxlen: about how many entries the stream keeps; None for all.
+        batch: how many entries are sent at once at most.
+        min_wait, max_wait: seconds between two attempts; the wait doubles from the first to the second.
+    """
 
     def __init__(
         self, client: Client, stream: str, maxlen: int | None, batch: int, min_wait: float, max_wait: float
@@ -94,33 +97,22 @@ class Sender:
         self.stream = stream
         self._client = client
         self._maxlen, self._batch, self._min_wait, self._max_wait = maxlen, batch, min_wait, max_wait
-
-    def begin(self) -> Unacknowledged:
-        """A queue for a new thread."""
-        self._log_limit = RateLimit(burst=3, per_second=1 / 60)
-        return Unacknowledged()
+        self._failure_lines = RateLimit(burst=3, per_second=1 / 60)
 
     def run(self, queue: Unacknowledged) -> None:
-        """Send what comes, until the queue is closed and empty, or the time for that is over."""
+        """Send entries until the relay is closed and none is left, or the time for that is over."""
         wait = self._min_wait
-        while True:
-            with queue.lock:
-                entries = queue.next(self._batch)
-            if not entries:
-                return
+        while entries := queue.next_batch(self._batch):
             try:
                 self._add(entries)
-            except Exception as error:  # noqa: BLE001  whatever it is: the entries are not acknowledged
-                self._tell(queue, error)
-                with queue.lock:
-                    queue.failures += 1
-                    queue.pause(wait)
+            except Exception as error:  # noqa: BLE001  whatever it is: the entries were not acknowledged
+                self._report(queue, error)
+                queue.pause(wait)
                 wait = min(2 * wait, self._max_wait)
             else:
-                with queue.lock:
-                    queue.acknowledge(len(entries))
+                queue.acknowledge()
                 if wait != self._min_wait:
-                    report(logging.INFO, "events are relayed to the stream %s again", self.stream)
+                    report(logging.INFO, "Redis acknowledges events for the stream %s again", self.stream)
                 wait = self._min_wait
 
     def _add(self, entries: list[Entry]) -> None:
@@ -129,26 +121,24 @@ class Sender:
                 pipeline.xadd(self.stream, entry._asdict(), maxlen=self._maxlen)
             pipeline.execute()
 
-    def _tell(self, queue: Unacknowledged, error: Exception) -> None:
-        more = self._log_limit.take()
-        if more is not None and not queue.is_over:
+    def _report(self, queue: Unacknowledged, error: Exception) -> None:
+        if not queue.is_over:
             report(
-                logging.WARNING,
-                "Redis has not acknowledged events for the stream %s; they are sent again: %s%s", self.stream,
-                error or repr(error), more,
+                logging.WARNING, "Redis did not acknowledge events for the stream %s, trying again: %s",
+                self.stream, error if str(error) else repr(error), limit=self._failure_lines,
             )
 
 
 def client_of(url: str, timeout: float | None) -> Client:
-    """A client for a URL, which connects when it is used, and tries once.
+    """Make a client for a URL. It connects when it is used, and does not try again by itself.
 
     Args:
-        url: as of `redis.Redis.from_url`; what its query says goes before the timeout.
+        url: the URL, as for `redis.Redis.from_url`. Its query may override the timeout.
         timeout: seconds that connecting may take, and each answer.
 
     Raises:
         ImportError: redis-py is not installed.
-        ValueError: the URL is none of Redis.
+        ValueError: the URL is not a Redis URL.
     """
     try:
         import redis  # noqa: PLC0415  optional
