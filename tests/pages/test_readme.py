@@ -24,7 +24,9 @@ import trustme
 from lochws.demo import DemoServer
 from lochws.testing import ScriptedServer, accept, send
 
+from ..faults.registry import FAULTS
 from ..support.blocks import ELSEWHERE, NEEDS, PAGES, ROOT, Block, blocks, everywhere, whole
+from ..support.pages import page, rows
 from ..support.peer import CLOSE, TEXT, Link, StartPeer
 from ..support.redis_server import RedisServer
 
@@ -249,6 +251,15 @@ def test_the_first_two_commands_are_the_demo_and_the_tests() -> None:
     assert demo.text.strip().endswith("python -m lochws demo")
     assert tests.text.strip().endswith("python -m pytest")
     assert demo.text.startswith(ELSEWHERE)
+
+
+def test_the_readme_counts_right() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (faults,) = re.findall(r"Over (\d+) faults", text)
+    (failures,) = re.findall(r"over (\d+) kinds of failure", text)
+    assert int(faults) < sum(map(len, FAULTS.values())) <= int(faults) + 30
+    assert int(failures) < len(rows(page("failures.md"))) <= int(failures) + 30
+    assert len(text.split()) <= 900
 
 
 def anchors(page: Path) -> set[str]:
