@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from . import events
-from .connection.sending import SendingHalf
+from .connection.sending import LARGE_BYTES, SendingHalf
 from .dispatch.hiding import check_class, check_instance, read_only
 from .errors import WebSocketClosed, WebSocketError, WebSocketUnavailable
 from .life.counters import Counters, Traffic
@@ -313,7 +313,7 @@ class WebSocket:
         if connection is None:
             internals.refuse_to_send()
         sending = connection.sending
-        if sending.is_plain and type(text) is str and text.isascii():
+        if sending.is_plain and type(text) is str and text.isascii() and len(text) < LARGE_BYTES:
             return sending.queue.push(text, len(text))  # one step less for what is sent most
         return sending.send_text(text, compress)
 

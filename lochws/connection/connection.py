@@ -11,12 +11,14 @@ A message sent: `SendingHalf` → `Sender` (deflate, mask) → `SendQueue` → t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from selectors import EVENT_READ, EVENT_WRITE
+from typing import Protocol
 
 from .. import events
 from ..engine.inbox import Inbox
-from ..engine.loop import Loop
+from ..engine.loop import Channel, Loop
 from ..errors import CriticalProtocolError, ProtocolError
 from ..opening.dial import Opened
 from ..options import Options, Timing
@@ -25,7 +27,6 @@ from ..protocol.keepalive import Keepalive, earliest
 from ..sent import Tap
 from ..system.report import safe_str
 from ..transport.waiting import cause
-from .owner import Owner
 from .poll_timer import Polls
 from .receiving import ReceivingHalf
 from .sending import SendingHalf
@@ -35,6 +36,25 @@ from .trace import Trace
 INBOX_BYTES = 16 * 1024 * 1024
 
 
+class Listener(Protocol):
+    """What made a connection, an app's life or an iteration: it is told and asked by the connection."""
+
+    def connection_ended(self, connection: Connection, event: events.Disconnected) -> None:
+        """Note that the connection has ended and that `event` is about to be posted. Baton holder."""
+
+    def ready_handled(self) -> None:
+        """Note that the handlers of Ready have run. On the handlers' thread."""
+
+    def end_handled(self) -> None:
+        """Note that the handlers of Disconnected have run. On the handlers' thread."""
+
+    def may_block(self) -> bool:
+        """Return whether the calling thread may wait for room in the queue."""
+
+    def has_handler_for(self, kind: type[events.Event]) -> bool:
+        """Return whether such an event would reach anyone. Any thread; a touch follows when it becomes so."""
+
+
 class Connection:
     """One open WebSocket. See the module for who may do what.
 
@@ -42,8 +62,9 @@ class Connection:
         opened: what the dialler brought.
         options: the WebSocket's options.
         timing: how the connection is kept and ended.
-        owner: who is told.
-        loop: where the connection will live; the caller adds it.
+        listener: is told what happens to the connection.
+        loop: the loop that the connection will live in; the caller adds it.
+        ask_flush: asks for a flush of the connection's queue; None to ask the loop.
         inbox: where events go.
         gather: whether messages that follow closely may leave together.
         trace: records steps, or None.
@@ -54,12 +75,14 @@ class Connection:
     """
 
     def __init__(
-        self, opened: Opened, options: Options, timing: Timing, *, owner: Owner, loop: Loop, inbox: Inbox,
+        self, opened: Opened, options: Options, timing: Timing, *,
+        listener: Listener, loop: Loop, inbox: Inbox,
+        ask_flush: Callable[[Channel, Callable[[], object] | None], object] | None = None,
         gather: bool = True, trace: Trace | None = None, taps: Sequence[Tap] = (),
     ) -> None:
         self._opened: Opened | None = opened  # until it has been told
         self._timing = timing
-        self._owner = owner
+        self._listener = listener
         self.loop = loop
         self._inbox = inbox
         self._trace = trace
@@ -72,8 +95,8 @@ class Connection:
             self._refusal = ProtocolError("the server did not agree to permessage-deflate", close_code=1010)
         self.sending = SendingHalf(
             opened.stream, options, agreed,
-            ask_loop=self._ask_flush, may_block=owner.may_block, gather=gather, trace=trace,
-            clock=loop.clock, taps=taps,
+            ask_flush=partial(ask_flush or loop.ask_flush, self), may_block=listener.may_block,
+            gather=gather, trace=trace, clock=loop.clock, taps=taps,
         )
         self._abort: str | None = None  # why `drop` was called; any thread writes
 
@@ -122,9 +145,6 @@ class Connection:
         self.sending.request_close(code, reason)
         self.loop.touch(self)
 
-    def _ask_flush(self) -> None:
-        self._owner.ask_flush(self)
-
     def drop(self, reason: str, code: int = 1001) -> None:
         """Send our Close frame if that is possible at once, and end the connection without waiting."""
         self._abort = reason  # first, so that however fast the server answers, this is why it ended
@@ -149,8 +169,10 @@ class Connection:
 
     def interest(self) -> int:
         """Reading unless the inbox is full, writing while the kernel had no room."""
-        mask = 0 if self._paused or self._receiving.at_eof else EVENT_READ
         stream = self._stream
+        # A stream that has to write first cannot read, however much there is.
+        is_reading = not (self._paused or self._receiving.at_eof or stream.reads_want_write)
+        mask = EVENT_READ if is_reading else 0
         if stream.reads_want_write or (self.sending.queue.wants_write and not stream.writes_want_read):
             mask |= EVENT_WRITE
         return mask
@@ -170,7 +192,7 @@ class Connection:
             opened.response, agreement.protocol, extensions,
             address=self._stream.address or None, timings=opened.timings,
         )
-        self._inbox.post([ready], after=self._owner.ready_handled)
+        self._inbox.post([ready], after=self._listener.ready_handled)
         self._keepalive.start(now)
         if self._polls.start(now):
             self._inbox.post([events.Poll()])
@@ -183,9 +205,9 @@ class Connection:
     def on_touch(self, now: float) -> bool:
         """Do what other threads left to the loop."""
         self._note_pings()
-        if self._owner.has_handler_for(events.Poll):
+        if self._listener.has_handler_for(events.Poll):
             self._polls.go_on(now)
-        self.sending.keep_word()
+        self.sending.send_owed_close()
         self.sending.queue.flush()
         if self.is_closing:
             self._drop_if_asked()
@@ -231,7 +253,7 @@ class Connection:
                 self._ping(now)
         self._finish_if_over()
         if not self._finished and self._polls.is_due(now):
-            if not self._owner.has_handler_for(events.Poll):
+            if not self._listener.has_handler_for(events.Poll):
                 self._polls.rest()
             elif not self._inbox.has_backlog:
                 self._inbox.post([events.Poll()])
@@ -288,7 +310,7 @@ class Connection:
         receiver = self._receiving.receiver
         if receiver.controls:
             self._react(receiver.controls, now)
-        has_handler_for = self._owner.has_handler_for
+        has_handler_for = self._listener.has_handler_for
         if len(received) > len(receiver.controls) or any(has_handler_for(type(event)) for event in received):
             self._inbox.post(received, cost)
         if receiver.failure is not None:
@@ -386,5 +408,5 @@ class Connection:
         )
         if self._trace:
             self._trace("disconnected", reason=outcome.reason, graceful=outcome.graceful)
-        self._owner.connection_ended(self, event)
-        self._inbox.post([event], after=self._owner.end_handled)
+        self._listener.connection_ended(self, event)
+        self._inbox.post([event], after=self._listener.end_handled)

@@ -1,30 +1,33 @@
-"""The sending half of one connection: messages in, frames out, in one order.
+"""The sending half of one connection: what a message needs before it is queued.
 
-Any thread may call it. Frames are made under the queue's lock, so that the order of making (which a
-deflate context and the Close frame depend on) is the order of leaving.
+Any thread may call it. Work that grows with a message is done here, on the thread that sends it, and not
+under the queue's lock. What depends on the order of sending is left to the queue: compression with its
+context, and the Close frame.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from sys import getsizeof
 
 from ..clock import Clock
 from ..errors import TransportFail, WebSocketClosed, WebSocketClosing
 from ..options import Options
 from ..protocol.close import CloseFrame
 from ..protocol.deflate import DeflateParameters, Deflater
-from ..protocol.frames import prepare
+from ..protocol.frames import Item, Opcode, prepare
 from ..protocol.masking import MaskKeys
 from ..protocol.sender import Sender
 from ..sent import Tap
 from ..system import syscalls
-from .batchwriter import Sink
-from .gathering import Entry
-from .sendqueue import SendQueue
+from .outgoing import BATCH_BYTES, Raw
+from .sendqueue import AskFlush, SendQueue, Sink
 from .trace import Trace
 
-#: How long `close` waits for the queue's lock, which its own thread may hold under a signal handler.
-LOCK_PATIENCE = 0.1
+#: From this many bytes on the frame of a message is made by its sender, not by whoever writes it: that may be
+#: the loop, which others wait for.
+LARGE_BYTES = BATCH_BYTES
 
 
 class SendingHalf:
@@ -34,7 +37,7 @@ class SendingHalf:
         stream: where the bytes go.
         options: the WebSocket's options.
         agreed: the parameters of permessage-deflate, or None.
-        ask_loop, may_block, gather: as for `SendQueue`.
+        ask_flush, may_block, gather: as for `SendQueue`.
         trace: records steps, or None.
         clock: what tells when a ping of the user's was sent.
         taps: as for `SendQueue`.
@@ -46,7 +49,7 @@ class SendingHalf:
         options: Options,
         agreed: DeflateParameters | None,
         *,
-        ask_loop: Callable[[], None],
+        ask_flush: AskFlush,
         may_block: Callable[[], bool],
         gather: bool,
         trace: Trace | None,
@@ -62,17 +65,19 @@ class SendingHalf:
         self._clock = clock
         #: Whether messages need no work before they are queued.
         self.is_plain = trace is None and not self._sender.deflates
-        self._ask_loop = ask_loop
-        self._close_wanted: tuple[int | None, str | bytes] | None = None  # any thread writes, the loop takes
+        self._ask_flush = ask_flush
+        self._owed_close: tuple[int | None, str | bytes] | None = None  # any thread writes, the loop takes
         #: Pings of the user's, with when they were sent. Any thread appends, the loop takes.
         self.pings_sent: list[tuple[bytes, float]] = []
         self.queue = SendQueue(
             stream,
             pack=self._sender.pack,
+            compress=self._sender.compressed if self._sender.deflates else None,
+            compress_in_pieces=self._sender.compressing if self._sender.deflates else None,
             limit=options.max_queue,
             when_full=options.when_full,
             send_timeout=options.send_timeout,
-            ask_loop=ask_loop,
+            ask_flush=ask_flush,
             may_block=may_block,
             gather=gather,
             taps=taps,
@@ -83,78 +88,95 @@ class SendingHalf:
         """Our Close frame, after which nothing else can be sent; or None."""
         return self._sender.close_sent
 
-    # For users, on any thread. Types have been checked; errors as of `SendQueue.push`.
+    # For users, on any thread. Types have been checked; errors are those of `SendQueue.push`.
 
     def send_text(self, text: str, compress: bool) -> bool:
         """Send a text message."""
+        if self.is_plain and type(text) is str and text.isascii() and len(text) < LARGE_BYTES:
+            return self.queue.push(text, len(text))
         data = text.encode()
         if self._trace:
             self._trace("send_text", length=len(data), compressed=compress)
-        return self.queue.push_encoded(text, len(data), self._sender.text, data, compress)
+        return self._push(self._item(text, data, compress), data)
 
     def send_binary(self, data: bytes, compress: bool) -> bool:
         """Send a binary message."""
-        if self.is_plain:
+        if self.is_plain and len(data) < LARGE_BYTES:
             return self.queue.push(data, len(data))
         if self._trace:
             self._trace("send_binary", length=len(data), compressed=compress)
-        return self.queue.push_encoded(data, len(data), self._sender.binary, data, compress)
+        return self._push(self._item(data, data, compress), data)
 
     def send_many(self, messages: Sequence[str | bytes], compress: bool) -> bool:
         """Send messages that belong together."""
-        if self.is_plain and all(map(_is_plain, messages)):
+        is_small = max(map(len, messages), default=0) < LARGE_BYTES
+        if self.is_plain and is_small and all(map(_is_plain, messages)):
             return self.queue.push_many(messages, sum(map(len, messages)))
-        entries: list[Entry] = []
-        size = 0
+        items: list[Item | Raw] = []
+        size = length = 0
         for message in messages:
             data = message.encode() if isinstance(message, str) else message
-            encode = self._sender.text if isinstance(message, str) else self._sender.binary
-            entries.append((encode, (data, compress), message))
-            size += len(data)
+            item = self._item(message, data, compress)
+            items.append(item)
+            size += _bound(item, data)
+            length += len(data)
         if self._trace:
-            self._trace("send_many", length=size, compressed=compress)
-        return self.queue.push_many(entries, size)
+            self._trace("send_many", length=length, compressed=compress)
+        return self.queue.push_many(items, size)
 
     def send_ping(self, data: bytes) -> None:
         """Send a ping."""
         if self._trace:
             self._trace("send_ping", length=len(data))
-        self.queue.push_encoded(None, len(data), self._ping, data)
+        ping = data, self._clock.monotonic()
+        self.pings_sent.append(ping)  # before the answer can come
+        try:
+            is_sent = self.queue.push_item((self._sender.ping(data), None), len(data))
+        except BaseException:
+            is_sent = False
+            raise
+        finally:
+            if not is_sent:
+                with suppress(ValueError):
+                    self.pings_sent.remove(ping)
         if self.pings_sent:
-            self._ask_loop()  # for whom an unanswered ping is a deadline
+            self._ask_flush(None)  # the loop, for which an unanswered ping is a deadline
 
     def send_pong(self, data: bytes) -> None:
         """Send a pong that nothing asked for (RFC 6455 section 5.5.3)."""
         if self._trace:
             self._trace("send_pong", length=len(data))
-        self.queue.push_encoded(None, len(data), self._sender.pong, data)
+        self.queue.push_item((self._sender.pong(data), None), len(data))
 
     def request_close(self, code: int | None, reason: str | bytes) -> None:
         """Send our Close frame, unless it was sent or the connection is over.
 
-        Also called from signal handlers: if the queue's lock cannot be had, since the interrupted code
-        holds it, the loop sends the frame in `keep_word`.
+        A call that interrupts the holder of the queue's lock, in a signal handler say, leaves the frame to
+        the loop, which sends it in `send_owed_close`.
         """
         if self._trace:
             self._trace("close_requested", code=code, reason=reason)
-        if not self._control(self._sender.close, code, reason, patience=LOCK_PATIENCE, seal=True):
-            self._close_wanted = (code, reason)
+        self.close(code, reason)
 
     # For the connection.
 
-    def keep_word(self) -> None:
+    def send_owed_close(self) -> None:
         """Send the Close frame that `request_close` could not. The loop only."""
-        if self._close_wanted is not None:
-            (code, reason), self._close_wanted = self._close_wanted, None
+        if self._owed_close is not None:
+            (code, reason), self._owed_close = self._owed_close, None
             self.close(code, reason)
 
     def close(self, code: int | None, reason: str | bytes) -> None:
-        """Send our Close frame, unless it was sent or cannot be. Any thread."""
-        self._control(self._sender.close, code, reason, seal=True)
+        """Send our Close frame, unless it was sent or cannot be. Any thread, which then touches the loop."""
+        try:
+            if not self.queue.push_control(self._sender.close, code, reason, seal=True):
+                self._owed_close = (code, reason)
+        except (WebSocketClosing, WebSocketClosed, TransportFail):
+            pass  # closed before, or lost: the loop knows, or will find out
 
     def ping(self, payload: bytes) -> None:
         """Send a ping of the keepalive's. The loop only."""
-        if not self.queue.wants_write:  # else it would only wait, and take a pong's place
+        if not self.queue.wants_write:  # otherwise it would only wait, and take a pong's place
             self._urgent(self._sender.ping, payload)
             self.queue.flush()
 
@@ -162,26 +184,36 @@ class SendingHalf:
         """Answer a ping with the next flush. The loop only."""
         self._urgent(self._sender.pong, payload)
 
-    def _urgent(self, encode: Callable[..., bytes], payload: bytes) -> None:
+    def _urgent(self, encode: Callable[[bytes], bytes], payload: bytes) -> None:
         try:
-            self.queue.put_urgent(encode, payload)
+            self.queue.put_urgent(encode(payload))
         except WebSocketClosing:
             return  # nothing may follow our Close frame
 
-    def _ping(self, data: bytes) -> bytes:
-        """Make a ping of the user's, and note it before the answer can come. Under the queue's lock."""
-        frame = self._sender.ping(data)
-        self.pings_sent.append((data, self._clock.monotonic()))
-        return frame
+    def _push(self, item: Item | Raw, data: bytes) -> bool:
+        size = _bound(item, data)
+        if type(item) is tuple and len(item) == 3:
+            return self.queue.push_raw(item, size)
+        return self.queue.push_item(item, size)
 
-    def _control(
-        self, encode: Callable[..., bytes], *args: object, patience: float = -1, seal: bool = False
-    ) -> bool:
-        try:
-            return self.queue.push_control(encode, *args, patience=patience, seal=seal)
-        except (WebSocketClosing, WebSocketClosed, TransportFail):
-            return True  # closed before, or lost: the loop knows, or will find out
+    def _item(self, message: str | bytes, data: bytes, compress: bool) -> Item | Raw:
+        """Bring a message into the form in which it is queued, by all work that grows with it."""
+        is_text = isinstance(message, str)
+        if self._sender.must_compress(data, compress):
+            return (Opcode.TEXT if is_text else Opcode.BINARY), data, message
+        if len(data) < LARGE_BYTES and _is_plain(message):
+            return message
+        # The frame is all that is kept: the message can be read from it.
+        frame = self._sender.text(data, False) if is_text else self._sender.binary(data, False)
+        return frame, (Opcode.TEXT if is_text else Opcode.BINARY)
 
 
 def _is_plain(message: str | bytes) -> bool:
     return type(message) is bytes or (type(message) is str and message.isascii())
+
+
+def _bound(item: Item | Raw, data: bytes) -> int:
+    """Return what an item counts towards the bound of the queue: the memory that it takes."""
+    if isinstance(item, tuple) and len(item) == 3 and item[2] is not data:
+        return len(data) + getsizeof(item[2])
+    return len(data)

@@ -1,48 +1,107 @@
-"""What leaves one connection: sends at once what fits, keeps the rest in order.
+"""The send queue of one connection: sends at once what the kernel takes, and keeps the rest in order.
 
-Any thread may push; nobody blocks in the kernel. A lone message is handed to the kernel by its
-caller. Messages that follow closely gather and leave in one system call: by a sender when enough
-has gathered or the oldest has waited `GATHER_SECONDS`, else by the loop, which the first of them
-has asked to come. Nothing is delayed by a timer, and nothing loops until the queue is empty.
+Any thread may push, at any time, and nobody blocks in the kernel. A lone message is handed to the kernel by
+its sender. Messages that follow closely gather and are sent in one system call: by a sender when enough has
+gathered or the oldest has waited for `GATHER_SECONDS`, otherwise by the loop, which the first of them has
+asked to come. No timer delays anything, and nothing loops until the queue is empty.
 
-Nor do senders wait for each other: see `lochws.connection.gathering`.
+Work that grows with a message is never done under the lock. One thread at a time is the writer: it takes that
+part under the lock, makes up a batch and calls the kernel without the lock, and comes back with the number of
+bytes. Others append meanwhile. In the same way one thread at a time compresses, bit by bit, so that a large
+message keeps neither a lock nor the loop; whatever was queued behind that message waits for it, except for
+keepalive pings and pongs.
+
+**The hand-over without the lock.** Senders do not wait for each other, and a call that interrupts another one
+on the same thread (in a signal handler, finalizer or trace function) must not: it would wait for itself. They
+drop their message off in `_dropped_off`, and somebody takes it up. The rule that makes this correct:
+
+    Whoever lets go of the lock, and whoever sets `_drop_off_limit` to 0, looks at `_dropped_off` after that.
+    Whoever drops a message off looks at both after that.
+
+One of the two sees the other. While `_drop_off_limit` is not 0 messages gather and somebody is bound to come:
+the loop was asked, or the sender will be back in time. While the lock is taken its holder is bound to come.
 """
 
 from __future__ import annotations
 
+import logging
+import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from time import monotonic
+from typing import Any, Protocol, TypeAlias, cast
 
-from ..errors import QueueFull, TransportFail, WebSocketClosing, WebSocketError
-from ..protocol.frames import Item, frame_length, measure
-from ..sent import Tap
-from ..system.waits import wait_for
-from .batchwriter import GATHER_BYTES, Message, Pack, Sink
-from .gathering import LEAVE_BYTES, Entry, Gathering
+from ..errors import QueueFull, TransportFail, WebSocketClosed, WebSocketClosing, WebSocketError
+from ..protocol.deflate import PIECE_BYTES
+from ..protocol.frames import Item, Opcode
+from ..protocol.masking import mask
+from ..sent import ControlFrame, Sent, Tap
+from ..system.reentry import interrupts_lochws
+from ..system.report import is_interrupt, report_aside, safe_name
+from ..system.waits import Waiters, wait_for
+from .outgoing import Outgoing, Pack, Raw, message_of
 
+#: A message that is sent this soon after the last write follows closely: it may gather.
+FOLLOWS_SECONDS = 20e-6
+#: The oldest gathered message waits no longer than this while its sender goes on sending.
+GATHER_SECONDS = 100e-6
+#: This many gathered bytes are worth a system call.
+GATHER_BYTES = 56 * 1024
+#: Batches that are written in one go before the loop turns to its other connections.
+BATCHES_PER_FLUSH = 4
+#: What the loop compresses in one go, in bytes, before it turns to its other connections.
+COMPRESSED_PER_FLUSH = 2 * PIECE_BYTES
+#: A message of at most this many bytes may be dropped off for others, and this many messages at a time.
+DROP_OFF_BYTES = 4096
+DROP_OFF_MESSAGES = 512
+#: Threads that wait for room are told when this part of the bound is free: waking a thread for each message
+#: that was sent would cost more than the message.
+ROOM_PART = 8
 #: How long `finish` waits for a thread that is writing.
 WRITER_SECONDS = 1.0
 
+#: Makes the frame of a raw message, whole or in pieces: `compressed` and `compressing` of
+#: `lochws.protocol.sender.Sender`.
+Compress: TypeAlias = "Callable[[int, bytes], bytes]"
+CompressInPieces: TypeAlias = "Callable[[int, bytes], Iterator[bytes]]"
+#: Asks for a flush: see `SendQueue`.
+AskFlush: TypeAlias = "Callable[[Callable[[], object] | None], object]"
+# The part of writer or compressor: a fresh list, so that its holder can tell it from the next one.
+_Part: TypeAlias = "list[None]"
 
-class SendQueue(Gathering):
+
+class Sink(Protocol):
+    """Where the bytes go: a stream."""
+
+    def send(self, data: bytes | memoryview, /) -> int:
+        """Take what can be taken now, without blocking, and return how many bytes that was."""
+
+
+class SendQueue:
     """The queue of one connection.
 
     Args:
         stream: where the bytes go.
         pack: makes the frames of a batch.
-        limit: bytes that may wait. A message is admitted if it fits, or if nothing else waits.
-        when_full: ``"raise"`` refuses a message that does not fit, ``"block"`` waits for room,
-            ``"drop"`` discards it.
+        compress, compress_in_pieces: make the frames of raw messages; None if there are none.
+        limit: bytes of memory that may be taken by what waits. A message is admitted if it fits, or if
+            nothing else waits.
+        ask_flush: asks for a flush, by the loop or by any thread that calls the function it is given; None if
+            only the loop can do it. Called without a lock.
+        when_full: ``"raise"`` refuses a message that does not fit, ``"block"`` waits for room, ``"drop"``
+            discards it.
         send_timeout: seconds that ``"block"`` waits at most, or None for no limit.
-        ask_loop: called, without a lock, when the loop should call `flush`.
-        may_block: whether the calling thread may wait; a handler's must not.
+        may_block: returns whether the calling thread may wait; one that runs handlers must not.
         gather: whether messages may gather. Without a loop that comes when asked they must not.
-        taps: are told of what leaves, in order; may change at any time.
+        taps: are told what is sent, in order; may change at any time.
     """
 
     __slots__ = (
-        "_may_block", "_send_timeout", "_when_full", "dropped",
+        "_ask_flush", "_asked", "_blocked", "_changed", "_compress", "_compress_in_pieces", "_compressing",
+        "_compressor", "_corks", "_discarded", "_drop_off_limit", "_dropped", "_dropped_off", "_due",
+        "_failure", "_finished", "_follows", "_gathering", "_is_shut", "_last_write", "_limit", "_lock",
+        "_may_block", "_outgoing", "_room_threshold", "_sealed", "_send_timeout", "_stream", "_taps",
+        "_waiting", "_when_full", "_writer",
     )
 
     def __init__(
@@ -51,187 +110,246 @@ class SendQueue(Gathering):
         *,
         pack: Pack,
         limit: int,
-        ask_loop: Callable[[], None],
+        ask_flush: AskFlush,
+        compress: Compress | None = None,
+        compress_in_pieces: CompressInPieces | None = None,
         when_full: str = "raise",
         send_timeout: float | None = None,
         may_block: Callable[[], bool] = lambda: True,
         gather: bool = True,
         taps: Sequence[Tap] = (),
     ) -> None:
-        super().__init__(stream, pack, ask_loop, gather, limit, taps)
+        self._stream = stream
+        self._compress = compress
+        self._compress_in_pieces = compress_in_pieces
+        self._limit = limit
+        self._room_threshold = limit - limit // ROOM_PART
+        self._ask_flush = ask_flush
         self._when_full = when_full
         self._send_timeout = send_timeout
         self._may_block = may_block
+        self._follows = FOLLOWS_SECONDS if gather else -1.0
+        self._taps = taps
+        # Appended to by any thread without the lock, emptied by the lock's holder.
+        self._dropped_off: list[Item | Raw] = []
+        # How many messages may be dropped off without a look at the lock. Written under it, read without.
+        self._drop_off_limit = 0
+        # One token for each cork. Any thread, without the lock: a list gains and loses an element in one
+        # step.
+        self._corks: list[None] = []
+
+        self._lock = threading.Lock()
+        self._changed = Waiters(self._lock)  # room was made, or a writer came back
         # All below is guarded by _lock.
-        self.dropped = 0  # messages discarded by "drop"; read by anyone
+        self._outgoing = Outgoing(pack)
+        self._writer: _Part | None = None  # the part of the thread that writes
+        self._compressor: _Part | None = None  # the part of the thread that compresses
+        self._compressing: Iterator[bytes] | None = None  # that thread's: the message that it is at
+        self._blocked = False  # the kernel is full: only the loop, told that it is writable, tries again
+        self._asked = False  # the loop was asked to flush and has not come yet
+        self._gathering = False  # a message waits for company, until _due
+        self._due = 0.0
+        self._last_write = 0.0
+        self._waiting = 0  # threads that wait in _changed
+        self._failure: OSError | None = None
+        self._sealed = False  # our Close frame is queued: nothing may follow it
+        self._finished = False
+        self._is_shut = False  # sealed, failed or finished
+        self._dropped = 0  # messages
+        # The same by calls that interrupt the holder of the lock; never emptied, as there are few of them.
+        self._discarded: list[int] = []
 
     # Any thread.
 
     def push(self, message: str | bytes, size: int) -> bool:
-        """Send a message that is not compressed, or keep it in order. Never blocks in the kernel.
+        """Send a message that needs no work before it is queued. Never blocks in the kernel.
 
         Args:
             message: binary, or text that is ASCII.
-            size: its length.
+            size: its length in bytes.
 
         Returns:
             False if the message was discarded because the queue is full (``"drop"``).
 
         Raises:
-            QueueFull, WebSocketClosed: there is no room; the connection has ended.
+            QueueFull: there is no room.
+            WebSocketClosed: the connection has ended.
             WebSocketClosing: our Close frame was sent.
             TransportFail: the network failed under this message; it was not sent whole.
         """
-        left = self._left
-        if size <= LEAVE_BYTES and len(left) < self._leavable:
-            left.append(message)
-            # Looked at after that: see `lochws.connection.gathering`.
-            if not self._leavable or monotonic() > self._due or len(left) * size > GATHER_BYTES:
+        dropped_off = self._dropped_off
+        if size <= DROP_OFF_BYTES and len(dropped_off) < self._drop_off_limit:
+            dropped_off.append(message)
+            # Looked at after that, as the rule wants it.
+            if not self._drop_off_limit or monotonic() > self._due or len(dropped_off) * size > GATHER_BYTES:
                 self._look_after()
-                self._check_left(message)
+                self._check_dropped_off(message)
             return True
         # Looking, and then `with`: acquire(False) would let Ctrl-C in before the lock can be let go.
-        if self._lock.locked() and self._leave(message, size):
-            return True
+        if self._lock.locked() and (accepted := self._drop_off(message, size)) is not None:
+            return accepted
+        mine: _Part | None = None
         try:
             with self._lock:
-                # Else there is room for anything, and nothing to be done before.
-                if self._unpacked or self._rest or left or self._is_shut:
+                outgoing = self._outgoing
+                # Otherwise there is room for anything, and nothing to be done before.
+                if outgoing.size or dropped_off or self._is_shut:
                     if not self._admit(size):
                         return False
                     self._check_open()
-                self._unpacked += frame_length(message)
-                self._items.append(message)
+                if outgoing.raw:
+                    outgoing.add(message)
+                else:
+                    outgoing.size += size + (6 if size < 126 else 8 if size < 65536 else 14)
+                    outgoing.items.append(message)
                 step = self._next_step()
-            if step:
-                self._write(message)
+                if step:
+                    self._writer = mine = []
+            if mine is not None:
+                self._write(mine, (message,))
             elif step is False:
                 self._ask_loop()
-            if left:
+            if dropped_off:
                 self._look_after()
         except BaseException as error:
-            self._after_error(error)
+            self._after_error(error, mine)
             raise
         return True
 
-    def push_encoded(self, message: Message, size: int, encode: Callable[..., bytes], *args: object) -> bool:
-        """As `push`, for what is encoded under the queue's lock, so that its order is that of sending.
+    def push_item(self, item: Item | Raw, size: int) -> bool:
+        """Send a message or control frame in any of the forms that `lochws.connection.outgoing` names.
 
         Args:
-            message: what `Disconnected.unsent` reports if it cannot be sent.
-            size: its bytes before encoding.
-            encode: makes the frame from `args`; what it raises reaches the caller.
+            item: the item.
+            size: the bytes that count towards the bound.
+
+        Returns, raises:
+            What `push` does.
         """
-        if self._lock.locked() and self._leave((encode, args, message), size):
-            return True
+        if self._lock.locked() and (accepted := self._drop_off(item, size)) is not None:
+            return accepted
+        return self._push_all((item,), size)
+
+    def push_raw(self, raw: Raw, size: int) -> bool:
+        """Send a message that must be compressed: on this thread, unless another one is compressing.
+
+        Args:
+            raw: the message.
+            size: the bytes that count towards the bound.
+
+        Returns, raises:
+            What `push` does.
+        """
+        if len(raw[1]) > PIECE_BYTES or self._compressor is not None or self._lock.locked():
+            return self.push_item(raw, size)
+        assert self._compress is not None  # else nothing is raw
+        mine: _Part | None = None
+        part: _Part | None = None
+        is_unsure = False
         try:
             with self._lock:
                 if not self._admit(size):
                     return False
-                item = self._encode(message, encode, args)
+                self._check_open()
+                if not self._outgoing.raw and self._compressor is None:
+                    self._compressor = part = []
+            if part is None:
+                return self.push_item(raw, size)
+            is_unsure = True
+            frame = self._compress(raw[0], raw[1])
+            with self._lock:
+                self._check_alive()
+                if not self._outgoing.raw:
+                    self._check_open()  # a Close frame that was queued meanwhile is ahead
+                    self._compressor = None
+                item = self._outgoing.add_compressed(raw, frame)
+                is_unsure = False
                 step = self._next_step()
-            self._act(step, item)
+                if step:
+                    self._writer = mine = []
+            if mine is not None:
+                self._write(mine, (item,))
+            elif step is False:
+                self._ask_loop()
+            if self._compressor is part:
+                self._compress_waiting(part, (), COMPRESSED_PER_FLUSH)
+            if self._dropped_off:
+                self._look_after()
         except BaseException as error:
-            self._after_error(error)
+            self._fail_if(is_unsure and not isinstance(error, WebSocketError), error)
+            self._after_error(error, mine, part)
             raise
         return True
 
-    def push_many(self, entries: Sequence[Item | Entry], size: int) -> bool:
-        """Push messages that belong together: all or none are admitted, and no others come between.
+    def push_many(self, items: Sequence[Item | Raw], size: int) -> bool:
+        """Send messages that belong together: all or none are admitted, and no others come between.
 
         Args:
-            entries: messages as for `push`, or what makes a frame, its arguments and the message.
-            size: their bytes before encoding.
+            items: the messages, each in any of the forms of `push_item`.
+            size: the bytes that count towards the bound.
 
         Returns, raises:
-            As `push`.
+            What `push` does.
         """
-        if not entries:
+        if not items:
             return True
+        if self._lock.locked() and interrupts_lochws():
+            return self._drop_off_nested(items, size)
+        return self._push_all(items, size)
+
+    def push_control(self, encode: Callable[..., bytes], *args: object, seal: bool = False) -> bool:
+        """Send a control frame of the protocol itself; it is small and always admitted.
+
+        Args:
+            encode: makes the frame, from these arguments, under the lock. What it raises reaches the caller.
+            seal: whether it is the Close frame: from now on every message is refused.
+
+        Returns:
+            False if the lock cannot be waited for, since this call interrupts its holder.
+
+        Raises:
+            WebSocketClosed, TransportFail: the same as for `push`.
+        """
+        if self._lock.locked() and interrupts_lochws():
+            return False
+        mine: _Part | None = None
         try:
             with self._lock:
-                if not self._admit(size, len(entries)):
-                    return False
-                self._check_open()
-                items = self._queue_all(entries)
-                self._gathering = True
-                self._due = 0.0  # they are company enough
+                self._check_alive()
+                self._take_up()
+                if seal and self._waiting:
+                    self._changed.notify_all()  # they look again when the lock is free, and then it is sealed
+                try:
+                    item = encode(*args), None
+                    self._outgoing.add(item)
+                    if seal:
+                        self._sealed = self._is_shut = True
+                        self._drop_off_limit = 0
+                except BaseException as error:
+                    self._fail_unless_refused(error)
+                    raise
                 step = self._next_step()
-            self._act(step, *items)
+                if step:
+                    self._writer = mine = []
+            if mine is not None:
+                self._write(mine, (item,))
+            elif step is False:
+                self._ask_loop()
+            self._look_after()
         except BaseException as error:
-            self._after_error(error)
+            self._after_error(error, mine)
             raise
         return True
 
     def cork(self) -> None:
         """Let messages gather until `uncork`, or until a batch is full. May be nested."""
-        with self._lock:
-            self._corks += 1
-        self._look_after()
+        self._corks.append(None)
 
     def uncork(self) -> None:
         """Send what has gathered, if this was the last cork."""
-        with self._lock:
-            self._corks -= 1
-            self._leavable = 0
-            corked = self._corks > 0
-        if corked:
-            self._look_after()
-        else:
+        self._corks.pop()
+        if not self._corks:
             self.flush(by_loop=False)
-
-    def push_control(
-        self, encode: Callable[..., bytes], *args: object, patience: float = -1, seal: bool = False
-    ) -> bool:
-        """Send a control frame of the protocol itself; it is small and always admitted. Else as `push`.
-
-        Args:
-            patience: seconds to wait for the queue's lock, negative for as long as it takes. A
-                signal handler must not wait for what the code under it holds.
-            seal: it is a Close frame: from now on `encode` refuses every message.
-
-        Returns:
-            False if the lock could not be had.
-        """
-        acquired: list[bool] = []
-        try:
-            try:
-                # In one call that takes the lock and notes it: Ctrl-C cannot come between the two.
-                acquired.extend(map(self._lock.acquire, (True,), (patience,)))
-                if not acquired[0]:
-                    return False
-                self._check_alive()
-                self._take_up()
-                if seal and self._waiting:
-                    self._changed.notify_all()  # they look again when the lock is free, and then it is sealed
-                item = self._encode(None, encode, args)
-                if seal:
-                    self._sealed = self._is_shut = True
-                    self._leavable = 0
-                step = self._next_step()
-            finally:
-                if acquired and acquired[0]:
-                    self._lock.release()
-            self._act(step, item)
-        except BaseException as error:
-            self._after_error(error)
-            raise
-        return True
-
-    def put_urgent(self, encode: Callable[..., bytes], data: bytes) -> None:
-        """Keep a ping or pong of the protocol for the next `flush`. Baton holder only.
-
-        It goes before all messages that wait, for which the other side's patience may be too short.
-        While the kernel takes nothing only the newest is kept (RFC 6455 section 5.5.3), so a flood of
-        pings takes no memory.
-        """
-        with self._lock:
-            if self._finished or self._failure is not None:
-                return
-            frame = encode(data)
-            if self._blocked:
-                self._urgent.clear()
-            self._urgent.append(frame)
 
     def flush(self, *, by_loop: bool = True) -> None:
         """Write what waits, as far as the kernel takes it, in a bounded number of system calls.
@@ -239,111 +357,59 @@ class SendQueue(Gathering):
         The loop calls it when asked and when the socket is writable. Other threads must not say
         `by_loop`: they leave a full kernel alone, and the loop is asked if they find it full.
         """
-        with self._lock:
-            self._asked = False
-            self._leavable = 0
-            self._take_up()
-        try:
-            self._write_batches(by_loop)
-        except OSError:
-            return  # kept in `failure`; the loop was asked to look
-        if self._left:
-            self._look_after()
-
-    def _admit(self, size: int, count: int = 1) -> bool:
-        """Take up what was left, and see whether so many bytes more may wait. Holds the lock.
-
-        Returns:
-            False if they are discarded.
-        """
-        if self._finished or self._failure is not None:
-            self._check_alive()
-        if self._left:
-            self._take_up()
-        pending = self._pending
-        if pending and pending + size > self._limit and not self._find_room(size):
-            self.dropped += count
-            return False
-        return True
-
-    def _check_open(self) -> None:
-        if self._sealed:
-            raise WebSocketClosing("data not sent: the WebSocket is closing")
-
-    def _queue_all(self, entries: Sequence[Item | Entry]) -> list[Item]:
-        """Queue messages in one go, for `push_many`. Holds the lock."""
-        items: list[Item] = []
-        try:
-            for entry in entries:
-                if isinstance(entry, tuple) and len(entry) == 3:
-                    encode, args, message = entry
-                    items.append((encode(*args), message))
-                else:
-                    items.append(entry)
-            size = measure(items, 0)
-            self._items.extend(items)
-            self._unpacked += size
-            return items
-        except BaseException as error:
-            self._on_encode_error(error)
-            raise
-
-    def _encode(self, message: Message, encode: Callable[..., bytes], args: tuple[object, ...]) -> Item:
-        """Make a frame and queue it. Holds the lock."""
-        try:
-            return self._queue(encode(*args), message)
-        except BaseException as error:
-            self._on_encode_error(error)
-            raise
-
-    def _act(self, step: bool | None, *items: Item) -> None:
-        """Do what follows after these were queued. Without the lock."""
-        if step:
-            self._write(*items)
-        elif step is False:
+        if self._lock.locked() and interrupts_lochws():
             self._ask_loop()
-        if self._left:
+            return
+        mine: _Part | None = None
+        part: _Part | None = None
+        try:
+            with self._lock:
+                self._asked = False
+                self._drop_off_limit = 0
+                if self._dropped_off:
+                    self._take_up()
+                outgoing = self._outgoing
+                if outgoing.urgent:
+                    outgoing.take_urgent()
+                if self._failure is None and not self._finished:
+                    if self._writer is None and (by_loop or not self._blocked) and outgoing.is_ready:
+                        self._writer = mine = []
+                    if outgoing.raw and self._compressor is None:
+                        self._compressor = part = []
+            if mine is not None:
+                self._write(mine, by_loop=by_loop)
+            if part is not None:
+                self._compress_waiting(part, (), COMPRESSED_PER_FLUSH)
+        except BaseException as error:
+            self._after_error(error, mine, part)
+            raise
+        if self._dropped_off:
             self._look_after()
 
-    def _write(self, *items: Item) -> None:
-        """Write what waits; if that fails before one of these was sent whole, the caller is told so."""
-        try:
-            self._write_batches()
-        except OSError as error:
-            if self._withdraw(items):
-                raise TransportFail(f"socket fail; {error}") from error
+    @property
+    def waiting_bytes(self) -> int:
+        """About how many bytes wait, keepalive pings and pongs not counted."""
+        return self._outgoing.size
 
-    def _after_error(self, error: BaseException) -> None:
-        """See to what an error would leave undone. Without the lock."""
-        if self._failure is None and not isinstance(error, (WebSocketError, TypeError, ValueError)):
-            self._ask_loop()  # perhaps it was about to be asked, or the caller to write
-        self._look_after()
+    @property
+    def dropped(self) -> int:
+        """Messages that were discarded because the queue was full. Read without the lock."""
+        return self._dropped + sum(self._discarded)
 
-    def _find_room(self, size: int) -> bool:
-        """Apply `when_full`. Returns False to discard the message. Holds the lock, except while waiting."""
-        if self._sealed:
-            return True  # for `push` to refuse: no room could be enough behind our Close frame
-        if self._when_full == "drop":
-            return False
-        full = f"the queue is full: {self._pending} bytes wait, {size} more exceed max_queue={self._limit}"
-        if self._when_full == "raise":
-            raise QueueFull(full)
-        if not self._may_block() or self._telling == threading.get_ident():
-            raise QueueFull(f"{full}; a handler cannot wait for room")
-        self._waiting += 1
-        try:
-            roomy = wait_for(
-                self._changed,
-                lambda: self._finished or self._failure or self._sealed or not self._pending
-                or self._pending + size <= self._limit,
-                self._send_timeout,
-            )
-        finally:
-            self._waiting -= 1
-        if not roomy:
-            raise QueueFull(f"{full}; no room was made in {self._send_timeout:g} s")
-        self._check_alive()
-        return True
+    @property
+    def messages_sent(self) -> int:
+        """Messages that were handed to the kernel whole. Read without the lock."""
+        return self._outgoing.messages_sent
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes that were handed to the kernel. Read without the lock."""
+        return self._outgoing.bytes_sent
+
+    @property
+    def failure(self) -> OSError | None:
+        """What ended sending, if something did."""
+        return self._failure
 
     # The loop.
 
@@ -352,34 +418,482 @@ class SendQueue(Gathering):
         """Whether the loop should flush when the socket is writable."""
         return self._blocked
 
-    @property
-    def waiting_bytes(self) -> int:
-        """About how many bytes wait. Any thread."""
-        return self._pending
+    def put_urgent(self, frame: bytes) -> None:
+        """Keep a ping or pong of the protocol for the next `flush`. Baton holder only.
 
-    @property
-    def messages_sent(self) -> int:
-        """Messages that were handed to the kernel whole."""
+        It goes before all messages that wait, for which the other side's patience may be too short. While the
+        kernel takes nothing only the newest is kept (RFC 6455 section 5.5.3), so that a flood of pings takes
+        no memory. It is ignored once nothing can be sent any more.
+        """
         with self._lock:
-            sent = self._completed + self._messages_in(self._batch[: self._taken_whole()])
-        self._look_after()
-        return sent
-
-    @property
-    def failure(self) -> OSError | None:
-        """What ended sending, if something did."""
-        return self._failure
+            if self._is_shut:
+                return
+            if self._blocked:
+                self._outgoing.urgent.clear()
+            self._outgoing.urgent.append(frame)
 
     def finish(self) -> tuple[str | bytes, ...]:
-        """Refuse everything from now on and say what was never sent whole. Loop only, once.
+        """Refuse everything from now on, and return what was never sent whole. Loop only, once.
 
         When it returns no thread is in the stream, so that the socket may be closed.
         """
+        if self._lock.locked() and interrupts_lochws():
+            # An iteration that is abandoned inside a send of its own thread. Nobody will see the result.
+            self._finished = self._is_shut = True
+            return ()
         with self._lock:
             self._finished = self._is_shut = True
-            self._leavable = 0  # before the look at what was left: see `lochws.connection.gathering`
+            self._drop_off_limit = 0  # before the look at what was dropped off, as the rule wants it
             self._changed.notify_all()
             # That is one non-blocking call; only a thread that Ctrl-C took out of it never comes back.
-            wait_for(self._changed, lambda: not self._writing, WRITER_SECONDS)
-            self._completed += self._messages_in(self._batch[: self._taken_whole()])
-            return tuple(message for message in self._take_unsent() if message is not None)
+            wait_for(self._changed, lambda: self._writer is None, WRITER_SECONDS)
+            unsent: list[Item | Raw] = [*self._outgoing.take_unsent()]
+            while self._dropped_off:
+                unsent.append(self._dropped_off.pop(0))
+        return tuple(message for message in map(message_of, unsent) if message is not None)
+
+    # Admission. Under the lock.
+
+    @property
+    def _pending(self) -> int:
+        """The bytes that count towards the bound."""
+        return self._outgoing.size + self._outgoing.extra
+
+    def _admit(self, size: int, count: int = 1) -> bool:
+        """Take up what was dropped off, and return whether this many bytes more may wait.
+
+        Returns:
+            False if they are discarded.
+        """
+        if self._finished or self._failure is not None:
+            self._check_alive()
+        if self._dropped_off:
+            self._take_up()
+        pending = self._pending
+        if pending and pending + size > self._limit and not self._find_room(size):
+            self._dropped += count
+            return False
+        return True
+
+    def _find_room(self, size: int) -> bool:
+        """Apply `when_full`. Returns False to discard the message. Lets go of the lock while it waits."""
+        if self._sealed:
+            return True  # for `push` to refuse: no room could be enough behind our Close frame
+        if self._when_full == "drop":
+            return False
+        full = self._full(self._pending, size)
+        if self._when_full == "raise":
+            raise QueueFull(full)
+        if not self._may_block() or interrupts_lochws():
+            raise QueueFull(f"{full}; a handler cannot wait for room")
+        self._waiting += 1
+        try:
+            has_room = wait_for(
+                self._changed,
+                lambda: self._finished or self._failure or self._sealed or not self._pending
+                or self._pending + size <= self._limit,
+                self._send_timeout,
+            )
+        finally:
+            self._waiting -= 1
+        if not has_room:
+            raise QueueFull(f"{full}; no room was made in {self._send_timeout:g} s")
+        self._check_alive()
+        return True
+
+    def _full(self, pending: int, size: int) -> str:
+        return f"the queue is full: {pending} bytes wait, {size} more exceed max_queue={self._limit}"
+
+    def _check_alive(self) -> None:
+        if self._finished:
+            raise WebSocketClosed("data not sent: the connection has ended")
+        if self._failure is not None:
+            raise WebSocketClosed(f"data not sent: the connection is lost; {self._failure}")
+
+    def _check_open(self) -> None:
+        if self._sealed:
+            raise WebSocketClosing("data not sent: the WebSocket is closing")
+
+    def _push_all(self, items: Sequence[Item | Raw], size: int) -> bool:
+        mine: _Part | None = None
+        part: _Part | None = None
+        try:
+            with self._lock:
+                if not self._admit(size, len(items)):
+                    return False
+                self._check_open()
+                outgoing = self._outgoing
+                try:
+                    if len(items) == 1:
+                        outgoing.add(items[0])
+                    else:
+                        outgoing.add_all(list(items))
+                        self._gathering = True
+                        self._due = 0.0  # they are company enough
+                except BaseException as error:
+                    self._fail_unless_refused(error)
+                    raise
+                step = self._next_step()
+                if step:
+                    self._writer = mine = []
+                if outgoing.raw and self._compressor is None:
+                    self._compressor = part = []
+            if mine is not None:
+                self._write(mine, items)
+            elif step is False:
+                self._ask_loop()
+            if part is not None:
+                self._compress_waiting(part, items)
+            if self._dropped_off:
+                self._look_after()
+        except BaseException as error:
+            self._after_error(error, mine, part)
+            raise
+        return True
+
+    # The hand-over without the lock: see the module for the rule.
+
+    def _drop_off(self, item: Item | Raw, size: int) -> bool | None:
+        """Drop a message off for the holder of the lock.
+
+        Returns:
+            Whether it was accepted, as for `push`; None if it is to wait for the lock.
+        """
+        is_small = size <= DROP_OFF_BYTES and not self._finished
+        if is_small and len(self._dropped_off) < self._room_for_drop_offs():
+            self._hand_over((item,))
+            return True
+        return self._drop_off_nested((item,), size) if interrupts_lochws() else None
+
+    def _drop_off_nested(self, items: Sequence[Item | Raw], size: int) -> bool:
+        """Drop messages of any size off for the lock's holder, which this call interrupts."""
+        self._check_alive()
+        self._check_open()
+        waiting = self._pending + sum(map(_size_of, tuple(self._dropped_off)))
+        if waiting and waiting + size > self._limit:
+            if self._when_full != "drop":
+                full = self._full(waiting, size)
+                raise QueueFull(f"{full}; a call that interrupts a send cannot wait for room")
+            self._discarded.append(len(items))
+            return False
+        self._hand_over(items)
+        return True
+
+    def _hand_over(self, items: Sequence[Item | Raw]) -> None:
+        entries: list[Any] = [
+            (*item, None) if type(item) is tuple and item[1] is None else item for item in items
+        ]
+        self._dropped_off.extend(entries)
+        self._look_after()
+        for entry in entries:
+            self._check_dropped_off(entry)
+
+    def _check_dropped_off(self, entry: Item | Raw) -> None:
+        """Refuse a message that was dropped off after `finish` had looked: nobody would send or report it.
+
+        Raises:
+            WebSocketClosed: it was.
+        """
+        # Not under a lock of this thread's: `_finished` was not set before, and is only set under the lock.
+        if self._finished:
+            with self._lock:
+                for index, other in enumerate(list(self._dropped_off)):  # others append meanwhile
+                    if other is entry:
+                        del self._dropped_off[index]
+                        self._check_alive()
+
+    def _look_after(self) -> None:
+        """Take up what was dropped off, unless somebody holds the lock, who will."""
+        mine: _Part | None = None
+        part: _Part | None = None
+        try:
+            while self._dropped_off and not self._finished and not self._lock.locked():
+                with self._lock:
+                    self._take_up()
+                    step = self._next_step()
+                    if step:
+                        self._writer = mine = []
+                    if self._outgoing.raw and self._compressor is None:
+                        self._compressor = part = []
+                if mine is not None:
+                    self._write(mine)
+                elif step is False:
+                    self._ask_loop()
+                if part is not None:
+                    self._compress_waiting(part, (), COMPRESSED_PER_FLUSH)
+                mine = part = None
+        except BaseException:
+            self._give_back(mine, part)
+            self._ask_loop()  # perhaps it was about to be asked, or this thread to write
+            raise
+
+    def _room_for_drop_offs(self) -> int:
+        """Return how many messages may be dropped off, by the bound of the queue."""
+        if self._is_shut:
+            return 0
+        return min(DROP_OFF_MESSAGES, (self._limit - self._pending) // DROP_OFF_BYTES)
+
+    def _take_up(self) -> None:
+        """Queue what others dropped off, in order. Under the lock."""
+        dropped_off = self._dropped_off
+        count = len(dropped_off)  # others may append behind that
+        if not count or self._finished:
+            return
+        try:
+            self._outgoing.take_over(dropped_off, count, self._sealed)
+        except BaseException as error:
+            self._fail(error)
+            raise
+
+    # Writing.
+
+    def _next_step(self) -> bool | None:
+        """Return what is to follow now that something was queued. Under the lock.
+
+        Returns:
+            True if the caller is to become the writer, False if it is to ask the loop, None for neither.
+        """
+        outgoing = self._outgoing
+        if (
+            self._writer is not None  # it looks again when it comes back
+            or self._blocked  # the loop comes when the kernel has room
+            or self._failure is not None
+            or not outgoing.size
+            or (outgoing.raw and not outgoing.is_ready)
+        ):
+            return None
+        if outgoing.urgent:
+            outgoing.take_urgent()
+        if self._corks:
+            if outgoing.size >= GATHER_BYTES:
+                return True
+            self._due = math.inf
+        else:
+            now = monotonic()
+            if self._gathering:
+                if outgoing.size >= GATHER_BYTES or now > self._due:
+                    return True
+            elif now - self._last_write > self._follows:
+                return True
+            else:
+                self._gathering = True
+                self._due = now + GATHER_SECONDS
+        self._drop_off_limit = self._room_for_drop_offs()
+        if self._asked or self._corks:
+            return None
+        self._asked = True
+        return False
+
+    def _write(self, mine: _Part, items: Sequence[Item | Raw] = (), by_loop: bool = False) -> None:
+        """Write a few batches, and leave the rest to the loop. Without the lock, for the writer.
+
+        Args:
+            mine: the writer's part, which is given back.
+            items: what the caller wants to send.
+            by_loop: whether the loop itself is the caller.
+
+        Raises:
+            TransportFail: the network failed before one of the caller's items was sent whole. Any other
+                failure is kept in `failure`, and the loop was asked to look.
+        """
+        outgoing = self._outgoing
+        batches = 0
+        is_unsure = ask = False
+        try:
+            while True:
+                if not outgoing.rest:
+                    outgoing.make_batch()
+                if self._taps and type(outgoing.rest) is bytes:  # once told, it is a memoryview
+                    self._tell()
+                is_unsure = True  # from here on an interruption leaves open how much the kernel has taken
+                taken = self._stream.send(outgoing.rest)
+                batches += 1
+                with self._lock:
+                    outgoing.took(taken)
+                    is_unsure = self._gathering = False
+                    self._blocked = blocked = bool(outgoing.rest)
+                    self._drop_off_limit = 0
+                    self._last_write = monotonic()
+                    if (self._waiting and self._pending <= self._room_threshold) or self._finished:
+                        self._changed.notify_all()
+                    if self._dropped_off:
+                        self._take_up()
+                    if outgoing.size or outgoing.urgent:
+                        outgoing.take_urgent()
+                        is_ready = outgoing.is_ready and not self._finished
+                        if is_ready and batches < BATCHES_PER_FLUSH and not blocked:
+                            continue
+                        is_left = is_ready or (outgoing.raw and self._compressor is None)
+                        ask = bool(is_left and not self._asked and not (blocked and by_loop))
+                        self._asked = self._asked or ask
+                    self._writer = None
+                    break
+            if ask:
+                self._ask_loop()
+        except BaseException as error:
+            self._fail_if(is_unsure, error)
+            self._give_back(mine)
+            if not isinstance(error, OSError):
+                raise
+            self._ask_loop()
+            if self._withdraw(items):
+                raise TransportFail(f"socket fail; {error}") from error
+
+    def _tell(self) -> None:
+        """Tell the taps of a batch that is about to be written, once and in order. For the writer."""
+        outgoing = self._outgoing
+        outgoing.rest = memoryview(outgoing.rest)
+        sent = tuple(map(_as_sent, outgoing.batch))
+        for tap in tuple(self._taps):
+            try:
+                tap(sent)
+            except BaseException as error:
+                # On the main thread that may be Ctrl-C; on others SystemExit must not end the reader.
+                if is_interrupt(error):
+                    raise
+                report_aside(logging.ERROR, "handler %s failed", safe_name(tap), error=error)
+
+    def _ask_loop(self) -> None:
+        # Only the loop can wait until the kernel has room, and only it can end a connection that has failed.
+        is_loops = self._blocked or self._failure is not None
+        self._ask_flush(None if is_loops else self._flush_aside)
+
+    def _flush_aside(self) -> None:
+        self.flush(by_loop=False)
+
+    # Compressing.
+
+    def _compress_waiting(
+        self, part: _Part, items: Sequence[Item | Raw], limit: float = math.inf
+    ) -> None:
+        """Compress raw messages in their order, and write them. Without the lock, for the compressor.
+
+        Args:
+            part: the compressor's part, which is given back.
+            items: what the caller wants to send: without a limit it stops behind them, and the loop
+                compresses the others.
+            limit: bytes to compress at most.
+
+        Raises:
+            TransportFail: the network failed before one of the caller's items was sent whole.
+        """
+        outgoing = self._outgoing
+        own = list(items)
+        places = {id(item): place for place, item in enumerate(own)}
+        awaited = {id(item) for item in own if isinstance(item, tuple) and len(item) == 3}
+        mine: _Part | None = None
+        is_unsure = is_last = False
+        try:
+            while not is_last:
+                first = outgoing.raw[:1]
+                if not first:  # the queue has ended
+                    break
+                raw = cast("Raw", first[0])
+                is_unsure = True  # an interruption would leave open what the compressor has taken in
+                frame, limit = self._compress_some(raw, limit)
+                with self._lock:
+                    if self._is_over():
+                        break
+                    if frame:
+                        self._compressing = None
+                        ready = outgoing.compressed(frame)
+                        if id(raw) in places:
+                            own[places[id(raw)]] = ready
+                        awaited.discard(id(raw))
+                    is_unsure = False
+                    is_last = not outgoing.raw or limit <= 0 or (limit == math.inf and not awaited)
+                    step = self._next_step()
+                    if step:
+                        self._writer = mine = []
+                    elif is_last and outgoing.raw and not self._asked:
+                        self._asked, step = True, False
+                    if is_last:
+                        self._compressor = None
+                if mine is not None:
+                    self._write(mine, own)
+                    mine = None
+                elif step is False:
+                    self._ask_loop()
+            self._give_back(None, part)
+        except BaseException as error:
+            self._fail_if(is_unsure, error)
+            self._give_back(mine, part)
+            raise
+
+    def _compress_some(self, raw: Raw, limit: float) -> tuple[bytes, float]:
+        """Go on compressing a message. For the compressor.
+
+        Returns:
+            Its frame, empty if the limit was reached before, and what is left of the limit.
+        """
+        assert self._compress_in_pieces is not None  # else nothing is raw
+        if self._compressing is None:
+            self._compressing = self._compress_in_pieces(raw[0], raw[1])
+        frame = b""
+        for frame in self._compressing:
+            limit -= min(PIECE_BYTES, 1024 + len(raw[1]))
+            if frame or limit <= 0:
+                break
+        return frame, limit
+
+    # Failing.
+
+    def _is_over(self) -> bool:
+        return self._finished or self._failure is not None
+
+    def _withdraw(self, items: Sequence[Item | Raw]) -> bool:
+        """Take items back, unless one was sent whole or they are reported already. Without the lock."""
+        with self._lock:
+            return bool(items) and not self._finished and self._outgoing.withdraw(items)
+
+    def _fail_if(self, is_unsure: bool, error: BaseException) -> None:
+        """Give the stream up if it is not certain what the kernel or the compressor has taken in."""
+        if is_unsure:
+            with self._lock:
+                self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        """Give the stream up: nothing more may be written to it. Under the lock.
+
+        Ctrl-C, too, can strike between the deflate context and the queue, or between the kernel and our
+        count; whatever the server got from then on would be garbage.
+        """
+        self._failure = error if isinstance(error, OSError) else OSError(f"interrupted by {error!r}")
+        self._is_shut = True
+        self._writer = None
+        self._drop_off_limit = 0
+        self._changed.notify_all()
+
+    def _fail_unless_refused(self, error: BaseException) -> None:
+        if not isinstance(error, (WebSocketError, TypeError, ValueError)):  # they come before any change
+            self._fail(error)
+
+    def _give_back(self, mine: _Part | None, part: _Part | None = None) -> None:
+        """Stop being the writer or the compressor, if this thread still is. Without the lock."""
+        if mine is not None and self._writer is mine:
+            self._writer = None
+        if part is not None and self._compressor is part:
+            self._compressor = None
+
+    def _after_error(self, error: BaseException, mine: _Part | None, part: _Part | None = None) -> None:
+        """Take care of what an error would leave undone. Without the lock."""
+        self._give_back(mine, part)
+        if not isinstance(error, (WebSocketError, TypeError, ValueError)):
+            self._ask_loop()  # perhaps it was about to be asked, or the caller to write
+        self._look_after()
+
+
+def _size_of(entry: Item | Raw) -> int:
+    """Return about how many bytes something that was dropped off will count for."""
+    if not isinstance(entry, tuple):
+        return len(entry)
+    return len(entry[1] if len(entry) == 3 and entry[1] is not None else entry[0])
+
+
+def _as_sent(item: Item) -> Sent:
+    message = message_of(item)
+    if message is not None:
+        return message
+    frame = item[0]
+    assert isinstance(frame, bytes)
+    return ControlFrame(Opcode.to_str(frame[0] & 0x0F).lower(), mask(frame[6:], frame[2:6]))

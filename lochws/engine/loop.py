@@ -122,6 +122,10 @@ class Loop:
         self._mail.append(inbox)
         self.wake()
 
+    def ask_flush(self, channel: Channel, _flush: Callable[[], object] | None) -> None:
+        """Have a channel's queue flushed in the next turn. What a loop without a crew offers in its place."""
+        self.touch(channel)
+
     def wake(self) -> None:
         """End the wait of a turn under way, if one waits."""
         # The waiter says that it sleeps before it looks at the deques for the last time, so

@@ -33,14 +33,14 @@ class Crew:
         self._seen_delivery = 0
         self._seen_count = 0
 
-    def ask_flush(self, channel: Channel, flush: Callable[[], object]) -> None:
-        """Have a channel's queue flushed soon, whoever is free. Any thread.
+    def ask_flush(self, channel: Channel, flush: Callable[[], object] | None) -> None:
+        """Have a channel's queue flushed soon, by whichever thread is free. Any thread.
 
         Args:
             channel: the channel, which flushes when it is touched.
-            flush: flushes on a supervisor's thread.
+            flush: flushes on a supervisor's thread; None if only the loop can.
         """
-        if self.reader.delivery and not self.reader.has_stand_in:
+        if flush is not None and self.reader.delivery and not self.reader.has_stand_in:
             # The reader is in a handler, perhaps for long; what gathers must not wait for it. A
             # supervisor comes at once. One that stands in for the reader will see the touch instead:
             # jobs would only pile up behind it.

@@ -167,7 +167,7 @@ class Iteration:
         if opened is None:
             return None
         connection = Connection(
-            opened, self._options, timing, owner=self, loop=loop, inbox=inbox, gather=False,
+            opened, self._options, timing, listener=self, loop=loop, inbox=inbox, gather=False,
             trace=as_trace(self._options.trace, self._url),
         )
         with self._lock:
@@ -205,10 +205,6 @@ class Iteration:
 
     def end_handled(self) -> None:
         """The iteration ends by itself."""
-
-    def ask_flush(self, connection: Connection) -> None:
-        """Have the queue flushed in the next turn. Any thread."""
-        connection.loop.touch(connection)
 
     def may_block(self) -> bool:
         """Whether the calling thread is not the one that iterates. Any thread."""

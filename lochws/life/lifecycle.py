@@ -314,7 +314,8 @@ class Lifecycle:
         assert self._crew is not None and self._inbox is not None
         try:
             connection = Connection(
-                opened, self._options, self._timing, owner=self, loop=self._crew.reader.loop,
+                opened, self._options, self._timing, listener=self, loop=self._crew.reader.loop,
+                ask_flush=self._crew.ask_flush,
                 inbox=self._inbox, trace=as_trace(self._options.trace, self._url), taps=self._handlers.taps,
             )
         except BaseException:  # no memory for a deflate context, say
@@ -355,16 +356,6 @@ class Lifecycle:
         """Note the end; what comes next is decided once the handlers have run."""
         self._traffic.add(connection)
         self._end(event)
-
-    def ask_flush(self, connection: Connection) -> None:
-        """Have the queue flushed by whoever is free. Any thread."""
-        if self._crew is None:  # forked in the midst of a send, by a signal handler
-            return
-        queue = connection.sending.queue
-        if queue.wants_write or queue.failure is not None:
-            self._crew.reader.loop.touch(connection)  # only the loop can wait for room, and end
-        else:
-            self._crew.ask_flush(connection, partial(queue.flush, by_loop=False))
 
     def may_block(self) -> bool:
         """Whether the calling thread runs no handlers. Any thread."""

@@ -64,7 +64,7 @@ PyDoc_STRVAR(build_frame_doc,
 "The compiled twin of build_frame_python.");
 
 static PyObject *
-build_frame(PyObject *module, PyObject *const *args, Py_ssize_t count)
+build_frame(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
 {
     if (count != 3) {
         PyErr_SetString(PyExc_TypeError, "build_frame(first, payload, key)");
@@ -139,7 +139,7 @@ PyDoc_STRVAR(measure_doc,
 "The compiled twin of measure_python.");
 
 static PyObject *
-measure_items(PyObject *module, PyObject *const *args, Py_ssize_t count)
+measure_items(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
 {
     if (count != 2 || !PyList_CheckExact(args[0])) {
         PyErr_SetString(PyExc_TypeError, "measure(items: list, start)");
@@ -172,7 +172,7 @@ PyDoc_STRVAR(pack_doc,
 "The compiled twin of pack_python.");
 
 static PyObject *
-pack(PyObject *module, PyObject *const *args, Py_ssize_t count)
+pack(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
 {
     if (count != 5 || !PyList_CheckExact(args[0]) || !PyBytes_CheckExact(args[3])) {
         PyErr_SetString(PyExc_TypeError, "pack(items: list, start, limit, keys: bytes, position)");
@@ -238,23 +238,68 @@ static PyMethodDef methods[] = {
     {"build_frame", (PyCFunction)(void (*)(void))build_frame, METH_FASTCALL, build_frame_doc},
     {"measure", (PyCFunction)(void (*)(void))measure_items, METH_FASTCALL, measure_doc},
     {"pack", (PyCFunction)(void (*)(void))pack, METH_FASTCALL, pack_doc},
+    {"decode_payload", utf8_decode_payload, METH_O, utf8_decode_doc},
     {NULL, NULL, 0, NULL},
+};
+
+static int
+module_exec(PyObject *module)
+{
+    State *state = state_of(module);
+    state->payload_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &payload_spec, NULL);
+    return state->payload_type == NULL ? -1 : PyModule_AddType(module, state->payload_type);
+}
+
+static int
+module_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    State *state = state_of(module);
+    Py_VISIT(state->text_type);
+    Py_VISIT(state->binary_type);
+    Py_VISIT(state->payload_type);
+    return 0;
+}
+
+static int
+module_clear(PyObject *module)
+{
+    State *state = state_of(module);
+    Py_CLEAR(state->text_type);
+    Py_CLEAR(state->binary_type);
+    Py_CLEAR(state->payload_type);
+    return 0;
+}
+
+static void
+module_free(void *module)
+{
+    module_clear((PyObject *)module);
+}
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, (void *)module_exec},
+#ifdef Py_mod_multiple_interpreters
+    /* Nothing is shared between two modules: no static variable changes, and no object outlives its interpreter. */
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#endif
+    /* Py_mod_gil is left out: pack() and measure() rely on the GIL for lists that other threads append to. */
+    {0, NULL},
 };
 
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "lochws.protocol._compiled",
     .m_doc = "The compiled twins of the hot path.",
-    .m_size = -1,
+    .m_size = sizeof(State),
     .m_methods = methods,
+    .m_slots = module_slots,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
+    .m_free = module_free,
 };
 
 PyMODINIT_FUNC
 PyInit__compiled(void)
 {
-    PyObject *module = PyModule_Create(&definition);
-    if (module != NULL && PyModule_AddType(module, &PayloadType) < 0) {
-        Py_CLEAR(module);
-    }
-    return module;
+    return PyModuleDef_Init(&definition);
 }

@@ -1,14 +1,31 @@
-/* What the files of the compiled part offer to _compiled.c, which makes a module of it. */
+/* What the files of the compiled part share: the state of one module, and what each file contributes to it. */
 
 #include <Python.h>
+
+/* Each import of the module, in whatever interpreter or copy of lochws, has a state of its own: no C variable
+ * outside it ever changes. */
+typedef struct {
+    /* The event classes, and where in their instances the slots are. All NULL and 0 until configure(). */
+    PyTypeObject *text_type, *binary_type;
+    Py_ssize_t text_time, text_text, binary_time, binary_data;
+    PyTypeObject *payload_type;
+} State;
+
+static inline State *
+state_of(PyObject *module)
+{
+    return (State *)PyModule_GetState(module);
+}
 
 /* _scanning.c */
 extern const char scanning_configure_doc[], scanning_scan_doc[];
 PyObject *scanning_configure(PyObject *module, PyObject *args);
 PyObject *scanning_scan(PyObject *module, PyObject *const *args, Py_ssize_t count);
 
-/* _utf8.c: the str, or NULL with the UnicodeDecodeError of bytes.decode(). */
+/* _utf8.c: return the str, or NULL with the UnicodeDecodeError of bytes.decode(). */
+extern const char utf8_decode_doc[];
 PyObject *decode_utf8(const char *payload, Py_ssize_t length);
+PyObject *utf8_decode_payload(PyObject *module, PyObject *buffer);
 
 /* _payload.c */
-extern PyTypeObject PayloadType;
+extern PyType_Spec payload_spec;

@@ -20,7 +20,7 @@ typedef struct {
 } Payload;
 
 static PyObject *
-payload_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+payload_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
 {
     Py_ssize_t length, reserved;
     if (!PyArg_ParseTuple(args, "nn:Payload", &length, &reserved)) {
@@ -46,8 +46,10 @@ payload_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 static void
 payload_dealloc(Payload *self)
 {
+    PyTypeObject *type = Py_TYPE(self);
     Py_XDECREF(self->bytes);
-    Py_TYPE(self)->tp_free((PyObject *)self);
+    type->tp_free((PyObject *)self);
+    Py_DECREF(type); /* each instance of a heap type owns a reference to it */
 }
 
 /* Have `wanted` more bytes fit, or at least one if `wanted` is 0. Returns what fits now, or -1. */
@@ -112,7 +114,7 @@ payload_getbuffer(Payload *self, Py_buffer *view, int flags)
 }
 
 static void
-payload_releasebuffer(Payload *self, Py_buffer *view)
+payload_releasebuffer(Payload *self, Py_buffer *Py_UNUSED(view))
 {
     self->views--;
 }
@@ -163,7 +165,7 @@ payload_write(Payload *self, PyObject *argument)
 PyDoc_STRVAR(getvalue_doc, "getvalue()\n--\n\nThe whole payload, which is given away.");
 
 static PyObject *
-payload_getvalue(Payload *self, PyObject *nothing)
+payload_getvalue(Payload *self, PyObject *Py_UNUSED(nothing))
 {
     if (self->bytes == NULL || self->filled != self->length) {
         PyErr_SetString(PyExc_ValueError, "the payload is not complete");
@@ -186,19 +188,20 @@ static PyMethodDef payload_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyBufferProcs payload_buffer = {
-    .bf_getbuffer = (getbufferproc)payload_getbuffer,
-    .bf_releasebuffer = (releasebufferproc)payload_releasebuffer,
+static PyType_Slot payload_slots[] = {
+    {Py_tp_doc, "Payload(length, reserved)\n--\n\nThe compiled twin of PayloadPython."},
+    {Py_tp_new, payload_new},
+    {Py_tp_dealloc, payload_dealloc},
+    {Py_tp_methods, payload_methods},
+    {Py_bf_getbuffer, payload_getbuffer},
+    {Py_bf_releasebuffer, payload_releasebuffer},
+    {0, NULL},
 };
 
-PyTypeObject PayloadType = {
-    PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "lochws.protocol._compiled.Payload",
-    .tp_doc = PyDoc_STR("Payload(length, reserved)\n--\n\nThe compiled twin of PayloadPython."),
-    .tp_basicsize = sizeof(Payload),
-    .tp_flags = Py_TPFLAGS_DEFAULT,
-    .tp_new = payload_new,
-    .tp_dealloc = (destructor)payload_dealloc,
-    .tp_methods = payload_methods,
-    .tp_as_buffer = &payload_buffer,
+/* Its instances hold bytes only, so the collector need not know them. */
+PyType_Spec payload_spec = {
+    .name = "lochws.protocol._compiled.Payload",
+    .basicsize = sizeof(Payload),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = payload_slots,
 };

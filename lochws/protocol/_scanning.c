@@ -9,11 +9,7 @@
 
 #include "_parts.h"
 
-/* The event classes and where their slots are. Set once by configure(), before anything is scanned. */
-static PyTypeObject *text_type, *binary_type;
-static Py_ssize_t text_time, text_text, binary_time, binary_data;
-
-/* Offset of a slot, or -1 with an exception. */
+/* Return the offset of a slot, or -1 with an exception. */
 static Py_ssize_t
 slot_offset(PyTypeObject *type, const char *name)
 {
@@ -22,7 +18,7 @@ slot_offset(PyTypeObject *type, const char *name)
         return -1;
     }
     Py_ssize_t offset = -1;
-    if (Py_IS_TYPE(descriptor, &PyMemberDescr_Type)) {
+    if (Py_IS_TYPE(descriptor, &PyMemberDescr_Type) && PyType_IsSubtype(type, PyDescr_TYPE(descriptor))) {
         PyMemberDef *member = ((PyMemberDescrObject *)descriptor)->d_member;
         if (member->type == T_OBJECT_EX) {
             offset = member->offset;
@@ -30,7 +26,7 @@ slot_offset(PyTypeObject *type, const char *name)
     }
     Py_DECREF(descriptor);
     if (offset < 0) {
-        PyErr_Format(PyExc_TypeError, "%s.%s is no slot", type->tp_name, name);
+        PyErr_Format(PyExc_TypeError, "%s.%s is not a slot", type->tp_name, name);
     }
     return offset;
 }
@@ -46,16 +42,27 @@ scanning_configure(PyObject *module, PyObject *args)
     if (!PyArg_ParseTuple(args, "O!O!:configure", &PyType_Type, &text, &PyType_Type, &binary)) {
         return NULL;
     }
+    /* Everything is looked up first, so that a call that fails changes nothing. */
+    Py_ssize_t text_time, text_text, binary_time, binary_data;
     if ((text_time = slot_offset(text, "received_time")) < 0 ||
         (text_text = slot_offset(text, "text")) < 0 ||
         (binary_time = slot_offset(binary, "received_time")) < 0 ||
         (binary_data = slot_offset(binary, "data")) < 0) {
         return NULL;
     }
+    State *state = state_of(module);
+    PyTypeObject *old_text = state->text_type, *old_binary = state->binary_type;
+    state->text_time = text_time;
+    state->text_text = text_text;
+    state->binary_time = binary_time;
+    state->binary_data = binary_data;
     Py_INCREF(text);
     Py_INCREF(binary);
-    Py_XSETREF(text_type, text);
-    Py_XSETREF(binary_type, binary);
+    state->text_type = text;
+    state->binary_type = binary;
+    /* Last, since letting go of a class may run any code. */
+    Py_XDECREF(old_text);
+    Py_XDECREF(old_binary);
     Py_RETURN_NONE;
 }
 
@@ -110,9 +117,6 @@ measure(const unsigned char *at, const unsigned char *end, int may_be_deflated, 
         }
         size = (uint64_t)at[2] << 8 | at[3];
         *head = 4;
-        if (size < 126) {
-            return 0; /* not the shortest form */
-        }
     }
     else if (size == 127) {
         if (end - at < 10) {
@@ -123,9 +127,6 @@ measure(const unsigned char *at, const unsigned char *end, int may_be_deflated, 
             size = size << 8 | at[i];
         }
         *head = 10;
-        if (size < 65536) {
-            return 0;
-        }
     }
     else if (size > 127) {
         return 0; /* masked */
@@ -158,7 +159,7 @@ inflated(PyObject *inflate, PyObject *limit, int first, const char *payload, Py_
 /* The message of the frame at `at`, as an event appended to `events`.
  * Returns 1, 0 if Python has to say what is wrong with the frame, or -1 with an exception. */
 static int
-take(PyObject *events, PyObject *received, PyObject *inflate, PyObject *limit, int first,
+take(const State *state, PyObject *events, PyObject *received, PyObject *inflate, PyObject *limit, int first,
      const char *payload, Py_ssize_t length)
 {
     PyObject *content;
@@ -178,8 +179,9 @@ take(PyObject *events, PyObject *received, PyObject *inflate, PyObject *limit, i
     if (content == NULL) {
         return -1;
     }
-    PyObject *event = (first & 1) ? make_event(text_type, text_time, received, text_text, content)
-                                  : make_event(binary_type, binary_time, received, binary_data, content);
+    PyObject *event =
+        (first & 1) ? make_event(state->text_type, state->text_time, received, state->text_text, content)
+                    : make_event(state->binary_type, state->binary_time, received, state->binary_data, content);
     if (event == NULL) {
         return -1;
     }
@@ -199,8 +201,9 @@ scanning_scan(PyObject *module, PyObject *const *args, Py_ssize_t count)
         PyErr_SetString(PyExc_TypeError, "scan(data, position, limit, events: list, inflate=None)");
         return NULL;
     }
-    if (text_type == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "scan: configure() comes first");
+    const State *state = state_of(module);
+    if (state->text_type == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "scan: call configure() first");
         return NULL;
     }
     PyObject *inflate = count == 5 && args[4] != Py_None ? args[4] : NULL;
@@ -230,7 +233,7 @@ scanning_scan(PyObject *module, PyObject *const *args, Py_ssize_t count)
         if (received == NULL && (received = wall_clock()) == NULL) {
             goto failed;
         }
-        int taken = take(args[3], received, inflate, args[2], at[0], (const char *)at + head,
+        int taken = take(state, args[3], received, inflate, args[2], at[0], (const char *)at + head,
                          (Py_ssize_t)length);
         if (taken < 0) {
             goto failed;

@@ -172,6 +172,10 @@ def _agreed(answer: dict[str, int], deflate: Deflate) -> DeflateParameters:
     )
 
 
+#: A large message is compressed in pieces of this many bytes, each of which takes a few milliseconds.
+PIECE_BYTES = 128 * 1024
+
+
 class Deflater:
     """Compresses the messages of one connection. Not thread-safe; messages go out in the order of the calls.
 
@@ -200,6 +204,28 @@ class Deflater:
                 self._stream = stream
         deflated: bytes = stream.compress(data) + stream.flush(zlib.Z_SYNC_FLUSH)
         return deflated[:-4]
+
+    def compress_in_pieces(self, data: bytes) -> Iterator[bytes]:
+        """Compress a message bit by bit; the result is that of `compress`.
+
+        Yields:
+            An empty bytes object for each piece of `PIECE_BYTES`, and the payload at the end. Nothing else
+            may be compressed in between.
+        """
+        if len(data) <= PIECE_BYTES:
+            yield self.compress(data)
+            return
+        stream = self._stream
+        if stream is None:
+            stream = engine().compressobj(self._level, zlib.DEFLATED, -self._bits, self._memory)
+            if not self._afresh:
+                self._stream = stream
+        view, pieces = memoryview(data), []
+        for start in range(0, len(data), PIECE_BYTES):
+            pieces.append(stream.compress(view[start : start + PIECE_BYTES]))
+            yield b""
+        pieces.append(stream.flush(zlib.Z_SYNC_FLUSH)[:-4])
+        yield b"".join(pieces)
 
 
 class Inflater:

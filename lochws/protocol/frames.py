@@ -110,6 +110,13 @@ def frame_length(item: Item) -> int:
     return size + (6 if size < 126 else 8 if size < 65536 else 14)
 
 
+def payload_of(frame: bytes) -> bytes:
+    """Return the unmasked payload of a frame that `build_frame` made."""
+    length = frame[1] & 0x7F
+    start = 6 if length < 126 else 8 if length == 126 else 14
+    return mask(memoryview(frame)[start:], frame[start - 4 : start])
+
+
 def measure_python(items: list[Any], start: int) -> int:
     """Return the total length of the frames of all items from `start` on.
 

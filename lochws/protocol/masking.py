@@ -15,40 +15,51 @@ from ..system.compiled import is_pure_python
 # Keys in a block: the first, and as blocks double, the largest.
 _FEW_KEYS = 8
 _MANY_KEYS = 1024
+# Keys that are kept as objects of their own, at most.
+_SINGLE_KEYS = 32
 # Integers of this many bytes are still XORed in cache, and the memory needed beside the result stays small.
 _PIECE = 64 * 1024
 
 
 class MaskKeys:
-    """Gives masking keys: 4 bytes at each call, unpredictable as RFC 6455 section 10.3 wants them.
+    """Masking keys, as unpredictable as RFC 6455 section 10.3 wants them, in two supplies.
 
-    The system is asked for a block of them, since a system call per message would cost more than the
-    rest of its frame: for few at first, which is all that an idle connection ever needs, then for twice as
-    many each time, up to 4 KiB. Not thread-safe: the caller holds a lock.
+    Calling the object gives one key of 4 bytes. Any thread may do that at any time, a signal handler in the
+    middle of another call included: no key is given twice. `block` and `position` are for the one thread that
+    packs a batch, which uses keys in place.
+
+    The system is asked for many keys at once, since a system call per message would cost more than the rest
+    of its frame: for few at first, which is all that an idle connection ever needs, then for twice as many
+    each time, up to 4 KiB.
 
     Args:
-        source: gives as many random bytes as it is asked for.
+        source: returns as many random bytes as it is asked for.
 
     Attributes:
-        block: keys, one behind the other.
-        position: where in it the next one begins. Whoever uses keys from there on moves it.
+        block: keys, one after the other.
+        position: where in it the next key begins. Whoever uses keys from there on moves it.
     """
 
-    __slots__ = ("_count", "_source", "block", "position")
+    __slots__ = ("_count", "_single", "_source", "block", "position")
 
     def __init__(self, source: Callable[[int], bytes] = os.urandom) -> None:
         self._source = source
         self._count = _FEW_KEYS
         self.block = b""
         self.position = 0
+        self._single: list[bytes] = []
 
     def __call__(self) -> bytes:
-        self.fill()
-        self.position += 4
-        return self.block[self.position - 4 : self.position]
+        try:
+            return self._single.pop()  # one step, so that nobody else gets the same
+        except IndexError:
+            block = self._source(4 * _SINGLE_KEYS)
+            *others, first = [block[start : start + 4] for start in reversed(range(0, len(block), 4))]
+            self._single += others
+            return first
 
     def fill(self) -> None:
-        """See to it that there is a key at `position`."""
+        """Make sure that there is a key at `position`."""
         if self.position >= len(self.block):
             self.block, self.position = self._source(4 * self._count), 0
             self._count = min(2 * self._count, _MANY_KEYS)

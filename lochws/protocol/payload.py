@@ -1,4 +1,4 @@
-"""Payloads of large frames, received straight into memory of their own.
+"""Payloads of large messages: received into memory of their own, and turned into text with little more.
 
 Copying a large message out of the shared receive buffer costs as much as receiving it. So once a frame's head
 has announced a large payload, the receiver hands out memory for it, and the stream fills that. The compiled
@@ -8,6 +8,7 @@ end.
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import Protocol
 
 from .compiled import compiled_or
@@ -103,4 +104,21 @@ def new_payload(length: int) -> Payload:
     return payload
 
 
+def decode_payload_python(buffer: BytesIO) -> str:
+    """Take the text out of a buffer that nobody needs any more.
+
+    The compiled twin gives back the buffer's memory while the str grows, which can take four times as much.
+
+    Args:
+        buffer: holds UTF-8. It is closed.
+
+    Raises:
+        UnicodeDecodeError: the content is not valid UTF-8.
+    """
+    data = buffer.getvalue()
+    buffer.close()
+    return data.decode()
+
+
 _Payload = compiled_or("Payload", PayloadPython)
+decode_payload = compiled_or("decode_payload", decode_payload_python)

@@ -12,7 +12,7 @@ from lochws.events import Binary, Event, Ping, Pong, Text
 from .close import CloseFrame, parse_close
 from .deflate import Inflater
 from .frames import LENGTH_LIMIT, MAX_CONTROL_PAYLOAD, BytesLike, Opcode
-from .payload import Payload, new_payload
+from .payload import Payload, decode_payload, new_payload
 from .scanning import scan
 
 _OPCODES = frozenset({
@@ -158,13 +158,15 @@ class Receiver:
                 break
             first, length = buffer[position], buffer[position + 1]
             self._check_head(first, length)
-            if length > MAX_CONTROL_PAYLOAD:
+            if length > 125:
                 start += 2 if length == 126 else 8
                 if start > end:
                     break
                 length = _extended_length(buffer[position + 2 : start])
             stop = start + length
             if first & 0x08:
+                if length > MAX_CONTROL_PAYLOAD:
+                    raise ProtocolError(f"{Opcode.to_str(first & 0x0F)} frame with more than 125 bytes")
                 if stop > end:
                     break
                 self._control(first & 0x0F, bytes(buffer[start:stop]), events)
@@ -189,8 +191,6 @@ class Receiver:
         if opcode & 0x08:
             if not first & 0x80:
                 raise ProtocolError(f"fragmented {Opcode.to_str(opcode)} frame")
-            if second > MAX_CONTROL_PAYLOAD:
-                raise ProtocolError(f"{Opcode.to_str(opcode)} frame with more than 125 bytes")
         elif opcode and self._opcode:
             raise ProtocolError("new message inside a fragmented one")
         elif not opcode and not self._opcode:
@@ -237,9 +237,12 @@ class Receiver:
                 part = self._inflated(part, self._size, complete)
             self._size += self._payload.write(part)
         if complete:
-            opcode, payload = self._opcode, (self._large or self._payload).getvalue()
+            opcode, payload, large = self._opcode, self._payload, self._large
             self._forget()
-            _deliver(opcode, payload, events)
+            if opcode == Opcode.TEXT:
+                events.append(_text(payload))
+            else:
+                events.append(Binary((large or payload).getvalue()))
         elif self._opcode == Opcode.TEXT:
             self._tail = _unfinished(self._tail + part)
 
@@ -258,20 +261,22 @@ class Receiver:
         self._inflater = None
 
 
-def _deliver(opcode: int, payload: bytes, events: list[Event]) -> None:
+def _text(payload: BytesIO) -> Text:
     try:
-        events.append(Text(payload.decode()) if opcode == Opcode.TEXT else Binary(payload))
+        return Text(decode_payload(payload))
     except UnicodeDecodeError:
         raise CriticalProtocolError(_NOT_UTF8) from None
 
 
 def _extended_length(field: BytesLike) -> int:
-    """A length of 16 or 64 bits, which must be too long for the shorter forms (RFC 6455 section 5.2)."""
+    """Read a length of 16 or 64 bits.
+
+    RFC 6455 section 5.2 obliges the sender to use the shortest form that fits. Some servers do not, other
+    clients accept that, and it does no harm.
+    """
     length = int.from_bytes(field, "big")
     if length >= LENGTH_LIMIT:
         raise PayloadTooLarge("frame of 2**63 bytes or more", close_code=ProtocolError.close_code)
-    if length < (126 if len(field) == 2 else 65536):
-        raise ProtocolError(f"frame length {length} is not encoded in the shortest form")
     return length
 
 

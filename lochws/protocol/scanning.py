@@ -35,7 +35,7 @@ def scan_python(
 
     A frame is left to the caller, and so is all behind it, if it is no final, unmasked text or binary
     frame without reserved bits (but for RSV1 where there is `inflate`), is incomplete, larger than the
-    limit, not UTF-8 as it should be, or if its length is not in the shortest form.
+    limit, or a text that is not valid UTF-8.
 
     Args:
         data: what was received.
@@ -59,7 +59,7 @@ def scan_python(
         if length > 125:
             if length == 126 and start + 2 <= end:
                 length = data[start] << 8 | data[start + 1]
-                start = start + 2 if length > 125 else end + 1
+                start += 2
             else:
                 start, length = _long_payload(data, start, end)
         stop = start + length
@@ -83,7 +83,7 @@ def scan_python(
 def _long_payload(data: bytes, start: int, end: int) -> tuple[int, int]:
     """Where a payload begins whose length has 64 bits, and its length; behind the end if it is to be left."""
     length = int.from_bytes(data[start : start + 8], "big")
-    is_taken = data[start - 1] == 127 and start + 8 <= end and 65536 <= length < LENGTH_LIMIT
+    is_taken = data[start - 1] == 127 and start + 8 <= end and length < LENGTH_LIMIT
     return start + 8 if is_taken else end + 1, length
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from lochws.errors import WebSocketClosing
 
 from .close import CloseFrame, as_reason, encode_close
@@ -124,6 +126,32 @@ class Sender:
         if self.close_sent is not None or self._deflater is not None or type(data) is not bytes:
             return self._message(Opcode.BINARY, as_bytes("binary", data), compress)
         return build_frame(_BINARY, data, self._keys())
+
+    def compressed(self, opcode: int, data: bytes) -> bytes:
+        """Make the frame of a compressed message in one go, by the rules of `compressing`."""
+        assert self._deflater is not None  # else there is nothing that must be compressed
+        return build_frame(FIN | RSV1 | opcode, self._deflater.compress(data), self._keys())
+
+    def compressing(self, opcode: int, data: bytes) -> Iterator[bytes]:
+        """Make the frame of a compressed message bit by bit, so that a large one need not be made in one go.
+
+        Whether our Close frame was made is not looked at: what the caller had queued before may follow.
+
+        Args:
+            opcode: that of the message.
+            data: its payload, which `must_compress` has chosen.
+
+        Yields:
+            An empty bytes object after each piece of work, and the frame at the end. No other message may be
+            compressed in between.
+        """
+        assert self._deflater is not None  # else there is nothing that must be compressed
+        for payload in self._deflater.compress_in_pieces(data):
+            yield build_frame(FIN | RSV1 | opcode, payload, self._keys()) if payload else b""
+
+    def must_compress(self, data: bytes, compress: bool) -> bool:
+        """Return whether a message is to be compressed: that was agreed on, is wanted, and pays."""
+        return self._deflater is not None and compress and len(data) >= self._threshold
 
     def ping(self, data: BytesLike = b"") -> bytes:
         """The frame of a ping.

@@ -72,7 +72,7 @@ PyDoc_STRVAR(send_doc,
 "Hand bytes to the kernel without waiting. Returns how many it took, 0 if there was no room.");
 
 static PyObject *
-call_send(PyObject *module, PyObject *const *args, Py_ssize_t count)
+call_send(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
 {
     int descriptor, error;
     Py_buffer view;
@@ -101,7 +101,7 @@ PyDoc_STRVAR(receive_into_doc,
 "Receive what is there without waiting. Returns how many bytes came, None if there are none yet.");
 
 static PyObject *
-call_receive_into(PyObject *module, PyObject *const *args, Py_ssize_t count)
+call_receive_into(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
 {
     int descriptor, error;
     Py_buffer view;
@@ -132,7 +132,7 @@ PyDoc_STRVAR(random_bytes_doc,
 "What os.urandom gives, at most 4 KiB of it.");
 
 static PyObject *
-call_random_bytes(PyObject *module, PyObject *argument)
+call_random_bytes(PyObject *Py_UNUSED(module), PyObject *argument)
 {
     Py_ssize_t count = PyLong_AsSsize_t(argument);
     if (count == -1 && PyErr_Occurred()) {
@@ -168,16 +168,26 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+static PyModuleDef_Slot module_slots[] = {
+#ifdef Py_mod_multiple_interpreters
+    /* There is no state at all. */
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#endif
+    /* Py_mod_gil is left out: without a GIL there would be nothing to keep. */
+    {0, NULL},
+};
+
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
-    .m_name = "lochws._calls",
+    .m_name = "lochws.system._calls",
     .m_doc = "Calls that keep the interpreter.",
     .m_size = 0,
     .m_methods = methods,
+    .m_slots = module_slots,
 };
 
 PyMODINIT_FUNC
 PyInit__calls(void)
 {
-    return PyModule_Create(&definition);
+    return PyModuleDef_Init(&definition);
 }

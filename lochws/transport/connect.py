@@ -11,7 +11,7 @@ from ..options import Options
 from ..system.deadline import Cancelled, Deadline
 from ..url import Endpoint
 from .proxies.choose import ProxyURL
-from .stream import Stream, TLSStream
+from .stream import SSLSocketStream, Stream
 from .tcp import connect_tcp, connect_unix, resolve
 from .tls import ClientTLS
 from .waiting import cause
@@ -53,7 +53,7 @@ class Connector:
             except _FAILURES as error:
                 raise _told(error, "unable to connect", deadline.phase) from _behind(error)
         # A socket that was given may speak TLS already.
-        if not endpoint.is_secure or (proxy is None and isinstance(stream, TLSStream)):
+        if not endpoint.is_secure or (proxy is None and isinstance(stream, SSLSocketStream)):
             return stream
         try:
             deadline.enter("tls")
@@ -138,7 +138,7 @@ def _as_stream(sock: object, option: str) -> Stream:
         text = f"{option}: expected a connected socket, not {type(sock).__name__}"
         raise ConnectFail(text, phase="tcp") from TypeError(text)
     sock.setblocking(False)
-    return TLSStream(sock) if isinstance(sock, ssl.SSLSocket) else Stream(sock)
+    return SSLSocketStream(sock) if isinstance(sock, ssl.SSLSocket) else Stream(sock)
 
 
 def _told(error: BaseException, failing: str, phase: str) -> ConnectFail:

@@ -1,44 +1,88 @@
-"""TLS over a stream that may itself be TLS: what a wss endpoint behind an https proxy needs."""
+"""TLS over a stream of ours: OpenSSL works in memory, and what it is given is rationed.
+
+OpenSSL upon a socket reads until it has data to return. Records without data, such as key updates and session
+tickets (RFC 8446 section 4.6), keep it busy for as long as the peer sends them. So here it gets one record
+at a time, and the clock is read in between.
+"""
 
 from __future__ import annotations
 
 import ssl
 import threading
+from time import monotonic
 
+from ..system import forks
 from ..system.deadline import Deadline
-from .stream import TLS, TLS_RECORD, RecordStream, Stream, agreed_by, in_records
+from .stream import TLS, TLS_RECORD, TLS_SEND, Stream, agreed_by
 from .waiting import receive, send_all
 
-# What one receiving call takes from the stream below: a full record with what TLS adds to it.
-_RECEIVE = TLS_RECORD + 2048
+#: The longest that one `receive_into` goes on with what the peer sent, in seconds.
+TURN_SECONDS = 0.002
+#: The longest of it without letting a sender in.
+SHARE_SECONDS = 0.001
+#: Bytes that may wait to be sent before reading stops. Beyond one record of the sender's they are answers to
+#: key updates, which a peer that never reads could have us pile up.
+MAX_UNSENT = 64 * 1024
+
+# Records over this size have data in them, or deserve suspicion.
+_MOSTLY_DATA = 1024
+_HEADER = 5
+# A record's longest payload, by TLS 1.2 (RFC 5246 section 6.2.3); TLS 1.3 allows less.
+_LONGEST = TLS_RECORD + 2048
+# What all streams receive into, in turn. They keep only what is left over.
+_BUFFER_BYTES = 64 * 1024
+_buffers: list[bytearray] = []
 
 
-class LayeredTLSStream(RecordStream):
-    """A stream through TLS whose records travel over another stream, which it owns.
+class TLSStream(Stream):
+    """TLS over another stream, which it owns: over TCP, a Unix socket, or TLS that ends at a proxy.
 
-    `TLSStream` leaves reading and writing to OpenSSL, which wants a socket. Here OpenSSL works in
-    memory, and its records are carried to and from the stream below.
+    The peer's close_notify counts as the end of the stream, and so does an end without one: WebSocket has
+    its own closing handshake to tell a cut from an end. Our own close_notify is not sent.
 
-    The lock keeps two threads from being inside one OpenSSL object, and the records in their order.
-    It is held for work that does not block; the lock of the stream below is only ever taken inside it.
+    The lock keeps two threads from being inside one OpenSSL object, and the records in order. It is held
+    for `SHARE_SECONDS` and one record at most, never across a blocking call; the lock of the stream below
+    is only ever taken inside it. A sender takes the gate first, then the lock. The reader passes the gate
+    each time before it takes the lock, and so lets a waiting sender go first.
+
+    Args:
+        stream: what carries the records.
+        context: the TLS context.
+        server_hostname: the name to ask for (SNI) and to check the certificate against.
+        session: a session of the same context and server to resume, or None.
 
     Attributes:
-        tls: the TLS object, for what one may ask about the session.
+        tls: the TLS object, for questions about certificate and session.
     """
 
-    def __init__(self, stream: Stream, context: ssl.SSLContext, server_hostname: str) -> None:
-        # Not the base's constructor: there is no socket here.
+    def __init__(
+        self, stream: Stream, context: ssl.SSLContext, server_hostname: str,
+        session: ssl.SSLSession | None = None,
+    ) -> None:
+        # The base's constructor is not called: there is no socket here.
         self._stream = stream
         self.address = stream.address
+        self._gate = threading.RLock()
         self._lock = threading.RLock()
+        # What follows is guarded by the lock. Whether its holder is inside OpenSSL: the lock is reentrant,
+        # and a signal handler or finalizer that sends in the middle of it is told that there is no room.
+        self._is_inside = False
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
-        self._received = bytearray(_RECEIVE)
+        self.tls = context.wrap_bio(
+            self._incoming, self._outgoing, server_hostname=server_hostname, session=session
+        )
         # Records that wait for room below, and how many of the sender's bytes are in them. Those bytes
-        # count as sent only when the records have gone, so that the sender asks again until they have.
-        self._records = b""
+        # count as sent only when the records are gone, so that the sender asks again until they are.
+        self._unsent = b""
         self._recorded = 0
+        # What follows is the loop's: records received and not decrypted yet; how the stream has
+        # ended, and whether that was told; whether so much waits to be sent that reading has stopped.
+        self._records = b""
+        self._end: OSError | int | None = None
+        self._is_end_told = False
+        self._is_stuck = False
+        forks.register(self)
 
     def agreed(self) -> TLS | None:
         return agreed_by(self.tls)
@@ -61,66 +105,177 @@ class LayeredTLSStream(RecordStream):
             except ssl.SSLError:
                 self._flush()  # the alert that tells the server why
                 raise
-            data = receive(self._stream, _RECEIVE, deadline)
-            if data:
-                self._incoming.write(data)
-            else:
-                self._incoming.write_eof()
+            self._feed(deadline)
 
-    def _receive_record(self, buffer: memoryview) -> int | None:
-        with self._lock:
-            self.reads_want_write = False
-            while True:
+    def _feed(self, deadline: Deadline) -> None:
+        """Give OpenSSL the next record of the handshake. Blocks until it is there."""
+        while not (size := _record_size(self._records, 0, len(self._records))):
+            data = receive(self._stream, _LONGEST, deadline)
+            if not data:
+                self._incoming.write(self._records)
+                self._incoming.write_eof()
+                return
+            self._records += data
+        self._incoming.write(self._records[:size])
+        self._records = self._records[size:]
+
+    def receive_into(self, buffer: bytearray | memoryview) -> int | None:
+        if self._end is None:
+            try:
+                records = _buffers.pop()
+            except IndexError:
+                records = bytearray(_BUFFER_BYTES)
+            filled = self._receive(memoryview(buffer), memoryview(records))
+            _buffers.append(records)
+            if filled:
+                return filled
+        if self._end is None:
+            return None
+        self._is_end_told = True
+        if isinstance(self._end, OSError):
+            raise self._end
+        return self._end
+
+    def _receive(self, view: memoryview, records: memoryview) -> int:
+        """Decrypt what is there, as far as there are room and time. Returns the number of bytes."""
+        until = monotonic() + TURN_SECONDS
+        position, have, filled = 0, len(self._records), 0
+        records[:have] = self._records
+        is_drained = False
+        while True:
+            with self._gate:
+                pass  # whoever waits to send goes first
+            with self._lock:
+                done, count = self._decrypt(records[position:have], view[filled:])
+            position, filled = position + done, filled + count
+            if self._end is not None or self._is_stuck or filled == len(view) or monotonic() >= until:
+                break
+            if _record_size(records, position, have):
+                continue
+            if is_drained:
+                break
+            # At least a full record fits behind what is left of one.
+            records[: have - position] = records[position:have]
+            position, have = 0, have - position
+            try:
+                size = self._stream.receive_into(records[have:])
+            except OSError as error:
+                self._end = error.with_traceback(None)  # its traceback would keep the views alive
+                break
+            if size == 0:
+                self._incoming.write(records[position:have])
+                self._incoming.write_eof()
+                position = have
+            is_drained = not size or size < len(records) - have
+            have += size or 0
+        self._records = bytes(records[position:have])
+        self.reads_want_write = self._is_stuck or self._stream.reads_want_write
+        return filled
+
+    def _decrypt(self, records: memoryview, view: memoryview) -> tuple[int, int]:
+        """Decrypt records, as far as there are room and a share of the time. With the lock.
+
+        Returns:
+            How many bytes of the records are done with, and how many bytes are in the view.
+        """
+        tls, give = self.tls, self._incoming.write
+        until = monotonic() + SHARE_SECONDS
+        done, filled, room = 0, 0, len(view)
+        self._is_inside = True
+        try:
+            self._is_stuck = not self._answer()
+            is_through = not tls.pending() and not self._incoming.pending and not self._incoming.eof
+            size = 0
+            while filled < room and not self._is_stuck:
+                if is_through:  # OpenSSL has nothing left to go on with
+                    size = _record_size(records, done, len(records))
+                    if not size:
+                        break
+                    give(records[done:done + size])
+                    done += size
+                is_through = True
                 try:
-                    return self.tls.read(len(buffer), buffer)  # type: ignore[return-value]
+                    count: int = tls.read(room - filled, view[filled:])  # type: ignore[assignment]
+                    if not count:
+                        self._end = 0
+                        break
+                    filled += count
                 except ssl.SSLWantReadError:
-                    pass
+                    self._is_stuck = not self._answer()
+                    if size > _MOSTLY_DATA:
+                        break  # hundreds of tickets fit into one record: that was a turn's work
                 except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-                    return 0
-                # Reading may have made records of its own, such as new keys (RFC 8446 section 4.6.3).
-                is_stuck = not self._flush() and not self._recorded
-                count = self._stream.receive_into(self._received)
-                if count is None:
-                    self.reads_want_write = is_stuck or self._stream.reads_want_write
-                    return None
-                if count:
-                    self._incoming.write(memoryview(self._received)[:count])
-                else:
-                    self._incoming.write_eof()
+                    self._end = 0
+                    break
+                except OSError as error:
+                    self._answer()  # the alert that tells the peer why
+                    self._end = error.with_traceback(None)
+                    break
+                if monotonic() >= until:
+                    break
+        finally:
+            self._is_inside = False
+        return done, filled
+
+    def _answer(self) -> bool:
+        """Send what OpenSSL has to say by itself. Returns False when too much of it waits to be sent."""
+        if self._unsent or self._outgoing.pending:
+            try:
+                self._flush()
+            except OSError:
+                pass  # the next sender meets the failure; what the peer said before may still be read
+        return len(self._unsent) <= MAX_UNSENT
 
     def send(self, data: bytes | bytearray | memoryview) -> int:
-        return in_records(data, self._send_record)
-
-    def _send_record(self, data: memoryview) -> int:
-        with self._lock:
-            self.writes_want_read = False
-            if not self._recorded:
-                try:
-                    self._recorded = self.tls.write(data)
-                except ssl.SSLWantReadError:
-                    self.writes_want_read = True
-                    self._flush()
-                    return 0
-            if not self._flush():
-                self.writes_want_read = self._stream.writes_want_read
+        with self._gate, self._lock:
+            if self._is_inside:
                 return 0
-            taken, self._recorded = self._recorded, 0
-            return taken
+            self._is_inside = True
+            try:
+                return self._send_records(memoryview(data)[:TLS_SEND])
+            finally:
+                self._is_inside = False
+
+    def _send_records(self, view: memoryview) -> int:
+        """Encrypt and send one record after the other. If one fails, those before it count."""
+        self.writes_want_read = False
+        sent = 0
+        try:
+            while sent < len(view):
+                if not self._recorded:
+                    self._recorded = self.tls.write(view[sent:sent + TLS_RECORD])
+                if not self._flush():
+                    self.writes_want_read = self._stream.writes_want_read
+                    break
+                sent += self._recorded
+                self._recorded = 0
+        except ssl.SSLWantReadError:
+            self.writes_want_read = True
+            self._flush()
+        except OSError:
+            if not sent:
+                raise
+        return sent
 
     def _flush(self) -> bool:
-        """Hand records to the stream below. Returns whether all of them have gone."""
-        self._records += self._outgoing.read()
-        while self._records:
-            sent = self._stream.send(self._records)
+        """Hand records to the stream below. Returns whether all of them are gone."""
+        self._unsent += self._outgoing.read()
+        while self._unsent:
+            sent = self._stream.send(self._unsent)
             if not sent:
                 return False
-            self._records = self._records[sent:]
+            self._unsent = self._unsent[sent:]
         return True
 
     def pending(self) -> bool:
+        if self._end is not None:
+            return not self._is_end_told
+        if self._is_stuck:
+            return False
+        if _record_size(self._records, 0, len(self._records)):
+            return True
         with self._lock:
-            inside = self._end is not None or self.tls.pending() > 0 or self._incoming.pending > 0
-            return inside or self._stream.pending()
+            return self.tls.pending() > 0 or self._incoming.pending > 0 or self._stream.pending()
 
     def fileno(self) -> int:
         return self._stream.fileno()
@@ -132,3 +287,24 @@ class LayeredTLSStream(RecordStream):
     def close(self) -> None:
         with self._lock:
             self._stream.close()
+
+    def reset_after_fork(self) -> None:
+        """Replace locks that threads of the parent may hold, in the child of a fork."""
+        self._gate = threading.RLock()
+        self._lock = threading.RLock()
+
+
+def _record_size(data: bytes | memoryview, start: int, end: int) -> int:
+    """The size of the record that begins at `start`, or 0 while it is not whole.
+
+    What cannot be a record is OpenSSL's to refuse, and counts as whole: all that is there.
+    """
+    here = end - start
+    if here < _HEADER:
+        return 0
+    size = _HEADER + (data[start + 3] << 8) + data[start + 4]
+    if size <= here:
+        return size
+    # Types 20 to 24 (RFC 8446 section 5.1, RFC 6520), version 3.x.
+    is_record = 20 <= data[start] <= 24 and data[start + 1] == 3 and size <= _HEADER + _LONGEST
+    return 0 if is_record else here

@@ -23,7 +23,7 @@ _MAX_SERVERS = 1024
 class Askings:
     """How often each server may still be asked for a session. Any thread may call.
 
-    CPython leaks some 6 KB each time an `ssl.SSLSocket` is asked for its session: a slow death of a process
+    CPython leaks some 6 KB each time a TLS object is asked for its session: a slow death of a process
     that for weeks reconnects to a server that never resumes one, or makes a new WebSocket each time. So
     each server has a credit of `ASKED_AT_ONCE` askings, and gets one of them back every `ASKED_AGAIN`
     seconds: enough for a server whose old sessions expire.
@@ -68,16 +68,16 @@ class Sessions:
         """The session to offer to that server, or None."""
         return self._sessions.get(server)
 
-    def take_from(self, sock: ssl.SSLSocket, server: Server) -> None:
+    def take_from(self, tls: ssl.SSLObject, server: Server) -> None:
         """Keep the session of a connection that is about to be closed, unless it was a resumed one itself.
 
-        Call it as late as that: with TLS 1.3 the session comes some time after the handshake (RFC 8446
+        Call it as late as that: with TLS 1.3 the session arrives some time after the handshake (RFC 8446
         section 4.6.1). The caller holds the lock of the stream.
         """
-        if sock.fileno() < 0 or sock.session_reused:
+        if tls.session_reused:
             return
         host, port, _ = server
-        session = sock.session if ASKINGS.spend(host, port, monotonic()) else None
+        session = tls.session if ASKINGS.spend(host, port, monotonic()) else None
         if session is not None and session.has_ticket:
             if len(self._sessions) >= _MAX_SESSIONS:  # only redirects lead to so many servers
                 self._sessions.clear()

@@ -9,7 +9,8 @@ import errno
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from time import monotonic
 from typing import Any, NamedTuple
 
 from ..system import forks
@@ -18,8 +19,10 @@ from ..url import bracketed
 
 #: What OpenSSL puts into one record (RFC 8446 section 5.1), hence the most it takes in one call.
 TLS_RECORD = 16 * 1024
-#: The most that one `TLSStream.send` hands over: encryption is work, and the loop has other streams.
+#: The most that one `send` through TLS hands over: encryption is work, and the loop has other streams.
 TLS_SEND = 256 * 1024
+# The longest that one call goes on receiving records from an SSL socket, in seconds.
+_TURN_SECONDS = 0.002
 
 
 class TLS(NamedTuple):
@@ -69,11 +72,6 @@ class Stream:
     def agreed(self) -> TLS | None:
         """What TLS has agreed on, or None without it. For whoever has opened the stream, who has it alone."""
         return None
-
-    @property
-    def raw(self) -> socket.socket:
-        """The socket, for whoever puts TLS upon it."""
-        return self._sock
 
     def receive_into(self, buffer: bytearray | memoryview) -> int | None:
         """Receive what is there, at most the buffer's length. Loop thread only; never blocks.
@@ -133,27 +131,41 @@ class Stream:
         self._sock.close()
 
 
-class RecordStream(Stream):
-    """What streams through TLS have in common: what is there comes in records, many at a time."""
+class SSLSocketStream(Stream):
+    """A stream over an `ssl.SSLSocket` that has done its handshake, as a user may give one.
 
-    # What `_receive_record` has said behind the bytes of the last call: the end, or what it raised.
+    What lochws opens itself is a `lochws.transport.layered.TLSStream`. Here OpenSSL itself reads from the
+    socket, and goes on for as long as the peer sends records without data, which nothing can bound.
+
+    The lock also keeps two threads from being inside one OpenSSL object, which would break its state. It is
+    held for one non-blocking call. The peer's close_notify counts as the end of the stream, and so does an
+    end without one.
+    """
+
+    _sock: ssl.SSLSocket
+    # What follows the bytes of the last call: the end, or an error.
     _end: OSError | int | None = None
+
+    def agreed(self) -> TLS | None:
+        return agreed_by(self._sock)
 
     def receive_into(self, buffer: bytearray | memoryview) -> int | None:
         view, filled = memoryview(buffer), 0
+        until = monotonic() + _TURN_SECONDS
         end, self._end = self._end, None
         while end is None and filled < len(view):
             try:
                 count = self._receive_record(view[filled:])
             except OSError as error:
-                # Its traceback would keep the view alive.
-                end = error.with_traceback(None)
+                end = error.with_traceback(None)  # its traceback would keep the view alive
                 break
             if count is None:
                 break
             filled += count
             if not count:
                 end = 0
+            if monotonic() >= until:
+                break
         if filled:
             self._end = end
             return filled
@@ -163,26 +175,6 @@ class RecordStream(Stream):
 
     def _receive_record(self, buffer: memoryview) -> int | None:
         """Receive at most one record. Results and errors are those of `receive_into`."""
-        raise NotImplementedError
-
-
-class TLSStream(RecordStream):
-    """A stream through TLS, over an `ssl.SSLSocket` that has done its handshake.
-
-    The lock here also keeps two threads from being inside one OpenSSL object, which breaks its
-    state: records come out wrong and the connection drops. It is held for one non-blocking call.
-
-    The peer's close_notify counts as the end of the stream, and so does an end without one:
-    WebSocket has its own closing handshake to tell a cut from an end. A reset may count as the end
-    too, since the ssl module reports some of them as one. Our own close_notify is not sent.
-    """
-
-    _sock: ssl.SSLSocket
-
-    def agreed(self) -> TLS | None:
-        return agreed_by(self._sock)
-
-    def _receive_record(self, buffer: memoryview) -> int | None:
         with self._lock:
             self.reads_want_write = False
             try:
@@ -192,15 +184,25 @@ class TLSStream(RecordStream):
             except ssl.SSLWantWriteError:
                 self.reads_want_write = True
                 return None
-            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError, BrokenPipeError):
+                # OpenSSL 3.6 reports some ends as a broken pipe.
                 return 0
 
     def send(self, data: bytes | bytearray | memoryview) -> int:
-        if len(data) <= TLS_RECORD:
-            return self._send_record(data)
-        return in_records(data, self._send_record)
+        view = memoryview(data)[:TLS_SEND]
+        sent = 0
+        try:
+            while sent < len(view):
+                taken = self._send_record(view[sent:sent + TLS_RECORD])
+                if not taken:
+                    break
+                sent += taken
+        except OSError:
+            if not sent:  # else the next call meets the failure again
+                raise
+        return sent
 
-    def _send_record(self, data: bytes | bytearray | memoryview) -> int:
+    def _send_record(self, data: memoryview) -> int:
         with self._lock:
             if self._sock.fileno() < 0:
                 raise OSError(errno.EBADF, "the stream is closed")
@@ -229,30 +231,6 @@ def agreed_by(tls: ssl.SSLSocket | ssl.SSLObject) -> TLS | None:
     except ValueError:
         return None
     return TLS(tls.version() or "", cipher[0] if cipher else "", certificate or {}, der or b"")
-
-
-def in_records(data: bytes | bytearray | memoryview, send_record: Callable[[memoryview], int]) -> int:
-    """Send in pieces of one TLS record each, `TLS_SEND` bytes at most.
-
-    Returns:
-        How many bytes were taken. Those that were count, also if the connection fails behind them: the
-        next call meets the failure again.
-
-    Raises:
-        OSError: the connection failed, and nothing was taken.
-    """
-    view = memoryview(data)
-    sent = 0
-    try:
-        while sent < min(len(view), TLS_SEND):
-            taken = send_record(view[sent:sent + TLS_RECORD])
-            if not taken:
-                break
-            sent += taken
-    except OSError:
-        if not sent:
-            raise
-    return sent
 
 
 def peer_address(sock: socket.socket) -> str:

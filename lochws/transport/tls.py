@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import selectors
-import socket
 import ssl
 from dataclasses import replace
 
@@ -12,11 +10,11 @@ from ..errors import ConnectFail
 from ..options import Options
 from ..system.deadline import Deadline
 from .contexts import check_tls, make_context
-from .layered import LayeredTLSStream
+from .layered import TLSStream
 from .pins import mismatch
 from .sessions import Server, Sessions
-from .stream import Stream, TLSStream, peer_address
-from .waiting import cause, wait
+from .stream import Stream
+from .waiting import cause
 
 # OpenSSL's results of a verification (X509_V_ERR_… in its x509_vfy.h), those that people meet.
 _CERTIFICATE_FAULTS = {
@@ -70,22 +68,15 @@ class ClientTLS:
         name = (self._options.server_hostname if home else None) or host
         server = (name, port, home)
         try:
-            tls: ssl.SSLSocket | ssl.SSLObject
-            if type(stream) is Stream:
-                session = self._sessions.of(server)
-                tls = sock = handshake(stream.raw, self._context(home), name, deadline, session=session)
-                stream = _ResumedStream(sock, self._sessions, server)
-            else:
-                stream = layered = layer(stream, self._context(home), name, deadline)
-                tls = layered.tls
-            digest = mismatch(self._options.ssl_pins, host, tls.getpeercert(binary_form=True))
+            secured = handshake(stream, self._context(home), name, deadline, self._sessions, server)
+            digest = mismatch(self._options.ssl_pins, host, secured.tls.getpeercert(binary_form=True))
             if digest is not None:
                 text = f"the certificate of {host!r} is none of those pinned: its SHA-256 is {digest}"
                 raise ConnectFail(text, phase="tls", address=stream.address, advice=_PIN_ADVICE)
         except BaseException:
             stream.close()
             raise
-        return stream
+        return secured
 
     def _context(self, home: bool) -> ssl.SSLContext:
         options = self._options
@@ -99,87 +90,53 @@ class ClientTLS:
 class _ResumedStream(TLSStream):
     """A TLS stream that leaves its session to the next connection to the same server."""
 
-    def __init__(self, sock: ssl.SSLSocket, sessions: Sessions, server: Server) -> None:
-        super().__init__(sock)
+    def __init__(
+        self, stream: Stream, context: ssl.SSLContext, server_hostname: str, sessions: Sessions,
+        server: Server,
+    ) -> None:
+        super().__init__(stream, context, server_hostname, sessions.of(server))
         self._sessions = sessions
         self._server = server
 
     def close(self) -> None:
         with self._lock:
-            self._sessions.take_from(self._sock, self._server)
+            if self.fileno() >= 0:
+                self._sessions.take_from(self.tls, self._server)
             super().close()
 
 
 def handshake(
-    sock: socket.socket,
+    stream: Stream,
     context: ssl.SSLContext,
     server_hostname: str,
     deadline: Deadline,
-    session: ssl.SSLSession | None = None,
-) -> ssl.SSLSocket:
-    """Wrap a connected, non-blocking socket in TLS and do the handshake.
+    sessions: Sessions | None = None,
+    server: Server | None = None,
+) -> TLSStream:
+    """Put TLS upon a stream and do the handshake. Blocks.
 
-    The socket given belongs to the result from now on, and is closed if this fails.
+    The stream belongs to the result; if this fails, the caller closes it.
 
     Args:
-        server_hostname: what the server is asked for (SNI) and its certificate is checked against.
-        session: one of the same context and server, to be resumed if the server still knows it.
+        server_hostname: the name to ask the server for (SNI) and to check its certificate against.
+        sessions: where a session to resume is kept, and the new one will be, for `server`; or None.
 
     Raises:
         ConnectFail: it failed, or took too long (phase ``"tls"``); the text says why.
         Cancelled: the deadline was cancelled.
     """
-    address = peer_address(sock)
-    name = _certified_name(server_hostname)
-    tls: socket.socket = sock
+    # A certificate names neither the root's dot at the end nor the zone of an IPv6 address.
+    name = server_hostname.rstrip(".").partition("%")[0]
     try:
-        # Where these two fail inside wrap_socket(), that leaves a descriptor behind.
-        name.encode("idna")
-        sock.getpeername()
-        tls = wrapped = context.wrap_socket(
-            sock,
-            server_hostname=name,
-            do_handshake_on_connect=False,
-            suppress_ragged_eofs=True,
-            session=session,
-        )
-        _shake_hands(wrapped, deadline)
-        return wrapped
-    except (OSError, ValueError) as error:  # ValueError: a host that can be no server name
-        tls.close()
-        raise ConnectFail(_in_words(error, server_hostname), phase="tls", address=address) from error
-    except BaseException:
-        tls.close()
-        raise
-
-
-def layer(
-    stream: Stream, context: ssl.SSLContext, server_hostname: str, deadline: Deadline
-) -> LayeredTLSStream:
-    """Put TLS upon a stream that is TLS itself. Else as `handshake`, but the caller closes on failure."""
-    try:
-        layered = LayeredTLSStream(stream, context, _certified_name(server_hostname))
-        layered.shake_hands(deadline)
-        return layered
-    except (OSError, ValueError) as error:
+        if sessions is None or server is None:
+            secured = TLSStream(stream, context, name)
+        else:
+            secured = _ResumedStream(stream, context, name, sessions, server)
+        secured.shake_hands(deadline)
+        return secured
+    except (OSError, ValueError) as error:  # ValueError: a host that cannot be a server name
         text = _in_words(error, server_hostname)
         raise ConnectFail(text, phase="tls", address=stream.address) from error
-
-
-def _certified_name(host: str) -> str:
-    # A certificate names neither the root's dot at the end nor the zone of an IPv6 address.
-    return host.rstrip(".").partition("%")[0]
-
-
-def _shake_hands(tls: ssl.SSLSocket, deadline: Deadline) -> None:
-    while True:
-        try:
-            tls.do_handshake()
-            return
-        except ssl.SSLWantReadError:
-            wait(tls, selectors.EVENT_READ, deadline)
-        except ssl.SSLWantWriteError:
-            wait(tls, selectors.EVENT_WRITE, deadline)
 
 
 def _in_words(error: Exception, host: str) -> str:

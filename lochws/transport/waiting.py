@@ -85,6 +85,8 @@ def receive(stream: Stream, size: int, deadline: Deadline, limit: float | None =
         count = stream.receive_into(buffer)
         if count is not None:
             return bytes(memoryview(buffer)[:count])
+        if stream.pending():
+            continue  # it has ended its share of a turn early, and goes on
         events = selectors.EVENT_WRITE if stream.reads_want_write else selectors.EVENT_READ
         if not wait(stream, events, deadline, limit):
             raise TimeoutError(f"timed out after {limit:g} s")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lochws import WebSocketApp, events
-from lochws.connection.gathering import LEAVE_MESSAGES
+from lochws.connection.sendqueue import DROP_OFF_MESSAGES
 from lochws.errors import QueueFull, WebSocketClosing, WebSocketUnavailable
 from lochws.protocol.sender import Sender
 
@@ -98,18 +98,18 @@ class TestSendMany:
     def test_they_go_in_one_system_call(self) -> None:
         sink = Sink()
         queue = make_queue(sink)
-        assert queue.push_many([(text.encode, (), text) for text in "abc"], 3)
+        assert queue.push_many([(text.encode(), text) for text in "abc"], 3)
         assert sink.offered == [b"abc"]
 
     def test_all_or_none_have_room(self) -> None:
         queue = blocked_queue(Sink(), limit=10)
         with pytest.raises(QueueFull):
-            queue.push_many([(b"aaa".__add__, (b"",), "aaa"), (b"bbb".__add__, (b"",), "bbb")], 6)
+            queue.push_many([(b"aaa", "aaa"), (b"bbb", "bbb")], 6)
         assert queue.finish() == ("first",)
 
     def test_all_or_none_are_dropped(self) -> None:
         queue = blocked_queue(Sink(), limit=10, when_full="drop")
-        assert not queue.push_many([(b"aaa".__add__, (b"",), "aaa"), (b"bbb".__add__, (b"",), "bbb")], 6)
+        assert not queue.push_many([(b"aaa", "aaa"), (b"bbb", "bbb")], 6)
         assert queue.dropped == 2
 
 
@@ -183,7 +183,7 @@ class TestLeavingMessagesWithTheHolder:
             other.join(PATIENCE)
             return b"a"
 
-        queue.push_encoded("a", 1, encode)
+        queue.push_control(encode)
         assert sink.taken == b"ab"
 
     def test_after_our_close_frame_nothing_is_left_but_refused(self) -> None:
@@ -193,7 +193,7 @@ class TestLeavingMessagesWithTheHolder:
 
         def send() -> None:
             try:
-                queue.push_encoded("x", 1, sender.text, b"x", True)
+                push(queue, "x")
             except WebSocketClosing as error:
                 refused.append(error)
 
@@ -208,8 +208,8 @@ class TestLeavingMessagesWithTheHolder:
         queue = make_queue(sink)
 
         def close() -> bytes:
-            # The Close frame is made while another message is left: it was encoded too late.
-            queue._left.append((sender.text, (b"late", True), "late"))
+            # The Close frame is made while another message is dropped off: that came too late.
+            queue._dropped_off.append((b"late", "late"))
             return sender.close(1000, "")
 
         queue.push_control(close, seal=True)
@@ -224,15 +224,15 @@ class TestLeavingMessagesWithTheHolder:
     def test_large_messages_and_too_many_wait_for_the_lock(self) -> None:
         queue = make_queue(Sink())
         with queue._lock:
-            for _ in range(LEAVE_MESSAGES):
+            for _ in range(DROP_OFF_MESSAGES):
                 push(queue, "x")
-            assert len(queue._left) == LEAVE_MESSAGES
+            assert len(queue._dropped_off) == DROP_OFF_MESSAGES
             senders = [threading.Thread(target=push, args=(queue, text)) for text in ("y", "z" * 5000)]
             for sender in senders:
                 sender.start()
-            assert len(queue._left) == LEAVE_MESSAGES
+            assert len(queue._dropped_off) == DROP_OFF_MESSAGES
         for sender in senders:
             sender.join(PATIENCE)
         while queue._pending:
             queue.flush()
-        assert queue.messages_sent == LEAVE_MESSAGES + 2
+        assert queue.messages_sent == DROP_OFF_MESSAGES + 2

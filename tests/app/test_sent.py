@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lochws import WebSocketApp
-from lochws.connection import batchwriter
+from lochws.connection import sendqueue
 from lochws.errors import QueueFull, TransportFail
 from lochws.protocol.sender import Sender
 from lochws.sent import ControlFrame, Sent
@@ -267,7 +267,7 @@ class TestInterrupted:
         queue = make_queue(sink, ask_loop=asked, gather=False, taps=[tap])
         queue.cork()
         with queue._lock:  # no sender asks
-            queue._queue(b"a", "a")
+            queue._outgoing.add((b"a", "a"))
         before = asked.times
         with pytest.raises(Cut):
             queue.uncork()
@@ -317,6 +317,6 @@ def test_the_frames_of_every_control_can_be_read_again() -> None:
         (sender.pong(b""), ControlFrame("pong", b"")),
         (sender.close(1001, "é"), ControlFrame("close", b"\x03\xe9\xc3\xa9")),
     ]:
-        assert batchwriter._as_sent((frame, None)) == expected
+        assert sendqueue._as_sent((frame, None)) == expected
 
 

@@ -7,9 +7,13 @@ import threading
 
 import pytest
 
-from lochws.connection.batchwriter import GATHER_BYTES, GATHER_SECONDS
-from lochws.connection.gathering import LEAVE_BYTES, LEAVE_MESSAGES
-from lochws.connection.sendqueue import SendQueue
+from lochws.connection.sendqueue import (
+    DROP_OFF_BYTES,
+    DROP_OFF_MESSAGES,
+    GATHER_BYTES,
+    GATHER_SECONDS,
+    SendQueue,
+)
 from lochws.errors import QueueFull, TransportFail, WebSocketClosed, WebSocketClosing, WebSocketError
 from lochws.protocol.masking import mask_python
 from lochws.protocol.sender import Sender
@@ -66,7 +70,7 @@ class TestGathering:
         queue = make_queue(sink)
         for message in "abcd":
             push(queue, message)
-        assert list(queue._left) == ["c", "d"]
+        assert list(queue._dropped_off) == ["c", "d"]
         clock.now += 2 * GATHER_SECONDS
         push(queue, "e")
         assert payloads(sink.taken) == list("abcde")
@@ -84,15 +88,15 @@ class TestGathering:
 
     def test_many_small_ones_are_taken_up_before_a_batch_has_gathered(self, clock: Clock) -> None:
         queue = make_queue(Sink())
-        for number in range(2 * LEAVE_MESSAGES):
+        for number in range(2 * DROP_OFF_MESSAGES):
             push(queue, str(number))
-            assert len(queue._left) <= LEAVE_MESSAGES
+            assert len(queue._dropped_off) <= DROP_OFF_MESSAGES
         assert queue._pending
 
     def test_a_large_one_does_not_overtake_those_that_were_left(self, clock: Clock) -> None:
         sink = Sink()
         queue = make_queue(sink)
-        large = "L" * (LEAVE_BYTES + 1)
+        large = "L" * (DROP_OFF_BYTES + 1)
         for message in ("a", "b", "c", large, "d"):
             push(queue, message)
         queue.flush()
@@ -140,7 +144,7 @@ class TestEnds:
         queue = make_queue(sink)
 
         def close() -> bytes:
-            queue._left.append("late")  # by another thread, that saw nothing of it
+            queue._dropped_off.append("late")  # by another thread, that saw nothing of it
             return sender.close(1000, "")
 
         queue.push_control(close, seal=True)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lochws.connection.batchwriter import (
-    BATCH_BYTES,
+from lochws.connection.outgoing import BATCH_BYTES
+from lochws.connection.sendqueue import (
     BATCHES_PER_FLUSH,
     FOLLOWS_SECONDS,
     GATHER_BYTES,
@@ -181,7 +181,7 @@ class TestAFullKernel:
         push(queue, "abcdef")
         rest = sink.offered[-1][3:]
         push(queue, "ghi")
-        queue.put_urgent(bytes, b"pong")
+        queue.put_urgent(b"pong")
         for _ in range(3):
             queue.flush()
             assert sink.offered[-1].startswith(rest)
@@ -191,7 +191,7 @@ class TestAFullKernel:
         sink = Sink()
         queue = blocked_queue(sink)
         for number in range(1000):
-            queue.put_urgent(bytes, b"<%d>" % number)
+            queue.put_urgent(b"<%d>" % number)
         assert queue._pending == len("first")
         push(queue, "text")
         sink.room = None
@@ -201,7 +201,7 @@ class TestAFullKernel:
     def test_the_pong_that_waits_goes_before_the_close_frame(self, clock: Clock) -> None:
         sink = Sink()
         queue = blocked_queue(sink)
-        queue.put_urgent(bytes, b"PONG")
+        queue.put_urgent(b"PONG")
         queue.push_control(bytes, b"CLOSE")
         sink.room = None
         queue.flush()
@@ -213,11 +213,11 @@ class TestAFullKernel:
         push(queue, "a")
         for text in ("one", "two"):
             push(queue, text)
-        queue.put_urgent(bytes, b"PONG1")
-        queue.put_urgent(bytes, b"PING2")
+        queue.put_urgent(b"PONG1")
+        queue.put_urgent(b"PING2")
         queue.flush()
-        queue.put_urgent(bytes, b"too late")
-        queue.put_urgent(bytes, b"PONG3")
+        queue.put_urgent(b"too late")
+        queue.put_urgent(b"PONG3")
         push(queue, "three")
         sink.room = None
         queue.flush()
@@ -227,8 +227,8 @@ class TestAFullKernel:
     def test_pongs_do_not_wait_for_anything_while_there_is_room(self, clock: Clock) -> None:
         sink = Sink()
         queue = make_queue(sink)
-        queue.put_urgent(bytes, b"one")
-        queue.put_urgent(bytes, b"two")
+        queue.put_urgent(b"one")
+        queue.put_urgent(b"two")
         queue.flush()
         assert sink.offered == [b"onetwo"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import pytest
 
@@ -114,7 +114,7 @@ class TestWhenFull:
     def test_block_ends_when_our_close_frame_is_queued(self) -> None:
         sender = Sender()
         queue = blocked_queue(Sink(), limit=5, when_full="block", send_timeout=10)
-        waiter = Waiter(queue, "never", sender.text)
+        waiter = Waiter(queue, "never")
         assert queue.push_control(sender.close, 1000, "bye", seal=True)
         assert isinstance(waiter.outcome(), WebSocketClosing)
         assert queue.finish() == ("first",)
@@ -127,9 +127,9 @@ class TestWhenFull:
         with pytest.raises(WebSocketClosing):
             queue.push("x", 1)
         with pytest.raises(WebSocketClosing):
-            queue.push_encoded("x", 1, sender.text, b"x")
+            queue.push_item((b"x", "x"), 1)
         with pytest.raises(WebSocketClosing):
-            queue.push_many([(sender.text, (b"x",), "x")], 1)
+            queue.push_many([(b"x", "x")], 1)
         assert queue.dropped == 0
 
     @pytest.mark.parametrize("when_full", ["raise", "block", "drop"])
@@ -145,9 +145,7 @@ class TestWhenFull:
 class Waiter:
     """A thread that pushes into a full queue, and waits in it when this is made."""
 
-    def __init__(
-        self, queue: SendQueue, text: str, encode: Callable[[bytes], bytes] = bytes
-    ) -> None:
+    def __init__(self, queue: SendQueue, text: str) -> None:
         self._outcome: object = None
         asked = threading.Event()
 
@@ -157,7 +155,7 @@ class Waiter:
 
         def run() -> None:
             try:
-                self._outcome = queue.push_encoded(text, len(text), encode, text.encode())
+                self._outcome = push(queue, text)
             except Exception as error:  # noqa: BLE001  it is looked at by the test
                 self._outcome = error
 
@@ -225,7 +223,7 @@ class TestFailing:
             push(queue, "y")
         with pytest.raises(WebSocketClosed):
             queue.push_control(bytes, b"z")
-        queue.put_urgent(bytes, b"ignored")
+        queue.put_urgent(b"ignored")
 
     def test_a_ping_that_fails_is_not_counted_among_the_messages(self, clock: Clock) -> None:
         sink = Sink()
@@ -234,7 +232,7 @@ class TestFailing:
         clock.now += 1
         sink.error = ConnectionResetError("reset")
         with pytest.raises(TransportFail):
-            queue.push_encoded(None, 4, b"ping".__add__, b"")
+            queue.push_item((b"ping", None), 4)
         assert queue.messages_sent == 1
         assert queue.finish() == ()
         assert queue.messages_sent == 1
@@ -249,7 +247,7 @@ class TestFailing:
         sink.room = 0
         push(queue, "ef")  # blocks
         queue.push_control(bytes, b"ping")
-        queue.push_encoded(b"\x00binary", 7, bytes, b"\x00binary")
+        queue.push_item((b"\x00binary", b"\x00binary"), 7)
         sink.room = 1
         queue.flush()
         assert sink.taken == b"abcde"
@@ -290,7 +288,7 @@ class TestFailing:
         assert queue.finish() == ()
         with pytest.raises(WebSocketClosed, match="the connection has ended"):
             push(queue, "x")
-        queue.put_urgent(bytes, b"x")
+        queue.put_urgent(b"x")
         queue.flush()
         assert sink.offered == []
 
@@ -308,16 +306,16 @@ class TestFailing:
         assert "interrupted" in str(queue.failure)
         assert queue.finish() == ("x",)
 
-    def test_an_encoding_that_a_signal_handler_interrupts_gives_the_stream_up(self) -> None:
+    def test_a_compression_that_a_signal_handler_interrupts_gives_the_stream_up(self) -> None:
         # The deflate context may have taken the message in, and the server will never see it.
-        asked = Asked()
-        queue = make_queue(Sink(), ask_loop=asked)
-
-        def interrupted() -> bytes:
+        def interrupted(_opcode: int, _data: bytes) -> Iterator[bytes]:
+            yield b""
             raise KeyboardInterrupt
 
+        asked = Asked()
+        queue = make_queue(Sink(), ask_loop=asked, compress_in_pieces=interrupted)
         with pytest.raises(KeyboardInterrupt):
-            queue.push_encoded("x", 1, interrupted)
+            queue.push_item((1, b"x", "x"), 1)
         assert asked.times == 1
         assert "interrupted" in str(queue.failure)
-        assert queue.finish() == ()
+        assert queue.finish() == ("x",)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
 from lochws.connection import sendqueue
-from lochws.connection.batchwriter import BATCH_BYTES, BATCHES_PER_FLUSH, GATHER_BYTES
-from lochws.connection.gathering import LEAVE_BYTES
-from lochws.connection.sendqueue import SendQueue
+from lochws.connection.outgoing import BATCH_BYTES
+from lochws.connection.sendqueue import BATCHES_PER_FLUSH, DROP_OFF_BYTES, GATHER_BYTES, SendQueue
 from lochws.errors import QueueFull, TransportFail, WebSocketClosed, WebSocketClosing
 
 from ..support.queues import Asked, Clock, Sink, blocked_queue, make_queue, push
@@ -18,14 +17,10 @@ from ..support.seen import PATIENCE, in_thread
 #: Every way to push a message or a frame.
 WAYS: dict[str, Callable[[SendQueue], object]] = {
     "push": lambda queue: queue.push("x", 1),
-    "push_encoded": lambda queue: push(queue, "x"),
+    "push_item": lambda queue: push(queue, "x"),
     "push_many": lambda queue: queue.push_many(["x"], 1),
     "push_control": lambda queue: queue.push_control(bytes, b"x"),
 }
-
-
-def refuse(_data: bytes) -> bytes:
-    raise WebSocketClosing("no")
 
 
 def raw(queue: SendQueue, message: str) -> bool:
@@ -42,6 +37,10 @@ class EndedMeanwhile(list[object]):
     def append(self, item: object) -> None:
         assert self._queue.finish() == ()
         super().append(item)
+
+    def extend(self, items: Iterable[object]) -> None:
+        for item in items:
+            self.append(item)
 
 
 class TestWhoPushes:
@@ -89,11 +88,11 @@ class TestWhoPushes:
     def test_learns_that_a_message_was_accepted_wherever_it_was_left(self, clock: Clock) -> None:
         queue = make_queue(Sink())
         assert all(raw(queue, letter) for letter in "abc")
-        assert queue._left == ["c"]
+        assert queue._dropped_off == ["c"]
         queue.flush()
         with queue._lock:
             assert raw(queue, "d")
-        assert queue._left == ["d"]
+        assert queue._dropped_off == ["d"]
 
     def test_is_not_told_of_a_failed_write_if_the_end_has_reported_the_message(
         self, monkeypatch: pytest.MonkeyPatch
@@ -117,17 +116,6 @@ class TestWhoPushes:
         assert not raw(queue, "y")
         assert queue.dropped == 2
 
-    def test_a_control_frame_finds_the_lock_taken_and_does_not_wait_longer_than_it_may(self) -> None:
-        sink = Sink()
-        queue = make_queue(sink)
-        outcome: list[bool] = []
-        with queue._lock:
-            other = in_thread(lambda: outcome.append(queue.push_control(bytes, b"x", patience=0)))
-            other.join(PATIENCE / 10)
-            assert outcome == [False]
-        other.join(PATIENCE)
-        assert not sink.offered
-
     def test_a_control_frame_that_is_no_close_frame_ends_nothing(self) -> None:
         sink = Sink()
         queue = make_queue(sink, gather=False)
@@ -141,33 +129,31 @@ class TestWhoPushes:
         with pytest.raises(WebSocketClosing, match=r"^data not sent: the WebSocket is closing$"):
             raw(queue, "x")
 
-    def test_a_ping_after_the_end_or_a_failure_is_not_even_made(self) -> None:
-        def never(_data: bytes) -> bytes:
-            raise AssertionError("it was made")
-
+    def test_a_ping_after_the_end_or_a_failure_is_not_kept(self) -> None:
         ended, sink = make_queue(Sink()), Sink()
         ended.finish()
-        ended.put_urgent(never, b"")
+        ended.put_urgent(b"PING")
         failed = blocked_queue(sink)
         sink.error = ConnectionResetError("reset")
         failed.flush()
-        failed.put_urgent(never, b"")
+        failed.put_urgent(b"PING")
+        assert ended._outgoing.urgent == failed._outgoing.urgent == []
 
 
 class TestTheBound:
     def test_holds_behind_a_batch_under_way(self) -> None:
         queue = blocked_queue(Sink(), limit=5)
-        assert not queue._unpacked
+        assert queue._outgoing.rest
         with pytest.raises(QueueFull):
             raw(queue, "x")
 
     def test_holds_behind_what_gathers(self, clock: Clock) -> None:
-        queue = make_queue(Sink(), limit=LEAVE_BYTES)
+        queue = make_queue(Sink(), limit=DROP_OFF_BYTES)
         raw(queue, "a")
         raw(queue, "b")
-        assert not queue._rest
+        assert not queue._outgoing.rest
         with pytest.raises(QueueFull):
-            raw(queue, "x" * LEAVE_BYTES)
+            raw(queue, "x" * DROP_OFF_BYTES)
 
     def test_holds_between_two_corks(self, clock: Clock) -> None:
         queue = make_queue(Sink(), limit=10)
@@ -200,20 +186,20 @@ class TestTheBound:
         assert queue._waiting == 0
 
     def test_leaves_room_for_as_many_as_fit_behind_what_waits(self) -> None:
-        queue = blocked_queue(Sink(), limit=2 * LEAVE_BYTES)
+        queue = blocked_queue(Sink(), limit=2 * DROP_OFF_BYTES)
         with queue._lock:
-            assert queue._leave("a", 1)
-            assert not queue._leave("b", 1)
+            assert queue._drop_off("a", 1)
+            assert not queue._drop_off("b", 1)
 
     def test_lets_a_message_of_just_so_many_bytes_be_left(self, clock: Clock) -> None:
         queue = make_queue(Sink())
-        just, more = "j" * LEAVE_BYTES, "m" * (LEAVE_BYTES + 1)
+        just, more = "j" * DROP_OFF_BYTES, "m" * (DROP_OFF_BYTES + 1)
         with queue._lock:
-            assert queue._leave(just, len(just))
-            assert not queue._leave(more, len(more))
+            assert queue._drop_off(just, len(just))
+            assert not queue._drop_off(more, len(more))
         for message in ("a", "b", just):
             raw(queue, message)
-        assert queue._left == [just]
+        assert queue._dropped_off == [just]
 
     def test_all_who_wait_are_counted_until_they_are_through(self) -> None:
         sink = Sink()
@@ -299,13 +285,14 @@ class TestTheLoop:
         queue = blocked_queue(sink)
         queue.push_control(bytes, b"PING")
         queue.push_control(bytes, b"PONG")
-        queue.put_urgent(bytes, b"PONG")
+        queue.put_urgent(b"PONG")
         push(queue, "one")
         push(queue, "two")
         sink.room = None
         queue.flush()
         assert queue.messages_sent == 3
-        assert (queue._items, queue._batch, queue._controls, queue._pending) == ([], [], 0, 0)
+        outgoing = queue._outgoing
+        assert (outgoing.items, outgoing.batch, outgoing._controls, queue._pending) == ([], [], 0, 0)
 
 
 class TestWhatWasLeft:
@@ -316,9 +303,9 @@ class TestWhatWasLeft:
         for letter in "bc":
             with queue._lock:
                 raw(queue, letter)
-            assert queue.messages_sent == 1  # who looks looks after it
-            assert asked.times == 1
-        assert not queue._left
+            queue._look_after()
+            assert (queue.messages_sent, asked.times) == (1, 1)
+        assert not queue._dropped_off
 
     def test_is_sent_as_what_it_is_plain_or_made_to_order(self) -> None:
         queue = make_queue(Sink())
@@ -335,27 +322,18 @@ class TestWhatWasLeft:
         queue = make_queue(sink)
         with queue._lock:
             for message in (None, None, "text"):
-                queue.push_encoded(message, 4, b"data".__add__, b"")
+                queue.push_item((b"data", message), 4)
         queue.flush()
-        assert (queue.messages_sent, len(sink.taken), queue._controls) == (1, 12, 0)
+        assert (queue.messages_sent, len(sink.taken), queue._outgoing._controls) == (1, 12, 0)
 
-    def test_is_reported_if_its_frame_is_refused_and_the_others_are_sent(self) -> None:
-        sink = Sink()
-        queue = make_queue(sink)
-        with queue._lock:
-            queue.push_encoded("refused", 7, refuse, b"")
-            push(queue, "sent")
-        queue.flush()
-        assert sink.taken == b"sent"
-        assert queue.finish() == ("refused",)
-
-    def test_gives_the_stream_up_if_its_encoding_is_interrupted(self) -> None:
-        def interrupted() -> bytes:
+    def test_gives_the_stream_up_if_its_compression_is_interrupted(self) -> None:
+        def interrupted(_opcode: int, _data: bytes) -> Iterator[bytes]:
             raise KeyboardInterrupt
+            yield b""
 
-        queue = make_queue(Sink())
+        queue = make_queue(Sink(), compress_in_pieces=interrupted)
         with queue._lock:
-            queue.push_encoded("x", 1, interrupted)
+            queue.push_item((1, b"x", "x"), 1)
         with pytest.raises(KeyboardInterrupt):
             queue.flush()
         assert str(queue.failure) == "interrupted by KeyboardInterrupt()"
@@ -364,22 +342,22 @@ class TestWhatWasLeft:
 
     def test_when_the_queue_has_ended_is_refused_to_its_sender(self, clock: Clock) -> None:
         gathering = make_queue(Sink())
-        gathering._leavable = 1
-        gathering._left = EndedMeanwhile(gathering)
+        gathering._drop_off_limit = 1
+        gathering._dropped_off = EndedMeanwhile(gathering)
         with pytest.raises(WebSocketClosed):
             raw(gathering, "x")
         locked = make_queue(Sink())
-        locked._left = EndedMeanwhile(locked)
+        locked._dropped_off = EndedMeanwhile(locked)
         with pytest.raises(WebSocketClosed):
-            locked._leave("x", 1)
+            locked._drop_off("x", 1)
 
     def test_when_the_queue_has_ended_stays_for_its_sender_to_find(self) -> None:
         queue = make_queue(Sink())
         queue.finish()
-        queue._left.append("late")
+        queue._dropped_off.append("late")
         queue.flush()
         with pytest.raises(WebSocketClosed):
-            queue._check_left("late")
+            queue._check_dropped_off("late")
 
 
 def test_the_end_does_not_wait_for_ever_for_a_writer_that_never_comes_back(
@@ -387,5 +365,5 @@ def test_the_end_does_not_wait_for_ever_for_a_writer_that_never_comes_back(
 ) -> None:
     monkeypatch.setattr(sendqueue, "WRITER_SECONDS", 0.01)
     queue = blocked_queue(Sink())
-    queue._writing = True
+    queue._writer = []
     assert queue.finish() == ("first",)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from lochws.connection import batchwriter, gathering, sendqueue
-from lochws.connection.gathering import LEAVE_BYTES, Entry
-from lochws.connection.sendqueue import SendQueue
+from lochws.connection import outgoing, sendqueue
+from lochws.connection.sendqueue import DROP_OFF_BYTES, SendQueue
 from lochws.errors import TransportFail, WebSocketClosed, WebSocketClosing
 from lochws.protocol.sender import Sender
 
@@ -21,20 +20,30 @@ from ..support.seen import PATIENCE
 
 pytestmark = pytest.mark.skipif(sys.version_info >= (3, 14), reason="opcodes are others there")
 
-FILES = {sendqueue.__file__, gathering.__file__, batchwriter.__file__}
+FILES = {outgoing.__file__, sendqueue.__file__}
 
 
-def entry(text: str) -> Entry:
-    return text.encode, (), text
+def entry(text: str) -> tuple[bytes, str]:
+    return text.encode(), text
+
+
+def compress(_opcode: int, data: bytes) -> Iterator[bytes]:
+    yield b""
+    yield data.upper()
+
+
+def whole(_opcode: int, data: bytes) -> bytes:
+    return data.upper()
 
 
 ACTIONS: dict[str, Callable[[SendQueue], object]] = {
     "push": lambda queue: push(queue, "d"),
     "many": lambda queue: queue.push_many([entry("d"), entry("e")], 2),
     "control": lambda queue: queue.push_control(bytes, b"D", seal=True),
-    "control, patiently": lambda queue: queue.push_control(bytes, b"D", patience=0.1),
+    "compressed": lambda queue: queue.push_raw((1, b"d", "d"), 1),
+    "compressed in pieces": lambda queue: queue.push_item((1, b"d", "d"), 1),
+    "many, some compressed": lambda queue: queue.push_many([entry("d"), (1, b"e", "e"), entry("f")], 3),
     "flush": lambda queue: queue.flush(),
-    "count": lambda queue: queue.messages_sent,
 }
 
 
@@ -45,13 +54,13 @@ def test_wherever_ctrl_c_strikes_nothing_is_locked_lost_or_sent_twice(name: str,
     while struck:
         point += 1
         sink = Sink()
-        queue = make_queue(sink, gather=False)
+        queue = make_queue(sink, gather=False, compress=whole, compress_in_pieces=compress)
         if full:  # more than one batch waits, a pong too
             queue.cork()
             for letter in "xyz":
-                queue._queue(letter.encode() * 40_000, letter)
-            queue._corks = 0
-            queue.put_urgent(bytes, b"P")
+                queue._outgoing.add((letter.encode() * 40_000, letter))
+            queue._corks.clear()
+            queue.put_urgent(b"P")
         with queue._lock:  # other threads' messages
             for letter in "abc":
                 assert push(queue, letter)
@@ -85,7 +94,7 @@ def test_ctrl_c_while_waiting_for_room_does_not_end_the_connection(monkeypatch: 
 
 
 class TestLeaving:
-    def test_what_is_left_while_many_are_refused_is_sent(self) -> None:
+    def test_what_is_dropped_off_while_a_close_frame_is_refused_is_sent(self) -> None:
         sink, sender = Sink(), Sender()
         queue = make_queue(sink, gather=False)
         sender.close(1000)
@@ -94,10 +103,10 @@ class TestLeaving:
             other = threading.Thread(target=push, args=(queue, "left"))
             other.start()
             other.join(PATIENCE)
-            return sender.text(*args)
+            return sender.close(*args)
 
         with pytest.raises(WebSocketClosing):
-            queue.push_many([(refuse, (b"x",), "x")], 1)
+            queue.push_control(refuse, 1000, "")
         assert sink.taken == b"left"
 
     def test_a_message_that_comes_after_the_end_is_refused_while_others_come(self) -> None:
@@ -105,12 +114,12 @@ class TestLeaving:
         queue.finish()
 
         mine = entry("mine")
-        queue._left.extend([entry("mine"), mine])
+        queue._dropped_off.extend([entry("mine"), mine])
         stop = threading.Event()
 
         def leave() -> None:
-            while not stop.is_set() and len(queue._left) < 100_000:
-                queue._left.append(entry("other"))
+            while not stop.is_set() and len(queue._dropped_off) < 100_000:
+                queue._dropped_off.append(entry("other"))
 
         other = threading.Thread(target=leave)
         before = sys.getswitchinterval()
@@ -119,9 +128,9 @@ class TestLeaving:
         try:
             for _ in range(50):
                 with pytest.raises(WebSocketClosed):
-                    queue._check_left(mine)
-                assert all(left is not mine for left in list(queue._left))
-                queue._left.append(mine)
+                    queue._check_dropped_off(mine)
+                assert all(left is not mine for left in list(queue._dropped_off))
+                queue._dropped_off.append(mine)
         finally:
             stop.set()
             sys.setswitchinterval(before)
@@ -129,11 +138,11 @@ class TestLeaving:
 
     def test_a_small_bound_holds_for_what_is_left_too(self) -> None:
         sink = Sink(room=0)
-        queue = make_queue(sink, limit=2 * LEAVE_BYTES, gather=False)
+        queue = make_queue(sink, limit=2 * DROP_OFF_BYTES, gather=False)
         with queue._lock:
-            assert queue._leave((b"a".__add__, (b"",), "a"), 1)
-            assert queue._leave((b"b".__add__, (b"",), "b"), 1)
-            assert not queue._leave((b"c".__add__, (b"",), "c"), 1)
+            assert queue._drop_off((b"a", "a"), 1)
+            assert queue._drop_off((b"b", "b"), 1)
+            assert not queue._drop_off((b"c", "c"), 1)
         assert queue.finish() == ("a", "b")
 
 

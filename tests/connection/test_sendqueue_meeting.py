@@ -53,16 +53,12 @@ class Meeting:
         for index in range(MESSAGES):
             text = f"<{number}:{index}>"
             try:
-                self.queue.push_encoded(text, len(text), self._encode, text.encode())
+                self.queue.push_item((text.encode(), text), len(text))
             except QueueFull:
                 continue
             except WebSocketError:
                 return
             self.accepted[number].append(text)
-
-    def _encode(self, data: bytes) -> bytes:
-        self._sender.text(data)  # refuses after the Close frame
-        return data
 
     def _turn(self) -> None:
         while not self._done.is_set():

@@ -93,7 +93,7 @@ class Scene:
         self.loop = Loop(machine)
         self.connection = Connection(
             Opened(Stream(ours), Response(b"HTTP/1.1 101 x\r\n\r\n"), Agreement(None, agreed), b""),
-            options, timing, owner=self, loop=self.loop, inbox=self.inbox, gather=gather,
+            options, timing, listener=self, loop=self.loop, inbox=self.inbox, gather=gather,
         )
         self.loop.add(self.connection)
         self.handled: list[Event] = []
@@ -102,7 +102,7 @@ class Scene:
         self._decoder = FrameDecoder(client=False, extensions=list(peer_deflate()) if compress else [])
         self._begun: tuple[Opcode, bytes] | None = None
 
-    # The connection's owner.
+    # The connection's listener.
 
     def connection_ended(self, connection: Connection, event: Disconnected) -> None:
         """Note the end."""
@@ -114,10 +114,6 @@ class Scene:
 
     def end_handled(self) -> None:
         """Nothing follows."""
-
-    def ask_flush(self, connection: Connection) -> None:
-        """As an iteration does it."""
-        connection.loop.touch(connection)
 
     def may_block(self) -> bool:
         """There is one thread."""

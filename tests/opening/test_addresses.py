@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import threading
@@ -90,7 +91,9 @@ class TestHosts:
 
     def test_nagle_is_off(self, dial: Dial, start_peer: StartPeer) -> None:
         stream = dial(start_peer(Link.accept).url).opened.stream
-        assert stream.raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        with socket.socket(fileno=os.dup(stream.fileno())) as ours:
+            assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        stream.close()
 
 
 class TestPromises:

@@ -232,3 +232,35 @@ def test_noise_never_raises_and_its_split_does_not_matter(stream, cut, compress)
     whole = received([stream])
     assert received([stream[:cut], stream[cut:]]) == whole
     assert received(CHUNKINGS["one byte at a time"](stream)) == whole
+
+
+class TestLengthsInALongerFormThanNeeded:
+    """RFC 6455 section 5.2 forbids servers to send them; Lomond and most other clients accept them."""
+
+    @pytest.mark.parametrize("opcode", [Opcode.TEXT, Opcode.BINARY, Opcode.PING, Opcode.PONG])
+    @pytest.mark.parametrize("size", [0, 1, 5, 125])
+    @pytest.mark.parametrize("field", [2, 8])
+    def test_the_frame_is_received_however_it_is_cut(self, opcode, size, field, cut):
+        head = bytes([0x80 | opcode, 126 if field == 2 else 127]) + size.to_bytes(field, "big")
+        stream = head + b"x" * size + frame(Opcode.TEXT, b"next")
+        receiver = Receiver(1000)
+        content = "x" * size if opcode == Opcode.TEXT else b"x" * size
+        name = Opcode.to_str(opcode).lower()
+        assert feed(receiver, cut(stream)) == [(name, content), ("text", "next")]
+        assert receiver.failure is None
+
+    @pytest.mark.parametrize("size", [126, 65535])
+    def test_a_message_that_fits_16_bits_may_take_64(self, size, cut):
+        stream = b"\x82\x7f" + size.to_bytes(8, "big") + b"x" * size
+        assert feed(Receiver(1 << 20), cut(stream)) == [("binary", b"x" * size)]
+
+    def test_fragments_and_a_close_frame_may_have_them_too(self, cut):
+        stream = b"\x01\x7e\0\2ab" + b"\x80\x7f\0\0\0\0\0\0\0\1c" + b"\x88\x7e\0\2\x03\xe8"
+        receiver = Receiver(1000)
+        assert feed(receiver, cut(stream)) == [("text", "abc")]
+        assert receiver.close_received == CloseFrame(1000, "")
+
+    def test_the_limit_holds(self):
+        receiver = Receiver(10)
+        feed(receiver, [b"\x81\x7f\0\0\0\0\0\0\0\x0b"])
+        assert receiver.failure.close_code == 1009

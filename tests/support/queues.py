@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lochws.connection import batchwriter, sendqueue
+from lochws.connection import sendqueue
 from lochws.connection.sendqueue import SendQueue
 from lochws.errors import WebSocketClosed
 from lochws.protocol.sender import Sender
@@ -52,8 +52,7 @@ class Clock:
 
     def rule(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Become the send queue's clock."""
-        for module in (batchwriter, sendqueue):
-            monkeypatch.setattr(module, "monotonic", self)
+        monkeypatch.setattr(sendqueue, "monotonic", self)
 
 
 class Asked:
@@ -62,17 +61,19 @@ class Asked:
     def __init__(self) -> None:
         self.times = 0
 
-    def __call__(self) -> None:
+    def __call__(self, _flush: object = None) -> None:
         self.times += 1
 
 
 def make_queue(sink: Sink, *, limit: int = 1 << 24, ask_loop: Callable[[], None] = lambda: None,
                **options: Any) -> SendQueue:
-    return SendQueue(sink, pack=Sender().pack, limit=limit, ask_loop=ask_loop, **options)
+    return SendQueue(
+        sink, pack=Sender().pack, limit=limit, ask_flush=lambda _flush: ask_loop(), **options
+    )
 
 
 def push(queue: SendQueue, text: str) -> bool:
-    return queue.push_encoded(text, len(text), text.encode)
+    return queue.push_item((text.encode(), text), len(text))
 
 
 def push_quietly(queue: SendQueue, text: str) -> None:

@@ -12,9 +12,9 @@ import pytest
 
 from lochws.errors import ConnectFail
 from lochws.system.deadline import Cancelled, Deadline
-from lochws.transport.layered import LayeredTLSStream
-from lochws.transport.stream import Stream, TLSStream
-from lochws.transport.tls import handshake, layer
+from lochws.transport.layered import TLSStream
+from lochws.transport.stream import SSLSocketStream, Stream
+from lochws.transport.tls import handshake
 from lochws.transport.waiting import receive, send_all
 
 from ..support.peer import Link, Peer, StartPeer
@@ -37,7 +37,7 @@ def relay(target: Peer) -> Callable[[Link], None]:
         for sock in (link.sock, behind):
             sock.setblocking(False)
         # Both threads use the client's TLS at once, which only a stream of ours can bear.
-        client, server = TLSStream(link.sock), Stream(behind)  # type: ignore[arg-type]
+        client, server = SSLSocketStream(link.sock), Stream(behind)  # type: ignore[arg-type]
         limit = Deadline(20)
         inbound = threading.Thread(target=pump, args=(server, client, limit))
         inbound.start()
@@ -70,7 +70,7 @@ def connect(
         proxy = start_peer(relay(target), tls=server_tls)
         sock = socket.create_connection((proxy.host, proxy.port))
         sock.setblocking(False)
-        streams.append(TLSStream(handshake(sock, client_tls, "localhost", deadline)))
+        streams.append(handshake(Stream(sock), client_tls, "localhost", deadline))
         return streams[-1]  # type: ignore[return-value]
 
     yield open_to
@@ -88,7 +88,7 @@ def test_bytes_go_both_ways_at_once(
         for _ in range(count):
             link.send(link.read(len(message)))
 
-    stream = layer(connect(echo), client_tls, "localhost", deadline)
+    stream = handshake(connect(echo), client_tls, "localhost", deadline)
     other = Deadline(10)
     sender = threading.Thread(target=lambda: [send_all(stream, message, other) for _ in range(count)])
     sender.start()
@@ -119,7 +119,7 @@ def test_a_full_connection_takes_nothing_and_the_rest_goes_later(
             left -= len(part)
         link.send(b"done")
 
-    stream = layer(connect(script), client_tls, "localhost", deadline)
+    stream = handshake(connect(script), client_tls, "localhost", deadline)
     data = bytes(range(256)) * 128 * 1024  # 32 MiB: more than all the buffers on the way
     sent = 0
     while taken := stream.send(memoryview(data)[sent:]):
@@ -136,7 +136,7 @@ def test_a_certificate_inside_is_verified(
 ) -> None:
     stream = connect(Link.wait_for_end)
     with pytest.raises(ConnectFail, match=r"^the certificate of 'other\.example' was not accepted: it is"):
-        layer(stream, client_tls, "other.example", deadline)
+        handshake(stream, client_tls, "other.example", deadline)
 
 
 def test_what_is_no_tls_inside_is_named(
@@ -144,7 +144,7 @@ def test_what_is_no_tls_inside_is_named(
 ) -> None:
     stream = connect(lambda link: link.send(b"HTTP/1.1 400 Bad Request\r\n\r\n"), inner_tls=False)
     with pytest.raises(ConnectFail, match="does not speak TLS"):
-        layer(stream, client_tls, "localhost", deadline)
+        handshake(stream, client_tls, "localhost", deadline)
 
 
 def test_an_end_inside_the_handshake_is_named(
@@ -152,7 +152,7 @@ def test_an_end_inside_the_handshake_is_named(
 ) -> None:
     stream = connect(lambda link: link.read(5), inner_tls=False)
     with pytest.raises(ConnectFail, match="the server ended the connection during the TLS handshake"):
-        layer(stream, client_tls, "localhost", deadline)
+        handshake(stream, client_tls, "localhost", deadline)
 
 
 def test_silence_inside_ends_with_the_deadline_and_by_cancelling(
@@ -160,19 +160,19 @@ def test_silence_inside_ends_with_the_deadline_and_by_cancelling(
 ) -> None:
     limit = Deadline(0.05)
     with pytest.raises(ConnectFail, match=r"timed out after 0\.05 s"):
-        layer(connect(Link.wait_for_end, inner_tls=False), client_tls, "localhost", limit)
+        handshake(connect(Link.wait_for_end, inner_tls=False), client_tls, "localhost", limit)
     limit.close()
     limit = Deadline(None)
     stream = connect(lambda link: (link.read(5), limit.cancel(), link.wait_for_end()), inner_tls=False)
     with pytest.raises(Cancelled):
-        layer(stream, client_tls, "localhost", limit)
+        handshake(stream, client_tls, "localhost", limit)
     limit.close()
 
 
 def test_the_end_of_the_tunnel_is_the_end(
     connect: Connect, client_tls: ssl.SSLContext, deadline: Deadline
 ) -> None:
-    stream = layer(connect(lambda link: link.send(b"bye")), client_tls, "localhost", deadline)
+    stream = handshake(connect(lambda link: link.send(b"bye")), client_tls, "localhost", deadline)
     assert receive(stream, 3, deadline) == b"bye"
     assert receive(stream, 3, deadline) == b""
     assert stream.receive_into(bytearray(3)) == 0
@@ -181,10 +181,9 @@ def test_the_end_of_the_tunnel_is_the_end(
 def test_what_was_received_below_is_pending(
     connect: Connect, client_tls: ssl.SSLContext, deadline: Deadline
 ) -> None:
-    stream = layer(
+    stream = handshake(
         connect(lambda link: (link.send(b"x" * 1000), link.wait_for_end())), client_tls, "localhost", deadline
     )
-    assert isinstance(stream, LayeredTLSStream)
     assert receive(stream, 100, deadline) == b"x" * 100
     assert stream.pending()
     assert receive(stream, 1000, deadline) == b"x" * 900

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from lochws.system.deadline import Deadline
-from lochws.transport.stream import TLS_RECORD, RecordStream, Stream, TLSStream, address_text
-from lochws.transport.tls import handshake, layer
+from lochws.transport.stream import TLS_RECORD, SSLSocketStream, Stream, address_text
+from lochws.transport.tls import handshake
 from lochws.transport.waiting import receive, send_all, wait
 
 from ..faults.registry import fault
@@ -50,13 +50,15 @@ def test_what_tls_has_agreed_on_is_told_by_streams_that_have_it(connect: Connect
 
 
 def through_tls(kind: str, peer: Peer, context: ssl.SSLContext, deadline: Deadline) -> Stream:
-    """A stream through TLS, by OpenSSL upon a socket or by ours upon a stream."""
+    """A stream through TLS: by OpenSSL in memory, or by OpenSSL upon a socket as users give one."""
     if kind == "tls":
-        return TLSStream(handshake(connected(peer), context, "localhost", deadline))
-    return layer(Stream(connected(peer)), context, "localhost", deadline)
+        return handshake(Stream(connected(peer)), context, "localhost", deadline)
+    sock = context.wrap_socket(socket.create_connection((peer.host, peer.port)), server_hostname="localhost")
+    sock.setblocking(False)
+    return SSLSocketStream(sock)
 
 
-@pytest.fixture(params=["plain", "tls", "layered"])
+@pytest.fixture(params=["plain", "tls", "given"])
 def connect(
     request: pytest.FixtureRequest,
     start_peer: StartPeer,
@@ -111,7 +113,7 @@ def test_one_call_brings_all_that_is_there(connect: Connect, deadline: Deadline)
     assert not stream.pending()
 
 
-class _Records(RecordStream):
+class _Records(SSLSocketStream):
     """What it receives is given: the bytes of a record each, or an error."""
 
     def __init__(self, *records: bytes | OSError | None) -> None:  # there is no socket
@@ -181,7 +183,7 @@ def test_a_reset_is_an_error_or_through_tls_perhaps_the_end(connect: Connect, de
     send_all(stream, b"x", deadline)
     try:
         assert receive(stream, 10, deadline) == b""
-        assert isinstance(stream, TLSStream)
+        assert isinstance(stream, SSLSocketStream)
     except ConnectionResetError:
         pass
 
@@ -238,7 +240,7 @@ def test_a_stream_over_a_socket_pair_has_no_address() -> None:
 class TestTLS:
     """What only TLS streams do."""
 
-    @pytest.fixture(params=["tls", "layered"])
+    @pytest.fixture(params=["tls", "given"])
     def connect(
         self,
         request: pytest.FixtureRequest,
@@ -283,14 +285,16 @@ class TestTLS:
     ) -> None:
         came = threading.Event()
         stream = connect(lambda link: (link.read(TLS_RECORD), came.set(), link.wait_for_end()))
-        send_record = stream._send_record  # type: ignore[attr-defined]
+        below = stream if isinstance(stream, SSLSocketStream) else stream._stream  # type: ignore[attr-defined]
+        name = "_send_record" if below is stream else "send"
+        send = getattr(below, name)
 
         def send_and_fail(data: memoryview) -> int:
-            taken = send_record(data)
-            stream.shutdown()
+            taken = send(data)
+            below.shutdown()
             return taken  # type: ignore[no-any-return]
 
-        monkeypatch.setattr(stream, "_send_record", send_and_fail)
+        monkeypatch.setattr(below, name, send_and_fail)
         assert stream.send(bytes(3 * TLS_RECORD)) == TLS_RECORD
         assert came.wait(10)
         with pytest.raises(OSError):

@@ -17,6 +17,7 @@ from lochws.options import Options
 from lochws.system.deadline import Cancelled, Deadline
 from lochws.transport import contexts
 from lochws.transport.contexts import check_tls, make_context
+from lochws.transport.stream import Stream
 from lochws.transport.tls import handshake
 from lochws.transport.waiting import wait
 
@@ -36,9 +37,11 @@ def shake_hands(
     """The TLS version agreed on; everything is closed again."""
     sock = socket.create_connection((peer.host, peer.port))
     sock.setblocking(False)
-    with handshake(sock, context, host, deadline) as tls:
-        assert tls.gettimeout() == 0
-        return tls.version()
+    stream = Stream(sock)
+    try:
+        return handshake(stream, context, host, deadline).tls.version()
+    finally:
+        stream.close()
 
 
 def server_context(certificate: trustme.LeafCert) -> ssl.SSLContext:
@@ -232,8 +235,8 @@ class TestHandshake:
         sock.setblocking(False)
         assert wait(sock, selectors.EVENT_READ, deadline)
         with pytest.raises(ConnectFail, match="ended the connection"):
-            handshake(sock, client_tls, "localhost", deadline)
-        assert sock.fileno() == -1
+            handshake(Stream(sock), client_tls, "localhost", deadline)
+        sock.close()
 
     def test_silence_ends_with_the_deadline(
         self, start_peer: StartPeer, client_tls: ssl.SSLContext

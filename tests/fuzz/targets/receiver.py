@@ -29,11 +29,12 @@ TOKENS = [
 LIMITS = (200, 0, 1, 125, 126, 70_000, 1 << 40)
 #: What a receiver may keep besides the message: a head, or a control frame without its last byte, and a
 #: character without its last byte.
-HEAD_BYTES = 2 + MAX_CONTROL_PAYLOAD + 3
+HEAD_BYTES = 10 + MAX_CONTROL_PAYLOAD + 3
 #: The twins that take messages off a buffer and large ones in. There must be two, or nothing is compared.
 TWINS = [
-    (scanning.scan_python, payload.PayloadPython),
-    *([(compiled.twins.scan, compiled.twins.Payload)] if compiled.twins is not None else []),
+    (scanning.scan_python, payload.PayloadPython, payload.decode_payload_python),
+    *([(compiled.twins.scan, compiled.twins.Payload, compiled.twins.decode_payload)]
+      if compiled.twins is not None else []),
 ]
 #: What counts as a large message here, for an input has no room for those that count as such otherwise.
 SMALL = {"LARGE_BYTES": 24, "FLOOD_BYTES": 60, "FIRST_BYTES": 8}
@@ -56,7 +57,7 @@ def TestOneInput(data: bytes) -> None:  # noqa: N802  the name that fuzzers look
 
 def received(
     pieces: Iterable[bytes], by_room: bool, limit: int, agreed: DeflateParameters | None,
-    twins: tuple[Any, Any],
+    twins: tuple[Any, Any, Any],
 ) -> tuple[list[Any], Any, Any]:
     """What a receiver with these twins makes of the pieces: events, Close frame, failure; all in order.
 
@@ -68,6 +69,7 @@ def received(
         patch.setattr(payload, "RESERVED_BYTES", SMALL["FIRST_BYTES"])
         patch.setattr(module, "scan", twins[0])
         patch.setattr(payload, "_Payload", twins[1])
+        patch.setattr(module, "decode_payload", twins[2])
         receiver = Receiver(limit, Inflater(agreed) if agreed is not None else None)
         events: list[Event] = []
         for piece in pieces:

@@ -1,0 +1,322 @@
+"""Outgoing: what waits to be sent on one connection, in order, and the batch that is being written.
+
+Lists and numbers only: no lock, no clock and no socket. `lochws.connection.sendqueue.SendQueue` holds one of
+these under its lock and says there which thread may call what.
+
+A message takes one of three forms on its way:
+
+* Plain: the ASCII text or the bytes as the user gave them. Frames are made of a whole batch at once, right
+  before it is written: the bytes are still in the processor's cache when the kernel copies them, and a full
+  queue holds no second copy of any message.
+* Framed: ``(frame, kept)``, where ``kept`` is what `message_of` needs to say which message it was.
+* Raw: ``(opcode, data, message)``, which must be compressed first. It waits in `raw`, and so does everything
+  that was queued behind it, since compression has to happen in the order of sending.
+
+Control frames of the user's come as ``(frame, None, None)`` and become ``(frame, None)`` when they are added.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, cast
+
+from ..protocol.frames import Item, Opcode, frame_length, measure, payload_of
+
+#: A batch has at most this many bytes, unless a single message has more.
+BATCH_BYTES = 256 * 1024
+#: This many sent items are cleared away at a time while others wait.
+_CLEAR_ITEMS = 4096
+
+#: A message as the user gave it, for `Disconnected.unsent`; None for a control frame.
+Message: TypeAlias = "str | bytes | None"
+#: A message that has to be compressed: its opcode, its payload before compression, and the message itself.
+Raw: TypeAlias = "tuple[int, bytes, str | bytes]"
+#: Makes the frames of a batch: see `lochws.protocol.sender.Sender.pack`.
+Pack: TypeAlias = "Callable[[list[Item], int, int], tuple[bytes, int]]"
+
+
+class Original:
+    """The message that a compressed frame stands for.
+
+    Attributes:
+        message: the message as the user gave it.
+        cost: the memory that it takes besides its frame, in bytes.
+    """
+
+    __slots__ = ("cost", "message")
+
+    def __init__(self, message: str | bytes) -> None:
+        self.message = message
+        self.cost = sys.getsizeof(message)
+
+
+class Outgoing:
+    """The messages and frames that wait on one connection.
+
+    Args:
+        pack: makes the frames of plain messages.
+
+    Attributes:
+        items: what is ready to be packed, the batch included. While `raw` is empty, plain messages may be
+            appended directly, and counted in `size`.
+        size: bytes that wait: frames, and the payloads of what must still be compressed. Keepalive pings and
+            pongs do not count.
+        extra: bytes of memory that these take besides, for messages that are kept in two forms.
+        rest: the bytes of the batch that the kernel has not taken. The writer's.
+        raw: what must be compressed, and everything behind it, in order.
+        urgent: pings and pongs of the protocol, which go before everything that waits.
+        messages_sent: messages that the kernel has taken whole.
+        bytes_sent: bytes that it has taken.
+    """
+
+    __slots__ = (
+        "_completed", "_controls", "_end", "_overtaken", "_pack", "_prefix", "_prefix_left", "_start",
+        "_withdrawn", "bytes_sent", "extra", "items", "messages_sent", "raw", "rest", "size", "urgent",
+    )
+
+    def __init__(self, pack: Pack) -> None:
+        self._pack = pack
+        self.items: list[Item] = []
+        self._start = 0  # items before it were taken by the kernel
+        self._end = 0  # items from _start to here are the batch, while there is a rest
+        self.rest: bytes | memoryview = b""
+        self._prefix: list[bytes] = []  # urgent frames that go before the next batch, or are part of this one
+        self._prefix_left = 0  # bytes of them that are in the rest
+        self.urgent: list[bytes] = []
+        self.raw: list[Item | Raw] = []
+        self.size = 0
+        self.extra = 0
+        self._controls = 0  # control frames among the items
+        self._withdrawn: list[Item | Raw] = []  # not sent, and given back to their senders
+        self._overtaken: list[Item | Raw] = []  # accepted, and then overtaken by our Close frame
+        self._completed = 0  # messages in the batches that were taken whole
+        self.messages_sent = 0
+        self.bytes_sent = 0
+
+    # Adding.
+
+    def add(self, item: Item | Raw) -> None:
+        """Add one item behind everything that waits."""
+        target, item = self._place(item)
+        target.append(item)
+
+    def add_all(self, added: list[Item | Raw]) -> None:
+        """Add several items, which no other will come between. Framed ones must not have an `Original`.
+
+        Raises:
+            TypeError, ValueError: one of them is not a valid item; none was added then.
+        """
+        size = -1 if self.raw else measure(added, 0)
+        if size < 0:
+            for item in added:
+                self.add(item)
+        else:
+            self.items += cast("list[Item]", added)
+            self.size += size
+
+    def take_over(self, source: list[Any], count: int, is_late: bool) -> None:
+        """Move items from the front of a list behind everything that waits. Others may append to it
+        meanwhile.
+
+        Args:
+            source: the list.
+            count: how many of its items are moved.
+            is_late: whether our Close frame has overtaken them, so that they will never be sent.
+        """
+        taken = source[:count]
+        if is_late:
+            self._overtaken += taken
+            del source[:count]
+            return
+        size = -1 if self.raw else measure(taken, 0)
+        if size >= 0:
+            # No call stands in between the following, so that Ctrl-C cannot: each item is in one place.
+            self.items += taken
+            del source[:count]
+            self.size += size
+            return
+        for item in taken:
+            target, placed = self._place(item)
+            target += (placed,)
+            del source[0]
+
+    def _place(self, item: Any) -> tuple[list[Any], Item | Raw]:
+        """Count an item, and return where it belongs and in which form."""
+        if type(item) is tuple:
+            if len(item) == 3:
+                if item[1] is not None:
+                    self.extra += _raw_cost(item)
+                    self.size += len(item[1])
+                    return self.raw, item
+                item = item[0], None
+            if item[1] is None:
+                self._controls += 1
+            elif type(item[1]) is Original:
+                self.extra += item[1].cost
+        self.size += frame_length(item)
+        return self.raw or self.items, item
+
+    # Compressing.
+
+    def add_compressed(self, raw: Raw, frame: bytes) -> Item:
+        """Add a message that was compressed while nothing raw waited, ahead of what is raw by now.
+
+        Returns:
+            The item that stands for the message.
+        """
+        item = frame, Original(raw[2])
+        self.extra += item[1].cost
+        self.size += len(frame)
+        self.items.append(item)
+        return item
+
+    def compressed(self, frame: bytes) -> Item:
+        """Put a frame in the place of the first raw message. What follows it up to the next one is ready too.
+
+        Returns:
+            The item that stands for the message now.
+        """
+        _, data, message = cast("Raw", self.raw[0])
+        item = frame, Original(message)
+        extra = self.extra + item[1].cost - _raw_cost(cast("Raw", self.raw[0]))
+        size = self.size + len(frame) - len(data)
+        count = 1
+        while count < len(self.raw) and not _is_raw(self.raw[count]):
+            count += 1
+        ready = cast("list[Item]", [item, *self.raw[1:count]])
+        # No call stands in between the following, so that Ctrl-C cannot: each item is in one place.
+        self.items += ready
+        del self.raw[:count]
+        self.extra, self.size = extra, size
+        return item
+
+    # Writing. One thread at a time is the writer.
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is something to write."""
+        return bool(self.rest or self._start < len(self.items) or self.urgent or self._prefix)
+
+    def take_urgent(self) -> None:
+        """Let the urgent frames go before the next batch, unless one is under way. Under the lock."""
+        if not self._prefix and not self.rest:
+            self._prefix, self.urgent = self.urgent, self._prefix
+
+    def make_batch(self) -> None:
+        """Make the frames of the next batch, unless one is under way. For the writer.
+
+        Items may be added meanwhile; nothing that others change is touched.
+        """
+        if self.rest:
+            return
+        items, start = self.items, self._start
+        packed, end = self._pack(items, start, BATCH_BYTES) if start < len(items) else (b"", start)
+        if self._prefix:
+            prefix = b"".join(self._prefix)
+            packed = prefix + packed
+            self._prefix_left = len(prefix)
+        # OpenSSL wants the same bytes again after a write that would block: they are kept until all are
+        # taken, and nothing is put in front of them.
+        self._end, self.rest = end, packed
+
+    @property
+    def batch(self) -> list[Item]:
+        """The items of the batch that is being written."""
+        items = self.items[self._start : self._end] if self.rest else []
+        return [*((frame, None) for frame in self._prefix), *items]
+
+    def took(self, taken: int) -> None:
+        """Note that the kernel has taken this many bytes of the rest."""
+        self.bytes_sent += taken
+        of_items = taken
+        if self._prefix_left:
+            of_items = max(0, taken - self._prefix_left)
+            self._prefix_left -= taken - of_items
+        self.size -= of_items
+        if taken != len(self.rest):
+            self.rest = memoryview(self.rest)[taken:]
+            if of_items:
+                start, end = self._start, self._taken_whole()
+                self.messages_sent = self._completed + self._messages_in(start, end)
+            return
+        start, end = self._start, self._end
+        messages = self._messages_in(start, end)
+        if self.extra:
+            self.extra -= sum(_extra(item) for item in self.items[start:end])
+        clear = end == len(self.items) or end >= _CLEAR_ITEMS
+        # No call stands in between the following, so that Ctrl-C cannot.
+        self.messages_sent = self._completed = self._completed + messages
+        self._controls -= end - start - messages
+        self.rest, self._prefix, self._start = b"", [], end
+        if clear:
+            self._start = self._end = 0
+            del self.items[:end]
+
+    def _taken_whole(self) -> int:
+        """Return the index behind the last item of the batch that the kernel has taken whole."""
+        missing, whole = len(self.rest), self._end
+        while missing > 0 and whole > self._start:
+            whole -= 1
+            missing -= frame_length(self.items[whole])
+        return whole
+
+    def _messages_in(self, start: int, end: int) -> int:
+        if not self._controls:
+            return end - start
+        return sum(not (type(item) is tuple and item[1] is None) for item in self.items[start:end])
+
+    # Ends.
+
+    def withdraw(self, unwanted: Sequence[Item | Raw]) -> bool:
+        """Take items back. Returns False, and takes none, unless all of them still wait."""
+        waiting = Counter(map(id, self._unsent()))
+        if any(waiting[item] < count for item, count in Counter(map(id, unwanted)).items()):
+            return False
+        self._withdrawn += unwanted
+        return True
+
+    def take_unsent(self) -> list[Item | Raw]:
+        """Let go of everything that was not sent whole, in order."""
+        if self.rest:
+            self._completed = self.messages_sent
+        unsent = [*self._unsent(), *self._overtaken]
+        self.items, self.raw, self._overtaken, self._withdrawn, self.urgent = [], [], [], [], []
+        self._start = self._end = self.size = self.extra = 0
+        self.rest = b""
+        return unsent
+
+    def _unsent(self) -> list[Item | Raw]:
+        first = self._taken_whole() if self.rest else self._start
+        items: list[Item | Raw] = [*self.items[first:], *self.raw]
+        for withdrawn in reversed(self._withdrawn):
+            # The same object may have been sent before, or by others: one of them is as good as the other.
+            for index in reversed(range(len(items))):
+                if items[index] is withdrawn:
+                    del items[index]
+                    break
+        return items
+
+
+def message_of(item: Item | Raw) -> Message:
+    """Return the message that an item stands for, or None if it is a control frame."""
+    if not isinstance(item, tuple):
+        return item
+    kept = item[-1]
+    if isinstance(kept, int):  # the opcode of a message that is kept as its frame only
+        payload = payload_of(cast("bytes", item[0]))
+        return payload.decode() if kept == Opcode.TEXT else payload
+    return cast("Message", kept.message if isinstance(kept, Original) else kept)
+
+
+def _is_raw(item: Item | Raw) -> bool:
+    return type(item) is tuple and len(item) == 3
+
+
+def _raw_cost(raw: Raw) -> int:
+    return 0 if raw[2] is raw[1] else sys.getsizeof(raw[2])
+
+
+def _extra(item: Item) -> int:
+    return item[1].cost if type(item) is tuple and type(item[1]) is Original else 0

@@ -1,0 +1,35 @@
+"""Re-entry: whether a call interrupts lochws on its own thread.
+
+Python runs signal handlers, finalizers, callbacks of weak references and trace functions between any two
+steps of whatever the thread is doing, and they may call any public method. What they interrupt may hold a
+lock of ours, which cannot be waited for then: the thread would wait for itself.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import FrameType
+
+#: The parts of lochws that hold locks or move bytes. Handlers that come with lochws are the user's code here.
+_CORE = tuple(
+    f"{__name__.split('.')[0]}.{part}."
+    for part in ("connection", "dispatch", "engine", "life", "opening", "protocol", "system", "transport")
+)
+
+
+def interrupts_lochws() -> bool:
+    """Return whether the call under way comes from code that interrupts lochws, or that lochws has called.
+
+    Looks through the calling thread's stack: the frames of the call itself come first, then the user's code,
+    and below it ours again if that is so. Takes about 30 ns per frame: for the rare case that a lock is
+    taken.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    is_own = True
+    while frame is not None:
+        if not str(frame.f_globals.get("__name__")).startswith(_CORE):
+            is_own = False
+        elif not is_own:
+            return True
+        frame = frame.f_back
+    return False

@@ -1,0 +1,246 @@
+"""Floods of TLS records: each turn is short, senders get in, nothing piles up, no byte is lost."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from time import monotonic, thread_time
+from typing import Any
+
+import pytest
+import trustme
+
+from lochws import Threads, WebSocketApp
+from lochws.system.deadline import Deadline
+from lochws.transport.layered import MAX_UNSENT, TLSStream
+from lochws.transport.stream import Stream
+from lochws.transport.tls import handshake
+from lochws.transport.waiting import receive
+
+from ..support.apps import echo
+from ..support.peer import TEXT, Link, Peer, StartPeer, frame
+from ..support.seen import PATIENCE, eventually
+from ..support.tls_records import Records, log_keys, send_raw
+from .test_layered import relay
+from .test_stream import connected
+
+MOST_SECONDS = 0.01
+
+#: What a server sends, and the data in it.
+FLOODS: dict[str, Callable[[Records], tuple[bytes, bytes]]] = {
+    "key updates": lambda records: (b"".join(records.key_update() for _ in range(3_000)), b""),
+    "key updates that ask for ours": lambda records: (
+        b"".join(records.key_update(request=True) for _ in range(3_000)), b""
+    ),
+    "tickets": lambda records: (b"".join(records.tickets(1) for _ in range(3_000)), b""),
+    "records full of tickets": lambda records: (b"".join(records.tickets(900) for _ in range(20)), b""),
+    "single bytes": lambda records: (b"".join(records.record(b"x") for _ in range(20_000)), b"x" * 20_000),
+    "data between key updates": lambda records: (
+        b"".join(records.record(b"x") + records.key_update() for _ in range(5_000)), b"x" * 5_000
+    ),
+}
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    return tmp_path / "keys"
+
+
+@pytest.fixture
+def logged_tls(authority: trustme.CA, keys: Path) -> Iterator[ssl.SSLContext]:
+    """A server's context of TLS 1.3 that logs its keys. Ask for it before `start_peer`.
+
+    CPython loses the interpreter's lock if a connection still wants to log when the file is closed.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
+    log_keys(context, keys)
+    yield context
+    context.keylog_filename = None  # type: ignore[assignment]  # which closes the file
+
+
+@pytest.fixture
+def deadline() -> Iterator[Deadline]:
+    with closing(Deadline(60)) as deadline:
+        yield deadline
+
+
+@pytest.fixture(params=["direct", "through a TLS proxy"])
+def connect(
+    request: pytest.FixtureRequest,
+    logged_tls: ssl.SSLContext,
+    start_peer: StartPeer,
+    server_tls: ssl.SSLContext,
+    client_tls: ssl.SSLContext,
+    deadline: Deadline,
+) -> Iterator[Callable[..., TLSStream]]:
+    """Opens a stream to a peer with a script."""
+    streams: list[Stream] = []
+
+    def open_to(script: Callable[[Link], object]) -> TLSStream:
+        peer = start_peer(script, tls=logged_tls)
+        if request.param == "direct":
+            stream = Stream(connected(peer))
+        else:
+            proxy = start_peer(relay(peer), tls=server_tls)
+            stream = handshake(Stream(connected(proxy)), client_tls, "localhost", deadline)
+        streams.append(handshake(stream, client_tls, "localhost", deadline))
+        return streams[-1]  # type: ignore[return-value]
+
+    yield open_to
+    for stream in streams:
+        stream.close()
+
+
+def flooding(kind: str, keys: Path, data: list[bytes]) -> Callable[[Link], None]:
+    """A script that sends a flood, notes the data in it, and ends it with a full stop."""
+
+    def script(link: Link) -> None:
+        records = Records(keys, sent=0)
+        flood, content = FLOODS[kind](records)
+        data.append(content + b".")
+        reader = threading.Thread(target=link.wait_for_end)  # takes our answers
+        reader.start()
+        send_raw(link.sock, flood + records.record(b"."))
+        reader.join()
+
+    return script
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+def test_no_turn_takes_long_and_no_byte_is_lost(
+    kind: str, connect: Callable[..., TLSStream], keys: Path
+) -> None:
+    data: list[bytes] = []
+    stream = connect(flooding(kind, keys, data))
+    received, buffer = bytearray(), bytearray(256 * 1024)
+    longest, end = 0.0, monotonic() + 30
+    while not received.endswith(b"."):
+        assert monotonic() < end
+        began = thread_time()
+        count = stream.receive_into(buffer)
+        longest = max(longest, thread_time() - began)  # of this thread: whatever else the machine does
+        assert count != 0
+        received += buffer[: count or 0]
+    assert received == data[0]
+    assert longest < MOST_SECONDS
+
+
+@pytest.mark.parametrize("kind", ["key updates", "single bytes"])
+def test_a_sender_waits_no_longer_than_a_share_of_a_turn(
+    kind: str, connect: Callable[..., TLSStream], keys: Path
+) -> None:
+    stream = connect(flooding(kind, keys, []))
+    came, waits = threading.Event(), []
+
+    def read() -> None:
+        received, buffer = bytearray(), bytearray(256 * 1024)
+        while not received.endswith(b"."):
+            received += buffer[: stream.receive_into(buffer) or 0]
+        came.set()
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    while not came.is_set():
+        began = monotonic()
+        stream.send(b"x")
+        waits.append(monotonic() - began)
+        came.wait(0.002)
+    reader.join()
+    # The usual one: on a busy machine any of them may wait for a processor.
+    assert sorted(waits)[len(waits) // 2] < MOST_SECONDS
+
+
+def test_a_server_that_asks_for_keys_and_never_reads_makes_nothing_pile_up(
+    logged_tls: ssl.SSLContext, start_peer: StartPeer, client_tls: ssl.SSLContext, keys: Path,
+    deadline: Deadline,
+) -> None:
+    may_read = threading.Event()
+    floods = []
+
+    def script(link: Link) -> None:
+        link.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        records = Records(keys, sent=0)
+        updates = [records.key_update(request=True) for _ in range(20_000)]
+        floods.append(b"".join(updates) + records.record(b"."))
+        sender = threading.Thread(target=send_raw, args=(link.sock, floods[0]))
+        sender.start()
+        may_read.wait(PATIENCE)
+        link.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        link.wait_for_end()
+        sender.join()
+
+    sock = connected(start_peer(script, tls=logged_tls))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    with closing(handshake(Stream(sock), client_tls, "localhost", deadline)) as stream:
+        buffer = bytearray(1024)
+        eventually(lambda: stream.receive_into(buffer) is None and stream.reads_want_write)
+        assert not stream.pending()  # it waits for room to write: going on at once would be a busy loop
+        assert MAX_UNSENT < len(stream._unsent) < 2 * MAX_UNSENT < len(floods[0]) / 3
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        may_read.set()
+        assert receive(stream, 10, deadline) == b"."
+
+
+def test_a_signal_handler_inside_a_read_finds_no_room_and_breaks_nothing(
+    connect: Callable[..., TLSStream], deadline: Deadline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever interrupts a call into OpenSSL on the same thread, as a finalizer may, must not enter it."""
+    stream = connect(lambda link: (link.send(b"a"), link.send(link.read(1)), link.wait_for_end()))
+    read, sent = stream.tls.read, []
+
+    class Interrupted:
+        def read(self, *args: Any) -> Any:
+            sent.append(stream.send(b"b"))
+            return read(*args)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(tls, name)
+
+    tls = stream.tls
+    monkeypatch.setattr(stream, "tls", Interrupted())
+    assert receive(stream, 10, deadline) == b"a"
+    assert set(sent) == {0}
+    assert stream.send(b"b") == 1
+    assert receive(stream, 10, deadline) == b"b"
+
+
+def test_a_flood_on_one_connection_does_not_keep_another_from_its_messages(
+    logged_tls: ssl.SSLContext, start_peer: StartPeer, keys: Path, ca_file: str
+) -> None:
+    """Both on the same threads. The text behind the flood arrives, too."""
+    may_flood = threading.Event()
+
+    def script(link: Link) -> None:
+        link.accept()
+        records = Records(keys, sent=1)
+        flood = b"".join(records.key_update() for _ in range(20_000))
+        may_flood.wait(PATIENCE)
+        send_raw(link.sock, flood + records.record(frame(TEXT, b"behind")))
+        link.wait_for_end()
+
+    flooded: Peer = start_peer(script, tls=logged_tls)
+    threads = Threads()
+    victim = WebSocketApp(flooded.url, threads=threads, ssl_cafile=ca_file)
+    other = WebSocketApp(start_peer(echo).url, threads=threads)
+    texts, echoes = threading.Event(), threading.Semaphore(0)
+    victim.on("text")(lambda event: texts.set())
+    other.on("text")(lambda event: echoes.release())
+    for app in (victim, other):
+        app.start()
+        assert app.wait_ready(PATIENCE)
+    may_flood.set()
+    rounds = 0
+    while not texts.is_set():
+        other.send_text("x")
+        assert echoes.acquire(timeout=PATIENCE)
+        rounds += 1
+        texts.wait(0.001)
+    assert rounds > 10
+    for app in (victim, other):
+        app.force_disconnect()
+        app.stop(PATIENCE)
