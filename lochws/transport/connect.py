@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable
+from typing import TypeGuard
 
 from ..errors import ConnectFail
 from ..options import Options
@@ -15,9 +16,6 @@ from .stream import SSLSocketStream, Stream
 from .tcp import connect_tcp, connect_unix, resolve
 from .tls import ClientTLS
 from .waiting import cause
-
-# What ends an opening as a failure to connect. OSError: no descriptors left, for one.
-_FAILURES = (ConnectFail, Cancelled, OSError)
 
 
 class Connector:
@@ -50,7 +48,7 @@ class Connector:
         else:
             try:
                 stream = self._open_directly(endpoint, deadline, home)
-            except _FAILURES as error:
+            except Exception as error:  # noqa: BLE001  whatever it is, the attempt has failed
                 raise _told(error, "unable to connect", deadline.phase) from _behind(error)
         # A socket that was given may speak TLS already.
         if not endpoint.is_secure or (proxy is None and isinstance(stream, SSLSocketStream)):
@@ -58,7 +56,7 @@ class Connector:
         try:
             deadline.enter("tls")
             return self._tls.secure(stream, endpoint.host, endpoint.port, deadline, home=home)
-        except _FAILURES as error:
+        except Exception as error:  # noqa: BLE001  likewise
             raise _told(error, "unable to connect", "tls") from _behind(error)
 
     def _open_through(self, proxy: ProxyURL, endpoint: Endpoint, deadline: Deadline) -> Stream:
@@ -79,7 +77,7 @@ class Connector:
             from .proxies.through import open_through  # noqa: PLC0415  with urllib.request, and most use no proxy
 
             return open_through(reach, proxy, endpoint, deadline)
-        except _FAILURES as error:
+        except Exception as error:  # noqa: BLE001  likewise
             raise _told(error, failing, "proxy") from _behind(error)
 
     def _open_directly(self, endpoint: Endpoint, deadline: Deadline, home: bool) -> Stream:
@@ -119,7 +117,7 @@ def _made(
     connect: Callable[[str, int], socket.socket], host: str, port: int, deadline: Deadline
 ) -> socket.socket:
     def discard(made: object) -> None:
-        if isinstance(made, socket.socket):
+        if _is_socket(made):
             made.close()
 
     try:
@@ -133,8 +131,14 @@ def _made(
         raise ConnectFail(text, phase="tcp") from error
 
 
+def _is_socket(thing: object) -> TypeGuard[socket.socket]:
+    # Not by the class: programs replace it, and their sockets need not be instances of the present one.
+    names = ("close", "fileno", "getpeername", "recv_into", "send", "setblocking", "shutdown")
+    return all(callable(getattr(thing, name, None)) for name in names)
+
+
 def _as_stream(sock: object, option: str) -> Stream:
-    if not isinstance(sock, socket.socket):
+    if not _is_socket(sock):
         text = f"{option}: expected a connected socket, not {type(sock).__name__}"
         raise ConnectFail(text, phase="tcp") from TypeError(text)
     sock.setblocking(False)

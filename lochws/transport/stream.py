@@ -10,6 +10,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Sequence
+from functools import partial
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -116,7 +117,9 @@ class Stream:
             try:
                 # SSLSocket's own shutdown() first drops its TLS object, and a sender that comes
                 # next would write in the clear.
-                socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+                raw = isinstance(self._sock, socket.SocketType)
+                shutdown = partial(socket.SocketType.shutdown, self._sock) if raw else self._sock.shutdown
+                shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass  # not connected any more, or closed: which is what was wanted
 

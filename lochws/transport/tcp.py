@@ -29,9 +29,6 @@ SocketOption: TypeAlias = "tuple[int, int, int | bytes]"
 #: Seconds between the beginnings of two attempts (RFC 8305 section 5).
 STAGGER = 0.25
 
-#: What names are looked up with. It may block for minutes, so it only ever runs in a thread of its own.
-getaddrinfo = socket.getaddrinfo
-
 _IN_PROGRESS = {errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR}
 
 
@@ -45,10 +42,9 @@ def resolve(host: str, port: int, deadline: Deadline) -> list[AddressInfo]:
         ConnectFail: there are none, or not in time (phase ``"resolve"``).
         Cancelled: the deadline was cancelled.
     """
-    try:
-        return _resolve_numeric(host, port)
-    except (OSError, ValueError):
-        pass  # not numeric
+    numeric = _resolve_numeric(host, port)
+    if numeric:
+        return numeric
     pipe = WakePipe()
     try:
         lookup = _Lookup.share(host, port, pipe)
@@ -77,7 +73,7 @@ class _Lookup(threading.Thread):
         self._waiters: list[WakePipe] = []
         # Written before the waiters are woken, read after.
         self.addresses: list[AddressInfo] = []
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     @classmethod
     def share(cls, host: str, port: int, pipe: WakePipe) -> _Lookup:
@@ -94,11 +90,13 @@ class _Lookup(threading.Thread):
     def run(self) -> None:
         host, port = self._key
         try:
-            self.addresses = list(getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        except (OSError, ValueError) as error:  # ValueError: a name that IDNA cannot encode, or with a NUL
+            # Programs replace this function: theirs is asked, in the way that all of them can be called.
+            found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
+            self.addresses = [address for address in map(_as_stream_address, found) if address is not None]
+        except BaseException as error:  # noqa: BLE001  it is raised where it is waited for
             self.error = error
         with self._lock:
-            del self._running[self._key]
+            self._running.pop(self._key, None)
         # No one joins any more. Pipes of those who gave up are closed, and waking them does nothing.
         for pipe in self._waiters:
             pipe.wake()
@@ -194,7 +192,7 @@ class _Race:
         self._source_address = source_address
         self._socket_options = socket_options
         self._begun = 0  # how many of the addresses
-        self._failures: dict[int, OSError] = {}  # by the address's index
+        self._failures: dict[int, Exception] = {}  # by the address's index
         self._selector = Selector()
 
     def run(self) -> socket.socket:
@@ -215,8 +213,8 @@ class _Race:
                     continue
                 left = due - now if left is None else min(left, due - now)
             for key, _ in self._selector.select(slice_of(left)):
-                if isinstance(key.fileobj, socket.socket):
-                    if (winner := self._settle(key.fileobj, key.data)) is not None:
+                if key.data is not None:  # else it is the deadline
+                    if (winner := self._settle(key.fileobj, key.data)) is not None:  # type: ignore[arg-type]
                         return winner
                     due = 0.0
         raise self._failure(None)
@@ -224,8 +222,8 @@ class _Race:
     def end(self) -> None:
         """Close the sockets that are still in the race."""
         for key in list(self._selector.get_map().values()):
-            if isinstance(key.fileobj, socket.socket):
-                key.fileobj.close()
+            if key.data is not None:
+                key.fileobj.close()  # type: ignore[union-attr]
         self._selector.close()
 
     def _stagger(self, left: float | None) -> float:
@@ -238,7 +236,7 @@ class _Race:
         family, kind, proto, _, sockaddr = self._addresses[index]
         try:
             sock = socket.socket(family, kind, proto)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001  programs replace this class, and some refuse in their own way
             self._failures[index] = error
             return None
         self._selector.register(sock, selectors.EVENT_WRITE, index)
@@ -250,7 +248,7 @@ class _Race:
             if self._source_address is not None:
                 _bind(sock, self._source_address)
             code = sock.connect_ex(sockaddr)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001  an address of the resolver's that is none, for one
             self._lose(sock, index, error)
             return None
         return None if code in _IN_PROGRESS else self._settle(sock, index, code)
@@ -271,7 +269,7 @@ class _Race:
         self._selector.unregister(sock)
         return sock
 
-    def _lose(self, sock: socket.socket, index: int, error: OSError) -> None:
+    def _lose(self, sock: socket.socket, index: int, error: Exception) -> None:
         self._selector.unregister(sock)
         sock.close()
         self._failures[index] = error
@@ -291,12 +289,32 @@ class _Race:
 
 
 def _resolve_numeric(host: str, port: int) -> list[AddressInfo]:
-    # Neither network nor file is asked for this, so it may run in any thread.
-    return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST))
+    """The address itself if the host is one, else nothing."""
+    function = socket.getaddrinfo
+    if getattr(getattr(function, "__code__", None), "co_filename", None) != socket.__file__:
+        return []  # it was replaced, and may block, whatever it is asked
+    try:
+        # Neither network nor file is asked for this, so it may run in any thread.
+        return list(function(host, port, 0, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST))
+    except (OSError, ValueError):
+        return []
 
 
-def _unresolved(host: str, error: Exception) -> ConnectFail:
-    return ConnectFail(f"cannot resolve {host!r}: {cause(error)}", phase="resolve")
+def _as_stream_address(found: Any) -> AddressInfo | None:
+    """Check one result of `socket.getaddrinfo`; None if it is malformed or not for TCP."""
+    try:
+        family, kind, proto, name, (ip, port, *rest) = found
+        kind = int(kind or socket.SOCK_STREAM)
+        address = (int(family), kind, int(proto), str(name), (ip, int(port), *rest))
+    except (TypeError, ValueError):
+        return None
+    return address if isinstance(ip, str) and kind == socket.SOCK_STREAM else None
+
+
+def _unresolved(host: str, error: BaseException) -> ConnectFail:
+    # What the system's own resolver raises needs no name: its text is known. Others' may be anything.
+    kind = "" if isinstance(error, (OSError, ValueError, RuntimeError)) else f"{type(error).__name__}: "
+    return ConnectFail(f"cannot resolve {host!r}: {kind}{cause(error)}", phase="resolve")
 
 
 def _bind(sock: socket.socket, source: tuple[str, int]) -> None:

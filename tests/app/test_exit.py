@@ -145,8 +145,8 @@ def flood(link: Link) -> None:
 
 
 RESOLVING = """
-import lochws.transport.tcp as tcp
-tcp.getaddrinfo = lambda *_, **__: sleep(0)
+import socket
+socket.getaddrinfo = lambda *_, **__: sleep(0)
 app = WebSocketApp("ws://slow.host/")
 app.start()
 done.wait()

@@ -16,7 +16,6 @@ import pytest
 from lochws import Backoff
 from lochws import testing as t
 from lochws.opening import refusal
-from lochws.transport import tcp
 
 from ..support.hang import Hang
 from ..support.peer import TEXT, frame
@@ -57,7 +56,7 @@ def test_while_dns_fails_each_attempt_says_so_and_when_it_is_back_the_app_connec
             raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
         return real("127.0.0.1", *rest, **more)  # type: ignore[arg-type, return-value]
 
-    monkeypatch.setattr(tcp, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     with t.ScriptedServer(CALM) as server, surviving(f"ws://feed.test:{server.port}/") as app:
         app.wait_for("ready")
         assert not resolvers()

@@ -111,7 +111,7 @@ class TestPromises:
                 found.append((family, socket.SOCK_STREAM, 0, "", (host, port, *rest)))
             return found
 
-        monkeypatch.setattr(tcp, "getaddrinfo", look_up)
+        monkeypatch.setattr(socket, "getaddrinfo", look_up)
 
     @fault("opening", "IPv6 does not work")
     def test_with_ipv6_dead_it_opens_within_400_ms_more_than_over_ipv4_alone(

@@ -219,7 +219,7 @@ class TestConnectFail:
         def fail(*_: object, **__: object) -> list[tcp.AddressInfo]:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-        monkeypatch.setattr(tcp, "getaddrinfo", fail)
+        monkeypatch.setattr(socket, "getaddrinfo", fail)
         last = dial("ws://no.such.host/").last
         assert (last.phase, last.address) == ("resolve", None)
         assert last.reason == "unable to connect; cannot resolve 'no.such.host': Name or service not known"

@@ -24,7 +24,7 @@ class TestConnecting:
         def fail(*_: object, **__: object) -> list[tcp.AddressInfo]:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-        monkeypatch.setattr(tcp, "getaddrinfo", fail)
+        monkeypatch.setattr(socket, "getaddrinfo", fail)
         assert situation.live("ws://no.such.host/") == ["connecting", "connect_fail"]
         last = situation.last
         assert last.reason == "unable to connect; cannot resolve 'no.such.host': Name or service not known"

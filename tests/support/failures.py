@@ -102,7 +102,7 @@ def _unknown_host(scene: Scene) -> Way:
     def fail(*_: object, **__: object) -> list[tcp.AddressInfo]:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    scene.monkeypatch.setattr(tcp, "getaddrinfo", fail)
+    scene.monkeypatch.setattr(socket, "getaddrinfo", fail)
     return "ws://no.such.host/", {}
 
 

@@ -35,7 +35,7 @@ class Hang:
             self._over.wait()
             return []
 
-        self._monkeypatch.setattr(tcp, "getaddrinfo", never)
+        self._monkeypatch.setattr(socket, "getaddrinfo", never)
         return "ws://slow.host/", {}
 
     def full_listener(self, host: str = "127.0.0.1") -> socket.socket:

@@ -61,14 +61,18 @@ def addresses(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What target.example resolves to here; the test fills it."""
     given: list[str] = []
 
-    def look_up(host: str, port: int, **_: object) -> list[tcp.AddressInfo]:
+    real = socket.getaddrinfo
+
+    def look_up(host: str, port: int, *rest: int) -> list[tcp.AddressInfo]:
+        if host == "127.0.0.1":
+            return real(host, port, *rest)  # type: ignore[return-value]
         assert host == "target.example", "only the proxy should look this up"
         return [
             (socket.AF_INET6 if ":" in text else socket.AF_INET, socket.SOCK_STREAM, 6, "", (text, port))
             for text in given
         ]
 
-    monkeypatch.setattr(tcp, "getaddrinfo", look_up)
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
     return given
 
 

@@ -44,7 +44,7 @@ def hung_resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         over.wait()
         return []
 
-    monkeypatch.setattr(tcp, "getaddrinfo", never)
+    monkeypatch.setattr(socket, "getaddrinfo", never)
     yield asked
     over.set()
 
@@ -122,9 +122,65 @@ class TestResolve:
     """`resolve` never blocks longer than its deadline, whatever the system's resolver does."""
 
     @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-    def test_numeric_hosts_need_no_resolver(self, limit, hung_resolver: list[str], host: str) -> None:
+    def test_numeric_hosts_need_no_thread(self, limit, monkeypatch, host: str) -> None:
+        monkeypatch.setattr(tcp._Lookup, "share", None)
         assert [info[4][:2] for info in resolve(host, 80, limit())] == [(host, 80)]
-        assert hung_resolver == []
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "some.name"])
+    def test_a_replaced_function_is_looked_up_at_each_call_and_gets_its_arguments_by_position(
+        self, limit, monkeypatch, host: str
+    ) -> None:
+        """The usual recipe for IPv4 only; dnspython has replacements with other names of parameters, too."""
+        asked = []
+
+        def only_ipv4(
+            name: str, service: int, family: int = 0, socktype: int = 0, proto: int = 0, flags: int = 0
+        ) -> list[AddressInfo]:
+            asked.append((name, service, family, socktype))
+            return [tcp_address(80)]
+
+        monkeypatch.setattr(socket, "getaddrinfo", only_ipv4)
+        assert resolve(host, 80, limit()) == [tcp_address(80)]
+        assert asked == [(host, 80, 0, socket.SOCK_STREAM)]
+
+    @pytest.mark.parametrize("error", [TypeError("what?"), RuntimeError(), SystemExit(3), KeyError("x")])
+    def test_whatever_a_replaced_function_raises_is_a_failure_and_the_next_attempt_asks_again(
+        self, limit, monkeypatch, error: BaseException
+    ) -> None:
+        answers: list[BaseException] = [error]
+
+        def fail_once(*_: object) -> list[AddressInfo]:
+            if answers:
+                raise answers.pop()
+            return [tcp_address(80)]
+
+        monkeypatch.setattr(socket, "getaddrinfo", fail_once)
+        with pytest.raises(ConnectFail, match=r"cannot resolve 'some\.name': ") as caught:
+            resolve("some.name", 80, limit())
+        assert (caught.value.phase, caught.value.__cause__) == ("resolve", error)
+        assert resolve("some.name", 80, limit()) == [tcp_address(80)]
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            None, 7, [None], [()], [(socket.AF_INET, socket.SOCK_STREAM, 0, "", "127.0.0.1:80")],
+            [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (None, 80))],
+            [(socket.AF_INET, socket.SOCK_DGRAM, 0, "", ("127.0.0.1", 80))],
+        ],
+    )
+    def test_an_answer_without_an_address_for_tcp_is_a_failure(
+        self, limit, monkeypatch, answer: object
+    ) -> None:
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_: answer)
+        with pytest.raises(ConnectFail, match=r"cannot resolve 'some\.name': ") as caught:
+            resolve("some.name", 80, limit())
+        assert caught.value.phase == "resolve"
+
+    def test_of_an_answer_for_every_kind_of_socket_tcp_is_taken(self, limit, monkeypatch) -> None:
+        kinds = (socket.SOCK_DGRAM, socket.SOCK_STREAM, socket.SOCK_RAW)
+        answer = [(socket.AF_INET, kind, 0, "", ("127.0.0.1", 80)) for kind in kinds]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_: iter(answer))
+        assert resolve("some.name", 80, limit()) == [tcp_address(80)]
 
     def test_a_name_is_looked_up(self, limit) -> None:
         assert any(info[4][:2] == ("127.0.0.1", 80) for info in resolve("localhost", 80, limit()))
@@ -140,7 +196,7 @@ class TestResolve:
         def fail(*_: object, **__: object) -> list[AddressInfo]:
             raise error
 
-        monkeypatch.setattr(tcp, "getaddrinfo", fail)
+        monkeypatch.setattr(socket, "getaddrinfo", fail)
         with pytest.raises(ConnectFail, match=f"cannot resolve 'no.such.host': {text}") as caught:
             resolve("no.such.host", 80, limit())
         assert caught.value.phase == "resolve"
@@ -151,7 +207,7 @@ class TestResolve:
             resolve("a" * 64 + ".invalid", 80, limit())
 
     def test_a_name_without_addresses_is_a_failure(self, limit, monkeypatch) -> None:
-        monkeypatch.setattr(tcp, "getaddrinfo", lambda *_, **__: [])
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [])
         with pytest.raises(ConnectFail, match="has no address"):
             resolve("no.such.host", 80, limit())
 
@@ -167,7 +223,7 @@ class TestResolve:
             over.wait()
             return []
 
-        monkeypatch.setattr(tcp, "getaddrinfo", hang)
+        monkeypatch.setattr(socket, "getaddrinfo", hang)
         try:
             with pytest.raises(Cancelled):
                 resolve("slow.host", 80, deadline)
@@ -191,7 +247,7 @@ class TestResolve:
             answer.wait()
             return [tcp_address(80)]
 
-        monkeypatch.setattr(tcp, "getaddrinfo", slow)
+        monkeypatch.setattr(socket, "getaddrinfo", slow)
         deadlines = [limit() for _ in range(3)]
         waiters = [
             threading.Thread(target=lambda it=deadline: found.append(resolve("slow.host", 80, it)))
@@ -213,6 +269,44 @@ class TestConnect:
         with connect_tcp([tcp_address(peer.port)], limit()) as sock:
             assert sock.gettimeout() == 0
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+    @pytest.mark.parametrize(
+        "address",
+        [
+            (12345, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 80)),
+            (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 2**31)),
+            (socket.AF_INET6, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 80)),
+        ],
+    )
+    def test_an_address_that_cannot_be_connected_to_leaves_the_next_one(
+        self, limit, start_peer: StartPeer, address: AddressInfo
+    ) -> None:
+        peer = start_peer(Link.wait_for_end)
+        connect_tcp([address, tcp_address(peer.port)], limit()).close()
+        with pytest.raises(ConnectFail, match=r"^127\.0\.0\.1:"):
+            connect_tcp([address], limit())
+
+    def test_a_replaced_socket_class_is_used_and_may_refuse_in_its_own_way(self, limit, monkeypatch) -> None:
+        real, made = socket.socket, []
+
+        def refuse(*kinds: int) -> socket.socket:
+            made.append(kinds)
+            raise RuntimeError("sockets are not allowed in this test")
+
+        class Counted:
+            """Not a class of sockets, but makes them."""
+
+            def __new__(cls, *kinds: int) -> socket.socket:  # type: ignore[misc]
+                return real(*kinds)
+
+        deadlines = limit(), limit()
+        with socket.create_server(("127.0.0.1", 0)) as listener, monkeypatch.context() as patch:
+            patch.setattr(socket, "socket", refuse)
+            with pytest.raises(ConnectFail, match="sockets are not allowed in this test"):
+                connect_tcp([tcp_address(80)], deadlines[0])
+            patch.setattr(socket, "socket", Counted)
+            connect_tcp([tcp_address(listener.getsockname()[1])], deadlines[1]).close()
+        assert made == [(socket.AF_INET, socket.SOCK_STREAM, 0)]
 
     def test_a_refusal_says_address_and_cause(self, limit) -> None:
         port = refusing_port()
