@@ -195,19 +195,30 @@ decode_utf8(const char *payload, Py_ssize_t length)
     return text;
 }
 
-/* So many bytes are decoded before their memory is given back. */
+/* The size of the blocks in which memory is given back. */
 #define BLOCK_BYTES ((Py_ssize_t)1 << 20)
 
-/* Decode bytes that nobody else refers to, from their end, and give back their memory on the way: a str can take
- * four times the memory of its UTF-8, so the two should not exist side by side. On success and on failure
- * `*bytes` is what is left, or NULL. */
+/* Whether a text is large, and larger as a str than in UTF-8: one emoji makes a str four times as large. Then the two
+ * should not exist side by side. */
+static int
+swells(const unsigned char *at, Py_ssize_t length)
+{
+    if (length <= BLOCK_BYTES) {
+        return 0;
+    }
+    unsigned char largest;
+    Py_ssize_t characters = survey(at, length, &largest);
+    return characters > length / (largest < 0xC4 ? 1 : largest < 0xF0 ? 2 : 4);
+}
+
+/* Decode bytes that nobody else refers to, from their end, and give back their memory on the way. On success and on
+ * failure `*bytes` is what is left, or NULL. */
 static PyObject *
 decode_consuming(PyObject **bytes)
 {
     Py_ssize_t end = PyBytes_GET_SIZE(*bytes);
     unsigned char largest;
     Py_ssize_t characters = survey((unsigned char *)PyBytes_AS_STRING(*bytes), end, &largest);
-    int only_ascii = largest < 0x80;
     PyObject *text = PyUnicode_New(characters, largest_character(largest));
     while (text != NULL && end > 0) {
         const unsigned char *at = (unsigned char *)PyBytes_AS_STRING(*bytes);
@@ -215,15 +226,8 @@ decode_consuming(PyObject **bytes)
         for (int back = 0; back < 3 && start > 0 && continues(at[start]); back++) {
             start--; /* a block begins with a character */
         }
-        Py_ssize_t begun = only_ascii ? end - start : survey(at + start, end - start, &largest);
-        int valid = 1;
-        if (only_ascii) {
-            memcpy(PyUnicode_1BYTE_DATA(text) + start, at + start, (size_t)begun);
-        }
-        else {
-            valid = decode_part(text, characters - begun, characters, at + start, at + end);
-        }
-        if (!valid) {
+        Py_ssize_t begun = survey(at + start, end - start, &largest);
+        if (!decode_part(text, characters - begun, characters, at + start, at + end)) {
             Py_CLEAR(text);
             Py_XDECREF(PyUnicode_DecodeUTF8((const char *)at + start, end - start, NULL));
             if (!PyErr_Occurred()) {
@@ -255,7 +259,8 @@ utf8_decode_payload(PyObject *Py_UNUSED(module), PyObject *buffer)
     if (closed != NULL && !PyBytes_CheckExact(bytes)) {
         PyErr_SetString(PyExc_TypeError, "decode_payload: getvalue must return bytes");
     }
-    else if (closed != NULL && Py_REFCNT(bytes) == 1 && PyBytes_GET_SIZE(bytes) > BLOCK_BYTES) {
+    else if (closed != NULL && Py_REFCNT(bytes) == 1 &&
+             swells((unsigned char *)PyBytes_AS_STRING(bytes), PyBytes_GET_SIZE(bytes))) {
         text = decode_consuming(&bytes);
     }
     else if (closed != NULL) {
