@@ -27,12 +27,16 @@ EXAMPLES = ROOT / "examples"
 CHROMIUM = pytest.mark.skipif(shutil.which("chromium") is None, reason="Chromium is not installed")
 
 #: The environment of an example: it finds lochws as the tests do, installed or not.
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "PYTHONMALLOC": "debug"}
 
 
 def command(name: str, *arguments: str) -> list[str]:
-    """The command line of an example, for an interpreter that minds everything."""
-    return [sys.executable, "-X", "dev", "-W", "error", str(EXAMPLES / name), *arguments]
+    """The command line of an example, for a strict interpreter.
+
+    It is not quite ``-X dev``, which also has asyncio write to stderr whenever a callback took more than 0.1
+    s. On a busy machine those of Dask and websockets do.
+    """
+    return [sys.executable, "-X", "faulthandler", "-W", "error", str(EXAMPLES / name), *arguments]
 
 
 def run(

@@ -16,6 +16,21 @@ class Interrupted(BaseException):
     """What a signal handler raises, as Ctrl-C does."""
 
 
+def _nothing() -> None:
+    """Be traced."""
+
+
+def _trace_once() -> None:
+    """Let Python get ready to trace opcodes: before 3.12.2 the first call in a process has no opcode events."""
+
+    def trace(frame: FrameType, _event: str, _arg: object) -> Any:
+        frame.f_trace_opcodes = True
+        return trace
+
+    sys.settrace(trace)
+    _nothing()
+
+
 def interrupt(action: Callable[[], object], point: int, files: Collection[str | None]) -> bool:
     """Run something and raise at the given point of these files' code. Returns whether it got there."""
     seen = 0
@@ -36,6 +51,7 @@ def interrupt(action: Callable[[], object], point: int, files: Collection[str | 
         return trace
 
     outer = sys.gettrace()
+    _trace_once()
     sys.settrace(trace)
     try:
         action()
