@@ -21,7 +21,7 @@ def _nothing() -> None:
 
 
 def _trace_once() -> None:
-    """Let Python get ready to trace opcodes: before 3.12.2 the first call in a process has no opcode events."""
+    """Prepare Python for tracing opcodes: with 3.12.1 the first call in a process has no opcode events."""
 
     def trace(frame: FrameType, _event: str, _arg: object) -> Any:
         frame.f_trace_opcodes = True
