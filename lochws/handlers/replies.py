@@ -174,32 +174,36 @@ class Replies:
                 raise ValueError(f"request {message!r}: another with the key {key!r} is still open")
             self._open[key] = reply  # before sending: the reply may arrive before send_json returns
         try:
-            self._prepare(reply, timeout)
             if not self._app.send_json(message):
                 raise _dropped(key)
         except BaseException:
             self._forget(reply)
             raise
-        return reply
+        return self._sent(reply, timeout)
 
     def _request_numbered(self, message: dict[str, Any], timeout: float | None) -> Reply:
         request = _Request(_json_before_number(message, self._field), Reply(None, self._is_handlers_thread))
         try:
-            self._prepare(request.reply, timeout)
             self._unnumbered.append(request)
             self._send_unnumbered()
         except BaseException as error:
             settle(request.reply, error=error)  # so it is not sent any more either
+            self._forget(request.reply)
             raise
         if request.failure is not None:
             raise request.failure
-        return request.reply
+        return self._sent(request.reply, timeout)
 
-    def _prepare(self, reply: Reply, timeout: float | None) -> None:
-        """Have the reply fail when its time is over, and be open no more once it is done."""
+    def _sent(self, reply: Reply, timeout: float | None) -> Reply:
+        """Have the reply be open no more once it is done, and fail when its time is over."""
         reply.add_done_callback(self._forget)
-        if timeout is not None:
-            self._timeouts.add(reply, timeout)
+        if timeout is not None and not reply.done():
+            try:
+                self._timeouts.add(reply, timeout)
+            except BaseException as error:
+                settle(reply, error=error)
+                raise
+        return reply
 
     def _send_unnumbered(self) -> None:
         """Number and send the waiting requests, one after the other, unless that is being done already.
@@ -240,8 +244,10 @@ class Replies:
                 raise _dropped(number)
         except Exception as error:  # noqa: BLE001  whatever it is, it is for the one who asks
             self._number = before  # was not sent: the next request has that number, and there is no gap
+            self._forget(reply)
             request.failure = error
             settle(reply, error=error)
+            self._timeouts.wake()  # for one that another thread has left to this one
 
     def reset_after_fork(self) -> None:
         """Let go, in the child of a fork, of the parent's requests: their replies arrive there."""
