@@ -213,6 +213,7 @@ class Worker:
         self._inbox = self._make_inbox()  # its lock guards the numbers below, too
         self._running = self._received = self._done = self._failed = self._dropped = 0
         self._handing: set[int] = set()  # threads that are in _hand_over
+        self._called_again: set[int] = set()  # those that were to hand over meanwhile
         self._drop_lines, self._failure_lines = RateLimit(), RateLimit()
 
     def _hand_over(self) -> None:
@@ -223,10 +224,12 @@ class Worker:
         """
         thread = threading.get_ident()
         if thread in self._handing:
+            self._called_again.add(thread)
             return
         self._handing.add(thread)
         try:
             while True:
+                self._called_again.discard(thread)
                 with self._inbox.lock:
                     turn = self._inbox.take_turn() if self._running < self._parallel else None
                     if turn is None:
@@ -235,6 +238,8 @@ class Worker:
                 self._submit(turn.value).add_done_callback(partial(self._ended, turn, turn.value))
         finally:
             self._handing.discard(thread)
+            if thread in self._called_again:  # by a signal handler, say, after the last look into the inbox
+                self._hand_over()
 
     def _submit(self, job: _Job) -> Future[Any]:
         work = self._work.get(job.event.name, self._any)

@@ -196,10 +196,10 @@ class FailsOnce:
         (Step("x", {"ok": 1}, refused={"ok": 0}, key="x"), '{"ok": 0}', "step 'x' was refused"),
         (Step("x", {"ok": 1}, refused=lambda event: "no" in event.text), "no!", "a step was refused"),
         (Step("x", lambda event: bool(event.json["ok"])), "{}", "a step was refused (KeyError)"),
-        (Step(FailsOnce(OSError("secret")), {"ok": 1}), None, "a step could not be said (OSError)"),
-        (Step(FailsOnce(SystemExit()), {"ok": 1}), None, "a step could not be said (SystemExit)"),
-        (Step(FailsOnce(None), {"ok": 1}), None, "a step could not be said (TypeError)"),
-        (Step("x", {"ok": 1}, timeout=0.01), "no answer", "a step was not answered in 0.01 s"),
+        (Step(FailsOnce(OSError("secret")), {"ok": 1}), None, "a step could not be sent (OSError)"),
+        (Step(FailsOnce(SystemExit()), {"ok": 1}), None, "a step could not be sent (SystemExit)"),
+        (Step(FailsOnce(None), {"ok": 1}), None, "a step could not be sent (TypeError)"),
+        (Step("x", {"ok": 1}, timeout=0.01), "no answer", "a step got no answer within 0.01 s"),
     ],
     ids=["field", "function", "raises", "cannot be made", "exits", "is nothing", "too late"],
 )
@@ -263,7 +263,7 @@ def test_a_step_that_finds_the_queue_full_fails(when_full: Any) -> None:
         failed: list[BaseException] = []
         Subscriptions(app, [large, TRADES], on_step_failed=lambda _, error: failed.append(error))
         with running(app, persist=NEVER):
-            assert app.wait_for("disconnected").reason == "step 'trades' could not be said (QueueFull)"
+            assert app.wait_for("disconnected").reason == "step 'trades' could not be sent (QueueFull)"
         assert [type(error) for error in failed] == [errors.QueueFull]
 
 
@@ -287,7 +287,8 @@ def test_an_answer_that_waits_behind_a_slow_handler_is_not_too_late() -> None:
             if event.text == "slow":
                 inside.set()
                 eventually(lambda: session.app.waiting_bytes > 0)
-                session.subs._timed_out(session.subs._open[0], again=False)  # as if its time were over now
+                [waiting] = session.subs._unanswered
+                session.subs._timed_out(waiting, again=False)  # as if its time were over now
 
         with running(session.app):
             assert inside.wait(PATIENCE)
@@ -451,7 +452,9 @@ def test_waiting_for_the_session_in_a_handler_is_refused() -> None:
         session.app.on("ready")(lambda _: session.subs.wait_session_ready(PATIENCE))
         with opened(session.app):
             pass
-    assert [str(error) for error in raised] == ["wait_session_ready in a handler would wait for itself"]
+    assert [str(error) for error in raised] == [
+        "wait_session_ready would deadlock in a handler: use on_session_ready"
+    ]
 
 
 def test_closing_while_steps_are_said_is_no_failure() -> None:
@@ -506,7 +509,7 @@ subscriptions: Any = Subscriptions
         (lambda: step("x", timeout=0), ValueError, "timeout=0"),
         (lambda: step("x", key=[]), TypeError, "unhashable"),
         (lambda: step({"x": object()}), TypeError, "JSON"),
-        (lambda: subscriptions(unstarted(), ["x"]), TypeError, "'x' is no step"),
+        (lambda: subscriptions(unstarted(), ["x"]), TypeError, "step='x': expected"),
         (lambda: subscriptions(unstarted(), max_steps=0), ValueError, "max_steps=0"),
         (lambda: subscriptions(unstarted(), on_session_ready=5), TypeError, "on_session_ready=5"),
         (lambda: subscriptions(unstarted(), [step("a"), step("b")], max_steps=1), ValueError, "1 steps"),

@@ -1,4 +1,4 @@
-"""Steps: what is to be said over each new connection, and what the answer has to look like."""
+"""Steps: messages to send over each new connection, and what their answers look like."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any, TypeAlias
 
 from ... import events
 from ...errors import WebSocketError
+from ...options import check_seconds
 
 #: A message: text, binary, or an object that is sent as JSON.
-Said: TypeAlias = "str | bytes | Mapping[str, Any]"
-#: What an answer looks like: fields of a JSON object, or a function that says whether this is it.
+Message: TypeAlias = "str | bytes | Mapping[str, Any]"
+#: What an answer looks like: fields of a JSON object, or a function that recognises it.
 Expected: TypeAlias = "Mapping[str, Any] | Callable[[Any], bool]"
 
 
@@ -30,27 +31,28 @@ class StepFailed(WebSocketError):
 
 @dataclass(frozen=True)
 class Step:
-    """Something to be said after each Ready.
+    """A message to send after each Ready.
 
     Attributes:
-        message: text, binary, or a mapping that is sent as JSON; or a function that returns one, called for
-            each connection, for a fresh token or timestamp. It runs on the handlers' thread: while it waits
-            so do all handlers, but not the connection. What it raises makes the step fail.
-        expect: the answer: a mapping whose fields a JSON object in a text message must have, with these
-            values (mappings in it likewise); or a function that gets each `Text` and `Binary` and returns
-            whether it is the answer, or raises if that is a refusal. None if no answer is to come.
-        refused: what a refusal looks like, in the same two ways, or None.
-        timeout: seconds until an answer that has not come makes the step fail; None for no limit.
-        in_turn: whether it waits for the answers to all steps before it; if not, it is said right after the
-            step before it.
-        key: what the step is known by to `Subscriptions.remove`, and in the log; None for its message,
-            which is not logged.
+        message: text, bytes, or a mapping that is sent as JSON. Or a function that returns one of these: it
+            is called for each connection, for a fresh token or timestamp. It runs on the handlers' thread:
+            while it waits, so do all handlers, though the connection is kept alive. If it raises, the step
+            fails.
+        expect: the answer. A mapping: a text message that is a JSON object with at least these fields and
+            values (mappings within it likewise). A function: it gets each `Text` and `Binary`, returns
+            whether that is the answer, and raises if it is a refusal. None: no answer is expected.
+        refused: a refusal, described in the same way as `expect`, or None.
+        timeout: seconds after which a missing answer makes the step fail; None for no limit.
+        in_turn: True: send the message once all steps before it have been answered. False: send it right
+            after the step before it.
+        key: identifies the step for `Subscriptions.remove` and in the log. None: the message itself does, and
+            is not logged.
 
     Raises:
-        TypeError, ValueError: an attribute is wrong.
+        TypeError, ValueError: an attribute is invalid; the message names it and says what would be valid.
     """
 
-    message: Said | Callable[[], Said]
+    message: Message | Callable[[], Message]
     expect: Expected | None = None
     refused: Expected | None = None
     timeout: float | None = 10.0
@@ -66,29 +68,28 @@ class Step:
                 raise TypeError(f"{name}={value!r}: expected a mapping, a function or None")
         if self.refused is not None and self.expect is None:
             raise ValueError("refused without expect: the step would not wait for any answer")
-        if self.timeout is not None:
-            if isinstance(self.timeout, bool) or not isinstance(self.timeout, (int, float)):
-                raise TypeError(f"timeout={self.timeout!r}: expected seconds, or None")
-            if not 0 < self.timeout < float("inf"):
-                raise ValueError(f"timeout={self.timeout!r}: expected seconds above 0, or None for no limit")
-        hash(self.known_by)
+        check_seconds("timeout", self.timeout)
+        if self.timeout == 0:
+            raise ValueError("timeout=0: expected seconds above 0, or None for no limit")
+        hash(self.identity)
 
     @property
-    def known_by(self) -> Hashable:
-        """The key, or what stands for it: text or bytes, a mapping's JSON, or the function.
+    def identity(self) -> Hashable:
+        """The key, or what stands for it: text or bytes, the JSON of a mapping, or the function.
 
         Raises:
-            TypeError: that cannot be hashed, or written as JSON.
+            TypeError: it is not hashable, or cannot be written as JSON.
         """
         if self.key is not None:
             return self.key
         return json.dumps(self.message, sort_keys=True) if isinstance(self.message, Mapping) else self.message
 
     def is_answer(self, event: events.Text | events.Binary) -> bool:
-        """Whether this is the answer that the step waits for.
+        """Return whether this is the answer that the step waits for.
 
         Raises:
-            StepFailed: it is a refusal. What the functions `expect` and `refused` raise is a refusal as well.
+            StepFailed: it is a refusal. An exception of the functions `expect` and `refused` is a refusal,
+                too.
         """
         if self.refused is not None and _fits(self.refused, event):
             raise StepFailed("was refused", event)
@@ -102,8 +103,8 @@ def _fits(expected: Expected, event: events.Text | events.Binary) -> bool:
         return False
     try:
         found = event.json
-    except ValueError:  # no JSON
-        return False  # not for us
+    except ValueError:
+        return False  # not JSON, so not for us
     return _has(found, expected)
 
 
