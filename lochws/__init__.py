@@ -14,12 +14,12 @@ from .version import __version__
 from .websocket import WebSocket
 
 __all__ = [
-    "TLS",
     "Backoff",
     "Counters",
     "Deflate",
     "State",
     "Status",
+    "TLS",
     "Threads",
     "WebSocket",
     "WebSocketApp",

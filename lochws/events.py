@@ -18,24 +18,9 @@ if TYPE_CHECKING:
     from .response import Response
 
 __all__ = [
-    "BackOff",
-    "Binary",
-    "Closed",
-    "Closing",
-    "ConnectFail",
-    "Connected",
-    "Connecting",
-    "Disconnected",
-    "Event",
-    "Ping",
-    "Poll",
-    "Pong",
-    "ProtocolError",
-    "Ready",
-    "Rejected",
-    "Text",
+    "BackOff", "Binary", "Closed", "Closing", "ConnectFail", "Connected", "Connecting", "Disconnected",
+    "Event", "Ping", "Poll", "Pong", "ProtocolError", "Ready", "Rejected", "Text", "Unresponsive",
     "UnknownMessage",
-    "Unresponsive",
 ]
 
 
