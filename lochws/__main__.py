@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from . import __version__, demo
+from . import demo
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,8 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _without_click(arguments: Sequence[str]) -> int:
     """Run the demonstration; for every other command say what to install."""
+    from .cli.about import version_text  # noqa: PLC0415  only here
+
     parser = argparse.ArgumentParser(prog="lochws", description="A WebSocket client for threaded programs.")
-    parser.add_argument("--version", action="version", version=f"lochws {__version__}")
+    parser.add_argument("--version", action="version", version=version_text())
     parser.add_argument(
         "command",
         help="demo: an app and a small built-in server that drops the connection once; takes three seconds. "

@@ -1,4 +1,4 @@
-"""Every address of a host, each tried by itself: an attempt stops at the first that is good."""
+"""Every address of a host, each tried by itself (an app stops at the first one that answers)."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from typing import Any, NamedTuple, TypeVar
 
 from .findings import Finding, Verdict
 
-#: Seconds that one address gets.
+#: Seconds that an address has to answer.
 ADDRESS_SECONDS = 5.0
-#: How many addresses are tried at most.
+#: At most this many addresses are tried.
 MAX_ADDRESSES = 16
 
 _FAMILIES = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
 
 _BY_ERRNO = {
-    errno.ECONNREFUSED: "nobody listens there",
-    errno.ENETUNREACH: "this machine has no way to that network",
-    errno.EHOSTUNREACH: "there is no way to that host",
+    errno.ECONNREFUSED: "connection refused: no process is listening there",
+    errno.ENETUNREACH: "this machine has no route to that network",
+    errno.EHOSTUNREACH: "no route to that host",
     errno.EADDRNOTAVAIL: "this machine has no address of that family",
 }
 _ONE_OF_SEVERAL = (
-    "Clients lose time with this address before they try another: have it answer, or take it out of the DNS."
+    "Clients lose time with this address before they try another: make it answer, or remove it from the DNS."
 )
 
 
 class Address(NamedTuple):
-    """Where a host can be reached.
+    """An address of a host.
 
     Attributes:
-        family: as the module `socket` has it.
-        sockaddr: what `socket.connect` takes.
+        family: the address family, of the module `socket`.
+        sockaddr: the argument for `socket.connect`.
     """
 
     family: socket.AddressFamily
@@ -48,16 +48,16 @@ class Address(NamedTuple):
 
 
 def look_up(host: str, port: int, limit: float) -> tuple[Finding, list[Address]]:
-    """Ask for the addresses of a host. Blocks for `limit` seconds at most.
+    """Look up the addresses of a host. Blocks for at most `limit` seconds.
 
     Returns:
-        The finding, and the addresses of both families in the system's order.
+        The finding, and the addresses of both families in the order of the resolver.
     """
     began = monotonic()
     try:
-        answers = within(limit, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        answers = call_within(limit, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
     except TimeoutError:
-        advice = "Check this machine's DNS: no answer came in time."
+        advice = "Check this machine's DNS: it did not answer in time."
         return Finding("name", Verdict.FAILED, f"{host}: no answer", monotonic() - began, advice), []
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
@@ -67,16 +67,20 @@ def look_up(host: str, port: int, limit: float) -> tuple[Finding, list[Address]]
     counts = [
         f"{sum(address.family == family for address in found)} {name}" for family, name in _FAMILIES.items()
     ]
-    more = f"; the first {MAX_ADDRESSES} are tried" if len(found) > MAX_ADDRESSES else ""
+    more = f"; trying the first {MAX_ADDRESSES}" if len(found) > MAX_ADDRESSES else ""
     took = monotonic() - began
     return Finding("name", Verdict.OK, f"{host}: {', '.join(counts)}{more}", took), found[:MAX_ADDRESSES]
 
 
 def try_all(addresses: list[Address], limit: float) -> tuple[list[Finding], Address | None]:
-    """Connect to each of them, side by side, and hang up.
+    """Connect to all addresses at the same time, and hang up.
+
+    Args:
+        addresses: the addresses.
+        limit: seconds that each has to answer, but no more than `ADDRESS_SECONDS`.
 
     Returns:
-        The findings, and the first address that answered, or None.
+        The findings, and the first address that accepted, or None.
     """
     if not addresses:
         return [], None
@@ -91,13 +95,13 @@ def try_all(addresses: list[Address], limit: float) -> tuple[list[Finding], Addr
         elif good:
             text = f"{address}: {reason}"
             findings.append(Finding(family, Verdict.WARNING, text, seconds, _ONE_OF_SEVERAL))
-        else:  # what to do about it the attempt itself says
+        else:  # the attempt itself gives the advice
             findings.append(Finding(family, Verdict.FAILED, f"{address}: {reason}", seconds))
     return findings, good[0] if good else None
 
 
 def _try(address: Address, limit: float) -> tuple[str, float]:
-    """What is wrong with an address, empty if nothing, and how long it took to know."""
+    """Return what is wrong with an address (empty if nothing), and how long it took to find out."""
     began = monotonic()
     reason = ""
     try:
@@ -105,7 +109,7 @@ def _try(address: Address, limit: float) -> tuple[str, float]:
             sock.settimeout(limit)
             sock.connect(address.sockaddr)
     except TimeoutError:
-        reason = f"no answer within {limit:g} s: perhaps a firewall drops what is sent there"
+        reason = f"no answer within {limit:g} s: a firewall may be dropping packets"
     except OSError as error:
         reason = _BY_ERRNO.get(error.errno or 0) or error.strerror or str(error)
     return reason, monotonic() - began
@@ -114,8 +118,12 @@ def _try(address: Address, limit: float) -> tuple[str, float]:
 Answer = TypeVar("Answer")
 
 
-def within(limit: float, ask: Callable[[], Answer]) -> Answer:
-    """What a function returns or raises; TimeoutError if it takes too long: then it is left to itself."""
+def call_within(limit: float, ask: Callable[[], Answer]) -> Answer:
+    """Call a function in another thread, and return or raise what it does.
+
+    Raises:
+        TimeoutError: it takes longer than `limit` seconds. The thread is left to itself.
+    """
     answers: queue.Queue[Callable[[], Answer]] = queue.Queue()
 
     def work() -> None:

@@ -1,4 +1,4 @@
-"""`lochws bench`: messages and bytes a second to an echo server and back, and how long they take."""
+"""`lochws bench`: round-trip times and throughput of an echo server."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .load import Load
 from .shown import as_json
 from .target import Seconds, Target, is_terminal, limit, running, target_options
 
-#: Messages, and seconds at most, before anything counts: the server's first ones are slower.
+#: Messages, and at most seconds, of the warm-up: a server is slower at first.
 WARM_UP = 50
 WARM_UP_SECONDS = 2.0
-#: How long the closing handshake may take.
+#: Seconds that the closing handshake may take.
 STOP_SECONDS = 5.0
 _PERCENTILES = (50, 90, 99)
 
@@ -25,29 +25,30 @@ Measured = TypeVar("Measured")
 
 
 @click.command(
-    help="""Measure an echo server at URL: each message has to come back as it was sent.
+    short_help="Benchmark the echo server at URL.",
+    help="""Measure the echo server at URL, which must send each message back unchanged.
 
-    After a warm-up there are two runs: one message at a time, for the time there and back, and then many
-    under way, for how many a second. This program is a part of what is measured.
+    After a warm-up there are two runs: one message at a time, for round-trip times, and then many in flight,
+    for throughput. The figures include the work of this program.
     """,
 )
 @target_options
-@click.option("--seconds", type=Seconds(), default=3.0, show_default=True, help="How long each run takes.")
-@click.option("--count", type=click.IntRange(1), metavar="N", help="Messages of each run at most.")
+@click.option("--seconds", type=Seconds(), default=3.0, show_default=True, help="Duration of each run.")
+@click.option("--count", type=click.IntRange(1), metavar="N", help="At most this many messages per run.")
 @click.option(
     "--size", type=click.IntRange(16, 1 << 20), default=128, show_default=True, metavar="BYTES",
-    help="Of each message.",
+    help="Size of each message.",
 )
 @click.option(
     "--in-flight", type=click.IntRange(1, 10_000), default=100, show_default=True, metavar="N",
-    help="Messages under way in the second run.",
+    help="Messages in flight in the second run.",
 )
-@click.option("--binary", is_flag=True, help="Binary messages, not text.")
-@click.option("--json", is_flag=True, help="The result as an object of JSON.")
+@click.option("--binary", is_flag=True, help="Send binary messages instead of text.")
+@click.option("--json", is_flag=True, help="Print the result as a JSON object.")
 def bench(
     *, seconds: float, count: int | None, size: int, in_flight: int, binary: bool, json: bool, **options: Any
 ) -> Exit:
-    """Measure, and tell."""
+    """Measure the server and print the result."""
     if limit(seconds) is None:
         raise click.BadParameter("expected a number above 0", param_hint="--seconds")
     target = Target.taken_from(options)
@@ -57,7 +58,7 @@ def bench(
         app.wait_ready()
         load.run(WARM_UP_SECONDS, WARM_UP, 1)
         times, _ = _watched("one at a time", load, lambda: load.run(seconds, count, 1), seconds, count)
-        title = f"{in_flight} under way"
+        title = f"{in_flight} in flight"
         many, took = _watched(title, load, lambda: load.run(seconds, count, in_flight), seconds, count)
     result: dict[str, Any] = {
         "size": size, "in_flight": in_flight, "messages_per_second": many.count / took,
@@ -67,24 +68,26 @@ def bench(
             "max": times.most * 1000,
         },
     }
-    click.echo(as_json(result) if json else _in_words(result))
+    click.echo(as_json(result) if json else _describe(result))
     return Exit.OK
 
 
-def _in_words(result: dict[str, Any]) -> str:
+def _describe(result: dict[str, Any]) -> str:
+    """Describe a result in three lines."""
     trip = ", ".join(f"{name} {value:.3f} ms" for name, value in result["round_trip_ms"].items())
-    rate = f"{result['messages_per_second']:,.0f} messages/s, {result['bytes_per_second'] / 1e6:,.2f} MB/s"
+    rates = f"{result['messages_per_second']:,.0f} messages/s, {result['bytes_per_second'] / 1e6:,.2f} MB/s"
+    many = f"{result['messages']:,} messages"
     return (
-        f"there and back   {trip}  ({result['round_trips']:,} messages, one at a time)\n"
-        f"each way         {rate}  ({result['messages']:,} messages, {result['in_flight']:,} under way)\n"
-        f"all replies were what was sent, {result['size']:,} bytes each"
+        f"round trip   {trip}  ({result['round_trips']:,} messages, one at a time)\n"
+        f"throughput   {rates} each way  ({many}, {result['in_flight']:,} in flight)\n"
+        f"every reply was identical to its message of {result['size']:,} bytes"
     )
 
 
 def _watched(
     title: str, load: Load, run: Callable[[], Measured], seconds: float, count: int | None
 ) -> Measured:
-    """Run with a progress bar on stderr, if that is a terminal."""
+    """Run a measurement, with a progress bar on stderr if that is a terminal."""
     with _bar(title, load, seconds, count):
         return run()
 
@@ -94,7 +97,7 @@ def _bar(title: str, load: Load, seconds: float, count: int | None) -> Iterator[
     if not is_terminal(2):
         yield
         return
-    from rich.console import Console  # noqa: PLC0415  a large package, and pipes do without it
+    from rich.console import Console  # noqa: PLC0415  a large package, of no use in pipes
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
     words = TextColumn("{task.description:>14}"), TextColumn("{task.fields[done]:>9,} messages")

@@ -1,4 +1,4 @@
-"""A server's certificate, read whether it is to be trusted or not."""
+"""A server's certificate, read whether it is trusted or not."""
 
 from __future__ import annotations
 
@@ -11,31 +11,32 @@ from datetime import datetime, timedelta, timezone
 from time import monotonic
 from typing import Any
 
-from ..transport.stream import TLS
+from .. import TLS
 from .addresses import Address
 from .findings import Finding, Verdict
 
-#: How soon before a certificate's end that is worth a warning.
+#: A certificate that expires within this time is a warning.
 SOON = timedelta(days=14)
 
-# X509_V_FLAG_NO_CHECK_TIME of OpenSSL's x509_vfy.h, for which the module ssl has no name.
+# X509_V_FLAG_NO_CHECK_TIME of OpenSSL's x509_vfy.h, which the module ssl does not name.
 _NO_CHECK_TIME = 0x200000
-# ENCODING_DER of the module _ssl.
+# ENCODING_DER of the private module _ssl.
 _DER = 2
 
-_SOON = "Have the server get a new certificate before that day."
-_EXPIRED = "The server needs a new certificate; check this machine's clock, too."
+_SOON = "Renew the server's certificate before that day."
+_EXPIRED = "Renew the server's certificate, or correct this machine's clock."
 _EARLY = "Check this machine's clock; if it is right, the server's certificate is not valid yet."
 
 
 class Handshakes:
-    """TLS handshakes with a server that read what it shows; whether to trust it they do not judge.
+    """TLS handshakes that read what a server presents, without deciding whether to trust it.
 
     Args:
-        address: where it is.
-        host: which name it is asked for.
+        address: the server's address.
+        host: the name to ask it for.
         limit: seconds for each handshake.
-        certfile, keyfile: our own certificate, for servers that ask for one.
+        certfile: the file of a client certificate, for servers that ask for one.
+        keyfile: the file of its key, if that is another file.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Handshakes:
         self._own = (certfile, keyfile)
 
     def inspect(self) -> list[Finding]:
-        """Protocol and cipher, the certificate's names and dates, and its chain. Blocks."""
+        """Find out protocol and cipher, the certificate's names and dates, and its chain. Blocks."""
         began = monotonic()
         try:
             with self._shaken(self._context()) as sock:
@@ -59,7 +60,7 @@ class Handshakes:
             try:
                 fields = self._fields(leaf)
             except OSError:
-                fields = {}  # the kind of its key, most likely: not trusted even by its own word
+                fields = {}  # OpenSSL does not even accept the kind of its key, most likely
             shown = TLS(version, cipher[0] if cipher else "no cipher", fields, leaf)
             return [*agreement(shown, took), *(_issuer(issuer) for issuer in chain)]
         except (OSError, ValueError) as error:
@@ -84,13 +85,12 @@ class Handshakes:
                 yield sock
 
     def _fields(self, leaf: bytes) -> dict[str, Any]:
-        """The certificate as a dict, which the module ssl makes of verified ones alone.
+        """Return the certificate as a dict, which the module ssl makes only of a verified one.
 
-        So it is verified against itself: as the only authority, which needs no other above it, for any name
-        and any day.
+        So it is verified against itself: as the only trusted authority, for any name and any date.
 
         Raises:
-            OSError: that failed too.
+            OSError: that failed, too.
         """
         context = self._context()
         context.verify_mode = ssl.CERT_REQUIRED
@@ -101,13 +101,18 @@ class Handshakes:
 
 
 def agreement(tls: TLS, seconds: float | None) -> list[Finding]:
-    """What TLS has agreed on, in so many seconds, and the certificate's names and dates."""
+    """Return findings on what TLS agreed on, and on the certificate's names and dates.
+
+    Args:
+        tls: what was agreed on.
+        seconds: how long the handshake took, or None.
+    """
     found = Finding("TLS", Verdict.OK, f"{tls.version}, {tls.cipher}", seconds)
     if tls.certificate:
         return [found, _certificate(tls.certificate)]
-    # It was not verified, and so not read either.
+    # A certificate that was not verified has not been read either.
     digest = hashlib.sha256(tls.der).hexdigest()
-    return [found, Finding("certificate", Verdict.NOTE, f"unread; its SHA-256 is {digest}")]
+    return [found, Finding("certificate", Verdict.NOTE, f"not read; its SHA-256 is {digest}")]
 
 
 def _certificate(fields: dict[str, Any]) -> Finding:
@@ -116,21 +121,21 @@ def _certificate(fields: dict[str, Any]) -> Finding:
     begins, ends = _day(fields["notBefore"]), _day(fields["notAfter"])
     now = datetime.now(timezone.utc)
     if now > ends:
-        text = f"{who}; has expired on {ends:%Y-%m-%d}"
+        text = f"{who}; expired on {ends:%Y-%m-%d}"
         return Finding("certificate", Verdict.FAILED, text, None, _EXPIRED)
     if now < begins:
         text = f"{who}; is not valid before {begins:%Y-%m-%d}"
         return Finding("certificate", Verdict.FAILED, text, None, _EARLY)
     left = ends - now
-    text = f"{who}; until {ends:%Y-%m-%d}, {left.days} days from now"
+    text = f"{who}; valid until {ends:%Y-%m-%d}, {left.days} days from now"
     if left < SOON:
         return Finding("certificate", Verdict.WARNING, text, None, _SOON)
     return Finding("certificate", Verdict.OK, text)
 
 
 def _chain(sock: ssl.SSLSocket) -> list[dict[str, Any]]:
-    """The authorities that the server has sent above its certificate."""
-    # Until Python 3.13 the socket does not have it, but what it is made of has, as objects.
+    """Return the authorities' certificates that the server sent with its own."""
+    # Before Python 3.13 only the private object inside the socket has this method, and it returns objects.
     given = getattr(sock, "get_unverified_chain", None) or getattr(
         getattr(sock, "_sslobj", None), "get_unverified_chain", None
     )
@@ -145,19 +150,19 @@ def _chain(sock: ssl.SSLSocket) -> list[dict[str, Any]]:
 
 def _issuer(fields: dict[str, Any]) -> Finding:
     ends = _day(fields["notAfter"])
-    text = f"{_name(fields.get('subject'))}; by {_name(fields.get('issuer'))}; until {ends:%Y-%m-%d}"
+    text = f"{_name(fields.get('subject'))}; by {_name(fields.get('issuer'))}; valid until {ends:%Y-%m-%d}"
     if datetime.now(timezone.utc) > ends:
         return Finding("chain", Verdict.WARNING, text, None, _EXPIRED)
     return Finding("chain", Verdict.NOTE, text)
 
 
 def _name(parts: Any) -> str:
-    """Who a subject or issuer is: its common name, or else its organisation."""
+    """Return the name of a subject or issuer: its common name or, failing that, its organization."""
     found = {key: value for part in parts or () for key, value in part}
     for key in ("commonName", "organizationName", "organizationalUnitName"):
         if key in found:
             return str(found[key])
-    return "nobody"
+    return "an unnamed one"
 
 
 def _day(text: str) -> datetime:

@@ -1,4 +1,4 @@
-"""The command line as a whole: its commands, and how each of them ends."""
+"""The command line as a whole: its commands, and how they end."""
 
 from __future__ import annotations
 
@@ -15,27 +15,28 @@ from typing import Any
 
 import click
 
-from .. import __version__, demo
+from .. import demo
 from ..text import escaped
+from .about import version_text
 from .exits import Exit, Failed
 from .target import verbosity
 
 logger = logging.getLogger("lochws.cli")
 
-#: Commands that are imported when they are used, for most of what they need is large: each is called as its
-#: module.
+#: Commands that are imported only when they are used, because of what they import. Each has its module's
+#: name.
 LOADED = ("bench", "connect", "doctor", "replay", "serve")
 
 
 class _Signalled(KeyboardInterrupt):
-    """A signal came that ends programs; its number is the argument.
+    """A signal arrived that ends programs; its number is the argument.
 
-    It is a `KeyboardInterrupt`: others that strike in a callback of asyncio stay there.
+    It is a `KeyboardInterrupt` because asyncio does not let other exceptions out of its callbacks.
     """
 
 
 class _Commands(click.Group):
-    """The commands, and how they end when somebody ends them."""
+    """The commands, and their exit codes when they are interrupted."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted({*super().list_commands(ctx), *LOADED})
@@ -52,26 +53,35 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except _Signalled as signalled:
             raise Failed("", Exit(128 + signalled.args[0])) from None
-        except KeyboardInterrupt:  # which click would make an empty line of
+        except KeyboardInterrupt:  # for which click would print an empty line
             raise Failed("", Exit.INTERRUPTED) from None
         except BrokenPipeError:
             raise Failed("", Exit.NO_READER) from None
 
 
+def _print_version(ctx: click.Context, parameter: click.Parameter, is_wanted: bool) -> None:
+    if is_wanted:
+        click.echo(version_text())
+        ctx.exit()
+
+
 @click.group(
     cls=_Commands, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Completion: eval \"$(_LOCHWS_COMPLETE=bash_source lochws)\", with your shell's name for bash.",
+    epilog="Completion: eval \"$(_LOCHWS_COMPLETE=bash_source lochws)\"; replace bash by your shell.",
 )
-@click.version_option(__version__, message="lochws %(version)s")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version,
+    help="Show the versions of lochws, Python and OpenSSL, and whether lochws is compiled.",
+)
 @verbosity
 def main() -> None:
-    """Talk to WebSocket servers, see what is wrong with them, measure them, be one."""
+    """Connect to, diagnose, benchmark and imitate WebSocket servers."""
 
 
-@main.command("demo")
+@main.command("demo", short_help="Show an app that loses its connection and gets it back.")
 @click.option("--serve", is_flag=True, help="Only serve the price feed, for your programs, until Ctrl-C.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8765, show_default=True,
+    "--port", type=click.IntRange(0, 65535), metavar="PORT", default=8765, show_default=True,
     help="With --serve: the port on 127.0.0.1; 0 picks a free one.",
 )
 def demo_command(*, serve: bool, port: int) -> int:
@@ -79,10 +89,8 @@ def demo_command(*, serve: bool, port: int) -> int:
     return demo.serve(port) if serve else demo.run()
 
 
-def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911  an end each
-    """Do what the command line says. For the main thread.
-
-    What goes wrong is one sentence on stderr, and the exit code.
+def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911  one for each way to end
+    """Run a command line. For the main thread. Errors are one sentence on stderr and an exit code.
 
     Args:
         arguments: the words after ``lochws``.
@@ -90,47 +98,48 @@ def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911  an end each
     Returns:
         The exit code, see `Exit`.
     """
-    # Python writes errors to stderr where nobody else takes them, asked for or not.
+    # Otherwise Python would print errors to stderr, asked for or not.
     logging.getLogger("lochws").addHandler(logging.NullHandler())
     try:
         with _signals_raise():
             code = int(main.main(list(arguments), prog_name="lochws", standalone_mode=False) or 0)
-            return _flushed(code)
+            return _flush(code)
     except Failed as failed:
-        return _told(str(failed), failed.code)
-    except SystemExit as end:  # click's: after completion, and where nobody reads what it prints
-        return _flushed(Exit.NO_READER if end.code else Exit.OK)
+        return _report(str(failed), failed.code)
+    except SystemExit as end:  # click's: after completion, and if its output cannot be written
+        return _flush(Exit.NO_READER if end.code else Exit.OK)
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "lochws"
-        return _told(f"{error.format_message().rstrip('.')} (see {path} --help)", Exit.USAGE)
+        return _report(f"{error.format_message().rstrip('.')} (see {path} --help)", Exit.USAGE)
     except click.ClickException as error:
-        return _told(error.format_message(), Exit.FAILED)
+        return _report(error.format_message(), Exit.FAILED)
     except (click.Abort, KeyboardInterrupt):
         return Exit.INTERRUPTED
     except ImportError as error:
-        return _told(f"{error}" if "pip install" in str(error) else MISSING.format(error.name), Exit.FAILED)
+        return _report(f"{error}" if "pip install" in str(error) else MISSING.format(error.name), Exit.FAILED)
     except Exception as error:
-        logger.debug("where it happened", exc_info=True)
+        logger.debug("traceback of an unexpected error", exc_info=True)
         what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        return _told(f"{what}; that is a defect of lochws, and --debug shows where", Exit.FAILED)
+        return _report(f"{what}; this is a bug in lochws, and --debug shows the traceback", Exit.FAILED)
 
 
-#: What is said where a package of the extra is not there.
+#: The sentence for a missing package of the extra.
 MISSING = "this needs {}: pip install 'lochws[cli]'"
 
 
-def _told(sentence: str, code: int) -> int:
+def _report(sentence: str, code: int) -> int:
+    """Print a sentence to stderr; return the exit code."""
     if sentence:
         try:
             click.echo(f"lochws: {escaped(sentence)}", err=True)
         except OSError:
-            pass  # nobody reads that either
-    return _flushed(code)
+            pass  # stderr has no reader either
+    return _flush(code)
 
 
-def _flushed(code: int) -> int:
-    """The code, or `Exit.NO_READER` if what was printed cannot be written; Python would say so at its end."""
-    if sys.stdout is None:  # it was closed before we were started
+def _flush(code: int) -> int:
+    """Flush stdout, which Python would complain about at exit; return the code, or `Exit.NO_READER`."""
+    if sys.stdout is None:  # it was closed from the beginning
         return code
     try:
         sys.stdout.flush()
@@ -144,7 +153,7 @@ def _flushed(code: int) -> int:
 
 @contextmanager
 def _signals_raise() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the main thread's work as Ctrl-C does, connections included."""
+    """Have SIGTERM and SIGHUP end the main thread's work as Ctrl-C does, closing handshake included."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -155,7 +164,7 @@ def _signals_raise() -> Iterator[None]:
     before = {}
     for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
         number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
             before[number] = signal.signal(number, raise_it)
     try:
         yield

@@ -1,4 +1,4 @@
-"""`lochws connect`: talk to a server, in a terminal or in a pipe."""
+"""`lochws connect`: a conversation with a server, in a terminal or in a pipe."""
 
 from __future__ import annotations
 
@@ -19,63 +19,64 @@ _CODES = "\b\nExit codes:\n" + "\n".join(f"{code.value:5}  {meaning}" for code, 
 
 @click.command(
     epilog=_CODES,
-    help="""Talk to the WebSocket server at URL.
+    help="""Connect to the WebSocket server at URL.
 
-    In a terminal: type messages, see what comes; /help lists what else can be done. In a pipe: each line of
-    the input is a message, each message a line of the output. When the input has ended, all was sent and the
-    server has nothing more to say, the connection is closed. The exit code says how it ended.
+    In a terminal: type messages and watch those that arrive; /help lists the commands. In a pipe: each line
+    of the input is sent as a message, and each message received is a line of the output. After the end of the
+    input, the connection is closed once the server has nothing more to send. The exit code says how it ended.
     """,
 )
 @target_options
-@click.option("--persist", is_flag=True, help="Connect again whenever the connection is lost.")
-@click.option("--json", is_flag=True, help="Messages are JSON, checked; a pipe gets every event.")
+@click.option("--persist", is_flag=True, help="Reconnect whenever the connection is lost.")
+@click.option("--json", is_flag=True, help="Send only valid JSON; in a pipe, print every event as JSON.")
 @click.option(
     "--binary", type=click.Choice(NOTATIONS),
-    help="Send binary messages: lines are Base64, hexadecimal, or names of files. What comes likewise.",
+    help="Send binary messages: a line is Base64, hexadecimal or a file's name. Received ones likewise.",
 )
 @click.option(
     "--wait", type=Seconds(), default=0.5, show_default=True, metavar="SECONDS",
-    help="In a pipe: close when no message has come for so long after the end of the input; 'inf' stays "
+    help="In a pipe: exit once no message has arrived for this long after the end of the input; 'inf' stays "
     "until the server closes.",
 )
 @click.option(
-    "-n", "--count", type=click.IntRange(1), metavar="N", help="In a pipe: close when N messages have come."
+    "-n", "--count", type=click.IntRange(1), metavar="N",
+    help="In a pipe: close after N messages have arrived.",
 )
 @click.option(
     "--ping-rate", type=Seconds(), default=30.0, show_default=True, metavar="SECONDS",
-    help="Seconds between pings; 0 for none.",
+    help="Seconds between pings; 0 sends none.",
 )
-@click.option("--record", metavar="FILE", help="Record it all, for `lochws replay` and `lochws serve`.")
-@click.option("--no-history", is_flag=True, help="In a terminal: keep no file of what was typed.")
+@click.option("--record", metavar="FILE", help="Record everything, for `lochws replay` and `lochws serve`.")
+@click.option("--no-history", is_flag=True, help="In a terminal: do not keep a file of what was typed.")
 def connect(
     *, persist: bool, json: bool, binary: str | None, wait: float, count: int | None, ping_rate: float,
     record: str | None, no_history: bool, **options: Any,
 ) -> Exit:
-    """Connect, and talk."""
+    """Connect, and hold the conversation."""
     if not (is_open(0) and is_open(1)):
-        # A socket would take its number, and be read or written in its place.
-        raise Failed("the input or the output is closed: give < /dev/null or > /dev/null")
+        # A socket would get its number, and be read or written in its place.
+        raise Failed("standard input or output is closed: use < /dev/null or > /dev/null")
     target = Target.taken_from(options)
     payloads = Payloads(binary, checks_json=json)
     timing: dict[str, Any] = {"persist": persist, "ping_rate": limit(ping_rate)}
     if is_terminal(0) and is_terminal(1):
-        from .terminal import Terminal  # noqa: PLC0415  prompt_toolkit is large, and pipes do without it
+        from .terminal import Terminal  # noqa: PLC0415  prompt_toolkit is large, and of no use in pipes
 
         app = target.app(logs=False)
         session: Terminal | Pipe = Terminal(app, payloads, json=json, history=not no_history)
     else:
-        # Room for the longest line, and for those that came with it.
+        # Room for the longest line, and for those that arrived with it.
         app = target.app(when_full="block", send_timeout=None, max_queue=QUEUE + MAX_LINE)
         session = Pipe(
             app, 0, 1, payloads, json=json, is_shown=is_terminal(1),
-            stay=None if math.isinf(wait) else wait, count=count, patience=limit(target.timeout),
+            wait=None if math.isinf(wait) else wait, count=count, patience=limit(target.timeout),
         )
     if record is None:
         return session.run(**timing)
-    # A disk that is slower than the server holds it back, as a slow reader of the output does.
+    # A slow disk holds the server back, as a slow reader of the output does.
     with checked(lambda: Recorder(record, when_full="pause")) as recorder:
         app.add_handler(recorder)
         code = session.run(**timing)
     if recorder.missing:
-        raise Failed(f"the recording lacks {recorder.missing:,} events and sends")
+        raise Failed(f"{recorder.missing:,} events and sends are missing from the recording")
     return code

@@ -1,10 +1,13 @@
-"""`lochws doctor`: each step to a WebSocket with its result and its time, and what to change."""
+"""`lochws doctor`: every step of the way to a WebSocket, with its result, its time, and what to change."""
 
 from __future__ import annotations
 
 import ipaddress
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from http import HTTPStatus
 from time import monotonic
 from typing import Any
 
@@ -12,52 +15,58 @@ import click
 
 from .. import WebSocket, events
 from ..errors import TransportFail, WebSocketUnavailable
+from ..response import Response
 from ..text import cut, escaped
 from ..url import parse_url
 from .addresses import look_up, try_all
 from .certificate import Handshakes, agreement
-from .exits import Exit, Outcome
+from .exits import Ending, Exit
 from .findings import Finding, Verdict, show
 from .shown import as_options
 from .target import Target, checked, is_terminal, limit, target_options
 
-#: Pings whose latency is measured.
+#: How many pings measure the latency.
 PINGS = 5
-#: Characters of a refusal's body that are shown.
+#: How many characters of a refusal's body are shown.
 MAX_BODY = 300
 #: Seconds for a step where the command line sets no limit.
 STEP_SECONDS = 30.0
 
-_CLOSED = "Ask who runs the server what it closes for: it may want a log-in, or a subprotocol."
-_LOST = "Ask who runs the server why it drops the connection; something between may do that, too."
-_NO_CLOSE = "Ask who runs the server why it does not close as RFC 6455 says."
-_NO_PONG = "Ask who runs the server why it does not answer pings, as RFC 6455 section 5.5.2 says it must."
+_CLOSED = "Ask the server's operator why it closes: it may require a login, or a subprotocol."
+_LOST = "Ask the server's operator why it drops the connection; a proxy on the way may do that, too."
+_NO_CLOSE = "Tell the server's operator that it does not close as RFC 6455 section 7 requires."
+_NO_PONG = "Tell the server's operator that it does not answer pings, as RFC 6455 section 5.5.2 requires."
+
+#: For each phase in which an attempt can fail: the steps of the examination that meet the same problem.
+_SAME_PROBLEM = {"resolve": ("name",), "tcp": ("IPv4", "IPv6"), "tls": ("TLS",), "dates": ("certificate",)}
+#: OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED.
+_ABOUT_DATES = (9, 10)
 
 
 @click.command(
-    help="""Find out what is wrong with the way to the WebSocket server at URL.
+    help="""Diagnose the connection to the WebSocket server at URL.
 
-    Every address of both families is tried, the server's certificate is read even if nobody would trust it,
-    and then there is one attempt as `lochws connect` would make it, with a few pings. For each failure there
-    is a sentence on what to change. The exit code is that of `lochws connect`.
+    Tries every address of the host, reads the server's certificate even if it is not trusted, and then
+    connects as `lochws connect` would and sends a few pings. Each failure comes with a sentence on what to
+    change. The exit codes are those of `lochws connect`.
     """,
 )
 @target_options
-@click.option("--json", is_flag=True, help="One finding a line, as an object of JSON.")
+@click.option("--json", is_flag=True, help="Print one JSON object per finding.")
 def doctor(*, json: bool, **options: Any) -> Exit:
-    """Examine, and tell."""
+    """Examine the server and print the findings."""
     target = Target.taken_from(options)
     websocket = checked(lambda: WebSocket(target.url, **target.arguments))
     attempt = Attempt(websocket, limit(target.timeout) or STEP_SECONDS)
-    with busy(f"on the way to {escaped(websocket.url)}"):
+    with busy(f"examining {escaped(websocket.url)}"):
         attempt.run()
-        findings = [] if attempt.is_proxied else before_the_attempt(target, websocket)
-    show([*findings, *attempt.findings], json=json)
-    return attempt.outcome.code
+        findings = [] if attempt.is_proxied else examine(target, websocket)
+    show(without_repetition(findings, attempt), json=json)
+    return attempt.ending.code
 
 
-def before_the_attempt(target: Target, websocket: WebSocket) -> list[Finding]:
-    """What can be learned of the server besides an attempt: its addresses and its certificate. Blocks."""
+def examine(target: Target, websocket: WebSocket) -> list[Finding]:
+    """Examine the server's addresses and its certificate. Blocks."""
     endpoint = parse_url(websocket.url)
     if endpoint.unix is not None:
         return []
@@ -66,65 +75,85 @@ def before_the_attempt(target: Target, websocket: WebSocket) -> list[Finding]:
     tried, good = try_all(addresses, seconds)
     findings = [*([] if _is_address(endpoint.host) else [named]), *tried]
     if good is not None and endpoint.is_secure:
-        name = endpoint.host.partition("%")[0]  # a certificate knows nothing of zones
+        name = endpoint.host.partition("%")[0]  # certificates have no zones
         handshakes = Handshakes(good, name, seconds, certfile=target.cert, keyfile=target.key)
         findings += handshakes.inspect()
     return findings
 
 
+def without_repetition(examined: list[Finding], attempt: Attempt) -> list[Finding]:
+    """Put all findings together, and report a problem that both have met only once, with the advice."""
+    failed = [finding for finding in examined if finding.verdict is Verdict.FAILED]
+    if len(failed) != 1 or failed[0].phase not in _SAME_PROBLEM.get(attempt.failed_phase, ()):
+        return [*examined, *attempt.findings]
+    *before, last = attempt.findings
+    result = last.result if failed[0].phase == "TLS" else failed[0].result  # whichever says more
+    only = replace(failed[0], result=result, advice=last.advice or failed[0].advice)
+    return [*(only if finding is failed[0] else finding for finding in examined), *before]
+
+
 class Attempt:
-    """One attempt as any program would make it, with pings, and its events as findings.
+    """An attempt as any program would make it, with pings; its events become findings.
 
     Args:
-        websocket: who makes it.
+        websocket: makes the attempt.
         seconds: how long the server may take to answer a ping, and our Close frame.
 
     Attributes:
-        findings: so far.
-        outcome: how it ended.
-        is_proxied: whether there is a proxy between.
+        findings: the findings so far.
+        ending: how it ended.
+        is_proxied: whether it goes through a proxy.
+        failed_phase: the phase of `ConnectFail`, or ``"dates"`` if the certificate is not valid on this day;
+            empty if there was a connection.
     """
 
     def __init__(self, websocket: WebSocket, seconds: float) -> None:
         self._websocket = websocket
         self._seconds = seconds
         self.findings: list[Finding] = []
-        self.outcome = Outcome()
+        self.ending = Ending()
         self.is_proxied = False
+        self.failed_phase = ""
         self._began = monotonic()
         self._latencies: list[float] = []
-        self._asked: float | None = None  # when the ping was sent that has no answer yet
-        self._closing: events.Closing | None = None  # the server's Close frame, if that came first
-        self._has_left = False  # a server that answers no ping
+        self._pinged_at: float | None = None  # when the unanswered ping was sent
+        self._closing: events.Closing | None = None  # the server's Close frame, if it was first
+        self._has_given_up = False  # on a server that does not answer pings
 
     def run(self) -> None:
-        """Make it. Blocks until the connection has ended."""
+        """Make the attempt. Blocks until the connection has ended."""
         seconds = self._seconds
-        # Polls come while the server is silent, other events while it floods us.
+        # Polls arrive while the server is silent, other events while it floods us.
         for event in self._websocket.connect(poll=seconds / 4, ping_rate=None, close_timeout=seconds):
-            for handler in (self.outcome, self):
+            for handler in (self.ending, self):
                 react = getattr(handler, f"on_{event.name}", None)
                 if react is not None:
                     react(event)
-            self._look_at_the_time()
+            self._check_time()
 
     def on_connecting(self, event: events.Connecting) -> None:
-        """It begins, or goes on elsewhere."""
+        """Begin, or follow a redirect."""
         if self.findings:
             self._find("redirect", Verdict.NOTE, f"to {event.url}")
         self._began = monotonic()
 
     def on_connected(self, event: events.Connected) -> None:
-        """The network's part is done."""
+        """Report the connection: TCP and TLS have succeeded."""
         self.is_proxied = event.proxy is not None
         if event.proxy is not None:
-            self._find("proxy", Verdict.OK, f"{event.proxy} leads there", self._took)
+            self._find("proxy", Verdict.OK, f"connected through {event.proxy}", self._took)
         else:
             self._find("connect", Verdict.OK, f"to {event.url}", self._took)
         self._began = monotonic()
 
     def on_connect_fail(self, event: events.ConnectFail) -> None:
-        """The network's part has failed."""
+        """Report that there is no connection."""
+        cause = event.error
+        while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
+            cause = cause.__cause__
+        self.failed_phase = event.phase
+        if cause is not None:
+            self.failed_phase = "dates" if cause.verify_code in _ABOUT_DATES else "trust"
         self.is_proxied = event.phase == "proxy" or "proxy" in event.timings
         reason = event.reason
         if event.response is not None:
@@ -133,42 +162,38 @@ class Attempt:
         self._find(phase, Verdict.FAILED, reason, event.timings.get(event.phase), as_options(event.advice))
 
     def on_rejected(self, event: events.Rejected) -> None:
-        """There is no WebSocket."""
+        """Report the server's refusal."""
         response = event.response
-        server = response.get("server")
-        by = f", says {server}" if server else ""
-        status = f"{response.status_code} {response.status}".strip()
-        text = f"{status}{by}: {event.reason}{_body(response.text)}"
+        # The reason repeats the status, except where that says that all is well.
+        reason = f": {event.reason}" if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS else ""
+        text = f"{_status(response)}{reason}{_body(response.text)}"
         self._find("upgrade", Verdict.FAILED, text, event.timings.get("upgrade"), as_options(event.advice))
 
     def on_protocol_error(self, event: events.ProtocolError) -> None:
-        """The server said what no WebSocket server says."""
+        """Report that the server violated the protocol."""
         self._find("protocol", Verdict.FAILED, event.error)
 
     def on_closing(self, event: events.Closing) -> None:
-        """The server closes, before we have asked for it."""
-        self._closing, self._asked = event, None
+        """Remember that the server closes first."""
+        self._closing, self._pinged_at = event, None
 
     def on_ready(self, event: events.Ready) -> None:
-        """The WebSocket is open: what was agreed, and the first ping."""
+        """Report what was agreed on, and send the first ping."""
         tls = self._websocket.tls
-        if self.is_proxied and tls is not None:  # else it was looked at directly
+        if self.is_proxied and tls is not None:  # otherwise it was examined directly
             self.findings += agreement(tls, event.timings.get("tls"))
-        server = event.response.get("server")
-        by = f", says {server}" if server else ""
-        status = f"{event.response.status_code} {event.response.status}"
-        self._find("upgrade", Verdict.OK, f"{status}{by}", self._took)
+        self._find("upgrade", Verdict.OK, _status(event.response), self._took)
         self._find("subprotocol", Verdict.NOTE, event.protocol or "none")
         self._find("extensions", Verdict.NOTE, ", ".join(sorted(event.extensions)) or "none")
         self._began = monotonic()
         self._ping()
 
     def on_pong(self, event: events.Pong) -> None:
-        """The next ping, or the end."""
+        """Send the next ping, or close."""
         if event.latency is None:
             return
         self._latencies.append(event.latency)
-        self._asked = None
+        self._pinged_at = None
         if len(self._latencies) < PINGS:
             self._ping()
             return
@@ -179,7 +204,7 @@ class Attempt:
         self._websocket.close()
 
     def on_disconnected(self, event: events.Disconnected) -> None:
-        """It is over; if it was open, that is a step of its own."""
+        """Report how it ended."""
         if event.phase != "open":
             if not self.findings or self.findings[-1].verdict is not Verdict.FAILED:
                 took = event.timings.get("upgrade")
@@ -187,8 +212,8 @@ class Attempt:
             elif not self.findings[-1].advice:
                 last = self.findings.pop()
                 self._find(last.phase, last.verdict, last.result, last.seconds, as_options(event.advice))
-        elif self._has_left or self.findings[-1].phase == "protocol":
-            pass  # what it ended for has been said
+        elif self._has_given_up or self.findings[-1].phase == "protocol":
+            pass  # the reason has been reported
         elif self._closing is not None or len(self._latencies) < PINGS:
             self._find_early_end(event)
         elif event.graceful:
@@ -198,27 +223,27 @@ class Attempt:
             self._find("close", Verdict.FAILED, event.reason, self._took, event.advice or _NO_CLOSE)
 
     def _find_early_end(self, event: events.Disconnected) -> None:
-        """It ended before we closed it."""
+        """Report that it ended before we closed it."""
         after = f"after {len(self._latencies)} of {PINGS} pongs"
         if self._closing is None:
             self._find("open", Verdict.FAILED, f"{event.reason}, {after}", self._took, event.advice or _LOST)
             return
         reason = f": {self._closing.reason}" if self._closing.reason else ""
-        text = f"the server closed by itself {after}, with {_code(self._closing.code)}{reason}"
-        verdict = Verdict.FAILED if self.outcome.sentence else Verdict.WARNING
+        text = f"the server closed the connection {after}, with {_code(self._closing.code)}{reason}"
+        verdict = Verdict.FAILED if self.ending.sentence else Verdict.WARNING
         self._find("close", verdict, text, self._took, _CLOSED)
 
-    def _look_at_the_time(self) -> None:
-        """Leave a server that answers no ping."""
-        if self._asked is not None and monotonic() - self._asked > self._seconds:
-            text = f"no answer to a ping within {self._seconds:g} s"
-            self._find("latency", Verdict.FAILED, text, monotonic() - self._asked, _NO_PONG)
-            self._asked, self._has_left = None, True
+    def _check_time(self) -> None:
+        """Give up on a server that does not answer pings."""
+        if self._pinged_at is not None and monotonic() - self._pinged_at > self._seconds:
+            text = f"no pong within {self._seconds:g} s"
+            self._find("latency", Verdict.FAILED, text, monotonic() - self._pinged_at, _NO_PONG)
+            self._pinged_at, self._has_given_up = None, True
             self._websocket.force_disconnect(text)
 
     def _ping(self) -> None:
-        self._asked = monotonic()
-        with suppress(WebSocketUnavailable, TransportFail):  # the end is an event of its own
+        self._pinged_at = monotonic()
+        with suppress(WebSocketUnavailable, TransportFail):  # an event reports the end
             self._websocket.send_ping(b"lochws doctor %d" % (len(self._latencies) + 1))
 
     @property
@@ -231,20 +256,26 @@ class Attempt:
 
 @contextmanager
 def busy(what: str) -> Iterator[None]:
-    """A sign on stderr that something is going on, if that is a terminal."""
+    """Show on stderr that something is going on, if that is a terminal."""
     if not is_terminal(2):
         yield
         return
-    from rich.console import Console  # noqa: PLC0415  a large package, and pipes do without it
+    from rich.console import Console  # noqa: PLC0415  a large package, of no use in pipes
     from rich.text import Text  # noqa: PLC0415
 
     with Console(stderr=True).status(Text(what)):
         yield
 
 
+def _status(response: Response) -> str:
+    server = response.get("server")
+    by = f" (server: {server})" if server else ""
+    return f"{response.status_code} {response.status}".strip() + by
+
+
 def _body(text: str) -> str:
     text = " ".join(text.split())
-    return f"; it says: {cut(text, MAX_BODY)}" if text else ""
+    return f"; its body: {cut(text, MAX_BODY)}" if text else ""
 
 
 def _code(code: int | None) -> str:

@@ -1,4 +1,4 @@
-"""How a command ends: the exit codes, the sentence for stderr, and what ended a connection."""
+"""How a command ends: exit codes, the sentence for stderr, and what ended a connection."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .shown import as_options
 
 
 class Exit(enum.IntEnum):
-    """The exit codes of `lochws`; those from 128 up are 128 and a signal's number, as shells have it."""
+    """The exit codes of `lochws`; those from 128 up are 128 plus a signal's number, as in shells."""
 
     OK = 0
     FAILED = 1
@@ -26,31 +26,31 @@ class Exit(enum.IntEnum):
     TERMINATED = 143
 
 
-#: What each code says, for ``--help``.
+#: What each code means, for ``--help``.
 MEANINGS = {
-    Exit.OK: "both sides said goodbye: Close frames were exchanged, and the code was 1000, 1001 or none",
-    Exit.FAILED: "something here failed: input that cannot be sent, output that cannot be written",
-    Exit.USAGE: "the command line is wrong",
-    Exit.NO_CONNECTION: "no connection: name, address, proxy or TLS",
-    Exit.REFUSED: "who answered did not upgrade to a WebSocket",
-    Exit.LOST: "the connection was lost, or ended without its Close frames",
-    Exit.PROTOCOL: "the server broke the WebSocket protocol",
-    Exit.CLOSED_WITH_ERROR: "the server closed with another code than 1000 or 1001",
+    Exit.OK: "closed cleanly: Close frames were exchanged, with code 1000, 1001 or none",
+    Exit.FAILED: "a local failure: input that cannot be sent, output that cannot be written",
+    Exit.USAGE: "the command line is not valid",
+    Exit.NO_CONNECTION: "no connection: a failure of DNS, TCP, proxy or TLS",
+    Exit.REFUSED: "the server answered but did not upgrade to WebSocket",
+    Exit.LOST: "the connection was lost, or ended without Close frames",
+    Exit.PROTOCOL: "the server violated the WebSocket protocol",
+    Exit.CLOSED_WITH_ERROR: "the server closed with a code other than 1000 and 1001",
     Exit.HUNG_UP: "the terminal was closed (SIGHUP)",
-    Exit.INTERRUPTED: "Ctrl-C",
-    Exit.NO_READER: "nobody reads the output any more (SIGPIPE)",
-    Exit.TERMINATED: "SIGTERM",
+    Exit.INTERRUPTED: "interrupted by Ctrl-C",
+    Exit.NO_READER: "the reader of our output is gone (SIGPIPE)",
+    Exit.TERMINATED: "terminated (SIGTERM)",
 }
 
-#: The codes of a Close frame that report no trouble (RFC 6455 section 7.4.1).
+#: Close codes that report no problem (RFC 6455 section 7.4.1).
 _FINE = (None, 1000, 1001)
 
 
 class Failed(Exception):
-    """Ends a command with a sentence on stderr and an exit code.
+    """A command ends with this sentence on stderr and an exit code.
 
     Args:
-        sentence: what is wrong, and what would be right.
+        sentence: what is wrong, and what would be right; empty if nothing need be printed.
         code: the exit code.
     """
 
@@ -59,13 +59,13 @@ class Failed(Exception):
         self.code = code
 
 
-class Outcome:
-    """A handler that remembers what ended a connection, or the last of them.
+class Ending:
+    """A handler that remembers how the latest connection, or attempt to connect, ended.
 
     Attributes:
-        code: the exit code; `Exit.NO_CONNECTION` before there was anything.
-        sentence: what to tell on stderr; empty after a graceful end.
-        error: what a handler raised, if one did; it is a defect.
+        code: the exit code; `Exit.NO_CONNECTION` at first.
+        sentence: the sentence for stderr; empty after a clean close.
+        error: the exception that a handler raised, or None; it is a bug in lochws.
     """
 
     def __init__(self) -> None:
@@ -76,34 +76,34 @@ class Outcome:
         self._closing: events.Closing | None = None
 
     def on_error(self, error: BaseException) -> None:
-        """A handler failed, and the app stops."""
+        """Remember that a handler raised, which stops the app."""
         self.error = self.error or error
 
     def on_connecting(self, event: events.Connecting) -> None:
-        """Begin anew: what counts is the last attempt."""
+        """Forget the attempt before."""
         self._broken = ""
         self._closing = None
 
     def on_protocol_error(self, event: events.ProtocolError) -> None:
-        """The reason of the end that follows."""
+        """Remember the reason for the end that follows."""
         self._broken = event.error
 
     def on_closing(self, event: events.Closing) -> None:
-        """The server's code says whether that is a good end."""
+        """Remember the server's close code, which decides whether the end is a good one."""
         self._closing = event
 
     def on_connect_fail(self, event: events.ConnectFail) -> None:
-        """There was no connection."""
+        """Remember why there is no connection."""
         self._end(Exit.NO_CONNECTION, event.reason, event.advice)
 
     def on_disconnected(self, event: events.Disconnected) -> None:
-        """The connection has ended, or came to no WebSocket."""
+        """Remember why the connection ended, or did not become a WebSocket."""
         if event.phase != "open":
-            # The network may have ended it before there was an answer to judge.
+            # Without an answer of the server's it is the network that failed.
             code = Exit.REFUSED if event.ended_by == "server" else Exit.NO_CONNECTION
             self._end(code, event.reason, event.advice)
         elif self._broken:
-            self._end(Exit.PROTOCOL, f"the server broke the protocol: {self._broken}")
+            self._end(Exit.PROTOCOL, f"the server violated the protocol: {self._broken}")
         elif not event.graceful:
             unsent = f"; {len(event.unsent):,} messages were not sent" if event.unsent else ""
             self._end(Exit.LOST, event.reason + unsent, event.advice)
@@ -114,10 +114,10 @@ class Outcome:
             self._end(Exit.OK, "")
 
     def result(self) -> Exit:
-        """The exit code of a graceful end.
+        """Return the exit code of a clean close.
 
         Raises:
-            Failed: it was none; says why.
+            Failed: it ended in another way, which the sentence says.
         """
         if self.error is not None:
             raise self.error

@@ -1,4 +1,4 @@
-"""What `lochws doctor` finds, as a table, as plain lines or as JSON."""
+"""The findings of `lochws doctor`, shown as a table, as plain lines or as JSON."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ class Verdict(str, enum.Enum):
 
     OK = "ok"
     NOTE = "note"  # neither good nor bad
-    WARNING = "warning"  # it works in spite of that
+    WARNING = "warning"  # it works all the same
     FAILED = "failed"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One step, and what came of it.
+    """One step, and its result.
 
     Attributes:
         phase: which step.
-        verdict: how good that is.
-        result: what came of it, perhaps with words of the server's, not yet escaped.
-        seconds: how long it took, or None if that says nothing.
+        verdict: how good the result is.
+        result: the result, perhaps in the server's words, and not yet escaped.
+        seconds: how long it took, or None if that means nothing.
         advice: a sentence on what to change; empty if there is nothing to change.
     """
 
@@ -44,11 +44,11 @@ class Finding:
 
     @property
     def time(self) -> str:
-        """The time as people read it."""
+        """The time, formatted."""
         return "" if self.seconds is None else f"{self.seconds * 1000:,.1f} ms"
 
     def as_object(self) -> dict[str, Any]:
-        """For JSON; the texts as they are."""
+        """Convert the finding for JSON; its texts are not escaped."""
         return {
             "phase": self.phase, "verdict": self.verdict.value, "result": self.result,
             "seconds": None if self.seconds is None else round(self.seconds, 6), "advice": self.advice,
@@ -59,7 +59,7 @@ _STYLES = {Verdict.OK: "green", Verdict.NOTE: "dim", Verdict.WARNING: "yellow", 
 
 
 def show(findings: Sequence[Finding], *, json: bool) -> None:
-    """Print them: a line of JSON each, a table on a terminal, else plain lines."""
+    """Print findings: as a table on a terminal, else as plain lines; with `json`, as one object per line."""
     if json:
         for finding in findings:
             click.echo(as_json(finding.as_object()))
@@ -74,7 +74,7 @@ def show(findings: Sequence[Finding], *, json: bool) -> None:
 
 
 def _show_table(findings: Sequence[Finding]) -> None:
-    from rich import box  # noqa: PLC0415  a large package, and pipes do without it
+    from rich import box  # noqa: PLC0415  a large package, of no use in pipes
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
@@ -85,7 +85,7 @@ def _show_table(findings: Sequence[Finding]) -> None:
     table.add_column("time", no_wrap=True, justify="right")
     table.add_column("result", overflow="fold")
     for finding in findings:
-        # A Text has no markup: what the server says stays what it is.
+        # A Text has no markup, so the server's words stay as they are.
         result = Text(escaped(finding.result))
         if finding.advice:
             result.append(f"\n→ {escaped(finding.advice)}", style="bold")

@@ -1,22 +1,22 @@
-"""Times by the million in little memory, and their percentiles."""
+"""A histogram of times: percentiles of millions of them, in little memory."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 
-#: How much wider each class is than the one before: percentiles are right to so much.
+#: How much wider each class is than the one before it, and so how accurate the percentiles are.
 STEP = 1.01
 _LOG_STEP = math.log(STEP)
-_LEAST = 1e-7  # seconds; shorter times count as that
+_LEAST = 1e-7  # seconds; shorter times count as this
 
 
 class Histogram:
-    """Counts times by classes that are 1 % wide. One thread at a time.
+    """Counts times in classes that are 1 % wide. For one thread at a time.
 
     Attributes:
-        count: how many there are.
-        most: the longest, exactly.
+        count: how many times were added.
+        most: the longest of them, exactly.
     """
 
     def __init__(self) -> None:
@@ -25,19 +25,19 @@ class Histogram:
         self.most = 0.0
 
     def add(self, seconds: float) -> None:
-        """Count a time."""
+        """Add a time."""
         self._classes[int(math.log(max(seconds, _LEAST)) // _LOG_STEP)] += 1
         self.count += 1
         self.most = max(self.most, seconds)
 
     def percentile(self, percent: float) -> float:
-        """The time that so many percent of all do not exceed, to 1 %.
+        """Return the time that this percentage of all times does not exceed, accurate to 1 %.
 
         Raises:
-            ValueError: there are none.
+            ValueError: no time was added.
         """
         if not self.count:
-            raise ValueError("there are no times")
+            raise ValueError("no time was added")
         wanted = math.ceil(self.count * percent / 100)
         seen = 0
         for number in sorted(self._classes):

@@ -1,4 +1,4 @@
-"""Lines in and lines out, by descriptor: bounded, unbuffered, and cut off at any time."""
+"""Lines in and lines out, by descriptor: bounded, unbuffered, interruptible at any time."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Iterator
 
 from .exits import Exit, Failed
 
-#: The longest line that is read, in bytes.
+#: The longest input line, in bytes.
 MAX_LINE = 16 * 1024 * 1024
 _READ = 64 * 1024
 
 
 def lines_of(descriptor: int) -> Iterator[list[bytes]]:
-    """The lines of a descriptor without their ends, those that came together together. Blocks between them.
+    """Yield the lines read from a descriptor, without their ends, in lists of those that arrived together.
 
-    It reads past Python's own file object, whose lock a thread that is still waiting for a line would hold
-    when the interpreter ends.
+    It bypasses Python's file object, because a thread that still waits for a line would hold that object's
+    lock when the interpreter exits.
 
     Raises:
-        Failed: a line has more than `MAX_LINE` bytes, or nothing can be read.
+        Failed: a line has more than `MAX_LINE` bytes, or the descriptor cannot be read.
     """
     parts: list[bytes] = []
     size = 0
@@ -29,20 +29,20 @@ def lines_of(descriptor: int) -> Iterator[list[bytes]]:
         parts.append(first)
         size += len(first)
         if size > MAX_LINE:
-            raise Failed(f"a line of the input has more than {MAX_LINE >> 20} MiB")
+            raise Failed(f"an input line is longer than {MAX_LINE >> 20} MiB")
         if others:
             *whole, rest = others
             yield [b"".join(parts), *whole]
             parts, size = [rest], len(rest)
     if size:
-        yield [b"".join(parts)]  # the last line has no end
+        yield [b"".join(parts)]  # the last line has no newline
 
 
 def _read(descriptor: int) -> bytes:
     while True:
         try:
             return os.read(descriptor, _READ)
-        except BlockingIOError:  # whoever has the other end has made it so
+        except BlockingIOError:  # the process at the other end has made the pipe non-blocking
             select.select([descriptor], [], [])
         except OSError as error:
             raise Failed(f"cannot read the input: {error.strerror}") from error
@@ -52,8 +52,8 @@ class LineOutput:
     """Writes lines to a descriptor, at once and whole. For one thread.
 
     Attributes:
-        is_writing: whether a write is under way, which waits for whoever reads. For any thread.
-        written: how many bytes were written. For any thread.
+        is_writing: whether a write is in progress, perhaps waiting for the reader of the output. Any thread.
+        written: how many bytes have been written. Any thread.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -62,10 +62,10 @@ class LineOutput:
         self.written = 0
 
     def write(self, text: str) -> None:
-        """Write a text, whose lines have their ends. Blocks until the reader has room for it.
+        """Write lines, with their newlines. Blocks until the reader of the output has room for them.
 
         Raises:
-            Failed: nobody reads any more, or it cannot be written.
+            Failed: that reader is gone, or the descriptor cannot be written.
         """
         left = memoryview(text.encode("utf-8", "backslashreplace"))
         self.is_writing = True
@@ -78,7 +78,7 @@ class LineOutput:
     def _write(self, data: memoryview) -> int:
         try:
             count = os.write(self._descriptor, data)
-        except BlockingIOError:  # whoever has the other end has made it so
+        except BlockingIOError:  # as above
             select.select([], [self._descriptor], [])
             return 0
         except BrokenPipeError:

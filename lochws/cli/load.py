@@ -1,4 +1,4 @@
-"""What `lochws bench` puts on an echo server: messages, each of which has to come back as it was sent."""
+"""The load of `lochws bench`: numbered messages, each of which the server has to send back unchanged."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ from time import perf_counter
 
 from .. import WebSocketApp, events
 from ..errors import QueueFull, WebSocketUnavailable
-from .exits import Exit, Failed, Outcome
+from .exits import Ending, Exit, Failed
 from .histogram import Histogram
 
 
 class Load:
-    """Messages to one echo server, so many at a time under way. Its handlers run on the app's reader.
+    """Sends messages to an echo server and times the replies. Its handlers run on the app's reader thread.
 
     Args:
-        app: not started yet.
-        size: of each message, in characters or bytes; at least 16, for it begins with its number.
-        is_binary: whether messages are binary.
+        app: the app, not started yet.
+        size: the size of each message, in characters or bytes; at least 16, because it begins with its
+            number.
+        is_binary: whether to send binary messages.
     """
 
     def __init__(self, app: WebSocketApp, size: int, *, is_binary: bool) -> None:
         self._app = app
         self._filling = "x" * (size - 16)
         self._is_binary = is_binary
-        self._outcome = Outcome()
-        app.add_handler(self._outcome)
+        self._ending = Ending()
+        app.add_handler(self._ending)
         app.add_handler(self)
-        # At the beginning of a run two threads send: what is sent and what is noted have one order.
+        # At the beginning of a run two threads send: messages are sent and noted in the same order.
         self._lock = threading.Lock()
         self._sent: deque[tuple[str, float]] = deque()
         self._number = 0
@@ -38,54 +39,60 @@ class Load:
         self._is_over = threading.Event()
         self._failure: Failed | None = None
 
-    def run(self, seconds: float, count: int | None, under_way: int) -> tuple[Histogram, float]:
-        """Keep so many messages under way until the time or the number is over. Blocks.
+    def run(self, seconds: float, count: int | None, in_flight: int) -> tuple[Histogram, float]:
+        """Keep messages in flight for some time, or until enough have been sent. Blocks.
+
+        Args:
+            seconds: how long to send.
+            count: how many messages to send at most, or None.
+            in_flight: how many messages to keep in flight.
 
         Returns:
-            The times there and back, and the seconds from the first send to the last reply.
+            The round-trip times, and the seconds from the first send to the last reply.
 
         Raises:
             Failed: the server does not echo, or the connection has ended.
         """
         self._times = Histogram()
         self._is_over.clear()
-        if self._failure is not None:  # which may have come before
+        if self._failure is not None:  # of an earlier moment
             raise self._failure
         began = perf_counter()
         self._ends_at = began + seconds
         self._limit = self._number + (1 << 62 if count is None else count)
-        for _ in range(min(under_way, count or under_way)):
+        for _ in range(min(in_flight, count or in_flight)):
             self._send()
         patience = seconds + 30
         if not self._is_over.wait(patience) and self._failure is None:
-            raise Failed(f"the server has not echoed every message within {patience:g} s", Exit.LOST)
+            raise Failed(f"the server did not echo every message within {patience:g} s", Exit.LOST)
         if self._failure is not None:
             raise self._failure
         return self._times, perf_counter() - began
 
     @property
     def done(self) -> int:
-        """How many replies have come in this run. For any thread."""
+        """How many replies have arrived in this run. Any thread."""
         return self._times.count
 
     def on_text(self, event: events.Text) -> None:
-        """A reply."""
+        """Take a reply."""
         self._take(event.text)
 
     def on_binary(self, event: events.Binary) -> None:
-        """A reply."""
+        """Take a reply."""
         self._take(event.data.decode("ascii", "replace") if self._is_binary else "")
 
     def on_disconnected(self, event: events.Disconnected) -> None:
-        """Nothing more will come."""
-        self._fail(Failed(self._outcome.sentence or "the server closed", self._outcome.code or Exit.LOST))
+        """Fail: no more replies will arrive."""
+        sentence = self._ending.sentence or "the server closed the connection"
+        self._fail(Failed(sentence, self._ending.code or Exit.LOST))
 
     def on_connect_fail(self, event: events.ConnectFail) -> None:
-        """Nothing will come at all."""
-        self._fail(Failed(self._outcome.sentence, self._outcome.code))
+        """Fail: there is no connection."""
+        self._fail(Failed(self._ending.sentence, self._ending.code))
 
     def _send(self) -> bool:
-        """Send one more. Returns False if there were enough."""
+        """Send one more message. Returns False if enough have been sent."""
         try:
             with self._lock:
                 if self._number >= self._limit:
@@ -98,15 +105,16 @@ class Load:
                 else:
                     self._app.send_text(message)
         except QueueFull:
-            self._fail(Failed("too much is under way for the queue: make --size or --in-flight smaller"))
+            self._fail(Failed("the send queue is full: make --size or --in-flight smaller"))
         except WebSocketUnavailable:
-            pass  # its end is told by an event
+            pass  # an event reports the end
         return True
 
     def _take(self, reply: str) -> None:
         now = perf_counter()
         if not self._sent or self._sent[0][0] != reply:
-            self._fail(Failed("this is no echo server: what came back is not what was sent", Exit.PROTOCOL))
+            text = "the server is not an echo server: a reply differs from what was sent"
+            self._fail(Failed(text, Exit.PROTOCOL))
             return
         self._times.add(now - self._sent.popleft()[1])
         if (now >= self._ends_at or not self._send()) and not self._sent:

@@ -1,4 +1,4 @@
-"""From lines to messages and back: as text, as JSON that is checked, or binary in one of three notations."""
+"""Conversion of lines to messages and back: text, checked JSON, or binary in one of three notations."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from pathlib import Path
 
 from .exits import Failed
 
-#: What ``--binary`` can be.
+#: The values of ``--binary``.
 NOTATIONS = ("base64", "hex", "file")
 
 
 class Payloads:
-    """How lines become messages, and messages lines.
+    """How lines become messages, and messages become lines.
 
     Args:
-        notation: how binary messages are written: ``"base64"``, ``"hex"``, or ``"file"`` for names of files
-            that have them. None for text messages; binary ones that come are shown as Base64 all the same.
-        checks_json: whether each line has to be JSON.
-        folder: where files go whose messages came, called ``message-000001.bin`` and so on.
+        notation: how binary messages are written: ``"base64"``, ``"hex"``, or ``"file"`` for the names of
+            files that contain them. None sends text messages; binary messages received are then written as
+            Base64.
+        checks_json: whether each line must be valid JSON.
+        folder: the folder for the files of received messages, named ``message-000001.bin`` and so on.
     """
 
     def __init__(self, notation: str | None, *, checks_json: bool = False, folder: Path = Path()) -> None:
@@ -37,17 +38,18 @@ class Payloads:
             "base64": _as_base64, "hex": bytes.hex, "file": self._as_file,
         }
         self._read = None if notation is None else readers[notation]
-        #: A binary message as a line, without its end.
+        #: Converts a binary message to a line, without its newline.
         self.written = writers[notation or "base64"]
 
     def message(self, line: bytes, where: str) -> str | bytes:
-        """What a line says, which comes without its end.
+        """Convert a line to a message.
 
         Args:
-            where: which line it is, for the sentence on what is wrong with it.
+            line: the line, without its newline.
+            where: which line it is, for the error.
 
         Raises:
-            Failed: it says nothing that can be sent.
+            Failed: the line cannot be converted.
         """
         try:
             if self._read is not None:
@@ -57,8 +59,8 @@ class Payloads:
                 _check_json(text)
             return text
         except UnicodeDecodeError as error:
-            fault = f"is no UTF-8 from byte {error.start}"
-            raise Failed(f"{where} {fault}: --binary says how to send bytes") from None
+            fault = f"is not valid UTF-8 at byte {error.start}"
+            raise Failed(f"{where} {fault}; use --binary to send bytes") from None
         except ValueError as error:
             raise Failed(f"{where} cannot be sent: {error}") from None
         except OSError as error:
@@ -68,7 +70,7 @@ class Payloads:
         while True:
             path = self._folder / f"message-{next(self._numbers):06}.bin"
             try:
-                with path.open("xb") as file:  # what is there already is somebody's
+                with path.open("xb") as file:  # never an existing file
                     file.write(data)
             except FileExistsError:
                 continue
@@ -81,9 +83,9 @@ def _check_json(text: str) -> None:
     try:
         json.loads(text)
     except RecursionError:
-        raise ValueError("it is JSON inside JSON, too deep") from None
+        raise ValueError("its JSON is nested too deeply") from None
     except ValueError as error:
-        raise ValueError(f"it is no JSON: {error}") from None
+        raise ValueError(f"it is not valid JSON: {error}") from None
 
 
 def _as_base64(data: bytes) -> str:
@@ -94,14 +96,14 @@ def _from_base64(line: bytes) -> bytes:
     try:
         return base64.b64decode(line.strip(), validate=True)
     except binascii.Error as error:
-        raise ValueError(f"it is no Base64: {error}") from None
+        raise ValueError(f"it is not valid Base64: {error}") from None
 
 
 def _from_hex(line: bytes) -> bytes:
     try:
         return bytes.fromhex(line.decode("ascii"))
     except ValueError:
-        raise ValueError("it is no hexadecimal: expected pairs of 0 to 9 and a to f") from None
+        raise ValueError("it is not valid hexadecimal: expected pairs of 0 to 9 and a to f") from None
 
 
 def _from_file(line: bytes) -> bytes:

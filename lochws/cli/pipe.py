@@ -1,4 +1,4 @@
-"""`lochws connect` in a pipe: a line in is a message, a message is a line out."""
+"""`lochws connect` in a pipe: each input line is sent as a message, each message is an output line."""
 
 from __future__ import annotations
 
@@ -9,45 +9,47 @@ from time import monotonic
 from .. import Backoff, WebSocketApp, events
 from ..errors import QueueFull, TransportFail, WebSocketUnavailable
 from ..text import escaped
-from .exits import Exit, Failed, Outcome
+from .exits import Ending, Exit, Failed
 from .lines import LineOutput, lines_of
 from .payloads import Payloads
 from .shown import as_json, as_object, one_line
 from .target import running
 
-#: How often it is looked whether anything still moves, in seconds.
+#: Seconds between two looks whether anything still moves.
 LOOK_SECONDS = 0.25
-#: How long the closing handshake may take once nobody wants what comes.
+#: Seconds that the closing handshake may take once messages received are of no use any more.
 HURRY_SECONDS = 1.0
 
-#: What the ping behind the last line says.
+#: The payload of the ping sent after the last line.
 _END = b"end of input"
 
 
 class Pipe:
     """One run, from the first line to the end of the connection.
 
-    The calling thread waits, a thread of its own reads the input, and the app's reader writes the output. A
-    slow reader of the output holds the server back, and a slow server holds whoever writes the input back.
+    The calling thread waits, a thread of its own reads the input, and the app's reader thread writes the
+    output. If the reader of the output is slow, the server is held back; if the server is slow, the writer of
+    the input is.
 
     Args:
-        app: with ``when_full="block"``; started and ended in here.
+        app: the app, made with ``when_full="block"``; it is started and stopped here.
         source: the descriptor of the input.
         target: the descriptor of the output.
-        payloads: how lines and messages become one another.
-        json: write every event as an object of JSON, not only messages.
-        is_shown: whether the output is a terminal: then what it could obey is escaped.
-        stay: behind the end of the input, the connection is closed once the server has answered a ping and no
-            message has come for so many seconds; None for until the server closes. (A Close frame right away
-            would do for servers that answer in order. Some do not: they answer the Close frame while messages
-            still wait for their handler, whose answers then cannot be sent any more.)
-        count: close once so many messages have come; None for no such end.
-        patience: seconds in which nothing moves, until the server's pong or Close frame; None for no limit.
+        payloads: how lines become messages, and messages become lines.
+        json: write every event as a JSON object, not only messages.
+        is_shown: whether the output is a terminal; then control characters are escaped.
+        wait: after the end of the input, close once the server has answered a ping and no message has arrived
+            for this many seconds; None leaves closing to the server. (A Close frame right away would do for
+            servers that answer in order. Some do not: they answer the Close frame while earlier messages
+            still wait for their handler, whose answers can then no longer be sent.)
+        count: close once this many messages have arrived; None for no limit.
+        patience: how many seconds nothing may move while the server owes a pong or a Close frame; None for no
+            limit.
     """
 
     def __init__(
         self, app: WebSocketApp, source: int, target: int, payloads: Payloads, *,
-        json: bool = False, is_shown: bool = False, stay: float | None = 0.5, count: int | None = None,
+        json: bool = False, is_shown: bool = False, wait: float | None = 0.5, count: int | None = None,
         patience: float | None = 30.0,
     ) -> None:
         self._app = app
@@ -55,17 +57,17 @@ class Pipe:
         self._output = LineOutput(target)
         self._payloads = payloads
         self._as_line: Callable[[str], str] = escaped if is_shown else one_line
-        self._stay = stay
+        self._wait_seconds = wait
         self._wanted = count
-        self._came = 0  # the reader's
-        self._has_read = threading.Event()  # the server has, all that was sent
+        self._received = 0  # the reader thread's
+        self._was_answered = threading.Event()  # the server has read all that was sent
         self._patience = patience
         self._persists = False
         self._unsent: tuple[str | bytes, ...] = ()
-        # Written by the reader or the thread of the input, whichever fails first; read by the calling thread.
+        # Written by the reader thread or the input thread, whichever fails first; read by the calling thread.
         self._failure: Failed | None = None
-        self._outcome = Outcome()
-        app.add_handler(self._outcome)
+        self._ending = Ending()
+        app.add_handler(self._ending)
         app.add_handler(self)
         if json:
             app.on("event")(self._write_event)
@@ -73,13 +75,17 @@ class Pipe:
             app.on("batch")(self._write_batch)
 
     def run(self, *, persist: bool | Backoff, ping_rate: float | None) -> Exit:
-        """All of it. Blocks until the connection is over.
+        """Do everything. Blocks until the connection has ended for good.
+
+        Args:
+            persist: as for `WebSocketApp.start`.
+            ping_rate: likewise.
 
         Raises:
-            Failed: it came to no good end; says why, with its exit code.
+            Failed: it did not end well.
         """
         self._persists = bool(persist)
-        # No limit for the handshake but ours: what the server still sends may take any time.
+        # Only our own limit applies to the closing handshake: what the server still sends may take any time.
         with running(
             self._app, HURRY_SECONDS, poll=None, ping_rate=ping_rate, close_timeout=None, persist=persist
         ):
@@ -87,19 +93,20 @@ class Pipe:
             self._wait()
         if self._failure is not None:
             raise self._failure
-        code = self._outcome.result()
-        if self._wanted is not None and self._came < self._wanted:
-            raise Failed(f"the server closed after {self._came:,} of {self._wanted:,} messages", Exit.LOST)
+        code = self._ending.result()
+        if self._wanted is not None and self._received < self._wanted:
+            text = f"the server closed after {self._received:,} of {self._wanted:,} messages"
+            raise Failed(text, Exit.LOST)
         return code
 
-    # On the reader thread.
+    # The reader thread.
 
     def on_disconnected(self, event: events.Disconnected) -> None:
-        """Keep what was not sent, for the connection that follows."""
+        """Keep what was not sent for the next connection."""
         self._unsent = event.unsent if self._persists else ()
 
     def on_ready(self, event: events.Ready) -> None:
-        """Send first what the last connection did not."""
+        """First send what the last connection did not."""
         unsent, self._unsent = self._unsent, ()
         if unsent:
             try:
@@ -108,9 +115,9 @@ class Pipe:
                 self._fail(Failed(f"{len(unsent):,} messages were not sent: {error}", Exit.LOST))
 
     def on_pong(self, event: events.Pong) -> None:
-        """The server has read what was sent before the ping."""
+        """Note that the server has read everything sent before the ping."""
         if event.data == _END:
-            self._has_read.set()
+            self._was_answered.set()
 
     def _write_event(self, event: events.Event) -> None:
         is_message = isinstance(event, (events.Text, events.Binary))
@@ -118,18 +125,18 @@ class Pipe:
             self._write(as_json(as_object(event)) + "\n")
 
     def _wants(self, count: int) -> int:
-        """How many of so many messages are wanted; closes when the last of them has come."""
+        """Return how many of this many messages are wanted; close if that includes the last one."""
         if self._wanted is None:
             return count
-        count = min(count, self._wanted - self._came)
-        self._came += count
-        if self._came == self._wanted:
+        count = min(count, self._wanted - self._received)
+        self._received += count
+        if self._received == self._wanted:
             self._app.close()
         return count
 
     def _write_batch(self, batch: list[events.Text | events.Binary]) -> None:
         if self._failure is not None:
-            return  # nobody wants them
+            return
         try:
             lines = list(map(self._line, batch[:self._wants(len(batch))]))
         except Failed as failed:
@@ -148,11 +155,12 @@ class Pipe:
         except Failed as failed:
             self._fail(failed)
 
-    # On the thread of the input.
+    # The input thread.
 
     def _feed(self) -> None:
+        """Send the input, and close when the server has nothing more to say."""
         try:
-            self._app.wait_ready()  # closing before would call the attempt off
+            self._app.wait_ready()  # closing earlier would cancel the attempt to connect
             number = 1
             for lines in lines_of(self._source):
                 if not self._send(self._messages(lines, number)):
@@ -162,7 +170,7 @@ class Pipe:
         except Failed as failed:
             self._fail(failed)
         except Exception as error:  # noqa: BLE001  the calling thread raises it
-            self._outcome.on_error(error)
+            self._ending.on_error(error)
         finally:
             self._app.close()
 
@@ -172,51 +180,53 @@ class Pipe:
             try:
                 messages.append(self._payloads.message(line, f"line {number + len(messages)} of the input"))
             except Failed:
-                self._send(messages)  # those before it are good
+                self._send(messages)  # the lines before it are valid
                 raise
         return messages
 
     def _send(self, messages: list[str | bytes]) -> bool:
-        """Send them, on the next connection if need be. Returns False if there is none to come."""
+        """Send messages, on the next connection if necessary. Returns False if there will be none."""
         while self._app.wait_ready():
             try:
                 return self._app.send_many(messages)
             except (WebSocketUnavailable, TransportFail):
-                # It has just ended, or is closing. Nothing was accepted.
+                # It has just ended, or is closing. No message was accepted.
                 self._app.wait_closed(LOOK_SECONDS)
             except QueueFull:
-                raise Failed("the lines that came together are too large to be sent at once") from None
+                raise Failed("the lines that arrived together are too large to be sent at once") from None
         return False
 
     def _linger(self) -> None:
-        """Wait until the server has said what it has to say."""
-        if self._stay is None:
+        """Wait until the server has nothing more to say."""
+        if self._wait_seconds is None:
             self._app.wait_closed()
             return
-        look = min(LOOK_SECONDS, self._stay / 4)
+        look = min(LOOK_SECONDS, self._wait_seconds / 4)
         moved, at, asked_on = -1, monotonic(), 0
         while self._app.wait_ready() and not self._app.wait_closed(look):
             counters = self._app.counters
-            if asked_on != counters.connections:  # behind what was sent, also what was sent again
+            if asked_on != counters.connections:  # after everything sent, also what was sent again
                 asked_on = counters.connections
                 self._ask()
             sign = self._output.written + counters.messages_received + counters.bytes_sent
             if sign != moved or self._output.is_writing:
                 moved, at = sign, monotonic()
-            limit = self._stay if self._has_read.is_set() else self._patience
+            limit = self._wait_seconds if self._was_answered.is_set() else self._patience
             if limit is not None and monotonic() - at >= limit:
                 return
 
     def _ask(self) -> None:
-        self._has_read.clear()
+        """Ping the server, whose pong says that it has read everything before."""
+        self._was_answered.clear()
         try:
             self._app.send_ping(_END)
         except (WebSocketUnavailable, TransportFail, QueueFull):
-            pass  # the connection is ending: the next one is asked
+            pass  # the connection is ending: the next one will be asked
 
-    # On the calling thread.
+    # The calling thread.
 
     def _wait(self) -> None:
+        """Wait for the end; force it if the server does not answer our Close frame."""
         moved, at = -1, monotonic()
         while not self._app.wait_closed(LOOK_SECONDS):
             now = monotonic()
@@ -225,7 +235,7 @@ class Pipe:
                 moved, at = sign, now
             limit = HURRY_SECONDS if self._failure is not None else self._patience
             if limit is not None and now - at > limit:
-                self._app.force_disconnect()
+                self._app.force_disconnect(f"the server did not answer our Close frame within {limit:g} s")
         self._app.join()
 
     def _fail(self, failed: Failed) -> None:

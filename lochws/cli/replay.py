@@ -1,4 +1,4 @@
-"""`lochws replay`: a recording, shown as it went on, without a network."""
+"""`lochws replay`: a recording, shown without a network."""
 
 from __future__ import annotations
 
@@ -17,30 +17,32 @@ from .payloads import Payloads
 from .shown import as_json, one_line
 from .target import Seconds, checked, is_terminal, limit, verbosity
 
-#: Characters of one entry that are shown.
+#: How many characters of an entry are shown.
 MAX_SHOWN = 1000
 
-_COLOURS = {"<": "green", ">": "cyan", "*": "blue", "!": "yellow"}
+_COLORS = {"<": "green", ">": "cyan", "*": "blue", "!": "yellow"}
 _MARKS = {"in": "<", "out": ">"}
 
 
 @click.command(
-    help="""Show the recording in FILE, which `lochws connect --record` has made, or a Recorder.
+    short_help="Show the recording in FILE.",
+    help="""Show the recording in FILE, made by `lochws connect --record` or by a Recorder.
 
-    Each line has the seconds since the beginning, < for what was received, > for what was sent, * for what
-    else happened.
+    Each line shows the seconds since the beginning, then < for received, > for sent, or * for another event.
     """,
 )
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--speed", type=Seconds(), default=0.0, show_default=True, metavar="FACTOR",
-    help="1 is as fast as it was; 0 is without pauses.",
+    help="1 is the original pace, 2 twice as fast; 0 is without pauses.",
 )
-@click.option("--messages", is_flag=True, help="Only messages received, one a line, as `connect` has it.")
-@click.option("--json", is_flag=True, help="The lines as they stand in the file.")
+@click.option(
+    "--messages", is_flag=True, help="Print only received messages, one per line, as `connect` does."
+)
+@click.option("--json", is_flag=True, help="Print the lines of the file.")
 @verbosity
 def replay(*, file: Path, speed: float, messages: bool, json: bool) -> Exit:
-    """Show it."""
+    """Show the recording."""
     recording = checked(lambda: Replay(file, fill=True))
     factor = limit(speed)
     shows = is_terminal(1)
@@ -52,12 +54,12 @@ def replay(*, file: Path, speed: float, messages: bool, json: bool) -> Exit:
             if json:
                 click.echo(as_json(entry.fields))
             elif not messages:
-                mark, words = described(entry)
+                mark, words = describe(entry)
                 line = f"{entry.at:10.3f} {mark} {escaped(cut(words, MAX_SHOWN))}"
-                click.secho(line, fg=_COLOURS[mark])
+                click.secho(line, fg=_COLORS[mark])
             elif entry.direction == "in" and entry.event in ("text", "binary"):
                 event = entry.as_event(fill=True)
-                # Not what click would leave out of it.
+                # click must not leave out what looks like a color to it.
                 click.echo(_line(event, escapes=shows), color=True)
     except RecordingError as error:
         raise Failed(str(error)) from error
@@ -66,20 +68,20 @@ def replay(*, file: Path, speed: float, messages: bool, json: bool) -> Exit:
     except OSError as error:
         raise Failed(f"cannot read {file}: {error.strerror or error}") from error
     if recording.missing:
-        raise Failed(f"{recording.missing:,} events and sends are missing in this recording")
+        raise Failed(f"{recording.missing:,} events and sends are missing from this recording")
     return Exit.OK
 
 
 def _line(event: Event, *, escapes: bool) -> str:
-    """A message on a line, as `lochws connect` writes it."""
+    """Convert a message to a line, as `lochws connect` does."""
     if isinstance(event, Text):
         return escaped(event.text) if escapes else one_line(event.text)
     assert isinstance(event, Binary)
     return Payloads(None).written(event.data)
 
 
-def described(entry: Entry) -> tuple[str, str]:  # noqa: PLR0911  one for each kind
-    """The mark of a line, and its words, not escaped.
+def describe(entry: Entry) -> tuple[str, str]:  # noqa: PLR0911  one for each kind
+    """Describe an entry: returns the mark of its line, and a text that is not escaped.
 
     Raises:
         RecordingError: the entry is damaged.

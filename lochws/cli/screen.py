@@ -1,4 +1,4 @@
-"""The lines above a prompt, shown from any thread, in colours and in order."""
+"""The lines above a prompt, shown from any thread, in color and in order."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from prompt_toolkit.styles import Style
 
 from ..text import cut, escaped_block
 
-#: Lines that may wait to be shown; then the server is held back.
+#: How many lines may wait to be shown; beyond that, the server is held back.
 MAX_LINES = 500
-#: Characters of one message that are shown.
+#: How many characters of a message are shown.
 MAX_SHOWN = 20_000
 
-#: The colours, by the kind of line.
+#: The colors, by kind of line.
 STYLE = Style.from_dict({
     "time": "ansibrightblack", "sent": "ansicyan", "text": "ansigreen", "binary": "ansimagenta",
     "pong": "ansibrightblack", "info": "ansiblue", "warning": "ansiyellow", "error": "ansired bold",
     "prompt": "bold",
 })
 
-#: What is shown on one line: pairs of a style and a text.
+#: One line: pairs of a style and a text.
 Line: TypeAlias = "list[tuple[str, str]]"
 
 
 class Screen:
-    """Shows lines above the prompt, from any thread; no more than `MAX_LINES` of them wait.
+    """Shows lines above the prompt, from any thread; at most `MAX_LINES` of them wait.
 
-    While there is no prompt, whoever has a line writes it.
+    While there is no prompt, the calling thread writes its line itself.
     """
 
     def __init__(self) -> None:
@@ -44,13 +44,16 @@ class Screen:
         self._lines: deque[Line] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None  # the prompt's, while there is one
         self._owner: int | None = None  # the prompt's thread
-        self._prompt: Application[str] | None = None  # is used on that thread alone
-        self._is_due = False  # the loop was asked to show what waits
+        self._prompt: Application[str] | None = None  # used on that thread only
+        self._is_due = False  # the loop has been asked to show the lines that wait
 
     def show(self, style: str, mark: str, text: str) -> None:
-        """Show a text, which may have several lines.
+        """Show a text, which may have several lines. Waits for room, except on the prompt's own thread.
 
-        Waits until there is room, unless it is the prompt's own thread that calls.
+        Args:
+            style: a key of `STYLE`.
+            mark: one character before the text.
+            text: the text; control characters are escaped.
         """
         now = datetime.now().astimezone().strftime("%H:%M:%S")
         first, *others = escaped_block(cut(text, MAX_SHOWN)).splitlines() or [""]
@@ -67,13 +70,13 @@ class Screen:
                 self._loop.call_soon_threadsafe(self._write)
 
     def open(self, prompt: Application[str]) -> None:
-        """There is a prompt, and its loop runs in this thread."""
+        """Begin to show lines above a prompt, whose loop runs in this thread."""
         with self._changed:
             self._prompt = prompt
             self._loop, self._owner = asyncio.get_running_loop(), threading.get_ident()
 
     def close(self) -> None:
-        """There is no prompt any more. For its thread."""
+        """Stop showing lines above the prompt. For the prompt's thread."""
         with self._changed:
             self._loop = self._owner = self._prompt = None
             self._write()
@@ -87,7 +90,7 @@ class Screen:
             return
         prompt = self._prompt if self._prompt is not None and self._prompt.is_running else None
         if prompt is not None:
-            # As run_in_terminal(), but for its mode of the terminal, which echoes what is typed meanwhile.
+            # Not run_in_terminal(): it sets a mode in which the terminal echoes what is typed meanwhile.
             prompt.renderer.erase()
         whole = [part for line in lines for part in (*line, ("", "\n"))]
         print_formatted_text(FormattedText(whole), style=STYLE, end="")
@@ -97,11 +100,11 @@ class Screen:
 
 
 class LogOnScreen(logging.Handler):
-    """Shows what is logged.
+    """Shows log records on a screen.
 
     Args:
-        screen: where.
-        level: from which level on.
+        screen: the screen.
+        level: the lowest level to show.
     """
 
     def __init__(self, screen: Screen, level: int) -> None:
@@ -109,6 +112,6 @@ class LogOnScreen(logging.Handler):
         self._screen = screen
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Show a record, in the colour of its level."""
+        """Show a record, in the color of its level."""
         style = {"WARNING": "warning", "ERROR": "error", "CRITICAL": "error"}.get(record.levelname, "info")
         self._screen.show(style, "*", record.getMessage())

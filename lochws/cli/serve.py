@@ -28,9 +28,11 @@ from .target import Seconds, limit, verbosity
     """,
 )
 @click.argument("what", default="echo")
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8765, show_default=True,
+    "--host", metavar="HOST", default="127.0.0.1", show_default=True, help="The address to listen on."
+)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), metavar="PORT", default=8765, show_default=True,
     help="The port; 0 picks a free one.",
 )
 @click.option("--tls", is_flag=True, help="Serve wss:// with a certificate of a throw-away authority.")

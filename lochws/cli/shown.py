@@ -1,4 +1,4 @@
-"""What comes from a server, made fit for a terminal, for one line, or for JSON."""
+"""How results are shown: advice in terms of the command line, messages on one line, and events as JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from .. import events
 from ..response import Response
 
-#: What lochws says names parameters; on the command line these are options. The longer ones first.
+#: What lochws calls a parameter is an option on the command line. Longer ones first.
 PARAMETERS = {
     "as ssl_cafile": "with --cafile",
     "ssl_cafile": "--cafile",
@@ -23,21 +23,21 @@ PARAMETERS = {
 
 
 def as_options(advice: str) -> str:
-    """What is said to whoever writes programs, made fit for a command line."""
+    """Replace the parameters that an advice names by the options of the command line."""
     for parameter, option in PARAMETERS.items():
         advice = advice.replace(parameter, option)
     return advice
 
 
 def one_line(text: str) -> str:
-    r"""The text as it is, but for line ends, which become ``\n`` and ``\r``: one message is one line."""
+    r"""Replace line ends by ``\n`` and ``\r``, so that one message is one line; change nothing else."""
     return text.replace("\r", "\\r").replace("\n", "\\n") if "\n" in text or "\r" in text else text
 
 
 def as_object(event: events.Event) -> dict[str, Any]:
-    """An event for JSON: its name, its time (of the wall clock, in seconds) and its attributes.
+    """Convert an event for JSON: its name, its time (wall clock, in seconds) and its attributes.
 
-    Bytes become Base64 under the attribute's name; exceptions become their text.
+    Bytes become Base64, and exceptions their text.
     """
     found: dict[str, Any] = {"event": event.name, "time": round(event.received_time, 6)}
     for kind in type(event).__mro__:
@@ -48,7 +48,7 @@ def as_object(event: events.Event) -> dict[str, Any]:
 
 
 def as_json(thing: object) -> str:
-    """One line of JSON in ASCII, safe on any terminal."""
+    """Convert to one line of JSON in ASCII, safe on any terminal."""
     return json.dumps(thing, separators=(",", ":"), default=_plain)
 
 

@@ -1,4 +1,4 @@
-"""The options that say where and how to connect, shared by all commands that do."""
+"""The options for connecting, shared by all commands that connect."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from .shown import as_options
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-#: Bytes that may wait to be sent, unless a command says otherwise.
+#: Bytes that may wait to be sent, unless a command sets another limit.
 QUEUE = 16 * 1024 * 1024
 
+
 class Seconds(click.FloatRange):
-    """Seconds from 0 up, ``inf`` included."""
+    """The type of options in seconds: from 0 up, including ``inf``."""
 
     name = "seconds"
 
@@ -31,7 +32,7 @@ class Seconds(click.FloatRange):
         super().__init__(0)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Refuse what is no number, which no comparison does."""
+        """Refuse NaN, too, which no comparison does."""
         seconds = super().convert(value, param, ctx)
         if math.isnan(seconds):
             self.fail(f"{value!r} is not a number of seconds.", param, ctx)
@@ -39,32 +40,34 @@ class Seconds(click.FloatRange):
 
 
 def limit(seconds: float) -> float | None:
-    """Seconds as lochws takes them: 0 and ``inf`` are no limit, None."""
+    """Return None, which means no limit in lochws, for 0 and ``inf``; else the seconds."""
     return None if seconds in (0, math.inf) else seconds
 
 
 _OPTIONS = (
-    click.option("-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Send a header."),
+    click.option(
+        "-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Add a request header."
+    ),
     click.option(
         "-s", "--subprotocol", "subprotocols", multiple=True, metavar="NAME", help="Offer a subprotocol."
     ),
-    click.option("--origin", metavar="ORIGIN", help="The Origin header."),
+    click.option("--origin", metavar="ORIGIN", help="Send an Origin header."),
     click.option(
         "--auth", metavar="USER[:PASSWORD]", envvar="LOCHWS_AUTH", show_envvar=True,
-        help="Basic authentication; without a password it is asked for.",
+        help="Basic authentication; prompts for a missing password.",
     ),
     click.option("--compress", is_flag=True, help="Offer permessage-deflate."),
     click.option(
         "--proxy", metavar="URL",
-        help="http, https, socks4, socks4a, socks5 or socks5h; 'none' for no proxy. Else the environment's.",
+        help="An http, https, socks4, socks4a, socks5 or socks5h proxy; 'none' ignores the environment's.",
     ),
-    click.option("--cafile", metavar="FILE", help="Trust these certificate authorities, too."),
+    click.option("--cafile", metavar="FILE", help="Trust these certificate authorities as well."),
     click.option("--insecure", is_flag=True, help="Do not verify the server's certificate."),
-    click.option("--cert", metavar="FILE", help="Our own certificate."),
-    click.option("--key", metavar="FILE", help="Its key, if that is in a file of its own."),
+    click.option("--cert", metavar="FILE", help="Present this client certificate."),
+    click.option("--key", metavar="FILE", help="Its key, if in a file of its own."),
     click.option(
         "--timeout", type=Seconds(), default=30.0, show_default=True, metavar="SECONDS",
-        help="For the opening, and for the server's answer to our Close frame; 0 for no limit.",
+        help="Time limit for connecting, and for the server's Close frame after ours; 0 is no limit.",
     ),
 )
 
@@ -81,15 +84,15 @@ def _set_debug(ctx: click.Context, parameter: click.Parameter, is_wanted: bool) 
 
 
 def verbosity(command: Command) -> Command:
-    """Give a command the options ``-v`` and ``--debug``, which set up logging to stderr."""
+    """Add the options ``-v`` and ``--debug`` to a command; they set up logging to stderr."""
     command = click.option("--debug", is_flag=True, expose_value=False, callback=_set_debug,
-                           help="Log everything, and where an unexpected error comes from.")(command)
+                           help="Log everything, including tracebacks of unexpected errors.")(command)
     return click.option("-v", "--verbose", count=True, expose_value=False, callback=_set_verbosity,
-                        help="Log what happens on stderr; twice for more.")(command)
+                        help="Log events to stderr; twice for more.")(command)
 
 
 def target_options(command: Command) -> Command:
-    """Give a command the argument URL and the options; it gets them as keywords, for `Target`."""
+    """Add the argument URL and the options to a command, which receives them as keywords for `Target`."""
     for option in reversed((click.argument("url"), *_OPTIONS)):
         command = option(command)
     return verbosity(command)
@@ -97,7 +100,7 @@ def target_options(command: Command) -> Command:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """Where and how to connect, as the command line says it; the options are those of `target_options`."""
+    """What the command line says about connecting: the values of `target_options`."""
 
     url: str
     headers: tuple[str, ...] = ()
@@ -114,19 +117,19 @@ class Target:
 
     @classmethod
     def taken_from(cls, options: dict[str, Any]) -> Target:
-        """The target, whose options are taken out of a command's keywords."""
+        """Make a target of a command's keywords, and remove them from there."""
         return cls(**{field.name: options.pop(field.name) for field in fields(cls)})
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The keyword arguments of `WebSocket` and `WebSocketApp` but the URL.
+        """The keyword arguments for `WebSocket` and `WebSocketApp`.
 
         Raises:
-            Failed: an option is wrong.
+            Failed: an option is not valid.
         """
         return {
             "headers": [_as_header(header) for header in self.headers],
-            "subprotocols": self.subprotocols or None,
+            "protocols": self.subprotocols or None,
             "origin": self.origin,
             "auth": None if self.auth is None else _as_auth(self.auth),
             "compress": self.compress,
@@ -139,13 +142,14 @@ class Target:
         }
 
     def app(self, *, logs: bool = True, **more: Any) -> WebSocketApp:
-        """An app for this target, with more arguments of `WebSocketApp`; not started.
+        """Make an app for this target, not started.
 
         Args:
-            logs: whether it tells the log about its life, if ``-v`` was given.
+            logs: whether to log its events if ``-v`` was given.
+            more: more arguments for `WebSocketApp`.
 
         Raises:
-            Failed: an option is wrong.
+            Failed: an option is not valid.
         """
         arguments = {"max_queue": QUEUE, "on_handler_error": "stop", **self.arguments, **more}
         app = checked(lambda: WebSocketApp(self.url, **arguments))
@@ -158,7 +162,7 @@ Made = TypeVar("Made")
 
 
 def checked(make: Callable[[], Made]) -> Made:
-    """What a function makes of the command line's values, or a sentence about the wrong one.
+    """Call a function with the command line's values, and turn its errors into those of a command line.
 
     Raises:
         Failed: it raised TypeError, ValueError or OSError.
@@ -175,7 +179,7 @@ def checked(make: Callable[[], Made]) -> Made:
 def _as_header(given: str) -> tuple[str, str]:
     name, colon, value = given.partition(":")
     if not colon:
-        # The whole may be a secret that was meant to stand behind a name.
+        # What was given is not shown: it may be a secret whose name was forgotten.
         raise Failed("--header: expected 'Name: value', with a colon", Exit.USAGE)
     return name.strip(), value.strip()
 
@@ -188,21 +192,21 @@ def _as_auth(given: str) -> tuple[str, str]:
                 f"Password of {user}", hide_input=True, default="", show_default=False, err=True
             )
         except click.Abort:
-            raise Failed("no password was given", Exit.USAGE) from None
+            raise Failed("no password given", Exit.USAGE) from None
     return user, password
 
 
 @contextmanager
 def running(app: WebSocketApp, seconds: float, **options: Any) -> Iterator[None]:
-    """Starts an app, and ends it with the block: by closing, within so many seconds, and then by force.
+    """Start an app, and stop it at the end of the block: by a closing handshake or, if that fails, by force.
 
-    What ends the block, Ctrl-C for one, then goes on; a second Ctrl-C does not wait. A Ctrl-C may strike
-    while the app starts: its threads may by then have said much to the server.
+    The exception that ends the block, such as that of Ctrl-C, then propagates; a second Ctrl-C does not wait.
+    Ctrl-C may also arrive while the app is starting, when its threads may already have sent something.
 
     Args:
-        app: what to start.
+        app: the app.
         seconds: how long the closing handshake may take.
-        options: those of `WebSocketApp.start`.
+        options: the arguments for `WebSocketApp.start`.
     """
     try:
         app.start(**options)
@@ -212,11 +216,11 @@ def running(app: WebSocketApp, seconds: float, **options: Any) -> Iterator[None]
         raise
     finally:
         if not app.stop(seconds):
-            app.force_disconnect()
+            app.force_disconnect(f"the server did not answer our Close frame within {seconds:g} s")
 
 
 def is_open(descriptor: int) -> bool:
-    """Whether there is such a descriptor: who starts a program may have closed any."""
+    """Whether a descriptor is open: a program may be started with any of them closed."""
     try:
         os.fstat(descriptor)
     except OSError:
@@ -225,8 +229,8 @@ def is_open(descriptor: int) -> bool:
 
 
 def is_terminal(descriptor: int) -> bool:
-    """Whether a person may sit behind it."""
+    """Whether a descriptor is a terminal."""
     try:
         return os.isatty(descriptor)
-    except OSError:  # it was closed before we were started
+    except OSError:  # it is closed
         return False

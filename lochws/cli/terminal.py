@@ -1,4 +1,4 @@
-"""`lochws connect` in a terminal: a line to type in at the bottom, what happens above it."""
+"""`lochws connect` in a terminal: a prompt at the bottom, and above it what happens."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from .. import Backoff, WebSocketApp, events
 from ..errors import QueueFull, TransportFail, WebSocketError
 from ..handlers.log import Log
-from .exits import Exit, Failed, Outcome
+from .exits import Ending, Exit, Failed
 from .payloads import Payloads
 from .screen import MAX_SHOWN, STYLE, LogOnScreen, Screen
 from .target import running
 
-#: How long the closing handshake may take after Ctrl-C, in seconds.
+#: Seconds that the closing handshake may take after Ctrl-C.
 HURRY_SECONDS = 2.0
 
 HELP = (
-    ("/ping [TEXT]", "send a ping, and see how long its pong takes"),
-    ("/close [CODE [REASON]]", "close the connection, with 1000 if nothing else is said"),
-    ("/reconnect", "drop the connection and open another one"),
-    ("/help", "this list"),
+    ("/ping [TEXT]", "send a ping and show how long its pong takes"),
+    ("/close [CODE [REASON]]", "close the connection; the default code is 1000"),
+    ("/reconnect", "drop the connection and open a new one"),
+    ("/help", "show this list"),
     ("//TEXT", "send a message that begins with a slash"),
-    ("Alt-Enter", "begin another line of the same message"),
-    ("Ctrl-C, Ctrl-D", "empty the line; on an empty one, close and leave"),
+    ("Alt-Enter", "start another line of the same message"),
+    ("Ctrl-C, Ctrl-D", "clear the line; on an empty line, close and quit"),
 )
 
 
 class Terminal:
-    """One session: what is typed is sent or obeyed, and what happens is shown above it.
+    """One session: sends or executes what is typed, and shows what happens above it.
 
     Args:
-        app: started and ended in here.
-        payloads: how what is typed becomes a message, and binary ones are shown.
-        json: show messages that are JSON indented.
-        history: keep what is typed in a file, for the next time.
+        app: the app; it is started and stopped here.
+        payloads: how lines become messages, and how binary messages are shown.
+        json: indent messages that are JSON.
+        history: keep what is typed in a file for the next session.
     """
 
     def __init__(
@@ -56,39 +56,43 @@ class Terminal:
         self._json = json
         self._has_history = history
         self._screen = Screen()
-        self._outcome = Outcome()
-        app.add_handler(self._outcome)
+        self._ending = Ending()
+        app.add_handler(self._ending)
         app.add_handler(self)
-        self._tell_life()
+        self._show_life()
 
     def run(self, *, persist: bool | Backoff, ping_rate: float | None) -> Exit:
-        """All of it. Blocks until the connection is over, or the user leaves. For the main thread.
+        """Do everything. Blocks until the connection has ended for good, or the user quits. Main thread only.
+
+        Args:
+            persist: as for `WebSocketApp.start`.
+            ping_rate: likewise.
 
         Raises:
-            Failed: it came to no good end, as the screen has said already.
+            Failed: it did not end well; the screen has shown why.
         """
-        self._screen.show("info", "*", "type a message and press Enter; /help lists what else there is")
+        self._screen.show("info", "*", "type a message and press Enter; /help lists the commands")
         with running(self._app, HURRY_SECONDS, poll=None, ping_rate=ping_rate, persist=persist):
             asyncio.run(self._talk())
         self._app.join()
         try:
-            return self._outcome.result()
+            return self._ending.result()
         except Failed as failed:
             raise Failed("", failed.code) from None
 
-    # On the reader thread.
+    # The reader thread.
 
     def on_text(self, event: events.Text) -> None:
-        """Show it, with JSON indented if that is wanted."""
+        """Show a message, with JSON indented if that is wanted."""
         self._screen.show("text", "<", self._indented(event) if self._json else event.text)
 
     def on_binary(self, event: events.Binary) -> None:
-        """Show it in the notation that was chosen."""
+        """Show a binary message in the chosen notation."""
         shown = event.data if self._payloads.notation == "file" else event.data[:MAX_SHOWN]
         self._screen.show("binary", "<", f"[{len(event.data):,} bytes] {self._payloads.written(shown)}")
 
     def on_pong(self, event: events.Pong) -> None:
-        """Show those that were asked for: the others have the names that lochws gives them."""
+        """Show the pong of a ping that the user sent; lochws's own pings have other payloads."""
         if event.data.startswith(_PING):
             latency = "" if event.latency is None else f" after {event.latency * 1000:.1f} ms"
             text = event.data[len(_PING):].decode("utf-8", "replace")
@@ -98,22 +102,22 @@ class Terminal:
         try:
             return json.dumps(event.json, indent=2, ensure_ascii=False)
         except (ValueError, RecursionError):
-            return f"{event.text}  (no JSON)"
+            return f"{event.text}  (not JSON)"
 
-    def _tell_life(self) -> None:
-        """Have the connection's life, and what is logged, told on the screen."""
-        life = logging.Logger("terminal", logging.INFO)  # noqa: LOG001  nobody else is to see or set it
+    def _show_life(self) -> None:
+        """Show the connection's events, and log records, on the screen."""
+        life = logging.Logger("terminal", logging.INFO)  # noqa: LOG001  no other code should see or set it
         life.addHandler(LogOnScreen(self._screen, logging.INFO))
         self._app.add_handler(Log(logger=life))
         root = logging.getLogger()
-        if root.handlers:  # -v was given: nothing else may write where the prompt is
+        if root.handlers:  # -v was given; other output would disturb the prompt
             handler = LogOnScreen(self._screen, root.level)
             logging.basicConfig(level=root.level, handlers=[handler], force=True)
 
-    # On the main thread.
+    # The main thread.
 
     async def _talk(self) -> None:
-        """Prompt until the user leaves, or the connection is over."""
+        """Prompt until the user quits, or the connection has ended for good."""
         session: PromptSession[str] = PromptSession(
             [("class:prompt", "> ")], multiline=True, prompt_continuation="  ", style=STYLE,
             key_bindings=_keys(), history=self._history(), erase_when_done=True,
@@ -125,13 +129,13 @@ class Terminal:
             try:
                 loop.call_soon_threadsafe(over.set)
             except RuntimeError:
-                pass  # the user has left already
+                pass  # the user has quit already
 
         threading.Thread(target=watch, name="lochws-watch", daemon=True).start()
         self._screen.open(session.app)
         ended = asyncio.ensure_future(over.wait())
         try:
-            # Else what is typed between two prompts would stay on the screen.
+            # Otherwise what is typed between two prompts would stay on the screen.
             with session.input.raw_mode():
                 await self._converse(session, over, ended)
         except EOFError:
@@ -150,7 +154,7 @@ class Terminal:
                 typed.cancel()
                 await asyncio.wait({typed})
                 return
-            self._obey(typed.result())
+            self._execute(typed.result())
 
     def _history(self) -> History:
         if not self._has_history:
@@ -164,8 +168,8 @@ class Terminal:
             return InMemoryHistory()
         return FileHistory(str(path))
 
-    def _obey(self, typed: str) -> None:
-        """Do what a line says: a message, or a command."""
+    def _execute(self, typed: str) -> None:
+        """Send a line as a message, or execute it as a command."""
         if not typed:
             return
         command, _, rest = typed[1:].partition(" ")
@@ -178,12 +182,12 @@ class Terminal:
             elif command in commands:
                 commands[command](rest.strip())
             else:
-                raise Failed(f"there is no /{command}: /help lists what there is, and // sends a slash")
+                raise Failed(f"unknown command /{command}; /help lists the commands, and // sends a slash")
         except (Failed, QueueFull, TransportFail, WebSocketError, TypeError, ValueError) as error:
             self._screen.show("error", "!", str(error))
 
     def _send(self, text: str) -> None:
-        message = self._payloads.message(text.encode("utf-8", "surrogatepass"), "that")
+        message = self._payloads.message(text.encode("utf-8", "surrogatepass"), "the line")
         if isinstance(message, str):
             self._app.send_text(message)
         else:
@@ -197,7 +201,7 @@ class Terminal:
     def _close(self, words: str) -> None:
         code, _, reason = words.partition(" ")
         if code and not code.isdecimal():
-            raise Failed(f"/close {code}: expected a number such as 1000, then the reason")
+            raise Failed(f"/close {code}: expected a code such as 1000, then a reason")
         self._app.close(int(code or 1000), reason.strip())
 
     def _reconnect(self, _: str) -> None:
@@ -208,7 +212,7 @@ class Terminal:
         self._screen.show("info", "*", "\n".join(f"{what:{width}}  {means}" for what, means in HELP))
 
 
-#: What the pings begin with that the user asks for. A blank that is not shown sets them apart.
+#: The beginning of the user's pings: an invisible blank sets them apart from those of lochws.
 _PING = b"\xe2\x80\x8b"
 
 
@@ -223,7 +227,7 @@ def _keys() -> KeyBindings:
     def _(event: KeyPressEvent) -> None:
         event.current_buffer.insert_text("\n")
 
-    @keys.add("<sigint>")  # Ctrl-C sent as a signal
+    @keys.add("<sigint>")  # Ctrl-C that arrives as a signal
     @keys.add("c-c")
     def _(event: KeyPressEvent) -> None:
         if event.current_buffer.text:
@@ -235,7 +239,7 @@ def _keys() -> KeyBindings:
 
 
 def _state_folder() -> Path:
-    """Where this platform has what programs remember for a user."""
+    """Return the folder where programs keep their state for a user on this platform."""
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local") / "lochws"
     if sys.platform == "darwin":

@@ -65,7 +65,7 @@ def talk() -> None:
             ('{"type": "subscribe",\x1b\r "channels": ["ticker"]}\r', "[12 bytes]"),
             ("/ping hello\r", "pong hello after"),
             ("/help\r", "on an empty one"),
-            ("/dance\r", "there is no /dance"),
+            ("/dance\r", "unknown command /dance"),
             ("again\r", "not so fast"),
             ("and what is typed stays down here", "> and what"),
         ]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import platform
+import re
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +19,7 @@ import lochws
 from lochws.__main__ import main
 from lochws.cli import command
 from lochws.cli.exits import MEANINGS, Exit
+from lochws.system.compiled import parts_in_use
 
 from .commands import COMMAND, environment, run
 
@@ -25,7 +29,11 @@ NOBODY = "ws://127.0.0.1:1/"
 
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"lochws {lochws.__version__}\n"
+    found = re.fullmatch(r"lochws (\S+) \((.*)\), (\w+) (\S+), (\w+SSL .*)\n", capsys.readouterr().out)
+    assert found is not None
+    kind = "compiled" if all(parts_in_use().values()) else "pure Python"
+    python = platform.python_implementation(), platform.python_version()
+    assert found.groups() == (lochws.__version__, kind, *python, ssl.OPENSSL_VERSION)
 
 
 @pytest.mark.parametrize("name", sorted(command.main.list_commands(click.Context(command.main))))
@@ -110,7 +118,7 @@ def test_what_nobody_expected_is_one_sentence_with_a_hint(
     assert main(["demo"]) == Exit.FAILED
     errors = capsys.readouterr().err
     assert errors.startswith("lochws: KeyError: ")
-    assert errors.endswith("that is a defect of lochws, and --debug shows where\n")
+    assert errors.endswith("this is a bug in lochws, and --debug shows the traceback\n")
     assert len(errors.splitlines()) == 1
 
 

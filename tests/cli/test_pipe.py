@@ -149,7 +149,7 @@ def test_fewer_messages_than_count_are_not_enough() -> None:
         ([accept(), close(1011, "broken\x1b[2J")], Exit.CLOSED_WITH_ERROR, r"with code 1011: broken\x1b[2J"),
         ([accept(), close(4001)], Exit.CLOSED_WITH_ERROR, "the server closed with code 4001"),
         ([accept(), fin()], Exit.LOST, "connection lost"),
-        ([accept(), send_raw(b"\xff\xff")], Exit.PROTOCOL, "the server broke the protocol"),
+        ([accept(), send_raw(b"\xff\xff")], Exit.PROTOCOL, "the server violated the protocol"),
         ([upgrade(status=401)], Exit.REFUSED, "401"),
         ([send_raw(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")], Exit.REFUSED, "Check host and port"),
     ],
@@ -196,7 +196,7 @@ def test_a_line_that_is_no_utf8_is_named_and_those_before_it_are_sent() -> None:
             env=environment(), check=False,
         )
     assert done.returncode == Exit.FAILED
-    assert b"lochws: line 2 of the input is no UTF-8 from byte 1" in done.stderr
+    assert b"lochws: line 2 of the input is not valid UTF-8 at byte 1" in done.stderr
     assert server.messages == ["good"]
 
 
@@ -212,7 +212,7 @@ def test_a_line_in_the_wrong_notation_is_named(option: str, line: str) -> None:
 def test_a_line_that_is_too_long_is_refused() -> None:
     with ScriptedServer() as server:
         done = run(*AT_ONCE, server.url, text="x" * (MAX_LINE + 1))
-    assert (done.code, done.errors) == (Exit.FAILED, "lochws: a line of the input has more than 16 MiB\n")
+    assert (done.code, done.errors) == (Exit.FAILED, "lochws: an input line is longer than 16 MiB\n")
 
 
 def test_a_full_disk_is_one_sentence() -> None:
@@ -236,7 +236,7 @@ def test_a_closed_descriptor_is_not_taken_for_a_socket(closed: str) -> None:
         f"{words} {closed}", shell=True, capture_output=True, text=True, env=environment(), check=False
     )
     assert done.returncode == Exit.FAILED
-    assert done.stderr.startswith("lochws: the input or the output is closed")
+    assert done.stderr.startswith("lochws: standard input or output is closed")
 
 
 class Running:
@@ -381,7 +381,7 @@ def test_json_makes_every_event_an_object_and_checks_the_input() -> None:
     assert found[2]["response"]["status"] == 101
     assert done.output.isascii()
     assert done.code == Exit.FAILED
-    assert done.errors.startswith("lochws: line 2 of the input cannot be sent: it is no JSON: ")
+    assert done.errors.startswith("lochws: line 2 of the input cannot be sent: it is not valid JSON: ")
     assert server.messages == ['{"a": "\u00e4"}']
 
 

@@ -181,14 +181,14 @@ def test_bench_is_over_in_time() -> None:
     with ScriptedServer() as server:
         done = run("bench", "--seconds", "0.1", server.url)
     assert done.code == 0
-    assert done.output.startswith("there and back   p50 ")
+    assert done.output.startswith("round trip   p50 ")
 
 
 def test_bench_refuses_a_server_that_does_not_echo() -> None:
     with ScriptedServer([accept(), wait_for(lambda _: True), send("hello")]) as server:
         done = run("bench", server.url)
     assert done == (
-        Exit.PROTOCOL, "", "lochws: this is no echo server: what came back is not what was sent\n"
+        Exit.PROTOCOL, "", "lochws: the server is not an echo server: a reply differs from what was sent\n"
     )
 
 
@@ -203,9 +203,9 @@ def test_bench_has_a_bar_on_a_terminal() -> None:
     words = ("bench", "--seconds", "1")
     with ScriptedServer([accept(), echo()]) as server, Screen(*words, server.url) as screen:
         screen.wait_for("one at a time")
-        screen.wait_for("100 under way")
+        screen.wait_for("100 in flight")
         assert screen.end() == 0
-        screen.wait_for("all replies were what was sent")
+        screen.wait_for("every reply was identical")
 
 
 def test_percentiles_are_right_to_one_per_cent() -> None:
@@ -218,5 +218,5 @@ def test_percentiles_are_right_to_one_per_cent() -> None:
         exact = times[len(times) * percent // 100 - 1]
         assert exact <= histogram.percentile(percent) <= 1.01 * exact
     assert histogram.percentile(100) == histogram.most == times[-1]
-    with pytest.raises(ValueError, match="no times"):
+    with pytest.raises(ValueError, match="no time was added"):
         Histogram().percentile(50)

@@ -54,11 +54,11 @@ def test_help_lists_the_commands_and_others_are_refused(screen: Screen) -> None:
     screen.type("/help\r")
     screen.wait_for("/close [CODE [REASON]]")
     screen.type("/dance\r")
-    screen.wait_for("! there is no /dance: /help lists what there is, and // sends a slash")
+    screen.wait_for("! unknown command /dance; /help lists the commands, and // sends a slash")
     screen.type("//slash\r")
     screen.wait_for("< /slash")
     screen.type("/close now\r")
-    screen.wait_for("! /close now: expected a number such as 1000")
+    screen.wait_for("! /close now: expected a code such as 1000")
     screen.type("/close 999\r")
     screen.wait_for("! ")
 
@@ -143,7 +143,7 @@ def test_json_is_indented_and_checked(home: str) -> None:
     with ScriptedServer() as server, Screen("connect", "--json", server.url, XDG_STATE_HOME=home) as screen:
         screen.wait_for("* ready")
         screen.type("{broken\r")
-        screen.wait_for("! that cannot be sent: it is no JSON")
+        screen.wait_for("! the line cannot be sent: it is not valid JSON")
         screen.type('{"a":1}\r')
         screen.wait_for('< {\n             "a": 1')
 
