@@ -317,7 +317,8 @@ class WebSocketApp(WebSocket, Handler):
             if not internals.life.in_handler and not internals.life.join(INTERRUPT_SECONDS):
                 self.force_disconnect()
             if isinstance(error, KeyboardInterrupt):
-                error.__traceback__ = None  # which shows where in our waiting it struck, and nothing else
+                # One frame of ours says enough. (In Python 3.10 a plain raise would bring all of them back.)
+                raise error.with_traceback(None) from None
             raise
         internals.life.join(None)
         return internals.life.final_event

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from time import monotonic
 
 import pytest
@@ -46,6 +48,8 @@ say("never")
         # What a shell needs to see in order to stop its script, too.
         assert status == -signal.SIGINT
         assert errors.rstrip().endswith("KeyboardInterrupt")
+        files = re.findall(r'File "([^"]*)"', errors)
+        assert [Path(file).name for file in files] == ["<string>", "app.py"], "one frame of ours"
         assert output == ""
 
     @fault("stopping", "Ctrl-C")
