@@ -24,7 +24,6 @@ from .options import (
     URL,
     Deflate,
     Encoder,
-    Headers,
     Options,
     OptionsDocumentation,
     Protocols,
@@ -33,7 +32,6 @@ from .options import (
     TraceFunction,
     WebSocketOptions,
     as_deflate,
-    as_given_headers,
     as_headers,
     refuse_unknown,
     show_options,
@@ -80,16 +78,15 @@ class Internals:
     """
 
     __slots__ = (
-        "_added_headers", "_close_events", "_given_headers", "dialler", "endpoint", "life", "options",
+        "_added_headers", "_close_events", "dialler", "endpoint", "life", "options",
         "traffic", "url",
     )
     life: Life
 
     def __init__(self, url: URL, given: dict[str, Any]) -> None:
-        self._given_headers = as_given_headers(given.pop("headers", None))
         self._added_headers: tuple[tuple[str, str], ...] = ()
-        self.options = Options(headers=self._headers, deflate=as_deflate(given.pop("compress")), **given)
-        self.dialler = Dialler(self.options, url)
+        self.options = Options(deflate=as_deflate(given.pop("compress")), **given)
+        self.dialler = Dialler(self.options, url, lambda: self._added_headers)
         self.endpoint: Endpoint | None = self.dialler.endpoint
         self.url: str = getattr(url, "__name__", repr(url)) if callable(url) else redacted(url)
         self.traffic = Traffic()
@@ -148,10 +145,6 @@ class Internals:
         if state in (State.DISCONNECTED, State.STOPPED):
             return "the connection has ended"
         return "the connection is not open yet; send after the Ready event"
-
-    def _headers(self) -> Headers:
-        given = self._given_headers
-        return (*as_headers(given() if callable(given) else given), *self._added_headers)
 
 
 class WebSocket:

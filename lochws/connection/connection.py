@@ -211,7 +211,7 @@ class Connection:
         self.sending.queue.flush()
         if self.is_closing:
             self._drop_if_asked()
-            self._closing.sent(now)
+            self._closing.sent(now, taken=not self.sending.queue.waiting_bytes)
         elif self.sending.queue.failure is not None:
             self._drop_if_asked()  # no Close frame can be waited for
         self._finish_if_over()
@@ -231,6 +231,8 @@ class Connection:
             if queue.bytes_sent > sent:
                 # The server has acknowledged data: on a slow network no ping might get through in time.
                 self._keepalive.received(now)
+                if self.is_closing:
+                    self._closing.sent(now, taken=not queue.waiting_bytes)
         more = False
         if not (self._paused or self._receiving.at_eof):
             more = self._receive(buffer, now)
@@ -243,11 +245,16 @@ class Connection:
 
     def on_timer(self, now: float) -> None:
         """Keep the deadlines: closing, keepalive, Poll."""
+        if self.is_closing:
+            self._closing.sent(now, taken=not self.sending.queue.waiting_bytes)
         if self._closing.time_passed(now):
             self._say_why()
         elif not self._closing.is_begun:
             if self._keepalive.timed_out(now):
                 self._inbox.post([events.Unresponsive()])
+                # Nobody may be there to read it, but a server that is only slow learns why it was left.
+                self.sending.close(1011, "ping timeout")
+                self.sending.queue.flush()
                 self._closing.lost(f"disconnected; exceeded {self._timing.ping_limit:g}s ping timeout")
             else:
                 self._ping(now)
@@ -361,7 +368,7 @@ class Connection:
         if self._trace:
             self._trace("message_close", code=frame.code, reason=frame.reason)
         if self.is_closing:
-            self._closing.sent(now)
+            self._closing.sent(now, taken=not self.sending.queue.waiting_bytes)
             self._inbox.post([events.Closed(frame.code, frame.reason)])
         else:
             self._inbox.post([events.Closing(frame.code, frame.reason)], after=self._answer_close)

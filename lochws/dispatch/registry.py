@@ -15,6 +15,7 @@ from .. import events
 from ..system import forks
 from ..system.rate_limit import RateLimit
 from ..system.report import report, safe_name
+from ..system.usercode import marked
 from .callables import check_callable
 from .naming import ANY, BATCH, CLASSES, ERROR, SENT, HandlerFunction, methods_of
 
@@ -65,7 +66,8 @@ class Registry:
         unhandled: gets the final event of an attempt if no handler does: a failure must show somewhere.
 
     Attributes:
-        taps: the handlers of what is sent, for the send queue to call. Changed in place.
+        taps: the handlers of what is sent, for the send queue to call. Changed in place. While they run,
+            `lochws.system.usercode` names this registry.
     """
 
     # One lock for all registries: it is held for moments. Reentrant, because a signal handler may register
@@ -263,7 +265,7 @@ class Registry:
     def _set_up(self, entries: _Entries, wrappers: _Wrappers) -> _Setup:
         by_name = _wrapped(entries, wrappers)
         errors, batch = by_name.pop(ERROR, ()), by_name.pop(BATCH, ())
-        sent, every = by_name.pop(SENT, ()), by_name.pop(ANY, ())
+        sent, every = tuple(marked(self, tap) for tap in by_name.pop(SENT, ())), by_name.pop(ANY, ())
         table = {CLASSES[name]: (*every, *functions) for name, functions in by_name.items()}
         if not every:
             for kind in (events.ConnectFail, events.Disconnected):

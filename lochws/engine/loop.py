@@ -17,7 +17,6 @@ from functools import partial
 from typing import Any, Protocol
 
 from ..clock import SYSTEM, Clock, Rest
-from ..system import forks
 from ..system.report import is_interrupt, report, report_aside
 from ..system.waits import LONGEST_SECONDS
 from ..system.wakeup import WakePipe
@@ -103,7 +102,6 @@ class Loop:
         self._asleep = False
         self._turns = 0
         self._due: float | None = None  # when the wait of the turn under way is over at the latest
-        forks.register(self)
 
     # Any thread.
 
@@ -224,6 +222,12 @@ class Loop:
         self._selector.close()
         self._pipe.close()
 
+    def fail(self, error: BaseException) -> None:
+        """End every channel because of an error, those that are about to join included."""
+        while self._registered or self._added:
+            channel = next(iter(self._registered), None)
+            self._fail(self._added.popleft() if channel is None else channel, error)
+
     def reset_after_fork(self) -> None:
         """In the child of a fork: leave the channels to the parent.
 
@@ -231,6 +235,7 @@ class Loop:
         """
         self.baton = threading.Lock()
         self._selector.close()
+        self._pipe.reset_after_fork()
         self._again, self._registered = {}, {}
         self._timers = Timers()
         for waiting in (self._added, self._touched, self._mail):
@@ -291,10 +296,12 @@ class Loop:
     def _remove(self, channel: Channel) -> None:
         descriptor, mask = self._registered.pop(channel, (-1, 0))
         self._timers.remove(channel)
-        if mask:
-            with suppress(KeyError):  # a change that failed, since the descriptor was closed, took it out
-                self._selector.unregister(descriptor)
-        channel.release()
+        try:
+            if mask:
+                with suppress(KeyError):  # a change that failed, since the descriptor was closed, took it out
+                    self._selector.unregister(descriptor)
+        finally:
+            channel.release()
 
     def _time_left(self, now: float, limit: float | None) -> float | None:
         when = self._timers.next

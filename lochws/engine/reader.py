@@ -1,9 +1,9 @@
-"""The reader thread: turns the loop and delivers what has come; knows nothing of WebSocket.
+"""Reader: the thread that turns the loop and delivers events; knows nothing of WebSocket.
 
-The reader holds the loop's baton for one turn, lets it go, and delivers: handlers run here, one
-after the other, without any lock. While a delivery takes longer than a grace period somebody else
-calls `stand_in`, which holds the baton and turns the loop until the reader is back. So fast handlers
-cost no change of threads, and a slow handler costs no connection.
+The reader holds the loop's baton for one turn, lets go of it, and delivers: handlers run here, one after the
+other, without any lock. While a delivery takes longer than a grace period, a supervisor thread calls
+`stand_in`, which holds the baton and turns the loop until the reader is back. So fast handlers cost no switch
+of threads, and a slow handler costs no connection.
 """
 
 from __future__ import annotations
@@ -13,17 +13,20 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from time import sleep
 
 from ..clock import SYSTEM, Clock, Rest
-from ..system import forks
-from ..system.report import report_aside
+from ..system.rate_limit import RateLimit
+from ..system.report import flush_reports, report_aside
 from ..system.waits import join
 from .loop import Loop
 
-#: A delivery longer than this gets a stand-in for the reader.
+#: A delivery that takes longer than this gets a stand-in for the reader.
 GRACE_SECONDS = 0.1
-#: A delivery longer than this is logged with the reader's stack; again each time it has doubled.
+#: A delivery that takes longer than this is logged with the reader's stack; again each time it has doubled.
 STUCK_SECONDS = 5.0
+#: How often a reader that cannot go on looks whether its last app has ended.
+END_LOOK_SECONDS = 0.02
 
 
 class Reader:
@@ -31,25 +34,35 @@ class Reader:
 
     Args:
         name: the thread's name.
-        watch: called on the reader's thread when a delivery begins and nobody watches over it.
-            Whoever is called must look at `delivery` after `grace` seconds.
-        clock: what the loop goes by, and whoever watches.
+        watch: called on the reader's thread when a delivery begins and nobody watches over it. It must have
+            somebody look at `delivery` after `grace` seconds.
+        clock: what the loop and whoever watches go by.
+        failed: called on the reader's thread, with the exception, if its loop cannot be turned any more. From
+            then on every channel ends with that exception, until `stop` is called.
     """
 
-    def __init__(self, name: str, watch: Callable[[], object], clock: Clock = SYSTEM) -> None:
+    def __init__(
+        self,
+        name: str,
+        watch: Callable[[], object],
+        clock: Clock = SYSTEM,
+        failed: Callable[[BaseException], object] = lambda _: None,
+    ) -> None:
         self.loop = Loop(clock)
         self._watch = watch
+        self._failed = failed
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         #: The number of the delivery under way, or 0. Written by the reader, read by anyone.
         self.delivery = 0
         self.deliveries = 0  # so far; written by the reader, read by anyone
-        self.is_watched = False  # set by the reader, cleared by the one who watches
-        self.has_stand_in = False  # written by the one who stands in, read by anyone
+        self.is_watched = False  # set by the reader, cleared by whoever watches
+        self.has_stand_in = False  # written by whoever stands in, read by anyone
         self._wanted = False  # the reader waits for its baton; written by the reader
         self._stopping = False  # written once, by anyone
+        self._error: BaseException | None = None  # why the loop cannot be turned; written once, by anyone
+        self._watch_limit = RateLimit()
         self.grace = GRACE_SECONDS
         self.stuck = STUCK_SECONDS
-        forks.register(self)
 
     # Any thread.
 
@@ -58,8 +71,14 @@ class Reader:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread once its last channel has gone and all has been delivered."""
+        """Stop the thread once its last channel has left and everything has been delivered."""
         self._stopping = True
+        self.loop.wake()
+
+    def fail(self, error: BaseException) -> None:
+        """Give up: have every channel end with this error. Only the first call counts."""
+        if self._error is None:
+            self._error = error
         self.loop.wake()
 
     def join(self, timeout: float | None = None) -> bool:
@@ -69,11 +88,11 @@ class Reader:
         return join(self._thread, timeout)
 
     def rest(self, *, handlers: bool) -> Rest | None:
-        """How the thread waits, or has ended; None while it does anything else.
+        """Return how the thread waits, or has ended; None while it does anything else.
 
         Args:
-            handlers: whether to say None while handlers run. Else it is what their stand-in does, if there
-                is one.
+            handlers: whether to return None while handlers run. If not, the answer is about their stand-in,
+                if there is one.
         """
         if self.delivery:
             if handlers:
@@ -88,30 +107,58 @@ class Reader:
 
     @property
     def is_current(self) -> bool:
-        """Whether the calling thread is the reader: whether it runs a handler."""
+        """Whether the calling thread is the reader, and so runs a handler."""
         return threading.current_thread() is self._thread
 
     def reset_after_fork(self) -> None:
-        """In the child of a fork, which a handler may have made: the thread ends when it returns."""
+        """Have the thread end in the child of a fork that a handler made, when the handler returns."""
         self._stopping = True
+        self.loop.reset_after_fork()
 
     # The reader's thread.
 
     def _run(self) -> None:
         loop = self.loop
-        while loop.has_mail or loop.has_channels or not self._stopping:
-            self._take_baton()
-            try:
-                loop.turn(until=self._is_needed)
-            finally:
-                loop.baton.release()
+        while self._error is None and (loop.has_mail or loop.has_channels or not self._stopping):
+            self._turn()
             if loop.has_mail:
                 self._deliver()
+        if self._error is not None:
+            self._end_all(self._error)
         self._take_baton()
         loop.close()
 
+    def _turn(self) -> None:
+        self._take_baton()
+        try:
+            self.loop.turn(until=self._is_needed)
+        except BaseException as error:  # noqa: BLE001  it ends all channels
+            self.fail(error)
+        finally:
+            self.loop.baton.release()
+
+    def _end_all(self, error: BaseException) -> None:
+        """End every channel, and go on delivering until `stop` is called."""
+        name = self._thread.name
+        report_aside(logging.ERROR, "%s cannot go on, and the apps that run on it end", name, error=error)
+        self._failed(error)
+        while True:
+            was_stopping = self._stopping
+            self._take_baton()
+            try:
+                self.loop.fail(error)
+            finally:
+                self.loop.baton.release()
+            if self.loop.has_mail:
+                self._deliver()
+            elif was_stopping:
+                break
+            else:
+                sleep(END_LOOK_SECONDS)  # the selector may be what is broken
+        flush_reports()
+
     def _is_needed(self) -> bool:
-        return self.loop.has_mail or self._stopping
+        return self.loop.has_mail or self._stopping or self._error is not None
 
     def _take_baton(self) -> None:
         baton = self.loop.baton
@@ -126,11 +173,16 @@ class Reader:
         self.delivery = self.deliveries
         if not self.is_watched:
             self.is_watched = True
-            self._watch()
+            try:
+                self._watch()
+            except Exception as error:  # noqa: BLE001  no thread can be started: the next delivery asks again
+                self.is_watched = False
+                text = "nobody can stand in for %s while a handler runs"
+                report_aside(logging.ERROR, text, self._thread.name, error=error, limit=self._watch_limit)
         self.loop.deliver()
         self.delivery = 0
 
-    # The one who watches.
+    # Whoever watches.
 
     def stand_in(self, delivery: int) -> None:
         """Turn the loop in the reader's place until that delivery has ended.
@@ -138,18 +190,20 @@ class Reader:
         The delivery is logged with the reader's stack if it takes too long.
         """
         loop = self.loop
-        if not loop.baton.acquire(blocking=False):
+        if self._error is not None or not loop.baton.acquire(blocking=False):
             return
         now = loop.clock.monotonic
         began = now()
         next_warning = self.stuck
         self.has_stand_in = True
         try:
-            while self.delivery == delivery and not self._wanted:
+            while self.delivery == delivery and not self._wanted and self._error is None:
                 loop.turn(until=lambda: self._wanted, limit=max(0.0, began + next_warning - now()))
                 if now() >= began + next_warning and self.delivery == delivery:
                     self._warn(next_warning)
                     next_warning *= 2
+        except BaseException as error:  # noqa: BLE001  the reader sees to it when it is back
+            self.fail(error)
         finally:
             self.has_stand_in = False
             loop.baton.release()
@@ -157,7 +211,7 @@ class Reader:
     def _warn(self, seconds: float) -> None:
         frame = sys._current_frames().get(self._thread.ident or 0)
         stack = "".join(traceback.format_stack(frame)).rstrip() if frame is not None else "(no stack)"
-        report_aside(  # the baton is held
+        report_aside(
             logging.WARNING,
             "handlers on %s have been running for more than %g s without a pause; further events wait:\n%s",
             self._thread.name, seconds, stack,

@@ -1,19 +1,21 @@
-"""The supervisor thread: runs jobs when due; knows nothing of WebSocket."""
+"""Supervisor: a few threads that run jobs when they are due; knows nothing of WebSocket."""
 
 from __future__ import annotations
 
 import heapq
 import logging
 import threading
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from itertools import count
 from time import monotonic
 
 from ..clock import SYSTEM, Clock, Rest
-from ..system import forks
 from ..system.report import report_aside
 from ..system.waits import join
+from .blocking import BlockingJobs
+
+#: Threads that may be added while blocking jobs take long.
+EXTRA_THREADS = 16
 
 
 class Job:
@@ -23,53 +25,72 @@ class Job:
         self.function = function
         self.blocking = blocking
         self.aside = aside
+        self.host: Hashable = None
+        self.doubtful = False
         self.is_cancelled = False  # guarded by the supervisor's _lock
         self.is_started = False  # likewise
 
 
 class Supervisor:
-    """A few daemon threads over one heap of jobs, each started when it is first needed.
+    """A few daemon threads that share a heap of jobs. Each thread starts when it is first needed.
 
-    With more than one thread, one is always left free of blocking jobs, so that what must be done
-    at once is not held up by what takes its time.
+    With more than one thread, one is always kept free of blocking jobs, so that quick jobs are on time. When
+    blocking jobs take long, up to `EXTRA_THREADS` are added, which end as soon as they find nothing to do.
 
     Args:
-        name: the threads' name.
+        name: the name of the threads.
         size: how many threads there may be.
-        clock: what says when a job is due.
+        clock: says when a job is due.
+        failed: called with the exception on a thread that cannot go on, and ends.
     """
 
-    def __init__(self, name: str, size: int = 1, clock: Clock = SYSTEM) -> None:
+    def __init__(
+        self,
+        name: str,
+        size: int = 1,
+        clock: Clock = SYSTEM,
+        failed: Callable[[BaseException], object] = lambda _: None,
+    ) -> None:
         self._name = name
         self._size = size
+        self._most = size + EXTRA_THREADS if size > 1 else 1
         self._clock = clock
-        # Entered as a lock and not through the condition: that is Python code, and Ctrl-C in it would
-        # leave the lock held.
+        self._failed = failed
+        # Reentrant, because a signal handler may run while its own thread is in here. Entered as a lock and
+        # not through the condition: that is Python code, and Ctrl-C in it would leave the lock held.
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         # All below is guarded by _lock.
         self._jobs: list[tuple[float, int, Job]] = []
-        self._ready: deque[Job] = deque()  # blocking jobs that are due while too many others block
+        self._blocking: BlockingJobs[Job] = BlockingJobs(max(1, size - 1), max(1, self._most - 1))
         self._number = count()
         self._threads: list[threading.Thread] = []
         self._idle = 0
         self._begun = 0  # jobs, so far
-        self._blocking = 0
+        self._aside = 0  # jobs under way that stand in for others, perhaps for long
         self._stopping = False
-        forks.register(self)
 
     # Any thread.
 
     def call_at(
-        self, when: float, function: Callable[[], object], *, blocking: bool = False, aside: bool = False
+        self,
+        when: float,
+        function: Callable[[], object],
+        *,
+        blocking: bool = False,
+        aside: bool = False,
+        host: Hashable = None,
+        doubtful: bool = False,
     ) -> Job:
         """Have a function called at a time (monotonic seconds of the clock), on a supervisor thread.
 
         Args:
-            when: the time; one that has passed means at once.
-            function: what to call. What it raises is logged.
-            blocking: whether it may take longer than moments.
+            when: the time; a time in the past means at once.
+            function: what to call. An exception that it raises is logged.
+            blocking: whether it may take longer than a moment.
             aside: whether nobody waits for it; see `rest`.
+            host: for a blocking job, what it connects to; see `BlockingJobs`.
+            doubtful: for a blocking job, whether the last attempt to connect there failed.
 
         Returns:
             The job; it is cancelled already if the supervisor was stopped.
@@ -78,22 +99,30 @@ class Supervisor:
             RuntimeError: there is no thread yet, and none can be started.
         """
         job = Job(function, blocking, aside)
+        job.host, job.doubtful = host, doubtful
         with self._lock:
             if self._stopping:
                 job.is_cancelled = True
                 return job
-            if len(self._jobs) + len(self._ready) >= self._idle and len(self._threads) < self._size:
-                self._start_thread()
+            if len(self._jobs) >= self._idle:
+                self._start_if_needed()
             heapq.heappush(self._jobs, (when, next(self._number), job))
             self._changed.notify()
         return job
 
-    def call_soon(self, function: Callable[[], object], *, blocking: bool = False) -> Job:
-        """Have a function called at once, on a supervisor thread."""
-        return self.call_at(0.0, function, blocking=blocking)
+    def call_soon(
+        self,
+        function: Callable[[], object],
+        *,
+        blocking: bool = False,
+        host: Hashable = None,
+        doubtful: bool = False,
+    ) -> Job:
+        """Have a function called at once, on a supervisor thread. The arguments are those of `call_at`."""
+        return self.call_at(0.0, function, blocking=blocking, host=host, doubtful=doubtful)
 
     def cancel(self, job: Job) -> bool:
-        """Take a job back. Returns False if it has begun already, or was taken back before."""
+        """Cancel a job. Returns False if it has begun or was cancelled before."""
         with self._lock:
             if job.is_started or job.is_cancelled:
                 return False
@@ -106,11 +135,11 @@ class Supervisor:
             self._changed.notify_all()
 
     def rest(self, *, away: bool, aside: bool) -> Rest | None:
-        """How the threads wait, or have ended; None while one does anything else, or should.
+        """Return how the threads wait, or have ended; None while one is busy, or should be.
 
         Args:
-            away: whether one is in a job that is no business of the caller's.
-            aside: whether to name also when jobs are due that nobody waits for.
+            away: whether one of them is in a job that is none of the caller's business.
+            aside: whether jobs count that nobody waits for.
         """
         now = self._clock.monotonic()
         with self._lock:
@@ -123,11 +152,11 @@ class Supervisor:
             return Rest(self._begun, min(waited_for, default=None))
 
     def stop(self) -> None:
-        """End the threads once their present jobs have ended. Jobs that have not begun are forgotten."""
+        """Stop the threads once their current jobs have ended. Jobs that have not begun are dropped."""
         with self._lock:
             self._stopping = True
             self._jobs.clear()
-            self._ready.clear()
+            self._blocking.clear()
             self._changed.notify_all()
 
     def join(self, timeout: float | None = None) -> bool:
@@ -138,7 +167,7 @@ class Supervisor:
         return all(join(thread, None if end is None else max(0.0, end - monotonic())) for thread in threads)
 
     def reset_after_fork(self) -> None:
-        """In the child of a fork: the threads are the parent's, and so are their jobs."""
+        """Drop the threads and their jobs, in the child of a fork: they are the parent's. For its owner."""
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._threads = []
@@ -153,46 +182,78 @@ class Supervisor:
         except RuntimeError:
             if not self._threads:
                 raise
-            return  # those that there are will come to it
+            return  # the threads that exist will get to it
         self._threads.append(thread)
 
     def _run(self) -> None:
-        while True:
+        try:
+            while (job := self._begin_next()) is not None:
+                try:
+                    job.function()
+                except BaseException as error:  # noqa: BLE001  it is reported
+                    report_aside(logging.ERROR, "unexpected error in a job of %s", self._name, error=error)
+                with self._lock:
+                    self._aside -= job.aside
+                    if job.blocking:
+                        self._blocking.ended(job)
+                del job  # it may hold much, and the next one may come late
+        except BaseException as error:  # noqa: BLE001  a clock that raises, say; the apps are told of it
             with self._lock:
-                job = self._next_job()
-                if job is None:
-                    return
-                job.is_started = True
-                self._begun += 1
-                self._blocking += job.blocking
-            try:
-                job.function()
-            except BaseException as error:  # noqa: BLE001  it is reported
-                report_aside(logging.ERROR, "unexpected error in a job of %s", self._name, error=error)
-            with self._lock:
-                self._blocking -= job.blocking
+                self._threads.remove(threading.current_thread())
+            self._failed(error)
+
+    def _begin_next(self) -> Job | None:
+        """Wait for a job that this thread may run, and begin it. Returns None when the thread must end."""
+        with self._lock:
+            job = self._next_job()
+            if job is None:
+                return None
+            job.is_started = True
+            self._begun += 1
+            self._aside += job.aside
+            if not self._idle and (self._jobs or self._blocking.has_waiting):
+                self._start_if_needed()
+            return job
+
+    @property
+    def _needed(self) -> int:
+        """How many threads there may be now, so that one is free of jobs that may take long."""
+        return min(self._most, max(self._size, self._blocking.running + self._aside + 1))
+
+    def _start_if_needed(self) -> None:
+        if len(self._threads) < (self._needed if self._blocking.running else self._size):
+            self._start_thread()
 
     def _next_job(self) -> Job | None:
-        """Wait for a job that this thread may begin. Returns None when it is time to end."""
         while not self._stopping:
             now = self._clock.monotonic()
-            while self._ready and self._may_block():
-                job = self._ready.popleft()
-                if not job.is_cancelled:
-                    return job
             while self._jobs and (self._jobs[0][0] <= now or self._jobs[0][2].is_cancelled):
-                _, _, job = heapq.heappop(self._jobs)
+                job = heapq.heappop(self._jobs)[2]
                 if job.is_cancelled:
                     continue
-                if job.blocking and not self._may_block():
-                    self._ready.append(job)
-                    continue
-                return job
-            self._idle += 1
-            timed = self._jobs and self._clock.passes
-            self._changed.wait(min(self._jobs[0][0] - now, threading.TIMEOUT_MAX) if timed else None)
-            self._idle -= 1
+                if not job.blocking:
+                    return job
+                self._blocking.add(job, job.host, doubtful=job.doubtful)
+            began = monotonic()  # by the machine's clock, as opening a connection takes its time
+            while (waiting := self._blocking.take(began)) is not None:
+                if not waiting.is_cancelled:
+                    return waiting
+                self._blocking.ended(waiting)
+            if self._idle and len(self._threads) > self._needed:
+                self._threads.remove(threading.current_thread())
+                return None
+            self._wait(now, began)
         return None
 
-    def _may_block(self) -> bool:
-        return self._size == 1 or self._blocking < self._size - 1
+    def _wait(self, now: float, began: float) -> None:
+        """Wait for the next job, or until another blocking job may begin."""
+        look = self._blocking.next_look(began)
+        left = threading.TIMEOUT_MAX if look is None else look - began
+        if self._jobs and self._clock.passes:
+            left = min(left, self._jobs[0][0] - now)
+        timed = look is not None or (self._jobs and self._clock.passes)
+        self._idle += 1
+        try:
+            self._changed.wait(left if timed else None)
+        finally:
+            self._idle -= 1

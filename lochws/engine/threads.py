@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from itertools import count
 from time import monotonic
+from typing import Protocol
 
 from ..clock import Clock, Rest, current
 from ..system import forks
+from ..system.report import report_aside
 from .loop import Channel
 from .reader import Reader
 from .supervisor import Supervisor
@@ -16,20 +19,37 @@ from .supervisor import Supervisor
 _numbers = count(1)
 
 
+class Tenant(Protocol):
+    """What runs on a crew: the life of an app."""
+
+    def threads_failed(self, crew: Crew, error: BaseException) -> None:
+        """End, because a thread of the crew cannot go on. Called on the reader's thread, without locks."""
+
+
 class Crew:
     """One reader with its supervisors, running.
 
-    Made and ended by `Threads`. The supervisors watch over the reader: while it is away in a handler
-    for longer than the grace period, one of them stands in for it.
+    Made and ended by `Threads`. The supervisors watch over the reader: while it stays in a handler for longer
+    than the grace period, one of them stands in for it. If one of the threads cannot go on, all of them end,
+    and so do the apps that run on them.
+
+    Args:
+        name: goes into the threads' names.
+        supervisors: how many supervisor threads there may be.
+        clock: what timers, jobs and the watch go by.
+        retire: takes the crew out of use when it has failed, and returns its tenants.
     """
 
-    def __init__(self, name: str, supervisors: int, clock: Clock) -> None:
+    def __init__(
+        self, name: str, supervisors: int, clock: Clock, retire: Callable[[Crew], list[Tenant]]
+    ) -> None:
         self.clock = clock
-        self.supervisor = Supervisor(f"lochws-supervisor-{name}", supervisors, clock)
-        self.reader = Reader(f"lochws-reader-{name}", self._watch, clock)
-        self.users = 0  # guarded by Threads' lock
-        # Only the watch touches these. There is one at a time but for a moment now and then, when a delivery
-        # begins just as the watch ends. Two do no harm: one gets the baton, and both end when all is quiet.
+        self._retire = retire
+        self.reader = Reader(f"lochws-reader-{name}", self._watch, clock, self._failed)
+        self.supervisor = Supervisor(f"lochws-supervisor-{name}", supervisors, clock, self.reader.fail)
+        self.tenants: dict[Tenant, None] = {}  # guarded by the lock of Threads
+        # Only the watch touches these. There is one watch at a time, except for a moment now and then, when a
+        # delivery begins just as the watch ends. Two do no harm: one gets the baton, and both end in a while.
         self._seen_delivery = 0
         self._seen_count = 0
 
@@ -41,14 +61,14 @@ class Crew:
             flush: flushes on a supervisor's thread; None if only the loop can.
         """
         if flush is not None and self.reader.delivery and not self.reader.has_stand_in:
-            # The reader is in a handler, perhaps for long; what gathers must not wait for it. A
-            # supervisor comes at once. One that stands in for the reader will see the touch instead:
-            # jobs would only pile up behind it.
+            # The reader is in a handler, perhaps for long, and gathered messages must not wait for it: a
+            # supervisor comes at once. A stand-in for the reader will see the touch instead; jobs would only
+            # pile up behind it.
             self.supervisor.call_soon(flush)
         self.reader.loop.touch(channel)
 
     def stop(self) -> None:
-        """Let the threads end when they have done what they are at."""
+        """Stop the threads once their current work is done."""
         self.reader.stop()
         self.supervisor.stop()
 
@@ -65,12 +85,25 @@ class Crew:
         self.supervisor.wake()
 
     def rest(self, *, handlers: bool) -> Rest | None:
-        """How the threads wait; None while one does anything else. See `lochws.clock.Timed`."""
-        # Who watches over a delivery is at work again and again until nothing was delivered for a while.
-        # Only while there is one that is of any interest.
+        """Return how the threads wait; None while one is busy. See `lochws.clock.Timed`."""
+        # The thread that watches over a delivery works again and again until nothing has been delivered for a
+        # while. That is of interest only while there is a delivery.
         supervisor = self.supervisor.rest(away=self.reader.has_stand_in, aside=bool(self.reader.delivery))
         reader = self.reader.rest(handlers=handlers)
         return None if reader is None or supervisor is None else reader.beside(supervisor)
+
+    def reset_after_fork(self) -> None:
+        """Let go of threads, jobs and channels in the child of a fork: they are the parent's."""
+        self.supervisor.reset_after_fork()
+        self.reader.reset_after_fork()
+
+    def _failed(self, error: BaseException) -> None:
+        """End the apps, since the loop is not turned any more. On the reader's thread."""
+        for tenant in self._retire(self):
+            try:
+                tenant.threads_failed(self, error)
+            except BaseException as another:  # noqa: BLE001  it is reported, and the other apps end
+                report_aside(logging.ERROR, "unexpected error while %r ends", tenant, error=another)
 
     # The watch: on the reader's thread first, on a supervisor's from then on.
 
@@ -98,21 +131,29 @@ class Crew:
 
 
 class Threads:
-    """The threads that apps run on. Without one, each app makes its own pair.
+    """Threads for apps to share. Without one, each app starts a pair of threads of its own.
 
     ``shared = Threads()`` and ``WebSocketApp(url, threads=shared)`` let one process hold thousands of
-    connections on a handful of threads: one reader, which calls the handlers of all apps that share
-    it, and a few supervisors. The threads start with the first app and end with the last.
+    connections on a handful of threads: one reader, which calls the handlers of all apps that share it, and a
+    few supervisors, which open connections. The threads start with the first app and end with the last.
+
+    A host that does not answer does not keep the others waiting: an attempt that takes longer than half a
+    second no longer counts, and up to 16 more threads are started for the others. The apps of one host, and
+    the hosts whose last attempt failed, never get more than half of all threads.
+
+    If one of the threads cannot go on, because the selector fails for instance, the apps that run on it end:
+    each connection gets its final event, and the log says why. An app that is started afterwards gets new
+    threads.
 
     Args:
-        supervisors: how many supervisor threads there may be; so many connections but one are opened
-            at a time.
-        name: goes into the threads' names.
-        clock: what keepalive, Poll, closing and back-off go by; None for the one that `lochws.clock` has
-            in use when the threads start, which is the machine's unless a test has put another in its place.
+        supervisors: how many supervisor threads there may be, 2 or more. All but one of them open
+            connections; the last one stands in for the reader while a handler is slow.
+        name: becomes part of the threads' names.
+        clock: what keepalive, Poll, closing and back-off go by. None for the clock that `lochws.clock` has in
+            use when the threads start, which is the machine's unless a test has replaced it.
 
     Raises:
-        ValueError: fewer than 2 supervisors: one is always kept free to stand in for the reader.
+        ValueError: `supervisors` is not a whole number of 2 or more.
     """
 
     def __init__(
@@ -123,49 +164,68 @@ class Threads:
         self._supervisors = supervisors
         self._name = name or f"shared-{next(_numbers)}"
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # reentrant, because a signal handler may start or end an app
         self._crew: Crew | None = None  # guarded by _lock
         forks.register(self)
 
     @classmethod
     def private(cls, name: str) -> Threads:
-        """A pair for one app, which never dials and reads at the same time."""
+        """Make the pair of one app, which never opens a connection while it reads from another."""
         threads = cls(name=f"{next(_numbers)}-{name}")
         threads._supervisors = 1
         return threads
 
     def reset_after_fork(self) -> None:
-        """In the child of a fork: the next app gets threads of its own."""
-        self._lock = threading.Lock()
+        """Give the next app threads of its own, in the child of a fork."""
+        self._lock = threading.RLock()
+        if self._crew is not None:
+            self._crew.reset_after_fork()
         self._crew = None
 
-    def attach(self) -> Crew:
-        """Start the threads, or share them. For lochws itself.
+    def attach(self, tenant: Tenant) -> Crew:
+        """Start the threads for an app, or let it share them. For lochws itself.
 
         Raises:
             RuntimeError: no thread can be started.
+            OSError: there are no descriptors left.
         """
         with self._lock:
-            crew = self._crew
-            if crew is None:
-                clock = self._clock or current()
-                crew = Crew(self._name, self._supervisors, clock)
-                try:
-                    crew.reader.start()
-                except BaseException:
-                    crew.reader.loop.close()
-                    raise
-                clock.attend(crew)
-                self._crew = crew
-            crew.users += 1
+            crew = self._crew or self._start()
+            crew.tenants[tenant] = None
             return crew
 
-    def detach(self, crew: Crew) -> None:
-        """Give the threads back; the last one to do so ends them. For lochws itself."""
+    def detach(self, crew: Crew, tenant: Tenant) -> None:
+        """End an app's use of the threads; the last app ends them. For lochws itself."""
         with self._lock:
-            crew.users -= 1
-            if crew.users:
+            crew.tenants.pop(tenant, None)
+            if crew.tenants:
                 return
             if self._crew is crew:
                 self._crew = None
         crew.stop()
+
+    # Under _lock.
+
+    def _start(self) -> Crew:
+        clock = self._clock or current()
+        crew = Crew(self._name, self._supervisors, clock, self._retire)
+        try:
+            crew.reader.start()
+        except BaseException:
+            crew.reader.loop.close()
+            raise
+        if self._crew is not None:  # a signal handler was here meanwhile
+            crew.stop()
+            return self._crew
+        clock.attend(crew)
+        self._crew = crew
+        return crew
+
+    # Takes _lock.
+
+    def _retire(self, crew: Crew) -> list[Tenant]:
+        """Give the next app a new crew. Returns the apps of this one."""
+        with self._lock:
+            if self._crew is crew:
+                self._crew = None
+            return list(crew.tenants)

@@ -1,41 +1,41 @@
-"""What a WebSocket has moved, counted over all its connections."""
+"""Counters: what a WebSocket has moved, over all its connections."""
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import NamedTuple, Protocol
 
 from ..connection.sending import SendingHalf
-from ..system import forks
 
 
-class _Connection(Protocol):
+class CountedConnection(Protocol):
+    """A connection, as the counters see it."""
+
     is_counted: bool
 
     @property
     def messages_received(self) -> int:
-        """Text and binary messages so far."""
+        """How many text and binary messages have arrived."""
 
     @property
     def bytes_received(self) -> int:
-        """Bytes of the stream so far."""
+        """How many bytes of the stream have arrived."""
 
     @property
     def sending(self) -> SendingHalf:
-        """What leaves."""
+        """The half that sends."""
 
 
 @dataclass(frozen=True)
 class Counters:
-    """Totals since the WebSocket was made.
+    """Totals since the WebSocket object was made.
 
     Attributes:
         connections: connections that were opened.
         messages_received, messages_sent: text and binary messages; sent means handed to the kernel whole.
         messages_dropped: messages discarded because the send queue was full (``when_full="drop"``).
-        bytes_received, bytes_sent: bytes of the stream, frame heads and control frames included, TLS
-            and the opening handshake not.
+        bytes_received, bytes_sent: bytes of the stream, including frame heads and control frames, but not TLS
+            and the opening handshake.
     """
 
     connections: int = 0
@@ -46,47 +46,49 @@ class Counters:
     bytes_sent: int = 0
 
 
-_NOTHING = Counters()
+class _Ended(NamedTuple):
+    """The totals of all connections that have ended, and the one that is just being added."""
+
+    totals: Counters
+    added: CountedConnection | None
 
 
 class Traffic:
-    """The totals of connections that have ended. Written by the baton holder, read by anyone."""
+    """The totals of a WebSocket's connections, of which one at a time is open.
 
-    # One for all: it is held for moments, at the end of a connection and where somebody asks.
-    _lock: ClassVar = threading.RLock()
+    There is no lock: `add` replaces the totals in one assignment, and readers look again if that happened
+    meanwhile. So signal handlers and finalizers may ask at any moment.
+    """
 
     def __init__(self) -> None:
-        self._ended = _NOTHING  # guarded by _lock, as is `is_counted` of connections
+        self._ended = _Ended(Counters(), None)
 
-    def add(self, connection: _Connection) -> None:
-        """A connection has ended."""
-        with self._lock:
-            self._ended = self.with_open(connection)
-            connection.is_counted = True
+    def add(self, connection: CountedConnection) -> None:
+        """Add the totals of a connection that has ended. For the baton holder, once per connection."""
+        totals = _sum(self._ended.totals, connection)
+        self._ended = _Ended(totals, connection)
+        connection.is_counted = True
+        self._ended = _Ended(totals, None)
 
-    def with_open(self, connection: _Connection | None) -> Counters:
-        """The totals, those of the open connection included, unless it has been counted meanwhile."""
-        with self._lock:
+    def with_open(self, connection: CountedConnection | None) -> Counters:
+        """Return the totals, including those of the open connection. Any thread."""
+        while True:
+            is_counted = connection is None or connection.is_counted  # before the look at the totals
             ended = self._ended
-            if connection is None or connection.is_counted:
-                return ended
-            return self._sum(ended, connection)
-
-    @classmethod
-    def reset_after_fork(cls) -> None:
-        """In the child of a fork: what was moved until then is known, and nobody counts on."""
-        cls._lock = threading.RLock()
-
-    @staticmethod
-    def _sum(ended: Counters, connection: _Connection) -> Counters:
-        return Counters(
-            connections=ended.connections + 1,
-            messages_received=ended.messages_received + connection.messages_received,
-            messages_sent=ended.messages_sent + connection.sending.queue.messages_sent,
-            messages_dropped=ended.messages_dropped + connection.sending.queue.dropped,
-            bytes_received=ended.bytes_received + connection.bytes_received,
-            bytes_sent=ended.bytes_sent + connection.sending.queue.bytes_sent,
-        )
+            if connection is None or is_counted or ended.added is connection:
+                return ended.totals
+            totals = _sum(ended.totals, connection)
+            if self._ended is ended and not connection.is_counted:
+                return totals
 
 
-forks.register(Traffic)
+def _sum(ended: Counters, connection: CountedConnection) -> Counters:
+    queue = connection.sending.queue
+    return Counters(
+        connections=ended.connections + 1,
+        messages_received=ended.messages_received + connection.messages_received,
+        messages_sent=ended.messages_sent + queue.messages_sent,
+        messages_dropped=ended.messages_dropped + queue.dropped,
+        bytes_received=ended.bytes_received + connection.bytes_received,
+        bytes_sent=ended.bytes_sent + queue.bytes_sent,
+    )

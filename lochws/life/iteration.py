@@ -77,6 +77,7 @@ class Iteration:
         self.sendable: Connection | None = None  # likewise; an iteration has no gates
         self._deadline: Deadline | None = None
         self._thread: threading.Thread | None = None  # the one that iterates
+        self._held: tuple[Inbox | Loop, ...] = ()  # what must let go in the child of a fork
         self._stop: tuple[int | None, str | bytes] | None = None
         self.is_forked_copy = False  # what was iterated is the parent's: this is the child of a fork
         forks.register(self)
@@ -95,6 +96,9 @@ class Iteration:
         if self._state not in (State.NEW, State.STOPPED):
             self.is_forked_copy = True
             self._state = State.STOPPED
+        for held in self._held:
+            held.reset_after_fork()
+        self._held = ()
         self.connection = self.sendable = self._deadline = self._thread = None
 
     def close(self, code: int | None, reason: str | bytes) -> None:
@@ -126,11 +130,11 @@ class Iteration:
             self._stop = None
             self.is_forked_copy = False
         inbox = Inbox(handle=lambda _: None, notify=lambda _: None)  # nobody delivers: we take
-        forks.register(inbox)
         loop = None
         try:
             try:
                 loop = Loop()
+                self._held = inbox, loop
                 deadline = Deadline(self._options.open_timeout)
             except OSError as error:  # no descriptors left, for one
                 yield events.Connecting(self._url)
@@ -147,7 +151,11 @@ class Iteration:
                     return
                 if connection is not self.connection:
                     raise WebSocketError(f"cannot iterate: {describe(self._state, self.is_forked_copy)}")
-                loop.turn(until=lambda: inbox.has_backlog, limit=slice_of(None))
+                try:
+                    loop.turn(until=lambda: inbox.has_backlog, limit=slice_of(None))
+                except Exception as error:  # noqa: BLE001  the final event has it
+                    # The selector has failed, say. It is no fault of the caller's: the connection ends.
+                    connection.on_error(error)
         finally:
             self._leave(loop)
 
@@ -186,6 +194,7 @@ class Iteration:
             report(logging.WARNING, "the iteration of %s was left early: disconnecting", self._url)
             connection.drop("the iteration was left")
             connection.on_touch(monotonic())
+        self._held = ()
         if loop is not None:
             loop.close()
         with self._lock:

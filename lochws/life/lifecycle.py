@@ -1,9 +1,9 @@
-"""One app's life: dial, open, back off, dial again, stopped.
+"""Lifecycle: the whole life of one app, from start() through attempts, connections and back-offs to its end.
 
-Three threads take part, one after the other. The supervisor dials. The loop's baton holder says when
-a connection has ended. The reader runs the handlers and, right after those of the final event, decides
-what comes next: so every step stands in the order of the events, and steps are scheduled, never nested.
-`close` and `reconnect` come from any thread; they leave a mark and nudge whoever is at work.
+Three threads take part, one after the other. A supervisor opens the connection. The holder of the loop's
+baton says when the connection has ended. The reader runs the handlers and, right after those of the final
+event, decides what comes next. So every step has its place among the events, and steps are scheduled, never
+nested. `close` and `reconnect` come from any thread: they leave a mark, and nudge the thread at work.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Generator
 from functools import partial
 from time import monotonic
+from typing import Any, TypeVar
 
 from .. import events
 from ..clock import SYSTEM, Clock
@@ -26,26 +27,31 @@ from ..engine.threads import Crew, Threads
 from ..errors import WebSocketError
 from ..opening.dial import Dialler, Opened, unprepared
 from ..options import Options, Timing
-from ..system import forks
+from ..system import forks, usercode
 from ..system.deadline import Deadline
 from ..system.report import report, report_aside, safe_str
 from ..system.waits import Waiters, wait_for
+from ..transport.background import Background
+from . import unattended
 from .backoff import AttemptEnd, Backoff, Retries
 from .calls import ScheduledCall, call_later
 from .counters import Traffic
 from .gate import Gate
 from .state import State, Step, after, describe, public_state
 
+T = TypeVar("T")
+
 
 class Lifecycle:
     """The life of one app. Every method may be called from any thread unless it says otherwise.
 
     Args:
-        url: where to, for messages.
+        url: where the app connects to, for messages.
         dialler: opens connections.
         options: the WebSocket's options.
         threads: shared threads, or None for a private pair.
-        handlers: get events as they come, in order, on the reader's thread.
+        handlers: get the events in order, on the reader's thread. Functions of the user's run in the name of
+            this registry; see `lochws.system.usercode`.
         traffic: counts what ended connections have moved.
     """
 
@@ -58,12 +64,15 @@ class Lifecycle:
         handlers: Registry,
         traffic: Traffic,
     ) -> None:
-        self._url = url
+        self.url = url
         self._dialler = dialler
         self._options = options
         self._threads = threads
         self._handlers = handlers
         self._traffic = traffic
+        self._host = dialler.endpoint.origin if dialler.endpoint is not None else self
+        # The functions given as options, by option. The supervisor's that makes the attempt.
+        self._user_functions: dict[str, Background[Any]] = {}
         self._timing = Timing()
         self._pool: Threads | None = None  # with _crew and _inbox: written by start, while nothing runs
         self._crew: Crew | None = None
@@ -72,23 +81,28 @@ class Lifecycle:
         # Reentrant, because a signal handler may call close() while its own thread is in here.
         self._lock = threading.RLock()
         self._changed = Waiters(self._lock)
-        # All below is guarded by _lock. The connection is also read without it, by senders.
+        # All below is guarded by _lock. The two connections are also read without it, by senders.
         self._state = State.NEW
         self.connection: Connection | None = None
-        self.sendable: Connection | None = None  # the same once all gates are open; read likewise
+        self.sendable: Connection | None = None  # the same connection, once all gates are open
         self._gates: frozenset[Gate] = frozenset()
-        self._shut: frozenset[Gate] = frozenset()  # to the present connection
+        self._shut: frozenset[Gate] = frozenset()  # those that are not open to this connection
         self._is_ready = False  # the handlers of Ready have run
-        self._retries: Retries | None = None  # but `next_wait`, between two attempts, goes without
-        self.is_forked_copy = False  # what ran is the parent's: this is the child of a fork
+        self._retries: Retries | None = None  # except `next_wait`, which runs while nothing else can
+        self.is_forked_copy = False  # the app runs in the parent; this is the child of a fork
         self._deadline: Deadline | None = None  # of the attempt under way
         self._wait: object | None = None  # stands for the wait before the next attempt
-        self._job: Job | None = None  # which ends that wait in time; others may end it earlier
+        self._job: Job | None = None  # ends that wait in time; others may end it earlier
         self._stop: tuple[int | None, str | bytes] | None = None  # close was called, with these
         self._again = False  # reconnect was called
+        self._is_announced = False  # the attempt under way has posted Connecting
+        self._has_failed = False  # the last attempt did not get as far as a connection
         self._rejected: events.Rejected | None = None
         self._final: events.ConnectFail | events.Disconnected | None = None
         forks.register(self)
+
+    def __repr__(self) -> str:
+        return f"<life of the app for {self.url}>"
 
     # What others see, from any thread.
 
@@ -105,8 +119,13 @@ class Lifecycle:
 
     @property
     def is_stopping(self) -> bool:
-        """Whether `close` was called, and nothing is to follow."""
+        """Whether `close` was called, and no further attempt follows."""
         return self._stop is not None
+
+    @property
+    def is_unattended(self) -> bool:
+        """Whether the app is running and nobody has closed it."""
+        return self._stop is None and self._state not in (State.NEW, State.STOPPED)
 
     @property
     def waiting_bytes(self) -> int:
@@ -115,25 +134,26 @@ class Lifecycle:
 
     @property
     def in_handler(self) -> bool:
-        """Whether the calling thread is the one that runs this app's handlers."""
-        return self._crew is not None and self._crew.reader.is_current
+        """Whether the calling thread runs a handler of this app, or another function it waits for."""
+        crew = self._crew
+        return (crew is not None and crew.reader.is_current) or usercode.is_running(self._handlers)
 
     def wait_ready(self, timeout: float | None) -> bool:
         """Wait until the handlers of Ready have run and all gates are open.
 
-        Returns False if the time or the app is over first.
+        Returns False if the time is over, or the app has stopped, before that.
         """
         with self._lock:
             wait_for(self._changed, lambda: self._lets_in() or self._state is State.STOPPED, timeout)
             return self._lets_in()
 
     def wait_stopped(self, timeout: float | None) -> bool:
-        """Wait until the app is over, or was never started. Returns False if the time is over first."""
+        """Wait until the app has stopped, or was never started. Returns False if the time is over first."""
         with self._lock:
             return wait_for(self._changed, lambda: self._state in (State.NEW, State.STOPPED), timeout)
 
     def join(self, timeout: float | None) -> bool:
-        """Wait until the app is over and its private threads have ended. Returns False if they have not."""
+        """Wait until the app has stopped and its private threads have ended. Returns False if not in time."""
         began = monotonic()
         if not self.wait_stopped(timeout):
             return False
@@ -148,24 +168,25 @@ class Lifecycle:
     # What users do.
 
     def start(self, timing: Timing, backoff: Backoff | None, name: str) -> None:
-        """Begin. Returns at once.
+        """Start. Returns at once.
 
         Raises:
-            WebSocketError: the app has been started and is not over.
+            WebSocketError: the app has been started and has not stopped.
             RuntimeError: no thread can be started.
         """
         with self._lock:
             state = after(self._state, Step.START)
             pool = self._threads or Threads.private(name)
-            crew = pool.attach()
+            crew = pool.attach(self)
             try:
                 inbox = Inbox(self._handlers.dispatch_all, crew.reader.loop.notify)
-                forks.register(inbox)
                 retries = Retries(backoff) if backoff is not None else None
-                wait = object()  # for a free supervisor, which close() does not wait for
-                crew.supervisor.call_soon(partial(self._due, wait), blocking=True)  # waits for _lock
+                wait = object()  # for a free supervisor; close() does not wait for one
+                crew.supervisor.call_soon(partial(self._due, wait), blocking=True, host=self._host)
+                unattended.began(self)
+                after(self._state, Step.START)  # a signal handler may have started it meanwhile
             except BaseException:
-                pool.detach(crew)
+                pool.detach(crew, self)
                 raise
             # No calls from here on: Ctrl-C comes before all of it or after.
             if self._state is State.STOPPED:
@@ -173,11 +194,11 @@ class Lifecycle:
             self._state = state
             self._timing, self._retries = timing, retries
             self._pool, self._crew, self._inbox = pool, crew, inbox
-            self._again = self._is_ready = self.is_forked_copy = False
+            self._again = self._is_ready = self.is_forked_copy = self._has_failed = False
             self._final, self._wait = None, wait
 
     def close(self, code: int | None, reason: str | bytes) -> None:
-        """End for good: by a closing handshake if there is a connection. Code and reason are checked."""
+        """End for good, by a closing handshake if there is a connection. Code and reason were checked."""
         with self._lock:
             if self._state is State.STOPPED:
                 return
@@ -190,7 +211,7 @@ class Lifecycle:
             connection.close(code, reason)
 
     def reconnect(self) -> None:
-        """Drop the connection and open a new one without a wait; during a wait, end the wait.
+        """Drop the connection and open a new one without a wait; during a back-off, end the wait.
 
         Raises:
             WebSocketError: the app is not running.
@@ -207,34 +228,25 @@ class Lifecycle:
         if connection is not None:
             connection.drop("reconnect requested")
 
-    def reset_after_fork(self) -> None:
-        """In the child of a fork: what runs is the parent's, and here the app is over."""
-        self._lock = threading.RLock()
-        self._changed = Waiters(self._lock)
-        if self._state not in (State.NEW, State.STOPPED):
-            self._state, self.is_forked_copy = State.STOPPED, True
-        self._is_ready = False
-        self.connection = self.sendable = self._crew = self._deadline = self._wait = self._job = None
-
     def drop(self, reason: str) -> None:
-        """Drop the connection, if there is one; what follows is the back-off's to say."""
+        """Drop the connection, if there is one; the back-off decides what follows."""
         if (connection := self.connection) is not None:
             connection.drop(reason)
 
     def gate(self) -> Gate:
-        """Make a gate, shut to each connection to come."""
+        """Make a gate, closed on each connection to come."""
         gate = Gate(self)
         with self._lock:
             self._gates |= {gate}
         return gate
 
     def past_gates(self) -> SendingHalf | None:
-        """What sends over the open connection whatever gates are shut, or None."""
+        """Return what sends over the open connection whatever gates are closed, or None."""
         connection = self.connection
         return None if connection is None else connection.sending
 
     def gate_opened(self, gate: Gate, *, for_good: bool) -> None:
-        """Note that a gate is open to the present connection, or to all."""
+        """Note that a gate is open to the present connection, or to all connections."""
         with self._lock:
             self._shut -= {gate}
             if for_good:
@@ -242,7 +254,7 @@ class Lifecycle:
             self._open_if_unlocked()
 
     def call_later(self, seconds: float, function: Callable[[], object]) -> ScheduledCall:
-        """Have the handlers' thread call a function, unless the app is over by then.
+        """Have the handlers' thread call a function, unless the app has stopped by then.
 
         Raises:
             WebSocketError: the app is not running.
@@ -253,18 +265,32 @@ class Lifecycle:
                 raise WebSocketError(f"no call later: {describe(self._state, self.is_forked_copy)}")
 
         def make(function: Callable[[], object]) -> None:
-            if self._inbox is inbox and self._state is not State.STOPPED:  # else that run is over
+            if self._inbox is inbox and self._state is not State.STOPPED:  # or that run is over
                 self._handlers.call(function)
 
         return call_later(crew, seconds, function, make)
 
-    # The supervisor's thread.
+    def reset_after_fork(self) -> None:
+        """Become stopped in the child of a fork: what runs is the parent's."""
+        self._lock = threading.RLock()
+        self._changed = Waiters(self._lock)
+        if self._state not in (State.NEW, State.STOPPED):
+            self._state, self.is_forked_copy = State.STOPPED, True
+        unattended.ended(self)
+        for held in (self._inbox, self._crew):
+            if held is not None:
+                held.reset_after_fork()
+        self._user_functions = {}
+        self._is_ready = False
+        self.connection = self.sendable = self._crew = self._deadline = self._wait = self._job = None
+
+    # A supervisor's thread.
 
     def _due(self, wait: object) -> None:
         """End a wait and make one attempt, unless that was done: several jobs may come for one wait."""
         with self._lock:
             if self._wait is not wait:
-                return  # or Ctrl-C in the midst of `start`
+                return  # or Ctrl-C struck in the middle of `start`
             self._wait = self._job = None
             if self._stop is not None:
                 self._post([], self._finish)
@@ -272,20 +298,22 @@ class Lifecycle:
             if self._state is State.BACKING_OFF:
                 self._state = after(self._state, Step.DUE)
             self._rejected = None
-            self._again = False  # whoever asked for an attempt during the last pause gets this one
+            self._again = False  # a reconnect() during the last pause gets this attempt
+            self._is_announced = False
         try:
-            self._attempt()
-        except BaseException as error:  # noqa: BLE001  it is reported
-            # No memory left, say, or SystemExit in a function of the user's: one more way to fail.
-            if not self.is_forked_copy:  # if it has forked, the child's descriptors are closed
-                report_aside(logging.ERROR, "unexpected error while connecting to %s", self._url, error=error)
+            usercode.run(self._attempt, self._handlers)
+        except BaseException as error:  # noqa: BLE001  no memory, say: one more way to fail
+            if not self.is_forked_copy:  # if a function has forked, the child's descriptors are closed
+                report_aside(logging.ERROR, "unexpected error while connecting to %s", self.url, error=error)
+            if not self._is_announced:
+                self._post_opening(events.Connecting(self.url))
             self._post_opening(events.ConnectFail(f"error; {safe_str(error)}", phase="prepare", error=error))
 
     def _attempt(self) -> None:
         try:
             deadline = Deadline(self._options.open_timeout)
         except OSError as error:  # no descriptors left, for one
-            self._post_opening(events.Connecting(self._url))
+            self._post_opening(events.Connecting(self.url))
             self._post_opening(unprepared(error))
             return
         try:
@@ -293,7 +321,7 @@ class Lifecycle:
                 self._deadline = deadline
                 if self._stop is not None:
                     deadline.cancel()
-            opened = self._follow(self._dialler.dial(deadline))
+            opened = self._follow(self._dialler.dial(deadline, partial(self._ask, deadline)))
         finally:
             with self._lock:
                 self._deadline = None
@@ -301,8 +329,20 @@ class Lifecycle:
         if opened is not None:
             self._join_loop(opened)
 
+    def _ask(self, deadline: Deadline, option: str, function: Callable[[], T]) -> T:
+        """Call a function given as an option, which may never return; the deadline ends the wait for it."""
+        background: Background[T] | None = self._user_functions.get(option)
+        if background is None:
+            background = self._user_functions[option] = Background(f"lochws-{option}")
+        try:
+            return background.call(function, deadline)
+        except TimeoutError as error:
+            if not background.is_busy:
+                raise  # by the function
+            raise TimeoutError(f"the function given as {option} did not return: {error}") from error
+
     def _follow(self, attempt: Generator[events.Event, None, Opened | None]) -> Opened | None:
-        """Post the events of an attempt, and return what it brings."""
+        """Post the events of an attempt, and return its result."""
         while True:
             try:
                 self._post_opening(next(attempt))
@@ -312,17 +352,21 @@ class Lifecycle:
 
     def _join_loop(self, opened: Opened) -> None:
         assert self._crew is not None and self._inbox is not None
+        trace = self._options.trace
+        if callable(trace):
+            trace = usercode.marked(self._handlers, trace)
         try:
             connection = Connection(
                 opened, self._options, self._timing, listener=self, loop=self._crew.reader.loop,
-                ask_flush=self._crew.ask_flush,
-                inbox=self._inbox, trace=as_trace(self._options.trace, self._url), taps=self._handlers.taps,
+                ask_flush=self._crew.ask_flush, inbox=self._inbox, trace=as_trace(trace, self.url),
+                taps=self._handlers.taps,
             )
         except BaseException:  # no memory for a deflate context, say
             opened.stream.close()
             raise
         with self._lock:
             self._state = after(self._state, Step.OPENED)
+            self._has_failed = False
             self._enter(connection)
             stop = self._stop
         connection.loop.add(connection)
@@ -332,6 +376,7 @@ class Lifecycle:
     def _post_opening(self, event: events.Event) -> None:
         if self.is_forked_copy:
             return
+        self._is_announced = True
         if isinstance(event, events.Rejected):
             self._rejected = event
         if not isinstance(event, (events.ConnectFail, events.Disconnected)):
@@ -342,6 +387,7 @@ class Lifecycle:
 
     def _end(self, event: events.ConnectFail | events.Disconnected) -> None:
         with self._lock:
+            self._has_failed = self._state is State.CONNECTING
             self._state = after(self._state, Step.ENDED)
             self._final = event
             self.connection = self.sendable = None
@@ -350,7 +396,7 @@ class Lifecycle:
                 self._retries.ended(self._clock.monotonic(), wanted=self._again)
             self._changed.notify_all()
 
-    # The loop's baton holder: what the connection tells its owner.
+    # The holder of the loop's baton: what the connection tells its owner.
 
     def connection_ended(self, connection: Connection, event: events.Disconnected) -> None:
         """Note the end; what comes next is decided once the handlers have run."""
@@ -358,17 +404,17 @@ class Lifecycle:
         self._end(event)
 
     def may_block(self) -> bool:
-        """Whether the calling thread runs no handlers. Any thread."""
+        """Return whether the calling thread may wait for this app. Any thread."""
         return not self.in_handler
 
     def has_handler_for(self, kind: type[events.Event]) -> bool:
-        """Whether any handler would get such an event now. Any thread."""
+        """Return whether any handler would get such an event now. Any thread."""
         return self._handlers.has_handler_for(kind)
 
     # The reader's thread, after handlers.
 
     def ready_handled(self) -> None:
-        """Let go whoever waits for the connection."""
+        """Let everybody go who waits for the connection."""
         with self._lock:
             if self._state is State.OPEN and not self._again:
                 self._is_ready = True
@@ -377,7 +423,7 @@ class Lifecycle:
     def end_handled(self) -> None:
         """Decide what comes after a final event, whose handlers have run."""
         if self.is_forked_copy:
-            return  # one of them has forked
+            return  # one of the handlers has forked
         with self._lock:
             outcome: AttemptEnd | None = self._rejected or self._final
             stopping = self._stop is not None
@@ -386,10 +432,10 @@ class Lifecycle:
         wait = None
         if not stopping and not again and self._retries is not None:
             try:
-                # Asks the user's hook, hence without the lock.
+                # It calls the user's hook, hence without the lock.
                 wait = self._retries.next_wait(outcome, self._clock.monotonic(), self._clock.wall())
-            except BaseException as error:  # noqa: BLE001  the likes of SystemExit, which a hook can mean in one way only
-                report(logging.ERROR, "the retry hook gives %s up", self._url, error=error)
+            except BaseException as error:  # noqa: BLE001  a hook can mean only one thing by SystemExit
+                report(logging.ERROR, "the retry hook ends the app for %s", self.url, error=error)
         with self._lock:
             again = again or self._again
             if self._stop is None and (again or wait is not None):
@@ -400,23 +446,36 @@ class Lifecycle:
                 return
         self._finish()
 
+    def threads_failed(self, crew: Crew, error: BaseException) -> None:
+        """End the app, because a thread that it runs on cannot go on. The loop ends the connection itself."""
+        with self._lock:
+            if self._crew is not crew or self._state in (State.NEW, State.STOPPED):
+                return
+            self._stop = self._stop or (1001, "")
+            if self._deadline is not None:
+                self._deadline.cancel()
+            if self._wait is not None:  # perhaps no supervisor is left to end it
+                self._wait = self._job = None
+                self._post([], self._finish)
+
     def _finish(self) -> None:
         with self._lock:
             self._state = after(self._state, Step.FINISH)
+            unattended.ended(self)
             self._changed.notify_all()
             pool, crew = self._pool, self._crew
         assert pool is not None and crew is not None
-        pool.detach(crew)
+        pool.detach(crew, self)
 
     # Under _lock.
 
     def _enter(self, connection: Connection) -> None:
-        """There is a connection, and each gate is shut."""
+        """Note that there is a connection, on which every gate is closed."""
         self.connection, self._shut = connection, self._gates
         self._open_if_unlocked()
 
     def _open_if_unlocked(self) -> None:
-        """Let anyone send, once no gate is shut: only now the back-off takes it for a connection."""
+        """Let everybody send once all gates are open; only then the back-off counts it as a connection."""
         if self._shut or self.sendable is self.connection:
             return
         self.sendable = connection = self.connection
@@ -430,17 +489,21 @@ class Lifecycle:
     def _schedule(self, when: float) -> None:
         assert self._crew is not None
         self._wait = object()
-        self._job = self._crew.supervisor.call_at(when, partial(self._due, self._wait), blocking=True)
+        self._job = self._crew.supervisor.call_at(
+            when, partial(self._due, self._wait), blocking=True, host=self._host, doubtful=self._has_failed
+        )
 
     def _end_wait(self, blocking: bool) -> bool:
         """Have a wait end at once; not `blocking` if no attempt will follow. Returns whether there is one.
 
-        By another job first: wherever Ctrl-C strikes, one is left, or this can be called again.
+        It adds another job first: wherever Ctrl-C strikes, one is left, or this can be called again.
         """
         if self._wait is None or self._crew is None:
             return False
         supervisor = self._crew.supervisor
-        supervisor.call_soon(partial(self._due, self._wait), blocking=blocking)
+        supervisor.call_soon(
+            partial(self._due, self._wait), blocking=blocking, host=self._host, doubtful=self._has_failed
+        )
         if self._job is not None:
             supervisor.cancel(self._job)
         return True

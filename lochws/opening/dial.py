@@ -12,6 +12,7 @@ from ..options import Options, as_headers
 from ..protocol.handshake import Agreement, HeadParser, check_response
 from ..response import Response
 from ..system.deadline import Cancelled, Deadline
+from ..system.report import is_interrupt, safe_str
 from ..transport.connect import Connector
 from ..transport.proxies.choose import ProxyURL, check_proxies, choose_proxy
 from ..transport.stream import TLS, Stream
@@ -20,7 +21,7 @@ from ..url import Endpoint, parse_url
 from .advice import advise
 from .redirect import is_redirect, target
 from .refusal import read_body
-from .request import Request, prepare
+from .request import Ask, Request, call_directly, prepare
 
 _RECEIVE = 16 * 1024
 
@@ -53,22 +54,35 @@ Steps: TypeAlias = Generator[events.Event, None, Opened | Endpoint | None]
 class Dialler:
     """Opens the connections of one WebSocket, one attempt at a time.
 
+    Args:
+        options: the WebSocket's options.
+        url: where to connect to, or a function that returns it for each attempt.
+        added_headers: returns checked headers that were added to those of the options.
+
     Raises:
         TypeError, ValueError, FileNotFoundError: the URL, the proxies or the TLS options are wrong.
     """
 
-    def __init__(self, options: Options, url: str | Callable[[], str]) -> None:
+    def __init__(
+        self,
+        options: Options,
+        url: str | Callable[[], str],
+        added_headers: Callable[[], tuple[tuple[str, str], ...]] = tuple,
+    ) -> None:
         check_proxies(options.proxies)
         self._options = options
         self._url: Endpoint | Callable[[], str] = url if callable(url) else parse_url(url)
         self._connector = Connector(options)
+        self._added_headers = added_headers
 
     @property
     def endpoint(self) -> Endpoint | None:
         """Where the URL leads, or None if that is a function's to say."""
         return None if callable(self._url) else self._url
 
-    def dial(self, deadline: Deadline) -> Generator[events.Event, None, Opened | None]:
+    def dial(
+        self, deadline: Deadline, ask: Ask = call_directly
+    ) -> Generator[events.Event, None, Opened | None]:
         """Make one attempt: yields its events, blocks between them.
 
         The first event is Connecting; with each redirect there is another one. If the attempt fails,
@@ -78,17 +92,28 @@ class Dialler:
         Args:
             deadline: the limit for the attempt as a whole; cancelling it ends the attempt at once.
                 It stays the caller's to close.
+            ask: calls the functions that were given as options.
 
         Returns:
             The open WebSocket, or None if the attempt failed.
         """
-        return (yield from _Attempt(self._options, self._connector, deadline).run(self._url))
+        attempt = _Attempt(self._options, self._connector, deadline, ask, self._added_headers())
+        return (yield from attempt.run(self._url))
 
 
 class _Attempt:
     """One attempt: to the WebSocket's own URL, and from there to where redirects lead."""
 
-    def __init__(self, options: Options, connector: Connector, deadline: Deadline) -> None:
+    def __init__(
+        self,
+        options: Options,
+        connector: Connector,
+        deadline: Deadline,
+        ask: Ask,
+        added_headers: tuple[tuple[str, str], ...],
+    ) -> None:
+        self._ask = ask
+        self._added_headers = added_headers
         self._options = options
         self._connector = connector
         self._deadline = deadline
@@ -98,8 +123,10 @@ class _Attempt:
     def run(self, url: Endpoint | Callable[[], str]) -> Generator[events.Event, None, Opened | None]:
         """All of it."""
         try:
-            first = url if isinstance(url, Endpoint) else parse_url(url())
-        except Exception as error:  # noqa: BLE001  the user's function may raise anything
+            first = url if isinstance(url, Endpoint) else parse_url(self._ask("url", url))
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
             yield events.Connecting("")  # there is no URL to show
             yield unprepared(error)
             return None
@@ -115,8 +142,11 @@ class _Attempt:
         """Ask one endpoint."""
         yield events.Connecting(str(endpoint))
         try:
-            request = prepare(self._options, endpoint, home=home)
-        except Exception as error:  # noqa: BLE001  likewise
+            added = self._added_headers
+            request = prepare(self._options, endpoint, home=home, ask=self._ask, added_headers=added)
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
             yield unprepared(error, self._deadline.timings)
             return None
         try:
@@ -140,9 +170,11 @@ class _Attempt:
             if proxy is None:
                 return None
             headers = options.proxy_headers
-            own = as_headers(headers()) if callable(headers) else headers
+            own = as_headers(self._ask("proxy_headers", headers)) if callable(headers) else headers
             return replace(proxy, headers=own, auth=options.proxy_auth)
-        except Exception as error:  # from the environment, or from the user's function
+        except BaseException as error:  # from the environment, or from the user's function
+            if is_interrupt(error):
+                raise
             text = f"unable to connect to proxy; {cause(error)}"
             raise errors.ConnectFail(text, phase="proxy") from error
 
@@ -264,9 +296,11 @@ def _read_head(stream: Stream, parser: HeadParser, deadline: Deadline) -> Respon
     return Response(parser.head)
 
 
-def unprepared(error: Exception, timings: Mapping[str, float] | None = None) -> events.ConnectFail:
+def unprepared(error: BaseException, timings: Mapping[str, float] | None = None) -> events.ConnectFail:
     """The final event of an attempt that failed before anything was sent."""
-    reason = f"unable to prepare the request; {type(error).__name__}: {error}"
+    if isinstance(error, Cancelled):
+        return events.ConnectFail("closed while connecting", phase="prepare", error=error, timings=timings)
+    reason = f"unable to prepare the request; {type(error).__name__}: {safe_str(error)}"
     advice = advise("prepare", error)
     return events.ConnectFail(reason, phase="prepare", error=error, advice=advice, timings=timings)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Protocol, TypeVar
 
 from ..options import Options, as_headers, as_protocols
 from ..protocol import deflate
@@ -14,6 +15,15 @@ from ..url import Endpoint
 _BEARER = r"[A-Za-z0-9\-._~+/]+=*"
 # Headers of the user's that are meant for one origin and are no other's business.
 _FOR_HOME = {"authorization", "cookie", "host", "proxy-authorization"}
+
+T = TypeVar("T")
+
+
+class Ask(Protocol):
+    """Calls a function that was given as an option."""
+
+    def __call__(self, option: str, function: Callable[[], T], /) -> T:
+        """Return what the function returns."""
 
 
 class Request(NamedTuple):
@@ -34,19 +44,35 @@ class Request(NamedTuple):
     data: bytes
 
 
-def prepare(options: Options, endpoint: Endpoint, *, home: bool) -> Request:
-    """Make up a request, asking the user's functions.
+def call_directly(_: str, function: Callable[[], T]) -> T:
+    """Call a function given as an option, on the calling thread."""
+    return function()
+
+
+def prepare(
+    options: Options,
+    endpoint: Endpoint,
+    *,
+    home: bool,
+    ask: Ask = call_directly,
+    added_headers: Iterable[tuple[str, str]] = (),
+) -> Request:
+    """Make up a request, calling the functions that were given as options.
+
+    Args:
+        ask: called with the name of an option and the function given for it; returns what that returns.
+        added_headers: headers of the user's besides those of the options, checked.
 
     Raises:
         TypeError, ValueError: what they return cannot be sent.
         Exception: what they raise.
     """
     given, protocols = options.headers, options.protocols
-    headers = list(as_headers(given()) if callable(given) else given)
-    offered = as_protocols(protocols()) if callable(protocols) else protocols
+    headers = [*as_headers(ask("headers", given) if callable(given) else given), *added_headers]
+    offered = as_protocols(ask("protocols", protocols)) if callable(protocols) else protocols
     basic = None
     if home:
-        auth = options.auth() if callable(options.auth) else options.auth or endpoint.credentials
+        auth = ask("auth", options.auth) if callable(options.auth) else options.auth or endpoint.credentials
         if isinstance(auth, str):
             headers = _with_default(headers, "Authorization", f"Bearer {_checked_token(auth)}")
         elif auth is not None:

@@ -122,12 +122,12 @@ class Outcome(NamedTuple):
 class ClosingHandshake:
     """The end of one connection. Times are monotonic seconds, the caller's. One thread at a time.
 
-    The handshake is two facts, our Close frame and the server's, in either order. After both the
-    server ends the connection (section 7.1.1); it gets a limited time for that, as for its answer.
+    The handshake is two facts, our Close frame and the server's, in either order. After both, the server ends
+    the connection (section 7.1.1). It gets `LINGER_SECONDS` for that, whoever closed first; then we end it.
 
     Args:
-        close_timeout: seconds that the server gets to answer our Close frame, or to end the
-            connection after we answered its; 0 for no limit.
+        close_timeout: seconds that the server gets to answer our Close frame, and the kernel to take it;
+            0 for no limit.
 
     Attributes:
         outcome: how the connection ended; None until then.
@@ -142,6 +142,8 @@ class ClosingHandshake:
         self._close_timeout = close_timeout
         self._linger = min(LINGER_SECONDS, close_timeout or LINGER_SECONDS)
         self._sent = False
+        self._taken = False  # the kernel has all of our Close frame
+        self._limit: float | None = None  # when the time for our Close frame and the server's is over
         self._received = False
         self._server_first = False
         self._failure: Outcome | None = None
@@ -152,25 +154,33 @@ class ClosingHandshake:
         """Whether our Close frame is out or owed."""
         return self._sent or self._failure is not None
 
-    def sent(self, now: float) -> None:
-        """Our Close frame is out. Saying so again changes nothing."""
-        if self._sent:
+    def sent(self, now: float, *, taken: bool = True) -> None:
+        """Note that our Close frame was sent. To be called again until the kernel has taken it.
+
+        Args:
+            now: the time.
+            taken: whether the kernel has taken it, and all messages before it.
+        """
+        if self._sent and (self._taken or not taken):
             return
-        self._sent = True
+        is_first, self._sent, self._taken = not self._sent, True, taken
         if self._failure is not None:
-            self.deadline = now + self._linger
+            if is_first:
+                self.deadline = now + self._linger
         elif self._eof:
             self._end(self._complete())
-        elif self._close_timeout:
-            self.deadline = now + self._close_timeout
+        else:
+            if is_first and self._close_timeout:
+                self._limit = now + self._close_timeout
+            self._set_deadline(now)
 
     def received(self, now: float) -> None:
-        """The server's Close frame came; if `sent` was not said before, it was the first."""
+        """Note that the server's Close frame arrived; if `sent` was not called before, it was the first."""
         self._received = True
-        if self._sent:
-            self.deadline = now + self._linger
-        else:
+        if not self._sent:
             self._server_first = True
+        else:
+            self._set_deadline(now)
 
     def failed(self, error: BaseException, now: float) -> None:
         """The server broke a rule: once our Close frame says so, it gets a moment to read it."""
@@ -212,12 +222,22 @@ class ClosingHandshake:
                 # The handlers of what came before the failure have had their time.
                 return True
             self._end(self._failure)
-        elif self._received and not self._server_first:
+        elif self._received and self._taken:
             self._end(self._complete())
+        elif self._sent and not self._taken and (self._limit is None or now < self._limit):
+            self._set_deadline(now)
         else:
             limit = f"{self._close_timeout:g}s"
             self._end(Outcome(f"disconnected; server didn't respond to close packet within {limit}", NETWORK))
         return False
+
+    def _set_deadline(self, now: float) -> None:
+        if self._taken and not self._received:
+            self.deadline = self._limit
+        else:
+            # While the kernel has not taken our Close frame, this is when to look again whether it has.
+            linger = now + self._linger
+            self.deadline = linger if self._taken or self._limit is None else min(linger, self._limit)
 
     def _complete(self) -> Outcome:
         return Outcome("closed", SERVER if self._server_first else CLIENT, graceful=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from time import monotonic
 
@@ -29,7 +28,7 @@ class Deadline:
     def __init__(self, seconds: float | None) -> None:
         self.seconds = seconds
         self._end = None if seconds is None else monotonic() + seconds
-        self._cancelled = threading.Event()
+        self._cancelled = False  # written once; a plain flag, as `cancel` may interrupt itself
         self._pipe = WakePipe()
         self.phase = ""
         self._entered = monotonic()
@@ -65,7 +64,7 @@ class Deadline:
             TimeoutError: none are left, for the phase or for the whole.
             Cancelled: `cancel` was called.
         """
-        if self._cancelled.is_set():
+        if self._cancelled:
             raise Cancelled
         now = monotonic()
         ends = [end for end in (self._end, self._phase_end) if end is not None]
@@ -78,13 +77,13 @@ class Deadline:
 
     def cancel(self) -> None:
         """End whatever waits under this deadline. May be called from any thread; never blocks."""
-        self._cancelled.set()
+        self._cancelled = True
         self._pipe.wake()
 
     @property
     def is_cancelled(self) -> bool:
         """Whether `cancel` was called."""
-        return self._cancelled.is_set()
+        return self._cancelled
 
     def fileno(self) -> int:
         """A descriptor that becomes readable when the deadline is cancelled.

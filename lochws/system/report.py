@@ -68,6 +68,11 @@ def report_aside(
         _aside.put(_report_of(level, message + suffix, args, error))
 
 
+def flush_reports(seconds: float = EXIT_SECONDS) -> None:
+    """Wait until the reports of `report_aside` have been logged, for that many seconds at most."""
+    _aside.flush(seconds)
+
+
 def is_interrupt(error: BaseException) -> bool:
     """Return whether an exception may come from a signal handler, as Ctrl-C does, and must propagate.
 
@@ -230,4 +235,4 @@ class _Aside:
 
 _complaints = RateLimit()
 _aside = _Aside()
-atexit.register(_aside.flush, EXIT_SECONDS)
+atexit.register(flush_reports)

@@ -1,12 +1,13 @@
-"""Calls that may block for minutes, in threads of their own, waited for under a deadline."""
+"""Calls that may block for minutes: made in a thread of their own, waited for under a deadline."""
 
 from __future__ import annotations
 
 import selectors
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
+from ..system import usercode
 from ..system.deadline import Deadline
 from ..system.wakeup import WakePipe
 from .waiting import wait
@@ -14,71 +15,119 @@ from .waiting import wait
 T = TypeVar("T")
 
 
-def call(
-    function: Callable[[], T], deadline: Deadline, *, name: str, discard: Callable[[T], object]
-) -> T:
-    """Call a function that may block, in a daemon thread, and wait for it while the deadline allows.
+def ignore(_: object) -> None:
+    """Discard a result that nobody waits for."""
 
-    A call that takes longer is left to itself: nothing can interrupt it.
+
+class Background(Generic[T]):
+    """Calls one function again and again, in daemon threads, with at most one call under way.
+
+    Nothing can interrupt a function. So a call that outlasts its deadline is left running, and the next
+    `call` waits for it too, instead of starting another thread. One thread at a time may use this.
 
     Args:
-        name: of the thread.
-        discard: gets what the function returns when nobody waits for it any more.
-
-    Raises:
-        TimeoutError: the deadline has passed.
-        Cancelled: the deadline was cancelled.
-        BaseException: whatever the function raises.
+        name: the name of the threads.
+        discard: gets a result that nobody waits for any more.
     """
-    work = _Work(function, discard)
-    try:
-        threading.Thread(target=work.run, name=name, daemon=True).start()
-        wait(work.pipe, selectors.EVENT_READ, deadline)
-    except BaseException:
-        work.abandon()
-        raise
-    finally:
-        work.pipe.close()
-    return work.take()
+
+    def __init__(self, name: str, discard: Callable[[T], object] = ignore) -> None:
+        self._name = name
+        self._discard = discard
+        self._left: _Work[T] | None = None  # a call that was left running
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a call was left running."""
+        return self._left is not None
+
+    def call(self, function: Callable[[], T], deadline: Deadline, *, key: Hashable = None) -> T:
+        """Call a function, and wait for it until the deadline passes.
+
+        Args:
+            function: what to call; it may block.
+            deadline: the limit for the wait.
+            key: what the result depends on; a call that was left running is joined if it has the same.
+
+        Raises:
+            TimeoutError: the deadline has passed, or a call with another key is still running.
+            Cancelled: the deadline was cancelled.
+            RuntimeError: no thread can be started.
+            BaseException: whatever the function raises.
+        """
+        pipe = WakePipe()
+        try:
+            work = self._left
+            if work is not None and work.key != key and not work.has_ended:
+                raise TimeoutError("an earlier call of this function has not returned yet")
+            if work is None or work.key != key or not work.join(pipe):
+                work = _Work(function, self._discard, key)
+                work.join(pipe)
+                threading.Thread(target=work.run, name=self._name, daemon=True).start()
+            self._left = work
+            try:
+                wait(pipe, selectors.EVENT_READ, deadline)
+                return work.take()
+            finally:
+                if work.leave():
+                    self._left = None
+        finally:
+            pipe.close()
 
 
 class _Work(Generic[T]):
-    """One call, its outcome, and whether somebody still waits for it."""
+    """One call, its outcome, and who waits for it."""
 
-    def __init__(self, function: Callable[[], T], discard: Callable[[T], object]) -> None:
-        self.pipe = WakePipe()
+    def __init__(self, function: Callable[[], T], discard: Callable[[T], object], key: Hashable) -> None:
+        self.key = key
         self._function = function
         self._discard = discard
+        self._owners = usercode.owners()  # of the thread that waits
         self._lock = threading.Lock()  # guards what follows
+        self._waiting: WakePipe | None = None
         self._abandoned = False
         self._results: list[T] = []
         self._error: BaseException | None = None
+        self.has_ended = False
 
     def run(self) -> None:
         """Make the call. In its own thread."""
+        results: list[T] = []
+        error: BaseException | None = None
         try:
-            result = self._function()
-        except BaseException as error:  # noqa: BLE001  it is raised where it is waited for
-            self._error = error
-        else:
-            with self._lock:
-                self._results.append(result)
-                late = self._abandoned
-            if late:
-                self._discard(result)
-                return
-        self.pipe.wake()
-
-    def abandon(self) -> None:
-        """Nobody waits any more. What came meanwhile is discarded."""
+            results.append(usercode.run(self._function, *self._owners))
+        except BaseException as raised:  # noqa: BLE001  it is raised where it is waited for
+            error = raised
         with self._lock:
-            self._abandoned = True
-            results = list(self._results)
-        for result in results:
-            self._discard(result)
+            self._results, self._error, self.has_ended = results, error, True
+            waiting, abandoned = self._waiting, self._abandoned
+        if waiting is not None:
+            waiting.wake()
+        elif abandoned:
+            self._discard_all()
+
+    def join(self, pipe: WakePipe) -> bool:
+        """Have a pipe woken when the call ends. Returns False if it has ended before."""
+        with self._lock:
+            if self.has_ended:
+                return False
+            self._waiting, self._abandoned = pipe, False
+            return True
+
+    def leave(self) -> bool:
+        """Wait no longer. Returns whether the call had ended; its result is discarded."""
+        with self._lock:
+            self._waiting, self._abandoned = None, True
+            has_ended = self.has_ended
+        if has_ended:
+            self._discard_all()
+        return has_ended
 
     def take(self) -> T:
-        """What the call has returned; or it raises what the call has raised."""
+        """Return what the call has returned, or raise what it has raised."""
         if self._error is not None:
             raise self._error
-        return self._results[0]
+        return self._results.pop()
+
+    def _discard_all(self) -> None:
+        while self._results:
+            self._discard(self._results.pop())

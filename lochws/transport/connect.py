@@ -5,17 +5,21 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable
-from typing import TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 
 from ..errors import ConnectFail
 from ..options import Options
 from ..system.deadline import Cancelled, Deadline
+from ..system.report import is_interrupt, safe_str
 from ..url import Endpoint
 from .proxies.choose import ProxyURL
 from .stream import SSLSocketStream, Stream
 from .tcp import connect_tcp, connect_unix, resolve
 from .tls import ClientTLS
 from .waiting import cause
+
+if TYPE_CHECKING:
+    from .background import Background
 
 
 class Connector:
@@ -29,6 +33,7 @@ class Connector:
         self._options = options
         self._tls = ClientTLS(options)
         self._given = options.sock
+        self._connecting: Background[socket.socket] | None = None
 
     def open(self, endpoint: Endpoint, proxy: ProxyURL | None, deadline: Deadline, *, home: bool) -> Stream:
         """Open a stream to the endpoint, through the proxy if there is one, all under one deadline.
@@ -91,7 +96,7 @@ class Connector:
             stream.address = path
             return stream
         if options.connect is not None:
-            return _as_stream(_made(options.connect, endpoint.host, endpoint.port, deadline), "connect")
+            return _as_stream(self._call_connect(options.connect, endpoint, deadline), "connect")
         return _as_stream(self._take_given(), "sock")
 
     def _reach(self, host: str, port: int, deadline: Deadline) -> Stream:
@@ -105,6 +110,25 @@ class Connector:
         )
         return Stream(sock)
 
+    def _call_connect(
+        self, connect: Callable[[str, int], socket.socket], endpoint: Endpoint, deadline: Deadline
+    ) -> socket.socket:
+        """Call the function given as `connect`, in the background."""
+        host, port = endpoint.host, endpoint.port
+        if self._connecting is None:
+            from .background import Background  # noqa: PLC0415  few need it
+
+            self._connecting = Background(f"lochws-connect-{host}", _close_if_socket)
+        try:
+            return self._connecting.call(lambda: connect(host, port), deadline, key=(host, port))
+        except (OSError, Cancelled):
+            raise
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
+            text = f"the function given as connect failed: {type(error).__name__}: {safe_str(error)}"
+            raise ConnectFail(text, phase="tcp") from error
+
     def _take_given(self) -> socket.socket:
         given, self._given = self._given, None
         if given is None:
@@ -113,22 +137,9 @@ class Connector:
         return given
 
 
-def _made(
-    connect: Callable[[str, int], socket.socket], host: str, port: int, deadline: Deadline
-) -> socket.socket:
-    def discard(made: object) -> None:
-        if _is_socket(made):
-            made.close()
-
-    try:
-        from .background import call  # noqa: PLC0415  few need it
-
-        return call(lambda: connect(host, port), deadline, name=f"lochws-connect-{host}", discard=discard)
-    except (OSError, Cancelled):
-        raise
-    except Exception as error:
-        text = f"the function given as connect failed: {type(error).__name__}: {error}"
-        raise ConnectFail(text, phase="tcp") from error
+def _close_if_socket(made: object) -> None:
+    if _is_socket(made):
+        made.close()
 
 
 def _is_socket(thing: object) -> TypeGuard[socket.socket]:

@@ -21,10 +21,10 @@ GRACE = 0.02
 @pytest.fixture(params=[1, 2], ids=["private", "shared"])
 def crew(request: pytest.FixtureRequest) -> Iterator[Crew]:
     threads = Threads.private("test") if request.param == 1 else Threads(request.param)
-    crew = threads.attach()
+    crew = threads.attach(NOBODY)
     crew.reader.grace = GRACE
     yield crew
-    threads.detach(crew)
+    threads.detach(crew, NOBODY)
     assert crew.join(PATIENCE)
 
 
@@ -35,6 +35,19 @@ def probe(crew: Crew) -> Iterator[Probe]:
     yield probe
     probe.is_finished = True
     crew.reader.loop.touch(probe)
+
+
+class Watched:
+    """What runs on a crew, and notes with what error the crew has failed."""
+
+    def __init__(self) -> None:
+        self.errors: list[BaseException] = []
+
+    def threads_failed(self, crew: Crew, error: BaseException) -> None:
+        self.errors.append(error)
+
+
+NOBODY = Watched()
 
 
 class Stay:
@@ -155,7 +168,7 @@ class TestTheWatch:
 
 def test_somebody_stands_in_even_if_all_other_supervisors_are_busy() -> None:
     threads = Threads(3)
-    crew = threads.attach()
+    crew = threads.attach(NOBODY)
     crew.reader.grace = GRACE
     probe, stay, go = Probe(), Stay(crew), threading_events(3)
     for event in go:
@@ -168,7 +181,7 @@ def test_somebody_stands_in_even_if_all_other_supervisors_are_busy() -> None:
         event.set()
     probe.is_finished = True
     crew.reader.loop.touch(probe)
-    threads.detach(crew)
+    threads.detach(crew, NOBODY)
     assert crew.join(PATIENCE)
 
 
@@ -184,26 +197,27 @@ class TestSharing:
 
     def test_they_start_with_the_first_app_and_end_with_the_last(self) -> None:
         threads = Threads(name="pool")
-        first = threads.attach()
-        assert threads.attach() is first
+        other = Watched()
+        first = threads.attach(NOBODY)
+        assert threads.attach(other) is first
         assert "lochws-reader-pool" in {thread.name for thread in threading.enumerate()}
-        threads.detach(first)
+        threads.detach(first, NOBODY)
         assert not first.reader.join(0.01)
-        threads.detach(first)
+        threads.detach(first, other)
         assert first.join(PATIENCE)
 
     def test_they_can_start_again_while_the_old_ones_are_still_ending(self) -> None:
         threads = Threads()
-        old = threads.attach()
+        old = threads.attach(NOBODY)
         stay = Stay(old)
         stay.begin()
-        threads.detach(old)
-        new = threads.attach()
+        threads.detach(old, NOBODY)
+        new = threads.attach(NOBODY)
         assert new is not old
         assert not old.join(0.01)
         stay.end()
         assert old.join(PATIENCE)
-        threads.detach(new)
+        threads.detach(new, NOBODY)
         assert new.join(PATIENCE)
 
     def test_from_many_threads_at_once_there_is_one_crew(self) -> None:
@@ -213,7 +227,7 @@ class TestSharing:
 
         def attach() -> None:
             barrier.wait(PATIENCE)
-            crews.append(threads.attach())
+            crews.append(threads.attach(Watched()))
 
         workers = [threading.Thread(target=attach) for _ in range(8)]
         for worker in workers:
@@ -221,8 +235,8 @@ class TestSharing:
         for worker in workers:
             worker.join(PATIENCE)
         assert len(set(map(id, crews))) == 1
-        for crew in crews:
-            threads.detach(crew)
+        for tenant in list(crews[0].tenants):
+            threads.detach(crews[0], tenant)
         assert crews[0].join(PATIENCE)
 
     @pytest.mark.parametrize("wrong", [1, 0, -3, True, 2.5, "4", None])
@@ -238,7 +252,7 @@ class TestSharing:
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", refuse)
             with pytest.raises(RuntimeError):
-                threads.attach()
-        crew = threads.attach()
-        threads.detach(crew)
+                threads.attach(NOBODY)
+        crew = threads.attach(NOBODY)
+        threads.detach(crew, NOBODY)
         assert crew.join(PATIENCE)

@@ -24,6 +24,8 @@ from .life import CALM, OPENED, attempts, end_of_first, surviving
 from .registry import fault
 
 NETWORK = {"ended_by": "network", "graceful": False, "sent_code": None, "received_code": None}
+#: The server is told why it was left, should it still be there.
+UNRESPONSIVE = {**NETWORK, "sent_code": 1011}
 WRONG = ["protocol_error", "disconnected"]
 SILENT = ["unresponsive", "disconnected"]
 #: Pings that show that nobody answers.
@@ -93,17 +95,17 @@ ENDINGS = [
     close_frame(b"\x03\xe8\xff", 1007, "a reason that is no text"),
     ending(
         "The connection goes silent, in both directions or inbound only", [t.stop_reading(), t.silence()],
-        SILENT, r"^disconnected; exceeded 60s ping timeout$", NETWORK, timing=PINGING,
+        SILENT, r"^disconnected; exceeded 60s ping timeout$", UNRESPONSIVE, timing=PINGING,
         case="silent loss both ways",
     ),
     ending(
         "The connection goes silent, in both directions or inbound only", [t.silence()],
-        SILENT, r"^disconnected; exceeded 60s ping timeout$", NETWORK, timing=PINGING,
+        SILENT, r"^disconnected; exceeded 60s ping timeout$", UNRESPONSIVE, timing=PINGING,
         case="silent loss inbound only",
     ),
     ending(
         "The server stalls inside a frame", [t.send_raw(frame(TEXT, b"x" * 100)[:50]), t.silence()],
-        SILENT, r"^disconnected; exceeded 60s ping timeout$", NETWORK, timing=PINGING,
+        SILENT, r"^disconnected; exceeded 60s ping timeout$", UNRESPONSIVE, timing=PINGING,
     ),
     ending(
         "A deflate bomb", [t.send("0" * 20_000_000)], WRONG, "", refused(1009),

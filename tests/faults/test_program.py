@@ -184,7 +184,7 @@ assert app.state.value == "new"
 assert not app.wait_ready(0)
 assert threading.active_count() == 1
 threads_again()
-""" + ECHO, start_peer(echo).url).end()
+""" + ECHO + "app.stop(5)", start_peer(echo).url).end()
         assert (status, output, errors) == (0, "can't start new thread\n", "")
 
     @fault("program", "No thread can be started")

@@ -79,7 +79,7 @@ class TestTheirs:
         closing.received(100.0)
         assert (closing.outcome, closing.deadline, closing.is_begun) == (None, None, False)
         closing.sent(105.0)
-        assert closing.deadline == 135.0
+        assert closing.deadline == 105.0 + LINGER_SECONDS
         closing.eof()
         assert closing.outcome == Outcome("closed", SERVER, graceful=True)
 
@@ -90,12 +90,50 @@ class TestTheirs:
         closing.sent(105.0)
         assert closing.outcome == Outcome("closed", SERVER, graceful=True)
 
-    def test_a_server_that_does_not_end_it_is_not_graceful(self, closing):
+    @pytest.mark.parametrize("limit", [30.0, 0])
+    def test_a_server_that_keeps_tcp_open_has_closed_gracefully_all_the_same(self, limit):
+        closing = ClosingHandshake(limit)
         closing.received(100.0)
         closing.sent(100.0)
-        closing.time_passed(130.0)
+        assert closing.time_passed(100.9) is False
+        assert closing.outcome is None
+        assert closing.time_passed(100.0 + LINGER_SECONDS) is False
+        assert closing.outcome == Outcome("closed", SERVER, graceful=True)
+
+
+class TestOurFrameBehindMessages:
+    """The kernel does not take all messages before our Close frame at once."""
+
+    @pytest.mark.parametrize("first", ["ours", "theirs"])
+    def test_the_last_second_begins_when_the_kernel_has_taken_it(self, closing, first):
+        if first == "theirs":
+            closing.received(100.0)
+        closing.sent(100.0, taken=False)
+        if first == "ours":
+            closing.received(100.0)
+        for now in (101.0, 102.0, 103.0):
+            assert closing.deadline == now
+            closing.sent(now, taken=False)
+            assert closing.time_passed(now) is False
+            assert closing.outcome is None
+        closing.sent(103.5)
+        assert closing.deadline == 103.5 + LINGER_SECONDS
+        closing.time_passed(104.5)
+        assert closing.outcome == Outcome("closed", SERVER if first == "theirs" else CLIENT, graceful=True)
+
+    def test_it_gets_no_longer_than_the_server_gets_to_answer(self, closing):
+        closing.received(100.0)
+        closing.sent(100.0, taken=False)
+        for second in range(1, 31):
+            closing.time_passed(100.0 + second)
         assert closing.outcome.ended_by == NETWORK
         assert not closing.outcome.graceful
+
+    def test_without_an_answer_the_limit_counts_from_our_request(self, closing):
+        closing.sent(100.0, taken=False)
+        closing.sent(110.0)
+        assert closing.deadline == 130.0
+
 
     def test_a_loss_after_both_is_as_good_as_an_end(self, closing):
         closing.received(100.0)

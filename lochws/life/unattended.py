@@ -1,0 +1,52 @@
+"""Unattended apps: a warning when a program ends while an app that nobody has closed is still running."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import sys
+from typing import Protocol
+
+from ..system.report import report
+
+
+class Attended(Protocol):
+    """The life of an app, as seen from here."""
+
+    url: str
+
+    @property
+    def is_unattended(self) -> bool:
+        """Whether the app is running and nobody has closed it."""
+
+
+# The lives that have begun and not ended. Single operations on a set need no lock: signal handlers and
+# finalizers may come at any time.
+_running: set[Attended] = set()
+
+
+def began(life: Attended) -> None:
+    """Note that a life has begun. Any thread."""
+    _running.add(life)
+
+
+def ended(life: Attended) -> None:
+    """Note that a life has ended, or was left to the parent by a fork. Any thread."""
+    _running.discard(life)
+
+
+def _warn() -> None:
+    """Say that apps end with the program, which few expect whose last line is ``app.start()``."""
+    if hasattr(sys, "last_type") or hasattr(sys, "ps1"):
+        return  # an exception has ended the program, or somebody at a prompt has
+    urls = [life.url for life in list(_running) if life.is_unattended]
+    if urls:
+        report(
+            logging.WARNING,
+            "the program ends while %s running (%s): the threads of lochws are daemons and end with it. "
+            "Call join() or run_forever() to keep the program running, or close() to end the app",
+            "an app is still" if len(urls) == 1 else f"{len(urls)} apps are still", urls[0],
+        )
+
+
+atexit.register(_warn)

@@ -1,0 +1,49 @@
+"""User code: for which owners the calling thread is running functions of the user's.
+
+A thread that runs a function given as an option, a trace function or an ``on_sent`` handler of an app must
+not wait for that app, which waits for the function. Each thread has a tuple of owners; `run` and `marked` add
+to it for the time of a call. A thread that makes a call for another one takes that one's owners along.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_local = threading.local()
+
+
+def owners() -> tuple[object, ...]:
+    """Return the owners for whom the calling thread is running functions."""
+    found: tuple[object, ...] = getattr(_local, "owners", ())
+    return found
+
+
+def is_running(owner: object) -> bool:
+    """Return whether the calling thread is running a function for that owner."""
+    return any(one is owner for one in owners())
+
+
+def run(function: Callable[[], T], *added: object) -> T:
+    """Call a function, with more owners while it runs."""
+    before = owners()
+    try:
+        _local.owners = (*before, *added)
+        return function()
+    finally:
+        _local.owners = before
+
+
+def marked(owner: object, function: Callable[P, T]) -> Callable[P, T]:
+    """Return a function that calls `function` with one more owner."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        return run(lambda: function(*args, **kwargs), owner)
+
+    return call
