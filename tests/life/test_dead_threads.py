@@ -153,7 +153,7 @@ def test_while_a_handler_runs_the_end_waits_for_it(
     app.on("text")(stay)
     app.start(persist=AT_ONCE)
     assert app.wait_ready(PATIENCE)
-    app._lifecycle._crew.reader.grace = 0.01  # type: ignore[union-attr]
+    app._lochws.life._crew.reader.grace = 0.01  # type: ignore[union-attr]
     app.send_text("x")
     assert entered.wait(PATIENCE)
     broken.error = ValueError("too many")
@@ -186,7 +186,7 @@ def test_a_supervisor_that_cannot_go_on_ends_the_apps_too(
     app.start(persist=NEVER)
     app.wait_for("ready" if state == "open" else "back_off")
     clock.error = ValueError("no time")
-    app._lifecycle._crew.supervisor.wake()  # type: ignore[union-attr]
+    app._lochws.life._crew.supervisor.wake()  # type: ignore[union-attr]
     assert app.join(PATIENCE)
     assert app.state is State.STOPPED
     final = app.names("poll", "pong", "back_off")[-1]
