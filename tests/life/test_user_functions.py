@@ -207,7 +207,7 @@ class TestOtherFunctions:
             app.on("sent")(function)
         app.start(persist=Backoff(0, 0, retry=function))
         if where != "retry":
-            assert app.wait_ready(PATIENCE)
+            app.wait_for("ready")
             if not app.is_closing:
                 try:
                     app.send_text("from this thread")
