@@ -1,4 +1,4 @@
-"""Metrics of apps: a plain dict always, and a collector for Prometheus where prometheus-client is installed.
+"""Metrics of apps, as a plain dict or, where prometheus-client is installed, for Prometheus.
 
 ::
 
@@ -9,8 +9,9 @@
     metrics.register()                      # pip install 'lochws[metrics]'
     prometheus_client.start_http_server(9100)
 
-A received message costs about 0.25 microseconds on the handlers' thread, and 0.3 more for each handler that
-is called; one that is sent costs about 0.25 on the thread that writes it. Who is not watched pays nothing.
+A received message costs about 0.25 microseconds on the handlers' thread, and 0.3 more for each handler
+called. A sent message costs about 0.25 microseconds on the thread that writes it. Apps that are not watched
+pay nothing.
 """
 
 from __future__ import annotations
@@ -29,39 +30,41 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from prometheus_client.core import Metric
 
-#: By key of the snapshot: the name for Prometheus, and what it is.
+#: By key of the snapshot: the name for Prometheus, and the help text.
 _COUNTERS = {
     "connections": ("lochws_connections", "Connections that were opened."),
     "messages_received": ("lochws_messages_received", "Text and binary messages received."),
     "messages_sent": ("lochws_messages_sent", "Text and binary messages handed to the kernel whole."),
     "messages_dropped": ("lochws_messages_dropped", "Messages discarded because the send queue was full."),
-    "messages_unsent": ("lochws_messages_unsent", "Messages accepted and not sent: their connection ended."),
-    "bytes_received": ("lochws_received_bytes", "Bytes received, frame heads included, TLS not."),
-    "bytes_sent": ("lochws_sent_bytes", "Bytes sent, frame heads included, TLS not."),
-    "handler_errors": ("lochws_handler_errors", "Exceptions of handlers."),
+    "messages_unsent": (
+        "lochws_messages_unsent", "Messages accepted but not sent, because the connection ended."
+    ),
+    "bytes_received": ("lochws_received_bytes", "Bytes received, including frame headers, without TLS."),
+    "bytes_sent": ("lochws_sent_bytes", "Bytes sent, including frame headers, without TLS."),
+    "handler_errors": ("lochws_handler_errors", "Exceptions raised by handlers."),
 }
 _GAUGES = {
     "open": ("lochws_open", "Whether messages can be sent now: 1 or 0."),
-    "queued_bytes": ("lochws_queued_bytes", "Bytes that wait for the network to take them."),
-    "waiting_bytes": ("lochws_waiting_bytes", "Bytes of received messages that wait for handlers."),
-    "latency_seconds": ("lochws_latency_seconds", "From the last answered ping to its pong."),
+    "queued_bytes": ("lochws_queued_bytes", "Bytes waiting to be sent."),
+    "waiting_bytes": ("lochws_waiting_bytes", "Bytes of received messages waiting for handlers."),
+    "latency_seconds": ("lochws_latency_seconds", "Seconds from the last answered ping to its pong."),
 }
 _HISTOGRAMS = {
     "received_size_bytes": ("lochws_received_message_size_bytes", "Sizes of received messages."),
-    "sent_size_bytes": ("lochws_sent_message_size_bytes", "Sizes of messages that were sent."),
-    "ping_seconds": ("lochws_ping_seconds", "From pings to their pongs."),
+    "sent_size_bytes": ("lochws_sent_message_size_bytes", "Sizes of sent messages."),
+    "ping_seconds": ("lochws_ping_seconds", "Seconds from pings to their pongs."),
 }
 
 
 class Metrics:
-    """Counts and times what happens to apps. One object for all of a program's, or several.
+    """Counts and times what happens to apps. One object can watch any number of apps.
 
-    All methods may be called from any thread, and wait for nothing. What is counted here begins with `watch`;
-    what `WebSocketApp.counters` counts begins with the app.
+    All methods may be called from any thread, and never block. Numbers that are counted here begin with
+    `watch`; those of `WebSocketApp.counters` begin with the app.
     """
 
     def __init__(self) -> None:
-        # Guards changes of _watched, which is replaced whole; a leaf. Signal handlers may come to it as well.
+        # Guards changes of _watched, which is replaced whole; a leaf. Reentrant, for signal handlers.
         self._lock = threading.RLock()
         self._watched: dict[str, tuple[WebSocketApp, Measures]] = {}
         forks.register(self)
@@ -70,12 +73,12 @@ class Metrics:
         """Measure an app from now on.
 
         Args:
-            app: the app, which is kept alive until `unwatch`.
-            name: what it is called; None for its URL, without what may be secret in it.
+            app: the app; it is kept alive until `unwatch`.
+            name: the name of the app in the metrics; None for its URL, without possible secrets.
 
         Raises:
-            TypeError: it is no app, or the name is no text.
-            ValueError: it is watched already, or another app by the same name.
+            TypeError: `app` is not a WebSocketApp, or `name` is not a str.
+            ValueError: the app is being watched already, or another app by the same name.
         """
         check_app(app)
         name = without_secrets(app.url) if name is None else name
@@ -84,75 +87,76 @@ class Metrics:
         measures = Measures()
         with self._lock:
             if any(other is app for other, _ in self._watched.values()):
-                raise ValueError(f"{app!r} is watched already")
+                raise ValueError(f"{app!r} is being watched already")
             if name in self._watched:
-                raise ValueError(f"name={name!r}: another app is watched by this name")
+                raise ValueError(f"name={name!r}: another app is being watched by this name")
             self._watched = {**self._watched, name: (app, measures)}
         app.add_handler(measures)
         app.wrap_handlers(measures.wrapped)
 
     def unwatch(self, app: WebSocketApp) -> None:
-        """Measure an app no more, and forget what was measured.
+        """Stop measuring an app, and discard its numbers.
 
         Raises:
-            ValueError: it is not watched.
+            ValueError: the app is not being watched.
         """
         watched = [measures for other, measures in self._watched.values() if other is app]
         if not watched:
-            raise ValueError(f"{app!r} is not watched")
+            raise ValueError(f"{app!r} is not being watched")
         app.unwrap_handlers(watched[0].wrapped)
         app.remove_handler(watched[0])
-        with self._lock:  # last: what other wrappers raise may come out of the above
+        with self._lock:  # last: another wrapper may raise in the lines above
             self._watched = {name: pair for name, pair in self._watched.items() if pair[0] is not app}
 
     def snapshot(self) -> dict[str, dict[str, Any]]:
-        """All numbers by the apps' names, as plain values that can be written as JSON.
+        """Return all numbers by the names of the apps, as plain values that can be written as JSON.
 
         For each app:
 
         ``state``
-            in one word: `lochws.State`'s value.
+            the value of its `lochws.State`, one word.
         ``open``
-            1 if messages can be sent, else 0.
+            1 if messages can be sent, otherwise 0.
         ``connections``, ``messages_received``, ``messages_sent``, ``messages_dropped``, ``bytes_received``, \
 ``bytes_sent``
-            `lochws.Counters`.
+            the attributes of `lochws.Counters`.
         ``messages_unsent``
-            messages that were accepted and never left: the sizes of `Disconnected.unsent`.
+            messages that were accepted but not sent: the total length of all `Disconnected.unsent`.
         ``queued_bytes``, ``waiting_bytes``
-            what waits for the network, and for handlers.
+            bytes waiting to be sent, and bytes of received messages waiting for handlers.
         ``latency_seconds``
-            of the last ping, or None.
+            seconds between the last answered ping and its pong, or None.
         ``reconnects``
-            attempts after an end, by its cause: ``"client"``, ``"server"`` or ``"network"``
-            (`Disconnected.ended_by`), ``"unresponsive"``, ``"protocol_error"``, ``"rejected"``, or for a
-            failed attempt its phase (`ConnectFail.phase`).
+            a dict: how many attempts followed an end with this cause: ``"client"``, ``"server"`` or
+            ``"network"`` (`Disconnected.ended_by`), ``"unresponsive"``, ``"protocol_error"``, ``"rejected"``,
+            or the phase of a failed attempt (`ConnectFail.phase`).
         ``handler_errors``
-            exceptions of handlers.
+            exceptions raised by handlers.
         ``received_size_bytes``, ``sent_size_bytes``, ``ping_seconds``
-            histograms: a dict of ``count``, ``sum`` and ``buckets``, in which each upper bound has the number
-            of values up to it.
+            histograms, each a dict of ``count``, ``sum`` and ``buckets``; the buckets map each upper bound to
+            the number of values up to it.
         ``handler_seconds``
-            such a histogram for each name that handlers are registered for, such as ``"text"``.
+            a dict of such histograms: how long handlers take, by what they are registered for, such as
+            ``"text"``.
 
-        Numbers that change meanwhile may be of different moments.
+        Numbers that change while they are read may be from different moments.
         """
         return {name: _numbers(app, measures) for name, (app, measures) in self._watched.items()}
 
     def register(self, registry: CollectorRegistry | None = None) -> Collector:
-        """Let prometheus-client scrape the numbers: as ``lochws_…``, with the label ``app``.
+        """Let prometheus-client scrape the numbers, as ``lochws_…`` with the label ``app``.
 
-        Nothing is counted twice: the collector looks at what is counted anyway, whenever it is scraped.
+        The collector reads the numbers whenever it is scraped; nothing is counted twice.
 
         Args:
-            registry: where; None for prometheus-client's own.
+            registry: the registry to register with; None for prometheus-client's default.
 
         Returns:
-            The collector, which `unregister` of the registry takes.
+            The collector, to be passed to the registry's ``unregister``.
 
         Raises:
             ImportError: prometheus-client is not installed.
-            ValueError: the registry has another of these: one `Metrics` can watch many apps.
+            ValueError: the registry has such a collector already. One `Metrics` can watch many apps.
         """
         try:
             from prometheus_client import REGISTRY  # noqa: PLC0415  optional
@@ -165,22 +169,22 @@ class Metrics:
         return collector
 
     def reset_after_fork(self) -> None:
-        """In the child of a fork: what was counted until then stays."""
+        """Keep, in the child of a fork, what was counted until then."""
         self._lock = threading.RLock()
 
 
 class Collector:
-    """Gives prometheus-client the numbers of a `Metrics`. Made by `Metrics.register`."""
+    """A collector of prometheus-client for the numbers of a `Metrics`. Created by `Metrics.register`."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
     def describe(self) -> Iterator[Metric]:
-        """The families without their values, by which a registry notices others of the same names."""
+        """Yield the families without values: a registry detects duplicate names by them."""
         return self._families({})
 
     def collect(self) -> Iterator[Metric]:
-        """The families with their values now."""
+        """Yield the families with their current values."""
         return self._families(self._metrics._watched)
 
     def _families(self, watched: dict[str, tuple[WebSocketApp, Measures]]) -> Iterator[Metric]:
@@ -203,7 +207,8 @@ class Collector:
                     gauge.add_metric([name], found[key])
             yield gauge
         reconnects = CounterMetricFamily(
-            "lochws_reconnects", "Attempts after an end, by its cause.", labels=["app", "cause"]
+            "lochws_reconnects", "Attempts to connect again, by why the one before ended.",
+            labels=["app", "cause"],
         )
         for name, found in numbers.items():
             for cause, count in found["reconnects"].items():
@@ -215,7 +220,7 @@ class Collector:
                 histogram.add_metric([name], _buckets(found[key]), found[key]["sum"])
             yield histogram
         handlers = HistogramMetricFamily(
-            "lochws_handler_seconds", "What handlers take, by what they handle.", labels=["app", "event"]
+            "lochws_handler_seconds", "Seconds that handlers take, by event.", labels=["app", "event"]
         )
         for name, found in numbers.items():
             for event, taken in found["handler_seconds"].items():
@@ -224,7 +229,7 @@ class Collector:
 
 
 def _buckets(histogram: dict[str, Any]) -> list[tuple[str, float]]:
-    """A histogram's buckets, their bounds written as Prometheus does."""
+    """Return the buckets of a histogram, with bounds as Prometheus writes them."""
     return [
         (bound if bound == "+Inf" else str(float(bound)), count)
         for bound, count in histogram["buckets"].items()

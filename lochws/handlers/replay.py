@@ -1,12 +1,12 @@
-"""Plays a recording back into any handlers, without a network.
+"""Replay: plays a recording back into any handlers, without a network.
 
 ::
 
-    Replay("talk.jsonl").run(handler)               # as fast as it was; speed=None for as fast as it goes
+    Replay("talk.jsonl").run(handler)               # at the original speed; speed=None for no pauses
     for event in Replay("talk.jsonl"):
         print(event)
 
-`lochws.handlers.recorder` makes recordings; docs/recording.md has their format.
+`lochws.handlers.recorder` makes recordings; docs/recording.md describes the format.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from ._parts.recording_files import LineReader, RecordingError, files_of
 from ._parts.recording_lines import MAX_LINE, VERSION, Payload, as_event, as_sent, length_of
 
 _Made = TypeVar("_Made")
-#: No time of a recording is further from its beginning, or from 1970.
+#: The largest time that a recording may contain, in seconds since its beginning or since 1970.
 _MAX_SECONDS = 9e9
-#: The longest pause, in seconds: of much more than that `time.sleep` makes an OverflowError.
+#: The longest pause, in seconds; with much more `time.sleep` raises OverflowError.
 MAX_PAUSE = 1e9
 
 
@@ -40,14 +40,14 @@ class Entry:
     """One line of a recording.
 
     Attributes:
-        at: seconds since recording began (monotonic). In a recording that was continued the wall clock
-            bridges the pause.
-        time: the wall clock when it happened: for an event its `received_time`.
-        direction: ``"in"`` for events, ``"out"`` for what was sent, empty for what is missing.
-        event: the event's name; of what was sent ``"text"``, ``"binary"``, ``"ping"``, ``"pong"`` or
+        at: seconds since recording began (monotonic). If the recording was continued later, the wall clock
+            bridges the gap.
+        time: the wall clock when it happened; for an event its `received_time`.
+        direction: ``"in"`` for events, ``"out"`` for what was sent, empty where something is missing.
+        event: the name of the event; for what was sent ``"text"``, ``"binary"``, ``"ping"``, ``"pong"`` or
             ``"close"``; ``"missing"`` where events could not be recorded.
-        fields: the line as it stands in the file.
-        where: the file and the line's number.
+        fields: the parsed line.
+        where: the file and the number of the line.
     """
 
     at: float
@@ -59,24 +59,34 @@ class Entry:
 
     @property
     def missing(self) -> int:
-        """How many events and sends are missing here; 0 for what is an entry itself."""
+        """How many events and sends are missing here; 0 if this is one of them."""
         return int(self.fields.get("missing", 0))
 
     @property
     def length(self) -> int | None:
-        """How many characters or bytes a payload had that was left out; else None."""
+        """The length of a payload that was left out, in characters or bytes; otherwise None."""
         return self.fields.get("length")
 
     def as_event(self, fill: bool = False) -> events.Event:
-        """The event.
+        """Return the event.
+
+        Args:
+            fill: replace a payload that was left out by as many ``x``.
 
         Raises:
-            RecordingError: it is damaged, or its payload was left out and `fill` is not given.
+            RecordingError: the line is damaged, or the payload was left out and `fill` is not given.
         """
         return self._made(as_event, fill)
 
     def as_sent(self, fill: bool = False) -> Sent:
-        """What was sent: text as str, a binary message as bytes, or a `ControlFrame`. Raises likewise."""
+        """Return what was sent: text as str, a binary message as bytes, or a `ControlFrame`.
+
+        Args:
+            fill: replace a payload that was left out by as many ``x``.
+
+        Raises:
+            RecordingError: the line is damaged, or the payload was left out and `fill` is not given.
+        """
         return self._made(as_sent, fill)
 
     def _made(self, make: Callable[[Mapping[str, Any], bool], _Made], fill: bool) -> _Made:
@@ -88,11 +98,11 @@ class Entry:
 
 @dataclass
 class Replayed:
-    """What came of a replay.
+    """The result of a replay.
 
     Attributes:
-        events: how many were played.
-        errors: what handlers raised; each was logged, and given to `on_error`.
+        events: how many events were played.
+        errors: the exceptions of handlers; each was logged, and passed to `on_error`.
     """
 
     events: int = 0
@@ -100,21 +110,21 @@ class Replayed:
 
 
 class Replay:
-    """A recording: iterate its events, or play them into handlers. Any number of times.
+    """A recording, whose events can be iterated or played into handlers, any number of times.
 
     A file that is still being written, or whose process was killed, is read up to its last whole line.
 
     Args:
-        path: the newest file of the recording; older ones (``talk.1.jsonl``) come before it.
-        fill: put as many ``x`` where payloads were left out, which else is an error.
-        max_line: the longest line that is read, in bytes.
+        path: the newest file of the recording; older ones (``talk.1.jsonl``) are read before it.
+        fill: replace payloads that were left out by as many ``x``; otherwise they are an error.
+        max_line: the longest line that is read, in bytes: by default 96 MiB.
 
     Raises:
         FileNotFoundError: there is no such file.
 
     Attributes:
-        cut: the files that end in the midst of a line, as far as they were read.
-        missing: how many events and sends the recording lacks, as far as it was read.
+        cut: the files that end in the middle of a line, of those that were read.
+        missing: how many events and sends the recording lacks, in the part that was read.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, fill: bool = False, max_line: int = MAX_LINE) -> None:
@@ -127,10 +137,10 @@ class Replay:
             raise FileNotFoundError(f"there is no recording {self.path}")
 
     def entries(self) -> Iterator[Entry]:
-        """All lines but the headers, in order: events, what was sent, and where something is missing.
+        """Yield all lines except the headers, in order: events, what was sent, and what is missing.
 
         Raises:
-            RecordingError: a line is no line of a recording; the text names the file and the line.
+            RecordingError: a line is damaged or too long; the text names the file and the line.
             OSError: a file cannot be read.
         """
         self.cut, self.missing = [], 0
@@ -156,15 +166,20 @@ class Replay:
                 report(logging.WARNING, "%s ends in the middle of line %d, which is left out", path, number)
 
     def __iter__(self) -> Iterator[events.Event]:
-        """The events, of the classes they had, equal to those recorded. Raises as `entries`."""
+        """Yield the events, equal to those recorded and of the same classes.
+
+        Raises:
+            RecordingError: a line is damaged or too long, or a payload was left out.
+            OSError: a file cannot be read.
+        """
         return (entry.as_event(self._fill) for entry in self.entries() if entry.direction == "in")
 
     def sends(self) -> Iterator[Sent]:
-        """What was sent, in order: text as str, binary messages as bytes, and `ControlFrame`."""
+        """Yield what was sent, in order: text as str, binary messages as bytes, and `ControlFrame`."""
         return (entry.as_sent(self._fill) for entry in self.entries() if entry.direction == "out")
 
     def messages(self) -> Iterator[tuple[float, Payload]]:
-        """The server's messages, text as str and binary ones as bytes, with the seconds since the first."""
+        """Yield the server's messages, as str or bytes, each with the seconds since the first one."""
         began: float | None = None
         for entry in self.entries():
             if entry.direction == "in" and entry.event in ("text", "binary"):
@@ -181,20 +196,22 @@ class Replay:
     ) -> Replayed:
         """Play the events into handlers, on the calling thread, in order.
 
-        What a handler raises is logged and given to `on_error`, as in an app, and the replay goes on.
+        An exception of a handler is logged and passed to `on_error`, as in an app, and the replay continues.
 
         Args:
-            handlers: objects with methods ``on_<event>``, or marked with `lochws.on`; or functions, which
-                get all events.
-            speed: 1 for the pace of the recording, 2 for twice as fast, None for no pauses.
-            clock: monotonic seconds.
-            wait: waits for so many seconds; if it returns True, as an `Event.wait` does, the replay ends.
+            handlers: objects with ``on_<event>`` methods, or with methods marked with `lochws.on`; or
+                functions, which get all events.
+            speed: 1 for the original speed, 2 for twice as fast, None for no pauses.
+            clock: returns monotonic seconds.
+            wait: waits for that many seconds. If it returns True, as `threading.Event.wait` does, the replay
+                ends.
 
         Raises:
-            TypeError: something handles nothing; or is an app, which has to have a connection: see
+            TypeError: an object handles nothing; or it is an app, which needs a connection: see
                 `lochws.testing.recorded`.
-            ValueError: the speed is not above 0.
-            RecordingError, OSError: as for `entries`, in the midst of the replay.
+            ValueError: `speed` is not above 0.
+            RecordingError: a line is damaged or too long; the events before it have been played.
+            OSError: a file cannot be read.
         """
         if speed is not None and not 0 < speed < float("inf"):
             raise ValueError(f"speed={speed!r}: expected a number above 0, or None for no pauses")
@@ -202,7 +219,7 @@ class Replay:
         registry = Registry(played.errors.append, lambda _: None)
         for handler in handlers:
             if hasattr(handler, "run_forever"):
-                raise TypeError(f"{handler!r} runs itself: have it talk to lochws.testing.recorded instead")
+                raise TypeError(f"{handler!r} runs itself: connect it to lochws.testing.recorded instead")
             if inspect.isroutine(handler):
                 registry.add_function(handler, ["event"])
             else:
@@ -225,23 +242,23 @@ def _parse(line: bytes, where: tuple[Path, int]) -> dict[str, Any]:
     try:
         fields = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise RecordingError(*where, f"it is no JSON; {error}") from error
+        raise RecordingError(*where, f"it is not valid JSON: {error}") from error
     if not isinstance(fields, dict):
         raise RecordingError(*where, f"expected a JSON object, not {type(fields).__name__}")
     return fields
 
 
 def _header(fields: dict[str, Any], where: tuple[Path, int]) -> float:
-    """Check the first line of a file, and say when its recording began."""
+    """Check the first line of a file, and return when its recording began."""
     version = fields.get("recording")
     if version != VERSION:
         what = "there is no header" if version is None else f"version {version!r} is unknown"
-        raise RecordingError(*where, f"this is no recording; {what}")
+        raise RecordingError(*where, f"this is not a recording: {what}")
     return _number(fields, "began", where)
 
 
 def _entry(fields: dict[str, Any], where: tuple[Path, int], offset: float, last: float) -> Entry:
-    at = max(last, offset + _number(fields, "at", where))  # a wall clock that was set back between two runs
+    at = max(last, offset + _number(fields, "at", where))  # the wall clock may have been set back in between
     time = _number(fields, "time", where)
     if "missing" in fields:
         if isinstance(fields["missing"], bool) or not isinstance(fields["missing"], int):
@@ -261,6 +278,6 @@ def _number(fields: dict[str, Any], name: str, where: tuple[Path, int]) -> float
     value = fields.get(name)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise RecordingError(*where, f"{name!r} is {value!r}: expected a number")
-    if not abs(value) <= _MAX_SECONDS:  # nor is NaN
-        raise RecordingError(*where, f"{name!r} is no time: expected a number up to {_MAX_SECONDS:g}")
+    if not abs(value) <= _MAX_SECONDS:  # NaN is not either
+        raise RecordingError(*where, f"{name!r} is not a time: expected a number up to {_MAX_SECONDS:g}")
     return float(value)

@@ -208,11 +208,11 @@ def test_watching_again_and_again_leaves_nothing_behind(metrics: Metrics) -> Non
 @pytest.mark.parametrize(
     ("act", "error", "said"),
     [
-        (lambda metrics, app: metrics.watch(app), ValueError, "is watched already"),
+        (lambda metrics, app: metrics.watch(app), ValueError, "is being watched already"),
         (lambda metrics, app: metrics.watch(WebSocketApp(URL), "feed"), ValueError, "name='feed': another"),
         (lambda metrics, app: metrics.watch(WebSocketApp(URL), 5), TypeError, "name=5"),
         (lambda metrics, app: metrics.watch("ws://localhost"), TypeError, "app: expected a lochws"),
-        (lambda metrics, app: metrics.unwatch(WebSocketApp(URL)), ValueError, "is not watched"),
+        (lambda metrics, app: metrics.unwatch(WebSocketApp(URL)), ValueError, "is not being watched"),
     ],
 )
 def test_wrong_arguments_are_refused_at_once(

@@ -103,7 +103,7 @@ class TestHandlers:
         assert "on_text failed" in caplog.text
 
     def test_what_handles_nothing_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(TypeError, match="handles nothing"):
+        with pytest.raises(TypeError, match="has no handlers"):
             Replay(record(tmp_path / "a.jsonl")).run(object())
 
     def test_an_app_is_refused_for_it_could_send_nothing(self, tmp_path: Path) -> None:
@@ -255,16 +255,16 @@ class TestDamage:
     @pytest.mark.parametrize(
         ("line", "words"),
         [
-            (b"{", "line 3: it is no JSON"),
-            (b"\xff", "line 3: it is no JSON"),
-            (b"[" * 100_000, "line 3: it is no JSON"),
+            (b"{", "line 3: it is not valid JSON"),
+            (b"\xff", "line 3: it is not valid JSON"),
+            (b"[" * 100_000, "line 3: it is not valid JSON"),
             (b"[]", "line 3: expected a JSON object, not list"),
             (b"{}", "line 3: 'at' is None: expected a number"),
             (b'{"at":0}', "line 3: 'time' is None"),
             (b'{"at":0,"time":true}', "line 3: 'time' is True"),
-            (b'{"at":NaN,"time":0}', "line 3: 'at' is no time"),
-            (b'{"at":-1e10,"time":0}', "line 3: 'at' is no time"),
-            (b'{"at":0,"time":1' + b"0" * 400 + b"}", "line 3: 'time' is no time"),
+            (b'{"at":NaN,"time":0}', "line 3: 'at' is not a time"),
+            (b'{"at":-1e10,"time":0}', "line 3: 'at' is not a time"),
+            (b'{"at":0,"time":1' + b"0" * 400 + b"}", "line 3: 'time' is not a time"),
             (b'{"at":0,"time":0,"missing":true}', "line 3: 'missing' is True"),
             (b'{"at":0,"time":0,"missing":"x"}', "line 3: 'missing' is 'x'"),
             (b'{"at":0,"time":0,"direction":"up","event":"text"}', "line 3: expected a 'direction'"),
@@ -274,7 +274,7 @@ class TestDamage:
             (b'{"at":0,"time":0,"direction":"in","event":"text","text":1}', "line 3: text: 'text' is 1"),
             (b'{"at":0,"time":0,"direction":"in","event":"binary","data":"AA"}', "line 3: binary: "),
             (b'{"at":0,"time":0,"direction":"in","event":"binary","data":"A*A=="}', "line 3: binary: "),
-            (b'{"at":0,"time":0,"direction":"in","event":"binary","data":7}', "7 is no base64"),
+            (b'{"at":0,"time":0,"direction":"in","event":"binary","data":7}', "7 is not base64"),
             (b'{"at":0,"time":0,"direction":"in","event":"closing","code":1000}', "'reason' is missing"),
             (b'{"at":0,"time":0,"direction":"in","event":"closing","code":"1","reason":""}', "'code' is '1'"),
             (READY_WITHOUT_HEAD, "line 3: ready: 'head'"),
@@ -328,7 +328,10 @@ class TestDamage:
 
     @pytest.mark.parametrize(
         ("first", "words"),
-        [(b'{"recording":2}', "version 2 is unknown"), (b"{}", "there is no header"), (b"hello", "no JSON")],
+        [
+            (b'{"recording":2}', "version 2 is unknown"), (b"{}", "there is no header"),
+            (b"hello", "not valid JSON"),
+        ],
     )
     def test_another_file_is_refused(self, tmp_path: Path, first: bytes, words: str) -> None:
         path = tmp_path / "a.jsonl"

@@ -1,4 +1,4 @@
-"""Measures: what one app's events, sends and handlers are counted and timed as."""
+"""Measures: counts and histograms of one app's events, sent messages and handlers."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any
 
 from ... import events
 
-#: Upper bounds of messages' sizes, in bytes.
+#: Upper bounds for the sizes of messages, in bytes.
 SIZES = (64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216)
-#: Upper bounds of what handlers and pongs take, in seconds.
+#: Upper bounds for the times of handlers and pongs, in seconds.
 SECONDS = (0.00001, 0.0001, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
 
 
 class Histogram:
-    """How many values were how large. One thread at a time observes; any thread may look.
+    """How many values fell into each bucket. One thread at a time adds values; any thread may read.
 
     Args:
-        bounds: upper bounds, rising.
+        bounds: the upper bounds of the buckets, ascending.
     """
 
     def __init__(self, bounds: Sequence[float]) -> None:
@@ -36,7 +36,7 @@ class Histogram:
 
     @property
     def buckets(self) -> list[tuple[str, int]]:
-        """How many were no larger than each bound, the last of which is ``+Inf``."""
+        """The number of values up to each bound; the last bound is ``+Inf``."""
         names = [*(f"{bound:g}" if bound < 1 else str(bound) for bound in self._bounds), "+Inf"]
         return list(zip(names, accumulate(self._counts.copy()), strict=True))
 
@@ -46,21 +46,21 @@ class Histogram:
         return self._sum
 
     def as_dict(self) -> dict[str, Any]:
-        """Count, sum and buckets as plain values."""
+        """Return count, sum and buckets as plain values."""
         buckets = dict(self.buckets)
         return {"count": buckets["+Inf"], "sum": self._sum, "buckets": buckets}
 
 
 class Measures:
-    """What is measured of one app, by handlers of it.
+    """The handlers that measure one app, and what they have measured.
 
     Attributes:
-        received_sizes, sent_sizes: of text and binary messages, in bytes of their payload before compression.
-        pings: seconds from a ping to its pong.
+        received_sizes, sent_sizes: sizes of text and binary messages, in bytes of payload before compression.
+        pings: seconds from pings to their pongs.
         handlers: seconds that handlers took, by what they are registered for.
-        reconnects: attempts after an end, by what ended the attempt or connection before.
-        handler_errors: exceptions of handlers.
-        unsent: messages that were accepted and never left.
+        reconnects: how many attempts followed an end, by its cause.
+        handler_errors: exceptions raised by handlers.
+        unsent: messages that were accepted but not sent.
     """
 
     def __init__(self) -> None:
@@ -71,12 +71,12 @@ class Measures:
         self.reconnects: dict[str, int] = {}
         self.handler_errors = 0
         self.unsent = 0
-        self._cause: str | None = None  # of the end to come, or of the one that was
+        self._cause: str | None = None  # of the connection's end, once it is known
 
     # The handlers' thread.
 
     def on_event(self, event: events.Event) -> None:
-        """Count it."""
+        """Count an event."""
         if isinstance(event, events.Text):
             self.received_sizes.observe(_size(event.text))
         elif isinstance(event, events.Binary):
@@ -88,12 +88,12 @@ class Measures:
             self._note(event)
 
     def on_error(self, _error: BaseException) -> None:
-        """Count it."""
+        """Count an exception of a handler."""
         self.handler_errors += 1
 
     def _note(self, event: events.Event) -> None:
         if isinstance(event, events.Connecting):
-            if self._cause is not None:  # else the first attempt, or a redirect
+            if self._cause is not None:  # otherwise it is the first attempt, or a redirect
                 self.reconnects[self._cause] = self.reconnects.get(self._cause, 0) + 1
             self._cause = None
         elif isinstance(event, (events.Rejected, events.Unresponsive, events.ProtocolError)):
@@ -106,7 +106,7 @@ class Measures:
     # The thread that writes: one at a time.
 
     def on_sent(self, sent: tuple[object, ...]) -> None:
-        """Count the messages among what leaves."""
+        """Count the messages among what is sent."""
         for one in sent:
             if isinstance(one, str):
                 self.sent_sizes.observe(_size(one))
@@ -116,7 +116,7 @@ class Measures:
     # Any thread.
 
     def wrapped(self, name: str, handler: Callable[[Any], object]) -> Callable[[Any], object]:
-        """A handler that is timed; see `WebSocketApp.wrap_handlers`. Ours are not, nor those of sends."""
+        """Wrap a handler to time it, for `WebSocketApp.wrap_handlers`; not our own, nor those of sends."""
         if name == "sent" or getattr(handler, "__self__", None) is self:
             return handler
         observe = self.handlers.setdefault(name, Histogram(SECONDS)).observe

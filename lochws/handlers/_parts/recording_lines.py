@@ -1,6 +1,6 @@
-"""The lines of a recording: what happened as JSON objects, and events made of them again.
+"""The lines of a recording: events and sent messages as JSON objects, and back.
 
-`Recorder` writes them, `lochws.handlers.replay.Replay` reads them; docs/recording.md has the format.
+`Recorder` writes them, `lochws.handlers.replay.Replay` reads them; docs/recording.md describes the format.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from ...version import __version__
 #: The longest line that is read unless the user says otherwise, in bytes, and the longest filler: room for
 #: the largest message that an app accepts by default (64 MiB), in base64.
 MAX_LINE = 96 << 20
-#: What the header line says; another number stands for a format that this code does not know.
+#: The version of the format, in the header line.
 VERSION = 1
 
 Payload: TypeAlias = "str | bytes"
-#: Is asked what to record of a payload, by its direction (``"in"`` or ``"out"``); None leaves it out.
+#: Gets ``"in"`` or ``"out"`` and a payload, and returns what to record of it; None leaves it out.
 Redact: TypeAlias = "Callable[[str, Payload], Payload | None]"
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _encode_ascii = json.JSONEncoder(separators=(",", ":")).encode
 _NONE = type(None)
-#: What the fields of events are in JSON.
+#: The types that the fields of events have in JSON.
 _TYPES: dict[str, tuple[type, ...]] = {
     "address": (str, _NONE), "advice": (str,), "code": (int, _NONE), "critical": (bool,), "data": (str,),
     "delay": (int, float), "ended_by": (str,), "error": (str, dict, _NONE), "extensions": (list,),
@@ -45,7 +45,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "proxy": (str, _NONE), "reason": (str,), "received_code": (int, _NONE), "response": (dict, _NONE),
     "sent_code": (int, _NONE), "text": (str,), "timings": (dict,), "unsent": (list,), "url": (str,),
 }
-#: Where an exception may come from that is made again by its name; any other becomes a `RecordedError`.
+#: The modules whose exceptions are made again by their name; any other becomes a `RecordedError`.
 _ERRORS = {module.__name__: module for module in (builtins, errors, socket, ssl)}
 #: Headers of a response whose URLs are recorded without their secrets.
 _WITH_URLS = frozenset({"location", "content-location", "refresh", "link"})
@@ -55,7 +55,7 @@ class RecordedError(Exception):
     """Stands for an exception that cannot be made again.
 
     Attributes:
-        kind: what it was, such as ``"mylibrary.Refused"``.
+        kind: the name of its class, such as ``"mylibrary.Refused"``.
     """
 
     def __init__(self, text: str, kind: str = "") -> None:
@@ -67,9 +67,9 @@ class Scribe:
     """Makes the lines of a recording. For one thread.
 
     Args:
-        payloads: whether messages, pings and pongs are recorded, or only how long they are.
-        redact: is asked what to record of each payload.
-        secrets: whether values in the query of URLs, and cookies, are recorded.
+        payloads: whether to record messages, pings and pongs, or only their lengths.
+        redact: returns what to record of each payload.
+        secrets: whether to record cookies and the values in the query of URLs.
     """
 
     def __init__(self, payloads: bool, redact: Redact | None, secrets: bool) -> None:
@@ -79,17 +79,17 @@ class Scribe:
         self._log_limit = RateLimit()
 
     def header(self, began: float, at: float, part: int) -> bytes:
-        """The first line of a file: its number in the set, and when recording began (wall clock)."""
+        """Return the first line of a file: its number in the set, and when recording began (wall clock)."""
         return as_line({
             "lochws": __version__, "recording": VERSION, "part": part, "began": began, "at": round(at, 6),
         })
 
     def missing(self, at: float, time: float, count: int) -> bytes:
-        """The line that stands for so many events and sends that could not be recorded."""
+        """Return the line that stands for events and sends that could not be recorded."""
         return as_line({"at": round(at, 6), "time": time, "missing": count})
 
     def event(self, at: float, event: events.Event) -> bytes:
-        """The line of an event."""
+        """Return the line of an event."""
         if self._payloads and self._redact is None and isinstance(event, events.Text):
             return self._text(at, event.received_time, "in", event.text)
         line = {"at": round(at, 6), "time": event.received_time, "direction": "in", "event": event.name}
@@ -102,7 +102,7 @@ class Scribe:
         return as_line(line)
 
     def sent(self, at: float, time: float, sent: Sent) -> bytes:
-        """The line of a message or control frame that left."""
+        """Return the line of a message or control frame that was sent."""
         if self._payloads and self._redact is None and isinstance(sent, str):
             return self._text(at, time, "out", sent)
         line: dict[str, Any] = {"at": round(at, 6), "time": time, "direction": "out"}
@@ -117,15 +117,15 @@ class Scribe:
         return as_line(line)
 
     def _text(self, at: float, time: float, direction: str, text: str) -> bytes:
-        """The line that there are most of, in a third of the time."""
+        """Return the most frequent kind of line, in a third of the time."""
         head = f'{{"at":{at:.6f},"time":{time!r},"direction":"{direction}","event":"text","text":'
         try:
             return f"{head}{_encode(text)}}}\n".encode()
-        except UnicodeEncodeError:  # lone surrogates, in an event that somebody has made by hand
+        except UnicodeEncodeError:  # lone surrogates, in an event made by hand
             return f"{head}{_encode_ascii(text)}}}\n".encode()
 
     def _payload(self, direction: str, payload: Payload) -> dict[str, Any]:
-        """What is recorded of a payload: it, or how many characters or bytes it has."""
+        """Return the fields for a payload: the payload itself, or its length in characters or bytes."""
         kept = payload if self._payloads else None
         if kept is not None and self._redact is not None:
             kept = self._redacted(self._redact, direction, payload)
@@ -199,19 +199,19 @@ def _without_secrets(name: str, value: str) -> str:
 
 
 def as_line(fields: Mapping[str, Any]) -> bytes:
-    """A line of JSON in UTF-8, with its end."""
+    """Return a line of JSON in UTF-8, with its line end."""
     try:
         return _encode(fields).encode() + b"\n"
-    except UnicodeEncodeError:  # the name of a file that is no UTF-8, say
+    except UnicodeEncodeError:  # a file name that is not UTF-8, for instance
         return _encode_ascii(fields).encode() + b"\n"
 
 
 def as_event(fields: Mapping[str, Any], fill: bool = False) -> events.Event:
-    """Make the event of a line again.
+    """Make an event from its line.
 
     Args:
-        fields: the line.
-        fill: put as many ``x`` where a payload was left out.
+        fields: the parsed line.
+        fill: replace a payload that was left out by as many ``x``.
 
     Raises:
         ValueError: there is no such event, a field is missing or wrong, or the payload was left out.
@@ -235,7 +235,15 @@ def as_event(fields: Mapping[str, Any], fill: bool = False) -> events.Event:
 
 
 def as_sent(fields: Mapping[str, Any], fill: bool = False) -> Sent:
-    """Make of a line what was sent: a message, or a control frame. Arguments and errors as of `as_event`."""
+    """Make what was sent, a message or a control frame, from its line.
+
+    Args:
+        fields: the parsed line.
+        fill: replace a payload that was left out by as many ``x``.
+
+    Raises:
+        ValueError: it is not something that can be sent, a field is wrong, or the payload was left out.
+    """
     name = fields["event"]
     if name == "close":
         code, reason = fields.get("code"), fields.get("reason", "")
@@ -243,7 +251,7 @@ def as_sent(fields: Mapping[str, Any], fill: bool = False) -> Sent:
             raise ValueError(f"code {code!r} or reason {reason!r} is neither a number nor text")
         return ControlFrame(name, b"" if code is None else code.to_bytes(2, "big") + reason.encode())
     if name not in ("text", "binary", "ping", "pong"):
-        raise ValueError(f"nothing is sent that is called {name!r}")
+        raise ValueError(f"{name!r} is not something that can be sent")
     payload = payload_of(fields, fill)
     if isinstance(payload, str) != (name == "text"):
         raise ValueError("the payload is missing, or of another kind")
@@ -251,7 +259,15 @@ def as_sent(fields: Mapping[str, Any], fill: bool = False) -> Sent:
 
 
 def payload_of(fields: Mapping[str, Any], fill: bool = False) -> Payload:
-    """The payload of a line. Arguments and errors as of `as_event`."""
+    """Return the payload of a line.
+
+    Args:
+        fields: the parsed line.
+        fill: replace a payload that was left out by as many ``x``.
+
+    Raises:
+        ValueError: there is no payload, it has the wrong type, or it was left out.
+    """
     if "text" in fields:
         if not isinstance(fields["text"], str):
             raise ValueError(f"'text' is {fields['text']!r}")
@@ -270,10 +286,10 @@ def payload_of(fields: Mapping[str, Any], fill: bool = False) -> Payload:
 
 
 def length_of(fields: Mapping[str, Any]) -> int | None:
-    """How long a payload was that was left out; else None.
+    """Return the length of a payload that was left out; None if it was not.
 
     Raises:
-        ValueError: it is no length, or no payload of a recording is so long.
+        ValueError: it is not a valid length.
     """
     if "length" not in fields:
         return None
@@ -284,7 +300,7 @@ def length_of(fields: Mapping[str, Any]) -> int | None:
 
 
 def fields_of(kind: type[events.Event]) -> tuple[str, ...]:
-    """The attributes of an event class, but for `received_time` and what it keeps to itself."""
+    """Return the public attributes of an event class, except for `received_time`."""
     if kind not in _fields:
         _fields[kind] = tuple(
             name for base in reversed(kind.__mro__) for name in base.__dict__.get("__slots__", ())
@@ -314,14 +330,14 @@ def _value(name: str, value: Any, fill: bool) -> Any:
 
 
 def _error(fields: Mapping[str, Any]) -> BaseException:
-    """An exception of the same class, where making it does nothing else and gives the same text."""
+    """Make an exception of the recorded class if that has no other effect and gives the same text."""
     name, text, given = str(fields["type"]), str(fields["text"]), fields["args"]
     module, _, short = name.rpartition(".")
     kind = getattr(_ERRORS.get(module), short, None)
     if isinstance(given, list) and isinstance(kind, type) and issubclass(kind, Exception):
         try:
             error = kind(*given)
-        except Exception:  # noqa: BLE001  it takes something else
+        except Exception:  # noqa: BLE001  it takes other arguments
             return RecordedError(text, name)
         if str(error) == text:
             return error
@@ -334,5 +350,5 @@ def _base64(data: bytes) -> str:
 
 def _bytes(value: Any) -> bytes:
     if not isinstance(value, str):
-        raise ValueError(f"{value!r} is no base64")
+        raise ValueError(f"{value!r} is not base64")
     return base64.b64decode(value, validate=True)
