@@ -26,7 +26,7 @@ from lochws.testing import ScriptedServer, Step, accept, close, fin, ignore_clos
 
 from ..support.apps import echo
 from ..support.peer import PING, Link, StartPeer
-from .commands import Screen
+from .commands import in_terminal
 
 Examine = Callable[..., tuple[int, dict[str, dict[str, str]]]]
 
@@ -306,10 +306,10 @@ def test_a_proxy_that_nobody_has(examine: Examine) -> None:
 
 
 def test_a_terminal_gets_a_table() -> None:
-    with ScriptedServer() as server, Screen("doctor", server.url) as screen:
+    with ScriptedServer() as server, in_terminal("doctor", server.url) as screen:
         assert screen.end() == 0
         screen.wait_for("the server answered with code 1000")
-        assert screen.colour_of("ok ") == "green"
+        assert screen.color_of("ok ") == "green"
 
 
 def test_every_parameter_that_becomes_an_option_is_one_of_ours_or_in_an_advice() -> None:

@@ -20,7 +20,7 @@ from lochws.cli.histogram import Histogram
 from lochws.testing import ScriptedServer, accept, close, echo, fin, send, wait_for
 
 from ..support.seen import PATIENCE
-from .commands import COMMAND, Screen, environment, run
+from .commands import COMMAND, environment, in_terminal, run
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C cannot be sent to one process there")
 
@@ -201,7 +201,7 @@ def test_bench_tells_of_a_connection_that_ends() -> None:
 
 def test_bench_has_a_bar_on_a_terminal() -> None:
     words = ("bench", "--seconds", "1")
-    with ScriptedServer([accept(), echo()]) as server, Screen(*words, server.url) as screen:
+    with ScriptedServer([accept(), echo()]) as server, in_terminal(*words, server.url) as screen:
         screen.wait_for("one at a time")
         screen.wait_for("100 in flight")
         assert screen.end() == 0

@@ -13,7 +13,8 @@ from lochws.cli.exits import Exit
 from lochws.cli.screen import MAX_LINES
 from lochws.testing import ScriptedServer, accept, close, echo, fin, send, wait_for
 
-from .commands import Screen
+from ..support.terminal import Terminal
+from .commands import in_terminal
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
 
@@ -25,32 +26,32 @@ def home(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def screen(home: str) -> Iterator[Screen]:
+def screen(home: str) -> Iterator[Terminal]:
     """Somebody who talks to an echo server."""
-    with ScriptedServer() as server, Screen("connect", server.url, XDG_STATE_HOME=home) as screen:
+    with ScriptedServer() as server, in_terminal("connect", server.url, XDG_STATE_HOME=home) as screen:
         screen.wait_for("* ready")
         screen.wait_until(lambda: screen.lines[-1] == ">")
         yield screen
 
 
-def test_messages_go_both_ways_each_in_its_colour(screen: Screen) -> None:
+def test_messages_go_both_ways_each_in_its_colour(screen: Terminal) -> None:
     screen.type("hello\r")
     screen.wait_for("< hello")
-    assert (screen.colour_of("> hello"), screen.colour_of("< hello")) == ("cyan", "green")
-    assert screen.colour_of("* ready") == "blue"
+    assert (screen.color_of("> hello"), screen.color_of("< hello")) == ("cyan", "green")
+    assert screen.color_of("* ready") == "blue"
 
 
-def test_alt_enter_begins_another_line_of_the_same_message(screen: Screen) -> None:
+def test_alt_enter_begins_another_line_of_the_same_message(screen: Terminal) -> None:
     screen.type("one\x1b\rtwo\r")
     screen.wait_for("< one\n           two")
 
 
-def test_ping_shows_how_long_its_pong_took(screen: Screen) -> None:
+def test_ping_shows_how_long_its_pong_took(screen: Terminal) -> None:
     screen.type("/ping there\r")
     screen.wait_for("< pong there after ")
 
 
-def test_help_lists_the_commands_and_others_are_refused(screen: Screen) -> None:
+def test_help_lists_the_commands_and_others_are_refused(screen: Terminal) -> None:
     screen.type("/help\r")
     screen.wait_for("/close [CODE [REASON]]")
     screen.type("/dance\r")
@@ -63,7 +64,7 @@ def test_help_lists_the_commands_and_others_are_refused(screen: Screen) -> None:
     screen.wait_for("! ")
 
 
-def test_reconnect_opens_another_connection(screen: Screen) -> None:
+def test_reconnect_opens_another_connection(screen: Terminal) -> None:
     screen.type("/reconnect\r")
     screen.wait_until(lambda: sum("* ready" in line for line in screen.lines) == 2)
     screen.type("again\r")
@@ -71,7 +72,7 @@ def test_reconnect_opens_another_connection(screen: Screen) -> None:
 
 
 def test_close_ends_the_session_with_0(home: str) -> None:
-    with ScriptedServer() as server, Screen("connect", server.url, XDG_STATE_HOME=home) as screen:
+    with ScriptedServer() as server, in_terminal("connect", server.url, XDG_STATE_HOME=home) as screen:
         screen.wait_for("* ready")
         screen.type("/close 4000 enough\r")
         assert screen.end() == 0
@@ -80,13 +81,13 @@ def test_close_ends_the_session_with_0(home: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["\x03", "\x04"])
-def test_ctrl_c_and_ctrl_d_empty_nothing_and_leave(screen: Screen, key: str) -> None:
+def test_ctrl_c_and_ctrl_d_empty_nothing_and_leave(screen: Terminal, key: str) -> None:
     screen.type(key)
     assert screen.end() == 0
     screen.wait_for("* disconnected")
 
 
-def test_ctrl_c_empties_a_line_that_has_something(screen: Screen) -> None:
+def test_ctrl_c_empties_a_line_that_has_something(screen: Terminal) -> None:
     screen.type("not this")
     screen.wait_for("> not this")
     screen.type("\x03but this\r")
@@ -99,7 +100,7 @@ def test_ctrl_c_empties_a_line_that_has_something(screen: Screen) -> None:
     [(signal.SIGINT, Exit.OK), (signal.SIGTERM, Exit.TERMINATED), (signal.SIGHUP, Exit.HUNG_UP)],
 )
 def test_a_signal_ends_the_session_properly(number: signal.Signals, code: Exit, home: str) -> None:
-    with ScriptedServer() as server, Screen("connect", server.url, XDG_STATE_HOME=home) as screen:
+    with ScriptedServer() as server, in_terminal("connect", server.url, XDG_STATE_HOME=home) as screen:
         screen.wait_for("* ready")
         screen.wait_until(lambda: screen.lines[-1] == ">")
         screen.process.send_signal(number)
@@ -109,13 +110,13 @@ def test_a_signal_ends_the_session_properly(number: signal.Signals, code: Exit, 
     assert server.connections[0].close_frame in {(1001, "interrupted"), (1000, "goodbye")}
 
 
-def test_what_was_typed_is_there_next_time(screen: Screen, home: str) -> None:
+def test_what_was_typed_is_there_next_time(screen: Terminal, home: str) -> None:
     screen.type("remember me\r")
     screen.wait_for("< remember me")
     history = Path(home) / "lochws/history"
     assert "remember me" in history.read_text(encoding="utf-8")
     assert history.stat().st_mode & 0o077 == 0
-    with ScriptedServer() as server, Screen("connect", server.url, XDG_STATE_HOME=home) as later:
+    with ScriptedServer() as server, in_terminal("connect", server.url, XDG_STATE_HOME=home) as later:
         later.wait_for("* ready")
         later.type("\x1b[A\r")
         later.wait_for("< remember me")
@@ -123,7 +124,7 @@ def test_what_was_typed_is_there_next_time(screen: Screen, home: str) -> None:
 
 def test_no_history_leaves_no_file(home: str) -> None:
     words = ("connect", "--no-history")
-    with ScriptedServer() as server, Screen(*words, server.url, XDG_STATE_HOME=home) as screen:
+    with ScriptedServer() as server, in_terminal(*words, server.url, XDG_STATE_HOME=home) as screen:
         screen.wait_for("* ready")
         screen.type("forget me\r")
         screen.wait_for("< forget me")
@@ -133,14 +134,15 @@ def test_no_history_leaves_no_file(home: str) -> None:
 def test_a_server_cannot_control_the_terminal(home: str) -> None:
     evil = "\x1b]0;title\x07\x1b[31mred\x1b[2J\x9b1A\u202eback\u200b"
     script = [accept(), send(evil), echo()]
-    with ScriptedServer(script) as server, Screen("connect", server.url, XDG_STATE_HOME=home) as screen:
+    with ScriptedServer(script) as server, in_terminal("connect", server.url, XDG_STATE_HOME=home) as screen:
         screen.wait_for(r"< \x1b]0;title\x07\x1b[31mred\x1b[2J\x9b1A\u202eback\u200b")
-        assert screen.colour_of("< ") == "green"
+        assert screen.color_of("< ") == "green"
         assert screen.screen.title == ""
 
 
 def test_json_is_indented_and_checked(home: str) -> None:
-    with ScriptedServer() as server, Screen("connect", "--json", server.url, XDG_STATE_HOME=home) as screen:
+    words = ("connect", "--json")
+    with ScriptedServer() as server, in_terminal(*words, server.url, XDG_STATE_HOME=home) as screen:
         screen.wait_for("* ready")
         screen.type("{broken\r")
         screen.wait_for("! the line cannot be sent: it is not valid JSON")
@@ -150,11 +152,11 @@ def test_json_is_indented_and_checked(home: str) -> None:
 
 def test_binary_messages_are_shown_in_the_notation(home: str) -> None:
     words = ("connect", "--binary", "hex")
-    with ScriptedServer() as server, Screen(*words, server.url, XDG_STATE_HOME=home) as screen:
+    with ScriptedServer() as server, in_terminal(*words, server.url, XDG_STATE_HOME=home) as screen:
         screen.wait_for("* ready")
         screen.type("00ff\r")
         screen.wait_for("< [2 bytes] 00ff")
-        assert screen.colour_of("< [2") == "magenta"
+        assert screen.color_of("< [2") == "magenta"
     assert server.messages == [b"\x00\xff"]
 
 
@@ -168,7 +170,7 @@ def test_binary_messages_are_shown_in_the_notation(home: str) -> None:
 )
 def test_the_end_of_the_connection_ends_the_session(end: object, code: Exit, line: str, home: str) -> None:
     script = [accept(), wait_for("a"), end]
-    with ScriptedServer(script) as server, Screen("connect", server.url, XDG_STATE_HOME=home) as screen:  # type: ignore[list-item]
+    with ScriptedServer(script) as server, in_terminal("connect", server.url, XDG_STATE_HOME=home) as screen:  # type: ignore[list-item]
         screen.wait_for("* ready")
         screen.type("a\r")
         screen.wait_for(line)
@@ -177,10 +179,10 @@ def test_the_end_of_the_connection_ends_the_session(end: object, code: Exit, lin
 
 
 def test_no_connection_says_why_and_is_3(home: str) -> None:
-    with Screen("connect", "ws://127.0.0.1:1/", XDG_STATE_HOME=home) as screen:
+    with in_terminal("connect", "ws://127.0.0.1:1/", XDG_STATE_HOME=home) as screen:
         assert screen.end() == Exit.NO_CONNECTION
         screen.wait_for("* could not connect: ")
-        assert screen.colour_of("* could") == "brown"  # as terminals call yellow
+        assert screen.color_of("* could") == "brown"  # as terminals call yellow
 
 
 def test_a_flood_is_shown_whole_and_in_order(home: str) -> None:
@@ -189,7 +191,7 @@ def test_a_flood_is_shown_whole_and_in_order(home: str) -> None:
     size = (40, count + 20)
     with (
         ScriptedServer(script) as server,
-        Screen("connect", server.url, size=size, XDG_STATE_HOME=home) as screen,
+        in_terminal("connect", server.url, size=size, XDG_STATE_HOME=home) as screen,
     ):
         assert screen.end() == 0
         screen.wait_for("* disconnected")

@@ -14,15 +14,15 @@ from .running import ENVIRONMENT, command, load
 if sys.platform == "win32":
     pytest.skip("there are no pseudo-terminals", allow_module_level=True)
 
-from ..support.terminal import terminal
+from ..support.terminal import Terminal
 
 ROW = r"│ {} +│ +[\d,]+\.\d\d │ +[+-]0\.\d{{3}} % │ [▁▂▃▄▅▆▇█]{{2,}} *│ +\d+ │"
 
 
 def test_the_table_lives_through_a_lost_connection_and_stays_on_the_screen() -> None:
-    with terminal(command("ticker_table.py"), ENVIRONMENT) as screen:
-        screen.wait_for(ROW.format("BTC-USD"))
-        screen.wait_for("connected, .* over 2 connections")
+    with Terminal(command("ticker_table.py"), ENVIRONMENT) as screen:
+        screen.wait_for_match(ROW.format("BTC-USD"))
+        screen.wait_for_match("connected, .* over 2 connections")
         assert screen.end() == 0
         lines = screen.text.splitlines()
     assert lines[0].strip().startswith("Prices from ws://127.0.0.1:")
@@ -34,9 +34,9 @@ def test_the_table_lives_through_a_lost_connection_and_stays_on_the_screen() -> 
 def test_the_table_follows_the_products_of_a_url_until_ctrl_c() -> None:
     with (
         DemoServer(interval=0.01) as server,
-        terminal(command("ticker_table.py", server.url, "X-USD"), ENVIRONMENT) as screen,
+        Terminal(command("ticker_table.py", server.url, "X-USD"), ENVIRONMENT) as screen,
     ):
-        screen.wait_for(ROW.format("X-USD"))
+        screen.wait_for_match(ROW.format("X-USD"))
         screen.process.send_signal(signal.SIGINT)
         assert screen.end() == 0
         assert "BTC-USD" not in screen.text

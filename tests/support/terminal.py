@@ -1,109 +1,117 @@
-"""Programs in a terminal: what its screen shows, as who sits before it sees it."""
+"""Programs in a terminal of their own, whose screen a test can read, and in which it can type."""
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
 import re
-import struct
 import subprocess
-import termios
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 
 import pyte
+from typing_extensions import Self
 
 from .seen import PATIENCE
 
 
 class Terminal:
-    """A program that runs in a terminal of its own. Made by `terminal`.
+    """A program in a pseudo-terminal; a context manager that kills it at the end of the block.
+
+    Args:
+        command: its words.
+        environment: its environment.
+        size: columns and lines.
 
     Attributes:
         process: the program.
+        screen: what pyte makes of its output.
     """
 
     def __init__(
-        self, command: Sequence[str], environment: Mapping[str, str], columns: int, lines: int
+        self, command: Sequence[str], environment: Mapping[str, str], size: tuple[int, int] = (100, 30)
     ) -> None:
-        self._screen = pyte.Screen(columns, lines)
-        self._stream = pyte.ByteStream(self._screen)
-        self._changed = threading.Condition()  # its lock guards the screen
+        import fcntl
+        import pty
+        import struct
+        import termios
+
+        self.screen = pyte.Screen(*size)
+        self._stream = pyte.ByteStream(self.screen)
+        self._changed = threading.Condition(threading.RLock())  # its lock guards the screen
         self._is_over = False
         self._ours, theirs = pty.openpty()
         try:
-            fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+            fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
             self.process = subprocess.Popen(
                 command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
                 env={**environment, "TERM": "xterm-256color"},
             )
         finally:
             os.close(theirs)
-        self._reader = threading.Thread(target=self._read)
+        self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._reader.join()
+        os.close(self._ours)
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines on the screen, without blank ones at its end."""
+        return self.text.split("\n")
+
+    @property
+    def text(self) -> str:
+        """The text on the screen, without blank lines at its end."""
+        with self._changed:
+            return "\n".join(line.rstrip() for line in self.screen.display).rstrip()
+
+    def type(self, text: str) -> None:
+        """Press keys."""
+        os.write(self._ours, text.encode())
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Wait until a condition on the screen holds; fail if the program ends before."""
+        with self._changed:
+            self._changed.wait_for(lambda: condition() or self._is_over, 2 * PATIENCE)
+            assert condition(), self.text
+
+    def wait_for(self, text: str) -> None:
+        """Wait until a text is on the screen."""
+        self.wait_until(lambda: text in self.text)
+
+    def wait_for_match(self, pattern: str) -> None:
+        """Wait until a regular expression matches somewhere on the screen."""
+        self.wait_until(lambda: re.search(pattern, self.text) is not None)
+
+    def color_of(self, text: str) -> str:
+        """Return the color of the first character of a text on the screen."""
+        with self._changed:
+            for row, line in enumerate(self.screen.display):
+                if text in line:
+                    return self.screen.buffer[row][line.index(text)].fg
+        raise AssertionError(f"{text!r} is not on the screen")
+
+    def end(self) -> int:
+        """Wait until the program has ended and its output has been read; return the exit code."""
+        code = self.process.wait(2 * PATIENCE)
+        self._reader.join()
+        return code
 
     def _read(self) -> None:
         while True:
             try:
                 data = os.read(self._ours, 65536)
-            except OSError:  # nobody has the other side any more
-                break
+            except OSError:  # the other end is closed: this is how a pseudo-terminal ends
+                data = b""
             with self._changed:
                 self._stream.feed(data)
+                self._is_over = not data
                 self._changed.notify_all()
-        with self._changed:
-            self._is_over = True
-            self._changed.notify_all()
-
-    @property
-    def text(self) -> str:
-        """What the screen shows."""
-        with self._changed:
-            return self._text()
-
-    def _text(self) -> str:
-        return "\n".join(line.rstrip() for line in self._screen.display).rstrip()
-
-    def wait_for(self, pattern: str) -> re.Match[str]:
-        """Wait until a regular expression is found on the screen."""
-        found: list[re.Match[str]] = []
-
-        def shows() -> bool:
-            if match := re.search(pattern, self._text()):
-                found.append(match)
-            return bool(found) or self._is_over
-
-        with self._changed:
-            self._changed.wait_for(shows, PATIENCE)
-            assert found, f"no {pattern!r} on the screen:\n{self._text()}"
-        return found[0]
-
-    def type(self, keys: str) -> None:
-        """Press keys."""
-        os.write(self._ours, keys.encode())
-
-    def end(self) -> int:
-        """Wait until the program has ended; its status."""
-        status = self.process.wait(PATIENCE)
-        self._reader.join()
-        return status
-
-    def drop(self) -> None:
-        """End the program for certain, and all that is held of it."""
-        self.process.kill()
-        self.end()
-        os.close(self._ours)
-
-
-@contextmanager
-def terminal(
-    command: Sequence[str], environment: Mapping[str, str], columns: int = 100, lines: int = 30
-) -> Iterator[Terminal]:
-    """Run a program in a terminal of that size; it ends with the block at the latest."""
-    running = Terminal(command, environment, columns, lines)
-    try:
-        yield running
-    finally:
-        running.drop()
+            if not data:
+                return
