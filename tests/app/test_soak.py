@@ -1,4 +1,4 @@
-"""The soak over wss, small enough for every run; the whole of it is ``benchmarks.soak_wss``."""
+"""The soak over wss, small enough for every run; the whole of it is ``benchmarks.soak.wss``."""
 
 from __future__ import annotations
 

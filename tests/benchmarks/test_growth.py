@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from benchmarks.growth import LIMITS, Sample, after_warm_up, faults, slope
+from benchmarks.soak.growth import LIMITS, Sample, after_warm_up, faults, slope
 
 
 def soaked(seconds: int = 120, **of: Callable[[float], float]) -> list[Sample]:

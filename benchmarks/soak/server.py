@@ -1,6 +1,6 @@
 """The server of the soaks: asyncio and the package websockets, over TLS and not, in a process of its own.
 
-``python -m benchmarks.soak_server CERTIFICATE`` prints two ports, ``wss ws``; for each line on standard input
+``python -m benchmarks.soak.server CERTIFICATE`` prints two ports, ``wss ws``; for each line on standard input
 it ends everything, begins again on the same ports and prints them again. The path of a connection says what
 it gets:
 
@@ -117,9 +117,9 @@ class Server:
 
     def __init__(self, certificate: Path) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.soak_server", str(certificate)],
+            [sys.executable, "-m", "benchmarks.soak.server", str(certificate)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-            cwd=Path(__file__).parent.parent,
+            cwd=Path(__file__).parents[2],
         )
         secure, plain = self._wait()
         self.wss = f"wss://localhost:{secure}"
@@ -144,8 +144,9 @@ class Server:
 
 
 @contextmanager
-def server() -> Iterator[tuple[Server, ssl.SSLContext]]:
-    """A server, and the TLS context that trusts it."""
+def server() -> Iterator[tuple[Server, ssl.SSLContext, Path]]:
+    """Run a server. Gives it, the TLS context that trusts it, and the folder with its certificate,
+    server.pem."""
     authority = trustme.CA()
     context = ssl.create_default_context()
     authority.configure_trust(context)
@@ -154,7 +155,7 @@ def server() -> Iterator[tuple[Server, ssl.SSLContext]]:
         authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(certificate))
         running = Server(certificate)
         try:
-            yield running, context
+            yield running, context, Path(folder)
         finally:
             running.close()
 

@@ -1,9 +1,9 @@
 """Soak: a million messages from fifty threads, two thousand rounds, two hundred restarts, all over TLS.
 
-    python -m benchmarks.soak_wss                     # the whole of it, some minutes
-    python -m benchmarks.soak_wss --messages 20000 --rounds 50 --restarts 10
+    python -m benchmarks.soak.wss                     # the whole of it, some minutes
+    python -m benchmarks.soak.wss --messages 20000 --rounds 50 --restarts 10
 
-The server is that of `soak_server`. Every message must come
+The server is that of `server`. Every message must come
 back once and in its thread's order, every round must end gracefully, every restart must be survived,
 and threads, descriptors and memory must stay as they were. Prints a table, and exits 1 if anything was
 lost.
@@ -20,8 +20,8 @@ from typing import Any
 
 from lochws import Backoff, WebSocketApp, events
 
-from .soak_server import Server, server
-from .usage import descriptors, memory
+from ..usage import descriptors, memory
+from .server import Server, server
 
 #: Seconds that any single step may take before it counts as lost.
 PATIENCE = 60.0
@@ -179,7 +179,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=2_000)
     parser.add_argument("--restarts", type=int, default=200)
     options = parser.parse_args()
-    with server() as (running, context):
+    with server() as (running, context, _):
         print(HEAD)
         outcomes = [
             soak_messages(running.wss + "/", context, options.threads, options.messages),
