@@ -1,4 +1,4 @@
-"""Executors that do what a test tells them, when it tells them."""
+"""Executors that run work when a test says so."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 
 class ByHand(Executor):
-    """Keeps what it is given until the test has it run.
+    """An executor that keeps its work until the test runs it.
 
     Attributes:
-        given: the arguments, oldest first, of what was not run yet.
-        at_once: whether what is given from now on is run at once, on the thread that gives it.
+        given: the arguments of what has not been run yet, oldest first.
+        at_once: whether work is run immediately from now on, on the thread that submits it.
     """
 
     def __init__(self) -> None:
@@ -31,9 +31,9 @@ class ByHand(Executor):
         return future
 
     def run(self, index: int = 0) -> None:
-        """Run one of those that are kept."""
+        """Run one of the kept calls."""
         argument, (future, function) = self.given.pop(index), self._kept.pop(index)
         try:
             future.set_result(function(argument))
-        except Exception as error:  # noqa: BLE001  it is the future's
+        except Exception as error:  # noqa: BLE001  it belongs to the future
             future.set_exception(error)

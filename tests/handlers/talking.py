@@ -1,4 +1,4 @@
-"""What servers say in the tests of handlers: JSON both ways, and a proper end."""
+"""Servers for the tests of handlers: JSON both ways, and a closing handshake."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..support.peer import CLOSE, TEXT, Link
 
 
 def read(link: Link) -> Any:
-    """The next message."""
+    """Read the next message."""
     while True:
         opcode, payload = link.read_frame()
         if opcode == TEXT:
@@ -26,7 +26,7 @@ def send(link: Link, message: Any) -> None:
 
 
 def answering(answer: Callable[[Any], Iterable[Any]]) -> Callable[[Link], None]:
-    """A script that answers each message with those that a function makes of it."""
+    """A script that answers each message with those that a function returns for it."""
 
     def script(link: Link) -> None:
         link.accept()
@@ -39,6 +39,6 @@ def answering(answer: Callable[[Any], Iterable[Any]]) -> Callable[[Link], None]:
 
 
 def listen(link: Link) -> None:
-    """Say nothing any more, until the client closes."""
+    """Send nothing more until the client closes."""
     while True:
         read(link)

@@ -1,4 +1,4 @@
-"""JSON-RPC 2.0, both ways."""
+"""JsonRpc: calls in both directions, errors, and floods."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .talking import listen, read, send
 
 
 class Talk:
-    """The server's side: says what a test asks for, and keeps what it hears."""
+    """The server's side: sends given messages, and keeps what it receives."""
 
     def __init__(self, *says: Any) -> None:
         self.says = says
@@ -34,13 +34,13 @@ class Talk:
         listen(link)
 
 
-#: Gives an app some messages, and returns what it answers.
+#: Sends an app some messages, and returns its answers.
 Hears: TypeAlias = Callable[..., list[Any]]
 
 
 @pytest.fixture
 def hears(start_peer: StartPeer) -> Hears:
-    """An app with some methods is asked."""
+    """Return a function that sends messages to an app with some methods, and returns its answers."""
 
     def answers(*messages: Any) -> list[Any]:
         talk = Talk(*messages)
@@ -90,13 +90,13 @@ def error(code: int, message: str, **more: Any) -> dict[str, Any]:
         (5, None, error(-32600, "Invalid Request")),
     ],
 )
-def test_the_server_calls_a_method_of_ours(
+def test_the_server_can_call_our_methods(
     method: Any, params: Any, answer: dict[str, Any], hears: Hears
 ) -> None:
     assert hears(call(method, params, id="x")) == [{"jsonrpc": "2.0", "id": "x", **answer}]
 
 
-def test_a_notification_is_not_answered_whatever_comes_of_it(hears: Hears) -> None:
+def test_a_notification_is_never_answered(hears: Hears) -> None:
     assert hears(call("bad"), call("unknown"), call("add", [1], id=1)) == [
         {"jsonrpc": "2.0", "id": 1, "result": 1}
     ]
@@ -109,14 +109,14 @@ def test_a_batch_is_answered_by_a_batch(hears: Hears) -> None:
     ]]
 
 
-def test_what_is_not_json_rpc_is_left_to_others(hears: Hears) -> None:
+def test_messages_that_are_not_json_rpc_are_ignored(hears: Hears) -> None:
     assert hears({"method": "add"}, {"jsonrpc": "1.0", "method": "add"}, call("add", [4], id=9)) == [
         {"jsonrpc": "2.0", "id": 9, "result": 4}
     ]
 
 
 @pytest.mark.parametrize("number", [[1], {"a": 1}, float("nan"), float("inf")])
-def test_an_id_that_the_specification_does_not_allow_is_an_invalid_request(number: Any, hears: Hears) -> None:
+def test_an_invalid_id_makes_an_invalid_request(number: Any, hears: Hears) -> None:
     assert hears(call("add", [1], id=number)) == [
         {"jsonrpc": "2.0", "id": None, **error(-32600, "Invalid Request")}
     ]
@@ -160,7 +160,7 @@ def test_a_server_that_calls_and_does_not_read_cannot_flood_the_log(
     assert not any(record.exc_info for record in caplog.records)
 
 
-def test_we_call_and_get_the_result_or_the_error(start_peer: StartPeer) -> None:
+def test_a_call_returns_the_servers_result_or_raises_its_error(start_peer: StartPeer) -> None:
     heard: list[Any] = []
 
     def script(link: Link) -> None:
@@ -190,7 +190,7 @@ def test_we_call_and_get_the_result_or_the_error(start_peer: StartPeer) -> None:
     ]
 
 
-def test_parameters_are_given_by_position_or_by_name() -> None:
+def test_parameters_cannot_be_given_both_by_position_and_by_name() -> None:
     rpc = JsonRpc(WebSocketApp("ws://127.0.0.1:1/"))
     for send_one in (rpc.call, rpc.notify):
         with pytest.raises(ValueError, match="'x': give parameters by position or by name"):
@@ -198,7 +198,7 @@ def test_parameters_are_given_by_position_or_by_name() -> None:
 
 
 @pytest.mark.parametrize("name", ["taken", "rpc.discover"])
-def test_a_name_that_cannot_be_had_is_refused(name: str) -> None:
+def test_a_name_that_is_taken_or_reserved_is_refused(name: str) -> None:
     rpc = JsonRpc(WebSocketApp("ws://127.0.0.1:1/"))
     rpc.method("taken")(lambda: None)
     with pytest.raises(ValueError, match=name):

@@ -1,4 +1,4 @@
-"""Metrics: what is counted, timed and told, as a dict and to Prometheus."""
+"""Metrics: counts and times, as a dict and for Prometheus."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def metrics() -> Metrics:
 
 @pytest.fixture
 def lively(metrics: Metrics) -> Iterator[WebSocketApp]:
-    """A watched app that has sent and received something, with handlers, one of which fails."""
+    """A watched app that has sent and received messages, with handlers of which one fails."""
     with ScriptedServer([accept(), send("héllo"), send(bytes(300)), wait_for("x")]) as server:
         app = Noting(server.url)
         app.on("text")(lambda _: 1 / 0)
@@ -46,7 +46,7 @@ def lively(metrics: Metrics) -> Iterator[WebSocketApp]:
             yield app
 
 
-def test_what_came_and_left_is_counted_by_number_and_size(lively: WebSocketApp, metrics: Metrics) -> None:
+def test_received_and_sent_messages_are_counted_and_measured(lively: WebSocketApp, metrics: Metrics) -> None:
     found = metrics.snapshot()["feed"]
     assert (found["state"], found["open"], found["connections"]) == ("open", 1, 1)
     assert (found["messages_received"], found["messages_sent"]) == (2, 3)
@@ -65,7 +65,7 @@ def test_what_came_and_left_is_counted_by_number_and_size(lively: WebSocketApp, 
     assert found["ping_seconds"]["count"] >= 1
 
 
-def test_handlers_are_timed_by_what_they_handle_and_their_errors_counted(
+def test_handlers_are_timed_by_event_and_their_errors_are_counted(
     lively: WebSocketApp, metrics: Metrics
 ) -> None:
     found = metrics.snapshot()["feed"]
@@ -76,7 +76,7 @@ def test_handlers_are_timed_by_what_they_handle_and_their_errors_counted(
     assert found["handler_seconds"]["event"]["count"] >= 6
 
 
-def test_all_of_it_can_be_written_as_json(lively: WebSocketApp, metrics: Metrics) -> None:
+def test_a_snapshot_can_be_written_as_json(lively: WebSocketApp, metrics: Metrics) -> None:
     assert json.loads(json.dumps(metrics.snapshot())).keys() == {"feed"}
 
 
@@ -96,7 +96,7 @@ def test_messages_in_batches_are_counted_and_timed_too(metrics: Metrics) -> None
             eventually(lambda: metrics.snapshot()["feed"]["handler_seconds"]["batch"]["count"] > 0)
 
 
-def test_reconnects_are_counted_by_what_ended_the_attempt_before(metrics: Metrics) -> None:
+def test_reconnects_are_counted_by_why_the_last_attempt_ended(metrics: Metrics) -> None:
     with ScriptedServer([accept(), fin()], [accept()]) as server:
         app = Noting(server.url)
         metrics.watch(app, "feed")
@@ -133,7 +133,7 @@ def test_each_cause_has_its_name(before: list[events.Event], cause: dict[str, in
     assert measures.reconnects == cause
 
 
-def test_what_was_accepted_and_never_left_is_counted(metrics: Metrics) -> None:
+def test_accepted_messages_that_were_not_sent_are_counted(metrics: Metrics) -> None:
     with ScriptedServer([accept(), stop_reading(), wait_for_end()], receive_buffer=4096) as server:
         app = WebSocketApp(server.url)
         metrics.watch(app, "feed")
@@ -152,19 +152,19 @@ def test_a_value_is_counted_up_to_its_bound() -> None:
     assert histogram.as_dict() == {"count": 5, "sum": 8.0, "buckets": {"1": 2, "2.5": 4, "+Inf": 5}}
 
 
-def test_the_bounds_rise() -> None:
+def test_the_bounds_are_ascending() -> None:
     for bounds in (SIZES, SECONDS):
         assert sorted(set(bounds)) == list(bounds)
 
 
-def test_many_apps_are_watched_each_by_its_name(metrics: Metrics) -> None:
+def test_many_apps_can_be_watched_by_name(metrics: Metrics) -> None:
     apps = [WebSocketApp(URL), WebSocketApp(URL)]
     metrics.watch(apps[0])
     metrics.watch(apps[1], "other")
     assert metrics.snapshot().keys() == {"wss://feed.example.org/?token=…", "other"}
 
 
-def test_an_app_that_is_watched_no_more_pays_nothing(metrics: Metrics) -> None:
+def test_an_app_that_is_no_longer_watched_pays_nothing(metrics: Metrics) -> None:
     app = WebSocketApp(URL)
     seen: list[events.Event] = []
     app.on("text")(seen.append)
@@ -177,7 +177,7 @@ def test_an_app_that_is_watched_no_more_pays_nothing(metrics: Metrics) -> None:
     metrics.watch(app, "again")
 
 
-def test_an_app_is_watched_until_it_can_be_watched_no_more(metrics: Metrics) -> None:
+def test_an_app_stays_watched_if_unwatching_it_fails(metrics: Metrics) -> None:
     def failing(name: str, handler: Callable[[Any], object]) -> Callable[[Any], object]:
         if fails:
             raise ValueError("not now")
@@ -215,7 +215,7 @@ def test_watching_again_and_again_leaves_nothing_behind(metrics: Metrics) -> Non
         (lambda metrics, app: metrics.unwatch(WebSocketApp(URL)), ValueError, "is not being watched"),
     ],
 )
-def test_wrong_arguments_are_refused_at_once(
+def test_invalid_arguments_are_refused_at_once(
     act: Callable[[Any, WebSocketApp], object], error: type[Exception], said: str, metrics: Metrics
 ) -> None:
     app = WebSocketApp(URL)
@@ -255,10 +255,10 @@ def test_prometheus_gets_the_same_numbers(
     assert registry.get_sample_value("lochws_latency_seconds", {"app": "idle"}) is None
 
 
-def test_what_is_scraped_keeps_the_conventions_of_prometheus(
+def test_scraped_metrics_follow_the_conventions_of_prometheus(
     lively: WebSocketApp, metrics: Metrics, registry: CollectorRegistry
 ) -> None:
-    """Those that promtool checks: a prefix, base units, ``_total`` for counters only, help, rising bounds."""
+    """Those that promtool checks: prefix, base units, ``_total`` on counters, help, ascending bounds."""
     lively.force_disconnect()
     text = generate_latest(registry).decode()
     families = list(text_string_to_metric_families(text))
@@ -291,7 +291,7 @@ def test_a_collector_can_be_unregistered(metrics: Metrics) -> None:
     assert generate_latest(registry) == b""
 
 
-def test_nothing_of_prometheus_is_imported_before_it_is_asked_for_and_its_absence_is_told() -> None:
+def test_prometheus_client_is_imported_only_when_needed_and_named_when_missing() -> None:
     program = (
         "import sys\n"
         "sys.modules['prometheus_client'] = None\n"

@@ -239,14 +239,16 @@ class TestLeavingOut:
         assert "secret" not in path.read_text(encoding="utf-8")
         assert [entry.length for entry in Replay(path).entries()] == [6, 3, 4, 6, 3, 4, None]
 
-    def test_what_is_left_out_can_be_filled_and_is_refused_else(self, tmp_path: Path) -> None:
+    def test_payloads_that_were_left_out_are_filled_on_request_and_otherwise_refused(
+        self, tmp_path: Path
+    ) -> None:
         path = record(tmp_path / "a.jsonl", events.Text("secret"), ("secret", b"abc"), payloads=False)
         assert texts(path, fill=True) == ["xxxxxx"]
         assert list(Replay(path, fill=True).sends()) == ["xxxxxx", b"xxx"]
         with pytest.raises(ValueError, match=r"a\.jsonl, line 2: .*left out.*fill=True"):
             texts(path)
 
-    def test_redact_says_what_is_recorded(self, tmp_path: Path) -> None:
+    def test_redact_decides_what_is_recorded(self, tmp_path: Path) -> None:
         def redact(direction: str, payload: str | bytes) -> str | bytes | None:
             if isinstance(payload, bytes):
                 return None
@@ -320,11 +322,11 @@ class TestLeavingOut:
 
 
 class SlowDisk:
-    """Holds the writing thread up, given as `redact`, until it may go on.
+    """A `redact` function that holds up the writing thread until the test lets it continue.
 
     Attributes:
-        entered: set once it is held up.
-        go: to be set, to let it go on.
+        entered: set once the thread is held up.
+        go: the test sets it to let the thread continue.
     """
 
     def __init__(self) -> None:
@@ -337,7 +339,7 @@ class SlowDisk:
 
 
 class TestWhenThingsGoWrong:
-    def test_what_comes_faster_than_the_disk_is_counted_logged_and_said_in_the_file(
+    def test_what_arrives_too_fast_for_the_disk_is_counted_logged_and_noted_in_the_file(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         slow = SlowDisk()
@@ -383,7 +385,7 @@ class TestWhenThingsGoWrong:
         assert texts(recorder.path) == list(map(str, range(100)))
         assert list(Replay(recorder.path).sends()) == ["never waits"]
 
-    def test_what_is_missing_at_the_end_is_said_too(self, tmp_path: Path) -> None:
+    def test_what_is_missing_at_the_end_is_noted_too(self, tmp_path: Path) -> None:
         slow = SlowDisk()
         entered, go = slow.entered, slow.go
 
@@ -394,7 +396,7 @@ class TestWhenThingsGoWrong:
             go.set()
         assert [entry.missing for entry in Replay(recorder.path).entries()] == [0, 1]
 
-    def test_an_event_that_cannot_be_recorded_keeps_no_other_back(
+    def test_an_event_that_cannot_be_recorded_does_not_affect_the_others(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         broken = events.Connecting(object())  # type: ignore[arg-type]
@@ -412,7 +414,7 @@ class TestWhenThingsGoWrong:
 
     @pytest.mark.skipif(sys.platform == "win32", reason="there are no such limits")
     @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
-    def test_a_full_disk_loses_what_it_cannot_take_and_leaves_the_rest_readable(
+    def test_with_a_full_disk_what_was_written_stays_readable(
         self, tmp_path: Path, run: Run, name: str
     ) -> None:
         path = tmp_path / name
@@ -445,7 +447,7 @@ say(recorder.missing)
         assert "could not be written" in errors
 
     @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
-    def test_a_process_that_is_killed_leaves_what_was_written(
+    def test_what_was_written_survives_a_killed_process(
         self, tmp_path: Path, run: Run, start_peer: StartPeer, name: str
     ) -> None:
         def flood(link: Link) -> None:
@@ -484,7 +486,7 @@ for number in range(1000):
         assert texts(path) == list(map(str, range(1000)))
 
     @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
-    def test_a_fork_records_nothing(self, tmp_path: Path, run: Run) -> None:
+    def test_the_child_of_a_fork_records_nothing(self, tmp_path: Path, run: Run) -> None:
         path = tmp_path / "a.jsonl.gz"
         status, _, errors = run(f"""
 import warnings
@@ -513,7 +515,7 @@ recorder.on_event(events.Text("after"))
         recorder = Recorder(tmp_path / "a.jsonl", max_pending=1000, when_full="pause")
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", refuse)
-            for number in range(10):  # none of which waits for room, for nobody would make it
+            for number in range(10):  # none of them waits for room, because nothing would make any
                 recorder.on_event(events.Text(str(number)))
         assert recorder.close()
         assert [int(text) for text in texts(recorder.path)] == list(range(10 - recorder.missing))
@@ -534,7 +536,7 @@ recorder.on_event(events.Text("after"))
             assert recorder.flush()
             assert texts(recorder.path) == ["first", "second"]
 
-    def test_what_cannot_be_recorded_is_not_logged_either(
+    def test_the_content_of_what_cannot_be_recorded_is_not_logged(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         with Recorder(tmp_path / "a.jsonl") as recorder:
@@ -566,7 +568,7 @@ recorder.on_event(events.Text("after"))
         recorder = Recorder(tmp_path / "a.jsonl")
 
         def interrupted() -> None:
-            with recorder._lock:  # under which the signal comes
+            with recorder._lock:  # under which the signal arrives
                 recorder.on_sent(("last word",))
                 recorder.flush(0)
 
@@ -575,7 +577,7 @@ recorder.on_event(events.Text("after"))
         assert list(Replay(recorder.path).sends()) == ["last word"]
 
     @pytest.mark.parametrize("append", [False, True])
-    def test_what_is_no_file_stays_what_it_is(self, tmp_path: Path, append: bool) -> None:
+    def test_what_is_not_a_file_is_left_alone(self, tmp_path: Path, append: bool) -> None:
         (tmp_path / "mine").mkdir()
         with pytest.raises(FileExistsError, match="mine is not a file"):
             Recorder(tmp_path / "mine", append=append)
@@ -595,17 +597,17 @@ class TestEnding:
         assert recorder.path.stat().st_size == size
         assert recorder.missing == 0
 
-    def test_flush_waits_until_it_is_in_the_file(self, tmp_path: Path) -> None:
+    def test_flush_waits_until_everything_is_in_the_file(self, tmp_path: Path) -> None:
         with Recorder(tmp_path / "a.jsonl.gz") as recorder:
             for number in range(3):
                 recorder.on_event(events.Text(str(number)))
                 assert recorder.flush()
                 assert texts(recorder.path) == list(map(str, range(number + 1)))
 
-    def test_flush_does_not_wait_for_what_comes_meanwhile(self, tmp_path: Path) -> None:
+    def test_flush_does_not_wait_for_later_events(self, tmp_path: Path) -> None:
         with Recorder(tmp_path / "a.jsonl", redact=lambda _direction, payload: again(payload)) as recorder:
 
-            def again(payload: str | bytes) -> str | bytes:  # there is always something to write
+            def again(payload: str | bytes) -> str | bytes:  # so there is always something to write
                 if not done:
                     recorder.on_event(events.Text("more"))
                 return payload
@@ -642,13 +644,13 @@ class TestArguments:
             ({"when_full": "block"}, ValueError, "when_full='block': expected .*'drop'.*'pause'"),
         ],
     )
-    def test_wrong_ones_are_refused_before_a_file_is_made(
+    def test_invalid_arguments_are_refused_before_a_file_is_created(
         self, tmp_path: Path, options: dict[str, Any], error: type[Exception], words: str
     ) -> None:
         with pytest.raises(error, match=words):
             Recorder(tmp_path / "a.jsonl", **options)
         assert not list(tmp_path.iterdir())
 
-    def test_a_folder_that_is_not_there_is_said_at_once(self, tmp_path: Path) -> None:
+    def test_a_missing_folder_is_reported_at_once(self, tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError):
             Recorder(tmp_path / "no" / "a.jsonl")

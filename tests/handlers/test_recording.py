@@ -1,4 +1,4 @@
-"""Recorder and replay: what was recorded comes back as it was."""
+"""Recorder and Replay together: what was recorded comes back unchanged."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ _SENT = st.one_of(
 
 
 def told(event: events.Event) -> dict[str, Any]:
-    """All that an event says, so that two can be compared."""
+    """Return all attributes of an event, so that two events can be compared."""
     values = {name: getattr(event, name) for name in fields_of(type(event))}
     for name, value in values.items():
         if isinstance(value, Response):
@@ -89,7 +89,7 @@ def record(path: Path, *what: events.Event | tuple[Sent, ...], **options: Any) -
 
 
 class TestWhatComesBack:
-    def test_every_event_class_is_tried(self) -> None:
+    def test_every_event_class_is_covered(self) -> None:
         assert set(EVENTS) == set(CLASSES.values())
 
     @given(st.lists(st.one_of(*EVENTS.values()), max_size=20), st.sampled_from(["a.jsonl", "a.jsonl.gz"]))
@@ -106,7 +106,7 @@ class TestWhatComesBack:
         assert list(Replay(path).sends()) == [one for batch in batches for one in batch]
         path.unlink()
 
-    def test_a_whole_life_is_recorded_and_played_into_handlers(
+    def test_a_whole_connection_is_recorded_and_replayed(
         self, tmp_path: Path, start_peer: StartPeer
     ) -> None:
         def script(link: Link) -> None:
@@ -127,7 +127,7 @@ class TestWhatComesBack:
         assert not played.errors
         assert ControlFrame("pong", b"?") in list(Replay(recorder.path).sends())
 
-    def test_fifty_threads_are_recorded_in_the_order_of_the_server(
+    def test_messages_of_fifty_threads_are_recorded_in_the_order_the_server_receives_them(
         self, tmp_path: Path, start_peer: StartPeer, restless: None
     ) -> None:
         listener = Listener()
@@ -144,7 +144,7 @@ class TestWhatComesBack:
         came = threading.Semaphore(0)
         with Recorder(tmp_path / "talk.jsonl") as recorder:
             app = WebSocketApp(start_peer(echo).url)
-            app.add_handler(recorder)  # before whoever answers: it hears of an event in its turn
+            app.add_handler(recorder)  # before the handler that sends, so that it sees each event first
             app.on("text")(lambda event: came.release())
             with opened(app):
                 for number in range(50):
@@ -154,7 +154,7 @@ class TestWhatComesBack:
                  if entry.event == "text"]
         assert words == [(direction, str(number)) for number in range(50) for direction in ("out", "in")]
 
-    def test_reconnects_are_in_it(self, tmp_path: Path, start_peer: StartPeer) -> None:
+    def test_reconnects_are_recorded(self, tmp_path: Path, start_peer: StartPeer) -> None:
         with Recorder(tmp_path / "again.jsonl") as recorder:
             app = Noting(start_peer(lambda link: link.accept()).url)
             app.add_handler(recorder)
@@ -166,7 +166,7 @@ class TestWhatComesBack:
 
 
 class TestFormat:
-    def test_the_lines_are_those_of_the_documentation(self, tmp_path: Path) -> None:
+    def test_the_lines_match_the_documentation(self, tmp_path: Path) -> None:
         now = iter([10.0, 10.0, 10.5, 11.25, 12.0, 13.0, 14.0])
         text, binary = events.Text("grün"), events.Binary(b"\x00\xff")
         text.received_time, binary.received_time = 1.5, 2.5
@@ -185,11 +185,11 @@ class TestFormat:
         assert close == {"at": 2.0, "direction": "out", "event": "close", "code": 1001, "reason": ""}
         assert json.loads(header)["recording"] == 1
 
-    def test_gzip_is_gzip(self, tmp_path: Path) -> None:
+    def test_compressed_files_are_gzip(self, tmp_path: Path) -> None:
         path = record(tmp_path / "a.jsonl.gz", events.Poll())
         assert b'"event":"poll"' in gzip.decompress(path.read_bytes())
 
-    def test_compression_can_be_asked_for_whatever_the_name(self, tmp_path: Path) -> None:
+    def test_compression_does_not_depend_on_the_name(self, tmp_path: Path) -> None:
         path = record(tmp_path / "a", events.Poll(), compress="gzip")
         assert path.read_bytes().startswith(b"\x1f\x8b")
         assert [event.name for event in Replay(path)] == ["poll"]

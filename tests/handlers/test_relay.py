@@ -1,4 +1,4 @@
-"""Events in a stream of Redis: none is missing, whatever Redis does, and what comes twice can be told."""
+"""Relay: no event is missing from the stream, whatever Redis does, and duplicates can be recognised."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from ..support.seen import PATIENCE, eventually
 
 @pytest.fixture(autouse=True)
 def all_lines(caplog: pytest.LogCaptureFixture) -> None:
-    """Lets tests see every line."""
+    """Let tests see every log line."""
     caplog.set_level(logging.DEBUG, "lochws")
 
 
 def relay_of(app: WebSocketApp, redis: RedisServer | str, **options: Any) -> Relay:
-    """A relay that does not wait long for anything."""
+    """Make a relay with short waits."""
     url = redis if isinstance(redis, str) else redis.url
     return Relay(app, "feed", url, **{"min_wait": 0.01, "max_wait": 0.05, "timeout": 0.5, **options})
 
 
 def telling(count: int) -> Callable[[Link], None]:
-    """A script that sends so many numbers, and then waits until the client closes."""
+    """A script that sends the first numbers, and then waits until the client closes."""
 
     def script(link: Link) -> None:
         link.accept()
@@ -54,7 +54,7 @@ def until_closed(link: Link) -> None:
 
 
 def numbers(entries: list[dict[str, Any]]) -> list[int]:
-    """The numbers in texts, each entry once, as a reader would take them."""
+    """Return the numbers in text messages, each entry once, as a reader would."""
     unique = {entry["id"]: entry for entry in entries}
     return [int(entry["data"]) for entry in unique.values() if entry["event"] == "text"]
 
@@ -63,7 +63,7 @@ NOWHERE = "redis://127.0.0.1:1/"
 
 
 class TestEntries:
-    def test_each_event_is_an_entry_that_says_whence_and_which(
+    def test_each_event_becomes_an_entry_with_its_source_and_number(
         self, redis: RedisServer, start_peer: StartPeer
     ) -> None:
         def script(link: Link) -> None:
@@ -92,7 +92,9 @@ class TestEntries:
         times = [float(entry["time"]) for entry in entries]
         assert times == sorted(times)
 
-    def test_each_connection_counts_anew(self, redis: RedisServer, start_peer: StartPeer) -> None:
+    def test_each_connection_is_numbered_and_starts_its_own_sequence(
+        self, redis: RedisServer, start_peer: StartPeer
+    ) -> None:
         def script(link: Link) -> None:
             link.accept()
             link.send_frame(TEXT, b"0")
@@ -113,7 +115,7 @@ class TestEntries:
             ("connecting", "2", "1", "mine"), ("text", "2", "2", "mine"),
         ]
 
-    def test_a_redirect_leads_to_no_further_connection(
+    def test_a_redirect_does_not_count_as_another_connection(
         self, redis: RedisServer, start_peer: StartPeer
     ) -> None:
         def script(link: Link) -> None:
@@ -149,14 +151,14 @@ class TestEntries:
         assert entries["ping"] == b"there?"
         assert json.loads(entries["connected"])["proxy"] is None
 
-    def test_the_stream_is_kept_short_if_asked_for(self, redis: RedisServer, start_peer: StartPeer) -> None:
+    def test_maxlen_limits_the_stream(self, redis: RedisServer, start_peer: StartPeer) -> None:
         app = WebSocketApp(start_peer(telling(1000)).url)
         with relay_of(app, redis, maxlen=100, events=["text"]) as relay, opened(app):
             eventually(lambda: relay.counts.relayed == 1000)
         assert 100 <= redis.client.xlen("feed") <= 300
         assert numbers(redis.entries("feed"))[-1] == 999
 
-    def test_a_client_of_the_users_is_used_and_not_closed(
+    def test_a_client_that_was_passed_in_is_used_and_not_closed(
         self, redis: RedisServer, start_peer: StartPeer
     ) -> None:
         app = WebSocketApp(start_peer(telling(3)).url)
@@ -186,7 +188,7 @@ class TestRedisInTrouble:
             for part in (1, 2, 3):
                 eventually(lambda part=part: relay.counts.relayed > 1000 * part - 500)  # type: ignore[misc]
                 failures = relay.counts.failures
-                redis.kill()  # amid a batch, most often
+                redis.kill()  # usually in the middle of a batch
                 go.release()
                 eventually(lambda failures=failures: relay.counts.failures > failures)  # type: ignore[misc]
                 redis.start()
@@ -220,7 +222,7 @@ class TestRedisInTrouble:
             eventually(lambda: relay.counts.relayed == 1)
             redis.halt()
             halted.set()
-            eventually(lambda: relay.counts[:4] == (52, 1, 50, 0))  # one is in the handler
+            eventually(lambda: relay.counts[:4] == (52, 1, 50, 0))  # one more is in the handler
             eventually(lambda: relay.counts.failures > 1)
             assert relay.counts.received == 52
             assert len(relay.unrelayed) == 50
@@ -236,7 +238,7 @@ class TestRedisInTrouble:
         assert "Redis acknowledges events for the stream feed again" in lines
         assert sum("Redis did not acknowledge events for the stream feed" in line for line in lines) <= 3
 
-    def test_bytes_that_wait_are_bounded_too(self, redis: RedisServer, start_peer: StartPeer) -> None:
+    def test_waiting_bytes_are_bounded_too(self, redis: RedisServer, start_peer: StartPeer) -> None:
         go = threading.Event()
 
         def script(link: Link) -> None:
@@ -253,7 +255,7 @@ class TestRedisInTrouble:
             redis.halt()
             go.set()
             eventually(lambda: relay.counts.received == 8)
-            assert relay.counts[:4] == (8, 5, 2, 0), "one is in the handler, without room"
+            assert relay.counts[:4] == (8, 5, 2, 0), "one is in the handler, which waits for room"
             redis.go_on()
             eventually(lambda: relay.counts.relayed == 10)
 
@@ -294,7 +296,7 @@ class TestRedisInTrouble:
         assert [entry["data"].decode() for entry in redis.entries("feed")][1:] == relayed
         assert sum("there was no room" in record.getMessage() for record in caplog.records) == 7
 
-    def test_a_key_that_is_no_stream_loses_nothing_and_is_logged(
+    def test_a_key_that_is_not_a_stream_is_logged_and_nothing_is_lost(
         self, redis: RedisServer, start_peer: StartPeer, caplog: pytest.LogCaptureFixture
     ) -> None:
         redis.client.set("feed", "no stream")
@@ -310,7 +312,7 @@ class TestRedisInTrouble:
 class TestWithoutAThread:
     @pytest.fixture
     def no_threads(self, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-        """Lets no thread of a relay start, until it is undone."""
+        """Prevent relays from starting a thread, until it is undone."""
         start = threading.Thread.start
 
         def refuse(thread: threading.Thread) -> None:
@@ -334,7 +336,7 @@ class TestWithoutAThread:
         assert numbers(redis.entries("feed")) == list(range(50))
         assert "no thread can be started" in caplog.text
 
-    def test_close_tells_what_was_not_relayed(
+    def test_close_returns_what_was_not_relayed(
         self, no_threads: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         relay = relay_of(WebSocketApp("ws://127.0.0.1:1/"), NOWHERE, events=["text"])
@@ -344,7 +346,7 @@ class TestWithoutAThread:
 
 
 class TestEnd:
-    def test_an_app_that_is_stopped_while_redis_is_away_ends_and_what_was_not_relayed_is_told(
+    def test_an_app_that_is_stopped_while_redis_is_down_ends_and_reports_what_was_not_relayed(
         self, start_peer: StartPeer, caplog: pytest.LogCaptureFixture
     ) -> None:
         app = WebSocketApp(start_peer(telling(50)).url)
@@ -385,7 +387,7 @@ class TestEnd:
         assert not [thread for thread in threading.enumerate() if thread.name == "lochws-relay"]
         redis.go_on()
 
-    def test_what_is_acknowledged_after_close_stays_told_as_unrelayed(
+    def test_what_is_acknowledged_after_close_still_counts_as_unrelayed(
         self, redis: RedisServer, start_peer: StartPeer
     ) -> None:
         app = WebSocketApp(start_peer(telling(1)).url)
@@ -401,7 +403,9 @@ class TestEnd:
         assert relay.unrelayed == unrelayed
         assert relay.counts == (1, 0, 1, 0, 0)
 
-    def test_what_comes_after_close_is_counted(self, redis: RedisServer, start_peer: StartPeer) -> None:
+    def test_events_after_close_are_counted_as_dropped(
+        self, redis: RedisServer, start_peer: StartPeer
+    ) -> None:
         app = WebSocketApp(start_peer(telling(1)).url)
         relay = relay_of(app, redis, events=["disconnected"])
         with opened(app):
@@ -422,7 +426,7 @@ class TestEnd:
         subprocess.run([sys.executable, "-c", program, url, redis.url], check=True, timeout=PATIENCE)
         assert numbers(redis.entries("feed")) == list(range(100))
 
-    def test_the_child_of_a_fork_begins_anew_with_names_of_its_own(self, redis: RedisServer) -> None:
+    def test_the_child_of_a_fork_starts_over_with_ids_of_its_own(self, redis: RedisServer) -> None:
         app = WebSocketApp("ws://127.0.0.1:1/")
         relay = relay_of(app, redis)
         names = []
@@ -436,7 +440,7 @@ class TestEnd:
         assert names[0] != names[1]
 
 
-def test_the_words_of_a_failure_are_relayed_without_the_secrets_in_its_url(redis: RedisServer) -> None:
+def test_reasons_are_relayed_without_the_secrets_of_the_urls_in_them(redis: RedisServer) -> None:
     url = "wss://me:S3CRET@feed.example.org/?token=S3CRET"
     with relay_of(WebSocketApp("ws://127.0.0.1:1/"), redis, events=["event"]) as relay:
         relay._take(events.ConnectFail(f"no way to {url}", advice=f"try {url}", phase="tcp"))
@@ -465,7 +469,7 @@ class TestWhatIsGiven:
         ],
         ids=str,
     )
-    def test_what_makes_no_sense_is_refused_at_once(
+    def test_invalid_arguments_are_refused_at_once(
         self, arguments: dict[str, Any], error: type[Exception], said: str
     ) -> None:
         with pytest.raises(error, match=said):

@@ -1,4 +1,4 @@
-"""Playing back: into whom, how fast, and files that are damaged."""
+"""Replay: handlers, speed, and damaged files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ READY_WITHOUT_HEAD = (
 
 
 def written(path: Path, *lines: bytes) -> Path:
-    """A file of a header and some lines."""
+    """Write a file of a header and some lines."""
     path.write_bytes(b"".join(line + b"\n" for line in (HEADER, *lines)))
     return path
 
@@ -40,7 +40,7 @@ def text_at(at: float, text: str = "x") -> bytes:
 
 
 class Time:
-    """A clock that moves when somebody waits."""
+    """A clock that moves only by waiting."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -81,7 +81,7 @@ class TestHandlers:
         Replay(path).run(batches, speed=None)
         assert [event.name for event in batches.calls] == ["text", "binary"]
 
-    def test_what_a_handler_raises_is_logged_given_to_on_error_and_kept(
+    def test_exceptions_of_handlers_are_logged_passed_to_on_error_and_kept(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         class Failing:
@@ -102,16 +102,16 @@ class TestHandlers:
         assert played.events == 2
         assert "on_text failed" in caplog.text
 
-    def test_what_handles_nothing_is_refused(self, tmp_path: Path) -> None:
+    def test_an_object_without_handlers_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(TypeError, match="has no handlers"):
             Replay(record(tmp_path / "a.jsonl")).run(object())
 
-    def test_an_app_is_refused_for_it_could_send_nothing(self, tmp_path: Path) -> None:
+    def test_an_app_is_refused_because_it_could_not_send(self, tmp_path: Path) -> None:
         path = record(tmp_path / "a.jsonl")
         with pytest.raises(TypeError, match=r"WebSocketApp\('ws://x'\) runs itself: .*testing\.recorded"):
             Replay(path).run(WebSocketApp("ws://x"))
 
-    def test_the_servers_messages_have_their_seconds(self, tmp_path: Path) -> None:
+    def test_the_servers_messages_come_with_their_seconds(self, tmp_path: Path) -> None:
         binary = b'{"at":2.5,"time":7,"direction":"in","event":"binary","data":"AA=="}'
         sent = b'{"at":3,"time":8,"direction":"out","event":"text","text":"mine"}'
         path = written(tmp_path / "a.jsonl", text_at(0.5, "a"), binary, sent, text_at(4.0, "b"))
@@ -122,7 +122,7 @@ class TestPace:
     @pytest.mark.parametrize(
         ("speed", "expected"), [(1, [0, 2, 2.5]), (0.5, [0, 4, 5]), (10, [0, 0.2, 0.25])]
     )
-    def test_events_come_as_they_came_or_faster_or_slower(
+    def test_events_are_played_at_the_original_speed_or_faster_or_slower(
         self, tmp_path: Path, speed: float, expected: list[float]
     ) -> None:
         time, came = Time(), []
@@ -130,7 +130,7 @@ class TestPace:
         Replay(path).run(lambda event: came.append(time.now - 100), speed=speed, clock=time, wait=time.wait)
         assert came == pytest.approx(expected)
 
-    def test_handlers_that_take_long_are_made_up_for(self, tmp_path: Path) -> None:
+    def test_later_events_make_up_for_slow_handlers(self, tmp_path: Path) -> None:
         time, came = Time(), []
 
         def slow(_event: events.Event) -> None:
@@ -141,7 +141,7 @@ class TestPace:
         Replay(path).run(slow, clock=time, wait=time.wait)
         assert came == pytest.approx([0, 1.5, 5])
 
-    def test_no_pauses_at_full_speed(self, tmp_path: Path) -> None:
+    def test_without_a_speed_there_are_no_pauses(self, tmp_path: Path) -> None:
         path = written(tmp_path / "a.jsonl", text_at(0.0), text_at(1e9))
         played = Replay(path).run(lambda event: None, speed=None, wait=lambda _: pytest.fail("it waited"))
         assert played.events == 2
@@ -154,11 +154,13 @@ class TestPace:
         assert Replay(path).run(lambda event: None, wait=lambda _: result).events == played
 
     @pytest.mark.parametrize("speed", [0, -1, float("nan"), float("inf")])
-    def test_a_speed_that_is_none_is_refused(self, tmp_path: Path, speed: float) -> None:
+    def test_an_invalid_speed_is_refused(self, tmp_path: Path, speed: float) -> None:
         with pytest.raises(ValueError, match="expected a number above 0"):
             Replay(record(tmp_path / "a.jsonl")).run(lambda event: None, speed=speed)
 
-    def test_a_clock_that_was_set_back_between_two_runs_does_not_turn_time(self, tmp_path: Path) -> None:
+    def test_time_never_goes_back_even_if_the_clock_was_set_back_between_two_runs(
+        self, tmp_path: Path
+    ) -> None:
         written(tmp_path / "a.1.jsonl", text_at(0.0), text_at(9.0))
         header = json.dumps({"recording": VERSION, "began": 2.0, "at": 0.0}).encode()
         (tmp_path / "a.jsonl").write_bytes(header + b"\n" + text_at(1.0) + b"\n")
@@ -166,7 +168,7 @@ class TestPace:
 
 
 class TestErrors:
-    """An exception is made again only where that does nothing else, and gives what was recorded."""
+    """An exception is made again only if that has no other effect, and gives the recorded text."""
 
     @pytest.mark.parametrize(
         ("fields", "kind"),
@@ -182,7 +184,9 @@ class TestErrors:
             ({"type": "elsewhere.Error", "text": "one", "args": None}, RecordedError),
         ],
     )
-    def test_what_becomes_of_it(self, tmp_path: Path, fields: dict[str, Any], kind: type[Exception]) -> None:
+    def test_only_harmless_exceptions_are_made_again(
+        self, tmp_path: Path, fields: dict[str, Any], kind: type[Exception]
+    ) -> None:
         line = {
             "at": 0, "time": 0, "direction": "in", "event": "connect_fail", "reason": "", "phase": "tcp",
             "address": None, "advice": "", "timings": {}, "response": None, "error": fields,
@@ -193,7 +197,7 @@ class TestErrors:
         assert str(event.error) == fields["text"]
         assert getattr(event.error, "kind", fields["type"]) == fields["type"]
 
-    def test_one_that_nobody_knows_is_recorded_by_its_name_again_and_again(self, tmp_path: Path) -> None:
+    def test_an_unknown_exception_keeps_its_name_through_several_recordings(self, tmp_path: Path) -> None:
         class Strange(Exception):
             pass
 
@@ -232,8 +236,8 @@ class TestDamage:
         assert counts >= {0, 3}
         assert cuts
 
-    def test_a_compressed_file_cut_anywhere_gives_all_that_inflates(self, tmp_path: Path) -> None:
-        # A line ends right behind what is inflated in one go, and nothing of the file is left by then.
+    def test_a_compressed_file_cut_anywhere_yields_everything_that_inflates(self, tmp_path: Path) -> None:
+        # A line ends right after the first piece that is inflated, when nothing of the file is left to read.
         for size in range(PIECE_BYTES - 36, PIECE_BYTES - 24):
             deflater = zlib.compressobj(wbits=31)
             lines = b"h" * 30 + b"\n" + b"x" * size + b"\n" + b"y" * 2000
@@ -244,7 +248,7 @@ class TestDamage:
                 inflated = zlib.decompressobj(31).decompress(whole[:end])
                 assert len(list(LineReader(path, 1 << 20))) == inflated.count(b"\n"), (size, end)
 
-    def test_a_cut_line_is_told_of(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_cut_line_is_reported(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         path = record(tmp_path / "a.jsonl", events.Text("one"), events.Text("two"))
         path.write_bytes(path.read_bytes()[:-3])
         replay = Replay(path)
@@ -280,7 +284,7 @@ class TestDamage:
             (READY_WITHOUT_HEAD, "line 3: ready: 'head'"),
         ],
     )
-    def test_a_line_that_is_none_is_named(self, tmp_path: Path, line: bytes, words: str) -> None:
+    def test_an_invalid_line_is_named(self, tmp_path: Path, line: bytes, words: str) -> None:
         path = written(tmp_path / "a.jsonl", text_at(0.0), line, text_at(1.0))
         with pytest.raises(RecordingError, match=r"a\.jsonl, ") as caught:
             list(Replay(path))
@@ -294,20 +298,20 @@ class TestDamage:
         ],
         ids=str,
     )
-    def test_no_more_is_filled_in_than_a_recording_can_hold(
+    def test_a_filler_is_no_longer_than_the_longest_line(
         self, tmp_path: Path, fields: dict[str, Any]
     ) -> None:
         line = json.dumps({"at": 0, "time": 0, "direction": "in", **fields}).encode()
         with pytest.raises(RecordingError, match="'length' is "):
             list(Replay(written(tmp_path / "a.jsonl", line), fill=True))
 
-    def test_nor_for_all_that_was_not_sent_together(self, tmp_path: Path) -> None:
+    def test_neither_are_all_fillers_for_unsent_messages_together(self, tmp_path: Path) -> None:
         path = record(tmp_path / "a.jsonl", events.Disconnected(unsent=("a", "b")), payloads=False)
         path.write_bytes(path.read_bytes().replace(b'"length":1', b'"length":400000000'))
         with pytest.raises(RecordingError, match="'unsent' has more than"):
             list(Replay(path, fill=True))
 
-    def test_a_pause_of_centuries_is_one_that_can_be_waited_for(self, tmp_path: Path) -> None:
+    def test_a_pause_of_centuries_does_not_overflow(self, tmp_path: Path) -> None:
         waits: list[float] = []
         path = written(tmp_path / "a.jsonl", text_at(0.0), text_at(8e9))
         Replay(path).run(print, speed=1e-9, clock=lambda: 0.0, wait=waits.append)
@@ -321,7 +325,7 @@ class TestDamage:
             {"event": "close", "reason": 1},
         ],
     )
-    def test_a_line_of_what_was_sent_is_checked_too(self, tmp_path: Path, fields: dict[str, Any]) -> None:
+    def test_lines_of_what_was_sent_are_checked_too(self, tmp_path: Path, fields: dict[str, Any]) -> None:
         line = json.dumps({"at": 0, "time": 0, "direction": "out", **fields}).encode()
         with pytest.raises(RecordingError, match=r"a\.jsonl, line 2: "):
             list(Replay(written(tmp_path / "a.jsonl", line)).sends())
@@ -333,7 +337,9 @@ class TestDamage:
             (b"hello", "not valid JSON"),
         ],
     )
-    def test_another_file_is_refused(self, tmp_path: Path, first: bytes, words: str) -> None:
+    def test_a_file_that_is_not_a_recording_is_refused(
+        self, tmp_path: Path, first: bytes, words: str
+    ) -> None:
         path = tmp_path / "a.jsonl"
         path.write_bytes(first + b"\n")
         with pytest.raises(RecordingError, match=words):
@@ -346,7 +352,7 @@ class TestDamage:
             list(Replay(path))
 
     @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
-    def test_no_line_is_read_that_is_longer_than_allowed(self, tmp_path: Path, name: str) -> None:
+    def test_a_line_that_is_too_long_is_refused(self, tmp_path: Path, name: str) -> None:
         path = record(tmp_path / name, events.Text("a"), events.Text("x" * 300_000), events.Text("b"))
         with pytest.raises(RecordingError, match="line 3: it has more than max_line=200000 bytes"):
             list(Replay(path, max_line=200_000))
@@ -401,10 +407,10 @@ say((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> (20 if sys.
         path.write_bytes(gzip.compress(HEADER + b"\n") + gzip.compress(text_at(0) + b"\n") * 3)
         assert len(list(Replay(path))) == 3
 
-    def test_a_file_that_is_not_there_is_said_at_once(self, tmp_path: Path) -> None:
+    def test_a_missing_file_is_reported_at_once(self, tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError, match=r"nothing\.jsonl"):
             Replay(tmp_path / "nothing.jsonl")
 
-    def test_names_that_this_version_does_not_know_are_ignored(self, tmp_path: Path) -> None:
+    def test_unknown_names_are_ignored(self, tmp_path: Path) -> None:
         line = text_at(0.0)[:-1] + b',"colour":"red"}'
         assert len(list(Replay(written(tmp_path / "a.jsonl", line)))) == 1

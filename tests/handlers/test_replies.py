@@ -1,4 +1,4 @@
-"""Requests and replies: what belongs together, what fails, and who may wait."""
+"""Replies: which reply belongs to which request, what fails, and where waiting is refused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ silent = answering(lambda _: [])
 same = answering(lambda message: [message])
 
 
-def test_a_reply_is_that_with_the_same_id(start_peer: StartPeer) -> None:
+def test_a_reply_has_the_id_of_its_request(start_peer: StartPeer) -> None:
     def other_way_round() -> Callable[[dict[str, Any]], list[Any]]:
         kept: list[dict[str, Any]] = []
 
@@ -45,7 +45,7 @@ def test_a_reply_is_that_with_the_same_id(start_peer: StartPeer) -> None:
         assert replies.open_requests == 0
 
 
-def test_an_id_of_the_users_is_kept_and_may_not_be_open_twice(start_peer: StartPeer) -> None:
+def test_an_id_chosen_by_the_user_is_kept_and_cannot_be_open_twice(start_peer: StartPeer) -> None:
     app = WebSocketApp(start_peer(silent).url)
     replies = Replies(app, "req_id")
     with opened(app):
@@ -56,7 +56,7 @@ def test_an_id_of_the_users_is_kept_and_may_not_be_open_twice(start_peer: StartP
         assert message == {"req_id": "mine"}
 
 
-def test_replies_are_found_where_messages_come_in_batches(start_peer: StartPeer) -> None:
+def test_replies_are_found_when_messages_arrive_in_batches(start_peer: StartPeer) -> None:
     app = WebSocketApp(start_peer(same).url)
     app.on("batch")(lambda _: None)
     replies = Replies(app)
@@ -64,7 +64,7 @@ def test_replies_are_found_where_messages_come_in_batches(start_peer: StartPeer)
         assert replies.request({"op": "x"}).result(PATIENCE)["op"] == "x"
 
 
-def test_the_rule_may_be_a_function(start_peer: StartPeer) -> None:
+def test_match_may_be_a_function(start_peer: StartPeer) -> None:
     app = WebSocketApp(start_peer(answering(lambda m: [["reply", m["topic"], m["n"] + 1]])).url)
 
     def match(message: Any) -> Any:
@@ -85,7 +85,7 @@ def test_the_rule_may_be_a_function(start_peer: StartPeer) -> None:
     ],
     ids=str,
 )
-def test_a_wrong_request_is_refused_at_the_call(
+def test_an_invalid_request_is_refused_at_once(
     message: Any, error: type[Exception], said: str, start_peer: StartPeer
 ) -> None:
     app = WebSocketApp(start_peer(same).url)
@@ -96,11 +96,11 @@ def test_a_wrong_request_is_refused_at_the_call(
         assert replies.open_requests == 0
 
 
-def test_a_function_takes_the_result_out_of_a_reply_or_says_what_the_request_fails_with(
+def test_unwrap_returns_the_result_or_raises_what_the_request_fails_with(
     start_peer: StartPeer
 ) -> None:
     class Refused(Exception):
-        """What the server answers."""
+        """The server's answer is an error."""
 
     def unwrap(message: dict[str, Any]) -> Any:
         if "refused" in message:
@@ -118,7 +118,7 @@ def test_a_function_takes_the_result_out_of_a_reply_or_says_what_the_request_fai
         assert not replies.open_requests
 
 
-def test_what_takes_results_out_of_replies_must_be_a_function() -> None:
+def test_invalid_arguments_are_refused() -> None:
     with pytest.raises(TypeError, match="unwrap='result': expected a function"):
         Replies(WebSocketApp("ws://localhost"), unwrap="result")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="match=3: expected the name of a field, or a function"):
@@ -148,7 +148,7 @@ def test_open_requests_fail_at_once_when_the_connection_ends(start_peer: StartPe
         assert replies.open_requests == 0
 
 
-def test_a_request_fails_when_its_time_is_over_and_a_late_reply_is_nobodys(start_peer: StartPeer) -> None:
+def test_a_request_fails_after_its_timeout_and_a_late_reply_is_ignored(start_peer: StartPeer) -> None:
     late = threading.Event()
 
     def script(link: Link) -> None:
@@ -170,7 +170,7 @@ def test_a_request_fails_when_its_time_is_over_and_a_late_reply_is_nobodys(start
         eventually(lambda: replies.open_requests == 0)
 
 
-def test_the_time_of_a_request_is_that_of_the_clock_in_use(
+def test_timeouts_follow_the_clock_in_use(
     ws_server: StartServer, ws_clock: VirtualClock
 ) -> None:
     app = WebSocketApp(ws_server([t.accept()]).url)
@@ -187,7 +187,7 @@ def test_the_time_of_a_request_is_that_of_the_clock_in_use(
         assert ws_clock.settle() is None
 
 
-def test_a_cancelled_request_is_open_no_more(start_peer: StartPeer) -> None:
+def test_a_cancelled_request_is_no_longer_open(start_peer: StartPeer) -> None:
     app = WebSocketApp(start_peer(silent).url)
     replies = Replies(app)
     with opened(app):
@@ -198,7 +198,7 @@ def test_a_cancelled_request_is_open_no_more(start_peer: StartPeer) -> None:
             reply.result()
 
 
-def test_a_handler_of_the_same_app_may_ask_but_not_wait(start_peer: StartPeer) -> None:
+def test_a_handler_of_the_same_app_may_make_requests_but_not_wait_for_replies(start_peer: StartPeer) -> None:
     results: list[Any] = []
     app = WebSocketApp(start_peer(same).url)
     replies = Replies(app)
@@ -219,7 +219,7 @@ def test_a_handler_of_the_same_app_may_ask_but_not_wait(start_peer: StartPeer) -
     assert results[2] == {"id": 1}
 
 
-def test_a_reply_from_a_thread_of_its_own_reaches_each_of_many_threads(start_peer: StartPeer) -> None:
+def test_each_of_many_threads_gets_its_own_replies(start_peer: StartPeer) -> None:
     app = WebSocketApp(start_peer(same).url)
     replies = Replies(app)
     wrong: list[Any] = []
@@ -246,10 +246,10 @@ def ask_for_ever(replies: Replies) -> None:
         replies.request({"x": "x" * 5000}, timeout=None)
 
 
-def test_a_dropped_request_is_no_open_one(start_peer: StartPeer) -> None:
+def test_a_dropped_request_is_not_open(start_peer: StartPeer) -> None:
     def script(link: Link) -> None:
         link.accept()
-        link.read(1)  # and no more
+        link.read(1)  # and nothing more
         stop.wait(PATIENCE)
 
     stop = threading.Event()
@@ -335,7 +335,7 @@ class TestNumbers:
         with opened(app):
             assert replies.request({}).result(PATIENCE) == {"id": 1}
 
-    def test_a_number_that_a_user_has_chosen_is_left_out(self, start_peer: StartPeer) -> None:
+    def test_a_number_chosen_by_the_user_is_skipped(self, start_peer: StartPeer) -> None:
         app = WebSocketApp(start_peer(silent).url)
         replies = Replies(app)
         with opened(app):
@@ -367,5 +367,5 @@ class TestNumbers:
             Replies(WebSocketApp("ws://127.0.0.1:1/")).request({"x": value})
 
 
-def test_json_that_is_too_deep_is_no_reply() -> None:
+def test_json_that_is_nested_too_deep_is_ignored() -> None:
     Replies(WebSocketApp("ws://127.0.0.1:1/")).on_event(events.Text("[" * 200_000))

@@ -1,4 +1,4 @@
-"""A signal handler may use the ready-made handlers, whatever its own thread is doing with them."""
+"""Signal handlers may use the ready-made handlers, whatever the interrupted thread is doing with them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lochws.handlers.worker import Worker
 
 from ..support.seen import PATIENCE, in_thread
 
-#: What is made, where its lock is, and what a signal handler may want of it.
+#: A function that makes a handler, one that returns its lock, and what a signal handler does with it.
 Case = tuple[Callable[[WebSocketApp, Path], Any], Callable[[Any], Any], Callable[[Any], object]]
 
 STEP = Step("subscribe")
@@ -52,13 +52,15 @@ CASES: dict[str, Case] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_what_its_own_thread_has_locked_does_not_stop_a_signal_handler(tmp_path: Path, name: str) -> None:
+def test_a_signal_handler_does_not_hang_on_a_lock_that_its_own_thread_holds(
+    tmp_path: Path, name: str
+) -> None:
     make, lock, use = CASES[name]
     thing = make(WebSocketApp("ws://127.0.0.1:1/"), tmp_path)
     used: list[object] = []
 
     def interrupted() -> None:
-        with lock(thing):  # under which the signal comes
+        with lock(thing):  # under which the signal arrives
             used.append(use(thing))
 
     thread = in_thread(interrupted)

@@ -1,4 +1,4 @@
-"""Subscriptions: what is said first, what counts as an answer, and what comes of a step that fails."""
+"""Subscriptions: the order of steps, their answers, and what happens when a step fails."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ TRADES = Step({"op": "subscribe", "channel": "trades"}, key="trades")
 WELCOME = send('{"event": "login", "arg": {"ok": true, "user": 5}, "at": 1}')
 SUBSCRIBED = send('{"event": "subscribed"}')
 
-#: Answers the log-in and the first subscription, as servers do.
+#: Answers the log-in and the first subscription.
 ALL_WELL: Sequence[ServerStep] = (
     accept(), wait_for("login"), WELCOME, wait_for(re.compile("ticker")), SUBSCRIBED,
 )
 
 
 class Session:
-    """An app with subscriptions, and what came of them."""
+    """An app with subscriptions, and what has happened to them."""
 
     def __init__(self, server: ScriptedServer, *steps: Step, **options: Any) -> None:
         self.app = Noting(server.url)
@@ -46,19 +46,19 @@ class Session:
 
     @property
     def reasons(self) -> list[str]:
-        """Why connections have ended."""
+        """Why the connections ended."""
         return [event.reason for event in self.app.all("disconnected")]
 
 
 def said(server: ScriptedServer, number: int = 0) -> list[Any]:
-    """The messages that a connection has got, without quotes round JSON."""
+    """Return the messages that a connection has received, JSON reduced to the channel."""
     return [
         json.loads(message)["channel"] if isinstance(message, str) and message[0] == "{" else message
         for message in server.connections[number].messages
     ]
 
 
-def test_steps_are_said_one_after_the_other_each_when_the_one_before_was_answered() -> None:
+def test_each_step_is_sent_once_the_one_before_it_has_been_answered() -> None:
     with ScriptedServer([accept(), wait_for("login")]) as server:
         session = Session(server, LOGIN, TICKER, TRADES)
         with running(session.app):
@@ -82,7 +82,7 @@ def test_steps_are_said_one_after_the_other_each_when_the_one_before_was_answere
         assert session.failed == []
 
 
-def test_steps_that_need_not_wait_are_said_at_once_and_answered_in_any_order() -> None:
+def test_steps_that_need_not_wait_are_sent_at_once_and_answered_in_any_order() -> None:
     steps = [Step(name, expect={"for": name}, in_turn=name == "a") for name in "abc"]
     with ScriptedServer([accept(), *map(wait_for, "abc")]) as server:
         session = Session(server, *steps)
@@ -96,7 +96,7 @@ def test_steps_that_need_not_wait_are_said_at_once_and_answered_in_any_order() -
             assert session.subs.wait_session_ready(PATIENCE)
 
 
-def test_of_two_steps_with_the_same_answer_each_waits_for_its_own() -> None:
+def test_two_steps_with_the_same_answer_each_wait_for_their_own() -> None:
     steps = [Step(name, expect={"ok": 1}, in_turn=False) for name in "ab"]
     with ScriptedServer([accept(), *map(wait_for, "ab"), send('{"ok": 1}')]) as server:
         session = Session(server, *steps)
@@ -114,7 +114,7 @@ def test_without_steps_the_session_is_ready_with_the_connection() -> None:
             assert len(session.ready) == 1
 
 
-def test_all_is_said_again_over_each_connection_before_what_a_busy_thread_sends() -> None:
+def test_all_steps_are_sent_again_on_each_connection_before_what_a_busy_thread_sends() -> None:
     script = [*ALL_WELL, wait_for("busy"), fin()]
     with ScriptedServer(script, script, script, ALL_WELL) as server:
         session = Session(server, LOGIN, TICKER)
@@ -124,7 +124,7 @@ def test_all_is_said_again_over_each_connection_before_what_a_busy_thread_sends(
             while not over.is_set():
                 try:
                     session.app.send_text("busy")
-                    pause.wait(0.001)  # one is enough, and a flood takes the server long
+                    pause.wait(0.001)  # one message is enough, and a flood would slow the server down
                 except errors.WebSocketUnavailable:
                     continue
 
@@ -139,7 +139,7 @@ def test_all_is_said_again_over_each_connection_before_what_a_busy_thread_sends(
         assert len(session.ready) == 4
 
 
-def test_what_the_app_would_say_first_in_on_ready_is_refused_and_in_on_session_ready_it_is_sent() -> None:
+def test_sending_is_refused_in_on_ready_and_possible_in_on_session_ready() -> None:
     refused: list[BaseException] = []
     with ScriptedServer(ALL_WELL) as server:
         app = Noting(server.url)
@@ -151,7 +151,7 @@ def test_what_the_app_would_say_first_in_on_ready_is_refused_and_in_on_session_r
     assert [type(error) for error in refused] == [errors.WebSocketUnavailable]
 
 
-def test_answers_are_seen_by_other_handlers_in_batches_too() -> None:
+def test_other_handlers_see_the_answers_in_batches_too() -> None:
     batches: list[list[Any]] = []
     with ScriptedServer(ALL_WELL) as server:
         app = WebSocketApp(server.url)
@@ -178,7 +178,7 @@ def test_a_token_is_made_for_each_connection_on_the_handlers_thread() -> None:
 
 
 class FailsOnce:
-    """A function for a message that raises, or returns what is none, at the first call."""
+    """A function for a message that at its first call raises, or returns something that is not a message."""
 
     def __init__(self, first: Any) -> None:
         self.answers = [first]
@@ -203,12 +203,12 @@ class FailsOnce:
     ],
     ids=["field", "function", "raises", "cannot be made", "exits", "is nothing", "too late"],
 )
-def test_a_step_that_fails_goes_to_the_back_off_and_the_next_connection_may_be_well(
+def test_after_a_failed_step_the_next_connection_follows_after_the_back_off(
     step: Step, answer: str | None, words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     failing = [accept(), *([wait_for("x"), send(answer)] if answer else [])]
     with ScriptedServer(failing, [accept(), wait_for("x"), send('{"ok": 1}')]) as server:
-        # The last of them waits for 10 ms in the first connection, in the second for as long as it takes.
+        # The last of them waits for 10 ms on the first connection, and on the second as long as necessary.
         session = Session(server)
         session.subs.add(step)
         session.app.on("back_off")(lambda _: session.subs.add(replace(step, timeout=PATIENCE)))
@@ -224,8 +224,8 @@ def test_a_step_that_fails_goes_to_the_back_off_and_the_next_connection_may_be_w
     assert f"{words}: disconnecting" in caplog.messages
 
 
-def test_of_steps_that_are_refused_together_the_first_fails_alone() -> None:
-    """The rest is not looked at: the connection is given up."""
+def test_when_several_steps_are_refused_only_the_first_fails() -> None:
+    """The others are not checked any more: the connection is dropped."""
     steps = [Step(name, lambda _: False, refused=lambda _: True, in_turn=False) for name in "ab"]
     script = [accept(), *map(wait_for, "ab"), together(send("no"), send("no"), send("no"))]
     with ScriptedServer(script) as server:
@@ -235,7 +235,7 @@ def test_of_steps_that_are_refused_together_the_first_fails_alone() -> None:
         assert [step for step, _ in session.failed] == steps[:1]
 
 
-def test_who_is_told_of_a_refusal_gets_the_servers_words_and_may_give_up() -> None:
+def test_on_step_failed_gets_the_servers_answer_and_may_give_up() -> None:
     with ScriptedServer([accept(), wait_for("login"), send('{"event": "error", "code": 7}')]) as server:
         app = Noting(server.url)
         codes: list[int] = []
@@ -268,7 +268,7 @@ def test_a_step_that_finds_the_queue_full_fails(when_full: Any) -> None:
 
 
 def test_failures_of_steps_make_the_back_off_grow_however_long_they_take() -> None:
-    """As a refused log-in does that comes later than a connection counts as stable."""
+    """Like a log-in that is refused after the connection would have counted as stable."""
     backoff = Backoff(min_wait=0.0, max_wait=0.0, stable_after=0.0, max_attempts=3)
     with ScriptedServer([accept(), wait_for("x"), send("no")]) as server:
         session = Session(server, Step("x", expect=lambda _: False, refused=lambda _: True))
@@ -277,7 +277,7 @@ def test_failures_of_steps_make_the_back_off_grow_however_long_they_take() -> No
     assert session.reasons == ["a step was refused"] * 3
 
 
-def test_an_answer_that_waits_behind_a_slow_handler_is_not_too_late() -> None:
+def test_an_answer_that_waits_behind_a_slow_handler_is_in_time() -> None:
     inside = threading.Event()
     with ScriptedServer([accept(), wait_for("x"), send("slow")]) as server:
         session = Session(server, Step("x", {"ok": 1}))
@@ -288,7 +288,7 @@ def test_an_answer_that_waits_behind_a_slow_handler_is_not_too_late() -> None:
                 inside.set()
                 eventually(lambda: session.app.waiting_bytes > 0)
                 [waiting] = session.subs._unanswered
-                session.subs._timed_out(waiting, again=False)  # as if its time were over now
+                session.subs._timed_out(waiting, again=False)  # as if its timeout were over now
 
         with running(session.app):
             assert inside.wait(PATIENCE)
@@ -297,13 +297,13 @@ def test_an_answer_that_waits_behind_a_slow_handler_is_not_too_late() -> None:
         assert session.failed == []
 
 
-def test_what_is_added_is_said_at_once_and_again_after_each_reconnect() -> None:
+def test_an_added_step_is_sent_at_once_and_after_each_reconnect() -> None:
     with ScriptedServer([accept()]) as server:
         session = Session(server, Step("a"))
         with opened(session.app, persist=AT_ONCE):
             session.subs.add(TRADES)
             server.connection().wait_until(lambda: said(server) == ["a", "trades"])
-            session.subs.add(TRADES)  # is there already
+            session.subs.add(TRADES)  # has been added already
             session.subs.add(Step("b"))
             server.connection().wait_until(lambda: said(server) == ["a", "trades", "b"])
             session.app.force_disconnect()
@@ -313,7 +313,7 @@ def test_what_is_added_is_said_at_once_and_again_after_each_reconnect() -> None:
         assert len(session.ready) == 2
 
 
-def test_a_step_that_was_added_later_and_is_refused_fails_as_any_other() -> None:
+def test_a_step_that_was_added_later_fails_like_any_other() -> None:
     with ScriptedServer([accept()]) as server:
         session = Session(server)
         with opened(session.app, persist=NEVER):
@@ -325,7 +325,7 @@ def test_a_step_that_was_added_later_and_is_refused_fails_as_any_other() -> None
         assert session.reasons == ["step 'added' was refused"]
 
 
-def test_a_step_with_the_same_key_takes_the_others_place() -> None:
+def test_a_step_with_the_same_key_replaces_the_other() -> None:
     with ScriptedServer([accept(), wait_for("login")]) as server:
         session = Session(server, LOGIN, TICKER)
         with running(session.app):
@@ -337,7 +337,7 @@ def test_a_step_with_the_same_key_takes_the_others_place() -> None:
             assert session.subs.steps == (Step("log in", key="login"), TICKER)
 
 
-def test_of_two_steps_with_the_same_key_only_the_newer_is_said() -> None:
+def test_of_two_steps_with_the_same_key_only_the_newer_is_sent() -> None:
     with ScriptedServer([accept(), wait_for("login")]) as server:
         session = Session(server, LOGIN, TRADES)
         with running(session.app):
@@ -347,7 +347,7 @@ def test_of_two_steps_with_the_same_key_only_the_newer_is_said() -> None:
             server.connection().wait_until(lambda: said(server) == ["login", "newer"])
 
 
-def test_what_is_removed_is_not_said_again_and_the_server_is_told_if_it_was() -> None:
+def test_a_removed_step_is_not_sent_again_and_the_server_is_told_if_it_was() -> None:
     with ScriptedServer([accept(), wait_for("login"), WELCOME]) as server:
         session = Session(server, LOGIN, TRADES)
         with opened(session.app, persist=AT_ONCE):
@@ -362,7 +362,7 @@ def test_what_is_removed_is_not_said_again_and_the_server_is_told_if_it_was() ->
             server.connection(1).wait_until(lambda: said(server, 1) == ["login", "last"])
 
 
-def test_what_is_removed_before_it_was_said_is_never_said_and_nor_is_that_it_is_not_wanted() -> None:
+def test_a_step_removed_before_it_was_sent_is_never_sent_and_neither_is_the_unsubscribing() -> None:
     with ScriptedServer([accept(), wait_for("login")]) as server:
         session = Session(server, LOGIN, TRADES)
         with running(session.app):
@@ -374,7 +374,7 @@ def test_what_is_removed_before_it_was_said_is_never_said_and_nor_is_that_it_is_
             server.connection().wait_until(lambda: said(server) == ["login", "last"])
 
 
-def test_what_was_said_over_the_last_connection_only_needs_no_unsubscribing() -> None:
+def test_a_step_sent_only_on_the_last_connection_needs_no_unsubscribing() -> None:
     with ScriptedServer(ALL_WELL, [accept(), wait_for("login")]) as server:
         session = Session(server, LOGIN, TICKER, TRADES)
         with opened(session.app, persist=AT_ONCE):
@@ -388,7 +388,7 @@ def test_what_was_said_over_the_last_connection_only_needs_no_unsubscribing() ->
             server.connection(1).wait_until(lambda: said(server, 1) == ["login", "last"])
 
 
-def test_nobody_waits_for_the_answer_to_a_step_that_was_removed() -> None:
+def test_the_answer_to_a_removed_step_is_not_waited_for() -> None:
     with ScriptedServer([accept()]) as server:
         session = Session(server, LOGIN, TRADES)
         with running(session.app):
@@ -409,7 +409,7 @@ def test_steps_may_be_removed_and_added_during_the_back_off() -> None:
             server.connection(1).wait_until(lambda: said(server, 1) == ["b", "c"])
 
 
-def test_many_threads_add_and_remove_and_all_that_stays_is_said_once(restless: None) -> None:
+def test_many_threads_add_and_remove_and_each_remaining_step_is_sent_once(restless: None) -> None:
     def change(number: int, subs: Subscriptions) -> None:
         for count in range(20):
             subs.add(Step(f"{number} {count}"))
@@ -431,7 +431,7 @@ def test_many_threads_add_and_remove_and_all_that_stays_is_said_once(restless: N
         assert len(said(server)) == len(set(said(server)))
 
 
-def test_what_on_session_ready_raises_is_treated_as_of_a_handler() -> None:
+def test_exceptions_of_on_session_ready_are_treated_like_those_of_a_handler() -> None:
     raised: list[BaseException] = []
     with ScriptedServer(ALL_WELL) as server:
         app = Noting(server.url)
@@ -457,7 +457,7 @@ def test_waiting_for_the_session_in_a_handler_is_refused() -> None:
     ]
 
 
-def test_closing_while_steps_are_said_is_no_failure() -> None:
+def test_closing_during_session_setup_is_not_a_failure() -> None:
     with ScriptedServer([accept(), wait_for("login")]) as server:
         session = Session(server, LOGIN)
         with running(session.app, persist=AT_ONCE):
@@ -469,7 +469,7 @@ def test_closing_while_steps_are_said_is_no_failure() -> None:
     assert session.reasons == ["closed"]
 
 
-def test_who_has_left_says_nothing_and_keeps_nobody_from_sending() -> None:
+def test_after_leave_nothing_is_sent_and_everybody_may_send() -> None:
     with ScriptedServer([accept()]) as server:
         session = Session(server, LOGIN)
         with running(session.app, persist=AT_ONCE):
@@ -484,7 +484,7 @@ def test_who_has_left_says_nothing_and_keeps_nobody_from_sending() -> None:
             server.connection(1).wait_until(lambda: said(server, 1) == ["x"])
 
 
-def test_once_all_was_answered_no_event_is_looked_at() -> None:
+def test_once_everything_has_been_answered_no_event_is_handled() -> None:
     with ScriptedServer(ALL_WELL) as server:
         app = WebSocketApp(server.url)
         subs = Subscriptions(app, [LOGIN, TICKER])
@@ -493,7 +493,7 @@ def test_once_all_was_answered_no_event_is_looked_at() -> None:
             eventually(lambda: not app._lochws.registry.has_handler_for(events.Text))
 
 
-#: Without their types, which would not let a wrong argument pass.
+#: Without their types, which would not accept invalid arguments.
 step: Any = Step
 subscriptions: Any = Subscriptions
 
@@ -516,7 +516,7 @@ subscriptions: Any = Subscriptions
         (lambda: subscriptions(unstarted(), [step("a")]).remove("a", 5), TypeError, "message=5"),
     ],
 )
-def test_wrong_arguments_are_refused_at_once(
+def test_invalid_arguments_are_refused_at_once(
     make: Callable[[], object], error: type[Exception], said: str
 ) -> None:
     with pytest.raises(error, match=said):
@@ -527,6 +527,6 @@ def unstarted() -> WebSocketApp:
     return WebSocketApp("ws://127.0.0.1:1/")
 
 
-def test_json_that_is_too_deep_is_no_answer() -> None:
+def test_json_that_is_nested_too_deep_is_not_an_answer() -> None:
     step = Step("a", expect={"b": 1}, refused={"c": 1})
     assert not step.is_answer(events.Text("[" * 200_000))

@@ -1,4 +1,4 @@
-"""Work on an executor: in order for a key, beside each other for several, within bounds, to the end."""
+"""Worker: order by key, bounds, failures, and the end."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 @pytest.fixture
 def by_hand() -> ByHand:
-    """An executor that runs what the test tells it to."""
+    """An executor that runs work when the test says so."""
     return ByHand()
 
 
 def telling(count: int) -> Callable[[Link], None]:
-    """A script that sends so many numbers, and then echoes pings until the client closes."""
+    """A script that sends the first numbers, and then waits until the client closes."""
 
     def script(link: Link) -> None:
         link.accept()
@@ -54,33 +54,33 @@ def telling(count: int) -> Callable[[Link], None]:
 
 
 def first(event: Text) -> str:
-    """The key of a text: its first letter."""
+    """Return the key of a text: its first letter."""
     return event.text[0]
 
 
 def texts(executor: ByHand) -> list[str]:
-    """What an executor has been given and has not run."""
+    """Return the texts that an executor has not run yet."""
     return [event.text for event in executor.given]
 
 
 def take(worker: Worker, *words: str) -> None:
-    """Give a worker texts."""
+    """Pass texts to a worker."""
     for word in words:
         worker.take(Text(word))
 
 
 def pids(event: Text) -> tuple[str, int]:
-    """Work for a process: what it got, and where."""
+    """Work for a process: return the text, and the number of the process."""
     return event.text, os.getpid()
 
 
 def leave(_event: Text) -> None:
-    """Work that its process does not survive."""
+    """Work that ends its process."""
     os._exit(1)
 
 
 class TestOrder:
-    def test_an_app_is_worked_on_in_order_by_other_threads(
+    def test_events_of_an_app_are_processed_in_order_by_other_threads(
         self, pool: ThreadPoolExecutor, start_peer: StartPeer
     ) -> None:
         seen: list[tuple[str, str]] = []
@@ -101,7 +101,7 @@ class TestOrder:
         assert worker.drain(PATIENCE)
         assert worker.counts.done == 3
 
-    def test_of_one_key_only_one_is_with_the_executor(self, by_hand: ByHand) -> None:
+    def test_the_executor_has_one_event_per_key(self, by_hand: ByHand) -> None:
         worker = Worker(first, by_hand, key=first)
         take(worker, "a1", "a2", "b1", "a3", "b2")
         assert texts(by_hand) == ["a1", "b1"]
@@ -110,7 +110,7 @@ class TestOrder:
         by_hand.run(0)
         assert texts(by_hand) == ["b2", "a2"]
 
-    def test_keys_have_their_turn_and_no_more_events_are_with_the_executor_than_asked_for(
+    def test_keys_take_turns_and_the_executor_has_at_most_parallel_events(
         self, by_hand: ByHand
     ) -> None:
         worker = Worker(first, by_hand, key=first, parallel=2)
@@ -130,7 +130,7 @@ class TestOrder:
         assert given == [[]]
         assert texts(by_hand) == ["b"]
 
-    def test_work_that_is_done_at_once_does_not_deepen_the_stack(self, by_hand: ByHand) -> None:
+    def test_work_that_is_done_immediately_does_not_deepen_the_stack(self, by_hand: ByHand) -> None:
         worker = Worker(first, by_hand, max_events=5000)
         take(worker, *["x"] * 5000)
         by_hand.at_once = True
@@ -167,7 +167,7 @@ class TestBounds:
         app.add_handler(worker)
         with opened(app):
             hurry(app)
-            eventually(lambda: worker.counts == (7, 5, 1, 0, 0, 0))  # and one in the handler, without room
+            eventually(lambda: worker.counts == (7, 5, 1, 0, 0, 0))  # one more is in the handler
             sent.set()
             assert answered.wait(PATIENCE)
             assert worker.counts.received == 7
@@ -180,7 +180,7 @@ class TestBounds:
     ) -> None:
         worker = Worker(first, by_hand, key=first, when_full="drop_oldest", max_events=2)
         take(worker, "a0", "b0", "a1", "b1", "b2", *["a2"] * 30, "c1")
-        assert worker.counts == (36, 1, 3, 0, 0, 32), "c1 has nobody before it"
+        assert worker.counts == (36, 1, 3, 0, 0, 32), "no event of c is running"
         lines = [record.getMessage() for record in caplog.records]
         assert lines[0] == "a worker dropped an event: its inbox is full (drop_oldest)"
         assert len(lines) == 20
@@ -188,7 +188,7 @@ class TestBounds:
         by_hand.run()
         assert texts(by_hand) == ["b0", "c1"]
 
-    def test_a_key_of_which_all_was_dropped_is_forgotten(self, by_hand: ByHand) -> None:
+    def test_a_key_without_events_is_forgotten(self, by_hand: ByHand) -> None:
         worker = Worker(first, by_hand, key=lambda event: event.text, when_full="drop_oldest", max_events=1,
                         parallel=1)
         take(worker, *map(str, range(1000)))
@@ -207,7 +207,7 @@ class TestBounds:
         by_hand.run()
         assert sorted(seen) == ["a0", "a4", "a5", "b0", "b2"]
 
-    def test_latest_pauses_when_more_keys_wait_than_there_is_room_for(self, by_hand: ByHand) -> None:
+    def test_latest_pauses_if_there_is_no_room_for_one_event_per_key(self, by_hand: ByHand) -> None:
         worker = Worker(first, by_hand, key=first, when_full="latest", max_events=2, parallel=1)
         take(worker, "a1", "b1", "c1")
         other = in_thread(lambda: take(worker, "d1"))
@@ -229,20 +229,20 @@ class TestBounds:
         other.join(PATIENCE)
         assert worker.counts == (5, 0, 0, 5, 0, 0)
 
-    def test_a_key_whose_events_were_dropped_for_one_that_is_too_large_yet_has_its_turn_later(
+    def test_a_key_whose_events_were_dropped_for_a_large_one_keeps_its_turn(
         self, by_hand: ByHand
     ) -> None:
         worker = Worker(first, by_hand, key=first, when_full="latest", max_bytes=10, parallel=1)
         take(worker, "x", "a1", "b" * 8)
         other = in_thread(lambda: take(worker, "a" * 9))
-        eventually(lambda: worker.counts.received == 4)  # it has taken a1's place, and waits for more
+        eventually(lambda: worker.counts.received == 4)  # it has replaced a1, and waits for more room
         by_hand.run()
         other.join(PATIENCE)
         by_hand.run()
         assert texts(by_hand) == ["a" * 9]
 
     @pytest.mark.usefixtures("restless")
-    def test_threads_that_wait_for_room_get_it_however_they_take_turns(
+    def test_all_threads_that_wait_for_room_get_it(
         self, pool: ThreadPoolExecutor
     ) -> None:
         worker = Worker(first, pool, key=lambda event: event.text[-1], max_events=1, parallel=2)
@@ -252,13 +252,13 @@ class TestBounds:
         assert worker.drain(PATIENCE)
         assert worker.counts == (900, 0, 0, 900, 0, 0)
 
-    def test_a_key_that_is_brought_up_to_date_keeps_its_turn(self, by_hand: ByHand) -> None:
+    def test_a_key_whose_event_was_replaced_keeps_its_turn(self, by_hand: ByHand) -> None:
         worker = Worker(first, by_hand, key=first, when_full="latest", max_events=2, parallel=1)
         take(worker, "x", "a1", "b1", "a2", "a3")
         by_hand.run()
         assert texts(by_hand) == ["a3"]
 
-    def test_bytes_that_wait_are_bounded_too_and_one_may_always_wait(self, by_hand: ByHand) -> None:
+    def test_waiting_bytes_are_bounded_too_and_one_event_may_always_wait(self, by_hand: ByHand) -> None:
         worker = Worker(first, by_hand, when_full="drop_oldest", max_bytes=10)
         take(worker, "run", "x" * 100)
         assert worker.counts.waiting == 1
@@ -273,7 +273,7 @@ class TestBounds:
         st.integers(4, 6),
         st.lists(st.one_of(st.sampled_from("abcd"), st.integers(0, 3)), max_size=60),
     )
-    def test_whatever_happens_the_counts_add_up_and_keys_stay_in_order(
+    def test_counts_always_add_up_and_keys_stay_in_order(
         self, rule: Any, parallel: int, room: int, steps: list[str | int]
     ) -> None:
         executor, seen = ByHand(), list[str]()
@@ -303,7 +303,7 @@ class TestBounds:
 
 
 class TestFailures:
-    def test_what_the_work_raises_is_logged_and_in_the_future(
+    def test_exceptions_of_the_work_are_logged_and_in_the_future(
         self, pool: ThreadPoolExecutor, caplog: pytest.LogCaptureFixture
     ) -> None:
         done: list[tuple[str, Future[Any]]] = []
@@ -328,7 +328,7 @@ class TestFailures:
         take(Worker(lambda event: int(event.text), by_hand), *["x"] * 100)
         assert len(caplog.records) == 20
 
-    def test_what_on_done_raises_is_logged_and_the_work_goes_on(
+    def test_exceptions_of_on_done_are_logged_and_the_work_continues(
         self, by_hand: ByHand, caplog: pytest.LogCaptureFixture
     ) -> None:
         by_hand.at_once = True
@@ -355,13 +355,13 @@ class TestFailures:
         go = threading.Event()
         worker = Worker(lambda _: go.wait(PATIENCE), pool, key=first, parallel=3)
         take(worker, "a", "b", "c", "d", "e")
-        # It holds a lock meanwhile that it takes to be given work.
+        # Meanwhile it holds a lock that submit takes, too.
         in_thread(lambda: pool.shutdown(wait=False, cancel_futures=True)).join(PATIENCE)
         go.set()
         assert worker.drain(PATIENCE)
         assert worker.counts == (5, 0, 0, 1, 4, 0)
 
-    def test_threads_that_cannot_begin_fail_what_they_were_to_do(self) -> None:
+    def test_work_fails_if_the_executors_threads_cannot_start(self) -> None:
         go = threading.Event()
 
         def begin() -> None:
@@ -375,7 +375,7 @@ class TestFailures:
             assert worker.drain(PATIENCE)
         assert worker.counts == (4, 0, 0, 0, 4, 0)
 
-    def test_cancelled_work_has_failed(self, by_hand: ByHand, caplog: pytest.LogCaptureFixture) -> None:
+    def test_cancelled_work_counts_as_failed(self, by_hand: ByHand, caplog: pytest.LogCaptureFixture) -> None:
         worker = Worker(first, by_hand)
         take(worker, "a", "b")
         by_hand._kept[0][0].cancel()
@@ -383,7 +383,7 @@ class TestFailures:
         assert "the work on an event failed" in caplog.text
 
     @pytest.mark.parametrize("key", [lambda event: event.json, lambda _: []], ids=["raises", "unhashable"])
-    def test_an_event_without_a_key_is_the_callers_matter(self, key: Any, by_hand: ByHand) -> None:
+    def test_an_event_without_a_valid_key_is_refused(self, key: Any, by_hand: ByHand) -> None:
         worker = Worker(first, by_hand, key=key)
         with pytest.raises((ValueError, TypeError)):
             take(worker, "{nonsense")
@@ -391,7 +391,7 @@ class TestFailures:
 
 
 class TestProcesses:
-    def test_processes_get_copies_of_events_and_a_dead_one_fails_what_is_left(
+    def test_processes_get_copies_of_events_and_a_dead_process_fails_the_rest(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
         done: dict[str, Future[Any]] = {}
@@ -412,7 +412,7 @@ class TestProcesses:
 
 
 class TestEnd:
-    def test_work_goes_on_after_the_app_is_over(
+    def test_work_continues_after_the_app_has_stopped(
         self, pool: ThreadPoolExecutor, start_peer: StartPeer
     ) -> None:
         go = threading.Event()
@@ -426,7 +426,7 @@ class TestEnd:
         assert worker.drain(PATIENCE)
         assert worker.counts.done == 20
 
-    def test_close_lets_the_handler_go_that_waits_for_room(
+    def test_close_releases_a_handler_that_waits_for_room(
         self, by_hand: ByHand, start_peer: StartPeer, caplog: pytest.LogCaptureFixture
     ) -> None:
         worker = Worker(first, by_hand, max_events=3)
@@ -442,7 +442,7 @@ class TestEnd:
         assert "a worker was closed and dropped 3 waiting events" in lines
         assert "a worker dropped an event: its inbox was closed" in lines
 
-    def test_a_key_goes_on_after_close_only_with_what_runs(self, by_hand: ByHand) -> None:
+    def test_after_close_only_running_work_is_finished(self, by_hand: ByHand) -> None:
         worker = Worker(first, by_hand, key=first)
         take(worker, "a1", "a2", "b1")
         assert worker.close() == 1
@@ -451,7 +451,7 @@ class TestEnd:
         assert worker.counts == (3, 0, 0, 2, 0, 1)
         assert not worker._inbox._queue._turns
 
-    def test_the_child_of_a_fork_begins_anew(self, by_hand: ByHand) -> None:
+    def test_the_child_of_a_fork_starts_over(self, by_hand: ByHand) -> None:
         worker = Worker(first, by_hand)
         take(worker, "a", "b")
         with worker._inbox.lock:
@@ -487,7 +487,7 @@ class TestWhatIsGiven:
             eventually(lambda: len(notes.seen) == 3)
         assert notes.seen == ["ready", "0", "marked"]
 
-    def test_on_event_of_an_object_comes_first_and_gets_all(self, by_hand: ByHand) -> None:
+    def test_on_event_of_an_object_is_called_first_and_for_all_events(self, by_hand: ByHand) -> None:
         seen: list[str] = []
 
         class Notes:
@@ -503,7 +503,7 @@ class TestWhatIsGiven:
         worker.take(Text("x"))
         assert seen == ["poll", "text", "x"]
 
-    def test_a_payload_is_given_in_place_of_the_event(self, by_hand: ByHand) -> None:
+    def test_the_work_gets_the_payload_instead_of_the_event(self, by_hand: ByHand) -> None:
         worker = Worker(first, by_hand, payload=lambda event: event.text.upper())
         take(worker, "a")
         assert by_hand.given == ["A"]
@@ -539,7 +539,7 @@ class TestWhatIsGiven:
         ],
         ids=str,
     )
-    def test_what_makes_no_sense_is_refused_at_once(
+    def test_invalid_arguments_are_refused_at_once(
         self, arguments: dict[str, Any], error: type[Exception], said: str
     ) -> None:
         with pytest.raises(error, match=said):
@@ -548,5 +548,5 @@ class TestWhatIsGiven:
 
 @pytest.fixture(autouse=True)
 def all_lines(caplog: pytest.LogCaptureFixture) -> None:
-    """Lets tests see every line."""
+    """Let tests see every log line."""
     caplog.set_level(logging.DEBUG)
