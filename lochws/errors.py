@@ -1,22 +1,22 @@
-"""What lochws raises, as one tree; the names and their places are Lomond's.
+"""The exceptions that lochws raises, as one tree; the names and their places are Lomond's.
 
 ::
 
     WebSocketError
-    ├── FrameBuildError              a frame that RFC 6455 cannot express
-    ├── HandshakeError               the server's answer to the upgrade is wrong: becomes Rejected
+    ├── FrameBuildError              a frame is longer than RFC 6455 allows
+    ├── HandshakeError               the server's answer to the upgrade is wrong: leads to the event Rejected
     │   └── CompressionParameterError
-    ├── ProtocolError                the peer broke a rule: becomes the event ProtocolError
+    ├── ProtocolError                the server broke a rule: leads to the event ProtocolError
     │   └── PayloadTooLarge
-    ├── CriticalProtocolError        likewise, and the data itself cannot be trusted
-    ├── ConnectFail                  opening failed: becomes the event ConnectFail
-    ├── TransportFail                the network failed
-    ├── QueueFull                    the send queue is at its bound
-    └── WebSocketUnavailable         there is no connection to send on
-        ├── WebSocketClosing         our Close frame was sent
+    ├── CriticalProtocolError        the server's data is damaged: leads to the event ProtocolError
+    ├── ConnectFail                  opening failed: leads to the event ConnectFail
+    ├── TransportFail                the network failed during a send
+    ├── QueueFull                    the send queue has no room
+    └── WebSocketUnavailable         there is no open connection to send on
+        ├── WebSocketClosing         our Close frame has been sent
         └── WebSocketClosed          the connection has ended
 
-Wrong arguments raise `TypeError` or `ValueError` at the call.
+Wrong arguments raise `TypeError` or `ValueError` when they are given.
 """
 
 from __future__ import annotations
@@ -28,37 +28,48 @@ if TYPE_CHECKING:
 
 
 class WebSocketError(Exception):
-    """The base of every error that lochws raises.
+    """The base class of every exception that lochws raises.
 
-    The text is formatted only if there are arguments to format it with, so that foreign text
-    with braces in it stays as it is.
+    The message is formatted only if there are arguments to format it with, so that a message with braces
+    in it stays as it is.
     """
 
     def __init__(self, msg: str, *args: Any, **kwargs: Any) -> None:
         super().__init__(msg.format(*args, **kwargs) if args or kwargs else msg)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Pickled as it is, and not by what was given to __init__, which may take more than the text.
+        # By its attributes, not by the arguments of __init__, which may take more than the message.
         return _again, (type(self), self.args), self.__dict__
 
 
 class FrameBuildError(WebSocketError):
-    """A frame cannot be built: its payload would be 2**63 bytes or more (RFC 6455 section 5.2)."""
+    """A frame cannot be built, because its payload would be 2**63 bytes or more (RFC 6455 section 5.2)."""
 
 
 class HandshakeError(WebSocketError):
-    """The answer to the upgrade request does not open a WebSocket (RFC 6455 section 4.1)."""
+    """The server's answer to the upgrade request does not open a WebSocket (RFC 6455 section 4.1).
+
+    Attributes:
+        advice: one sentence, for people, on what would help; empty if the answer itself suggests it.
+    """
+
+    advice = ""
+
+    def __init__(self, msg: str, *args: Any, advice: str = "", **kwargs: Any) -> None:
+        super().__init__(msg, *args, **kwargs)
+        if advice:
+            self.advice = advice
 
 
 class CompressionParameterError(HandshakeError):
-    """The server agreed to permessage-deflate with parameters it may not use (RFC 7692 section 7.1)."""
+    """The server agreed to permessage-deflate with parameters that are not allowed (RFC 7692 section 7.1)."""
 
 
 class ProtocolError(WebSocketError):
-    """The peer broke a rule of RFC 6455 or RFC 7692.
+    """The server broke a rule of RFC 6455 or RFC 7692.
 
     Attributes:
-        close_code: the code that our Close frame gives as the reason, 1002 unless said otherwise.
+        close_code: the close code that it is told, 1002 by default.
     """
 
     close_code = 1002
@@ -70,16 +81,16 @@ class ProtocolError(WebSocketError):
 
 
 class PayloadTooLarge(ProtocolError):
-    """A message is larger than `max_message_size`, or a frame longer than a frame can be."""
+    """A received message is larger than `max_message_size`, or a frame longer than RFC 6455 allows."""
 
     close_code = 1009
 
 
 class CriticalProtocolError(WebSocketError):
-    """What the peer sent is damaged: text that is no UTF-8, or data that does not inflate.
+    """The server sent damaged data: text that is not valid UTF-8, or data that cannot be decompressed.
 
     Attributes:
-        close_code: the code that our Close frame gives as the reason, 1007 unless said otherwise.
+        close_code: the close code that it is told, 1007 by default.
     """
 
     close_code = 1007
@@ -91,14 +102,14 @@ class CriticalProtocolError(WebSocketError):
 
 
 class ConnectFail(WebSocketError):
-    """Opening failed before there was a WebSocket. The cause, if any, is chained.
+    """An attempt to connect failed before the WebSocket was open. The cause, if any, is chained.
 
     Attributes:
-        phase: the step that failed: ``"resolve"``, ``"tcp"``, ``"proxy"``, ``"tls"`` or ``"upgrade"``,
-            or ``"prepare"`` if what should be sent could not be made up.
-        address: the address it failed on, as text, or None if there was none yet.
-        advice: one sentence on what would help, for people; empty if the event is to find one.
-        response: what a proxy answered instead of opening the tunnel, or None.
+        phase: the step that failed: ``"resolve"``, ``"tcp"``, ``"proxy"``, ``"tls"`` or ``"upgrade"``;
+            ``"prepare"`` if the request could not be made.
+        address: the address on which it failed, as text, or None if there was none yet.
+        advice: one sentence, for people, on what would help; empty if the cause itself suggests it.
+        response: the answer of a proxy that did not open the tunnel, or None.
     """
 
     def __init__(
@@ -118,19 +129,19 @@ class ConnectFail(WebSocketError):
 
 
 class TransportFail(WebSocketError):
-    """The network failed while a message was handed to it. The message was not sent whole."""
+    """The network failed during a send. The message was not sent completely."""
 
 
 class QueueFull(WebSocketError):
-    """The send queue holds `max_queue` bytes, and the message was not accepted."""
+    """The message was not accepted, because the send queue has no room for it (see `max_queue`)."""
 
 
 class WebSocketUnavailable(WebSocketError):
-    """There is no open connection to send on; the text says which state it is in."""
+    """There is no open connection to send on; the message says why, and when to send."""
 
 
 class WebSocketClosing(WebSocketUnavailable):
-    """Our Close frame was sent, and nothing may follow it (RFC 6455 section 5.5.1)."""
+    """Our Close frame has been sent, and nothing may follow it (RFC 6455 section 5.5.1)."""
 
 
 class WebSocketClosed(WebSocketUnavailable):

@@ -1,9 +1,9 @@
-"""What happens on a WebSocket, one small object each, with Lomond's names and attributes.
+"""The events of a WebSocket: small objects with Lomond's names and attributes.
 
-Handlers and loops tell events apart by class or by `name`. New events may come with new versions:
-code should ignore names that it does not know.
+Handlers and loops distinguish events by class or by `name`. New versions may bring new events: ignore names
+that you do not know.
 
-Events carry no behaviour and lochws keeps no reference to one after it was handled.
+Events have no behavior. lochws keeps no reference to an event after it has been handled.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 from time import time
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from .text import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,11 +27,11 @@ __all__ = [
 
 
 class Event:
-    """The base of all events.
+    """The base class of all events.
 
     Attributes:
-        name: what the event is called in handlers: a method ``on_<name>`` gets it.
-        received_time: when the event was made, in seconds of the wall clock (`time.time`).
+        name: the event's name: a method ``on_<name>`` handles it.
+        received_time: when the event was made, in seconds since 1970 (`time.time`).
     """
 
     __slots__ = ("received_time",)
@@ -43,10 +45,10 @@ class Event:
 
 
 class Connecting(Event):
-    """An attempt to connect begins, or goes on where the server has redirected it.
+    """An attempt to connect begins, or continues at the URL to which the server redirected it.
 
     Attributes:
-        url: where to, without credentials.
+        url: the URL, without credentials.
     """
 
     __slots__ = ("url",)
@@ -57,11 +59,11 @@ class Connecting(Event):
         self.url: str = url
 
     def __repr__(self) -> str:
-        return f"Connecting(url={self.url!r})"
+        return f"{type(self).__name__}(url={self.url!r})"
 
 
-class _Outcome(Event):
-    """What an attempt to connect came to; `ConnectFail` says what the attributes are."""
+class _Ending(Event):
+    """The common part of the events that say how an attempt to connect ended."""
 
     __slots__ = ("address", "advice", "error", "phase", "reason", "timings")
 
@@ -77,19 +79,24 @@ class _Outcome(Event):
         self.advice: str = advice
         self.timings: dict[str, float] = dict(timings or {})
 
+    def __str__(self) -> str:
+        return f"{self.reason} ({self.advice})" if self.advice else self.reason
 
-class ConnectFail(_Outcome):
-    """The attempt failed before there was a connection. It is over: no further event belongs to it.
+
+class ConnectFail(_Ending):
+    """An attempt to connect failed before there was a connection. It is the last event of the attempt.
+
+    Its str is one line for people: the reason and the advice.
 
     Attributes:
-        reason: one sentence for people.
-        phase: the step that failed: ``"prepare"``, ``"resolve"``, ``"tcp"``, ``"proxy"``, ``"tls"``
-            or ``"upgrade"`` (the request could not be written).
-        address: the address it failed on, or None.
-        error: the exception behind it, with its causes chained, or None.
-        advice: one sentence on what would help; empty if there is nothing to say.
-        timings: seconds by phase, for those that were entered.
-        response: what a proxy answered instead of opening the tunnel, or None.
+        reason: why, in one sentence for people.
+        phase: the step that failed: ``"prepare"`` (the request could not be made), ``"resolve"``, ``"tcp"``,
+            ``"proxy"``, ``"tls"`` or ``"upgrade"`` (the request could not be written).
+        address: the address on which it failed, or None.
+        error: the exception that caused it, with its own causes chained, or None.
+        advice: what would help, in one sentence for people; may be empty.
+        timings: seconds by phase, for each phase that was entered.
+        response: the answer of a proxy that did not open the tunnel, or None.
     """
 
     __slots__ = ("response",)
@@ -100,15 +107,15 @@ class ConnectFail(_Outcome):
         self.response: Response | None = response
 
     def __repr__(self) -> str:
-        return f"ConnectFail(reason={self.reason!r})"
+        return f"{type(self).__name__}(reason={self.reason!r})"
 
 
 class Connected(Event):
-    """The network connection stands and the upgrade request was written.
+    """The network connection is open and the upgrade request has been written. Messages cannot be sent yet.
 
     Attributes:
-        url: where to, without credentials.
-        proxy: the proxy's URL without credentials, or None.
+        url: the URL, without credentials.
+        proxy: the proxy's URL, without credentials, or None.
     """
 
     __slots__ = ("proxy", "url")
@@ -121,16 +128,22 @@ class Connected(Event):
 
     def __repr__(self) -> str:
         proxy = "" if self.proxy is None else f", proxy={self.proxy!r}"
-        return f"Connected(url={self.url!r}{proxy})"
+        return f"{type(self).__name__}(url={self.url!r}{proxy})"
 
 
-class Rejected(_Outcome):
-    """The server did not upgrade to a WebSocket. Disconnected follows.
+class Rejected(_Ending):
+    """The server did not upgrade to WebSocket. Disconnected follows.
+
+    Its str is one line for people: the reason and the advice.
 
     Attributes:
-        response: what the server answered, with the beginning of its body.
-        reason: what is wrong with it.
-        phase, address, error, advice, timings: as of `ConnectFail`; the phase is ``"upgrade"``.
+        response: the server's answer, with the beginning of its body.
+        reason: what is wrong with the answer, in one sentence for people.
+        phase: ``"upgrade"``.
+        address: the server's address.
+        error: the exception that says the same.
+        advice: what would help, in one sentence for people; may be empty.
+        timings: seconds by phase of the opening.
     """
 
     __slots__ = ("response",)
@@ -141,18 +154,19 @@ class Rejected(_Outcome):
         self.response: Response = response
 
     def __repr__(self) -> str:
-        return f"Rejected({self.response!r}, {self.reason!r})"
+        return f"{type(self).__name__}(response={self.response!r}, reason={self.reason!r})"
 
 
 class Ready(Event):
-    """The WebSocket is open: messages may be sent from now on.
+    """The WebSocket is open: messages can be sent from now on.
 
     Attributes:
-        response: the server's answer to the upgrade.
-        protocol: the subprotocol the server chose, or None.
-        extensions: the names of the extensions in use; ``permessage-deflate`` is the only one.
-        address: of the server, or of the proxy that leads there, as ``ip:port``; a path for a Unix socket.
-        timings: seconds by phase of the opening, as of `ConnectFail`.
+        response: the server's answer to the upgrade request.
+        protocol: the subprotocol that the server chose, or None.
+        extensions: the names of the extensions in use: ``{"permessage-deflate"}`` or empty.
+        address: the address of the server, or of the proxy to it, as ``ip:port``; a path for a Unix socket.
+        timings: seconds by phase of the opening: ``"resolve"``, ``"tcp"``, ``"proxy"``, ``"tls"``,
+            ``"upgrade"``, for each that was entered.
     """
 
     __slots__ = ("address", "extensions", "protocol", "response", "timings")
@@ -170,11 +184,14 @@ class Ready(Event):
         self.timings: dict[str, float] = dict(timings or {})
 
     def __repr__(self) -> str:
-        return f"Ready({self.response!r}, protocol={self.protocol!r}, extensions={self.extensions!r})"
+        return (
+            f"{type(self).__name__}(response={self.response!r}, protocol={self.protocol!r}, "
+            f"extensions={self.extensions!r})"
+        )
 
 
 class Poll(Event):
-    """Time to do what is to be done regularly: once after Ready, then every `poll` seconds."""
+    """A regular event for periodic work: once after Ready, then every `poll` seconds."""
 
     __slots__ = ()
     name = "poll"
@@ -190,27 +207,28 @@ class Text(Event):
     __slots__ = ("_json", "text")
     name = "text"
 
-    # One of the two events made for every message: it does without super().__init__().
+    # One of the two events that are made for each message: it saves the call of super().__init__().
     def __init__(self, text: str) -> None:
         self.received_time: float = time()
         self.text: str = text
 
     @property
     def json(self) -> Any:
-        """The message parsed as JSON, once.
+        """The message parsed as JSON. It is parsed once.
 
         Raises:
-            ValueError: the text is no JSON (`json.JSONDecodeError`), or nested too deep for Python here.
+            ValueError: the text is not valid JSON (`json.JSONDecodeError`), or is nested too deeply for
+                Python's recursion limit here.
         """
         if not hasattr(self, "_json"):
             try:
                 self._json: Any = json.loads(self.text)
-            except RecursionError:  # most often it is the peer who chose the depth
-                raise ValueError(f"JSON nested too deep for Python here: {self!r}") from None
+            except RecursionError:  # usually the server chose the depth
+                raise ValueError(f"the JSON is nested too deeply for Python here: {self!r}") from None
         return self._json
 
     def __repr__(self) -> str:
-        return f"Text({_shortened(self.text)} chars)" if len(self.text) > 24 else f"Text({self.text!r})"
+        return f"{type(self).__name__}(text={_shortened(self.text, 'chars')})"
 
 
 class Binary(Event):
@@ -228,11 +246,11 @@ class Binary(Event):
         self.data: bytes = data
 
     def __repr__(self) -> str:
-        return f"Binary({_shortened(self.data)} bytes)" if len(self.data) > 24 else f"Binary({self.data!r})"
+        return f"{type(self).__name__}(data={_shortened(self.data, 'bytes')})"
 
 
 class Ping(Event):
-    """The server sent a ping. It has been answered already, unless `auto_pong` is off.
+    """The server sent a ping, which has been answered already, unless `auto_pong` is off.
 
     Attributes:
         data: the ping's payload, at most 125 bytes.
@@ -246,15 +264,15 @@ class Ping(Event):
         self.data: bytes = data
 
     def __repr__(self) -> str:
-        return f"Ping({self.data!r})"
+        return f"{type(self).__name__}(data={self.data!r})"
 
 
 class Pong(Event):
-    """The server answered a ping, or sent a pong of its own accord.
+    """The server answered a ping, or sent an unsolicited pong.
 
     Attributes:
         data: the pong's payload, at most 125 bytes.
-        latency: seconds since the ping that it answers was sent, or None if it answers no ping of ours.
+        latency: seconds since the ping that it answers was sent; None if it does not answer a ping of ours.
     """
 
     __slots__ = ("data", "latency")
@@ -266,15 +284,16 @@ class Pong(Event):
         self.latency: float | None = latency
 
     def __repr__(self) -> str:
-        return f"Pong({self.data!r})"
+        return f"{type(self).__name__}(data={self.data!r})"
 
 
 class ProtocolError(Event):
     """The server broke the protocol. The connection is given up: Disconnected follows.
 
     Attributes:
-        error: what is wrong.
-        critical: whether the data itself was damaged (text that is no UTF-8, data that does not inflate).
+        error: what is wrong, in one sentence for people.
+        critical: whether the data itself is damaged: text that is not valid UTF-8, or data that cannot be
+            decompressed.
     """
 
     __slots__ = ("critical", "error")
@@ -286,11 +305,11 @@ class ProtocolError(Event):
         self.critical: bool = critical
 
     def __repr__(self) -> str:
-        return f"ProtocolError({self.error!r}, critical={self.critical!r})"
+        return f"{type(self).__name__}(error={self.error!r}, critical={self.critical!r})"
 
 
 class Unresponsive(Event):
-    """Nothing came from the server for `ping_timeout` seconds after a ping. Disconnected follows."""
+    """No byte has arrived from the server for `ping_timeout` seconds after a ping. Disconnected follows."""
 
     __slots__ = ()
     name = "unresponsive"
@@ -311,7 +330,7 @@ class _CloseFrame(Event):
 
 
 class Closing(_CloseFrame):
-    """The server asks to close. Messages may still be sent; the answer goes out after the handlers.
+    """The server sent its Close frame. Handlers of this event may still send; then it is answered.
 
     Attributes:
         code: the server's close code, or None if it gave none.
@@ -323,52 +342,84 @@ class Closing(_CloseFrame):
 
 
 class Closed(_CloseFrame):
-    """The server answered our Close frame. Disconnected follows. Attributes are those of `Closing`."""
+    """The server answered our Close frame. Disconnected follows.
+
+    Attributes:
+        code: the server's close code, or None if it gave none.
+        reason: the server's reason, often empty.
+    """
 
     __slots__ = ()
     name = "closed"
 
 
-class Disconnected(_Outcome):
-    """The connection has ended. It is over: no further event belongs to it.
+class Disconnected(_Ending):
+    """The connection has ended. It is the last event of the connection.
+
+    Its str is one line for people: who ended the connection, with which code and reason.
 
     Attributes:
-        reason: one sentence for people.
-        graceful: whether both sides sent a Close frame and the connection then ended by itself.
+        reason: why, in one sentence for people.
+        graceful: whether both sides sent a Close frame and the connection then ended as it should.
         phase: ``"upgrade"`` if the WebSocket never opened, ``"open"`` if it did.
         ended_by: ``"client"``, ``"server"`` or ``"network"``.
-        sent_code: the code of our Close frame; None if we sent none, or one without a code.
-        received_code: the code of the server's Close frame; None likewise.
-        unsent: the messages that were accepted and not sent whole, oldest first, as they were given.
-        error: the exception behind it, or None.
-        address, advice, timings: as of `ConnectFail`, if the WebSocket never opened.
+        sent_code: the code of our Close frame; None if there was none, or it had no code.
+        received_code: the code of the server's Close frame; None if there was none, or it had no code.
+        received_reason: the reason in the server's Close frame, often empty.
+        unsent: the messages that were accepted but not sent completely, oldest first, as they were given.
+        error: the exception that caused the end, or None.
+        address: the server's address, if the WebSocket never opened, or None.
+        advice: what would help, in one sentence for people, if the WebSocket never opened; may be empty.
+        timings: seconds by phase of the opening, if the WebSocket never opened.
     """
 
-    __slots__ = ("ended_by", "graceful", "received_code", "sent_code", "unsent")
+    __slots__ = ("ended_by", "graceful", "received_code", "received_reason", "sent_code", "unsent")
     name = "disconnected"
 
     def __init__(
         self, reason: str = "closed", graceful: bool = False, *, phase: str = "open",
         ended_by: str = "network", sent_code: int | None = None, received_code: int | None = None,
-        unsent: tuple[str | bytes, ...] = (), **about: Any,
+        received_reason: str = "", unsent: tuple[str | bytes, ...] = (), **about: Any,
     ) -> None:
         super().__init__(reason, phase=phase, **about)
         self.graceful: bool = graceful
         self.ended_by: str = ended_by
         self.sent_code: int | None = sent_code
         self.received_code: int | None = received_code
+        self.received_reason: str = received_reason
         self.unsent: tuple[str | bytes, ...] = unsent
 
     def __repr__(self) -> str:
         unsent = f", unsent={len(self.unsent)}" if self.unsent else ""
-        return f"Disconnected(reason={self.reason!r}, graceful={self.graceful!r}{unsent})"
+        return f"{type(self).__name__}(reason={self.reason!r}, graceful={self.graceful!r}{unsent})"
+
+    def __str__(self) -> str:
+        if self.phase != "open" or not self.graceful:
+            text = super().__str__()
+            closed = self._close_frame()
+            if closed and self.phase == "open":
+                text = f"{text}; the server's Close frame: {closed}"
+        elif self.ended_by == "server":
+            closed = self._close_frame()
+            text = "the server closed the connection" + (f": {closed}" if closed else "")
+        else:
+            code = "" if self.sent_code is None else f": {self.sent_code}"
+            text = f"we closed the connection{code}"
+        return f"{text}; messages not sent: {len(self.unsent)}" if self.unsent else text
+
+    def _close_frame(self) -> str:
+        if self.received_code is None:
+            return ""
+        # The reason is the server's text, and this ends up in logs and on terminals.
+        reason = f' "{escaped(self.received_reason)}"' if self.received_reason else ""
+        return f"{self.received_code}{reason}"
 
 
 class BackOff(Event):
-    """A pause before the next attempt to connect.
+    """The wait before the next attempt to connect begins.
 
     Attributes:
-        delay: how long, in seconds.
+        delay: its length in seconds.
     """
 
     __slots__ = ("delay",)
@@ -379,11 +430,11 @@ class BackOff(Event):
         self.delay: float = delay
 
     def __repr__(self) -> str:
-        return f"BackOff(delay={self.delay:.1f})"
+        return f"{type(self).__name__}(delay={self.delay:.1f})"
 
 
 class UnknownMessage(Event):
-    """Kept so that code written for Lomond imports; neither library ever makes one."""
+    """Kept for code written for Lomond; neither library ever makes one."""
 
     __slots__ = ("message",)
     name = "unknown"
@@ -393,5 +444,5 @@ class UnknownMessage(Event):
         self.message: object = message
 
 
-def _shortened(content: str | bytes) -> str:
-    return f"{content[:24]!r} + {len(content) - 24}"
+def _shortened(content: str | bytes, unit: str) -> str:
+    return repr(content) if len(content) <= 24 else f"{content[:24]!r} + {len(content) - 24} {unit}"

@@ -1,38 +1,39 @@
-"""The server's HTTP answer to the upgrade request, parsed (RFC 9112)."""
+"""HTTP responses: the server's answer to the upgrade request, parsed (RFC 9112)."""
 
 from __future__ import annotations
 
 import codecs
 import re
 
-_STATUS_LINE = re.compile(r"HTTP/(\d\.\d) (\d{3})(?: (.*))?$", re.DOTALL)
+_STATUS_LINE = re.compile(r"(HTTP/\d\.\d) (\d{3})(?: (.*))?$", re.DOTALL)
 
-# Not compiled before a refusal's text is read.
+# Not compiled before the text of a refusal is read.
 _CHARSET = r"""charset\s*=\s*["']?([A-Za-z0-9._:+-]+)"""
-# No charsets of documents, and decoding takes seconds for 64 KiB that are made for it.
+# These are not charsets of documents, and decoding 64 KiB that are made for it takes seconds.
 _NO_CHARSETS = frozenset({"idna", "punycode"})
 
-# RFC 9110 section 5.5: these stand in no value, and a space may be put in their place. What a server says
-# ends up in logs and on terminals, where they would begin new lines and move the cursor.
+# RFC 9110 section 5.5: control characters are not allowed in values, and may be replaced by spaces. What a
+# server says ends up in logs and on terminals, where they would begin new lines and move the cursor.
 _CONTROLS = dict.fromkeys([*range(9), *range(10, 32), 127], " ")
 
 
 class Response:
     """An HTTP response: its head, parsed leniently, and the beginning of its body.
 
-    Whatever the bytes are, construction succeeds: what could not be understood is None or empty.
-    Control characters are spaces in `status` and `headers`.
+    Any bytes make a Response: what could not be parsed is None or empty. In `status` and `headers`, control
+    characters are replaced by spaces, and bytes beyond ASCII by U+FFFD.
 
     Args:
-        header_data: the head as it came, with or without the blank line at its end.
-        body: what came of the body, for a refusal.
+        header_data: the head as received, with or without the blank line at its end.
+        body: the received part of the body, for a refusal.
 
     Attributes:
-        raw: the head as it came.
-        http_ver: the version from the status line, such as ``"1.1"``; empty if there is none.
-        status_code: the status code, or None if the first line is no status line.
+        raw: the head as received.
+        http_ver: the version from the status line, such as ``"HTTP/1.1"``; empty without a valid status line.
+        status_code: the status code; None without a valid status line.
         status: the reason phrase.
-        headers: values by lower-case name; repeated ones are joined by a comma, folded ones by a space.
+        headers: values by lower-case name; repeated ones are joined by a comma, folded lines by a space.
+        header_list: name and value of each header line in order, names in lower case, values as received.
         body: the beginning of the body; empty after an upgrade.
     """
 
@@ -45,40 +46,39 @@ class Response:
         self.status_code: int | None = int(match[2]) if match else None
         self.status: str = _text(match[3] or "") if match else ""
         self.headers: dict[str, str] = {}
-        #: Every header line in order, names in lower case, values as they came; for checks.
         self.header_list: list[tuple[str, str]] = _header_list(lines)
         for name, given in self.header_list:
             value = _text(given)
             self.headers[name] = f"{self.headers[name]},{value}" if name in self.headers else value
 
-    def get(self, name: str, default: str | None = None) -> str | None:
-        """The value of a header, whatever the case of its name, or `default`."""
-        return self.headers.get(name.lower(), default)
+    def get(self, name: str | bytes, default: str | None = None) -> str | None:
+        """Return the value of a header, or `default`. Upper and lower case of the name do not matter."""
+        return self.headers.get(_as_name(name), default)
 
-    def get_list(self, name: str) -> list[str]:
-        """The value of a header split at its commas, stripped, without empty parts."""
-        return [part for part in map(str.strip, self.headers.get(name.lower(), "").split(",")) if part]
+    def get_list(self, name: str | bytes) -> list[str]:
+        """Return the value of a header as a list: split at commas, stripped, without empty elements."""
+        return [part for part in map(str.strip, self.headers.get(_as_name(name), "").split(",")) if part]
 
     @property
     def text(self) -> str:
-        """The body as text, by the charset of its Content-Type, else UTF-8; wrong bytes are replaced."""
+        """The body as text, decoded by the charset of its Content-Type, or else as UTF-8; never fails."""
         match = re.search(_CHARSET, self.get("content-type") or "", re.IGNORECASE)
         charset = match[1] if match else "utf-8"
         try:
             known = codecs.lookup(charset).name not in _NO_CHARSETS
             return self.body.decode(charset if known else "utf-8", "replace")
-        except (LookupError, ValueError):  # a charset that nobody knows, or a codec that makes no text
+        except (LookupError, ValueError):  # an unknown charset, or a codec that does not produce text
             return self.body.decode("utf-8", "replace")
 
     def __repr__(self) -> str:
-        return f"Response(HTTP/{self.http_ver} {self.status_code} {self.status})"
+        return f"<response {self.http_ver} {self.status_code} {self.status}>"
 
 
 def _header_list(lines: list[str]) -> list[tuple[str, str]]:
     pairs: list[tuple[str, str]] = []
     for line in lines:
         if line[:1] in (" ", "\t") and pairs:
-            # Obsolete line folding, RFC 9112 section 5.2: one space stands for the fold.
+            # Obsolete line folding, RFC 9112 section 5.2: a fold counts as one space.
             name, value = pairs[-1]
             pairs[-1] = (name, f"{value} {line.strip()}".strip())
             continue
@@ -86,6 +86,10 @@ def _header_list(lines: list[str]) -> list[tuple[str, str]]:
         if colon:
             pairs.append((_text(name).lower(), value.strip()))
     return pairs
+
+
+def _as_name(name: str | bytes) -> str:
+    return (name.decode("latin-1") if isinstance(name, bytes) else name).lower()
 
 
 def _text(received: str) -> str:

@@ -1,4 +1,4 @@
-"""What leaves a connection, as `on_sent` handlers are told of it."""
+"""Sent items: what `on_sent` handlers get, in the order in which it is sent."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeAlias
 
 
 class ControlFrame(NamedTuple):
-    """A control frame that leaves, the user's or one of the protocol's own (RFC 6455 section 5.5).
+    """A control frame that is sent, by the user or by lochws itself (RFC 6455 section 5.5).
 
     Attributes:
         name: ``"ping"``, ``"pong"`` or ``"close"``.
@@ -19,16 +19,16 @@ class ControlFrame(NamedTuple):
 
     @property
     def code(self) -> int | None:
-        """The code of a Close frame, or None if it has none."""
+        """The code of a Close frame; None without a code, and for other frames."""
         return int.from_bytes(self.data[:2], "big") if self.name == "close" and self.data else None
 
     @property
     def reason(self) -> str:
-        """The reason of a Close frame, empty if it has none."""
+        """The reason of a Close frame; empty without a reason, and for other frames."""
         return self.data[2:].decode() if self.name == "close" else ""
 
 
-#: What leaves: a text message, a binary one, or a control frame.
+#: A text message, a binary message, or a control frame.
 Sent: TypeAlias = "str | bytes | ControlFrame"
-#: Is told of what leaves.
+#: A function that gets what is sent, right before it is written.
 Tap: TypeAlias = "Callable[[tuple[Sent, ...]], object]"

@@ -14,7 +14,7 @@ from lochws.dispatch.naming import CLASSES
 from lochws.response import Response
 
 RESPONSE = Response(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
-SHOWN = "Response(HTTP/1.1 101 Switching Protocols)"
+SHOWN = "<response HTTP/1.1 101 Switching Protocols>"
 #: What an outcome says about itself if nobody gave it more.
 ABOUT: dict[str, Any] = {"address": None, "advice": "", "timings": {}}
 
@@ -41,12 +41,12 @@ ROWS: list[tuple[events.Event, str, dict[str, Any], str]] = [
     (
         events.Rejected(RESPONSE, "not today"), "rejected",
         {"response": RESPONSE, "reason": "not today", "phase": "upgrade", "error": None, **ABOUT},
-        f"Rejected({SHOWN}, 'not today')",
+        f"Rejected(response={SHOWN}, reason='not today')",
     ),
     (
         events.Ready(RESPONSE, None, set()), "ready",
         {"response": RESPONSE, "protocol": None, "extensions": set(), "address": None, "timings": {}},
-        f"Ready({SHOWN}, protocol=None, extensions=set())",
+        f"Ready(response={SHOWN}, protocol=None, extensions=set())",
     ),
     (
         events.Ready(RESPONSE, "chat", {"permessage-deflate"}, address="1.2.3.4:80", timings={"tcp": 1.5}),
@@ -55,18 +55,18 @@ ROWS: list[tuple[events.Event, str, dict[str, Any], str]] = [
             "response": RESPONSE, "protocol": "chat", "extensions": {"permessage-deflate"},
             "address": "1.2.3.4:80", "timings": {"tcp": 1.5},
         },
-        f"Ready({SHOWN}, protocol='chat', extensions={{'permessage-deflate'}})",
+        f"Ready(response={SHOWN}, protocol='chat', extensions={{'permessage-deflate'}})",
     ),
     (events.Poll(), "poll", {}, "Poll()"),
-    (events.Text("hello"), "text", {"text": "hello"}, "Text('hello')"),
-    (events.Text("x" * 25), "text", {"text": "x" * 25}, f"Text({'x' * 24!r} + 1 chars)"),
-    (events.Binary(b"\x00\x01"), "binary", {"data": b"\x00\x01"}, "Binary(b'\\x00\\x01')"),
-    (events.Binary(b"x" * 30), "binary", {"data": b"x" * 30}, f"Binary({b'x' * 24!r} + 6 bytes)"),
-    (events.Ping(b"a"), "ping", {"data": b"a"}, "Ping(b'a')"),
-    (events.Pong(b"a", 0.5), "pong", {"data": b"a", "latency": 0.5}, "Pong(b'a')"),
+    (events.Text("hello"), "text", {"text": "hello"}, "Text(text='hello')"),
+    (events.Text("x" * 25), "text", {"text": "x" * 25}, f"Text(text={'x' * 24!r} + 1 chars)"),
+    (events.Binary(b"\x00\x01"), "binary", {"data": b"\x00\x01"}, "Binary(data=b'\\x00\\x01')"),
+    (events.Binary(b"x" * 30), "binary", {"data": b"x" * 30}, f"Binary(data={b'x' * 24!r} + 6 bytes)"),
+    (events.Ping(b"a"), "ping", {"data": b"a"}, "Ping(data=b'a')"),
+    (events.Pong(b"a", 0.5), "pong", {"data": b"a", "latency": 0.5}, "Pong(data=b'a')"),
     (
         events.ProtocolError("bad {frame}", critical=False), "protocol_error",
-        {"error": "bad {frame}", "critical": False}, "ProtocolError('bad {frame}', critical=False)",
+        {"error": "bad {frame}", "critical": False}, "ProtocolError(error='bad {frame}', critical=False)",
     ),
     (events.Unresponsive(), "unresponsive", {}, "Unresponsive()"),
     (
@@ -81,7 +81,8 @@ ROWS: list[tuple[events.Event, str, dict[str, Any], str]] = [
         events.Disconnected(), "disconnected",
         {
             "reason": "closed", "graceful": False, "phase": "open", "ended_by": "network",
-            "sent_code": None, "received_code": None, "error": None, "unsent": (), **ABOUT,
+            "sent_code": None, "received_code": None, "received_reason": "", "error": None, "unsent": (),
+            **ABOUT,
         },
         "Disconnected(reason='closed', graceful=False)",
     ),
@@ -89,7 +90,8 @@ ROWS: list[tuple[events.Event, str, dict[str, Any], str]] = [
         events.Disconnected("gone", True, unsent=("secret", b"x")), "disconnected",
         {
             "reason": "gone", "graceful": True, "phase": "open", "ended_by": "network",
-            "sent_code": None, "received_code": None, "error": None, "unsent": ("secret", b"x"), **ABOUT,
+            "sent_code": None, "received_code": None, "received_reason": "", "error": None,
+            "unsent": ("secret", b"x"), **ABOUT,
         },
         "Disconnected(reason='gone', graceful=True, unsent=2)",
     ),
@@ -112,7 +114,7 @@ def _slots(event: events.Event) -> set[str]:
     return slots - {"received_time"}
 
 
-def test_the_rows_are_all_events_there_are() -> None:
+def test_the_rows_cover_every_event() -> None:
     assert {type(row[0]).__name__ for row in ROWS} | {"Event"} == set(events.__all__)
     assert {row[1] for row in ROWS} - {"unknown"} == set(CLASSES)
 
@@ -155,18 +157,69 @@ class TestJSON:
         event.text = "never parsed"
         assert event.json is None
 
-    def test_text_that_is_no_json_raises_each_time(self) -> None:
+    def test_text_that_is_not_json_raises_each_time(self) -> None:
         event = events.Text("{nonsense")
         for _ in range(2):
             with pytest.raises(json.JSONDecodeError):
                 _ = event.json
 
-    def test_json_that_is_nested_too_deep_is_a_value_error_and_names_itself(self) -> None:
+    def test_json_that_is_nested_too_deeply_raises_a_value_error_with_its_beginning(self) -> None:
         event = events.Text("[" * 200_000)
-        with pytest.raises(ValueError, match=r"nested too deep for Python here: Text\(.* chars\)"):
+        with pytest.raises(ValueError, match=r"nested too deeply for Python here: Text\(.* chars\)"):
             _ = event.json
 
 
 def test_both_closing_events_are_told_apart_by_class() -> None:
     assert not isinstance(events.Closing(None, ""), events.Closed)
     assert not isinstance(events.Closed(None, ""), events.Closing)
+
+
+@pytest.mark.parametrize(
+    ("event", "shown"),
+    [
+        (
+            events.Disconnected(
+                "closed", True, ended_by="server", received_code=4000, received_reason="go away: quota"
+            ),
+            'the server closed the connection: 4000 "go away: quota"',
+        ),
+        (
+            events.Disconnected("closed", True, ended_by="server", received_code=1000),
+            "the server closed the connection: 1000",
+        ),
+        (events.Disconnected("closed", True, ended_by="server"), "the server closed the connection"),
+        (
+            events.Disconnected("closed", True, ended_by="client", sent_code=1000, received_code=1000),
+            "we closed the connection: 1000",
+        ),
+        (events.Disconnected("closed", True, ended_by="client"), "we closed the connection"),
+        (
+            events.Disconnected("connection lost: reset by the server", unsent=("a", b"b")),
+            "connection lost: reset by the server; messages not sent: 2",
+        ),
+        (
+            events.Disconnected("no room", ended_by="server", received_code=1001, received_reason="restart"),
+            'no room; the server\'s Close frame: 1001 "restart"',
+        ),
+        (
+            events.Disconnected("upgrade refused: 404 Not Found", phase="upgrade", advice="Check the path."),
+            "upgrade refused: 404 Not Found (Check the path.)",
+        ),
+        (events.ConnectFail("no such host", phase="resolve", advice="Check it."), "no such host (Check it.)"),
+        (events.ConnectFail("no such host"), "no such host"),
+        (events.Rejected(RESPONSE, "not today"), "not today"),
+        (events.Text("x"), "Text(text='x')"),
+    ],
+)
+def test_the_str_of_an_ending_is_one_line_for_people(event: events.Event, shown: str) -> None:
+    assert str(event) == shown
+
+
+def test_the_str_of_an_ending_escapes_what_the_server_says() -> None:
+    reason = "\x1b[2J\nfine \u202e"
+    event = events.Disconnected("closed", True, ended_by="server", received_code=4000, received_reason=reason)
+    assert str(event) == r'the server closed the connection: 4000 "\x1b[2J\nfine \u202e"'
+
+
+def test_a_repr_escapes_quotes_and_control_characters() -> None:
+    assert repr(events.Closing(4000, "it's\x1b[2J\n")) == r"""Closing(code=4000, reason="it's\x1b[2J\n")"""

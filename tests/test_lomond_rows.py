@@ -99,12 +99,12 @@ class TestEvents:
         [
             ("connecting", events.Connecting, "Connecting(url='{url}')"),
             ("connected", events.Connected, "Connected(url='{url}')"),
-            ("ready", events.Ready, "Ready({response}, protocol=None, extensions=set())"),
+            ("ready", events.Ready, "Ready(response={response}, protocol=None, extensions=set())"),
             ("poll", events.Poll, "Poll()"),
-            ("text", events.Text, "Text('{{\"a\": 1}}')"),
-            ("binary", events.Binary, "Binary(b'\\x00\\x01')"),
-            ("ping", events.Ping, "Ping(b'ping')"),
-            ("pong", events.Pong, "Pong(b'unasked')"),
+            ("text", events.Text, "Text(text='{{\"a\": 1}}')"),
+            ("binary", events.Binary, "Binary(data=b'\\x00\\x01')"),
+            ("ping", events.Ping, "Ping(data=b'ping')"),
+            ("pong", events.Pong, "Pong(data=b'unasked')"),
             ("closing", events.Closing, "Closing(code=1001, reason='away')"),
             ("disconnected", events.Disconnected, "Disconnected(reason='closed', graceful=True)"),
         ],
@@ -116,7 +116,7 @@ class TestEvents:
         url = start_peer(greeting).url
         (event,) = take(WebSocket(url), name)
         check(event, name, kind)
-        response = "Response(HTTP/1.1 101 Switching Protocols)"
+        response = "<response HTTP/1.1 101 Switching Protocols>"
         assert repr(event) == shown.format(url=url, response=response)
 
     def test_text_with_json(self, start_peer: StartPeer) -> None:
@@ -135,14 +135,14 @@ class TestEvents:
         (event,) = take(WebSocket(start_peer(refusing("404 Not Found")).url), "rejected")
         check(event, "rejected", events.Rejected)
         assert event.response.status_code == 404
-        assert repr(event) == f"Rejected(Response(HTTP/1.1 404 Not Found), {event.reason!r})"
+        assert repr(event) == f"Rejected(response=<response HTTP/1.1 404 Not Found>, reason={event.reason!r})"
 
     def test_protocol_error(self, start_peer: StartPeer) -> None:
         """ProtocolError."""
         peer = start_peer(lambda link: (link.accept(), link.send(b"\x83\x00"), link.wait_for_end()))
         (event,) = take(WebSocket(peer.url), "protocol_error")
         check(event, "protocol_error", events.ProtocolError)
-        assert repr(event) == f"ProtocolError({event.error!r}, critical=False)"
+        assert repr(event) == f"ProtocolError(error={event.error!r}, critical=False)"
 
     def test_unresponsive(self, start_peer: StartPeer) -> None:
         """Unresponsive."""

@@ -1,4 +1,4 @@
-"""The server's HTTP answer, parsed: whatever the bytes are, there is a Response (RFC 9112)."""
+"""HTTP responses, parsed: any bytes make a Response (RFC 9112)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HEAD = (
 def test_the_attributes_are_those_of_lomond() -> None:
     response = Response(HEAD)
     assert response.raw == HEAD
-    assert response.http_ver == "1.1"
+    assert response.http_ver == "HTTP/1.1"
     assert response.status_code == 403
     assert response.status == "Not For You"
     assert response.body == b""
@@ -36,12 +36,19 @@ def test_get_ignores_case_and_has_a_default() -> None:
     assert response.get("CONTENT-type") == "text/plain"
     assert response.get("absent") is None
     assert response.get("absent", "other") == "other"
+    assert response.get(b"CONTENT-type") == "text/plain"
+    assert response.get_list(b"X-List") == ["a", "b", "c"]
 
 
 def test_get_list_splits_at_commas_and_strips() -> None:
     response = Response(HEAD)
     assert response.get_list("x-list") == ["a", "b", "c"]
     assert response.get_list("absent") == []
+
+
+def test_get_list_leaves_out_empty_elements() -> None:
+    """RFC 9110 section 5.6.1.2."""
+    assert Response(b"HTTP/1.1 200 OK\r\nX: a,, b ,\r\n\r\n").get_list("x") == ["a", "b"]
 
 
 def test_repetitions_stay_visible_in_order() -> None:
@@ -53,11 +60,11 @@ def test_the_body_is_kept_with_it() -> None:
 
 
 def test_the_repr_is_one_short_line() -> None:
-    assert repr(Response(HEAD)) == "Response(HTTP/1.1 403 Not For You)"
+    assert repr(Response(HEAD)) == "<response HTTP/1.1 403 Not For You>"
 
 
 @pytest.mark.parametrize("line", [b"", b"SSH-2.0-x", b"HTTP/1.1", b"HTTP/1.1 abc no", b"HTTP/1.1 2000 ok"])
-def test_a_first_line_that_is_no_status_line_gives_no_status(line: bytes) -> None:
+def test_a_first_line_that_is_not_a_status_line_gives_no_status(line: bytes) -> None:
     response = Response(line + b"\r\nServer: x\r\n\r\n")
     assert (response.http_ver, response.status_code, response.status) == ("", None, "")
     assert response.get("server") == "x"

@@ -410,6 +410,7 @@ class Connection:
             ended_by=outcome.ended_by,
             sent_code=sent.code if sent is not None else None,
             received_code=received.code if received is not None else None,
+            received_reason=received.reason if received is not None else "",
             error=outcome.error,
             unsent=self.sending.queue.finish(),
         )

@@ -90,9 +90,9 @@ def advise(phase: str, error: BaseException | None, response: Response | None = 
         error: what happened, with its causes chained.
         response: what the server, or in the phase ``"proxy"`` the proxy, answered.
     """
+    if isinstance(error, (ConnectFail, HandshakeError)) and error.advice:
+        return error.advice
     if isinstance(error, ConnectFail):
-        if error.advice:
-            return error.advice
         response = response or error.response
     if response is not None and response.status_code is not None:
         return _for_status(phase, response.status_code)

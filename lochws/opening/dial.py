@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
@@ -211,6 +211,8 @@ class _Attempt:
                 stream.close()
                 return elsewhere
             agreement = check_response(response, request.key, request.protocols, self._options.deflate)
+            if self._options.require_protocol and agreement.protocol is None:
+                raise _no_protocol(request.protocols)
         except errors.HandshakeError as error:
             response.body = read_body(stream, response, parser.rest, self._deadline)
             stream.close()
@@ -303,6 +305,14 @@ def unprepared(error: BaseException, timings: Mapping[str, float] | None = None)
     reason = f"unable to prepare the request; {type(error).__name__}: {safe_str(error)}"
     advice = advise("prepare", error)
     return events.ConnectFail(reason, phase="prepare", error=error, advice=advice, timings=timings)
+
+
+def _no_protocol(offered: Sequence[str]) -> errors.HandshakeError:
+    names = ", ".join(map(repr, offered)) or "none, the function given as protocols returned an empty list"
+    return errors.HandshakeError(
+        f"the server agreed to no subprotocol (offered: {names})",
+        advice="Check the path and the names in protocols, or leave out require_protocol.",
+    )
 
 
 def _unwritten(error: Exception, address: str) -> errors.ConnectFail:

@@ -67,7 +67,7 @@ def build_request(
         endpoint: where to.
         key: from `make_key`.
         headers: the user's headers, checked; one that is also built in replaces it.
-        agent: the User-Agent.
+        agent: the User-Agent, empty for none.
         origin: the Origin, or None for none.
         protocols: subprotocols to offer, best first.
         extensions: what Sec-WebSocket-Extensions offers, or None.
@@ -82,8 +82,9 @@ def build_request(
         ("Connection", "Upgrade"),
         ("Sec-WebSocket-Key", key),
         ("Sec-WebSocket-Version", str(WS_VERSION)),
-        ("User-Agent", agent),
     ]
+    if agent:
+        fields.append(("User-Agent", agent))
     if origin is not None:
         fields.append(("Origin", origin))
     if protocols:
@@ -135,8 +136,8 @@ def check_response(
     """
     if response.status_code != 101:
         raise HandshakeError(f"Websocket upgrade failed (code={response.status_code})")
-    if response.http_ver < "1.1":
-        raise HandshakeError(f"HTTP/{response.http_ver} cannot upgrade")
+    if response.http_ver < "HTTP/1.1":
+        raise HandshakeError(f"{response.http_ver} cannot upgrade")
     if not _has_token(response, "upgrade", "websocket"):
         raise HandshakeError(f"Can't upgrade to {response.get('upgrade', '<header missing>')}")
     if not _has_token(response, "connection", "upgrade"):

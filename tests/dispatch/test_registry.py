@@ -394,7 +394,7 @@ class TestFailures:
             deliver(app, TEXT_EVENT)
         assert isinstance(calls[0], LookupError)
         assert calls[1:] == ["on_error too", "other"]
-        assert "App.on_text failed on Text('hello')" in caplog.text
+        assert "App.on_text failed on Text(text='hello')" in caplog.text
         assert "LookupError: what {is} this?" in caplog.text
         assert "Traceback" in caplog.text
 

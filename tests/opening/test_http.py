@@ -13,7 +13,7 @@ import pytest
 
 from lochws import Backoff, WebSocket, WebSocketApp, events
 from lochws.opening.dial import Dialler
-from lochws.options import Options, as_headers
+from lochws.options import USER_AGENT, Options, as_headers
 from lochws.response import Response
 from lochws.system.deadline import Deadline
 
@@ -41,7 +41,15 @@ def ask(start_peer: StartPeer) -> Callable[..., Request]:
 
 
 class TestHeaders:
-    """``headers=``, ``origin=``, ``subprotocols=``."""
+    """``headers=``, ``origin=``, ``agent=``, ``protocols=``."""
+
+    @pytest.mark.parametrize(
+        ("agent", "sent"), [("me/1.0", "me/1.0"), (None, USER_AGENT), ("", None)]
+    )
+    def test_the_agent_is_sent_as_given_by_default_or_not_at_all(
+        self, ask: Callable[..., Request], agent: str | None, sent: str | None
+    ) -> None:
+        assert ask(agent=agent).headers.get("user-agent") == sent
 
     @pytest.mark.parametrize(
         "headers",
@@ -91,6 +99,25 @@ class TestHeaders:
         with pytest.raises(TypeError) as caught:
             as_headers([("Authorization", ["secret"])])  # type: ignore[list-item]
         assert "secret" not in str(caught.value)
+
+    @pytest.mark.parametrize("protocols", [["chat"], lambda: ["chat"]], ids=["list", "function"])
+    @pytest.mark.parametrize("agreed", [True, False])
+    def test_a_required_one_that_is_not_agreed_is_rejected(
+        self, start_peer: StartPeer, agreed: bool, protocols: Any
+    ) -> None:
+        lines = ["Sec-WebSocket-Protocol: chat"] if agreed else []
+        peer = start_peer(lambda link: (link.accept(*lines), link.reset()))
+        seen = list(WebSocket(peer.url, protocols=protocols, require_protocol=True))
+        names = [event.name for event in seen]
+        assert ("ready" in names) is agreed
+        assert ("rejected" in names) is not agreed
+        if not agreed:
+            assert "the server agreed to no subprotocol (offered: 'chat')" in str(seen[-2])
+            assert "require_protocol" in seen[-2].advice
+
+    def test_requiring_one_without_offering_any_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="require_protocol=True needs protocols"):
+            WebSocket("ws://host/", require_protocol=True)
 
     def test_subprotocols_is_another_name_for_protocols(self, ask: Callable[..., Request]) -> None:
         assert ask(subprotocols=["a", "b"]).headers["sec-websocket-protocol"] == "a, b"

@@ -8,6 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 DIFFERENCES: Mapping[str, tuple[str, ...]] = {
+    "`str(event)` is `repr(event)`.": ("test_the_str_of_an_ending_is_one_line_for_people",),
+    "A repr shows text from the server as it is.": (
+        "test_a_repr_escapes_quotes_and_control_characters",
+    ),
+    "`Response.get_list` keeps empty elements.": ("test_get_list_leaves_out_empty_elements",),
+    "`Response.get` takes a str.": ("test_get_ignores_case_and_has_a_default",),
+    "`Response.http_ver` is the first word of whatever was received.": (
+        "test_a_first_line_that_is_not_a_status_line_gives_no_status",
+    ),
     "`connect(session_class, poll, …)`": (
         "test_lomonds_parameters_keep_their_order_and_new_ones_are_keywords",
     ),

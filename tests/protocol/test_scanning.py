@@ -110,7 +110,7 @@ class TestTwins:
         assert events[0].json is events[0].json
         made = Text("x")
         assert 0 <= made.received_time - events[0].received_time < 60
-        assert repr(events[1]) == "Binary(b'b')"
+        assert repr(events[1]) == "Binary(data=b'b')"
         with pytest.raises(AttributeError):
             events[0].misspelt = 1
 

@@ -302,6 +302,14 @@ CASES = [
         "The server's upgrade breaks RFC 6455: ask who runs it, or what lies between here and there.",
     ),
     Case(
+        "none of the required subprotocols is agreed",
+        lambda scene: (
+            scene.start_peer(Link.accept).url, {"protocols": ("chat", "news"), "require_protocol": True}
+        ),
+        _REJECTED, "upgrade", "the server agreed to no subprotocol (offered: 'chat', 'news')",
+        "Check the path and the names in protocols, or leave out require_protocol.",
+    ),
+    Case(
         "the server resets the connection",
         lambda scene: (scene.start_peer(lambda link: (link.read_request(), link.reset())).url, {}), _LOST,
         "upgrade", "socket fail; recv fail; Connection reset by peer", _NO_SERVER,

@@ -222,7 +222,7 @@ def test_what_is_wrong_fails_the_test_and_is_said(users: Users) -> None:
         "no Text event within 600 s.",
         "no Text event: the threads did not come to rest within 0.05 s:",
         "no Text event before the app stopped.",
-        "unexpected: Text('two').",
+        "unexpected: Text(text='two').",
         "did not complete its script; steps left: wait_for('subscribe'); messages received: []",
         "raised ZeroDivisionError('division by zero')",
         "did not stop within 0.1 s:",
