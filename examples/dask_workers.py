@@ -1,8 +1,9 @@
-"""Work on a feed with more than one machine has, by Dask: ``python dask_workers.py [SCHEDULER [WORKERS]]``.
+"""Process a feed on other machines, with Dask: ``python dask_workers.py [SCHEDULER [WORKERS]]``.
 
-Each price of a feed goes to a worker that prices an option on it, for each product in order. SCHEDULER is the
-address of a Dask scheduler, such as tcp://10.0.0.1:8786, which is to have so many WORKERS, 2 if not said.
-Without one it starts two worker processes of its own. Needs Dask: pip install 'lochws[dask]'.
+Each price of a feed goes to a worker, which prices an option on it; the prices of each product stay in order.
+SCHEDULER is the address of a Dask scheduler, such as tcp://10.0.0.1:8786, with this many WORKERS (2 by
+default). Without it, the program starts two worker processes of its own. Needs Dask: pip install
+'lochws[dask]'.
 """
 
 import math
@@ -22,7 +23,7 @@ PRICES = 30
 
 
 def call_option(tick, years=0.25, volatility=0.6, paths=20_000):
-    """The value of a call option at today's price, from so many futures thrown by dice. Runs elsewhere."""
+    """Price a call option by Monte Carlo simulation. Runs in a worker process."""
     price = float(tick["price"])
     drift, spread = -0.5 * volatility**2 * years, volatility * math.sqrt(years)
     gains = (max(0.0, math.exp(drift + spread * random.gauss(0, 1)) - 1) for _ in range(paths))
@@ -30,20 +31,21 @@ def call_option(tick, years=0.25, volatility=0.6, paths=20_000):
 
 
 def main(client):
-    """Price options until enough prices have come."""
+    """Price options until enough prices have arrived."""
 
     def show(event, future):
-        """Show what has come back. The next price of the product is worked on when this is done."""
+        """Print a result. The product's next price is processed when this has returned."""
         price, option, where = future.result()
-        print(f"{event.json['product_id']} at {price:9.2f}: a call is worth {option:8.2f}, says {where}")
+        product = event.json["product_id"]
+        print(f"{product} at {price:9.2f}: a call is worth {option:8.2f}, computed by {where}")
 
-    executor = client.get_executor(pure=False)  # pure: what was asked before would not be computed again
+    executor = client.get_executor(pure=False)  # a pure function would not be run again for equal arguments
     worker = Worker(
         call_option, executor, key=lambda event: event.json["product_id"], payload=lambda event: event.json,
         when_full="latest", max_events=100, on_done=show,
     )
     with DemoServer(interval=0.02) as server:
-        app = WebSocketApp(server.url)  # with app.add_handler(worker) it would get every message
+        app = WebSocketApp(server.url)  # app.add_handler(worker) would give it every message
 
         @app.on("ready")
         def subscribe(_event):
@@ -57,7 +59,7 @@ def main(client):
                 app.close()
 
         app.run_forever(persist=False)
-    worker.drain()  # the app is over, the work is not
+    worker.drain()  # the app has stopped, but the work goes on
     print(worker.counts)
 
 

@@ -1,11 +1,11 @@
-"""Handlers without a subclass: functions registered on an app, and an object with methods."""
+"""Handlers without a subclass: functions registered on an app, and an object with handler methods."""
 
 from lochws import WebSocketApp, events
 from lochws.demo import DemoServer
 
 
 class Journal:
-    """Notes how connections come and go. Any object with `on_<event>` methods will do."""
+    """Prints how connections open and close. Any object with `on_<event>` methods can be a handler."""
 
     def on_ready(self, event):
         print("journal:", event)
@@ -20,12 +20,12 @@ with DemoServer() as server:
 
     @app.on("ready")
     def greet(event):
-        """Say the first word."""
+        """Send the first message."""
         app.send_text("hello")
 
     @app.on(events.Text, events.Binary)
     def show(event):
-        """Show the answer; one is enough."""
+        """Print the reply, and close."""
         print(event)
         app.close()
 

@@ -1,7 +1,7 @@
-"""Drive a headless Chromium over its DevTools protocol: ``python devtools.py [URL [PICTURE.png]]``.
+"""Control a headless Chromium over its DevTools protocol: ``python devtools.py [URL [PICTURE.png]]``.
 
-Opens a page, asks it for its title, listens to its console and takes a screenshot. Without a URL the page is
-a small one of its own. `Browser`, `Page` and `chromium` can be imported: the dashboard's test does.
+Opens a page, asks for its title, listens to its console and takes a screenshot. Without a URL it opens a
+small page of its own. `Browser`, `Page` and `chromium` can be imported: the test of the dashboard does that.
 """
 
 import base64
@@ -29,30 +29,30 @@ class DevToolsError(Exception):
 
 
 def result(reply):
-    """What a reply says, unless that is an error."""
+    """Return the result in a reply, or raise the error in it."""
     if "error" in reply:
         raise DevToolsError(reply["error"]["message"])
     return reply["result"]
 
 
 class Browser(WebSocketApp):
-    """A connection to a browser. Requests get replies; events are for whoever expects them."""
+    """A connection to a browser. Requests have replies; events go to the futures that expect them."""
 
     def __init__(self, url):
         super().__init__(url)
-        self.replies = Replies(self, unwrap=result)  # finds them by "id"
+        self.replies = Replies(self, unwrap=result)  # matches them by "id"
         self.expected = {}
         self.lock = threading.Lock()  # guards `expected`
 
     def ask(self, method, session=None, **params):
-        """Send a request and wait for its result. Not for handlers."""
+        """Send a request and wait for its result. Not in a handler."""
         message = {"method": method, "params": params}
         if session:
             message["sessionId"] = session
         return self.replies.request(message).result()
 
     def expect(self, method, session=None):
-        """The next event of that name, as a future. To be called before whatever brings it about."""
+        """Return a future for the next event of this name. Call it before the event can happen."""
         future = Future()
         with self.lock:
             self.expected.setdefault((method, session), []).append(future)
@@ -73,7 +73,7 @@ class Browser(WebSocketApp):
 
 
 class Page:
-    """A tab of a browser, with a session of its own on the browser's one connection."""
+    """A browser tab, with a session of its own on the browser's connection."""
 
     def __init__(self, browser, width=900, height=500):
         self.browser = browser
@@ -85,39 +85,39 @@ class Page:
         self.ask("Runtime.enable")
 
     def ask(self, method, **params):
-        """Ask for something in this tab."""
+        """Send a request to this tab and wait for its result."""
         return self.browser.ask(method, self.session, **params)
 
     def open(self, url):
-        """Go to a URL, and wait until it is loaded."""
+        """Navigate to a URL, and wait until the page is loaded."""
         loaded = self.browser.expect("Page.loadEventFired", self.session)
         if error := self.ask("Page.navigate", url=url).get("errorText"):
             raise DevToolsError(f"{url}: {error}")
         loaded.result(timeout=30)
 
     def evaluate(self, expression):
-        """The value of a JavaScript expression; of a promise, what it comes to."""
+        """Evaluate a JavaScript expression, and wait for its value if it is a promise."""
         outcome = self.ask("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         if details := outcome.get("exceptionDetails"):
             raise DevToolsError(details.get("exception", details).get("description", details["text"]))
         return outcome["result"].get("value")
 
     def screenshot(self):
-        """What the tab shows, as PNG. Tabs in the background are not drawn."""
+        """Take a screenshot of the tab, as PNG; it comes to the foreground, else it would not be drawn."""
         self.ask("Page.bringToFront")
         return base64.b64decode(self.ask("Page.captureScreenshot", format="png")["data"])
 
 
 @contextmanager
 def chromium():
-    """Run a headless Chromium with a profile of its own, and connect to it; nothing is left afterwards."""
+    """Run a headless Chromium with a temporary profile, and connect to it; nothing is left behind."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
-        sys.exit("there is no Chromium: apt install chromium")
+        sys.exit("Chromium is not installed: apt install chromium")
     with tempfile.TemporaryDirectory(prefix="devtools-", ignore_cleanup_errors=True) as profile:
         command = [program, "--headless", "--remote-debugging-port=0", f"--user-data-dir={profile}"]
         if os.geteuid() == 0:
-            command.append("--no-sandbox")  # which root cannot have
+            command.append("--no-sandbox")  # the sandbox does not work for root
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             start_new_session=True, env={**os.environ, "TMPDIR": profile},
@@ -125,17 +125,17 @@ def chromium():
         try:
             with Browser(address(process, Path(profile, "DevToolsActivePort"))) as browser:
                 if not browser.wait_ready(timeout=30):
-                    raise DevToolsError("Chromium does not answer")
+                    raise DevToolsError("no connection to Chromium")
                 yield browser
         finally:
             process.terminate()
             process.wait()
             with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # processes of its own that are slow to follow
+                os.killpg(process.pid, signal.SIGKILL)  # its child processes, if they are still running
 
 
 def address(process, file, timeout=30):
-    """The WebSocket URL of a browser, which it writes into a file once it listens."""
+    """Return the WebSocket URL of a browser, which it writes to a file once it listens."""
     pause = threading.Event()
     for _ in range(round(timeout / 0.02)):
         if file.exists() and "/devtools/" in (text := file.read_text()):
@@ -143,11 +143,11 @@ def address(process, file, timeout=30):
         if process.poll() is not None:
             raise DevToolsError(f"Chromium ended with status {process.returncode}")
         pause.wait(0.02)
-    raise DevToolsError("Chromium does not start")
+    raise DevToolsError("Chromium did not start")
 
 
 def main(url=PAGE, picture=None):
-    """Visit a page."""
+    """Open a page, and print what can be learned about it."""
     with chromium() as browser:
         print("browser:", browser.ask("Browser.getVersion")["product"])
         page = Page(browser)

@@ -1,6 +1,6 @@
-"""Send from the main thread and wait there for the answers: ``python echo.py [URL]``.
+"""Send from the main thread, and wait there for the replies: ``python echo.py [URL]``.
 
-Without a URL it talks to the demo server of lochws.
+Without a URL it uses the demo server of lochws.
 """
 
 import queue
@@ -11,24 +11,24 @@ from lochws.demo import DemoServer
 
 
 class Echo(WebSocketApp):
-    """Hands each answer to the thread that waits for it."""
+    """Hands each reply to the thread that waits for it."""
 
     def __init__(self, url):
         super().__init__(url)
-        self.answers = queue.Queue()
+        self.replies = queue.Queue()
 
     def on_text(self, event):
-        self.answers.put(event.text)
+        self.replies.put(event.text)
 
 
 def main(url):
-    """Ask three times."""
-    with Echo(url) as app:  # starts it; at the end of the block it is closed
+    """Ask three questions."""
+    with Echo(url) as app:  # started here, and stopped at the end of the block
         if not app.wait_ready(timeout=10):
             sys.exit(f"no connection to {url}")
         for question in ("Is anybody there?", "Are you sure?", "Who says so?"):
             app.send_text(question)
-            print(question, "->", app.answers.get(timeout=10))
+            print(question, "->", app.replies.get(timeout=10))
 
 
 if len(sys.argv) > 1:

@@ -1,4 +1,4 @@
-"""A WebSocket as a loop, without any thread of lochws: the events are the same."""
+"""A loop over the events of a WebSocket: the same events, without any background thread."""
 
 from lochws import WebSocket
 from lochws.demo import DemoServer
@@ -13,4 +13,4 @@ with DemoServer() as server:
         elif event.name == "text" and event.json["type"] == "ticker":
             prices += 1
             if prices == 3:
-                websocket.close()  # the loop goes on until the closing handshake is done
+                websocket.close()  # the loop ends when the closing handshake is complete

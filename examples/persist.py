@@ -1,4 +1,4 @@
-"""A loop that stays connected: the server drops the connection once, and the loop goes on."""
+"""A loop that reconnects: the server drops the connection once, and the loop goes on."""
 
 from lochws import WebSocket
 from lochws.demo import DemoServer
@@ -14,4 +14,4 @@ with DemoServer(drop_after=2) as server:
         elif event.name == "text" and event.json["type"] == "ticker":
             prices += 1
             if prices == 5:
-                websocket.close()  # no reconnect after this
+                websocket.close()  # no reconnect after that

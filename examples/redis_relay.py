@@ -1,7 +1,7 @@
-"""Relay a feed into a stream of Redis, and read it there: ``python redis_relay.py [--redis URL]``.
+"""Relay a feed into a Redis stream, and read it there: ``python redis_relay.py [--redis URL]``.
 
-The relay and its reader would be two programs on two machines. Without a URL it starts a redis-server of its
-own, which has to be installed. Needs redis-py: pip install 'lochws[redis]'.
+In practice the relay and its reader are two programs on two machines. Without a URL, this one starts a
+redis-server of its own, which must be installed. Needs redis-py: pip install 'lochws[redis]'.
 """
 
 import argparse
@@ -22,7 +22,7 @@ PRICES = 10
 
 @contextlib.contextmanager
 def own_redis():
-    """A redis-server that keeps on disk what it acknowledges, and ends with the block. Its URL."""
+    """Run a redis-server that keeps on disk what it acknowledges; yields its URL."""
     with tempfile.TemporaryDirectory() as folder:
         options = (
             f"--port 0 --unixsocket {folder}/socket --dir {folder} "
@@ -37,7 +37,7 @@ def own_redis():
 
 
 def relay(url):
-    """Relay some prices. At the end of the block Redis has them, or the log says which it has not."""
+    """Relay some prices. At the end of the block Redis has them, or the log says which are missing."""
     with DemoServer(interval=0.02) as server:
         app = WebSocketApp(server.url)
         app.on("ready")(lambda _: app.send_json(type="subscribe", channels=["ticker"]))
@@ -48,11 +48,11 @@ def relay(url):
 
 
 def read(url):
-    """Read what no other reader of the group has got. What is not acknowledged here is read again."""
+    """Read what no other reader of the group has read. Entries that are not acknowledged are read again."""
     client = redis.Redis.from_url(url, decode_responses=True)
-    with contextlib.suppress(redis.ResponseError):  # there is one already
+    with contextlib.suppress(redis.ResponseError):  # the group exists already
         client.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
-    seen = set()  # an entry may come twice; a real reader would keep this with what it makes of them
+    seen = set()  # an entry may arrive twice; a real reader would store this with its results
     while found := client.xreadgroup(GROUP, READER, {STREAM: ">"}, count=100, block=100):
         for entry, fields in found[0][1]:
             if fields["id"] not in seen:

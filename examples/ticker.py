@@ -1,6 +1,6 @@
-"""Print the prices of a feed, whatever happens to the connection: ``python ticker.py [URL]``.
+"""Print the prices of a feed, and reconnect when the connection is lost: ``python ticker.py [URL]``.
 
-With a URL it runs until Ctrl-C; without one, two seconds against the demo server of lochws.
+With a URL it runs until Ctrl-C. Without one it runs for two seconds, against the demo server of lochws.
 """
 
 import logging
@@ -12,11 +12,11 @@ from lochws.handlers.log import Log
 
 
 class Ticker(WebSocketApp):
-    """Subscribes on every connection, so that a new one needs no further care."""
+    """Subscribes on every connection, so that a reconnect needs no further care."""
 
     def __init__(self, url):
         super().__init__(url)
-        self.add_handler(Log("ticker"))  # tells how the connection comes and goes
+        self.add_handler(Log("ticker"))  # logs how the connection opens and closes
 
     def on_ready(self, event):
         self.send_json(type="subscribe", product_ids=["BTC-USD"], channels=["ticker"])
@@ -34,5 +34,5 @@ else:
     with DemoServer(drop_after=3) as server:
         app = Ticker(server.url)
         app.start(persist=Backoff(min_wait=0.1, max_wait=0.5))
-        app.wait_closed(timeout=2)  # any other work could be done here
+        app.wait_closed(timeout=2)  # this thread is free for other work
         app.stop()

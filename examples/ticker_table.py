@@ -1,7 +1,8 @@
-"""A table of prices that lives: ``python ticker_table.py [URL [PRODUCT ...]]``.
+"""A live table of prices: ``python ticker_table.py [URL [PRODUCT ...]]``.
 
-With a URL, such as wss://ws-feed.exchange.coinbase.com, it runs until Ctrl-C; without one, three seconds
-against the demo server of lochws, which drops the connection once. Needs rich: pip install 'lochws[cli]'.
+With a URL, such as wss://ws-feed.exchange.coinbase.com, it runs until Ctrl-C. Without one it runs for three
+seconds, against the demo server of lochws, which drops the connection once. Needs rich: pip install
+'lochws[cli]'.
 """
 
 import sys
@@ -16,12 +17,12 @@ from lochws.demo import DemoServer
 
 PRODUCTS = ("BTC-USD", "ETH-USD", "SOL-USD")
 COLUMNS = {"Product": "left", "Price": "right", "Change": "right", "Lately": "left", "Updates": "right"}
-LATELY = 24  # how many prices
+LATELY = 24  # how many prices to draw
 BARS = "▁▂▃▄▅▆▇█"
 
 
 class Row:
-    """What is known of a product. Only handlers change it."""
+    """The prices of one product. Only handlers change it."""
 
     def __init__(self, price):
         self.first = self.price = price
@@ -30,28 +31,28 @@ class Row:
         self.rises = None
 
     def take(self, price):
-        """Note the next price."""
+        """Add a price."""
         self.rises = price >= self.price
         self.price = price
-        self.recent = (*self.recent, price)[-LATELY:]  # a new one: the other thread may be drawing the old
+        self.recent = (*self.recent, price)[-LATELY:]  # a new tuple: rich may be drawing the old one
         self.count += 1
 
     def cells(self, product):
-        """The row as the table shows it."""
+        """The cells of the table's row."""
         change = f"{100 * (self.price / self.first - 1):+.3f} %"
-        colour = {None: "default", True: "green", False: "red"}[self.rises]
-        price = Text(f"{self.price:,.2f}", f"bold {colour}")
+        color = {None: "default", True: "green", False: "red"}[self.rises]
+        price = Text(f"{self.price:,.2f}", f"bold {color}")
         return product, price, change, Text(bars(self.recent), "cyan"), str(self.count)
 
 
 def bars(prices):
-    """The prices as a line of bars, the lowest and the highest as far apart as can be."""
+    """Draw prices as a line of bars, scaled from the lowest price to the highest."""
     low, high = min(prices), max(prices)
     return "".join(BARS[round((price - low) / (high - low or 1) * (len(BARS) - 1))] for price in prices)
 
 
 class Ticker(WebSocketApp):
-    """Follows the prices of some products, and shows them whenever it is asked to."""
+    """Follows the prices of some products, and can show them as a table at any time."""
 
     def __init__(self, url, products):
         super().__init__(url)
@@ -80,7 +81,7 @@ class Ticker(WebSocketApp):
         self.status = Text(f"{self.status.plain}; trying again in {event.delay:.1f} s", "yellow")
 
     def table(self):
-        """The table as of now. For any thread: rich asks ten times a second."""
+        """The current table. Any thread; rich asks for it ten times per second."""
         table = Table(title=f"Prices from {self.url}", title_style="bold")
         for heading, side in COLUMNS.items():
             table.add_column(heading, justify=side, min_width=LATELY if heading == "Lately" else None)
@@ -92,7 +93,7 @@ class Ticker(WebSocketApp):
 
 
 def main(url, products=PRODUCTS, seconds=None, persist=True):
-    """Show the table until Ctrl-C, or for so many seconds."""
+    """Show the table until Ctrl-C, or for this many seconds."""
     app = Ticker(url, products)
     with Live(get_renderable=app.table, refresh_per_second=10):
         app.start(persist=persist)

@@ -47,7 +47,7 @@ def test_two_workers_share_the_work_and_one_does_it_all_when_the_other_is_killed
         address = json.loads(file.read_text(encoding="utf-8"))["address"]
         example = stack.enter_context(running("dask_workers.py", address, "2"))
         for worker in workers:
-            example.wait_for(rf"says .*-{worker.pid}$")
+            example.wait_for(rf"computed by .*-{worker.pid}$")
         workers[0].kill()
         assert example.end() == 0, example.lines
     assert example.lines[-1] == ALL_DONE
@@ -59,7 +59,7 @@ def test_by_itself_it_starts_two_workers() -> None:
     assert not process.stderr
     lines = process.stdout.splitlines()
     assert lines[-1] == ALL_DONE
-    line_of_work = re.compile(r"(\S+) at +[\d.]+: a call is worth +[\d.]+, says (.*)")
+    line_of_work = re.compile(r"(\S+) at +[\d.]+: a call is worth +[\d.]+, computed by (.*)")
     shown = [line_of_work.fullmatch(line) for line in lines[:-1]]
     products = [found[1] for found in shown if found]
     assert {product: products.count(product) for product in products} == dict.fromkeys(
