@@ -17,7 +17,7 @@ from time import sleep
 
 from ..clock import SYSTEM, Clock, Rest
 from ..system.rate_limit import RateLimit
-from ..system.report import flush_reports, report_aside
+from ..system.report import Block, flush_reports, report_aside
 from ..system.waits import join
 from .loop import Loop
 
@@ -214,5 +214,5 @@ class Reader:
         report_aside(
             logging.WARNING,
             "handlers on %s have been running for more than %g s without a pause; further events wait:\n%s",
-            self._thread.name, seconds, stack,
+            self._thread.name, seconds, Block(stack),
         )

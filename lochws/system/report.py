@@ -19,6 +19,7 @@ from collections.abc import Callable
 from types import CodeType
 from typing import NamedTuple
 
+from ..text import escaped, escaped_block
 from . import forks
 from .rate_limit import RateLimit
 
@@ -120,13 +121,27 @@ class _Text(str):
         return str(self)
 
 
+class Block(str):
+    """An argument of a report that is shown on lines of its own: its line ends and tabs stay as they are."""
+
+    __slots__ = ()
+
+
 def _shown(message: str, args: tuple[object, ...]) -> tuple[object, ...]:
-    """Return the arguments of a message, all that is not a plain string or number turned into text."""
+    """Return the arguments of a message: numbers as they are, everything else as text that is safe to show.
+
+    A server may have chosen the words: they must neither forge lines of the log nor take over a terminal.
+    """
     kinds = _PLACEHOLDER.findall(message.replace("%%", ""))
-    return tuple(
-        value if type(value) in (str, int, float) else _Text(_text(value, repr if kind == "r" else str))
-        for value, kind in zip(args, kinds, strict=False)
-    )
+    return tuple(_safe(value, kind) for value, kind in zip(args, kinds, strict=False))
+
+
+def _safe(value: object, kind: str) -> object:
+    if type(value) in (int, float):
+        return value
+    if isinstance(value, Block):
+        return escaped_block(value)
+    return _Text(escaped(_text(value, repr if kind == "r" else str)))
 
 
 class _Report(NamedTuple):

@@ -13,6 +13,7 @@ import pytest
 from lochws.system.rate_limit import RateLimit
 from lochws.system.report import (
     MAX_WAITING,
+    Block,
     is_interrupt,
     report,
     report_aside,
@@ -127,6 +128,23 @@ def test_what_has_no_text_is_named_by_its_type(caplog: pytest.LogCaptureFixture)
     assert "TextlessError" in caplog.messages[0]
     assert found == ["<Textless: its text cannot be shown>"]
     assert safe_repr(TextlessError()) == "<TextlessError: its text cannot be shown>"
+
+
+def test_what_a_server_says_can_neither_forge_a_line_nor_take_over_a_terminal(
+    caplog: pytest.LogCaptureFixture
+) -> None:
+    words = "bye\nERROR all is lost\x1b[2J\u202e"
+    report(logging.ERROR, "closed: %s, %r", words, words)
+    report(logging.ERROR, "failed: %s", OSError(words))
+    assert caplog.messages == [
+        r"closed: bye\nERROR all is lost\x1b[2J\u202e, 'bye\nERROR all is lost\x1b[2J\u202e'",
+        r"failed: bye\nERROR all is lost\x1b[2J\u202e",
+    ]
+
+
+def test_a_block_keeps_its_lines_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    report(logging.ERROR, "the stack:\n%s", Block("  one\n\ttwo\x1b[2J"))
+    assert caplog.messages == ["the stack:\n  one\n\ttwo\\x1b[2J"]
 
 
 def test_a_callable_is_named_whatever_it_is() -> None:
