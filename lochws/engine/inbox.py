@@ -21,6 +21,8 @@ class Inbox:
         notify: called when something was posted and the reader should know.
     """
 
+    __slots__ = ("_batches", "_handle", "_last", "_low", "_notify", "_posted", "_taken", "is_scheduled")
+
     def __init__(self, handle: Callable[[Any], object], notify: Callable[[Inbox], None]) -> None:
         self._handle = handle
         self._notify = notify

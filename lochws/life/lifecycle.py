@@ -55,6 +55,41 @@ class Lifecycle:
         traffic: counts what ended connections have moved.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_again",
+        "_changed",
+        "_crew",
+        "_deadline",
+        "_dialler",
+        "_final",
+        "_gates",
+        "_handlers",
+        "_has_failed",
+        "_host",
+        "_inbox",
+        "_is_announced",
+        "_is_ready",
+        "_job",
+        "_lock",
+        "_options",
+        "_pool",
+        "_rejected",
+        "_retries",
+        "_shut",
+        "_state",
+        "_stop",
+        "_threads",
+        "_timing",
+        "_traffic",
+        "_user_functions",
+        "_wait",
+        "connection",
+        "is_forked_copy",
+        "sendable",
+        "url",
+    )
+
     def __init__(
         self,
         url: str,
