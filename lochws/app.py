@@ -48,6 +48,8 @@ elif TYPE_CHECKING:
 
 #: How long a closing handshake may take after Ctrl-C, in seconds, before the connection is dropped.
 INTERRUPT_SECONDS = 5.0
+#: How long `wait_ready` waits for another thread to start the app, in seconds.
+START_SECONDS = 0.5
 
 
 class WebSocketAppOptions(WebSocketOptions, total=False):
@@ -377,11 +379,13 @@ class WebSocketApp(WebSocket, Handler):
 
         Raises:
             TypeError, ValueError: the timeout is not a number.
-            WebSocketError: called in a handler while there is no connection, so that it would wait for that
-                handler.
+            WebSocketError: the app has not been started, and no other thread starts it within half a second;
+                or called in a handler while there is no connection, so that it would wait for that handler.
         """
         timeout = _as_timeout("wait_ready", timeout)
         life = self._lochws.life
+        if not life.wait_started(START_SECONDS if timeout is None else min(timeout, START_SECONDS)):
+            raise WebSocketError("wait_ready(): the app has not been started; call start() first")
         if life.sendable is None or life.state is not State.OPEN:
             self._lochws.refuse_in_handler("wait_ready")
         return life.in_handler or life.wait_ready(timeout)

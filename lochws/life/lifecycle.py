@@ -173,6 +173,11 @@ class Lifecycle:
         crew = self._crew
         return (crew is not None and crew.reader.is_current) or usercode.is_running(self._handlers)
 
+    def wait_started(self, timeout: float) -> bool:
+        """Wait until the app has been started. Returns False if the time is over first."""
+        with self._lock:
+            return wait_for(self._changed, lambda: self._state is not State.NEW, timeout)
+
     def wait_ready(self, timeout: float | None) -> bool:
         """Wait until the handlers of Ready have run and all gates are open.
 
@@ -231,6 +236,7 @@ class Lifecycle:
             self._pool, self._crew, self._inbox = pool, crew, inbox
             self._again = self._is_ready = self.is_forked_copy = self._has_failed = False
             self._final, self._wait = None, wait
+            self._changed.notify_all()
 
     def close(self, code: int | None, reason: str | bytes) -> None:
         """End for good, by a closing handshake if there is a connection. Code and reason were checked."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -191,12 +192,28 @@ class TestWaiting:
             assert app.wait_ready(PATIENCE)
         assert len(attempts) == 3
 
-    def test_an_app_that_was_never_started_needs_no_waiting(self) -> None:
+    def test_an_app_that_was_never_started_has_ended(self) -> None:
         app = WebSocketApp("ws://localhost")
-        assert not app.wait_ready(0)
         assert app.wait_closed(0)
         assert app.join(0)
         assert app.stop(0)
+
+    @pytest.mark.parametrize("timeout", [0, 0.1, 60, None])
+    def test_an_app_that_was_never_started_cannot_become_ready(self, timeout: float | None) -> None:
+        began = monotonic()
+        with pytest.raises(WebSocketError, match=r"has not been started; call start\(\) first"):
+            WebSocketApp("ws://localhost").wait_ready(timeout)
+        assert monotonic() - began < 5
+
+    def test_an_app_may_be_waited_for_that_another_thread_is_about_to_start(
+        self, start_peer: StartPeer
+    ) -> None:
+        app = WebSocketApp(start_peer(polite).url)
+        starter = threading.Timer(0.05, app.start)
+        starter.start()
+        assert app.wait_ready(PATIENCE)
+        starter.join()
+        assert app.stop(PATIENCE)
 
     def test_stop_and_join_say_whether_it_is_over(self, start_peer: StartPeer) -> None:
         app = Noting(start_peer(echo).url)

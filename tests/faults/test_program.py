@@ -181,7 +181,6 @@ try:
 except RuntimeError as error:
     print(error)
 assert app.state.value == "new"
-assert not app.wait_ready(0)
 assert threading.active_count() == 1
 threads_again()
 """ + ECHO + "app.stop(5)", start_peer(echo).url).end()

@@ -1,0 +1,88 @@
+"""Hosts that do not answer do not keep apps of other hosts from connecting on shared threads."""
+
+from __future__ import annotations
+
+import threading
+from time import monotonic
+
+import pytest
+
+from lochws import Backoff, Threads
+
+from ..support.peer import Link, StartPeer
+from ..support.scripts import polite
+from ..support.seen import PATIENCE, Noting, eventually
+
+#: Seconds within which an app of a healthy host must be ready.
+PROMPTLY = 3.0
+
+
+def stop_all(apps: list[Noting]) -> None:
+    for app in apps:
+        app.close()
+    assert all(app.join(PATIENCE) for app in apps)
+
+
+@pytest.mark.parametrize("hosts", ["one host", "a host each"])
+@pytest.mark.parametrize("supervisors", [2, 4])
+def test_in_their_first_attempt(hosts: str, supervisors: int, start_peer: StartPeer) -> None:
+    shared = Threads(supervisors)
+    one = start_peer(Link.wait_for_end).url
+    urls = [one if hosts == "one host" else start_peer(Link.wait_for_end).url for _ in range(6)]
+    dead = [Noting(url, threads=shared) for url in urls]
+    for app in dead:
+        app.start()
+    dead[0].wait_for("connecting")
+    good = Noting(start_peer(polite).url, threads=shared)
+    began = monotonic()
+    good.start()
+    assert good.wait_ready(PROMPTLY)
+    assert monotonic() - began < PROMPTLY
+    stop_all([good, *dead])
+
+
+def test_after_many_attempts_of_more_hosts_than_there_are_threads(start_peer: StartPeer) -> None:
+    shared = Threads(2)
+    dead = [
+        Noting(start_peer(Link.wait_for_end).url, threads=shared, open_timeout=0.05) for _ in range(30)
+    ]
+    for app in dead:
+        app.start(persist=Backoff(0, 0))
+    dead[-1].wait_for("back_off")
+    for app in dead:
+        app.reconnect()
+    good = Noting(start_peer(polite).url, threads=shared)
+    good.start()
+    assert good.wait_ready(PROMPTLY)
+    stop_all([good, *dead])
+
+
+def test_a_connection_that_is_lost_comes_back_while_others_hang(start_peer: StartPeer) -> None:
+    shared = Threads(2)
+    good = Noting(start_peer(polite).url, threads=shared)
+    good.start(persist=Backoff(0, 0))
+    assert good.wait_ready(PATIENCE)
+    dead = [Noting(start_peer(Link.wait_for_end).url, threads=shared) for _ in range(6)]
+    for app in dead:
+        app.start()
+    dead[0].wait_for("connecting")
+    good.reconnect()
+    good.wait_for("ready", 2)
+    stop_all([good, *dead])
+
+
+def test_the_threads_that_were_added_end_when_they_are_idle(start_peer: StartPeer) -> None:
+    shared = Threads(2, name="elastic")
+    dead = [Noting(start_peer(Link.wait_for_end).url, threads=shared) for _ in range(4)]
+    good = Noting(start_peer(polite).url, threads=shared)
+    good.start()
+    assert good.wait_ready(PATIENCE)
+    for app in dead:
+        app.start(persist=False)
+    for app in dead:
+        app.wait_for("connected")
+    stop_all(dead)
+    eventually(
+        lambda: sum("supervisor-elastic" in thread.name for thread in threading.enumerate()) <= 2
+    )
+    stop_all([good])
