@@ -66,6 +66,7 @@ class CookieJar(Protocol):
 
 PROXY_AUTH = ("auto", "basic", "digest")
 WHEN_FULL = ("raise", "block", "drop")
+REDIRECT_HEADERS = ("own", "all")
 ON_HANDLER_ERROR = ("continue", "reconnect", "stop")
 #: The phases of an opening that can have a limit of their own.
 PHASES = ("resolve", "tcp", "proxy", "tls", "upgrade")
@@ -103,6 +104,10 @@ class WebSocketOptions(TypedDict, total=False):
     max_redirects: int
     """How many redirects are followed per attempt, never from wss to ws, and without credentials to another
     origin; 0 follows none. Default: 10."""
+    redirect_headers: Literal["own", "all"]
+    """What a redirect takes to another origin: ``"own"`` is the headers that lochws makes itself and those
+    `protocols` that do not look like a credential; ``"all"`` is all of `headers` (but Host) and `protocols`.
+    `auth` and the user and password of the URL never go there. Default: 'own'."""
     open_timeout: float | None
     """Seconds for the whole opening, from name resolution to upgrade; None for no limit. Default: 30.0."""
     phase_timeouts: Mapping[str, float | None] | None
@@ -535,6 +540,7 @@ class Options:
     cookies: CookieJar | None = _option(None, _as_cookies, secret=True)
     require_protocol: bool = _option(False, _flag)
     max_redirects: int = _option(10, _checked(check_range, 0))
+    redirect_headers: Literal["own", "all"] = _option("own", _checked(check_choice, REDIRECT_HEADERS))
     open_timeout: float | None = _option(30.0, _seconds)
     phase_timeouts: Mapping[str, float] = _option(None, lambda _, given: as_phase_timeouts(given))
     proxy_headers: GivenHeaders = _option(None, lambda _, given: as_given_headers(given), secret=True)

@@ -16,12 +16,16 @@ _NO_CHARSETS = frozenset({"idna", "punycode"})
 # server says ends up in logs and on terminals, where they would begin new lines and move the cursor.
 _CONTROLS = dict.fromkeys([*range(9), *range(10, 32), 127], " ")
 
+#: The end of a head. A lone line feed may end a line, too (RFC 9112 section 2.2).
+HEAD_END = re.compile(rb"\n\r?\n")
+_LINE_END = re.compile(r"\r?\n")
+
 
 class Response:
     """An HTTP response: its head, parsed leniently, and the beginning of its body.
 
     Any bytes make a Response: what could not be parsed is None or empty. In `status` and `headers`, control
-    characters are replaced by spaces, and bytes beyond ASCII by U+FFFD.
+    characters are replaced by spaces, and bytes beyond ASCII are read as UTF-8, or else as ISO 8859-1.
 
     Args:
         header_data: the head as received, with or without the blank line at its end.
@@ -40,16 +44,20 @@ class Response:
     def __init__(self, header_data: bytes, body: bytes = b"") -> None:
         self.raw = header_data
         self.body = body
-        first, *lines = header_data.decode("ascii", "replace").split("\r\n")
+        # Each byte is one character here, so that what is sent back to the server is what it has sent.
+        first, *lines = _LINE_END.split(header_data.decode("latin-1"))
         match = _STATUS_LINE.match(first)
         self.http_ver: str = match[1] if match else ""
         self.status_code: int | None = int(match[2]) if match else None
-        self.status: str = _text(match[3] or "") if match else ""
+        self.status: str = _text(_readable(match[3] or "")) if match else ""
         self.headers: dict[str, str] = {}
         self.header_list: list[tuple[str, str]] = _header_list(lines)
         for name, given in self.header_list:
-            value = _text(given)
-            self.headers[name] = f"{self.headers[name]},{value}" if name in self.headers else value
+            value = _text(_readable(given))
+            if name not in self.headers:
+                self.headers[name] = value
+            elif name != "location":  # a list of places is not a place: the first one counts
+                self.headers[name] += f",{value}"
 
     def get(self, name: str | bytes, default: str | None = None) -> str | None:
         """Return the value of a header, or `default`. Upper and lower case of the name do not matter."""
@@ -90,6 +98,14 @@ def _header_list(lines: list[str]) -> list[tuple[str, str]]:
 
 def _as_name(name: str | bytes) -> str:
     return (name.decode("latin-1") if isinstance(name, bytes) else name).lower()
+
+
+def _readable(received: str) -> str:
+    """Text as it was meant: mostly UTF-8, else ISO 8859-1 (RFC 9110 section 5.5)."""
+    try:
+        return received.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        return received
 
 
 def _text(received: str) -> str:

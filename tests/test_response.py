@@ -75,11 +75,27 @@ def test_the_reason_phrase_may_be_missing() -> None:
     assert Response(b"HTTP/1.1 101 \r\n\r\n").status == ""
 
 
-def test_bytes_beyond_ascii_are_replaced() -> None:
-    assert Response(b"HTTP/1.1 200 OK\r\nName: caf\xe9\r\n\r\n").get("name") == "caf\N{REPLACEMENT CHARACTER}"
+@pytest.mark.parametrize("value", ["caf\xe9".encode(), b"caf\xe9"])
+def test_bytes_beyond_ascii_are_read_as_utf_8_or_latin_1_and_survive(value: bytes) -> None:
+    response = Response(b"HTTP/1.1 200 Caf" + value[3:] + b"\r\nName: " + value + b"\r\n\r\n")
+    assert (response.status, response.get("name")) == ("Caf\xe9", "caf\xe9")
+    assert response.header_list == [("name", value.decode("latin-1"))]
 
 
-@pytest.mark.parametrize("control", [b"\0", b"\x08", b"\n", b"\r", b"\x0b", b"\x1b", b"\x7f"])
+def test_lines_may_end_in_a_lone_line_feed() -> None:
+    """RFC 9112 section 2.2."""
+    response = Response(HEAD.replace(b"\r\n", b"\n"))
+    assert (response.status_code, response.status) == (403, "Not For You")
+    assert response.headers == Response(HEAD).headers
+
+
+def test_several_locations_are_not_joined() -> None:
+    response = Response(b"HTTP/1.1 302 Found\r\nLocation: /a\r\nLocation: /b\r\n\r\n")
+    assert response.get("location") == "/a"
+    assert response.header_list == [("location", "/a"), ("location", "/b")]
+
+
+@pytest.mark.parametrize("control", [b"\0", b"\x08", b"\r", b"\x0b", b"\x1b", b"\x7f"])
 def test_control_characters_are_spaces_in_texts(control: bytes) -> None:
     response = Response(b"HTTP/1.1 503 Very%bBusy\r\nName: a%bb\r\n\r\n" % (control, control))
     assert (response.status_code, response.status, response.get("name")) == (503, "Very Busy", "a b")

@@ -27,6 +27,7 @@ _BY_STATUS = {
     504: "A gateway did not reach the server behind it: try again later, or ask who runs it.",
 }
 _REDIRECT = "Give the URL at which the server is to be asked in the end: its Location header leads there."
+UNFINISHED = "The server, or a proxy before it, stopped in the middle of its answer: ask who runs it."
 _PLAIN_HTTP = "Check host and path: what answers there speaks HTTP, but no WebSocket."
 
 _BY_PROXY_STATUS = {

@@ -16,14 +16,16 @@ from ..system.report import is_interrupt, safe_str
 from ..transport.connect import Connector
 from ..transport.proxies.choose import ProxyURL, check_proxies, choose_proxy
 from ..transport.stream import TLS, Stream
-from ..transport.waiting import cause, receive, send_all
+from ..transport.waiting import cause, loss, receive, send_all
 from ..url import Endpoint, parse_url
-from .advice import advise
+from .advice import UNFINISHED, advise
 from .redirect import is_redirect, target
 from .refusal import read_body
 from .request import Ask, Request, call_directly, prepare
 
 _RECEIVE = 16 * 1024
+# How much of an answer that makes no sense is shown, in bytes.
+_SHOWN = 80
 
 
 class Opened(NamedTuple):
@@ -171,7 +173,7 @@ class _Attempt:
                 return None
             headers = options.proxy_headers
             own = as_headers(self._ask("proxy_headers", headers)) if callable(headers) else headers
-            return replace(proxy, headers=own, auth=options.proxy_auth)
+            return replace(proxy, headers=own, auth=options.proxy_auth, agent=options.agent)
         except BaseException as error:  # from the environment, or from the user's function
             if is_interrupt(error):
                 raise
@@ -195,11 +197,11 @@ class _Attempt:
         except errors.HandshakeError as error:
             stream.close()
             yield events.ProtocolError(str(error), critical=True)
-            yield self._lost(f"disconnected; {error}", "server", error, address)
+            yield self._lost(str(error), "server", error, address)
             return None
         except (OSError, EOFError, Cancelled) as error:
             stream.close()
-            yield self._interrupted(error, address)
+            yield self._interrupted(error, address, parser.unfinished)
             return None
         if self._options.cookies is not None:
             from .cookies import keep_cookies  # noqa: PLC0415  brings urllib.request and email, for few
@@ -217,7 +219,7 @@ class _Attempt:
             response.body = read_body(stream, response, parser.rest, self._deadline)
             stream.close()
             yield self._rejected(response, error, address)
-            yield self._lost(f"disconnected; {error}", "server", error, address, response)
+            yield self._lost(str(error), "server", error, address, response)
             return None
         is_end_to_end = proxy is None or request.endpoint.is_secure
         tls = stream.agreed() if is_end_to_end else None
@@ -262,17 +264,20 @@ class _Attempt:
             timings=self._deadline.timings,
         )
 
-    def _interrupted(self, error: Exception, address: str) -> events.Disconnected:
-        """The final event when the answer to the upgrade request did not come whole."""
+    def _interrupted(self, error: Exception, address: str, begun: bytes) -> events.Disconnected:
+        """The final event when the answer to the upgrade request is not complete."""
         if isinstance(error, Cancelled):
             return self._lost("closed while the upgrade was under way", "client", None, address)
-        if isinstance(error, TimeoutError):
-            reason = f"disconnected; no answer to the upgrade request: {cause(error)}"
-        elif isinstance(error, EOFError):
-            return self._lost("socket fail; connection lost", "network", None, address)
-        else:
-            reason = f"socket fail; recv fail; {cause(error)}"
-        return self._lost(reason, "network", error, address)
+        behind = None if isinstance(error, EOFError) else error
+        is_late = isinstance(error, TimeoutError)
+        why = cause(error) if is_late else loss(behind)
+        if not begun:
+            reason = f"no answer to the upgrade request: {why}" if is_late else why
+            return self._lost(reason, "network", behind, address)
+        shown = f"unfinished answer, which begins with {begun[:_SHOWN]!r}"
+        unfinished = errors.HandshakeError(shown)
+        unfinished.__cause__ = behind
+        return self._lost(f"{shown}: {why}", "network", unfinished, address, advice=UNFINISHED)
 
     def _lost(
         self,
@@ -281,8 +286,10 @@ class _Attempt:
         error: BaseException | None,
         address: str,
         response: Response | None = None,
+        advice: str = "",
     ) -> events.Disconnected:
-        advice = "" if ended_by == "client" else advise("upgrade", error, response)
+        if ended_by != "client" and not advice:
+            advice = advise("upgrade", error, response)
         return events.Disconnected(
             reason, phase="upgrade", ended_by=ended_by, error=error, address=address, advice=advice,
             timings=self._deadline.timings,

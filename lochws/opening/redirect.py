@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import replace
-from urllib.parse import urljoin, urlsplit
+from itertools import pairwise
+from urllib.parse import quote, urljoin, urlsplit
 
 from ..response import Response
 from ..url import Endpoint, parse_url
@@ -11,10 +14,23 @@ from ..url import Endpoint, parse_url
 #: The upgrade is a GET and stays one, so all of them mean the same.
 CODES = frozenset({301, 302, 303, 307, 308})
 
+# What stays as it is in a Location: all of ASCII but the space and what must not stand in a URL in any case.
+_ASCII = "".join(map(chr, range(33, 127)))
+
+# Words that name a credential, or announce that one comes next.
+_TELLING = re.compile(
+    r"access|api-?key|auth|basic|bearer|cookie|credential|jwt|pass|secret|session|sign|ticket|token|header-|\bkey\b|\b[ps]k[_-]",
+    re.IGNORECASE,
+)
+_WORDS = re.compile(r"[^0-9A-Za-z]+")
+# A longer name than any registered one, or than one word in a name, is suspicious.
+_LONGEST_NAME = 40
+_LONGEST_WORD = 16
+
 
 def is_redirect(response: Response) -> bool:
     """Whether the answer says where else to ask."""
-    return response.status_code in CODES and bool(response.get("location"))
+    return response.status_code in CODES and bool(_locations(response))
 
 
 def target(endpoint: Endpoint, response: Response) -> Endpoint:
@@ -23,7 +39,11 @@ def target(endpoint: Endpoint, response: Response) -> Endpoint:
     Raises:
         ValueError: it is not to be followed; the text says why, and never repeats credentials.
     """
-    location = (response.get("location") or "").replace(" ", "%20")
+    locations = _locations(response)
+    if len(locations) > 1:
+        raise ValueError("redirect not followed: it has several Location headers, which differ")
+    # Bytes beyond ASCII were taken as one character each, and go on as the bytes that they are.
+    location = quote("".join(locations).encode("latin-1"), safe=_ASCII)
     scheme = "https" if endpoint.is_secure else "http"
     base = f"{scheme}://{endpoint.host_header}{endpoint.resource}"
     try:
@@ -40,3 +60,43 @@ def target(endpoint: Endpoint, response: Response) -> Endpoint:
         raise ValueError("redirect not followed: it leads from wss to ws")
     same = found.origin == endpoint.origin
     return replace(found, credentials=endpoint.credentials if same else None)
+
+
+def _locations(response: Response) -> list[str]:
+    """The different places that the answer names, as they came: more than one is an error."""
+    values = (value for name, value in response.header_list if name == "location" and value)
+    return list(dict.fromkeys(values))
+
+
+def without_credentials(protocols: Iterable[str]) -> tuple[str, ...]:
+    """The subprotocols that may be offered to another origin: those that look like names.
+
+    Browsers cannot send headers, so many services take a token as a subprotocol: as a part of one, as in
+    ``base64url.bearer.authorization.k8s.io.TOKEN``, or after one that announces it, as in
+    ``access_token, TOKEN``.
+    """
+    names = []
+    is_announced = False
+    for protocol in protocols:
+        is_telling = bool(_TELLING.search(protocol))
+        if not is_telling and not is_announced and _looks_like_name(protocol):
+            names.append(protocol)
+        is_announced = bool(_TELLING.search(_WORDS.split(protocol)[-1]))
+    return tuple(names)
+
+
+def _looks_like_name(protocol: str) -> bool:
+    if len(protocol) > _LONGEST_NAME:
+        return False
+    return all(_looks_like_word(word) for word in _WORDS.split(protocol))
+
+
+def _looks_like_word(word: str) -> bool:
+    digits = sum(map(str.isdecimal, word))
+    if len(word) > _LONGEST_WORD or digits > 4:
+        return False
+    if len(word) >= 8 and digits > 2:
+        return False
+    # CamelCase changes case now and then, base64 all the time.
+    changes = sum(a.isupper() != b.isupper() for a, b in pairwise(word))
+    return len(word) < 8 or changes <= len(word) // 4

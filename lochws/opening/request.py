@@ -10,12 +10,10 @@ from ..options import Options, as_headers, as_protocols
 from ..protocol import deflate
 from ..protocol.handshake import build_request, make_key
 from ..url import Endpoint
+from .redirect import without_credentials
 
 # What RFC 6750 section 2.1 lets a bearer token have in it.
 _BEARER = r"[A-Za-z0-9\-._~+/]+=*"
-# Headers of the user's that are meant for one origin and are no other's business.
-_FOR_HOME = {"authorization", "cookie", "host", "proxy-authorization"}
-
 T = TypeVar("T")
 
 
@@ -68,8 +66,13 @@ def prepare(
         Exception: what they raise.
     """
     given, protocols = options.headers, options.protocols
-    headers = [*as_headers(ask("headers", given) if callable(given) else given), *added_headers]
+    takes_all = home or options.redirect_headers == "all"
+    headers: list[tuple[str, str]] = []
+    if takes_all:
+        headers = [*as_headers(ask("headers", given) if callable(given) else given), *added_headers]
     offered = as_protocols(ask("protocols", protocols)) if callable(protocols) else protocols
+    if not takes_all:
+        offered = without_credentials(offered)
     basic = None
     if home:
         auth = ask("auth", options.auth) if callable(options.auth) else options.auth or endpoint.credentials
@@ -78,7 +81,7 @@ def prepare(
         elif auth is not None:
             basic = _checked_pair(auth)
     else:
-        headers = [header for header in headers if header[0].lower() not in _FOR_HOME]
+        headers = [header for header in headers if header[0].lower() != "host"]
     if options.cookies is not None:
         from .cookies import cookie_header  # noqa: PLC0415  brings urllib.request and email, for few
 

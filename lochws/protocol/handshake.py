@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from lochws.errors import HandshakeError
 from lochws.options import Deflate
-from lochws.response import Response
+from lochws.response import HEAD_END, Response
 from lochws.url import Endpoint
 
 from . import deflate as permessage_deflate
@@ -24,7 +24,6 @@ WS_VERSION = 13
 MAX_HEAD = 16 * 1024
 
 _HTTP = b"HTTP/1."
-_HEAD_END = b"\r\n\r\n"
 _INTERIM = re.compile(rb"HTTP/1\.\d 1(?!01)\d\d[ \r]")
 
 
@@ -103,7 +102,7 @@ def build_request(
         # Everything was checked where it was given; this guards against what would get past.
         if b"\r" in line or b"\n" in line:
             raise ValueError(f"line break in {line.split(b':')[0][:40]!r} of the upgrade request")
-    return b"\r\n".join(lines) + _HEAD_END
+    return b"\r\n".join([*lines, b"", b""])
 
 
 def _basic(user: str, password: str) -> str:
@@ -134,8 +133,11 @@ def check_response(
     Raises:
         HandshakeError: the connection is no WebSocket; the text says why.
     """
+    if response.status_code is None:
+        line = response.raw.split(b"\n", 1)[0].rstrip(b"\r")
+        raise HandshakeError(f"not a valid HTTP status line: {line[:80]!r}")
     if response.status_code != 101:
-        raise HandshakeError(f"Websocket upgrade failed (code={response.status_code})")
+        raise HandshakeError(f"upgrade refused: {response.status_code} {response.status}".rstrip())
     if response.http_ver < "HTTP/1.1":
         raise HandshakeError(f"{response.http_ver} cannot upgrade")
     if not _has_token(response, "upgrade", "websocket"):
@@ -187,26 +189,31 @@ class HeadParser:
         self._buffer = bytearray()
         self._skipped = 0  # bytes of interim responses
 
+    @property
+    def unfinished(self) -> bytes:
+        """The beginning of a head that is not complete; empty once it is."""
+        return bytes(self._buffer)
+
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Take the next bytes.
 
         Raises:
-            HandshakeError: they are no HTTP response, or its head is over 16 KiB.
+            HandshakeError: they are not an HTTP response, or its head is over 16 KiB.
         """
         if self.head is not None:
             self.rest += data
             return
-        searched = max(0, len(self._buffer) - len(_HEAD_END) + 1)
+        searched = max(0, len(self._buffer) - 2)
         self._buffer += data
         while self.head is None:
             beginning = self._buffer[: len(_HTTP)]
             if beginning != _HTTP[: len(beginning)]:
-                raise HandshakeError(f"no HTTP response: it begins with {bytes(self._buffer[:40])!r}")
-            end = self._buffer.find(_HEAD_END, searched)
-            size = len(self._buffer) if end < 0 else end + len(_HEAD_END)
+                raise HandshakeError(f"not an HTTP response: it begins with {bytes(self._buffer[:40])!r}")
+            end = HEAD_END.search(self._buffer, searched)
+            size = len(self._buffer) if end is None else end.end()
             if self._skipped + size > MAX_HEAD:
                 raise HandshakeError("response head is over 16 KiB")
-            if end < 0:
+            if end is None:
                 return
             self._take(size)
             searched = 0

@@ -303,7 +303,8 @@ def _resolve_numeric(host: str, port: int) -> list[AddressInfo]:
 def _as_stream_address(found: Any) -> AddressInfo | None:
     """Check one result of `socket.getaddrinfo`; None if it is malformed or not for TCP."""
     try:
-        family, kind, proto, name, (ip, port, *rest) = found
+        family, kind, proto, name, sockaddr = found
+        ip, port, *rest = tuple(sockaddr) if isinstance(sockaddr, (tuple, list)) else ()
         kind = int(kind or socket.SOCK_STREAM)
         address = (int(family), kind, int(proto), str(name), (ip, int(port), *rest))
     except (TypeError, ValueError):

@@ -92,6 +92,15 @@ def receive(stream: Stream, size: int, deadline: Deadline, limit: float | None =
             raise TimeoutError(f"timed out after {limit:g} s")
 
 
+def loss(error: BaseException | None = None) -> str:
+    """Describe how a connection was lost: by an error, or without one by its end."""
+    if error is None:
+        return "connection lost: ended by the server"
+    if isinstance(error, (ConnectionResetError, BrokenPipeError)):
+        return "connection lost: reset by the server"
+    return f"connection lost: {cause(error)}"
+
+
 def cause(error: BaseException) -> str:
     """What an exception says, without the number of the error."""
     if isinstance(error, ssl.SSLError) and error.reason:

@@ -50,7 +50,7 @@ def test_each_failed_attempt_is_logged_with_the_url(dead_url: str, caplog: pytes
 
 @pytest.mark.parametrize(("script", "reason"), [
     (lose, "socket fail; connection lost"),
-    (refuse, "disconnected; Websocket upgrade failed (code=401)"),
+    (refuse, "upgrade refused: 401 Unauthorized"),
 ])
 def test_a_connection_that_failed_is_logged(
     script: object, reason: str, start_peer: StartPeer, caplog: pytest.LogCaptureFixture

@@ -169,19 +169,19 @@ WRONG_ANSWERS = [
     ),
     wrong(
         "The server does not speak HTTP", [t.send_raw(b"SSH-2.0-OpenSSH_9.6\r\n"), t.wait_for_end()],
-        NO_ANSWER, "no HTTP response: it begins with b'SSH-2.0",
+        NO_ANSWER, "not an HTTP response: it begins with b'SSH-2.0",
     ),
     wrong(
-        "502 or 503", [t.upgrade(502, body="no backend"), t.fin()], REJECTED, "code=502", case="502",
+        "502 or 503", [t.upgrade(502, body="no backend"), t.fin()], REJECTED, "refused: 502", case="502",
     ),
-    wrong("502 or 503", [t.upgrade(503, body="busy"), t.fin()], REJECTED, "code=503", case="503"),
+    wrong("502 or 503", [t.upgrade(503, body="busy"), t.fin()], REJECTED, "refused: 503", case="503"),
     wrong(
         "A refusal that leaves the socket open", [t.upgrade(404, body="no such feed"), t.wait_for_end()],
-        REJECTED, "code=404",
+        REJECTED, "upgrade refused: 404",
     ),
     wrong(
         "A refusal that leaves the socket open",
-        [t.upgrade(404, {"Content-Length": None}, "no end"), t.wait_for_end()], REJECTED, "code=404",
+        [t.upgrade(404, {"Content-Length": None}, "no end"), t.wait_for_end()], REJECTED, "refused: 404",
         case="non-101 with the socket left open in the body",
     ),
     wrong(
@@ -228,7 +228,7 @@ def test_a_header_function_is_asked_again_after_a_401() -> None:
     tokens = iter(["old", "new"])
     server = t.ScriptedServer([t.upgrade(401), t.fin()], CALM)
     with server, surviving(server.url, headers=lambda: {"Authorization": next(tokens)}) as app:
-        failed_at(app, "connected", *REJECTED, phase="upgrade", reason="code=401")
+        failed_at(app, "connected", *REJECTED, phase="upgrade", reason="upgrade refused: 401")
     assert [request.headers["authorization"] for request in server.requests] == ["old", "new"]
 
 

@@ -77,9 +77,9 @@ class TestConnecting:
         seen = situation.live(start_peer(refusing("404 Not Found")).url)
         assert seen == ["connecting", "connected", "rejected", "disconnected"]
         rejected, last = situation.events[-2:]
-        assert rejected.reason == "Websocket upgrade failed (code=404)"
+        assert rejected.reason == "upgrade refused: 404 Not Found"
         assert rejected.response.status_code == 404
-        assert last.reason == "disconnected; Websocket upgrade failed (code=404)"
+        assert last.reason == "upgrade refused: 404 Not Found"
         assert (last.graceful, last.phase, last.ended_by) == (False, "upgrade", "server")
 
     def test_tcp_ends_before_the_response_is_complete(
@@ -87,7 +87,8 @@ class TestConnecting:
     ) -> None:
         peer = start_peer(lambda link: (link.read_request(), link.send(b"HTTP/1.1 101 Swit"), link.finish()))
         assert situation.live(peer.url) == ["connecting", "connected", "disconnected"]
-        assert situation.last.reason == "socket fail; connection lost"
+        shown = "unfinished answer, which begins with b'HTTP/1.1 101 Swit'"
+        assert situation.last.reason == f"{shown}: connection lost: ended by the server"
         assert not situation.last.graceful
 
     def test_response_headers_over_16_kib(self, situation: Situation, start_peer: StartPeer) -> None:
@@ -95,7 +96,7 @@ class TestConnecting:
         peer = start_peer(lambda link: (link.read_request(), link.send(answer), link.wait_for_end()))
         assert situation.live(peer.url) == ["connecting", "connected", "protocol_error", "disconnected"]
         assert situation.events[-2].critical
-        assert situation.last.reason == "disconnected; response head is over 16 KiB"
+        assert situation.last.reason == "response head is over 16 KiB"
 
     def test_server_accepts_tcp_and_says_nothing(
         self, situation: Situation, start_peer: StartPeer

@@ -206,7 +206,7 @@ class TestCookies:
             Attempt(dialler, deadline).opened.stream.close()
         assert "good" in [cookie.name for cookie in jar]
 
-    @pytest.mark.parametrize("value", ["a=\0", "a=\nX-Evil: 1", "a=\rb", "a=\x7f"])
+    @pytest.mark.parametrize("value", ["a=\0", "a=\x0bb", "a=\rb", "a=\x7f"])
     def test_a_line_with_control_characters_is_left_out(
         self, dial: Dial, start_peer: StartPeer, value: str
     ) -> None:

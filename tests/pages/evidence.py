@@ -421,7 +421,7 @@ SECURITY: Mapping[str, tuple[str, ...]] = {
         "test_what_is_wrong_is_refused_by_name",
     ),
     "After a redirect to another origin": (
-        "test_another_origin_gets_no_credentials",
+        "test_another_origin_gets_no_header_but_ours",
         "test_who_was_redirected_back_gets_none_either",
         "test_another_origin_is_not_shown_it",
     ),

@@ -95,6 +95,7 @@ _WRONG = ("protocol_error", "disconnected")
 _GATEWAY = "A gateway did not reach the server behind it: try again later, or ask who runs it."
 _UNTRUSTED = "If you trust who issued the certificate, give theirs as ssl_cafile."
 _NOT_ACCEPTED = "unable to connect; the certificate of '127.0.0.1' was not accepted"
+_HALF = b"HTTP/1.1 403 Forbidden\r\nContent-Type: text/html\r\n"
 _NO_SERVER = "Check host and port, and that a WebSocket server runs there."
 
 
@@ -183,7 +184,7 @@ def _status(code: int, phrase: str, advice: str) -> Case:
     def lead(scene: Scene) -> Way:
         return scene.answer(f"{code} {phrase}", "why")
 
-    reason = f"Websocket upgrade failed (code={code})"
+    reason = f"upgrade refused: {code} {phrase}"
     return Case(f"the server answers {code}", lead, _REJECTED, "upgrade", reason, advice)
 
 
@@ -290,11 +291,11 @@ CASES = [
     ),
     Case(
         "a banner that is not HTTP", lambda scene: scene.bytes(b"SSH-2.0-OpenSSH_9.6\r\n"), _WRONG, "upgrade",
-        r"disconnected; no HTTP response: it begins with b'SSH-2.0-OpenSSH_9.6\r\n'", _NO_SERVER,
+        r"not an HTTP response: it begins with b'SSH-2.0-OpenSSH_9.6\r\n'", _NO_SERVER,
     ),
     Case(
         "endless headers", lambda scene: scene.bytes(b"HTTP/1.1 200 OK\r\n" + b"X-Endless: 1\r\n" * 2000),
-        _WRONG, "upgrade", "disconnected; response head is over 16 KiB", _NO_SERVER,
+        _WRONG, "upgrade", "response head is over 16 KiB", _NO_SERVER,
     ),
     Case(
         "an upgrade that does not prove the key", _wrong_accept, _REJECTED, "upgrade",
@@ -312,11 +313,16 @@ CASES = [
     Case(
         "the server resets the connection",
         lambda scene: (scene.start_peer(lambda link: (link.read_request(), link.reset())).url, {}), _LOST,
-        "upgrade", "socket fail; recv fail; Connection reset by peer", _NO_SERVER,
+        "upgrade", "connection lost: reset by the server", _NO_SERVER,
     ),
     Case(
         "the server ends the connection", lambda scene: (scene.start_peer(Link.read_request).url, {}), _LOST,
-        "upgrade", "socket fail; connection lost", _NO_SERVER,
+        "upgrade", "connection lost: ended by the server", _NO_SERVER,
+    ),
+    Case(
+        "the answer stops half-way", lambda scene: (*scene.bytes(_HALF)[:1], {"open_timeout": 0.5}), _LOST,
+        "upgrade", f"unfinished answer, which begins with {_HALF!r}: timed out after 0.5 s",
+        "The server, or a proxy before it, stopped in the middle of its answer: ask who runs it.",
     ),
     Case(
         "timed out in resolve", _silent("resolve"), _FAIL, "resolve",
@@ -340,7 +346,7 @@ CASES = [
     ),
     Case(
         "timed out in upgrade", _silent("upgrade"), _LOST, "upgrade",
-        "disconnected; no answer to the upgrade request: timed out after 0.2 s",
+        "no answer to the upgrade request: timed out after 0.2 s",
         "Check that the port is one for this scheme, ws or wss: no answer came to the request.",
     ),
 ]
@@ -355,8 +361,8 @@ compares.
 All events here also have `address`, `error` (the exception, with its causes chained) and `timings` (seconds
 by phase). `ADDRESS` stands for the address that it happened on, as `ip:port`; `DIGEST` for 64 hexadecimal
 digits. A time limit says how long it was: here `open_timeout` was 0.2 seconds. `rejected` has the server's
-answer in `response`, with the beginning of its body; the reason of the `disconnected` behind it is the same
-with `disconnected; ` before it. A `connect_fail` that comes from a proxy's refusal has the proxy's answer in
+answer in `response`, with the beginning of its body; the `disconnected` behind it has the same reason.
+A `connect_fail` that comes from a proxy's refusal has the proxy's answer in
 `response`.
 
 | what happens | events | phase | reason | advice |

@@ -136,13 +136,59 @@ def test_anything_else_is_a_refusal(ask: Callable[..., Stream], answer: bytes, t
 
 
 @pytest.mark.parametrize(
-    ("end", "text"), [(Link.finish, "the connection ended before"), (Link.reset, "reset by peer")]
+    ("end", "text"),
+    [(Link.finish, "no answer to CONNECT: the proxy ended the connection"),
+     (Link.reset, "reset by peer")]
 )
 def test_hanging_up_is_a_refusal(
     ask: Callable[..., Stream], end: Callable[[Link], None], text: str
 ) -> None:
     with pytest.raises(ConnectFail, match=text):
         ask(lambda link: (link.read_request(), end(link), link.wait_for_end()))
+
+
+def test_lines_may_end_in_a_lone_line_feed(ask: Callable[..., Stream]) -> None:
+    """RFC 9112 section 2.2."""
+    granted = b"HTTP/1.1 100 Continue\n\nHTTP/1.1 200 OK\nVia: x\n\n"
+    stream = ask(lambda link: (link.read_request(), link.send(granted), link.wait_for_end()))
+    assert stream.receive_into(bytearray(10)) is None
+    refused = b"HTTP/1.1 403 Forbidden\nX: y\n\nno"
+    with pytest.raises(ConnectFail, match=r"^403 Forbidden$") as caught:
+        ask(lambda link: (link.read_request(), link.send(refused), link.finish()))
+    assert caught.value.response.body == b"no"
+
+
+@pytest.mark.parametrize("how", ["silence", "end"])
+def test_an_answer_that_stops_half_way_is_shown(ask: Callable[..., Stream], how: str) -> None:
+    def script(link: Link) -> None:
+        link.read_request()
+        link.send(b"HTTP/1.1 403 Forbidden\r\nServer: squid\r\n")
+        if how == "end":
+            link.finish()
+        link.wait_for_end()
+
+    with pytest.raises(ConnectFail) as caught:
+        ask(script, deadline=Deadline(5 if how == "end" else 0.3))
+    why = {"silence": "timed out after 0.3 s", "end": "the proxy ended the connection"}[how]
+    shown = r"b'HTTP/1.1 403 Forbidden\r\nServer: squid\r\n'"
+    assert str(caught.value) == f"no answer to CONNECT: it stops half-way, after {shown}: {why}"
+
+
+@pytest.mark.parametrize("own", [None, "mine/1"])
+def test_connect_names_the_agent_unless_it_is_empty_or_given(
+    ask: Callable[..., Stream], own: str | None
+) -> None:
+    seen = []
+
+    def script(link: Link) -> None:
+        seen.append(link.read_request().headers.get("user-agent"))
+        link.send(b"HTTP/1.1 200 OK\r\n\r\n")
+        link.wait_for_end()
+
+    headers = () if own is None else (("User-Agent", own),)
+    for agent in ("lochws/1", ""):
+        ask(script, agent=agent, headers=headers)
+    assert seen == ["lochws/1" if own is None else own, own]
 
 
 def test_silence_ends_with_the_deadline(ask: Callable[..., Stream]) -> None:

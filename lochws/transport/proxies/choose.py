@@ -36,6 +36,7 @@ class ProxyURL:
         headers: what to add to the CONNECT request.
         auth: how an HTTP proxy learns the credentials: ``"basic"``, ``"digest"``, or ``"auto"``, which is
             Basic at once and Digest for proxies that refuse it and ask for that.
+        agent: the User-Agent of the CONNECT request; empty for none.
     """
 
     scheme: str
@@ -44,6 +45,7 @@ class ProxyURL:
     credentials: tuple[str, str] | None = field(default=None, repr=False)
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     auth: str = "auto"
+    agent: str = ""
 
     @property
     def is_socks(self) -> bool:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.error import URLError
 from urllib.request import AbstractDigestAuthHandler, parse_http_list, parse_keqv_list
+
+_HASHES = {"MD5": "md5", "SHA": "sha1", "SHA-256": "sha256"}
 
 
 @dataclass
@@ -33,11 +37,23 @@ class _Password:
         return self._credentials
 
 
+class _Handler(AbstractDigestAuthHandler):
+    """The standard library's handler, for challenges with any bytes in them, each of them one character."""
+
+    def get_algorithm_impls(self, algorithm: str) -> tuple[Callable[[str], str], Callable[[str, str], str]]:
+        if algorithm.upper() not in _HASHES:
+            raise ValueError(f"unsupported algorithm {algorithm[:40]!r}")
+
+        def digest(text: str) -> str:
+            return hashlib.new(_HASHES[algorithm.upper()], text.encode("latin-1")).hexdigest()
+
+        return digest, lambda secret, data: digest(f"{secret}:{data}")
+
+
 def digest_answer(challenge: str, method: str, target: str, credentials: tuple[str, str]) -> str:
     """The Authorization value that answers a challenge, itself a value such as ``Digest realm=…, nonce=…``.
 
-    The algorithms are the standard library's: MD5 and SHA, and SHA-256 from Python 3.14 on. The quality of
-    protection (qop) is ``auth``, or none.
+    The algorithms are MD5, SHA and SHA-256. The quality of protection (qop) is ``auth``, or none.
 
     Raises:
         ValueError: the challenge, or the credentials, are nothing that it can answer.
@@ -45,7 +61,7 @@ def digest_answer(challenge: str, method: str, target: str, credentials: tuple[s
     user, password = credentials
     if not f"{user}{password}".isascii() or any(char in user for char in '"\\'):
         raise ValueError("Digest is supported for user names and passwords in ASCII, names without quotes")
-    handler = AbstractDigestAuthHandler(_Password(credentials))  # type: ignore[arg-type]
+    handler = _Handler(_Password(credentials))  # type: ignore[arg-type]
     try:
         parameters = parse_keqv_list(parse_http_list(challenge.partition(" ")[2]))
         qop = parameters.get("qop")

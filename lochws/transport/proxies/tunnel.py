@@ -6,7 +6,7 @@ import base64
 from time import monotonic
 
 from ...errors import ConnectFail
-from ...response import Response
+from ...response import HEAD_END, Response
 from ...system.deadline import Cancelled, Deadline
 from ...url import Endpoint
 from ..stream import Stream
@@ -15,6 +15,8 @@ from .choose import ProxyURL
 from .digest import digest_answer
 
 _MAX_HEAD = 16 * 1024
+# How much of an answer that makes no sense is shown, in bytes.
+_SHOWN = 80
 # How much of a refusal's body is kept, in bytes, and how long it is waited for, in seconds.
 _MAX_BODY = 64 * 1024
 _BODY_SECONDS = 2.0
@@ -64,7 +66,8 @@ def tunnel(
     except TimeoutError as error:
         raise ConnectFail(f"no answer to CONNECT: {cause(error)}", phase="proxy", address=address) from error
     except OSError as error:
-        raise ConnectFail(cause(error), phase="proxy", address=address) from error
+        text = f"no answer to CONNECT: {cause(error)}"
+        raise ConnectFail(text, phase="proxy", address=address) from error
     code = response.status_code
     if code is None:
         refusal = "the answer to CONNECT is not HTTP"
@@ -81,6 +84,8 @@ def tunnel(
 
 def _request(proxy: ProxyURL, endpoint: Endpoint, authorization: str | None) -> bytes:
     fields = [("Host", endpoint.authority)]
+    if proxy.agent:
+        fields.append(("User-Agent", proxy.agent))
     if authorization is not None:
         fields.append(("Proxy-Authorization", authorization))
     own = {name.lower() for name, _ in proxy.headers}
@@ -100,21 +105,29 @@ def _read_answer(stream: Stream, deadline: Deadline) -> tuple[Response, bytes]:
     """The answer's head, and what came after it. Interim answers (1xx) are skipped."""
     received = b""
     while True:
-        head, blank_line, rest = received.partition(b"\r\n\r\n")
-        if blank_line:
-            response = Response(head)
+        end = HEAD_END.search(received)
+        if end is not None:
+            response = Response(received[:end.end()])
             if response.status_code is None or response.status_code >= 200:
-                return response, rest
-            received = rest
+                return response, received[end.end():]
+            received = received[end.end():]
             continue
         if not received.startswith(b"HTTP/1."[:len(received)]):
             return Response(received), b""
         if len(received) > _MAX_HEAD:
             raise ConnectionError(f"the answer to CONNECT has more than {_MAX_HEAD // 1024} KiB of headers")
-        data = receive(stream, _MAX_HEAD, deadline)
+        try:
+            data = receive(stream, _MAX_HEAD, deadline)
+        except TimeoutError as error:
+            raise TimeoutError(f"{_cut_off(received)}{cause(error)}") from error
         if not data:
-            raise ConnectionError("the connection ended before the answer to CONNECT")
+            raise ConnectionError(f"{_cut_off(received)}the proxy ended the connection")
         received += data
+
+
+def _cut_off(received: bytes) -> str:
+    """How an error begins when the answer is incomplete."""
+    return f"it stops half-way, after {received[:_SHOWN]!r}: " if received else ""
 
 
 def _read_body(stream: Stream, response: Response, rest: bytes, deadline: Deadline) -> bytes:
