@@ -13,6 +13,7 @@ from lochws.connection import outgoing, sendqueue
 from lochws.connection.sendqueue import SendQueue
 from lochws.errors import QueueFull, WebSocketClosing
 
+from ..faults.registry import fault
 from ..support.queues import Asked, Sink, blocked_queue, make_queue, push
 
 FILES = {outgoing.__file__, sendqueue.__file__}
@@ -75,6 +76,7 @@ NESTED: dict[str, Callable[[SendQueue], object]] = {
 }
 
 
+@fault("sending", "A send that interrupts a send (in a signal handler or a finalizer)")
 @pytest.mark.parametrize("inner", NESTED)
 @pytest.mark.parametrize("outer", ACTIONS)
 def test_at_every_bytecode_any_call_goes_on_and_nothing_is_lost_or_sent_twice(outer: str, inner: str) -> None:
@@ -122,6 +124,7 @@ def test_a_close_frame_is_left_to_the_loop_by_a_call_that_interrupts_a_send() ->
     assert answers == [False]
 
 
+@fault("sending", "A send that interrupts a send (in a signal handler or a finalizer)")
 @pytest.mark.parametrize("when_full", ["raise", "block"])
 def test_without_room_a_call_that_interrupts_a_send_raises_whatever_the_rule(when_full: str) -> None:
     queue = blocked_queue(Sink(), limit=10, when_full=when_full)

@@ -8,6 +8,8 @@ import pytest
 
 from lochws.engine.blocking import SLOW_SECONDS, BlockingJobs
 
+from ..faults.registry import fault
+
 Jobs = BlockingJobs[str]
 
 
@@ -44,6 +46,7 @@ def test_hosts_take_turns() -> None:
     assert take_all(waiting, 0.0) == ["a/0", "b/0", "c/0", "a/1"]
 
 
+@fault("opening", "Hosts that do not answer share threads with others")
 def test_one_host_does_not_keep_another_one_waiting() -> None:
     waiting = jobs()
     add(waiting, *(f"dead/{number}" for number in range(6)))
@@ -72,6 +75,7 @@ def test_no_host_gets_more_than_half_of_the_room() -> None:
     assert take_all(waiting, 100.0) == ["good/0"]
 
 
+@fault("opening", "Hosts that do not answer share threads with others")
 def test_hosts_that_have_failed_get_half_of_the_room_and_others_the_rest() -> None:
     waiting = jobs(slots=3, room=10)
     add(waiting, *(f"dead-{number}/0" for number in range(100)), doubtful=True)

@@ -54,6 +54,10 @@ FAULTS: Mapping[str, Mapping[str, str]] = {
             "The connection opens. Cookies that can be understood are kept.",
         "Endless response headers":
             "`protocol_error` after 16 KiB.",
+        "socket.getaddrinfo was replaced":
+            "The replacement is used. Whatever it raises is a `connect_fail` in the phase `resolve`.",
+        "Hosts that do not answer share threads with others":
+            "Attempts to connect to other hosts do not wait for them.",
         "A proxy that refuses or stalls":
             "`connect_fail` has the proxy's answer, or says that none came in time.",
         "Frames in the same packet as the 101 response":
@@ -99,6 +103,9 @@ FAULTS: Mapping[str, Mapping[str, str]] = {
             "`protocol_error`, Close 1002. Nothing of the frame is delivered.",
         "A flood of pings":
             "Each is answered while the kernel takes our pongs. After that only the newest pong is kept.",
+        "A flood of TLS records without data":
+            "The connection stays. A turn takes a few milliseconds, so other connections and "
+            "senders go on.",
         "The server sends more after its Close frame":
             "What follows the Close frame is ignored.",
     },
@@ -115,6 +122,9 @@ FAULTS: Mapping[str, Mapping[str, str]] = {
         "The connection is lost while the queue is full":
             "Each accepted message was either handed to the kernel whole or is in `Disconnected.unsent`, in "
             "order. A message that the server received is never in it.",
+        "A send that interrupts a send (in a signal handler or a finalizer)":
+            "Both are sent, each once. Without room the one that interrupts is refused, whatever "
+            "`when_full` says.",
         "A send directly followed by close":
             "Everything accepted is sent before the Close frame, however much it is, unless `close_timeout` "
             "passes or the connection is lost.",
@@ -154,6 +164,16 @@ FAULTS: Mapping[str, Mapping[str, str]] = {
             "returns and closes the connection; the app is over when the handler returns.",
         "A function for headers or URL raises":
             "`connect_fail` with that error, phase `prepare`. It is called again for the next attempt.",
+        "A function for headers or URL never returns":
+            "It takes one thread, however many attempts there are. Each attempt ends in "
+            "`connect_fail`, and `close` ends the app.",
+        "A log handler or filter raises":
+            "The connection stays, and so does every thread. What it raised is written to stderr.",
+        "A thread of lochws dies":
+            "Every connection on it gets its final event, `join` returns, and the log says so once. "
+            "The apps may be started again.",
+        "Two copies of lochws in one process":
+            "Each receives its own messages, also in sub-interpreters.",
         "A fork while connected":
             "In the child every app is over, and sends and `reconnect` say so at once. Its copies of the "
             "sockets are closed without a word to the server. The child may start apps of its own. The "

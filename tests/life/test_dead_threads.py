@@ -14,6 +14,7 @@ from lochws import Backoff, Threads, WebSocket, WebSocketApp
 from lochws.clock import SYSTEM, SystemClock
 from lochws.life.state import State
 
+from ..faults.registry import fault
 from ..support.apps import NEVER, echo
 from ..support.peer import Link, StartPeer
 from ..support.scripts import silent
@@ -46,6 +47,7 @@ def failures(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [record for record in caplog.records if "cannot go on" in record.getMessage()]
 
 
+@fault("program", "A thread of lochws dies")
 @pytest.mark.parametrize("error", [ValueError("too many"), MemoryError(), SystemExit(1), KeyboardInterrupt()])
 def test_a_selector_that_fails_ends_the_app_with_its_error(
     error: BaseException, broken: type[Broken], start_peer: StartPeer, caplog: pytest.LogCaptureFixture
@@ -65,6 +67,7 @@ def test_a_selector_that_fails_ends_the_app_with_its_error(
     assert record.exc_info[1] is error
 
 
+@fault("program", "A thread of lochws dies")
 def test_an_app_whose_threads_failed_can_be_started_again(
     broken: type[Broken], start_peer: StartPeer
 ) -> None:
@@ -79,6 +82,7 @@ def test_an_app_whose_threads_failed_can_be_started_again(
     assert app.stop(PATIENCE)
 
 
+@fault("program", "A thread of lochws dies")
 def test_all_apps_on_shared_threads_end_in_whatever_state_and_the_log_says_so_once(
     broken: type[Broken], start_peer: StartPeer, caplog: pytest.LogCaptureFixture
 ) -> None:

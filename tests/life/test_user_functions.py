@@ -13,6 +13,7 @@ import pytest
 from lochws import Backoff, Threads, WebSocket
 from lochws.errors import WebSocketError
 
+from ..faults.registry import fault
 from ..support.apps import NEVER, check_order
 from ..support.peer import StartPeer
 from ..support.scripts import polite
@@ -91,6 +92,7 @@ class TestOptions:
         assert app.wait_ready(PATIENCE)
         assert app.stop(PATIENCE)
 
+    @fault("program", "A function for headers or URL never returns")
     def test_one_that_does_not_return_does_not_keep_close_from_ending_the_app(
         self, option: str, start_peer: StartPeer, stuck: Stuck
     ) -> None:
@@ -101,6 +103,7 @@ class TestOptions:
         assert app.join(PATIENCE)
         check_order(app.names())
 
+    @fault("program", "A function for headers or URL never returns")
     def test_one_that_does_not_return_takes_one_thread_and_fails_each_attempt(
         self, option: str, start_peer: StartPeer, stuck: Stuck
     ) -> None:

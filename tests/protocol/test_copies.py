@@ -18,6 +18,7 @@ from lochws.events import Binary, Text
 from lochws.protocol import compiled
 from lochws.testing import ScriptedServer, accept, send
 
+from ..faults.registry import fault
 from .wire import frame
 
 ROOT = Path(__file__).parent.parent.parent
@@ -80,6 +81,7 @@ def run(program: str, environment: dict[str, str], *arguments: str) -> str:
     return done.stdout.strip()
 
 
+@fault("program", "Two copies of lochws in one process")
 def test_copies_that_were_imported_one_after_the_other_all_receive(environment: dict[str, str]) -> None:
     printed = run('''
 copies = [import_anew() for _ in range(3)]
@@ -147,6 +149,7 @@ print([reference() for reference in gone])
 
 
 # 3.12 has interpreters with a GIL of their own, too, but there its hashlib crashes them.
+@fault("program", "Two copies of lochws in one process")
 @pytest.mark.parametrize("own_gil", [False, True] if sys.version_info >= (3, 13) else [False])
 def test_sub_interpreters_receive_beside_the_main_one(environment: dict[str, str], own_gil: bool) -> None:
     printed = run(INTERPRETERS + f'''

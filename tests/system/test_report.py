@@ -22,6 +22,7 @@ from lochws.system.report import (
     safe_str,
 )
 
+from ..faults.registry import fault
 from ..support.seen import PATIENCE, eventually
 
 
@@ -69,6 +70,7 @@ class TextlessError(Exception):
     __repr__ = __str__
 
 
+@fault("program", "A log handler or filter raises")
 @pytest.mark.parametrize("kind", [OSError, RecursionError, SystemExit, KeyboardInterrupt, GeneratorExit])
 @pytest.mark.parametrize("log", [report, report_aside])
 def test_a_log_handler_that_raises_does_no_harm_and_stderr_shows_the_message(
@@ -87,6 +89,7 @@ def test_a_log_handler_that_raises_does_no_harm_and_stderr_shows_the_message(
     assert "disk full" in shown
 
 
+@fault("program", "A log handler or filter raises")
 def test_a_filter_that_raises_does_no_harm(capsys: pytest.CaptureFixture[str]) -> None:
     def refuse(_: logging.LogRecord) -> bool:
         raise LookupError("which request?")

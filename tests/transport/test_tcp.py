@@ -16,6 +16,7 @@ from lochws.transport import tcp
 from lochws.transport.tcp import AddressInfo, connect_tcp, resolve
 from lochws.transport.waiting import wait
 
+from ..faults.registry import fault
 from ..support.peer import Link, StartPeer
 
 
@@ -126,6 +127,7 @@ class TestResolve:
         monkeypatch.setattr(tcp._Lookup, "share", None)
         assert [info[4][:2] for info in resolve(host, 80, limit())] == [(host, 80)]
 
+    @fault("opening", "socket.getaddrinfo was replaced")
     @pytest.mark.parametrize("host", ["127.0.0.1", "some.name"])
     def test_a_replaced_function_is_looked_up_at_each_call_and_gets_its_arguments_by_position(
         self, limit, monkeypatch, host: str
@@ -143,6 +145,7 @@ class TestResolve:
         assert resolve(host, 80, limit()) == [tcp_address(80)]
         assert asked == [(host, 80, 0, socket.SOCK_STREAM)]
 
+    @fault("opening", "socket.getaddrinfo was replaced")
     @pytest.mark.parametrize("error", [TypeError("what?"), RuntimeError(), SystemExit(3), KeyError("x")])
     def test_whatever_a_replaced_function_raises_is_a_failure_and_the_next_attempt_asks_again(
         self, limit, monkeypatch, error: BaseException

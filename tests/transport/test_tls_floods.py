@@ -21,6 +21,7 @@ from lochws.transport.stream import Stream
 from lochws.transport.tls import handshake
 from lochws.transport.waiting import receive
 
+from ..faults.registry import fault
 from ..support.apps import echo
 from ..support.peer import TEXT, Link, Peer, StartPeer, frame
 from ..support.seen import PATIENCE, eventually
@@ -111,6 +112,7 @@ def flooding(kind: str, keys: Path, data: list[bytes]) -> Callable[[Link], None]
     return script
 
 
+@fault("open", "A flood of TLS records without data")
 @pytest.mark.parametrize("kind", FLOODS)
 def test_no_turn_takes_long_and_no_byte_is_lost(
     kind: str, connect: Callable[..., TLSStream], keys: Path
@@ -130,6 +132,7 @@ def test_no_turn_takes_long_and_no_byte_is_lost(
     assert longest < MOST_SECONDS
 
 
+@fault("open", "A flood of TLS records without data")
 @pytest.mark.parametrize("kind", ["key updates", "single bytes"])
 def test_a_sender_waits_no_longer_than_a_share_of_a_turn(
     kind: str, connect: Callable[..., TLSStream], keys: Path
@@ -209,6 +212,7 @@ def test_a_signal_handler_inside_a_read_finds_no_room_and_breaks_nothing(
     assert receive(stream, 10, deadline) == b"b"
 
 
+@fault("open", "A flood of TLS records without data")
 def test_a_flood_on_one_connection_does_not_keep_another_from_its_messages(
     logged_tls: ssl.SSLContext, start_peer: StartPeer, keys: Path, ca_file: str
 ) -> None:
