@@ -15,10 +15,10 @@ from .running import EXAMPLES, run, running
 
 #: What the output has to show, in this order, as regular expressions.
 SHOWN = {
-    "decorators.py": ["journal: Ready", "Text\\('hello'\\)", "journal: Disconnected", "last event: Disc"],
+    "decorators.py": ["journal: Ready", "Text\\(text='hello'\\)", "journal: we closed", "last event: we closed"],
     "echo.py": ["Is anybody there\\? -> Is anybody there\\?", "Who says so\\? -> Who says so\\?"],
-    "iteration.py": ["Connecting", "Connected", "Ready", "Text", "Closed\\(code=1000", "graceful=True"],
-    "persist.py": ["Ready", "Text", "graceful=False", "BackOff", "Ready", "Text", "Closed", "graceful=True"],
+    "iteration.py": ["Connecting", "Connected", "Ready", "Text", "Closed\\(code=1000", "we closed the connection"],
+    "persist.py": ["Ready", "Text", "connection lost", "BackOff", "Ready", "Text", "Closed", "we closed"],
     "ticker.py": [
         "ticker: ready", "6\\d{4}\\.\\d", "ticker: connection lost", "ticker: trying again",
         "ticker: ready", "6\\d{4}\\.\\d", "ticker: disconnected",

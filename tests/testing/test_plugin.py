@@ -231,7 +231,7 @@ def test_what_is_wrong_fails_the_test_and_is_said(users: Users) -> None:
     ):
         assert line in said, said
     result.stdout.re_match_lines_random([
-        r"E +-> +\d+\.\d{3} s  Text\('two'\)",
+        r"E +-> +\d+\.\d{3} s  Text\(text='two'\)",
         r"E +\d+\.\d{3} s  Ready\(.*",
         r"E +\d+\.\d{3} s  Disconnected\(.*",
     ])
