@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import functools
 import logging
+import sys
 import threading
 from typing import Any
 
 import pytest
 
 from lochws import WebSocketApp, events, on
+from lochws.dispatch import registry
 from lochws.dispatch.handler import Handler
 from lochws.dispatch.naming import NAMES
 
 from ..faults.registry import fault
+from ..support.interrupting import call_at
 from ..support.peer import TEXT, Link, StartPeer
 from ..support.scripts import answer_close
 
@@ -470,3 +473,26 @@ def test_a_handler_registered_while_the_app_runs_is_called(start_peer: StartPeer
         app.on("text")(lambda event: called.set())
         asked.set()
         assert called.wait(10)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="opcodes are others there")
+def test_a_signal_handler_that_registers_in_the_midst_of_a_registration_loses_neither() -> None:
+    point, struck = 0, True
+    while struck:
+        point += 1
+        app = WebSocketApp(URL)
+        seen: list[str] = []
+
+        def register(app: WebSocketApp = app, seen: list[str] = seen) -> None:
+            app.on("text")(lambda event: seen.append("interrupted"))
+
+        def interrupting(app: WebSocketApp = app, seen: list[str] = seen) -> None:
+            app.on("text")(lambda event: seen.append("interrupting"))
+            app.on("sent")(print)
+
+        struck = call_at(register, point, {registry.__file__}, interrupting)
+        deliver(app, TEXT_EVENT)
+        expected = ["interrupted", "interrupting"] if struck else ["interrupted"]
+        assert sorted(seen) == expected, point
+        assert len(app._lochws.registry.taps) == struck, point
+    assert point > 20

@@ -1,4 +1,4 @@
-"""Raising wherever Python looks for signals, as Ctrl-C does: at one such point after the other."""
+"""Signals at every point where Python looks for them: one after another, an exception or a call there."""
 
 from __future__ import annotations
 
@@ -33,6 +33,23 @@ def _trace_once() -> None:
 
 def interrupt(action: Callable[[], object], point: int, files: Collection[str | None]) -> bool:
     """Run something and raise at the given point of these files' code. Returns whether it got there."""
+    try:
+        return call_at(action, point, files, _raise)
+    except Interrupted:
+        return True
+
+
+def _raise() -> None:
+    raise Interrupted
+
+
+def call_at(
+    action: Callable[[], object], point: int, files: Collection[str | None], call: Callable[[], object]
+) -> bool:
+    """Run something and, at the given point of these files' code, call what a signal handler would do.
+
+    Returns whether it got there.
+    """
     seen = 0
     before: dict[FrameType, str] = {}
 
@@ -47,7 +64,7 @@ def interrupt(action: Callable[[], object], point: int, files: Collection[str | 
             if earlier.startswith(_LOOKING):
                 seen += 1
                 if seen == point:
-                    raise Interrupted
+                    call()
         return trace
 
     outer = sys.gettrace()
@@ -55,8 +72,6 @@ def interrupt(action: Callable[[], object], point: int, files: Collection[str | 
     sys.settrace(trace)
     try:
         action()
-    except Interrupted:
-        pass
     finally:
         sys.settrace(outer)
     return seen >= point
