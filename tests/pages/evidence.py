@@ -424,6 +424,8 @@ SECURITY: Mapping[str, tuple[str, ...]] = {
         "test_another_origin_gets_no_header_but_ours",
         "test_who_was_redirected_back_gets_none_either",
         "test_another_origin_is_not_shown_it",
+        "test_redirect_headers_all_takes_the_users_headers_and_subprotocols_along",
+        "test_another_origin_is_offered_no_subprotocol_that_looks_like_a_credential",
     ),
     "Cookies": (
         "test_cookies_are_kept_along_the_way_and_go_where_they_belong",
