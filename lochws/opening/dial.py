@@ -216,14 +216,14 @@ class _Attempt:
             if self._options.require_protocol and agreement.protocol is None:
                 raise _no_protocol(request.protocols)
         except errors.HandshakeError as error:
-            response.body = read_body(stream, response, parser.rest, self._deadline)
+            response.body = read_body(stream, response, parser.surplus, self._deadline)
             stream.close()
             yield self._rejected(response, error, address)
             yield self._lost(str(error), "server", error, address, response)
             return None
         is_end_to_end = proxy is None or request.endpoint.is_secure
         tls = stream.agreed() if is_end_to_end else None
-        return Opened(stream, response, agreement, parser.rest, self._deadline.timings, tls)
+        return Opened(stream, response, agreement, parser.surplus, self._deadline.timings, tls)
 
     def _elsewhere(self, request: Request, response: Response) -> Endpoint | None:
         """Where a redirect leads that is to be followed.

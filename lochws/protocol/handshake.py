@@ -24,7 +24,7 @@ WS_VERSION = 13
 MAX_HEAD = 16 * 1024
 
 _HTTP = b"HTTP/1."
-_INTERIM = re.compile(rb"HTTP/1\.\d 1(?!01)\d\d[ \r]")
+_INTERIM = re.compile(rb"HTTP/1\.\d 1(?!01)\d\d[ \r\n]")
 
 
 class Agreement(NamedTuple):
@@ -180,12 +180,12 @@ class HeadParser:
 
     Attributes:
         head: the head with the blank line at its end, or None as long as it is not complete.
-        rest: what came after the head.
+        surplus: what the server sent after the head.
     """
 
     def __init__(self) -> None:
         self.head: bytes | None = None
-        self.rest = b""
+        self.surplus = b""
         self._buffer = bytearray()
         self._skipped = 0  # bytes of interim responses
 
@@ -201,7 +201,7 @@ class HeadParser:
             HandshakeError: they are not an HTTP response, or its head is over 16 KiB.
         """
         if self.head is not None:
-            self.rest += data
+            self.surplus += data
             return
         searched = max(0, len(self._buffer) - 2)
         self._buffer += data
@@ -225,5 +225,5 @@ class HeadParser:
             self._skipped += size
         else:
             self.head = head
-            self.rest = bytes(self._buffer)
+            self.surplus = bytes(self._buffer)
             self._buffer.clear()

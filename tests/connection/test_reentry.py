@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
-from types import FrameType
-from typing import Any
 
 import pytest
 
@@ -14,6 +11,7 @@ from lochws.connection.sendqueue import SendQueue
 from lochws.errors import QueueFull, WebSocketClosing
 
 from ..faults.registry import fault
+from ..support.interrupting import enter
 from ..support.queues import Asked, Sink, blocked_queue, make_queue, push
 
 FILES = {outgoing.__file__, sendqueue.__file__}
@@ -26,32 +24,6 @@ def in_pieces(_opcode: int, data: bytes) -> Iterator[bytes]:
 
 def whole(_opcode: int, data: bytes) -> bytes:
     return data
-
-
-def entering(action: Callable[[], object], point: int, nested: Callable[[], object]) -> bool:
-    """Run something, and call `nested` at the given bytecode of the queue's. Returns whether it got there."""
-    seen = 0
-
-    def trace(frame: FrameType, event: str, _arg: object) -> Any:
-        nonlocal seen
-        if frame.f_code.co_filename not in FILES:
-            return None
-        frame.f_trace_opcodes = True
-        if event == "opcode":
-            seen += 1
-            if seen == point:
-                sys.settrace(None)
-                nested()
-                sys.settrace(trace)
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        action()
-    finally:
-        sys.settrace(before)
-    return seen >= point
 
 
 ACTIONS: dict[str, Callable[[SendQueue], object]] = {
@@ -87,9 +59,9 @@ def test_at_every_bytecode_any_call_goes_on_and_nothing_is_lost_or_sent_twice(ou
         queue = make_queue(
             sink, ask_loop=asked, gather=False, compress=whole, compress_in_pieces=in_pieces
         )
-        got_there = entering(
+        got_there = enter(
             lambda queue=queue: ACTIONS[outer](queue),  # type: ignore[misc]
-            point,
+            point, FILES,
             lambda queue=queue: NESTED[inner](queue),  # type: ignore[misc]
         )
         for _ in range(2):

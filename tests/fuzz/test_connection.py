@@ -22,10 +22,12 @@ from hypothesis.stateful import (
 )
 from wsproto.frame_protocol import FrameProtocol
 
+from lochws.connection import outgoing, sendqueue
 from lochws.errors import QueueFull, TransportFail, WebSocketClosed, WebSocketClosing
 from lochws.protocol.close import encode_close
 
 from ..protocol.wire import frame
+from ..support.interrupting import enter
 from .scene import CLOSE_TIMEOUT, MAX_MESSAGE, PING_RATE, PING_TIMEOUT, Scene, peer_deflate
 
 #: What a server must not send between two messages, and the code that tells it so (RFC 6455 section 7.4.1).
@@ -34,8 +36,11 @@ WRONGS = [
     (frame(9, b"x", fin=False), 1002), (b"\x89\x7e\x00\x7e" + bytes(126), 1002), (frame(0, b"x"), 1002),
     (frame(8, b"\x03"), 1002), (frame(8, b"\x03\xed"), 1002), (frame(8, b"\x03\xe8\xff"), 1007),
     (frame(1, b"\xff"), 1007), (frame(1, b"\xed\xa0\x80", fin=False), 1007),
-    (frame(2, bytes(MAX_MESSAGE + 1)), 1009), (b"\x82\x7e\x00\x05hello", 1002),
+    (frame(2, bytes(MAX_MESSAGE + 1)), 1009),
 ]
+
+#: Where a signal handler or a finalizer may interrupt a send.
+QUEUE = {outgoing.__file__, sendqueue.__file__}
 
 LARGE = st.one_of(st.integers(0, MAX_MESSAGE), st.just(MAX_MESSAGE))
 TEXTS = st.one_of(st.text(max_size=30), LARGE.map("x".__mul__))
@@ -94,6 +99,12 @@ class Life(RuleBasedStateMachine):
         if self.accepted[before:]:
             self.accepted[before:] = messages
 
+    @rule(text=st.text(max_size=30), point=st.integers(1, 200))
+    def send_interrupts_itself(self, text: str, point: int) -> None:
+        """A signal handler or a finalizer sends the same at any bytecode of the send queue, so either may be
+        first."""
+        enter(lambda: self.send_text(text), point, QUEUE, lambda: self.send_text(text))
+
     @rule(data=CONTROLS)
     def send_ping(self, data: bytes) -> None:
         before = len(self.accepted)
@@ -151,6 +162,12 @@ class Life(RuleBasedStateMachine):
     @rule(message=st.one_of(TEXTS, BINARIES))
     def peer_sends(self, message: str | bytes) -> None:
         self.say(self.server.send_data(message), "text" if isinstance(message, str) else "binary", message)
+
+    @precondition(lambda self: not self.fragments)
+    @rule(data=st.binary(max_size=30), size=st.sampled_from([2, 8]))
+    def peer_sends_a_length_in_a_longer_form(self, data: bytes, size: int) -> None:
+        head = bytes([0x82, 126 if size == 2 else 127]) + len(data).to_bytes(size, "big")
+        self.say(head + data, "binary", data)
 
     @precondition(lambda self: not self.fragments)
     @rule(text=st.text(min_size=1, max_size=20))
@@ -247,11 +264,15 @@ class Life(RuleBasedStateMachine):
             self.final_was_asked_for = self.peer_ended
 
     def note_what_was_due(self) -> None:
-        """A failure's Close frame is sent by the loop itself if the handlers take too long."""
+        """Note a Close frame of the loop: to a dead peer, and for a failure if handlers take too long."""
         wrong = [content for _, (name, content) in self.meanings if name == "wrong"]
         sent = self.connection.sending.close_sent
         if self.close is None and wrong and sent is not None:
-            assert sent.code == wrong[0]
+            assert sent.code in (wrong[0], 1011)
+            self.close = encode_close(*sent)
+        if self.close is None and sent is not None:
+            assert sent.code == 1011
+            assert self.scene.clock.now - self.began >= PING_TIMEOUT
             self.close = encode_close(*sent)
 
     @rule()

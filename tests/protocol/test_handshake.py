@@ -286,7 +286,7 @@ def parsed(chunks):
     parser = HeadParser()
     for chunk in chunks:
         parser.feed(chunk)
-    return parser.head, parser.rest
+    return parser.head, parser.surplus
 
 
 class TestHeadParser:
@@ -314,7 +314,7 @@ class TestHeadParser:
         parser.feed(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 403 Forb")
         assert parser.unfinished == b"HTTP/1.1 403 Forb"
         parser.feed(b"idden\r\n\r\nrest")
-        assert (parser.unfinished, parser.rest) == (b"", b"rest")
+        assert (parser.unfinished, parser.surplus) == (b"", b"rest")
 
     @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
     def test_data_may_be_any_kind_of_bytes(self, kind):
@@ -368,3 +368,10 @@ class TestHeadParser:
                 assert parsed(chunks) == (None, b"")
             except HandshakeError:
                 assert not b"HTTP/1.".startswith(stream[:7])
+
+
+def test_an_interim_response_without_a_reason_and_with_bare_lf_is_skipped():
+    parser = HeadParser()
+    parser.feed(b"HTTP/1.1 103\n\nHTTP/1.1 101 X\nUpgrade: websocket\n\nmore")
+    assert parser.head == b"HTTP/1.1 101 X\nUpgrade: websocket\n\n"
+    assert parser.surplus == b"more"

@@ -116,7 +116,7 @@ def connected(server, deflate, protocols=()):
     parser = HeadParser()
     parser.feed(server.upgrade(request))
     agreement = check_response(Response(parser.head), key, protocols, deflate)
-    assert parser.rest == b""
+    assert parser.surplus == b""
     agreed = agreement.deflate
     if agreed is None:
         return Sender(), Receiver(None), agreement

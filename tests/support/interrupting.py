@@ -1,4 +1,4 @@
-"""Signals at every point where Python looks for them: one after another, an exception or a call there."""
+"""Interrupting code at any point: raising there, as Ctrl-C does, or calling something, as a signal does."""
 
 from __future__ import annotations
 
@@ -65,6 +65,38 @@ def call_at(
                 seen += 1
                 if seen == point:
                     call()
+        return trace
+
+    outer = sys.gettrace()
+    _trace_once()
+    sys.settrace(trace)
+    try:
+        action()
+    finally:
+        sys.settrace(outer)
+    return seen >= point
+
+
+def enter(
+    action: Callable[[], object], point: int, files: Collection[str | None], nested: Callable[[], object]
+) -> bool:
+    """Run something and call `nested` at any bytecode of these files' code, the given one in order.
+
+    Finalizers and trace functions run at such points too, not signal handlers alone. Returns whether it got there.
+    """
+    seen = 0
+
+    def trace(frame: FrameType, event: str, _arg: object) -> Any:
+        nonlocal seen
+        if frame.f_code.co_filename not in files:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            seen += 1
+            if seen == point:
+                sys.settrace(None)
+                nested()
+                sys.settrace(trace)
         return trace
 
     outer = sys.gettrace()

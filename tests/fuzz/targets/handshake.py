@@ -12,7 +12,7 @@ from lochws.opening.cookies import MAX_COOKIES, cookie_header, keep_cookies
 from lochws.opening.redirect import is_redirect, target
 from lochws.options import Deflate
 from lochws.protocol.handshake import MAX_HEAD, HeadParser, accept_key, check_response
-from lochws.response import Response
+from lochws.response import HEAD_END, Response
 from lochws.url import parse_url
 
 from ..inputs import Choices, cuts
@@ -23,7 +23,7 @@ ENDPOINTS = [parse_url("wss://user:secret@feed.example.org/a?b"), parse_url("ws:
 
 TOKENS = [
     b"HTTP/1.1 101 Switching Protocols\r\n", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 302 Found\r\n",
-    b"\r\n\r\n",
+    b"\r\n\r\n", b"\n\n", b"HTTP/1.1 101 X\nUpgrade: websocket\nConnection: Upgrade\n",
     b"Upgrade: websocket\r\n", b"Connection: Upgrade\r\n", b"Sec-WebSocket-Protocol: chat\r\n",
     b"Sec-WebSocket-Accept: " + accept_key(KEY).encode() + b"\r\n",
     b"Sec-WebSocket-Extensions: permessage-deflate", b"; server_max_window_bits=10", b"Location: wss://",
@@ -64,8 +64,10 @@ def parsed(pieces: Iterable[bytes]) -> tuple[bytes, bytes] | None:
     if parser.head is None:
         return b"", b""
     assert len(parser.head) <= MAX_HEAD
-    assert parser.head.endswith(b"\r\n\r\n")
-    return parser.head, parser.rest
+    end = HEAD_END.search(parser.head)
+    assert end is not None
+    assert end.end() == len(parser.head)
+    return parser.head, parser.surplus
 
 
 def check_agreement(response: Response, offered: Deflate | None) -> None:
