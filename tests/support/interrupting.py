@@ -82,7 +82,7 @@ def enter(
 ) -> bool:
     """Run something and call `nested` at any bytecode of these files' code, the given one in order.
 
-    Finalizers and trace functions run at such points too, not signal handlers alone. Returns whether it got there.
+    Finalizers and trace functions run at such points, not only signal handlers. Returns whether it got there.
     """
     seen = 0
 
