@@ -1,4 +1,9 @@
-"""A threaded, callback-driven WebSocket client: the public names."""
+"""A threaded, callback-driven WebSocket client.
+
+`WebSocketApp` runs in threads of its own, calls your handlers and reconnects automatically. `WebSocket` is
+iterated, without threads. ``lochws.compiled`` is True if all compiled parts are in use, and False if Python
+code does the work of any of them.
+"""
 
 from . import errors, events
 from .app import WebSocketApp
@@ -9,6 +14,7 @@ from .life.state import State
 from .options import Deflate
 from .persist import Backoff
 from .status import Status
+from .system.compiled import parts_in_use as _parts_in_use
 from .transport.stream import TLS
 from .version import __version__
 from .websocket import WebSocket
@@ -24,7 +30,11 @@ __all__ = [
     "WebSocket",
     "WebSocketApp",
     "__version__",
+    "compiled",
     "errors",
     "events",
     "on",
 ]
+
+#: Whether the compiled parts were built and are in use; they do the same as their twins in Python, faster.
+compiled: bool = all(_parts_in_use().values())

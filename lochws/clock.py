@@ -1,8 +1,7 @@
-"""The clock that apps go by, and how a program has them go by another one.
+"""Clocks: the source of time for apps, and how a program replaces it.
 
-Keepalive, Poll, the closing handshake and back-off go by it. The opening of a connection, the waits of users'
-threads and what gathers on its way out do not, for those take the time that they take. `lochws.testing` has a
-clock that a test moves on.
+Keepalive, Poll, the closing handshake and back-off use the clock. Opening a connection, the waits of users'
+threads and the gathering of messages use real time. `lochws.testing` has a clock that a test moves.
 """
 
 from __future__ import annotations
@@ -14,85 +13,85 @@ from typing import Final, NamedTuple, Protocol
 
 
 class Rest(NamedTuple):
-    """That something waits.
+    """The fact that something is waiting.
 
     Attributes:
-        number: grows with all that it does: the same number twice means that it has done nothing between.
-        until: when it goes on by itself, in monotonic seconds of its clock; None for never.
+        number: increases with everything it does: if it has not changed, nothing was done in between.
+        until: when it continues by itself, in monotonic seconds of its clock; None for never.
     """
 
     number: int
     until: float | None
 
     def beside(self, other: Rest) -> Rest:
-        """What two that belong together are, when both wait."""
+        """Return the common rest of two things that both wait."""
         ends = [end for end in (self.until, other.until) if end is not None]
         return Rest(self.number + other.number, min(ends, default=None))
 
 
 class Timed(Protocol):
-    """What waits by a clock: the threads of one or more apps. Any thread may call its methods."""
+    """Something that waits by a clock: the threads of one or more apps. Any thread may call its methods."""
 
     def wake(self) -> None:
-        """The clock was moved on: whoever waits looks at it."""
+        """Look at the clock again, because it was moved."""
 
     def rest(self, *, handlers: bool) -> Rest | None:
-        """How it waits, or None while it has something to do that is no matter of time.
+        """Return how it waits, or None while it has something to do now.
 
         Args:
-            handlers: whether a handler that runs counts as something to do.
+            handlers: whether a running handler counts as something to do.
         """
 
 
 class Clock(Protocol):
-    """Tells the time. Any thread may call its methods."""
+    """A source of time. Any thread may call its methods."""
 
     @property
     def passes(self) -> bool:
-        """Whether the time passes by itself, as fast as everywhere.
+        """Whether time passes by itself, at the usual speed.
 
-        If not, those who wait do so until they are woken, and then look at the clock.
+        If not, threads that wait do so until they are woken, and then look at the clock.
         """
 
     def monotonic(self) -> float:
-        """Seconds that are never set back."""
+        """Seconds that never run backwards."""
 
     def wall(self) -> float:
-        """Seconds since 1970, which may be set."""
+        """Seconds since 1970; somebody may set this clock."""
 
     def attend(self, timed: Timed) -> None:
-        """Wake what waits by this clock whenever it is moved on, for as long as it lives."""
+        """Wake `timed` whenever this clock is moved, for as long as `timed` lives."""
 
 
 class SystemClock:
-    """The clock of this machine."""
+    """This machine's clock."""
 
     passes = True
     monotonic = staticmethod(time.monotonic)
     wall = staticmethod(time.time)
 
     def attend(self, timed: Timed) -> None:
-        """Nobody has to be woken."""
+        """Do nothing: this clock is never moved."""
 
 
-#: The clock of this machine, which all goes by unless something else is said.
+#: This machine's clock, the default.
 SYSTEM: Final[Clock] = SystemClock()
 
 _in_use: Clock = SYSTEM
 
 
 def current() -> Clock:
-    """The clock by which apps go that are started now on threads that were made without a clock."""
+    """Return the clock of apps that are started now on threads without a clock of their own."""
     return _in_use
 
 
 @contextmanager
 def using(clock: Clock) -> Iterator[None]:
-    """Have apps that are started in the ``with`` block, by whatever thread, go by another clock.
+    """Give another clock to the apps that are started in the ``with`` block, by any thread.
 
-    Those that run already keep theirs.
+    Apps that are already running keep theirs.
     """
-    global _in_use  # noqa: PLW0603  one for the whole program, as time is
+    global _in_use  # noqa: PLW0603  one for the whole program
     before, _in_use = _in_use, clock
     try:
         yield

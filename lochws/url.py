@@ -1,4 +1,4 @@
-"""WebSocket URLs (RFC 6455 section 3), taken apart and checked."""
+"""WebSocket URLs (RFC 6455 section 3): parsing, checking, and hiding what is secret in them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 _UNIX_SCHEMES = {"ws+unix": "ws", "wss+unix": "wss"}
 _DEFAULT_PORTS = {"ws": 80, "wss": 443}
-# What may stand in a path or query as it is (RFC 3986 section 3.3); the rest is percent-encoded.
+# Characters that a path or query may contain (RFC 3986 section 3.3); all others are percent-encoded.
 _SAFE = "/?:@!$&'()*+,;=-._~%[]"
-# What may stand in a name (RFC 3986 section 3.2.2), and here in the zone of an IPv6 address. No percent sign:
-# a name with escapes in it is looked up by nobody.
+# Characters that a host name may contain (RFC 3986 section 3.2.2), and the zone of an IPv6 address. The
+# percent sign is missing because no resolver looks up names with escapes.
 _NAME = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=]+")
-# Host and port: brackets, if there are any, are round the whole host. urllib finds a host in more than that.
+# Host and port: brackets, if there are any, enclose the whole host. urllib accepts more than that.
 _HOST_AND_PORT = re.compile(r"(?:(?P<address>\[[^\[\]]*\])|[^\[\]:]*)(?::[^\[\]]*)?")
-# No name has a delimiter in it, so that each character is looked at once: servers choose some of these texts.
+# A name contains no delimiter, so that each character is looked at once: servers choose some of these texts.
 _VALUES = re.compile(r"([?&;][^?&;=\s]*=)[^&;#\s]+")
-# Paths of sockets are bytes; those that are no UTF-8 become what Python's own file names have for them.
+# Paths of sockets are bytes; those that are not UTF-8 are decoded as Python decodes file names.
 _ANY_BYTES = "surrogateescape"
 
 
@@ -30,10 +30,10 @@ class Endpoint:
     Attributes:
         scheme: ``"ws"`` or ``"wss"``.
         host: the host in lower case, ASCII, without the brackets of an IPv6 address.
-        port: the port, the scheme's own (80, 443) if the URL has none.
-        resource: path and query as they go into the request line.
+        port: the port; the scheme's default (80 or 443) if the URL has none.
+        resource: path and query as they stand in the request line.
         credentials: user name and password from the URL, percent-decoded, or None; never shown.
-        unix: the path of the Unix socket that it leads to, or None.
+        unix: the path of the Unix socket that the URL names, or None.
     """
 
     scheme: str
@@ -45,13 +45,13 @@ class Endpoint:
 
     @property
     def is_secure(self) -> bool:
-        """Whether the connection goes through TLS."""
+        """Whether the connection uses TLS."""
         return self.scheme == "wss"
 
     @property
     def host_header(self) -> str:
-        """The Host header: brackets round IPv6, the port only if it is not the scheme's own."""
-        # The zone of an IPv6 address means something on this machine only (RFC 6874 section 4).
+        """The Host header: an IPv6 address in brackets, the port unless it is the scheme's default."""
+        # The zone of an IPv6 address has a meaning on this machine only (RFC 6874 section 4).
         host = bracketed(self.host.partition("%")[0])
         return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
@@ -62,7 +62,7 @@ class Endpoint:
 
     @property
     def origin(self) -> tuple[str, str, int, str | None]:
-        """What two endpoints have in common that may share secrets (RFC 6454 section 4)."""
+        """The origin (RFC 6454 section 4): endpoints with the same one may share secrets."""
         return self.scheme, self.host, self.port, self.unix
 
     def __str__(self) -> str:
@@ -73,22 +73,22 @@ class Endpoint:
 
 
 def parse_url(url: str) -> Endpoint:
-    """Take a WebSocket URL apart.
+    """Parse a WebSocket URL.
 
-    The fragment is dropped, other characters than ASCII are encoded (IDNA in the host, percent-encoded
-    UTF-8 behind it). ``ws+unix:///path:/resource`` leads to the Unix socket at that path.
+    The fragment is dropped. Characters beyond ASCII are encoded: the host as IDNA, the rest as
+    percent-encoded UTF-8. ``ws+unix:///path:/resource`` names the Unix socket at that path.
 
     Raises:
-        TypeError: the URL is no str.
-        ValueError: it is no ``ws://`` or ``wss://`` URL with a host, or has forbidden characters.
+        TypeError: the URL is not a str.
+        ValueError: it is not a ``ws://`` or ``wss://`` URL with a host, or contains forbidden characters.
     """
     if not isinstance(url, str):
-        raise TypeError(f"a URL is a str, not {type(url).__name__}")
+        raise TypeError(f"url: expected a str, not {type(url).__name__}")
     if any(ord(char) <= 32 or ord(char) == 127 for char in url):
-        raise ValueError(f"{_named(url)} has a space or control character in it: percent-encode it")
+        raise ValueError(f"{_named(url)} contains a space or control character: percent-encode it")
     try:
         parts = urlsplit(url)
-    except ValueError:  # whose text may have the credentials in it
+    except ValueError:  # whose message may contain the credentials
         raise ValueError(f"{_named(url)} has no valid host") from None
     scheme = _SCHEMES.get(parts.scheme.lower()) or _UNIX_SCHEMES.get(parts.scheme.lower())
     if scheme is None:
@@ -105,7 +105,7 @@ def parse_url(url: str) -> Endpoint:
     try:
         port = parts.port
     except ValueError:
-        raise ValueError(f"{_named(url)} has no valid port: expected a number up to 65535") from None
+        raise ValueError(f"{_named(url)} has no valid port: expected a number from 0 to 65535") from None
     return Endpoint(
         scheme=scheme,
         host=host,
@@ -116,13 +116,14 @@ def parse_url(url: str) -> Endpoint:
 
 
 def redacted(url: str) -> str:
-    """The URL without user name and password, and those of URLs in it, for all that people may see."""
+    """Return the URL without user names and passwords, including those of URLs inside it."""
     return re.sub(r"(?<=://)[^/?#]*@", "", url)
 
 
 def _named(url: str) -> str:
-    """How a refusal names the URL: not at all if an @ is left, behind a slash of the password, likely."""
-    # Not redacted(): behind a :// in the password it would remove that @, and leave what stands before.
+    """Return the URL for an error message; not the URL itself if it may still contain a password."""
+    # An @ that is left may follow a password with a slash in it. Not redacted(): if the password contains ://,
+    # that would remove the @ and leave the beginning of the password.
     shown = re.sub(r"^([^:/?#]*://)[^/?#]*@", r"\1", url)
     return "the URL" if "@" in shown else f"URL {shown!r}"
 
@@ -136,7 +137,7 @@ def without_secrets(url: str) -> str:
 
 
 def bracketed(host: str) -> str:
-    """The host as it stands in front of a port: an IPv6 address gets its brackets."""
+    """Return the host as it is written before a port: an IPv6 address in brackets."""
     return f"[{host}]" if ":" in host else host
 
 
@@ -145,11 +146,11 @@ def _credentials(parts: SplitResult) -> tuple[str, str] | None:
         return None
     user, password = unquote(parts.username), unquote(parts.password or "")
     if ":" in user:
-        raise ValueError("the URL's user name has a colon: Basic authentication cannot express that")
+        raise ValueError("the URL's user name contains a colon, which Basic authentication cannot send")
     try:
         (user + password).encode()
-    except UnicodeEncodeError:  # whose text has a part of them in it
-        raise ValueError("the URL's user name or password is no text: it has lone surrogates") from None
+    except UnicodeEncodeError:  # whose message contains a part of them
+        raise ValueError("the URL's user name or password contains lone surrogates") from None
     return user, password
 
 
@@ -159,18 +160,18 @@ def _resource(path: str, query: str) -> str:
 
 
 def _unix_endpoint(parts: SplitResult, url: str) -> Endpoint:
-    """The endpoint of ``ws+unix:///path:/resource``; the server sees the host ``localhost``."""
+    """Return the endpoint of ``ws+unix:///path:/resource``; the server sees the host ``localhost``."""
     socket_path, _, path = parts.path.partition(":")
     if parts.netloc or not socket_path.startswith("/") or socket_path == "/":
-        raise ValueError(f"{_named(url)} has no path of a socket: expected ws+unix:///path:/resource")
+        raise ValueError(f"{_named(url)} names no socket: expected ws+unix:///path:/resource")
     if path and not path.startswith("/"):
-        raise ValueError(f"{_named(url)} has a resource that does not begin with a slash")
+        raise ValueError(f"{_named(url)} has a resource without a leading slash: expected /path:/resource")
     scheme = _UNIX_SCHEMES[parts.scheme.lower()]
     unix = unquote(socket_path, errors=_ANY_BYTES)
     try:
         unix.encode(errors=_ANY_BYTES)
     except UnicodeEncodeError:
-        raise ValueError(f"{_named(url)} has a path of a socket that is no text") from None
+        raise ValueError(f"{_named(url)} names a socket whose path cannot be encoded") from None
     return Endpoint(
         scheme=scheme,
         host="localhost",
@@ -181,14 +182,14 @@ def _unix_endpoint(parts: SplitResult, url: str) -> Endpoint:
 
 
 def host_of(parts: SplitResult) -> str:
-    """The host of a URL as it is looked up and sent, without the brackets of an IPv6 address; empty if none.
+    """Return the host of a URL as it is looked up and sent, an IPv6 address without brackets; empty if none.
 
     Raises:
-        ValueError: it is neither a valid name nor an IPv6 address in brackets.
+        ValueError: the host is neither a valid name nor an IPv6 address in brackets.
     """
     place = _HOST_AND_PORT.fullmatch(parts.netloc.rpartition("@")[2])
     if place is None:
-        raise ValueError("its brackets are not round the whole of it")
+        raise ValueError("brackets must enclose the whole host")
     host = parts.hostname or ""
     if place["address"]:
         return _address(host)
@@ -196,10 +197,10 @@ def host_of(parts: SplitResult) -> str:
 
 
 def ascii_host(host: str) -> str:
-    """The name as it is looked up and sent: lower case, IDNA 2008 with the mapping of UTS 46.
+    """Return a host name as it is looked up and sent: lower case, IDNA 2008 with the mapping of UTS 46.
 
     Raises:
-        ValueError: it is no valid name.
+        ValueError: it is not a valid name.
     """
     if host.isascii():
         name = host.lower()
@@ -208,18 +209,18 @@ def ascii_host(host: str) -> str:
 
         name = idna.encode(host, uts46=True, transitional=False).decode("ascii")
     if not _NAME.fullmatch(name):
-        raise ValueError("it has characters in it that no name has")
+        raise ValueError("it contains a character that host names cannot have")
     return name
 
 
 def _address(host: str) -> str:
-    import ipaddress  # noqa: PLC0415  few hosts are addresses of IPv6
+    import ipaddress  # noqa: PLC0415  few hosts are IPv6 addresses
 
     address, percent, zone = host.replace("%25", "%", 1).partition("%")  # RFC 6874
     try:
         ipaddress.IPv6Address(address)
     except ValueError:
-        raise ValueError("in brackets there can be an IPv6 address only") from None
+        raise ValueError("only an IPv6 address can be in brackets") from None
     if percent and not _NAME.fullmatch(zone):
-        raise ValueError("its zone has characters in it that no name of an interface has")
+        raise ValueError("its zone contains a character that interface names cannot have")
     return address + percent + zone

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import subprocess
 import sys
 import typing
@@ -14,7 +15,7 @@ import lochws
 
 NAMES = {
     "Backoff", "Counters", "Deflate", "State", "Status", "TLS", "Threads", "WebSocket", "WebSocketApp",
-    "__version__", "errors", "events", "on",
+    "__version__", "compiled", "errors", "events", "on",
 }
 
 
@@ -59,7 +60,7 @@ def test_dead_names_of_lomond_can_still_be_imported() -> None:
     assert issubclass(lochws.errors.ConnectFail, lochws.errors.WebSocketError)
 
 
-@pytest.mark.parametrize("name", sorted(NAMES - {"__version__", "errors", "events"}))
+@pytest.mark.parametrize("name", sorted(NAMES - {"__version__", "compiled", "errors", "events"}))
 def test_the_annotations_of_public_names_can_be_evaluated(name: str) -> None:
     thing = getattr(lochws, name)
     functions = [thing] if inspect.isfunction(thing) else [
@@ -103,3 +104,20 @@ def test_the_version_is_the_one_of_the_user_agent() -> None:
     from lochws.options import USER_AGENT
 
     assert USER_AGENT.startswith(f"lochws/{lochws.__version__} ")
+
+
+@pytest.mark.parametrize("pure", ["", "1"])
+def test_compiled_says_whether_all_compiled_parts_are_in_use(pure: str) -> None:
+    program = (
+        "import lochws\n"
+        "from lochws.system.compiled import parts_in_use\n"
+        "assert lochws.compiled is all(parts_in_use().values())\n"
+        "print(lochws.compiled)\n"
+    )
+    environment = {**os.environ, "LOCHWS_PURE_PYTHON": pure}
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        check=True, capture_output=True, text=True, timeout=20, env=environment,
+    )
+    if pure:
+        assert ended.stdout == "False\n"

@@ -1,4 +1,4 @@
-"""The methods that a handler may have, one per event."""
+"""Handler: a base class with a method for each event."""
 
 from __future__ import annotations
 
@@ -11,78 +11,79 @@ if TYPE_CHECKING:
 
 
 class Handler:
-    """A handler whose methods do nothing: inherit from it for the names, or write a class without it.
+    """A handler whose methods do nothing. Inherit from it for its method names, or write a class without it.
 
-    Each method gets the event that it is named after. All of one app's handlers run on its reader
-    thread, one at a time, in the order of the events. They may send, close and reconnect. While one
-    runs, further events wait; a handler that takes long holds up the others, not the connection.
+    Each method gets the event after which it is named. All handlers of an app run on its reader thread, one
+    at a time, in the order of the events. They may send, close and reconnect. While one runs, further events
+    wait: a slow handler delays the others, not the connection.
     """
 
     def on_event(self, event: events.Event) -> None:
-        """Any event, before its own method."""
+        """Handle every event, before the handlers of its own kind."""
 
     def on_error(self, error: BaseException) -> None:
-        """A handler raised `error`, which has been logged. What this raises is only logged."""
+        """Handle an exception that a handler raised, after it was logged. What this raises is only logged."""
 
     def on_batch(self, messages: list[events.Text | events.Binary]) -> None:
-        """Text and binary messages that came together, in order; `on_text` and `on_binary` then get none.
+        """Handle text and binary messages that arrived together, in order, instead of one call for each.
 
-        For floods of small messages: one call for all that one read brought, hundreds at times.
+        For floods of small messages: a list holds everything that one read brought, at times hundreds. While
+        an app has a handler of batches, `on_text` and `on_binary` are not called.
         """
 
     def on_sent(self, sent: tuple[Sent, ...]) -> None:
-        """What leaves, in order: text as str, binary messages as bytes, and `lochws.sent.ControlFrame`.
+        """See what is sent, in order: text as str, binary messages as bytes, and `lochws.sent.ControlFrame`.
 
-        No event: it is called on whichever thread writes, while handlers may run on the reader thread, right
-        before these are written; nothing overtakes them. Further messages wait meanwhile, so it has to be
-        quick, and must not wait for others that send. What it raises is only logged. What the connection
-        fails under in the midst of these is in `Disconnected.unsent` besides.
+        Unlike the others, this is called by whichever thread writes, right before it writes, and may run at
+        the same time as a handler on the reader thread. Further messages wait until it returns, so it must be
+        quick, and must not wait for other threads that send. What it raises is only logged. Items that were
+        not sent completely, because the connection failed, are in `Disconnected.unsent` as well.
         """
 
     def on_connecting(self, event: events.Connecting) -> None:
-        """An attempt to connect begins."""
+        """Handle the beginning of an attempt to connect, or a redirect."""
 
     def on_connect_fail(self, event: events.ConnectFail) -> None:
-        """The attempt failed before there was a connection. It is over."""
+        """Handle an attempt that failed before there was a connection. It is the attempt's last event."""
 
     def on_connected(self, event: events.Connected) -> None:
-        """The network connection stands and the upgrade was asked for."""
+        """Handle an open network connection, before the upgrade to WebSocket: nothing can be sent yet."""
 
     def on_rejected(self, event: events.Rejected) -> None:
-        """The server did not upgrade."""
+        """Handle a server that did not upgrade to WebSocket. Disconnected follows."""
 
     def on_ready(self, event: events.Ready) -> None:
-        """The WebSocket is open."""
+        """Handle an open WebSocket: from now on messages can be sent."""
 
     def on_poll(self, event: events.Poll) -> None:
-        """Once after Ready, then every `poll` seconds."""
+        """Do periodic work: called once after Ready, then every `poll` seconds."""
 
     def on_text(self, event: events.Text) -> None:
-        """A text message."""
+        """Handle a text message."""
 
     def on_binary(self, event: events.Binary) -> None:
-        """A binary message."""
+        """Handle a binary message."""
 
     def on_ping(self, event: events.Ping) -> None:
-        """The server sent a ping, which has been answered."""
+        """Handle a ping from the server, which has been answered already."""
 
     def on_pong(self, event: events.Pong) -> None:
-        """The server answered a ping."""
+        """Handle a pong: the answer to a ping, or an unsolicited one."""
 
     def on_protocol_error(self, event: events.ProtocolError) -> None:
-        """The server broke the protocol."""
+        """Handle a server that broke the protocol. Disconnected follows."""
 
     def on_unresponsive(self, event: events.Unresponsive) -> None:
-        """The server has been silent for too long."""
+        """Handle a server that has been silent for too long. Disconnected follows."""
 
     def on_closing(self, event: events.Closing) -> None:
-        """The server asks to close; messages may still be sent."""
+        """Handle the server's Close frame. Messages may still be sent; then it is answered."""
 
     def on_closed(self, event: events.Closed) -> None:
-        """The server answered our Close frame."""
+        """Handle the server's answer to our Close frame. Disconnected follows."""
 
     def on_disconnected(self, event: events.Disconnected) -> None:
-        """The connection has ended."""
+        """Handle the end of the connection. It is the connection's last event."""
 
     def on_back_off(self, event: events.BackOff) -> None:
-        """A pause before the next attempt to connect."""
+        """Handle the beginning of a wait before the next attempt to connect."""
