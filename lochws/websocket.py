@@ -39,6 +39,7 @@ from .options import (
 from .protocol.close import as_reason, encode_close
 from .protocol.frames import BytesLike
 from .protocol.sender import as_bytes, as_control_payload
+from .system.waits import ReentrantEvent
 from .transport.stream import TLS
 from .url import Endpoint, redacted
 
@@ -102,7 +103,7 @@ class Internals:
     def close_called(self) -> threading.Event:
         """The event that `WebSocket.close` sets."""
         if not self._close_events:
-            self._close_events.append(threading.Event())
+            self._close_events.append(ReentrantEvent())
         return self._close_events[0]
 
     def sending(self) -> SendingHalf:

@@ -265,7 +265,7 @@ class Connection:
             elif not self._inbox.has_backlog:
                 self._inbox.post([events.Poll()])
 
-    def on_gap(self, now: float) -> None:
+    def on_suspension(self, now: float) -> None:
         """Ask at once whether the server is still there."""
         self._keepalive.probe(now)
         self.on_timer(now)

@@ -1,1 +1,1 @@
-"""Threads and the loop they turn; knows nothing of WebSocket."""
+"""Engine: threads and the event loop that they turn; knows nothing of WebSocket."""

@@ -11,14 +11,14 @@ BATCHES_PER_DELIVERY = 16
 
 
 class Inbox:
-    """What has come for one receiver, in order, and not been handled yet.
+    """Events for one receiver, in order, that have not been handled yet.
 
-    One thread at a time posts: the supervisor while connecting, the baton holder afterwards.
-    One thread takes: the reader.
+    One thread at a time posts: the supervisor while connecting, the baton holder afterwards. One thread
+    takes: the reader. Neither needs a lock.
 
     Args:
         handle: called with the items of each post, on the reader's thread, without any lock.
-        notify: called when something was posted and the reader should know.
+        notify: called when something was posted that the reader does not know of.
     """
 
     __slots__ = ("_batches", "_handle", "_last", "_low", "_notify", "_posted", "_taken", "is_scheduled")
@@ -27,15 +27,15 @@ class Inbox:
         self._handle = handle
         self._notify = notify
         self._batches: deque[tuple[Sequence[Any], int, Callable[[], object] | None]] = deque()
-        self._posted = 0  # the posting thread's
-        self._taken = 0  # the reader's
+        self._posted = 0  # written by the thread that posts
+        self._taken = 0  # written by the reader
         self._last: Sequence[Any] = ()  # likewise: what it took last
         self._low: tuple[int, Callable[[], object]] | None = None  # set by the poster, cleared by either
         self.is_scheduled = False  # set by the poster, cleared by the reader before it looks
 
     @property
     def backlog(self) -> int:
-        """What waits, in the units of `post`'s `cost`."""
+        """The cost of what waits, in the units of `post`."""
         return self._posted - self._taken
 
     @property
@@ -44,7 +44,13 @@ class Inbox:
         return bool(self._batches)
 
     def post(self, items: Sequence[Any], cost: int = 0, after: Callable[[], object] | None = None) -> None:
-        """Add items, and something to call when they have been handled."""
+        """Add items at the end.
+
+        Args:
+            items: what to handle.
+            cost: what they count for in `backlog`.
+            after: called on the reader's thread when they have been handled.
+        """
         self._posted += cost
         self._batches.append((items, cost, after))
         if not self.is_scheduled:
@@ -52,7 +58,7 @@ class Inbox:
             self._notify(self)
 
     def take(self) -> tuple[Sequence[Any], Callable[[], object] | None] | None:
-        """The oldest batch, or None. For the one who takes."""
+        """Return the oldest items and what to call after them, or None. For the thread that takes."""
         try:
             items, cost, after = self._batches.popleft()
         except IndexError:
@@ -61,11 +67,11 @@ class Inbox:
         self._last = items
         self._taken += cost
         if self._low is not None:
-            self._look_how_low()
+            self._check_if_low()
         return items, after
 
     def reset_after_fork(self) -> None:
-        """In the child of a fork: what has come is the parent's to handle, the rest of a batch too.
+        """Drop what waits, and the rest of the current batch, in the child of a fork: it is the parent's.
 
         For its owner to call.
         """
@@ -74,29 +80,31 @@ class Inbox:
         self._batches.clear()
 
     def call_when_low(self, backlog: int, function: Callable[[], object]) -> None:
-        """Have a function called when no more than `backlog` waits: once or, rarely, twice. For the poster.
+        """Have a function called when the backlog has fallen to a limit. For the thread that posts.
 
-        It is called on either thread, perhaps at once.
+        It is called once or, rarely, twice; on either thread, perhaps at once.
         """
         self._low = (backlog, function)
-        self._look_how_low()
+        self._check_if_low()
 
-    def _look_how_low(self) -> None:
+    def _check_if_low(self) -> None:
         low = self._low
         if low is not None and self.backlog <= low[0]:
             self._low = None
             low[1]()
 
     def deliver(self, batches: int = BATCHES_PER_DELIVERY) -> bool:
-        """Handle so many batches at most. Returns whether there are more."""
+        """Handle that many batches at most. Returns whether more are waiting."""
         handle = self._handle
         for _ in range(batches):
             batch = self.take()
             if batch is None:
                 return False
             items, after = batch
-            if items:
-                handle(items)
-            if after is not None:
-                after()
+            try:
+                if items:
+                    handle(items)
+            finally:  # what follows a final event must come, whatever happens
+                if after is not None:
+                    after()
         return bool(self._batches)

@@ -1,8 +1,8 @@
-"""The event loop: selector, wake-up, deadlines; knows nothing of WebSocket and has no thread.
+"""Event loop: selector, wake-up and deadlines for many channels; knows nothing of WebSocket, has no thread.
 
-A `Loop` moves the bytes of its channels. The right to do so is its baton: whoever holds it may call
-`turn`, and only inside `turn` is anything of the channels touched. In a threaded program that is
-the reader or its stand-in (`lochws.engine.reader`); in an iteration it is the iterating thread.
+A `Loop` moves the bytes of its channels. The right to do so is its baton: only the thread that holds it may
+call `turn`, and channels are touched nowhere else. In a threaded program that is the reader or its stand-in
+(see `lochws.engine.reader`); in an iteration it is the iterating thread.
 """
 
 from __future__ import annotations
@@ -24,70 +24,80 @@ from .inbox import BATCHES_PER_DELIVERY, Inbox
 from .suspension import SuspensionDetector
 from .timers import Timers
 
-#: What one receive call can take; one buffer serves all channels of a loop.
+#: The size of the buffer that all channels of a loop receive into.
 BUFFER_BYTES = 256 * 1024
-#: What a receive call can take at least, however many channels are ready.
+#: The part of it that a channel gets at least, however many channels are ready.
 SHARE_BYTES = 16 * 1024
 
 
 class Channel(Protocol):
-    """What a loop moves. Every method is called with the baton held."""
+    """A connection as the loop sees it. Every method is called with the baton held."""
 
     def fileno(self) -> int:
-        """The descriptor to wait on."""
+        """Return the descriptor to wait on."""
 
     def interest(self) -> int:
-        """What to wait for: selectors' EVENT_READ and EVENT_WRITE, or 0."""
+        """Return what to wait for: EVENT_READ and EVENT_WRITE of `selectors`, or 0."""
 
     def on_start(self, now: float) -> bool:
-        """The channel has joined the loop. Returns whether it has more to do at once."""
+        """Begin: the channel has joined the loop. Returns whether there is more to do at once."""
 
     def on_touch(self, now: float) -> bool:
-        """`Loop.touch` was called. Returns whether it has more to do at once."""
+        """Do what `Loop.touch` was called for. Returns whether there is more to do at once."""
 
     def on_ready(self, mask: int, buffer: memoryview, now: float) -> bool:
-        """The descriptor is ready. Does a bounded amount of work; returns whether there is more."""
+        """Do a bounded amount of work, since the descriptor is ready. Returns whether there is more.
+
+        Args:
+            mask: what the descriptor is ready for, as in `interest`.
+            buffer: memory to receive into, for the time of the call.
+            now: the time, in monotonic seconds.
+        """
 
     def on_timer(self, now: float) -> None:
-        """The moment that `next_timer` named has come, or an earlier one."""
+        """Do what is due: the time that `next_timer` named has come, or an earlier one."""
 
-    def on_gap(self, now: float) -> None:
-        """This machine may have been suspended. What had come is read; no timer has run since."""
+    def on_suspension(self, now: float) -> None:
+        """Check the connection: the machine may have been suspended.
+
+        What had arrived was read before; timers run afterwards.
+        """
 
     def next_timer(self) -> float | None:
-        """When `on_timer` should be called next, monotonic seconds, or None."""
+        """Return when to call `on_timer` next, in monotonic seconds, or None for never."""
 
     def on_error(self, error: BaseException) -> None:
-        """One of the calls above raised, which none should: the channel must finish."""
+        """Finish, since one of the methods has raised `error`, or the loop itself has failed with it."""
 
     @property
     def is_finished(self) -> bool:
-        """Whether the loop should let go of the channel."""
+        """Whether the loop should release the channel."""
 
     def release(self) -> None:
-        """The loop has let go: close the descriptor."""
+        """Close the descriptor: the loop has let go of it."""
 
 
 class Loop:
-    """Selector, wake-up and deadlines for any number of channels.
+    """Turns any number of channels.
 
-    `add`, `touch`, `wake` and `notify` may be called from any thread; all else belongs to the
-    baton holder.
+    Any thread may call `add`, `touch`, `notify` and `wake`; everything else is for the baton holder.
 
     Args:
         clock: what the timers go by.
+
+    Attributes:
+        baton: the right to call `turn`.
     """
 
     def __init__(self, clock: Clock = SYSTEM) -> None:
         self.clock = clock
         self._monotonic, self._wall = clock.monotonic, clock.wall  # asked in each turn
-        #: The right to call `turn`.
         self.baton = threading.Lock()
         self._pipe = WakePipe()
         self._added: deque[Channel] = deque()  # any thread appends, the baton holder takes
         self._touched: deque[Channel] = deque()  # likewise
         self._mail: deque[Inbox] = deque()  # any thread appends, the reader takes
-        # The baton holder's.
+        # All below is the baton holder's.
         try:
             self._selector = selectors.DefaultSelector()
         except BaseException:
@@ -95,18 +105,18 @@ class Loop:
             raise
         self._selector.register(self._pipe, selectors.EVENT_READ)
         self._registered: dict[Channel, tuple[int, int]] = {}  # descriptor, mask (0: not in the selector)
-        self._again: dict[Channel, None] = {}  # in order; what `more` was said for
+        self._again: dict[Channel, None] = {}  # the channels with more to do at once, in order
         self._timers: Timers[Channel] = Timers()
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
-        self._gaps = SuspensionDetector(self._monotonic(), self._wall())
+        self._suspensions = SuspensionDetector(self._monotonic(), self._wall())
         self._asleep = False
         self._turns = 0
-        self._due: float | None = None  # when the wait of the turn under way is over at the latest
+        self._due: float | None = None  # when the wait of this turn ends at the latest
 
     # Any thread.
 
     def add(self, channel: Channel) -> None:
-        """Let a channel join."""
+        """Have a channel join the loop."""
         self._added.append(channel)
         self.wake()
 
@@ -121,28 +131,28 @@ class Loop:
         self.wake()
 
     def ask_flush(self, channel: Channel, _flush: Callable[[], object] | None) -> None:
-        """Have a channel's queue flushed in the next turn. What a loop without a crew offers in its place."""
+        """Have a channel's queue flushed in the next turn: `Crew.ask_flush` for a loop without a crew."""
         self.touch(channel)
 
     def wake(self) -> None:
-        """End the wait of a turn under way, if one waits."""
-        # The waiter says that it sleeps before it looks at the deques for the last time, so
-        # whoever appends first and looks here second cannot be missed.
+        """End the wait of the current turn, if it is waiting."""
+        # The waiting thread sets the flag before it looks at the deques for the last time. So what is
+        # appended before the flag is read here cannot be missed.
         if self._asleep:
             self._pipe.wake()
 
     def look_at_clock(self) -> None:
-        """End the wait of a turn under way, or of the next: the clock was moved on."""
+        """End the wait of this turn, or of the next one: the clock was moved on."""
         self._pipe.wake()
 
     def rest(self) -> Rest | None:
-        """How the turn under way waits; None if it does not, or will not for long."""
+        """Return how this turn waits; None if it does not wait, or is about to stop waiting."""
         rest = Rest(self._turns, self._due)
         if not self._asleep or self._touched or self._added:
             return None
         try:
             return None if self._selector.select(0) else rest
-        except (OSError, ValueError, RuntimeError):  # closed in this moment, or changed
+        except (OSError, ValueError, RuntimeError):  # it was just closed or changed
             return None
 
     @property
@@ -155,13 +165,13 @@ class Loop:
         """Whether any channel is in the loop or about to join."""
         return bool(self._registered or self._added)
 
-    # The one who takes from the inboxes: the reader.
+    # The thread that takes from the inboxes: the reader.
 
     def deliver(self) -> None:
         """Deliver a bounded part of what waits in each inbox. Called without the baton."""
         waiting = len(self._mail)
-        # The more of them wait the less each has handled. Else what a slow handler has let line up would keep
-        # the reader for so long that it looks slow again, and is read ahead of again.
+        # The more inboxes wait, the less of each is delivered. Otherwise what has piled up behind a slow
+        # handler would keep the reader busy for so long that it looks slow again, and gets a stand-in again.
         batches = max(1, BATCHES_PER_DELIVERY // max(1, waiting))
         for _ in range(waiting):
             inbox = self._mail.popleft()
@@ -179,11 +189,11 @@ class Loop:
     # The baton holder.
 
     def turn(self, until: Callable[[], bool], limit: float | None = None) -> None:
-        """Wait until something is due, and do it once for every channel.
+        """Wait until something is due, and let every channel that is concerned act once.
 
         Args:
-            until: asked right before the wait; True makes it a look without waiting.
-            limit: seconds to wait at most.
+            until: called right before the wait; if it returns True, there is no wait.
+            limit: seconds to wait at most, or None for no limit.
         """
         now = self._monotonic()
         self._admit(now)
@@ -197,9 +207,9 @@ class Loop:
         ready = self._selector.select(timeout if not timeout or self.clock.passes else None)
         self._asleep = False
         now = self._monotonic()
-        was_gap = self._gaps.passed(now, self._wall(), due)
-        # Many that are ready at once get less room each: what one turn brings must not keep the handlers
-        # busy for so long that it looks like a slow one.
+        was_suspended = self._suspensions.was_suspended(now, self._wall(), due)
+        # If many channels are ready, each gets less room: the messages of one turn must not keep the handlers
+        # busy for so long that they look slow.
         buffer = self._buffer[: max(BUFFER_BYTES // max(1, len(ready)), SHARE_BYTES)]
         for key, mask in ready:
             if key.data is None:
@@ -210,12 +220,12 @@ class Loop:
         for channel in again:
             if channel in self._registered:
                 self._call(channel, channel.on_ready, selectors.EVENT_READ, buffer, now)
-        for channel in list(self._registered) if was_gap else ():
-            self._call(channel, channel.on_gap, now)
+        for channel in list(self._registered) if was_suspended else ():
+            self._call(channel, channel.on_suspension, now)
         self._run_timers(now)
 
     def close(self) -> None:
-        """Let go of every channel and of the loop's own descriptors."""
+        """Release every channel, and close the loop's own descriptors."""
         for channel in [*self._registered, *self._added]:
             self._remove(channel)
         self._added.clear()
@@ -229,9 +239,9 @@ class Loop:
             self._fail(self._added.popleft() if channel is None else channel, error)
 
     def reset_after_fork(self) -> None:
-        """In the child of a fork: leave the channels to the parent.
+        """Leave the channels to the parent, in the child of a fork. For the loop's owner to call.
 
-        Nothing is taken out of the selector: the parent's is the same.
+        Nothing is removed from the selector, which the child shares with its parent.
         """
         self.baton = threading.Lock()
         self._selector.close()
@@ -257,12 +267,12 @@ class Loop:
         except BaseException as error:
             if is_interrupt(error):
                 raise
-            # A defect of ours in one channel must not take the others with it.
+            # A defect of ours in one channel must not end the others.
             report_aside(logging.ERROR, "unexpected error in %r", channel, error=error)
             self._fail(channel, error)
 
     def _fail(self, channel: Channel, error: BaseException) -> None:
-        """Have the channel end because of an error, and let go of it."""
+        """Have the channel finish because of an error, and release it."""
         for end in (partial(channel.on_error, error), partial(self._remove, channel)):
             try:
                 end()
@@ -272,7 +282,7 @@ class Loop:
                 report_aside(logging.ERROR, "unexpected error while %r ends", channel, error=another)
 
     def _settle(self, channel: Channel, more: bool) -> None:
-        """Bring selector and timers into line with what the channel now wants."""
+        """Update the selector and the timers to what the channel wants now."""
         if channel.is_finished:
             self._remove(channel)
             return
@@ -290,7 +300,7 @@ class Loop:
             self._registered[channel] = (descriptor, wanted)
         when = channel.next_timer()
         if when is not None:
-            # By a clock that stands still nobody has to wake up: moments are kept to the letter.
+            # With a clock that stands still nothing is gained by rounding: deadlines are kept exactly.
             self._timers.set(channel, when, self._monotonic() if self.clock.passes else when)
 
     def _remove(self, channel: Channel) -> None:
@@ -298,7 +308,7 @@ class Loop:
         self._timers.remove(channel)
         try:
             if mask:
-                with suppress(KeyError):  # a change that failed, since the descriptor was closed, took it out
+                with suppress(KeyError):  # removed by a change that failed on a closed descriptor
                     self._selector.unregister(descriptor)
         finally:
             channel.release()
@@ -311,7 +321,7 @@ class Loop:
         return left if limit is None else min(left, limit)
 
     def _run_timers(self, now: float) -> None:
-        # Moments that these set anew wait for the next turn, also those that have passed.
+        # Deadlines that are set meanwhile wait for the next turn, even those that have passed.
         for channel in self._timers.take(now):
             if channel in self._registered:
                 self._call(channel, channel.on_timer, now)

@@ -1,37 +1,39 @@
-"""Notices that this machine or this process stood still: suspended, paused, or starved.
+"""Suspension detector: notices that this machine or this process stood still for seconds.
 
-While a machine is suspended the monotonic clock stands still on most systems and the wall clock does
-not, so the two come apart. Where both go on, or only this process stood still, a wait ends long after
-it should have. Either way whoever was connected may have gone meanwhile.
+While a machine is suspended, the monotonic clock stands still on most systems, and the wall clock does not:
+the two diverge. Where both go on, or only this process was paused, a wait ends long after it should have.
+Either way the servers may have dropped their connections meanwhile.
 """
 
 from __future__ import annotations
 
-#: Seconds from which on it is a gap. A loaded machine is late by less, and so is a corrected clock.
+#: A gap longer than this, in seconds, counts as a suspension. A loaded machine is late by less than that, and
+#: a clock that is corrected moves by less.
 GAP_SECONDS = 5.0
 
 
 class SuspensionDetector:
-    """Looks at the clocks now and then; told the times, never asking. One thread at a time.
+    """Compares the two clocks, again and again. The times are passed in. For one thread at a time.
 
-    A wall clock that is set forward looks like a gap, one that is set back does not.
+    A wall clock that is set forward looks like a suspension; one that is set back does not.
 
     Args:
-        now: monotonic seconds.
-        wall: seconds of the wall clock.
+        now: the time, in monotonic seconds.
+        wall: the time by the wall clock, in seconds.
     """
 
     def __init__(self, now: float, wall: float) -> None:
-        self._apart = wall - now
+        self._ahead = wall - now
 
-    def passed(self, now: float, wall: float, due: float | None = None) -> bool:
-        """Whether there was a gap since the last look.
+    def was_suspended(self, now: float, wall: float, due: float | None = None) -> bool:
+        """Return whether there was a suspension since the last call.
 
         Args:
-            now: monotonic seconds.
-            wall: seconds of the wall clock.
-            due: when the wait that is now over should have ended at the latest, in monotonic seconds;
-                None if it had no end.
+            now: the time, in monotonic seconds.
+            wall: the time by the wall clock, in seconds.
+            due: when the wait that has just ended should have ended at the latest, in monotonic seconds; None
+            if
+                it had no end.
         """
-        before, self._apart = self._apart, wall - now
-        return self._apart - before > GAP_SECONDS or (due is not None and now - due > GAP_SECONDS)
+        before, self._ahead = self._ahead, wall - now
+        return self._ahead - before > GAP_SECONDS or (due is not None and now - due > GAP_SECONDS)

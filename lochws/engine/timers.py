@@ -1,4 +1,4 @@
-"""When whom to call: a heap of moments with lazy deletion; knows nothing of what it calls."""
+"""Timers: a heap of deadlines with lazy deletion."""
 
 from __future__ import annotations
 
@@ -7,31 +7,37 @@ from itertools import count
 from math import ceil, frexp, ldexp
 from typing import Generic, TypeVar
 
-#: Entries that count no more are cleared away when there are more of them than this.
+#: How many deleted entries the heap may hold, besides one per timer, before they are cleared away.
 STALE_TIMERS = 64
 
 Owner = TypeVar("Owner")
 
 
 class Timers(Generic[Owner]):
-    """At most one moment, in monotonic seconds, for each owner. One thread at a time."""
+    """At most one deadline per owner, in monotonic seconds. For one thread at a time."""
 
     def __init__(self) -> None:
-        # An entry counts while its number stands in _due.
+        # An entry is valid while _due has its number.
         self._entries: list[tuple[float, int]] = []
         self._due: dict[int, Owner] = {}
-        self._wanted: dict[Owner, tuple[float, int]] = {}  # the moment as it was given
+        self._wanted: dict[Owner, tuple[float, int]] = {}  # the deadline as it was given
         self._number = count()
 
     @property
     def next(self) -> float | None:
-        """When to look again, perhaps in vain; None for never."""
+        """When `take` should be called next; None for never. There may be nothing to take then."""
         return self._entries[0][0] if self._entries else None
 
     def set(self, owner: Owner, when: float, now: float) -> None:
-        """Let the owner be due at a moment, or shortly after it, as `_rounded` says.
+        """Set the owner's deadline, which is rounded up a little so that others can share it.
 
-        Where it is due earlier already that stays: it is asked again then.
+        An earlier deadline stays, and the owner sets a new one when it has passed: deadlines are postponed
+        much more often than they pass.
+
+        Args:
+            owner: whose deadline it is.
+            when: the deadline.
+            now: the time, from which the rounding is measured.
         """
         earlier = self._wanted.get(owner)
         if earlier is not None:
@@ -47,15 +53,15 @@ class Timers(Generic[Owner]):
             heapq.heapify(self._entries)
 
     def remove(self, owner: Owner) -> None:
-        """Forget the owner."""
+        """Delete the owner's deadline, if there is one."""
         entry = self._wanted.pop(owner, None)
         if entry is not None:
             del self._due[entry[1]]
             while self._entries and self._entries[0][1] not in self._due:
-                heapq.heappop(self._entries)  # nobody looks in vain for who is gone
+                heapq.heappop(self._entries)  # so that `next` names no deadline of a closed connection
 
     def take(self, now: float) -> list[Owner]:
-        """Those that are due, in order; they are due no more."""
+        """Return the owners whose deadline has passed, in order, and delete their deadlines."""
         due = []
         while self._entries and self._entries[0][0] <= now:
             _, number = heapq.heappop(self._entries)
@@ -67,9 +73,9 @@ class Timers(Generic[Owner]):
 
 
 def _rounded(when: float, now: float) -> float:
-    """A moment a little later, by less than 1/512 of the time until then, that others have in common.
+    """Round a deadline up, by less than 1/512 of the time until then, to one that other owners share.
 
-    Thousands of connections then ping by dozens, and nobody has to wake up for each of them.
+    So thousands of connections send their pings in dozens, and the loop need not wake up for each of them.
     """
     if when <= now:
         return when

@@ -1,1 +1,1 @@
-"""What drives connections: an app's life in threads, or a loop of the user's."""
+"""Lives: what drives connections, an app in threads or a loop of the user's."""

@@ -21,32 +21,36 @@ class _Usual(enum.Enum):
 #: What a `retry` hook returns to leave the wait to the back-off.
 USUAL: Final = _Usual.USUAL
 
-#: What an attempt came to: Rejected if the server turned it down, else its final event.
+#: How an attempt ended: Rejected if the server refused it, otherwise its final event.
 AttemptEnd: TypeAlias = events.Rejected | events.ConnectFail | events.Disconnected
 RetryHook: TypeAlias = Callable[[AttemptEnd], float | Literal[_Usual.USUAL] | None]
 
 
 @dataclass(frozen=True)
 class Backoff:
-    """How long to wait before connecting again, and when to give up. Immutable: apps may share one.
+    """Exponential back-off with full jitter: how long to wait before connecting again, and when to give up.
 
-    The wait before attempt n after a connection that was stable (n = 0) is drawn evenly between
-    `min_wait` and ``min(max_wait, min_wait + factor**n)``: the whole range is random ("full jitter"),
-    so that a thousand clients of a server that restarts do not come back at once.
+    After n failures in a row, the wait is drawn evenly from the range between `min_wait` and
+    ``min(max_wait, min_wait + factor**n)``. The whole range is random, so that a thousand clients of a server
+    that restarts do not come back at once. A Backoff is immutable, and apps may share one.
 
     Attributes:
-        min_wait: the shortest wait in seconds.
-        max_wait: the longest wait in seconds, but for what the server asks for.
-        factor: what the range grows by with each failure.
-        respect_retry_after: whether a refusal's Retry-After header lengthens the wait.
-        max_retry_after: the longest Retry-After that is honoured, in seconds; longer ones are cut to it.
-        max_attempts: give up after so many failures in a row; None for never.
-        max_elapsed: give up when so many seconds have passed since the first failure in a row; None
-            for never.
-        stable_after: a connection that was open for so many seconds ends a row of failures.
-        retry: called with each outcome, on the handlers' thread; returns the seconds to wait, `USUAL`
-            for what the back-off would wait, or None to give up. What it raises is logged, and the
-            usual wait applies.
+        min_wait: the shortest wait, in seconds.
+        max_wait: the longest wait, in seconds, unless the server asks for a longer one.
+        factor: how much the range grows with each failure; at least 1.
+        respect_retry_after: whether the Retry-After header of a refusal lengthens the wait.
+        max_retry_after: the longest wait that a server can ask for, in seconds.
+        max_attempts: give up after this many failures in a row; None for never.
+        max_elapsed: give up this many seconds after the first failure in a row; None for never.
+        stable_after: a connection that stays up for this many seconds resets the back-off.
+        retry: called on the handlers' thread with the event that says how the attempt ended:
+        `events.Rejected`,
+            `events.ConnectFail` or `events.Disconnected`. It returns the seconds to wait, `USUAL` for the
+            wait that the back-off has chosen, or None to give up. An exception that it raises is logged, and
+            the back-off's wait applies.
+
+    Raises:
+        TypeError, ValueError: an attribute is not valid; the message names it.
     """
 
     min_wait: float = 0.1
@@ -78,11 +82,11 @@ class Backoff:
 
 
 class Retries:
-    """One app's row of failures under a `Backoff`; told the time, never asking. One thread at a time.
+    """The failures in a row of one app, under a `Backoff`. Times are passed in. For one thread at a time.
 
     Args:
         backoff: the policy.
-        draw: gives a random number from 0 up to 1, for each wait; None for the system's.
+        draw: returns a random number from 0 up to 1 for each wait; None for the system's randomness.
     """
 
     def __init__(self, backoff: Backoff, draw: Callable[[], float] | None = None) -> None:
@@ -93,11 +97,16 @@ class Retries:
         self._first_failure = 0.0
 
     def opened(self, now: float) -> None:
-        """A connection opened (monotonic seconds)."""
+        """Note that a connection has opened, at a time in monotonic seconds."""
         self._opened_at = now
 
     def ended(self, now: float, wanted: bool = False) -> None:
-        """An attempt or connection ended; if the user wanted it so, that is no failure."""
+        """Note that an attempt or a connection has ended.
+
+        Args:
+            now: the time, in monotonic seconds.
+            wanted: whether the user wanted it to end, so that it does not count as a failure.
+        """
         stable = self._opened_at is not None and now - self._opened_at >= self._backoff.stable_after
         self._opened_at = None
         if stable:
@@ -110,12 +119,12 @@ class Retries:
         self._failures += 1
 
     def next_wait(self, outcome: AttemptEnd, now: float, wall: float) -> float | None:
-        """How long to wait after `ended`, in seconds, or None to give up.
+        """Return how long to wait after `ended`, in seconds, or None to give up.
 
         Args:
-            outcome: what the attempt came to.
-            now: monotonic seconds.
-            wall: seconds of the wall clock, for a Retry-After that is a date.
+            outcome: how the attempt ended.
+            now: the time, in monotonic seconds.
+            wall: the time by the wall clock, in seconds, for a Retry-After that is a date.
         """
         backoff = self._backoff
         if self._failures:
@@ -133,7 +142,7 @@ class Retries:
             _check("retry's answer", answer, 0)
             return float(answer)
         except Exception as error:  # noqa: BLE001  it is reported
-            report(logging.ERROR, "the retry hook failed on %r: waiting as usual", outcome, error=error)
+            report(logging.ERROR, "the retry hook failed on %r; the usual wait applies", outcome, error=error)
             return usual
 
     def _usual(self, outcome: AttemptEnd, wall: float) -> float:
@@ -152,11 +161,11 @@ class Retries:
 
 
 def retry_after(value: str | None, wall: float) -> float | None:
-    """The seconds that a Retry-After header asks for (RFC 9110 section 10.2.3), or None if it says nothing.
+    """Return the seconds that a Retry-After header asks for (RFC 9110 section 10.2.3), or None.
 
     Args:
-        value: the header's value: seconds, fractions allowed, or an HTTP date.
-        wall: seconds of the wall clock.
+        value: the value of the header, a number of seconds or an HTTP date; None if there is no header.
+        wall: the time by the wall clock, in seconds.
     """
     if not value:
         return None
@@ -173,7 +182,7 @@ def retry_after(value: str | None, wall: float) -> float | None:
 
 
 def _drawn() -> float:
-    # The module `random` is slow to load, and one number an attempt is all that is wanted.
+    # The module `random` is slow to load, and only one number per attempt is needed.
     return int.from_bytes(os.urandom(4), "big") / 2**32
 
 

@@ -1,4 +1,4 @@
-"""Calls that the handlers' thread is to make, now or later."""
+"""Scheduled calls: functions that the handlers' thread will call, now or later."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ Function: TypeAlias = Callable[[], object]
 
 
 class ScheduledCall:
-    """A function that the handlers' thread is going to call. Made by `WebSocketApp.call_later`.
+    """A function that the handlers' thread will call. Made by `WebSocketApp.call_later`.
 
     Args:
         function: what to call.
-        make: calls it, on the handlers' thread.
+        make: calls the function. It runs on the handlers' thread.
     """
 
     __slots__ = ("_functions", "_job", "_make")
 
     def __init__(self, function: Function, make: Callable[[Function], object]) -> None:
-        self._functions = [function]  # whoever pops it has it: the handlers' thread, or `cancel`
+        self._functions = [function]  # popped by the handlers' thread or by `cancel`: one of them gets it
         self._make = make
         self._job: tuple[Crew, Job] | None = None
 
     def cancel(self) -> bool:
-        """Take the call back. Any thread; never blocks.
+        """Cancel the call. May be called from any thread; never blocks.
 
         Returns:
-            False if it has begun, or was taken back before.
+            Whether the function will not be called: False if it was called already, or cancelled before.
         """
         try:
             self._functions.pop()
@@ -44,7 +44,7 @@ class ScheduledCall:
         return True
 
     def _schedule(self, crew: Crew, seconds: float) -> ScheduledCall:
-        # An inbox of its own: those of connections have one thread that posts, and here any may.
+        # It has an inbox of its own, as only one thread may post to a connection's, and any may call this.
         inbox = Inbox(lambda _: self._run(), crew.reader.loop.notify)
         if seconds <= 0:
             inbox.post((self,))
@@ -64,7 +64,13 @@ class ScheduledCall:
 def call_later(
     crew: Crew, seconds: float, function: Function, make: Callable[[Function], object]
 ) -> ScheduledCall:
-    """Have the handlers' thread of a crew call a function, through `make`, after so many seconds.
+    """Have the handlers' thread of a crew call a function later.
+
+    Args:
+        crew: whose reader is the handlers' thread.
+        seconds: how long from now; 0 or less for at once.
+        function: what to call.
+        make: calls the function. It runs on the handlers' thread.
 
     Raises:
         RuntimeError: no thread can be started to keep the time.

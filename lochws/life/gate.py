@@ -21,43 +21,50 @@ class GateKeeper(Protocol):
 
 
 class Gate:
-    """Keeps everybody else from sending over each new connection until it is opened.
+    """Refuses ordinary sends on each new connection until it is opened. Made by `WebSocketApp.gate`.
 
-    Made by `WebSocketApp.gate`. While a gate is shut, `WebSocketApp.send_text` and the like raise
+    While a gate is closed, `WebSocketApp.send_text` and the other methods that send messages raise
     `WebSocketUnavailable` in every thread and every handler, `WebSocketApp.is_active` is False, and
-    `WebSocketApp.wait_ready` waits; received messages reach their handlers, and pings can be sent. A
-    connection that ends behind a shut gate counts as a failure to the `Backoff`, however long it was open.
+    `WebSocketApp.wait_ready` waits. Received messages reach their handlers, and pings can be sent. A
+    connection that ends while a gate is closed counts as a failure for the `Backoff`, however long it was
+    open.
 
-    Any thread may call the methods; none blocks.
+    Any thread and any handler may call the methods; none of them blocks.
     """
 
     def __init__(self, life: GateKeeper) -> None:
         self._life = life
 
     def send(self, message: str | BytesLike) -> bool:
-        """Send a message past all gates: text if it is a str, else binary.
+        """Send a message, whatever gates are closed.
+
+        Args:
+            message: a str to send as text, or a bytes-like object to send as binary.
 
         Returns:
-            Whether it was accepted, as for `WebSocketApp.send_text`.
+            True; False if the message was dropped because the queue is full (``when_full="drop"``).
 
         Raises:
-            TypeError: it is neither a str nor a bytes-like object.
-            ValueError, WebSocketUnavailable, QueueFull, TransportFail: as for `WebSocketApp.send_text`.
+            TypeError: the message is neither a str nor a bytes-like object.
+            ValueError: the text has lone surrogates and cannot be encoded as UTF-8.
+            WebSocketUnavailable: there is no connection, or it is closing.
+            QueueFull: there is no room in the queue.
+            TransportFail: the network failed, and the message was not sent whole.
         """
         data = message if isinstance(message, str) else as_bytes("Gate.send", message)
         sending = self._life.past_gates()
         if sending is None:
-            raise WebSocketUnavailable("data not sent: there is no connection")
+            raise WebSocketUnavailable("not sent: there is no connection")
         return sending.send_text(data, True) if isinstance(data, str) else sending.send_binary(data, True)
 
     def open(self) -> None:
-        """Let the others send, for as long as the connection lasts; the next one begins with the gate shut.
+        """Open the gate for as long as the connection lasts. On the next connection it is closed again.
 
-        In a handler that is the connection whose event it handles. Another thread may come too late, and
-        open the gate to the connection that came next.
+        Called from a handler, this opens the gate of the connection whose event is handled. Another thread
+        may come too late, and open the gate of the connection after that.
         """
         self._life.gate_opened(self, for_good=False)
 
     def remove(self) -> None:
-        """Do away with the gate."""
+        """Remove the gate from this connection and from those to come."""
         self._life.gate_opened(self, for_good=True)

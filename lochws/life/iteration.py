@@ -1,7 +1,7 @@
-"""One connection driven by the thread that iterates it: Lomond's way, no threads of ours.
+"""Iteration: one connection, driven by the thread that iterates it as in Lomond, without threads of ours.
 
-The iterating thread dials, holds the loop's baton, and takes what comes from the inbox. Everything
-else is as in a threaded program; other threads may send and close.
+The iterating thread opens the connection, holds the loop's baton, and takes the events from the inbox. All
+the rest is as in a threaded program, and other threads may send and close.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .state import State, Step, after, describe, public_state
 
 
 class Life(Protocol):
-    """What drives the connections: an iteration, or an app's life cycle."""
+    """What drives the connections of a WebSocket: an iteration, or the life of an app."""
 
     @property
     def state(self) -> State:
@@ -41,14 +41,14 @@ class Life(Protocol):
 
     @property
     def sendable(self) -> Connection | None:
-        """The same, once anyone may send."""
+        """The open connection once everybody may send, or None."""
 
     @property
     def is_forked_copy(self) -> bool:
-        """Whether what runs is the parent's: this is the child of a fork."""
+        """Whether it runs in the parent of this process, which is the child of a fork."""
 
     def close(self, code: int | None, reason: str | bytes) -> None:
-        """Close the connection, or call the attempt off."""
+        """Close the connection, or cancel the attempt."""
 
     def drop(self, reason: str) -> None:
         """Drop the connection, if there is one."""
@@ -61,7 +61,7 @@ class Iteration:
         dialler: opens connections.
         options: the WebSocket's options.
         traffic: counts what ended connections have moved.
-        url: where to, for traces.
+        url: where it leads, for traces and messages.
     """
 
     def __init__(self, dialler: Dialler, options: Options, traffic: Traffic, url: str) -> None:
@@ -76,10 +76,10 @@ class Iteration:
         self.connection: Connection | None = None
         self.sendable: Connection | None = None  # likewise; an iteration has no gates
         self._deadline: Deadline | None = None
-        self._thread: threading.Thread | None = None  # the one that iterates
-        self._held: tuple[Inbox | Loop, ...] = ()  # what must let go in the child of a fork
+        self._thread: threading.Thread | None = None  # the iterating thread
+        self._held: tuple[Inbox | Loop, ...] = ()  # what the iteration works with
         self._stop: tuple[int | None, str | bytes] | None = None
-        self.is_forked_copy = False  # what was iterated is the parent's: this is the child of a fork
+        self.is_forked_copy = False  # it is iterated in the parent; this is the child of a fork
         forks.register(self)
 
     # Any thread.
@@ -91,7 +91,7 @@ class Iteration:
             return public_state(self._state, self.connection)
 
     def reset_after_fork(self) -> None:
-        """In the child of a fork: what is iterated is the parent's. Another iteration may begin."""
+        """Become stopped, ready for another iteration, in the child of a fork: this one is the parent's."""
         self._lock = threading.RLock()
         if self._state not in (State.NEW, State.STOPPED):
             self.is_forked_copy = True
@@ -102,7 +102,7 @@ class Iteration:
         self.connection = self.sendable = self._deadline = self._thread = None
 
     def close(self, code: int | None, reason: str | bytes) -> None:
-        """Close the connection, or call the attempt off. Code and reason are checked."""
+        """Close the connection, or cancel the attempt. Code and reason were checked."""
         with self._lock:
             connection = self.connection
             if self._state is State.CONNECTING:
@@ -124,12 +124,12 @@ class Iteration:
         """Connect once and yield what happens."""
         with self._lock:
             if self._state not in (State.NEW, State.STOPPED):
-                raise WebSocketError("this WebSocket is being iterated already: make another one")
+                raise WebSocketError("this WebSocket is being iterated already; make another one")
             self._state = after(self._state, Step.START)
             self._thread = threading.current_thread()
             self._stop = None
             self.is_forked_copy = False
-        inbox = Inbox(handle=lambda _: None, notify=lambda _: None)  # nobody delivers: we take
+        inbox = Inbox(handle=lambda _: None, notify=lambda _: None)  # `iterate` takes from it
         loop = None
         try:
             try:
@@ -154,7 +154,7 @@ class Iteration:
                 try:
                     loop.turn(until=lambda: inbox.has_backlog, limit=slice_of(None))
                 except Exception as error:  # noqa: BLE001  the final event has it
-                    # The selector has failed, say. It is no fault of the caller's: the connection ends.
+                    # The selector has failed, say: the connection ends, and the iteration with it.
                     connection.on_error(error)
         finally:
             self._leave(loop)
@@ -188,7 +188,7 @@ class Iteration:
         return connection
 
     def _leave(self, loop: Loop | None) -> None:
-        """End the iteration, by its end or early: nothing stays open."""
+        """Release everything when the iteration has ended, or was left early."""
         connection = self.connection
         if connection is not None:
             report(logging.WARNING, "the iteration of %s was left early: disconnecting", self._url)
@@ -200,25 +200,25 @@ class Iteration:
         with self._lock:
             self._state = State.STOPPED
 
-    # What the connection tells its owner.
+    # What the connection tells its listener.
 
     def connection_ended(self, connection: Connection, event: events.Disconnected) -> None:
-        """Note the end; the iteration yields the event and is over."""
+        """Note the end: the iteration yields the event and ends."""
         self._traffic.add(connection)
         with self._lock:
             self._state = after(self._state, Step.ENDED)
             self.connection = self.sendable = None
 
     def ready_handled(self) -> None:
-        """Nobody waits for it here."""
+        """Do nothing: nobody waits for Ready."""
 
     def end_handled(self) -> None:
-        """The iteration ends by itself."""
+        """Do nothing: the iteration ends by itself."""
 
     def may_block(self) -> bool:
-        """Whether the calling thread is not the one that iterates. Any thread."""
+        """Return whether the calling thread is another one than the iterating thread. Any thread."""
         return threading.current_thread() is not self._thread
 
     def has_handler_for(self, kind: type[events.Event]) -> bool:
-        """Whoever iterates gets every event."""
+        """Return True: whoever iterates gets every event."""
         return True

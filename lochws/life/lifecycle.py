@@ -303,7 +303,7 @@ class Lifecycle:
         with self._lock:
             crew, inbox = self._crew, self._inbox
             if crew is None or self._state in (State.NEW, State.STOPPED):
-                raise WebSocketError(f"no call later: {describe(self._state, self.is_forked_copy)}")
+                raise WebSocketError(f"cannot call later: {describe(self._state, self.is_forked_copy)}")
 
         def make(function: Callable[[], object]) -> None:
             if self._inbox is inbox and self._state is not State.STOPPED:  # or that run is over
@@ -437,7 +437,7 @@ class Lifecycle:
                 self._retries.ended(self._clock.monotonic(), wanted=self._again)
             self._changed.notify_all()
 
-    # The holder of the loop's baton: what the connection tells its owner.
+    # The holder of the loop's baton: what the connection tells its listener.
 
     def connection_ended(self, connection: Connection, event: events.Disconnected) -> None:
         """Note the end; what comes next is decided once the handlers have run."""

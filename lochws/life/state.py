@@ -1,4 +1,4 @@
-"""The states of a WebSocket's life, as a table.
+"""States: where a WebSocket is in its life, and the steps from one state to the next, as a table.
 
 ::
 
@@ -19,26 +19,26 @@ from ..errors import WebSocketError
 
 
 class State(enum.Enum):
-    """Where a WebSocket is in its life; the value is how it is called in messages."""
+    """Where a WebSocket is in its life. The value is the name used in messages."""
 
-    #: Never started.
+    #: It was never started.
     NEW = "new"
     #: An attempt to connect is under way.
     CONNECTING = "connecting"
     #: Messages can be sent.
     OPEN = "open"
-    #: Our Close frame was sent; messages may still be received.
+    #: Our Close frame was sent; messages may still arrive.
     CLOSING = "closing"
-    #: The attempt or the connection has ended, and what comes next is not decided yet.
+    #: The attempt or the connection has ended, and it is not decided yet what comes next.
     DISCONNECTED = "disconnected"
-    #: Waiting before the next attempt.
+    #: It waits before the next attempt.
     BACKING_OFF = "backing off"
-    #: Over.
+    #: It has ended. It may be started again.
     STOPPED = "stopped"
 
 
 class Step(enum.Enum):
-    """What moves a WebSocket from one state to the next."""
+    """A step from one state to the next."""
 
     START = "start"
     OPENED = "opened"
@@ -50,20 +50,20 @@ class Step(enum.Enum):
 
 
 class Closable(Protocol):
-    """What a connection says of itself."""
+    """A connection, as seen from here."""
 
     @property
     def is_closing(self) -> bool:
-        """Whether our Close frame is out."""
+        """Whether our Close frame was sent."""
 
 
 def public_state(state: State, connection: Closable | None) -> State:
-    """The state as users are told it, with what the table leaves to the connection."""
+    """Return the state that users see: the table knows nothing of CLOSING, the connection does."""
     is_closing = state is State.OPEN and connection is not None and connection.is_closing
     return State.CLOSING if is_closing else state
 
 
-# OPEN and CLOSING are one state here: whether our Close frame is out, the connection itself knows.
+# OPEN stands for CLOSING too: only the connection knows whether our Close frame was sent.
 _TABLE = {
     (State.NEW, Step.START): State.CONNECTING,
     (State.CONNECTING, Step.OPENED): State.OPEN,
@@ -80,24 +80,27 @@ _TABLE = {
 
 
 def after(state: State, step: Step) -> State:
-    """The state that a step leads to.
+    """Return the state that a step leads to.
 
     Raises:
-        WebSocketError: the step is not possible in this state; nothing happens.
+        WebSocketError: the step is not possible in this state.
     """
     try:
         return _TABLE[state, step]
     except KeyError:
+        if step is Step.START:
+            raise WebSocketError("already started") from None
         raise WebSocketError(f"cannot {step.value}: {describe(state)}") from None
 
 
 def describe(state: State, is_forked_copy: bool = False) -> str:
-    """What to say of a WebSocket that cannot do as asked.
+    """Say why a WebSocket cannot do what was asked for.
 
     Args:
         state: the state that it is in.
-        is_forked_copy: whether what ran is the parent's, and this process the child of a fork.
+        is_forked_copy: whether it runs in the parent of this process, which is the child of a fork.
     """
     if is_forked_copy:
         return "this process was forked, and the WebSocket was started in its parent"
-    return f"the WebSocket is {state.value}"
+    verbs = {State.NEW: "has not been started", State.STOPPED: "has stopped"}
+    return f"the WebSocket {verbs.get(state, f'is {state.value}')}"

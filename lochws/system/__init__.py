@@ -1,1 +1,1 @@
-"""What the machine does to a program: time limits, signals, forks, wake-ups."""
+"""System: what the machine does to a program, such as time limits, signals, forks and logging."""

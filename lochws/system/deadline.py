@@ -1,4 +1,4 @@
-"""One time limit over many phases, the time of each, and the way to end it early from another thread."""
+"""Deadlines: one time limit over several phases, which another thread can cancel."""
 
 from __future__ import annotations
 
@@ -9,20 +9,23 @@ from .wakeup import WakePipe
 
 
 class Cancelled(Exception):
-    """The user asked to stop while something was under way. Never leaves lochws."""
+    """Raised when a deadline was cancelled. Never leaves lochws."""
 
 
 class Deadline:
-    """A limit in seconds from now, shared by the phases of one opening; it can be cancelled.
+    """A limit in seconds from now, for all phases of one opening.
 
-    One thread waits under it and says which phase begins; `cancel` may be called from any thread and
-    ends the wait at once.
+    One thread waits under the deadline and says which phase begins. `cancel` may be called from any thread,
+    and ends that wait at once.
 
     Args:
-        seconds: the limit, or None for none.
+        seconds: the limit, or None for no limit.
 
     Attributes:
-        phase: the phase that was entered last, empty before the first.
+        phase: the phase that was entered last; empty before the first.
+
+    Raises:
+        OSError: there are no descriptors left.
     """
 
     def __init__(self, seconds: float | None) -> None:
@@ -37,11 +40,11 @@ class Deadline:
         self._times: dict[str, float] = {}
 
     def limit_phases(self, limits: Mapping[str, float]) -> None:
-        """Give the phases named limits of their own, in seconds, within the limit of the whole."""
+        """Limit phases, by name, to a number of seconds each, within the limit of the whole."""
         self._limits = limits
 
     def enter(self, phase: str) -> None:
-        """Begin a phase, which ends the one before."""
+        """Begin a phase, and so end the one before."""
         self._times = self.timings
         self.phase = phase
         self._entered = monotonic()
@@ -51,14 +54,14 @@ class Deadline:
 
     @property
     def timings(self) -> dict[str, float]:
-        """Seconds by phase so far; a phase that was entered again has the sum."""
+        """Seconds by phase so far; the sum for a phase that was entered more than once."""
         times = dict(self._times)
         if self.phase:
             times[self.phase] += monotonic() - self._entered
         return times
 
     def remaining(self) -> float | None:
-        """Seconds left, or None if there is no limit.
+        """Return the seconds left, or None if there is no limit.
 
         Raises:
             TimeoutError: none are left, for the phase or for the whole.
@@ -76,7 +79,7 @@ class Deadline:
         return min(ends) - now if ends else None
 
     def cancel(self) -> None:
-        """End whatever waits under this deadline. May be called from any thread; never blocks."""
+        """End the wait under this deadline. May be called from any thread; never blocks."""
         self._cancelled = True
         self._pipe.wake()
 
@@ -86,10 +89,10 @@ class Deadline:
         return self._cancelled
 
     def fileno(self) -> int:
-        """A descriptor that becomes readable when the deadline is cancelled.
+        """Return a descriptor that becomes readable when the deadline is cancelled.
 
         Raises:
-            Cancelled: this is the child of a fork, and has none.
+            Cancelled: this is the child of a fork, where the descriptor is closed.
         """
         descriptor = self._pipe.fileno()
         if descriptor < 0:
@@ -97,5 +100,5 @@ class Deadline:
         return descriptor
 
     def close(self) -> None:
-        """Release the descriptors. `cancel` stays legal."""
+        """Close the descriptors. `cancel` may still be called."""
         self._pipe.close()

@@ -1,12 +1,12 @@
-"""What a child of `os.fork` is left with: objects that know that they are copies.
+"""Forks: objects that let go, in the child of `os.fork`, of what belongs to its parent.
 
-A fork copies memory and descriptors, but of the threads only the one that forks. So in the child nobody
-moves a connection's bytes any more, a lock that another thread held is held for ever, and whatever is
-written to a copied descriptor goes out on the parent's connection. Objects that have a lock which the
-child may come to, or a descriptor, are made known here; in the child each lets go of what it has, without
-a word to the other side. Descriptors that were closed there still serve the parent.
+A fork copies memory and descriptors, but only the thread that forks. So in the child no thread moves a
+connection's bytes any more, a lock that another thread held is never released, and whatever is written to a
+copied descriptor is sent on the parent's connection. Objects with a lock that the child may take, or with a
+descriptor, register here themselves or are held by an object that does. In the child each of them lets go of
+what it holds and tells the server nothing. Descriptors that are closed there stay open in the parent.
 
-The parent notices nothing. Where there is no fork nothing happens at all.
+The parent notices nothing, and without a fork nothing happens at all.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from weakref import ref
 
 
 class Copied(Protocol):
-    """What has a copy in the child of a fork."""
+    """An object that has a copy in the child of a fork."""
 
     def reset_after_fork(self) -> None:
-        """Let go of the parent's, in the child: its only thread calls this before anything else."""
+        """Let go of what is the parent's. Called in the child, before anything else runs there."""
 
 
 class _Living:
-    """What was made known and still lives.
+    """The registered objects that still exist.
 
-    Its references have no callbacks: those are Python code that runs when an object ends, and what a signal
-    handler raises in there is lost.
+    The references have no callbacks: those are Python code that runs when an object is deleted, and an
+    exception that a signal handler raises in there is lost.
     """
 
     def __init__(self) -> None:
@@ -37,16 +37,16 @@ class _Living:
     def add(self, owner: Copied) -> None:
         self._known[id(owner)] = ref(owner)
         if len(self._known) > self._room:
-            self._clear_away()
+            self._remove_dead()
 
     def all(self) -> list[Copied]:
         return [owner for known in self._known.copy().values() if (owner := known()) is not None]
 
-    def _clear_away(self) -> None:
+    def _remove_dead(self) -> None:
         for number, known in self._known.copy().items():
             if known() is None:
                 taken = self._known.pop(number, known)
-                if taken() is not None:  # a new object has got the number in this moment
+                if taken() is not None:  # a new object has just got the same id
                     self._known[number] = taken
         self._room = max(64, 2 * len(self._known))
 
@@ -55,7 +55,7 @@ _living = _Living()
 
 
 def register(owner: Copied) -> None:
-    """Have `forget` called in each child for as long as the object lives. Any thread."""
+    """Have `reset_after_fork` called in each child, for as long as the object exists. Any thread."""
     _living.add(owner)
 
 

@@ -1,4 +1,4 @@
-"""A descriptor that one thread waits on and any thread makes readable."""
+"""Wake-up: a descriptor that one thread waits on and any thread can make readable."""
 
 from __future__ import annotations
 
@@ -9,34 +9,35 @@ from ..errors import WebSocketError
 from . import forks
 from .syscalls import send
 
-#: What locks were made with when lochws was imported.
+#: What `threading` made locks with when lochws was imported.
 _LOCK = threading.Lock
 
 
 class WakePipe:
-    """A pair of sockets: `wake` writes a byte to one, the waiting thread selects on the other.
+    """A pair of sockets: `wake` writes a byte to one, and the waiting thread selects on the other.
 
-    Both ends are non-blocking. A full pipe is fine: the waiter has been woken already.
+    Both are non-blocking. A full pipe does no harm: the waiting thread has been woken already.
 
     Raises:
-        WebSocketError: `threading` was patched, as gevent does, after lochws was imported: some locks of
-            lochws would then stop all greenlets at once, perhaps for ever.
+        WebSocketError: `threading` was patched, as by gevent, after lochws was imported. Some locks of lochws
+            could then stop all greenlets at once, perhaps for ever.
+        OSError: there are no descriptors left.
     """
 
     def __init__(self) -> None:
         if threading.Lock is not _LOCK:
-            raise WebSocketError("threading was patched after lochws was imported: patch it before")
+            raise WebSocketError("threading was patched after lochws was imported; patch it first")
         self._waiter, self._waker = socket.socketpair()
         self._waiter.setblocking(False)
         self._waker.setblocking(False)
-        # Closing under a concurrent wake() would let that byte go to whoever gets the descriptor next.
-        # Reentrant, because a signal handler may wake while its own thread is inside wake().
+        # Without the lock, a byte of wake() could go to a descriptor that was closed and opened again
+        # meanwhile. Reentrant, because a signal handler may call wake() while its own thread is in there.
         self._lock = threading.RLock()
         self._closed = False  # guarded by _lock
         forks.register(self)
 
     def fileno(self) -> int:
-        """The descriptor to wait on for reading."""
+        """Return the descriptor to wait on for reading."""
         return self._waiter.fileno()
 
     def wake(self) -> None:
@@ -46,7 +47,7 @@ class WakePipe:
                 send(self._waker, b"\0")
 
     def drain(self) -> None:
-        """Make the descriptor unreadable again. For the waiting thread."""
+        """Read all bytes, so that the descriptor is no longer readable. For the waiting thread."""
         try:
             while len(self._waiter.recv(4096)) == 4096:
                 pass
@@ -54,7 +55,7 @@ class WakePipe:
             pass
 
     def reset_after_fork(self) -> None:
-        """In the child of a fork: leave the pipe to the parent."""
+        """Close the copies, in the child of a fork: the pipe is the parent's."""
         self._lock = threading.RLock()
         self.close()
 

@@ -157,7 +157,7 @@ for begin in app.start, lambda: next(iter(WebSocket(sys.argv[1]))):
 assert not app.is_active
 app.stop()
 """, "ws://localhost:1").end()
-        refused = "WebSocketError threading was patched after lochws was imported: patch it before\n"
+        refused = "WebSocketError threading was patched after lochws was imported; patch it first\n"
         assert (status, output, errors) == (0, 2 * refused, "")
 
 

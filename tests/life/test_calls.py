@@ -97,7 +97,7 @@ def test_calls_come_during_a_back_off_and_not_once_the_app_is_over() -> None:
         app.call_later(1000, lambda: made.append("never"))
         eventually(lambda: bool(made))
     assert made == ["backing off"]
-    with pytest.raises(WebSocketError, match="the WebSocket is stopped"):
+    with pytest.raises(WebSocketError, match="the WebSocket has stopped"):
         app.call_later(0, print)
 
 
@@ -118,7 +118,7 @@ def test_a_call_for_one_run_does_not_come_in_the_next() -> None:
 
 
 def test_an_app_that_was_not_started_makes_no_calls() -> None:
-    with pytest.raises(WebSocketError, match="the WebSocket is new"):
+    with pytest.raises(WebSocketError, match="the WebSocket has not been started"):
         WebSocketApp("ws://127.0.0.1:1/").call_later(0, print)
 
 

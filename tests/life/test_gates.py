@@ -167,7 +167,7 @@ def test_what_a_gate_sends_is_text_or_binary_and_may_be_compressed() -> None:
 def test_without_a_connection_a_gate_sends_nothing() -> None:
     app = WebSocketApp("ws://127.0.0.1:1/")
     gate = app.gate()
-    with pytest.raises(WebSocketUnavailable, match=r"^data not sent: there is no connection$"):
+    with pytest.raises(WebSocketUnavailable, match=r"^not sent: there is no connection$"):
         gate.send("x")
     gate.open()
     with ScriptedServer() as server, running(Noting(server.url)) as app:

@@ -28,7 +28,10 @@ def test_every_step_in_every_state(state: State, step: Step) -> None:
         return
     with pytest.raises(errors.WebSocketError) as caught:
         after(state, step)
-    assert str(caught.value) == f"cannot {step.value}: the WebSocket is {state.value}"
+    says = {"new": "has not been started", "stopped": "has stopped"}.get(state.value, f"is {state.value}")
+    assert str(caught.value) == (
+        "already started" if step is Step.START else f"cannot {step.value}: the WebSocket {says}"
+    )
 
 
 def test_every_state_can_be_reached_and_left() -> None:

@@ -66,7 +66,7 @@ class Probe:
         self.timer = None
         self._called("timer", now)
 
-    def on_gap(self, now: float) -> None:
+    def on_suspension(self, now: float) -> None:
         self._called("gap", now)
 
     def next_timer(self) -> float | None:
