@@ -116,7 +116,7 @@ class AppInternals(Internals):
         """Log how an attempt failed that no handler of the user's was told of."""
         is_well = isinstance(event, events.Disconnected) and (event.graceful or event.ended_by == "client")
         if not (is_well or self.life.is_stopping):
-            report(logging.WARNING, "%s: %s", self.url, event.reason)
+            report(logging.WARNING, "%s: %s", self.url, event)
 
     def handler_failed(self, error: BaseException) -> None:
         """Do what `on_handler_error` says."""

@@ -144,9 +144,13 @@ class Log:
 
     def on_disconnected(self, event: events.Disconnected) -> None:
         """Log the reason and how many messages were not sent, at INFO if graceful, else at WARNING."""
+        if event.phase == "upgrade" and event.ended_by == "server" and not event.unsent:
+            return  # on_rejected or on_protocol_error has logged it
         unsent = f"; {len(event.unsent)} messages were not sent" if event.unsent else ""
         level = logging.INFO if event.graceful else logging.WARNING
         how = "disconnected" if event.graceful else "connection lost"
+        if event.phase == "upgrade":
+            how = "could not connect"
         self._log(event, level, _prefixed(how, _reason(event)) + unsent)
 
     def on_back_off(self, event: events.BackOff) -> None:

@@ -1,9 +1,10 @@
-"""What would help against a failure to connect, in one sentence for the person at the keyboard."""
+"""Advice on failures to connect: one sentence that says what to do about it."""
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -12,91 +13,120 @@ from ..errors import ConnectFail, HandshakeError
 from ..response import Response
 from ..transport.tls import NOT_TLS
 
+_NO_FORWARD = (
+    "Have the reverse proxy in front of the server forward the Upgrade and Connection headers: "
+    "the server did not see them."
+)
 _BY_STATUS = {
-    400: "The server did not accept the request: check the path and the headers, or ask who runs it.",
+    400: "Check the path and the headers: the server did not accept the request.",
     401: "Give credentials: auth=(user, password), user:password@ in the URL, or an Authorization header.",
-    403: "The server knows what was asked and refuses: check credentials, origin and who may connect.",
-    404: "Check the path of the URL: there is no WebSocket at this one.",
-    405: "Check the path of the URL: what is there takes no upgrade.",
-    407: "Something between here and the server asks for credentials: give its URL as proxies, with them.",
-    426: "The server wants another protocol or version: its headers say which.",
-    429: "Wait before the next attempt, at least as long as Retry-After says (a Backoff does).",
-    500: "The server failed: try again later, or ask who runs it.",
-    502: "A gateway did not reach the server behind it: try again later, or ask who runs it.",
-    503: "The server is overloaded or down: try again later (a Backoff honours Retry-After).",
-    504: "A gateway did not reach the server behind it: try again later, or ask who runs it.",
+    403: "Check credentials, origin and path: Starlette and FastAPI answer 403 to a wrong path, too.",
+    404: "Check the path of the URL: this one has no WebSocket.",
+    405: "Check the path of the URL: this one cannot be upgraded.",
+    407: "A proxy on the way wants credentials: pass its URL, with user and password, as proxies.",
+    426: _NO_FORWARD,
+    429: "Wait before the next attempt, at least for as long as Retry-After says, as a Backoff does.",
+    500: "Try again later, or ask whoever runs the server: it failed.",
+    502: "Check that the server behind the gateway runs, and that the gateway forwards the Upgrade header.",
+    503: "Try again later, as a Backoff does: the server is overloaded or down.",
+    504: "Check that the server behind the gateway runs, and that the gateway forwards the Upgrade header.",
 }
-_REDIRECT = "Give the URL at which the server is to be asked in the end: its Location header leads there."
-UNFINISHED = "The server, or a proxy before it, stopped in the middle of its answer: ask who runs it."
-_PLAIN_HTTP = "Check host and path: what answers there speaks HTTP, but no WebSocket."
+# What else these may mean when a proxy stands before the server.
+_OR_NOT_FORWARDED = {
+    400: "Check the path and the headers", 404: "Check the path of the URL", 500: "Check the server's log",
+}
+_REDIRECT = "Use the final URL directly; the Location header shows it."
+UNFINISHED = "Ask whoever runs the server, or a proxy before it: it stopped in the middle of its answer."
+_PLAIN_HTTP = "Check the host and path: that server speaks HTTP but not WebSocket."
+TRY_WSS = "Try wss:// instead of ws://: this port expects TLS."
+_TRY_WS = "Try ws:// instead of wss://, or check the port: the server does not speak TLS there."
+
+# What servers say when a request without an Upgrade header reaches their WebSocket: aiohttp, Tornado, Spring,
+# Jetty, gorilla, websockets, Cowboy, ws and others. Socket.IO says no more than the last.
+_SAW_NO_UPGRADE = re.compile(
+    r"upgrade|websocket (client|connection|handshake|protocol|request)|not a websocket|expected websocket"
+    r'|"code": ?3, ?"message": ?"Bad request"',
+    re.IGNORECASE,
+)
+# What servers say to plain HTTP on a TLS port: nginx, Apache, Go, Tomcat.
+_WANTS_TLS = re.compile(
+    r"plain HTTP request was sent to HTTPS port|plain HTTP to an SSL-enabled server"
+    r"|HTTP request to an HTTPS server|requires TLS",
+    re.IGNORECASE,
+)
+# How reverse proxies name themselves in the Server header.
+_PROXIES = re.compile(
+    r"(nginx|openresty|tengine|caddy|apache|haproxy|envoy|istio|traefik|cloudflare|cloudfront|varnish|awselb"
+    r"|akamai|litespeed|microsoft-iis|kong|squid|yarp)\b",
+    re.IGNORECASE,
+)
 
 _BY_PROXY_STATUS = {
-    403: "The proxy does not allow this host or port: ask who runs it, or exempt the host with no_proxy.",
+    403: "Ask whoever runs the proxy to allow this host and port, or exempt the host with no_proxy.",
     407: "Give the proxy's user name and password in its URL: http://user:password@host:port.",
-    502: "The proxy did not reach the server: check host and port of the URL, or try again later.",
-    503: "The proxy did not reach the server: check host and port of the URL, or try again later.",
-    504: "The proxy did not reach the server: check host and port of the URL, or try again later.",
+    502: "Check the host and port of the URL, or try again later: the proxy could not reach the server.",
+    503: "Check the host and port of the URL, or try again later: the proxy could not reach the server.",
+    504: "Check the host and port of the URL, or try again later: the proxy could not reach the server.",
 }
 _OTHER_PROXY_STATUS = "Check that this is a proxy, and that it allows CONNECT to this host and port."
 
 # By OpenSSL's results of a verification (X509_V_ERR_…).
 _BY_VERIFICATION = {
     9: "Check this machine's clock; if it is right, the server's certificate is not valid yet.",
-    10: "The server needs a new certificate; check this machine's clock, too.",
+    10: "Renew the server's certificate; check this machine's clock, too.",
     62: "Use a name that the certificate is for, in the URL or as server_hostname.",
     64: "Use a name or address that the certificate is for, in the URL or as server_hostname.",
 }
-_PLAIN = "Check the port, or use ws:// if the server is to be reached without TLS."
-_UNTRUSTED = "If you trust who issued the certificate, give theirs as ssl_cafile."
+_UNTRUSTED = "If you trust the authority that issued the certificate, pass its own certificate as ssl_cafile."
 
 _BY_ERRNO = {
-    errno.ECONNREFUSED: "Check host and port, and that the server runs: nobody listens there.",
-    errno.ENETUNREACH: "Check this machine's network: there is no way to that address.",
-    errno.EHOSTUNREACH: "Check this machine's network and that the host is up: there is no way to it.",
+    errno.ECONNREFUSED: "Check the host and port, and that the server runs: nothing listens there.",
+    errno.ENETUNREACH: "Check this machine's network: it has no route to that address.",
+    errno.EHOSTUNREACH: "Check this machine's network, and that the host is up: there is no route to it.",
     errno.ENOENT: "Check the path, and that the server runs: there is no such socket.",
-    errno.EACCES: "Check permissions and firewall: this process may not connect there.",
-    errno.EPERM: "Check permissions and firewall: this process may not connect there.",
-    errno.EADDRNOTAVAIL: "Check source_address: this machine does not have it, or no port is left.",
-    errno.EAFNOSUPPORT: "Give a source_address of the family that the host has, or none.",
+    errno.EACCES: "Check permissions and the firewall: this process may not connect there.",
+    errno.EPERM: "Check permissions and the firewall: this process may not connect there.",
+    errno.EADDRNOTAVAIL: "Check source_address: this machine does not have it, or has no free port left.",
+    errno.EAFNOSUPPORT: "Give a source_address of the host's address family, or none.",
 }
 
-# With a proxy between, this is about the proxy.
+# With a proxy, this is about the proxy.
 _BY_PROXY_ERRNO = {
-    errno.ECONNREFUSED: "Check the proxy's host and port, and that it runs: nobody listens there.",
+    errno.ECONNREFUSED: "Check the proxy's host and port, and that it runs: nothing listens there.",
 }
 
 _BY_PHASE = {
-    "prepare": "Mend what was given as url, headers, protocols or auth: the error says what is wrong.",
-    "resolve": "Check the spelling of the host and this machine's DNS.",
-    "tcp": "Check host, port and network.",
+    "prepare": "Fix the url, headers, protocols or auth argument: the error says what is wrong.",
+    "resolve": "Check the spelling of the host, and this machine's DNS.",
+    "tcp": "Check the host, the port and the network.",
     "proxy": "Check the proxy's URL, and that it is a proxy of that kind.",
-    "tls": "Check that the port is one for wss, and whether the server asks for a client certificate.",
-    "upgrade": "Check host and port, and that a WebSocket server runs there.",
+    "tls": "Try ws:// if this port is not for TLS, or give a certificate if the server asks for one.",
+    "upgrade": "Check the host and port, and that a WebSocket server runs there.",
 }
-_BY_PROXY_NAME = "Check the spelling of the proxy's host and this machine's DNS."
+_BY_PROXY_NAME = "Check the spelling of the proxy's host, and this machine's DNS."
 _TOO_LATE = {
-    "resolve": "Check this machine's DNS: no answer came in time.",
-    "tcp": "Check that the host is up and that no firewall drops what is sent to it.",
+    "resolve": "Check this machine's DNS: it did not answer in time.",
+    "tcp": "Check that the host is up, and that no firewall drops the packets to it.",
     "proxy": "Check that the proxy is up, and that it is a proxy of that kind: it did not answer in time.",
-    "tls": "Check that the port is one for wss: nothing came in answer to the TLS handshake.",
-    "upgrade": "Check that the port is one for this scheme, ws or wss: no answer came to the request.",
+    "tls": "Check the port, or try ws:// if it is not for TLS: the server did not answer the TLS handshake.",
+    "upgrade": "Check the port, the scheme, and that proxies forward Upgrade: the server did not answer.",
 }
 
 
 def advise(phase: str, error: BaseException | None, response: Response | None = None) -> str:
-    """The advice for a failure.
+    """Return the advice for a failure, or an empty text.
 
     Args:
-        phase: as of the events.
-        error: what happened, with its causes chained.
-        response: what the server, or in the phase ``"proxy"`` the proxy, answered.
+        phase: the phase of the opening that failed.
+        error: what happened, with its causes chained; or None.
+        response: the answer of the server, or of the proxy in the phase ``"proxy"``; or None.
     """
     if isinstance(error, (ConnectFail, HandshakeError)) and error.advice:
         return error.advice
     if isinstance(error, ConnectFail):
         response = response or error.response
     if response is not None and response.status_code is not None:
-        return _for_status(phase, response.status_code)
+        return _for_proxy(response.status_code) if phase == "proxy" else _for_answer(response)
     for behind in _chain(error):
         advice = _for_descriptors(getattr(behind, "errno", None))
         if not advice and phase != "prepare":  # where a function of the user's may have raised it
@@ -112,14 +142,44 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__
 
 
-def _for_status(phase: str, code: int) -> str:
-    if phase == "proxy":
-        return _BY_PROXY_STATUS.get(code, _OTHER_PROXY_STATUS)
+def _for_proxy(code: int) -> str:
+    return _BY_PROXY_STATUS.get(code, _OTHER_PROXY_STATUS)
+
+
+def _for_answer(response: Response) -> str:
+    code = response.status_code or 0
     if code == 101:
-        return "The server's upgrade breaks RFC 6455: ask who runs it, or what lies between here and there."
+        return "Ask whoever runs the server, or a proxy before it: its upgrade breaks RFC 6455."
     if 300 <= code < 400:
         return _REDIRECT
-    return _BY_STATUS.get(code, _BY_STATUS[500] if code >= 500 else _PLAIN_HTTP)
+    if code == 426:
+        return _for_upgrade_required(response)
+    advice = _BY_STATUS.get(code, _BY_STATUS[500] if code >= 500 else _PLAIN_HTTP)
+    return _for_unseen_upgrade(response) or advice
+
+
+def _for_upgrade_required(response: Response) -> str:
+    versions = response.get_list("sec-websocket-version")
+    if versions and "13" not in versions:
+        return f"Use another client: this server wants WebSocket version {', '.join(versions)[:40]}, not 13."
+    return _NO_FORWARD
+
+
+def _for_unseen_upgrade(response: Response) -> str:
+    """The advice for a server that may not have seen a WebSocket's request; empty for any other."""
+    start = _OR_NOT_FORWARDED.get(response.status_code or 0)
+    if start is None:
+        return ""
+    text = response.text
+    if _WANTS_TLS.search(text):
+        return TRY_WSS
+    if _SAW_NO_UPGRADE.search(text):
+        return _NO_FORWARD
+    proxy = _PROXIES.match(response.get("server") or "")
+    if proxy is None and response.get("via") is None:
+        return ""
+    name = proxy[1] if proxy else "the proxy"
+    return f"{start}, and whether {name} forwards the Upgrade and Connection headers."
 
 
 def _for_error(phase: str, error: BaseException) -> str:
@@ -130,7 +190,7 @@ def _for_error(phase: str, error: BaseException) -> str:
     if isinstance(error, socket.gaierror):
         return _BY_PROXY_NAME if phase == "proxy" else _BY_PHASE["resolve"]
     if isinstance(error, ssl.SSLError) and phase != "proxy":
-        return _PLAIN if error.reason in NOT_TLS else _BY_PHASE["tls"]
+        return _TRY_WS if error.reason in NOT_TLS else _BY_PHASE["tls"]
     if isinstance(error, HandshakeError):
         return _BY_PHASE["upgrade"]
     number = getattr(error, "errno", None) or 0
@@ -139,9 +199,9 @@ def _for_error(phase: str, error: BaseException) -> str:
 
 def _for_descriptors(number: int | None) -> str:
     if number == errno.ENFILE:
-        return "This machine has as many files and sockets open as it can."
+        return "Close files or sockets: this machine has as many open as it can."
     if number != errno.EMFILE:
         return ""
     # No module is loaded for this: there is no descriptor left for it.
     limit = f" ({os.sysconf('SC_OPEN_MAX')}, `ulimit -n`)" if hasattr(os, "sysconf") else ""
-    return f"This process has as many files and sockets open as it may{limit}: close some or raise the limit."
+    return f"Close files or sockets, or raise the limit{limit}: this process has as many open as it may."

@@ -18,9 +18,9 @@ from ..transport.proxies.choose import ProxyURL, check_proxies, choose_proxy
 from ..transport.stream import TLS, Stream
 from ..transport.waiting import cause, loss, receive, send_all
 from ..url import Endpoint, parse_url
-from .advice import UNFINISHED, advise
+from .advice import TRY_WSS, UNFINISHED, advise
 from .redirect import is_redirect, target
-from .refusal import read_body
+from .refusal import in_words, read_body
 from .request import Ask, Request, call_directly, prepare
 
 _RECEIVE = 16 * 1024
@@ -201,7 +201,7 @@ class _Attempt:
             return None
         except (OSError, EOFError, Cancelled) as error:
             stream.close()
-            yield self._interrupted(error, address, parser.unfinished)
+            yield self._interrupted(error, address, parser.unfinished, request.endpoint, proxy)
             return None
         if self._options.cookies is not None:
             from .cookies import keep_cookies  # noqa: PLC0415  brings urllib.request and email, for few
@@ -218,8 +218,10 @@ class _Attempt:
         except errors.HandshakeError as error:
             response.body = read_body(stream, response, parser.surplus, self._deadline)
             stream.close()
-            yield self._rejected(response, error, address)
-            yield self._lost(str(error), "server", error, address, response)
+            words = in_words(response) if response.status_code != 101 else ""
+            reason = f"{error}: {words}" if words else str(error)
+            yield self._rejected(reason, response, error, address)
+            yield self._lost(reason, "server", error, address, response)
             return None
         is_end_to_end = proxy is None or request.endpoint.is_secure
         tls = stream.agreed() if is_end_to_end else None
@@ -257,14 +259,16 @@ class _Attempt:
         )
 
     def _rejected(
-        self, response: Response, error: errors.HandshakeError, address: str
+        self, reason: str, response: Response, error: errors.HandshakeError, address: str
     ) -> events.Rejected:
         return events.Rejected(
-            response, str(error), address=address, error=error, advice=advise("upgrade", error, response),
+            response, reason, address=address, error=error, advice=advise("upgrade", error, response),
             timings=self._deadline.timings,
         )
 
-    def _interrupted(self, error: Exception, address: str, begun: bytes) -> events.Disconnected:
+    def _interrupted(
+        self, error: Exception, address: str, begun: bytes, endpoint: Endpoint, proxy: ProxyURL | None
+    ) -> events.Disconnected:
         """The final event when the answer to the upgrade request is not complete."""
         if isinstance(error, Cancelled):
             return self._lost("closed while the upgrade was under way", "client", None, address)
@@ -273,7 +277,9 @@ class _Attempt:
         why = cause(error) if is_late else loss(behind)
         if not begun:
             reason = f"no answer to the upgrade request: {why}" if is_late else why
-            return self._lost(reason, "network", behind, address)
+            is_plain = not (is_late or endpoint.is_secure or proxy)
+            wants_tls = is_plain and self._connector.wants_tls(endpoint, self._deadline)
+            return self._lost(reason, "network", behind, address, advice=TRY_WSS if wants_tls else "")
         shown = f"unfinished answer, which begins with {begun[:_SHOWN]!r}"
         unfinished = errors.HandshakeError(shown)
         unfinished.__cause__ = behind

@@ -1,12 +1,15 @@
-"""The body of an answer that is no upgrade: as much of it as is worth waiting for."""
+"""Refusals: the body of an answer that does not upgrade, and the server's own words in it."""
 
 from __future__ import annotations
 
+import html
 import re
+import zlib
 from time import monotonic
 
 from ..response import Response
 from ..system.deadline import Cancelled, Deadline
+from ..text import cut, escaped
 from ..transport.stream import Stream
 from ..transport.waiting import receive
 
@@ -14,6 +17,13 @@ from ..transport.waiting import receive
 MAX_BODY = 64 * 1024
 BODY_SECONDS = 2.0
 
+#: How many characters of it are shown in one line.
+MAX_WORDS = 120
+
+# The window of zlib, for either format.
+_ZLIB_OR_GZIP = 47
+# Where words are looked for, in characters.
+_MAX_TEXT = 4096
 _RECEIVE = 16 * 1024
 # Answers that have no body whatever their headers say (RFC 9110 section 6.4.1); after a 101, frames follow.
 _BODILESS = {101, 204, 304}
@@ -25,7 +35,7 @@ def read_body(stream: Stream, response: Response, rest: bytes, deadline: Deadlin
     """The beginning of a refusal's body: what comes in `BODY_SECONDS`, at most `MAX_BODY` bytes.
 
     A body in chunks is put together (RFC 9112 section 7.1); from where it breaks those rules, or
-    ends early, what came is kept as it is.
+    ends early, it is kept as it came. A compressed one is decompressed, up to `MAX_BODY` bytes.
     """
     if response.status_code in _BODILESS:
         return b""
@@ -45,7 +55,31 @@ def read_body(stream: Stream, response: Response, rest: bytes, deadline: Deadlin
             body += data
     except (OSError, Cancelled):
         pass  # what came is worth more than the reason why there is no more
-    return (_dechunked(body) if chunked else bytes(body))[:size]
+    received = (_dechunked(body) if chunked else bytes(body))[:size]
+    return _decompressed(received, response.get("content-encoding") or "")
+
+
+def in_words(response: Response) -> str:
+    """What the server says in the body of a refusal: one short line for people, perhaps empty."""
+    text = response.text.lstrip()
+    if text.startswith("<"):
+        title = re.search(r"<title[^>]*>([^<]*)", text, re.IGNORECASE)
+        text = html.unescape(title[1] if title else re.sub(r"<[^>]*>", " ", text))
+    words = escaped(" ".join(text[:_MAX_TEXT].split()))
+    # Most say no more than the status line has said.
+    said = {response.status, f"{response.status_code} {response.status}", str(response.status_code)}
+    if not words or words.rstrip(".").lower() in {text.lower() for text in said}:
+        return ""
+    return cut(words, MAX_WORDS)
+
+
+def _decompressed(body: bytes, encoding: str) -> bytes:
+    if encoding.strip().lower() not in {"gzip", "x-gzip", "deflate"}:
+        return body
+    try:
+        return zlib.decompressobj(_ZLIB_OR_GZIP).decompress(body, MAX_BODY)
+    except zlib.error:
+        return body
 
 
 def _dechunked(body: bytearray) -> bytes:

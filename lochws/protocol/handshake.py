@@ -173,6 +173,17 @@ def _chosen_protocol(values: list[str], offered: Sequence[str]) -> str | None:
     return values[0]
 
 
+def _not_http(data: bytes) -> HandshakeError:
+    """What else the server may speak that begins so."""
+    if data[:2] in {b"\x15\x03", b"\x16\x03"}:  # an alert, as plain text deserves, or a handshake record
+        advice = "Try wss:// instead of ws://: this port expects TLS."
+        return HandshakeError("the server speaks TLS on this port", advice=advice)
+    if data[3:9] == b"\x04\0\0\0\0\0":  # a SETTINGS frame (RFC 9113 section 3.4)
+        advice = "Ask for another port or path: WebSocket needs HTTP/1.1 here."
+        return HandshakeError("the server speaks HTTP/2 on this port", advice=advice)
+    return HandshakeError(f"not an HTTP response: it begins with {data[:40]!r}")
+
+
 class HeadParser:
     """Takes the server's bytes until the head of its response is complete.
 
@@ -208,7 +219,7 @@ class HeadParser:
         while self.head is None:
             beginning = self._buffer[: len(_HTTP)]
             if beginning != _HTTP[: len(beginning)]:
-                raise HandshakeError(f"not an HTTP response: it begins with {bytes(self._buffer[:40])!r}")
+                raise _not_http(bytes(self._buffer))
             end = HEAD_END.search(self._buffer, searched)
             size = len(self._buffer) if end is None else end.end()
             if self._skipped + size > MAX_HEAD:

@@ -15,7 +15,7 @@ from ..url import Endpoint
 from .proxies.choose import ProxyURL
 from .stream import SSLSocketStream, Stream
 from .tcp import connect_tcp, connect_unix, resolve
-from .tls import ClientTLS
+from .tls import ClientTLS, answers_tls
 from .waiting import cause
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class Connector:
         self._options = options
         self._tls = ClientTLS(options)
         self._given = options.sock
+        self._asked: set[tuple[str, str, int, str | None]] = set()  # by `wants_tls`
         self._connecting: Background[socket.socket] | None = None
 
     def open(self, endpoint: Endpoint, proxy: ProxyURL | None, deadline: Deadline, *, home: bool) -> Stream:
@@ -63,6 +64,26 @@ class Connector:
             return self._tls.secure(stream, endpoint.host, endpoint.port, deadline, home=home)
         except Exception as error:  # noqa: BLE001  likewise
             raise _told(error, "unable to connect", "tls") from _behind(error)
+
+    def wants_tls(self, endpoint: Endpoint, deadline: Deadline) -> bool:
+        """Find out whether a server that hung up on plain text speaks TLS there: a ClientHello reveals it.
+
+        Makes a connection for that, once per server. Blocks for some seconds at most. Never raises.
+        """
+        options = self._options
+        if options.unix or options.sock or options.connect or endpoint.unix or endpoint.origin in self._asked:
+            return False
+        self._asked.add(endpoint.origin)
+        stream = None
+        try:
+            addresses = resolve(endpoint.host, endpoint.port, deadline)
+            stream = Stream(connect_tcp(addresses, deadline, source_address=options.source_address))
+            return answers_tls(stream, endpoint.host, deadline)
+        except Exception:  # noqa: BLE001  the attempt has failed already, and this is not its reason
+            return False
+        finally:
+            if stream is not None:
+                stream.close()
 
     def _open_through(self, proxy: ProxyURL, endpoint: Endpoint, deadline: Deadline) -> Stream:
         failing = "proxy fail"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ssl
+from contextlib import suppress
 from dataclasses import replace
 
 from ..errors import ConnectFail
@@ -14,7 +15,7 @@ from .layered import TLSStream
 from .pins import mismatch
 from .sessions import Server, Sessions
 from .stream import Stream
-from .waiting import cause
+from .waiting import cause, receive, send_all
 
 # OpenSSL's results of a verification (X509_V_ERR_… in its x509_vfy.h), those that people meet.
 _CERTIFICATE_FAULTS = {
@@ -34,6 +35,9 @@ NOT_TLS = {
     "WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST",
     "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL", "UNEXPECTED_MESSAGE",
 }
+#: How long the answer to a mere ClientHello is waited for.
+HELLO_SECONDS = 2.0
+_ALPN_ADVICE = "Offer http/1.1 alone in the ssl_context: set_alpn_protocols(['http/1.1'])."
 _PIN_ADVICE = "If the server has a new certificate for a good reason, put its SHA-256 into ssl_pins."
 _NO_COMMON_VERSION = {"TLSV1_ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE"}
 
@@ -133,10 +137,30 @@ def handshake(
         else:
             secured = _ResumedStream(stream, context, name, sessions, server)
         secured.shake_hands(deadline)
+        chosen = secured.tls.selected_alpn_protocol()
+        if chosen not in {None, "http/1.1"}:
+            text = f"the server chose {chosen!r} through ALPN, and WebSocket needs HTTP/1.1"
+            raise ConnectFail(text, phase="tls", address=stream.address, advice=_ALPN_ADVICE)
         return secured
     except (OSError, ValueError) as error:  # ValueError: a host that cannot be a server name
         text = _in_words(error, server_hostname)
         raise ConnectFail(text, phase="tls", address=stream.address) from error
+
+
+def answers_tls(stream: Stream, host: str, deadline: Deadline) -> bool:
+    """Whether the server answers a ClientHello with a record of TLS, be it an alert. Blocks.
+
+    Raises:
+        OSError: the connection failed, or there was no answer in `HELLO_SECONDS`.
+        Cancelled: the deadline was cancelled.
+    """
+    outgoing = ssl.MemoryBIO()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    tls = context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=host)
+    with suppress(ssl.SSLWantReadError):
+        tls.do_handshake()
+    send_all(stream, outgoing.read(), deadline)
+    return receive(stream, 2, deadline, HELLO_SECONDS) in {b"\x15\x03", b"\x16\x03"}
 
 
 def _in_words(error: Exception, host: str) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from lochws import Backoff, WebSocketApp
+from lochws.opening.advice import advise
+from lochws.response import Response
 
 from ..support.peer import CLOSE, Link, StartPeer
 
@@ -27,9 +29,12 @@ def lose(link: Link) -> None:
     link.read_frame()  # the first ping: unread, it would make a reset of the end
 
 
+UNAUTHORIZED = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"
+
+
 def refuse(link: Link) -> None:
     link.read_request()
-    link.send(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+    link.send(UNAUTHORIZED)
 
 
 def close(link: Link) -> None:
@@ -42,7 +47,8 @@ def close(link: Link) -> None:
 def test_each_failed_attempt_is_logged_with_the_url(dead_url: str, caplog: pytest.LogCaptureFixture) -> None:
     address = dead_url.removeprefix("ws://").rstrip("/")
     WebSocketApp(dead_url.replace("//", "//user:secret@")).run_forever(persist=TWICE)
-    expected = f"{dead_url}: unable to connect; {address}: Connection refused"
+    advice = "Check the host and port, and that the server runs: nothing listens there."
+    expected = f"{dead_url}: unable to connect; {address}: Connection refused ({advice})"
     assert [(record.name, record.levelname, record.getMessage()) for record in caplog.records] == [
         ("lochws", "WARNING", expected)
     ] * 2
@@ -50,7 +56,7 @@ def test_each_failed_attempt_is_logged_with_the_url(dead_url: str, caplog: pytes
 
 @pytest.mark.parametrize(("script", "reason"), [
     (lose, "socket fail; connection lost"),
-    (refuse, "upgrade refused: 401 Unauthorized"),
+    (refuse, f"upgrade refused: 401 Unauthorized ({advise('upgrade', None, Response(UNAUTHORIZED))})"),
 ])
 def test_a_connection_that_failed_is_logged(
     script: object, reason: str, start_peer: StartPeer, caplog: pytest.LogCaptureFixture

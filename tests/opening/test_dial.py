@@ -306,11 +306,11 @@ class TestRejected:
         attempt = dial(start_peer(answering(answer)).url)
         assert attempt.names == ["connecting", "connected", "rejected", "disconnected"]
         rejected = attempt.events[2]
-        assert rejected.reason == "upgrade refused: 403 Forbidden"
+        assert rejected.reason == "upgrade refused: 403 Forbidden: not today"
         assert rejected.response.status_code == 403
         assert rejected.response.get("x-why") == "no"
         assert rejected.response.body == b"not today"
-        assert attempt.last.reason == "upgrade refused: 403 Forbidden"
+        assert attempt.last.reason == "upgrade refused: 403 Forbidden: not today"
         assert attempt.last.ended_by == "server"
         assert attempt.seconds < SOON  # the length is known: the server's end is not waited for
 

@@ -325,13 +325,26 @@ class TestHeadParser:
         assert parsed([]) == (None, b"")
 
     @pytest.mark.parametrize(
-        "stream", [b"SSH-2.0-OpenSSH_9.6\r\n", b"\x15\x03\x01", b"hTTP/1.1 101", b"HTTP/2", b"HTTPS", b"\r\n"]
+        "stream", [b"SSH-2.0-OpenSSH_9.6\r\n", b"\x15\x02\x01", b"hTTP/1.1 101", b"HTTP/2", b"HTTPS", b"\r\n"]
     )
     def test_what_is_no_http_is_refused_at_once(self, stream):
         with pytest.raises(HandshakeError, match="not an HTTP response"):
             parsed([stream])
         with pytest.raises(HandshakeError, match="not an HTTP response"):
             parsed(stream[i : i + 1] for i in range(len(stream)))
+
+    @pytest.mark.parametrize(
+        ("stream", "text"),
+        [
+            (b"\x15\x03\x03\0\2\2\x46", "the server speaks TLS on this port"),
+            (b"\x16\x03\x01\0\x40", "the server speaks TLS on this port"),
+            (b"\0\0\x12\4\0\0\0\0\0\0\3", "the server speaks HTTP/2 on this port"),
+        ],
+    )
+    def test_other_protocols_are_named(self, stream, text):
+        with pytest.raises(HandshakeError, match=f"^{text}$") as caught:
+            parsed([stream])
+        assert caught.value.advice
 
     def test_behind_an_interim_response_it_must_be_http_again(self):
         with pytest.raises(HandshakeError, match="not an HTTP response"):

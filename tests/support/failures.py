@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import gzip
 import socket
 import ssl
 from collections.abc import Callable
@@ -92,11 +93,16 @@ _FAIL = ("connect_fail",)
 _REJECTED = ("rejected", "disconnected")
 _LOST = ("disconnected",)
 _WRONG = ("protocol_error", "disconnected")
-_GATEWAY = "A gateway did not reach the server behind it: try again later, or ask who runs it."
-_UNTRUSTED = "If you trust who issued the certificate, give theirs as ssl_cafile."
+_GATEWAY = "Check that the server behind the gateway runs, and that the gateway forwards the Upgrade header."
+_NO_FORWARD = (
+    "Have the reverse proxy in front of the server forward the Upgrade and Connection headers: "
+    "the server did not see them."
+)
+_TRY_WSS = "Try wss:// instead of ws://: this port expects TLS."
+_UNTRUSTED = "If you trust the authority that issued the certificate, pass its own certificate as ssl_cafile."
 _NOT_ACCEPTED = "unable to connect; the certificate of '127.0.0.1' was not accepted"
 _HALF = b"HTTP/1.1 403 Forbidden\r\nContent-Type: text/html\r\n"
-_NO_SERVER = "Check host and port, and that a WebSocket server runs there."
+_NO_SERVER = "Check the host and port, and that a WebSocket server runs there."
 
 
 def _unknown_host(scene: Scene) -> Way:
@@ -167,6 +173,45 @@ def _redirect_to_plain(scene: Scene) -> Way:
     return peer.url, scene.trust
 
 
+def _tls_port(scene: Scene) -> Way:
+    """A port for TLS, at which plain text ends the connection."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    scene.authority.issue_cert("127.0.0.1").configure_cert(context)
+    peer = scene.start_peer(Link.accept, tls=context)
+    return f"ws://{peer.authority}/", {}
+
+
+def _closed_to_tls(scene: Scene) -> Way:
+    peer = scene.start_peer(lambda link: (link.read(1), link.finish(), link.wait_for_end()))
+    return f"wss://{peer.authority}/", {}
+
+
+def _http_2(scene: Scene) -> Way:
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    scene.authority.issue_cert("127.0.0.1").configure_cert(server)
+    scene.authority.configure_trust(client)
+    for context in (server, client):
+        context.set_alpn_protocols(["h2", "http/1.1"])
+    return scene.start_peer(Link.wait_for_end, tls=server).url, {"ssl_context": client}
+
+
+def _behind(proxy: str, status: str, body: str, kind: str = "text/plain") -> Callable[[Scene], Way]:
+    """A server's answer, as a reverse proxy hands it on that has not forwarded Upgrade."""
+    def lead(scene: Scene) -> Way:
+        return scene.answer(f"{status}\r\nServer: {proxy}\r\nContent-Type: {kind}", body)
+
+    return lead
+
+
+def _gzipped(scene: Scene) -> Way:
+    body = gzip.compress("caf\xe9: quota used up".encode("latin-1"))
+    head = (
+        "HTTP/1.1 429 Too Many Requests\r\nContent-Type: text/plain; charset=iso-8859-1\r\n"
+        f"Content-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return scene.bytes(head.encode() + body)
+
+
 def _wrong_accept(scene: Scene) -> Way:
     head = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     return scene.bytes(head + b"Sec-WebSocket-Accept: bm90IHRoaXMgb25lIGF0IGFsbA==\r\n\r\n")
@@ -182,9 +227,9 @@ def _silent(phase: str) -> Callable[[Scene], Way]:
 
 def _status(code: int, phrase: str, advice: str) -> Case:
     def lead(scene: Scene) -> Way:
-        return scene.answer(f"{code} {phrase}", "why")
+        return scene.answer(f"{code} {phrase}", "in my own words")
 
-    reason = f"upgrade refused: {code} {phrase}"
+    reason = f"upgrade refused: {code} {phrase}: in my own words"
     return Case(f"the server answers {code}", lead, _REJECTED, "upgrade", reason, advice)
 
 
@@ -192,16 +237,16 @@ CASES = [
     Case(
         "unknown host", _unknown_host, _FAIL, "resolve",
         "unable to connect; cannot resolve 'no.such.host': Name or service not known",
-        "Check the spelling of the host and this machine's DNS.",
+        "Check the spelling of the host, and this machine's DNS.",
     ),
     Case(
         "refused", _refused, _FAIL, "tcp", "unable to connect; ADDRESS: Connection refused",
-        "Check host and port, and that the server runs: nobody listens there.",
+        "Check the host and port, and that the server runs: nothing listens there.",
     ),
     Case(
         "certificate expired", _expired, _FAIL, "tls",
         f"{_NOT_ACCEPTED}: it has expired",
-        "The server needs a new certificate; check this machine's clock, too.",
+        "Renew the server's certificate; check this machine's clock, too.",
     ),
     Case(
         "certificate of another host", lambda scene: scene.certificate("other.example"), _FAIL, "tls",
@@ -225,22 +270,22 @@ CASES = [
     Case(
         "plain HTTP answered to TLS", _plain_http, _FAIL, "tls",
         "unable to connect; the server does not speak TLS on this port",
-        "Check the port, or use ws:// if the server is to be reached without TLS.",
+        "Try ws:// instead of wss://, or check the port: the server does not speak TLS there.",
     ),
     Case(
         "the proxy refuses the connection", _proxy_refused, _FAIL, "proxy",
         "unable to connect to proxy; ADDRESS: Connection refused",
-        "Check the proxy's host and port, and that it runs: nobody listens there.",
+        "Check the proxy's host and port, and that it runs: nothing listens there.",
     ),
     Case(
         "unknown host of the proxy", _proxy_unknown, _FAIL, "proxy",
         "unable to connect to proxy; cannot resolve 'no.such.host': Name or service not known",
-        "Check the spelling of the proxy's host and this machine's DNS.",
+        "Check the spelling of the proxy's host, and this machine's DNS.",
     ),
     Case(
         "the proxy answers 403", lambda scene: scene.proxy("403 Forbidden"), _FAIL, "proxy",
         "proxy fail; 403 Forbidden",
-        "The proxy does not allow this host or port: ask who runs it, or exempt the host with no_proxy.",
+        "Ask whoever runs the proxy to allow this host and port, or exempt the host with no_proxy.",
     ),
     Case(
         "the proxy answers 407", lambda scene: scene.proxy("407 Proxy Authentication Required"), _FAIL,
@@ -250,12 +295,12 @@ CASES = [
     Case(
         "the proxy answers 502", lambda scene: scene.proxy("502 Bad Gateway"), _FAIL, "proxy",
         "proxy fail; 502 Bad Gateway",
-        "The proxy did not reach the server: check host and port of the URL, or try again later.",
+        "Check the host and port of the URL, or try again later: the proxy could not reach the server.",
     ),
-    _status(200, "OK", "Check host and path: what answers there speaks HTTP, but no WebSocket."),
+    _status(200, "OK", "Check the host and path: that server speaks HTTP but not WebSocket."),
     _status(
         400, "Bad Request",
-        "The server did not accept the request: check the path and the headers, or ask who runs it.",
+        "Check the path and the headers: the server did not accept the request.",
     ),
     _status(
         401, "Unauthorized",
@@ -263,31 +308,94 @@ CASES = [
     ),
     _status(
         403, "Forbidden",
-        "The server knows what was asked and refuses: check credentials, origin and who may connect.",
+        "Check credentials, origin and path: Starlette and FastAPI answer 403 to a wrong path, too.",
     ),
-    _status(404, "Not Found", "Check the path of the URL: there is no WebSocket at this one."),
+    _status(404, "Not Found", "Check the path of the URL: this one has no WebSocket."),
     _status(
         407, "Proxy Authentication Required",
-        "Something between here and the server asks for credentials: give its URL as proxies, with them.",
+        "A proxy on the way wants credentials: pass its URL, with user and password, as proxies.",
     ),
     _status(
         429, "Too Many Requests",
-        "Wait before the next attempt, at least as long as Retry-After says (a Backoff does).",
+        "Wait before the next attempt, at least for as long as Retry-After says, as a Backoff does.",
     ),
     _status(502, "Bad Gateway", _GATEWAY),
     _status(
         503, "Service Unavailable",
-        "The server is overloaded or down: try again later (a Backoff honours Retry-After).",
+        "Try again later, as a Backoff does: the server is overloaded or down.",
+    ),
+    *(
+        Case(
+            f"nginx does not forward Upgrade and {server} answers {status.split()[0]}",
+            _behind("nginx/1.26.0", status, body, kind), _REJECTED, "upgrade",
+            f"upgrade refused: {status}{words}", advice,
+        )
+        for server, status, body, kind, words, advice in [
+            ("aiohttp", "400 Bad Request", "No WebSocket UPGRADE hdr: None\n Can only", "text/plain",
+             ": No WebSocket UPGRADE hdr: None Can only", _NO_FORWARD),
+            ("tornado", "400 Bad Request", 'Can "Upgrade" only to "WebSocket".', "text/html",
+             ': Can "Upgrade" only to "WebSocket".', _NO_FORWARD),
+            ("Socket.IO", "400 Bad Request", '{"code":3,"message":"Bad request"}', "application/json",
+             ': {"code":3,"message":"Bad request"}', _NO_FORWARD),
+            ("ws of Node", "426 Upgrade Required", "Upgrade Required", "text/plain", "", _NO_FORWARD),
+            ("uvicorn", "404 Not Found", "Not Found", "text/plain", "",
+             "Check the path of the URL, and whether nginx forwards the Upgrade and Connection headers."),
+            ("daphne", "500 Internal Server Error", "<h1>Server Error (500)</h1>", "text/html",
+             ": Server Error (500)",
+             "Check the server's log, and whether nginx forwards the Upgrade and Connection headers."),
+        ]
+    ),
+    Case(
+        "the server wants another version", lambda scene: scene.answer(
+            "426 Upgrade Required\r\nSec-WebSocket-Version: 8, 7"
+        ), _REJECTED, "upgrade", "upgrade refused: 426 Upgrade Required",
+        "Use another client: this server wants WebSocket version 8, 7, not 13.",
+    ),
+    Case(
+        "a refusal in gzip", _gzipped, _REJECTED, "upgrade",
+        "upgrade refused: 429 Too Many Requests: caf\xe9: quota used up",
+        "Wait before the next attempt, at least for as long as Retry-After says, as a Backoff does.",
+    ),
+    Case(
+        "`ws://` to a TLS port that hangs up", _tls_port, _LOST, "upgrade",
+        "connection lost: reset by the server", _TRY_WSS,
+    ),
+    Case(
+        "`ws://` to a TLS port that answers with an alert",
+        lambda scene: scene.bytes(b"\x15\x03\x03\0\2\2\x46"), _WRONG, "upgrade",
+        "the server speaks TLS on this port", _TRY_WSS,
+    ),
+    Case(
+        "`ws://` to the TLS port of nginx",
+        _behind("nginx", "400 Bad Request",
+                "<html><head><title>400 The plain HTTP request was sent to HTTPS port</title></head></html>"),
+        _REJECTED, "upgrade",
+        "upgrade refused: 400 Bad Request: 400 The plain HTTP request was sent to HTTPS port", _TRY_WSS,
+    ),
+    Case(
+        "`wss://` to a plain port that hangs up", _closed_to_tls, _FAIL, "tls",
+        "unable to connect; the server ended the connection during the TLS handshake",
+        "Try ws:// if this port is not for TLS, or give a certificate if the server asks for one.",
+    ),
+    Case(
+        "HTTP/2 chosen through ALPN", _http_2, _FAIL, "tls",
+        "unable to connect; the server chose 'h2' through ALPN, and WebSocket needs HTTP/1.1",
+        "Offer http/1.1 alone in the ssl_context: set_alpn_protocols(['http/1.1']).",
+    ),
+    Case(
+        "HTTP/2 without ALPN", lambda scene: scene.bytes(b"\0\0\x12\4\0\0\0\0\0\0\3\0\0\0\x80"), _WRONG,
+        "upgrade", "the server speaks HTTP/2 on this port",
+        "Ask for another port or path: WebSocket needs HTTP/1.1 here.",
     ),
     Case(
         "redirect loop", _redirect_to_itself, _REJECTED, "upgrade",
         "redirect not followed: 10 were followed already",
-        "Give the URL at which the server is to be asked in the end: its Location header leads there.",
+        "Use the final URL directly; the Location header shows it.",
     ),
     Case(
         "redirect from wss to ws", _redirect_to_plain, _REJECTED, "upgrade",
         "redirect not followed: it leads from wss to ws",
-        "Give the URL at which the server is to be asked in the end: its Location header leads there.",
+        "Use the final URL directly; the Location header shows it.",
     ),
     Case(
         "a banner that is not HTTP", lambda scene: scene.bytes(b"SSH-2.0-OpenSSH_9.6\r\n"), _WRONG, "upgrade",
@@ -300,7 +408,7 @@ CASES = [
     Case(
         "an upgrade that does not prove the key", _wrong_accept, _REJECTED, "upgrade",
         "Sec-WebSocket-Accept challenge failed",
-        "The server's upgrade breaks RFC 6455: ask who runs it, or what lies between here and there.",
+        "Ask whoever runs the server, or a proxy before it: its upgrade breaks RFC 6455.",
     ),
     Case(
         "none of the required subprotocols is agreed",
@@ -322,17 +430,17 @@ CASES = [
     Case(
         "the answer stops half-way", lambda scene: (*scene.bytes(_HALF)[:1], {"open_timeout": 0.5}), _LOST,
         "upgrade", f"unfinished answer, which begins with {_HALF!r}: timed out after 0.5 s",
-        "The server, or a proxy before it, stopped in the middle of its answer: ask who runs it.",
+        "Ask whoever runs the server, or a proxy before it: it stopped in the middle of its answer.",
     ),
     Case(
         "timed out in resolve", _silent("resolve"), _FAIL, "resolve",
         "unable to connect; cannot resolve 'slow.host': timed out after 0.2 s",
-        "Check this machine's DNS: no answer came in time.",
+        "Check this machine's DNS: it did not answer in time.",
     ),
     Case(
         "timed out in tcp", _silent("tcp"), _FAIL, "tcp",
         "unable to connect; ADDRESS: timed out after 0.2 s",
-        "Check that the host is up and that no firewall drops what is sent to it.",
+        "Check that the host is up, and that no firewall drops the packets to it.",
     ),
     Case(
         "timed out in proxy", _silent("proxy"), _FAIL, "proxy",
@@ -342,28 +450,31 @@ CASES = [
     Case(
         "timed out in tls", _silent("tls"), _FAIL, "tls",
         "unable to connect; the TLS handshake failed: timed out after 0.2 s",
-        "Check that the port is one for wss: nothing came in answer to the TLS handshake.",
+        "Check the port, or try ws:// if it is not for TLS: the server did not answer the TLS handshake.",
     ),
     Case(
         "timed out in upgrade", _silent("upgrade"), _LOST, "upgrade",
         "no answer to the upgrade request: timed out after 0.2 s",
-        "Check that the port is one for this scheme, ws or wss: no answer came to the request.",
+        "Check the port, the scheme, and that proxies forward Upgrade: the server did not answer.",
     ),
 ]
 
 _HEAD = """\
 # When a connection cannot be opened
 
-What each failure looks like, and what the event says would help. Written by
-`python -m tests.support.failures`; `tests/opening/test_failures.py` makes each of these failures happen and
-compares.
+How each failure is reported, and what the advice of its event says. `python -m tests.support.failures`
+writes this page; `tests/opening/test_failures.py` makes each of these failures happen and compares.
 
 All events here also have `address`, `error` (the exception, with its causes chained) and `timings` (seconds
-by phase). `ADDRESS` stands for the address that it happened on, as `ip:port`; `DIGEST` for 64 hexadecimal
-digits. A time limit says how long it was: here `open_timeout` was 0.2 seconds. `rejected` has the server's
-answer in `response`, with the beginning of its body; the `disconnected` behind it has the same reason.
-A `connect_fail` that comes from a proxy's refusal has the proxy's answer in
-`response`.
+by phase). `ADDRESS` stands for the address on which it happened, as `ip:port`; `DIGEST` for 64 hexadecimal
+digits. A time limit says how long it was: here `open_timeout` was 0.2 or 0.5 seconds.
+
+A refusal is reported once: `rejected` has the server's answer in `response`, with the beginning of its body,
+and the `disconnected` that follows has the same reason. The reason ends with the server's own words, where
+the body has some. A `connect_fail` for a refusal by a proxy has the proxy's answer in `response`.
+
+To find out whether a server that hangs up on plain text expects TLS, lochws makes one more connection to it,
+once, and sends the beginning of a TLS handshake.
 
 | what happens | events | phase | reason | advice |
 |---|---|---|---|---|
