@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import logging
 import threading
 import weakref
 from collections import deque
@@ -22,12 +23,14 @@ from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from itertools import count
+from math import inf
 from typing import Any, TypeAlias
 
 from .. import WebSocketApp, events
 from ..clock import Rest, current
 from ..errors import QueueFull, WebSocketError
 from ..system import forks
+from ..system.report import report
 from ..system.waits import slice_of
 from ._parts.checks import check_app
 
@@ -122,13 +125,15 @@ class Replies:
         self._field = match if isinstance(match, str) else None
         self._match: Match = match if callable(match) else lambda message: message.get(match)
         self._unwrap = unwrap
-        # Guards _open, _number and _is_sending. A leaf, held for moments only; reentrant, because signal
-        # handlers and finalizers may make requests.
-        self._lock = threading.RLock()
+        # Any thread changes these two, in single steps and without a lock: signal handlers and finalizers may
+        # make requests wherever they interrupt a thread, so nothing here may wait for another thread.
         self._open: dict[Hashable, Reply] = {}
-        self._number = 0  # of the last request that was sent
-        self._is_sending = False  # one thread numbers and sends; the others leave their requests to it
         self._unnumbered: deque[_Request] = deque()
+        self._number = 0  # of the last request that was sent; for the thread that is sending
+        # One thread at a time numbers and sends; the others leave their requests to it. Nothing is called
+        # under the lock, so no finalizer runs there.
+        self._is_sending = False
+        self._lock = threading.RLock()
         self._timeouts = _Timeouts()
         forks.register(self)
         app.add_handler(self)
@@ -169,10 +174,9 @@ class Replies:
         if key is None:
             raise ValueError(f"request {message!r}: the matching function finds no key in it")
         reply = Reply(key, self._is_handlers_thread)
-        with self._lock:
-            if key in self._open:
-                raise ValueError(f"request {message!r}: another with the key {key!r} is still open")
-            self._open[key] = reply  # before sending: the reply may arrive before send_json returns
+        # Before sending: the reply may arrive before send_json returns.
+        if self._open.setdefault(key, reply) is not reply:
+            raise ValueError(f"request {message!r}: another with the key {key!r} is still open")
         try:
             if not self._app.send_json(message):
                 raise _dropped(key)
@@ -229,16 +233,19 @@ class Replies:
             raise interrupt
 
     def _send_next(self) -> None:
-        request = self._unnumbered.popleft()
+        try:
+            request = self._unnumbered.popleft()
+        except IndexError:
+            return  # a signal handler or a finalizer has sent it, just before this thread began
         reply = request.reply
         if reply.done():
             return  # cancelled, or its time is over
-        with self._lock:
-            before, number = self._number, self._number + 1
-            while number in self._open:  # somebody has chosen that number for a request
-                number += 1
-            reply.key = self._number = number
-            self._open[number] = reply  # before sending: the reply may arrive before send_text returns
+        before = self._number
+        reply.key = number = before + 1
+        # Before sending: the reply may arrive before send_text returns.
+        while self._open.setdefault(number, reply) is not reply:  # the user has chosen that number, too
+            reply.key = number = number + 1
+        self._number = number
         try:
             if not self._app.send_text(f"{request.text}{number}}}"):
                 raise _dropped(number)
@@ -252,7 +259,7 @@ class Replies:
     def reset_after_fork(self) -> None:
         """Let go, in the child of a fork, of the parent's requests: their replies arrive there."""
         self._lock = threading.RLock()
-        self._open = {}
+        self._open.clear()
         self._unnumbered.clear()
         self._is_sending = False
         self._timeouts = _Timeouts()
@@ -269,9 +276,8 @@ class Replies:
 
     def on_disconnected(self, event: events.Disconnected) -> None:
         """Fail all open requests."""
-        with self._lock:
-            replies, self._open = list(self._open.values()), {}
-        for reply in replies:
+        for reply in list(self._open.values()):
+            self._forget(reply)
             reason = f"no reply to {reply.key!r}: the connection has ended; {event.reason}"
             settle(reply, error=ReplyLost(reason))
         self._timeouts.wake()
@@ -294,16 +300,14 @@ class Replies:
 
     def _find(self, key: Hashable) -> Reply | None:
         try:
-            with self._lock:
-                return self._open.pop(key, None)
+            return self._open.pop(key, None)
         except TypeError:  # a key that is a list, for instance, matches no request
             return None
 
     def _forget(self, reply: Future[Any]) -> None:
         assert isinstance(reply, Reply)
-        with self._lock:
-            if self._open.get(reply.key) is reply:
-                del self._open[reply.key]
+        if self._open.get(reply.key) is reply:
+            self._open.pop(reply.key, None)
 
     def _is_handlers_thread(self) -> bool:
         return self._app.in_handler
@@ -336,77 +340,102 @@ def _dropped(key: Hashable) -> QueueFull:
     return QueueFull(f"request {key!r} was dropped: the send queue is full")
 
 
+#: When a reply fails, a number that makes the entry comparable, and the reply.
+_Due: TypeAlias = "tuple[float, int, weakref.ref[Reply]]"
+
+
 class _Timeouts:
     """The timeouts of replies, kept by a thread that ends with the connection or with the last open reply.
 
     A reply that arrives in time does not wake the thread: its timeout is discarded when it falls due. The
     clock is the one in use when the thread starts.
+
+    Signal handlers and finalizers may call `add` and `wake` wherever they interrupt a thread, so neither
+    waits
+    for another thread: the lock is held for two steps at most, under which nothing is called.
     """
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()  # its lock guards all below
         self._clock = current()
+        self._numbers = count()
+        self._arrived: deque[_Due] = deque()  # not seen by the thread yet
+        self._due: list[_Due] = []  # a heap, the thread's own; others only read it
         self._settled = 0  # replies, so far
         self._is_settling = False
-        self._due: list[tuple[float, int, weakref.ref[Reply]]] = []
-        self._numbers = count()
-        self._thread: threading.Thread | None = None
+        self._wakes_at = -inf  # when the thread goes on by itself; -inf while it is not waiting
+        self._lock = threading.RLock()  # guards the next one
+        self._has_thread = False
+        self._signal = threading.Lock()  # released to wake the thread
+        self._signal.acquire()
 
     def add(self, reply: Reply, timeout: float) -> None:
         """Fail the reply after that many seconds."""
-        with self._changed:
-            if self._thread is None:
-                self._clock = current()
-                self._clock.attend(self)
-            entry = (self._clock.monotonic() + timeout, next(self._numbers), weakref.ref(reply))
-            heapq.heappush(self._due, entry)
-            if self._thread is None:
-                thread = threading.Thread(target=self._run, name="lochws-replies", daemon=True)
-                thread.start()
-                self._thread = thread
-            elif self._due[0] is entry:
-                self._changed.notify()
+        if not self._has_thread:
+            self._clock = current()
+            self._clock.attend(self)
+        when = self._clock.monotonic() + timeout
+        self._arrived.append((when, next(self._numbers), weakref.ref(reply)))
+        is_mine = False
+        try:
+            with self._lock:
+                if not self._has_thread:
+                    self._has_thread = is_mine = True
+            if is_mine:
+                threading.Thread(target=self._run, name="lochws-replies", daemon=True).start()
+                is_mine = False  # it is the thread's now
+        finally:
+            if is_mine:
+                self._has_thread = False
+        if when < self._wakes_at:
+            self.wake()
 
     def wake(self) -> None:
         """Let the thread look at its clock again, and end if no reply is open."""
-        with self._changed:
-            self._changed.notify()
+        with suppress(RuntimeError):  # it has been woken, and has not got to it yet
+            self._signal.release()
 
     def rest(self, *, handlers: bool) -> Rest | None:
         """Say how the thread waits: the interface of `lochws.clock.Timed`."""
-        with self._changed:
-            now = self._clock.monotonic()
-            replies = [(when, reference()) for when, _, reference in self._due]
-            ends = [when for when, reply in replies if reply is not None and not reply.done()]
-            if self._is_settling or any(when <= now for when in ends):
-                return None
-            return Rest(self._settled, min(ends, default=None))
+        now = self._clock.monotonic()
+        replies = [(when, reference()) for when, _, reference in [*self._arrived, *self._due]]
+        ends = [when for when, reply in replies if reply is not None and not reply.done()]
+        if self._is_settling or any(when <= now for when in ends):
+            return None
+        return Rest(self._settled, min(ends, default=None))
 
     def _run(self) -> None:
         while True:
-            with self._changed:
-                reply = self._next()
-            if reply is None:
-                return
-            settle(reply, error=TimeoutError(f"no reply to {reply.key!r} in time"))
+            while self._arrived:
+                heapq.heappush(self._due, self._arrived[0])
+                self._arrived.popleft()
+            if self._due:
+                self._settle_or_wait(self._due[0])
+                continue
+            with self._lock:
+                if not self._arrived:
+                    self._has_thread = False
+                    return
 
-    def _next(self) -> Reply | None:
-        """Wait for a reply whose timeout is over; None when no replies are left. The lock is held."""
-        self._is_settling = False
-        while self._due:
-            when, _, reference = self._due[0]
-            reply = reference()
-            if reply is None or reply.done():
-                heapq.heappop(self._due)
-            elif (left := when - self._clock.monotonic()) <= 0:
-                heapq.heappop(self._due)
-                self._is_settling, self._settled = True, self._settled + 1
-                return reply
-            else:
-                del reply  # a reply that only this thread refers to is not waited for
-                self._changed.wait(slice_of(left) if self._clock.passes else None)
-        self._thread = None
-        return None
+    def _settle_or_wait(self, due: _Due) -> None:
+        when, _, reference = due
+        reply = reference()
+        left = when - self._clock.monotonic()
+        if reply is None or reply.done():
+            heapq.heappop(self._due)
+        elif left <= 0:
+            self._is_settling, self._settled = True, self._settled + 1
+            heapq.heappop(self._due)
+            try:
+                settle(reply, error=TimeoutError(f"no reply to {reply.key!r} in time"))
+            except BaseException as error:  # noqa: BLE001  SystemExit too must not end the thread
+                report(logging.ERROR, "a callback of a reply failed", error=error)
+            self._is_settling = False
+        else:
+            del reply  # a reply that only this thread refers to is not waited for
+            self._wakes_at = when
+            if not self._arrived:
+                self._signal.acquire(timeout=slice_of(left) if self._clock.passes else -1)
+            self._wakes_at = -inf
 
 
 def settle(reply: Reply, result: Any = None, error: BaseException | None = None) -> None:

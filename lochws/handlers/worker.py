@@ -177,6 +177,9 @@ class Worker:
                 )
             if is_settled:
                 break
+            if threading.get_ident() in self._handing:
+                inbox.append(job, cost, key)  # a finalizer, which would wait for its own thread
+                break
             inbox.wait_for_room(cost)
         self._hand_over()
 

@@ -170,6 +170,35 @@ def test_a_request_fails_after_its_timeout_and_a_late_reply_is_ignored(start_pee
         eventually(lambda: replies.open_requests == 0)
 
 
+def test_a_callback_that_exits_does_not_end_the_thread_that_keeps_the_time(
+    start_peer: StartPeer, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = WebSocketApp(start_peer(silent).url)
+    replies = Replies(app)
+
+    def leave(_reply: object) -> None:
+        raise SystemExit
+
+    with opened(app):
+        first = replies.request({}, timeout=0.01)
+        first.add_done_callback(leave)
+        second = replies.request({}, timeout=0.02)
+        with pytest.raises(TimeoutError):
+            second.result(PATIENCE)
+    assert "a callback of a reply failed" in caplog.text
+
+
+def test_a_shorter_timeout_is_kept_although_a_longer_one_began_before(start_peer: StartPeer) -> None:
+    app = WebSocketApp(start_peer(silent).url)
+    replies = Replies(app)
+    with opened(app):
+        long = replies.request({}, timeout=1000)
+        eventually(lambda: replies._timeouts._wakes_at > 0)  # its thread waits
+        with pytest.raises(TimeoutError):
+            replies.request({}, timeout=0.01).result(PATIENCE)
+        assert not long.done()
+
+
 def test_timeouts_follow_the_clock_in_use(
     ws_server: StartServer, ws_clock: VirtualClock
 ) -> None:

@@ -212,6 +212,11 @@ class BoundedInbox(Generic[_T]):
         result = self._do(partial(self._offer, value, cost, key), partial(self._append, value, cost, key))
         return (True, []) if result is None else result  # what interrupts a step cannot wait for room
 
+    def append(self, value: _T, cost: int, key: Hashable = None) -> None:
+        """Append a value whether there is room or not, for a caller that must not wait."""
+        step = partial(self._append, value, cost, key)
+        self._do(step, step)
+
     def wait_for_room(self, cost: int, timeout: float | None = None) -> None:
         """Wait until there may be room for a value of this cost, or the inbox is closed.
 
