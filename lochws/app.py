@@ -131,7 +131,7 @@ class AppInternals(Internals):
 
 
 class WebSocketApp(WebSocket, Handler):
-    """A WebSocket client (RFC 6455) that runs in threads of its own, calls handlers, and stays connected.
+    """A WebSocket client (RFC 6455) in threads of its own: it calls your handlers and stays connected.
 
     ::
 
@@ -195,6 +195,7 @@ class WebSocketApp(WebSocket, Handler):
         trace: TraceFunction | bool | None = None,
         **options: Unpack[WebSocketAppOptions],
     ) -> None:
+        """Check the arguments, and start nothing. The class documents them."""
         # Not WebSocket.__init__, which would make an iteration.
         given: dict[str, Any] = {
             "proxies": proxies, "protocols": protocols, "agent": agent, "compress": compress,
@@ -210,6 +211,7 @@ class WebSocketApp(WebSocket, Handler):
         show_options(__init__, WebSocketAppOptions, _DEFAULTS)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse a subclass with a misspelt handler, or one that hides a public name of this class."""
         super().__init_subclass__(**kwargs)
         check_class(cls)
 
@@ -423,9 +425,11 @@ class WebSocketApp(WebSocket, Handler):
         raise WebSocketError("a WebSocketApp runs itself: call start(), or iterate a WebSocket instead")
 
     def __iter__(self) -> Iterator[events.Event]:
+        """Refuse, as `connect` does."""
         return WebSocketApp.connect(self)
 
     def __enter__(self) -> Self:
+        """Start, unless the app is running."""
         if self._lochws.life.state in (State.NEW, State.STOPPED):
             self.start()
         return self

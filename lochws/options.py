@@ -16,7 +16,7 @@ import ssl
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from itertools import pairwise
+from itertools import chain, pairwise
 from json import JSONEncoder
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict, TypeGuard
 
@@ -669,16 +669,27 @@ def show_options(function: FunctionType, declared: type, defaults: Mapping[str, 
         defaults: the defaults of options that `Options` does not have.
     """
     signature = inspect.signature(function)
+    signature = signature.replace(return_annotation=_Annotation(signature.return_annotation))
     defaults = {**_DEFAULTS, **(defaults or {})}
-    own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+    own = [
+        each if each.annotation is each.empty else each.replace(annotation=_Annotation(each.annotation))
+        for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD
+    ]
     listed = [
         inspect.Parameter(
             name, inspect.Parameter.KEYWORD_ONLY, default=defaults[name],
-            annotation=getattr(kind, "__forward_arg__", kind),
+            annotation=_Annotation(getattr(kind, "__forward_arg__", kind)),
         )
         for name, kind in declared.__annotations__.items()
     ]
     function.__signature__ = signature.replace(parameters=[*own, *listed])  # type: ignore[attr-defined]
+
+
+class _Annotation(str):
+    """An annotation that is shown without quotes."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
 
 
 class OptionsDocumentation:
@@ -697,17 +708,15 @@ class OptionsDocumentation:
         self._declared = declared
 
     def __get__(self, instance: object, owner: type | None = None) -> str:
-        listed = "".join(
-            f"    {name}: {text}\n"
-            for kind in self._declared for name, text in options_documented(kind).items()
-        )
+        options = chain.from_iterable(options_documented(kind).items() for kind in self._declared)
+        listed = "".join(map(_paragraph, options))
         return f"{self._before.rstrip()}\n{listed}{self._after}".rstrip() + "\n"
 
 
 def options_documented(declared: type) -> dict[str, str]:
     """Return what a TypedDict says about each option of its own; nothing if its source is not installed."""
     import ast  # noqa: PLC0415  for help alone
-    import textwrap  # noqa: PLC0415  likewise
+    import textwrap  # noqa: PLC0415  for help alone
 
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(declared)))
@@ -717,6 +726,15 @@ def options_documented(declared: type) -> dict[str, str]:
     body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
     for statement, following in pairwise(body):
         if isinstance(statement, ast.AnnAssign) and isinstance(following, ast.Expr):
-            text = " ".join(str(ast.literal_eval(following.value)).split())
-            documented[ast.unparse(statement.target)] = textwrap.fill(text, 96, subsequent_indent=" " * 8)
+            text = str(ast.literal_eval(following.value))
+            documented[ast.unparse(statement.target)] = " ".join(text.split())
     return documented
+
+
+def _paragraph(option: tuple[str, str]) -> str:
+    """Return an option and what it does as an item of a docstring's section "Args"."""
+    import textwrap  # noqa: PLC0415  for help alone
+
+    name, text = option
+    item = f"    {name}: {text[:1].lower()}{text[1:]}"
+    return textwrap.fill(item, 104, subsequent_indent=" " * 8) + "\n"

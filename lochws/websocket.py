@@ -205,6 +205,7 @@ class WebSocket:
         trace: TraceFunction | bool | None = None,
         **options: Unpack[WebSocketOptions],
     ) -> None:
+        """Check the arguments, and open nothing. The class documents them."""
         given: dict[str, Any] = {
             "proxies": proxies, "protocols": protocols, "agent": agent, "compress": compress,
             "ssl_verify": ssl_verify, "ssl_cafile": ssl_cafile, "ssl_context": ssl_context, "trace": trace,
@@ -221,6 +222,7 @@ class WebSocket:
         show_options(__init__, WebSocketOptions)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse a subclass that hides a public name of this class."""
         super().__init_subclass__(**kwargs)
         check_class(cls)
 
@@ -269,9 +271,11 @@ class WebSocket:
         return iteration.iterate(timing)
 
     def __iter__(self) -> Iterator[events.Event]:
+        """Connect once, with the default timing, and yield the events."""
         return self.connect()
 
     def __enter__(self) -> Self:
+        """Do nothing: `__exit__` closes."""
         return self
 
     def __exit__(
@@ -283,7 +287,9 @@ class WebSocket:
     # Sending.
 
     def send_text(self, text: str, compress: bool = True) -> bool:
-        """Send a text message. Any thread may call it; it never blocks in the network.
+        """Send a text message. Any thread may call it.
+
+        It never waits for the network; it waits for room in a full queue only with ``when_full="block"``.
 
         Args:
             text: the message.
@@ -312,7 +318,9 @@ class WebSocket:
         return sending.send_text(text, compress)
 
     def send_binary(self, data: BytesLike, compress: bool = True) -> bool:
-        """Send a binary message. Any thread may call it; it never blocks in the network.
+        """Send a binary message. Any thread may call it.
+
+        It never waits for the network; it waits for room in a full queue only with ``when_full="block"``.
 
         Args:
             data: the message, a bytes-like object; it is copied at once unless it is bytes.
@@ -341,7 +349,8 @@ class WebSocket:
     ) -> bool:
         """Send one object as JSON in a text message: a positional argument, or keywords as its fields.
 
-        Fields named ``compress`` or ``encoder`` need the positional form.
+        Fields named ``compress`` or ``encoder`` need the positional form. Any thread may call it; it never
+        waits for the network.
 
         Args:
             compress: whether to compress it, if the server agreed to permessage-deflate.
@@ -370,7 +379,7 @@ class WebSocket:
         """Send several messages at once, with nothing in between; cheaper than one call for each.
 
         Either all are accepted or none. If the network fails after some have been sent, the others are in
-        `Disconnected.unsent`. Any thread may call it; it never blocks in the network.
+        `Disconnected.unsent`. Any thread may call it; it never waits for the network.
 
         Args:
             messages: str for text messages, bytes-like objects for binary ones.
