@@ -148,8 +148,8 @@ FAULTS: Mapping[str, Mapping[str, str]] = {
             "A signal handler may call `close` at any moment, whatever the main thread is doing. "
             "`run_forever` returns.",
         "The interpreter exits while an app runs":
-            "The program ends at once and silently, in any state. To close first, register `stop` with "
-            "`atexit`.",
+            "The program ends at once, in any state. A warning says so unless the app was closed. To close "
+            "first, register `stop` with `atexit`.",
         "start again after close":
             "It runs as the first time, with a new connection and new threads.",
         "stop() in a handler":

@@ -7,9 +7,11 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+import lochws
 from lochws.system.rate_limit import RateLimit
 from lochws.system.report import (
     MAX_WAITING,
@@ -239,3 +241,15 @@ def test_a_flood_is_limited_and_what_was_left_out_is_counted(
     now[0] = 0.5
     report(logging.ERROR, "again", limit=limit)
     assert caplog.messages[3:] == ["again (7 more like this were suppressed)"]
+
+
+def test_nothing_else_in_lochws_writes_to_the_log() -> None:
+    """A log handler that raises would end the thread that calls it. `Log` is a handler of events."""
+    package = Path(lochws.__file__).parent
+    writers = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if "getLogger" in path.read_text(encoding="utf-8")
+    }
+    own = {name for name in writers if name.startswith(("cli/", "testing/"))}  # programs and tests of users
+    assert writers - own == {"system/report.py", "handlers/log.py"}
