@@ -50,6 +50,10 @@ DIFFERENCES: Mapping[str, tuple[str, ...]] = {
     "`send_json(compress=…)` and `send_json(encoder=…)` set fields of the JSON object.": (
         "test_an_object_or_keywords",
     ),
+    "`send_json` sends NaN and infinity, which JSON does not have.": (
+        "test_what_json_does_not_have_is_refused",
+        "test_the_encoder_of_a_call_decides",
+    ),
     "Events accept new attributes.": (
         "test_there_is_no_room_for_misspelt_attributes",
     ),
