@@ -61,7 +61,7 @@ def look_up(host: str, port: int, limit: float) -> tuple[Finding, list[Address]]
         return Finding("name", Verdict.FAILED, f"{host}: no answer", monotonic() - began, advice), []
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        advice = "Check the spelling of the host and this machine's DNS."
+        advice = "Check the spelling of the host, and this machine's DNS."
         return Finding("name", Verdict.FAILED, f"{host}: {reason}", monotonic() - began, advice), []
     found = list(dict.fromkeys(Address(family, sockaddr) for family, *_, sockaddr in answers))
     counts = [

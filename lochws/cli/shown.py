@@ -17,7 +17,7 @@ PARAMETERS = {
     "ssl_keyfile": "--key",
     "auth=(user, password)": "--auth user:password",
     "an Authorization header": "--header 'Authorization: …'",
-    "give its URL as proxies, with them": "give its URL with --proxy, with them",
+    "pass its URL, with user and password, as proxies": "pass its URL, with user and password, with --proxy",
     "exempt the host with no_proxy": "use --proxy none",
 }
 

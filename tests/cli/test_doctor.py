@@ -98,7 +98,7 @@ def test_a_name_that_nobody_has(examine: Examine) -> None:
     code, steps = examine("ws://no-such-host.invalid/")
     assert code == Exit.NO_CONNECTION
     assert steps["name"]["verdict"] == "failed"
-    assert steps["name"]["advice"] == "Check the spelling of the host and this machine's DNS."
+    assert steps["name"]["advice"] == "Check the spelling of the host, and this machine's DNS."
 
 
 def test_a_port_where_nobody_listens(examine: Examine) -> None:
@@ -106,7 +106,7 @@ def test_a_port_where_nobody_listens(examine: Examine) -> None:
     assert code == Exit.NO_CONNECTION
     assert steps["IPv4"]["result"] == "127.0.0.1:1: connection refused: no process is listening there"
     assert list(steps) == ["IPv4"], "it is said once"
-    assert steps["IPv4"]["advice"].startswith("Check host and port, and that the server runs")
+    assert steps["IPv4"]["advice"].startswith("Check the host and port, and that the server runs")
 
 
 def test_a_certificate_by_somebody_unknown_is_read_all_the_same(
@@ -120,7 +120,9 @@ def test_a_certificate_by_somebody_unknown_is_read_all_the_same(
     assert steps["certificate"]["result"].startswith("for localhost, 127.0.0.1")
     assert " days from now" in steps["certificate"]["result"]
     assert "unknown authority" in steps["connect"]["result"]
-    assert steps["connect"]["advice"] == "If you trust who issued the certificate, give theirs with --cafile."
+    assert steps["connect"]["advice"] == (
+        "If you trust the authority that issued the certificate, pass its own certificate with --cafile."
+    )
 
 
 def test_a_certificate_that_has_expired(examine: Examine, authority: trustme.CA, ca_file: str) -> None:
@@ -164,7 +166,7 @@ def test_a_port_without_tls(examine: Examine, start_peer: StartPeer) -> None:
     assert code == Exit.NO_CONNECTION
     assert list(steps) == ["IPv4", "TLS"], "it is said once"
     assert steps["TLS"]["verdict"] == "failed"
-    assert steps["TLS"]["advice"].startswith("Check the port, or use ws://")
+    assert steps["TLS"]["advice"].startswith("Try ws:// instead of wss://")
 
 
 def test_a_refusal_with_its_body_escaped_and_cut(examine: Examine) -> None:
@@ -191,7 +193,7 @@ def test_a_server_that_is_none_for_websockets(examine: Examine, answer: bytes) -
     with ScriptedServer([send_raw(answer)]) as server:
         code, steps = examine(server.url)
     assert code == Exit.REFUSED
-    assert list(steps.values())[-1]["advice"].startswith("Check host and p")
+    assert list(steps.values())[-1]["advice"].startswith("Check the host and p")
 
 
 def test_a_server_that_does_not_answer_the_close_frame(examine: Examine) -> None:

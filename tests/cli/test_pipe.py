@@ -151,7 +151,7 @@ def test_fewer_messages_than_count_are_not_enough() -> None:
         ([accept(), fin()], Exit.LOST, "connection lost"),
         ([accept(), send_raw(b"\xff\xff")], Exit.PROTOCOL, "the server violated the protocol"),
         ([upgrade(status=401)], Exit.REFUSED, "401"),
-        ([send_raw(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")], Exit.REFUSED, "Check host and port"),
+        ([send_raw(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")], Exit.REFUSED, "Check the host and port"),
     ],
 )
 def test_the_exit_code_says_how_it_ended(script: list[object], code: Exit, sentence: str) -> None:

@@ -15,7 +15,7 @@ from ..stream import Stream
 from ..waiting import cause, receive, send_all
 from .choose import MAX_SOCKS_TEXT, ProxyURL
 
-_UNREACHED = "The proxy did not reach the server: check host and port of the URL, or try again later."
+_UNREACHED = "Check the host and port of the URL, or try again later: the proxy could not reach the server."
 _UNKNOWN = "Give the proxy's user name and password in its URL: socks5h://user:password@host:port."
 
 
