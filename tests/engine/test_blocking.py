@@ -86,7 +86,7 @@ def test_hosts_that_have_failed_get_half_of_the_room_and_others_the_rest() -> No
     assert take_all(waiting, 100.0) == ["good-0/0", "good-1/0", "good-2/0"]
 
 
-def test_hosts_that_have_failed_are_not_forgotten_over_others() -> None:
+def test_hosts_that_have_failed_get_their_turns_too() -> None:
     waiting = jobs(slots=1, room=10)
     add(waiting, *(f"failed-{number}/0" for number in range(10)), doubtful=True)
     add(waiting, *(f"good-{number}/0" for number in range(10)))

@@ -1,4 +1,4 @@
-"""The inbox: what has come lines up in order, and who fills it is told when little is left."""
+"""The inbox: events wait in order, and the thread that posts hears when few are left."""
 
 from __future__ import annotations
 

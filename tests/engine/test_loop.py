@@ -1,4 +1,4 @@
-"""The loop: wake-ups, timers, bounded work, and errors that stay where they are."""
+"""The loop: wake-ups, timers, bounded work, and errors that end one channel only."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ def loop() -> Iterator[Loop]:
 
 
 def look(loop: Loop) -> None:
-    """One turn that does not wait."""
+    """Make one turn that does not wait."""
     loop.turn(until=lambda: True)
 
 
 def wait_once(loop: Loop, limit: float = PATIENCE) -> float:
-    """One turn that waits at most so long; how long it took."""
+    """Make one turn that waits for a number of seconds at most. Returns how long it took."""
     began = monotonic()
     loop.turn(until=lambda: False, limit=limit)
     return monotonic() - began
 
 
 def joined(loop: Loop, *probes: Probe) -> None:
-    """Let the probes join, and forget that they did."""
+    """Have the probes join, and clear their records."""
     for probe in probes:
         loop.add(probe)
     look(loop)
@@ -107,7 +107,7 @@ class TestWakingUp:
         turner.stop()
         assert len(finished) == len(probes)
 
-    def test_a_loop_that_nobody_needs_sleeps(self, loop: Loop) -> None:
+    def test_a_loop_with_nothing_to_do_sleeps(self, loop: Loop) -> None:
         probe = Probe()
         joined(loop, probe)
         assert wait_once(loop, 0.02) >= 0.019
@@ -170,7 +170,7 @@ class TestDescriptors:
         look(loop)
         assert probe.received == b"hello"
 
-    def test_a_finished_channel_is_let_go(self, loop: Loop) -> None:
+    def test_a_finished_channel_is_released(self, loop: Loop) -> None:
         probe = Probe()
         joined(loop, probe)
         probe.timer = monotonic()
@@ -366,7 +366,7 @@ class TestErrors:
 
 
 class Measuring(Probe):
-    """Notes how much room it is given."""
+    """A channel that records how much room it is given."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -396,7 +396,7 @@ class TestSharing:
 
 
 class TestGaps:
-    """Times at which this machine or process stood still."""
+    """Suspensions of the machine or the process."""
 
     @pytest.fixture
     def clock(self) -> Shifting:
@@ -408,7 +408,7 @@ class TestGaps:
             yield loop
 
     @pytest.mark.parametrize("which", ["wall", "monotonic"])
-    def test_channels_are_told_behind_what_came_and_before_their_timers(
+    def test_channels_hear_of_a_suspension_after_received_data_and_before_their_timers(
         self, which: str, clock: Shifting, loop: Loop
     ) -> None:
         probe = Probe()
@@ -425,7 +425,7 @@ class TestGaps:
         loop.turn(lambda: True)
         assert probe.names == ["ready", "gap", "timer"]
 
-    def test_a_wall_clock_that_is_set_back_is_no_gap(self, clock: Shifting, loop: Loop) -> None:
+    def test_a_wall_clock_that_is_set_back_is_not_a_suspension(self, clock: Shifting, loop: Loop) -> None:
         probe = Probe()
         joined(loop, probe)
         clock.jump("wall", -1e9)

@@ -1,4 +1,4 @@
-"""The reader: it delivers on its own thread, and somebody stands in for it while it is away."""
+"""The reader: it delivers on its own thread, and has a stand-in while a handler runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..support.seen import PATIENCE, await_reports, eventually
 
 
 class Watch:
-    """Counts how often the reader asked for somebody to watch over it."""
+    """Counts how often the reader has asked to be watched."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -26,7 +26,7 @@ class Watch:
 
 
 class Away:
-    """A handler that stays away until it is let go, and notes what it was given."""
+    """A handler that runs until the test releases it, and records its arguments."""
 
     def __init__(self) -> None:
         self.entered = threading.Semaphore(0)
@@ -66,7 +66,7 @@ def flushed(reader: Reader) -> None:
 
 
 def awaited(probe: Probe) -> threading.Semaphore:
-    """Counts the calls of a probe from now on."""
+    """Count the calls of a probe from now on."""
     called = threading.Semaphore(0)
     probe.act = lambda _: called.release()
     return called
@@ -128,7 +128,7 @@ class TestDelivering:
         await_reports()
         assert [record.levelno for record in caplog.records] == [logging.ERROR]
 
-    def test_it_asks_to_be_watched_when_nobody_watches(self, reader: Reader, watch: Watch) -> None:
+    def test_it_asks_to_be_watched_when_it_is_not(self, reader: Reader, watch: Watch) -> None:
         for _ in range(3):
             flushed(reader)
         assert watch.asked == 1
@@ -157,7 +157,7 @@ class TestStandingIn:
         probe.is_finished = True
         reader.loop.touch(probe)
 
-    def test_nobody_stands_in_for_a_delivery_that_is_over(self, reader: Reader) -> None:
+    def test_a_delivery_that_has_ended_gets_no_stand_in(self, reader: Reader) -> None:
         flushed(reader)
         reader.stand_in(1)
         reader.stand_in(0)
@@ -277,7 +277,7 @@ class TestEnding:
         flushed(reader)
         assert joined == [False]
 
-    def test_after_its_end_nobody_stands_in_and_waking_does_nothing(self, watch: Watch) -> None:
+    def test_after_its_end_there_is_no_stand_in_and_waking_does_nothing(self, watch: Watch) -> None:
         reader = Reader("lochws-reader-test", watch)
         reader.start()
         reader.stop()

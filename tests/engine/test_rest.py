@@ -1,4 +1,4 @@
-"""How loop, reader and supervisor say that they wait: what a clock that is moved by hand has to know."""
+"""How loop, reader and supervisor tell a clock that is moved by hand that they wait."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from ..support.seen import PATIENCE, eventually
 
 @pytest.fixture
 def virtual() -> VirtualClock:
-    """A clock that nobody is woken by."""
+    """A clock that wakes no thread."""
     return VirtualClock()
 
 
 def asleep(loop: Loop, look: Callable[[], Rest | None]) -> Rest | None:
-    """What is seen of a loop that is about to wait."""
+    """Return what `rest` says of a loop that is about to wait."""
     seen: list[Rest | None] = []
     loop.turn(until=lambda: seen.append(look()) is None)
     return seen[0]
@@ -53,7 +53,7 @@ class TestLoop:
         assert second.number > first.number
         assert loop.rest() is None
 
-    def test_what_was_touched_or_has_come_has_to_be_done_first(self, loop: Loop, probe: Probe) -> None:
+    def test_a_loop_with_touched_channels_or_data_does_not_rest(self, loop: Loop, probe: Probe) -> None:
         loop.touch(probe)
         assert asleep(loop, loop.rest) is not None  # it was, before the wait
 
@@ -96,7 +96,7 @@ class TestLoop:
 class TestReader:
     @pytest.fixture
     def reader(self, virtual: VirtualClock) -> Iterator[Reader]:
-        """One whose thread has not begun: the test is its stand-in."""
+        """A reader whose thread has not begun: the test stands in for it."""
         reader = Reader("lochws-reader-test", lambda: None, virtual)
         yield reader
         reader.loop.close()
@@ -154,7 +154,7 @@ class TestSupervisor:
         assert done.wait(PATIENCE)
         eventually(lambda: self.rest(supervisor) == Rest(1, None))
 
-    def test_a_job_that_runs_counts_unless_it_is_no_business_of_the_callers(
+    def test_a_running_job_counts_unless_the_caller_excludes_it(
         self, supervisor: Supervisor
     ) -> None:
         begun, go_on = threading.Event(), threading.Event()
@@ -178,7 +178,7 @@ class TestSupervisor:
         assert rest.until is None
 
 
-def test_two_that_belong_together_wait_for_whatever_comes_first() -> None:
+def test_two_rests_together_last_until_the_earlier_time() -> None:
     assert Rest(1, None).beside(Rest(2, None)) == Rest(3, None)
     assert Rest(1, 5.0).beside(Rest(2, None)) == Rest(3, 5.0)
     assert Rest(1, 5.0).beside(Rest(2, 4.0)) == Rest(3, 4.0)

@@ -1,4 +1,4 @@
-"""The supervisor: jobs run when due, can be taken back, and never hold up what must be done at once."""
+"""The supervisor: jobs run when they are due, can be cancelled, and do not delay urgent jobs."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ def make() -> Iterator[Supervisors]:
 
 
 class Log:
-    """What ran, in order, and a way to wait until so much has."""
+    """Records what ran, in order, and waits until a number of entries is there."""
 
     def __init__(self) -> None:
         self.entries: list[Any] = []
         self._changed = threading.Condition()
 
     def note(self, entry: object) -> Callable[[], None]:
-        """A job that notes `entry`."""
+        """Return a job that records `entry`."""
         return self.result_of(lambda: entry)
 
     def result_of(self, function: Callable[[], object]) -> Callable[[], None]:
-        """A job that notes what the function returns."""
+        """Return a job that records what the function returns."""
 
         def job() -> None:
             entry = function()
@@ -61,14 +61,14 @@ class Log:
         return job
 
     def wait(self, count: int) -> list[Any]:
-        """Wait until there are so many entries; all there are then."""
+        """Wait until there are that many entries, and return all of them."""
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.entries) >= count, PATIENCE)
             return self.entries
 
 
 class Blocker:
-    """A job that blocks until it is let go."""
+    """A job that blocks until the test releases it."""
 
     def __init__(self) -> None:
         self.began = threading.Event()
@@ -130,7 +130,7 @@ def test_an_earlier_job_ends_the_wait_for_a_later_one(make: Supervisors) -> None
     assert log.wait(1) == ["soon"]
 
 
-def test_a_job_can_be_taken_back_until_it_has_begun(make: Supervisors) -> None:
+def test_a_job_can_be_cancelled_until_it_has_begun(make: Supervisors) -> None:
     supervisor, log = make(), Log()
     blocker = Blocker()
     running = supervisor.call_soon(blocker)
@@ -160,7 +160,7 @@ def test_one_thread_is_always_free_of_blocking_jobs(make: Supervisors, size: int
         blocker.go.set()
 
 
-def test_a_blocking_job_that_waits_for_a_thread_can_still_be_taken_back(make: Supervisors) -> None:
+def test_a_blocking_job_that_waits_for_a_thread_can_still_be_cancelled(make: Supervisors) -> None:
     supervisor, log = make(2), Log()
     blocker = blocked(supervisor)
     waiting = supervisor.call_soon(log.note("never"), blocking=True)
@@ -224,7 +224,9 @@ def test_a_job_may_join_and_does_not_wait_for_itself(make: Supervisors) -> None:
     assert log.wait(1) == [True]
 
 
-def test_without_any_thread_the_caller_is_told(make: Supervisors, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_any_thread_the_caller_gets_the_error(
+    make: Supervisors, monkeypatch: pytest.MonkeyPatch
+) -> None:
     supervisor, log = make(2), Log()
 
     def refuse(_: threading.Thread) -> None:

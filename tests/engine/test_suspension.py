@@ -1,4 +1,4 @@
-"""When the clocks say that this machine or process stood still."""
+"""The suspension detector, without waiting: times are passed in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Threads: a reader and its supervisors, who stand in for it, private to one app or shared by many."""
+"""Threads: a reader and the supervisors that stand in for it, private to one app or shared."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def probe(crew: Crew) -> Iterator[Probe]:
 
 
 class Watched:
-    """What runs on a crew, and notes with what error the crew has failed."""
+    """A tenant that records the errors with which its crew fails."""
 
     def __init__(self) -> None:
         self.errors: list[BaseException] = []
@@ -51,7 +51,7 @@ NOBODY = Watched()
 
 
 class Stay:
-    """Handlers that stay away until they are let go."""
+    """Handlers that run until the test releases them."""
 
     def __init__(self, crew: Crew) -> None:
         self._entered = threading.Semaphore(0)
@@ -59,7 +59,7 @@ class Stay:
         self._inbox = Inbox(self._handle, crew.reader.loop.notify)
 
     def begin(self) -> None:
-        """Have a handler run, and return when it does."""
+        """Have a handler run, and return once it does."""
         self._inbox.post(["stay"])
         assert self._entered.acquire(timeout=PATIENCE)
 
@@ -73,7 +73,7 @@ class Stay:
 
 
 def who_moves(probe: Probe) -> str:
-    """Have the probe called, and the name of the thread that does it."""
+    """Have the probe called, and return the name of the thread that calls it."""
     names: list[str] = []
     called = threading.Event()
 

@@ -1,4 +1,4 @@
-"""Whom to call when, told the time."""
+"""Timers, without waiting: times are passed in."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from lochws.engine.timers import Timers
 
 
-def test_whoever_is_due_is_told_once_and_in_order() -> None:
+def test_owners_that_are_due_are_returned_once_and_in_order() -> None:
     timers: Timers[str] = Timers()
     for owner, when in (("late", 5.0), ("early", 1.0), ("later", 9.0)):
         timers.set(owner, when, 0.0)
@@ -20,7 +20,7 @@ def test_whoever_is_due_is_told_once_and_in_order() -> None:
 
 @pytest.mark.parametrize("delay", [0.001, 0.02, 1.0, 5.0, 29.99, 30.0, 3600.0])
 @pytest.mark.parametrize("now", [0.0, 12345.678])
-def test_nobody_is_early_and_nobody_later_than_the_512th_part(delay: float, now: float) -> None:
+def test_no_timer_is_early_or_late_by_more_than_a_512th(delay: float, now: float) -> None:
     timers: Timers[str] = Timers()
     timers.set("x", now + delay, now)
     assert timers.next is not None

@@ -1,4 +1,4 @@
-"""How long to wait before connecting again, and when to give up: pure, told the time and the dice."""
+"""Back-off without waiting: times and random numbers are passed in."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ JUST_BELOW_1 = 1 - 2**-53
 
 
 def rejected(status: int = 503, retry: str | None = None) -> Rejected:
-    """A refusal, with that Retry-After."""
+    """Return a refusal with that Retry-After header."""
     line = "" if retry is None else f"Retry-After: {retry}\r\n"
     return Rejected(Response(f"HTTP/1.1 {status} No\r\n{line}\r\n".encode()), "refused")
 
 
 class Row:
-    """A row of attempts under one policy; time passes as it is told."""
+    """A series of attempts under one policy, at times that the test chooses."""
 
     def __init__(self, backoff: Backoff, draw: float = 0.0) -> None:
         self.draw = draw
@@ -41,7 +41,7 @@ class Row:
         self._retries = Retries(backoff, lambda: self.draw)
 
     def wait_after(self, outcome: AttemptEnd = LOST, *, opened_for: float | None = None) -> float | None:
-        """What to wait after one more attempt, which was open for so many seconds or failed."""
+        """Return the wait after one more attempt, which failed or was open for that many seconds."""
         if opened_for is not None:
             self._retries.opened(self.now)
             self.now += opened_for
@@ -51,7 +51,7 @@ class Row:
     def range_after(
         self, outcome: AttemptEnd = LOST, *, opened_for: float | None = None
     ) -> tuple[float, float]:
-        """The least and the greatest wait after one more attempt."""
+        """Return the shortest and the longest possible wait after one more attempt."""
         self.draw = 0.0
         least = self.wait_after(outcome, opened_for=opened_for)
         self.draw = JUST_BELOW_1
@@ -121,7 +121,7 @@ class TestRanges:
 
 
 class TestStability:
-    """Only a connection that was open for a while ends a row of failures (contract Q42)."""
+    """Only a connection that was open for a while resets the count of failures (contract Q42)."""
 
     @fault("program", "The server accepts and drops again and again")
     def test_accept_then_drop_goes_on_growing(self) -> None:
@@ -148,7 +148,7 @@ class TestStability:
         assert row.range_after() == (5, 7)
 
 
-    def test_an_end_that_the_user_wanted_is_no_failure_and_a_stable_one_ends_the_row(self) -> None:
+    def test_an_end_that_the_user_wanted_is_not_a_failure_and_a_stable_connection_resets_it(self) -> None:
         row = Row(Backoff(5, 30, stable_after=10))
         row.wait_after()
         row._retries.opened(row.now)
@@ -195,7 +195,7 @@ class TestRetryAfter:
         assert Row(Backoff(5, 30)).wait_after(rejected(retry="120")) == 120
 
     def test_it_never_shortens_it(self) -> None:
-        """A Retry-After of 0 does not make the client spin."""
+        """A Retry-After of 0 does not remove the wait."""
         assert Row(Backoff(5, 30)).wait_after(rejected(retry="0")) == 5
         assert Row(Backoff(5, 30)).wait_after(rejected(retry="-3")) == 5
 
@@ -220,7 +220,7 @@ class TestRetryAfter:
 class TestGivingUp:
     """`max_attempts` and `max_elapsed`."""
 
-    def test_after_so_many_failures_in_a_row(self) -> None:
+    def test_after_a_number_of_failures_in_a_row(self) -> None:
         row = Row(Backoff(5, 30, max_attempts=3))
         assert [row.wait_after() for _ in range(3)] == [5, 5, None]
 
@@ -229,7 +229,7 @@ class TestGivingUp:
         waits = [row.wait_after(), row.wait_after(opened_for=10), row.wait_after(), row.wait_after()]
         assert waits == [5, 5, 5, None]
 
-    def test_after_so_many_seconds_since_the_first_failure_in_a_row(self) -> None:
+    def test_after_a_time_since_the_first_failure_in_a_row(self) -> None:
         row = Row(Backoff(5, 30, max_elapsed=100))
         assert row.wait_after() == 5
         row.now += 99
@@ -252,7 +252,7 @@ class TestGivingUp:
 
 
 class TestRetryHook:
-    """`retry`: what a cause deserves is the user's to say."""
+    """The `retry` hook decides for each cause."""
 
     def test_it_is_called_with_each_outcome(self) -> None:
         seen: list[AttemptEnd] = []
@@ -303,7 +303,7 @@ class TestRetryHook:
 
 
 class TestValidation:
-    """A wrong policy is refused when it is made, by name and value."""
+    """An invalid policy is refused when it is made; the error names the argument and the value."""
 
     @pytest.mark.parametrize(
         "name",

@@ -1,4 +1,4 @@
-"""Calls on the handlers' thread: when they come, what they may do, and when they do not come any more."""
+"""Scheduled calls on the handlers' thread: when they are made, what they may do, when they are dropped."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_what_a_call_raises_is_treated_as_of_a_handler(caplog: pytest.LogCapture
     assert server.connections[0].close_frame == (1011, "handler failed")
 
 
-def test_calls_come_during_a_back_off_and_not_once_the_app_is_over() -> None:
+def test_calls_are_made_during_a_back_off_and_not_after_the_app_has_stopped() -> None:
     made: list[str] = []
     app = Noting("ws://127.0.0.1:1/")
     with running(app, persist=NEVER):

@@ -1,7 +1,7 @@
-"""Which events come, in which order, in each situation that Lomond's contract has a row for (section 5).
+"""The order of events in each situation that has a row in Lomond's contract (section 5).
 
-Every row is run both ways, iterated and as an app; where lochws differs on purpose, the row says by
-which number of section 17.
+Every row is run in an iteration and in an app. Where lochws differs on purpose, the row gives the number in
+section 17.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ GOODBYE = b"\x03\xe8goodbye"
 
 
 class TestClosing:
-    """How closing goes."""
+    """Closing, by either side."""
 
     def test_normal_life(self, situation: Situation, start_peer: StartPeer) -> None:
         def script(link: Link) -> None:
@@ -53,7 +53,7 @@ class TestClosing:
         assert (last.sent_code, last.received_code) == (1000, 3000)
 
     def test_server_closes_first(self, situation: Situation, start_peer: StartPeer) -> None:
-        """The handler of Closing may still send; then the echo goes out. There is no Closed."""
+        """The handler of Closing may still send; then our Close frame is sent. There is no Closed event."""
         received = []
 
         def script(link: Link) -> None:
@@ -100,7 +100,7 @@ class TestClosing:
     def test_client_closes_while_the_servers_close_frame_waits_to_be_handled(
         self, situation: Situation, start_peer: StartPeer
     ) -> None:
-        """Decided by who was first here: the server's frame had come, so there is Closing, and one answer."""
+        """The server's frame had arrived before we closed, so there is a Closing event and one answer."""
         received = []
 
         def script(link: Link) -> None:
@@ -155,7 +155,7 @@ class TestClosing:
 
 
 class TestWhileOpen:
-    """How an open connection ends that nobody closes."""
+    """Open connections that end without being closed."""
 
     def test_a_protocol_error_that_is_not_critical(
         self, situation: Situation, start_peer: StartPeer
@@ -179,7 +179,7 @@ class TestWhileOpen:
         assert isinstance(last.error, errors.ProtocolError)
 
     def test_a_protocol_error_that_is_critical(self, situation: Situation, start_peer: StartPeer) -> None:
-        """Here too our Close frame says why (Q17)."""
+        """Our Close frame gives the reason here too (Q17)."""
         received = []
 
         def script(link: Link) -> None:
@@ -235,7 +235,7 @@ class TestWhileOpen:
 
 
 class TestLeftByItsUser:
-    """A handler that raises or a loop that is left."""
+    """Handlers that raise, and loops that are left early."""
 
     def test_an_iteration_that_is_left_yields_no_more_and_closes(self, start_peer: StartPeer) -> None:
         ended = []
@@ -254,7 +254,7 @@ class TestLeftByItsUser:
         assert ended == [True]
 
     def test_an_app_goes_on_with_the_next_event(self, start_peer: StartPeer) -> None:
-        """Lomond had no handlers: this is new. What a handler raises is logged, and told to on_error."""
+        """New in lochws: an exception of a handler is logged and passed to on_error."""
         def script(link: Link) -> None:
             link.accept()
             link.send_frame(TEXT, b"one")

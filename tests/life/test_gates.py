@@ -1,4 +1,4 @@
-"""Gates: who may send over a new connection, from when on, and what such a connection counts as."""
+"""Gates: who can send over a new connection, and when; and how such a connection counts for the back-off."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ..support.seen import PATIENCE, Noting, eventually, in_thread
     ],
     ids=["text", "unicode", "binary", "json", "many", "corked"],
 )
-def test_behind_a_shut_gate_nobody_sends_but_who_has_it(send: Callable[[Noting], object]) -> None:
+def test_while_a_gate_is_closed_only_its_holder_can_send(send: Callable[[Noting], object]) -> None:
     with ScriptedServer() as server:
         app = Noting(server.url)
         gate = app.gate()
@@ -42,8 +42,8 @@ def test_behind_a_shut_gate_nobody_sends_but_who_has_it(send: Callable[[Noting],
             server.wait_until(lambda: server.messages[:2] == ["first", b"second"])
 
 
-def test_a_thread_that_sends_all_the_time_never_comes_before_what_must_be_said_first() -> None:
-    """It may even find the connection before Ready has reached any handler."""
+def test_a_thread_that_sends_all_the_time_never_precedes_the_session_setup() -> None:
+    """It may find the connection even before any handler of Ready has run."""
     drops = 5
     script = [accept(), wait_for("other"), fin()]
     with ScriptedServer(*[script] * drops, [accept()]) as server:
@@ -177,7 +177,7 @@ def test_without_a_connection_a_gate_sends_nothing() -> None:
 
 
 def test_a_connection_that_ends_behind_a_shut_gate_was_never_stable() -> None:
-    """Else a log-in that takes its time to fail would be tried again and again at once."""
+    """Otherwise a log-in that fails slowly would be repeated without a wait."""
     with ScriptedServer([accept()]) as server:
         app = Noting(server.url)
         gate = app.gate()
@@ -203,7 +203,7 @@ def test_a_gate_that_is_opened_without_a_connection_makes_no_failure_a_success()
     assert len(app.all("connect_fail")) == 3
 
 
-def test_who_waits_in_another_thread_is_let_go_when_the_gate_opens() -> None:
+def test_a_thread_that_waits_is_released_when_the_gate_opens() -> None:
     found: list[bool] = []
     with ScriptedServer() as server:
         app = Noting(server.url)

@@ -1,4 +1,4 @@
-"""Lomond's way: iterate a WebSocket, without threads; the same events, and nothing left behind."""
+"""Iterating a WebSocket as in Lomond, without threads: the same events, and nothing is left open."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class TestConnect:
 
 
 class TestLeavingEarly:
-    """A loop that is left closes its socket: a Close frame if that is possible, and FIN."""
+    """A loop that is left early sends a Close frame, if that is possible, and closes its socket."""
 
     def test_by_break(self, start_peer: StartPeer, caplog: pytest.LogCaptureFixture) -> None:
         ends = Ends((TEXT, b"hello"))
@@ -153,7 +153,7 @@ class TestLeavingEarly:
 
     @pytest.mark.parametrize("name", ["connecting", "connected", "ready", "poll", "text", "closing"])
     def test_at_any_event(self, start_peer: StartPeer, name: str) -> None:
-        """What the fixtures watch: no descriptor stays open."""
+        """The fixtures check that no descriptor stays open."""
         ends = Ends((TEXT, b"hello"), (CLOSE, b"\x03\xe8"))
         ws = WebSocket(start_peer(ends).url)
         take(ws.connect(), name)

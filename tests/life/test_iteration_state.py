@@ -1,4 +1,4 @@
-"""What a WebSocket says of itself at each moment of its life, and what sending does then."""
+"""The properties of a WebSocket, and the outcome of a send, in every state."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..support.seen import PATIENCE, in_thread, take
 
 
 class TestState:
-    """What properties say, and what sending does, at each moment of a life (contract Q10, Q12, Q14)."""
+    """Properties and sends in every state (contract Q10, Q12, Q14)."""
 
     def test_at_each_event(self, start_peer: StartPeer) -> None:
         ws = WebSocket(start_peer(polite).url)
@@ -72,7 +72,7 @@ class TestState:
             assert flags(ws) == ("stopped", False, False, True)
 
     def test_close_before_connecting_does_nothing(self, start_peer: StartPeer) -> None:
-        """Contract Q10: no AttributeError; and what was never opened is not closed."""
+        """Contract Q10: no AttributeError; a WebSocket that was never opened is not closed."""
         ws = WebSocket(start_peer(Ends((TEXT, b"hello"))).url)
         ws.close()
         ws.force_disconnect()
@@ -81,7 +81,7 @@ class TestState:
 
 
 class TestCounters:
-    """What was moved."""
+    """The totals of messages and bytes."""
 
     def test_frames_right_behind_the_answer_count_too(self, start_peer: StartPeer) -> None:
         def script(link: Link) -> None:
@@ -135,12 +135,12 @@ class TestRealServer:
 
 
 def flags(ws: WebSocket) -> tuple[str, bool, bool, bool]:
-    """The state as its properties tell it."""
+    """Return the state as its properties show it."""
     return ws.state.value, ws.is_active, ws.is_closing, ws.is_closed
 
 
 def refusal(ws: WebSocket) -> tuple[type[Exception], str]:
-    """How a send is refused: the error, and what it says of the state."""
+    """Return the error with which a send is refused, and its text."""
     with pytest.raises(errors.WebSocketUnavailable) as caught:
         ws.send_text("refused")
     for said in ("not connected", "not open yet", "closing", "has ended"):

@@ -1,4 +1,4 @@
-"""Iterating without threads of lochws's own, while other threads close, send and look."""
+"""Iterations whose WebSocket is used by other threads, which close, send and read its state."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..support.seen import PATIENCE, in_thread, names, take
 
 
 class TestOtherThreads:
-    """Whoever does not iterate may close, send and look."""
+    """Threads that do not iterate may close, send and read the state."""
 
     def test_close_wakes_the_loop(self, start_peer: StartPeer) -> None:
         ws = WebSocket(start_peer(polite).url)
@@ -117,7 +117,7 @@ class TestOtherThreads:
 
 
 class TestWithoutThreads:
-    """No thread is ever started; only a name that must be looked up has one, for as long as that takes."""
+    """No thread is started, except for the time of a DNS lookup."""
 
     @pytest.fixture
     def started(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:

@@ -1,4 +1,4 @@
-"""Apps whose supervisors are taken, calls between two steps of an app's life, and what it decides."""
+"""The life of an app: busy supervisors, calls between two of its steps, and its decisions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WAYS: dict[str, tuple[Callable[[Link], object], str, Callable[[Noting], object]]
 
 
 class Crowd(NamedTuple):
-    """Apps on two supervisors: one backs off, one's attempt hangs, and one's has to wait for that."""
+    """Apps on two supervisors: one backs off, the attempt of another hangs, and a third waits for that."""
 
     rests: Noting
     hangs: Noting
@@ -118,7 +118,7 @@ class TestItsOwnThreads:
 
 
 class TestBetweenTwoSteps:
-    def test_closing_when_the_attempt_is_over_and_the_connection_not_there_yet_closes_that(
+    def test_close_between_the_end_of_the_attempt_and_the_connection_closes_the_connection(
         self, start_peer: StartPeer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         app = Noting(start_peer(polite).url)
@@ -132,7 +132,7 @@ class TestBetweenTwoSteps:
             end = app.wait_for("disconnected")
         assert (end.sent_code, end.received_code, end.graceful) == (3000, 3000, True)
 
-    def test_a_connection_that_ends_while_handlers_of_ready_run_lets_nobody_go_who_waits_for_one(
+    def test_a_connection_that_ends_while_handlers_of_ready_run_releases_no_waiting_thread(
         self, start_peer: StartPeer
     ) -> None:
         app = WebSocketApp(start_peer(dropping).url)
@@ -147,7 +147,7 @@ class TestBetweenTwoSteps:
         assert not app.wait_ready(0)
 
 
-    def test_a_connection_that_is_to_be_dropped_lets_nobody_go_who_waits_for_one(
+    def test_a_connection_that_is_being_dropped_releases_no_waiting_thread(
         self, start_peer: StartPeer
     ) -> None:
         found: list[bool] = []

@@ -1,4 +1,4 @@
-"""Staying connected: `persist()` for iteration, and apps, against servers that come and go."""
+"""Staying connected, with `persist()` and with apps, while servers come and go."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CYCLE = ["connecting", "connected", "ready", "disconnected", "back_off"]
 
 
 def until(connection: Iterable[events.Event], name: str, count: int) -> list[events.Event]:
-    """All events up to the one of that name that makes so many."""
+    """Return all events up to the given number of those with that name."""
     seen = []
     for event in connection:
         seen.append(event)
@@ -146,7 +146,7 @@ class TestIteration:
 
 
 class TestEnding:
-    """`close` and `exit_event` end a persisting iteration, whatever it is doing."""
+    """`close` and `exit_event` end `persist()` at any moment."""
 
     def test_close_while_open_ends_it_after_the_closing_handshake(self, start_peer: StartPeer) -> None:
         ws = WebSocket(start_peer(polite).url)

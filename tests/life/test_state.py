@@ -1,4 +1,4 @@
-"""The life of a WebSocket as a table: every state with every step (contract Q14)."""
+"""The table of states: every state with every step (contract Q14)."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ WAITS: dict[str, Callable[[Noting], object]] = {
 
 
 def app_with(option: str, url: str, function: Callable[[], Any], **options: Any) -> Noting:
-    """An app with a function as one of its options."""
+    """Return an app with a function as one of its options."""
     if option == "url":
         return Noting(function, **options)
     return Noting(url, **{option: (lambda *_: function())}, **options)
@@ -141,7 +141,7 @@ class TestOptions:
         assert app.join(PATIENCE)
         assert app.names() == ["connecting", "connect_fail"]
 
-    def test_an_exit_with_a_text_that_cannot_be_shown_is_no_different(
+    def test_an_exception_whose_text_cannot_be_shown_is_reported_by_its_type(
         self, option: str, start_peer: StartPeer
     ) -> None:
         class Textless(BaseException):
@@ -159,7 +159,7 @@ class TestOptions:
 
 
 class Stuck:
-    """A function that does not return before it is let go."""
+    """A function that does not return before the test releases it."""
 
     def __init__(self) -> None:
         self.entered = threading.Event()

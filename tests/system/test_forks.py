@@ -1,4 +1,4 @@
-"""What is known of objects that a child of `os.fork` must hear of."""
+"""The registry of objects that are reset in the child of a fork."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from lochws.system.forks import _Living
 
 class Known:
     def reset_after_fork(self) -> None:
-        """Nothing: it is not called here."""
+        """Do nothing: it is not called here."""
 
 
 def test_what_lives_is_known_and_what_has_ended_takes_no_room() -> None:

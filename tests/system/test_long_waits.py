@@ -1,4 +1,4 @@
-"""Times of months and of all eternity: the system's calls count milliseconds in 32 bits, and ours go on."""
+"""Waits of months and of centuries, although system calls count milliseconds in 32 bits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rate limit of log lines, told the time."""
+"""The rate limit of log lines, without waiting: the clock is set by hand."""
 
 from __future__ import annotations
 

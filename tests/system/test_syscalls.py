@@ -1,4 +1,4 @@
-"""Socket calls that keep the interpreter. Both twins pass the same tests."""
+"""Socket calls that keep the interpreter lock. Both twins pass the same tests."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if syscalls.twins is not None:
 
 @pytest.fixture(params=TWINS)
 def calls(request: pytest.FixtureRequest) -> SimpleNamespace:
-    """The two calls, of one of the twins."""
+    """The two calls of one twin."""
     send, receive_into = TWINS[request.param]
     return SimpleNamespace(send=send, receive_into=receive_into)
 
 
 @pytest.fixture
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Two connected sockets that do not block."""
+    """Return two connected non-blocking sockets."""
     one, other = socket.socketpair()
     with one, other:
         one.setblocking(False)
