@@ -195,8 +195,8 @@ class WebSocketApp(WebSocket, Handler):
         trace: TraceFunction | bool | None = None,
         **options: Unpack[WebSocketAppOptions],
     ) -> None:
-        """Check the arguments, and start nothing. The class documents them."""
-        # Not WebSocket.__init__, which would make an iteration.
+        # No docstring: editors would show it in place of the class's. And not WebSocket.__init__, which would
+        # make an iteration.
         given: dict[str, Any] = {
             "proxies": proxies, "protocols": protocols, "agent": agent, "compress": compress,
             "ssl_verify": ssl_verify, "ssl_cafile": ssl_cafile, "ssl_context": ssl_context, "trace": trace,

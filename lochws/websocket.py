@@ -205,7 +205,7 @@ class WebSocket:
         trace: TraceFunction | bool | None = None,
         **options: Unpack[WebSocketOptions],
     ) -> None:
-        """Check the arguments, and open nothing. The class documents them."""
+        # No docstring: editors would show it in place of the class's.
         given: dict[str, Any] = {
             "proxies": proxies, "protocols": protocols, "agent": agent, "compress": compress,
             "ssl_verify": ssl_verify, "ssl_cafile": ssl_cafile, "ssl_context": ssl_context, "trace": trace,
