@@ -49,7 +49,7 @@ elif TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
 
-class Uninitialised(WebSocketError, AttributeError):
+class _Uninitialized(WebSocketError, AttributeError):
     """A subclass did not initialise its base class, and what that makes is missing."""
 
 
@@ -59,7 +59,7 @@ class _NotYet:
     def __get__(self, instance: object | None, owner: type) -> Any:
         if instance is None:
             return self
-        raise Uninitialised(f"{owner.__name__}.__init__ must call super().__init__(url) first")
+        raise _Uninitialized(f"{owner.__name__}.__init__ must call super().__init__(url) first")
 
 
 class Internals:
