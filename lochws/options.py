@@ -230,8 +230,8 @@ def check_number(name: str, value: float, low: float, expected: str = "") -> Non
     expected = expected or f"a number from {low:g} up"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name}={value!r}: expected {expected}")
-    # An int can be larger than every float, and then nothing can be added to it.
-    if not low <= value <= sys.float_info.max:
+    # An int can be larger than every float, and then no float can be added to it.
+    if not (low <= value and -sys.float_info.max <= value <= sys.float_info.max):
         raise ValueError(f"{name}={_shown(value)}: expected {expected}")
 
 

@@ -50,7 +50,7 @@ elif TYPE_CHECKING:
 
 
 class _Uninitialized(WebSocketError, AttributeError):
-    """A subclass did not initialise its base class, and what that makes is missing."""
+    """A subclass did not initialize its base class."""
 
 
 class _NotYet:

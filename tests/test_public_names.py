@@ -66,8 +66,8 @@ def test_the_annotations_of_public_names_can_be_evaluated(name: str) -> None:
     functions = [thing] if inspect.isfunction(thing) else [
         member for member in vars(thing).values() if inspect.isfunction(member)
     ]
-    # Self is typing_extensions' until Python 3.11, and then not there at run time.
-    names = {**vars(typing), "Self": object}
+    # Before Python 3.11 these two come from typing_extensions, for type checkers alone.
+    names = {"Self": object, "Unpack": typing.Optional, **vars(typing)}
     for function in functions:
         module = vars(sys.modules[function.__module__])
         typing.get_type_hints(function, {**names, **module})

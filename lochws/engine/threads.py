@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Protocol
 
 from ..clock import Clock, Rest, current
+from ..options import check_range
 from ..system import forks
 from ..system.report import report_aside
 from .loop import Channel
@@ -159,8 +160,7 @@ class Threads:
     def __init__(
         self, supervisors: int = 4, *, name: str | None = None, clock: Clock | None = None
     ) -> None:
-        if isinstance(supervisors, bool) or not isinstance(supervisors, int) or supervisors < 2:
-            raise ValueError(f"supervisors={supervisors!r}: expected a whole number from 2 up")
+        check_range("supervisors", supervisors, 2)
         self._supervisors = supervisors
         self._name = name or f"shared-{next(_numbers)}"
         self._clock = clock

@@ -11,6 +11,7 @@ from math import isnan
 from typing import Final, Literal, TypeAlias
 
 from .. import events
+from ..options import check_bool, check_number, check_range
 from ..system.report import report
 
 
@@ -65,18 +66,15 @@ class Backoff:
 
     def __post_init__(self) -> None:
         for name in ("min_wait", "max_wait", "max_retry_after", "stable_after"):
-            _check(name, getattr(self, name), 0)
-        _check("factor", self.factor, 1)
+            check_number(name, getattr(self, name), 0)
+        check_number("factor", self.factor, 1)
         if self.max_wait < self.min_wait:
             raise ValueError(f"max_wait={self.max_wait!r}: expected at least min_wait={self.min_wait!r}")
         if self.max_attempts is not None:
-            _check("max_attempts", self.max_attempts, 1)
-            if not isinstance(self.max_attempts, int):
-                raise TypeError(f"max_attempts={self.max_attempts!r}: expected a whole number, or None")
+            check_range("max_attempts", self.max_attempts, 1)
         if self.max_elapsed is not None:
-            _check("max_elapsed", self.max_elapsed, 0)
-        if not isinstance(self.respect_retry_after, bool):
-            raise TypeError(f"respect_retry_after={self.respect_retry_after!r}: expected True or False")
+            check_number("max_elapsed", self.max_elapsed, 0)
+        check_bool("respect_retry_after", self.respect_retry_after)
         if self.retry is not None and not callable(self.retry):
             raise TypeError(f"retry={self.retry!r}: expected a function of one argument, or None")
 
@@ -139,7 +137,7 @@ class Retries:
             answer = backoff.retry(outcome)
             if answer is None or answer is USUAL:
                 return None if answer is None else usual
-            _check("retry's answer", answer, 0)
+            check_number("retry's answer", answer, 0)
             return float(answer)
         except Exception as error:  # noqa: BLE001  it is reported
             report(logging.ERROR, "the retry hook failed on %r; the usual wait applies", outcome, error=error)
@@ -184,13 +182,6 @@ def retry_after(value: str | None, wall: float) -> float | None:
 def _drawn() -> float:
     # The module `random` is slow to load, and only one number per attempt is needed.
     return int.from_bytes(os.urandom(4), "big") / 2**32
-
-
-def _check(name: str, value: float, least: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name}={value!r}: expected a number from {least:g} up")
-    if not least <= value < float("inf"):
-        raise ValueError(f"{name}={value!r}: expected a number from {least:g} up")
 
 
 #: What ``persist=True`` stands for.
