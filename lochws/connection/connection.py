@@ -23,17 +23,14 @@ from ..errors import CriticalProtocolError, ProtocolError
 from ..opening.dial import Opened
 from ..options import Options, Timing
 from ..protocol.close import NETWORK, ClosingHandshake, Outcome
-from ..protocol.keepalive import Keepalive, earliest
+from ..protocol.keepalive import earliest
 from ..sent import Tap
 from ..system.report import safe_str
 from ..transport.waiting import cause
-from .poll_timer import Polls
+from .poll_timer import PollTimer
 from .receiving import ReceivingHalf
 from .sending import SendingHalf
 from .trace import Trace
-
-#: Bytes of events that may wait for a handler; beyond it nothing is read until they were handled.
-INBOX_BYTES = 16 * 1024 * 1024
 
 
 class Listener(Protocol):
@@ -100,13 +97,16 @@ class Connection:
         )
         self._abort: str | None = None  # why `drop` was called; any thread writes
 
-        # The receiving half: the baton holder's.
-        self._receiving = ReceivingHalf(opened.stream, options, agreed, trace)
-        self._keepalive = Keepalive(timing.ping_rate or 0, timing.ping_limit)
-        self._polls = Polls(timing.poll or 0)
+        # All below is the baton holder's.
+        self._receiving = ReceivingHalf(
+            opened.stream, options, timing, agreed, inbox=inbox, sending=self.sending, ends=self, trace=trace
+        )
+        self._keepalive = self._receiving.keepalive
+        #: What the loop calls: nothing stands in between where every message passes.
+        self.on_ready: Callable[[int, memoryview, float], bool | None] = self._receiving.on_ready
+        self._polls = PollTimer(timing.poll or 0)
         self._closing = ClosingHandshake(timing.close_timeout or 0)
         self._failure: ProtocolError | CriticalProtocolError | None = None
-        self._paused = False
         self._finished = False
         self.is_counted = False  # written by `Traffic`
 
@@ -171,9 +171,9 @@ class Connection:
         """Reading unless the inbox is full, writing while the kernel had no room."""
         stream = self._stream
         # A stream that has to write first cannot read, however much there is.
-        is_reading = not (self._paused or self._receiving.at_eof or stream.reads_want_write)
+        is_reading = not (self._receiving.is_paused or self._receiving.at_eof or stream.reads_want_write)
         mask = EVENT_READ if is_reading else 0
-        if stream.reads_want_write or (self.sending.queue.wants_write and not stream.writes_want_read):
+        if stream.reads_want_write or (self.sending.queue.is_blocked and not stream.writes_want_read):
             mask |= EVENT_WRITE
         return mask
 
@@ -198,13 +198,13 @@ class Connection:
             self._inbox.post([events.Poll()])
         self._ping(now)
         if opened.rest:
-            self._take(*self._receiving.take(opened.rest), now)
+            self._receiving.take(opened.rest, now)
         # Users may have been here before the loop. What TLS has decrypted already no selector announces.
         return self.on_touch(now) or self._stream.pending()
 
     def on_touch(self, now: float) -> bool:
         """Do what other threads left to the loop."""
-        self._note_pings()
+        self._receiving.note_pings()
         if self._listener.has_handler_for(events.Poll):
             self._polls.go_on(now)
         self.sending.send_owed_close()
@@ -215,33 +215,8 @@ class Connection:
         elif self.sending.queue.failure is not None:
             self._drop_if_asked()  # no Close frame can be waited for
         self._finish_if_over()
-        if self._paused and self._inbox.backlog <= INBOX_BYTES // 2:
-            self._paused = False
-            self._keepalive.resume(now)
-            return True
         # If sending failed, what the server said before may still be there to be read.
-        return self.sending.queue.failure is not None
-
-    def on_ready(self, mask: int, buffer: memoryview, now: float) -> bool:
-        """Flush what waits, and read a bounded amount."""
-        queue = self.sending.queue
-        if queue.wants_write and (mask & EVENT_WRITE or self._stream.writes_want_read):
-            sent = queue.bytes_sent
-            queue.flush()
-            if queue.bytes_sent > sent:
-                # The server has acknowledged data: on a slow network no ping might get through in time.
-                self._keepalive.received(now)
-                if self.is_closing:
-                    self._closing.sent(now, taken=not queue.waiting_bytes)
-        more = False
-        if not (self._paused or self._receiving.at_eof):
-            more = self._receive(buffer, now)
-        failure = queue.failure
-        if failure is not None and not more:
-            self._drop_if_asked()
-            self._closing.lost(f"socket fail; send fail; {cause(failure)}", failure)
-        self._finish_if_over()
-        return more
+        return self._receiving.resume_if_low(now) or self.sending.queue.failure is not None
 
     def on_timer(self, now: float) -> None:
         """Keep the deadlines: closing, keepalive, Poll."""
@@ -280,80 +255,58 @@ class Connection:
         """End: a defect of ours was met and has been logged."""
         self._end(Outcome(f"error; {safe_str(error)}", NETWORK, error=error))
 
-    # Receiving. The baton holder.
+    # What the receiving half tells. The baton holder, unless it says otherwise.
 
-    def _receive(self, buffer: memoryview, now: float) -> bool:
-        """Receive about as much as there is room in the buffer. Returns whether there may be more."""
-        receiving, share = self._receiving, len(buffer)
-        while share > 0:
-            was_done = receiving.receiver.done
-            try:
-                came = receiving.receive(buffer)
-            except OSError as error:
-                self._drop_if_asked()
-                self._closing.lost(f"socket fail; recv fail; {cause(error)}", error)
-                return False
-            if came is None:
-                if receiving.at_eof:
-                    self._drop_if_asked()
-                    self._closing.eof()
-                    return False
-                # A stream may end its share of the turn early, with nothing to show for it yet.
-                return self._stream.pending()
-            self._note_pings()
+    def touch(self) -> None:
+        """Have the loop come back to the connection. Any thread."""
+        self.loop.touch(self)
+
+    def has_handler_for(self, kind: type[events.Event]) -> bool:
+        """Return whether such an event would reach anyone."""
+        return self._listener.has_handler_for(kind)
+
+    def flush_blocked(self, now: float) -> None:
+        """Flush the queue now that the kernel may have room again."""
+        queue = self.sending.queue
+        sent = queue.bytes_sent
+        queue.flush()
+        if queue.bytes_sent > sent:
+            # The server has acknowledged data: on a slow network no ping might get through in time.
             self._keepalive.received(now)
-            received, cost = came
-            if not was_done:
-                self._take(received, cost, now)
-            share -= cost
-            if self._paused:
-                return False
-            if receiving.is_drained:
-                # The selector tells of more, but not of what the stream has kept inside.
-                return self._stream.pending()
-        return True
+            if self.is_closing:
+                self._closing.sent(now, taken=not queue.waiting_bytes)
 
-    def _take(self, received: list[events.Event], cost: int, now: float) -> None:
-        receiver = self._receiving.receiver
-        if receiver.controls:
-            self._react(receiver.controls, now)
-        has_handler_for = self._listener.has_handler_for
-        if len(received) > len(receiver.controls) or any(has_handler_for(type(event)) for event in received):
-            self._inbox.post(received, cost)
-        if receiver.failure is not None:
-            self._fail(receiver.failure, now)
-        elif receiver.close_received is not None:
+    def server_is_done(self, now: float) -> None:
+        """Handle the server's Close frame, or the rule that it broke."""
+        failure = self._receiving.receiver.failure
+        if failure is not None:
+            self._fail(failure, now)
+        else:
             self._on_close_frame(now)
-        elif self._inbox.backlog > INBOX_BYTES:
-            self._pause()
 
-    def _react(self, controls: Sequence[events.Ping | events.Pong], now: float) -> None:
-        owed = False
-        for event in controls:
-            if isinstance(event, events.Pong):
-                event.latency = self._keepalive.pong(event.data, now)
-            elif self._timing.auto_pong:
-                self.sending.pong(event.data)
-                owed = True
-        if owed:
-            self.sending.queue.flush()
+    def stream_ended(self, error: OSError | None) -> None:
+        """Note that the stream has ended, by itself or with an error."""
+        self._drop_if_asked()
+        if error is None:
+            self._closing.eof()
+        else:
+            self._closing.lost(f"socket fail; recv fail; {cause(error)}", error)
 
-    def _pause(self) -> None:
-        """Read no more until the handlers have caught up: TCP then holds the server back."""
-        self._paused = True
-        self._keepalive.pause()
-        self._inbox.call_when_low(INBOX_BYTES // 2, lambda: self.loop.touch(self))
+    def after_reading(self, more: bool) -> None:
+        """End the connection if a turn has shown that it is over."""
+        failure = self.sending.queue.failure
+        if failure is not None and not more:
+            self._drop_if_asked()
+            self._closing.lost(f"socket fail; send fail; {cause(failure)}", failure)
+        self._finish_if_over()
+
+    # Pings. The baton holder.
 
     def _ping(self, now: float) -> None:
-        self._note_pings()
+        self._receiving.note_pings()
         payload = self._keepalive.ping_due(now)
         if payload is not None:
             self.sending.ping(payload)
-
-    def _note_pings(self) -> None:
-        sent = self.sending.pings_sent
-        while sent:
-            self._keepalive.sent(*sent.pop(0))
 
     # Closing. The baton holder, unless said otherwise.
 
@@ -402,7 +355,7 @@ class Connection:
         if self._finished:
             return
         self._finished = True
-        outcome = outcome.checked(is_taken=not self.sending.queue.wants_write)
+        outcome = outcome.checked(is_taken=not self.sending.queue.is_blocked)
         sent, received = self.sending.close_sent, self._receiving.receiver.close_received
         event = events.Disconnected(
             outcome.reason,

@@ -242,7 +242,7 @@ class Outgoing:
                 self.messages_sent = self._completed + self._messages_in(start, end)
             return
         start, end = self._start, self._end
-        messages = self._messages_in(start, end)
+        messages = self._messages_in(start, end) if self._controls else end - start
         if self.extra:
             self.extra -= sum(_extra(item) for item in self.items[start:end])
         clear = end == len(self.items) or end >= _CLEAR_ITEMS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Polls:
+class PollTimer:
     """A beat of so many seconds. While nobody would see a Poll it rests, and costs no timer.
 
     Args:

@@ -176,7 +176,7 @@ class SendingHalf:
 
     def ping(self, payload: bytes) -> None:
         """Send a ping of the keepalive's. The loop only."""
-        if not self.queue.wants_write:  # otherwise it would only wait, and take a pong's place
+        if not self.queue.is_blocked:  # otherwise it would only wait, and take a pong's place
             self._urgent(self._sender.ping, payload)
             self.queue.flush()
 

@@ -94,14 +94,19 @@ class SendQueue:
         may_block: returns whether the calling thread may wait; one that runs handlers must not.
         gather: whether messages may gather. Without a loop that comes when asked they must not.
         taps: are told what is sent, in order; may change at any time.
+
+    Attributes:
+        failure: what ended sending, or None. Read by anyone.
+        is_blocked: whether the kernel is full: only the loop, told that the socket is writable, tries again.
+            Read by anyone.
     """
 
     __slots__ = (
-        "_ask_flush", "_asked", "_blocked", "_changed", "_compress", "_compress_in_pieces", "_compressing",
+        "_ask_flush", "_asked", "_changed", "_compress", "_compress_in_pieces", "_compressing",
         "_compressor", "_corks", "_discarded", "_drop_off_limit", "_dropped", "_dropped_off", "_due",
-        "_failure", "_finished", "_follows", "_gathering", "_is_shut", "_last_write", "_limit", "_lock",
+        "_finished", "_follows", "_gathering", "_is_shut", "_last_write", "_limit", "_lock",
         "_may_block", "_outgoing", "_room_threshold", "_sealed", "_send_timeout", "_stream", "_taps",
-        "_waiting", "_when_full", "_writer",
+        "_waiting", "_when_full", "_writer", "failure", "is_blocked",
     )
 
     def __init__(
@@ -145,13 +150,13 @@ class SendQueue:
         self._writer: _Part | None = None  # the part of the thread that writes
         self._compressor: _Part | None = None  # the part of the thread that compresses
         self._compressing: Iterator[bytes] | None = None  # that thread's: the message that it is at
-        self._blocked = False  # the kernel is full: only the loop, told that it is writable, tries again
+        self.is_blocked = False
         self._asked = False  # the loop was asked to flush and has not come yet
         self._gathering = False  # a message waits for company, until _due
         self._due = 0.0
         self._last_write = 0.0
         self._waiting = 0  # threads that wait in _changed
-        self._failure: OSError | None = None
+        self.failure: OSError | None = None
         self._sealed = False  # our Close frame is queued: nothing may follow it
         self._finished = False
         self._is_shut = False  # sealed, failed or finished
@@ -371,8 +376,8 @@ class SendQueue:
                 outgoing = self._outgoing
                 if outgoing.urgent:
                     outgoing.take_urgent()
-                if self._failure is None and not self._finished:
-                    if self._writer is None and (by_loop or not self._blocked) and outgoing.is_ready:
+                if self.failure is None and not self._finished:
+                    if self._writer is None and (by_loop or not self.is_blocked) and outgoing.is_ready:
                         self._writer = mine = []
                     if outgoing.raw and self._compressor is None:
                         self._compressor = part = []
@@ -406,17 +411,7 @@ class SendQueue:
         """Bytes that were handed to the kernel. Read without the lock."""
         return self._outgoing.bytes_sent
 
-    @property
-    def failure(self) -> OSError | None:
-        """What ended sending, if something did."""
-        return self._failure
-
     # The loop.
-
-    @property
-    def wants_write(self) -> bool:
-        """Whether the loop should flush when the socket is writable."""
-        return self._blocked
 
     def put_urgent(self, frame: bytes) -> None:
         """Keep a ping or pong of the protocol for the next `flush`. Baton holder only.
@@ -428,7 +423,7 @@ class SendQueue:
         with self._lock:
             if self._is_shut:
                 return
-            if self._blocked:
+            if self.is_blocked:
                 self._outgoing.urgent.clear()
             self._outgoing.urgent.append(frame)
 
@@ -465,7 +460,7 @@ class SendQueue:
         Returns:
             False if they are discarded.
         """
-        if self._finished or self._failure is not None:
+        if self._finished or self.failure is not None:
             self._check_alive()
         if self._dropped_off:
             self._take_up()
@@ -490,7 +485,7 @@ class SendQueue:
         try:
             has_room = wait_for(
                 self._changed,
-                lambda: self._finished or self._failure or self._sealed or not self._pending
+                lambda: self._finished or self.failure or self._sealed or not self._pending
                 or self._pending + size <= self._limit,
                 self._send_timeout,
             )
@@ -507,8 +502,8 @@ class SendQueue:
     def _check_alive(self) -> None:
         if self._finished:
             raise WebSocketClosed("data not sent: the connection has ended")
-        if self._failure is not None:
-            raise WebSocketClosed(f"data not sent: the connection is lost; {self._failure}")
+        if self.failure is not None:
+            raise WebSocketClosed(f"data not sent: the connection is lost; {self.failure}")
 
     def _check_open(self) -> None:
         if self._sealed:
@@ -656,8 +651,8 @@ class SendQueue:
         outgoing = self._outgoing
         if (
             self._writer is not None  # it looks again when it comes back
-            or self._blocked  # the loop comes when the kernel has room
-            or self._failure is not None
+            or self.is_blocked  # the loop comes when the kernel has room
+            or self.failure is not None
             or not outgoing.size
             or (outgoing.raw and not outgoing.is_ready)
         ):
@@ -711,7 +706,7 @@ class SendQueue:
                 with self._lock:
                     outgoing.took(taken)
                     is_unsure = self._gathering = False
-                    self._blocked = blocked = bool(outgoing.rest)
+                    self.is_blocked = blocked = bool(outgoing.rest)
                     self._drop_off_limit = 0
                     self._last_write = monotonic()
                     if (self._waiting and self._pending <= self._room_threshold) or self._finished:
@@ -755,7 +750,7 @@ class SendQueue:
 
     def _ask_loop(self) -> None:
         # Only the loop can wait until the kernel has room, and only it can end a connection that has failed.
-        is_loops = self._blocked or self._failure is not None
+        is_loops = self.is_blocked or self.failure is not None
         self._ask_flush(None if is_loops else self._flush_aside)
 
     def _flush_aside(self) -> None:
@@ -839,7 +834,7 @@ class SendQueue:
     # Failing.
 
     def _is_over(self) -> bool:
-        return self._finished or self._failure is not None
+        return self._finished or self.failure is not None
 
     def _withdraw(self, items: Sequence[Item | Raw]) -> bool:
         """Take items back, unless one was sent whole or they are reported already. Without the lock."""
@@ -858,7 +853,7 @@ class SendQueue:
         Ctrl-C, too, can strike between the deflate context and the queue, or between the kernel and our
         count; whatever the server got from then on would be garbage.
         """
-        self._failure = error if isinstance(error, OSError) else OSError(f"interrupted by {error!r}")
+        self.failure = error if isinstance(error, OSError) else OSError(f"interrupted by {error!r}")
         self._is_shut = True
         self._writer = None
         self._drop_off_limit = 0

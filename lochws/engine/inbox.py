@@ -19,14 +19,17 @@ class Inbox:
     Args:
         handle: called with the items of each post, on the reader's thread, without any lock.
         notify: called when something was posted that the reader does not know of.
+
+    Attributes:
+        batches: what waits: the items of each post, their cost, and what to call after them.
     """
 
-    __slots__ = ("_batches", "_handle", "_last", "_low", "_notify", "_posted", "_taken", "is_scheduled")
+    __slots__ = ("_handle", "_last", "_low", "_notify", "_posted", "_taken", "batches", "is_scheduled")
 
     def __init__(self, handle: Callable[[Any], object], notify: Callable[[Inbox], None]) -> None:
         self._handle = handle
         self._notify = notify
-        self._batches: deque[tuple[Sequence[Any], int, Callable[[], object] | None]] = deque()
+        self.batches: deque[tuple[Sequence[Any], int, Callable[[], object] | None]] = deque()
         self._posted = 0  # written by the thread that posts
         self._taken = 0  # written by the reader
         self._last: Sequence[Any] = ()  # likewise: what it took last
@@ -41,26 +44,30 @@ class Inbox:
     @property
     def has_backlog(self) -> bool:
         """Whether anything waits."""
-        return bool(self._batches)
+        return bool(self.batches)
 
-    def post(self, items: Sequence[Any], cost: int = 0, after: Callable[[], object] | None = None) -> None:
+    def post(self, items: Sequence[Any], cost: int = 0, after: Callable[[], object] | None = None) -> int:
         """Add items at the end.
 
         Args:
             items: what to handle.
             cost: what they count for in `backlog`.
             after: called on the reader's thread when they have been handled.
+
+        Returns:
+            The backlog now.
         """
         self._posted += cost
-        self._batches.append((items, cost, after))
+        self.batches.append((items, cost, after))
         if not self.is_scheduled:
             self.is_scheduled = True
             self._notify(self)
+        return self._posted - self._taken
 
     def take(self) -> tuple[Sequence[Any], Callable[[], object] | None] | None:
         """Return the oldest items and what to call after them, or None. For the thread that takes."""
         try:
-            items, cost, after = self._batches.popleft()
+            items, cost, after = self.batches.popleft()
         except IndexError:
             self._last = ()
             return None
@@ -77,7 +84,7 @@ class Inbox:
         """
         if isinstance(self._last, list):
             self._last.clear()
-        self._batches.clear()
+        self.batches.clear()
 
     def call_when_low(self, backlog: int, function: Callable[[], object]) -> None:
         """Have a function called when the backlog has fallen to a limit. For the thread that posts.
@@ -107,4 +114,4 @@ class Inbox:
             finally:  # what follows a final event must come, whatever happens
                 if after is not None:
                     after()
-        return bool(self._batches)
+        return bool(self.batches)

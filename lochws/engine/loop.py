@@ -26,6 +26,8 @@ from .timers import Timers
 
 #: The size of the buffer that all channels of a loop receive into.
 BUFFER_BYTES = 256 * 1024
+#: Clocks that have come this far apart between two turns, or a wait that ended this late, are looked at closely.
+SUSPICIOUS_SECONDS = 1.0
 #: The part of it that a channel gets at least, however many channels are ready.
 SHARE_BYTES = 16 * 1024
 
@@ -45,13 +47,17 @@ class Channel(Protocol):
     def on_touch(self, now: float) -> bool:
         """Do what `Loop.touch` was called for. Returns whether there is more to do at once."""
 
-    def on_ready(self, mask: int, buffer: memoryview, now: float) -> bool:
-        """Do a bounded amount of work, since the descriptor is ready. Returns whether there is more.
+    def on_ready(self, mask: int, buffer: memoryview, now: float, /) -> bool | None:
+        """Do a bounded amount of work, since the descriptor is ready.
 
         Args:
             mask: what the descriptor is ready for, as in `interest`.
             buffer: memory to receive into, for the time of the call.
             now: the time, in monotonic seconds.
+
+        Returns:
+            Whether there is more to do at once. None if there is not, and if in addition neither `interest`
+            nor `is_finished` has changed, and `next_timer` is not earlier than before.
         """
 
     def on_timer(self, now: float) -> None:
@@ -128,7 +134,8 @@ class Loop:
     def notify(self, inbox: Inbox) -> None:
         """Have the inbox delivered soon."""
         self._mail.append(inbox)
-        self.wake()
+        if self._asleep:  # `wake`, without a call on the way of every message
+            self._pipe.wake()
 
     def ask_flush(self, channel: Channel, _flush: Callable[[], object] | None) -> None:
         """Have a channel's queue flushed in the next turn: `Crew.ask_flush` for a loop without a crew."""
@@ -196,9 +203,15 @@ class Loop:
             limit: seconds to wait at most, or None for no limit.
         """
         now = self._monotonic()
-        self._admit(now)
-        again, self._again = self._again, {}
-        timeout = 0.0 if again else self._time_left(now, limit)
+        if self._added or self._touched:
+            self._admit(now)
+        again: dict[Channel, None] | None = None
+        timeout = limit
+        if self._again:
+            again, self._again, timeout = self._again, {}, 0.0
+        elif self._timers.next is not None:
+            left = min(max(0.0, self._timers.next - now), LONGEST_SECONDS)
+            timeout = left if limit is None else min(left, limit)
         self._turns += 1
         self._due = due = None if timeout is None else now + timeout
         self._asleep = True
@@ -206,23 +219,42 @@ class Loop:
             timeout, due = 0.0, now
         ready = self._selector.select(timeout if not timeout or self.clock.passes else None)
         self._asleep = False
-        now = self._monotonic()
-        was_suspended = self._suspensions.was_suspended(now, self._wall(), due)
+        now, wall = self._monotonic(), self._wall()
+        # Only what may be a suspension is looked at closely.
+        is_late = due is not None and now - due > SUSPICIOUS_SECONDS
+        is_ahead = wall - now - self._suspensions.ahead > SUSPICIOUS_SECONDS
+        was_suspended = (is_late or is_ahead) and self._suspensions.was_suspended(now, wall, due)
+        self._suspensions.ahead = wall - now
         # If many channels are ready, each gets less room: the messages of one turn must not keep the handlers
         # busy for so long that they look slow.
         buffer = self._buffer[: max(BUFFER_BYTES // max(1, len(ready)), SHARE_BYTES)]
         for key, mask in ready:
-            if key.data is None:
+            channel = key.data
+            if channel is None:
                 self._pipe.drain()
-            else:
-                self._call(key.data, key.data.on_ready, mask, buffer, now)
-                again.pop(key.data, None)
+                continue
+            try:
+                more = channel.on_ready(mask, buffer, now)
+                if more is not None:
+                    self._settle(channel, more)
+            except BaseException as error:  # noqa: BLE001  an interruption goes on
+                self._on_defect(channel, error)
+            if again:
+                again.pop(channel, None)
+        if again or was_suspended:
+            self._go_on(again or {}, buffer, was_suspended, now)
+        if self._timers.next is not None and self._timers.next <= now:
+            self._run_timers(now)
+
+    def _go_on(
+        self, again: dict[Channel, None], buffer: memoryview, was_suspended: bool, now: float
+    ) -> None:
+        """Call the channels that had more to do, and all of them after a suspension."""
         for channel in again:
             if channel in self._registered:
                 self._call(channel, channel.on_ready, selectors.EVENT_READ, buffer, now)
         for channel in list(self._registered) if was_suspended else ():
             self._call(channel, channel.on_suspension, now)
-        self._run_timers(now)
 
     def close(self) -> None:
         """Release every channel, and close the loop's own descriptors."""
@@ -264,12 +296,15 @@ class Loop:
     def _call(self, channel: Channel, method: Callable[..., bool | None], *args: Any) -> None:
         try:
             self._settle(channel, bool(method(*args)))
-        except BaseException as error:
-            if is_interrupt(error):
-                raise
-            # A defect of ours in one channel must not end the others.
-            report_aside(logging.ERROR, "unexpected error in %r", channel, error=error)
-            self._fail(channel, error)
+        except BaseException as error:  # noqa: BLE001  an interruption goes on
+            self._on_defect(channel, error)
+
+    def _on_defect(self, channel: Channel, error: BaseException) -> None:
+        """Have a channel finish in which a defect of ours has shown. It must not end the others."""
+        if is_interrupt(error):
+            raise error
+        report_aside(logging.ERROR, "unexpected error in %r", channel, error=error)
+        self._fail(channel, error)
 
     def _fail(self, channel: Channel, error: BaseException) -> None:
         """Have the channel finish because of an error, and release it."""
@@ -312,13 +347,6 @@ class Loop:
                     self._selector.unregister(descriptor)
         finally:
             channel.release()
-
-    def _time_left(self, now: float, limit: float | None) -> float | None:
-        when = self._timers.next
-        if when is None:
-            return limit
-        left = min(max(0.0, when - now), LONGEST_SECONDS)
-        return left if limit is None else min(left, limit)
 
     def _run_timers(self, now: float) -> None:
         # Deadlines that are set meanwhile wait for the next turn, even those that have passed.

@@ -20,10 +20,13 @@ class SuspensionDetector:
     Args:
         now: the time, in monotonic seconds.
         wall: the time by the wall clock, in seconds.
+
+    Attributes:
+        ahead: by how many seconds the wall clock was ahead of the other when they were last compared.
     """
 
     def __init__(self, now: float, wall: float) -> None:
-        self._ahead = wall - now
+        self.ahead = wall - now
 
     def was_suspended(self, now: float, wall: float, due: float | None = None) -> bool:
         """Return whether there was a suspension since the last call.
@@ -32,8 +35,7 @@ class SuspensionDetector:
             now: the time, in monotonic seconds.
             wall: the time by the wall clock, in seconds.
             due: when the wait that has just ended should have ended at the latest, in monotonic seconds; None
-            if
-                it had no end.
+                if it had no end.
         """
-        before, self._ahead = self._ahead, wall - now
-        return self._ahead - before > GAP_SECONDS or (due is not None and now - due > GAP_SECONDS)
+        before, self.ahead = self.ahead, wall - now
+        return self.ahead - before > GAP_SECONDS or (due is not None and now - due > GAP_SECONDS)

@@ -14,7 +14,11 @@ Owner = TypeVar("Owner")
 
 
 class Timers(Generic[Owner]):
-    """At most one deadline per owner, in monotonic seconds. For one thread at a time."""
+    """At most one deadline per owner, in monotonic seconds. For one thread at a time.
+
+    Attributes:
+        next: when `take` should be called next; None for never. There may be nothing to take then.
+    """
 
     def __init__(self) -> None:
         # An entry is valid while _due has its number.
@@ -22,11 +26,7 @@ class Timers(Generic[Owner]):
         self._due: dict[int, Owner] = {}
         self._wanted: dict[Owner, tuple[float, int]] = {}  # the deadline as it was given
         self._number = count()
-
-    @property
-    def next(self) -> float | None:
-        """When `take` should be called next; None for never. There may be nothing to take then."""
-        return self._entries[0][0] if self._entries else None
+        self.next: float | None = None
 
     def set(self, owner: Owner, when: float, now: float) -> None:
         """Set the owner's deadline, which is rounded up a little so that others can share it.
@@ -51,6 +51,7 @@ class Timers(Generic[Owner]):
         if len(self._entries) > 2 * len(self._due) + STALE_TIMERS:
             self._entries = [entry for entry in self._entries if entry[1] in self._due]
             heapq.heapify(self._entries)
+        self.next = self._entries[0][0]
 
     def remove(self, owner: Owner) -> None:
         """Delete the owner's deadline, if there is one."""
@@ -59,6 +60,7 @@ class Timers(Generic[Owner]):
             del self._due[entry[1]]
             while self._entries and self._entries[0][1] not in self._due:
                 heapq.heappop(self._entries)  # so that `next` names no deadline of a closed connection
+            self._look()
 
     def take(self, now: float) -> list[Owner]:
         """Return the owners whose deadline has passed, in order, and delete their deadlines."""
@@ -69,7 +71,11 @@ class Timers(Generic[Owner]):
             if owner is not None:
                 del self._wanted[owner]
                 due.append(owner)
+        self._look()
         return due
+
+    def _look(self) -> None:
+        self.next = self._entries[0][0] if self._entries else None
 
 
 def _rounded(when: float, now: float) -> float:

@@ -25,6 +25,7 @@ class Keepalive:
 
     Attributes:
         latency: seconds between the last answered ping and its pong, or None.
+        waiting_since: when the first ping was sent since the last byte arrived, or None.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class Keepalive:
         self._start: float | None = None
         self._next_ping: float | None = None
         self._outstanding: list[tuple[bytes, float]] = []  # with when each was sent, oldest first
-        self._waiting_since: float | None = None  # the first ping since the last received byte
+        self.waiting_since: float | None = None  # the first ping since the last received byte
         self._paused = False
 
     def start(self, now: float) -> None:
@@ -68,23 +69,23 @@ class Keepalive:
         """
         if self._next_ping is not None:
             self._next_ping = now
-        if self._waiting_since is not None:
-            self._waiting_since = now
+        if self.waiting_since is not None:
+            self.waiting_since = now
 
     def sent(self, payload: bytes, now: float) -> None:
         """A ping went out; a user's too. Of several with one payload the newest counts."""
         others = [ping for ping in self._outstanding if ping[0] != payload]
         self._outstanding = [*others[-MAX_OUTSTANDING + 1 :], (payload, now)]
-        if self._waiting_since is None:
-            self._waiting_since = now
+        if self.waiting_since is None:
+            self.waiting_since = now
 
     def received(self, now: float) -> None:
         """Bytes came from the server, whatever they are: it is alive.
 
         They are no answer to a ping that was sent after `now`.
         """
-        if self._waiting_since is not None and self._waiting_since <= now:
-            self._waiting_since = None
+        if self.waiting_since is not None and self.waiting_since <= now:
+            self.waiting_since = None
 
     def pong(self, payload: bytes, now: float) -> float | None:
         """A pong came: the seconds since its ping, or None if it answers none that is remembered.
@@ -114,13 +115,13 @@ class Keepalive:
     def resume(self, now: float) -> None:
         """Receiving goes on; pings without an answer get their whole time again."""
         self._paused = False
-        if self._waiting_since is not None:
-            self._waiting_since = now
+        if self.waiting_since is not None:
+            self.waiting_since = now
 
     def _timeout(self) -> float | None:
-        if not self._limit or self._paused or self._waiting_since is None:
+        if not self._limit or self._paused or self.waiting_since is None:
             return None
-        return self._waiting_since + self._limit
+        return self.waiting_since + self._limit
 
 
 def earliest(one: float | None, other: float | None) -> float | None:

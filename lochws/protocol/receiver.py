@@ -51,6 +51,7 @@ class Receiver:
         close_received: the server's Close frame, or None.
         failure: the rule that the server broke, with the close code that tells it so, or None.
         done: whether one of the two has happened, so that further bytes are ignored.
+        wants_room: whether the next bytes should go where `room` says; if not, into any buffer.
         controls: the pings and pongs among the events of the last `receive`; they want a reaction.
     """
 
@@ -71,6 +72,7 @@ class Receiver:
         self._tail = b""  # of a text: the beginning of a character at the end of _payload
         # In its place the payload of a large frame, if that is all of the message.
         self._large: Payload | None = None
+        self.wants_room = False
         self._flooded = False  # whether the last thing that came was such a message, of the largest kind
         # The data frame being received: bytes still to come, and whether it ends the message.
         self._missing = 0
@@ -98,7 +100,7 @@ class Receiver:
             return []
         data = payload.getvalue()
         self._forget()
-        self._flooded = len(data) >= FLOOD_BYTES
+        self._flooded = self.wants_room = len(data) >= FLOOD_BYTES
         return [Binary(data)]
 
     def receive(self, data: BytesLike) -> list[Event]:
@@ -118,6 +120,7 @@ class Receiver:
                 error.__context__ = None
                 self.failure = error.with_traceback(None)
                 self._stop()
+        self.wants_room = self._large is not None
         return events
 
     def _parse(self, data: BytesLike, events: list[Event]) -> None:

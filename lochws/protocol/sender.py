@@ -93,7 +93,8 @@ class Sender:
             The frames, and the index of the first item that was not packed.
         """
         keys = self._keys
-        keys.fill()
+        if keys.position >= len(keys.block):
+            keys.fill()
         packed, end = pack(items, start, limit, keys.block, keys.position)
         keys.position += 4 * (end - start)
         return packed, end

@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 
-from lochws.connection import connection
+from lochws.connection import receiving
 
 from ..support.apps import opened, running
 from ..support.peer import BINARY, CLOSE, Link, StartPeer, frame
@@ -22,7 +22,7 @@ COUNT = 400
 @pytest.fixture(autouse=True)
 def small_inbox(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bounds the inbox at 1 MiB."""
-    monkeypatch.setattr(connection, "INBOX_BYTES", INBOX)
+    monkeypatch.setattr(receiving, "INBOX_BYTES", INBOX)
 
 
 class Flood:
@@ -97,7 +97,7 @@ def test_reading_goes_on_when_half_is_handled(start_peer: StartPeer) -> None:
             may.release()
             pause.wait(0.001)
         # The handler of the next message stays away, so what reads is the reader's stand-in.
-        eventually(lambda: not open_connection._paused or inbox.backlog > INBOX)
+        eventually(lambda: not open_connection._receiving.is_paused or inbox.backlog > INBOX)
         may.release(COUNT)
         app.wait_for("binary", COUNT)
 

@@ -74,7 +74,7 @@ def fill(app: WebSocketApp) -> None:
     while True:
         with suppress(QueueFull):  # said also while a little is gathered: the queue is not full then
             app.send_binary(bytes(100_000))
-        while app._lochws.life.connection.sending.queue.wants_write:  # type: ignore[union-attr]
+        while app._lochws.life.connection.sending.queue.is_blocked:  # type: ignore[union-attr]
             app.send_binary(b"x")
 
 
@@ -125,7 +125,7 @@ def fill_with_small(app: Noting) -> None:
     """Twice as much as the kernel takes, in small messages."""
     queue = app._lochws.life.connection.sending.queue  # type: ignore[union-attr]
     count = 0
-    while not queue.wants_write:
+    while not queue.is_blocked:
         count += app.send_binary(bytes(1000))
     for _ in range(count):
         app.send_binary(bytes(1000))

@@ -246,11 +246,11 @@ class TestForceDisconnect:
         app = Noting(start_peer(deaf).url)
         with opened(app):
             queue = app._lochws.life.connection.sending.queue  # type: ignore[union-attr]
-            while not queue.wants_write:
+            while not queue.is_blocked:
                 try:
                     app.send_binary(bytes(100_000))
                 except QueueFull:  # the loop has yet to find out that the kernel is full
-                    eventually(lambda: queue.wants_write)
+                    eventually(lambda: queue.is_blocked)
             began = monotonic()
             app.force_disconnect()
             app.wait_for("disconnected")

@@ -346,7 +346,7 @@ class TestAccounting:
             queue = app._lochws.life.connection.sending.queue  # type: ignore[union-attr]
             for number in range(10_000):
                 app.send_text(f"{number} " + "x" * 100_000)
-                if queue.wants_write:
+                if queue.is_blocked:
                     break
             for more in ("last but one", "last"):
                 app.send_text(more)

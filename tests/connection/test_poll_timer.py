@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from lochws import WebSocketApp, events
-from lochws.connection.poll_timer import Polls
+from lochws.connection.poll_timer import PollTimer
 from lochws.testing import StartServer, VirtualClock
 
 from ..support.apps import opened
@@ -19,7 +19,7 @@ class TestBeat:
     """`Polls`, told the time."""
 
     def test_the_first_is_due_at_the_start_and_then_one_each_period(self) -> None:
-        polls = Polls(5.0)
+        polls = PollTimer(5.0)
         assert polls.start(100.0)
         assert polls.deadline == 105.0
         assert not polls.is_due(104.9)
@@ -27,7 +27,7 @@ class TestBeat:
         assert polls.deadline == 110.0
 
     def test_without_a_period_there_are_none(self) -> None:
-        polls = Polls(0)
+        polls = PollTimer(0)
         assert not polls.start(100.0)
         assert polls.deadline is None
         assert not polls.is_due(1000.0)
@@ -35,7 +35,7 @@ class TestBeat:
         assert polls.deadline is None
 
     def test_those_that_were_missed_are_not_made_up_for(self) -> None:
-        polls = Polls(5.0)
+        polls = PollTimer(5.0)
         polls.start(100.0)
         assert polls.is_due(127.0)
         assert polls.deadline == 127.0
@@ -46,7 +46,7 @@ class TestBeat:
         ("now", "next_one"), [(105.0, 110.0), (106.0, 110.0), (110.0, 115.0), (123.0, 125.0)]
     )
     def test_after_a_rest_the_beat_is_the_same(self, now: float, next_one: float) -> None:
-        polls = Polls(5.0)
+        polls = PollTimer(5.0)
         polls.start(100.0)
         assert polls.is_due(105.0)
         polls.rest()
@@ -56,7 +56,7 @@ class TestBeat:
         assert polls.deadline == next_one
 
     def test_what_does_not_rest_is_not_put_off(self) -> None:
-        polls = Polls(5.0)
+        polls = PollTimer(5.0)
         polls.start(100.0)
         polls.go_on(104.0)
         assert polls.deadline == 105.0

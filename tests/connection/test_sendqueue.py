@@ -110,7 +110,7 @@ class TestWriting:
             queue.flush()
         assert sink.taken == b"abcdefghi"
         assert not queue._pending
-        assert not queue.wants_write
+        assert not queue.is_blocked
 
     def test_messages_pushed_while_a_thread_is_in_the_kernel_are_written_by_that_thread(self) -> None:
         sink = Sink()

@@ -265,7 +265,7 @@ class TestTheLoop:
         clock.now += 1
         sink.room = 0
         push(queue, "c")
-        assert queue.wants_write
+        assert queue.is_blocked
         assert asked.times == 1
 
     def test_is_not_asked_again_by_who_comes_before_it(self, clock: Clock) -> None:

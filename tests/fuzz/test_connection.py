@@ -120,7 +120,7 @@ class Life(RuleBasedStateMachine):
                 self.accepted.append(message)
         except QueueFull:
             assert self.close is None
-            assert self.gathers or self.connection.sending.queue.wants_write
+            assert self.gathers or self.connection.sending.queue.is_blocked
         except WebSocketClosing:
             assert self.close is not None
         except WebSocketClosed:
@@ -330,7 +330,7 @@ class Life(RuleBasedStateMachine):
 
     def check_settled_wire(self) -> None:
         wire = self.scene.wire
-        if not self.connection.sending.queue.wants_write:
+        if not self.connection.sending.queue.is_blocked:
             assert wire.messages == self.accepted
             assert wire.closes == ([] if self.close is None else [self.close])
 

@@ -517,7 +517,7 @@ SECURITY: Mapping[str, tuple[str, ...]] = {
 #: The limits on the page that no option changes, and the constants that hold them.
 CONSTANTS: Mapping[str, str] = {
     "Messages waiting for your handlers; beyond it lochws stops reading":
-        "lochws.connection.connection.INBOX_BYTES",
+        "lochws.connection.receiving.INBOX_BYTES",
     "The head of the server's response, interim responses included": "lochws.protocol.handshake.MAX_HEAD",
     "The body of a refusal": "lochws.opening.refusal.MAX_BODY",
     "The time for reading that body": "lochws.opening.refusal.BODY_SECONDS",

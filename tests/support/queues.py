@@ -86,5 +86,5 @@ def blocked_queue(sink: Sink, **options: Any) -> SendQueue:
     sink.room = 0
     queue = make_queue(sink, **options)
     push(queue, "first")
-    assert queue.wants_write
+    assert queue.is_blocked
     return queue
