@@ -29,7 +29,7 @@ INBOX_BYTES = 16 * 1024 * 1024
 DEFLATED_READ = 16 * 1024
 #: What an event is taken to cost besides its payload.
 EVENT_BYTES = 100
-#: While nothing else waits, messages that are smaller than this are not looked at for the memory that they take.
+#: While nothing else waits, messages smaller than this are not looked at for the memory that they take.
 EXACT_BYTES = 16 * 1024
 
 

@@ -93,6 +93,8 @@ class Loop:
 
     Attributes:
         baton: the right to call `turn`.
+        mail: the inboxes that have something to deliver. Any thread appends, the reader takes.
+        is_ending: set by the reader, before it wakes the loop, once its turns must not wait any more.
     """
 
     def __init__(self, clock: Clock = SYSTEM) -> None:
@@ -102,7 +104,8 @@ class Loop:
         self._pipe = WakePipe()
         self._added: deque[Channel] = deque()  # any thread appends, the baton holder takes
         self._touched: deque[Channel] = deque()  # likewise
-        self._mail: deque[Inbox] = deque()  # any thread appends, the reader takes
+        self.mail: deque[Inbox] = deque()
+        self.is_ending = False
         # All below is the baton holder's.
         try:
             self._selector = selectors.DefaultSelector()
@@ -133,7 +136,7 @@ class Loop:
 
     def notify(self, inbox: Inbox) -> None:
         """Have the inbox delivered soon."""
-        self._mail.append(inbox)
+        self.mail.append(inbox)
         if self._asleep:  # `wake`, without a call on the way of every message
             self._pipe.wake()
 
@@ -163,11 +166,6 @@ class Loop:
             return None
 
     @property
-    def has_mail(self) -> bool:
-        """Whether something waits to be delivered."""
-        return bool(self._mail)
-
-    @property
     def has_channels(self) -> bool:
         """Whether any channel is in the loop or about to join."""
         return bool(self._registered or self._added)
@@ -176,12 +174,12 @@ class Loop:
 
     def deliver(self) -> None:
         """Deliver a bounded part of what waits in each inbox. Called without the baton."""
-        waiting = len(self._mail)
+        waiting = len(self.mail)
         # The more inboxes wait, the less of each is delivered. Otherwise what has piled up behind a slow
         # handler would keep the reader busy for so long that it looks slow again, and gets a stand-in again.
         batches = max(1, BATCHES_PER_DELIVERY // max(1, waiting))
         for _ in range(waiting):
-            inbox = self._mail.popleft()
+            inbox = self.mail.popleft()
             inbox.is_scheduled = False
             try:
                 more = inbox.deliver(batches)
@@ -191,15 +189,16 @@ class Loop:
                 more = inbox.has_backlog
             if more:
                 inbox.is_scheduled = True
-                self._mail.append(inbox)
+                self.mail.append(inbox)
 
     # The baton holder.
 
-    def turn(self, until: Callable[[], bool], limit: float | None = None) -> None:
+    def turn(self, until: Callable[[], bool] | None, limit: float | None = None) -> None:
         """Wait until something is due, and let every channel that is concerned act once.
 
         Args:
-            until: called right before the wait; if it returns True, there is no wait.
+            until: called right before the wait; if it returns True, there is no wait. None is for the reader,
+                which does not wait while there is `mail`, nor once `is_ending` is set.
             limit: seconds to wait at most, or None for no limit.
         """
         now = self._monotonic()
@@ -215,7 +214,8 @@ class Loop:
         self._turns += 1
         self._due = due = None if timeout is None else now + timeout
         self._asleep = True
-        if self._touched or self._added or until():
+        is_over = self.mail or self.is_ending if until is None else until()
+        if is_over or self._touched or self._added:
             timeout, due = 0.0, now
         ready = self._selector.select(timeout if not timeout or self.clock.passes else None)
         self._asleep = False
@@ -280,7 +280,7 @@ class Loop:
         self._pipe.reset_after_fork()
         self._again, self._registered = {}, {}
         self._timers = Timers()
-        for waiting in (self._added, self._touched, self._mail):
+        for waiting in (self._added, self._touched, self.mail):
             waiting.clear()
 
     def _admit(self, now: float) -> None:

@@ -72,13 +72,14 @@ class Reader:
 
     def stop(self) -> None:
         """Stop the thread once its last channel has left and everything has been delivered."""
-        self._stopping = True
+        self._stopping = self.loop.is_ending = True
         self.loop.wake()
 
     def fail(self, error: BaseException) -> None:
         """Give up: have every channel end with this error. Only the first call counts."""
         if self._error is None:
             self._error = error
+        self.loop.is_ending = True
         self.loop.wake()
 
     def join(self, timeout: float | None = None) -> bool:
@@ -99,7 +100,7 @@ class Reader:
                 return None
             if not self.has_stand_in:
                 return Rest(self.deliveries, None)
-        elif self.loop.has_mail:
+        elif self.loop.mail:
             return None
         if self._stopping and not self._thread.is_alive():
             return Rest(self.deliveries, None)
@@ -119,9 +120,9 @@ class Reader:
 
     def _run(self) -> None:
         loop = self.loop
-        while self._error is None and (loop.has_mail or loop.has_channels or not self._stopping):
+        while self._error is None and (not self._stopping or loop.mail or loop.has_channels):
             self._turn()
-            if loop.has_mail:
+            if loop.mail:
                 self._deliver()
         if self._error is not None:
             self._end_all(self._error)
@@ -131,7 +132,7 @@ class Reader:
     def _turn(self) -> None:
         self._take_baton()
         try:
-            self.loop.turn(until=self._is_needed)
+            self.loop.turn(until=None)
         except BaseException as error:  # noqa: BLE001  it ends all channels
             self.fail(error)
         finally:
@@ -149,16 +150,13 @@ class Reader:
                 self.loop.fail(error)
             finally:
                 self.loop.baton.release()
-            if self.loop.has_mail:
+            if self.loop.mail:
                 self._deliver()
             elif was_stopping:
                 break
             else:
                 sleep(END_LOOK_SECONDS)  # the selector may be what is broken
         flush_reports()
-
-    def _is_needed(self) -> bool:
-        return self.loop.has_mail or self._stopping or self._error is not None
 
     def _take_baton(self) -> None:
         baton = self.loop.baton

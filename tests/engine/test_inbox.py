@@ -71,7 +71,7 @@ def test_inboxes_take_turns(loop: Loop) -> None:
     assert seen == ["full"] * (BATCHES_PER_DELIVERY // 2) + ["small"]
     loop.deliver()
     assert seen.count("full") == BATCHES_PER_DELIVERY // 2 + BATCHES_PER_DELIVERY
-    while loop.has_mail:
+    while loop.mail:
         loop.deliver()
     assert seen.count("full") == 2 * BATCHES_PER_DELIVERY + 1
 
@@ -99,6 +99,6 @@ def test_nothing_that_is_posted_during_a_delivery_is_left_lying(loop: Loop) -> N
 
     poster = threading.Thread(target=post)
     poster.start()
-    while poster.is_alive() or loop.has_mail:
+    while poster.is_alive() or loop.mail:
         loop.deliver()
     assert seen == list(range(total))
