@@ -26,7 +26,8 @@ from .timers import Timers
 
 #: The size of the buffer that all channels of a loop receive into.
 BUFFER_BYTES = 256 * 1024
-#: Clocks that have come this far apart between two turns, or a wait that ended this late, are looked at closely.
+#: Clocks that have come this far apart between two turns, or a wait that ended this late, are looked at
+#: closely.
 SUSPICIOUS_SECONDS = 1.0
 #: The part of it that a channel gets at least, however many channels are ready.
 SHARE_BYTES = 16 * 1024
