@@ -52,6 +52,10 @@ FAULTS: Mapping[str, Mapping[str, str]] = {
             "`rejected`, which names it.",
         "A malformed Set-Cookie header":
             "The connection opens. Cookies that can be understood are kept.",
+        "The response head stops half-way":
+            "`disconnected` shows how the answer begins. `open_timeout` ends an attempt that stalls.",
+        "The response head ends its lines with LF alone":
+            "It is understood (RFC 9112, section 2.2).",
         "Endless response headers":
             "`protocol_error` after 16 KiB.",
         "socket.getaddrinfo was replaced":
@@ -73,6 +77,9 @@ FAULTS: Mapping[str, Mapping[str, str]] = {
             "delivered.",
         "The server closes with 1000 or 1001":
             "`closing`, one Close frame with the same code in answer, then `disconnected`, graceful.",
+        "The server closes but keeps TCP open":
+            "lochws ends the connection after a second: `disconnected`, graceful, ended by the "
+            "server.",
         "A Close frame with an invalid code or reason":
             "`protocol_error`. lochws closes with 1002, or with 1007 for a reason that is not UTF-8.",
         "The connection goes silent, in both directions or inbound only":

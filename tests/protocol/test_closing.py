@@ -6,6 +6,8 @@ import pytest
 
 from lochws.protocol.close import CLIENT, LINGER_SECONDS, NETWORK, SERVER, ClosingHandshake, Outcome
 
+from ..faults.registry import fault
+
 WRONG = ValueError("a broken rule")
 UNANSWERED = "closed by the server without answering our Close frame"
 
@@ -90,6 +92,7 @@ class TestTheirs:
         closing.sent(105.0)
         assert closing.outcome == Outcome("closed", SERVER, graceful=True)
 
+    @fault("open", "The server closes but keeps TCP open")
     @pytest.mark.parametrize("limit", [30.0, 0])
     def test_a_server_that_keeps_tcp_open_has_closed_gracefully_all_the_same(self, limit):
         closing = ClosingHandshake(limit)

@@ -24,6 +24,8 @@ from lochws.protocol.handshake import (
 from lochws.response import Response
 from lochws.url import parse_url
 
+from ..faults.registry import fault
+
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
@@ -301,6 +303,7 @@ class TestHeadParser:
         for cut in range(len(stream)):
             assert parsed([stream[:cut], stream[cut:]]) == (HEAD, rest)
 
+    @fault("opening", "The response head ends its lines with LF alone")
     @pytest.mark.parametrize("end", [b"\n\n", b"\n\r\n", b"\r\n\n"])
     def test_lines_may_end_in_a_lone_line_feed(self, end):
         """RFC 9112 section 2.2."""
