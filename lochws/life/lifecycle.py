@@ -175,6 +175,7 @@ class Lifecycle:
 
     def wait_started(self, timeout: float) -> bool:
         """Wait until the app has been started. Returns False if the time is over first."""
+        timeout = self._time_for_waiting(timeout)
         with self._lock:
             return wait_for(self._changed, lambda: self._state is not State.NEW, timeout)
 
@@ -183,12 +184,14 @@ class Lifecycle:
 
         Returns False if the time is over, or the app has stopped, before that.
         """
+        timeout = self._time_for_waiting(timeout)
         with self._lock:
             wait_for(self._changed, lambda: self._lets_in() or self._state is State.STOPPED, timeout)
             return self._lets_in()
 
     def wait_stopped(self, timeout: float | None) -> bool:
         """Wait until the app has stopped, or was never started. Returns False if the time is over first."""
+        timeout = self._time_for_waiting(timeout)
         with self._lock:
             return wait_for(self._changed, lambda: self._state in (State.NEW, State.STOPPED), timeout)
 
@@ -200,6 +203,13 @@ class Lifecycle:
         if self._crew is None or self._pool is self._threads:
             return True
         return self._crew.join(None if timeout is None else max(0.0, timeout - (monotonic() - began)))
+
+    def _time_for_waiting(self, timeout: T) -> T | float:
+        """Return the timeout, or 0 in a signal handler that has interrupted its own thread under the lock.
+
+        A wait would release the lock, and other threads would find the life in the middle of a step.
+        """
+        return 0.0 if self._lock._is_owned() else timeout  # type: ignore[attr-defined]  # what Condition asks it, too
 
     @property
     def _clock(self) -> Clock:
@@ -539,11 +549,12 @@ class Lifecycle:
 
         It adds another job first: wherever Ctrl-C strikes, one is left, or this can be called again.
         """
-        if self._wait is None or self._crew is None:
+        wait, crew = self._wait, self._crew
+        if wait is None or crew is None:
             return False
-        supervisor = self._crew.supervisor
+        supervisor = crew.supervisor
         supervisor.call_soon(
-            partial(self._due, self._wait), blocking=blocking, host=self._host, doubtful=self._has_failed
+            partial(self._due, wait), blocking=blocking, host=self._host, doubtful=self._has_failed
         )
         if self._job is not None:
             supervisor.cancel(self._job)
