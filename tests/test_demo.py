@@ -73,7 +73,7 @@ def test_the_demo_says_how_long_the_gap_was_and_which_prices_were_missed(
     assert f"offline for {gap} s" in output
 
 
-def test_the_demo_is_plain_where_nobody_watches_and_in_colors_on_a_terminal(
+def test_the_demo_is_in_color_on_a_terminal_and_plain_elsewhere(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class TerminalOutput(io.StringIO):
@@ -96,7 +96,7 @@ def test_the_demo_is_plain_where_nobody_watches_and_in_colors_on_a_terminal(
 
 @pytest.mark.parametrize("package", ["h11", "wsproto"])
 @pytest.mark.parametrize("words", [["demo"], ["demo", "--serve", "--port", "0"]])
-def test_the_demo_says_what_to_install(
+def test_without_its_packages_the_demo_says_what_to_install(
     package: str, words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hide(monkeypatch, package)
@@ -123,7 +123,7 @@ def test_the_demo_needs_neither_click_nor_websockets(
     assert "Done: 10 prices" in capsys.readouterr().out
 
 
-def test_without_click_the_version_is_told(
+def test_without_click_version_still_works(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hide(monkeypatch, "click")

@@ -1,4 +1,4 @@
-"""Scripts made of a recording: the server says what it said then, and hears whether the client does too."""
+"""Scripts made from a recording: the server repeats its part, and checks that the client does the same."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ..response import Response
 from .connection import ScriptError, ServerConnection, Step
 from .steps import NamedStep, accept, close, fin, pause, ping, send, upgrade, wait_for_close
 
-#: Says of a message that was recorded, and of one that was sent, whether they are the same.
+#: Returns whether a recorded message and a sent one count as the same.
 Same: TypeAlias = "Callable[[str | bytes, str | bytes], bool]"
 
-#: What the server's own answer has, whatever was recorded.
+#: Headers that the scripted server sets itself, whatever was recorded.
 _ITS_OWN = {"connection", "content-length", "transfer-encoding"}
 
 
@@ -26,7 +26,7 @@ def recorded(
     speed: float | None = None,
     same: Same = lambda recorded, sent: recorded == sent,
 ) -> list[list[Step]]:
-    """Make scripts for a `ScriptedServer` of what `lochws.handlers.recorder.Recorder` has recorded.
+    """Make scripts for a `ScriptedServer` from a recording of `lochws.handlers.recorder.Recorder`.
 
     ::
 
@@ -35,28 +35,28 @@ def recorded(
             server.connection().wait_over()
             server.check_done()
 
-    There is a script for each connection that the recorded app had. The server answers the upgrade as it did,
-    sends what it sent, and ends as it ended. Where the app sent a message the script waits for the next one,
-    and fails if that is another. Pings and pongs of the app's are not waited for. What the server had sent
-    when it got the app's Close frame nobody knows: what came after that frame is left out. Attempts that
-    reached no server have no script.
+    There is one script for each connection of the recorded app. The server answers the upgrade, sends its
+    messages and ends the connection as it did then. Where the app sent a message, the script waits for the
+    next one, and fails if it differs. It does not wait for the app's pings and pongs. After the app's Close
+    frame the script leaves everything out, because a recording does not show what the server had sent by the
+    time it received that frame. Attempts that did not reach a server have no script.
 
     Args:
         path: the recording.
-        speed: 1 for the pauses of the recording, 10 for a tenth of them; None for none.
-        same: is given a message as it was recorded and one that was sent, and says whether they are the
-            same: for requests with random ids, or with dates.
+        speed: 1 keeps the pauses of the recording, 10 makes them a tenth; None leaves them out.
+        same: called with a recorded message and a sent one, returns whether they count as the same; for
+            requests with random ids, or with dates.
 
     Raises:
-        FileNotFoundError, OSError: as for `Replay`.
-        RecordingError: likewise; or something is missing in the recording, or a payload was left out.
+        FileNotFoundError, OSError: the recording cannot be read.
+        RecordingError: it is damaged, something is missing from it, or a payload was left out.
         ValueError: the speed is not above 0.
     """
     if speed is not None and not 0 < speed < float("inf"):
         raise ValueError(f"speed={speed!r}: expected a number above 0, or None for no pauses")
     scripts: list[list[Step]] = []
     before = 0.0
-    # Whether there is a connection, the server has begun to close it, or the client has.
+    # Whether there is a connection, whether the server has sent a Close frame, and whether the client has.
     is_open = was_asked = has_asked = False
     for entry in _in_order(Replay(path)):
         if entry.missing:
@@ -80,9 +80,10 @@ def recorded(
 
 
 def _in_order(replay: Replay) -> Iterator[Entry]:
-    """The entries as they came and went, one connection after the other.
+    """Yield the entries in the order of their times, one connection after another.
 
-    In the file they stand as the recorder heard of them: perhaps after another handler had answered already.
+    The file has them in the order in which the recorder learned of them: an event may follow the answer of
+    another handler.
     """
     connection: list[Entry] = []
     for entry in replay.entries():
@@ -94,7 +95,7 @@ def _in_order(replay: Replay) -> Iterator[Entry]:
 
 
 def _server(event: events.Event) -> Iterator[Step]:
-    """What the server did for the client to have such an event."""
+    """Yield the steps of a server that cause this event."""
     if isinstance(event, events.Ready):
         yield accept(protocol=event.protocol, deflate=bool(event.extensions))
     elif isinstance(event, events.Rejected):
@@ -117,7 +118,7 @@ def _was_lost(event: events.Disconnected) -> bool:
 
 
 def _client(entry: Entry, same: Same, was_asked: bool) -> Iterator[Step]:
-    """What the server waits for where the client sent this."""
+    """Yield the steps of a server that wait for what the client sent."""
     if entry.event in {"text", "binary"}:
         message = entry.as_sent()
         assert isinstance(message, (str, bytes))
@@ -129,7 +130,7 @@ def _client(entry: Entry, same: Same, was_asked: bool) -> Iterator[Step]:
 
 
 def _next_message(message: str | bytes, same: Same) -> Step:
-    """Wait for the client's next message, and see whether it is this one."""
+    """Wait for the client's next message, and check that it is this one."""
 
     def run(connection: ServerConnection) -> None:
         found: list[str | bytes] = []
@@ -140,13 +141,13 @@ def _next_message(message: str | bytes, same: Same) -> Step:
 
         connection.expect(lambda: connection.skip_until(take), f"message {message!r}")
         if not same(message, found[0]):
-            raise ScriptError(f"recorded was the message {message!r}, and sent is {found[0]!r}")
+            raise ScriptError(f"the recorded message is {message!r}, but {found[0]!r} was sent")
 
     return NamedStep("next_message", run, message if len(message) < 50 else message[:50])
 
 
 def _refusal(response: Response) -> Step:
     if response.status_code is None or response.status_code == 101:
-        return fin()  # it spoke no HTTP, or its answer was wrong in a way that nobody could repeat
+        return fin()  # its answer was not HTTP, or not valid in a way that cannot be repeated
     headers = {name: value for name, value in response.header_list if name not in _ITS_OWN}
     return upgrade(response.status_code, headers, response.body)

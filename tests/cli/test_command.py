@@ -1,4 +1,4 @@
-"""The command line as a whole: what is wrong is one sentence and an exit code, never a traceback."""
+"""The command line as a whole: errors are one sentence and an exit code, never a traceback."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from lochws.system.compiled import parts_in_use
 
 from .commands import COMMAND, environment, run
 
-#: A port where nobody listens: that of no protocol.
+#: A port where no process listens.
 NOBODY = "ws://127.0.0.1:1/"
 
 
-def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_shows_lochws_python_and_openssl(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     found = re.fullmatch(r"lochws (\S+) \((.*)\), (\w+) (\S+), (\w+SSL .*)\n", capsys.readouterr().out)
     assert found is not None
@@ -68,16 +68,16 @@ def test_the_help_of_connect_lists_every_exit_code(capsys: pytest.CaptureFixture
         (["connect", "ws://[::1"], "URL"),
         (["connect", "ws://a/\0"], "URL"),
         (["connect", "-H", "no colon", NOBODY], "expected 'Name: value'"),
-        (["connect", "-H", "bad name: x", NOBODY], "no token"),
+        (["connect", "-H", "bad name: x", NOBODY], "not a valid HTTP token"),
         (["connect", "-H", "a: b\nc", NOBODY], "CR, LF or NUL"),
-        (["connect", "-H", "Upgrade: x", NOBODY], "belongs to the upgrade"),
-        (["connect", "-s", "a b", NOBODY], "no token"),
-        (["connect", "-s", "a", "-s", "a", NOBODY], "repetition"),
+        (["connect", "-H", "Upgrade: x", NOBODY], "is part of the upgrade itself"),
+        (["connect", "-s", "a b", NOBODY], "not a valid HTTP token"),
+        (["connect", "-s", "a", "-s", "a", NOBODY], "'a' is listed twice"),
         (["connect", "--auth", "a:b", "--origin", "x\ny", NOBODY], "CR, LF or NUL"),
         (["connect", "--proxy", "gopher://x", NOBODY], "gopher"),
         (["connect", "--cafile", "/no/such", "wss://127.0.0.1:1/"], "--cafile='/no/such': there is no"),
         (["connect", "--cert", "/no/such", "wss://127.0.0.1:1/"], "--cert='/no/such': there is no"),
-        (["connect", "--key", "/no/such", "wss://127.0.0.1:1/"], "--key without --cert"),
+        (["connect", "--key", "/no/such", "wss://127.0.0.1:1/"], "--key='/no/such' needs --cert"),
         (["connect", "--timeout", "soon", NOBODY], "not a valid"),
         (["connect", "--timeout", "-1", NOBODY], "not in the range"),
         (["connect", "--timeout", "nan", NOBODY], "not a number"),
@@ -86,7 +86,7 @@ def test_the_help_of_connect_lists_every_exit_code(capsys: pytest.CaptureFixture
         (["connect", "--count", "0", NOBODY], "not in the range"),
     ],
 )
-def test_a_wrong_command_line_is_one_sentence_and_2(
+def test_an_invalid_command_line_is_one_sentence_and_exit_code_2(
     words: list[str], sentence: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stdin", None)
@@ -100,7 +100,7 @@ def test_a_wrong_command_line_is_one_sentence_and_2(
 
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], None]:
-    """Makes the command `demo` raise an exception."""
+    """Make the command `demo` raise an exception."""
 
     def fail(error: BaseException) -> None:
         def run_it() -> int:
@@ -111,7 +111,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], None]:
     return fail
 
 
-def test_what_nobody_expected_is_one_sentence_with_a_hint(
+def test_an_unexpected_error_is_one_sentence_with_a_hint(
     failing: Callable[[BaseException], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     failing(KeyError("a\nb"))
@@ -122,7 +122,7 @@ def test_what_nobody_expected_is_one_sentence_with_a_hint(
     assert len(errors.splitlines()) == 1
 
 
-def test_debug_shows_where_it_happened() -> None:
+def test_debug_shows_the_traceback() -> None:
     program = (
         "import sys, lochws.demo, lochws.__main__\n"
         "def fail(): raise KeyError('here')\n"
@@ -137,7 +137,7 @@ def test_debug_shows_where_it_happened() -> None:
     assert "in fail" in done.stderr
 
 
-def test_a_package_that_is_not_there_is_named_with_the_extra(
+def test_a_missing_package_is_named_with_its_extra(
     failing: Callable[[BaseException], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     failing(ModuleNotFoundError("No module named 'rich'", name="rich"))
@@ -153,7 +153,7 @@ def test_ctrl_c_is_silent_and_130(
     assert capsys.readouterr().err == ""
 
 
-def test_output_that_nobody_reads_is_silent_and_141() -> None:
+def test_output_without_a_reader_is_silent_and_141() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(

@@ -33,7 +33,7 @@ Examine = Callable[..., tuple[int, dict[str, dict[str, str]]]]
 
 @pytest.fixture
 def examine(capsys: pytest.CaptureFixture[str]) -> Examine:
-    """Runs the doctor; the exit code, and the last finding of each step."""
+    """Run the doctor; returns the exit code, and the last finding of each step."""
 
     def run(*words: str) -> tuple[int, dict[str, dict[str, str]]]:
         code = main(["doctor", "--json", "--timeout", "5", *words])
@@ -45,7 +45,7 @@ def examine(capsys: pytest.CaptureFixture[str]) -> Examine:
     return run
 
 
-def test_a_good_server_gets_a_good_word_for_each_step(examine: Examine) -> None:
+def test_every_step_of_a_good_server_is_ok(examine: Examine) -> None:
     with ScriptedServer([accept(protocol="chat", deflate=True)]) as server:
         code, steps = examine("-s", "chat", "--compress", server.url.replace("127.0.0.1", "localhost"))
     assert code == 0
@@ -71,13 +71,13 @@ def test_a_dead_address_of_one_family_is_a_warning_while_the_other_works() -> No
     assert "remove it from the DNS" in findings[0].advice
 
 
-def test_an_address_that_stays_silent_has_its_time() -> None:
+def test_a_silent_address_has_a_time_limit() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
         address = Address(socket.AF_INET, listener.getsockname())
         with socket.socket() as first, socket.socket() as second:
-            # The kernel's queue is full: what comes now gets no answer.
+            # The kernel's queue is full: further connections get no answer.
             for sock in (first, second):
                 sock.setblocking(False)
                 sock.connect_ex(address.sockaddr)
@@ -87,29 +87,29 @@ def test_an_address_that_stays_silent_has_its_time() -> None:
     assert "a firewall may" in findings[0].result
 
 
-def test_a_look_up_that_takes_too_long_is_left() -> None:
+def test_a_look_up_that_takes_too_long_is_abandoned() -> None:
     over = threading.Event()
     with pytest.raises(TimeoutError):
         call_within(0.01, over.wait)
     over.set()
 
 
-def test_a_name_that_nobody_has(examine: Examine) -> None:
+def test_a_name_that_does_not_exist(examine: Examine) -> None:
     code, steps = examine("ws://no-such-host.invalid/")
     assert code == Exit.NO_CONNECTION
     assert steps["name"]["verdict"] == "failed"
-    assert steps["name"]["advice"] == "Check the spelling of the host, and this machine's DNS."
+    assert steps["name"]["advice"] == "Check the spelling of the host and this machine's DNS."
 
 
-def test_a_port_where_nobody_listens(examine: Examine) -> None:
+def test_a_port_where_no_process_listens(examine: Examine) -> None:
     code, steps = examine("ws://127.0.0.1:1/")
     assert code == Exit.NO_CONNECTION
     assert steps["IPv4"]["result"] == "127.0.0.1:1: connection refused: no process is listening there"
-    assert list(steps) == ["IPv4"], "it is said once"
-    assert steps["IPv4"]["advice"].startswith("Check the host and port, and that the server runs")
+    assert list(steps) == ["IPv4"], "the problem is reported once"
+    assert steps["IPv4"]["advice"].startswith("Check host and port, and that the server runs")
 
 
-def test_a_certificate_by_somebody_unknown_is_read_all_the_same(
+def test_a_certificate_of_an_unknown_authority_is_read_all_the_same(
     examine: Examine, server_tls: ssl.SSLContext, ca_file: str
 ) -> None:
     with ScriptedServer(tls=server_tls) as server:
@@ -120,12 +120,12 @@ def test_a_certificate_by_somebody_unknown_is_read_all_the_same(
     assert steps["certificate"]["result"].startswith("for localhost, 127.0.0.1")
     assert " days from now" in steps["certificate"]["result"]
     assert "unknown authority" in steps["connect"]["result"]
-    assert steps["connect"]["advice"] == (
-        "If you trust the authority that issued the certificate, pass its own certificate with --cafile."
-    )
+    assert steps["connect"]["advice"] == "If you trust who issued the certificate, give theirs with --cafile."
 
 
-def test_a_certificate_that_has_expired(examine: Examine, authority: trustme.CA, ca_file: str) -> None:
+def test_an_expired_certificate_is_reported_once(
+    examine: Examine, authority: trustme.CA, ca_file: str
+) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     expired = authority.issue_cert("localhost", "127.0.0.1", not_after=datetime(2020, 5, 17))  # noqa: DTZ001  trustme
     expired.configure_cert(context)
@@ -134,10 +134,10 @@ def test_a_certificate_that_has_expired(examine: Examine, authority: trustme.CA,
     assert code == Exit.NO_CONNECTION
     assert steps["certificate"]["result"].endswith("; expired on 2020-05-17")
     assert "certificate" in steps["certificate"]["advice"]
-    assert list(steps) == ["IPv4", "TLS", "certificate"], "it is said once"
+    assert list(steps) == ["IPv4", "TLS", "certificate"], "the problem is reported once"
 
 
-def test_the_authorities_that_a_server_sends_are_told(
+def test_the_authorities_that_a_server_sends_are_shown(
     examine: Examine, authority: trustme.CA, ca_file: str
 ) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -164,9 +164,9 @@ def test_a_port_without_tls(examine: Examine, start_peer: StartPeer) -> None:
     peer = start_peer(lambda link: link.send(b"SSH-2.0-OpenSSH_9.2\r\n"))
     code, steps = examine(f"wss://{peer.authority}/")
     assert code == Exit.NO_CONNECTION
-    assert list(steps) == ["IPv4", "TLS"], "it is said once"
+    assert list(steps) == ["IPv4", "TLS"], "the problem is reported once"
     assert steps["TLS"]["verdict"] == "failed"
-    assert steps["TLS"]["advice"].startswith("Try ws:// instead of wss://")
+    assert steps["TLS"]["advice"].startswith("Check the port, or use ws://")
 
 
 def test_a_refusal_with_its_body_escaped_and_cut(examine: Examine) -> None:
@@ -189,11 +189,11 @@ def test_what_a_server_says_cannot_control_the_terminal(capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH_9.2\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n"])
-def test_a_server_that_is_none_for_websockets(examine: Examine, answer: bytes) -> None:
+def test_a_server_that_does_not_speak_websocket(examine: Examine, answer: bytes) -> None:
     with ScriptedServer([send_raw(answer)]) as server:
         code, steps = examine(server.url)
     assert code == Exit.REFUSED
-    assert list(steps.values())[-1]["advice"].startswith("Check the host and p")
+    assert list(steps.values())[-1]["advice"].startswith("Check host and p")
 
 
 def test_a_server_that_does_not_answer_the_close_frame(examine: Examine) -> None:
@@ -205,14 +205,14 @@ def test_a_server_that_does_not_answer_the_close_frame(examine: Examine) -> None
 
 
 def flooding(link: Link) -> None:
-    """A server that has much to say, and no pong among it."""
+    """Send pings without end, and no pong."""
     link.accept()
     with suppress(OSError):
         while True:
             link.send_frame(PING, b"and you?")
 
 
-def test_a_server_that_answers_no_ping_is_left_and_named(
+def test_a_server_that_does_not_answer_pings_is_given_up(
     examine: Examine, start_peer: StartPeer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doctor, "STEP_SECONDS", 0.2)  # where the command line sets no limit
@@ -228,7 +228,7 @@ def test_a_server_that_answers_no_ping_is_left_and_named(
 @pytest.mark.parametrize(
     ("code", "exit_code", "verdict"), [(1008, Exit.CLOSED_WITH_ERROR, "failed"), (1000, Exit.OK, "warning")]
 )
-def test_a_server_that_closes_by_itself_is_heard(
+def test_a_server_that_closes_first_is_quoted(
     examine: Examine, code: int, exit_code: Exit, verdict: str
 ) -> None:
     with ScriptedServer([accept(), close(code, "who are you?")]) as server:
@@ -243,7 +243,7 @@ def test_a_server_that_closes_by_itself_is_heard(
     ("step", "phase", "result"),
     [(fin(), "open", "of 5 pongs"), (send_raw(b"\xff\xff"), "protocol", "")],
 )
-def test_a_connection_that_is_lost_right_away_is_told_once(
+def test_a_connection_that_is_lost_at_once_is_reported_once(
     examine: Examine, step: Step, phase: str, result: str
 ) -> None:
     with ScriptedServer([accept(), step]) as server:
@@ -253,7 +253,7 @@ def test_a_connection_that_is_lost_right_away_is_told_once(
     assert steps[phase]["result"].endswith(result)
 
 
-def test_an_address_with_a_zone_is_looked_at(examine: Examine) -> None:
+def test_an_address_with_a_zone_is_tried(examine: Examine) -> None:
     _, interface = socket.if_nameindex()[0]
     code, steps = examine("--timeout", "0.5", f"ws://[fe80::1%25{interface}]:1/")
     assert code == Exit.NO_CONNECTION
@@ -261,13 +261,13 @@ def test_an_address_with_a_zone_is_looked_at(examine: Examine) -> None:
 
 
 def refusing(link: Link) -> None:
-    """A proxy that lets nobody through."""
+    """Refuse as a proxy, with a body."""
     link.read_until(b"\r\n\r\n")
     link.send(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 8\r\n\r\nno games")
     link.finish()
 
 
-def test_a_proxy_that_refuses_says_what(examine: Examine, start_peer: StartPeer) -> None:
+def test_a_proxy_that_refuses_is_quoted(examine: Examine, start_peer: StartPeer) -> None:
     proxy = start_peer(refusing)
     code, steps = examine("--proxy", f"http://{proxy.authority}", "ws://example.org/")
     assert code == Exit.NO_CONNECTION
@@ -277,7 +277,7 @@ def test_a_proxy_that_refuses_says_what(examine: Examine, start_peer: StartPeer)
 
 
 @pytest.mark.parametrize("trust", ["--cafile", "--insecure", ""])
-def test_behind_a_proxy_the_certificate_is_the_servers_and_nobody_is_asked_directly(
+def test_behind_a_proxy_the_servers_certificate_is_shown_and_no_direct_connection_is_made(
     examine: Examine, start_peer: StartPeer, server_tls: ssl.SSLContext, ca_file: str, trust: str
 ) -> None:
     def script(link: Link) -> None:
@@ -288,7 +288,7 @@ def test_behind_a_proxy_the_certificate_is_the_servers_and_nobody_is_asked_direc
 
     proxy = start_peer(script)
     own = {"--cafile": ["--cafile", ca_file], "--insecure": ["--insecure"], "": []}[trust]
-    # Directly nobody would be found there.
+    # No process listens there: a direct connection would fail.
     code, steps = examine("--proxy", f"http://{proxy.authority}", *own, "wss://localhost:1/")
     if trust:
         assert code == 0
@@ -300,7 +300,7 @@ def test_behind_a_proxy_the_certificate_is_the_servers_and_nobody_is_asked_direc
         assert "unknown authority" in steps["connect"]["result"]
 
 
-def test_a_proxy_that_nobody_has(examine: Examine) -> None:
+def test_a_proxy_that_does_not_listen(examine: Examine) -> None:
     code, steps = examine("--proxy", "http://127.0.0.1:1", "ws://example.org/")
     assert code == Exit.NO_CONNECTION
     assert list(steps) == ["proxy"]
@@ -314,7 +314,7 @@ def test_a_terminal_gets_a_table() -> None:
         assert screen.color_of("ok ") == "green"
 
 
-def test_every_parameter_that_becomes_an_option_is_one_of_ours_or_in_an_advice() -> None:
+def test_every_parameter_with_an_option_is_one_of_ours_or_in_an_advice() -> None:
     import lochws.opening.advice
 
     text = Path(lochws.opening.advice.__file__).read_text(encoding="utf-8")

@@ -37,14 +37,14 @@ from ..support.seen import PATIENCE, eventually, in_thread
 from .commands import COMMAND, Ended, environment, run
 
 LINES = 100_000
-#: Bytes of memory that a run may take at most; the interpreter with its modules takes 40 MiB.
+#: The most memory that a run may take, in bytes; the interpreter and its modules take 40 MiB.
 MEMORY = 150 * 1024 * 1024
 
-#: Servers that answer in order need no time behind the end of the input.
+#: Servers that answer in order need no time after the end of the input.
 AT_ONCE = ("connect", "--wait", "0.01")
 
-#: A server that others wrote. What has come it takes from a queue: it answers a Close frame before it has
-#: answered what lies in there. Behind a "bye" it closes.
+#: A server that is not ours. It takes messages from a queue, so it answers a Close frame before the messages
+#: in that queue. After a "bye" it closes.
 ECHO = """
 import asyncio, sys
 from websockets.asyncio.server import serve
@@ -66,7 +66,7 @@ asyncio.run(main())
 
 @pytest.fixture
 def echo_url() -> Iterator[str]:
-    """The URL of an echo server made of websockets, in a process of its own."""
+    """Run an echo server made with websockets in a process of its own; returns its URL."""
     command = [sys.executable, "-c", ECHO]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
@@ -103,19 +103,19 @@ def test_100_000_lines_go_each_way_without_loss_in_little_memory(echo_url: str, 
     assert int(done.stderr) * 1024 < MEMORY
 
 
-def test_what_a_server_says_after_the_end_of_the_input_is_waited_for(echo_url: str) -> None:
+def test_messages_after_the_end_of_the_input_are_waited_for(echo_url: str) -> None:
     lines = "".join(f"{number}\n" for number in range(3000)) + "bye\n"
     assert run("connect", "--wait", "inf", echo_url, text=lines) == (0, lines, "")
 
 
-def test_a_message_is_one_line_whatever_is_in_it() -> None:
+def test_a_message_is_one_line_whatever_it_contains() -> None:
     script = [accept(), send("one\ntwo\r\n"), send("\x1b[2J"), close()]
     with ScriptedServer(script) as server:
         done = run("connect", "--wait", "inf", server.url)
     assert done == (0, "one\\ntwo\\r\\n\n\x1b[2J\n", "")
 
 
-def test_the_last_line_needs_no_end_and_empty_lines_are_messages() -> None:
+def test_the_last_line_needs_no_newline_and_empty_lines_are_messages() -> None:
     with ScriptedServer() as server:
         assert run(*AT_ONCE, server.url, text="a\n\nb").output == "a\n\nb\n"
     assert server.messages == ["a", "", "b"]
@@ -127,7 +127,7 @@ def test_no_input_connects_and_closes() -> None:
     assert server.connections[0].close_frame == (1000, "goodbye")
 
 
-def test_count_ends_after_so_many_messages() -> None:
+def test_count_ends_after_that_many_messages() -> None:
     with ScriptedServer([accept(), *map(send, "abcde")]) as server:
         assert run("connect", "--wait", "inf", "-n", "3", server.url) == (0, "a\nb\nc\n", "")
 
@@ -169,7 +169,7 @@ def test_no_connection_is_3() -> None:
     assert len(done.errors.splitlines()) == 1
 
 
-def test_a_certificate_that_nobody_trusts_is_3_and_insecure_takes_it(
+def test_an_untrusted_certificate_is_3_and_insecure_accepts_it(
     server_tls: ssl.SSLContext, ca_file: str
 ) -> None:
     with ScriptedServer(tls=server_tls) as server:
@@ -180,16 +180,16 @@ def test_a_certificate_that_nobody_trusts_is_3_and_insecure_takes_it(
         assert run(*AT_ONCE, "--cafile", ca_file, server.url, text="a\n") == (0, "a\n", "")
 
 
-def test_a_server_that_never_answers_the_close_frame_is_left_after_the_timeout() -> None:
+def test_a_server_that_never_answers_the_close_frame_is_given_up_after_the_timeout() -> None:
     with ScriptedServer([accept(), ignore_close(), echo()]) as server:
         done = run(*AT_ONCE, "--timeout", "1", server.url, text="a\n")
     assert (done.code, done.output) == (Exit.LOST, "a\n")
 
 
-# What is wrong on this side.
+# Local failures.
 
 
-def test_a_line_that_is_no_utf8_is_named_and_those_before_it_are_sent() -> None:
+def test_a_line_that_is_not_utf8_is_named_and_those_before_it_are_sent() -> None:
     with ScriptedServer() as server:
         done = subprocess.run(
             [*COMMAND, *AT_ONCE, server.url], input=b"good\nb\xe9d\nmore\n", capture_output=True,
@@ -240,7 +240,7 @@ def test_a_closed_descriptor_is_not_taken_for_a_socket(closed: str) -> None:
 
 
 class Running:
-    """`lochws connect` while it runs."""
+    """`lochws connect`, running."""
 
     def __init__(self, *words: str) -> None:
         self.process = subprocess.Popen(
@@ -256,7 +256,7 @@ class Running:
         self.process.communicate()
 
     def say(self, line: str) -> str:
-        """Send a line, and wait for the next one."""
+        """Send a line, and wait for the next line of the output."""
         self.write(line)
         assert self.process.stdout is not None
         return self.process.stdout.readline()
@@ -268,13 +268,13 @@ class Running:
         self.process.stdin.flush()
 
     def end_input(self) -> None:
-        """Send no more."""
+        """End the input."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.stdin = None
 
     def end(self) -> Ended:
-        """Wait until it has ended by itself, its input still open."""
+        """Wait until it has ended by itself, with its input still open."""
         code = self.process.wait(2 * PATIENCE)
         assert self.process.stdout is not None
         assert self.process.stderr is not None
@@ -316,7 +316,7 @@ def test_ctrl_c_while_connecting_ends_it_at_once() -> None:
         assert running.end() == (Exit.INTERRUPTED, "", "")
 
 
-def test_a_reader_that_has_gone_ends_it_silently(echo_url: str) -> None:
+def test_a_reader_that_is_gone_ends_it_silently(echo_url: str) -> None:
     with Running(echo_url) as running:
         assert running.say("a") == "a\n"
         assert running.process.stdout is not None
@@ -331,7 +331,7 @@ MIB = 1 << 20
 
 
 def test_a_slow_server_holds_the_writer_back_and_loses_nothing() -> None:
-    """More is offered than the queue and the kernel take; then the server begins to read."""
+    """Offer more than the queue and the kernel take, and only then have the server read."""
     lines = [f"{number:x>{MIB}}" for number in range(48)]
     offered = 0
 
@@ -346,7 +346,7 @@ def test_a_slow_server_holds_the_writer_back_and_loses_nothing() -> None:
     with ScriptedServer(script, receive_buffer=65536) as server, Running(server.url) as running:
         writer = in_thread(offer)
         eventually(lambda: offered > 30)
-        # Who drops messages, or keeps them all, takes the rest within that time; who holds back never does.
+        # A program that drops messages or keeps them all would take the rest in this time.
         writer.join(0.5)
         assert writer.is_alive()
         server.do(read_on())
@@ -423,12 +423,12 @@ def test_persist_sends_first_what_was_left_in_the_queue() -> None:
         server.do(reset())
         again = server.connection(1)
         again.wait_until(lambda: lines[-1] in again.messages)
-        # What the kernel had taken is lost with the connection; what it had not comes in order.
+        # What the kernel had taken is lost with the connection; the rest arrives in order.
         assert again.messages == lines[-len(again.messages):]
         assert len(again.messages) > 5
 
 
-def test_verbose_tells_what_happens_on_stderr() -> None:
+def test_verbose_logs_events_to_stderr() -> None:
     with ScriptedServer() as server:
         done = run(*AT_ONCE, "-v", server.url, text="a\n")
     assert done.output == "a\n"
@@ -436,7 +436,7 @@ def test_verbose_tells_what_happens_on_stderr() -> None:
     assert "ready" in done.errors
 
 
-def test_lines_come_whole_however_they_are_cut(tmp_path: Path) -> None:
+def test_lines_are_whole_however_they_arrive(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     pieces = [b"a", b"b\nc\n\nd", b"\n", b"e"]
     with os.fdopen(writer, "wb", buffering=0) as sink:

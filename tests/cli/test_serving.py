@@ -1,4 +1,4 @@
-"""`lochws serve`, `replay` and `bench`: servers to try clients on, recordings, and what is measured."""
+"""`lochws serve`, `replay` and `bench`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Serve = Callable[..., str]
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Starts `lochws serve` on a free port, and ends it by Ctrl-C; returns its URL."""
+    """Start `lochws serve` on a free port, and end it by Ctrl-C; returns its URL."""
     processes: list[subprocess.Popen[str]] = []
 
     def start(*words: str) -> str:
@@ -69,7 +69,7 @@ def test_the_ticker_answers_a_subscription_and_nothing_else(serve: Serve) -> Non
     assert json.loads(done.output) == {"type": "subscribed", "channels": ["ticker"], "id": 5}
 
 
-def test_serve_with_a_certificate_for_a_day(serve: Serve) -> None:
+def test_serve_with_a_certificate_of_its_own_authority(serve: Serve) -> None:
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed")
     url = serve("--tls")
@@ -87,7 +87,7 @@ def test_a_port_that_is_taken_is_one_sentence() -> None:
 
 @pytest.fixture
 def recorded(tmp_path: Path) -> Path:
-    """A recording of a short talk."""
+    """Record a short conversation."""
     path = tmp_path / "talk.jsonl.gz"
     said = [send("one\n"), send(b"\x00\xff"), wait_for("hello"), send("\x1b[2Jtwo")]
     script = [accept(), *said, close(1000, "bye")]
@@ -147,7 +147,7 @@ def test_a_recording_is_served_to_each_client(recorded: Path, serve: Serve) -> N
         (["bench", "ws://127.0.0.1:1/"], Exit.NO_CONNECTION, "Connection refused"),
     ],
 )
-def test_what_is_wrong_is_one_sentence(
+def test_each_mistake_is_one_sentence(
     words: list[str], code: Exit, sentence: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert main(words) == code
@@ -172,12 +172,12 @@ def test_bench_measures_an_echo_server(binary: list[str]) -> None:
     assert 0 < trip["p50"] <= trip["p90"] <= trip["p99"] <= trip["max"]
     assert found["bytes_per_second"] == pytest.approx(100 * found["messages_per_second"])
     messages = server.messages
-    assert len(messages) == 450  # with those of the warm-up
+    assert len(messages) == 450  # including the warm-up
     assert {len(message) for message in messages} == {100}
     assert {type(message) for message in messages} == {bytes if binary else str}
 
 
-def test_bench_is_over_in_time() -> None:
+def test_bench_ends_in_time() -> None:
     with ScriptedServer() as server:
         done = run("bench", "--seconds", "0.1", server.url)
     assert done.code == 0
@@ -192,14 +192,14 @@ def test_bench_refuses_a_server_that_does_not_echo() -> None:
     )
 
 
-def test_bench_tells_of_a_connection_that_ends() -> None:
+def test_bench_reports_a_connection_that_ends() -> None:
     with ScriptedServer([accept(), wait_for(lambda _: True), fin()]) as server:
         done = run("bench", server.url)
     assert (done.code, done.output) == (Exit.LOST, "")
     assert len(done.errors.splitlines()) == 1
 
 
-def test_bench_has_a_bar_on_a_terminal() -> None:
+def test_bench_has_a_progress_bar_on_a_terminal() -> None:
     words = ("bench", "--seconds", "1")
     with ScriptedServer([accept(), echo()]) as server, in_terminal(*words, server.url) as screen:
         screen.wait_for("one at a time")
@@ -208,7 +208,7 @@ def test_bench_has_a_bar_on_a_terminal() -> None:
         screen.wait_for("every reply was identical")
 
 
-def test_percentiles_are_right_to_one_per_cent() -> None:
+def test_percentiles_are_accurate_to_one_percent() -> None:
     draw = random.Random(7)
     times = sorted(draw.lognormvariate(-8, 2) for _ in range(10_000))
     histogram = Histogram()

@@ -1,4 +1,4 @@
-"""What the commands share of an app's life."""
+"""Starting and stopping apps, which all commands share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..support.seen import PATIENCE
 
 
 class Interrupted(WebSocketApp):
-    """Ctrl-C strikes before `start` has returned; the app's threads were faster."""
+    """Ctrl-C arrives before `start` has returned, when the app's threads are already working."""
 
     def start(self, **options: Any) -> None:
         super().start(**options)
@@ -32,7 +32,7 @@ def test_ctrl_c_while_an_app_starts_closes_its_connection() -> None:
     assert server.connections[0].close_frame == (1001, "interrupted")
 
 
-def test_an_app_that_cannot_start_says_why_and_waits_for_nothing() -> None:
+def test_an_app_that_cannot_start_says_why_and_does_not_wait() -> None:
     app = WebSocketApp("ws://127.0.0.1:1/")
     with pytest.raises(ValueError, match="poll"), running(app, float("inf"), poll=-1):
         pytest.fail("the block ran")

@@ -1,4 +1,4 @@
-"""`lochws connect` in a terminal, as somebody sees it who sits in front of it."""
+"""`lochws connect` in a terminal, as a user sees it."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no ps
 
 @pytest.fixture
 def home(tmp_path: Path) -> str:
-    """Where the history goes."""
+    """A folder for the history."""
     return str(tmp_path / "state")
 
 
 @pytest.fixture
 def screen(home: str) -> Iterator[Terminal]:
-    """Somebody who talks to an echo server."""
+    """A session with an echo server."""
     with ScriptedServer() as server, in_terminal("connect", server.url, XDG_STATE_HOME=home) as screen:
         screen.wait_for("* ready")
         screen.wait_until(lambda: screen.lines[-1] == ">")
         yield screen
 
 
-def test_messages_go_both_ways_each_in_its_colour(screen: Terminal) -> None:
+def test_messages_go_both_ways_each_in_its_color(screen: Terminal) -> None:
     screen.type("hello\r")
     screen.wait_for("< hello")
     assert (screen.color_of("> hello"), screen.color_of("< hello")) == ("cyan", "green")
@@ -81,13 +81,13 @@ def test_close_ends_the_session_with_0(home: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["\x03", "\x04"])
-def test_ctrl_c_and_ctrl_d_empty_nothing_and_leave(screen: Terminal, key: str) -> None:
+def test_ctrl_c_and_ctrl_d_on_an_empty_line_quit(screen: Terminal, key: str) -> None:
     screen.type(key)
     assert screen.end() == 0
     screen.wait_for("* disconnected")
 
 
-def test_ctrl_c_empties_a_line_that_has_something(screen: Terminal) -> None:
+def test_ctrl_c_clears_a_line_that_is_not_empty(screen: Terminal) -> None:
     screen.type("not this")
     screen.wait_for("> not this")
     screen.type("\x03but this\r")
@@ -110,7 +110,7 @@ def test_a_signal_ends_the_session_properly(number: signal.Signals, code: Exit, 
     assert server.connections[0].close_frame in {(1001, "interrupted"), (1000, "goodbye")}
 
 
-def test_what_was_typed_is_there_next_time(screen: Terminal, home: str) -> None:
+def test_lines_typed_are_there_in_the_next_session(screen: Terminal, home: str) -> None:
     screen.type("remember me\r")
     screen.wait_for("< remember me")
     history = Path(home) / "lochws/history"
@@ -178,14 +178,14 @@ def test_the_end_of_the_connection_ends_the_session(end: object, code: Exit, lin
         assert "Traceback" not in "\n".join(screen.lines)
 
 
-def test_no_connection_says_why_and_is_3(home: str) -> None:
+def test_a_failure_to_connect_is_explained_and_is_3(home: str) -> None:
     with in_terminal("connect", "ws://127.0.0.1:1/", XDG_STATE_HOME=home) as screen:
         assert screen.end() == Exit.NO_CONNECTION
         screen.wait_for("* could not connect: ")
-        assert screen.color_of("* could") == "brown"  # as terminals call yellow
+        assert screen.color_of("* could") == "brown"  # the name of yellow in terminals
 
 
-def test_a_flood_is_shown_whole_and_in_order(home: str) -> None:
+def test_a_flood_is_shown_completely_and_in_order(home: str) -> None:
     count = 2 * MAX_LINES
     script = [accept(), *(send(f"message {number}") for number in range(count)), close()]
     size = (40, count + 20)

@@ -1,1 +1,1 @@
-"""The larger examples: each runs as its reader would run it, in processes of its own."""
+"""The examples: each runs as its reader would run it, in a process of its own."""

@@ -1,4 +1,4 @@
-"""Pictures as browsers make them: PNG with eight bits a channel, with or without transparency."""
+"""Decoding of PNG as browsers write it: eight bits per channel, with or without transparency."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class Picture:
     rows: list[bytes]
 
     def pixel(self, x: int, y: int) -> tuple[int, ...]:
-        """Red, green and blue of a pixel."""
+        """Return red, green and blue of a pixel."""
         return tuple(self.rows[y][x * self.step : x * self.step + 3])
 
-    def colours(self, y: int) -> set[tuple[int, ...]]:
-        """All colours of a row."""
+    def colors(self, y: int) -> set[tuple[int, ...]]:
+        """Return all colors of a row."""
         return {self.pixel(x, y) for x in range(self.width)}
 
 
 def decode(data: bytes) -> Picture:
-    """Decode a PNG: every checksum and every row is looked at.
+    """Decode a PNG; checks every checksum and every row.
 
     Raises:
         AssertionError: it is none, or of a kind that browsers do not make.
@@ -42,9 +42,9 @@ def decode(data: bytes) -> Picture:
     assert data.startswith(_SIGNATURE)
     chunks = list(_chunks(data[len(_SIGNATURE):]))
     assert [chunks[0][0], chunks[-1][0]] == [b"IHDR", b"IEND"]
-    width, height, depth, colour, *_, interlaced = struct.unpack(">IIBBBBB", chunks[0][1])
+    width, height, depth, color, *_, interlaced = struct.unpack(">IIBBBBB", chunks[0][1])
     assert (depth, interlaced) == (8, 0)
-    step = _CHANNELS[colour]
+    step = _CHANNELS[color]
     body = zlib.decompress(b"".join(content for kind, content in chunks if kind == b"IDAT"))
     rows, stride = [], width * step + 1
     assert len(body) == stride * height
@@ -67,10 +67,10 @@ def _chunks(data: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def _unfilter(kind: int, row: bytes, above: bytes, step: int) -> bytes:
-    """Undo the filter of a row (PNG 9.2): each byte was written as the difference from a guess."""
+    """Undo the filter of a row (PNG 9.2), which stores differences from a prediction."""
     if kind == 0:
         return row
-    if kind == 2:  # most rows, and the quickest
+    if kind == 2:  # most rows; worth a fast path
         return bytes((byte + guess) & 0xFF for byte, guess in zip(row, above, strict=True))
     result = bytearray(step) + row
     corners = bytes(step) + above
@@ -82,7 +82,7 @@ def _unfilter(kind: int, row: bytes, above: bytes, step: int) -> bytes:
 
 
 def _paeth(left: int, above: int, corner: int) -> int:
-    """Whichever of the three is nearest to left + above - corner."""
+    """Return the one of the three that is nearest to left + above - corner."""
     to_left, to_above, to_corner = abs(above - corner), abs(left - corner), abs(left + above - 2 * corner)
     if to_left <= to_above and to_left <= to_corner:
         return left

@@ -1,4 +1,4 @@
-"""Runs the programs of examples/ as their reader would, or imports what they define."""
+"""The programs of examples/: run as their reader would run them, or imported."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from ..support.seen import PATIENCE
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = ROOT / "examples"
 
-#: Marks tests that drive Debian's Chromium.
+#: Marks tests that need Debian's Chromium.
 CHROMIUM = pytest.mark.skipif(shutil.which("chromium") is None, reason="Chromium is not installed")
 
-#: The environment of an example: it finds lochws as the tests do, installed or not.
+#: The environment of an example, which finds lochws whether it is installed or not.
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "PYTHONMALLOC": "debug"}
 
 
 def command(name: str, *arguments: str) -> list[str]:
-    """The command line of an example, for a strict interpreter.
+    """Return the command line of an example, for a strict interpreter.
 
     It is not quite ``-X dev``, which also has asyncio write to stderr whenever a callback took more than 0.1
     s. On a busy machine those of Dask and websockets do.
@@ -46,7 +46,7 @@ def run(
     timeout: float = 20,
     through: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
-    """Run an example until it ends, which is to be within so many seconds.
+    """Run an example until it ends, within the timeout (in seconds).
 
     Args:
         through: the beginning of a command that runs another.
@@ -58,7 +58,7 @@ def run(
 
 
 def load(name: str) -> Any:
-    """Import an example: a module with what it defines."""
+    """Import an example as a module."""
     path = EXAMPLES / name
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
@@ -69,7 +69,7 @@ def load(name: str) -> Any:
 
 
 class Running:
-    """An example that runs: what it has written so far, and its input."""
+    """A running example: its input, and its output so far."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -85,7 +85,7 @@ class Running:
         self._arrived.put(None)
 
     def wait_for(self, pattern: str) -> re.Match[str]:
-        """Wait for a line in which a regular expression is found; those before it are passed."""
+        """Wait for a line in which a regular expression matches; skip those before it."""
         end = monotonic() + PATIENCE
         while True:
             try:
@@ -98,13 +98,13 @@ class Running:
                 return found
 
     def say(self, line: str) -> None:
-        """Write a line into its input."""
+        """Write a line to its input."""
         assert self.process.stdin is not None
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
 
     def end(self) -> int:
-        """Close its input, wait until it has ended, and return its status."""
+        """Close its input, wait until it has ended, and return its exit code."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         status = self.process.wait(PATIENCE)
@@ -113,7 +113,7 @@ class Running:
         return status
 
     def drop(self) -> None:
-        """End it for certain, and all that is held of it."""
+        """Kill it, and release everything that belongs to it."""
         self.process.kill()
         self.process.wait()
         self._reader.join()
@@ -124,7 +124,7 @@ class Running:
 
 @contextmanager
 def running(name: str, *arguments: str) -> Iterator[Running]:
-    """Start an example, which ends with the block at the latest. Its lines are those of both outputs."""
+    """Start an example, and kill it at the end of the block. Its lines are those of stdout and stderr."""
     process = subprocess.Popen(
         command(name, *arguments), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, env=ENVIRONMENT,

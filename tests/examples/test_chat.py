@@ -1,4 +1,4 @@
-"""examples/chat.py: a server and those who talk, each a process."""
+"""examples/chat.py: the server and the members, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from .running import Running, run, running
 
 
-def test_three_people_talk_by_themselves() -> None:
+def test_three_members_talk_by_themselves() -> None:
     process = run("chat.py")
     assert process.returncode == 0, process.stderr
     assert not process.stderr
@@ -28,12 +28,12 @@ def test_three_people_talk_by_themselves() -> None:
 
 @pytest.fixture
 def programs() -> Iterator[ExitStack]:
-    """Ends what was started."""
+    """Stops the programs that a test enters into it."""
     with ExitStack() as stack:
         yield stack
 
 
-def test_what_one_process_says_all_others_see(programs: ExitStack) -> None:
+def test_all_processes_see_what_one_says(programs: ExitStack) -> None:
     server = programs.enter_context(running("chat.py", "serve", "0"))
     url = server.wait_for("^ws://")
     members: dict[str, Running] = {}
@@ -56,7 +56,7 @@ def test_what_one_process_says_all_others_see(programs: ExitStack) -> None:
     assert not any("Traceback" in line for line in [*server.lines, *members["ann"].lines])
 
 
-def test_a_member_stays_through_the_end_of_the_server(programs: ExitStack) -> None:
+def test_a_member_stays_through_a_restart_of_the_server(programs: ExitStack) -> None:
     server = programs.enter_context(running("chat.py", "serve", "0"))
     url = server.wait_for("^ws://").string
     ann = programs.enter_context(running("chat.py", "join", url, "ann"))

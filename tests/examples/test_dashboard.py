@@ -1,4 +1,4 @@
-"""examples/dashboard: a real browser shows what an app receives; lochws drives the browser too."""
+"""examples/dashboard: a real browser, controlled through lochws, shows what an app receives."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lochws.demo import DemoServer
 from .png import decode
 from .running import CHROMIUM, Running, load, running
 
-#: Resolves to the next so many texts of an element that differ from the one before.
+#: Resolves to the next texts of an element, this many of them, each different from the one before.
 CHANGES = """new Promise(resolve => {
     const texts = [], element = document.querySelector('%s');
     new MutationObserver(() => {
@@ -27,7 +27,7 @@ CHANGES = """new Promise(resolve => {
     }).observe(element, {childList: true, characterData: true, subtree: true});
 })"""
 
-#: Resolves once an element is there whose text matches a pattern, to the text.
+#: Resolves to the text of an element once it exists and its text matches a pattern.
 MATCHES = """new Promise(resolve => {
     const look = () => {
         const text = document.querySelector('%s')?.textContent ?? '';
@@ -41,19 +41,19 @@ BACKGROUND, LINE = (16, 21, 28), (83, 155, 245)
 
 @pytest.fixture
 def programs() -> Iterator[ExitStack]:
-    """Ends what was started."""
+    """Stops the programs that a test enters into it."""
     with ExitStack() as stack:
         yield stack
 
 
 def start(programs: ExitStack, *arguments: str) -> tuple[Running, str]:
-    """The dashboard, and its page's URL."""
+    """Start the dashboard; returns it and the URL of its page."""
     board = programs.enter_context(running("dashboard/dashboard.py", *arguments))
     return board, board.wait_for("^http://.*")[0]
 
 
 def interrupt(board: Running) -> None:
-    """End it as its user would."""
+    """End it by Ctrl-C."""
     board.process.send_signal(signal.SIGINT)
     assert board.end() == 0
     assert board.lines[-1] == "bye"
@@ -61,7 +61,7 @@ def interrupt(board: Running) -> None:
 
 
 @CHROMIUM
-def test_a_browser_shows_prices_that_change_and_what_becomes_of_the_connection(programs: ExitStack) -> None:
+def test_a_browser_shows_changing_prices_and_the_state_of_the_connection(programs: ExitStack) -> None:
     devtools = load("devtools.py")
     feed = programs.enter_context(DemoServer(interval=0.02))
     board, url = start(programs, feed.url)
@@ -75,7 +75,7 @@ def test_a_browser_shows_prices_that_change_and_what_becomes_of_the_connection(p
     assert all(abs(float(change.removesuffix(" %"))) < 5 for change in changes)
     screen = decode(page.screenshot())
     assert screen.pixel(0, 0) == BACKGROUND
-    assert any(LINE in screen.colours(y) for y in range(200, 300)), "no line was drawn"
+    assert any(LINE in screen.colors(y) for y in range(200, 300)), "no line was drawn"
     page.evaluate(f"window.lost = {MATCHES % ('#status', 'connection lost; trying again in')}; 0")
     feed.drop()
     page.evaluate("window.lost")
@@ -95,7 +95,7 @@ def test_the_dashboard_runs_by_itself_until_ctrl_c(programs: ExitStack) -> None:
         urllib.request.urlopen(f"{url}elsewhere", timeout=10)
     refusal.value.close()
     for event in (websocket := WebSocket(f"{url}prices".replace("http", "ws", 1))):
-        # Only then is it connected: Ctrl-C in the middle of the opening would have the subscription fail.
+        # Only then is it connected: Ctrl-C while it is connecting would make the subscription fail.
         if isinstance(event, events.Text) and event.json["prices"]:
             assert event.json["status"] == "connected"
             websocket.close()

@@ -13,13 +13,13 @@ from pathlib import Path
 from ..support.seen import PATIENCE, eventually
 from .running import run, running
 
-#: What the program says at the end if no price was lost.
+#: The last line of the output if no price was lost.
 ALL_DONE = "WorkCounts(received=30, waiting=0, running=0, done=30, failed=0, dropped=0)"
 
 
 @contextmanager
 def dask(*arguments: str | Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a program of Dask on loopback; it ends with the block."""
+    """Start a program of Dask on loopback; it is stopped at the end of the block."""
     process = subprocess.Popen(
         [sys.executable, "-m", "dask", *map(str, arguments), "--host", "127.0.0.1", "--no-dashboard"],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

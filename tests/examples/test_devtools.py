@@ -1,4 +1,4 @@
-"""examples/devtools.py: Debian's Chromium, driven through lochws."""
+"""examples/devtools.py: Debian's Chromium, controlled through lochws."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TEAL, WHITE = (0, 128, 128), (255, 255, 255)
 PAGE = b"""<!doctype html><title>A page</title><p id="word">before</p>
 <script>console.log("hello from " + location.pathname)</script>"""
 
-#: Fills the page with noise, which no PNG can make small.
+#: Fills the page with noise, which PNG cannot compress.
 NOISE = """
     document.body.innerHTML = '<canvas width=900 height=500 style="position:fixed;top:0;left:0">';
     const paper = document.querySelector('canvas').getContext('2d');
@@ -39,7 +39,7 @@ NOISE = """
 
 @pytest.fixture
 def pages() -> Iterator[str]:
-    """A web server on loopback that has one page, under every path."""
+    """Serve one page under every path on loopback; returns the URL."""
 
     class Pages(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -50,7 +50,7 @@ def pages() -> Iterator[str]:
             self.wfile.write(PAGE)
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pages) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -62,33 +62,33 @@ def pages() -> Iterator[str]:
 
 @pytest.fixture
 def profiles() -> Iterator[str]:
-    """A place for profiles. Chromium makes a socket in it, whose path may not be as long as pytest's are."""
+    """A folder for profiles, with a short path: Chromium creates a socket in it."""
     with tempfile.TemporaryDirectory() as path:
         yield path
 
 
 @pytest.fixture
 def deaf() -> Iterator[str]:
-    """A URL at whose port nobody listens."""
+    """A URL at whose port no process listens."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{bound.getsockname()[1]}/"
 
 
 def processes(word: str) -> list[str]:
-    """The command lines of all processes that have a word in them."""
+    """Return the command lines of all processes that contain a word."""
     lines = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
-            continue  # it ended meanwhile
+            continue  # it has just ended
         if word in line:
             lines.append(line)
     return lines
 
 
-def test_the_program_visits_a_page_takes_a_screenshot_and_leaves_nothing(
+def test_the_program_opens_a_page_takes_a_screenshot_and_leaves_nothing_behind(
     tmp_path: Path, profiles: str
 ) -> None:
     picture = tmp_path / "page.png"
@@ -102,12 +102,12 @@ def test_the_program_visits_a_page_takes_a_screenshot_and_leaves_nothing(
     screen = decode(picture.read_bytes())
     assert (screen.width, screen.height) == (900, 500)
     assert screen.pixel(0, 0) == screen.pixel(899, 499) == TEAL
-    assert WHITE in screen.colours(60), "no letters"
+    assert WHITE in screen.colors(60), "no letters"
     eventually(lambda: not processes(profiles))
     assert not os.listdir(profiles)
 
 
-def test_a_page_is_navigated_evaluated_heard_and_photographed(pages: str, deaf: str) -> None:
+def test_a_page_can_be_opened_evaluated_listened_to_and_photographed(pages: str, deaf: str) -> None:
     devtools = load("devtools.py")
     with devtools.chromium() as browser:
         first, second = devtools.Page(browser), devtools.Page(browser, 300, 200)

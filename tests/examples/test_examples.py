@@ -1,4 +1,4 @@
-"""Every example runs as its reader would run it, ends by itself, and shows what it is about."""
+"""The short examples: each runs as its reader would run it, ends by itself, and shows what it promises."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lochws.demo import DemoServer
 
 from .running import EXAMPLES, run, running
 
-#: What the output has to show, in this order, as regular expressions.
+#: Regular expressions that must match the output, in this order.
 SHOWN = {
     "decorators.py": ["journal: Ready", "Text\\(text='hello'\\)", "journal: we closed", "last event: we"],
     "echo.py": ["Is anybody there\\? -> Is anybody there\\?", "Who says so\\? -> Who says so\\?"],
@@ -42,7 +42,7 @@ def test_the_example_runs_and_ends_by_itself(name: str) -> None:
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.rglob("*.py")), ids=lambda path: path.name)
 def test_the_example_is_read_in_a_few_minutes(path: Path) -> None:
-    # The larger ones speak somebody else's protocol, or have a server of their own.
+    # The larger ones implement another protocol, or have a server of their own.
     longest = 45 if path.name in SHOWN else 180
     assert len(path.read_text(encoding="utf-8").splitlines()) <= longest
 

@@ -1,4 +1,4 @@
-"""examples/kernel.py: requests, replies, and what is published in between."""
+"""examples/kernel.py: requests, replies, and the output in between."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_the_program_shows_busy_output_and_reply_of_each_cell() -> None:
     ]
 
 
-def test_outputs_of_requests_under_way_at_the_same_time_do_not_mix() -> None:
+def test_outputs_of_simultaneous_requests_do_not_mix() -> None:
     example = load("kernel.py")
     with example.small_kernel() as url, example.Kernel(url) as kernel, ThreadPoolExecutor(20) as threads:
         assert kernel.wait_ready(PATIENCE)

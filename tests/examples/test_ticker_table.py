@@ -1,4 +1,4 @@
-"""examples/ticker_table.py, on a screen."""
+"""examples/ticker_table.py, in a terminal."""
 
 from __future__ import annotations
 

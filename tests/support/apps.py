@@ -1,4 +1,4 @@
-"""Running apps in tests: started for a while, stopped for certain, and against servers that echo."""
+"""Apps in tests: started for the length of a block, and stopped for certain."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def running(app: App, **options: Any) -> Iterator[App]:
 
 @contextmanager
 def opened(app: App, **options: Any) -> Iterator[App]:
-    """As `running`, and wait until the app is ready."""
+    """Start an app as `running` does, and wait until it is ready."""
     with running(app, **options):
         assert app.wait_ready(PATIENCE)
         yield app
 
 
 def check_order(names: Sequence[str]) -> None:
-    """Whatever happens: each attempt has one beginning and one end, and its events between them."""
+    """Check the order of events: each attempt has one beginning and one end, and its events between them."""
     attempt: list[str] = []
     for name in names:
         if name == "connecting":
@@ -63,7 +63,7 @@ def check_order(names: Sequence[str]) -> None:
 
 
 def echo(link: Link) -> None:
-    """Accept, send back every message, answer pings and the Close frame."""
+    """Accept, send every message back, and answer pings and the Close frame."""
     link.accept()
     answers = {TEXT: TEXT, BINARY: BINARY, PING: PONG, CLOSE: CLOSE}
     while True:
@@ -75,7 +75,7 @@ def echo(link: Link) -> None:
 
 
 class Told(logging.Handler):
-    """Calls a function with the text of each record that the library logs, while it is entered."""
+    """Calls a function with the text of each log record of the library, while it is entered."""
 
     def __init__(self, tell: Callable[[str], object]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""One attempt to connect, made whole: its events, what it came to, and how long it took."""
+"""One attempt to connect: its events, its result, and how long it took."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from lochws.system.deadline import Deadline
 
 
 class Attempt:
-    """What an attempt came to.
+    """The result of an attempt.
 
     Attributes:
-        events: all its events.
+        events: its events.
         opened: the open WebSocket, or None.
         seconds: how long it took.
     """
@@ -38,7 +38,7 @@ class Attempt:
         return self.events[-1]
 
     def _check_ending(self) -> None:
-        # Exactly one final event, which comes last; none if the WebSocket opened.
+        # Exactly one final event, at the end; none if the WebSocket opened.
         endings = [event for event in self.events if isinstance(event, (ConnectFail, Disconnected))]
         assert endings == ([] if self.opened else [self.last])
         assert self.names[0] == "connecting"
@@ -47,7 +47,7 @@ class Attempt:
             assert not self.last.graceful
 
 
-#: What the fixture `dial` is: it takes a URL, options by name, and perhaps a `deadline` of the test's own.
+#: The fixture `dial`: takes a URL, options by name, and perhaps a `deadline`.
 Dial: TypeAlias = Callable[..., Attempt]
 
 

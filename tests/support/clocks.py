@@ -1,4 +1,4 @@
-"""Clocks for tests that set them, beside the one of `lochws.testing` that stands still."""
+"""Clocks that tests can set (the one of `lochws.testing` stands still)."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from lochws.clock import SYSTEM, SystemClock
 
 
 class Shifting(SystemClock):
-    """The machine's clocks, each of which can be set forward and back while the time goes on."""
+    """The machine's clocks, each of which can be set forward and back while time goes on."""
 
     def __init__(self) -> None:
         self._ahead = {"monotonic": 0.0, "wall": 0.0}
 
     def jump(self, name: str, seconds: float) -> None:
-        """Set one of the two, ``monotonic`` or ``wall``, so many seconds forward."""
+        """Set a clock, ``monotonic`` or ``wall``, forward by this many seconds."""
         self._ahead[name] += seconds
 
     def monotonic(self) -> float:

@@ -1,4 +1,4 @@
-"""Places where an opening can hang."""
+"""Hanging openings: URLs and options with which an attempt to connect hangs at a given place."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .peer import StartPeer
 
 
 class Hang:
-    """Places where an opening can hang: each method sets one up and gives URL and options.
+    """Makes attempts to connect hang. Each method is named for a place, and returns a URL and options.
 
     Attributes:
-        reached: called, in some other thread, when the attempt has come to that place.
+        reached: called, in another thread, when the attempt has reached that place.
     """
 
     def __init__(self, start_peer: StartPeer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,12 +39,12 @@ class Hang:
         return "ws://slow.host/", {}
 
     def full_listener(self, host: str = "127.0.0.1") -> socket.socket:
-        """A socket that is listened on but accepts no more: connecting to it hangs."""
+        """Return a listening socket whose backlog is full: connecting to it hangs."""
         listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         listener.bind((host, 0))
         listener.listen(0)
         self._sockets.append(listener)
-        for _ in range(3):  # whoever comes after the backlog is full gets no answer
+        for _ in range(3):  # once the backlog is full, further connections get no answer
             filler = socket.socket(listener.family)
             filler.setblocking(False)
             filler.connect_ex(listener.getsockname())
@@ -53,11 +53,11 @@ class Hang:
         return listener
 
     def full_port(self, host: str = "127.0.0.1") -> int:
-        """The port of such a socket."""
+        """Return the port of a listening socket whose backlog is full."""
         return int(self.full_listener(host).getsockname()[1])
 
     def drain(self, listener: socket.socket) -> None:
-        """Accept what waits, and keep others from waiting, so that the next connection succeeds."""
+        """Empty the backlog, so that the next connection succeeds."""
         for filler in self._fillers.pop(listener):
             filler.close()
         listener.setblocking(False)
@@ -69,7 +69,7 @@ class Hang:
 
     def tcp(self) -> tuple[str, dict[str, object]]:
         port = self.full_port()
-        # Nobody can tell when the attempt hangs here; but it soon does.
+        # This place cannot be observed, but it is soon reached.
         self._timers.append(threading.Timer(0.05, self.reached))
         self._timers[-1].start()
         return f"ws://127.0.0.1:{port}/", {}

@@ -1,4 +1,4 @@
-"""Interrupting code at any point: raising there, as Ctrl-C does, or calling something, as a signal does."""
+"""Interruption of code at any point: by an exception, as of Ctrl-C, or by a call, as of a signal handler."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Callable, Collection
 from types import FrameType
 from typing import Any
 
-#: Behind these Python looks whether a signal has come.
+#: After these Python checks whether a signal has arrived.
 _LOOKING = ("CALL", "JUMP_BACKWARD", "JUMP_ABSOLUTE", "RESUME")
 
 
 class Interrupted(BaseException):
-    """What a signal handler raises, as Ctrl-C does."""
+    """Raised in the place of KeyboardInterrupt."""
 
 
 def _nothing() -> None:
@@ -32,7 +32,7 @@ def _trace_once() -> None:
 
 
 def interrupt(action: Callable[[], object], point: int, files: Collection[str | None]) -> bool:
-    """Run something and raise at the given point of these files' code. Returns whether it got there."""
+    """Run a function, and raise at a given point in the code of these files; return whether it got there."""
     try:
         return call_at(action, point, files, _raise)
     except Interrupted:
@@ -46,7 +46,7 @@ def _raise() -> None:
 def call_at(
     action: Callable[[], object], point: int, files: Collection[str | None], call: Callable[[], object]
 ) -> bool:
-    """Run something and, at the given point of these files' code, call what a signal handler would do.
+    """Run a function, and call another at a given point in the code of these files, as a signal handler.
 
     Returns whether it got there.
     """

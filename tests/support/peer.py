@@ -1,7 +1,7 @@
-"""A scripted server on loopback: a function says what it does with each connection, byte by byte.
+"""A server on loopback: a function handles each connection, byte by byte.
 
-It knows HTTP and WebSocket frames just enough to be a correct peer or, as a test wants it, a wrong
-one. It is written without lochws's own protocol code, so that one mistake cannot hide on both sides.
+It knows just enough about HTTP and WebSocket frames to be a correct peer or, if a test wants that, a faulty
+one. It uses none of lochws's protocol code, so that one mistake cannot hide on both sides.
 
 ::
 
@@ -36,24 +36,24 @@ __all__ = [
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
-#: Seconds that any single step of a script may take. A script that hangs fails, it does not stall the suite.
+#: Seconds that a single step of a script may take: a script that hangs fails, and does not stall the suite.
 PATIENCE = 10
 
 
 class Request(NamedTuple):
-    """The head of an HTTP request: its first line, and its headers with names in lower case."""
+    """The head of an HTTP request: its first line, and its headers by lower-case name."""
 
     line: str
     headers: dict[str, str]
 
 
 class Link:
-    """One accepted connection, in the hands of a script.
+    """One accepted connection, handled by a script.
 
-    Calls block, at most `PATIENCE` seconds each if they do not say otherwise.
+    Each call blocks for at most `PATIENCE` seconds, unless it says otherwise.
 
     Attributes:
-        request: the last request read. To be had by the test as soon as the client has the answer.
+        request: the last request read; available to the test as soon as the client has the answer.
     """
 
     request: Request
@@ -65,13 +65,13 @@ class Link:
         self._received = bytearray()
 
     def start_tls(self, context: ssl.SSLContext) -> None:
-        """Do the server's side of a TLS handshake."""
+        """Perform the server's side of a TLS handshake."""
         # The socket is in place before it blocks, so that `Peer.close` can end the handshake.
         self.sock = tls = context.wrap_socket(self.sock, server_side=True, do_handshake_on_connect=False)
         tls.do_handshake()
 
     def read(self, size: int) -> bytes:
-        """Exactly so many bytes; EOFError if there are fewer."""
+        """Read exactly this many bytes; EOFError if the connection ends before."""
         while len(self._received) < size:
             self._receive()
         data = bytes(self._received[:size])
@@ -79,13 +79,13 @@ class Link:
         return data
 
     def read_until(self, end: bytes) -> bytes:
-        """Everything up to `end`, which is included."""
+        """Read everything up to and including `end`."""
         while end not in self._received:
             self._receive()
         return self.read(self._received.index(end) + len(end))
 
     def read_request(self) -> Request:
-        """The head of an HTTP request."""
+        """Read the head of an HTTP request."""
         line, *fields = self.read_until(b"\r\n\r\n").decode("latin-1").rstrip("\r\n").split("\r\n")
         pairs = (field.split(":", 1) for field in fields)
         self.request = Request(line, {name.strip().lower(): value.strip() for name, value in pairs})
@@ -98,22 +98,22 @@ class Link:
         return request
 
     def send(self, data: bytes) -> None:
-        """Send the bytes in one piece."""
+        """Send bytes in one piece."""
         self.sock.sendall(data)
 
     def send_bytewise(self, data: bytes) -> None:
-        """Send the bytes one by one, each in a segment of its own."""
+        """Send bytes one by one, each in a TCP segment of its own."""
         for index in range(len(data)):
             self.sock.sendall(data[index:index + 1])
 
     def send_frame(
         self, opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, key: bytes | None = None
     ) -> None:
-        """Send a frame, of any kind, also a forbidden one."""
+        """Send any frame, valid or not."""
         self.send(frame(opcode, payload, fin=fin, rsv=rsv, key=key))
 
     def read_frame(self) -> tuple[int, bytes]:
-        """The next frame's opcode and payload, unmasked. The client must send it final and masked."""
+        """Read a frame, which must be masked and not a fragment; return opcode and unmasked payload."""
         first, second = self.read(2)
         assert first & 0x80, "the client sent a fragment"
         assert second & 0x80, "the client sent an unmasked frame"
@@ -124,7 +124,7 @@ class Link:
         return first & 0x0F, masked(self.read(length), key)
 
     def wait_for_end(self) -> None:
-        """Read and discard, however long, until the client ends the connection: to it this is silence."""
+        """Read and discard, in silence, until the client ends the connection, however long that takes."""
         self.sock.settimeout(None)
         try:
             while True:
@@ -134,7 +134,7 @@ class Link:
             pass
 
     def finish(self) -> None:
-        """Send FIN: nothing more comes from here. TLS gets no close_notify."""
+        """Send FIN: nothing more will be sent. TLS gets no close_notify."""
         socket.socket.shutdown(self.sock, socket.SHUT_WR)
 
     def reset(self) -> None:
@@ -152,17 +152,17 @@ class Link:
 class Peer:
     """A server on a free loopback port that runs `script(link)` for each connection, in a thread.
 
-    What goes wrong with a connection ends its script and nothing more. Any other exception of a
-    script, running out of patience included, is raised by `close`.
+    An error of the connection ends its script and nothing else. Any other exception of a script, including a
+    timeout, is raised by `close`.
 
     Args:
         script: called with each connection, which is closed when it returns.
         tls: the context for TLS from the first byte, or None.
         host: the address to listen on.
-        port: the port to listen on, 0 for any that is free.
+        port: the port to listen on; 0 picks a free one.
 
     Attributes:
-        links: the connections, in the order of their coming.
+        links: the connections, in the order in which they were accepted.
     """
 
     def __init__(
@@ -198,12 +198,12 @@ class Peer:
         return f"{'ws' if self._tls is None else 'wss'}://{self.authority}/"
 
     def close(self) -> None:
-        """End all connections, wait for all threads, and raise what a script raised; once."""
+        """End all connections, wait for all threads, and raise what a script raised. Again: nothing."""
         with self._lock:
             if self._closing:
                 return
             self._closing = True
-        # Accepting is interrupted by one more connection, in the portable way.
+        # One more connection interrupts accepting, which works on every system.
         family = self._listener.family
         with socket.socket(family) as waker:
             waker.connect(self._listener.getsockname()[:2])
@@ -249,19 +249,19 @@ class Peer:
         except TimeoutError as error:
             self._failures.append(error)
         except (OSError, EOFError):
-            pass  # the client has gone, or was never meant to stay
+            pass  # the client has left
         except BaseException as error:  # noqa: BLE001  close() raises it again
             self._failures.append(error)
         finally:
             link.sock.close()
 
 
-#: What the fixture `start_peer` is: it starts a `Peer` that ends with the test, and takes what `Peer` takes.
+#: The fixture `start_peer`: starts a `Peer`, takes its arguments, and closes it at the end of the test.
 StartPeer: TypeAlias = Callable[..., Peer]
 
 
 def upgrade(request: Request, *headers: str) -> bytes:
-    """The right answer to an upgrade request, with more header lines if given."""
+    """Return the correct answer to an upgrade request, with additional header lines."""
     key = request.headers["sec-websocket-key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
     accept = base64.b64encode(hashlib.sha1(key.encode()).digest()).decode()
     lines = [

@@ -1,4 +1,4 @@
-"""A loop's channel for tests, over real sockets: records what is called, and does what it is told."""
+"""A channel for a loop, over real sockets: records its calls, and does what a test tells it to."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import socket
 from collections.abc import Callable
 from selectors import EVENT_READ
 
-#: What was called, with what it was called with: the mask for ``ready``, the error for ``error``.
+#: The name of a call and its argument: the mask for ``ready``, the error for ``error``.
 Call = tuple[str, object]
 
 
 class Probe:
-    """A channel that reads whatever comes.
+    """A channel that reads everything that arrives.
 
     Attributes:
-        calls: what the loop has called, in order.
+        calls: the calls of the loop, in order.
         far: the other end of its connection.
-        received: what came from there.
-        wanted: the events it is interested in.
-        timer: when it wants to be called.
+        received: the bytes received from there.
+        wanted: the events it is interested in, as a mask.
+        timer: when it wants to be called, or None.
         more: whether it says that it has more to do.
-        is_finished: whether the loop should let go of it.
-        act: called at the start of each call with its name; may raise.
-        closed: whether the loop has let go of it.
+        is_finished: whether the loop should release it.
+        act: called with the name of each call, at its start; may raise.
+        closed: whether the loop has released it.
     """
 
     def __init__(self) -> None:

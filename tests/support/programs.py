@@ -1,4 +1,4 @@
-"""Programs of their own that run an app: for what a test cannot do to the process that it runs in."""
+"""Separate programs that run an app, for what a test cannot do to its own process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import lochws
 
-#: Seconds within which a program must have ended, the start of an interpreter included.
+#: Seconds within which a program must end, including the start of its interpreter.
 SOON = 5.0
 
 PRELUDE = """
@@ -42,10 +42,10 @@ class Program:
     """A Python program that runs an app, called `app`.
 
     Args:
-        code: what it does.
-        url: where its app connects to.
+        code: its code.
+        url: the URL of its app.
         options: keyword arguments of the app, as code.
-        first: what is done before anything is imported.
+        first: code to run before anything is imported.
     """
 
     def __init__(self, code: str, url: str, *, options: str = "", first: str = "") -> None:
@@ -58,7 +58,7 @@ class Program:
         )
 
     def wait_for(self, word: str) -> None:
-        """Wait until it says a word."""
+        """Wait until it prints a word."""
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == f"{word}\n", self._process.stderr
 
@@ -67,7 +67,7 @@ class Program:
         self._process.send_signal(number)
 
     def end(self) -> tuple[int, str, str]:
-        """Wait until it has ended, which what reads its input can wait for; its status, and what it wrote."""
+        """Close its input, wait until it has ended, and return its exit code, output and errors."""
         try:
             output, errors = self._process.communicate(timeout=SOON)
         finally:
@@ -75,10 +75,10 @@ class Program:
         return self._process.returncode, output, errors
 
     def close(self) -> None:
-        """End it for certain."""
+        """Kill it."""
         self._process.kill()
         self._process.communicate()
 
 
-#: What the fixture `run` is: it starts a `Program` that ends with the test, and takes what `Program` takes.
+#: The fixture `run`: starts a `Program`, takes its arguments, and kills it at the end of the test.
 Run = Callable[..., Program]

@@ -1,4 +1,4 @@
-"""What tests of the send queue need: a sink that takes what it is told to, and a clock that stands still."""
+"""Parts for tests of the send queue: a sink with limited room, and a clock that stands still."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from lochws.protocol.sender import Sender
 
 
 class Sink:
-    """Takes as many bytes as there is room for.
+    """Takes as many bytes as it has room for.
 
     Attributes:
-        room: bytes that it still takes, or None for no limit.
+        room: how many more bytes it takes, or None for no limit.
         error: raised by the next call, if set.
-        offered: what each call was given.
-        taken: all that was taken, in order.
+        offered: the argument of each call.
+        taken: everything it took, in order.
     """
 
     def __init__(self, room: int | None = None) -> None:
@@ -42,7 +42,7 @@ class Sink:
 
 
 class Clock:
-    """A monotonic clock that stands still until it is moved, with enough time before the first message."""
+    """A monotonic clock that stands still until a test moves it."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -51,12 +51,12 @@ class Clock:
         return self.now
 
     def rule(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Become the send queue's clock."""
+        """Replace the clock of the send queue."""
         monkeypatch.setattr(sendqueue, "monotonic", self)
 
 
 class Asked:
-    """Counts how often the loop was asked to come."""
+    """Counts how often the loop was asked for a flush."""
 
     def __init__(self) -> None:
         self.times = 0
@@ -82,7 +82,7 @@ def push_quietly(queue: SendQueue, text: str) -> None:
 
 
 def blocked_queue(sink: Sink, **options: Any) -> SendQueue:
-    """A queue whose sink refused all of the message ``first``."""
+    """Make a queue whose sink has refused the message ``first``."""
     sink.room = 0
     queue = make_queue(sink, **options)
     push(queue, "first")

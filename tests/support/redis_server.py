@@ -1,4 +1,4 @@
-"""Debian's redis-server for tests: on a socket of its own, with files of its own, to be killed and halted."""
+"""Debian's redis-server for tests: with its own socket and files, it can be killed and halted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class RedisServer:
 
     Attributes:
         url: for redis-py.
-        client: a client of the test's own.
+        client: a client for the test.
     """
 
     def __init__(self) -> None:
@@ -40,35 +40,35 @@ class RedisServer:
         self.start()
 
     def start(self) -> None:
-        """Start it, with what it had before, and wait until it answers."""
+        """Start it, with the data it had before, and wait until it answers."""
         self._process = subprocess.Popen(
             self._command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         eventually(self._answers)
 
     def kill(self) -> None:
-        """End it as a power cut would."""
+        """Kill it, as a power cut would."""
         assert self._process is not None
         self._process.kill()
         self._process.wait(PATIENCE)
 
     def halt(self) -> None:
-        """Have it do nothing any more, connections and all."""
+        """Halt it, so that it does nothing, with its connections open."""
         self._send(signal.SIGSTOP)
 
     def go_on(self) -> None:
-        """Let it go on after `halt`."""
+        """Continue it after `halt`."""
         self._send(signal.SIGCONT)
 
     def entries(self, stream: str) -> list[dict[str, Any]]:
-        """The fields of all entries of a stream; all but the data as text."""
+        """Return the fields of all entries of a stream, as text except for the data."""
         return [
             {name.decode(): value if name == b"data" else value.decode() for name, value in fields.items()}
             for _, fields in self.client.xrange(stream)
         ]
 
     def close(self) -> None:
-        """End it, and remove its files."""
+        """Stop it, and remove its files."""
         self.client.close()
         self.kill()
         shutil.rmtree(self._folder)

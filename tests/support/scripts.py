@@ -1,4 +1,4 @@
-"""Scripts of servers that more than one test file needs; see `tests.support.peer`."""
+"""Scripts for `tests.support.peer.Peer` that several test files use."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from .seen import PATIENCE
 
 
 def silent(link: Link) -> None:
-    """Accept, and say nothing until the client has gone."""
+    """Accept, and send nothing until the client leaves."""
     link.accept()
     link.wait_for_end()
 
 
 def polite(link: Link) -> None:
-    """Accept, and answer the client's Close frame; what comes before it is discarded."""
+    """Accept, discard messages, and answer the client's Close frame."""
     link.accept()
     answer_close(link)
 
 
 def answer_close(link: Link) -> list[tuple[int, bytes]]:
-    """Read until the client's Close frame, echo it, and return what came before it without pings."""
+    """Read up to the client's Close frame and echo it; return the frames before it, except pings."""
     received = []
     while (frame := link.read_frame())[0] != CLOSE:
         if frame[0] != PING:
@@ -32,7 +32,7 @@ def answer_close(link: Link) -> list[tuple[int, bytes]]:
 
 
 class Ends:
-    """A script that notes how the client left: its frames, and whether FIN came after them."""
+    """A script that records how the client leaves: its frames, then FIN or a reset."""
 
     def __init__(self, *frames: tuple[int, bytes]) -> None:
         self._frames = frames
@@ -49,7 +49,7 @@ class Ends:
         except EOFError:
             self.seen.append("FIN")
         except ConnectionError:
-            self.seen.append("reset")  # something was under way to the client when it closed
+            self.seen.append("reset")  # something was on its way to the client when it closed
         finally:
             self.done.set()
 
@@ -65,7 +65,7 @@ def dropping(link: Link) -> None:
 
 
 def closing_cleanly(link: Link) -> None:
-    """Accept, and close as the RFC says: Close frames both ways, then FIN."""
+    """Accept, and close as the RFC says: Close frames in both directions, then FIN."""
     link.accept()
     link.send_frame(CLOSE, b"\x03\xe8bye")
     while link.read_frame()[0] != CLOSE:
@@ -73,7 +73,7 @@ def closing_cleanly(link: Link) -> None:
 
 
 def refusing(status: str, *headers: str) -> Callable[[Link], None]:
-    """Answer the upgrade with another status."""
+    """Return a script that refuses the upgrade with this status."""
     answer = "\r\n".join([f"HTTP/1.1 {status}", *headers, "Content-Length: 0", "", ""]).encode()
 
     def script(link: Link) -> None:
@@ -84,7 +84,7 @@ def refusing(status: str, *headers: str) -> Callable[[Link], None]:
 
 
 def in_turn(*scripts: Callable[[Link], object]) -> Callable[[Link], object]:
-    """One script for each connection; the last for all that follow."""
+    """Return a script that runs one script per connection, and the last one for all that follow."""
     rest = iter(scripts)
 
     def script(link: Link) -> None:
@@ -93,7 +93,7 @@ def in_turn(*scripts: Callable[[Link], object]) -> Callable[[Link], object]:
     return script
 
 
-#: Every event that a connection, or the attempt to open one, can bring.
+#: Every event that a connection, or an attempt to open one, can cause.
 EVENTS = [
     "connecting", "connect_fail", "connected", "rejected", "ready", "poll", "text", "binary", "ping", "pong",
     "protocol_error", "unresponsive", "closing", "closed", "disconnected", "back_off",
@@ -101,7 +101,7 @@ EVENTS = [
 
 
 def bringing(name: str) -> Callable[[Link], object]:
-    """Bring that event about; a failure to connect if the client speaks TLS."""
+    """Return a script that causes this event; ``connect_fail`` if the client uses TLS."""
 
     def script(link: Link) -> None:
         if name == "rejected":

@@ -1,4 +1,4 @@
-"""What tests see of a WebSocket: the events of an iteration, or of an app that notes them all."""
+"""The events that tests see: those of an iteration, or of an app that notes them all."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 from lochws import WebSocketApp
 from lochws.events import Event
 
-#: Seconds that anything may take in a test before it has failed.
+#: Seconds after which a test has failed.
 PATIENCE = 10.0
 
 
 def names(events: Iterable[Event], *without: str) -> list[str]:
-    """The events' names, without those whose number is a matter of timing."""
+    """Return the names of events, except for those whose number depends on timing."""
     return [event.name for event in events if event.name not in without]
 
 
 def take(connection: Any, name: str, count: int = 1) -> list[Any]:
-    """Iterate up to the event of that name that makes so many, leave, and return those."""
+    """Iterate until this many events of a name have occurred, and return them."""
     found = []
     for event in connection:
         if event.name == name:
@@ -31,20 +31,20 @@ def take(connection: Any, name: str, count: int = 1) -> list[Any]:
 
 
 def in_thread(function: Callable[[], object]) -> threading.Thread:
-    """Run a function in another thread; the caller joins it."""
+    """Run a function in another thread, which the caller joins."""
     thread = threading.Thread(target=function)
     thread.start()
     return thread
 
 
 class Noting(WebSocketApp):
-    """An app that notes every event; any thread may look, and wait.
+    """An app that notes every event. Any thread may look at them, and wait for them.
 
-    It notes them before any other handler runs, so that a test can look at what happens while one does. The
-    `Recorder` of lochws.testing notes them after that: what a test of an app wants, and most of ours.
+    It notes an event before any handler runs, so that a test can look at what happens while one is running.
+    The `EventLog` of lochws.testing notes it afterwards, which is what the test of an app wants.
 
     Attributes:
-        events: what has happened so far, in order.
+        events: the events so far, in order.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -58,30 +58,30 @@ class Noting(WebSocketApp):
             self._arrived.notify_all()
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Wait until the condition holds; it is looked at after each event."""
+        """Wait until a condition holds, which is checked after each event."""
         with self._arrived:
-            assert self._arrived.wait_for(condition, PATIENCE), f"in vain; there were {self.events}"
+            assert self._arrived.wait_for(condition, PATIENCE), f"events so far: {self.events}"
 
     def wait_for(self, name: str, count: int = 1) -> Any:
-        """Wait until an event has come so many times, and return the last of them."""
+        """Wait until an event has occurred this many times, and return the last of them."""
         self.wait_until(lambda: len(self.all(name)) >= count)
         return self.all(name)[count - 1]
 
     def all(self, name: str) -> list[Any]:
-        """The events of that name so far."""
+        """Return the events of a name so far."""
         return [event for event in self.events if event.name == name]
 
     def names(self, *without: str) -> list[str]:
-        """The names so far; see `names`."""
+        """Return the names so far, without some."""
         return names(self.events, *without)
 
 
 def eventually(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds that announces itself to nobody."""
+    """Wait until a condition holds for which there is nothing to wait on."""
     pause = threading.Event()
     end = monotonic() + PATIENCE
     while not condition():
-        assert monotonic() < end, "in vain"
+        assert monotonic() < end, "the condition did not hold in time"
         pause.wait(0.002)
 
 

@@ -1,4 +1,4 @@
-"""One connection, lived through both ways: iterated, and as an app."""
+"""One connection in both ways of using lochws: iterated, and as an app."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from lochws import WebSocket, events
 
 from .seen import Noting, names
 
-#: What a test does with the WebSocket at the first event of a name.
+#: What to do with the WebSocket at the first event of each name.
 Doing: TypeAlias = dict[str, Callable[[WebSocket], object]]
-#: How every connection that opens begins.
+#: The first events of every connection that opens.
 OPENING = ["connecting", "connected", "ready"]
 
 
 class Situation:
-    """A way to live through one connection: iterated, or as an app."""
+    """A way to use one connection: iterated, or as an app."""
 
     def __init__(self, way: str) -> None:
         self.way = way
@@ -26,10 +26,10 @@ class Situation:
         self, url: str | Callable[[], str], doing: Doing | None = None, *,
         timing: dict[str, Any] | None = None, **options: Any,
     ) -> list[str]:
-        """Live through a connection, and return the names of its events without polls and pongs.
+        """Use a connection until its end; return the names of its events, except polls and pongs.
 
         Args:
-            doing: what to do at the first event of a name.
+            doing: what to do at the first event of each name.
             timing: for `connect` or `start`.
             options: for the WebSocket.
         """
@@ -44,7 +44,7 @@ class Situation:
         return self.events[-1]
 
     def the(self, name: str) -> Any:
-        """The first event of that name."""
+        """Return the first event of a name."""
         return next(event for event in self.events if event.name == name)
 
     def _iterated(self, url: Any, doing: Doing, timing: dict[str, Any], options: dict[str, Any]) -> None:
@@ -71,7 +71,7 @@ class Situation:
             raise failures[0]
 
     def _check_rules(self) -> None:
-        """The rules that hold in every situation."""
+        """Check the rules that always hold."""
         seen = names(self.events)
         assert seen.count("connect_fail") + seen.count("disconnected") == 1
         assert seen[-1] in {"connect_fail", "disconnected"}
@@ -83,10 +83,10 @@ class Situation:
 
 
 def close(ws: WebSocket) -> None:
-    """Close it."""
+    """Close the WebSocket."""
     ws.close()
 
 
 def send_last(ws: WebSocket) -> None:
-    """Send a message."""
+    """Send the last message."""
     ws.send_text("last")

@@ -1,4 +1,4 @@
-"""The clock that tests move on: what passes by it, what it waits for, and what it says if that has no end."""
+"""The virtual clock: what goes by it, what it waits for, and what it says if there is no rest."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def virtual() -> Iterator[VirtualClock]:
 
 
 class TestWhatPasses:
-    def test_a_back_off_of_half_a_minute_is_over_when_that_has_passed_and_not_before(
+    def test_a_back_off_of_half_a_minute_ends_after_exactly_that_time(
         self, virtual: VirtualClock
     ) -> None:
         with t.ScriptedServer([t.accept(), t.fin()], [t.accept(), t.echo()]) as server:
@@ -55,7 +55,7 @@ class TestWhatPasses:
             assert len(app.all("pong")) == 21
             assert app.is_active
 
-    def test_a_server_that_does_not_answer_pings_is_given_up_when_the_time_for_it_has_passed(
+    def test_a_server_that_does_not_answer_pings_is_given_up_after_the_ping_timeout(
         self, virtual: VirtualClock
     ) -> None:
         with t.ScriptedServer([t.accept(), t.silence()]) as server, opened(Noting(server.url)) as app:
@@ -76,7 +76,7 @@ class TestWhatPasses:
             virtual.advance(1)
             assert app.all("text")[0].text == "an hour later"
 
-    def test_the_time_that_a_closing_handshake_gets_passes_too(self, virtual: VirtualClock) -> None:
+    def test_the_close_timeout_passes_with_it(self, virtual: VirtualClock) -> None:
         with t.ScriptedServer([t.accept(), t.ignore_close()]) as server:
             app = Noting(server.url)
             with running(app, close_timeout=30):
@@ -88,7 +88,7 @@ class TestWhatPasses:
                 assert app.wait_closed(PATIENCE)
         assert "within 30s" in app.all("disconnected")[0].reason
 
-    def test_while_it_is_passing_a_stop_that_takes_its_time_ends(self, virtual: VirtualClock) -> None:
+    def test_a_stop_that_takes_time_ends_while_time_is_passing(self, virtual: VirtualClock) -> None:
         with t.ScriptedServer([t.accept(), t.ignore_close()]) as server:
             app = Noting(server.url)
             app.start(close_timeout=300)
@@ -98,7 +98,7 @@ class TestWhatPasses:
                 assert app.stop(PATIENCE)
             assert monotonic() - began < PATIENCE
 
-    def test_a_function_that_is_to_be_called_later_is_called_then(self, virtual: VirtualClock) -> None:
+    def test_call_later_goes_by_it(self, virtual: VirtualClock) -> None:
         with t.ScriptedServer() as server, opened(Noting(server.url), poll=0, ping_rate=0) as app:
             called: list[float] = []
             app.call_later(3600, lambda: called.append(virtual.monotonic()))
@@ -108,7 +108,7 @@ class TestWhatPasses:
             virtual.advance(7200)
             assert called == [began + 3600]
 
-    def test_the_next_moment_is_how_far_it_goes(self, virtual: VirtualClock) -> None:
+    def test_it_can_advance_to_the_next_moment_at_which_something_is_due(self, virtual: VirtualClock) -> None:
         with t.ScriptedServer([t.accept(), t.fin()]) as server:
             app = Noting(server.url)
             with running(app, persist=HALF_A_MINUTE):
@@ -125,27 +125,27 @@ class TestWhatPasses:
             assert len(app.all("pong")) == 2
             assert (virtual.monotonic(), virtual.wall()) == (before[0], before[1] + 3600)
 
-    def test_passing_time_is_no_sleep_of_the_machine(self, virtual: VirtualClock) -> None:
+    def test_passing_time_is_not_taken_for_a_suspended_machine(self, virtual: VirtualClock) -> None:
         with t.ScriptedServer() as server, opened(Noting(server.url), poll=0, ping_rate=1000) as app:
             virtual.advance(999)
             assert len(app.all("pong")) == 1
 
 
 class TestWhoGoesByIt:
-    def test_apps_that_are_started_while_it_is_in_use_also_on_threads_that_were_made_before(self) -> None:
+    def test_apps_started_while_it_is_in_use_go_by_it_also_on_older_threads(self) -> None:
         virtual, shared = VirtualClock(), Threads()
         with t.ScriptedServer([t.accept(), t.fin()]) as server:
             app = Noting(server.url, threads=shared)
             with clock.using(virtual):
                 app.start(persist=HALF_A_MINUTE)
-            with running(Noting("ws://127.0.0.1:1/")) as other:  # by the machine's
+            with running(Noting("ws://127.0.0.1:1/")) as other:  # by the machine's clock
                 other.wait_for("connect_fail")
             app.wait_for("back_off")
             virtual.advance(30)
             assert len(app.all("connecting")) == 2
             assert app.stop(PATIENCE)
 
-    def test_threads_that_were_made_with_it(self) -> None:
+    def test_threads_can_be_made_with_it(self) -> None:
         virtual = VirtualClock()
         app = Noting("ws://127.0.0.1:1/", threads=Threads(clock=virtual))
         with running(app, persist=HALF_A_MINUTE):
@@ -153,7 +153,7 @@ class TestWhoGoesByIt:
             virtual.advance(60)
             assert len(app.all("connecting")) == 3
 
-    def test_the_one_before_is_in_use_again_behind_the_block(self) -> None:
+    def test_after_the_block_the_previous_clock_is_in_use_again(self) -> None:
         before = clock.current()
         with pytest.raises(ZeroDivisionError), clock.using(VirtualClock()):
             raise ZeroDivisionError
@@ -172,7 +172,7 @@ class TestWhoGoesByIt:
 class TestRest:
     """What `advance` waits for."""
 
-    def test_what_it_waits_for_in_vain_it_says(self, virtual: VirtualClock) -> None:
+    def test_if_the_threads_do_not_come_to_rest_it_shows_their_stacks(self, virtual: VirtualClock) -> None:
         go_on, entered = threading.Event(), threading.Event()
 
         def wait_for_the_test(event: object) -> None:
@@ -189,7 +189,7 @@ class TestRest:
                     hasty.advance(1)
                 go_on.set()
 
-    def test_it_can_pass_for_a_handler_that_blocks_whose_connection_then_lives_on(
+    def test_it_can_pass_while_a_handler_blocks_and_the_connection_lives_on(
         self, virtual: VirtualClock
     ) -> None:
         go_on = threading.Event()

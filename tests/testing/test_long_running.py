@@ -106,7 +106,7 @@ def test_a_browser_is_told_that_this_is_a_websocket_server_and_may_upgrade_later
 
 
 @pytest.mark.parametrize("data", [b"\x16\x03\x01\x02\x00\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"x" * 100_000])
-def test_what_is_not_http_is_refused_with_400(data: bytes) -> None:
+def test_bytes_that_are_not_http_are_refused_with_400(data: bytes) -> None:
     with serving() as server, socket.create_connection((server.host, server.port), PATIENCE) as sock:
         sock.sendall(data)
         assert sock.recv(100).startswith(b"HTTP/1.1 400 ")
@@ -132,7 +132,7 @@ def test_a_message_that_is_too_large_is_answered_with_1009(monkeypatch: pytest.M
         assert said_at_the_end(client)[0] == 1009
 
 
-def test_who_sends_more_than_the_script_receives_is_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_sends_too_much_is_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MAX_INBOX", 10)
     go_on = threading.Event()
 
@@ -186,7 +186,7 @@ def test_a_client_that_does_not_read_is_dropped_and_the_sender_does_not_wait(
         eventually(lambda: not server.connections)
 
 
-def test_its_end_is_said_with_1001() -> None:
+def test_closing_it_says_goodbye_with_1001() -> None:
     with serving() as server, connect(server.url) as client:
         client.send("hello")
         client.recv(PATIENCE)

@@ -1,4 +1,4 @@
-"""The fixtures as users have them: small test files of theirs, each run by a pytest of its own."""
+"""The fixtures as users see them: small test files, each run by a pytest of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parents[2]
-#: What a user's test file begins with.
+#: The beginning of a user's test file.
 IMPORTS = """
     import threading
     import pytest
@@ -26,7 +26,7 @@ Users = Callable[..., pytest.RunResult]
 
 @pytest.fixture
 def users(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Users:
-    """Runs a user's tests, with every warning an error, where lochws is installed; takes options too."""
+    """Run a user's tests where lochws is installed, with warnings as errors; takes options of pytest, too."""
     settings = configparser.ConfigParser()
     settings.read(ROOT / "setup.cfg")
     site = pytester.mkdir("site")
@@ -46,7 +46,7 @@ def users(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Users:
     return run
 
 
-def test_what_users_expect_of_their_apps_passes(users: Users) -> None:
+def test_tests_of_apps_that_work_pass(users: Users) -> None:
     users("""
         shared = Threads()
 
@@ -66,7 +66,7 @@ def test_what_users_expect_of_their_apps_passes(users: Users) -> None:
 
         SUBSCRIBED = [accept(), wait_for("subscribe")]
 
-        def test_a_handler_has_done_its_work_when_its_event_is_there(ws_server, ws_events):
+        def test_a_handler_has_run_when_wait_for_returns(ws_server, ws_events):
             server = ws_server([*SUBSCRIBED, price(41), price(42)])
             feed = Feed(server.url)
             log = ws_events(feed)
@@ -75,7 +75,7 @@ def test_what_users_expect_of_their_apps_passes(users: Users) -> None:
             assert feed.prices == [41, 42]
             assert server.messages == ["subscribe"]
 
-        def test_the_one_that_is_wanted_is_found_and_others_are_passed_over(ws_server, ws_events):
+        def test_the_matching_event_is_found_and_others_are_skipped(ws_server, ws_events):
             feed = Feed(ws_server([*SUBSCRIBED, *map(price, range(5))]).url)
             log = ws_events(feed)
             feed.start()
@@ -106,7 +106,7 @@ def test_what_users_expect_of_their_apps_passes(users: Users) -> None:
             log.wait_for(events.Ready, timeout=100000)
             assert ws_clock.monotonic() - began == 1800 + 86400
 
-        def test_shared_threads_that_were_made_long_before(ws_server, ws_events, ws_clock):
+        def test_shared_threads_that_were_made_before_the_clock(ws_server, ws_events, ws_clock):
             server = ws_server()
             feeds = [WebSocketApp(server.url, threads=shared) for _ in range(3)]
             logs = [ws_events(feed) for feed in feeds]
@@ -117,7 +117,7 @@ def test_what_users_expect_of_their_apps_passes(users: Users) -> None:
             ws_clock.advance(300)
             assert all(feed.is_active for feed in feeds)
 
-        def test_an_exception_that_was_waited_for_is_none(ws_server, ws_events):
+        def test_an_exception_that_was_waited_for_does_not_fail_the_test(ws_server, ws_events):
             feed = Feed(ws_server([*SUBSCRIBED, send("no JSON")]).url)
             log = ws_events(feed)
             feed.start()
@@ -130,7 +130,7 @@ def test_what_users_expect_of_their_apps_passes(users: Users) -> None:
             app.start(persist=False)
             assert log.wait_for(events.Text).text == "secret"
 
-        def test_messages_in_batches_are_noted_too(ws_server, ws_events):
+        def test_messages_in_batches_are_logged_too(ws_server, ws_events):
             app = WebSocketApp(ws_server().url)
             batches = []
             app.on("batch")(batches.append)
@@ -156,7 +156,7 @@ def test_what_users_expect_of_their_apps_passes(users: Users) -> None:
     """).assert_outcomes(passed=10)
 
 
-def test_what_is_wrong_fails_the_test_and_is_said(users: Users) -> None:
+def test_each_mistake_fails_the_test_with_an_explanation(users: Users) -> None:
     result = users("""
         def started(app, ws_events, **options):
             log = ws_events(app, **options)
@@ -168,7 +168,7 @@ def test_what_is_wrong_fails_the_test_and_is_said(users: Users) -> None:
             log.wait_for(events.Ready)
             log.wait_for(events.Text, timeout=0.05)
 
-        def test_in_vain_for_a_virtual_while(ws_server, ws_events, ws_clock):
+        def test_timeout_of_virtual_seconds(ws_server, ws_events, ws_clock):
             log = started(WebSocketApp(ws_server().url), ws_events)
             log.wait_for(events.Text, timeout=600)
 
@@ -237,7 +237,7 @@ def test_what_is_wrong_fails_the_test_and_is_said(users: Users) -> None:
     ])
 
 
-def test_where_it_is_not_used_neither_lochws_nor_anything_of_it_is_imported(users: Users) -> None:
+def test_tests_that_do_not_use_it_import_nothing_of_lochws(users: Users) -> None:
     users("""
         import sys
 

@@ -1,4 +1,4 @@
-"""A server that does what a recording says, against apps that do the same as then, and others."""
+"""Scripts made from recordings, for apps that do the same as then, and for others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..support.seen import Noting
 
 
 class Asking(Noting):
-    """Logs in, answers questions, and leaves when told to."""
+    """Logs in, answers questions, and closes when told to."""
 
     name = "Ann"
 
@@ -41,7 +41,7 @@ def talk(*steps: t.Step) -> list[t.Step]:
 
 
 def live(app: WebSocketApp, path: Path | None = None, **options: Any) -> None:
-    """Let an app run until it is over, recorded if there is a path."""
+    """Run an app until it has stopped; record it if there is a path."""
     if path is None:
         app.run_forever(**{"persist": False, "ping_rate": 0, **options})
         return
@@ -51,7 +51,7 @@ def live(app: WebSocketApp, path: Path | None = None, **options: Any) -> None:
 
 
 def check_done(server: t.ScriptedServer) -> None:
-    """As the server's own, once it has noticed that the app has left."""
+    """Check the server, once it has noticed that the app has left."""
     for connection in server.connections:
         connection.wait_over()
     server.check_done()
@@ -65,7 +65,7 @@ ENDS = {
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_the_same_app_has_the_same_life(tmp_path: Path, end: str) -> None:
+def test_the_same_app_sees_the_same_events(tmp_path: Path, end: str) -> None:
     path = tmp_path / "talk.jsonl"
     script = talk(t.send('"who?"'), t.wait_for(b"\x01"), t.ping(b"?"), t.send(b"\x02"), *ENDS[end])
     with t.ScriptedServer(script) as server:
@@ -85,7 +85,7 @@ def vars_of(event: object) -> tuple[object, ...]:
     return tuple(getattr(event, name, None) for name in ("code", "reason", "graceful", "received_code"))
 
 
-def test_an_app_that_sends_something_else_fails_the_test(tmp_path: Path) -> None:
+def test_an_app_that_sends_another_message_fails_the_test(tmp_path: Path) -> None:
     path = tmp_path / "talk.jsonl"
     with t.ScriptedServer(talk(t.close())) as server:
         live(Asking(server.url), path)
@@ -94,7 +94,7 @@ def test_an_app_that_sends_something_else_fails_the_test(tmp_path: Path) -> None
         name = "Bob"
 
     server = t.ScriptedServer(*t.recorded(path), afterwards="refuse")
-    with pytest.raises(t.ScriptError, match=r"recorded was .*Ann.* and sent is .*Bob"), server:
+    with pytest.raises(t.ScriptError, match=r"recorded message is .*Ann.* but .*Bob.* was sent"), server:
         live(Bob(server.url))
     with t.ScriptedServer(*t.recorded(path, same=lambda recorded, sent: True), afterwards="refuse") as server:
         live(Bob(server.url))
@@ -134,7 +134,7 @@ def test_subprotocol_and_compression_are_agreed_on_again(tmp_path: Path) -> None
     assert (ready.protocol, ready.extensions) == ("chat", {"permessage-deflate"})
 
 
-def test_pauses_are_those_of_the_recording_if_asked_for(tmp_path: Path) -> None:
+def test_pauses_are_those_of_the_recording_if_wanted(tmp_path: Path) -> None:
     path = tmp_path / "talk.jsonl"
     ready, first, last = events.Ready(Response(b""), None, set()), events.Text("a"), events.Text("c")
     ready.received_time, first.received_time = 1.0, 4.0
@@ -152,7 +152,7 @@ def test_pauses_are_those_of_the_recording_if_asked_for(tmp_path: Path) -> None:
     assert "pause" not in repr(t.recorded(path))
 
 
-def test_what_crossed_the_clients_close_frame_is_left_out(tmp_path: Path) -> None:
+def test_messages_that_crossed_the_clients_close_frame_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "talk.jsonl"
     with Recorder(path) as recorder:
         for _ in range(2):
@@ -164,7 +164,7 @@ def test_what_crossed_the_clients_close_frame_is_left_out(tmp_path: Path) -> Non
     assert repr(t.recorded(path)) == "[[accept(), wait_for_close()], [accept(), wait_for_close()]]"
 
 
-def test_what_another_handler_had_answered_before_the_recorder_heard_is_put_in_order(tmp_path: Path) -> None:
+def test_an_answer_recorded_before_its_event_is_put_in_order(tmp_path: Path) -> None:
     path = tmp_path / "talk.jsonl"
     with Recorder(path) as recorder:
         recorder.on_event(events.Ready(Response(b""), None, set()))
@@ -183,6 +183,6 @@ def test_a_recording_that_lacks_something_makes_no_script(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("speed", [0, -1.0, float("nan")])
-def test_a_speed_that_is_none_is_refused(tmp_path: Path, speed: float) -> None:
+def test_a_speed_that_is_not_above_0_is_refused(tmp_path: Path, speed: float) -> None:
     with pytest.raises(ValueError, match="expected a number above 0"):
         t.recorded(tmp_path / "talk.jsonl", speed=speed)

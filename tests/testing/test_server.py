@@ -1,4 +1,4 @@
-"""What the scripted server does and records, seen by lochws and by the client of websockets."""
+"""The scripted server, tested with lochws and with the client of websockets."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from ..support.seen import PATIENCE, Noting, eventually, names
 
 
 def live(url: str, **options: object) -> list[str]:
-    """One iterated connection; the names of its events."""
+    """Iterate over one connection; return the names of its events."""
     ws = WebSocket(url)
     return names(ws.connect(**options), "poll", "pong", "connecting", "connected")  # type: ignore[arg-type]
 
 
 class TestAnotherClient:
-    """websockets' client: the server is right by somebody else's book."""
+    """The client of websockets: an independent judge of what the server sends."""
 
     def test_messages_go_both_ways_and_the_close_is_clean(self) -> None:
         script = [t.accept(), t.send("hello"), t.wait_for("bye"), t.send(b"\0\xff"), t.close(1001, "later")]
@@ -60,7 +60,7 @@ class TestAnotherClient:
         assert server.connections[0].close_frame == (1000, "")
 
     def test_over_tls(self, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext) -> None:
-        # Not the threaded client: its threads share one TLS object, and break it at times.
+        # Not the threaded client, whose threads share one TLS object and sometimes break it.
         async def echoed(url: str) -> str | bytes:
             async with connect_async(url, ssl=client_tls) as client:
                 await client.send("x" * 100_000)
@@ -103,7 +103,7 @@ class TestAnotherClient:
                 assert client.recv() == "well"
         assert [request.target for request in server.requests] == ["/", "/"]
 
-    def test_a_reset_and_a_cut_are_no_clean_end(self) -> None:
+    def test_a_reset_and_a_cut_do_not_end_a_connection_cleanly(self) -> None:
         cut = [t.accept(), t.cut_after(3, with_fin=True), t.send("cut short")]
         with t.ScriptedServer([t.accept(), t.reset()], cut) as server:
             for _ in range(2):
@@ -114,7 +114,7 @@ class TestAnotherClient:
 
 
 class TestLochws:
-    """lochws itself: what is not so easily had from a proper client."""
+    """lochws itself, for what is hard to see with a client that does everything right."""
 
     @pytest.mark.parametrize("secure", [False, True])
     def test_each_connection_has_its_script_and_the_last_one_repeats(
@@ -132,7 +132,7 @@ class TestLochws:
             assert live(server.url) == ["ready", "disconnected"]
             assert live(server.url) == ["connect_fail"]
 
-    def test_the_answer_and_frames_can_come_in_one_piece(self) -> None:
+    def test_the_answer_and_frames_can_arrive_in_one_piece(self) -> None:
         script = [t.together(t.accept(), t.send("a"), t.send("b")), t.close()]
         with t.ScriptedServer(script) as server:
             assert live(server.url) == ["ready", "text", "text", "closing", "disconnected"]
@@ -165,7 +165,7 @@ class TestLochws:
         with t.ScriptedServer(script, scale=0.01) as server, opened(Noting(server.url)) as app:
             assert app.wait_for("pong").latency >= 0.1
 
-    def test_pings_can_stay_without_an_answer_for_good(self) -> None:
+    def test_pings_can_stay_unanswered(self) -> None:
         script = [t.accept(), t.answer_ping(None), t.wait_for_ping(), t.send("pinged")]
         with t.ScriptedServer(script) as server, opened(Noting(server.url)) as app:
             app.wait_for("text")
@@ -213,7 +213,7 @@ class TestLochws:
             app.send_binary(b"c")
             app.wait_for("text")
 
-    def test_functions_of_the_users_are_steps_too(self) -> None:
+    def test_functions_of_the_user_are_steps_too(self) -> None:
         seen = threading.Event()
         script = [t.accept(), lambda connection: seen.set()]
         with t.ScriptedServer(script) as server, opened(Noting(server.url)):
@@ -228,7 +228,7 @@ class TestTheTestInCharge:
             server.do(t.reset())
             assert not app.wait_for("disconnected").graceful
 
-    def test_who_waits_for_a_step_to_be_done_is_told_at_once(self) -> None:
+    def test_waiting_for_a_step_ends_as_soon_as_it_is_done(self) -> None:
         with t.ScriptedServer([t.accept(), t.send("hello")], patience=5 * PATIENCE) as server:
             began = monotonic()
             with connect(server.url):
@@ -242,14 +242,14 @@ class TestTheTestInCharge:
             with pytest.raises(t.ScriptError, match="has ended"):
                 server.do(t.send("too late"))
 
-    def test_a_step_that_fails_is_told_to_who_gave_it_and_the_connection_goes_on(self) -> None:
+    def test_a_step_that_fails_raises_in_do_and_the_connection_goes_on(self) -> None:
         with t.ScriptedServer([t.accept()], patience=0.5) as server, connect(server.url) as client:
             with pytest.raises(t.ScriptError, match="no message 'never'"):
                 server.do(t.wait_for("never"))
             server.do(t.send("still here"))
             assert client.recv() == "still here"
 
-    def test_what_is_waited_for_in_vain_fails_the_test(self) -> None:
+    def test_a_message_that_does_not_arrive_fails_the_test(self) -> None:
         server = t.ScriptedServer([t.accept(), t.wait_for("never")], patience=0.5)
         with (
             pytest.raises(t.ScriptError, match="no message 'never'"),
@@ -257,14 +257,14 @@ class TestTheTestInCharge:
         ):
             client.recv()
 
-    def test_waiting_for_what_does_not_happen_has_an_end(self) -> None:
+    def test_waiting_for_a_connection_has_a_limit(self) -> None:
         with t.ScriptedServer(patience=0.02) as server, pytest.raises(TimeoutError):
             server.connection()
 
     @pytest.mark.parametrize(
         "data", [b"GET / HTTP/1.1\r\nnonsense\r\n\r\n", b"\x16\x03\x01\r\n\r\n"], ids=["header", "line"]
     )
-    def test_what_is_no_request_fails_the_test(self, data: bytes) -> None:
+    def test_bytes_that_are_not_a_request_fail_the_test(self, data: bytes) -> None:
         server = t.ScriptedServer()
         with closing(server), socket.create_connection((server.host, server.port)) as sock:
             sock.sendall(data)
@@ -307,21 +307,21 @@ def test_its_threads_end_with_it_whatever_a_script_waits_for(script: list[t.Step
 @pytest.mark.parametrize(
     ("scripts", "options", "error", "sentence"),
     [
-        # The likeliest: the steps of one script, without their list.
+        # The most likely mistake: the steps of one script, without their list.
         ([t.accept(), t.send("hello")], {}, TypeError, r"script accept\(.*\): expected a list of steps"),
         ([[t.accept(), "hello"]], {}, TypeError, r"'hello'\]: expected a list of steps"),
         (["hello"], {}, TypeError, "script 'hello'"),
         ([], {"afterwards": "stop"}, ValueError, "afterwards='stop': expected 'repeat' or 'refuse'"),
     ],
 )
-def test_what_is_no_script_is_refused_at_once(
+def test_a_script_that_is_not_a_list_of_steps_is_refused_at_once(
     scripts: list[Any], options: dict[str, Any], error: type[Exception], sentence: str
 ) -> None:
     with pytest.raises(error, match=sentence):
         t.ScriptedServer(*scripts, **options)
 
 
-def test_what_was_given_has_to_be_done_once_and_the_last_script_not_every_time() -> None:
+def test_each_script_must_be_completed_once_and_repetitions_of_the_last_need_not() -> None:
     with t.ScriptedServer([t.accept(), t.wait_for("hello")]) as server:
         with connect(server.url) as client:
             client.send("hello")
@@ -337,7 +337,7 @@ def test_what_was_given_has_to_be_done_once_and_the_last_script_not_every_time()
             server.check_done()
 
 
-def test_a_client_that_reads_nothing_does_not_hold_the_server_for_ever() -> None:
+def test_a_client_that_does_not_read_cannot_hold_the_server_for_ever() -> None:
     server = t.ScriptedServer([t.accept(), t.send(bytes(30_000_000))], patience=0.5)
     request = b"GET / HTTP/1.1\r\nHost: a\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
     with closing(server), socket.create_connection((server.host, server.port)) as sock:
@@ -345,8 +345,6 @@ def test_a_client_that_reads_nothing_does_not_hold_the_server_for_ever() -> None
         eventually(lambda: bool(server.connections) and server.connections[0].is_over)
     with pytest.raises(TimeoutError, match="the client stalled the server"):
         server.check()
-
-
 
 
 def test_without_wsproto_it_says_what_to_install() -> None:
