@@ -7,7 +7,6 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from http import HTTPStatus
 from time import monotonic
 from typing import Any
 
@@ -27,7 +26,7 @@ from .target import Target, checked, is_terminal, limit, target_options
 
 #: How many pings measure the latency.
 PINGS = 5
-#: How many characters of a refusal's body are shown.
+#: How many characters of a proxy's refusal are shown.
 MAX_BODY = 300
 #: Seconds for a step where the command line sets no limit.
 STEP_SECONDS = 30.0
@@ -163,10 +162,11 @@ class Attempt:
 
     def on_rejected(self, event: events.Rejected) -> None:
         """Report the server's refusal."""
-        response = event.response
-        # The reason repeats the status, except where that says that all is well.
-        reason = f": {event.reason}" if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS else ""
-        text = f"{_status(response)}{reason}{_body(response.text)}"
+        # Either the reason is the status, with the server's words, or the status does not say what is wrong.
+        text = event.reason.removeprefix("upgrade refused: ")
+        if text == event.reason:
+            text = f"{event.response.status_code} {event.response.status}: {text}"
+        text += _server(event.response)
         self._find("upgrade", Verdict.FAILED, text, event.timings.get("upgrade"), as_options(event.advice))
 
     def on_protocol_error(self, event: events.ProtocolError) -> None:
@@ -182,7 +182,8 @@ class Attempt:
         tls = self._websocket.tls
         if self.is_proxied and tls is not None:  # otherwise it was examined directly
             self.findings += agreement(tls, event.timings.get("tls"))
-        self._find("upgrade", Verdict.OK, _status(event.response), self._took)
+        status = f"{event.response.status_code} {event.response.status}"
+        self._find("upgrade", Verdict.OK, status + _server(event.response), self._took)
         self._find("subprotocol", Verdict.NOTE, event.protocol or "none")
         self._find("extensions", Verdict.NOTE, ", ".join(sorted(event.extensions)) or "none")
         self._began = monotonic()
@@ -267,10 +268,9 @@ def busy(what: str) -> Iterator[None]:
         yield
 
 
-def _status(response: Response) -> str:
+def _server(response: Response) -> str:
     server = response.get("server")
-    by = f" (server: {server})" if server else ""
-    return f"{response.status_code} {response.status}".strip() + by
+    return f" (server: {server})" if server else ""
 
 
 def _body(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from .. import events
 from ..response import Response
 
-#: What lochws calls a parameter is an option on the command line. Longer ones first.
+#: What lochws calls a parameter is an option on the command line, if there is one. Longer texts first.
 PARAMETERS = {
     "as ssl_cafile": "with --cafile",
     "ssl_cafile": "--cafile",
@@ -17,8 +17,10 @@ PARAMETERS = {
     "ssl_keyfile": "--key",
     "auth=(user, password)": "--auth user:password",
     "an Authorization header": "--header 'Authorization: …'",
-    "pass its URL, with user and password, as proxies": "pass its URL, with user and password, with --proxy",
+    "as proxies": "to --proxy",
     "exempt the host with no_proxy": "use --proxy none",
+    " or as server_hostname": "",
+    ", as a Backoff does": "",
 }
 
 

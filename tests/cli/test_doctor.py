@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import inspect
 import json
 import socket
@@ -98,7 +99,7 @@ def test_a_name_that_does_not_exist(examine: Examine) -> None:
     code, steps = examine("ws://no-such-host.invalid/")
     assert code == Exit.NO_CONNECTION
     assert steps["name"]["verdict"] == "failed"
-    assert steps["name"]["advice"] == "Check the spelling of the host and this machine's DNS."
+    assert steps["name"]["advice"] == "Check the spelling of the host, and this machine's DNS."
 
 
 def test_a_port_where_no_process_listens(examine: Examine) -> None:
@@ -106,7 +107,7 @@ def test_a_port_where_no_process_listens(examine: Examine) -> None:
     assert code == Exit.NO_CONNECTION
     assert steps["IPv4"]["result"] == "127.0.0.1:1: connection refused: no process is listening there"
     assert list(steps) == ["IPv4"], "the problem is reported once"
-    assert steps["IPv4"]["advice"].startswith("Check host and port, and that the server runs")
+    assert steps["IPv4"]["advice"].startswith("Check the host and port, and that the server runs")
 
 
 def test_a_certificate_of_an_unknown_authority_is_read_all_the_same(
@@ -120,7 +121,9 @@ def test_a_certificate_of_an_unknown_authority_is_read_all_the_same(
     assert steps["certificate"]["result"].startswith("for localhost, 127.0.0.1")
     assert " days from now" in steps["certificate"]["result"]
     assert "unknown authority" in steps["connect"]["result"]
-    assert steps["connect"]["advice"] == "If you trust who issued the certificate, give theirs with --cafile."
+    assert steps["connect"]["advice"] == (
+        "If you trust the authority that issued the certificate, pass its own certificate with --cafile."
+    )
 
 
 def test_an_expired_certificate_is_reported_once(
@@ -166,7 +169,7 @@ def test_a_port_without_tls(examine: Examine, start_peer: StartPeer) -> None:
     assert code == Exit.NO_CONNECTION
     assert list(steps) == ["IPv4", "TLS"], "the problem is reported once"
     assert steps["TLS"]["verdict"] == "failed"
-    assert steps["TLS"]["advice"].startswith("Check the port, or use ws://")
+    assert steps["TLS"]["advice"].startswith("Try ws:// instead of wss://")
 
 
 def test_a_refusal_with_its_body_escaped_and_cut(examine: Examine) -> None:
@@ -174,8 +177,7 @@ def test_a_refusal_with_its_body_escaped_and_cut(examine: Examine) -> None:
     with ScriptedServer([upgrade(status=401, body=body)]) as server:
         code, steps = examine(server.url)
     assert code == Exit.REFUSED
-    assert steps["upgrade"]["result"].startswith("401 Unauthorized")
-    assert "its body: who are you?\x1b[2Jxxx" in steps["upgrade"]["result"]
+    assert steps["upgrade"]["result"].startswith("401 Unauthorized: who are you?\\x1b[2Jxxx")
     assert len(steps["upgrade"]["result"]) < 500
     assert steps["upgrade"]["advice"].startswith("Give credentials: --auth user:password")
 
@@ -184,7 +186,7 @@ def test_what_a_server_says_cannot_control_the_terminal(capsys: pytest.CaptureFi
     with ScriptedServer([upgrade(status=403, body=b"\x1b[2J\x07[red]")]) as server:
         main(["doctor", server.url])
     output = capsys.readouterr().out
-    assert r"its body: \x1b[2J\x07[red]" in output
+    assert r"403 Forbidden: \x1b[2J\x07[red]" in output
     assert "\x1b" not in output
 
 
@@ -193,7 +195,7 @@ def test_a_server_that_does_not_speak_websocket(examine: Examine, answer: bytes)
     with ScriptedServer([send_raw(answer)]) as server:
         code, steps = examine(server.url)
     assert code == Exit.REFUSED
-    assert list(steps.values())[-1]["advice"].startswith("Check host and p")
+    assert list(steps.values())[-1]["advice"].startswith("Check the host and p")
 
 
 def test_a_server_that_does_not_answer_the_close_frame(examine: Examine) -> None:
@@ -320,3 +322,50 @@ def test_every_parameter_with_an_option_is_one_of_ours_or_in_an_advice() -> None
     text = Path(lochws.opening.advice.__file__).read_text(encoding="utf-8")
     ours = inspect.signature(WebSocketApp).parameters
     assert all(parameter in text or parameter in ours for parameter in PARAMETERS)
+
+
+#: What makes an nginx of a server, for those who look at its headers.
+NGINX = {"Server": "nginx"}
+FORWARD = "Have the reverse proxy in front of the server forward the Upgrade and Connection headers"
+
+
+@pytest.mark.parametrize(
+    ("step", "result", "advice"),
+    [
+        (upgrade(426, NGINX, "Upgrade Required"), "426 Upgrade Required (server: nginx)", FORWARD),
+        (upgrade(400, {}, 'Can "Upgrade" only to "WebSocket".'),
+         '400 Bad Request: Can "Upgrade" only to "WebSocket".', FORWARD),
+        (upgrade(404, NGINX, "<html><title>404 Not Found</title>"), "404 Not Found (server: nginx)",
+         "Check the path of the URL, and whether nginx forwards the Upgrade"),
+        (upgrade(401, {"Content-Encoding": "gzip"}, gzip.compress(b'{"error": "token expired"}')),
+         '401 Unauthorized: {"error": "token expired"}', "Give credentials: --auth user:password"),
+        (upgrade(403, {}, b"x" * 100_000), f"403 Forbidden: {'x' * 120}…", "Check credentials"),
+    ],
+    ids=["426", "400", "404", "gzip", "long"],
+)
+def test_a_refusal_is_reported_once_in_the_servers_words_with_advice(
+    examine: Examine, step: Step, result: str, advice: str
+) -> None:
+    with ScriptedServer([step]) as server:
+        code, steps = examine(server.url)
+    assert code == Exit.REFUSED
+    assert [name for name, one in steps.items() if one["verdict"] == "failed"] == ["upgrade"]
+    assert steps["upgrade"]["result"] == result
+    assert steps["upgrade"]["advice"].startswith(advice)
+
+
+def test_ws_to_a_tls_port_is_told_to_try_wss(examine: Examine, server_tls: ssl.SSLContext) -> None:
+    with ScriptedServer(tls=server_tls, history=False) as server:
+        code, steps = examine(server.url.replace("wss:", "ws:"))
+    assert code != 0
+    assert [name for name, one in steps.items() if one["verdict"] == "failed"] == ["upgrade"]
+    assert steps["upgrade"]["advice"] == "Try wss:// instead of ws://: this port expects TLS."
+
+
+def test_a_server_that_speaks_http_2_is_named(examine: Examine) -> None:
+    with ScriptedServer([send_raw(b"\0\0\x12\x04\0\0\0\0\0\0\x03\0\0\0\x80")]) as server:
+        code, steps = examine(server.url)
+    assert code == Exit.REFUSED
+    (failed,) = [one for one in steps.values() if one["verdict"] == "failed"]
+    assert failed["result"] == "the server speaks HTTP/2 on this port"
+    assert "HTTP/1.1" in failed["advice"]
