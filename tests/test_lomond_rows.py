@@ -171,7 +171,7 @@ class TestEvents:
     def test_graceful_is_false_for_a_lost_connection(self, start_peer: StartPeer) -> None:
         """`graceful=False` for a lost connection."""
         (event,) = take(WebSocket(start_peer(dropping).url), "disconnected")
-        assert (event.graceful, event.reason) == (False, "socket fail; connection lost")
+        assert (event.graceful, event.reason) == (False, "connection lost: ended by the server")
 
     def test_back_off(self) -> None:
         """BackOff."""
@@ -253,7 +253,7 @@ class TestLoop:
         for event in ws.connect(close_timeout=0.1):
             if event.name == "ready":
                 ws.close()
-        assert "didn't respond to close packet within 0.1s" in event.reason
+        assert "did not answer our Close frame within 0.1 s" in event.reason
 
     def test_closing_may_still_be_answered_with_messages_then_the_echo(self, start_peer: StartPeer) -> None:
         """Closing may still be answered with messages, then the echo."""

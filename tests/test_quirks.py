@@ -171,7 +171,7 @@ class TestAStuckServer:
             elif names(seen).count("poll") == 4:
                 ws.close()
         assert "ping" in names(seen)
-        assert seen[-1].reason == "disconnected; server didn't respond to close packet within 0.2s"
+        assert seen[-1].reason == "the server did not answer our Close frame within 0.2 s"
         assert seen[-1].unsent == (bytes(12 << 20),)
 
     def test_the_ping_timeout_counts_unsent_pings_too(self, stuck: str) -> None:

@@ -26,7 +26,7 @@ from ..protocol.close import NETWORK, ClosingHandshake, Outcome
 from ..protocol.keepalive import earliest
 from ..sent import Tap
 from ..system.report import safe_str
-from ..transport.waiting import cause
+from ..transport.waiting import loss
 from .poll_timer import PollTimer
 from .receiving import ReceivingHalf
 from .sending import SendingHalf
@@ -230,7 +230,7 @@ class Connection:
                 # Nobody may be there to read it, but a server that is only slow learns why it was left.
                 self.sending.close(1011, "ping timeout")
                 self.sending.queue.flush()
-                self._closing.lost(f"disconnected; exceeded {self._timing.ping_limit:g}s ping timeout")
+                self._closing.lost(f"ping timeout: nothing from the server for {self._timing.ping_limit:g} s")
             else:
                 self._ping(now)
         self._finish_if_over()
@@ -290,14 +290,14 @@ class Connection:
         if error is None:
             self._closing.eof()
         else:
-            self._closing.lost(f"socket fail; recv fail; {cause(error)}", error)
+            self._closing.lost(loss(error), error)
 
     def after_reading(self, more: bool) -> None:
         """End the connection if a turn has shown that it is over."""
         failure = self.sending.queue.failure
         if failure is not None and not more:
             self._drop_if_asked()
-            self._closing.lost(f"socket fail; send fail; {cause(failure)}", failure)
+            self._closing.lost(loss(failure), failure)
         self._finish_if_over()
 
     # Pings. The baton holder.

@@ -732,7 +732,7 @@ class SendQueue:
                 raise
             self._ask_loop()
             if self._withdraw(items):
-                raise TransportFail(f"socket fail; {error}") from error
+                raise TransportFail(f"connection lost: {error}") from error
 
     def _tell(self) -> None:
         """Tell the taps of a batch that is about to be written, once and in order. For the writer."""

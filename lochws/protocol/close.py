@@ -184,7 +184,7 @@ class ClosingHandshake:
 
     def failed(self, error: BaseException, now: float) -> None:
         """The server broke a rule: once our Close frame says so, it gets a moment to read it."""
-        self._failure = Outcome(f"disconnected; {error}", SERVER, error=error)
+        self._failure = Outcome(f"protocol error: {error}", SERVER, error=error)
         self.deadline = now + self._linger
 
     def dropped(self, reason: str) -> None:
@@ -202,7 +202,7 @@ class ClosingHandshake:
         elif self._sent:
             self._end(Outcome("closed by the server without answering our Close frame", SERVER))
         else:
-            self._end(Outcome("socket fail; connection lost", NETWORK))
+            self._end(Outcome("connection lost: ended by the server", NETWORK))
 
     def lost(self, reason: str, error: BaseException | None = None) -> None:
         """The connection failed. After both Close frames that is as good an end as any."""
@@ -227,8 +227,8 @@ class ClosingHandshake:
         elif self._sent and not self._taken and (self._limit is None or now < self._limit):
             self._set_deadline(now)
         else:
-            limit = f"{self._close_timeout:g}s"
-            self._end(Outcome(f"disconnected; server didn't respond to close packet within {limit}", NETWORK))
+            reason = f"the server did not answer our Close frame within {self._close_timeout:g} s"
+            self._end(Outcome(reason, NETWORK))
         return False
 
     def _set_deadline(self, now: float) -> None:

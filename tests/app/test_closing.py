@@ -266,7 +266,7 @@ class TestBothSides:
         ws_clock.advance(0.1)
         end = log.wait_for(events.Disconnected)
         log.assert_exhausted()
-        assert end.reason == "disconnected; server didn't respond to close packet within 30s"
+        assert end.reason == "the server did not answer our Close frame within 30 s"
         assert (end.graceful, end.sent_code, end.received_code) == (False, 1000, None)
 
     def test_a_server_that_ends_without_an_answer_is_no_graceful_end(self, start_peer: StartPeer) -> None:

@@ -56,11 +56,11 @@ def half_closed(link: Link) -> None:
 
 
 LOSSES = [
-    (Link.finish, "socket fail; connection lost"),
-    (Link.reset, "socket fail; recv fail; "),
-    (mid_frame, "socket fail; connection lost"),
-    (mid_message, "socket fail; connection lost"),
-    (half_closed, "socket fail; connection lost"),
+    (Link.finish, "connection lost: ended by the server"),
+    (Link.reset, "connection lost: reset by the server"),
+    (mid_frame, "connection lost: ended by the server"),
+    (mid_message, "connection lost: ended by the server"),
+    (half_closed, "connection lost: ended by the server"),
 ]
 
 

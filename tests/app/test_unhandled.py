@@ -55,7 +55,7 @@ def test_each_failed_attempt_is_logged_with_the_url(dead_url: str, caplog: pytes
 
 
 @pytest.mark.parametrize(("script", "reason"), [
-    (lose, "socket fail; connection lost"),
+    (lose, "connection lost: ended by the server"),
     (refuse, f"upgrade refused: 401 Unauthorized ({advise('upgrade', None, Response(UNAUTHORIZED))})"),
 ])
 def test_a_connection_that_failed_is_logged(

@@ -181,7 +181,7 @@ class TestFailing:
         push(queue, "gathered")
         clock.now += 1
         sink.error = ConnectionResetError("reset")
-        with pytest.raises(TransportFail, match="socket fail; reset"):
+        with pytest.raises(TransportFail, match="connection lost: reset"):
             push(queue, "refused")
         assert asked.times == 2  # for the gathered message, and for the failure
         assert queue.failure is sink.error

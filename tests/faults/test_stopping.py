@@ -89,7 +89,7 @@ def test_a_peer_that_ignores_close_and_goes_on_sending_ends_with_close_timeout()
             app.close()
             assert app.wait_closed(PATIENCE)
     last: Any = app.events[-1]
-    assert last.reason == "disconnected; server didn't respond to close packet within 0.1s"
+    assert last.reason == "the server did not answer our Close frame within 0.1 s"
     assert (last.graceful, last.ended_by) == (False, "network")
     assert (last.sent_code, last.received_code) == (1000, None)
     assert app.names("pong", "text") == [*OPENED, "disconnected"]

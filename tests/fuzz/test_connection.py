@@ -411,7 +411,7 @@ class Life(RuleBasedStateMachine):
         """Whether that is what the final event says, and there was so much time."""
         passed = self.scene.clock.now - self.began
         return ("ping timeout" in reason and passed >= PING_TIMEOUT) or (
-            "didn't respond to close packet" in reason and passed >= CLOSE_TIMEOUT
+            "did not answer our Close frame" in reason and passed >= CLOSE_TIMEOUT
         )
 
     def check_messages(self, unsent: tuple[str | bytes, ...]) -> None:

@@ -20,7 +20,7 @@ from lochws.response import Response
 
 from ..faults.registry import fault
 
-LOST = Disconnected("socket fail; connection lost")
+LOST = Disconnected("connection lost: ended by the server")
 #: The wall clock of these tests.
 WALL = 1_750_000_000.0
 JUST_BELOW_1 = 1 - 2**-53

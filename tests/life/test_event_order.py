@@ -119,7 +119,7 @@ class TestClosing:
         seen = situation.live(start_peer(silent).url, {"ready": close}, timing={"close_timeout": 0.1})
         assert seen == [*OPENING, "disconnected"]
         last = situation.last
-        assert last.reason == "disconnected; server didn't respond to close packet within 0.1s"
+        assert last.reason == "the server did not answer our Close frame within 0.1 s"
         assert (last.graceful, last.sent_code, last.received_code) == (False, 1000, None)
 
     def test_client_closes_and_the_server_drops_tcp_without_echo_is_not_graceful(
@@ -149,7 +149,7 @@ class TestClosing:
         seen = situation.live(start_peer(script).url, {"ready": close})
         assert seen == [*OPENING, "disconnected"]
         last = situation.last
-        assert last.reason == "socket fail; recv fail; Connection reset by peer"
+        assert last.reason == "connection lost: reset by the server"
         assert (last.graceful, last.ended_by) == (False, "network")
         assert isinstance(last.error, ConnectionResetError)
 
@@ -174,7 +174,7 @@ class TestWhileOpen:
         assert not error.critical
         assert received == [(CLOSE, b"\x03\xea" + error.error.encode())]
         last = situation.last
-        assert last.reason == f"disconnected; {error.error}"
+        assert last.reason == f"protocol error: {error.error}"
         assert (last.graceful, last.sent_code, last.ended_by) == (False, 1002, "server")
         assert isinstance(last.error, errors.ProtocolError)
 
@@ -192,19 +192,19 @@ class TestWhileOpen:
         error = situation.the("protocol_error")
         assert error.critical
         assert received == [(CLOSE, b"\x03\xef" + error.error.encode())]
-        assert situation.last.reason == f"disconnected; {error.error}"
+        assert situation.last.reason == f"protocol error: {error.error}"
         assert situation.last.sent_code == 1007
 
     def test_no_pong_in_time(self, situation: Situation, start_peer: StartPeer) -> None:
         seen = situation.live(start_peer(silent).url, timing={"ping_rate": 0.05, "ping_timeout": 0.1})
         assert seen == [*OPENING, "unresponsive", "disconnected"]
-        assert situation.last.reason == "disconnected; exceeded 0.1s ping timeout"
+        assert situation.last.reason == "ping timeout: nothing from the server for 0.1 s"
         assert (situation.last.graceful, situation.last.ended_by) == (False, "network")
 
     def test_tcp_fin(self, situation: Situation, start_peer: StartPeer) -> None:
         peer = start_peer(lambda link: (link.accept(), link.send_frame(TEXT, b"x"), link.finish()))
         assert situation.live(peer.url) == [*OPENING, "text", "disconnected"]
-        assert situation.last.reason == "socket fail; connection lost"
+        assert situation.last.reason == "connection lost: ended by the server"
         assert (situation.last.graceful, situation.last.ended_by) == (False, "network")
 
     def test_tcp_reset(self, situation: Situation, start_peer: StartPeer) -> None:
@@ -215,7 +215,7 @@ class TestWhileOpen:
             link.reset()
 
         assert situation.live(start_peer(script).url, {"ready": send_last}) == [*OPENING, "disconnected"]
-        assert situation.last.reason == "socket fail; recv fail; Connection reset by peer"
+        assert situation.last.reason == "connection lost: reset by the server"
         assert isinstance(situation.last.error, ConnectionResetError)
 
     def test_an_unexpected_exception_inside_the_loop(

@@ -83,7 +83,7 @@ class TestConnect:
     def test_ping_timeout_ends_a_silent_connection(self, start_peer: StartPeer) -> None:
         seen = list(WebSocket(start_peer(silent).url).connect(ping_rate=0.05, ping_timeout=0.15))
         assert names(seen)[-2:] == ["unresponsive", "disconnected"]
-        assert seen[-1].reason == "disconnected; exceeded 0.15s ping timeout"
+        assert seen[-1].reason == "ping timeout: nothing from the server for 0.15 s"
 
     def test_auto_pong_answers_before_the_event(self, start_peer: StartPeer) -> None:
         answered = threading.Event()
@@ -114,7 +114,7 @@ class TestConnect:
             if event.name == "ready":
                 ws.close()
         assert names(seen, "poll")[-1] == "disconnected"
-        assert seen[-1].reason == "disconnected; server didn't respond to close packet within 0.1s"
+        assert seen[-1].reason == "the server did not answer our Close frame within 0.1 s"
         assert not seen[-1].graceful
 
 

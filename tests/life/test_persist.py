@@ -94,8 +94,8 @@ class TestIteration:
             if names(seen).count("unresponsive") == 2 and event.name == "ready":
                 ws.close()
         ends = [event.reason for event in seen if event.name == "disconnected"]
-        assert ends[:2] == ["disconnected; exceeded 0.15s ping timeout"] * 2
-        assert ends[2] == "disconnected; server didn't respond to close packet within 0.1s"
+        assert ends[:2] == ["ping timeout: nothing from the server for 0.15 s"] * 2
+        assert ends[2] == "the server did not answer our Close frame within 0.1 s"
         assert names(seen).count("poll") > 6
 
     def test_the_back_off_gives_up(self) -> None:

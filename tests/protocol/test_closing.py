@@ -31,7 +31,7 @@ class TestOurs:
         assert closing.outcome is None
         assert closing.time_passed(130.0) is False
         assert closing.outcome == Outcome(
-            "disconnected; server didn't respond to close packet within 30s", NETWORK
+            "the server did not answer our Close frame within 30 s", NETWORK
         )
 
     def test_saying_it_again_gives_no_more_time(self, closing):
@@ -161,7 +161,7 @@ class TestBrokenRules:
         closing.sent(101.0)
         assert closing.deadline == 101.0 + LINGER_SECONDS
         assert closing.time_passed(102.0) is False
-        assert closing.outcome == Outcome("disconnected; a broken rule", SERVER, error=WRONG)
+        assert closing.outcome == Outcome("protocol error: a broken rule", SERVER, error=WRONG)
 
     @pytest.mark.parametrize("end", ["eof", "lost"])
     def test_however_it_ends_the_rule_is_why(self, closing, end):
@@ -170,12 +170,12 @@ class TestBrokenRules:
             closing.eof()
         else:
             closing.lost("reset", OSError())
-        assert closing.outcome == Outcome("disconnected; a broken rule", SERVER, error=WRONG)
+        assert closing.outcome == Outcome("protocol error: a broken rule", SERVER, error=WRONG)
 
 
 def test_an_end_out_of_nothing(closing):
     closing.eof()
-    assert closing.outcome == Outcome("socket fail; connection lost", NETWORK)
+    assert closing.outcome == Outcome("connection lost: ended by the server", NETWORK)
 
 
 def test_the_first_outcome_stays(closing):

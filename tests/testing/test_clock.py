@@ -62,7 +62,7 @@ class TestWhatPasses:
             virtual.advance(59.9)
             assert app.is_active
             virtual.advance(0.1)
-            assert app.all("disconnected")[0].reason == "disconnected; exceeded 60s ping timeout"
+            assert app.all("disconnected")[0].reason == "ping timeout: nothing from the server for 60 s"
 
     def test_scripted_seconds_pass_with_it(self, virtual: VirtualClock) -> None:
         script = [t.accept(), t.answer_ping(late=50), t.pause(3600), t.send("an hour later")]
@@ -86,7 +86,7 @@ class TestWhatPasses:
                 assert not app.is_closed
                 virtual.advance(1)
                 assert app.wait_closed(PATIENCE)
-        assert "within 30s" in app.all("disconnected")[0].reason
+        assert "within 30 s" in app.all("disconnected")[0].reason
 
     def test_a_stop_that_takes_time_ends_while_time_is_passing(self, virtual: VirtualClock) -> None:
         with t.ScriptedServer([t.accept(), t.ignore_close()]) as server:
