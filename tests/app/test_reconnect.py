@@ -192,7 +192,7 @@ class TestReconnect:
 
     def test_of_an_app_that_does_not_run_is_refused(self, start_peer: StartPeer) -> None:
         app = WebSocketApp(start_peer(polite).url)
-        with pytest.raises(WebSocketError, match="new"):
+        with pytest.raises(WebSocketError, match="has not been started"):
             app.reconnect()
         with opened(app):
             pass

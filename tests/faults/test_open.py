@@ -155,7 +155,7 @@ def test_the_connection_ends_once_saying_why_and_another_one_opens(
     assert re.search(reason, last.reason), last.reason
     assert {key: getattr(last, key) for key in end} == end
     assert last.unsent == ()
-    # One Close frame of ours at most: the server would have refused another. If it reads nothing it sees none.
+    # One Close frame of ours at most: the server would have refused another. Unless it reads, it sees none.
     if last.sent_code is not None and script != [without_end] and server.connections[0].is_reading:
         assert answer is not None
         assert answer[0] == last.sent_code
