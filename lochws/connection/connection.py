@@ -225,7 +225,7 @@ class Connection:
         if self._closing.time_passed(now):
             self._say_why()
         elif not self._closing.is_begun:
-            if self._keepalive.timed_out(now):
+            if self._keepalive.timed_out(now) and not self._receiving.is_still_sending(now):
                 self._inbox.post([events.Unresponsive()])
                 # Nobody may be there to read it, but a server that is only slow learns why it was left.
                 self.sending.close(1011, "ping timeout")
@@ -304,9 +304,12 @@ class Connection:
 
     def _ping(self, now: float) -> None:
         self._receiving.note_pings()
+        was_waiting = self._keepalive.waiting_since is not None
         payload = self._keepalive.ping_due(now)
         if payload is not None:
             self.sending.ping(payload)
+            if not was_waiting:
+                self._receiving.wait_begins()
 
     # Closing. The baton holder, unless said otherwise.
 

@@ -27,6 +27,8 @@ from .trace import Trace
 INBOX_BYTES = 16 * 1024 * 1024
 #: What is read at once where it may be compressed, up to 1000:1.
 DEFLATED_READ = 16 * 1024
+#: What a ping and the pings before it may take in the kernel: beyond it, a ping has data ahead of it.
+PING_BYTES = 512
 #: What an event is taken to cost besides its payload.
 EVENT_BYTES = 100
 #: While nothing else waits, messages smaller than this are not looked at for the memory that they take.
@@ -77,8 +79,9 @@ class ReceivingHalf:
     """
 
     __slots__ = (
-        "_auto_pong", "_deflates", "_ends", "_inbox", "_is_plain", "_queue", "_sending", "_stream", "_trace",
-        "_unposted", "at_eof", "bytes", "is_paused", "keepalive", "messages", "receiver",
+        "_acknowledged", "_auto_pong", "_deflates", "_ends", "_inbox", "_is_plain", "_ping_at", "_queue",
+        "_sending", "_stream", "_trace", "_unposted", "at_eof", "bytes", "is_paused", "keepalive",
+        "messages", "receiver",
     )
 
     def __init__(
@@ -108,6 +111,8 @@ class ReceivingHalf:
         self.is_paused = False
         self.messages = 0
         self.bytes = 0
+        self._ping_at: int | None = None  # where in the stream a ping is that has data ahead of it
+        self._acknowledged = 0  # how much of the stream was acknowledged when that was last looked at
         self._unposted = 0  # bytes received since there were events
 
     def on_ready(self, mask: int, buffer: memoryview, now: float) -> bool | None:
@@ -147,8 +152,35 @@ class ReceivingHalf:
     def note_pings(self) -> None:
         """Note which pings of the user's were sent meanwhile."""
         sent = self._sending.pings_sent
+        if sent and self.keepalive.waiting_since is None:
+            self.wait_begins()
         while sent:
             self.keepalive.sent(*sent.pop(0))
+
+    def wait_begins(self) -> None:
+        """Note how much the kernel has still to deliver ahead of a ping whose answer will be waited for."""
+        self._ping_at = None
+        progress = self._stream.progress()
+        if progress is not None and progress.waiting > PING_BYTES:
+            self._acknowledged = progress.acknowledged
+            self._ping_at = progress.acknowledged + progress.waiting
+
+    def is_still_sending(self, now: float) -> bool:
+        """Return whether a ping has no answer only because it is behind data that the server is still taking.
+
+        Then the wait for the answer begins anew. TCP is asked: on a slow network the socket may not become
+        writable for long, though the server's side acknowledges what arrives.
+        """
+        if self._ping_at is None:
+            return False
+        progress = self._stream.progress()
+        if progress is None or progress.acknowledged <= self._acknowledged:
+            return False
+        self._acknowledged = progress.acknowledged
+        if self._acknowledged >= self._ping_at:
+            self._ping_at = None  # it has arrived, and gets the whole time for its answer
+        self.keepalive.postpone(now)
+        return True
 
     def _receive(self, buffer: memoryview, now: float) -> bool:
         """Receive about as much as there is room in the buffer. Returns whether there may be more."""

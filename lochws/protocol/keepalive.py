@@ -87,6 +87,11 @@ class Keepalive:
         if self.waiting_since is not None and self.waiting_since <= now:
             self.waiting_since = None
 
+    def postpone(self, now: float) -> None:
+        """Wait for a sign of life for the whole time again: what is ahead of the ping is still arriving."""
+        if self.waiting_since is not None:
+            self.waiting_since = now
+
     def pong(self, payload: bytes, now: float) -> float | None:
         """A pong came: the seconds since its ping, or None if it answers none that is remembered.
 

@@ -13,6 +13,7 @@ from time import monotonic
 
 from ..system import forks
 from ..system.deadline import Deadline
+from ..system.tcp import Progress
 from .stream import TLS, TLS_RECORD, TLS_SEND, Stream, agreed_by
 from .waiting import receive, send_all
 
@@ -276,6 +277,9 @@ class TLSStream(Stream):
             return True
         with self._lock:
             return self.tls.pending() > 0 or self._incoming.pending > 0 or self._stream.pending()
+
+    def progress(self) -> Progress | None:
+        return self._stream.progress()
 
     def fileno(self) -> int:
         return self._stream.fileno()

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from ..system import forks
 from ..system.syscalls import calls_for
+from ..system.tcp import Progress, progress_of
 from ..url import bracketed
 
 #: What OpenSSL puts into one record (RFC 8446 section 5.1), hence the most it takes in one call.
@@ -106,6 +107,10 @@ class Stream:
     def pending(self) -> bool:
         """Whether received bytes wait inside the stream, where no selector sees them."""
         return False
+
+    def progress(self) -> Progress | None:
+        """Return how far TCP has got with what was sent; None if the kernel does not say. Loop only."""
+        return progress_of(self._sock)
 
     def fileno(self) -> int:
         """The descriptor to wait on, -1 after `close`."""

@@ -219,6 +219,18 @@ class TestProbing:
         assert not keepalive.timed_out(START + 1019)
         assert keepalive.timed_out(START + 1020)
 
+    def test_one_that_is_still_under_way_gets_its_whole_time_again(self):
+        keepalive = started(30, 60)
+        keepalive.ping_due(START)
+        keepalive.postpone(START + 60)
+        assert not keepalive.timed_out(START + 119)
+        assert keepalive.timed_out(START + 120)
+
+    def test_nothing_is_postponed_while_nothing_is_waited_for(self):
+        keepalive = started(0, 60)
+        keepalive.postpone(START + 60)
+        assert not keepalive.timed_out(START + 1e6)
+
     def test_without_automatic_pings_nothing_is_due(self):
         keepalive = started(ping_rate=0)
         keepalive.probe(START + 7)
