@@ -1,1 +1,1 @@
-"""The HTTP of an opening: what is asked, where a redirect leads, what a refusal says, what would help."""
+"""Opening a WebSocket: requests, redirects, refusals, and advice on what went wrong."""

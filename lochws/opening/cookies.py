@@ -1,4 +1,4 @@
-"""A cookie jar of the standard library, given and asked in terms of WebSocket."""
+"""Cookies: an adapter between WebSocket handshakes and a cookie jar of the standard library."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from ..response import Response
 from ..system.report import report_aside
 from ..url import Endpoint
 
-#: A server that keeps on setting new ones is not listened to beyond so many cookies in the jar, or so many
-#: characters of the Cookie header for it. The standard library's jar has no limit of its own.
+#: The most cookies in the jar, and the most characters in the Cookie header for a server: beyond either, new
+#: cookies are ignored. The standard library's jar has no limit of its own.
 MAX_COOKIES = 300
 MAX_HEADER = 8 * 1024
 
-# The jar would take these and give them back, and so break the next request.
+# The jar would store these and return them, which would break the next request.
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def cookie_header(jar: CookieJar, endpoint: Endpoint) -> str | None:
-    """The Cookie header for an endpoint, or None if the jar has nothing for it."""
+    """Return the Cookie header for an endpoint, or None if the jar has no cookie for it."""
     request = _as_http(endpoint)
     jar.add_cookie_header(request)
     return request.get_header("Cookie")
 
 
 def keep_cookies(jar: CookieJar, response: Response, endpoint: Endpoint) -> None:
-    """Put the cookies of an answer into the jar, unless it is full. What is no cookie is left out."""
+    """Store the cookies that a response sets, unless the jar is full. Malformed ones are ignored."""
     try:
         if len(jar) >= MAX_COOKIES or len(cookie_header(jar, endpoint) or "") > MAX_HEADER:
-            report_aside(logging.WARNING, "the cookie jar is full: new cookies of %s are left out", endpoint)
+            report_aside(logging.WARNING, "the cookie jar is full: ignoring new cookies from %s", endpoint)
             return
         jar.extract_cookies(_Answer(response), _as_http(endpoint))
     except Exception as error:  # noqa: BLE001  the jar's parser is lenient, but nothing a server sends may end the opening
-        report_aside(logging.WARNING, "cookies of %s could not be read", endpoint, error=error)
+        report_aside(logging.WARNING, "cannot read the cookies from %s", endpoint, error=error)
 
 
 def _as_http(endpoint: Endpoint) -> urllib.request.Request:
@@ -45,7 +45,7 @@ def _as_http(endpoint: Endpoint) -> urllib.request.Request:
 
 
 class _Answer:
-    """A response in the form that the jar knows."""
+    """A response in the form that the jar expects."""
 
     def __init__(self, response: Response) -> None:
         self._headers = Message()
@@ -54,5 +54,5 @@ class _Answer:
                 self._headers[name] = value
 
     def info(self) -> Message:
-        """The headers."""
+        """Return the headers that set cookies."""
         return self._headers

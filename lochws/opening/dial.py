@@ -1,4 +1,4 @@
-"""Open a stream and upgrade it to a WebSocket, as events, under one deadline; redirects are followed."""
+"""Dialling: one attempt to open a WebSocket, as events, under one deadline, with redirects followed."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from ..transport.waiting import cause, loss, receive, send_all
 from ..url import Endpoint, parse_url
 from .advice import TRY_WSS, UNFINISHED, advise
 from .redirect import is_redirect, target
-from .refusal import in_words, read_body
+from .refusal import excerpt, read_body
 from .request import Ask, Request, call_directly, prepare
 
 _RECEIVE = 16 * 1024
-# How much of an answer that makes no sense is shown, in bytes.
+# How many bytes of an unfinished answer are shown.
 _SHOWN = 80
 
 
 class Opened(NamedTuple):
-    """A WebSocket that has just opened. Its stream belongs to whoever gets this.
+    """A WebSocket that has just opened. Whoever receives this owns its stream.
 
     Attributes:
         stream: the connection.
         response: the server's answer.
         agreement: what was negotiated.
-        rest: frames that came right behind the answer.
+        rest: bytes that arrived behind the answer: the first frames.
         timings: seconds by phase of the opening.
-        tls: what TLS has agreed on with the server; None without it, whatever a proxy has agreed on.
+        tls: what TLS agreed on with the server, or None without TLS. TLS with a proxy does not count.
     """
 
     stream: Stream
@@ -48,8 +48,8 @@ class Opened(NamedTuple):
     tls: TLS | None = None
 
 
-#: A part of an attempt: yields events, and in the end returns what it brought, an Endpoint being where
-#: the server wants to be asked instead, and None being that the attempt has failed.
+#: A part of an attempt: yields events, and returns the open WebSocket, or the Endpoint to which the server
+#: redirects, or None if the attempt has failed.
 Steps: TypeAlias = Generator[events.Event, None, Opened | Endpoint | None]
 
 
@@ -79,21 +79,21 @@ class Dialler:
 
     @property
     def endpoint(self) -> Endpoint | None:
-        """Where the URL leads, or None if that is a function's to say."""
+        """Where the URL leads, or None if a function decides that for each attempt."""
         return None if callable(self._url) else self._url
 
     def dial(
         self, deadline: Deadline, ask: Ask = call_directly
     ) -> Generator[events.Event, None, Opened | None]:
-        """Make one attempt: yields its events, blocks between them.
+        """Make one attempt: yield its events, and block between them.
 
-        The first event is Connecting; with each redirect there is another one. If the attempt fails,
-        the last event is ConnectFail or Disconnected, and nothing is left open; so too if the generator
-        is closed early.
+        The first event is Connecting, and there is another one for each redirect. If the attempt fails, the
+        last event is ConnectFail or Disconnected. Nothing is left open then, nor if the generator is closed
+        early.
 
         Args:
-            deadline: the limit for the attempt as a whole; cancelling it ends the attempt at once.
-                It stays the caller's to close.
+            deadline: the limit for the whole attempt; cancelling it ends the attempt at once. The caller
+                closes it.
             ask: calls the functions that were given as options.
 
         Returns:
@@ -104,7 +104,7 @@ class Dialler:
 
 
 class _Attempt:
-    """One attempt: to the WebSocket's own URL, and from there to where redirects lead."""
+    """One attempt: to the WebSocket's own URL, and on to where redirects lead."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class _Attempt:
         deadline.limit_phases(options.phase_timeouts)
 
     def run(self, url: Endpoint | Callable[[], str]) -> Generator[events.Event, None, Opened | None]:
-        """All of it."""
+        """Make the attempt."""
         try:
             first = url if isinstance(url, Endpoint) else parse_url(self._ask("url", url))
         except BaseException as error:
@@ -135,13 +135,13 @@ class _Attempt:
         outcome: Opened | Endpoint | None = first
         home = True
         while isinstance(outcome, Endpoint):
-            # What another origin has redirected back here is not to be trusted with secrets again.
+            # After a detour through another origin, which may have chosen the path, no secrets are sent.
             home = home and outcome.origin == first.origin
             outcome = yield from self._hop(outcome, home)
         return outcome
 
     def _hop(self, endpoint: Endpoint, home: bool) -> Steps:
-        """Ask one endpoint."""
+        """Connect to one endpoint and ask it for the upgrade."""
         yield events.Connecting(str(endpoint))
         try:
             added = self._added_headers
@@ -218,7 +218,7 @@ class _Attempt:
         except errors.HandshakeError as error:
             response.body = read_body(stream, response, parser.surplus, self._deadline)
             stream.close()
-            words = in_words(response) if response.status_code != 101 else ""
+            words = excerpt(response) if response.status_code != 101 else ""
             reason = f"{error}: {words}" if words else str(error)
             yield self._rejected(reason, response, error, address)
             yield self._lost(reason, "server", error, address, response)
@@ -228,10 +228,10 @@ class _Attempt:
         return Opened(stream, response, agreement, parser.surplus, self._deadline.timings, tls)
 
     def _elsewhere(self, request: Request, response: Response) -> Endpoint | None:
-        """Where a redirect leads that is to be followed.
+        """Return where to go on, or None if the response is not a redirect or none are to be followed.
 
         Raises:
-            HandshakeError: it is not; the text says why.
+            HandshakeError: this redirect is not followed; the text says why.
         """
         options = self._options
         if not options.max_redirects or not is_redirect(response):
@@ -249,7 +249,7 @@ class _Attempt:
         self._redirects += 1
         return endpoint
 
-    # The events of a failure.
+    # Events for failures.
 
     def _failed(self, fail: errors.ConnectFail) -> events.ConnectFail:
         advice = "" if self._deadline.is_cancelled else advise(fail.phase, fail)
@@ -269,7 +269,7 @@ class _Attempt:
     def _interrupted(
         self, error: Exception, address: str, begun: bytes, endpoint: Endpoint, proxy: ProxyURL | None
     ) -> events.Disconnected:
-        """The final event when the answer to the upgrade request is not complete."""
+        """Make the final event for an answer that is missing or incomplete."""
         if isinstance(error, Cancelled):
             return self._lost("closed while the upgrade was under way", "client", None, address)
         behind = None if isinstance(error, EOFError) else error
@@ -312,7 +312,7 @@ def _read_head(stream: Stream, parser: HeadParser, deadline: Deadline) -> Respon
 
 
 def unprepared(error: BaseException, timings: Mapping[str, float] | None = None) -> events.ConnectFail:
-    """The final event of an attempt that failed before anything was sent."""
+    """Make the final event of an attempt that failed before anything was sent."""
     if isinstance(error, Cancelled):
         return events.ConnectFail("closed while connecting", phase="prepare", error=error, timings=timings)
     reason = f"unable to prepare the request; {type(error).__name__}: {safe_str(error)}"

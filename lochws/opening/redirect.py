@@ -1,4 +1,4 @@
-"""Where a redirect leads, and which ones are not followed (RFC 9110 section 15.4)."""
+"""Redirects: where they lead, which are refused, and what another origin is told (RFC 9110 section 15.4)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from urllib.parse import quote, urljoin, urlsplit
 from ..response import Response
 from ..url import Endpoint, parse_url
 
-#: The upgrade is a GET and stays one, so all of them mean the same.
+#: The upgrade is a GET and stays one, so all of these mean the same.
 CODES = frozenset({301, 302, 303, 307, 308})
 
-# What stays as it is in a Location: all of ASCII but the space and what must not stand in a URL in any case.
+# The characters of a Location that stay as they are: ASCII without the space and control characters.
 _ASCII = "".join(map(chr, range(33, 127)))
 
 # Words that name a credential, or announce that one comes next.
@@ -29,20 +29,20 @@ _LONGEST_WORD = 16
 
 
 def is_redirect(response: Response) -> bool:
-    """Whether the answer says where else to ask."""
+    """Return whether the response redirects to another URL."""
     return response.status_code in CODES and bool(_locations(response))
 
 
 def target(endpoint: Endpoint, response: Response) -> Endpoint:
-    """Where a redirect leads. Another origin gets no credentials, also none that the redirect gives.
+    """Return where a redirect leads. For another origin, credentials in the Location are dropped.
 
     Raises:
-        ValueError: it is not to be followed; the text says why, and never repeats credentials.
+        ValueError: the redirect is not followed; the text says why, and never repeats credentials.
     """
     locations = _locations(response)
     if len(locations) > 1:
         raise ValueError("redirect not followed: it has several Location headers, which differ")
-    # Bytes beyond ASCII were taken as one character each, and go on as the bytes that they are.
+    # Each byte beyond ASCII is one character in `header_list`, and is percent-encoded as that byte.
     location = quote("".join(locations).encode("latin-1"), safe=_ASCII)
     scheme = "https" if endpoint.is_secure else "http"
     base = f"{scheme}://{endpoint.host_header}{endpoint.resource}"
@@ -63,13 +63,13 @@ def target(endpoint: Endpoint, response: Response) -> Endpoint:
 
 
 def _locations(response: Response) -> list[str]:
-    """The different places that the answer names, as they came: more than one is an error."""
+    """Return the distinct values of the Location headers, one character per byte."""
     values = (value for name, value in response.header_list if name == "location" and value)
     return list(dict.fromkeys(values))
 
 
 def without_credentials(protocols: Iterable[str]) -> tuple[str, ...]:
-    """The subprotocols that may be offered to another origin: those that look like names.
+    """Return the subprotocols that may be offered to another origin: those that look like names.
 
     Browsers cannot send headers, so many services take a token as a subprotocol: as a part of one, as in
     ``base64url.bearer.authorization.k8s.io.TOKEN``, or after one that announces it, as in

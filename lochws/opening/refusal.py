@@ -13,29 +13,29 @@ from ..text import cut, escaped
 from ..transport.stream import Stream
 from ..transport.waiting import receive
 
-#: How much of a refusal's body is kept, in bytes, and how long it is waited for, in seconds.
+#: The longest body of a refusal that is kept, in bytes, and the longest wait for it, in seconds.
 MAX_BODY = 64 * 1024
 BODY_SECONDS = 2.0
 
-#: How many characters of it are shown in one line.
+#: The longest excerpt of it in an event's reason, in characters.
 MAX_WORDS = 120
 
 # The window of zlib, for either format.
 _ZLIB_OR_GZIP = 47
-# Where words are looked for, in characters.
+# How much of a body is searched for words, in characters.
 _MAX_TEXT = 4096
 _RECEIVE = 16 * 1024
-# Answers that have no body whatever their headers say (RFC 9110 section 6.4.1); after a 101, frames follow.
+# Responses without a body, whatever their headers say (RFC 9110 section 6.4.1); frames follow a 101.
 _BODILESS = {101, 204, 304}
 _LAST_CHUNK = b"0\r\n\r\n"
 _CHUNK_HEAD = rb"([0-9A-Fa-f]{1,8})[^\r\n]*\r\n"
 
 
 def read_body(stream: Stream, response: Response, rest: bytes, deadline: Deadline) -> bytes:
-    """The beginning of a refusal's body: what comes in `BODY_SECONDS`, at most `MAX_BODY` bytes.
+    """Receive the beginning of a refusal's body: at most `MAX_BODY` bytes, in at most `BODY_SECONDS`.
 
-    A body in chunks is put together (RFC 9112 section 7.1); from where it breaks those rules, or
-    ends early, it is kept as it came. A compressed one is decompressed, up to `MAX_BODY` bytes.
+    A chunked body is reassembled (RFC 9112 section 7.1), as far as it keeps to the format; what follows is
+    kept as it arrived. A compressed body is decompressed, up to `MAX_BODY` bytes.
     """
     if response.status_code in _BODILESS:
         return b""
@@ -54,19 +54,19 @@ def read_body(stream: Stream, response: Response, rest: bytes, deadline: Deadlin
                 break
             body += data
     except (OSError, Cancelled):
-        pass  # what came is worth more than the reason why there is no more
+        pass  # what has arrived is worth more than the reason why there is no more
     received = (_dechunked(body) if chunked else bytes(body))[:size]
     return _decompressed(received, response.get("content-encoding") or "")
 
 
-def in_words(response: Response) -> str:
-    """What the server says in the body of a refusal: one short line for people, perhaps empty."""
+def excerpt(response: Response) -> str:
+    """Return what the server says in the body of a refusal, as one short line; it may be empty."""
     text = response.text.lstrip()
     if text.startswith("<"):
         title = re.search(r"<title[^>]*>([^<]*)", text, re.IGNORECASE)
         text = html.unescape(title[1] if title else re.sub(r"<[^>]*>", " ", text))
     words = escaped(" ".join(text[:_MAX_TEXT].split()))
-    # Most say no more than the status line has said.
+    # Most bodies only repeat the status line.
     said = {response.status, f"{response.status_code} {response.status}", str(response.status_code)}
     if not words or words.rstrip(".").lower() in {text.lower() for text in said}:
         return ""

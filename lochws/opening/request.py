@@ -1,4 +1,4 @@
-"""What one upgrade request asks for: headers, credentials, cookies, subprotocols."""
+"""Upgrade requests: headers, credentials, cookies and subprotocols, prepared for one endpoint."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..protocol.handshake import build_request, make_key
 from ..url import Endpoint
 from .redirect import without_credentials
 
-# What RFC 6750 section 2.1 lets a bearer token have in it.
+# A bearer token (RFC 6750 section 2.1).
 _BEARER = r"[A-Za-z0-9\-._~+/]+=*"
 T = TypeVar("T")
 
@@ -28,11 +28,11 @@ class Request(NamedTuple):
     """One upgrade request.
 
     Attributes:
-        endpoint: where to.
-        home: whether that has the origin of the WebSocket's own URL, and so may have its secrets.
+        endpoint: where it goes.
+        home: whether the endpoint has the origin of the WebSocket's own URL, and may be sent its secrets.
         key: the Sec-WebSocket-Key.
         protocols: the subprotocols offered.
-        data: the request as it is written.
+        data: the request in bytes, ready to send.
     """
 
     endpoint: Endpoint
@@ -55,15 +55,15 @@ def prepare(
     ask: Ask = call_directly,
     added_headers: Iterable[tuple[str, str]] = (),
 ) -> Request:
-    """Make up a request, calling the functions that were given as options.
+    """Prepare a request, calling the functions that were given as options.
 
     Args:
         ask: called with the name of an option and the function given for it; returns what that returns.
-        added_headers: headers of the user's besides those of the options, checked.
+        added_headers: checked headers of the user's, besides those of the options.
 
     Raises:
-        TypeError, ValueError: what they return cannot be sent.
-        Exception: what they raise.
+        TypeError, ValueError: a function returned something that cannot be sent.
+        Exception: whatever such a function raises.
     """
     given, protocols = options.headers, options.protocols
     takes_all = home or options.redirect_headers == "all"
@@ -103,7 +103,7 @@ def prepare(
 
 
 def _with_default(headers: list[tuple[str, str]], name: str, value: str) -> list[tuple[str, str]]:
-    """The headers, with one more unless the user gave it."""
+    """Return the headers, with one more unless the user has given it."""
     if any(given.lower() == name.lower() for given, _ in headers):
         return headers
     return [*headers, (name, value)]
@@ -111,11 +111,11 @@ def _with_default(headers: list[tuple[str, str]], name: str, value: str) -> list
 
 def _checked_token(token: str) -> str:
     if not re.fullmatch(_BEARER, token):
-        raise ValueError("auth: the function returned a str that is no bearer token (RFC 6750 section 2.1)")
+        raise ValueError("auth: the function returned a str that is not a bearer token (RFC 6750)")
     return token
 
 
 def _checked_pair(auth: object) -> tuple[str, str]:
     if isinstance(auth, tuple) and len(auth) == 2 and all(isinstance(part, str) for part in auth):
         return auth
-    raise TypeError("auth: the function returned neither a str nor (user, password)")
+    raise TypeError("auth: the function must return a str (a bearer token), a tuple of two str, or None")

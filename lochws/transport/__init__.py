@@ -1,1 +1,1 @@
-"""Bytes over a network, whatever they mean: addresses, TCP, TLS, proxies."""
+"""Byte streams over a network, whatever the bytes mean: addresses, TCP, TLS and proxies."""

@@ -1,4 +1,4 @@
-"""From an endpoint to an open stream: addresses, TCP, the way through a proxy, TLS."""
+"""Connector: opens a stream to an endpoint, through addresses, TCP, proxies and TLS."""
 
 from __future__ import annotations
 
@@ -22,8 +22,12 @@ if TYPE_CHECKING:
     from .background import Background
 
 
+# How many servers `wants_tls` remembers: a function may give another URL for each attempt.
+_MAX_ASKED = 64
+
+
 class Connector:
-    """Opens the streams of one WebSocket, one at a time, and keeps what the next one can use.
+    """Opens the streams of one WebSocket, one at a time, and keeps TLS contexts and sessions between them.
 
     Raises:
         TypeError, ValueError, FileNotFoundError: the TLS options are wrong.
@@ -42,37 +46,39 @@ class Connector:
         Blocks the calling thread, at most until the deadline passes or is cancelled.
 
         Args:
-            home: whether the endpoint has the origin of the WebSocket's own URL. What was given for that
-                one (a Unix socket, the name in its certificate, ours) is not used for others.
+            home: whether the endpoint has the origin of the WebSocket's own URL. What the options give for
+                that origin (a Unix socket, server_hostname, our certificate) is not used for another.
 
         Raises:
             ConnectFail: it failed, or was cancelled. Nothing is left open.
         """
-        # The beginnings of the reasons are Lomond's: they tell people whom to ask.
+        # The reasons begin as Lomond's do.
         if proxy is not None:
             stream = self._open_through(proxy, endpoint, deadline)
         else:
             try:
                 stream = self._open_directly(endpoint, deadline, home)
             except Exception as error:  # noqa: BLE001  whatever it is, the attempt has failed
-                raise _told(error, "unable to connect", deadline.phase) from _behind(error)
-        # A socket that was given may speak TLS already.
+                raise _as_connect_fail(error, "unable to connect", deadline.phase) from _cause_of(error)
+        # A given socket may have done its TLS handshake.
         if not endpoint.is_secure or (proxy is None and isinstance(stream, SSLSocketStream)):
             return stream
         try:
             deadline.enter("tls")
             return self._tls.secure(stream, endpoint.host, endpoint.port, deadline, home=home)
         except Exception as error:  # noqa: BLE001  likewise
-            raise _told(error, "unable to connect", "tls") from _behind(error)
+            raise _as_connect_fail(error, "unable to connect", "tls") from _cause_of(error)
 
     def wants_tls(self, endpoint: Endpoint, deadline: Deadline) -> bool:
-        """Find out whether a server that hung up on plain text speaks TLS there: a ClientHello reveals it.
+        """Find out, by a ClientHello, whether a server that hung up on plain text expects TLS.
 
-        Makes a connection for that, once per server. Blocks for some seconds at most. Never raises.
+        This takes a connection of its own, once per server. Blocks for a few seconds at most. Never raises.
         """
         options = self._options
         if options.unix or options.sock or options.connect or endpoint.unix or endpoint.origin in self._asked:
             return False
+        if len(self._asked) >= _MAX_ASKED:
+            self._asked.clear()
         self._asked.add(endpoint.origin)
         stream = None
         try:
@@ -104,7 +110,7 @@ class Connector:
 
             return open_through(reach, proxy, endpoint, deadline)
         except Exception as error:  # noqa: BLE001  likewise
-            raise _told(error, failing, "proxy") from _behind(error)
+            raise _as_connect_fail(error, failing, "proxy") from _cause_of(error)
 
     def _open_directly(self, endpoint: Endpoint, deadline: Deadline, home: bool) -> Stream:
         options = self._options
@@ -121,7 +127,7 @@ class Connector:
         return _as_stream(self._take_given(), "sock")
 
     def _reach(self, host: str, port: int, deadline: Deadline) -> Stream:
-        """A stream to whom the connection is made first: the endpoint, or the proxy."""
+        """Open a TCP stream to a host: the endpoint's, or the proxy's."""
         options = self._options
         deadline.enter("resolve")
         addresses = resolve(host, port, deadline)
@@ -153,7 +159,7 @@ class Connector:
     def _take_given(self) -> socket.socket:
         given, self._given = self._given, None
         if given is None:
-            advice = "Give connect=, a function that makes a socket for each attempt."
+            advice = "Pass connect=, a function that makes a socket for each attempt."
             raise ConnectFail("the socket given as sock has been used", phase="tcp", advice=advice)
         return given
 
@@ -177,8 +183,8 @@ def _as_stream(sock: object, option: str) -> Stream:
     return SSLSocketStream(sock) if isinstance(sock, ssl.SSLSocket) else Stream(sock)
 
 
-def _told(error: BaseException, failing: str, phase: str) -> ConnectFail:
-    """The failure to raise for one that came from below."""
+def _as_connect_fail(error: BaseException, failing: str, phase: str) -> ConnectFail:
+    """Turn any error into the ConnectFail to raise."""
     if isinstance(error, ConnectFail):
         about = {"address": error.address, "advice": error.advice, "response": error.response}
         return ConnectFail(f"{failing}; {error}", phase=phase, **about)  # type: ignore[arg-type]
@@ -187,7 +193,7 @@ def _told(error: BaseException, failing: str, phase: str) -> ConnectFail:
     return ConnectFail(f"{failing}; {cause(error)}", phase=phase)
 
 
-def _behind(error: BaseException) -> BaseException | None:
+def _cause_of(error: BaseException) -> BaseException | None:
     if isinstance(error, Cancelled):
         return None
     return error.__cause__ if isinstance(error, ConnectFail) else error

@@ -1,4 +1,4 @@
-"""TLS contexts: whom they trust, and who they say we are."""
+"""TLS contexts: trusted authorities and the client certificate."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _TRUSTSTORE = (0, 10, 5)
 
 
 def make_context(options: Options) -> ssl.SSLContext:
-    """The TLS context that the options ask for; a given `ssl_context` is returned as it is.
+    """Make the TLS context that the options ask for; return a given `ssl_context` unchanged.
 
-    Our own contexts speak TLS 1.2 at least. `ssl_cafile` is added to the system's authorities, unless
-    those are switched off. With truststore installed, the operating system itself verifies.
+    Our own contexts speak TLS 1.2 or later. `ssl_cafile` is added to the system's authorities, unless those
+    are switched off. With truststore installed, the operating system verifies certificates.
     This reads files and takes some 10 ms: call it once per WebSocket, not once per connection.
 
     Raises:
@@ -37,24 +37,24 @@ def make_context(options: Options) -> ssl.SSLContext:
         context.load_verify_locations(options.ssl_cafile)
     if options.ssl_certfile is not None:
         context.load_cert_chain(options.ssl_certfile, options.ssl_keyfile, _password(options))
-    # The system's configuration may ask for more than 1.2 and is left at that.
+    # The system's configuration may demand more than 1.2, and keeps that.
     context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)
     return context
 
 
 def check_tls(options: Options) -> None:
-    """Refuse TLS options that can only fail later.
+    """Refuse TLS options that could only fail later.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a file does not hold what it should, or `ssl_context` is one for servers.
+        FileNotFoundError: a file does not exist.
+        ValueError: a file does not hold what it should, or `ssl_context` is for servers.
     """
     if options.ssl_context is not None:
         if options.ssl_context.protocol == ssl.PROTOCOL_TLS_SERVER:
-            raise ValueError("ssl_context is one for servers: expected one for clients")
+            raise ValueError("ssl_context is for servers: expected one made with ssl.PROTOCOL_TLS_CLIENT")
         return
     if options.ssl_cafile is None and options.ssl_certfile is None:
-        return  # there is nothing to load, and a context takes longer to make than all else of a WebSocket
+        return  # there is nothing to load, and making a context takes longer than all else of a WebSocket
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if options.ssl_cafile is not None:
         with _Refusing("ssl_cafile", options.ssl_cafile, "a file of certificates in PEM form"):
@@ -69,10 +69,10 @@ def check_tls(options: Options) -> None:
 
 
 def _system_context() -> ssl.SSLContext:
-    """A context that trusts whom the system trusts: as truststore asks it, else as OpenSSL finds it."""
+    """Make a context that trusts the system's authorities: through truststore, or else through OpenSSL."""
     try:
-        # Where somebody has put a class in the place of the ssl module's, as gevent does, theirs is wanted.
-        # Truststore, which sets attributes of the original, would get into an endless recursion.
+        # A class that replaces the ssl module's, as gevent's does, is there to be used. Truststore sets
+        # attributes of the original and would recurse without end.
         if ssl.SSLContext.__module__ == "ssl" and _version("truststore") >= _TRUSTSTORE:
             import truststore  # noqa: PLC0415  optional
 
@@ -92,14 +92,14 @@ def _version(package: str) -> tuple[int, ...]:
 
 def _password(options: Options) -> str | bytes | Callable[[], str | bytes]:
     def missing() -> NoReturn:
-        # Without this, OpenSSL would ask whoever sits at the terminal.
-        raise ValueError("the private key has a password: give it as ssl_password")
+        # Without this, OpenSSL would prompt on the terminal.
+        raise ValueError("the private key has a password: pass it as ssl_password")
 
     return missing if options.ssl_password is None else options.ssl_password
 
 
 class _Refusing:
-    """Turns the errors of loading a file into errors that name the option and say what was expected."""
+    """Turns errors of loading a file into errors that name the option and say what was expected."""
 
     def __init__(self, option: str, value: object, expected: str) -> None:
         self._given = f"{option}={value!r}"

@@ -1,4 +1,4 @@
-"""Certificate pins: which certificate a host must show, by its SHA-256."""
+"""Certificate pins: which certificates a host may present, by their SHA-256."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from hashlib import sha256
 
 
 def mismatch(pins: Sequence[tuple[str, str]], host: str, certificate: bytes | None) -> str | None:
-    """The digest of a certificate that is none of those pinned for the host; None if all is well.
+    """Return the digest of a certificate that is not among those pinned for the host; None if it is.
 
     Args:
-        pins: pairs of host pattern and digest (`lochws.options.as_pins`). A host that no pattern fits may
-            show any certificate.
+        pins: pairs of host pattern and digest (`lochws.options.as_pins`). A host that no pattern
+            matches may present any certificate.
         certificate: in DER form.
     """
     if not pins:

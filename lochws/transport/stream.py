@@ -1,4 +1,4 @@
-"""A connected byte stream over a non-blocking socket, plain or through TLS.
+"""Streams: connected sockets that never block, plain or, as users may give them, with TLS.
 
 One thread, the loop, receives and closes. Any thread may send or shut down. No call blocks.
 """
@@ -19,24 +19,24 @@ from ..system.syscalls import calls_for
 from ..system.tcp import Progress, progress_of
 from ..url import bracketed
 
-#: What OpenSSL puts into one record (RFC 8446 section 5.1), hence the most it takes in one call.
+#: The most data in one TLS record (RFC 8446 section 5.1).
 TLS_RECORD = 16 * 1024
-#: The most that one `send` through TLS hands over: encryption is work, and the loop has other streams.
+#: The most that one `send` through TLS takes: encryption is work, and the loop has other streams.
 TLS_SEND = 256 * 1024
 # The longest that one call goes on receiving records from an SSL socket, in seconds.
 _TURN_SECONDS = 0.002
 
 
 class TLS(NamedTuple):
-    """What TLS has agreed on with the server, and who the server has shown to be.
+    """What TLS agreed on with the server, and the server's certificate.
 
     Attributes:
-        version: of the protocol, such as ``"TLSv1.3"``.
+        version: the version of the protocol, such as ``"TLSv1.3"``.
         cipher: the name of the cipher suite.
-        certificate: the server's certificate as `ssl.SSLSocket.getpeercert` has it: with ``"subject"``,
-            ``"issuer"``, ``"notAfter"``, ``"subjectAltName"`` and others. Empty if it was not verified, as
-            with ``ssl_verify=False``.
-        der: the same certificate as it was sent, in DER.
+        certificate: the server's certificate, as `ssl.SSLSocket.getpeercert` returns it: ``"subject"``,
+            ``"issuer"``, ``"notAfter"``, ``"subjectAltName"`` and others. Empty if the certificate was not
+            verified, as with ``ssl_verify=False``.
+        der: the same certificate in DER form, as the server sent it.
     """
 
     version: str
@@ -49,13 +49,13 @@ class TLS(NamedTuple):
 
 
 class Stream:
-    """A plain TCP stream. It owns the socket, which must be connected and non-blocking.
+    """A plain stream. It owns the socket, which must be connected and non-blocking.
 
     Attributes:
-        address: the peer as ``ip:port``, empty if it has no such address (any more).
+        address: the peer as ``ip:port``; empty if the socket has no such address, or no longer.
         reads_want_write: whether the last `receive_into` waits for the socket to become writable.
-        writes_want_read: whether the last `send` waits for it to become readable. Both can only be
-            true of TLS, which at times must write in order to read.
+        writes_want_read: whether the last `send` waits for it to become readable. Only TLS, which sometimes
+            has to write in order to read, sets either.
     """
 
     reads_want_write = False
@@ -65,23 +65,23 @@ class Stream:
         self._sock = sock
         self._send, self._receive_into = calls_for(sock)
         self.address = peer_address(sock)
-        # Keeps the loop from closing the descriptor under a sender: its number may be another
-        # socket's a moment later. Held for single non-blocking calls. Reentrant, because a signal
-        # handler may shut the stream down while its own thread is inside such a call.
+        # Keeps the loop from closing the descriptor under a sender: a moment later its number may belong to
+        # another socket. Held for single non-blocking calls. Reentrant, because a signal handler may shut
+        # the stream down while its own thread is inside such a call.
         self._lock = threading.RLock()
         forks.register(self)
 
     def agreed(self) -> TLS | None:
-        """What TLS has agreed on, or None without it. For whoever has opened the stream, who has it alone."""
+        """Return what TLS agreed on, or None without TLS. Only before other threads use the stream."""
         return None
 
     def receive_into(self, buffer: bytearray | memoryview) -> int | None:
         """Receive what is there, at most the buffer's length. Loop thread only; never blocks.
 
-        Where less came than there was room for, nothing else is there, or `pending` says so.
+        If less arrived than the buffer holds, nothing else is there, or `pending` is true.
 
         Returns:
-            The number of bytes, 0 at the end of the stream, or None if nothing is there yet.
+            The number of bytes; 0 at the end of the stream; None if nothing is there yet.
 
         Raises:
             OSError: the connection failed.
@@ -91,9 +91,9 @@ class Stream:
     def send(self, data: bytes | bytearray | memoryview) -> int:
         """Hand bytes to the kernel. May be called from any thread; never blocks.
 
-        Bytes that were not taken must be offered again, in order and before any others: the next
-        call's data begins with the same bytes and is no shorter. (After a TLS record was refused,
-        OpenSSL insists on it; for plain TCP it is merely what keeps a stream in order.)
+        Bytes that were not taken must be offered again, in order and before any others: the data of the next
+        call begins with the same bytes and is not shorter. Plain TCP needs this to keep its order, and
+        OpenSSL insists on it after it has refused a record.
 
         Returns:
             How many bytes were taken; 0 if there was no room.
@@ -105,7 +105,7 @@ class Stream:
             return self._send(self._sock, data)
 
     def pending(self) -> bool:
-        """Whether received bytes wait inside the stream, where no selector sees them."""
+        """Return whether received bytes wait inside the stream, where a selector cannot see them."""
         return False
 
     def progress(self) -> Progress | None:
@@ -113,7 +113,7 @@ class Stream:
         return progress_of(self._sock)
 
     def fileno(self) -> int:
-        """The descriptor to wait on, -1 after `close`."""
+        """Return the descriptor to wait on; -1 after `close`."""
         return self._sock.fileno()
 
     def shutdown(self) -> None:
@@ -126,7 +126,7 @@ class Stream:
                 shutdown = partial(socket.SocketType.shutdown, self._sock) if raw else self._sock.shutdown
                 shutdown(socket.SHUT_RDWR)
             except OSError:
-                pass  # not connected any more, or closed: which is what was wanted
+                pass  # it is no longer connected, or closed, as it should be
 
     def close(self) -> None:
         """Release the descriptor. Loop thread only; closing again does nothing."""
@@ -134,7 +134,7 @@ class Stream:
             self._sock.close()
 
     def reset_after_fork(self) -> None:
-        """In the child of a fork: close the copy of the socket. The server sees nothing of it."""
+        """Close the copy of the socket, in the child of a fork. The server does not notice."""
         self._lock = threading.RLock()
         self._sock.close()
 
@@ -229,9 +229,9 @@ class SSLSocketStream(Stream):
 
 
 def agreed_by(tls: ssl.SSLSocket | ssl.SSLObject) -> TLS | None:
-    """What has been agreed on; None if it cannot be asked now.
+    """Return what TLS agreed on; None if OpenSSL cannot tell.
 
-    Right behind the handshake it can. Later OpenSSL refuses after an error, and while a new one is under way.
+    Right after the handshake it can. Later it refuses after an error, and during another handshake.
     """
     cipher = tls.cipher()
     try:
@@ -242,7 +242,7 @@ def agreed_by(tls: ssl.SSLSocket | ssl.SSLObject) -> TLS | None:
 
 
 def peer_address(sock: socket.socket) -> str:
-    """The peer's ``ip:port``, or an empty text if the socket has none."""
+    """Return the peer's ``ip:port``, or an empty text if the socket has none."""
     try:
         peer = sock.getpeername()
     except OSError:
@@ -251,5 +251,5 @@ def peer_address(sock: socket.socket) -> str:
 
 
 def address_text(sockaddr: Sequence[Any]) -> str:
-    """An address as ``ip:port``, with brackets round IPv6."""
+    """Format an address as ``ip:port``, with brackets round an IPv6 address."""
     return f"{bracketed(str(sockaddr[0]))}:{sockaddr[1]}"

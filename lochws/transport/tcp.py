@@ -1,4 +1,4 @@
-"""TCP and Unix sockets: names resolved to addresses, and addresses raced to one connected socket."""
+"""TCP and Unix sockets: names become addresses, and a race of addresses becomes one connected socket."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ _IN_PROGRESS = {errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR}
 
 
 def resolve(host: str, port: int, deadline: Deadline) -> list[AddressInfo]:
-    """The addresses of a host, in the order of preference.
+    """Return the addresses of a host, in the resolver's order of preference.
 
-    A look-up that hangs is left to itself when the deadline ends the wait: nothing can interrupt it.
-    Whoever asks for the same name meanwhile shares it, so that one name never has more than one thread.
+    Nothing can interrupt a look-up. One that outlasts the deadline is left running, and whoever asks for the
+    same name meanwhile shares it, so that a name never has more than one thread.
 
     Raises:
-        ConnectFail: there are none, or not in time (phase ``"resolve"``).
+        ConnectFail: the look-up failed or took too long, or found nothing (phase ``"resolve"``).
         Cancelled: the deadline was cancelled.
     """
     numeric = _resolve_numeric(host, port)
@@ -61,9 +61,9 @@ def resolve(host: str, port: int, deadline: Deadline) -> list[AddressInfo]:
 
 
 class _Lookup(threading.Thread):
-    """One call of `getaddrinfo`, and those who wait for it."""
+    """One call of `socket.getaddrinfo`, and the threads that wait for it."""
 
-    # Look-ups under way by host and port; this and the lists of waiters are guarded by _lock.
+    # Look-ups under way, by host and port. This and the lists of waiters are guarded by _lock.
     _running: ClassVar[dict[tuple[str, int], _Lookup]] = {}
     _lock: ClassVar = threading.Lock()
 
@@ -77,7 +77,7 @@ class _Lookup(threading.Thread):
 
     @classmethod
     def share(cls, host: str, port: int, pipe: WakePipe) -> _Lookup:
-        """The look-up under way for this name, or a new one; it wakes the pipe when it has ended."""
+        """Return the look-up under way for this name, or start one; it wakes the pipe when it ends."""
         with cls._lock:
             lookup = cls._running.get((host, port))
             if lookup is None:
@@ -90,20 +90,21 @@ class _Lookup(threading.Thread):
     def run(self) -> None:
         host, port = self._key
         try:
-            # Programs replace this function: theirs is asked, in the way that all of them can be called.
+            # Programs replace this function, so it is looked up at each call. By position, because the
+            # replacements differ in the names of their parameters.
             found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
             self.addresses = [address for address in map(_as_stream_address, found) if address is not None]
         except BaseException as error:  # noqa: BLE001  it is raised where it is waited for
             self.error = error
         with self._lock:
             self._running.pop(self._key, None)
-        # No one joins any more. Pipes of those who gave up are closed, and waking them does nothing.
+        # Nobody can join any more. The pipes of those who gave up are closed, and waking them does nothing.
         for pipe in self._waiters:
             pipe.wake()
 
     @classmethod
     def reset_after_fork(cls) -> None:
-        """In the child of a fork: no look-up is under way there."""
+        """Forget the look-ups of the parent, in the child of a fork."""
         cls._lock = threading.Lock()
         cls._running = {}
 
@@ -120,19 +121,19 @@ def connect_tcp(
 ) -> socket.socket:
     """Connect to the first of the addresses that accepts, in a race (RFC 8305, "Happy Eyeballs").
 
-    The families take turns, beginning with the resolver's favourite. Another address is tried as soon
-    as one has failed, or `STAGGER` seconds after the last began (sooner if time is short); the others
-    stay in the race until one has won.
+    The address families take turns, beginning with the resolver's favorite. The next address is tried as
+    soon as one fails, or `STAGGER` seconds after the last attempt began, or sooner if time is short. The
+    others stay in the race until one wins.
 
     Args:
-        source_address: address and port to connect from; addresses of another family fail.
+        source_address: the address and port to connect from; addresses of another family fail.
         socket_options: arguments for `socket.setsockopt`, applied before connecting.
 
     Returns:
         A connected, non-blocking socket with TCP_NODELAY set.
 
     Raises:
-        ConnectFail: none accepted; the text has every address with its cause (phase ``"tcp"``).
+        ConnectFail: none accepted; the text names the cause for each address (phase ``"tcp"``).
         Cancelled: the deadline was cancelled.
     """
     race = _Race(interleaved(addresses), deadline, source_address, socket_options)
@@ -149,7 +150,7 @@ def connect_unix(path: str) -> socket.socket:
         A connected, non-blocking socket.
 
     Raises:
-        ConnectFail: nobody accepts there (phase ``"tcp"``).
+        ConnectFail: no server accepts there (phase ``"tcp"``).
     """
     if not hasattr(socket, "AF_UNIX"):
         raise ConnectFail("this system has no Unix sockets", phase="tcp", address=path)
@@ -169,7 +170,7 @@ def connect_unix(path: str) -> socket.socket:
 
 
 def interleaved(addresses: list[AddressInfo]) -> list[AddressInfo]:
-    """The addresses with the families taking turns, their order within a family kept (RFC 8305 section 4)."""
+    """Reorder addresses so that the families take turns (RFC 8305 section 4)."""
     families: dict[int, list[AddressInfo]] = {}
     for address in addresses:
         families.setdefault(address[0], []).append(address)
@@ -178,7 +179,7 @@ def interleaved(addresses: list[AddressInfo]) -> list[AddressInfo]:
 
 
 class _Race:
-    """Attempts to connect to several addresses, side by side. It owns the sockets until one has won."""
+    """Attempts to connect to several addresses at once. It owns the sockets until one wins."""
 
     def __init__(
         self,
@@ -227,11 +228,11 @@ class _Race:
         self._selector.close()
 
     def _stagger(self, left: float | None) -> float:
-        # Every address gets a try, however little time there is.
+        # Each address gets a try, however little time is left.
         return STAGGER if left is None else min(STAGGER, left / (len(self._addresses) - self._begun))
 
     def _begin(self) -> socket.socket | None:
-        """Begin with the next address. Returns the socket if it is connected already."""
+        """Start with the next address. Returns the socket if it is connected already."""
         index, self._begun = self._begun, self._begun + 1
         family, kind, proto, _, sockaddr = self._addresses[index]
         try:
@@ -254,12 +255,12 @@ class _Race:
         return None if code in _IN_PROGRESS else self._settle(sock, index, code)
 
     def _settle(self, sock: socket.socket, index: int, code: int | None = None) -> socket.socket | None:
-        """Take the outcome of an attempt: the socket if it has won, else None."""
+        """Finish an attempt. Returns the socket if it is connected, else None."""
         try:
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if code is None else code
             if code == 0 and sock.getsockname() == sock.getpeername():
-                # Nobody listens, and the kernel drew the target's port for our own end: TCP then
-                # connects a socket to itself. Reconnecting to a local server meets this.
+                # Nothing listens, and the kernel chose the target's port for our own end: TCP then connects a
+                # socket to itself. Reconnecting to a local server can run into this.
                 code = errno.ECONNREFUSED
             if code:
                 raise OSError(code, os.strerror(code))
@@ -275,7 +276,7 @@ class _Race:
         self._failures[index] = error
 
     def _failure(self, ending: OSError | None) -> ConnectFail:
-        """All addresses with their causes; `ending` is the cause of those that were still in the race."""
+        """Describe the failure of all addresses; `ending` is that of those that were still in the race."""
         causes = []
         for index in range(self._begun):
             error = self._failures.get(index, ending)
@@ -289,12 +290,12 @@ class _Race:
 
 
 def _resolve_numeric(host: str, port: int) -> list[AddressInfo]:
-    """The address itself if the host is one, else nothing."""
+    """Return the address if the host is one, else an empty list."""
     function = socket.getaddrinfo
     if getattr(getattr(function, "__code__", None), "co_filename", None) != socket.__file__:
-        return []  # it was replaced, and may block, whatever it is asked
+        return []  # it was replaced, and may block whatever it is asked
     try:
-        # Neither network nor file is asked for this, so it may run in any thread.
+        # This asks neither the network nor a file, so it may run in any thread.
         return list(function(host, port, 0, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST))
     except (OSError, ValueError):
         return []
@@ -313,12 +314,12 @@ def _as_stream_address(found: Any) -> AddressInfo | None:
 
 
 def _unresolved(host: str, error: BaseException) -> ConnectFail:
-    # What the system's own resolver raises needs no name: its text is known. Others' may be anything.
+    # The text of an error of the system's own resolver is enough. A replaced one may raise anything.
     kind = "" if isinstance(error, (OSError, ValueError, RuntimeError)) else f"{type(error).__name__}: "
     return ConnectFail(f"cannot resolve {host!r}: {kind}{cause(error)}", phase="resolve")
 
 
 def _bind(sock: socket.socket, source: tuple[str, int]) -> None:
     if (sock.family == socket.AF_INET6) != (":" in source[0]):
-        raise OSError(errno.EAFNOSUPPORT, f"not to be reached from {source[0]}, another family")
+        raise OSError(errno.EAFNOSUPPORT, f"source_address {source[0]} is of another address family")
     sock.bind(source)

@@ -1,4 +1,4 @@
-"""TLS: the handshake under a deadline, its failures in plain words, sessions that are resumed."""
+"""TLS handshakes: under a deadline, with failures in plain words and sessions resumed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .sessions import Server, Sessions
 from .stream import Stream
 from .waiting import cause, receive, send_all
 
-# OpenSSL's results of a verification (X509_V_ERR_… in its x509_vfy.h), those that people meet.
+# The usual results of a failed verification (X509_V_ERR_… in OpenSSL's x509_vfy.h).
 _CERTIFICATE_FAULTS = {
     9: "it is not valid yet",
     10: "it has expired",
@@ -30,20 +30,20 @@ _CERTIFICATE_FAULTS = {
     64: "it is for another address",
 }
 
-#: What OpenSSL says when the bytes that came are no TLS records.
+#: What OpenSSL reports if the bytes it received are not TLS.
 NOT_TLS = {
     "WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST",
     "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL", "UNEXPECTED_MESSAGE",
 }
-#: How long the answer to a mere ClientHello is waited for.
+#: The longest wait for the answer to a lone ClientHello, in seconds.
 HELLO_SECONDS = 2.0
 _ALPN_ADVICE = "Offer http/1.1 alone in the ssl_context: set_alpn_protocols(['http/1.1'])."
-_PIN_ADVICE = "If the server has a new certificate for a good reason, put its SHA-256 into ssl_pins."
+_PIN_ADVICE = "If the server has a new certificate for a good reason, add its SHA-256 to ssl_pins."
 _NO_COMMON_VERSION = {"TLSV1_ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE"}
 
 
 class ClientTLS:
-    """TLS for the streams of one WebSocket: contexts are made once, and sessions are resumed.
+    """TLS for the streams of one WebSocket: makes contexts once, and resumes sessions.
 
     One thread at a time opens streams with it; another may close them.
 
@@ -54,19 +54,19 @@ class ClientTLS:
     def __init__(self, options: Options) -> None:
         check_tls(options)
         self._options = options
-        self._contexts: dict[bool, ssl.SSLContext] = {}  # by `home`; made when first needed, and kept
+        self._contexts: dict[bool, ssl.SSLContext] = {}  # by `home`; made when first needed
         self._sessions = Sessions()
 
     def secure(self, stream: Stream, host: str, port: int, deadline: Deadline, *, home: bool) -> Stream:
-        """Put TLS upon a stream, which belongs to the result from now on, and is closed if this fails.
+        """Put TLS on a stream. The result owns the stream; if this fails, the stream is closed.
 
         Args:
-            home: whether this is the server of the WebSocket's own URL: only that one is shown our
+            home: whether this is the server of the WebSocket's own URL. Only that server sees our
                 certificate, and only its certificate is checked against `server_hostname`.
 
         Raises:
             ConnectFail: it failed, or took too long (phase ``"tls"``); the text says why.
-            OSError: a file that the options name has gone since it was checked.
+            OSError: a file that the options name has disappeared since it was checked.
             Cancelled: the deadline was cancelled.
         """
         name = (self._options.server_hostname if home else None) or host
@@ -75,7 +75,7 @@ class ClientTLS:
             secured = handshake(stream, self._context(home), name, deadline, self._sessions, server)
             digest = mismatch(self._options.ssl_pins, host, secured.tls.getpeercert(binary_form=True))
             if digest is not None:
-                text = f"the certificate of {host!r} is none of those pinned: its SHA-256 is {digest}"
+                text = f"the certificate of {host!r} is not among those pinned: its SHA-256 is {digest}"
                 raise ConnectFail(text, phase="tls", address=stream.address, advice=_PIN_ADVICE)
         except BaseException:
             stream.close()
@@ -117,19 +117,19 @@ def handshake(
     sessions: Sessions | None = None,
     server: Server | None = None,
 ) -> TLSStream:
-    """Put TLS upon a stream and do the handshake. Blocks.
+    """Put TLS on a stream and do the handshake. Blocks.
 
-    The stream belongs to the result; if this fails, the caller closes it.
+    The result owns the stream. If this fails, the caller closes it.
 
     Args:
-        server_hostname: the name to ask the server for (SNI) and to check its certificate against.
-        sessions: where a session to resume is kept, and the new one will be, for `server`; or None.
+        server_hostname: the name to ask the server for (SNI), and to check its certificate against.
+        sessions: where the session of `server` is kept, or None to resume none.
 
     Raises:
         ConnectFail: it failed, or took too long (phase ``"tls"``); the text says why.
         Cancelled: the deadline was cancelled.
     """
-    # A certificate names neither the root's dot at the end nor the zone of an IPv6 address.
+    # Certificates contain neither the dot at the end of a name nor the zone of an IPv6 address.
     name = server_hostname.rstrip(".").partition("%")[0]
     try:
         if sessions is None or server is None:
@@ -142,13 +142,13 @@ def handshake(
             text = f"the server chose {chosen!r} through ALPN, and WebSocket needs HTTP/1.1"
             raise ConnectFail(text, phase="tls", address=stream.address, advice=_ALPN_ADVICE)
         return secured
-    except (OSError, ValueError) as error:  # ValueError: a host that cannot be a server name
-        text = _in_words(error, server_hostname)
+    except (OSError, ValueError) as error:  # ValueError: the host cannot be a server name
+        text = _describe(error, server_hostname)
         raise ConnectFail(text, phase="tls", address=stream.address) from error
 
 
 def answers_tls(stream: Stream, host: str, deadline: Deadline) -> bool:
-    """Whether the server answers a ClientHello with a record of TLS, be it an alert. Blocks.
+    """Return whether the server answers a ClientHello with a TLS record, be it an alert. Blocks.
 
     Raises:
         OSError: the connection failed, or there was no answer in `HELLO_SECONDS`.
@@ -163,7 +163,7 @@ def answers_tls(stream: Stream, host: str, deadline: Deadline) -> bool:
     return receive(stream, 2, deadline, HELLO_SECONDS) in {b"\x15\x03", b"\x16\x03"}
 
 
-def _in_words(error: Exception, host: str) -> str:
+def _describe(error: Exception, host: str) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         fault = _CERTIFICATE_FAULTS.get(error.verify_code, error.verify_message)
         return f"the certificate of {host!r} was not accepted: {fault}"
@@ -174,7 +174,7 @@ def _in_words(error: Exception, host: str) -> str:
     if reason in NOT_TLS:
         return "the server does not speak TLS on this port"
     if reason in _NO_COMMON_VERSION:
-        return "the server speaks no version of TLS that is allowed here"
+        return "the server speaks none of the TLS versions that are allowed here"
     if isinstance(error, ssl.SSLError) and isinstance(reason, str):
         return f"the TLS handshake failed: {reason.lower().replace('_', ' ')}"
     return f"the TLS handshake failed: {cause(error)}"

@@ -1,4 +1,4 @@
-"""Waiting for a non-blocking stream or socket, ended by a deadline or by its cancelling."""
+"""Waiting for non-blocking streams and sockets, under a deadline that can be cancelled."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ..system.deadline import Deadline
 from ..system.waits import slice_of
 from .stream import Stream
 
-#: For a few channels and a short time. poll() is preferred: other than epoll and kqueue it needs no
-#: descriptor of its own, and other than select() it has no trouble with numbers over 1023.
+#: For a few channels and a short time. poll() is preferred: unlike epoll and kqueue it needs no descriptor
+#: of its own, and unlike select() it takes descriptors over 1023.
 Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.DefaultSelector)
 
 
@@ -20,17 +20,17 @@ class HasDescriptor(Protocol):
     """Anything that a selector can wait on."""
 
     def fileno(self) -> int:
-        """The descriptor."""
+        """Return the descriptor."""
 
 
 def wait(channel: HasDescriptor, events: int, deadline: Deadline, limit: float | None = None) -> bool:
     """Block until the channel is ready for `events` (``selectors.EVENT_…``).
 
     Args:
-        limit: seconds for this wait alone, or None.
+        limit: the longest wait in seconds, within the deadline; or None.
 
     Returns:
-        True when it is ready, False when `limit` has passed first.
+        True once the channel is ready, False if `limit` passes first.
 
     Raises:
         TimeoutError: the deadline has passed.
@@ -52,7 +52,7 @@ def wait(channel: HasDescriptor, events: int, deadline: Deadline, limit: float |
 
 
 def send_all(stream: Stream, data: bytes, deadline: Deadline) -> None:
-    """Block until all of `data` is with the kernel.
+    """Block until the kernel has taken all of `data`.
 
     Raises:
         OSError: the connection failed.
@@ -69,10 +69,10 @@ def send_all(stream: Stream, data: bytes, deadline: Deadline) -> None:
 
 
 def receive(stream: Stream, size: int, deadline: Deadline, limit: float | None = None) -> bytes:
-    """Block until something was received: at most `size` bytes, none at the end of the stream.
+    """Block until something is received: at most `size` bytes, none at the end of the stream.
 
     Args:
-        limit: seconds for this wait alone, or None.
+        limit: the longest wait in seconds, within the deadline; or None.
 
     Raises:
         OSError: the connection failed.
@@ -86,7 +86,7 @@ def receive(stream: Stream, size: int, deadline: Deadline, limit: float | None =
         if count is not None:
             return bytes(memoryview(buffer)[:count])
         if stream.pending():
-            continue  # it has ended its share of a turn early, and goes on
+            continue  # it has used up its share of time, and has more to decrypt
         events = selectors.EVENT_WRITE if stream.reads_want_write else selectors.EVENT_READ
         if not wait(stream, events, deadline, limit):
             raise TimeoutError(f"timed out after {limit:g} s")
@@ -102,7 +102,7 @@ def loss(error: BaseException | None = None) -> str:
 
 
 def cause(error: BaseException) -> str:
-    """What an exception says, without the number of the error."""
+    """Return what an exception says, without the error's number."""
     if isinstance(error, ssl.SSLError) and error.reason:
         return f"TLS: {error.reason.lower().replace('_', ' ')}"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -228,7 +228,7 @@ class TestCookies:
         with closing(Deadline(5)) as deadline:
             Attempt(dialler, deadline).opened.stream.close()
         await_reports()
-        assert "could not be read" in caplog.text
+        assert "cannot read the cookies from" in caplog.text
 
     def test_the_users_own_header_is_the_last_word(self, start_peer: StartPeer) -> None:
         peer = start_peer(answering("403 No\r\nSet-Cookie: a=1"))

@@ -94,7 +94,7 @@ class TestSock:
         with closing(Deadline(5)) as deadline:
             again = Attempt(dialler, deadline).last
         assert again.reason == "unable to connect; the socket given as sock has been used"
-        assert again.advice == "Give connect=, a function that makes a socket for each attempt."
+        assert again.advice == "Pass connect=, a function that makes a socket for each attempt."
 
     def test_tls_is_put_upon_it_for_wss(
         self, dial: Dial, start_peer: StartPeer, server_tls: ssl.SSLContext, ca_file: str

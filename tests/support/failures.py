@@ -264,8 +264,8 @@ CASES = [
     ),
     Case(
         "certificate not the pinned one", _pinned, _FAIL, "tls",
-        "unable to connect; the certificate of '127.0.0.1' is none of those pinned: its SHA-256 is DIGEST",
-        "If the server has a new certificate for a good reason, put its SHA-256 into ssl_pins.",
+        "unable to connect; the certificate of '127.0.0.1' is not among those pinned: its SHA-256 is DIGEST",
+        "If the server has a new certificate for a good reason, add its SHA-256 to ssl_pins.",
     ),
     Case(
         "plain HTTP answered to TLS", _plain_http, _FAIL, "tls",

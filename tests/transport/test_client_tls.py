@@ -137,7 +137,7 @@ class TestOurCertificate:
             check_tls(Options(ssl_certfile=certificate, ssl_keyfile="no.pem"))
         with pytest.raises(ValueError, match=r"ssl_certfile=.*: expected a certificate and its private key"):
             check_tls(Options(ssl_certfile=certificate))
-        with pytest.raises(ValueError, match="the private key has a password: give it as ssl_password"):
+        with pytest.raises(ValueError, match="the private key has a password: pass it as ssl_password"):
             check_tls(Options(ssl_certfile=certificate, ssl_keyfile=locked))
         with pytest.raises(ValueError, match=r"ssl_certfile=.*: expected") as caught:
             check_tls(Options(ssl_certfile=certificate, ssl_keyfile=locked, ssl_password="wrong one"))
@@ -180,7 +180,7 @@ class TestPins:
             assert dial(peer.url, ssl_cafile=ca_file, ssl_pins={pattern: pin}).opened
             last = dial(peer.url, ssl_cafile=ca_file, ssl_pins={pattern: "0" * 64}).last
             assert (last.phase, last.address) == ("tls", peer.authority)
-            assert last.reason.endswith(f"is none of those pinned: its SHA-256 is {pin}")
+            assert last.reason.endswith(f"is not among those pinned: its SHA-256 is {pin}")
 
     def test_a_pin_holds_without_verification_too(self, dial: Dial, peer: Peer) -> None:
         pin = self.digest(peer)

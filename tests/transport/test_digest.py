@@ -77,5 +77,5 @@ def test_a_challenge_that_cannot_be_answered_says_why(challenge: str, text: str)
 
 @pytest.mark.parametrize("me", [("m\u00e9", "x"), ("me", "\u00e9"), ('m"e', "x"), ("m\\e", "x")])
 def test_credentials_that_cannot_be_expressed_are_refused(me: tuple[str, str]) -> None:
-    with pytest.raises(ValueError, match="Digest is supported for user names and passwords in ASCII"):
+    with pytest.raises(ValueError, match="Digest needs a user name and password in ASCII"):
         digest_answer('Digest realm="a", nonce="n"', "CONNECT", "t:80", me)

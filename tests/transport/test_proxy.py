@@ -43,7 +43,7 @@ class TestChoice:
         assert given == ["ws://target.example/path", "wss://target.example/"]
 
     def test_what_a_function_returns_is_checked(self) -> None:
-        with pytest.raises(TypeError, match="a proxy URL is a str, not int"):
+        with pytest.raises(TypeError, match="a proxy URL must be a str, not int"):
             choose_proxy(WS, lambda _: 3128)  # type: ignore[arg-type, return-value]
 
     @pytest.mark.parametrize("proxies", [{}, {"https": "http://two:2"}, {"http": None}, {"http": ""}, ""])
@@ -150,10 +150,10 @@ class TestURL:
     @pytest.mark.parametrize(
         ("url", "text"),
         [
-            ("ftp://me:secret@proxy", "of the kind ftp:// are not supported: expected one of http://, https://,"),
+            ("ftp://me:secret@proxy", "with ftp:// is not supported: expected one of http://, https://,"),
             ("http://m%3Ae:secret@proxy", "colon in its user name"),
-            ("socks5://me@proxy", "lacks user name or password"),
-            ("socks5://:secret@proxy", "lacks user name or password"),
+            ("socks5://me@proxy", "lacks a user name or password"),
+            ("socks5://:secret@proxy", "lacks a user name or password"),
             ("socks5://me:" + "secret" * 22 + "@proxy", "over 127 bytes, too long for SOCKS"),
             ("socks4://" + "\u00fc" * 64 + "@proxy", "over 127 bytes, too long for SOCKS"),
             ("socks4://me%00secret@proxy", "NUL in its user name"),
@@ -164,8 +164,8 @@ class TestURL:
             ("http://", "no host"),
             ("http://me:secret@[::1", "no valid host and port"),
             ("http://me:secret@pro\u2100xy", "no valid host and port"),
-            ("http://me:secret@pro xy", "space or control character"),
-            ("http://me:secret@proxy\r\nX: y", "space or control character"),
+            ("http://me:secret@pro xy", "a space or a control character"),
+            ("http://me:secret@proxy\r\nX: y", "a space or a control character"),
         ],
     )
     def test_a_wrong_one_is_refused_without_its_credentials(self, url: str, text: str) -> None:
@@ -177,7 +177,7 @@ class TestURL:
             assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
     def test_what_is_no_str_is_refused(self) -> None:
-        with pytest.raises(TypeError, match="a proxy URL is a str, not int"):
+        with pytest.raises(TypeError, match="a proxy URL must be a str, not int"):
             check_proxies({"http": 3128})
         with pytest.raises(TypeError, match="a mapping such as"):
             check_proxies(["http://proxy"])

@@ -170,7 +170,7 @@ class TestOwnWishes:
             assert sock.family == socket.AF_INET
         with connect_tcp(addresses[::-1], limit(), source_address=("::1", 0)) as sock:
             assert sock.family == socket.AF_INET6
-        with pytest.raises(ConnectFail, match=r"not to be reached from 127\.0\.0\.1, another family"):
+        with pytest.raises(ConnectFail, match=r"source_address 127\.0\.0\.1 is of another address family"):
             connect_tcp(addresses[:1], limit(), source_address=("127.0.0.1", 0))
 
     def test_a_source_address_that_this_machine_lacks_is_named_so(self, limit, start_peer: StartPeer) -> None:

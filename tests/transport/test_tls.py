@@ -107,7 +107,7 @@ class TestContext:
             check_tls(Options(ssl_cafile=str(tmp_path)))
 
     def test_a_context_for_servers_is_refused(self, server_tls: ssl.SSLContext) -> None:
-        with pytest.raises(ValueError, match="is one for servers"):
+        with pytest.raises(ValueError, match="ssl_context is for servers"):
             check_tls(Options(ssl_context=server_tls))
 
 
@@ -207,7 +207,7 @@ class TestHandshake:
         old.maximum_version = ssl.TLSVersion.TLSv1_2
         client_tls.minimum_version = ssl.TLSVersion.TLSv1_3
         fail = self.refusal(start_peer(Link.wait_for_end, tls=old), client_tls, deadline)
-        assert str(fail) == "the server speaks no version of TLS that is allowed here"
+        assert str(fail) == "the server speaks none of the TLS versions that are allowed here"
 
     @pytest.mark.parametrize("end", [Link.finish, Link.reset])
     def test_a_server_that_hangs_up_is_named_so(

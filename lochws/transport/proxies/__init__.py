@@ -1,1 +1,1 @@
-"""The way through a proxy."""
+"""Proxies: which one to use for a URL, and how to get through it."""

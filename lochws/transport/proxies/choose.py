@@ -1,4 +1,4 @@
-"""Which proxy leads to an endpoint: what was given, or what the environment says."""
+"""Choosing a proxy for an endpoint: as given, or as the environment says."""
 
 from __future__ import annotations
 
@@ -11,31 +11,32 @@ from urllib.parse import unquote, urlsplit
 from ...options import Proxies
 from ...url import Endpoint, bracketed, host_of
 
-#: The kinds of proxies and their default ports. socks4a and socks5h look names up at the proxy.
+#: The kinds of proxies, with their default ports. With socks4a and socks5h, the proxy looks names up.
 PORTS = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
 
-# The keys that are looked for, in this order. "http" for ws and "https" for wss are Lomond's. "socks" is what
-# Windows and macOS call theirs.
+# The keys to look for, in this order. "http" for ws and "https" for wss are Lomond's; "socks" is that of the
+# settings of Windows and macOS.
 _KEYS = {"ws": ("ws", "http", "all", "socks"), "wss": ("wss", "https", "all", "socks")}
 
-# Where the system itself has settings of proxies that the standard library knows.
+# The systems with proxy settings of their own that the standard library reads.
 _SYSTEM_HAS_SETTINGS = sys.platform in {"darwin", "win32"}
 
-# PySocks writes the lengths of these two as UTF-8: beyond 127 they come out as two bytes.
+# The longest user name, password or host name for SOCKS. PySocks encodes lengths as UTF-8, so that those over
+# 127 would become two bytes.
 MAX_SOCKS_TEXT = 127
 
 
 @dataclass(frozen=True)
 class ProxyURL:
-    """Where a proxy is and who we are to it; as text it never has the credentials.
+    """A proxy's address and our credentials for it. Its text never contains the credentials.
 
     Attributes:
         scheme: one of `PORTS`.
         host: without the brackets of an IPv6 address.
         credentials: user name and password, percent-decoded, or None.
-        headers: what to add to the CONNECT request.
-        auth: how an HTTP proxy learns the credentials: ``"basic"``, ``"digest"``, or ``"auto"``, which is
-            Basic at once and Digest for proxies that refuse it and ask for that.
+        headers: additional headers for the CONNECT request.
+        auth: how to authenticate to an HTTP proxy: ``"basic"``, ``"digest"``, or ``"auto"``, which is Basic
+            at once, and Digest if the proxy then asks for it.
         agent: the User-Agent of the CONNECT request; empty for none.
     """
 
@@ -49,12 +50,12 @@ class ProxyURL:
 
     @property
     def is_socks(self) -> bool:
-        """Whether it speaks SOCKS, and not HTTP."""
+        """Whether the proxy speaks SOCKS rather than HTTP."""
         return self.scheme.startswith("socks")
 
     @property
     def resolves(self) -> bool:
-        """Whether the endpoint's name is looked up at the proxy."""
+        """Whether the proxy looks up the endpoint's name."""
         return self.scheme not in {"socks4", "socks5"}
 
     def __str__(self) -> str:
@@ -62,20 +63,20 @@ class ProxyURL:
 
 
 def choose_proxy(endpoint: Endpoint, proxies: Proxies) -> ProxyURL | None:
-    """The proxy for an endpoint, or None to connect directly.
+    """Return the proxy for an endpoint, or None to connect directly.
 
     Args:
-        proxies: a proxy's URL for every endpoint; or proxy URLs by key, of which ``"ws"``, ``"http"`` and
-            ``"all"`` are looked for in this order for ``ws``, and ``"wss"``, ``"https"`` and ``"all"``
-            for ``wss`` (the first that is there decides; None, or none of them, is a direct connection,
-            so ``{}`` is for no proxy at all); or a function that is given the endpoint's URL, without
-            credentials, and returns a proxy's URL or None. None takes them from the environment (or the
-            system's settings), with its `no_proxy`.
+        proxies: one of the following. A str is the URL of a proxy for every endpoint. A mapping has the URLs
+            of proxies by key: the first that it has of ``"ws"``, ``"http"`` and ``"all"`` counts for ``ws``,
+            and of ``"wss"``, ``"https"`` and ``"all"`` for ``wss``; without one, or if its value is None, the
+            connection is direct, and so ``{}`` means no proxy at all. A function takes the endpoint's URL,
+            without credentials, and returns the URL of a proxy or None. None stands for the environment (or
+            the system's settings), with its `no_proxy`.
 
     Raises:
-        TypeError: a proxy URL is no str.
-        ValueError: it is no URL of a proxy that is supported.
-        Exception: what a function given as `proxies` raises.
+        TypeError: a proxy URL is not a str.
+        ValueError: it is not a valid URL of a supported proxy.
+        Exception: whatever a function given as `proxies` raises.
     """
     if callable(proxies):
         url = proxies(str(endpoint))
@@ -92,8 +93,8 @@ def check_proxies(proxies: object) -> None:
     """Refuse proxies that `choose_proxy` would refuse later.
 
     Raises:
-        TypeError: it is nothing that `proxies` may be, or a proxy URL is no str.
-        ValueError: a URL is none of a proxy that is supported.
+        TypeError: `proxies` is not a str, a mapping, a function or None, or a proxy URL is not a str.
+        ValueError: a URL is not a valid URL of a supported proxy.
     """
     if proxies is None or callable(proxies):
         return
@@ -111,19 +112,17 @@ def check_proxies(proxies: object) -> None:
 
 
 def parse_proxy(url: str) -> ProxyURL:
-    """Take a proxy's URL apart; ``host:port`` alone means ``http://host:port``.
-
-    ``socks://``, which says no version, is taken as ``socks5h://``.
+    """Parse a proxy's URL. ``host:port`` means ``http://host:port``, and ``socks://`` means ``socks5h://``.
 
     Raises:
-        TypeError: it is no str.
-        ValueError: it is no URL of a proxy that is supported. The text has nothing of the URL but
-            its scheme: where it goes wrong, a password may stand anywhere.
+        TypeError: `url` is not a str.
+        ValueError: it is not a valid URL of a supported proxy. The text repeats nothing of the URL but its
+            scheme: in a malformed URL, a password may be anywhere.
     """
     if not isinstance(url, str):
-        raise TypeError(f"a proxy URL is a str, not {type(url).__name__}")
+        raise TypeError(f"a proxy URL must be a str, not {type(url).__name__}")
     if any(ord(char) <= 32 or ord(char) == 127 for char in url):
-        raise ValueError("a proxy URL has a space or control character in it: percent-encode it")
+        raise ValueError("a proxy URL contains a space or a control character: percent-encode it")
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
         host, port = host_of(parts), parts.port
@@ -132,7 +131,7 @@ def parse_proxy(url: str) -> ProxyURL:
     scheme = "socks5h" if parts.scheme == "socks" else parts.scheme
     if scheme not in PORTS:
         kinds = ", ".join(f"{kind}://" for kind in PORTS)
-        raise ValueError(f"proxies of the kind {scheme}:// are not supported: expected one of {kinds}")
+        raise ValueError(f"a proxy URL with {scheme}:// is not supported: expected one of {kinds}")
     if not host:
         raise ValueError(f"a proxy URL has no host: expected {scheme}://[user:password@]host[:port]")
     credentials = None
@@ -148,12 +147,12 @@ def _check_credentials(scheme: str, user: str, password: str) -> None:
             raise ValueError("a proxy URL has a colon in its user name, which RFC 7617 section 2 forbids")
         return
     if "\0" in user:
-        raise ValueError("a proxy URL has NUL in its user name, which would end it")
+        raise ValueError("a proxy URL has a NUL in its user name, which would end it there")
     if max(len(user.encode()), len(password.encode())) > MAX_SOCKS_TEXT:
         text = f"a proxy URL has a user name or password over {MAX_SOCKS_TEXT} bytes, too long for SOCKS"
         raise ValueError(text)
     if scheme.startswith("socks5") and not (user and password):
-        raise ValueError(f"a proxy URL lacks user name or password: expected {scheme}://user:password@host")
+        raise ValueError(f"a proxy URL lacks a user name or password: expected {scheme}://user:password@host")
 
 
 def _by_key(endpoint: Endpoint, proxies: Mapping[str, str | None]) -> str | None:
@@ -174,12 +173,12 @@ def _from_environment(endpoint: Endpoint) -> str | None:
 
     from .no_proxy import is_exempt  # noqa: PLC0415  likewise
 
-    # The standard library knows the names in either case, and what a server must not believe (HTTP_PROXY in a
-    # CGI script is a header that a client sent).
+    # The standard library reads the names in either case, and ignores what must not be trusted: in a CGI
+    # script, HTTP_PROXY is a header that a client sent.
     environment = getproxies_environment()
     url = _by_key(endpoint, environment or getproxies())
     if not url:
         return None
-    # Windows and macOS have lists of exceptions of their own to proxies of their own.
+    # Windows and macOS have their own lists of exceptions for their own proxies.
     exempt = is_exempt(endpoint, environment.get("no", "")) if environment else proxy_bypass(endpoint.host)
     return None if exempt else url

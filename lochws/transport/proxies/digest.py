@@ -1,4 +1,4 @@
-"""Digest authentication (RFC 7616), as far as the standard library's own implementation goes."""
+"""Digest authentication (RFC 7616), on top of the standard library's implementation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _HASHES = {"MD5": "md5", "SHA": "sha1", "SHA-256": "sha256"}
 
 @dataclass
 class _Request:
-    """What the standard library asks of a request. It needs no URL: the target of CONNECT is none."""
+    """What the standard library needs of a request. The target of CONNECT is not a URL."""
 
     method: str
     selector: str
@@ -25,20 +25,20 @@ class _Request:
 
 
 class _Password:
-    """The one password there is, as the standard library asks for it."""
+    """The one password, in the form that the standard library expects."""
 
     def __init__(self, credentials: tuple[str, str]) -> None:
         self._credentials = credentials
 
     def add_password(self, *_: object) -> None:
-        """There is one password: the standard library wants this method, and nobody calls it."""
+        """Do nothing: the standard library requires this method, but never calls it here."""
 
     def find_user_password(self, _realm: str, _url: str) -> tuple[str, str]:
         return self._credentials
 
 
 class _Handler(AbstractDigestAuthHandler):
-    """The standard library's handler, for challenges with any bytes in them, each of them one character."""
+    """The standard library's handler, for challenges with any bytes, one character per byte."""
 
     def get_algorithm_impls(self, algorithm: str) -> tuple[Callable[[str], str], Callable[[str, str], str]]:
         if algorithm.upper() not in _HASHES:
@@ -51,16 +51,16 @@ class _Handler(AbstractDigestAuthHandler):
 
 
 def digest_answer(challenge: str, method: str, target: str, credentials: tuple[str, str]) -> str:
-    """The Authorization value that answers a challenge, itself a value such as ``Digest realm=…, nonce=…``.
+    """Return the Authorization value that answers a challenge, such as ``Digest realm=…, nonce=…``.
 
     The algorithms are MD5, SHA and SHA-256. The quality of protection (qop) is ``auth``, or none.
 
     Raises:
-        ValueError: the challenge, or the credentials, are nothing that it can answer.
+        ValueError: the challenge or the credentials are not supported; the text says why.
     """
     user, password = credentials
     if not f"{user}{password}".isascii() or any(char in user for char in '"\\'):
-        raise ValueError("Digest is supported for user names and passwords in ASCII, names without quotes")
+        raise ValueError("Digest needs a user name and password in ASCII, and a user name without quotes")
     handler = _Handler(_Password(credentials))  # type: ignore[arg-type]
     try:
         parameters = parse_keqv_list(parse_http_list(challenge.partition(" ")[2]))

@@ -1,4 +1,4 @@
-"""What the environment's `no_proxy` exempts: hosts, suffixes, ports, addresses and CIDR blocks."""
+"""The environment's `no_proxy`: exempt hosts, suffixes, ports, addresses and CIDR blocks."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from ...url import Endpoint, ascii_host
 
 _Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-# An entry's host and port. An IPv6 address only has a port behind brackets: its own colons look the same.
+# An entry's host and port. An IPv6 address with a port needs brackets, because of its own colons.
 _WITH_PORT = re.compile(r"(\[[^\]]*\]|[^:]*):(\d{1,5})")
 
 
 def is_exempt(endpoint: Endpoint, no_proxy: str) -> bool:
-    """Whether a list of exemptions, separated by commas or spaces, has the endpoint in it.
+    """Return whether a list of exemptions, separated by commas or spaces, covers the endpoint.
 
     There is no standard; this is what most programs agree on:
 
-    * ``*`` is every host.
-    * ``example.org`` is that host and all below it, as are ``.example.org`` and ``*.example.org``.
-    * ``10.0.0.1`` and ``::1`` are those addresses, ``10.0.0.0/8`` and ``fd00::/8`` all addresses in the
-      block. They are compared with URLs that have an address in them: no name is looked up for this.
-    * Each of them may end in ``:port`` (brackets round IPv6), and is meant for that port only then.
+    * ``*`` matches every host.
+    * ``example.org``, ``.example.org`` and ``*.example.org`` match that host and all its subdomains.
+    * ``10.0.0.1`` and ``::1`` match those addresses, ``10.0.0.0/8`` and ``fd00::/8`` all addresses in the
+      block. They are compared with URLs that contain an address; no name is looked up for this.
+    * Each of them may end in ``:port`` (with brackets round IPv6), and then matches that port alone.
 
-    Entries that are none of these exempt nothing.
+    Any other entry exempts nothing.
     """
     return any(_matches(entry, endpoint) for entry in re.split(r"[\s,]+", no_proxy.lower()) if entry)
 
@@ -60,7 +60,7 @@ def _addresses(host: str) -> list[_Address]:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         return []
-    # ::ffff:10.0.0.1 reaches the same host as 10.0.0.1, and may be meant by entries of either kind.
+    # ::ffff:10.0.0.1 is the same host as 10.0.0.1, and entries of either kind may mean it.
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return [address] if mapped is None else [address, mapped]
 

@@ -1,4 +1,4 @@
-"""SOCKS 4, 4a and 5, spoken by PySocks over a stream of ours, so that it waits as we do."""
+"""SOCKS 4, 4a and 5: PySocks on top of our streams, so that it waits under our deadlines."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _UNKNOWN = "Give the proxy's user name and password in its URL: socks5h://user:p
 
 
 class Unreachable(ConnectFail):
-    """A SOCKS proxy could not, or would not, connect to the host. It might to another address."""
+    """A SOCKS proxy could not or would not connect to the host; another address may work."""
 
 
 def negotiate(stream: Stream, proxy: ProxyURL, host: str, port: int, deadline: Deadline) -> None:
-    """Have a SOCKS proxy connect to a host: from then on the stream's bytes are that host's.
+    """Have a SOCKS proxy connect to a host: after that, the stream's bytes are that host's.
 
-    Blocks. The stream stays the caller's, also if this fails.
+    Blocks. The caller keeps the stream, even if this fails.
 
     Args:
-        host: an address, or a name for proxies that look names up.
+        host: an address, or a name if the proxy looks names up.
 
     Raises:
-        Unreachable: the proxy said no to this host.
-        ConnectFail: it refused us, or did not answer in time (phase ``"proxy"``).
+        Unreachable: the proxy refused this host.
+        ConnectFail: the proxy refused us, or did not answer in time (phase ``"proxy"``).
         Cancelled: the deadline was cancelled.
     """
     user, password = proxy.credentials or (None, None)
@@ -42,7 +42,7 @@ def negotiate(stream: Stream, proxy: ProxyURL, host: str, port: int, deadline: D
         with _Negotiation(stream, deadline) as negotiation:
             version = socks.SOCKS5 if proxy.scheme.startswith("socks5") else socks.SOCKS4
             negotiation.set_proxy(version, proxy.host, proxy.port, True, user, password)
-            # PySocks would wrap all errors in one of its own, and could not tell them apart any more.
+            # Otherwise PySocks would wrap all errors in one of its own, which hides their kind.
             negotiation.connect((host, port), catch_errors=True)
     except TimeoutError as error:
         text = f"no answer from the SOCKS proxy: {cause(error)}"
@@ -58,19 +58,19 @@ def negotiate(stream: Stream, proxy: ProxyURL, host: str, port: int, deadline: D
 
 
 def check_target(proxy: ProxyURL, host: str) -> None:
-    """Refuse what the proxy's protocol, or PySocks, cannot express.
+    """Refuse a host that the proxy's protocol, or PySocks, cannot express.
 
     Raises:
-        ValueError: it cannot; the text says why.
+        ValueError: it is refused; the text says why.
     """
     if proxy.scheme.startswith("socks4") and is_ipv6(host):
-        raise ValueError("SOCKS 4 has no IPv6 addresses: use socks5:// if the proxy can")
+        raise ValueError("SOCKS 4 has no IPv6 addresses: use socks5:// if the proxy supports it")
     if len(host) > MAX_SOCKS_TEXT:
-        raise ValueError(f"the host's name has over {MAX_SOCKS_TEXT} bytes, too long for SOCKS: use socks5://")
+        raise ValueError(f"the host name has over {MAX_SOCKS_TEXT} bytes, too long for SOCKS: use socks5://")
 
 
 def is_ipv6(host: str) -> bool:
-    """Whether the host is an IPv6 address."""
+    """Return whether the host is an IPv6 address."""
     try:
         return ipaddress.ip_address(host.partition("%")[0]).version == 6
     except ValueError:
@@ -78,29 +78,29 @@ def is_ipv6(host: str) -> bool:
 
 
 class _Borrowed(socket.socket):
-    """A socket in name only: what would be done with it is done with a stream, under a deadline.
+    """A socket in name only: it works on a stream, under a deadline.
 
-    PySocks is built upon a socket class that connects, and makes files that block. Here the
-    connection stands already, and the files wait for the deadline or its cancelling. So nothing of
-    PySocks ever blocks in the system, and no thread is needed to end it.
+    PySocks is built on a socket class that connects, and that makes files which block. Here the connection
+    exists already, and the files wait under the deadline. So PySocks never blocks in the system, and no
+    thread is needed to interrupt it.
     """
 
     _stream: Stream
     _deadline: Deadline
 
     def connect(self, address: Any, /) -> None:
-        """Nothing to do: the stream is connected."""
+        """Do nothing: the stream is connected."""
 
     def settimeout(self, seconds: float | None, /) -> None:
-        """Nothing to do: the deadline is what counts."""
+        """Do nothing: the deadline is what counts."""
 
     def makefile(self, *_: Any, **__: Any) -> Any:
-        """A file for PySocks to read from or to write to."""
+        """Return a file for PySocks to read from or write to."""
         return _File(self._stream, self._deadline)
 
 
 class _Negotiation(socks.socksocket, _Borrowed):
-    """PySocks upon a stream. The order of the bases puts `_Borrowed` where PySocks expects the system."""
+    """PySocks on a stream. The order of the bases puts `_Borrowed` where PySocks expects the system."""
 
     def __init__(self, stream: Stream, deadline: Deadline) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class _Negotiation(socks.socksocket, _Borrowed):
 
 
 class _File(io.BytesIO):
-    """What PySocks reads from and writes to. `io.BytesIO` keeps what was written until it is flushed."""
+    """The file that PySocks reads and writes. `io.BytesIO` keeps what is written until it is flushed."""
 
     def __init__(self, stream: Stream, deadline: Deadline) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The way through a proxy: a tunnel for every kind, with second attempts where the protocols want them."""
+"""Streams through a proxy of any kind, with the second attempts that its protocol asks for."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from ..tcp import resolve
 from .choose import ProxyURL
 from .tunnel import first_authorization, next_authorization, tunnel
 
-#: Opens a stream to the proxy itself, a new one at each call.
+#: Opens a stream to the proxy itself, a new one per call.
 Reach = Callable[[], Stream]
 
 
 def open_through(reach: Reach, proxy: ProxyURL, endpoint: Endpoint, deadline: Deadline) -> Stream:
-    """Open a stream whose bytes are the endpoint's, through a proxy. Blocks.
+    """Open a stream to the endpoint through a proxy. Blocks. If it fails, nothing is left open.
 
     Raises:
-        ConnectFail: the proxy was not reached, or it refused. Nothing is left open.
-        Cancelled: the deadline was cancelled. Likewise.
+        ConnectFail: the proxy could not be reached, or refused.
+        Cancelled: the deadline was cancelled.
     """
     if proxy.is_socks:
         return _through_socks(reach, proxy, endpoint, deadline)
     ask = partial(tunnel, proxy=proxy, endpoint=endpoint, deadline=deadline)
     try:
-        return _prepared(reach, partial(ask, authorization=first_authorization(proxy)))
+        return _opened(reach, partial(ask, authorization=first_authorization(proxy)))
     except ConnectFail as refusal:
         try:
             authorization = next_authorization(proxy, endpoint, refusal.response)
@@ -38,19 +38,19 @@ def open_through(reach: Reach, proxy: ProxyURL, endpoint: Endpoint, deadline: De
             raise ConnectFail(text, **about) from error  # type: ignore[arg-type]
         if authorization is None:
             raise
-    # On a new connection: many proxies end the one on which they refused.
-    return _prepared(reach, partial(ask, authorization=authorization))
+    # On a new connection: many proxies close the one on which they refused.
+    return _opened(reach, partial(ask, authorization=authorization))
 
 
 def _through_socks(reach: Reach, proxy: ProxyURL, endpoint: Endpoint, deadline: Deadline) -> Stream:
-    from .socks import Unreachable, negotiate  # noqa: PLC0415  PySocks, which few need
+    from .socks import Unreachable, negotiate  # noqa: PLC0415  brings PySocks, which few need
 
     hosts = _hosts(proxy, endpoint, deadline)
     failures: list[str] = []
     for host in hosts:
         negotiation = partial(negotiate, proxy=proxy, host=host, port=endpoint.port, deadline=deadline)
         try:
-            return _prepared(reach, negotiation)
+            return _opened(reach, negotiation)
         except Unreachable as fail:
             if host is hosts[-1]:
                 causes = "; ".join([*failures, f"{host}: {fail}"]) if failures else str(fail)
@@ -61,21 +61,21 @@ def _through_socks(reach: Reach, proxy: ProxyURL, endpoint: Endpoint, deadline: 
 
 
 def _hosts(proxy: ProxyURL, endpoint: Endpoint, deadline: Deadline) -> list[str]:
-    """The endpoint as the proxy is to be told it: by name, or by each of its addresses."""
+    """Return the endpoint as the proxy is told it: its name, or each of its addresses."""
     from .socks import is_ipv6  # noqa: PLC0415  likewise
 
     if proxy.resolves:
         return [endpoint.host]
-    deadline.enter("proxy")  # the name is needed for the proxy's sake
+    deadline.enter("proxy")  # the proxy needs the address
     addresses = (str(address[4][0]) for address in resolve(endpoint.host, endpoint.port, deadline))
     hosts = list(dict.fromkeys(addresses))
     if proxy.scheme == "socks4":
-        # Should there be none, the IPv6 addresses are refused with that reason.
+        # If there are only IPv6 addresses, `negotiate` refuses them and says why.
         hosts = [host for host in hosts if not is_ipv6(host)] or hosts
     return hosts
 
 
-def _prepared(reach: Reach, prepare: Callable[[Stream], None]) -> Stream:
+def _opened(reach: Reach, prepare: Callable[[Stream], None]) -> Stream:
     stream = reach()
     try:
         prepare(stream)

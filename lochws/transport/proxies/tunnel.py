@@ -1,4 +1,4 @@
-"""A tunnel through an HTTP proxy: CONNECT, and what proxies want to know for it (RFC 9110 section 9.3.6)."""
+"""Tunnels through HTTP proxies: CONNECT and its authentication (RFC 9110 section 9.3.6)."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .choose import ProxyURL
 from .digest import digest_answer
 
 _MAX_HEAD = 16 * 1024
-# How much of an answer that makes no sense is shown, in bytes.
+# How many bytes of an unfinished answer are shown.
 _SHOWN = 80
-# How much of a refusal's body is kept, in bytes, and how long it is waited for, in seconds.
+# The longest body of a refusal that is kept, in bytes, and the longest wait for it, in seconds.
 _MAX_BODY = 64 * 1024
 _BODY_SECONDS = 2.0
 
 
 def first_authorization(proxy: ProxyURL) -> str | None:
-    """What to tell the proxy unasked: Basic credentials, if there are any, and not for Digest only."""
+    """Return the Proxy-Authorization to send unasked: Basic, if there are credentials and not for Digest."""
     if proxy.credentials is None or proxy.auth == "digest":
         return None
     # RFC 7617: the colon stays even if the password is empty.
@@ -31,10 +31,10 @@ def first_authorization(proxy: ProxyURL) -> str | None:
 
 
 def next_authorization(proxy: ProxyURL, endpoint: Endpoint, refusal: Response | None) -> str | None:
-    """What to tell the proxy after it refused, or None if there is nothing to add.
+    """Return the Proxy-Authorization to send after a refusal, or None if there is nothing to add.
 
     Raises:
-        ValueError: the proxy asks for Digest in a way that is not supported; the text says which.
+        ValueError: the proxy asks for a form of Digest that is not supported; the text says which.
     """
     if refusal is None or refusal.status_code != 407 or proxy.credentials is None or proxy.auth == "basic":
         return None
@@ -47,16 +47,16 @@ def next_authorization(proxy: ProxyURL, endpoint: Endpoint, refusal: Response | 
 def tunnel(
     stream: Stream, proxy: ProxyURL, endpoint: Endpoint, deadline: Deadline, authorization: str | None
 ) -> None:
-    """Have the proxy connect to the endpoint: from then on the stream's bytes are the endpoint's.
+    """Have the proxy connect to the endpoint: after that, the stream's bytes are the endpoint's.
 
-    Blocks. The stream stays the caller's, also if this fails.
+    Blocks. The caller keeps the stream, even if this fails.
 
     Args:
         authorization: the value of Proxy-Authorization, or None for none.
 
     Raises:
-        ConnectFail: the proxy refused, or did not answer in time (phase ``"proxy"``). If it answered, the
-            answer with the beginning of its body is the error's `response`.
+        ConnectFail: the proxy refused, or did not answer in time (phase ``"proxy"``). The answer, with the
+            beginning of its body, is in the error's `response`.
         Cancelled: the deadline was cancelled.
     """
     address = stream.address
@@ -75,7 +75,7 @@ def tunnel(
         refusal = f"{code} {response.status}".rstrip()
         response.body = _read_body(stream, response, rest, deadline)
     elif rest:
-        # The endpoint speaks only after us, in TLS as in HTTP. What is this?
+        # In TLS and in HTTP the endpoint speaks only after us, so these bytes cannot be its own.
         refusal = f"{len(rest)} unexpected bytes after the answer to CONNECT"
     else:
         return
@@ -96,13 +96,13 @@ def _request(proxy: ProxyURL, endpoint: Endpoint, authorization: str | None) -> 
 
 def _encoded(line: str) -> bytes:
     try:
-        return line.encode("latin-1")  # what bytes were taken for when they were given
+        return line.encode("latin-1")  # as bytes were decoded when they were given
     except UnicodeEncodeError:
         return line.encode()
 
 
 def _read_answer(stream: Stream, deadline: Deadline) -> tuple[Response, bytes]:
-    """The answer's head, and what came after it. Interim answers (1xx) are skipped."""
+    """Receive the answer's head, and what follows it. Interim answers (1xx) are skipped."""
     received = b""
     while True:
         end = HEAD_END.search(received)
@@ -126,12 +126,12 @@ def _read_answer(stream: Stream, deadline: Deadline) -> tuple[Response, bytes]:
 
 
 def _cut_off(received: bytes) -> str:
-    """How an error begins when the answer is incomplete."""
+    """Return how an error begins that interrupts the answer."""
     return f"it stops half-way, after {received[:_SHOWN]!r}: " if received else ""
 
 
 def _read_body(stream: Stream, response: Response, rest: bytes, deadline: Deadline) -> bytes:
-    """The beginning of a refusal's body, as it came: to its own end if that is known, else the stream's."""
+    """Receive the beginning of a refusal's body, up to its end if that is known, else the stream's."""
     length = response.get("content-length") or ""
     size = min(int(length), _MAX_BODY) if length.isdecimal() and len(length) < 10 else _MAX_BODY
     end = monotonic() + _BODY_SECONDS
@@ -143,5 +143,5 @@ def _read_body(stream: Stream, response: Response, rest: bytes, deadline: Deadli
                 break
             body += data
     except (OSError, Cancelled):
-        pass  # what came is worth more than the reason why there is no more
+        pass  # what has arrived is worth more than the reason why there is no more
     return body[:size]
