@@ -17,6 +17,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic, time
 from types import TracebackType
@@ -43,7 +44,6 @@ SLICE = 500
 ENTRY_BYTES = 200
 #: How long the end of the interpreter waits for the disk, in seconds.
 EXIT_SECONDS = 5.0
-_NO_THREAD = "no thread can be started; entries wait until there is one, or until close"
 
 
 class _Reopen:
@@ -121,10 +121,10 @@ class Recorder:
         )
         self._limit = max_pending
         self._pauses = when_full == "pause"
-        # Guards all below. Reentrant: a signal handler may send or close while its own thread is in here.
+        # Guards the numbers below. Nothing is called under it, so no finalizer runs there. Signal handlers
+        # and finalizers may send, and so record, wherever they interrupt a thread.
         self._lock = threading.RLock()
-        self._changed = Waiters(self._lock)
-        self._entries: deque[_Entry] = deque()
+        self._entries: deque[_Entry] = deque()  # changed in single steps, without the lock
         self._pending = 0  # bytes of the entries that are not written yet
         self._left = self._done = 0  # entries that were queued; of these, those the writer has finished
         self._unsaid = 0  # how many are missing since the last line that said so
@@ -133,6 +133,13 @@ class Recorder:
         self._is_hurried = False  # somebody waits for the writer
         self._is_closed = False
         self._thread: threading.Thread | None = None
+        self._is_starting = False
+        # Wakes the writer: released by whoever has something for it.
+        self._signal = threading.Lock()
+        self._signal.acquire()
+        # For those who wait for the writer.
+        self._written_lock = threading.RLock()
+        self._written = Waiters(self._written_lock)
         forks.register(self)
         atexit.register(self._at_exit)
 
@@ -155,8 +162,8 @@ class Recorder:
         self._leave(sent, time(), size, len(sent), 2 * self._limit if self._pauses else self._limit)
 
     def _wait_for_room(self, size: int) -> None:
-        with self._lock:
-            wait_for(self._changed, lambda: self._has_room(size), None)
+        with self._written_lock:
+            wait_for(self._written, lambda: self._has_room(size), None)
 
     def _has_room(self, size: int) -> bool:
         return (
@@ -168,38 +175,48 @@ class Recorder:
         self, what: events.Event | tuple[Sent, ...], when: float, size: int, count: int, limit: int
     ) -> None:
         at = self._clock()
-        failure = None
+        if self._thread is None:
+            self._start()
         with self._lock:
             if self._is_closed:
                 return
-            if self._thread is None:
-                failure = self._start()
             if self._pending and self._pending + size > limit:
                 self.missing += count
                 self._unsaid += count
                 return
-            if self._unsaid:
-                self._entries.append((at, self._unsaid, time(), 0))
-                self._unsaid = 0
-            self._entries.append((at, what, when, size))
+            unsaid = self._unsaid
+            self._unsaid = 0
             self._pending += size
             self._left += 1
             is_much = self._pending > self._limit // 4
-            if self._is_idle or (is_much and not self._is_hurried):
-                self._is_idle, self._is_hurried = False, is_much
-                self._changed.notify_all()
-        if failure is not None:
-            self._tell(_NO_THREAD, failure)
+            wakes = self._is_idle or (is_much and not self._is_hurried)
+            if wakes:
+                self._is_idle = False
+                self._is_hurried = is_much
+        if unsaid:
+            self._entries.append((at, unsaid, time(), 0))
+        self._entries.append((at, what, when, size))
+        if wakes:
+            self._wake()
 
-    def _start(self) -> RuntimeError | None:
-        """Start the writer's thread, or return why that failed; the next entry tries again."""
-        thread = threading.Thread(target=self._run_once, name="lochws recorder", daemon=True)
+    def _start(self) -> None:
+        """Start the writer's thread; if that fails, the next entry tries again."""
+        is_mine = False
         try:
-            thread.start()
+            with self._lock:
+                if not (self._is_starting or self._is_closed):
+                    self._is_starting = is_mine = True
+            if is_mine:
+                threading.Thread(target=self._run_once, name="lochws recorder", daemon=True).start()
         except RuntimeError as error:
-            return error
-        self._thread = thread
-        return None
+            self._tell("no thread can be started; entries wait until there is one, or until close", error)
+        finally:
+            if is_mine:
+                self._is_starting = False
+
+    def _wake(self) -> None:
+        with suppress(RuntimeError):  # it has been woken, and has not got to it yet
+            self._signal.release()
 
     # Users, on any thread.
 
@@ -217,19 +234,19 @@ class Recorder:
             recorder.reopen()
             recorder.flush()
         """
-        at = self._clock()
-        failure = None
-        with self._lock:
-            if self._is_closed or (self._entries and isinstance(self._entries[-1][1], _Reopen)):
+        if self._thread is None:
+            self._start()
+        with suppress(IndexError):  # none is waiting
+            if isinstance(self._entries[-1][1], _Reopen):
                 return
-            if self._thread is None:
-                failure = self._start()
-            self._entries.append((at, _Reopen(), 0.0, 0))
+        with self._lock:
+            if self._is_closed:
+                return
             self._left += 1
-            self._is_idle, self._is_hurried = False, True
-            self._changed.notify_all()
-        if failure is not None:
-            self._tell(_NO_THREAD, failure)
+            self._is_idle = False
+            self._is_hurried = True
+        self._entries.append((self._clock(), _Reopen(), 0.0, 0))
+        self._wake()
 
     def flush(self, timeout: float | None = 10.0) -> bool:
         """Wait until everything that has happened so far is in the file.
@@ -243,8 +260,9 @@ class Recorder:
         with self._lock:
             left = self._left
             self._is_hurried = self._done < left
-            self._changed.notify_all()
-            wait_for(self._changed, lambda: self._done >= left, timeout)
+        self._wake()
+        with self._written_lock:
+            wait_for(self._written, lambda: self._done >= left, timeout)
         return self._done >= left
 
     def close(self, timeout: float | None = 10.0) -> bool:
@@ -257,9 +275,12 @@ class Recorder:
             False if writing takes longer than that; it goes on nevertheless.
         """
         with self._lock:
-            was_closed, self._is_closed = self._is_closed, True
-            self._changed.notify_all()
+            was_closed = self._is_closed
+            self._is_closed = True
             thread = self._thread
+        self._wake()
+        with self._written_lock:
+            self._written.notify_all()
         if thread is None:
             if not was_closed:
                 self._run()
@@ -277,8 +298,8 @@ class Recorder:
 
     def reset_after_fork(self) -> None:
         """Stop recording in the child of a fork: the file is the parent's."""
-        self._lock = threading.RLock()
-        self._changed = Waiters(self._lock)
+        self._lock, self._written_lock = threading.RLock(), threading.RLock()
+        self._written = Waiters(self._written_lock)
         self._entries.clear()
         self._pending = 0
         self._done = self._left
@@ -296,8 +317,7 @@ class Recorder:
     def _run_once(self) -> None:
         thread = threading.current_thread()
         with self._lock:
-            # Ctrl-C may have struck behind the start: then another thread may write, or close has written
-            # all.
+            # Another thread may have been started, or close may have written everything.
             if self._thread is None and not self._is_closed:
                 self._thread = thread
             if self._thread is not thread:
@@ -307,23 +327,30 @@ class Recorder:
     def _run(self) -> None:
         while entries := self._next_entries():
             self._write(entries)
+            size = sum(entry[3] for entry in entries)
+            done = sum(not isinstance(entry[1], int) for entry in entries)
             with self._lock:
-                self._pending -= sum(entry[3] for entry in entries)
-                self._done += sum(not isinstance(entry[1], int) for entry in entries)
-                self._is_hurried = self._is_hurried and bool(self._entries)
-                self._changed.notify_all()
+                self._pending -= size
+                self._done += done
+                if not self._entries:
+                    self._is_hurried = False
+            with self._written_lock:
+                self._written.notify_all()
         self._finish()
 
     def _next_entries(self) -> list[_Entry]:
         """Wait for the next entries, and a moment longer for others; empty once the recorder is closed."""
-        with self._lock:
-            if not self._entries:
-                self._is_idle = not self._is_closed
-                wait_for(self._changed, lambda: self._entries or self._is_closed, None)
-                self._is_idle = False
-            if len(self._entries) < SLICE:
-                wait_for(self._changed, lambda: self._is_hurried or self._is_closed, GATHER_SECONDS)
-            return [self._entries.popleft() for _ in range(min(SLICE, len(self._entries)))]
+        while not (self._entries or self._is_closed):
+            self._is_idle = True
+            if not (self._entries or self._is_closed):
+                self._signal.acquire()
+        self._is_idle = False
+        until = monotonic() + GATHER_SECONDS
+        while len(self._entries) < SLICE and not (self._is_hurried or self._is_closed):
+            if (left := until - monotonic()) <= 0:
+                break
+            self._signal.acquire(timeout=left)
+        return [self._entries.popleft() for _ in range(min(SLICE, len(self._entries)))]
 
     def _write(self, entries: list[_Entry]) -> None:
         lines: list[bytes] = []

@@ -285,7 +285,7 @@ class TestLeavingOut:
             b"Set-Cookie2: x=S3CRET", b"Location: /?key=S3CRET", b"Location : /?a=b&key=S3CRET",
             b"Location: /\r\n ?key=S3CRET", b"Content-Location: ws://u:S3CRET@h/",
             b"Refresh: 5; url=/?k=S3CRET",
-            b"Link: </x?k=S3CRET>; rel=next", b"Set-Cookie: x=S3CRET\nmore: S3CRET",
+            b"Link: </x?k=S3CRET>; rel=next", b"A: b\nSet-Cookie: x=S3CRET",
         ],
         ids=repr,
     )
