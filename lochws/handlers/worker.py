@@ -195,8 +195,7 @@ class Worker:
         inbox = self._inbox
         with inbox.lock:
             wait_for(inbox.changed, lambda: not (len(inbox) or self._running), timeout)
-            is_done = not (len(inbox) or self._running)
-        return is_done
+        return not (len(inbox) or self._running)
 
     def close(self) -> int:
         """Drop all waiting events, and those that still arrive. What the executor has, continues.

@@ -15,7 +15,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from functools import partial
-from typing import Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from ...options import check_choice, check_range
 from ...system.waits import Waiters, slice_of
@@ -194,7 +194,7 @@ class BoundedInbox(Generic[_T]):
 
     def values(self) -> list[_T]:
         """Return all that waits, oldest first, the batch included."""
-        values = self._do(self._values)
+        values = self._do(self._values, None)
         return self._values() if values is None else values
 
     def is_full(self, cost: int) -> bool:
@@ -209,13 +209,12 @@ class BoundedInbox(Generic[_T]):
             values
             that were dropped: others, or, if the inbox is closed, this one.
         """
-        result = self._do(partial(self._offer, value, cost, key), partial(self._append, value, cost, key))
+        result = self._do(self._offer, self._append, value, cost, key)
         return (True, []) if result is None else result  # what interrupts a step cannot wait for room
 
     def append(self, value: _T, cost: int, key: Hashable = None) -> None:
         """Append a value whether there is room or not, for a caller that must not wait."""
-        step = partial(self._append, value, cost, key)
-        self._do(step, step)
+        self._do(self._append, self._append, value, cost, key)
 
     def wait_for_room(self, cost: int, timeout: float | None = None) -> None:
         """Wait until there may be room for a value of this cost, or the inbox is closed.
@@ -228,16 +227,15 @@ class BoundedInbox(Generic[_T]):
 
     def take_turn(self) -> Turn[_T] | None:
         """Take the oldest value of the next key of which none is in use; None if there is no such key."""
-        return self._do(self._take_turn)
+        return self._do(self._take_turn, None)
 
     def end_turn(self, turn: Turn[_T]) -> None:
         """Let the next value of a key be taken."""
-        step = partial(self._end_turn, turn)
-        self._do(step, step)
+        self._do(self._end_turn, self._end_turn, turn)
 
     def take_batch(self, count: int) -> list[_T]:
         """Return the batch that has not ended yet, or else up to `count` of the oldest values."""
-        return self._do(partial(self._take_batch, count)) or []
+        return self._do(self._take_batch, None, count) or []
 
     def end_batch(self) -> None:
         """Give the room of the batch to others: its values are done with."""
@@ -254,21 +252,21 @@ class BoundedInbox(Generic[_T]):
     # Steps, one at a time, under the lock.
 
     def _do(
-        self, step: Callable[[], _Result], later: Callable[[], object] | None = None
+        self, step: Callable[..., _Result], later: Callable[..., object] | None, *arguments: Any
     ) -> _Result | None:
         """Do a step, or, if this thread is in the middle of another one, leave `later` to that one."""
         with self.lock:
             if self._is_busy:
                 if later is not None:
-                    self._later.append(later)
+                    self._later.append(partial(later, *arguments))
                 return None
             self._is_busy = True
             try:
-                result = step()
+                result = step(*arguments)
             finally:
                 self._is_busy = False
             while self._later:
-                self._do(self._later.popleft())
+                self._do(self._later.popleft(), None)
             return result
 
     def _values(self) -> list[_T]:
