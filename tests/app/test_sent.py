@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import random
 import sys
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,29 +19,7 @@ from ..support.interrupting import interrupt
 from ..support.peer import CLOSE, PING, PONG, TEXT, Link, StartPeer
 from ..support.queues import Asked, Sink, make_queue
 from ..support.seen import PATIENCE, Noting, await_reports, eventually, in_thread
-
-CONTROLS = {PING: "ping", PONG: "pong", CLOSE: "close"}
-
-
-class Listener:
-    """A server that keeps what it hears until the client closes, as `on_sent` would put it."""
-
-    def __init__(self) -> None:
-        self.heard: list[Sent] = []
-
-    def __call__(self, link: Link) -> None:
-        link.accept()
-        self.until_closed(link)
-
-    def until_closed(self, link: Link) -> None:
-        opcode = None
-        while opcode != CLOSE:
-            opcode, payload = link.read_frame()
-            if opcode in CONTROLS:
-                self.heard.append(ControlFrame(CONTROLS[opcode], payload))
-            else:
-                self.heard.append(payload.decode() if opcode == TEXT else payload)
-        link.send_frame(CLOSE, payload)
+from ..support.traffic import Listener, chatter
 
 
 class Tapped(WebSocketApp):
@@ -124,27 +100,6 @@ class TestWhatIsTold:
                 thread.join()
         assert app.told == listener.heard
         assert len(app.told) == 50 * 24 + 1
-
-
-def chatter(app: WebSocketApp, number: int) -> None:
-    """Send 24 messages in all the ways there are."""
-    chance = random.Random(number)
-    for turn in range(6):
-        name = f"{number}.{turn}"
-        for act in chance.sample(_WAYS, len(_WAYS)):
-            act(app, name)
-
-
-def _corked(app: WebSocketApp, name: str) -> None:
-    with app.corked():
-        app.send_binary(name.encode() * 2000)
-
-
-_WAYS: list[Callable[[WebSocketApp, str], object]] = [
-    lambda app, name: app.send_text(f"{name} text"),
-    lambda app, name: app.send_many([f"{name} ä", f"{name} many".encode()]),
-    _corked,
-]
 
 
 class TestWhoIsTold:

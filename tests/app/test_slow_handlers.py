@@ -10,15 +10,10 @@ from lochws import testing as t
 from lochws.testing import StartServer, VirtualClock
 
 from ..faults.registry import fault
-from ..support.apps import AT_ONCE, Told, opened, running
+from ..support.apps import AT_ONCE, Told, hurry, opened, running
 from ..support.peer import CLOSE, PING, PONG, TEXT, Link, StartPeer
 from ..support.scripts import answer_close
 from ..support.seen import PATIENCE, Noting, eventually
-
-
-def hurry(app: WebSocketApp, grace: float = 0.01) -> None:
-    """Make the grace period of a running app's handlers short."""
-    app._lochws.life._crew.reader.grace = grace  # type: ignore[union-attr]
 
 
 class Slow(Noting):

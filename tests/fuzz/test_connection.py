@@ -26,8 +26,8 @@ from lochws.connection import outgoing, sendqueue
 from lochws.errors import QueueFull, TransportFail, WebSocketClosed, WebSocketClosing
 from lochws.protocol.close import encode_close
 
-from ..protocol.wire import frame
 from ..support.interrupting import enter
+from ..support.wire import frame
 from .scene import CLOSE_TIMEOUT, MAX_MESSAGE, PING_RATE, PING_TIMEOUT, Scene, peer_deflate
 
 #: What a server must not send between two messages, and the code that tells it so (RFC 6455 section 7.4.1).

@@ -19,10 +19,10 @@ from lochws.handlers.replay import Replay
 from lochws.response import Response
 from lochws.sent import ControlFrame, Sent
 
-from ..app.test_sent import Listener, chatter
 from ..support.apps import AT_ONCE, echo, opened, running
 from ..support.peer import CLOSE, PING, Link, StartPeer
 from ..support.seen import PATIENCE, Noting, in_thread
+from ..support.traffic import Listener, chatter
 
 _ANY_TEXT = st.text(st.characters(), max_size=40)
 _DATA = st.binary(max_size=40)

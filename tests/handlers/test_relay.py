@@ -15,8 +15,7 @@ import pytest
 from lochws import WebSocketApp, events
 from lochws.handlers.relay import Relay
 
-from ..app.test_slow_handlers import hurry
-from ..support.apps import AT_ONCE, opened, running
+from ..support.apps import AT_ONCE, hurry, opened, running
 from ..support.peer import BINARY, CLOSE, PING, PONG, TEXT, Link, StartPeer
 from ..support.redis_server import RedisServer
 from ..support.seen import PATIENCE, eventually

@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from lochws import WebSocketApp, events, on
 from lochws.handlers.worker import Worker
 
-from ..app.test_slow_handlers import hurry
-from ..support.apps import opened
+from ..support.apps import hurry, opened
 from ..support.peer import CLOSE, PING, PONG, TEXT, Link, StartPeer
 from ..support.seen import PATIENCE, eventually, in_thread
 from .executors import ByHand

@@ -19,7 +19,7 @@ from lochws.protocol import compiled
 from lochws.testing import ScriptedServer, accept, send
 
 from ..faults.registry import fault
-from .wire import frame
+from ..support.wire import frame
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -14,7 +14,7 @@ from lochws.errors import CompressionParameterError, CriticalProtocolError, Hand
 from lochws.options import Deflate
 from lochws.protocol.deflate import DeflateParameters, Deflater, Inflater, accept, offer
 
-from .wire import mirrored
+from ..support.wire import mirrored
 
 
 class TestOffer:

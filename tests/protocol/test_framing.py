@@ -20,7 +20,7 @@ from lochws.protocol.frames import (
 )
 from lochws.protocol.masking import mask_python
 
-from .wire import SIZES
+from ..support.wire import SIZES
 
 KEY = b"\x37\xfa\x21\x3d"
 TWINS = [build_frame_python]

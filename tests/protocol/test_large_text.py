@@ -17,7 +17,7 @@ from lochws.protocol.frames import Opcode
 from lochws.protocol.payload import decode_payload_python
 from lochws.protocol.receiver import Receiver
 
-from .wire import feed, frame
+from ..support.wire import feed, frame
 
 ROOT = Path(__file__).parent.parent.parent
 TWINS = [decode_payload_python] if compiled.twins is None else [

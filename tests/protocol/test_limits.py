@@ -14,7 +14,7 @@ from lochws.protocol.frames import Opcode
 from lochws.protocol.payload import RESERVED_BYTES
 from lochws.protocol.receiver import Receiver
 
-from .wire import CHUNKINGS, deflated, feed, fragments, frame
+from ..support.wire import CHUNKINGS, deflated, feed, fragments, frame
 
 LIMIT = 1000
 

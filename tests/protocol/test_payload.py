@@ -13,7 +13,7 @@ from lochws.protocol.frames import Opcode
 from lochws.protocol.payload import RESERVED_BYTES, PayloadPython
 from lochws.protocol.receiver import FIRST_BYTES, FLOOD_BYTES, LARGE_BYTES, Receiver
 
-from .wire import frame, seen
+from ..support.wire import frame, seen
 
 TWINS = [PayloadPython] if compiled.twins is None else [PayloadPython, compiled.twins.Payload]
 

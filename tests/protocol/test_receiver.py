@@ -14,7 +14,7 @@ from lochws.protocol.deflate import DeflateParameters, Deflater, Inflater
 from lochws.protocol.frames import Opcode
 from lochws.protocol.receiver import Receiver
 
-from .wire import CHUNKINGS, SIZES, deflated, feed, fragments, frame, seen
+from ..support.wire import CHUNKINGS, SIZES, deflated, feed, fragments, frame, seen
 
 LIMIT = 1 << 20
 AGREED = DeflateParameters()

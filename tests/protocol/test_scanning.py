@@ -15,7 +15,7 @@ from lochws.protocol import compiled
 from lochws.protocol.frames import Opcode
 from lochws.protocol.scanning import scan_python
 
-from .wire import SIZES, frame
+from ..support.wire import SIZES, frame
 
 LIMIT = 1 << 20
 TWINS = [scan_python] if compiled.twins is None else [scan_python, compiled.twins.scan]

@@ -13,7 +13,7 @@ from lochws.protocol.deflate import DeflateParameters, Deflater, Inflater
 from lochws.protocol.masking import MaskKeys, mask_python
 from lochws.protocol.sender import Sender, as_bytes, as_control_payload
 
-from .wire import SIZES
+from ..support.wire import SIZES
 
 
 def unmasked_sender(**parameters):

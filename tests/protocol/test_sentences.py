@@ -13,7 +13,7 @@ from lochws.protocol.keepalive import Keepalive
 from lochws.protocol.receiver import Receiver
 from lochws.protocol.sender import Sender
 
-from .wire import frame
+from ..support.wire import frame
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from lochws.protocol.deflate import DeflateParameters, Inflater
 from lochws.protocol.frames import Opcode
 from lochws.protocol.receiver import Receiver
 
-from .wire import feed, fragments, frame
+from ..support.wire import feed, fragments, frame
 
 WRONG = {
     "lone continuation": b"\x80",

@@ -10,7 +10,7 @@ from lochws.protocol.deflate import DeflateParameters, Deflater, Inflater
 from lochws.protocol.frames import Opcode
 from lochws.protocol.receiver import Receiver
 
-from .wire import CHUNKINGS, deflated, feed, frame
+from ..support.wire import CHUNKINGS, deflated, feed, frame
 
 CONTROLS = [Opcode.CLOSE, Opcode.PING, Opcode.PONG]
 DATA = [Opcode.TEXT, Opcode.BINARY]

@@ -40,6 +40,11 @@ def opened(app: App, **options: Any) -> Iterator[App]:
         yield app
 
 
+def hurry(app: WebSocketApp, grace: float = 0.01) -> None:
+    """Shorten the grace period of a running app: the seconds after which a handler counts as slow."""
+    app._lochws.life._crew.reader.grace = grace  # type: ignore[union-attr]
+
+
 def check_order(names: Sequence[str]) -> None:
     """Check the order of events: each attempt has one beginning and one end, and its events between them."""
     attempt: list[str] = []

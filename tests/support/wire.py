@@ -1,4 +1,4 @@
-"""What a server writes, byte by byte, and how a test feeds and compares it."""
+"""Frames of a server as bytes, and how a test feeds them to a receiver and compares the events."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from lochws.protocol.deflate import DeflateParameters, Deflater
 from lochws.protocol.frames import Opcode
 from lochws.protocol.receiver import Receiver
 
-#: Round every boundary of the three forms of a length.
+#: Sizes around the boundaries of the three forms of a length.
 SIZES = (0, 1, 125, 126, 127, 65535, 65536)
 
-#: Ways in which the network may cut a stream.
+#: Ways in which the network may cut a stream into pieces.
 CHUNKINGS: dict[str, Callable[[bytes], Iterable[bytes]]] = {
     "whole": lambda stream: [stream],
     "one byte at a time": lambda stream: (stream[i : i + 1] for i in range(len(stream))),
@@ -21,7 +21,7 @@ CHUNKINGS: dict[str, Callable[[bytes], Iterable[bytes]]] = {
 
 
 def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, mask: bool = False) -> bytes:
-    """A frame; `rsv` is three bits, RSV1 being 4."""
+    """Build a frame; `rsv` has three bits, of which RSV1 is 4."""
     length = len(payload)
     first = bytes([fin << 7 | rsv << 4 | opcode])
     bit = 0x80 if mask else 0
@@ -35,12 +35,12 @@ def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, 
 
 
 def deflated(opcode: int, payload: bytes, deflater: Deflater) -> bytes:
-    """A compressed message in one frame."""
+    """Compress a message into one frame."""
     return frame(opcode, deflater.compress(payload), rsv=4)
 
 
 def fragments(opcode: int, parts: Iterable[bytes], *, rsv: int = 0) -> Iterator[bytes]:
-    """A message in one frame a part."""
+    """Build a message with one frame per part."""
     parts = list(parts)
     for index, part in enumerate(parts):
         first = index == 0
@@ -51,7 +51,7 @@ def fragments(opcode: int, parts: Iterable[bytes], *, rsv: int = 0) -> Iterator[
 
 
 def mirrored(parameters: DeflateParameters) -> DeflateParameters:
-    """The same agreement from the server's side, so that a Deflater can play the server."""
+    """Return the same agreement from the server's side, so that a Deflater can play the server."""
     return DeflateParameters(
         server_no_context_takeover=parameters.client_no_context_takeover,
         client_no_context_takeover=parameters.server_no_context_takeover,
@@ -61,10 +61,10 @@ def mirrored(parameters: DeflateParameters) -> DeflateParameters:
 
 
 def seen(events: Iterable[Any]) -> list[tuple[str, str | bytes]]:
-    """Events as pairs of name and content, which compare."""
+    """Return events as pairs of name and content, which can be compared."""
     return [(event.name, event.text if event.name == "text" else event.data) for event in events]
 
 
 def feed(receiver: Receiver, chunks: Iterable[bytes]) -> list[tuple[str, str | bytes]]:
-    """What a receiver makes of chunks."""
+    """Feed chunks to a receiver; return its events as `seen` does."""
     return seen(event for chunk in chunks for event in receiver.receive(chunk))
