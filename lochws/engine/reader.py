@@ -127,7 +127,10 @@ class Reader:
         if self._error is not None:
             self._end_all(self._error)
         self._take_baton()
-        loop.close()
+        try:
+            loop.close()
+        except Exception as error:  # noqa: BLE001  it is reported
+            report_aside(logging.ERROR, "the loop of %s could not be closed", self._thread.name, error=error)
 
     def _turn(self) -> None:
         self._take_baton()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import selectors
 import threading
 from collections.abc import Callable, Hashable
@@ -9,6 +10,7 @@ from typing import Generic, TypeVar
 
 from ..system import usercode
 from ..system.deadline import Deadline
+from ..system.report import report_aside
 from ..system.wakeup import WakePipe
 from .waiting import wait
 
@@ -130,4 +132,7 @@ class _Work(Generic[T]):
 
     def _discard_all(self) -> None:
         while self._results:
-            self._discard(self._results.pop())
+            try:
+                self._discard(self._results.pop())
+            except Exception as error:  # noqa: BLE001  it is reported
+                report_aside(logging.WARNING, "a late result could not be discarded", error=error)
