@@ -12,6 +12,7 @@ from time import monotonic
 
 import pytest
 
+from ..faults.registry import fault
 from ..support.apps import echo, opened
 from ..support.peer import StartPeer
 from ..support.seen import PATIENCE, Noting, eventually
@@ -95,6 +96,7 @@ def slow_app(url: str, client_tls: ssl.SSLContext) -> Noting:
     return Noting(url, ssl_context=client_tls if url.startswith("wss") else None, socket_options=[buffer])
 
 
+@fault("sending", "A slow uplink")
 def test_acknowledged_bytes_are_a_sign_of_life(
     uplink: tuple[SlowUplink, str], client_tls: ssl.SSLContext
 ) -> None:
@@ -107,6 +109,7 @@ def test_acknowledged_bytes_are_a_sign_of_life(
     assert len(echoed.data) == SIZE
 
 
+@fault("sending", "A slow uplink")
 def test_a_network_that_stops_taking_bytes_is_noticed(
     uplink: tuple[SlowUplink, str], client_tls: ssl.SSLContext
 ) -> None:

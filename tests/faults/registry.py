@@ -121,6 +121,9 @@ FAULTS: Mapping[str, Mapping[str, str]] = {
             "At most `max_queue` bytes wait. Then `when_full` applies, at once or after `send_timeout`. The "
             "ping timeout ends the connection, or `close_timeout` after `close`; either releases callers "
             "that wait for room.",
+        "A slow uplink":
+            "The connection stays as long as the server's side acknowledges bytes, even if no pong "
+            "gets through in time.",
         "50 threads send at once":
             "Every message arrives once, those of each thread in order. No thread waits for another.",
         "A send during a reconnect":
