@@ -1,4 +1,4 @@
-"""The tree of errors: Lomond's names in Lomond's places (contract section 11)."""
+"""The exceptions: Lomond's names in Lomond's hierarchy (contract section 11)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_there_are_no_others() -> None:
 
 
 def test_text_with_braces_and_no_arguments_stays_as_it_is() -> None:
-    """Contract Q44: foreign text is never formatted."""
+    """Contract Q44: text from elsewhere is never formatted."""
     assert str(errors.TransportFail("bad {thing} {} {0}")) == "bad {thing} {} {0}"
 
 

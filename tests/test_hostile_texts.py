@@ -1,4 +1,4 @@
-"""What a server says stays text: it begins no line of a log, moves no cursor, and waits for nobody's eye."""
+"""Hostile text from a server cannot forge log lines or control a terminal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def answering(*lines: str) -> Callable[[Link], object]:
-    """A script: read the request and answer with these lines, an empty one at the end."""
+    """Return a script that reads the request and answers with these lines and an empty one."""
 
     def script(link: Link) -> None:
         link.read_request()
@@ -29,7 +29,7 @@ def answering(*lines: str) -> Callable[[Link], object]:
 
 
 def speaking(link: Link) -> None:
-    """A script: accept, say it in every frame there is, and leave after the answer to Close."""
+    """Return a script that sends the text in frames of every kind, and waits for the answer to Close."""
     link.accept(f"Server: {FORGED}", f"X-{FORGED}: x")
     for opcode in (TEXT, PING):
         link.send_frame(opcode, FORGED.encode())

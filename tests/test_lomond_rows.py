@@ -1,4 +1,4 @@
-"""The rows of Lomond's documentation that must work: a test for each, which has the row's words.
+"""What Lomond's documentation promises: a test for each promise, named after it.
 
 Other tests go deeper; these say, row by row, that somebody who comes from Lomond finds what they knew.
 """
@@ -30,7 +30,7 @@ GREETING = [(TEXT, b'{"a": 1}'), (2, b"\x00\x01"), (PING, b"ping"), (PONG, b"una
 
 
 def greeting(link: Link) -> None:
-    """A server that says something of each kind, and then closes."""
+    """A server that sends a message of each kind, and then closes."""
     link.accept()
     for opcode, payload in GREETING:
         link.send_frame(opcode, payload)
@@ -41,7 +41,7 @@ def greeting(link: Link) -> None:
 
 @pytest.fixture
 def echo() -> Iterator[str]:
-    """The URL of an echo server that nobody here wrote, and that compresses when asked to."""
+    """The URL of a third-party echo server that compresses on request."""
     def handler(connection: ServerConnection) -> None:
         for message in connection:
             connection.send(message)
@@ -54,10 +54,10 @@ def echo() -> Iterator[str]:
 
 
 class TestSetup:
-    """Before anything is connected."""
+    """Before a connection."""
 
     def test_install_by_pip(self, tmp_path: Path) -> None:
-        """Install by pip."""
+        """Installation with pip."""
         source, target = tmp_path / "source", tmp_path / "target"
         shutil.copytree(ROOT / "lochws", source / "lochws", ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("setup.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"):
@@ -71,7 +71,7 @@ class TestSetup:
         )
 
     def test_wsaccel_used_when_there(self) -> None:
-        """Wsaccel used when there: for masking, where Lomond used it for UTF-8 alone."""
+        """wsaccel is used if it is installed: for masking; Lomond used it for UTF-8 only."""
         pytest.importorskip("wsaccel", exc_type=ImportError)
         program = "from lochws.protocol import masking; print(masking.best().__name__)"
         environment = {key: value for key, value in os.environ.items() if key != "LOCHWS_PURE_PYTHON"}
@@ -83,7 +83,7 @@ class TestSetup:
 
     @pytest.mark.parametrize("kind", [WebSocket, WebSocketApp])
     def test_no_connection_at_construction(self, kind: type[WebSocket], start_peer: StartPeer) -> None:
-        """No connection at construction."""
+        """The constructor does not connect."""
         peer = start_peer(polite)
         threads = threading.active_count()
         ws = kind(peer.url)
@@ -180,13 +180,13 @@ class TestEvents:
         assert repr(event) == "BackOff(delay=0.2)"
 
     def test_isinstance_and_name_both_usable(self, start_peer: StartPeer) -> None:
-        """`isinstance` and `name` both usable."""
+        """Both `isinstance` and `name` can be used."""
         for event in WebSocket(start_peer(greeting).url):
             assert isinstance(event, events.Event)
             assert isinstance(event, events.Text) == (event.name == "text")
 
     def test_unknown_events_ignorable(self, start_peer: StartPeer) -> None:
-        """Unknown events ignorable: code that asks for names goes on when there are more of them."""
+        """Unknown events can be ignored: code that checks names keeps working when there are new ones."""
         class News(events.Event):
             name = "news"
 
@@ -204,7 +204,7 @@ class TestEvents:
 
 
 class TestLoop:
-    """The loop, and how it ends."""
+    """The loop and its end."""
 
     def test_iteration_and_connect_with_options(self, start_peer: StartPeer) -> None:
         """Iteration and `connect()` with options."""
@@ -229,7 +229,7 @@ class TestLoop:
 
     @pytest.mark.parametrize("where", ["the loop", "another thread"])
     def test_close_from_the_loop_or_another_thread(self, where: str, start_peer: StartPeer) -> None:
-        """`close()` from the loop or another thread, receiving goes on until closed, then the loop ends."""
+        """After `close()`, from any thread, messages are received until the end of the loop."""
         def script(link: Link) -> None:
             link.accept()
             while link.read_frame()[0] != CLOSE:
@@ -256,7 +256,7 @@ class TestLoop:
         assert "did not answer our Close frame within 0.1 s" in event.reason
 
     def test_closing_may_still_be_answered_with_messages_then_the_echo(self, start_peer: StartPeer) -> None:
-        """Closing may still be answered with messages, then the echo."""
+        """A handler of Closing can still send messages; the Close frame is answered after that."""
         ends = Ends((CLOSE, b"\x03\xe9away"))
         ws = WebSocket(start_peer(ends).url)
         for event in ws.connect(close_timeout=0.1):
@@ -265,7 +265,7 @@ class TestLoop:
         assert ends.wait() == [(TEXT, b"one more"), (CLOSE, b"\x03\xe9away"), "FIN"]
 
     def test_poll_at_poll(self, start_peer: StartPeer) -> None:
-        """Poll at `poll`."""
+        """Poll events arrive every `poll` seconds."""
         polls = take(WebSocket(start_peer(silent).url).connect(poll=0.04), "poll", 4)
         assert 0.1 < polls[-1].received_time - polls[0].received_time < 2
 
@@ -299,7 +299,7 @@ class TestPings:
         assert ((PONG, b"you?") in ends.wait()) is auto_pong
 
     def test_send_ping_and_send_pong_any_time(self, start_peer: StartPeer) -> None:
-        """`send_ping`, `send_pong` any time; unsolicited pongs."""
+        """`send_ping` and `send_pong` at any time; unsolicited pongs."""
         received = []
 
         def script(link: Link) -> None:
@@ -352,7 +352,7 @@ class TestCompression:
         assert sum(size > len(text) for size in sizes) == 2
 
     def test_without_it_nothing_is_compressed(self, echo: str) -> None:
-        """`compress` is off unless asked for, and `compress=True` on a send is then ignored."""
+        """`compress` is off by default, and `compress=True` of a send is ignored then."""
         ws = WebSocket(echo)
         for event in ws:
             if event.name == "ready":
@@ -369,7 +369,7 @@ class TestProxies:
 
     @pytest.fixture
     def proxy(self, start_peer: StartPeer) -> tuple[str, list[str]]:
-        """A proxy that notes what it is asked for, and is then the server itself."""
+        """A proxy that records the request and then acts as the server."""
         asked: list[str] = []
 
         def script(link: Link) -> None:
@@ -402,7 +402,7 @@ class TestThreadSafety:
     """Thread safety."""
 
     def test_any_thread_may_send(self, echo: str) -> None:
-        """Thread safety: compressed messages too, which Lomond could not (Q21)."""
+        """Thread safety, also of compressed messages, which Lomond corrupted (Q21)."""
         ws = WebSocket(echo, compress=True)
         texts: list[str] = []
 
@@ -428,7 +428,7 @@ class TestPersist:
     """`persist()`."""
 
     def test_growing_random_waits_and_a_ceiling(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """`persist()` with growing random waits and a ceiling: Lomond's own, without the waiting."""
+        """`persist()` with Lomond's growing random waits and their upper limit; the test does not wait."""
         waited: list[float] = []
         ws = WebSocket("ws://127.0.0.1:1/")
 
@@ -450,13 +450,13 @@ class TestPersist:
         assert len(set(delays)) == len(delays)
 
     def test_errors_are_lomonds_too(self) -> None:
-        """Sends without a connection raise errors of Lomond's tree."""
+        """A send without a connection raises one of Lomond's errors."""
         with pytest.raises(errors.WebSocketUnavailable):
             WebSocket("ws://127.0.0.1:1/").send_text("x")
 
 
 def check(event: events.Event, name: str, kind: type[events.Event]) -> None:
-    """What every event has."""
+    """Check what all events have in common."""
     assert event.name == kind.name == name
     assert type(event) is kind
     assert abs(time.time() - event.received_time) < PATIENCE

@@ -1,4 +1,4 @@
-"""Options: a wrong value is refused where it is given, by name and with what would be right."""
+"""Options: a wrong value is refused at once, and the error names the option and what would be right."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ IN_WORDS = {
 
 @contextmanager
 def expect(error: type[Exception], option: str, shown: str) -> Iterator[None]:
-    """The error is raised, and its message names the option and says what is wrong with the value."""
+    """Expect an error whose message names the option and what is wrong with its value."""
     with pytest.raises(error) as caught:
         yield
     assert IN_WORDS.get(option, option) in str(caught.value)
@@ -205,7 +205,7 @@ def test_start_and_run_forever_take_what_connect_takes_and_persist() -> None:
 
 
 class TestHeaders:
-    """`headers` and `add_header`: nothing gets out of its line, and the upgrade stays ours (contract Q6)."""
+    """`headers` and `add_header`: no header can break out of its line or change the upgrade (contract Q6)."""
 
     @pytest.mark.parametrize("char", ["\r", "\n", "\0", "\r\n"])
     def test_a_line_break_is_refused_in_name_and_value_and_the_value_not_repeated(self, char: str) -> None:

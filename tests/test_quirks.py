@@ -1,4 +1,4 @@
-"""Oddities of Lomond that lochws does not have (docs/differences.md), those that no other file shows."""
+"""Quirks of Lomond that lochws does not have (docs/differences.md), if no other file tests them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .support.seen import PATIENCE, in_thread, names, take
 
 
 class Recorded:
-    """A server that notes every frame but pings, and answers the Close frame when `may_close` is set."""
+    """A server that records every frame except pings, and answers the Close frame once `may_close` is set."""
 
     def __init__(self) -> None:
         self.frames: list[tuple[int, bytes]] = []
@@ -31,7 +31,7 @@ class Recorded:
 
 
 class TestNothingAfterOurCloseFrame:
-    """Q19, Q20: once our Close frame is out nothing more is sent, pongs included."""
+    """Q19, Q20: nothing is sent after our Close frame, not even pongs."""
 
     def test_a_ping_that_comes_after_it_is_delivered_and_not_answered(self, start_peer: StartPeer) -> None:
         """Lomond did not answer either; RFC 6455 section 5.5.1 allows nothing after a Close frame."""
@@ -108,7 +108,7 @@ class TestNothingAfterOurCloseFrame:
         assert opcodes.count(CLOSE) == 1
         assert opcodes[-2:] == [CLOSE, "F"]
 
-    def test_what_close_refuses_it_refuses_before_anything_is_sent(self, start_peer: StartPeer) -> None:
+    def test_close_refuses_wrong_arguments_before_anything_is_sent(self, start_peer: StartPeer) -> None:
         """Q18."""
         recorded = Recorded()
         ws = WebSocket(start_peer(recorded).url)
@@ -136,11 +136,11 @@ class TestNothingAfterOurCloseFrame:
 
 
 class TestAStuckServer:
-    """Q22: a server that takes nothing freezes nobody."""
+    """Q22: a server that does not read blocks neither senders nor the reader."""
 
     @pytest.fixture
     def stuck(self, start_peer: StartPeer) -> Iterator[str]:
-        """The URL of a server that accepts, and reads nothing any more until the test is over."""
+        """The URL of a server that accepts and then does not read until the end of the test."""
         over = threading.Event()
 
         def script(link: Link) -> None:
@@ -200,7 +200,7 @@ def test_half_a_tls_record_stops_no_timer(
 
 
 def test_any_received_byte_is_a_sign_of_life(start_peer: StartPeer) -> None:
-    """Q26: a server that talks and answers no ping is not dead; Lomond gave it up."""
+    """Q26: a server that sends messages but answers no ping is alive; Lomond gave it up."""
     def script(link: Link) -> None:
         link.accept()
         for _ in range(8):
@@ -213,12 +213,12 @@ def test_any_received_byte_is_a_sign_of_life(start_peer: StartPeer) -> None:
 
 
 def test_ping_timeout_without_pings_gives_nothing_up(start_peer: StartPeer) -> None:
-    """Q26: with ``ping_rate=0`` Lomond's time-out always came."""
+    """Q26: with ``ping_rate=0`` Lomond always timed out."""
     ws = WebSocket(start_peer(silent).url)
     assert take(ws.connect(ping_rate=0, ping_timeout=0.05, poll=0.05), "poll", 5)
 
 
-def test_a_pong_in_advance_is_no_answer_and_has_no_latency(start_peer: StartPeer) -> None:
+def test_a_pong_in_advance_answers_nothing_and_has_no_latency(start_peer: StartPeer) -> None:
     """Q26, Q27."""
     def script(link: Link) -> None:
         link.accept()
@@ -272,7 +272,7 @@ class TestSendJSON:
 
 
 class TestSendTypes:
-    """Q32: what is sent may be any bytes-like object, and is otherwise refused at the call."""
+    """Q32: any bytes-like object can be sent; anything else is refused by the call."""
 
     @pytest.mark.parametrize("data", [b"abc", bytearray(b"abc"), memoryview(b"xabc")[1:]])
     def test_binary_takes_what_is_bytes_like_and_copies_it(self, data: Any, start_peer: StartPeer) -> None:
@@ -301,7 +301,7 @@ class TestSendTypes:
         with pytest.raises(error, match=method):
             getattr(WebSocket("ws://host/"), method)(data)
 
-    def test_text_that_cannot_be_encoded_is_refused_and_the_connection_lives_on(
+    def test_text_that_cannot_be_encoded_is_refused_and_the_connection_survives(
         self, start_peer: StartPeer
     ) -> None:
         recorded = Recorded()
@@ -315,7 +315,7 @@ class TestSendTypes:
         assert recorded.frames == [(TEXT, b"fine")]
 
 
-def test_iterating_honours_an_overridden_connect(start_peer: StartPeer) -> None:
+def test_iterating_calls_an_overridden_connect(start_peer: StartPeer) -> None:
     """Q35."""
     class Quick(WebSocket):
         def connect(self, *args: Any, **kwargs: Any) -> Any:
@@ -325,7 +325,7 @@ def test_iterating_honours_an_overridden_connect(start_peer: StartPeer) -> None:
 
 
 def test_parameters_are_not_attributes_of_the_same_name() -> None:
-    """Lomond kept them; here only `url` is one, and it has no credentials."""
+    """Lomond kept them all; here only `url` is an attribute, without credentials."""
     ws = WebSocket("ws://me:secret@host/", agent="me", compress=True)
     assert ws.url == "ws://host/"
     assert not hasattr(ws, "agent")
@@ -334,7 +334,7 @@ def test_parameters_are_not_attributes_of_the_same_name() -> None:
 
 
 def test_disconnected_says_who_ended_it_and_with_which_codes(start_peer: StartPeer) -> None:
-    """What Lomond's event did not carry."""
+    """Lomond's event did not say so."""
     ws = WebSocket(start_peer(polite).url)
     for event in ws:
         if event.name == "ready":
@@ -356,7 +356,7 @@ def test_is_active_means_that_messages_can_be_sent() -> None:
     ("code", "ok"), [(1012, True), (1013, True), (1014, True), (4999, True), (5000, False)]
 )
 def test_received_close_codes(code: int, ok: bool, start_peer: StartPeer) -> None:
-    """1014 is accepted and 5000 is not: in Lomond it was the other way round."""
+    """1014 is accepted and 5000 is refused; Lomond does the opposite."""
     ends = Ends((CLOSE, code.to_bytes(2, "big")))
     seen = names(WebSocket(start_peer(ends).url).connect(ping_rate=0, close_timeout=0.1), "poll")
     assert seen[3:] == (["closing", "disconnected"] if ok else ["protocol_error", "disconnected"])

@@ -1,4 +1,4 @@
-"""Credentials show nowhere: not in events, errors, logs, traces, reprs or names of threads (contract Q7)."""
+"""Credentials appear nowhere: not in events, errors, logs, traces, reprs or thread names (contract Q7)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ENCODED = [base64.b64encode(f"me:{secret}".encode()).decode() for secret in SECR
 
 @pytest.fixture
 def told(caplog: pytest.LogCaptureFixture) -> Callable[..., str]:
-    """Everything that anybody is told: the log, and what is handed to the fixture."""
+    """Everything that is shown: the log, and what is passed to the fixture."""
     caplog.set_level(logging.DEBUG)
 
     def text(*things: Any) -> str:
@@ -33,7 +33,7 @@ def told(caplog: pytest.LogCaptureFixture) -> Callable[..., str]:
 
 
 def everything(thing: Any) -> str:
-    """An object as text, with all its attributes and the causes of exceptions."""
+    """Return an object as text, with all its attributes and the causes of exceptions."""
     if isinstance(thing, (list, tuple)):
         return "\n".join(map(everything, thing))
     parts = [repr(thing), str(thing)]

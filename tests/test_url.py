@@ -1,4 +1,4 @@
-"""WebSocket URLs, taken apart and checked at construction (RFC 6455 section 3; contract Q4 to Q7)."""
+"""WebSocket URLs, parsed and checked by the constructor (RFC 6455 section 3; contract Q4 to Q7)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from lochws.url import Endpoint, parse_url, redacted, without_secrets
         ("ws://b\xfccher.example/", "xn--bcher-kva.example", 80, "/", "xn--bcher-kva.example"),
     ],
 )
-def test_a_url_is_taken_apart(url: str, host: str, port: int, resource: str, host_header: str) -> None:
+def test_a_url_is_parsed(url: str, host: str, port: int, resource: str, host_header: str) -> None:
     endpoint = parse_url(url)
     assert (endpoint.host, endpoint.port, endpoint.resource) == (host, port, resource)
     assert endpoint.host_header == host_header
@@ -93,7 +93,7 @@ def test_what_is_no_str_is_refused(url: object) -> None:
 
 
 class TestCredentials:
-    """User and password in the URL: used, and shown nowhere."""
+    """User and password in the URL are used and never shown."""
 
     def test_they_are_percent_decoded(self) -> None:
         assert parse_url("ws://us%40er:p%3Aa%2Fss@host").credentials == ("us@er", "p:a/ss")
@@ -132,7 +132,7 @@ class TestCredentials:
             WebSocket(url)
         assert "secret" not in str(caught.value)
 
-    def test_at_signs_behind_the_host_are_no_credentials(self) -> None:
+    def test_at_signs_after_the_host_are_not_credentials(self) -> None:
         assert parse_url("ws://host/@me?to=you@there").credentials is None
         assert redacted("ws://host/@me?to=you@there") == "ws://host/@me?to=you@there"
 

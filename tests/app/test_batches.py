@@ -1,4 +1,4 @@
-"""Many messages at once: on_batch, send_many, corked, and senders that meet at the queue."""
+"""Batches: on_batch, send_many, corked, and senders that meet at the queue."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class TestSendMany:
 
 
 class TestCorked:
-    def test_nothing_leaves_before_the_end_of_the_block(self) -> None:
+    def test_nothing_is_sent_before_the_end_of_the_block(self) -> None:
         sink, asked = Sink(), Asked()
         queue = make_queue(sink, ask_loop=asked)
         queue.cork()
@@ -135,7 +135,7 @@ class TestCorked:
         queue.uncork()
         assert sink.offered == [b"a"]
 
-    def test_a_full_batch_leaves_all_the_same(self) -> None:
+    def test_a_full_batch_is_sent_at_once(self) -> None:
         sink = Sink()
         queue = make_queue(sink)
         queue.cork()
@@ -159,7 +159,7 @@ class TestCorked:
 
 
 class TestLeavingMessagesWithTheHolder:
-    """A sender that finds the queue's lock taken goes on without waiting for it."""
+    """A sender that finds the queue's lock taken continues without waiting for it."""
 
     def test_what_was_left_is_sent_in_order_by_whoever_comes_next(self) -> None:
         sink = Sink()
@@ -186,7 +186,7 @@ class TestLeavingMessagesWithTheHolder:
         queue.push_control(encode)
         assert sink.taken == b"ab"
 
-    def test_after_our_close_frame_nothing_is_left_but_refused(self) -> None:
+    def test_after_our_close_frame_every_send_is_refused(self) -> None:
         queue, sender = make_queue(Sink()), Sender()
         queue.push_control(sender.close, 1000, "", seal=True)
         refused: list[BaseException] = []

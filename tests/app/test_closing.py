@@ -1,4 +1,4 @@
-"""Closing an app: in any state, from any thread, in any handler, once; and what the server sees of it."""
+"""Closing an app in any state, from any thread and handler, and what the server sees."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SOON = 1.0
 
 
 def close_and_check(app: Noting) -> events.Event:
-    """Close: the app is over soon, and its last event is a final one. Returns that event."""
+    """Close the app, check that it stops soon, and return its final event."""
     began = monotonic()
     app.close()
     assert app.wait_closed(PATIENCE)
@@ -269,7 +269,7 @@ class TestBothSides:
         assert end.reason == "the server did not answer our Close frame within 30 s"
         assert (end.graceful, end.sent_code, end.received_code) == (False, 1000, None)
 
-    def test_a_server_that_ends_without_an_answer_is_no_graceful_end(self, start_peer: StartPeer) -> None:
+    def test_a_server_that_ends_without_an_answer_is_not_a_graceful_end(self, start_peer: StartPeer) -> None:
         def script(link: Link) -> None:
             link.accept()
             while link.read_frame()[0] != CLOSE:
@@ -282,7 +282,9 @@ class TestBothSides:
         assert not end.graceful
         assert not app.all("closed")
 
-    def test_a_close_frame_that_the_server_never_took_is_no_graceful_end(self, start_peer: StartPeer) -> None:
+    def test_a_close_frame_that_the_server_never_received_is_not_a_graceful_end(
+        self, start_peer: StartPeer
+    ) -> None:
         def script(link: Link) -> None:
             link.accept()
             assert stuffed.wait(PATIENCE)

@@ -1,4 +1,4 @@
-"""Programs that end while an app runs: by Ctrl-C, by a signal, or because there is nothing left to do."""
+"""Programs that end while an app runs: by Ctrl-C, by a signal, or at the end of the main thread."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..support.seen import PATIENCE
 
 
 class TestInterrupting:
-    """Ctrl-C, as a shell sends it."""
+    """Send Ctrl-C as a shell does."""
 
     RUN = """
 app.on("ready")(lambda _: say("ready"))
@@ -123,7 +123,7 @@ say("over")
 
 
 def answering(ends: Ends) -> Callable[[Link], None]:
-    """A script that notes the Close frame in `ends`, and answers it."""
+    """Return a script that records the Close frame in `ends`, and answers it."""
 
     def script(link: Link) -> None:
         link.accept()
@@ -182,7 +182,7 @@ ENDINGS: dict[str, tuple[str, Callable[[Link], object]]] = {
 
 
 class TestEnding:
-    """The main thread has nothing left to do, whatever lochws's threads are at."""
+    """The main thread ends, whatever lochws's threads are doing."""
 
     @fault("stopping", "The interpreter exits while an app runs")
     @pytest.mark.parametrize(("code", "script"), ENDINGS.values(), ids=ENDINGS.keys())

@@ -1,4 +1,4 @@
-"""Handlers slower than the server: events wait up to a bound, then TCP holds the server back."""
+"""Handlers slower than the server: events wait up to a bound, then TCP's flow control stops the server."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def small_inbox(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Flood:
-    """A script that sends `COUNT` messages, and says when the client does not take them any more."""
+    """A script that sends `COUNT` messages, and says when the client stops reading."""
 
     def __init__(self) -> None:
         self.stalled = threading.Event()
@@ -51,7 +51,7 @@ class Flood:
 
 
 class Stopped(Noting):
-    """An app that handles no binary message before it is let go."""
+    """An app that handles no binary message before it is released."""
 
     go = threading.Event()
 

@@ -1,4 +1,4 @@
-"""Handlers that raise, that wait, that stop: what an app does about them."""
+"""Handlers that raise, wait or stop the app."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RAISED: dict[str, BaseException] = {
 
 
 class Failing(Noting):
-    """An app whose handler of a text raises what the text names, and notes what `on_error` gets."""
+    """An app whose text handler raises what the text names; records what `on_error` gets."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.errors: list[BaseException] = []
@@ -50,7 +50,7 @@ def three_texts(link: Link) -> None:
 
 class TestAHandlerThatRaises:
     @pytest.mark.parametrize("kind", ["error", "exit", "interrupt"])
-    def test_it_is_logged_and_told_and_the_connection_lives_on(
+    def test_it_is_logged_and_passed_to_on_error_and_the_connection_survives(
         self, kind: str, start_peer: StartPeer, caplog: pytest.LogCaptureFixture
     ) -> None:
         def script(link: Link) -> None:
@@ -111,7 +111,9 @@ class TestAHandlerThatRaises:
 
 class TestWaitingInAHandler:
     @pytest.mark.parametrize("method", ["join", "wait_closed"])
-    def test_what_would_wait_for_itself_is_refused(self, method: str, start_peer: StartPeer) -> None:
+    def test_waiting_in_a_handler_for_its_own_end_is_refused(
+        self, method: str, start_peer: StartPeer
+    ) -> None:
         app = WebSocketApp(start_peer(polite).url)
         refused: list[str] = []
         app.on("ready")(lambda _: getattr(app, method)())
@@ -128,7 +130,7 @@ class TestWaitingInAHandler:
         app.run_forever(persist=False)
         assert outcomes in ([True, WebSocketError], [WebSocketError] * 2)  # it may be lost by then
 
-    def test_starting_is_refused_and_so_is_running_another_app_that_shares_the_threads(
+    def test_starting_again_and_running_another_app_on_the_same_threads_are_refused(
         self, start_peer: StartPeer
     ) -> None:
         url = start_peer(polite).url
@@ -176,7 +178,7 @@ class TestWaitingInAHandler:
         assert stopped == [False]
 
 
-def test_a_subclass_that_forgets_super_init_is_told_what_is_missing() -> None:
+def test_a_subclass_that_forgets_super_init_gets_an_error_that_says_so() -> None:
     class Forgetful(WebSocketApp):
         def __init__(self) -> None:
             pass

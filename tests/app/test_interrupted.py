@@ -1,4 +1,4 @@
-"""Ctrl-C wherever Python looks for signals in what a main thread calls: the app can be stopped afterwards."""
+"""Ctrl-C at every point where Python looks for signals: the app can be stopped afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an idle connection costs."""
+"""Memory of an idle connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Apps stay connected: against servers that come and go, refuse, and want a fresh token."""
+"""Apps reconnect to servers that restart, refuse, or want a fresh token."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ CYCLE = ["connecting", "connected", "ready", "disconnected", "back_off"]
 
 
 class TestApps:
-    """A WebSocketApp reconnects after everything that its user did not ask for."""
+    """A WebSocketApp reconnects after everything except what its user asked for."""
 
     @pytest.fixture
     def run(self, ws_server: StartServer, ws_events: LogEvents, ws_clock: VirtualClock) -> Run:
-        """Lives through so many back-offs with a server of that script; the names of the events."""
+        """Run through some back-offs with a server of that script, and return the names of the events."""
 
         def run(script: list[t.Step], cycles: int, policy: Backoff = USUAL_WAITS) -> list[str]:
             log = ws_events(WebSocketApp(ws_server(script).url))
@@ -75,7 +75,7 @@ class TestApps:
         assert last is once.events[-1]
 
     @fault("program", "No descriptor is left (EMFILE)")
-    def test_an_attempt_without_a_descriptor_to_be_had_begins_and_fails_as_any(
+    def test_an_attempt_without_a_free_descriptor_fails_like_any_other(
         self, start_peer: StartPeer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def none_left(seconds: float | None) -> Deadline:
@@ -91,7 +91,7 @@ class TestApps:
         assert len({event.url for event in app.all("connecting")}) == 1
         failed = app.all("connect_fail")[0]
         assert "Too many open files" in failed.reason
-        assert f"({os.sysconf('SC_OPEN_MAX')}, `ulimit -n`): close some or raise the limit" in failed.advice
+        assert f"raise the limit ({os.sysconf('SC_OPEN_MAX')}, `ulimit -n`)" in failed.advice
 
     def test_a_refusal_with_401_gets_a_fresh_token_next_time(self, start_peer: StartPeer) -> None:
         tokens = iter(["old", "new"])
@@ -157,7 +157,7 @@ class TestApps:
     def test_accept_then_drop_makes_the_waits_grow(
         self, ws_server: StartServer, ws_events: LogEvents, ws_clock: VirtualClock
     ) -> None:
-        """A server that accepts and drops is no success (contract Q42)."""
+        """A server that accepts and then drops counts as a failure (contract Q42)."""
         log = ws_events(WebSocketApp(ws_server([t.accept(), t.fin()]).url))
         log.app.start(poll=0, persist=Backoff(0, 600, factor=2, stable_after=10, max_attempts=12))
         log.wait_for(events.Disconnected, count=12, timeout=12 * 600)
@@ -233,7 +233,7 @@ class TestApps:
     def test_a_hook_that_exits_gives_up_and_a_function_that_exits_is_a_failed_attempt(
         self, error: type[BaseException]
     ) -> None:
-        """No thread dies of it, and nobody waits for ever."""
+        """No thread dies, and nothing waits forever."""
         def leave(*args: Any) -> Any:
             raise error("enough")
 

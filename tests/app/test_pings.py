@@ -1,4 +1,4 @@
-"""Pings of the user's, with and without automatic ones: what counts as unanswered."""
+"""Pings of the user, with and without automatic ones, and when they count as unanswered."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_a_ping_overtakes_the_messages_that_wait(start_peer: StartPeer) -> None:
 
 
 def fill_with_small(app: Noting) -> None:
-    """Twice as much as the kernel takes, in small messages."""
+    """Queue twice as much as the kernel takes, in small messages."""
     queue = app._lochws.life.connection.sending.queue  # type: ignore[union-attr]
     count = 0
     while not queue.is_blocked:

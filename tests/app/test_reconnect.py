@@ -1,4 +1,4 @@
-"""How connections are lost, what is said about it, and how an app comes back: by itself, or when told to."""
+"""Lost connections: what the events say, and how an app reconnects, by itself or when asked to."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..support.seen import PATIENCE, Noting, eventually
 
 
 class Losing:
-    """A server that greets and loses the connection when told to, and keeps the next one."""
+    """A server that greets, drops the connection when told to, and keeps the next one."""
 
     def __init__(self, lose: Callable[[Link], object]) -> None:
         self._lose = lose
@@ -259,7 +259,7 @@ class TestForceDisconnect:
 
 
 def resources() -> tuple[int, int]:
-    """How many threads and descriptors this process has."""
+    """Return the numbers of this process's threads and descriptors."""
     return threading.active_count(), len(os.listdir("/proc/self/fd"))
 
 

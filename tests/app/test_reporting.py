@@ -212,7 +212,7 @@ class Textless(Exception):
 
 
 @pytest.mark.parametrize("policy", ["continue", "reconnect", "stop"])
-def test_an_exception_without_a_text_is_reported_and_dealt_with(
+def test_an_exception_that_cannot_be_shown_is_reported_and_handled(
     policy: str, start_peer: StartPeer, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(event: Event) -> None:

@@ -1,4 +1,4 @@
-"""Starting, waiting for, and ending an app; and apps that share threads."""
+"""Starting apps, waiting for them and stopping them; apps that share threads."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class TestStarting:
         assert app.names().count("connecting") == 1
 
     @fault("stopping", "start again after close")
-    def test_an_app_that_is_over_can_be_started_again(self, start_peer: StartPeer) -> None:
+    def test_a_stopped_app_can_be_started_again(self, start_peer: StartPeer) -> None:
         app = Noting(start_peer(polite).url)
         for number in range(1, 6):
             with opened(app):
@@ -85,7 +85,7 @@ class TestStarting:
 
     @fault("program", "No thread can be started")
     @pytest.mark.parametrize("allowed", [0, 1])
-    def test_without_a_thread_to_be_had_the_app_is_as_before(
+    def test_if_no_thread_can_start_the_app_is_unchanged(
         self, allowed: int, start_peer: StartPeer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         app = WebSocketApp(start_peer(polite).url)
@@ -156,7 +156,7 @@ class TestWaiting:
         with running(WebSocketApp(start_peer(Link.wait_for_end).url)) as app:
             assert not app.wait_ready(0.01)
 
-    def test_wait_ready_ends_when_the_app_is_over(self) -> None:
+    def test_wait_ready_ends_when_the_app_stops(self) -> None:
         app = WebSocketApp("ws://127.0.0.1:1")
         app.start(persist=False)
         assert not app.wait_ready(PATIENCE)
@@ -215,7 +215,7 @@ class TestWaiting:
         starter.join()
         assert app.stop(PATIENCE)
 
-    def test_stop_and_join_say_whether_it_is_over(self, start_peer: StartPeer) -> None:
+    def test_stop_and_join_return_whether_it_has_stopped(self, start_peer: StartPeer) -> None:
         app = Noting(start_peer(echo).url)
         hold = threading.Event()
         app.on("text")(lambda _: hold.wait(PATIENCE))
@@ -254,20 +254,20 @@ class TestWith:
         assert app.is_closed
         assert app.events[-1].graceful  # type: ignore[attr-defined]
 
-    def test_an_app_that_runs_is_only_stopped(self, start_peer: StartPeer) -> None:
+    def test_a_running_app_is_not_started_again(self, start_peer: StartPeer) -> None:
         app = WebSocketApp(start_peer(polite).url)
         app.start(poll=0, persist=False)
         with app:
             assert app.wait_ready(PATIENCE)
         assert app.is_closed
 
-    def test_an_exception_inside_gets_out_and_the_app_is_stopped(self, start_peer: StartPeer) -> None:
+    def test_an_exception_inside_propagates_and_the_app_is_stopped(self, start_peer: StartPeer) -> None:
         app = WebSocketApp(start_peer(polite).url)
         with pytest.raises(ZeroDivisionError), app:
             app.on(1 / 0)  # type: ignore[arg-type]
         assert app.is_closed
 
-    def test_one_that_was_closed_before_ends_at_once(self, start_peer: StartPeer) -> None:
+    def test_an_app_that_was_closed_before_stops_at_once(self, start_peer: StartPeer) -> None:
         app = Noting(start_peer(polite).url)
         app.close()
         with app:
@@ -338,6 +338,6 @@ class TestSharedThreads:
             assert flooded.counters.messages_received >= 1000
             over.set()
 
-    def test_what_is_no_threads_is_refused(self) -> None:
+    def test_anything_but_threads_is_refused(self) -> None:
         with pytest.raises(TypeError, match=r"expected a lochws.Threads"):
             WebSocketApp("ws://localhost", threads=4)  # type: ignore[arg-type]

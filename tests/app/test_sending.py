@@ -1,4 +1,4 @@
-"""Sending with an app: from any thread, refused at the call, in order, and accounted for."""
+"""Sending from any thread: in order, refused at once, and accounted for."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WRONG: list[tuple[str, object, type[Exception], str]] = [
 
 
 class Received:
-    """A script that notes the client's messages and answers its Close frame."""
+    """A script that records the client's messages and answers its Close frame."""
 
     def __init__(self) -> None:
         self.frames: list[tuple[int, bytes]] = []
@@ -193,12 +193,12 @@ class Deaf:
 
 
 class TestAFullQueue:
-    """The server does not read: what the kernel does not take waits, up to `max_queue`."""
+    """The server does not read: what the kernel cannot take is queued, up to `max_queue`."""
 
     CHUNK = bytes(64 * 1024)
 
     def fill(self, app: WebSocketApp) -> int:
-        """Send until there is no room; how many messages were accepted."""
+        """Send until there is no room, and return the number of messages accepted."""
         for count in range(10_000):
             try:
                 if not app.send_binary(self.CHUNK):
@@ -295,7 +295,7 @@ class TestAFullQueue:
 
 
 def count_turns(loop: Any) -> Any:
-    """Counts the turns of a running loop from now on."""
+    """Count the turns of a running loop from now on."""
     turn, turns = loop.turn, []
 
     def counting(*args: Any, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""`on_sent`: what leaves, told in the order in which it leaves, before it can be answered."""
+"""`on_sent` sees what is sent, in that order, before it can be answered."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ..support.traffic import Listener, chatter
 
 
 class Tapped(WebSocketApp):
-    """Keeps what `on_sent` tells."""
+    """Records what `on_sent` gets."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -90,7 +90,7 @@ class TestWhatIsTold:
         assert "dropped" not in app.told
 
     @pytest.mark.parametrize("compress", [False, True])
-    def test_fifty_threads_are_told_of_in_the_order_of_the_server(
+    def test_messages_of_fifty_threads_are_reported_in_the_order_of_the_server(
         self, start_peer: StartPeer, compress: bool, restless: None
     ) -> None:
         listener = Listener()
@@ -134,7 +134,7 @@ class TestWhoIsTold:
         expected = [words for number in range(200) for words in (str(number), f"answer to {number}")]
         assert seen[:-1] == expected
 
-    def test_a_handler_that_raises_is_logged_and_keeps_nothing_back(
+    def test_a_handler_that_raises_is_logged_and_the_messages_are_sent(
         self, start_peer: StartPeer, caplog: pytest.LogCaptureFixture
     ) -> None:
         listener = Listener()
@@ -171,7 +171,7 @@ class TestWhoIsTold:
         await_reports()
         assert "SystemExit: done" in caplog.text
 
-    def test_a_batch_that_leaves_piece_by_piece_is_told_of_once(self) -> None:
+    def test_a_batch_sent_in_pieces_is_reported_once(self) -> None:
         told: list[tuple[Sent, ...]] = []
         sink = Sink(room=3)
         queue = make_queue(sink, gather=False, taps=[told.append])
@@ -196,7 +196,7 @@ class TestWhoIsTold:
 
 
 class TestInterrupted:
-    def test_waiting_for_room_is_refused_for_nobody_else_could_make_it(self) -> None:
+    def test_waiting_for_room_in_the_iterating_thread_is_refused(self) -> None:
         sink = Sink()
         failures: list[BaseException] = []
 

@@ -1,4 +1,4 @@
-"""Signals in the main thread, at any moment: a handler that closes, and one that raises."""
+"""Signals in the main thread at any moment, whose handler closes or raises."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ MOMENTS = [0.0002 * step for step in range(1, 40)]
 
 
 class Interrupted(BaseException):
-    """What a signal handler raises, as Ctrl-C does."""
+    """Raised by a signal handler, as Ctrl-C does."""
 
 
 class Alarm:
-    """Sets off a signal a given time from now."""
+    """Sends a signal after a given time."""
 
     def __init__(self) -> None:
         self.act: Callable[[], object] = lambda: None
@@ -63,7 +63,7 @@ def send_until_refused(app: WebSocketApp) -> None:
 
 
 class Counting:
-    """A script that counts the Close frames of each connection, and answers them."""
+    """A script that counts the Close frames of each connection and answers them."""
 
     def __init__(self) -> None:
         self.closes: list[int] = []
@@ -120,7 +120,7 @@ def test_a_signal_handler_may_close_whatever_the_main_thread_is_doing(
 
 @contextmanager
 def caught_elsewhere(alarm: Alarm) -> Iterator[Callable[[], None]]:
-    """Yields what sends a signal that another thread catches, so that it interrupts no wait of this one."""
+    """Yield a function that sends a signal to another thread, so that it interrupts no wait of this one."""
     sent, over = threading.Event(), threading.Event()
 
     def catch() -> None:
@@ -140,7 +140,7 @@ def caught_elsewhere(alarm: Alarm) -> Iterator[Callable[[], None]]:
 
 
 class Telling(Noting):
-    """Calls a function from its Poll handler, when the main thread waits."""
+    """Calls a function from its Poll handler while the main thread waits."""
 
     tell: Callable[[], None]
 
@@ -217,7 +217,7 @@ def test_so_it_is_during_the_back_off_of_persist(
 
 @pytest.fixture
 def interruptions_get_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python may lose `Interrupted` in a weak reference's callback, and say nothing: the next one comes."""
+    """Python may swallow `Interrupted` in a weak reference's callback: then send the next one."""
     report = sys.unraisablehook
 
     def report_others(what: sys.UnraisableHookArgs) -> None:
@@ -252,7 +252,7 @@ def test_whatever_a_raising_signal_handler_interrupts_the_app_can_be_stopped(
 
 
 def use(app: WebSocketApp) -> None:
-    """Everything that a main thread does with an app, once."""
+    """Do everything that a main thread does with an app, once."""
     app.wait_ready(1)
     try:
         for _ in range(20):

@@ -1,4 +1,4 @@
-"""Slow handlers: they hold up events, and nothing else: no pong, no send, no close, no other app."""
+"""Slow handlers delay events, but no pong, no send, no close and no other app."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..support.seen import PATIENCE, Noting, eventually
 
 
 class Slow(Noting):
-    """An app whose handler of the text ``slow`` stays away until it is let go."""
+    """An app whose handler of the text ``slow`` does not return until it is released."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.entered = threading.Event()
@@ -35,7 +35,7 @@ class Slow(Noting):
 
 
 class Answering:
-    """A script that answers one text, and notes when it has got so many more."""
+    """A script that answers one text, and says when a number of others have arrived."""
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -184,7 +184,7 @@ class TestASlowHandler:
             eventually(lambda: arrived == [True])
 
     @fault("program", "A handler never returns")
-    def test_closing_meanwhile_closes_the_connection_and_the_app_is_over_when_it_returns(
+    def test_closing_meanwhile_closes_the_connection_and_the_app_stops_when_it_returns(
         self, start_peer: StartPeer
     ) -> None:
         gone = threading.Event()

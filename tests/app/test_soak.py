@@ -1,4 +1,4 @@
-"""The soak over wss, small enough for every run; the whole of it is ``benchmarks.soak.wss``."""
+"""A short soak over wss for every run; ``benchmarks.soak.wss`` is the long one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def echo(connection: ServerConnection) -> None:
 
 @pytest.fixture(scope="module")
 def url(server_tls: ssl.SSLContext) -> Iterator[str]:
-    """The URL of an echo server over TLS that nobody here wrote.
+    """The URL of a third-party echo server over TLS.
 
     An asyncio one: two threads of a threaded server in one TLS object would lose connections by
     themselves.
@@ -53,7 +53,7 @@ def url(server_tls: ssl.SSLContext) -> Iterator[str]:
 
 
 class Checking(WebSocketApp):
-    """Notes the numbers that come back, by thread."""
+    """Records the numbers that come back, by thread."""
 
     def on_ready(self, _: events.Ready) -> None:
         self.numbers: list[list[int]] = [[] for _ in range(THREADS)]

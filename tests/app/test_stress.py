@@ -1,4 +1,4 @@
-"""Everything at once: threads use an app without a thought, handlers fail, and the server does its worst.
+"""Stress: threads use an app without any care, handlers fail, and the server misbehaves.
 
 Who does what is drawn from a seed; only when is left to the threads. Whatever happens, a few things hold, and
 those are looked at: in the events, in what the server saw, and in what every sender was told.
@@ -30,11 +30,11 @@ ENDINGS = ["reset", "finish", "close", "garbage", "half", "silence", "refuse", "
 
 
 class Failure(Exception):
-    """What a handler raises."""
+    """Raised by a handler."""
 
 
 class Adversary:
-    """The server: echoes for a while, then does something bad. Notes what it was sent.
+    """The server: it echoes for a while, then misbehaves, and records what it received.
 
     Attributes:
         received: the messages that came, of each connection.
@@ -104,7 +104,7 @@ class Adversary:
 
 
 class Careless(Noting):
-    """An app whose handlers fail now and then."""
+    """An app whose handlers sometimes fail."""
 
     def __init__(self, *args: Any, random: Random, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -134,7 +134,7 @@ class Careless(Noting):
 
 
 class Actor:
-    """One thread that uses an app without asking whether this is a good moment.
+    """One thread that uses an app without checking its state.
 
     Attributes:
         name: begins each of its messages.
@@ -148,7 +148,7 @@ class Actor:
         self.accepted: list[str] = []
 
     def run(self) -> None:
-        """Do as many things as there are rounds."""
+        """Do one random thing per round."""
         for number in range(ROUNDS):
             try:
                 self._act(number)
@@ -222,7 +222,7 @@ def test_whatever_many_threads_and_a_bad_server_do_at_once_a_few_things_hold(
 
 
 def check_echoes(app: Noting) -> None:
-    """What comes back on one connection is in the order of each sender."""
+    """The echoes of one connection are in each sender's order."""
     texts: list[str] = []
     for event in app.events:
         if event.name == "connecting":
@@ -233,7 +233,7 @@ def check_echoes(app: Noting) -> None:
 
 
 def check_messages(accepted: set[str], received: list[list[str]], unsent: list[str]) -> None:
-    """Nothing came that was refused or twice or out of order; what is called unsent did not come."""
+    """Check that nothing refused or unsent arrived, nothing arrived twice, and all in order."""
     for texts in received:
         check_senders(texts)
     came = [text for texts in received for text in texts]
@@ -246,7 +246,7 @@ def check_messages(accepted: set[str], received: list[list[str]], unsent: list[s
 
 
 def check_senders(texts: list[str]) -> None:
-    """The messages of each sender are in their order."""
+    """Check that each sender's messages are in order."""
     by_sender = defaultdict(list)
     for text in texts:
         sender, number, _ = text.split(" ", 2)

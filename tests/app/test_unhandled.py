@@ -1,4 +1,4 @@
-"""A failure that no handler gets is logged: an app that never connects must not do so in silence."""
+"""Failures without a handler are logged: an app that never connects is never silent."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TWICE = Backoff(min_wait=0, max_wait=0, max_attempts=2)
 
 @pytest.fixture
 def dead_url() -> Iterator[str]:
-    """A URL under which nobody listens."""
+    """A URL on which no server listens."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         yield f"ws://127.0.0.1:{sock.getsockname()[1]}/"
@@ -75,7 +75,7 @@ def test_a_proper_end_is_not_logged(start_peer: StartPeer, caplog: pytest.LogCap
 
 
 @pytest.mark.parametrize("name", ["connect_fail", "event"])
-def test_a_failure_that_a_handler_gets_is_the_handlers_to_report(
+def test_a_failure_that_a_handler_gets_is_not_logged(
     name: str, dead_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = WebSocketApp(dead_url)

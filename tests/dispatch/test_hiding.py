@@ -1,4 +1,4 @@
-"""Names of users and of ours do not collide unnoticed: all that is private hangs on one attribute."""
+"""Hidden names: a subclass cannot break lochws by the names of its own attributes."""
 
 from __future__ import annotations
 

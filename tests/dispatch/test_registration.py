@@ -1,4 +1,4 @@
-"""Handlers that cannot be right are refused where they are written, naming what would be."""
+"""Wrong handlers are refused when they are registered, with an error that says what would be right."""
 
 from __future__ import annotations
 

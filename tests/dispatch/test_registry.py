@@ -25,13 +25,13 @@ TEXT_EVENT = events.Text("hello")
 
 
 def deliver(app: WebSocketApp, *them: events.Event) -> None:
-    """Give an app's handlers events as its reader thread does."""
+    """Pass events to an app's handlers as its reader thread does."""
     for event in them:
         app._lochws.registry.dispatch_all([event])
 
 
 class Calls(list[Any]):
-    """Notes calls; `calls["name"]` is a handler that notes itself by that name."""
+    """Records calls; `handler(name)` returns a handler that records itself by that name."""
 
     def handler(self, name: str) -> Any:
         return lambda event: self.append((name, event.name))
@@ -286,14 +286,14 @@ class TestObjects:
                 self.seen.append("tick")
 
             def shutdown(self) -> None:
-                """No handler."""
+                """Not a handler."""
 
         app, mine = WebSocketApp(URL), Mine()
         app.add_handler(mine)
         deliver(app, TEXT_EVENT, events.Poll())
         assert mine.seen == ["on_event", "on_text", "on_event", "tick"]
 
-    def test_several_objects_in_the_order_of_their_coming(self) -> None:
+    def test_several_objects_in_the_order_of_registration(self) -> None:
         calls = []
 
         class Mine(Handler):
@@ -376,7 +376,7 @@ class TestObjects:
 
 
 class TestFailures:
-    """Exceptions of handlers: never silent, never the end of the others."""
+    """Exceptions of handlers are always reported and never stop other handlers."""
 
     def test_it_is_logged_with_traceback_given_to_on_error_and_the_others_run(
         self, caplog: pytest.LogCaptureFixture

@@ -1,4 +1,4 @@
-"""Wrapped handlers: who is called through what, and that nobody pays for it who does not use it."""
+"""Wrapped handlers: which handlers are called through which wrappers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ URL = "ws://example.invalid/"
 
 
 class Wrapping:
-    """A wrapper that notes what it was asked to wrap, and what was called through it."""
+    """A wrapper that records what it wraps, and what is called through it."""
 
     def __init__(self, mark: str = "") -> None:
         self.asked: list[str] = []
@@ -35,7 +35,7 @@ class Wrapping:
         return wrapped
 
 
-def test_all_handlers_are_called_through_the_wrapper_whenever_they_came() -> None:
+def test_handlers_added_before_and_after_it_are_called_through_the_wrapper() -> None:
     wrapping = Wrapping()
     seen: list[Any] = []
     with ScriptedServer([accept(), send("x")]) as server:
@@ -73,7 +73,7 @@ def test_of_two_wrappers_the_last_is_outermost() -> None:
     assert calls == ["outer text", "inner text"]
 
 
-def test_a_wrapper_that_is_taken_away_is_gone_and_others_stay() -> None:
+def test_removing_a_wrapper_leaves_the_others() -> None:
     app = WebSocketApp(URL)
     seen: list[Any] = []
     app.on("text")(seen.append)
@@ -88,7 +88,7 @@ def test_a_wrapper_that_is_taken_away_is_gone_and_others_stay() -> None:
     assert (gone.called, stays.called, len(seen)) == (["text"], ["text", "text"], 2)
 
 
-def test_of_wrappers_that_are_equal_the_one_that_is_meant_goes() -> None:
+def test_of_equal_wrappers_the_identical_one_is_removed() -> None:
     class Equal(Wrapping):
         def __eq__(self, other: object) -> bool:
             return isinstance(other, Equal)
@@ -109,7 +109,7 @@ def test_of_wrappers_that_are_equal_the_one_that_is_meant_goes() -> None:
     assert stays.called == ["text"]
 
 
-def test_what_wraps_nothing_cannot_be_taken_away() -> None:
+def test_an_unknown_wrapper_cannot_be_removed() -> None:
     app = WebSocketApp(URL)
     app.wrap_handlers(Wrapping())
     with pytest.raises(ValueError, match="is not a wrapper of these handlers"):
