@@ -1,4 +1,4 @@
-"""From a URL's host to an open connection: names, literals, and what time a dead or silent thing may take."""
+"""Hosts of URLs: names and literals, and time limits for hosts that are dead or silent."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..support.peer import Link, StartPeer
 
 
 class TestHosts:
-    """What a URL's host becomes."""
+    """How the host of a URL is used."""
 
     @pytest.mark.parametrize(
         ("host", "found"),
@@ -30,10 +30,10 @@ class TestHosts:
             ("bücher.example", "xn--bcher-kva.example"),
             ("BÜCHER.example", "xn--bcher-kva.example"),
             ("faß.example", "xn--fa-hia.example"),  # IDNA 2008; that of 2003 would go to fass.example
-            ("日本語。example", "xn--wgv71a119e.example"),  # with a dot of its own
+            ("日本語。example", "xn--wgv71a119e.example"),  # an ideographic full stop
             ("xn--bcher-kva.example", "xn--bcher-kva.example"),
             ("\uff25\uff38ample.org", "example.org"),  # full-width letters
-            ("a_b.example", "a_b.example"),  # no host name by the book, and yet used
+            ("a_b.example", "a_b.example"),  # not a valid host name, but in use
             ("[2001:DB8::1]", "2001:db8::1"),
             ("[fe80::1%25eth0]", "fe80::1%eth0"),
             ("[fe80::1%eth0]", "fe80::1%eth0"),
@@ -43,7 +43,7 @@ class TestHosts:
         assert parse_url(f"ws://{host}/").host == found
 
     @pytest.mark.parametrize("host", ["\u2028.example", "ü" * 64, "-ü.example", "☃.example", "ü..example"])
-    def test_what_is_no_name_is_refused(self, host: str) -> None:
+    def test_an_invalid_host_name_is_refused(self, host: str) -> None:
         with pytest.raises(ValueError):
             parse_url(f"ws://me:secret@{host}/")
         with pytest.raises(ValueError) as caught:
@@ -72,7 +72,7 @@ class TestHosts:
         assert parse_url(str(endpoint)) == endpoint
 
     @pytest.mark.parametrize("url", ["ws+unix://host/path:/", "ws+unix:///", "ws+unix://", "ws+unix:///a:b"])
-    def test_what_is_no_unix_url_is_refused(self, url: str) -> None:
+    def test_an_invalid_unix_url_is_refused(self, url: str) -> None:
         with pytest.raises(ValueError, match="URL 'ws"):
             parse_url(url)
 
@@ -97,11 +97,11 @@ class TestHosts:
 
 
 class TestPromises:
-    """What may take how long."""
+    """How long things may take."""
 
     @staticmethod
     def answer(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[str, int]) -> None:
-        """Has every name resolve to these."""
+        """Make every name resolve to these."""
 
         def look_up(*_: object, **__: object) -> list[AddressInfo]:
             found: list[AddressInfo] = []
@@ -145,7 +145,7 @@ class TestPromises:
         assert app.stop(1.0)
         assert monotonic() - began < 1.0
 
-    def test_nor_the_close_of_a_websocket_that_is_iterated(self, hang: Hang) -> None:
+    def test_an_iterated_websocket_closes_at_once_too(self, hang: Hang) -> None:
         url, _ = hang.resolve()
         websocket = WebSocket(url, open_timeout=None)
         hang.reached = websocket.close
@@ -155,7 +155,7 @@ class TestPromises:
         assert [event.name for event in seen] == ["connecting", "connect_fail"]
         assert seen[-1].reason == "closed while connecting"
 
-    def test_nor_does_one_thread_more_come_with_each_attempt(self, dial: Dial, hang: Hang) -> None:
+    def test_attempts_do_not_add_threads(self, dial: Dial, hang: Hang) -> None:
         url, _ = hang.resolve()
         for _ in range(5):
             assert dial(url, open_timeout=0.02).last.phase == "resolve"

@@ -1,4 +1,4 @@
-"""One attempt to connect: its events, and its one ending, which says what happened."""
+"""Single attempts to connect: their events, and the final one, which says what happened."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ..faults.registry import fault
 from ..support.attempts import Attempt, Dial
 from ..support.peer import TEXT, Link, StartPeer, frame, upgrade
 
-#: Seconds within which what should not wait must be done.
+#: The limit for what should not wait, in seconds.
 SOON = 0.7
 
 
@@ -146,7 +146,7 @@ class TestOpening:
 
 
 class TestConstruction:
-    """What can only fail is refused before there is any attempt."""
+    """Options that could only fail are refused before any attempt."""
 
     @pytest.mark.parametrize(
         ("url", "options", "error"),
@@ -173,7 +173,7 @@ class TestConstruction:
 
 
 class TestPreparing:
-    """What the user's functions raise ends the attempt, not the thread."""
+    """Exceptions of the user's functions end the attempt, not the thread."""
 
     @staticmethod
     def broken() -> str:
@@ -205,7 +205,7 @@ class TestPreparing:
 
 
 class TestConnectFail:
-    """Attempts that fail before there is a connection say in which phase, where, and why."""
+    """Attempts that fail without a connection name the phase, the address and the cause."""
 
     def test_a_refused_port(self, dial: Dial) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -254,7 +254,7 @@ class TestConnectFail:
         assert (last.phase, last.reason) == ("tls", "unable to connect; No such file or directory")
 
     def test_a_request_that_cannot_be_written(self, dial: Dial, start_peer: StartPeer) -> None:
-        """The header is larger than what the kernel takes, and the peer is gone meanwhile."""
+        """The header is too large for the kernel to take at once, and the peer goes away meanwhile."""
         peer = start_peer(lambda link: (link.read(1), link.reset()))
         attempt = dial(peer.url, headers=(("X-Large", "x" * 16_000_000),))
         assert attempt.names == ["connecting", "connect_fail"]
@@ -290,7 +290,7 @@ class TestDisconnected:
             (b"SSH-2.0-OpenSSH_9.6\r\n", "not an HTTP response: it begins with b'SSH-2.0-OpenSSH_9.6"),
         ],
     )
-    def test_what_is_no_answer_is_a_protocol_error(
+    def test_an_answer_that_is_not_http_is_a_protocol_error(
         self, dial: Dial, start_peer: StartPeer, answer: bytes, text: str
     ) -> None:
         attempt = dial(start_peer(answering(answer)).url)
@@ -359,7 +359,7 @@ class TestRejected:
         head = b"HTTP/1.1 500 No\r\n\r\n"
         assert self.body(dial, start_peer, head + b"the beginning", end=False) == b"the beginning"
 
-    def test_nor_beyond_the_deadline(self, dial: Dial, start_peer: StartPeer) -> None:
+    def test_a_body_is_not_awaited_beyond_the_deadline(self, dial: Dial, start_peer: StartPeer) -> None:
         peer = start_peer(answering(b"HTTP/1.1 500 No\r\n\r\nthe beginning"))
         attempt = dial(peer.url, open_timeout=0.2)
         assert attempt.seconds < 0.2 + SOON
@@ -388,11 +388,11 @@ class TestProxy:
     def proxy(
         self, answer: bytes = b"HTTP/1.1 200 OK\r\n\r\n", then: Callable[[Link], object] = Link.wait_for_end
     ) -> Callable[[Link], object]:
-        """A script: a proxy that plays the target too, with `then`."""
+        """A script: a proxy that also acts as the target, with `then`."""
         return lambda link: (link.read_request(), link.send(answer), then(link))
 
     def through(self, authority: str) -> Callable[[Link], object]:
-        """A script: a proxy that checks for whom it is asked and then upgrades."""
+        """A script: a proxy that checks the target and then upgrades."""
 
         def script(link: Link) -> None:
             assert link.read_request().line == f"CONNECT {authority} HTTP/1.1"
@@ -459,7 +459,7 @@ class TestProxy:
 
 
 class TestRealServer:
-    """The threaded server of websockets, which nobody here wrote."""
+    """The threaded server of websockets, as an independent peer."""
 
     @pytest.fixture(params=["ws", "wss"])
     def server(self, request: pytest.FixtureRequest, server_tls: ssl.SSLContext) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Whatever hangs while connecting, the attempt ends in time, and nothing is left open."""
+"""Attempts that hang in any phase end in time and leave nothing open."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..support.attempts import Attempt, Dial
 from ..support.hang import Hang
 from ..support.peer import Link, StartPeer
 
-#: Seconds within which what should not wait must be done.
+#: The limit for what should not wait, in seconds.
 SOON = 0.7
 
 
@@ -30,7 +30,7 @@ class TestEndingInTime:
     @pytest.mark.parametrize("phase", PHASES)
     def test_silence_ends_with_open_timeout(self, dial: Dial, hang: Hang, phase: str) -> None:
         url, options = getattr(hang, phase)()
-        limit = 1.0 if phase == "request" else 0.2  # so large a request takes time to make up
+        limit = 1.0 if phase == "request" else 0.2  # so large a request takes time to prepare
         attempt = dial(url, open_timeout=limit, **options)
         assert limit - 0.05 < attempt.seconds < limit + SOON
         if phase == "upgrade":
@@ -86,7 +86,7 @@ class TestEndingInTime:
 
         attempt = dial(start_peer(script).url, deadline=deadline)
         assert attempt.seconds < SOON
-        # The client may have been told to stop before it had read anything of the answer.
+        # The client may have been stopped before it had read any of the answer.
         assert attempt.names[2:] == ["disconnected"] or kept.startswith(attempt.events[2].response.body)
 
     @pytest.mark.parametrize("steps", [1, 2])

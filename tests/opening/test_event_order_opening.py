@@ -1,4 +1,4 @@
-"""Which events come when an attempt to connect fails or is called off; see `life.test_event_order`."""
+"""The order of events when an attempt to connect fails or is cancelled; see `life.test_event_order`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..support.situation import OPENING, Situation, close
 
 
 class TestConnecting:
-    """How an attempt fails. Lomond's cause was in the debug log alone; here it is in the event (Q3)."""
+    """Failed attempts. Lomond wrote the cause to the debug log alone; here it is in the event (Q3)."""
 
     def test_name_resolution_fails(self, situation: Situation, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(*_: object, **__: object) -> list[tcp.AddressInfo]:
@@ -101,7 +101,7 @@ class TestConnecting:
     def test_server_accepts_tcp_and_says_nothing(
         self, situation: Situation, start_peer: StartPeer
     ) -> None:
-        """Lomond waited for ever (Q1)."""
+        """Lomond waited forever (Q1)."""
         seen = situation.live(start_peer(Link.wait_for_end).url, open_timeout=0.1)
         assert seen == ["connecting", "connected", "disconnected"]
         assert situation.last.reason.endswith("no answer to the upgrade request: timed out after 0.1 s")
@@ -109,13 +109,13 @@ class TestConnecting:
 
 
 class TestWhileOpening:
-    """What users do before there is a WebSocket."""
+    """Calls by the user before the WebSocket is open."""
 
     @pytest.mark.parametrize("moment", ["connecting", "connected"])
     def test_close_calls_the_attempt_off(
         self, situation: Situation, start_peer: StartPeer, moment: str
     ) -> None:
-        """Lomond dialled on (Q11) and wrote a Close frame before the upgrade was answered (Q12)."""
+        """Lomond kept dialling (Q11), and sent a Close frame before the answer to the upgrade (Q12)."""
         received = []
 
         def script(link: Link) -> None:
@@ -125,7 +125,7 @@ class TestWhileOpening:
         seen = situation.live(start_peer(script).url, {moment: close})
         assert seen[-1] == "connect_fail" or situation.last.ended_by == "client"
         if moment == "connecting" and situation.way == "iterated":
-            # An app dials while its handler runs: how far it came by then is a matter of timing.
+            # An app dials while its handler runs, so how far it has come is a matter of timing.
             assert seen == ["connecting", "connect_fail"]
             assert situation.last.reason == "closed while connecting"
             assert received == []
@@ -135,7 +135,7 @@ class TestWhileOpening:
 
     @pytest.mark.parametrize("moment", ["connecting", "connected"])
     def test_a_send_is_refused(self, situation: Situation, start_peer: StartPeer, moment: str) -> None:
-        """Nothing goes out before the 101 (Q12)."""
+        """Nothing is sent before the 101 (Q12)."""
         frames = []
 
         def script(link: Link) -> None:

@@ -1,4 +1,4 @@
-"""Each known failure, made to happen: events, phase, reason and advice are those of docs/failures.md."""
+"""Each known failure happens with the events, phase, reason and advice of docs/failures.md."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def scene(
 
 
 def cases() -> list[Any]:
-    """All of them; those of certificates are faults of the suite of faults, too."""
+    """Return all cases; those with certificates belong to the suite of faults, too."""
     certificate = [fault("opening", "The certificate is not valid")]
     return [
         pytest.param(case, id=case.name, marks=certificate if case.what.startswith("certificate") else [])
@@ -34,7 +34,7 @@ def cases() -> list[Any]:
 
 
 @pytest.mark.parametrize("case", cases())
-def test_what_the_user_is_told(case: Case, scene: Scene, dial: Dial) -> None:
+def test_a_failure_is_reported_as_documented(case: Case, scene: Scene, dial: Dial) -> None:
     url, options = case.lead(scene)
     attempt = dial(url, **options)
     names = [name for name in attempt.names if name not in {"connecting", "connected"}]
@@ -46,8 +46,8 @@ def test_what_the_user_is_told(case: Case, scene: Scene, dial: Dial) -> None:
     assert told.advice == case.advice
     assert (told.address is None) == ("resolve" in case.reason)
     assert (told.error is None) == (case.reason == "connection lost: ended by the server")
-    # The phase that failed was entered, and none takes longer than the attempt as a whole.
-    # (To the proxy itself there are names and connections, too.)
+    # The phase that failed was entered, and no phase takes longer than the whole attempt.
+    # (The way to the proxy itself has a look-up and a connection, too.)
     assert case.phase in told.timings or told.reason.startswith("unable to connect to proxy")
     assert told.timings
     assert sum(told.timings.values()) <= attempt.seconds

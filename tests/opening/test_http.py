@@ -1,4 +1,4 @@
-"""The HTTP of an opening: headers, credentials, cookies, and what a refusal brings back."""
+"""HTTP in an opening: headers, credentials, cookies and refusals."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def answering(head: str, body: bytes = b"") -> Callable[[Link], object]:
 
 @pytest.fixture
 def ask(start_peer: StartPeer) -> Callable[..., Request]:
-    """The upgrade request that a WebSocket with the given options sends."""
+    """Return the upgrade request that a WebSocket with these options sends."""
 
     def ask(path: str = "/", **options: Any) -> Request:
         peer = start_peer(answering("403 Forbidden"))
@@ -93,7 +93,7 @@ class TestHeaders:
             as_headers([pair])
 
     @pytest.mark.parametrize("pair", [("X",), ("X", 1), (1, "X"), ("X", None), "XY", ("X", "Y", "Z")])
-    def test_what_is_no_header_is_refused_and_its_value_not_repeated(self, pair: Any) -> None:
+    def test_an_invalid_header_is_refused_without_repeating_its_value(self, pair: Any) -> None:
         with pytest.raises(TypeError):
             as_headers([pair])
         with pytest.raises(TypeError) as caught:
@@ -161,7 +161,7 @@ class TestCredentials:
             assert ask(auth=auth, headers={"authorization": "Mine"}).headers["authorization"] == "Mine"
 
     @pytest.mark.parametrize("returned", ["", "two words", "a\r\nb", ("a",), 5, (b"a", b"b")])
-    def test_what_is_none_fails_before_anything_is_sent(self, dial: Dial, returned: Any) -> None:
+    def test_invalid_values_fail_before_anything_is_sent(self, dial: Dial, returned: Any) -> None:
         last = dial("ws://127.0.0.1:1/", auth=lambda: returned).last
         assert last.phase == "prepare"
         assert "two words" not in last.reason
@@ -238,7 +238,7 @@ class TestCookies:
         assert peer.links[1].request.headers["cookie"] == "mine=1"
 
     @pytest.mark.parametrize("path", ["/", "/elsewhere"])
-    def test_a_server_that_never_stops_setting_new_ones_is_not_listened_to(
+    def test_new_cookies_beyond_the_limit_are_ignored(
         self, path: str, start_peer: StartPeer, dial: Dial, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("lochws.opening.cookies.MAX_COOKIES", 12)
@@ -255,7 +255,7 @@ class TestCookies:
 
 
 class TestRefusal:
-    """What `Rejected` brings."""
+    """The contents of `Rejected`."""
 
     def test_its_response_has_status_headers_and_body(self, start_peer: StartPeer) -> None:
         body = "nicht für dich".encode("latin-1")
@@ -276,7 +276,7 @@ class TestRefusal:
             ('text/html; charset="utf-16-le"', "ü".encode("utf-16-le"), "ü"),
             ("text/html; CharSet = latin-1 ; x=y", b"\xfc", "ü"),
             ("text/html; charset=no-such", "ü".encode(), "ü"),
-            ("text/html; charset=hex", "ü".encode(), "ü"),  # a codec, but none of text
+            ("text/html; charset=hex", "ü".encode(), "ü"),  # a codec that does not produce text
             ("text/html", b"\xfc", "\ufffd"),
         ],
     )

@@ -1,4 +1,4 @@
-"""Connections that begin without an address: Unix sockets, a ready-made socket, the user's own connect."""
+"""Connections without a host to look up: Unix sockets, a given socket, the user's own `connect`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lochws.system.deadline import Deadline
 from ..support.attempts import Attempt, Dial
 from ..support.peer import Link, StartPeer
 
-#: Seconds within which what should not wait must be done.
+#: The limit for what should not wait, in seconds.
 SOON = 0.7
 
 
@@ -60,7 +60,7 @@ class TestUnix:
         monkeypatch.setenv("http_proxy", "http://proxy.invalid")
         assert self.told(WebSocket("ws://server.example/", unix=path)) == "server.example /"
 
-    # `path` comes first, so that the server ends last and need not wait for the stream.
+    # `path` is first, so that the server ends last and need not wait for the stream.
     def test_the_path_is_the_address(self, path: str, dial: Dial) -> None:
         attempt = dial("ws://server.example/", unix=path)
         assert attempt.opened.stream.address == path
@@ -173,7 +173,7 @@ class TestConnect:
         assert attempt.last.phase == "tcp"
         over.set()
         theirs.settimeout(5)
-        assert theirs.recv(1) == b""  # the socket that came too late was closed
+        assert theirs.recv(1) == b""  # the late socket was closed
         theirs.close()
 
 

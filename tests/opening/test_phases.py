@@ -1,4 +1,4 @@
-"""Phases of an opening: each can have a limit of its own, and each one's time is in the events."""
+"""Phases of an opening: limits of their own, and their times in the events."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..support.attempts import Dial
 from ..support.hang import Hang
 from ..support.peer import Link, StartPeer
 
-#: Seconds within which what should not wait must be done.
+#: The limit for what should not wait, in seconds.
 SOON = 0.7
 
 
@@ -76,12 +76,12 @@ def test_the_address_of_ready_is_the_proxys(start_peer: StartPeer) -> None:
 
 
 def ready(websocket: WebSocket) -> events.Ready:
-    """The Ready of a connection."""
+    """Return the Ready event of a connection."""
     [found] = [event for event in websocket if isinstance(event, events.Ready)]
     return found
 
 
-def test_what_never_began_has_no_time(dial: Dial) -> None:
+def test_a_phase_that_was_not_entered_has_no_time(dial: Dial) -> None:
     assert dial("ws://127.0.0.1:1/", headers=lambda: {"": ""}).last.timings == {}
 
 
@@ -98,7 +98,7 @@ class TestDeadline:
             deadline.enter("tls")
             times = deadline.timings
             assert times["tcp"] >= 0.01
-            deadline.enter("tcp")  # with a redirect, say
+            deadline.enter("tcp")  # as with a redirect
             assert list(deadline.timings) == ["tcp", "tls"]
             assert deadline.timings["tcp"] >= times["tcp"]
 

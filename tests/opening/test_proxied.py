@@ -1,4 +1,4 @@
-"""Whole attempts through proxies of every kind: in time, never past them, and with nothing given away."""
+"""Attempts through proxies of every kind: in time, never around them, and with secrets kept."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lochws.system.deadline import Deadline
 from ..support.attempts import Dial
 from ..support.peer import Link, Peer, StartPeer
 
-#: Seconds within which what should not wait must be done.
+#: The limit for what should not wait, in seconds.
 SOON = 0.7
 
 SECRET = "hush:hush"
@@ -29,7 +29,7 @@ REFUSED = b"HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n"
 
 
 def socks(then: Callable[[Link], object], *, host: str) -> Callable[[Link], object]:
-    """A script: a SOCKS 5 proxy that lets everybody through to a host, and plays that host too."""
+    """A script: a SOCKS 5 proxy that allows everything, and also acts as the host."""
 
     def script(link: Link) -> None:
         link.read(3)
@@ -47,7 +47,7 @@ def connect(then: Callable[[Link], object]) -> Callable[[Link], object]:
 
 
 class TestOpening:
-    """What goes through."""
+    """Attempts that succeed."""
 
     @pytest.mark.parametrize("scheme", ["ws", "wss"])
     def test_socks_leads_there(
@@ -109,7 +109,7 @@ class TestOpening:
 
 
 class TestFailing:
-    """What does not: there is no way past a proxy."""
+    """Attempts that fail: none goes around the proxy."""
 
     @pytest.mark.parametrize("scheme", ["http", "https", "socks4", "socks4a", "socks5", "socks5h"])
     def test_a_proxy_that_is_not_there_is_no_direct_connection(
@@ -168,7 +168,7 @@ class TestFailing:
 class TestEndingInTime:
     """Wherever a proxy falls silent, the attempt ends in time."""
 
-    # The proxy's scheme, how its script begins, and whether it is TLS that goes on behind it.
+    # The proxy's scheme, the beginning of its script, and whether TLS follows.
     PLACES = (
         ("https", lambda link: link.read(1)),
         ("https+tls", lambda link: link.read_request()),
@@ -182,7 +182,7 @@ class TestEndingInTime:
         self, scheme: str, begin: Callable[[Link], object], start_peer: StartPeer, server_tls: ssl.SSLContext,
         reached: Callable[[], object],
     ) -> str:
-        """A proxy that falls silent there; its URL."""
+        """Start a proxy that falls silent at that point; return its URL."""
         tls = server_tls if scheme.endswith("+tls") else None
         peer = start_peer(lambda link: (begin(link), reached(), link.wait_for_end()), tls=tls)
         return f"{scheme.removesuffix('+tls')}://{peer.authority}"
@@ -238,7 +238,7 @@ class TestEndingInTime:
 
 
 class TestSecrets:
-    """The password of a proxy is told to the proxy, and to nobody else."""
+    """A proxy's password is sent to the proxy alone."""
 
     SCRIPTS = (
         ("http", lambda link: (link.read_request(), link.send(REFUSED))),

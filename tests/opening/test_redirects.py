@@ -1,4 +1,4 @@
-"""Redirects are followed where that is safe, and secrets go to nobody but those they are meant for."""
+"""Redirects are followed where that is safe, and secrets stay with the origin they are meant for."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..support.peer import Link, Peer, StartPeer
 
 
 def moved(location: str | Callable[[], str], code: int = 302) -> Callable[[Link], object]:
-    """A script: send whoever asks to somewhere else."""
+    """A script: redirect every request."""
 
     def script(link: Link) -> None:
         link.read_request()
@@ -33,7 +33,7 @@ def moved(location: str | Callable[[], str], code: int = 302) -> Callable[[Link]
 
 @pytest.fixture
 def goal(start_peer: StartPeer) -> Peer:
-    """The server where redirects lead."""
+    """The target of redirects."""
     return start_peer(Link.accept)
 
 
@@ -162,7 +162,7 @@ def test_a_cookie_beyond_ascii_comes_back_as_it_was_set(dial: Dial, start_peer: 
     assert b"\r\nCookie: a=caf\xc3\xa9; b=\xff\r\n" in seen[1]
 
 
-def test_who_was_redirected_back_gets_none_either(dial: Dial, start_peer: StartPeer) -> None:
+def test_a_redirect_back_home_gets_no_credentials_either(dial: Dial, start_peer: StartPeer) -> None:
     def script(link: Link) -> None:
         request = link.read_request()
         if request.line.startswith("GET /back"):
@@ -263,7 +263,7 @@ def test_without_a_location_it_is_an_ordinary_refusal(dial: Dial, start_peer: St
     assert dial(peer.url).events[2].reason == "upgrade refused: 302 Found"
 
 
-def test_300_and_304_say_nothing_about_where_to_go() -> None:
+def test_300_and_304_are_not_followed() -> None:
     for code, expected in ((300, False), (301, True), (304, False), (308, True), (200, False)):
         assert is_redirect(Response(f"HTTP/1.1 {code} X\r\nLocation: /".encode())) is expected
 

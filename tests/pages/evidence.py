@@ -85,7 +85,7 @@ DIFFERENCES: Mapping[str, tuple[str, ...]] = {
     ),
     "ConnectFail and Rejected have `reason`.": (
         "test_no_address_accepts",
-        "test_what_the_user_is_told",
+        "test_a_failure_is_reported_as_documented",
     ),
     "Ready has `response`, `protocol` and `extensions`.": (
         "test_ready_has_them_too_and_whom_the_connection_leads_to",
@@ -405,7 +405,7 @@ SECURITY: Mapping[str, tuple[str, ...]] = {
         "test_only_so_many_are_remembered",
     ),
     "Cookies in the jar before a server's new ones are left out": (
-        "test_a_server_that_never_stops_setting_new_ones_is_not_listened_to",
+        "test_new_cookies_beyond_the_limit_are_ignored",
     ),
     "The wait that a server can impose with `Retry-After`": (
         "test_the_bound_is_five_minutes_by_default",
@@ -426,7 +426,7 @@ SECURITY: Mapping[str, tuple[str, ...]] = {
     ),
     "After a redirect to another origin": (
         "test_another_origin_gets_no_header_but_ours",
-        "test_who_was_redirected_back_gets_none_either",
+        "test_a_redirect_back_home_gets_no_credentials_either",
         "test_another_origin_is_not_shown_it",
         "test_redirect_headers_all_takes_the_users_headers_and_subprotocols_along",
         "test_another_origin_is_offered_no_subprotocol_that_looks_like_a_credential",
@@ -509,7 +509,7 @@ SECURITY: Mapping[str, tuple[str, ...]] = {
         "test_none_is_the_environment",
     ),
     "**Your functions**": (
-        "test_what_is_none_fails_before_anything_is_sent",
+        "test_invalid_values_fail_before_anything_is_sent",
         "test_what_the_function_raises_is_logged_and_changes_nothing",
     ),
 }

@@ -1,1 +1,1 @@
-"""Programs that nobody here wrote, found and started on free loopback ports: proxies, and servers."""
+"""Tests against independent programs, proxies and servers, started on free loopback ports."""

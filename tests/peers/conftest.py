@@ -1,4 +1,4 @@
-"""Fixtures that start the real programs, each once for all tests that want it."""
+"""Fixtures that start real programs, each once for all tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import trustme
 
 from .programs import Programs, find, free_ports
 
-#: Whom the proxies know. tinyproxy takes no other characters than these.
+#: The user that the proxies know. tinyproxy accepts only these characters.
 USER, PASSWORD, PLAIN_PASSWORD = "me", "s3cr:t%20", "secret"
 _REALM = "peers"
 
@@ -31,11 +31,11 @@ class Certificate:
 
     @property
     def names(self) -> dict[str, object]:
-        """The files by the names that configurations use."""
+        """Return the files by the names that configurations use."""
         return {"certificate": self.certificate, "key": self.key, "both": self.both}
 
 
-#: Starts a proxy once and gives the part of its URL behind the credentials: ``127.0.0.1:port``.
+#: Starts a proxy once and returns the part of its URL behind the credentials: ``127.0.0.1:port``.
 StartProxy = Callable[..., str]
 
 
@@ -61,7 +61,7 @@ def certificate(programs: Programs, authority: trustme.CA) -> Certificate:
 
 @pytest.fixture(scope="session")
 def echo(programs: Programs, certificate: Certificate) -> dict[str, int]:
-    """A server of websockets that echoes: its ports for ws and for wss."""
+    """An echo server made with websockets: its ports for ws and wss."""
     script = str(Path(__file__).parent / "echo.py")
     command = [sys.executable, script, "$port", "$port1", "$certificate", "$key"]
     return dict(zip(("ws", "wss"), programs.start(command, 2, **certificate.names), strict=True))
@@ -69,7 +69,7 @@ def echo(programs: Programs, certificate: Certificate) -> dict[str, int]:
 
 @pytest.fixture(scope="session")
 def node_echo(programs: Programs, certificate: Certificate) -> dict[str, int]:
-    """The same by Node's ws, which NODE_PATH leads to; skips where either is not."""
+    """An echo server made with Node's ws, found through NODE_PATH; skips without them."""
     probe = [find("node"), "-e", "require('ws')"]
     if subprocess.run(probe, check=False, capture_output=True, timeout=30).returncode:
         pytest.skip("Node's package ws is not installed (or NODE_PATH does not lead to it)")
@@ -107,7 +107,7 @@ def _start_squid(programs: Programs, certificate: Certificate, authentication: s
     squid = find("squid")
     lines = ""
     if authentication == "Basic":
-        # Their digests of passwords are made here, so that no further program is needed.
+        # The digests of passwords are made here, so that no other program is needed.
         digest = subprocess.run(
             [find("openssl"), "passwd", "-apr1", "-stdin"], input=PASSWORD, text=True, check=True,
             capture_output=True,
@@ -158,7 +158,7 @@ def _start_microsocks(programs: Programs, _: Certificate, authentication: str) -
 
 
 def _start_ssh(programs: Programs, _: Certificate, authentication: str) -> list[int]:
-    """`ssh -D` to ourselves: the SOCKS proxy that most people have."""
+    """Start `ssh -D` to this machine: the SOCKS proxy that most people have."""
     assert authentication == "none"
     find("sshd")
     key = programs.folder / "ssh.key"
@@ -167,7 +167,7 @@ def _start_ssh(programs: Programs, _: Certificate, authentication: str) -> list[
     if os.getuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # as the service does
     [port] = programs.start(["sshd", "-D", "-e", "-f", "$config"], config="sshd.conf", key=key)
-    # Nothing of whoever runs the tests, neither questions nor known hosts.
+    # Without questions, and without the known hosts of whoever runs the tests.
     options = "StrictHostKeyChecking=no UserKnownHostsFile=/dev/null BatchMode=yes ExitOnForwardFailure=yes"
     switches = [part for option in options.split() for part in ("-o", option)]
     where = ["-i", str(key), "-p", str(port), "127.0.0.1"]
@@ -176,7 +176,7 @@ def _start_ssh(programs: Programs, _: Certificate, authentication: str) -> list[
 
 @pytest.fixture(scope="session")
 def terminator(programs: Programs, certificate: Certificate, echo: dict[str, int]) -> Callable[[str], int]:
-    """Starts nginx or haproxy, which end TLS in front of the server of websockets, once each."""
+    """Starts nginx or haproxy once each, to end TLS in front of the echo server."""
     started: dict[str, int] = {}
     commands = {
         "nginx": (["nginx", "-p", "$work", "-c", "$config"], "nginx.conf"),

@@ -1,6 +1,6 @@
-"""Echoes messages with the server of websockets: `python echo.py WS_PORT WSS_PORT CERTIFICATE KEY`.
+"""An echo server made with websockets: `python echo.py WS_PORT WSS_PORT CERTIFICATE KEY`.
 
-A process of its own, as the proxies are: a server inside the tests would open descriptors among theirs.
+It is a process of its own, like the proxies: inside the tests it would open descriptors among theirs.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Starts real programs with the configuration files beside this module, and ends them again.
+"""Real programs, started with the configuration files beside this module, and ended again.
 
-A configuration file is a template: ``$name`` stands for a value, as in `string.Template`. A program
-that is not there skips whatever needs it, by its name.
+A configuration file is a template: ``$name`` stands for a value, as in `string.Template`. Tests that need a
+program that is not installed are skipped.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from types import TracebackType
 
 import pytest
 
-#: Seconds that a program may take until it listens, and to end.
+#: The time for a program to listen, and to end, in seconds.
 PATIENCE = 20.0
-#: Seconds that it may take to end by itself.
+#: The time for it to end by itself, in seconds.
 _GRACE = 2.0
 
 _HERE = Path(__file__).parent
-# Daemons live where the path of a user who is not root may not lead.
+# Daemons may be installed outside the PATH of ordinary users.
 _PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin", "/sbin"])
 _TRIES = 3
 
 
 def find(name: str) -> str:
-    """The path of a program; skips the test if it is not installed."""
+    """Return the path of a program; skip the test if it is not installed."""
     path = shutil.which(name, path=_PATH)
     if path is None:
         pytest.skip(f"{name} is not installed")
@@ -39,7 +39,7 @@ def find(name: str) -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports on loopback that nobody listens on now, neither with IPv4 nor with IPv6."""
+    """Return free ports on loopback, for IPv4 and IPv6."""
     ports: list[int] = []
     held: list[socket.socket] = []
     try:
@@ -67,7 +67,7 @@ class Programs:
         self._number = 0
 
     def write(self, name: str, content: str | bytes) -> Path:
-        """A file in the folder, which daemons may read."""
+        """Write a file into the folder, readable by daemons."""
         path = self.folder / name
         path.write_bytes(content.encode() if isinstance(content, str) else content)
         path.chmod(0o644)
@@ -101,14 +101,14 @@ class Programs:
             arguments = [string.Template(part).substitute(known) for part in command[1:]]
             if self._run([program, *arguments], work, chosen):
                 return chosen
-            # Somebody may have taken a port between our closing it and the program's binding it.
+            # Another process may have taken a port before the program could bind it.
             if attempt == _TRIES - 1:
                 output = (work / "output").read_text(errors="replace")
                 raise RuntimeError(f"{command[0]} does not run: {output[-2000:]}")
         raise AssertionError
 
     def _run(self, command: Sequence[str], work: Path, ports: Sequence[int]) -> bool:
-        """Start a program. Returns whether it came to listen on the ports."""
+        """Start a program. Returns whether it listens on the ports."""
         with (work / "output").open("wb") as output:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=work,

@@ -1,4 +1,4 @@
-"""Programs that are missing, or do not run, say so."""
+"""Programs that are missing or do not run are named."""
 
 from __future__ import annotations
 

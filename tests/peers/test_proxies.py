@@ -1,4 +1,4 @@
-"""Every kind of proxy as a real program: messages go there and back, and docs/proxies.md says so."""
+"""Real proxies of every kind: messages pass in both directions, as docs/proxies.md says."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from lochws import WebSocket, events
 from .conftest import PASSWORD, PLAIN_PASSWORD, USER, StartProxy
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "proxies.md"
-#: Set, the run writes the table into the document; else it checks that the one there is its own.
+#: If set, the run writes the table into the page; otherwise it checks the table there.
 WRITE = "LOCHWS_WRITE_DOCS"
 
 
 @dataclass(frozen=True)
 class Case:
-    """A row of the table: a kind of proxy, the program that is one, and how it knows us."""
+    """A row of the table: a kind of proxy, a program of that kind, and its authentication."""
 
     scheme: str
     program: str
@@ -32,7 +32,7 @@ class Case:
         return f"{self.scheme}-{self.program}-{self.authentication}"
 
     def url(self, authority: str, password: str | None = None) -> str:
-        """The proxy's URL, with the credentials if there are any."""
+        """Return the proxy's URL, with credentials if there are any."""
         if self.authentication == "none":
             return f"{self.scheme}://{authority}"
         right = PLAIN_PASSWORD if self.program == "tinyproxy" else PASSWORD
@@ -63,12 +63,12 @@ CASES = [
 SCHEMES = ("ws", "wss")
 CLOSED = [case for case in CASES if case.authentication != "none"]
 
-# What has passed in this run.
+# The cases that have passed in this run.
 _passed: set[tuple[Case, str]] = set()
 
 
 def talk(url: str, **options: Any) -> list[events.Event]:
-    """Say a few things, larger and smaller than any buffer on the way, to a server that echoes them."""
+    """Exchange messages larger and smaller than any buffer on the way with an echo server."""
     texts = ["hello", "\N{GREEK SMALL LETTER PI}" * 40_000, ""]
     data = os.urandom(3_000_000)
     seen: list[events.Event] = []
@@ -92,7 +92,7 @@ def talk(url: str, **options: Any) -> list[events.Event]:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_messages_go_there_and_back(
+def test_messages_pass_in_both_directions(
     case: Case, scheme: str, start_proxy: StartProxy, echo: dict[str, int], ca_file: str
 ) -> None:
     proxy = case.url(start_proxy(case.program, case.scheme, case.authentication))
@@ -131,7 +131,7 @@ def test_without_a_password_it_is_refused(
     assert re.search(r"407|authentication methods were rejected", last.reason)
 
 
-# OpenSSH says yes before it knows, and then ends the connection.
+# OpenSSH agrees before it has connected, and then closes the connection.
 @pytest.mark.parametrize("case", [case for case in CASES if case.program != "OpenSSH"], ids=str)
 def test_an_endpoint_that_is_not_there_is_the_proxys_refusal(
     case: Case, start_proxy: StartProxy, ca_file: str, nobody: int
@@ -179,26 +179,26 @@ def test_the_environment_leads_through_a_proxy(
 
 @pytest.fixture(scope="module")
 def nobody() -> int:
-    """A port that nobody listens on."""
+    """A port on which nothing listens."""
     from .programs import free_ports
 
     return free_ports(1)[0]
 
 
 def fail(url: str, proxy: str, ca_file: str | None, **options: Any) -> Any:
-    """The ConnectFail that an attempt ends with."""
+    """Return the ConnectFail that ends an attempt."""
     *_, last = WebSocket(url, proxies=proxy, ssl_cafile=ca_file, **options)
     assert last.name == "connect_fail"
     return last
 
 
 def seen_proxy(seen: list[events.Event]) -> str | None:
-    """The proxy that the connection went through."""
+    """Return the proxy that the connection used."""
     return next(event.proxy for event in seen if isinstance(event, events.Connected))
 
 
 def table() -> str:
-    """What this run showed, as a table."""
+    """Return the results of this run as a table."""
     lines = ["| Proxy | Program | Authentication | ws | wss |", "| --- | --- | --- | --- | --- |"]
     for case in CASES:
         cells = ["passes" if (case, scheme) in _passed else "**fails**" for scheme in SCHEMES]
@@ -210,8 +210,8 @@ def test_the_table_in_the_documents_is_that_of_this_run(request: pytest.FixtureR
     chosen = {item.name.partition("[")[0]: 0 for item in request.session.items}
     for item in request.session.items:
         chosen[item.name.partition("[")[0]] += 1
-    if chosen.get("test_messages_go_there_and_back") != len(CASES) * len(SCHEMES):
-        return  # a part of the tests was asked for, which says nothing about the table
+    if chosen.get("test_messages_pass_in_both_directions") != len(CASES) * len(SCHEMES):
+        return  # only some of the tests were run, which says nothing about the table
     text = DOCUMENT.read_text(encoding="utf-8")
     before, begin, rest = text.partition("<!-- table: begin -->\n")
     _, end, after = rest.partition("\n<!-- table: end -->")
@@ -225,7 +225,7 @@ def test_the_table_in_the_documents_is_that_of_this_run(request: pytest.FixtureR
 
 
 def programs_are_missing() -> bool:
-    """Whether some of the programs are not here, so that their tests were skipped."""
+    """Return whether programs are missing, so that their tests were skipped."""
     from .programs import find
 
     try:

@@ -1,4 +1,4 @@
-"""Servers that nobody here wrote: TLS that ends in nginx or haproxy, and Node's ws."""
+"""Independent servers: TLS that ends in nginx or haproxy, and Node's ws."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TERMINATORS = ("nginx", "haproxy")
 
 
 @pytest.mark.parametrize("program", TERMINATORS)
-def test_messages_go_there_and_back_where_tls_ends_early(
+def test_messages_pass_where_tls_ends_early(
     program: str, terminator: Callable[[str], int], ca_file: str
 ) -> None:
     talk(f"wss://localhost:{terminator(program)}/", ssl_cafile=ca_file, compress=True)
@@ -55,7 +55,7 @@ def test_plain_http_to_their_tls_port_is_a_refusal(program: str, terminator: Cal
 
 @pytest.mark.parametrize("compress", [False, True])
 @pytest.mark.parametrize("scheme", ["ws", "wss"])
-def test_messages_go_to_nodes_ws_and_back(
+def test_messages_pass_to_and_from_nodes_ws(
     scheme: str, compress: bool, node_echo: dict[str, int], ca_file: str
 ) -> None:
     seen = talk(f"{scheme}://localhost:{node_echo[scheme]}/", ssl_cafile=ca_file, compress=compress)

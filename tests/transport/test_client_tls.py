@@ -1,4 +1,4 @@
-"""TLS as a user sets it up: whom to trust, who we are, which certificate it must be; sessions are resumed."""
+"""TLS options: trusted authorities, our certificate, pins; and sessions, which are resumed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ..support.peer import Link, Peer, StartPeer
 
 @pytest.fixture
 def peer(start_peer: StartPeer, server_tls: ssl.SSLContext) -> Peer:
-    """A server of wss on 127.0.0.1, whose certificate the authority of the tests has issued."""
+    """A wss server on 127.0.0.1 with a certificate issued by the tests' authority."""
     return start_peer(Link.accept, tls=server_tls)
 
 
@@ -54,12 +54,12 @@ def files(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> di
 
 
 class TestStores:
-    """The authorities that are trusted."""
+    """Trusted authorities."""
 
     def test_a_cafile_counts_alone_if_told_so(
         self, dial: Dial, peer: Peer, ca_file: str, authority: trustme.CA, tmp_path: Path, monkeypatch
     ) -> None:
-        monkeypatch.setenv("SSL_CERT_FILE", ca_file)  # which makes it the system's
+        monkeypatch.setenv("SSL_CERT_FILE", ca_file)  # which makes it the system's store
         assert dial(peer.url).opened
         assert dial(peer.url, ssl_system_store=False).last.phase == "tls"
         other = tmp_path / "other.pem"
@@ -94,14 +94,14 @@ class TestOurCertificate:
 
     @pytest.fixture
     def demanding(self, start_peer: StartPeer, authority: trustme.CA) -> Peer:
-        """A server that lets in only whom the authority knows."""
+        """A server that demands a client certificate issued by the authority."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert("127.0.0.1").configure_cert(context)
         authority.configure_trust(context)
         context.verify_mode = ssl.CERT_REQUIRED
         return start_peer(Link.accept, tls=context)
 
-    def test_without_it_the_server_lets_nobody_in(self, dial: Dial, demanding: Peer, ca_file: str) -> None:
+    def test_without_it_the_server_refuses_everybody(self, dial: Dial, demanding: Peer, ca_file: str) -> None:
         last = dial(demanding.url, ssl_cafile=ca_file).last
         assert last.phase in {"tls", "upgrade"}  # with TLS 1.3 the server says so only after the handshake
 
@@ -165,7 +165,7 @@ class TestServerHostname:
 
 
 class TestPins:
-    """``ssl_pins=``: the certificate itself must be a known one."""
+    """``ssl_pins=``: only known certificates are accepted."""
 
     @staticmethod
     def digest(peer: Peer) -> str:
@@ -209,7 +209,7 @@ class TestPins:
             ("0", TypeError),
         ],
     )
-    def test_what_is_no_pin_is_refused(self, pins: Any, error: type[Exception]) -> None:
+    def test_an_invalid_pin_is_refused(self, pins: Any, error: type[Exception]) -> None:
         with pytest.raises(error, match="ssl_pins"):
             WebSocket("wss://host/", ssl_pins=pins)
 
@@ -221,7 +221,7 @@ class TestSessions:
     def resumed(
         self, request: pytest.FixtureRequest, start_peer: StartPeer, authority: trustme.CA
     ) -> tuple[Peer, list[bool]]:
-        """A server of one TLS version, and for each of its connections whether it was resumed."""
+        """A server of one TLS version, and for each connection whether it was resumed."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.maximum_version = request.param
         authority.issue_cert("127.0.0.1").configure_cert(context)
@@ -276,7 +276,7 @@ class TestSessions:
 
 
 class TestAskings:
-    """Asking for a session costs memory for good: a server that never resumes one is not asked for ever."""
+    """Asking for a session leaks memory, so a server that resumes none is asked a limited number of times."""
 
     def test_a_server_that_never_resumes_is_asked_a_few_times_in_one_process(
         self, start_peer: StartPeer, authority: trustme.CA, ca_file: str, monkeypatch: pytest.MonkeyPatch
@@ -289,7 +289,7 @@ class TestAskings:
                 return spent[-1]
 
         def forgetful(link: Link) -> None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)  # with keys for tickets that no other has
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)  # with ticket keys of its own
             authority.issue_cert("127.0.0.1").configure_cert(context)
             link.start_tls(context)
             link.accept()
@@ -298,7 +298,7 @@ class TestAskings:
         monkeypatch.setattr(sessions, "ASKINGS", Counted())
         url = "wss" + start_peer(forgetful).url.removeprefix("ws")
         for _ in range(ASKED_AT_ONCE // 2 + 1):
-            dialler = Dialler(Options(ssl_cafile=ca_file), url)  # as a new app would
+            dialler = Dialler(Options(ssl_cafile=ca_file), url)  # as a new app makes
             for _ in range(2):
                 with closing(Deadline(5)) as deadline:
                     Attempt(dialler, deadline).opened.stream.close()
@@ -325,4 +325,4 @@ class TestAskings:
         for port in range(2 * sessions._MAX_SERVERS):
             assert askings.spend("host", port, 0)
         assert len(askings._credit) == sessions._MAX_SERVERS
-        assert askings.spend("first", 443, 0)  # forgotten, and no worse off
+        assert askings.spend("first", 443, 0)  # it was forgotten, and starts anew

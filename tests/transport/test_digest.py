@@ -1,4 +1,4 @@
-"""Digest authentication: answers that the other side can check, and challenges that have none."""
+"""Digest authentication: correct answers, and challenges that cannot be answered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TLS inside TLS, as a wss endpoint behind an https proxy needs it."""
+"""TLS inside TLS: a wss endpoint behind an https proxy."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def deadline() -> Iterator[Deadline]:
 
 
 def relay(target: Peer) -> Callable[[Link], None]:
-    """A script: what a proxy is once it has connected, with TLS towards the client."""
+    """A script: a proxy that has connected, with TLS towards the client."""
 
     def script(link: Link) -> None:
         behind = socket.create_connection((target.host, target.port))
         for sock in (link.sock, behind):
             sock.setblocking(False)
-        # Both threads use the client's TLS at once, which only a stream of ours can bear.
+        # Both threads use the client's TLS at once, which only a stream of ours allows.
         client, server = SSLSocketStream(link.sock), Stream(behind)  # type: ignore[arg-type]
         limit = Deadline(20)
         inbound = threading.Thread(target=pump, args=(server, client, limit))
@@ -48,7 +48,7 @@ def relay(target: Peer) -> Callable[[Link], None]:
 
     def pump(source: Stream, sink: Stream, limit: Deadline) -> None:
         try:
-            while data := receive(source, 20_000, limit):  # which respects no record's bounds
+            while data := receive(source, 20_000, limit):  # regardless of the bounds of records
                 send_all(sink, data, limit)
         except OSError:
             pass
@@ -62,7 +62,7 @@ def relay(target: Peer) -> Callable[[Link], None]:
 def connect(
     start_peer: StartPeer, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext, deadline: Deadline
 ) -> Iterator[Connect]:
-    """Opens a stream through TLS to a relay, behind which is a peer with a script."""
+    """Opens a stream through TLS to a relay, with a scripted peer behind it."""
     streams: list[Stream] = []
 
     def open_to(script: Callable[[Link], object], *, inner_tls: bool = True) -> TLSStream:
@@ -120,7 +120,7 @@ def test_a_full_connection_takes_nothing_and_the_rest_goes_later(
         link.send(b"done")
 
     stream = handshake(connect(script), client_tls, "localhost", deadline)
-    data = bytes(range(256)) * 128 * 1024  # 32 MiB: more than all the buffers on the way
+    data = bytes(range(256)) * 128 * 1024  # 32 MiB: more than all buffers on the way
     sent = 0
     while taken := stream.send(memoryview(data)[sent:]):
         sent += taken
@@ -139,7 +139,7 @@ def test_a_certificate_inside_is_verified(
         handshake(stream, client_tls, "other.example", deadline)
 
 
-def test_what_is_no_tls_inside_is_named(
+def test_plain_bytes_inside_are_named(
     connect: Connect, client_tls: ssl.SSLContext, deadline: Deadline
 ) -> None:
     stream = connect(lambda link: link.send(b"HTTP/1.1 400 Bad Request\r\n\r\n"), inner_tls=False)

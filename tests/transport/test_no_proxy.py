@@ -1,4 +1,4 @@
-"""What a list such as the environment's `no_proxy` exempts."""
+"""The endpoints that a list such as the environment's `no_proxy` exempts."""
 
 from __future__ import annotations
 

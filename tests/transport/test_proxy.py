@@ -1,4 +1,4 @@
-"""Which proxy is chosen, and what its URL may be."""
+"""The choice of a proxy, and the forms of its URL."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ class TestURL:
             assert caught.value.__cause__ is None
             assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
-    def test_what_is_no_str_is_refused(self) -> None:
+    def test_a_proxy_url_that_is_not_a_str_is_refused(self) -> None:
         with pytest.raises(TypeError, match="a proxy URL must be a str, not int"):
             check_proxies({"http": 3128})
         with pytest.raises(TypeError, match="a mapping such as"):

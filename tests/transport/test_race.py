@@ -1,4 +1,4 @@
-"""Addresses are raced as RFC 8305 says: families take turns, a dead one holds up nobody."""
+"""Races of addresses (RFC 8305): families take turns, and dead addresses hold up nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lochws.transport.tcp import AddressInfo, connect_tcp, interleaved
 from ..support.hang import Hang
 from ..support.peer import Link, StartPeer
 
-#: What a test may take longer than the machine would need if it had nothing else to do.
+#: How much longer a test may take than on an idle machine, in seconds.
 SLACK = 0.35
 
 
@@ -102,10 +102,10 @@ class TestRace:
     def test_a_slow_address_can_still_win_after_others_have_begun(
         self, limit, start_peer: StartPeer, hang: Hang, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The first answers late; the second is dead. The first is not given up when the second begins."""
+        """The first answers late, the second is dead: the first stays in the race when the second begins."""
         late = hang.full_listener()
         dead = info("127.0.0.1", hang.full_port())
-        # Once the backlog is accepted, the kernel answers the client's next SYN, a second after its first.
+        # Once the backlog has room, the kernel answers the client's next SYN, a second after the first.
         timer = threading.Timer(tcp.STAGGER + 0.1, hang.drain, [late])
         timer.start()
         slow = info("127.0.0.1", late.getsockname()[1])
@@ -120,7 +120,7 @@ class TestRace:
         class Recorded(socket.socket):
             def __init__(self, *args: int, **kwargs: int) -> None:
                 super().__init__(*args, **kwargs)
-                if threading.current_thread() is ours:  # and not what the peer accepts
+                if threading.current_thread() is ours:  # not the one that the peer accepts
                     made.append(self)
 
         peer = start_peer(Link.wait_for_end)
@@ -184,7 +184,7 @@ class TestOwnWishes:
         options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), (socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)]
         with connect_tcp([info(peer.host, peer.port)], limit(), socket_options=options) as sock:
             assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-            assert not sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)  # the user's word is the last
+            assert not sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)  # the user's value wins
 
     def test_an_option_that_the_system_refuses_is_a_failure(self, limit, start_peer: StartPeer) -> None:
         peer = start_peer(Link.wait_for_end)

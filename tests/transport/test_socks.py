@@ -1,4 +1,4 @@
-"""SOCKS proxies: what is said to them, byte by byte, and how their refusals read."""
+"""SOCKS proxies: the bytes of the conversation, and the texts of refusals."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OPEN5 = b"\x05\x00"
 
 @pytest.fixture
 def ask(start_peer: StartPeer) -> Iterator[Ask]:
-    """Asks a scripted SOCKS proxy for a connection; gives the stream, if it was granted."""
+    """Asks a scripted SOCKS proxy for a connection; returns the stream if it is granted."""
     streams: list[Stream] = []
 
     def ask_proxy(
@@ -58,7 +58,7 @@ def ask(start_peer: StartPeer) -> Iterator[Ask]:
 
 @pytest.fixture
 def addresses(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What target.example resolves to here; the test fills it."""
+    """The addresses of target.example; the test fills the list."""
     given: list[str] = []
 
     real = socket.getaddrinfo
@@ -77,7 +77,7 @@ def addresses(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def expecting(*steps: bytes) -> Callable[[Link], None]:
-    """A script: bytes that must come, bytes to answer, and so on. Then it says what it hears, once."""
+    """A script: expected bytes, their answer, and so on; then it echoes what it receives, once."""
 
     def script(link: Link) -> None:
         for come, answer in zip(steps[::2], steps[1::2], strict=True):
@@ -97,7 +97,7 @@ def works(stream: Stream) -> None:
 
 
 class TestBytes:
-    """What goes over the wire (RFC 1928, RFC 1929, and SOCKS 4's own papers)."""
+    """Bytes on the wire (RFC 1928, RFC 1929, and the SOCKS 4 memos)."""
 
     def test_socks5h_hands_over_the_name(self, ask: Ask, addresses: list[str]) -> None:
         request = b"\x05\x01\x00\x03\x0etarget.example\x1f\x90"
@@ -149,7 +149,7 @@ class TestBytes:
 
 
 class TestRefusals:
-    """Refusals and other failures, in words."""
+    """Refusals and other failures, in plain words."""
 
     @pytest.mark.parametrize(
         ("proxy", "answers", "text"),
@@ -214,9 +214,9 @@ class TestRefusals:
 
 
 class TestEndingInTime:
-    """PySocks waits for the deadline, and for nothing longer."""
+    """PySocks never waits longer than the deadline."""
 
-    # How much of each conversation is answered before the silence.
+    # How many bytes of each conversation are answered before the silence.
     SILENCES = (
         ("socks5h", b""),
         ("socks5h", OPEN5),

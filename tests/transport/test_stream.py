@@ -50,7 +50,7 @@ def test_what_tls_has_agreed_on_is_told_by_streams_that_have_it(connect: Connect
 
 
 def through_tls(kind: str, peer: Peer, context: ssl.SSLContext, deadline: Deadline) -> Stream:
-    """A stream through TLS: by OpenSSL in memory, or by OpenSSL upon a socket as users give one."""
+    """Open a stream through TLS: a TLSStream, or one over an `ssl.SSLSocket`, as users may give it."""
     if kind == "tls":
         return handshake(Stream(connected(peer)), context, "localhost", deadline)
     sock = context.wrap_socket(socket.create_connection((peer.host, peer.port)), server_hostname="localhost")
@@ -82,7 +82,7 @@ def connect(
         stream.close()
 
 
-def test_nothing_there_is_none_and_the_end_is_zero(connect: Connect, deadline: Deadline) -> None:
+def test_no_data_yet_is_none_and_the_end_is_zero(connect: Connect, deadline: Deadline) -> None:
     may_end = threading.Event()
     stream = connect(lambda link: (may_end.wait(5), link.finish(), link.wait_for_end()))
     assert stream.receive_into(bytearray(10)) is None
@@ -90,7 +90,7 @@ def test_nothing_there_is_none_and_the_end_is_zero(connect: Connect, deadline: D
     assert receive(stream, 10, deadline) == b""
 
 
-def test_one_call_brings_all_that_is_there(connect: Connect, deadline: Deadline) -> None:
+def test_one_call_receives_all_that_is_there(connect: Connect, deadline: Deadline) -> None:
     records = 5
 
     def script(link: Link) -> None:
@@ -114,7 +114,7 @@ def test_one_call_brings_all_that_is_there(connect: Connect, deadline: Deadline)
 
 
 class _Records(SSLSocketStream):
-    """What it receives is given: the bytes of a record each, or an error."""
+    """A stream whose records are given: the bytes of each, or an error."""
 
     def __init__(self, *records: bytes | OSError | None) -> None:  # there is no socket
         self.records = list(records)
@@ -128,7 +128,7 @@ class _Records(SSLSocketStream):
         return None if record is None else len(record)
 
 
-def test_the_end_and_errors_are_told_behind_the_bytes_before_them() -> None:
+def test_the_end_and_errors_follow_the_bytes_before_them() -> None:
     buffer = bytearray(10)
     assert [_Records(b"abc", b"de", None).receive_into(buffer), bytes(buffer[:5])] == [5, b"abcde"]
     assert _Records(b"", b"x").receive_into(buffer) == 0
@@ -199,7 +199,7 @@ def test_shutdown_from_another_thread_wakes_the_waiting_one(connect: Connect, de
     try:
         assert stream.receive_into(bytearray(10)) == 0
     except ConnectionResetError:
-        pass  # the peer was quick to close its end
+        pass  # the peer has closed its end already
     thread.join()
 
 
@@ -238,7 +238,7 @@ def test_a_stream_over_a_socket_pair_has_no_address() -> None:
 
 
 class TestTLS:
-    """What only TLS streams do."""
+    """Behavior of TLS streams alone."""
 
     @pytest.fixture(params=["tls", "given"])
     def connect(
@@ -318,7 +318,7 @@ class TestTLS:
         while taken := stream.send(b"a" * 100):
             sent += taken
         may_read.set()
-        # Other bytes in memory, and more of them: what counts is that they begin with the same.
+        # Other bytes in memory, and more of them: they only have to begin with the same.
         send_all(stream, b"a" * 100 + b"b" * 50_000 + b".", deadline)
         assert ended.wait(10)
         assert received == b"a" * (sent + 100) + b"b" * 50_000 + b"."

@@ -1,4 +1,4 @@
-"""Names become addresses and addresses sockets; whatever hangs is left behind in time."""
+"""Names become addresses, addresses become sockets, and what hangs is left behind in time."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def limit() -> Iterator[Callable[[float | None], Deadline]]:
 
 @pytest.fixture
 def hung_resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Look-ups that answer only when the test is over; gives the names asked for."""
+    """Look-ups that hang until the test is over; returns the names that were asked for."""
     asked: list[str] = []
     over = threading.Event()
 
@@ -52,7 +52,7 @@ def hung_resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 @pytest.fixture
 def full_port() -> Iterator[int]:
-    """A port that is listened on but accepts no more: connecting to it hangs."""
+    """A port with a full backlog: connecting to it hangs."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -132,7 +132,7 @@ class TestResolve:
     def test_a_replaced_function_is_looked_up_at_each_call_and_gets_its_arguments_by_position(
         self, limit, monkeypatch, host: str
     ) -> None:
-        """The usual recipe for IPv4 only; dnspython has replacements with other names of parameters, too."""
+        """The usual recipe for IPv4 only. Replacements such as dnspython's differ in parameter names."""
         asked = []
 
         def only_ipv4(
@@ -297,7 +297,7 @@ class TestConnect:
             raise RuntimeError("sockets are not allowed in this test")
 
         class Counted:
-            """Not a class of sockets, but makes them."""
+            """Makes sockets without being their class."""
 
             def __new__(cls, *kinds: int) -> socket.socket:  # type: ignore[misc]
                 return real(*kinds)
@@ -353,11 +353,11 @@ class TestConnect:
         connect_tcp([odd, tcp_address(peer.port)], limit()).close()
 
     def test_a_connection_to_itself_counts_as_refused(self, limit, monkeypatch) -> None:
-        """TCP lets a socket connect to its own port; that is no server."""
+        """TCP lets a socket connect to its own port, where there is no server."""
 
         class BoundSocket(socket.socket):
             def connect_ex(self, address: tuple[str, int]) -> int:  # type: ignore[override]
-                self.bind(address)  # what the kernel does when it happens to draw this very port
+                self.bind(address)  # as the kernel does when it happens to choose this port
                 return super().connect_ex(address)
 
         monkeypatch.setattr(socket, "socket", BoundSocket)

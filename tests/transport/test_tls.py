@@ -1,4 +1,4 @@
-"""TLS: whom it trusts, how it says why not, and that a given context stays as it was."""
+"""TLS contexts and handshakes: trust, failures in plain words, and given contexts, which stay unchanged."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def deadline() -> Iterator[Deadline]:
 def shake_hands(
     peer: Peer, context: ssl.SSLContext, deadline: Deadline, host: str = "localhost"
 ) -> str | None:
-    """The TLS version agreed on; everything is closed again."""
+    """Do a handshake, close everything, and return the TLS version."""
     sock = socket.create_connection((peer.host, peer.port))
     sock.setblocking(False)
     stream = Stream(sock)
@@ -90,7 +90,7 @@ class TestContext:
         trustme.CA().cert_pem.write_to_path(system)
         monkeypatch.setenv("SSL_CERT_FILE", str(system))
         monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "none"))
-        monkeypatch.setattr(contexts, "_TRUSTSTORE", (99,))  # whose contexts do not tell what they hold
+        monkeypatch.setattr(contexts, "_TRUSTSTORE", (99,))  # its contexts do not list their certificates
         assert make_context(Options()).cert_store_stats()["x509_ca"] == 1
         assert make_context(Options(ssl_cafile=ca_file)).cert_store_stats()["x509_ca"] == 2
 
@@ -188,7 +188,7 @@ class TestHandshake:
         peer = start_peer(Link.wait_for_end, tls=context)
         assert str(self.refusal(peer, make_context(Options()), deadline)).endswith(": it is self-signed")
 
-    def test_a_server_that_speaks_no_tls_is_named_so(
+    def test_a_server_without_tls_is_named(
         self, start_peer: StartPeer, client_tls: ssl.SSLContext, deadline: Deadline
     ) -> None:
         peer = start_peer(lambda link: (link.read(1), link.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")))
@@ -221,7 +221,7 @@ class TestHandshake:
         fail = self.refusal(peer, client_tls, deadline)
         assert str(fail) == "the server ended the connection during the TLS handshake"
 
-    def test_a_host_that_can_be_no_server_name_is_a_failure(
+    def test_a_host_that_cannot_be_a_server_name_is_a_failure(
         self, start_peer: StartPeer, client_tls: ssl.SSLContext, deadline: Deadline
     ) -> None:
         fail = self.refusal(start_peer(Link.wait_for_end), client_tls, deadline, ".example")

@@ -1,4 +1,4 @@
-"""What TLS has agreed on: told while there is a connection, and only if it ends at the server."""
+"""What TLS agreed on: available during a connection, and only for TLS that ends at the server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..support.seen import PATIENCE
 
 
 def seen_at_ready(url: str, **options: Any) -> TLS | None:
-    """What a connection's Ready finds."""
+    """Return `tls` as it is when Ready is handled."""
     websocket = WebSocket(url, **options)
     seen: list[TLS | None] = []
     for event in websocket.connect(poll=None):
@@ -30,7 +30,7 @@ def seen_at_ready(url: str, **options: Any) -> TLS | None:
 
 
 def tunnel(link: Link) -> None:
-    """A proxy that plays the server, too."""
+    """A script: a proxy that also acts as the server."""
     link.read_request()
     link.send(b"HTTP/1.1 200 OK\r\n\r\n")
 
@@ -54,7 +54,7 @@ def test_protocol_cipher_and_certificate_are_told_while_there_is_a_connection(
 def test_it_is_told_when_openssl_would_tell_no_more(
     start_peer: StartPeer, server_tls: ssl.SSLContext, ca_file: str
 ) -> None:
-    """After an end without close_notify, for one, while what came before it is being handled."""
+    """As after an end without close_notify, while earlier messages are being handled."""
     def script(link: Link) -> None:
         link.accept()
         assert is_ready.wait(PATIENCE)

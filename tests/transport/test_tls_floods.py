@@ -31,7 +31,7 @@ from .test_stream import connected
 
 MOST_SECONDS = 0.01
 
-#: What a server sends, and the data in it.
+#: Floods by name: the records, and the data in them.
 FLOODS: dict[str, Callable[[Records], tuple[bytes, bytes]]] = {
     "key updates": lambda records: (b"".join(records.key_update() for _ in range(3_000)), b""),
     "key updates that ask for ours": lambda records: (
@@ -192,7 +192,7 @@ def test_a_server_that_asks_for_keys_and_never_reads_makes_nothing_pile_up(
 def test_a_signal_handler_inside_a_read_finds_no_room_and_breaks_nothing(
     connect: Callable[..., TLSStream], deadline: Deadline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever interrupts a call into OpenSSL on the same thread, as a finalizer may, must not enter it."""
+    """A finalizer that interrupts a call into OpenSSL on the same thread must not enter it."""
     stream = connect(lambda link: (link.send(b"a"), link.send(link.read(1)), link.wait_for_end()))
     read, sent = stream.tls.read, []
 

@@ -1,4 +1,4 @@
-"""HTTP proxies: what is asked of them, and how their refusals read."""
+"""HTTP proxies: requests for tunnels, and the texts of refusals."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REFUSAL = "HTTP/1.1 407 Proxy Authentication Required\r\n"
 
 @pytest.fixture
 def ask(start_peer: StartPeer) -> Iterator[Callable[..., Stream]]:
-    """Asks a scripted proxy for a tunnel; gives the stream, if it was granted."""
+    """Asks a scripted proxy for a tunnel; returns the stream if it is granted."""
     streams: list[Stream] = []
 
     def ask_proxy(
@@ -246,12 +246,12 @@ def test_the_body_of_a_refusal_without_length_ends_with_the_connection(ask: Call
 
 
 class TestDigest:
-    """What happens when a proxy asks for Digest authentication."""
+    """Proxies that ask for Digest authentication."""
 
     def script(
         self, seen: list[str | None], granted: bytes = b"HTTP/1.1 200 OK\r\n\r\n"
     ) -> Callable[[Link], None]:
-        """A proxy that refuses whatever is no Digest."""
+        """A proxy that refuses everything but Digest."""
 
         def answer(link: Link) -> None:
             seen.append(link.read_request().headers.get("proxy-authorization"))
