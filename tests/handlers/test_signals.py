@@ -1,7 +1,8 @@
-"""Signal handlers may use the ready-made handlers, whatever the interrupted thread is doing with them."""
+"""Signal handlers and finalizers may use the ready-made handlers, whatever they interrupt."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +18,10 @@ from lochws.handlers.replies import Replies
 from lochws.handlers.subscriptions import Step, Subscriptions
 from lochws.handlers.worker import Worker
 
+from ..support.peer import StartPeer
+from ..support.programs import Run
 from ..support.seen import PATIENCE, in_thread
+from .talking import answering
 
 #: A function that makes a handler, one that returns its lock, and what a signal handler does with it.
 Case = tuple[Callable[[WebSocketApp, Path], Any], Callable[[Any], Any], Callable[[Any], object]]
@@ -69,3 +73,98 @@ def test_a_signal_handler_does_not_hang_on_a_lock_that_its_own_thread_holds(
     assert used
     if name == "recorder":
         assert thing.close()
+
+
+#: Uses handlers for three seconds, while a signal handler (at 1 kHz) and finalizers use them as well.
+STRESS = """
+import gc, json
+from concurrent.futures import ThreadPoolExecutor
+from lochws import events
+from lochws.handlers.metrics import Metrics
+from lochws.handlers.recorder import Recorder
+from lochws.handlers.replay import Replay
+from lochws.handlers.replies import Replies
+from lochws.handlers.subscriptions import Step, Subscriptions
+from lochws.handlers.worker import Worker
+
+rpc, subs, metrics, recorder = Replies(app), Subscriptions(app), Metrics(), Recorder(PATH)
+metrics.watch(app, "app")
+app.add_handler(recorder)
+pool, done, replies, count = ThreadPoolExecutor(2), [], [], 0
+worker = Worker(done.append, pool, max_events=100)
+here = threading.local()
+
+def use():
+    worker.take(events.Text("x"))
+    replies.append(rpc.request({"op": "x"}))
+    recorder.on_event(events.Text("recorded"))
+
+def interrupt(*_):
+    global count
+    if getattr(here, "inside", False):
+        return
+    here.inside = True
+    try:
+        count += 1
+        worker.counts, metrics.snapshot(), subs.steps, rpc.open_requests
+        if count % 20 == 0:
+            recorder.reopen()
+            subs.add(Step({"op": "step"}, key=count % 3))
+        use()
+    finally:
+        here.inside = False
+
+class Finalized:
+    def __init__(self):
+        self.cycle = self
+    def __del__(self):
+        if not done_with.is_set():
+            interrupt()
+
+done_with = threading.Event()
+app.start()
+app.wait_ready(5)
+gc.set_threshold(1, 1, 1)
+signal.signal(signal.SIGALRM, interrupt)
+signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+rounds, end = 0, time.monotonic() + 3
+while time.monotonic() < end:
+    rounds += 1
+    Finalized()
+    use()
+signal.setitimer(signal.ITIMER_REAL, 0)
+done_with.set()
+gc.set_threshold(700, 10, 10)
+uses = rounds + count
+assert worker.drain(20) and len(done) == uses == worker.counts.done, (worker.counts, uses)
+numbers = sorted(reply.result(20)["id"] for reply in replies)
+assert numbers == list(range(1, uses + 1)), uses
+app.stop(5)
+assert recorder.close() and recorder.missing == 0
+recorded = [event for event in Replay(PATH) if isinstance(event, events.Text) and event.text == "recorded"]
+assert len(recorded) == uses, len(recorded)
+pool.shutdown()
+say("well" if count > 100 else f"only {count}")
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no such timers")
+def test_signal_handlers_and_finalizers_may_use_handlers_anywhere_and_nothing_is_lost(
+    tmp_path: Path, run: Run, start_peer: StartPeer
+) -> None:
+    numbers: list[int] = []
+
+    def answer(message: Any) -> list[Any]:
+        if "id" not in message:
+            return []
+        numbers.append(message["id"])
+        return [message]
+
+    program = run(
+        f"PATH = {str(tmp_path / 'a.jsonl')!r}\n{STRESS}", start_peer(answering(answer)).url,
+        options="max_queue=1 << 30",
+    )
+    program.wait_for("well")
+    status, _, errors = program.end()
+    assert (status, errors) == (0, "")
+    assert numbers == list(range(1, len(numbers) + 1))
