@@ -1,7 +1,7 @@
-"""Builds lochws. All that is fixed stands in setup.cfg; this file is for the optional compiled part.
+"""The build of lochws: its optional compiled parts. Everything static is in setup.cfg.
 
-Where there is a compiler, the hot path gets its compiled twins; where there is none, or with
-``LOCHWS_PURE_PYTHON=1``, the Python twins do the same work. They pass the same tests.
+With a C compiler the hot path is compiled. Without one, or with ``LOCHWS_PURE_PYTHON=1`` in the environment,
+Python does the same work and passes the same tests.
 """
 
 import os

@@ -1,1 +1,1 @@
-"""RFC 6455 and RFC 7692 as bytes in, events out: no socket, no thread, no clock."""
+"""The WebSocket protocol (RFC 6455, RFC 7692): bytes in, events out, without sockets, threads or clocks."""

@@ -1,9 +1,9 @@
-/* The compiled twins of the hot path: scanning what was received (_scanning.c), where large payloads
- * arrive (_payload.c), and, in here, building what is sent.
+/* The compiled twins of the hot path: scanning received bytes (_scanning.c), decoding text (_utf8.c),
+ * receiving large payloads (_payload.c) and, in this file, building frames.
  *
- * Each function behaves exactly as its Python twin (in scanning.py, arriving.py and framing.py),
- * and the same tests hold both. What a function cannot finish it leaves to Python: there are no
- * errors of the protocol in here. The GIL is held throughout; nothing blocks.
+ * Each function behaves exactly like its Python twin (in scanning.py, payload.py and frames.py), and passes
+ * the same tests. Whatever violates the protocol is left to Python, which raises the errors. The GIL is held
+ * throughout; nothing blocks.
  */
 
 #define PY_SSIZE_T_CLEAN
@@ -13,7 +13,7 @@
 
 #include "_parts.h"
 
-/* XOR with the key repeated. Eight bytes a step, which compilers turn into vector instructions. */
+/* XOR with the repeated key, eight bytes per step, which compilers turn into vector instructions. */
 static void
 mask_into(unsigned char *target, const unsigned char *source, Py_ssize_t length, const unsigned char *key)
 {
@@ -34,14 +34,14 @@ mask_into(unsigned char *target, const unsigned char *source, Py_ssize_t length,
     }
 }
 
-/* Length of a masked frame's head, key included. */
+/* Return the length of a masked frame's head, including the key. */
 static Py_ssize_t
 masked_head(Py_ssize_t length)
 {
     return length < 126 ? 6 : length < 65536 ? 8 : 14;
 }
 
-/* Write a whole masked frame. Returns where it ends. */
+/* Write a whole masked frame. Return where it ends. */
 static unsigned char *
 write_frame(unsigned char *target, int first, const unsigned char *payload, Py_ssize_t size,
             const unsigned char *key)
@@ -75,7 +75,7 @@ build_frame(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count
         return NULL;
     }
     if (!PyBytes_CheckExact(args[2]) || PyBytes_GET_SIZE(args[2]) != 4) {
-        PyErr_SetString(PyExc_TypeError, "build_frame: the key is 4 bytes");
+        PyErr_SetString(PyExc_TypeError, "build_frame: the key must be 4 bytes");
         return NULL;
     }
     const unsigned char *key = (const unsigned char *)PyBytes_AS_STRING(args[2]);
@@ -97,8 +97,8 @@ build_frame(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count
     return frame;
 }
 
-/* What an item of pack() is: its first byte (0 for a frame that is ready) and its bytes.
- * Returns 0 with an exception if it is no such thing. */
+/* Look at an item of pack(): store its first byte (0 for a finished frame), its content and its size.
+ * Return 0 with an exception if it is not a valid item. */
 static int
 look_at_item(PyObject *item, int *first, const unsigned char **content, Py_ssize_t *size)
 {
@@ -279,7 +279,8 @@ module_free(void *module)
 static PyModuleDef_Slot module_slots[] = {
     {Py_mod_exec, (void *)module_exec},
 #ifdef Py_mod_multiple_interpreters
-    /* Nothing is shared between two modules: no static variable changes, and no object outlives its interpreter. */
+    /* Nothing is shared between two modules: no static variable changes, and no object outlives its
+     * interpreter. */
     {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
 #endif
     /* Py_mod_gil is left out: pack() and measure() rely on the GIL for lists that other threads append to. */

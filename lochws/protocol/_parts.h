@@ -1,4 +1,4 @@
-/* What the files of the compiled part share: the state of one module, and what each file contributes to it. */
+/* What the files of the compiled part share: the state of a module, and what each file contributes to it. */
 
 #include <Python.h>
 

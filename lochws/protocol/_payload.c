@@ -1,7 +1,8 @@
-/* The compiled twin of arriving.PayloadPython: a large payload, received straight into its bytes object.
+/* The compiled twin of payload.PayloadPython: a large payload, received straight into its bytes object.
  *
- * The bytes object is nobody else's until getvalue() gives it away, so it may be written to. The GIL is
- * held throughout, except by whoever receives into a room; no two threads may use one payload at once.
+ * Nobody else refers to the bytes object until getvalue() gives it away, so it may be written to. The GIL is
+ * held throughout, but not by a caller that receives into a room; no two threads may use one payload at
+ * once.
  */
 
 #define PY_SSIZE_T_CLEAN
@@ -12,11 +13,11 @@
 
 typedef struct {
     PyObject_HEAD
-    PyObject *bytes;     /* the message so far and room for more; NULL after getvalue() */
+    PyObject *bytes;     /* the content so far, and room for more; NULL after getvalue() */
     Py_ssize_t length;   /* of the whole payload */
-    Py_ssize_t filled;   /* so many bytes have come */
-    Py_ssize_t room;     /* what the next view shows, from `filled` on */
-    Py_ssize_t views;    /* views that were handed out and not released yet */
+    Py_ssize_t filled;   /* the number of bytes received */
+    Py_ssize_t room;     /* the length of the next view, which begins at `filled` */
+    Py_ssize_t views;    /* views that are not released yet */
 } Payload;
 
 static PyObject *
@@ -52,7 +53,8 @@ payload_dealloc(Payload *self)
     Py_DECREF(type); /* each instance of a heap type owns a reference to it */
 }
 
-/* Have `wanted` more bytes fit, or at least one if `wanted` is 0. Returns what fits now, or -1. */
+/* Make room for `wanted` more bytes, or for at least one if it is 0. Return the room, or -1 with an
+ * exception. */
 static Py_ssize_t
 make_room(Payload *self, Py_ssize_t wanted)
 {
@@ -77,7 +79,9 @@ make_room(Payload *self, Py_ssize_t wanted)
     return PyBytes_GET_SIZE(self->bytes) - self->filled;
 }
 
-PyDoc_STRVAR(room_doc, "room(most)\n--\n\nA writable view of memory for the next bytes, at most so many.");
+PyDoc_STRVAR(room_doc,
+"room(most)\n--\n\n"
+"Return a writable view of memory for the next bytes, at most that many.");
 
 static PyObject *
 payload_room(Payload *self, PyObject *argument)
@@ -85,7 +89,7 @@ payload_room(Payload *self, PyObject *argument)
     Py_ssize_t most = PyLong_AsSsize_t(argument);
     if (most < 0) {
         if (!PyErr_Occurred()) {
-            PyErr_SetString(PyExc_ValueError, "room: of less than nothing");
+            PyErr_SetString(PyExc_ValueError, "room: less than 0 bytes");
         }
         return NULL;
     }
@@ -119,7 +123,9 @@ payload_releasebuffer(Payload *self, Py_buffer *Py_UNUSED(view))
     self->views--;
 }
 
-PyDoc_STRVAR(received_doc, "received(count)\n--\n\nSo many bytes have come into the last room.");
+PyDoc_STRVAR(received_doc,
+"received(count)\n--\n\n"
+"Take note of the number of bytes received into the last room.");
 
 static PyObject *
 payload_received(Payload *self, PyObject *argument)
@@ -162,7 +168,7 @@ payload_write(Payload *self, PyObject *argument)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(getvalue_doc, "getvalue()\n--\n\nThe whole payload, which is given away.");
+PyDoc_STRVAR(getvalue_doc, "getvalue()\n--\n\nReturn the whole payload, which is given away.");
 
 static PyObject *
 payload_getvalue(Payload *self, PyObject *Py_UNUSED(nothing))
@@ -172,7 +178,7 @@ payload_getvalue(Payload *self, PyObject *Py_UNUSED(nothing))
         return NULL;
     }
     if (self->views) {
-        /* Somebody could still write to it. */
+        /* Someone could still write to it. */
         return PyBytes_FromStringAndSize(PyBytes_AS_STRING(self->bytes), self->length);
     }
     PyObject *bytes = self->bytes;

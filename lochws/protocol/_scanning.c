@@ -1,4 +1,4 @@
-/* The compiled twin of scanning.scan_python: whole messages in one look over the buffer. */
+/* The compiled twin of scanning.scan_python: all whole messages of a buffer in one pass. */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -33,7 +33,7 @@ slot_offset(PyTypeObject *type, const char *name)
 
 const char scanning_configure_doc[] = PyDoc_STR(
 "configure(Text, Binary)\n--\n\n"
-"Say which classes scan() makes; both need the slot received_time, and text or data.");
+"Set the event classes that scan() creates. Both need the slot received_time, and text or data.");
 
 PyObject *
 scanning_configure(PyObject *module, PyObject *args)
@@ -66,17 +66,18 @@ scanning_configure(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
-/* An event of that class; steals `content`, also when it fails. */
+/* Make an event of a class. Steals `content`, even on failure. */
 static PyObject *
-make_event(PyTypeObject *type, Py_ssize_t time_offset, PyObject *received, Py_ssize_t offset, PyObject *content)
+make_event(PyTypeObject *type, Py_ssize_t time_offset, PyObject *received, Py_ssize_t offset,
+           PyObject *content)
 {
     PyObject *event = type->tp_alloc(type, 0);
     if (event == NULL) {
         Py_DECREF(content);
         return NULL;
     }
-    /* It holds a number and a str or bytes: no cycle can go through it, so the collector need not
-     * look at it, a few hundred times over while a batch is alive. */
+    /* It refers only to a number and a str or bytes, so it cannot be part of a cycle. The collector need not
+     * look at the hundreds of events of a batch again and again. */
     PyObject_GC_UnTrack(event);
     Py_INCREF(received);
     *(PyObject **)((char *)event + time_offset) = received;
@@ -96,8 +97,8 @@ wall_clock(void)
 #define FINAL_BINARY 0x82
 #define DEFLATED 0x40
 
-/* Length of the payload and of the head of the frame at `at`.
- * Returns 1 if the frame is a message by itself and lies whole in the buffer, else 0. */
+/* Store the length of the payload and of the head of the frame at `at`. Return 1 if the frame is a whole
+ * message and lies in the buffer completely, else 0. Lengths need not be in the shortest form. */
 static int
 measure(const unsigned char *at, const unsigned char *end, int may_be_deflated, Py_ssize_t *head,
         uint64_t *length)
@@ -135,7 +136,7 @@ measure(const unsigned char *at, const unsigned char *end, int may_be_deflated, 
     return size <= (uint64_t)(end - at - *head);
 }
 
-/* What `inflate` makes of a deflated payload: a str or bytes, as the first byte wants. */
+/* Return what `inflate` makes of a compressed payload, as str or bytes depending on the first byte. */
 static PyObject *
 inflated(PyObject *inflate, PyObject *limit, int first, const char *payload, Py_ssize_t length)
 {
@@ -156,8 +157,8 @@ inflated(PyObject *inflate, PyObject *limit, int first, const char *payload, Py_
     return content;
 }
 
-/* The message of the frame at `at`, as an event appended to `events`.
- * Returns 1, 0 if Python has to say what is wrong with the frame, or -1 with an exception. */
+/* Append the event of a message to `events`.
+ * Return 1, 0 if Python has to say what is wrong with the frame, or -1 with an exception. */
 static int
 take(const State *state, PyObject *events, PyObject *received, PyObject *inflate, PyObject *limit, int first,
      const char *payload, Py_ssize_t length)
@@ -226,7 +227,7 @@ scanning_scan(PyObject *module, PyObject *const *args, Py_ssize_t count)
     Py_ssize_t head;
     uint64_t length;
     while (measure(at, end, inflate != NULL, &head, &length)) {
-        /* What is deflated has a length of its own, which inflating will tell. */
+        /* The size of a compressed message is checked when it is decompressed. */
         if (!(at[0] & DEFLATED) && length > (uint64_t)limit) {
             break;
         }

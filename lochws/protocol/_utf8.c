@@ -1,5 +1,5 @@
-/* UTF-8 to str (RFC 3629), as bytes.decode() does it, but about twice as fast for text that is not ASCII, and with
- * no more memory than the str needs. */
+/* UTF-8 to str (RFC 3629), as bytes.decode() does it, but about twice as fast for text that is not ASCII,
+ * and with no more memory than the str needs. */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -87,8 +87,8 @@ decode_eight(const unsigned char *at, void *target, int kind, Py_ssize_t i)
     return 1;
 }
 
-/* Decode into `target`, from `i` on; it has `room` for as many characters as begin before `end`. `kind` is the
- * size of each, and large enough for all of them. Return 0 if the bytes are not valid UTF-8. */
+/* Decode into `target`, from `i` on; it has `room` for as many characters as begin before `end`. `kind` is
+ * the size of each, and large enough for all of them. Return 0 if the bytes are not valid UTF-8. */
 static inline int
 decode_into(void *target, int kind, Py_ssize_t i, Py_ssize_t room, const unsigned char *at,
             const unsigned char *end)
@@ -198,8 +198,8 @@ decode_utf8(const char *payload, Py_ssize_t length)
 /* The size of the blocks in which memory is given back. */
 #define BLOCK_BYTES ((Py_ssize_t)1 << 20)
 
-/* Whether a text is large, and larger as a str than in UTF-8: one emoji makes a str four times as large. Then the two
- * should not exist side by side. */
+/* Whether a text is large, and larger as a str than in UTF-8: one emoji makes a str four times as large.
+ * Then the two should not exist side by side. */
 static int
 swells(const unsigned char *at, Py_ssize_t length)
 {
@@ -211,8 +211,8 @@ swells(const unsigned char *at, Py_ssize_t length)
     return characters > length / (largest < 0xC4 ? 1 : largest < 0xF0 ? 2 : 4);
 }
 
-/* Decode bytes that nobody else refers to, from their end, and give back their memory on the way. On success and on
- * failure `*bytes` is what is left, or NULL. */
+/* Decode bytes that nobody else refers to, from their end, and give back their memory on the way. On success
+ * and on failure `*bytes` is what is left, or NULL. */
 static PyObject *
 decode_consuming(PyObject **bytes)
 {

@@ -9,7 +9,7 @@ from lochws.status import Status
 
 #: The longest reason, in bytes: a control frame's 125 without the code.
 MAX_REASON = 123
-#: Once all is said, the other side gets this many seconds to end the connection before we do.
+#: After both Close frames the server gets this many seconds to end the connection before we do.
 LINGER_SECONDS = 1.0
 
 CLIENT = "client"
@@ -30,15 +30,15 @@ class CloseFrame(NamedTuple):
 
 
 def encode_close(code: int | None, reason: str | bytes = "") -> bytes:
-    """The payload of a Close frame. A reason over 123 bytes is cut at the end of a character.
+    """Return the payload of a Close frame.
 
     Args:
         code: the close code, or None for an empty payload; the reason is then dropped.
-        reason: text, or its bytes in UTF-8.
+        reason: text, or its bytes in UTF-8. It is cut to 123 bytes, at the end of a character.
 
     Raises:
-        TypeError: the code is no int or the reason is neither str nor bytes.
-        ValueError: the code may not be sent, or the reason is no text.
+        TypeError: the code is not an int, or the reason is neither str nor bytes.
+        ValueError: the code may not be sent, or the reason is not valid UTF-8.
     """
     text = as_reason(reason)
     if code is None:
@@ -53,11 +53,11 @@ def encode_close(code: int | None, reason: str | bytes = "") -> bytes:
 
 
 def as_reason(reason: str | bytes) -> str:
-    """The reason as it goes into a Close frame: text of at most 123 bytes.
+    """Return a close reason as text of at most 123 bytes in UTF-8, cut at the end of a character.
 
     Raises:
-        TypeError: it is neither str nor bytes.
-        ValueError: it is no text: bytes that are no UTF-8, or a str with lone surrogates.
+        TypeError: the reason is neither str nor bytes.
+        ValueError: the reason is not valid UTF-8, or is a str with lone surrogates.
     """
     if isinstance(reason, str):
         try:
@@ -69,7 +69,7 @@ def as_reason(reason: str | bytes) -> str:
         try:
             reason = encoded.decode()
         except UnicodeDecodeError as error:
-            raise ValueError(f"close reason {reason!r} is no UTF-8") from error
+            raise ValueError(f"close reason {reason!r} is not valid UTF-8") from error
     else:
         raise TypeError(f"close reason {reason!r}: expected str or bytes")
     if len(encoded) <= MAX_REASON:
@@ -78,11 +78,11 @@ def as_reason(reason: str | bytes) -> str:
 
 
 def parse_close(payload: bytes) -> CloseFrame:
-    """Read the payload of a Close frame.
+    """Parse the payload of a Close frame.
 
     Raises:
-        ProtocolError: it is 1 byte, or its code may not be sent (1002).
-        CriticalProtocolError: the reason is no UTF-8 (1007).
+        ProtocolError: the payload is 1 byte long, or its code may not be sent (1002).
+        CriticalProtocolError: the reason is not valid UTF-8 (1007).
     """
     if not payload:
         return CloseFrame(None, "")
@@ -94,14 +94,14 @@ def parse_close(payload: bytes) -> CloseFrame:
     try:
         return CloseFrame(code, payload[2:].decode())
     except UnicodeDecodeError:
-        raise CriticalProtocolError("Close frame with a reason that is no UTF-8") from None
+        raise CriticalProtocolError("Close frame with a reason that is not valid UTF-8") from None
 
 
 class Outcome(NamedTuple):
     """How a connection ended.
 
     Attributes:
-        reason: one sentence for people.
+        reason: one sentence for humans.
         ended_by: ``"client"``, ``"server"`` or ``"network"``.
         graceful: whether both Close frames were exchanged and the connection then ended by itself.
         error: the exception behind it, or None.
@@ -113,17 +113,21 @@ class Outcome(NamedTuple):
     error: BaseException | None = None
 
     def checked(self, is_taken: bool) -> Outcome:
-        """The same, unless our Close frame still lay behind messages that the server did not take."""
+        """Return the outcome, no longer graceful if our Close frame was still queued when the server
+        ended."""
         if is_taken or not self.graceful:
             return self
         return Outcome("closed by the server before it took our Close frame", self.ended_by)
 
 
 class ClosingHandshake:
-    """The end of one connection. Times are monotonic seconds, the caller's. One thread at a time.
+    """The closing handshake of one connection: is told facts and times, decides when it is over and how.
 
-    The handshake is two facts, our Close frame and the server's, in either order. After both, the server ends
-    the connection (section 7.1.1). It gets `LINGER_SECONDS` for that, whoever closed first; then we end it.
+    Times are seconds of the caller's monotonic clock. Not thread-safe: one thread at a time.
+
+    The handshake consists of two facts, our Close frame and the server's, in either order. After both, the
+    server ends the connection (section 7.1.1). It gets `LINGER_SECONDS` for that, whoever closed first; then
+    we end it.
 
     Args:
         close_timeout: seconds that the server gets to answer our Close frame, and the kernel to take it;
@@ -151,7 +155,7 @@ class ClosingHandshake:
 
     @property
     def is_begun(self) -> bool:
-        """Whether our Close frame is out or owed."""
+        """Return whether our Close frame was sent or is owed."""
         return self._sent or self._failure is not None
 
     def sent(self, now: float, *, taken: bool = True) -> None:
@@ -183,16 +187,18 @@ class ClosingHandshake:
             self._set_deadline(now)
 
     def failed(self, error: BaseException, now: float) -> None:
-        """The server broke a rule: once our Close frame says so, it gets a moment to read it."""
+        """Note that the server broke a rule. Once our Close frame is sent, the server gets a moment to read
+        it."""
         self._failure = Outcome(f"protocol error: {error}", SERVER, error=error)
         self.deadline = now + self._linger
 
     def dropped(self, reason: str) -> None:
-        """The user ends the connection without waiting for anything."""
+        """Note that the user ends the connection at once."""
         self._end(Outcome(reason, CLIENT))
 
     def eof(self) -> None:
-        """The server ended the connection. Over, unless its Close frame still wants our answer."""
+        """Note that the server ended the connection. That is the end, unless we still owe it our Close
+        frame."""
         if self._failure is not None:
             self._end(self._failure)
         elif self._received and self._sent:
@@ -205,7 +211,7 @@ class ClosingHandshake:
             self._end(Outcome("connection lost: ended by the server", NETWORK))
 
     def lost(self, reason: str, error: BaseException | None = None) -> None:
-        """The connection failed. After both Close frames that is as good an end as any."""
+        """Note that the connection failed. After both Close frames that counts as a graceful end."""
         if self._failure is not None:
             self._end(self._failure)
         elif self._received and self._sent:
@@ -214,12 +220,12 @@ class ClosingHandshake:
             self._end(Outcome(reason, NETWORK, error=error))
 
     def time_passed(self, now: float) -> bool:
-        """The time may be `deadline`. Returns whether our Close frame is still owed and must go out now."""
+        """Act if `deadline` has passed. Return whether our Close frame is still owed and must be sent now."""
         if self.deadline is None or now < self.deadline:
             return False
         if self._failure is not None:
             if not self._sent:
-                # The handlers of what came before the failure have had their time.
+                # The handlers of earlier messages have had enough time to send their own.
                 return True
             self._end(self._failure)
         elif self._received and self._taken:

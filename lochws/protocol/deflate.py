@@ -1,7 +1,7 @@
-"""permessage-deflate (RFC 7692): its negotiation, and both directions of its data.
+"""Compression with permessage-deflate (RFC 7692): negotiation, compressing and decompressing.
 
-A message is a raw deflate stream that ends in an empty stored block, whose last four bytes, `TAIL`, are
-not sent. With context takeover the stream goes on from message to message.
+A message is a raw deflate stream that ends in an empty stored block, whose last four bytes, `TAIL`, are not
+sent. With context takeover the stream continues from message to message.
 """
 
 from __future__ import annotations
@@ -22,13 +22,17 @@ from ..system.compiled import is_pure_python
 EXTENSION = "permessage-deflate"
 TAIL = b"\x00\x00\xff\xff"
 
+#: The deflate streams of one message, each ended by a block with BFINAL. Senders have a reason for one per
+#: fragment; each further one costs a new decompressor and a copy of what follows.
+MAX_STREAMS = 250
+
 _NO_DEFLATE = "unable to decompress payload"
 _TOO_LARGE = "compressed message is larger than the limit"
 _FLAGS = ("server_no_context_takeover", "client_no_context_takeover")
 _WINDOWS = ("server_max_window_bits", "client_max_window_bits")
 
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-# Compiled by the first server that answers with an extension.
+# Compiled when the first server answers with an extension.
 _NAME = rf"[\s,]*({_TOKEN})\s*"
 _PARAMETER = rf';\s*({_TOKEN})\s*(?:=\s*(?:({_TOKEN})|"([^"\\]*)")\s*)?'
 _END = r",|$"
@@ -36,9 +40,9 @@ _END = r",|$"
 
 @cache
 def engine() -> ModuleType:
-    """What deflates and inflates: zlib-ng when it is installed, else zlib, which has the same interface.
+    """Return the module that compresses: zlib-ng if it is installed, else zlib, which has the same interface.
 
-    At all levels zlib-ng takes about half the time. It is looked for when the first message wants it.
+    zlib-ng takes about half the time at all levels. It is imported when the first message needs it.
     """
     if not is_pure_python():
         try:
@@ -49,11 +53,11 @@ def engine() -> ModuleType:
 
 
 class DeflateParameters(NamedTuple):
-    """What client and server have agreed on (RFC 7692 section 7.1).
+    """The parameters that client and server have agreed on (RFC 7692 section 7.1).
 
     Attributes:
-        server_no_context_takeover: each message of the server starts afresh.
-        client_no_context_takeover: each message of ours starts afresh.
+        server_no_context_takeover: each message of the server starts a new stream.
+        client_no_context_takeover: each message of ours starts a new stream.
         server_max_window_bits: the server's window has 2**n bytes.
         client_max_window_bits: our window has 2**n bytes, at most.
     """
@@ -65,9 +69,9 @@ class DeflateParameters(NamedTuple):
 
 
 def offer(deflate: Deflate) -> str:
-    """The value of Sec-WebSocket-Extensions that offers permessage-deflate.
+    """Return the value of Sec-WebSocket-Extensions that offers permessage-deflate.
 
-    client_max_window_bits is always in it: it only allows the server to ask for a smaller window.
+    It always contains client_max_window_bits, which only allows the server to ask for a smaller window.
     """
     parts = [EXTENSION]
     if deflate.server_no_context_takeover:
@@ -91,7 +95,7 @@ def accept(header_value: str | Sequence[str], deflate: Deflate | None) -> Deflat
         deflate: what was offered, or None if nothing was.
 
     Returns:
-        What holds from now on, or None if the server chose no extension.
+        The agreed parameters, or None if the server chose no extension.
 
     Raises:
         HandshakeError: the server chose an extension that was not offered, or more than one.
@@ -127,7 +131,7 @@ def _extensions(line: str) -> Iterator[tuple[str, list[tuple[str, str | None]]]]
 
 
 def _checked(parameters: list[tuple[str, str | None]]) -> dict[str, int]:
-    """The parameters by name, flags as 1; each known, single and of the right form."""
+    """Return the parameters by name, flags as 1, or raise if one is unknown, repeated or malformed."""
     checked: dict[str, int] = {}
     for key, value in parameters:
         if key in checked:
@@ -139,7 +143,7 @@ def _checked(parameters: list[tuple[str, str | None]]) -> dict[str, int]:
         elif key in _WINDOWS:
             checked[key] = _window_bits(key, value)
         else:
-            raise CompressionParameterError(f"{key} is no parameter of {EXTENSION}")
+            raise CompressionParameterError(f"{key} is not a parameter of {EXTENSION}")
     return checked
 
 
@@ -163,7 +167,7 @@ def _agreed(answer: dict[str, int], deflate: Deflate) -> DeflateParameters:
             raise CompressionParameterError(f"server_max_window_bits={server_bits} is more than asked for")
     return DeflateParameters(
         server_no_context_takeover="server_no_context_takeover" in answer,
-        # What we offered to do we do, whether the server repeats it or not.
+        # We do what we offered, whether the server repeats it or not.
         client_no_context_takeover=(
             deflate.client_no_context_takeover or "client_no_context_takeover" in answer
         ),
@@ -172,16 +176,18 @@ def _agreed(answer: dict[str, int], deflate: Deflate) -> DeflateParameters:
     )
 
 
-#: A large message is compressed in pieces of this many bytes, each of which takes a few milliseconds.
+#: Large messages are compressed in steps of this many bytes, each of which takes a few milliseconds.
 PIECE_BYTES = 128 * 1024
 
 
 class Deflater:
-    """Compresses the messages of one connection. Not thread-safe; messages go out in the order of the calls.
+    """Compresses the messages of one connection. Not thread-safe: messages are sent in the order of the
+    calls.
 
     Attributes:
-        usable: False if the server insists on a window of 8 bits, which zlib cannot do: messages then
-            go out uncompressed, as RFC 7692 section 6 always allows.
+        usable: False if the server insists on a window of 8 bits, which zlib does not support. Messages are
+        then
+            sent uncompressed, which RFC 7692 section 6 always allows.
     """
 
     def __init__(self, parameters: DeflateParameters, deflate: Deflate) -> None:
@@ -193,7 +199,7 @@ class Deflater:
         self.usable = self._bits > 8
 
     def compress(self, data: bytes) -> bytes:
-        """The payload of the message `data` (RFC 7692 section 7.2.1)."""
+        """Return the payload of the message `data` (RFC 7692 section 7.2.1)."""
         if not data:
             # Section 7.2.3.6. zlib would not flush a second time without new input.
             return b"\x00"
@@ -206,10 +212,10 @@ class Deflater:
         return deflated[:-4]
 
     def compress_in_pieces(self, data: bytes) -> Iterator[bytes]:
-        """Compress a message bit by bit; the result is that of `compress`.
+        """Compress a message in steps, with the same result as `compress`.
 
         Yields:
-            An empty bytes object for each piece of `PIECE_BYTES`, and the payload at the end. Nothing else
+            An empty bytes object after each step of `PIECE_BYTES`, and the payload at the end. Nothing else
             may be compressed in between.
         """
         if len(data) <= PIECE_BYTES:
@@ -229,25 +235,27 @@ class Deflater:
 
 
 class Inflater:
-    """Decompresses the messages of one connection, never further than the limit it is given."""
+    """Decompresses the messages of one connection, never beyond the given limit."""
 
     def __init__(self, parameters: DeflateParameters) -> None:
-        # 8 counts as 9: zlib's deflate used to take 9 where 8 was asked for, and some servers still do.
+        # 8 counts as 9: zlib's deflate used to take 9 when asked for 8, and some servers still do.
         self._bits = max(9, parameters.server_max_window_bits)
         self._afresh = parameters.server_no_context_takeover
         self._stream: Any = None  # made for the first message
         self._open = False  # whether the message has data that TAIL must end
+        self._ended = 0  # streams of the message that have ended
 
     def inflate(self, data: bytes | bytearray | memoryview, limit: int | None) -> bytes:
-        """What the next bytes of a message's payload hold.
+        """Decompress the next part of a message's payload.
 
         Args:
-            data: part of the payload.
-            limit: how many bytes may come out, or None for any number.
+            data: the part.
+            limit: the largest result in bytes, or None for no limit.
 
         Raises:
-            PayloadTooLarge: more would come out (1009); at most one byte more was decompressed.
-            CriticalProtocolError: the data is no deflate stream (1007).
+            PayloadTooLarge: the result would be larger (1009); at most one byte more was decompressed.
+            CriticalProtocolError: the data is not a valid deflate stream, or consists of too many of them
+            (1007).
         """
         inflated = b""
         while data:
@@ -255,7 +263,7 @@ class Inflater:
             if stream is None:
                 stream = self._stream = engine().decompressobj(-self._bits)
             try:
-                # One byte above the limit tells too much from just enough. (0 would mean no limit.)
+                # One byte above the limit shows that there is more. (0 would mean no limit.)
                 inflated += stream.decompress(data, 0 if limit is None else limit + 1 - len(inflated))
             except (zlib.error, engine().error):
                 raise CriticalProtocolError(_NO_DEFLATE) from None
@@ -264,15 +272,24 @@ class Inflater:
             self._open = not stream.eof
             if self._open:
                 break
-            # A block with BFINAL ended the stream, and the sender's zlib starts afresh behind it
-            # (RFC 7692 section 7.2.3.4).
+            # A block with BFINAL ended the stream, and the sender begins a new one after it (RFC 7692 section
+            # 7.2.3.4).
             data = stream.unused_data
             self._stream = None
+            self._ended += 1
+            if self._ended > MAX_STREAMS:
+                raise CriticalProtocolError(_NO_DEFLATE)
         return inflated
 
     def message(self, data: bytes, limit: int) -> bytes:
-        """What a whole message's payload holds: `inflate` and `finish` at once, and faster."""
-        stream = self._stream  # left by the message before only if the server keeps its context
+        """Decompress a whole message: like `inflate` and then `finish`, but faster.
+
+        Raises:
+            PayloadTooLarge: the message is larger than the limit (1009).
+            CriticalProtocolError: the data is not a valid deflate stream, or consists of too many of them
+            (1007).
+        """
+        stream = self._stream  # None unless the server keeps its context between messages
         if stream is None or not data:
             first = self.inflate(data, limit)
             return first + self.finish(limit - len(first))
@@ -288,15 +305,25 @@ class Inflater:
         if stream.eof:
             self._stream = None
             inflated += self.inflate(stream.unused_data, limit - len(inflated))
-            self._open = self._open and ended  # what was behind the payload was only TAIL's rest
+            self._open = self._open and ended  # only what is left of TAIL came after it
             return inflated + self.finish(limit - len(inflated))
         return inflated
 
     def finish(self, limit: int | None) -> bytes:
-        """What is left of the message when its payload has ended. Arguments and errors as for `inflate`."""
-        # TAIL alone would be half a block, and the next message would be taken for its other half.
+        """Return what is left of a message once its payload has ended.
+
+        Args:
+            limit: the largest result in bytes, or None for no limit.
+
+        Raises:
+            PayloadTooLarge: the result would be larger (1009).
+            CriticalProtocolError: the payload was not a valid deflate stream (1007).
+        """
+        # TAIL alone is half a block: without data before it, the next message would be taken for the other
+        # half.
         inflated = self.inflate(TAIL, limit) if self._open else b""
         self._open = False
+        self._ended = 0
         if self._afresh:
             self._stream = None
         return inflated

@@ -1,4 +1,4 @@
-"""The opening handshake: the request written, the response read and checked (RFC 6455 section 4)."""
+"""The opening handshake: building the request, parsing and checking the response (RFC 6455 section 4)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from lochws.url import Endpoint
 from . import deflate as permessage_deflate
 from .deflate import DeflateParameters
 
-#: What the server adds to the key before hashing it (RFC 6455 section 1.3).
+#: The server appends this to the key before hashing it (RFC 6455 section 1.3).
 WS_KEY = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 WS_VERSION = 13
-#: The longest head of a response, interim responses included, in bytes.
+#: The largest response head in bytes, interim responses included.
 MAX_HEAD = 16 * 1024
 
 _HTTP = b"HTTP/1."
@@ -28,10 +28,10 @@ _INTERIM = re.compile(rb"HTTP/1\.\d 1(?!01)\d\d[ \r\n]")
 
 
 class Agreement(NamedTuple):
-    """What the handshake settled.
+    """What client and server have agreed on.
 
     Attributes:
-        protocol: the subprotocol the server chose, or None.
+        protocol: the subprotocol that the server chose, or None.
         deflate: the parameters of permessage-deflate, or None if messages are not compressed.
     """
 
@@ -40,12 +40,12 @@ class Agreement(NamedTuple):
 
 
 def make_key(random: Callable[[int], bytes] = os.urandom) -> str:
-    """A new Sec-WebSocket-Key: 16 random bytes in base64."""
+    """Make a new Sec-WebSocket-Key: 16 random bytes in base64."""
     return b64encode(random(16)).decode()
 
 
 def accept_key(key: str) -> str:
-    """The Sec-WebSocket-Accept that answers a key (RFC 6455 section 4.2.2 item 5.4)."""
+    """Return the Sec-WebSocket-Accept that answers a key (RFC 6455 section 4.2.2 item 5.4)."""
     return b64encode(sha1(key.encode() + WS_KEY, usedforsecurity=False).digest()).decode()
 
 
@@ -60,20 +60,20 @@ def build_request(
     extensions: str | None = None,
     auth: tuple[str, str] | None = None,
 ) -> bytes:
-    """The upgrade request (RFC 6455 section 4.1), ready to send.
+    """Build the upgrade request (RFC 6455 section 4.1).
 
     Args:
-        endpoint: where to.
-        key: from `make_key`.
-        headers: the user's headers, checked; one that is also built in replaces it.
-        agent: the User-Agent, empty for none.
-        origin: the Origin, or None for none.
-        protocols: subprotocols to offer, best first.
-        extensions: what Sec-WebSocket-Extensions offers, or None.
+        endpoint: the server and the resource to ask for.
+        key: the Sec-WebSocket-Key, from `make_key`.
+        headers: the user's headers, already checked. They replace built-in headers of the same name.
+        agent: the User-Agent, or ``""`` to send none.
+        origin: the Origin, or None to send none.
+        protocols: the subprotocols to offer, best first.
+        extensions: the value of Sec-WebSocket-Extensions, or None to send none.
         auth: user name and password for Basic authentication, or None.
 
     Raises:
-        ValueError: something has a line break in it, or the user name a colon.
+        ValueError: a value contains a line break, or the user name a colon.
     """
     fields = [
         ("Host", endpoint.host_header),
@@ -94,21 +94,21 @@ def build_request(
     if auth is not None and "authorization" not in given:
         fields.append(("Authorization", _basic(*auth)))
     fields = [field for field in fields if field[0].lower() not in given] + list(headers)
-    # Host comes first, the user's too (RFC 9110 section 7.2).
+    # Host comes first, even if it is the user's (RFC 9110 section 7.2).
     fields.sort(key=lambda field: field[0].lower() != "host")
     lines = [f"GET {endpoint.resource} HTTP/1.1".encode("ascii")]
     lines += [name.encode("ascii") + b": " + _encoded(value) for name, value in fields]
     for line in lines:
-        # Everything was checked where it was given; this guards against what would get past.
+        # Everything was checked where it was given; this is the last guard against header injection.
         if b"\r" in line or b"\n" in line:
             raise ValueError(f"line break in {line.split(b':')[0][:40]!r} of the upgrade request")
     return b"\r\n".join([*lines, b"", b""])
 
 
 def _basic(user: str, password: str) -> str:
-    """The credentials of RFC 7617, in UTF-8."""
+    """Return the credentials of RFC 7617, in UTF-8."""
     if ":" in user:
-        raise ValueError("the user name has a colon in it, which Basic authentication cannot express")
+        raise ValueError("the user name contains a colon, which Basic authentication cannot express")
     return "Basic " + b64encode(f"{user}:{password}".encode()).decode()
 
 
@@ -122,16 +122,16 @@ def _encoded(value: str) -> bytes:
 def check_response(
     response: Response, key: str, protocols: Sequence[str], deflate: Deflate | None
 ) -> Agreement:
-    """Hold the server's answer to RFC 6455 section 4.1.
+    """Check the server's response by RFC 6455 section 4.1.
 
     Args:
-        response: the answer.
+        response: the response.
         key: the key that was sent.
         protocols: the subprotocols that were offered.
         deflate: the permessage-deflate that was offered, or None.
 
     Raises:
-        HandshakeError: the connection is no WebSocket; the text says why.
+        HandshakeError: the server did not upgrade the connection to WebSocket; the text says why.
     """
     if response.status_code is None:
         line = response.raw.split(b"\n", 1)[0].rstrip(b"\r")
@@ -174,7 +174,7 @@ def _chosen_protocol(values: list[str], offered: Sequence[str]) -> str | None:
 
 
 def _not_http(data: bytes) -> HandshakeError:
-    """What else the server may speak that begins so."""
+    """Return the error for a server that does not speak HTTP, naming what it seems to speak."""
     if data[:2] in {b"\x15\x03", b"\x16\x03"}:  # an alert, as plain text deserves, or a handshake record
         advice = "Try wss:// instead of ws://: this port expects TLS."
         return HandshakeError("the server speaks TLS on this port", advice=advice)
@@ -185,12 +185,12 @@ def _not_http(data: bytes) -> HandshakeError:
 
 
 class HeadParser:
-    """Takes the server's bytes until the head of its response is complete.
+    """Collects the server's bytes until the head of its response is complete.
 
     Interim responses (1xx without 101, RFC 9110 section 15.2) are skipped.
 
     Attributes:
-        head: the head with the blank line at its end, or None as long as it is not complete.
+        head: the head including the blank line at its end, or None while it is not complete.
         surplus: what the server sent after the head.
     """
 
@@ -202,7 +202,7 @@ class HeadParser:
 
     @property
     def unfinished(self) -> bytes:
-        """The beginning of a head that is not complete; empty once it is."""
+        """Return the beginning of the head while it is not complete; empty afterwards."""
         return bytes(self._buffer)
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:

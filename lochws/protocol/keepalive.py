@@ -1,6 +1,6 @@
-"""When to ping, what a pong says, and when a connection counts as dead; told the time, never asking.
+"""Keepalive: when to ping, the latency that a pong shows, and when a connection counts as dead.
 
-Every time is in seconds of one monotonic clock, the caller's.
+It never looks at a clock: all times are seconds of the caller's monotonic clock.
 """
 
 from __future__ import annotations
@@ -8,20 +8,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-#: So many pings are remembered until their pong comes.
+#: The number of pings that are remembered until their pongs arrive.
 MAX_OUTSTANDING = 16
 
 
 class Keepalive:
-    """The pings of one connection.
+    """The pings of one connection. Not thread-safe: one thread at a time.
 
-    A ping that no received byte follows for `ping_limit` seconds means that the connection is dead.
-    One thread at a time.
+    The connection counts as dead once nothing was received for `ping_limit` seconds after a ping.
 
     Args:
         ping_rate: seconds between automatic pings; 0 for none.
-        ping_limit: seconds that a ping may go without a sign of life; 0 for no limit.
-        random: gives as many random bytes as it is asked for.
+        ping_limit: seconds to wait for a sign of life after a ping; 0 for no limit.
+        random: returns the given number of random bytes.
 
     Attributes:
         latency: seconds between the last answered ping and its pong, or None.
@@ -34,25 +33,25 @@ class Keepalive:
         self.latency: float | None = None
         self._rate = ping_rate
         self._limit = ping_limit
-        # Nobody who cannot see our pings can answer them in advance.
+        # Unpredictable, so that a server cannot answer pings in advance.
         self._salt = random(4).hex()
         self._count = 0
         self._start: float | None = None
         self._next_ping: float | None = None
-        self._outstanding: list[tuple[bytes, float]] = []  # with when each was sent, oldest first
+        self._outstanding: list[tuple[bytes, float]] = []  # payloads and times of sending, oldest first
         self.waiting_since: float | None = None  # the first ping since the last received byte
         self._paused = False
 
     def start(self, now: float) -> None:
-        """Begin: the connection is open. The first ping is due at once, as Lomond's is."""
+        """Note that the connection is open. The first ping is due at once, as in Lomond."""
         self._start = now
         self._next_ping = now if self._rate else None
 
     def ping_due(self, now: float) -> bytes | None:
-        """The payload of the automatic ping that must go out now, or None; at most 125 bytes."""
+        """Return the payload of the automatic ping to send now, at most 125 bytes, or None."""
         if self._start is None or self._next_ping is None or now < self._next_ping:
             return None
-        # To the next whole multiple of the rate: pings missed meanwhile are not made up for.
+        # The next multiple of the rate: pings that were missed are not made up for.
         periods = (now - self._start) // self._rate + 1
         self._next_ping = self._start + periods * self._rate
         if self._next_ping <= now:  # by rounding
@@ -63,9 +62,10 @@ class Keepalive:
         return payload
 
     def probe(self, now: float) -> None:
-        """The client may have been suspended, and the server gone meanwhile: the next ping is due at once.
+        """Note that the client may have been suspended: the next ping is due at once.
 
-        Pings without an answer get their whole time again, for nobody was there to read one.
+        The server may have gone meanwhile. Unanswered pings get their whole time again, since nobody could
+        read an answer.
         """
         if self._next_ping is not None:
             self._next_ping = now
@@ -73,16 +73,16 @@ class Keepalive:
             self.waiting_since = now
 
     def sent(self, payload: bytes, now: float) -> None:
-        """A ping went out; a user's too. Of several with one payload the newest counts."""
+        """Note that a ping was sent, by the user or automatically. The newest one with a payload counts."""
         others = [ping for ping in self._outstanding if ping[0] != payload]
         self._outstanding = [*others[-MAX_OUTSTANDING + 1 :], (payload, now)]
         if self.waiting_since is None:
             self.waiting_since = now
 
     def received(self, now: float) -> None:
-        """Bytes came from the server, whatever they are: it is alive.
+        """Note that any bytes were received at `now`: the server is alive.
 
-        They are no answer to a ping that was sent after `now`.
+        They do not answer a ping that was sent after `now`.
         """
         if self.waiting_since is not None and self.waiting_since <= now:
             self.waiting_since = None
@@ -93,9 +93,10 @@ class Keepalive:
             self.waiting_since = now
 
     def pong(self, payload: bytes, now: float) -> float | None:
-        """A pong came: the seconds since its ping, or None if it answers none that is remembered.
+        """Note that a pong was received. It also answers all older pings (RFC 6455 section 5.5.3).
 
-        Older pings are forgotten with it: a pong may answer several (RFC 6455 section 5.5.3).
+        Returns:
+            The seconds since its ping, or None if no remembered ping has that payload.
         """
         for index, (sent, when) in enumerate(self._outstanding):
             if sent == payload:
@@ -105,20 +106,20 @@ class Keepalive:
         return None
 
     def timed_out(self, now: float) -> bool:
-        """Whether the connection counts as dead."""
+        """Return whether the connection counts as dead."""
         timeout = self._timeout()
         return timeout is not None and now >= timeout
 
     def next_deadline(self) -> float | None:
-        """When `ping_due` or `timed_out` must be asked next, or None for never."""
+        """Return when `ping_due` or `timed_out` must be called next, or None for never."""
         return earliest(self._next_ping, self._timeout())
 
     def pause(self) -> None:
-        """Receiving stops on purpose, since the inbox is full: silence says nothing until `resume`."""
+        """Note that receiving stops because the inbox is full: until `resume`, silence means nothing."""
         self._paused = True
 
     def resume(self, now: float) -> None:
-        """Receiving goes on; pings without an answer get their whole time again."""
+        """Note that receiving continues. Unanswered pings get their whole time again."""
         self._paused = False
         if self.waiting_since is not None:
             self.waiting_since = now
@@ -130,7 +131,7 @@ class Keepalive:
 
 
 def earliest(one: float | None, other: float | None) -> float | None:
-    """The earlier of two times, where None stands for never."""
+    """Return the earlier of two times, where None means never."""
     if one is None or other is None:
         return other if one is None else one
     return min(one, other)

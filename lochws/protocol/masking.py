@@ -1,4 +1,4 @@
-"""Masking of what a client sends (RFC 6455 section 5.3).
+"""Masking of frames that a client sends (RFC 6455 section 5.3), and masking keys.
 
 `mask` uses the fastest twin available, which is looked for once, when the first connection opens.
 """
@@ -12,12 +12,12 @@ from typing import Any
 
 from ..system.compiled import is_pure_python
 
-# Keys in a block: the first, and as blocks double, the largest.
+# Keys in the first block and, as blocks double, in the largest.
 _FEW_KEYS = 8
 _MANY_KEYS = 1024
 # Keys that are kept as objects of their own, at most.
 _SINGLE_KEYS = 32
-# Integers of this many bytes are still XORed in cache, and the memory needed beside the result stays small.
+# Integers of this size are still XORed in cache, and need little memory besides the result.
 _PIECE = 64 * 1024
 
 
@@ -66,7 +66,7 @@ class MaskKeys:
 
 
 def mask_python(data: bytes | bytearray | memoryview, key: bytes) -> bytes:
-    """Mask, or unmask, with Python alone: pieces of the data are XORed as one large integer each.
+    """Mask or unmask in Python alone: pieces of the data are XORed as large integers.
 
     Args:
         data: any number of bytes.
@@ -86,7 +86,7 @@ def _xor(data: bytes | bytearray | memoryview, pattern: bytes) -> bytes:
 
 
 def mask_wsaccel(data: bytes | bytearray | memoryview, key: bytes) -> bytes:
-    """Mask, or unmask, with wsaccel.
+    """Mask or unmask with wsaccel.
 
     Args:
         data: any number of bytes.
@@ -109,7 +109,7 @@ def _wsaccel() -> Callable[[bytes], Any]:
 
 @cache
 def best() -> Callable[[bytes | bytearray | memoryview, bytes], bytes]:
-    """The fastest of the twins that can be had."""
+    """Return the fastest twin available."""
     if not is_pure_python():
         try:
             _wsaccel()
@@ -121,5 +121,5 @@ def best() -> Callable[[bytes | bytearray | memoryview, bytes], bytes]:
 
 
 def mask(data: bytes | bytearray | memoryview, key: bytes) -> bytes:
-    """Mask, or unmask, with `best`."""
+    """Mask or unmask with the fastest twin available."""
     return best()(data, key)

@@ -1,4 +1,4 @@
-"""Frames in, events out: the receiving half of a WebSocket (RFC 6455 sections 5 to 8)."""
+"""The receiving half of the protocol: frames in, events out (RFC 6455 sections 5 to 8)."""
 
 from __future__ import annotations
 
@@ -20,28 +20,27 @@ _OPCODES = frozenset({
 })
 _FINAL_BINARY = 0x80 | Opcode.BINARY
 _NOTHING = BytesIO()
-_NOT_UTF8 = "text message is no UTF-8"
+_NOT_UTF8 = "text message is not valid UTF-8"
 
-
-#: A binary message from this many bytes on is received straight into memory of its own.
+#: Binary messages of at least this many bytes are received straight into memory of their own.
 LARGE_BYTES = 32 * 1024
-#: Behind a message of at least this size another such is expected, so little of it is let into the buffer:
-#: what comes in there has to be copied.
+#: After a message of at least `FLOOD_BYTES` another such is expected, so only `FIRST_BYTES` of it are
+#: received into the buffer: whatever lands there has to be copied.
 FLOOD_BYTES = 256 * 1024
 FIRST_BYTES = 8 * 1024
-#: Room in a message's own memory, by the size of the buffer.
+#: How much is received at once into a message's own memory, in sizes of the buffer.
 OWN_ROOM = 4
 
 
 class Receiver:
-    """Takes what the server sends, in pieces of any size, and gives the events that it means.
+    """Turns the bytes of a server, in pieces of any size, into events.
 
-    Whatever the server sends, nothing is raised: once a rule is broken, `failure` says which, and all
-    that follows is ignored. Memory stays within the message being received, of which a declared length
-    reserves little (`lochws.protocol.payload`). One thread at a time.
+    No byte from the server raises anything: once a rule is broken, `failure` says which, and everything after
+    it is ignored. Memory stays within the message being received, of which a declared length reserves little
+    (`lochws.protocol.payload`). Not thread-safe: one thread at a time.
 
-    Whoever has bytes calls `receive`. Whoever can receive them anywhere asks for `room` first, and then
-    calls `received`.
+    Call `receive` with bytes, or, to receive large messages without copying, ask for `room`, fill it, and
+    call `received`.
 
     Args:
         max_message_size: the largest message in bytes, after decompression, or None for no limit.
@@ -49,10 +48,10 @@ class Receiver:
 
     Attributes:
         close_received: the server's Close frame, or None.
-        failure: the rule that the server broke, with the close code that tells it so, or None.
-        done: whether one of the two has happened, so that further bytes are ignored.
+        failure: the rule that the server broke, with the close code to send, or None.
+        done: whether one of these two is set, so that further bytes are ignored.
         wants_room: whether the next bytes should go where `room` says; if not, into any buffer.
-        controls: the pings and pongs among the events of the last `receive`; they want a reaction.
+        controls: the pings and pongs among the events of the last call; they need a reaction.
     """
 
     def __init__(self, max_message_size: int | None, inflater: Inflater | None = None) -> None:
@@ -62,33 +61,38 @@ class Receiver:
         self.controls: list[Ping | Pong] = []
         self._limit = sys.maxsize - 1 if max_message_size is None else max_message_size
         self._inflater = inflater
-        # The beginning of a frame: at most a head, or a control frame, without its last byte.
+        # The beginning of an incomplete frame: less than a head, or less than a control frame.
         self._beginning = b""
-        # The message being received: its opcode (0 if there is none), and what came of it.
+        # The message being received: its opcode (0 if there is none), and its content so far.
         self._opcode = 0
         self._compressed = False
         self._payload = _NOTHING
         self._size = 0
-        self._tail = b""  # of a text: the beginning of a character at the end of _payload
-        # In its place the payload of a large frame, if that is all of the message.
+        self._tail = b""  # of a text: the incomplete character at the end of _payload
+        # Used in place of _payload if the message is a single large frame.
         self._large: Payload | None = None
         self.wants_room = False
-        self._flooded = False  # whether the last thing that came was such a message, of the largest kind
-        # The data frame being received: bytes still to come, and whether it ends the message.
+        self._flooded = False  # whether the last thing received was a message of at least FLOOD_BYTES
+        # The data frame being received: bytes still missing, and whether it ends the message.
         self._missing = 0
         self._final = False
 
     def room(self, buffer: memoryview) -> memoryview:
-        """Where the next bytes should be received: in `buffer`, or in the memory of a large message.
+        """Return where to receive the next bytes: in `buffer`, or in the memory of a large message.
 
-        To be released by the caller.
+        The caller releases the view, or passes it to `received`.
         """
         if self._large is not None:
             return self._large.room(OWN_ROOM * len(buffer))
         return buffer[:FIRST_BYTES] if self._flooded else buffer[:]
 
     def received(self, room: memoryview, count: int) -> list[Event]:
-        """As `receive`, of the first `count` bytes of what `room` has handed out."""
+        """Return the events that end in the bytes just received. Never blocks.
+
+        Args:
+            room: what the method `room` returned; it is released.
+            count: how many bytes have been received into it.
+        """
         payload = self._large
         if payload is None:
             return self.receive(room[:count])
@@ -104,9 +108,9 @@ class Receiver:
         return [Binary(data)]
 
     def receive(self, data: BytesLike) -> list[Event]:
-        """The events that end in `data`: messages, pings and pongs, in order. Never blocks.
+        """Return the events that end in `data`: messages, pings and pongs, in order. Never blocks.
 
-        The memory behind `data` may be used again when this returns.
+        The memory behind `data` may be reused once this returns.
         """
         events: list[Event] = []
         if self.controls:
@@ -151,7 +155,7 @@ class Receiver:
             raise CriticalProtocolError(_NOT_UTF8) from None
 
     def _take_frames(self, buffer: BytesLike, events: list[Event]) -> int:
-        """Take frame after frame, whatever they are. Returns where the last one, incomplete, begins."""
+        """Take all complete frames, of any kind. Return where the incomplete one after them begins."""
         position, end = 0, len(buffer)
         while not self.done:
             if not self._opcode:
@@ -180,7 +184,7 @@ class Receiver:
         return position
 
     def _check_head(self, first: int, second: int) -> None:
-        """Hold a frame's first two bytes to RFC 6455 section 5.2 and RFC 7692 section 6."""
+        """Check a frame's first two bytes by RFC 6455 section 5.2 and RFC 7692 section 6."""
         opcode = first & 0x0F
         if second & 0x80:
             raise ProtocolError("masked frame from the server")
@@ -209,19 +213,19 @@ class Receiver:
         self.controls.append(event)
 
     def _inflated(self, part: BytesLike, so_far: int, complete: bool) -> bytes:
-        """Decompress part of a message of which `so_far` bytes have come out."""
+        """Decompress part of a message of which `so_far` bytes are decompressed already."""
         assert self._inflater is not None  # else RSV1 would have been refused
         room = self._limit - so_far
         inflated = self._inflater.inflate(part, room)
         return inflated + self._inflater.finish(room - len(inflated)) if complete else inflated
 
     def _begin(self, first: int, length: int) -> None:
-        """Begin a data frame that cannot be delivered at once, and its message if it is the first."""
+        """Begin a data frame that is not whole or not final, and its message if it is the first one."""
         if first & 0x0F:
             self._opcode = first & 0x0F
             self._compressed = bool(first & 0x40)
             self._payload = BytesIO()
-        # What a compressed frame holds is known only when it is inflated.
+        # The size of a compressed message is known only once it is decompressed.
         if not self._compressed and self._size + length > self._limit:
             raise PayloadTooLarge(f"message is larger than {self._limit} bytes")
         self._missing = length
@@ -230,7 +234,7 @@ class Receiver:
             self._large = new_payload(length)
 
     def _absorb(self, part: BytesLike, events: list[Event]) -> None:
-        """Take bytes of the frame begun; deliver the message if they are its last."""
+        """Take bytes of the current data frame; deliver the message if they complete it."""
         self._missing -= len(part)
         complete = self._final and not self._missing
         if self._large is not None:
@@ -250,7 +254,7 @@ class Receiver:
             self._tail = _unfinished(self._tail + part)
 
     def _forget(self) -> None:
-        """Between two messages."""
+        """Forget the message: it was delivered, or nothing more will be."""
         self._opcode = 0
         self._size = 0
         self._payload = _NOTHING
@@ -284,17 +288,20 @@ def _extended_length(field: BytesLike) -> int:
 
 
 def _unfinished(text: bytes) -> bytes:
-    """The beginning of a character at the end of `text`, which is whole characters otherwise.
+    """Return the incomplete character at the end of `text`.
 
     Raises:
-        CriticalProtocolError: it is not, or the end cannot become a character (RFC 6455 section 8.1).
+        CriticalProtocolError: what comes before it is not valid UTF-8, or it cannot become a character (RFC
+        6455
+            section 8.1).
     """
     try:
         whole = utf_8_decode(text, "strict", False)[1]
     except UnicodeDecodeError:
         raise CriticalProtocolError(_NOT_UTF8) from None
-    # Python waits for the third byte of a surrogate; the second is wrong already (RFC 3629 section 4).
-    rest = text[whole:]
-    if len(rest) == 2 and rest[0] == 0xED and rest[1] >= 0xA0:
+    # Python waits for the third byte of a surrogate, although the second is wrong already (RFC 3629 section
+    # 4).
+    tail = text[whole:]
+    if len(tail) == 2 and tail[0] == 0xED and tail[1] >= 0xA0:
         raise CriticalProtocolError(_NOT_UTF8)
-    return rest
+    return tail

@@ -1,8 +1,8 @@
-"""The fast path of receiving: whole messages in one look over the buffer.
+"""The fast path of receiving: all whole messages of a buffer in one pass.
 
-Most of what a client receives are unfragmented messages that lie whole in the buffer.
-`scan` takes those off its front, and stops at the first frame that needs more than that. It is the
-compiled twin if there is one, else `scan_python`.
+Most messages that a client receives are not fragmented and lie whole in the receive buffer. `scan` takes
+those from the front of the buffer and stops at the first frame that needs more care. It is the compiled twin
+where there is one, else `scan_python`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from lochws.events import Binary, Event, Text
 from .compiled import compiled_or
 from .frames import FIN, LENGTH_LIMIT, RSV1, Opcode
 
-#: Gets the payload of a deflated message and the limit; gives what it holds.
+#: Takes the payload of a compressed message and the size limit; returns the message.
 Inflate: TypeAlias = Callable[[bytes, int], bytes]
 
 _TEXT = FIN | Opcode.TEXT
@@ -31,28 +31,30 @@ def scan_python(
     events: list[Event],
     inflate: Inflate | None = None,
 ) -> int:
-    """Append the events of the messages at `position` and after it.
+    """Append the events of all messages from `position` up to the first frame that needs more care.
 
-    A frame is left to the caller, and so is all behind it, if it is no final, unmasked text or binary
-    frame without reserved bits (but for RSV1 where there is `inflate`), is incomplete, larger than the
-    limit, or a text that is not valid UTF-8.
+    That is a frame that is incomplete, fragmented, masked, a control frame, larger than the limit, a text
+    that is not valid UTF-8, or one with reserved bits (RSV1 is allowed if there is `inflate`). It is left to
+    the caller, together with everything after it.
 
     Args:
-        data: what was received.
-        position: where a frame begins.
-        limit: the largest message in bytes; that of a deflated one is left to `inflate`.
-        events: gets the events.
-        inflate: what to do with a deflated message, or None to leave it. What it raises gets out.
+        data: the received bytes.
+        position: where in them a frame begins.
+        limit: the largest message in bytes. Compressed messages are limited by `inflate`.
+        events: the list to append to.
+        inflate: decompresses a message, or None if compression was not agreed on. Its exceptions propagate.
 
     Returns:
-        Where the first frame begins that was not taken; the length of the data if there is none.
+        The position of the first frame that was not taken, or the length of the data.
 
     Raises:
-        UnicodeDecodeError: a deflated text is no UTF-8, and cannot be left any more.
+        UnicodeDecodeError: a compressed text is not valid UTF-8. It cannot be left to the caller: the
+        decompressor has
+            consumed it.
     """
     if type(data) is not bytes:
         data = bytes(data)  # slices of bytes are cheaper than those of views
-    # The most common first: each step here is taken for each message.
+    # The commonest case first: each of these steps is taken for every message.
     end, append, text = len(data), events.append, Text
     while (start := position + 2) <= end:
         first, length = data[position], data[position + 1]
@@ -81,7 +83,8 @@ def scan_python(
 
 
 def _long_payload(data: bytes, start: int, end: int) -> tuple[int, int]:
-    """Where a payload begins whose length has 64 bits, and its length; behind the end if it is to be left."""
+    """Return where a payload with a 64-bit length begins, and that length; a position past the end to leave
+    it."""
     length = int.from_bytes(data[start : start + 8], "big")
     is_taken = data[start - 1] == 127 and start + 8 <= end and length < LENGTH_LIMIT
     return start + 8 if is_taken else end + 1, length

@@ -1,4 +1,4 @@
-"""Messages in, frames out: the sending half of a WebSocket (RFC 6455 sections 5 to 7)."""
+"""The sending half of the protocol: messages in, frames out (RFC 6455 sections 5 to 7)."""
 
 from __future__ import annotations
 
@@ -51,16 +51,15 @@ def as_control_payload(method: str, data: BytesLike) -> bytes:
 
 
 class Sender:
-    """Makes the frames of one connection, each message in a single frame. Never blocks.
+    """Builds the frames of one connection, one frame for each message. Never blocks.
 
-    There is one Close frame and nothing after it: `close` and everything else raises once it was made.
-    Not thread-safe: the frames must go out in the order in which they were made, so that one lock has
-    to guard both.
+    There is one Close frame and nothing after it: once it was built, every method raises, `close` included.
+    Not thread-safe: frames must be sent in the order in which they were built, so one lock guards both.
 
     Args:
-        deflater: for compressed messages, if permessage-deflate was agreed on.
+        deflater: compresses messages, if permessage-deflate was agreed on.
         threshold: messages with fewer bytes are not compressed.
-        keys: gives the masking keys.
+        keys: the source of masking keys.
 
     Attributes:
         close_sent: our Close frame, or None.
@@ -76,18 +75,18 @@ class Sender:
 
     @property
     def deflates(self) -> bool:
-        """Whether messages may have to be compressed."""
+        """Return whether messages may have to be compressed."""
         return self._deflater is not None
 
     def pack(self, items: list[Item], start: int, limit: int) -> tuple[bytes, int]:
-        """The frames of messages that are not compressed, and of frames that are ready, in one piece.
+        """Join the frames of uncompressed messages, and finished frames.
 
-        Whether our Close frame was made is not looked at: what the caller had queued before may follow.
+        It does not matter whether our Close frame was built: what the caller had queued before may follow it.
 
         Args:
-            items: what is to be sent.
-            start: the first of them that is packed.
-            limit: the most bytes; but one item is always packed.
+            items: messages and finished frames.
+            start: the index of the first item to pack.
+            limit: the largest result in bytes. One item is packed whatever its size.
 
         Returns:
             The frames, and the index of the first item that was not packed.
@@ -100,50 +99,50 @@ class Sender:
         return packed, end
 
     def text(self, data: bytes, compress: bool = True) -> bytes:
-        """The frame of a text message.
+        """Build the frame of a text message.
 
         Args:
             data: the text in UTF-8.
-            compress: whether it is compressed if that was agreed on.
+            compress: whether to compress the message if that was agreed on.
 
         Raises:
-            WebSocketClosing: our Close frame was made.
+            WebSocketClosing: our Close frame was built.
         """
         if self.close_sent is not None or self._deflater is not None:
             return self._message(Opcode.TEXT, data, compress)
         return build_frame(_TEXT, data, self._keys())
 
     def binary(self, data: BytesLike, compress: bool = True) -> bytes:
-        """The frame of a binary message.
+        """Build the frame of a binary message.
 
         Args:
             data: any bytes-like object.
-            compress: whether it is compressed if that was agreed on.
+            compress: whether to compress the message if that was agreed on.
 
         Raises:
             TypeError: the data is not bytes-like.
-            WebSocketClosing: our Close frame was made.
+            WebSocketClosing: our Close frame was built.
         """
         if self.close_sent is not None or self._deflater is not None or type(data) is not bytes:
             return self._message(Opcode.BINARY, as_bytes("binary", data), compress)
         return build_frame(_BINARY, data, self._keys())
 
     def compressed(self, opcode: int, data: bytes) -> bytes:
-        """Make the frame of a compressed message in one go, by the rules of `compressing`."""
+        """Build the frame of a compressed message at once, for a message that `must_compress` has chosen."""
         assert self._deflater is not None  # else there is nothing that must be compressed
         return build_frame(FIN | RSV1 | opcode, self._deflater.compress(data), self._keys())
 
     def compressing(self, opcode: int, data: bytes) -> Iterator[bytes]:
-        """Make the frame of a compressed message bit by bit, so that a large one need not be made in one go.
+        """Build the frame of a compressed message in steps, so that a large one does not hold up others.
 
-        Whether our Close frame was made is not looked at: what the caller had queued before may follow.
+        It does not matter whether our Close frame was built: what the caller had queued before may follow it.
 
         Args:
-            opcode: that of the message.
-            data: its payload, which `must_compress` has chosen.
+            opcode: the opcode of the message.
+            data: the message, which `must_compress` has chosen.
 
         Yields:
-            An empty bytes object after each piece of work, and the frame at the end. No other message may be
+            An empty bytes object after each step, and the frame at the end. No other message may be
             compressed in between.
         """
         assert self._deflater is not None  # else there is nothing that must be compressed
@@ -151,34 +150,40 @@ class Sender:
             yield build_frame(FIN | RSV1 | opcode, payload, self._keys()) if payload else b""
 
     def must_compress(self, data: bytes, compress: bool) -> bool:
-        """Return whether a message is to be compressed: that was agreed on, is wanted, and pays."""
+        """Return whether to compress a message: compression was agreed on, is wanted, and pays."""
         return self._deflater is not None and compress and len(data) >= self._threshold
 
     def ping(self, data: BytesLike = b"") -> bytes:
-        """The frame of a ping.
+        """Build the frame of a ping.
 
         Raises:
             TypeError: the data is not bytes-like.
             ValueError: the data has more than 125 bytes.
-            WebSocketClosing: our Close frame was made.
+            WebSocketClosing: our Close frame was built.
         """
         return self._control(Opcode.PING, data)
 
     def pong(self, data: BytesLike) -> bytes:
-        """The frame of a pong. Errors as for `ping`."""
+        """Build the frame of a pong.
+
+        Raises:
+            TypeError: the data is not bytes-like.
+            ValueError: the data has more than 125 bytes.
+            WebSocketClosing: our Close frame was built.
+        """
         return self._control(Opcode.PONG, data)
 
     def close(self, code: int | None, reason: str | bytes = "") -> bytes:
-        """The Close frame.
+        """Build the Close frame.
 
         Args:
             code: the close code, or None for an empty frame; the reason is then dropped.
             reason: text, or its bytes in UTF-8; cut to 123 bytes.
 
         Raises:
-            TypeError: the code is no int or the reason is neither str nor bytes.
-            ValueError: the code may not be sent, or the reason is no text.
-            WebSocketClosing: there was a Close frame already.
+            TypeError: the code is not an int, or the reason is neither str nor bytes.
+            ValueError: the code may not be sent, or the reason is not valid UTF-8.
+            WebSocketClosing: our Close frame was built before.
         """
         payload = encode_close(code, reason)
         frame = self._frame(Opcode.CLOSE, payload)
@@ -188,7 +193,7 @@ class Sender:
     def _message(self, opcode: int, data: bytes, compress: bool) -> bytes:
         if self._deflater is None or not compress or len(data) < self._threshold:
             return self._frame(opcode, data)
-        # Before the deflater takes the message into its window: it would never be sent.
+        # Checked before the deflater takes the message into its window: the server would miss it there.
         self._check_open()
         return self._frame(opcode, self._deflater.compress(data), rsv1=True)
 

@@ -1,10 +1,9 @@
-/* Calls that keep the interpreter: the compiled twins of socket.send, socket.recv_into and os.urandom.
+/* System calls that hold the GIL: the compiled twins of socket.send, socket.recv_into and os.urandom.
  *
- * Python lets go of the interpreter round every such call, also round those that cannot wait. Whoever
- * is woken by the call, or computes beside it, then takes the interpreter, and the caller gets it back
- * when they are done or after 5 ms (sys.getswitchinterval). These calls never wait (MSG_DONTWAIT) and take
- * microseconds: less than what handing the interpreter over costs. More than HOLD_BYTES to be copied are
- * worth letting go.
+ * Python releases the GIL around every such call, even around those that cannot block. A thread that the call
+ * wakes, or that is computing, then takes it, and the caller gets it back when that thread is done or after
+ * 5 ms (sys.getswitchinterval). These calls never block (MSG_DONTWAIT) and take microseconds, less than
+ * handing over the GIL costs. For more than HOLD_BYTES, copying takes long enough to release it.
  */
 
 #define PY_SSIZE_T_CLEAN
@@ -22,7 +21,7 @@
 #define MSG_NOSIGNAL 0 /* Python ignores SIGPIPE */
 #endif
 
-/* Parse (sock, buffer). Returns 0 with an exception if they are something else. */
+/* Parse (sock, buffer). Return 0 with an exception if they are something else. */
 static int
 parse(PyObject *const *args, Py_ssize_t count, const char *usage, int flags, int *descriptor, Py_buffer *view)
 {
@@ -42,14 +41,14 @@ parse(PyObject *const *args, Py_ssize_t count, const char *usage, int flags, int
     return PyObject_GetBuffer(args[1], view, flags) == 0;
 }
 
-/* Whether to try again: the call was interrupted, and no signal handler raised. */
+/* Return whether to try again: the call was interrupted, and no signal handler raised. */
 static int
 is_interrupted(ssize_t done, int error)
 {
     return done < 0 && error == EINTR && PyErr_CheckSignals() == 0;
 }
 
-/* The result: the number of bytes; `full` (stolen) if the call would have waited; or an exception. */
+/* Return the number of bytes, `full` (stolen) if the call would have blocked, or NULL with an exception. */
 static PyObject *
 result_of(ssize_t done, int error, PyObject *full)
 {
@@ -69,7 +68,7 @@ result_of(ssize_t done, int error, PyObject *full)
 
 PyDoc_STRVAR(send_doc,
 "send(sock, data)\n--\n\n"
-"Hand bytes to the kernel without waiting. Returns how many it took, 0 if there was no room.");
+"Send bytes without blocking. Returns how many the kernel took, 0 if its buffer is full.");
 
 static PyObject *
 call_send(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
@@ -98,7 +97,7 @@ call_send(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
 
 PyDoc_STRVAR(receive_into_doc,
 "receive_into(sock, buffer)\n--\n\n"
-"Receive what is there without waiting. Returns how many bytes came, None if there are none yet.");
+"Receive without blocking. Returns the number of bytes, 0 at the end, None if there are none yet.");
 
 static PyObject *
 call_receive_into(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
@@ -129,7 +128,7 @@ call_receive_into(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t
 #ifdef __linux__
 PyDoc_STRVAR(random_bytes_doc,
 "random_bytes(count)\n--\n\n"
-"What os.urandom gives, at most 4 KiB of it.");
+"Return random bytes as os.urandom does, at most 4 KiB.");
 
 static PyObject *
 call_random_bytes(PyObject *Py_UNUSED(module), PyObject *argument)
@@ -170,17 +169,17 @@ static PyMethodDef methods[] = {
 
 static PyModuleDef_Slot module_slots[] = {
 #ifdef Py_mod_multiple_interpreters
-    /* There is no state at all. */
+    /* The module has no state. */
     {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
 #endif
-    /* Py_mod_gil is left out: without a GIL there would be nothing to keep. */
+    /* Py_mod_gil is left out: without a GIL this module has no purpose. */
     {0, NULL},
 };
 
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "lochws.system._calls",
-    .m_doc = "Calls that keep the interpreter.",
+    .m_doc = "System calls that hold the GIL.",
     .m_size = 0,
     .m_methods = methods,
     .m_slots = module_slots,

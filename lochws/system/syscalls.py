@@ -1,9 +1,9 @@
-"""Calls into the kernel that neither wait nor let another thread in.
+"""System calls that neither block nor release the GIL.
 
-Python lets go of the interpreter round every socket call, also round those that cannot wait. Whoever is
-woken by the call, or computes beside it, then takes the interpreter, and the caller gets it back when they
-are done or after `sys.getswitchinterval` (5 ms). The compiled twins keep it for those microseconds. They
-are used on plain non-blocking sockets, and for masking keys, where they were built.
+Python releases the GIL around every socket call, even around those that cannot block. A thread that the call
+wakes, or that is computing, then takes it, and the caller gets it back when that thread is done or after
+`sys.getswitchinterval` (5 ms). The compiled twins hold the GIL for those microseconds. Where they were built,
+they are used for plain non-blocking sockets and for masking keys.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from .compiled import choose, load
 
 
 def send_python(sock: socket.socket, data: bytes | bytearray | memoryview) -> int:
-    """Hand bytes to the kernel. Never blocks.
+    """Send bytes. Never blocks.
 
     Args:
         sock: a non-blocking socket.
         data: what to send.
 
     Returns:
-        How many bytes were taken; 0 if there was no room.
+        How many bytes the kernel took; 0 if its buffer is full.
 
     Raises:
         OSError: the connection failed, or the socket is closed.
@@ -36,10 +36,10 @@ def send_python(sock: socket.socket, data: bytes | bytearray | memoryview) -> in
 
 
 def receive_into_python(sock: socket.socket, buffer: bytearray | memoryview) -> int | None:
-    """Receive what is there, at most the buffer's length. Never blocks.
+    """Receive the bytes that are there, at most the buffer's length. Never blocks.
 
     Returns:
-        How many bytes came, 0 at the end of the stream, or None if there are none yet.
+        How many bytes were received, 0 at the end of the stream, or None if there are none yet.
 
     Raises:
         OSError: the connection failed, or the socket is closed.
@@ -62,7 +62,7 @@ random_bytes: Callable[[int], bytes] = choose(twins, "random_bytes", os.urandom)
 
 
 def calls_for(sock: socket.socket) -> tuple[_Send, _ReceiveInto]:
-    """The fastest `send` and `receive_into` that do for a socket what its own methods would."""
+    """Return the fastest `send` and `receive_into` that behave like the socket's own methods."""
     kind = type(sock)
     if kind.send is socket.socket.send and kind.recv_into is socket.socket.recv_into:
         return send, receive_into

@@ -50,7 +50,7 @@ def test_a_payload_of_one_byte_is_refused_with_1002():
 
 @pytest.mark.parametrize("reason", [b"\xff", b"ok\xc3", b"\xed\xa0\x80"])
 def test_a_received_reason_that_is_no_utf8_is_refused_with_1007(reason):
-    with pytest.raises(CriticalProtocolError, match="no UTF-8") as caught:
+    with pytest.raises(CriticalProtocolError, match="not valid UTF-8") as caught:
         parse_close(b"\x03\xe8" + reason)
     assert caught.value.close_code == 1007
 
@@ -61,7 +61,7 @@ def test_a_reason_is_str_or_bytes(reason):
 
 
 def test_bytes_that_are_no_utf8_are_no_reason():
-    with pytest.raises(ValueError, match="no UTF-8"):
+    with pytest.raises(ValueError, match="not valid UTF-8"):
         encode_close(1000, b"\xff")
 
 

@@ -127,8 +127,8 @@ class TestAccept:
             ('; client_no_context_takeover=""', "client_no_context_takeover has a value"),
             ("; server_no_context_takeover; server_no_context_takeover", "given twice"),
             ("; client_max_window_bits=9; client_max_window_bits=9", "given twice"),
-            ("; mystery", "mystery is no parameter"),
-            ("; Client_max_window_bits=9", "Client_max_window_bits is no parameter"),
+            ("; mystery", "mystery is not a parameter"),
+            ("; Client_max_window_bits=9", "Client_max_window_bits is not a parameter"),
         ],
     )
     def test_a_wrong_parameter_is_refused(self, parameters, reason):

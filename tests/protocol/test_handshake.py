@@ -140,7 +140,7 @@ class TestRequest:
         assert base64.b64decode(lines[-1].split()[-1]).decode() == "jürgen:€:x"
 
     def test_a_user_name_with_a_colon_is_refused_and_not_repeated(self):
-        words = "^the user name has a colon in it, which Basic authentication cannot express$"
+        words = "^the user name contains a colon, which Basic authentication cannot express$"
         with pytest.raises(ValueError, match=words):
             self.build(auth=("se:cret", "pass"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import tracemalloc
 import zlib
 
@@ -9,7 +10,7 @@ import pytest
 
 from lochws.errors import PayloadTooLarge
 from lochws.options import Deflate
-from lochws.protocol.deflate import DeflateParameters, Deflater, Inflater
+from lochws.protocol.deflate import MAX_STREAMS, DeflateParameters, Deflater, Inflater
 from lochws.protocol.frames import Opcode
 from lochws.protocol.payload import RESERVED_BYTES
 from lochws.protocol.receiver import Receiver
@@ -228,3 +229,28 @@ def test_a_byte_behind_four_megabytes_costs_a_byte(opcode):
         tracemalloc.stop()
     expected = ("text", "x" * size) if opcode == Opcode.TEXT else ("binary", b"x" * size)
     assert feed(receiver, [b"x"]) == [expected]
+
+
+class TestStreamsOfOneMessage:
+    """A block with BFINAL ends a deflate stream, and another may follow (RFC 7692 section 7.2.3.4)."""
+
+    EMPTY = b"\x03\x00"  # a whole stream with nothing in it
+
+    @pytest.mark.parametrize("parts", [1, 7])
+    def test_as_many_as_fragments_may_need_are_read(self, parts):
+        payload = self.EMPTY * MAX_STREAMS
+        inflater = Inflater(DeflateParameters())
+        for _ in range(3):  # it counts those of one message
+            for part in range(parts):
+                cut = slice(part * len(payload) // parts, (part + 1) * len(payload) // parts)
+                assert inflater.inflate(payload[cut], 100) == b""
+            assert inflater.finish(100) == b""
+
+    @pytest.mark.parametrize("whole", [True, False])
+    def test_a_message_of_nothing_else_is_refused_before_it_costs_time(self, whole):
+        payload = self.EMPTY * 30_000
+        receiver = Receiver(1 << 20, Inflater(DeflateParameters()))
+        began = time.thread_time()
+        receiver.receive(frame(Opcode.BINARY, payload, fin=whole, rsv=4))
+        assert receiver.failure.close_code == 1007
+        assert time.thread_time() - began < 0.2

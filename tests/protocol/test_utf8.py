@@ -58,7 +58,7 @@ def assert_no_utf8(receiver: Receiver) -> None:
     """The receiver has failed, and says so with 1007."""
     assert isinstance(receiver.failure, CriticalProtocolError)
     assert receiver.failure.close_code == 1007
-    assert str(receiver.failure) == "text message is no UTF-8"
+    assert str(receiver.failure) == "text message is not valid UTF-8"
 
 
 def offset_of_failure(receiver: Receiver, head: bytes, payload: bytes) -> int | None:
