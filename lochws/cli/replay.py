@@ -9,8 +9,7 @@ from time import monotonic
 import click
 
 from ..events import Binary, Event, Text
-from ..handlers._parts.recording_files import RecordingError
-from ..handlers.replay import MAX_PAUSE, Entry, Replay
+from ..handlers.replay import MAX_PAUSE, Entry, RecordingError, Replay
 from ..text import cut, escaped
 from .exits import Exit, Failed
 from .payloads import Payloads

@@ -12,10 +12,8 @@ from time import monotonic, sleep
 import click
 
 from ..demo import Feed
-from ..handlers._parts.recording_files import RecordingError
-from ..handlers.replay import Replay
-from ..testing import ScriptedServer, ServerConnection, Step, accept, close, echo
-from ..testing.kit import Authority
+from ..handlers.replay import RecordingError, Replay
+from ..testing import Authority, ScriptedServer, ServerConnection, Step, accept, close, echo
 from .exits import Exit, Failed
 from .target import Seconds, limit, verbosity
 

@@ -28,6 +28,8 @@ from ..system.report import report
 from ._parts.recording_files import LineReader, RecordingError, files_of
 from ._parts.recording_lines import MAX_LINE, VERSION, Payload, as_event, as_sent, length_of
 
+__all__ = ["MAX_PAUSE", "Entry", "RecordingError", "Replay"]
+
 _Made = TypeVar("_Made")
 #: The largest time that a recording may contain, in seconds since its beginning or since 1970.
 _MAX_SECONDS = 9e9

@@ -37,7 +37,7 @@ Good to know:
 from .clock import VirtualClock
 from .connection import ScriptError, ServerConnection, Step
 from .event_log import EventLog
-from .kit import LogEvents, StartServer
+from .kit import Authority, LogEvents, StartServer
 from .recorded import recorded
 from .request import Request
 from .server import ScriptedServer
@@ -71,6 +71,7 @@ from .steps import (
 )
 
 __all__ = [
+    "Authority",
     "EventLog",
     "LogEvents",
     "Request",

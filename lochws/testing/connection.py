@@ -395,13 +395,13 @@ class ServerConnection:
                 self.send_event(ws.Pong(payload))
 
     @property
-    def is_closed(self) -> bool:
-        """Whether both Close frames have been sent."""
-        return self._frames is not None and self._frames.state is ConnectionState.CLOSED
+    def state(self) -> ConnectionState | None:
+        """The state of the WebSocket, as wsproto names it; None before the upgrade."""
+        return None if self._frames is None else self._frames.state
 
     @property
     def _is_open(self) -> bool:
-        return self._frames is not None and self._frames.state is ConnectionState.OPEN
+        return self.state is ConnectionState.OPEN
 
     def _take(self, data: bytes) -> None:
         with self._changed:

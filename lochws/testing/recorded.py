@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from .. import events
-from ..handlers._parts.recording_files import RecordingError
-from ..handlers.replay import Entry, Replay
+from ..handlers.replay import Entry, RecordingError, Replay
 from ..response import Response
 from .connection import ScriptError, ServerConnection, Step
 from .steps import NamedStep, accept, close, fin, pause, ping, send, upgrade, wait_for_close

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
 import wsproto.events as ws
+from wsproto.connection import ConnectionState
 from wsproto.extensions import Extension, PerMessageDeflate
 from wsproto.handshake import server_extensions_handshake
 from wsproto.utilities import generate_accept_token
@@ -338,7 +339,7 @@ def close(code: int | None = 1000, reason: str = "", *, wait: bool = True) -> St
     """
 
     def run(connection: ServerConnection) -> None:
-        if connection.is_closed:
+        if connection.state is ConnectionState.CLOSED:
             connection.stay()
         connection.send_event(ws.CloseConnection(1005 if code is None else code, reason))
         if wait:

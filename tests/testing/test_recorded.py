@@ -11,8 +11,8 @@ import pytest
 
 from lochws import WebSocketApp, events
 from lochws import testing as t
-from lochws.handlers._parts.recording_files import RecordingError
 from lochws.handlers.recorder import Recorder
+from lochws.handlers.replay import RecordingError
 from lochws.response import Response
 from lochws.sent import ControlFrame
 
