@@ -311,21 +311,23 @@ class WebSocketApp(WebSocket, Handler):
             "poll": poll, "ping_rate": ping_rate, "ping_timeout": ping_timeout, "auto_pong": auto_pong,
             "close_timeout": close_timeout, "persist": persist,
         }
-        self.start(**accepted(self.start, given, {**vars(Timing()), "persist": True}))
-        internals = self._lochws
+        life = self._lochws.life
+        was_running = life.state not in (State.NEW, State.STOPPED)
         try:
-            internals.refuse_in_handler("run_forever")  # of another app that shares the threads
-            internals.life.wait_stopped(None)
+            self.start(**accepted(self.start, given, {**vars(Timing()), "persist": True}))
+            self._lochws.refuse_in_handler("run_forever")  # of another app that shares the threads
+            life.wait_stopped(None)
         except BaseException as error:
-            internals.close_app(reason="interrupted")
-            if not internals.life.in_handler and not internals.life.join(INTERRUPT_SECONDS):
-                self.force_disconnect()
+            if not was_running and life.state not in (State.NEW, State.STOPPED):  # else start() has failed
+                self._lochws.close_app(reason="interrupted")
+                if not life.in_handler and not life.join(INTERRUPT_SECONDS):
+                    self.force_disconnect()
             if isinstance(error, KeyboardInterrupt):
                 # One frame of ours says enough. (In Python 3.10 a plain raise would bring all of them back.)
                 raise error.with_traceback(None) from None
             raise
-        internals.life.join(None)
-        return internals.life.final_event
+        life.join(None)
+        return life.final_event
 
     def stop(self, timeout: float | None = None) -> bool:
         """Close, and wait until the app has stopped. In a handler: close, without waiting.

@@ -85,9 +85,9 @@ class Internals:
     life: Life
 
     def __init__(self, url: URL, given: dict[str, Any]) -> None:
-        self._added_headers: tuple[tuple[str, str], ...] = ()
+        self._added_headers: list[tuple[str, str]] = []  # any thread may append
         self.options = Options(deflate=as_deflate(given.pop("compress")), **given)
-        self.dialler = Dialler(self.options, url, lambda: self._added_headers)
+        self.dialler = Dialler(self.options, url, lambda: tuple(self._added_headers))
         self.endpoint: Endpoint | None = self.dialler.endpoint
         self.url: str = getattr(url, "__name__", repr(url)) if callable(url) else redacted(url)
         self.traffic = Traffic()
@@ -97,7 +97,7 @@ class Internals:
 
     def add_header(self, header: str | bytes, value: str | bytes) -> None:
         """Add a header to the upgrade requests to come."""
-        self._added_headers += as_headers([(header, value)])
+        self._added_headers.append(*as_headers([(header, value)]))
 
     @property
     def close_called(self) -> threading.Event:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from lochws import persist
+from lochws import State, persist
+from lochws import app as application
 from lochws.engine import loop, supervisor
 from lochws.life import lifecycle
 from lochws.system import wakeup
@@ -49,4 +50,18 @@ def test_of_an_open_connection(start_peer: StartPeer) -> None:
         struck = interrupt(app.reconnect, point, _FILES)
         assert app.stop(PATIENCE), point
         check_order(app.names())
+    assert point > 5
+
+
+def test_in_run_forever_no_app_is_left_running(start_peer: StartPeer) -> None:
+    """Wherever it strikes before the wait: in start(), behind it, or when the wait begins."""
+    url = start_peer(echo).url
+    point, struck = 0, True
+    while struck and point < 60:
+        point += 1
+        app = Noting(url)
+        app.on("ready")(lambda event, app=app: app.close())  # type: ignore[misc]
+        struck = interrupt(lambda app=app: app.run_forever(ping_rate=0), point, {application.__file__})  # type: ignore[misc]
+        assert app.state in (State.NEW, State.STOPPED), point
+        assert app.stop(PATIENCE), point
     assert point > 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from http.cookiejar import CookieJar
@@ -295,3 +296,16 @@ class TestRefusal:
 
         App(peer.url).run_forever(persist=Backoff(min_wait=0.01, max_wait=0.02))
         assert delays == [77.0]
+
+
+def test_no_header_is_lost_if_threads_add_them_at_the_same_time() -> None:
+    ws = WebSocket("ws://host/")
+    threads = [
+        threading.Thread(target=lambda n=n: [ws.add_header(f"X-{n}-{i}", "1") for i in range(200)])
+        for n in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(ws._lochws._added_headers) == 800
