@@ -7,11 +7,14 @@ import re
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import pyte
-from typing_extensions import Self
 
 from .seen import PATIENCE
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Terminal:
