@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from lochws.handlers._parts import bounded_inbox
 from lochws.handlers._parts.bounded_inbox import WHEN_FULL, BoundedInbox, KeyedQueue, WhenFull
 
+from ..support.interrupting import call_at
 from ..support.seen import PATIENCE, in_thread
 
 
@@ -233,7 +234,8 @@ class TestThreads:
 
 def interrupted(step: Callable[[], object], point: int, meanwhile: Callable[[], object]) -> bool:
     """Call `step`, and `meanwhile` before one of its instructions. Returns whether it has that many."""
-    left = 1_000_000  # until the first call is over: in that of a process Python 3.12.1 sees no instructions
+    call_at(list, 1, (), list)  # Python 3.12.1 has no opcode events the first time that a process traces
+    left = point
 
     def trace(frame: FrameType, event: str, _argument: object) -> Any:
         nonlocal left
@@ -250,8 +252,6 @@ def interrupted(step: Callable[[], object], point: int, meanwhile: Callable[[], 
     before = sys.gettrace()
     sys.settrace(trace)
     try:
-        KeyedQueue()
-        left = point
         step()
     finally:
         sys.settrace(before)
