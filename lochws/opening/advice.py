@@ -29,6 +29,10 @@ _BY_STATUS = {
     500: "Try again later, or ask whoever runs the server: it failed.",
     502: "Check that the server behind the gateway runs, and that the gateway forwards the Upgrade header.",
     503: "Try again later, as a Backoff does: the server is overloaded or down.",
+    505: (
+        "Have the reverse proxy in front of the server use HTTP/1.1, and forward the Upgrade and Connection "
+        "headers."
+    ),
     504: "Check that the server behind the gateway runs, and that the gateway forwards the Upgrade header.",
 }
 # What else these may mean when a proxy stands before the server.

@@ -191,3 +191,25 @@ def terminator(programs: Programs, certificate: Certificate, echo: dict[str, int
         return started[program]
 
     return start
+
+
+@pytest.fixture(scope="session")
+def unforwarded(
+    programs: Programs, certificate: Certificate, request: pytest.FixtureRequest
+) -> Callable[[str], int]:
+    """Starts a WebSocket server behind an nginx that does not forward Upgrade; returns nginx's port."""
+    script = str(Path(__file__).parent / "web.py")
+
+    def start(framework: str) -> int:
+        if framework == "websockets":
+            target = request.getfixturevalue("echo")["ws"]
+        elif framework == "ws of Node":
+            target = request.getfixturevalue("node_echo")["ws"]
+        else:
+            pytest.importorskip(framework)
+            [target] = programs.start([sys.executable, script, framework, "$port"])
+        command = ["nginx", "-p", "$work", "-c", "$config"]
+        values = {**certificate.names, "target": target}
+        return programs.start(command, 2, config="unforwarded.conf", **values)[0]
+
+    return start

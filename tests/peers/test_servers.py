@@ -1,7 +1,8 @@
-"""Independent servers: TLS that ends in nginx or haproxy, and Node's ws."""
+"""Independent servers: behind nginx and haproxy, with and without forwarded upgrades; and Node's ws."""
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -61,3 +62,29 @@ def test_messages_pass_to_and_from_nodes_ws(
     seen = talk(f"{scheme}://localhost:{node_echo[scheme]}/", ssl_cafile=ca_file, compress=compress)
     ready: Any = next(event for event in seen if event.name == "ready")
     assert ("permessage-deflate" in ready.extensions) == compress
+
+
+FORWARD = "Have the reverse proxy in front of the server .*forward the Upgrade and Connection headers"
+
+
+@pytest.mark.parametrize("framework", ["aiohttp", "tornado", "websockets", "ws of Node"])
+def test_a_proxy_that_does_not_forward_upgrade_is_named_in_the_advice(
+    framework: str, unforwarded: Callable[[str], int]
+) -> None:
+    *_, rejected, last = WebSocket(f"ws://127.0.0.1:{unforwarded(framework)}/", proxies={})
+    for event in (rejected, last):
+        assert re.match("upgrade refused: (400|426|505) ", event.reason)  # type: ignore[attr-defined]
+        assert re.match(FORWARD, event.advice)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("program", TERMINATORS)
+def test_plain_http_to_their_tls_port_is_advised_to_use_wss(
+    program: str, terminator: Callable[[str], int]
+) -> None:
+    *_, last = WebSocket(f"ws://localhost:{terminator(program)}/", proxies={})
+    assert last.advice == "Try wss:// instead of ws://: this port expects TLS."  # type: ignore[attr-defined]
+
+
+def test_tls_to_their_plain_port_is_advised_to_use_ws(echo: dict[str, int]) -> None:
+    [_, last] = WebSocket(f"wss://localhost:{echo['ws']}/", proxies={})
+    assert last.advice.startswith("Try ws:// ")  # type: ignore[attr-defined]

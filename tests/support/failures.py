@@ -98,6 +98,10 @@ _NO_FORWARD = (
     "Have the reverse proxy in front of the server forward the Upgrade and Connection headers: "
     "the server did not see them."
 )
+_WITH_HTTP_1_1 = (
+    "Have the reverse proxy in front of the server use HTTP/1.1, and forward the Upgrade and "
+    "Connection headers."
+)
 _TRY_WSS = "Try wss:// instead of ws://: this port expects TLS."
 _UNTRUSTED = "If you trust the authority that issued the certificate, pass its own certificate as ssl_cafile."
 _NOT_ACCEPTED = "unable to connect; the certificate of '127.0.0.1' was not accepted"
@@ -338,6 +342,8 @@ CASES = [
             ("Socket.IO", "400 Bad Request", '{"code":3,"message":"Bad request"}', "application/json",
              ': {"code":3,"message":"Bad request"}', _NO_FORWARD),
             ("ws of Node", "426 Upgrade Required", "Upgrade Required", "text/plain", "", _NO_FORWARD),
+            ("websockets", "505 HTTP Version Not Supported", "unsupported version: HTTP/1.0.", "text/plain",
+             ": unsupported version: HTTP/1.0.", _WITH_HTTP_1_1),
             ("uvicorn", "404 Not Found", "Not Found", "text/plain", "",
              "Check the path of the URL, and whether nginx forwards the Upgrade and Connection headers."),
             ("daphne", "500 Internal Server Error", "<h1>Server Error (500)</h1>", "text/html",
