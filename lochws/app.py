@@ -108,7 +108,7 @@ class AppInternals(Internals):
             raise WebSocketError(f"{method}() was called in a handler, and would wait for that handler's end")
 
     def handlers_changed(self) -> None:
-        """Have the loop look again: events that no handler wants are not made."""
+        """Tell the loop, which does not make the events that no handler wants."""
         if (connection := self.life.connection) is not None:
             connection.loop.touch(connection)
 

@@ -73,7 +73,7 @@ PHASES = ("resolve", "tcp", "proxy", "tls", "upgrade")
 
 # RFC 9110 section 5.6.2.
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-# Headers that make the upgrade what it is: a user's value could only break it.
+# Headers that belong to the upgrade itself: a user's value could only break it.
 _RESERVED_HEADERS = frozenset({
     "upgrade", "connection", "sec-websocket-key", "sec-websocket-version", "sec-websocket-accept",
     "sec-websocket-protocol", "sec-websocket-extensions", "content-length", "transfer-encoding",

@@ -96,7 +96,7 @@ class Internals:
         self._close_events: list[threading.Event] = []
 
     def add_header(self, header: str | bytes, value: str | bytes) -> None:
-        """Add a header to the upgrade requests to come."""
+        """Add a header to future upgrade requests. Any thread."""
         self._added_headers.append(*as_headers([(header, value)]))
 
     @property
@@ -314,7 +314,7 @@ class WebSocket:
             internals.refuse_to_send()
         sending = connection.sending
         if sending.is_plain and type(text) is str and text.isascii() and len(text) < LARGE_BYTES:
-            return sending.queue.push(text, len(text))  # one step less for what is sent most
+            return sending.queue.push(text, len(text))  # one step less for most messages
         return sending.send_text(text, compress)
 
     def send_binary(self, data: BytesLike, compress: bool = True) -> bool:
