@@ -550,7 +550,7 @@ class WebSocketApp(WebSocket, Handler):
         `lochws.handlers.subscriptions` uses one. A connection that is already open is not affected. Any
         thread may call this; it never blocks.
         """
-        return self._lochws.life.gate()
+        return self._lochws.life.gates.make()
 
     @read_only
     def in_handler(self) -> bool:

@@ -10,33 +10,32 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from .. import events
 from ..clock import SYSTEM, Clock
 from ..connection.connection import Connection
-from ..connection.sending import SendingHalf
 from ..connection.trace import as_trace
 from ..dispatch.registry import Registry
 from ..engine.inbox import Inbox
 from ..engine.supervisor import Job
 from ..engine.threads import Crew, Threads
 from ..errors import WebSocketError
-from ..opening.dial import Dialler, Opened, unprepared
+from ..opening.dial import Dialler, Opened
 from ..options import Options, Timing
 from ..system import forks, usercode
 from ..system.deadline import Deadline
-from ..system.report import report, report_aside, safe_str
+from ..system.report import report
 from ..system.waits import Waiters, wait_for
-from ..transport.background import Background
 from . import unattended
+from .attempt import Attempt, UserFunctions
 from .backoff import AttemptEnd, Backoff, Retries
 from .calls import ScheduledCall, call_later
 from .counters import Traffic
-from .gate import Gate
+from .gate import Gates
 from .state import State, Step, after, describe, public_state
 
 T = TypeVar("T")
@@ -56,38 +55,10 @@ class Lifecycle:
     """
 
     __slots__ = (
-        "__weakref__",
-        "_again",
-        "_changed",
-        "_crew",
-        "_deadline",
-        "_dialler",
-        "_final",
-        "_gates",
-        "_handlers",
-        "_has_failed",
-        "_host",
-        "_inbox",
-        "_is_announced",
-        "_is_ready",
-        "_job",
-        "_lock",
-        "_options",
-        "_pool",
-        "_rejected",
-        "_retries",
-        "_shut",
-        "_state",
-        "_stop",
-        "_threads",
-        "_timing",
-        "_traffic",
-        "_user_functions",
-        "_wait",
-        "connection",
-        "is_forked_copy",
-        "sendable",
-        "url",
+        "__weakref__", "_again", "_changed", "_clock", "_crew", "_deadline", "_dialler", "_gates",
+        "_handlers", "_has_failed", "_host", "_inbox", "_is_ready", "_job", "_options", "_pool",
+        "_rejected", "_retries", "_state", "_stop", "_threads", "_timing", "_traffic", "_user_functions",
+        "_wait", "connection", "final_event", "is_forked_copy", "lock", "sendable", "url",
     )
 
     def __init__(
@@ -106,22 +77,21 @@ class Lifecycle:
         self._handlers = handlers
         self._traffic = traffic
         self._host = dialler.endpoint.origin if dialler.endpoint is not None else self
-        # The functions given as options, by option. The supervisor's that makes the attempt.
-        self._user_functions: dict[str, Background[Any]] = {}
+        self._user_functions: UserFunctions = {}  # for the supervisor that makes the attempt
         self._timing = Timing()
         self._pool: Threads | None = None  # with _crew and _inbox: written by start, while nothing runs
         self._crew: Crew | None = None
         self._inbox: Inbox | None = None
+        self._clock: Clock = SYSTEM
 
         # Reentrant, because a signal handler may call close() while its own thread is in here.
-        self._lock = threading.RLock()
-        self._changed = Waiters(self._lock)
-        # All below is guarded by _lock. The two connections are also read without it, by senders.
+        self.lock = threading.RLock()
+        self._changed = Waiters(self.lock)
+        # All below is guarded by lock. The two connections are also read without it, by senders.
         self._state = State.NEW
         self.connection: Connection | None = None
         self.sendable: Connection | None = None  # the same connection, once all gates are open
-        self._gates: frozenset[Gate] = frozenset()
-        self._shut: frozenset[Gate] = frozenset()  # those that are not open to this connection
+        self._gates: Gates | None = None  # made when somebody wants one
         self._is_ready = False  # the handlers of Ready have run
         self._retries: Retries | None = None  # except `next_wait`, which runs while nothing else can
         self.is_forked_copy = False  # the app runs in the parent; this is the child of a fork
@@ -130,10 +100,9 @@ class Lifecycle:
         self._job: Job | None = None  # ends that wait in time; others may end it earlier
         self._stop: tuple[int | None, str | bytes] | None = None  # close was called, with these
         self._again = False  # reconnect was called
-        self._is_announced = False  # the attempt under way has posted Connecting
         self._has_failed = False  # the last attempt did not get as far as a connection
         self._rejected: events.Rejected | None = None
-        self._final: events.ConnectFail | events.Disconnected | None = None
+        self.final_event: events.ConnectFail | events.Disconnected | None = None
         forks.register(self)
 
     def __repr__(self) -> str:
@@ -144,13 +113,8 @@ class Lifecycle:
     @property
     def state(self) -> State:
         """Where the app is in its life."""
-        with self._lock:
+        with self.lock:
             return public_state(self._state, self.connection)
-
-    @property
-    def final_event(self) -> events.ConnectFail | events.Disconnected | None:
-        """The final event of the last attempt, or None."""
-        return self._final
 
     @property
     def is_stopping(self) -> bool:
@@ -176,7 +140,7 @@ class Lifecycle:
     def wait_started(self, timeout: float) -> bool:
         """Wait until the app has been started. Returns False if the time is over first."""
         timeout = self._time_for_waiting(timeout)
-        with self._lock:
+        with self.lock:
             return wait_for(self._changed, lambda: self._state is not State.NEW, timeout)
 
     def wait_ready(self, timeout: float | None) -> bool:
@@ -184,15 +148,18 @@ class Lifecycle:
 
         Returns False if the time is over, or the app has stopped, before that.
         """
+        def lets_in() -> bool:
+            return self._is_ready and self.sendable is not None
+
         timeout = self._time_for_waiting(timeout)
-        with self._lock:
-            wait_for(self._changed, lambda: self._lets_in() or self._state is State.STOPPED, timeout)
-            return self._lets_in()
+        with self.lock:
+            wait_for(self._changed, lambda: lets_in() or self._state is State.STOPPED, timeout)
+            return lets_in()
 
     def wait_stopped(self, timeout: float | None) -> bool:
         """Wait until the app has stopped, or was never started. Returns False if the time is over first."""
         timeout = self._time_for_waiting(timeout)
-        with self._lock:
+        with self.lock:
             return wait_for(self._changed, lambda: self._state in (State.NEW, State.STOPPED), timeout)
 
     def join(self, timeout: float | None) -> bool:
@@ -209,11 +176,7 @@ class Lifecycle:
 
         A wait would release the lock, and other threads would find the life in the middle of a step.
         """
-        return 0.0 if self._lock._is_owned() else timeout  # type: ignore[attr-defined]  # what Condition asks it, too
-
-    @property
-    def _clock(self) -> Clock:
-        return SYSTEM if self._crew is None else self._crew.clock
+        return 0.0 if self.lock._is_owned() else timeout  # type: ignore[attr-defined]  # what Condition asks it, too
 
     # What users do.
 
@@ -224,13 +187,14 @@ class Lifecycle:
             WebSocketError: the app has been started and has not stopped.
             RuntimeError: no thread can be started.
         """
-        with self._lock:
+        with self.lock:
             state = after(self._state, Step.START)
             pool = self._threads or Threads.private(name)
             crew = pool.attach(self)
             try:
                 inbox = Inbox(self._handlers.dispatch_all, crew.reader.loop.notify)
                 retries = Retries(backoff) if backoff is not None else None
+                clock = crew.clock
                 wait = object()  # for a free supervisor; close() does not wait for one
                 crew.supervisor.call_soon(partial(self._due, wait), blocking=True, host=self._host)
                 unattended.began(self)
@@ -243,14 +207,14 @@ class Lifecycle:
                 self._stop = None
             self._state = state
             self._timing, self._retries = timing, retries
-            self._pool, self._crew, self._inbox = pool, crew, inbox
+            self._pool, self._crew, self._inbox, self._clock = pool, crew, inbox, clock
             self._again = self._is_ready = self.is_forked_copy = self._has_failed = False
-            self._final, self._wait = None, wait
+            self.final_event, self._wait = None, wait
             self._changed.notify_all()
 
     def close(self, code: int | None, reason: str | bytes) -> None:
         """End for good, by a closing handshake if there is a connection. Code and reason were checked."""
-        with self._lock:
+        with self.lock:
             if self._state is State.STOPPED:
                 return
             self._stop = self._stop or (code, reason)
@@ -267,7 +231,7 @@ class Lifecycle:
         Raises:
             WebSocketError: the app is not running.
         """
-        with self._lock:
+        with self.lock:
             if self._state in (State.NEW, State.STOPPED):
                 raise WebSocketError(f"cannot reconnect: {describe(self._state, self.is_forked_copy)}")
             if self._stop is not None or self._state is State.CONNECTING:
@@ -284,25 +248,13 @@ class Lifecycle:
         if (connection := self.connection) is not None:
             connection.drop(reason)
 
-    def gate(self) -> Gate:
-        """Make a gate, closed on each connection to come."""
-        gate = Gate(self)
-        with self._lock:
-            self._gates |= {gate}
-        return gate
-
-    def past_gates(self) -> SendingHalf | None:
-        """Return what sends over the open connection whatever gates are closed, or None."""
-        connection = self.connection
-        return None if connection is None else connection.sending
-
-    def gate_opened(self, gate: Gate, *, for_good: bool) -> None:
-        """Note that a gate is open to the present connection, or to all connections."""
-        with self._lock:
-            self._shut -= {gate}
-            if for_good:
-                self._gates -= {gate}
-            self._open_if_unlocked()
+    @property
+    def gates(self) -> Gates:
+        """The gates of the app."""
+        with self.lock:
+            if self._gates is None:
+                self._gates = Gates(self)
+            return self._gates
 
     def call_later(self, seconds: float, function: Callable[[], object]) -> ScheduledCall:
         """Have the handlers' thread call a function, unless the app has stopped by then.
@@ -310,7 +262,7 @@ class Lifecycle:
         Raises:
             WebSocketError: the app is not running.
         """
-        with self._lock:
+        with self.lock:
             crew, inbox = self._crew, self._inbox
             if crew is None or self._state in (State.NEW, State.STOPPED):
                 raise WebSocketError(f"cannot call later: {describe(self._state, self.is_forked_copy)}")
@@ -323,8 +275,8 @@ class Lifecycle:
 
     def reset_after_fork(self) -> None:
         """Become stopped in the child of a fork: what runs is the parent's."""
-        self._lock = threading.RLock()
-        self._changed = Waiters(self._lock)
+        self.lock = threading.RLock()
+        self._changed = Waiters(self.lock)
         if self._state not in (State.NEW, State.STOPPED):
             self._state, self.is_forked_copy = State.STOPPED, True
         unattended.ended(self)
@@ -339,7 +291,7 @@ class Lifecycle:
 
     def _due(self, wait: object) -> None:
         """End a wait and make one attempt, unless that was done: several jobs may come for one wait."""
-        with self._lock:
+        with self.lock:
             if self._wait is not wait:
                 return  # or Ctrl-C struck in the middle of `start`
             self._wait = self._job = None
@@ -350,58 +302,18 @@ class Lifecycle:
                 self._state = after(self._state, Step.DUE)
             self._rejected = None
             self._again = False  # a reconnect() during the last pause gets this attempt
-            self._is_announced = False
-        try:
-            usercode.run(self._attempt, self._handlers)
-        except BaseException as error:  # noqa: BLE001  no memory, say: one more way to fail
-            if not self.is_forked_copy:  # if a function has forked, the child's descriptors are closed
-                report_aside(logging.ERROR, "unexpected error while connecting to %s", self.url, error=error)
-            if not self._is_announced:
-                self._post_opening(events.Connecting(self.url))
-            self._post_opening(events.ConnectFail(f"error; {safe_str(error)}", phase="prepare", error=error))
+        attempt = Attempt(self, self._dialler, self._user_functions)
+        usercode.run(partial(attempt.run, self._options.open_timeout), self._handlers)
 
-    def _attempt(self) -> None:
-        try:
-            deadline = Deadline(self._options.open_timeout)
-        except OSError as error:  # no descriptors left, for one
-            self._post_opening(events.Connecting(self.url))
-            self._post_opening(unprepared(error))
-            return
-        try:
-            with self._lock:
-                self._deadline = deadline
-                if self._stop is not None:
-                    deadline.cancel()
-            opened = self._follow(self._dialler.dial(deadline, partial(self._ask, deadline)))
-        finally:
-            with self._lock:
-                self._deadline = None
-            deadline.close()
-        if opened is not None:
-            self._join_loop(opened)
+    def hold(self, deadline: Deadline | None) -> None:
+        """Keep the deadline of the attempt, for `close` to cancel."""
+        with self.lock:
+            self._deadline = deadline
+            if deadline is not None and self._stop is not None:
+                deadline.cancel()
 
-    def _ask(self, deadline: Deadline, option: str, function: Callable[[], T]) -> T:
-        """Call a function given as an option, which may never return; the deadline ends the wait for it."""
-        background: Background[T] | None = self._user_functions.get(option)
-        if background is None:
-            background = self._user_functions[option] = Background(f"lochws-{option}")
-        try:
-            return background.call(function, deadline)
-        except TimeoutError as error:
-            if not background.is_busy:
-                raise  # by the function
-            raise TimeoutError(f"the function given as {option} did not return: {error}") from error
-
-    def _follow(self, attempt: Generator[events.Event, None, Opened | None]) -> Opened | None:
-        """Post the events of an attempt, and return its result."""
-        while True:
-            try:
-                self._post_opening(next(attempt))
-            except StopIteration as end:
-                opened: Opened | None = end.value
-                return opened
-
-    def _join_loop(self, opened: Opened) -> None:
+    def opened(self, opened: Opened) -> None:
+        """Make a connection of the open WebSocket, which joins the loop."""
         assert self._crew is not None and self._inbox is not None
         trace = self._options.trace
         if callable(trace):
@@ -415,19 +327,22 @@ class Lifecycle:
         except BaseException:  # no memory for a deflate context, say
             opened.stream.close()
             raise
-        with self._lock:
+        with self.lock:
             self._state = after(self._state, Step.OPENED)
             self._has_failed = False
-            self._enter(connection)
+            self.connection = connection
+            if self._gates is not None:
+                self._gates.close_all()
+            self.gates_changed()
             stop = self._stop
         connection.loop.add(connection)
         if stop is not None:
             connection.close(*stop)
 
-    def _post_opening(self, event: events.Event) -> None:
+    def attempt_event(self, event: events.Event) -> None:
+        """Post an event of the attempt, and decide what comes next once its final event was handled."""
         if self.is_forked_copy:
             return
-        self._is_announced = True
         if isinstance(event, events.Rejected):
             self._rejected = event
         if not isinstance(event, (events.ConnectFail, events.Disconnected)):
@@ -437,10 +352,10 @@ class Lifecycle:
         self._post([event], self.end_handled)
 
     def _end(self, event: events.ConnectFail | events.Disconnected) -> None:
-        with self._lock:
+        with self.lock:
             self._has_failed = self._state is State.CONNECTING
             self._state = after(self._state, Step.ENDED)
-            self._final = event
+            self.final_event = event
             self.connection = self.sendable = None
             self._is_ready = False
             if self._retries is not None:
@@ -466,7 +381,7 @@ class Lifecycle:
 
     def ready_handled(self) -> None:
         """Let everybody go who waits for the connection."""
-        with self._lock:
+        with self.lock:
             if self._state is State.OPEN and not self._again:
                 self._is_ready = True
                 self._changed.notify_all()
@@ -475,8 +390,8 @@ class Lifecycle:
         """Decide what comes after a final event, whose handlers have run."""
         if self.is_forked_copy:
             return  # one of the handlers has forked
-        with self._lock:
-            outcome: AttemptEnd | None = self._rejected or self._final
+        with self.lock:
+            outcome: AttemptEnd | None = self._rejected or self.final_event
             stopping = self._stop is not None
             again, self._again = self._again, False
         assert outcome is not None
@@ -487,7 +402,7 @@ class Lifecycle:
                 wait = self._retries.next_wait(outcome, self._clock.monotonic(), self._clock.wall())
             except BaseException as error:  # noqa: BLE001  a hook can mean only one thing by SystemExit
                 report(logging.ERROR, "the retry hook ends the app for %s", self.url, error=error)
-        with self._lock:
+        with self.lock:
             again = again or self._again
             if self._stop is None and (again or wait is not None):
                 self._state = after(self._state, Step.AGAIN if again else Step.WAIT)
@@ -499,7 +414,7 @@ class Lifecycle:
 
     def threads_failed(self, crew: Crew, error: BaseException) -> None:
         """End the app, because a thread that it runs on cannot go on. The loop ends the connection itself."""
-        with self._lock:
+        with self.lock:
             if self._crew is not crew or self._state in (State.NEW, State.STOPPED):
                 return
             self._stop = self._stop or (1001, "")
@@ -510,7 +425,7 @@ class Lifecycle:
                 self._post([], self._finish)
 
     def _finish(self) -> None:
-        with self._lock:
+        with self.lock:
             self._state = after(self._state, Step.FINISH)
             unattended.ended(self)
             self._changed.notify_all()
@@ -518,24 +433,16 @@ class Lifecycle:
         assert pool is not None and crew is not None
         pool.detach(crew, self)
 
-    # Under _lock.
+    # Under the lock.
 
-    def _enter(self, connection: Connection) -> None:
-        """Note that there is a connection, on which every gate is closed."""
-        self.connection, self._shut = connection, self._gates
-        self._open_if_unlocked()
-
-    def _open_if_unlocked(self) -> None:
+    def gates_changed(self) -> None:
         """Let everybody send once all gates are open; only then the back-off counts it as a connection."""
-        if self._shut or self.sendable is self.connection:
+        if self.sendable is self.connection or not (self._gates is None or self._gates.are_open):
             return
         self.sendable = connection = self.connection
         if self._retries is not None and connection is not None:
             self._retries.opened(connection.loop.clock.monotonic())
         self._changed.notify_all()
-
-    def _lets_in(self) -> bool:
-        return self._is_ready and self.sendable is not None
 
     def _schedule(self, when: float) -> None:
         assert self._crew is not None

@@ -82,7 +82,7 @@ class TestApps:
             monkeypatch.undo()
             raise OSError(24, "Too many open files")
 
-        monkeypatch.setattr("lochws.life.lifecycle.Deadline", none_left)
+        monkeypatch.setattr("lochws.life.attempt.Deadline", none_left)
         app = Noting(start_peer(dropping).url)
         app.start(poll=0, persist=QUICK)
         app.wait_for("back_off", 2)

@@ -1,0 +1,113 @@
+"""Attempt: one attempt of an app to connect, on a supervisor's thread."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from .. import events
+from ..opening.dial import Dialler, Opened, unprepared
+from ..system.deadline import Deadline
+from ..system.report import report_aside, safe_str
+from ..transport.background import Background
+
+T = TypeVar("T")
+
+#: Makes the calls of the functions that were given as options, by option.
+UserFunctions = dict[str, Background[Any]]
+
+
+class AttemptListener(Protocol):
+    """The life of an app, as an attempt sees it."""
+
+    url: str
+    is_forked_copy: bool
+
+    def hold(self, deadline: Deadline | None) -> None:
+        """Cancel this deadline if the app is closed; None when the attempt needs no deadline any more."""
+
+    def attempt_event(self, event: events.Event) -> None:
+        """Note an event of the attempt, and pass it to the handlers."""
+
+    def opened(self, opened: Opened) -> None:
+        """Take over the open WebSocket."""
+
+
+class Attempt:
+    """One attempt. Whatever happens, its events have one beginning and one end.
+
+    Args:
+        life: hears of the events and the result.
+        dialler: opens connections.
+        functions: calls functions given as options, and knows those that have not returned.
+    """
+
+    def __init__(self, life: AttemptListener, dialler: Dialler, functions: UserFunctions) -> None:
+        self._life = life
+        self._dialler = dialler
+        self._functions = functions
+        self._has_begun = False
+
+    def run(self, open_timeout: float | None) -> None:
+        """Make the attempt, under a limit in seconds or none. Raises nothing."""
+        try:
+            opened = self._open(open_timeout)
+            if opened is not None:
+                self._life.opened(opened)
+        except BaseException as error:  # noqa: BLE001  no memory, say: one more way to fail
+            url = self._life.url
+            if not self._life.is_forked_copy:  # if a function has forked, the child's descriptors are closed
+                report_aside(logging.ERROR, "unexpected error while connecting to %s", url, error=error)
+            if not self._has_begun:
+                self._tell(events.Connecting(url))
+            self._tell(events.ConnectFail(f"error; {safe_str(error)}", phase="prepare", error=error))
+
+    def _open(self, open_timeout: float | None) -> Opened | None:
+        try:
+            deadline = Deadline(open_timeout)
+        except OSError as error:  # no descriptors left, for one
+            self._tell(events.Connecting(self._life.url))
+            self._tell(unprepared(error))
+            return None
+        try:
+            self._life.hold(deadline)
+            attempt = self._dialler.dial(deadline, Ask(deadline, self._functions))
+            while True:
+                try:
+                    self._tell(next(attempt))
+                except StopIteration as end:
+                    opened: Opened | None = end.value
+                    return opened
+        finally:
+            self._life.hold(None)
+            deadline.close()
+
+    def _tell(self, event: events.Event) -> None:
+        self._has_begun = True
+        self._life.attempt_event(event)
+
+
+class Ask:
+    """Calls functions given as options, which may never return: a deadline ends the wait for them."""
+
+    def __init__(self, deadline: Deadline, functions: UserFunctions) -> None:
+        self._deadline = deadline
+        self._functions = functions
+
+    def __call__(self, option: str, function: Callable[[], T]) -> T:
+        """Return what the function returns, or raise what it raises.
+
+        Raises:
+            TimeoutError: it did not return in time.
+            Cancelled: the deadline was cancelled.
+        """
+        background: Background[T] | None = self._functions.get(option)
+        if background is None:
+            background = self._functions[option] = Background(f"lochws-{option}")
+        try:
+            return background.call(function, self._deadline)
+        except TimeoutError as error:
+            if not background.is_busy:
+                raise  # by the function
+            raise TimeoutError(f"the function given as {option} did not return: {error}") from error
