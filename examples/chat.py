@@ -39,7 +39,7 @@ class Member(WebSocketApp):
         try:
             self.send_json(text=text)
         except (WebSocketUnavailable, TransportFail):
-            self.show(f"(not connected: nobody has heard {text!r})")
+            self.show(f"(not connected; not sent: {text!r})")
 
 
 class Room:
@@ -55,12 +55,12 @@ class Room:
         with self.lock:
             self.members[connection] = name
         connection.send(json.dumps({"name": "room", "text": f"welcome, {name}"}))
-        self.tell(connection, name, "has come")
+        self.tell(connection, name, "joined")
         for message in connection:
             self.tell(connection, name, json.loads(message)["text"])
         with self.lock:
             del self.members[connection]
-        self.tell(connection, name, "has left")
+        self.tell(connection, name, "left")
 
     def tell(self, speaker, name, text):
         """Tell everybody but the speaker."""

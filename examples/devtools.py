@@ -103,7 +103,7 @@ class Page:
         return outcome["result"].get("value")
 
     def screenshot(self):
-        """Take a screenshot of the tab, as PNG; it comes to the foreground, else it would not be drawn."""
+        """Bring the tab to the foreground, where it is drawn, and take a screenshot, as PNG."""
         self.ask("Page.bringToFront")
         return base64.b64decode(self.ask("Page.captureScreenshot", format="png")["data"])
 

@@ -1,4 +1,4 @@
-"""The demonstration: a price feed on loopback that loses its clients, and an app that comes back to it."""
+"""The demonstration: a price feed on loopback that drops its client once, and an app that reconnects."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ LIMIT = 9.0
 
 
 class Feed:
-    """A ticker of made-up prices, which goes on whether anybody listens or not: a script for a server.
+    """A ticker of made-up prices, which runs whether or not anybody listens; a step for `ScriptedServer`.
 
     A client subscribes with ``{"type": "subscribe", "channels": ["ticker"]}``, perhaps with ``product_ids``
-    and an ``id``, and is answered with ``{"type": "subscribed", …}``. (Any other first message will do, too.)
+    and an ``id``, and is answered with ``{"type": "subscribed", …}``. (Any other first message works, too.)
     Then it gets one price per interval, of one product after the other: ``{"type": "ticker", "sequence": 7,
     "product_id": "BTC-USD", "price": 64012.5}``. The sequence number grows by one with each interval, so that
     a client can count what it missed.
@@ -205,7 +205,7 @@ class Narrator:
 
 
 class Ticker(WebSocketApp):
-    """Subscribes on every connection, and tells everything that happens.
+    """Subscribes on every connection, and reports every event.
 
     Args:
         url: where the feed is.

@@ -78,8 +78,8 @@ class Pipe:
         """Do everything. Blocks until the connection has ended for good.
 
         Args:
-            persist: as for `WebSocketApp.start`.
-            ping_rate: likewise.
+            persist: whether to reconnect, or how: the argument of `WebSocketApp.start`.
+            ping_rate: seconds between pings, or None for none.
 
         Raises:
             Failed: it did not end well.

@@ -65,8 +65,8 @@ class Terminal:
         """Do everything. Blocks until the connection has ended for good, or the user quits. Main thread only.
 
         Args:
-            persist: as for `WebSocketApp.start`.
-            ping_rate: likewise.
+            persist: whether to reconnect, or how: the argument of `WebSocketApp.start`.
+            ping_rate: seconds between pings, or None for none.
 
         Raises:
             Failed: it did not end well; the screen has shown why.

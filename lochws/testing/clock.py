@@ -30,7 +30,7 @@ class VirtualClock:
         patience: seconds, by the machine's clock, that those threads may take to come to rest.
 
     Attributes:
-        patience: likewise; it may be changed.
+        patience: the argument; it may be changed.
     """
 
     def __init__(self, patience: float = 10.0) -> None:
@@ -131,7 +131,7 @@ class VirtualClock:
         """Wait until the threads have nothing left to do but wait.
 
         Args:
-            handlers: whether to wait until no handler is running, too.
+            handlers: whether to wait, as well, until no handler is running.
 
         Returns:
             The next time, by `monotonic`, at which something is due, or None.

@@ -108,8 +108,8 @@ class ServerConnection:
         self._changed = changed
         self._thread: int | None = None
         self._orders: deque[tuple[Step, Future[None]]] = deque()  # guarded by _changed
-        self._outbox: deque[str | bytes] = deque()  # likewise: messages that other threads send
-        self._outbox_size = 0  # likewise
+        self._outbox: deque[str | bytes] = deque()  # messages from other threads; guarded by _changed
+        self._outbox_size = 0  # in bytes or characters; guarded by _changed
         self._is_dropped = False
         self._http = RequestReader()
         self._answered = 0  # requests
@@ -198,7 +198,7 @@ class ServerConnection:
                 self.link.wake()
 
     def rest(self) -> Rest | None:
-        """How the script waits, or that it is over; None while it does anything else."""
+        """Return how the script waits (also if it has ended); None while it is doing something."""
         until = self._until
         if self.is_over:
             return Rest(self.link.waits, None)
@@ -274,7 +274,7 @@ class ServerConnection:
         Args:
             until: the condition.
             seconds: how long to wait for it, by the script's clock; None for as long as it takes.
-            patience: likewise, by the machine's clock.
+            patience: how long to wait for it, by the machine's clock; None for as long as it takes.
 
         Returns:
             Whether it holds; False when the time is up.

@@ -112,8 +112,8 @@ def _server(event: events.Event) -> Iterator[Step]:
 
 
 def _was_lost(event: events.Disconnected) -> bool:
-    nobody_closed = event.ended_by != "client" and event.received_code is None and event.sent_code is None
-    return nobody_closed and event.phase == "open"
+    is_closed = event.ended_by == "client" or event.received_code is not None or event.sent_code is not None
+    return event.phase == "open" and not is_closed
 
 
 def _client(entry: Entry, same: Same, was_asked: bool) -> Iterator[Step]:

@@ -38,7 +38,7 @@ class RequestReader:
     def receive(self, data: bytes) -> Request | None:
         """Take received bytes and return the request they complete, if any.
 
-        Bytes behind it are kept for `restart` or `trailing`.
+        Bytes after it are kept for `restart` and `trailing`.
 
         Raises:
             NotHTTPError: they are not HTTP/1.1.
@@ -59,7 +59,7 @@ class RequestReader:
 
     @property
     def trailing(self) -> bytes:
-        """The bytes behind the request."""
+        """The bytes after the request."""
         data, _ = self._http.trailing_data
         return data
 

@@ -159,7 +159,7 @@ class ScriptedServer:
             connection.wake()
 
     def rest(self, *, handlers: bool) -> Rest | None:
-        """How the scripts wait; None while one of them has something to do."""
+        """Return how the scripts wait; None while one of them is doing something."""
         whole = Rest(len(self.connections), None)
         for connection in list(self.connections):
             rest = connection.rest()

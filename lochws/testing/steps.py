@@ -330,7 +330,7 @@ def pause(seconds: float) -> Step:
 def close(code: int | None = 1000, reason: str = "", *, wait: bool = True) -> Step:
     """Send a Close frame, wait for the client's, and end the connection, as a server should.
 
-    If the closing handshake is over already, only wait until the client has left.
+    If the closing handshake has been completed already, only wait until the client has left.
 
     Args:
         code: the close code, or None for none. `send_frame` can send codes that are not allowed.

@@ -1,17 +1,17 @@
-"""The fenced blocks of the README and of the pages, and how each of them is tried.
+"""The fenced blocks of the README and of the pages, and how each of them is tested.
 
-What a block is, its language says:
+The language of a block says what it is:
 
 ==================  ==================================================================================
 ``python``          a program; with functions called ``test_…``, a file of tests for pytest
 ``sh``              commands; those that install something, or need a checkout, are left to `.ci/run`
-``ini``, ``json``   is read as that
-``{…}``             Sphinx's own; it is tried when the pages are built
-none, ``text``      a picture or what a program writes; has no commands
+``ini``, ``json``   is parsed
+``{…}``             a directive of Sphinx; it is tested when the pages are built
+none, ``text``      a diagram or the output of a program; not commands
 ==================  ==================================================================================
 
-A comment ``<!-- block: … -->`` on the line before says what a block needs: ``continues`` is for one that goes
-on where the last one of its language ended, and is run together with it; others are names of `NEEDS`.
+A comment ``<!-- block: … -->`` on the line before says what a block needs: ``continues`` marks a block that is
+run together with the previous one of its language; the others are names of `NEEDS`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-#: Every page that people read.
+#: Every page for readers.
 PAGES = [
     "README.md", "CHANGELOG.md", "SECURITY.md", "benchmarks/README.md",
     *(
@@ -32,11 +32,11 @@ PAGES = [
         for path in sorted((ROOT / folder).rglob("*.md"))
     ),
 ]
-#: What a program may need besides the server that every program has.
+#: What a program may need in addition to the server that every program has.
 NEEDS = {"proxy", "redis", "screen", "tls"}
-#: Whoever runs until Ctrl-C says so in a comment, and gets it once it has shown something.
+#: A program that runs until Ctrl-C says so in a comment; it is interrupted once it has printed something.
 FOREVER = "until Ctrl-C"
-#: How commands begin that change the machine, or that only a checkout has: `.ci/run` runs them, or people do.
+#: The beginnings of commands that change the machine or need a checkout: `.ci/run` runs them, or people do.
 ELSEWHERE = (
     "pip install", "pip wheel", "python -m pip install", "python3 -m venv", "sudo ", "systemctl ", "npm ",
     "brew ", "python -m pytest", "python -m sphinx", "python -m benchmarks", "python -m tests.", "LOCHWS_",
@@ -57,9 +57,9 @@ class Block:
     Attributes:
         page: the page, as a path from the root.
         number: which block of its language, counted from 1.
-        language: as the fence says, without what follows it.
-        marks: what the comment before it says.
-        text: what stands in it.
+        language: the language in the fence.
+        marks: the words in the comment before it.
+        text: its text.
     """
 
     page: str
@@ -73,12 +73,12 @@ class Block:
 
     @property
     def needs(self) -> frozenset[str]:
-        """What has to be there besides the usual server."""
+        """What it needs in addition to the usual server."""
         return self.marks - {"continues"}
 
     @property
     def is_tests(self) -> bool:
-        """Whether this is a file of tests."""
+        """Whether it is a file of tests."""
         return self.language == "python" and re.search(r"^ *def test_", self.text, re.MULTILINE) is not None
 
     @property
@@ -88,13 +88,13 @@ class Block:
 
     @property
     def commands(self) -> list[str]:
-        """The commands of a block of ``sh`` that are to be run: without comments, and without `ELSEWHERE`."""
+        """The commands to run of a block of ``sh``: without comments, and without those of `ELSEWHERE`."""
         lines = map(str.strip, self.text.replace("\\\n", " ").splitlines())
         return [line for line in lines if line and not line.startswith(("#", *ELSEWHERE))]
 
 
 def blocks(page: str) -> Iterator[Block]:
-    """The blocks of a page, as they stand there."""
+    """Yield the blocks of a page."""
     numbers: dict[str, int] = {}
     for match in _FENCE.finditer((ROOT / page).read_text(encoding="utf-8")):
         language = match["language"].strip()
@@ -104,7 +104,7 @@ def blocks(page: str) -> Iterator[Block]:
 
 
 def whole(page: str, language: str) -> list[Block]:
-    """The blocks of one language on a page, those that continue one another as one."""
+    """Return the blocks of one language on a page; blocks that continue one another are one."""
     found: list[Block] = []
     for block in blocks(page):
         if block.language != language:
@@ -119,5 +119,5 @@ def whole(page: str, language: str) -> list[Block]:
 
 
 def everywhere(language: str) -> list[Block]:
-    """The blocks of one language on all pages, as `whole`."""
+    """Return the blocks of one language on all pages, joined as in `whole`."""
     return [block for page in PAGES for block in whole(page, language)]
