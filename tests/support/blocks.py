@@ -10,8 +10,8 @@ The language of a block says what it is:
 none, ``text``      a diagram or the output of a program; not commands
 ==================  ==================================================================================
 
-A comment ``<!-- block: … -->`` on the line before says what a block needs: ``continues`` marks a block that is
-run together with the previous one of its language; the others are names of `NEEDS`.
+A comment ``<!-- block: … -->`` on the line before says what a block needs: ``continues`` marks a block that
+is run together with the previous one of its language; the others are names of `NEEDS`.
 """
 
 from __future__ import annotations
