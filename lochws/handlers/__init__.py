@@ -1,1 +1,1 @@
-"""What reacts to events: all of it could be user code."""
+"""Ready-made handlers for apps; each could be a user's code."""

@@ -63,7 +63,7 @@ class Recorder:
     how many events are missing. What was written survives the end of the process, however sudden. New files
     can be read by their owner only (mode 600).
 
-    All methods may be called from any thread; `reopen`, `flush` and `close` from signal handlers as well.
+    All methods may be called from any thread and in signal handlers; only `flush` and `close` wait.
 
     Args:
         path: the file. Any name will do; ``.jsonl`` and ``.jsonl.gz`` are customary.
@@ -75,8 +75,8 @@ class Recorder:
             `Replay` reads both. Without it an existing file is refused.
         secrets: True to record cookies and the values in the query of URLs; by default they are left out.
         max_pending: how many bytes may wait to be written.
-        when_full: what to do with an event if `max_pending` bytes are waiting. ``"drop"``: it is not
-            recorded.
+        when_full: what to do with an event if `max_pending` bytes are waiting.
+            ``"drop"``: it is not recorded.
             ``"pause"``: the handler waits for the disk, and so TCP holds the server back. What is sent never
             waits; up to twice `max_pending` bytes of it are kept.
         clock: returns monotonic seconds.
@@ -134,7 +134,7 @@ class Recorder:
         self._is_closed = False
         self._thread: threading.Thread | None = None
         self._is_starting = False
-        # Wakes the writer: released by whoever has something for it.
+        # Releasing it wakes the writer.
         self._signal = threading.Lock()
         self._signal.acquire()
         # For those who wait for the writer.

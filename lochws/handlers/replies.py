@@ -50,8 +50,8 @@ class Reply(Future[Any]):
     app's reader thread.
 
     Attributes:
-        key: what the reply is found by, such as the request's number. None for a request that has no number
-            yet, since another thread is just sending one.
+        key: what the reply is found by, such as the request's number. None while the request has no number
+            yet because another thread is sending one.
     """
 
     def __init__(self, key: Hashable, is_handlers_thread: Callable[[], bool]) -> None:
@@ -199,7 +199,7 @@ class Replies:
         return self._sent(request.reply, timeout)
 
     def _sent(self, reply: Reply, timeout: float | None) -> Reply:
-        """Have the reply be open no more once it is done, and fail when its time is over."""
+        """Remove the reply from the open ones once it is done, and fail it when its timeout is over."""
         reply.add_done_callback(self._forget)
         if timeout is not None and not reply.done():
             try:
@@ -213,7 +213,7 @@ class Replies:
         """Number and send the waiting requests, one after the other, unless that is being done already.
 
         No lock is held meanwhile, because `on_sent` handlers may run in here. Whatever makes a request in the
-        meantime (another thread, such a handler, a signal handler, a finalizer) leaves it in the queue.
+        meantime (another thread, such a handler, a signal handler, a finalizer) only queues it.
         """
         interrupt: BaseException | None = None
         is_mine = False
@@ -239,7 +239,7 @@ class Replies:
             return  # a signal handler or a finalizer has sent it, just before this thread began
         reply = request.reply
         if reply.done():
-            return  # cancelled, or its time is over
+            return  # cancelled, or it has timed out
         before = self._number
         reply.key = number = before + 1
         # Before sending: the reply may arrive before send_text returns.
@@ -351,8 +351,7 @@ class _Timeouts:
     clock is the one in use when the thread starts.
 
     Signal handlers and finalizers may call `add` and `wake` wherever they interrupt a thread, so neither
-    waits
-    for another thread: the lock is held for two steps at most, under which nothing is called.
+    waits for another thread: the lock is held for two steps at most, and nothing is called under it.
     """
 
     def __init__(self) -> None:

@@ -74,9 +74,8 @@ class Worker:
     keep their order; give each app a worker of its own, and the apps' events are processed in parallel.
 
     Exceptions raised by the work are logged, and so are dropped events, both at a limited rate. A worker has
-    no
-    thread of its own: each completed job hands over the next one. So work continues after the app is over,
-    until none is left; `drain` waits for that.
+    no thread of its own: each completed job hands over the next one. So work continues after the app has
+    stopped, until none is left; `drain` waits for that.
 
     Processes and Dask get copies of the work and of the events, so both must be picklable, and only the
     result of the work comes back, in the future that `on_done` gets.

@@ -1,1 +1,1 @@
-"""What the ready-made handlers are made of."""
+"""Parts of the ready-made handlers."""

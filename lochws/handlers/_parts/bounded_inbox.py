@@ -5,8 +5,7 @@ The rules are the same for everything that queues events:
 * ``"pause"``: the new value waits until there is room. In a handler that holds the server back.
 * ``"drop_oldest"``: the value that has waited longest is dropped.
 * ``"latest"``: the oldest value with the same key is dropped, or else one of another key of which newer ones
-wait. So
-  every key keeps its latest value. If there is no room for one value of each key, the new one waits.
+  wait. So every key keeps its latest value. If there is no room for one value of each key, the new one waits.
 """
 
 from __future__ import annotations
@@ -147,10 +146,10 @@ class KeyedQueue(Generic[_T]):
 class BoundedInbox(Generic[_T]):
     """Values that wait, within bounds. Any thread, signal handler or finalizer may call any method.
 
-    Values are taken by one of two ways: in turns, so that of each key one is in use at a time (`take_turn`);
+    Values are taken in one of two ways: in turns, so that of each key one is in use at a time (`take_turn`);
     or in batches, whose values keep their room until `end_batch`, in case they have to be used again.
 
-    The lock is held for a few steps only, and never while code of the user's runs. A signal handler or a
+    The lock is held for a few steps only, and never while a user's code is called. A signal handler or a
     finalizer that interrupts its own thread in the middle of a step owns the lock already; then the step that
     it asks for is done right after the interrupted one.
 
@@ -181,7 +180,7 @@ class BoundedInbox(Generic[_T]):
         self._queue: KeyedQueue[_T] = KeyedQueue()
         self._batch_cost = 0
         self._is_busy = False  # a step is being done
-        self._later: deque[Callable[[], object]] = deque()  # steps asked for in the midst of that
+        self._later: deque[Callable[[], object]] = deque()  # steps that were asked for meanwhile
 
     def __len__(self) -> int:
         """How many values wait, those of the batch included."""
@@ -206,8 +205,7 @@ class BoundedInbox(Generic[_T]):
 
         Returns:
             Whether that is settled; if not, the value has to wait for room and be offered again. And the
-            values
-            that were dropped: others, or, if the inbox is closed, this one.
+            values that were dropped: others, or, if the inbox is closed, this one.
         """
         result = self._do(self._offer, self._append, value, cost, key)
         return (True, []) if result is None else result  # what interrupts a step cannot wait for room
@@ -242,7 +240,7 @@ class BoundedInbox(Generic[_T]):
         self._do(self._end_batch, self._end_batch)
 
     def close(self) -> list[_T]:
-        """Drop everything that waits, but for the batch, and whatever is offered from now on.
+        """Drop everything that waits, except for the batch, and everything that is offered from now on.
 
         Returns:
             The dropped values.
