@@ -1,1 +1,1 @@
-"""What lochws and its peers cost: ``python -m benchmarks``, explained in README.md beside this file."""
+"""Benchmarks of lochws and its peers: ``python -m benchmarks``, explained in README.md beside this file."""

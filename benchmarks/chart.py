@@ -1,4 +1,4 @@
-"""Draws what was measured: one panel a work, one bar a client, its number beside it."""
+"""The chart of what was measured: one panel per work, one bar per client, with its number."""
 
 from __future__ import annotations
 

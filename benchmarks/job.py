@@ -32,15 +32,15 @@ class Job:
 
     @classmethod
     def from_text(cls, text: str) -> Job:
-        """The job that `to_text` wrote."""
+        """Read the job that `to_text` wrote."""
         return cls(**json.loads(text))
 
     def to_text(self) -> str:
-        """The job as one line, for a command line."""
+        """Return the job as one line, for a command line."""
         return json.dumps(asdict(self))
 
     def at_port(self, port: int) -> Job:
-        """The same job, now that the server listens."""
+        """Return the same job with the server's port."""
         return replace(self, port=port)
 
     @property
@@ -53,7 +53,7 @@ class Job:
 
     @property
     def authorities(self) -> str | None:
-        """The file with the certificate to trust, or None without TLS."""
+        """Return the file with the certificate to trust, or None without TLS."""
         return f"{self.certificates}/ca.pem" if self.work.tls else None
 
     @staticmethod

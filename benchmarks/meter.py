@@ -1,4 +1,4 @@
-"""What a client's process measures of itself."""
+"""Meters: what a client's process measures of itself."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Meter:
     stopped: bool = False
 
     def start(self) -> None:
-        """Start the clocks: the connection is ready."""
+        """Start the clocks, now that the connection is ready."""
         self._began = process_time(), perf_counter()
 
     def stop(self) -> None:
-        """Stop the clocks: the last message has been handled. Later calls change nothing."""
+        """Stop the clocks, once the last message has been handled. Later calls change nothing."""
         if self._began is not None and not self.stopped:
             self.cpu = process_time() - self._began[0]
             self.wall = perf_counter() - self._began[1]
@@ -50,7 +50,7 @@ class Meter:
         self.length += counted.length
 
     def result(self) -> dict[str, float]:
-        """All there is to tell: seconds, and seconds at the 50th and 99th percentile.
+        """Return what was measured: seconds, and seconds at the 50th and 99th percentile.
 
         Raises:
             ValueError: the clocks never ran.
@@ -80,11 +80,11 @@ class Trips:
         self._left = 0.0
 
     def leave(self) -> None:
-        """A message is about to be sent."""
+        """Note that a message is about to be sent."""
         self._left = perf_counter()
 
     def arrive(self, message: str) -> bool:
-        """It came back. Returns whether another one is wanted, and takes it for sent."""
+        """Note that it came back. Return whether another one is wanted, which counts as sent."""
         now = perf_counter()
         self.latencies.append(now - self._left)
         self.count += 1
@@ -94,18 +94,18 @@ class Trips:
 
 
 def private_memory() -> int:
-    """Bytes of memory that this process has for itself. Linux only."""
+    """Return the bytes of memory that this process has for itself. Linux only."""
     with open("/proc/self/smaps_rollup", encoding="ascii") as rollup:
         fields = dict(line.split(":", 1) for line in rollup if ":" in line.split(" ", 1)[0])
     return sum(int(fields[name].split()[0]) * KIB for name in ("Private_Clean", "Private_Dirty"))
 
 
 def resident_memory() -> int:
-    """Bytes of this process that are in memory. Linux only."""
+    """Return the bytes of this process that are in memory. Linux only."""
     with open("/proc/self/statm", encoding="ascii") as statm:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def thread_count() -> int:
-    """Threads of this process, of which Python may not know all. Linux only."""
+    """Return the number of threads of this process, including those that Python does not know. Linux only."""
     return len(os.listdir("/proc/self/task"))

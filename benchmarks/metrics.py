@@ -1,4 +1,4 @@
-"""What is told of each kind of work, and how clients compare."""
+"""Metrics: what is reported for each kind of work, and how clients compare."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Metric:
     per_second: bool = False
 
     def of(self, measurement: Measurement) -> float | None:
-        """The number, or None if that client does not tell it."""
+        """Return the number, or None if that client does not report it."""
         value = measurement.get(self.key)
         if value is None:
             return None
@@ -66,12 +66,12 @@ BUSY: Sequence[Metric] = (_P99, _P50)
 
 
 def metric_named(name: str) -> Metric:
-    """A metric by its name."""
+    """Return a metric by its name."""
     return next(metric for kind in METRICS.values() for metric in kind if metric.name == name)
 
 
 def values(results: Results, work: str, client: str, metric: Metric) -> list[float]:
-    """A client's numbers at a work, one a round; none if it was not measured, or failed in any round."""
+    """Return a client's numbers at a work, one per round; none if any round is missing or failed."""
     if client in results.failures.get(work, {}):
         return []
     found = (metric.of(measurement) for measurement in results.rounds.get(work, {}).get(client, ()))
@@ -79,12 +79,12 @@ def values(results: Results, work: str, client: str, metric: Metric) -> list[flo
 
 
 def middle(results: Results, work: str, client: str, metric: Metric) -> float | None:
-    """The median of a client's numbers, or None if it was not measured."""
+    """Return the median of a client's numbers, or None if it was not measured."""
     found = values(results, work, client, metric)
     return median(found) if found else None
 
 
 def ratios(results: Results, work: str, metric: Metric, ours: str, peer: str) -> list[float]:
-    """How many times as fast (or small) one client is as another, round by round."""
+    """Return how many times as fast (or small) one client is as another, round by round."""
     pairs = zip(values(results, work, ours, metric), values(results, work, peer, metric), strict=False)
     return [theirs / own for own, theirs in pairs if own]

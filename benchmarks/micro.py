@@ -1,4 +1,4 @@
-"""Parts of lochws without a socket, a piece of work at a time: ``python -m benchmarks.micro``.
+"""Micro-benchmarks of parts of lochws, without sockets: ``python -m benchmarks.micro``.
 
 Needs pyperf, whose options it takes: ``--fast``, ``-o FILE``, ``--compare-to PYTHON``. What is timed is
 one call for a whole buffer; divide by the number of messages in its name.
@@ -92,7 +92,7 @@ def deflating() -> dict[str, Callable[[], object]]:
 
 
 def dispatching() -> dict[str, Callable[[], object]]:
-    """A list of events to a handler's method."""
+    """Dispatch a list of events to a handler's method."""
     registry = Registry(_ignore, _ignore)
     registry.add_object(_Counter())
     texts: list[events.Event] = [events.Text("a") for _ in range(500)]

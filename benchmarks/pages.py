@@ -1,4 +1,4 @@
-"""The pages that tell what was measured, written from the results: no number in them is typed by hand."""
+"""The pages with figures, written from the results: no number in them is typed by hand."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _ADMITTED = {
 
 
 def pages(results: Results, about: dict[str, str]) -> dict[Path, str]:
-    """The pages as they should be: what stands between their marks is replaced.
+    """Return the pages as they should be, with the parts between their marks replaced.
 
     Raises:
         ValueError: a page lacks its marks, or something that it tells was not measured.
@@ -187,7 +187,7 @@ def _measured(results: Results, about: dict[str, str]) -> Iterator[str]:
 
 
 def _told(work: str) -> Iterable[Metric]:
-    """What is told of a work: wall time of messages says more of the server than of a client."""
+    """Return the metrics to show of a work: wall time of messages depends more on the server."""
     metrics = METRICS[WORKS[work].kind]
     return metrics[:1] if WORKS[work].kind in ("receive", "send") else metrics
 

@@ -1,4 +1,4 @@
-"""What recording costs an event: ``python -m benchmarks.recording``.
+"""The cost of recording an event: ``python -m benchmarks.recording``.
 
 Text messages of 128 hexadecimal digits go to a `Recorder` as fast as a handler gets them, by the thousand,
 with a pause for its writing thread in between. What is told is processor time, of the handlers' thread, which

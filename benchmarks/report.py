@@ -1,4 +1,4 @@
-"""Tables of what was measured, for people; and the file to keep."""
+"""Reports: tables of what was measured, and the file to keep."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _REFERENCE = "lochws"
 
 
 def environment() -> dict[str, str]:
-    """What the numbers depend on."""
+    """Return what the numbers depend on."""
     compiled = find_spec("lochws.protocol._compiled") is not None
     found = {
         "date": time.strftime("%Y-%m-%d"),
@@ -110,6 +110,6 @@ def _rounded(measurement: Measurement) -> Measurement:
 
 
 def from_json(text: str) -> tuple[Results, dict[str, str]]:
-    """What `to_json` wrote."""
+    """Read what `to_json` wrote."""
     data = json.loads(text)
     return Results(data["rounds"], data["failures"]), data["environment"]

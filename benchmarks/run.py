@@ -1,4 +1,4 @@
-"""Measures clients at works, round by round, each in a process of its own."""
+"""Runs: clients measured at works, round by round, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Bench:
         return Results({work.name: measured}, {work.name: failed})
 
     def fitting_count(self, work: Work, name: str) -> int:
-        """How many messages a client does in the time that a measurement should take."""
+        """Return how many messages a client handles in the time that a measurement should take."""
         if work.count is not None:
             return work.count if work.fewer is None or name.startswith("lochws") else work.fewer
         count = _FIRST_TRIPS if work.kind == "echo" else min(_FIRST_COUNT, _FIRST_BYTES // work.size)
@@ -133,7 +133,7 @@ class Bench:
         return result
 
     def _import(self, name: str) -> Measurement:
-        """The fastest of a few: neither a disk that has to be waited for nor compiling is the library's."""
+        """Return the fastest of a few imports, without waiting for a disk and compiling."""
         code = _IMPORT_CODE.format(name=CLIENTS[name].needs[0])
         # Peers were compiled to bytecode when they were installed; a checkout is by the first of these.
         keeping = {"PYTHONDONTWRITEBYTECODE": ""}
@@ -148,7 +148,7 @@ def _say(text: str) -> None:
 
 
 def _two_cores() -> tuple[int | None, int | None]:
-    """A processor for the server and one for the client, or None for both if there are not two."""
+    """Return a processor for the server and one for the client, or None for both if there are not two."""
     if not hasattr(os, "sched_getaffinity"):
         return None, None
     cores = sorted(os.sched_getaffinity(0))
@@ -157,7 +157,7 @@ def _two_cores() -> tuple[int | None, int | None]:
 
 @contextmanager
 def _server(job: Job) -> Iterator[int]:
-    """A server for one job, and its port."""
+    """Start a server for one job. Return it and its port."""
     module = "crowd_server" if job.work.kind in ("open", "idle", "crowd") else "server"
     with subprocess.Popen(
         [sys.executable, "-m", f"benchmarks.{module}", job.to_text()],

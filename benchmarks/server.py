@@ -98,7 +98,7 @@ def echo(connection: socket.socket, job: Job) -> None:
 
 
 def _expected_head(work: Work) -> tuple[bytes, int]:
-    """What every frame of the client begins with, and how long it is."""
+    """Return what each frame of the client begins with, and its length."""
     message = work.messages()[0]
     whole = masked_frame(first_byte(message), encoded(message))
     return whole[: len(whole) - len(encoded(message)) - 4], len(whole)

@@ -1,4 +1,4 @@
-"""What lochws must reach, and what it must not fall below again: ratios to peers of the same run, and bounds.
+"""Targets: ratios to peers of the same run, and bounds, that lochws is to reach and must not fall below.
 
 A target is what is wanted. A floor is what the short form of the benchmarks insists on, on any machine and
 however busy that is. Where a target was not reached yet, its floor is beneath what was reached instead: it
@@ -44,18 +44,18 @@ class Target:
 
     @property
     def least(self) -> float:
-        """The ratio below which the short form fails."""
+        """Return the ratio below which the short form fails."""
         return self.factor * NOISE if self.floor is None else self.floor
 
     @property
     def wanted(self) -> str:
-        """The factor, in words."""
+        """Describe the factor."""
         return f"at least {self.factor:.2f}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bound:
-    """A number of lochws stays on one side of a bound: at most `most`, or at least `least`."""
+    """A target for a number of lochws: at most `most`, or at least `least`."""
 
     work: str
     metric: str
@@ -64,13 +64,13 @@ class Bound:
 
     @property
     def wanted(self) -> str:
-        """The bound, in words."""
+        """Describe the bound."""
         return f"at most {self.most:g}" if self.most != float("inf") else f"at least {self.least:g}"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a target was met.
+    """The verdict on a target.
 
     Attributes:
         target: what was wanted.
@@ -129,7 +129,7 @@ BOUNDS = (
 
 
 def verdicts(results: Results, targets: Iterable[Target | Bound]) -> list[Verdict]:
-    """How each target was met by what was measured."""
+    """Judge each target by what was measured."""
     return [_ratio(results, target) if isinstance(target, Target) else _bound(results, target)
             for target in targets]
 
@@ -154,7 +154,7 @@ def _bound(results: Results, bound: Bound) -> Verdict:
 
 
 def best_peer(results: Results, work: str, metric_name: str) -> str | None:
-    """The peer with the smallest median, or None if there is none."""
+    """Return the peer with the smallest median, or None if there is none."""
     metric = metric_named(metric_name)
     found = {
         name: value for name in results.rounds.get(work, {})

@@ -1,4 +1,4 @@
-"""What this process uses at the moment: memory, threads, descriptors."""
+"""Current usage of this process: memory and descriptors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _DESCRIPTORS = Path("/proc/self/fd")
 
 
 def memory() -> float:
-    """Resident memory in MiB; where the system does not tell, the most that it ever was."""
+    """Return resident memory in MiB, or its maximum so far where the system does not tell."""
     if _STATM.exists():
         return int(_STATM.read_text(encoding="ascii").split()[1]) * resource.getpagesize() / 2**20
     unit = 2**20 if sys.platform == "darwin" else 2**10
@@ -20,5 +20,5 @@ def memory() -> float:
 
 
 def descriptors() -> int:
-    """Open descriptors, or -1 where the system does not tell."""
+    """Return the number of open descriptors, or -1 where the system does not tell."""
     return len(os.listdir(_DESCRIPTORS)) if _DESCRIPTORS.exists() else -1

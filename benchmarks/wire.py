@@ -1,4 +1,4 @@
-"""The server's side of the wire: the upgrade's answer, frames, and floods made beforehand.
+"""The server's side of the wire: the upgrade response, frames, and prepared floods.
 
 Written apart from lochws, so that an error of its framing cannot hide itself.
 """
@@ -20,7 +20,7 @@ BLOB_BYTES = 256 * 1024
 
 
 def upgrade_answer(request: bytes, deflate: bool) -> bytes:
-    """The answer to an upgrade request (RFC 6455 section 4.2.2).
+    """Return the response to an upgrade request (RFC 6455 section 4.2.2).
 
     Raises:
         ValueError: the request is not one, or lacks permessage-deflate where the work needs it.
@@ -43,12 +43,12 @@ def upgrade_answer(request: bytes, deflate: bool) -> bytes:
 
 
 def frame(first: int, payload: bytes) -> bytes:
-    """An unmasked frame (RFC 6455 section 5.2) that begins with the byte `first`."""
+    """Return an unmasked frame (RFC 6455 section 5.2) that begins with the byte `first`."""
     return bytes([first]) + _length(len(payload), 0) + payload
 
 
 def masked_frame(first: int, payload: bytes) -> bytes:
-    """A frame as a client sends it, masked with zeros: the cheapest that the protocol's form allows."""
+    """Return a client's frame, masked with zeros: the cheapest that the protocol allows."""
     return bytes([first]) + _length(len(payload), 0x80) + bytes(4) + payload
 
 
@@ -61,17 +61,17 @@ def _length(length: int, mask_bit: int) -> bytes:
 
 
 def first_byte(message: Message) -> int:
-    """The first byte of a message's only frame, when it is not compressed."""
+    """Return the first byte of an uncompressed message in a single frame."""
     return 0x81 if isinstance(message, str) else 0x82
 
 
 def encoded(message: Message) -> bytes:
-    """A message's payload."""
+    """Return a message's payload."""
     return message.encode() if isinstance(message, str) else message
 
 
 def flood_frames(work: Work) -> Sequence[bytes]:
-    """The frames of a flood's part that can be sent again and again.
+    """Return the frames of a part of a flood that can be sent repeatedly.
 
     Deflated messages share one context (RFC 7692 section 7.2.3.2), which begins afresh with the first
     of them: nothing refers to what came before, whatever that was.

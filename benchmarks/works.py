@@ -1,4 +1,4 @@
-"""The works that are measured: what is received, sent or held open, as data. No socket, no clock."""
+"""Works to measure: what is received, sent or held open, as data, without sockets and clocks."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Work:
     fewer: int | None = None
 
     def messages(self) -> Sequence[Message]:
-        """The messages, of which the first follows the last again."""
+        """Return the messages, which are sent in a circle."""
         if self.payload == "binary":
             return [bytes(range(256)) * (self.size // 256)]
         if self.payload == "json":
@@ -61,7 +61,7 @@ class Work:
         return ["a" * self.size]
 
     def total_length(self, count: int) -> int:
-        """What a client must have added up after `count` messages: characters of text, bytes of others."""
+        """Return the sum of lengths after `count` messages: characters of text, bytes of others."""
         lengths = [len(message) for message in self.messages()]
         rounds, rest = divmod(count, len(lengths))
         return rounds * sum(lengths) + sum(lengths[:rest])

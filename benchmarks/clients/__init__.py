@@ -1,4 +1,4 @@
-"""The clients that are measured, by name: each does the works with one library, the way its manual says."""
+"""The measured clients, by name: each does the works with one library, as its manual says."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def missing(name: str) -> str | None:
 
 
 def can(name: str, work: Work) -> bool:
-    """Whether a client, which must be installed, does a work."""
+    """Return whether a client, which must be installed, does a work."""
     entry = CLIENTS[name]
     if work.kind == "import":
         return bool(entry.needs) and not (entry.method or entry.environment)

@@ -1,4 +1,4 @@
-"""Bare sockets, the limit: the least Python that still counts every message, without a check of anything."""
+"""Bare sockets, the limit: the least Python that still counts every message, without any checks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Client(BaseClient):
     deflates = True
 
     def _connect(self) -> socket.socket:
-        """A socket that was upgraded."""
+        """Return an upgraded socket."""
         connection = socket.create_connection(("127.0.0.1", self.job.port))
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         context = self.tls()

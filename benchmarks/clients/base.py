@@ -39,11 +39,11 @@ class BaseClient:
 
     @property
     def message(self) -> Message:
-        """What is sent."""
+        """Return what is sent."""
         return self.work.messages()[0]
 
     def tls(self) -> ssl.SSLContext | None:
-        """A context that trusts the server, or None where the work has no TLS."""
+        """Return a TLS context that trusts the server, or None if the work has no TLS."""
         if self.job.authorities is None:
             return None
         return ssl.create_default_context(cafile=self.job.authorities)

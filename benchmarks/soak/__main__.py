@@ -64,7 +64,7 @@ App = TypeVar("App", bound=Soaked)
 
 
 class Soak:
-    """The apps, and what becomes of this process meanwhile.
+    """The apps of a soak, and samples of this process while they run.
 
     Attributes:
         apps: those that live for the whole time.

@@ -1,4 +1,4 @@
-"""Draws a soak: memory, threads, descriptors and latency over time."""
+"""The chart of a soak: memory, threads, descriptors and latency over time."""
 
 from __future__ import annotations
 

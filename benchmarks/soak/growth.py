@@ -1,4 +1,4 @@
-"""Whether something grew: samples over time, and the rule by which a soak passes or fails. Pure."""
+"""Growth: samples over time, and the rule by which a soak passes or fails. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WARM_UP = 1 / 3
 
 @dataclass(frozen=True)
 class Sample:
-    """What was found at one moment.
+    """The state of the process at one moment.
 
     Attributes:
         at: seconds since the beginning.
@@ -32,7 +32,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Limit:
-    """How much a quantity may grow from the end of the warm-up to the end.
+    """A bound on the growth of a quantity, from the end of the warm-up to the end.
 
     Growth is the slope of a line through the samples, times that time. The line is Theil and Sen's, the
     median of the slopes of all pairs: single peaks, which a loaded machine makes, do not move it.
@@ -50,12 +50,12 @@ class Limit:
     share: float
 
     def grown(self, samples: Sequence[Sample]) -> float:
-        """By how much the quantity grew after the warm-up."""
+        """Return by how much the quantity grew after the warm-up."""
         steady = after_warm_up(samples)
         return slope([(sample.at, self.of(sample)) for sample in steady]) * (steady[-1].at - steady[0].at)
 
     def allowed(self, samples: Sequence[Sample]) -> float:
-        """By how much it may have grown."""
+        """Return by how much it may have grown."""
         return max(self.growth, self.share * median(map(self.of, after_warm_up(samples))))
 
 
@@ -71,7 +71,7 @@ LIMITS = (
 
 
 def after_warm_up(samples: Sequence[Sample]) -> Sequence[Sample]:
-    """The samples of which something is expected.
+    """Return the samples after the warm-up.
 
     Raises:
         ValueError: there are too few to draw a line through.
@@ -83,12 +83,12 @@ def after_warm_up(samples: Sequence[Sample]) -> Sequence[Sample]:
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:
-    """The slope of the line through points by Theil and Sen: the median of the slopes of all pairs."""
+    """Return the slope of the line through points by Theil and Sen: the median slope of all pairs."""
     return median((b[1] - a[1]) / (b[0] - a[0]) for a, b in combinations(points, 2) if a[0] != b[0])
 
 
 def faults(samples: Sequence[Sample]) -> list[str]:
-    """What grew by more than its limit, in words; empty if nothing did."""
+    """Describe what grew by more than its limit; return an empty list if nothing did."""
     return [
         f"{limit.title} grew by {grown:.1f}, allowed are {limit.allowed(samples):.1f}"
         for limit in LIMITS

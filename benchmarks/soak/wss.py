@@ -39,7 +39,7 @@ class Row:
         self._began = monotonic()
 
     def quarter(self) -> None:
-        """A quarter is done: all buffers have their size, and memory should stay."""
+        """Note that a quarter is done: all buffers have their size, and memory should stay the same."""
         self._quarter = memory()
 
     def finish(self, faults: list[str]) -> bool:

@@ -58,7 +58,7 @@ def run(options: argparse.Namespace, client: Client, agent: str) -> dict[str, di
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line as options."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         "python -m tests.autobahn",
         description=DESCRIPTION,

@@ -35,7 +35,7 @@ def echo(url: str) -> None:
 
 
 def ask(url: str) -> str:
-    """What the server says at `url`."""
+    """Return what the server says at `url`."""
     app = Question(url, proxies={})
     app.run_forever(persist=False, ping_rate=0)
     return app.answer

@@ -17,7 +17,7 @@ def echo(url: str) -> None:
 
 
 def ask(url: str) -> str:
-    """What the server says at `url`."""
+    """Return what the server says at `url`."""
     with _open(url) as connection:
         return "".join(str(message) for message in connection)
 

@@ -1,4 +1,4 @@
-"""What the results mean, and the table that shows them."""
+"""Results of Autobahn's cases: what they mean, and the table that shows them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def verdict(case: str, result: Mapping[str, object]) -> str:
 
 
 def is_good(results: Mapping[str, Mapping[str, object]]) -> bool:
-    """Whether there are results and every one is OK or rightly informational."""
+    """Return whether there are results, and every one is OK or rightly informational."""
     verdicts = {verdict(case, result) for case, result in results.items()}
     return bool(results) and verdicts <= {PASSED, INFORMATION}
 
@@ -59,7 +59,7 @@ def table(results: Mapping[str, Mapping[str, object]]) -> str:
 
 
 def complaints(results: Mapping[str, Mapping[str, object]]) -> Iterable[str]:
-    """A line for each case that is neither OK nor rightly informational."""
+    """Return a line for each case that is neither OK nor rightly informational."""
     for case in sorted(results, key=sort_key):
         found = verdict(case, results[case])
         if found in (NON_STRICT, FAILED):

@@ -1,4 +1,4 @@
-"""Takes a client through the cases of one or more fuzzing servers."""
+"""A run: takes a client through the cases of one or more fuzzing servers."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class Progress:
 
 
 def within(seconds: float, act: Callable[[], object]) -> bool:
-    """Whether `act` came to its end in time; a stalled one is left behind in its daemon thread.
+    """Return whether `act` ended in time; a stalled one is left behind in its daemon thread.
 
     What it raises is printed: the server's report tells what that means for the case.
     """

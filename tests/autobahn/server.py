@@ -34,7 +34,7 @@ class FuzzingServer:
 
     @property
     def url(self) -> str:
-        """Where the server listens."""
+        """Return the URL at which the server listens."""
         return f"ws://127.0.0.1:{self._port}"
 
     def __enter__(self) -> FuzzingServer:
@@ -59,11 +59,11 @@ class FuzzingServer:
             self._stop(self._process)
 
     def is_running(self) -> bool:
-        """Whether the process is alive."""
+        """Return whether the process is alive."""
         return self._process is not None and self._process.poll() is None
 
     def results(self, agent: str) -> dict[str, dict[str, object]]:
-        """What the server found out about `agent` up to its last report, by case."""
+        """Return the server's verdicts on `agent` up to its last report, by case."""
         index = self.folder / _INDEX
         if not index.exists():
             return {}
@@ -71,7 +71,7 @@ class FuzzingServer:
         return results
 
     def log_tail(self) -> str:
-        """The last lines that the server wrote, for an error message."""
+        """Return the last lines that the server wrote, for an error message."""
         return "\n".join(self._log.read_text("utf-8", "replace").splitlines()[-20:])
 
     def _wait_until_it_listens(self, process: subprocess.Popen[bytes]) -> None:

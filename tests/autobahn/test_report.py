@@ -1,4 +1,4 @@
-"""What a run of Autobahn's cases counts as, and how it is shown."""
+"""Reports of Autobahn runs: what counts as passed, and how it is shown."""
 
 from __future__ import annotations
 

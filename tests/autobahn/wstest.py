@@ -1,4 +1,4 @@
-"""Finds Autobahn's `wstest`, or installs it, which takes a Python 2.7."""
+"""Autobahn's `wstest`: finding it, or installing it with Python 2.7."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _START_SECONDS = 60
 
 
 def find_or_install() -> str:
-    """A `wstest` that runs: the one named by WSTEST, the one on PATH, or one of our own.
+    """Return a working `wstest`: the one named by WSTEST, the one on PATH, or one of our own.
 
     Raises:
         RuntimeError: there is none and none can be made; the message says what is missing.

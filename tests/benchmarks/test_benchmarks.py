@@ -1,4 +1,4 @@
-"""The benchmarks measure what they say: floods hold what is to be counted, small runs come to their end."""
+"""Benchmarks measure what they claim: floods contain what is counted, and small runs end."""
 
 from __future__ import annotations
 

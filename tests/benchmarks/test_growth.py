@@ -1,4 +1,4 @@
-"""The rule by which the soak passes: growth is found, and a loaded machine's peaks are not taken for it."""
+"""The rule by which a soak passes: it finds growth, and does not mistake a loaded machine's peaks for it."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Fuzzing: a connection against a model, and coverage-guided inputs for all that parses (docs/testing.md)."""
+"""Fuzzing: a connection against a model, and coverage-guided inputs for all parsers (docs/testing.md)."""

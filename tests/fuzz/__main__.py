@@ -98,7 +98,7 @@ def replay(targets: list[str], path: Path) -> int:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line as options."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         "python -m tests.fuzz", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )

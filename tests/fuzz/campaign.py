@@ -67,7 +67,7 @@ class Outcome:
 
 
 def dictionary(target: str) -> str:
-    """The target's tokens in libFuzzer's form."""
+    """Return the target's tokens in libFuzzer's format."""
     tokens: list[bytes] = importlib.import_module(f"{__package__}.targets.{target}").TOKENS
     return "".join('"' + "".join(f"\\x{byte:02x}" for byte in token) + '"\n' for token in tokens)
 

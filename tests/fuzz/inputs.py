@@ -1,4 +1,4 @@
-"""An input of a fuzzer taken apart: a few choices in front, then the bytes that a server sends."""
+"""Inputs of a fuzzer, taken apart: a few choices, then the bytes that a server sends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Choices:
         self.rest = data
 
     def number(self) -> int:
-        """A number from 0 to 255."""
+        """Take a number from 0 to 255."""
         number, self.rest = self.rest[:1], self.rest[1:]
         return number[0] if number else 0
 
@@ -33,7 +33,7 @@ class Choices:
 
 
 def cuts(data: bytes, seed: int) -> Iterator[list[bytes]]:
-    """The data whole, in single bytes, and in pieces whose lengths follow from the seed.
+    """Cut the data in three ways: whole, in single bytes, and in pieces whose lengths follow from the seed.
 
     An empty piece stands between any two of the last kind: what takes bytes must take none too.
     """

@@ -88,7 +88,7 @@ def run_tests(place: Place) -> str:
 
 
 def _checked(command: list[str], place: Place = HERE) -> str:
-    """What a command prints.
+    """Run a command and return its output.
 
     Raises:
         RuntimeError: it failed, or could not be started.

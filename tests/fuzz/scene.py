@@ -1,4 +1,4 @@
-"""A connection on the stage: a real pair of sockets, a loop turned by hand, a clock that is moved."""
+"""The scene of a connection: a real pair of sockets, a loop turned by hand, a clock of the test's."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ KERNEL_ROOM = 8192
 
 
 def peer_deflate() -> list[PerMessageDeflate]:
-    """The extension as wsproto's server has it once it was agreed on."""
+    """Return the extension as wsproto's server has it once it was agreed on."""
     extension = PerMessageDeflate()
     extension.accept("permessage-deflate")
     return [extension]

@@ -1,4 +1,4 @@
-"""The whole connection against a model: any order of what the user, the peer and the time do.
+"""A whole connection against a model: any order of actions of the user, the peer and time.
 
 The model knows what the peer has sent and the user has done. From that follow the events, the Close frames
 and the final event. How much of it has happened yet is up to the turns of the loop, so events are held to be
@@ -113,7 +113,7 @@ class Life(RuleBasedStateMachine):
             self.pings.append(self.accepted.pop())
 
     def send(self, message: str | bytes, call: Any) -> None:
-        """A message is accepted, or refused for a reason that the model knows too."""
+        """Send a message: it is accepted, or refused for a reason that the model knows too."""
         try:
             if call():
                 assert self.close is None
@@ -310,7 +310,7 @@ class Life(RuleBasedStateMachine):
     # What must hold.
 
     def happened(self) -> list[tuple[str, Any]]:
-        """What the peer has said, of all bytes that have left it."""
+        """Return what the peer has said in the bytes that it has sent so far."""
         return [meaning for end, meaning in self.meanings if end <= self.sent]
 
     def happened_data(self) -> list[tuple[str, Any]]:
@@ -408,7 +408,7 @@ class Life(RuleBasedStateMachine):
         self.check_messages(final.unsent)
 
     def was_out_of_time(self, reason: str) -> bool:
-        """Whether that is what the final event says, and there was so much time."""
+        """Return whether the final event says that a time was over, and it was."""
         passed = self.scene.clock.now - self.began
         return ("ping timeout" in reason and passed >= PING_TIMEOUT) or (
             "did not answer our Close frame" in reason and passed >= CLOSE_TIMEOUT
@@ -425,7 +425,7 @@ class Life(RuleBasedStateMachine):
 
 
 def live(count: int, *, always_the_same: bool = False) -> None:
-    """Try so many lives, and show the shortest one that is not as the model says."""
+    """Try that many lives, and show the shortest one that differs from the model."""
     many = settings(
         max_examples=count, stateful_step_count=40, deadline=None, derandomize=always_the_same,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

@@ -1,4 +1,4 @@
-"""What the fuzzer has found worth keeping, tried once more in every run of the tests."""
+"""The corpus of the fuzzers, tried again in every run of the tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes hypothesis fit for mutmut, which runs tests many times in one process: always the same examples."""
+"""A pytest plugin for mutmut: hypothesis always takes the same examples."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def main() -> int:
 
 
 def interpreter(version: str) -> str:
-    """Where the Python of a version is: pyenv's newest, or on the path."""
+    """Return the path of a Python of that version: pyenv's newest, or the one on PATH."""
     kept = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     found = {int(path.name.rpartition(".")[2]): path for path in kept.glob(f"{version}.[0-9]*")}
     path = str(found[max(found)] / "bin" / "python") if found else shutil.which(f"python{version}")

@@ -1,4 +1,4 @@
-"""Uses an installed lochws that has nothing beside it.
+"""A test of an installed lochws without anything else installed.
 
 One argument, ``compiled`` or ``pure``, says which twins are expected.
 The server is two dozen lines of its own, since nothing else is installed.

@@ -1,4 +1,4 @@
-"""How a connection ends, without sockets: facts and times in, an outcome out (RFC 6455 section 7)."""
+"""The closing handshake without sockets: facts and times in, an outcome out (RFC 6455 section 7)."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def run(interpreter, program):
 
 @pytest.fixture(params=["compiled", "pure"])
 def environment(request: pytest.FixtureRequest) -> dict[str, str]:
-    """The environment of a program that uses the compiled twins, or the ones in Python."""
+    """Return the environment of a program that uses the compiled twins, or the ones in Python."""
     if request.param == "compiled" and compiled.twins is None:
         pytest.skip("built without a compiler")
     return {**os.environ, "LOCHWS_PURE_PYTHON": "1" if request.param == "pure" else ""}

@@ -306,7 +306,7 @@ class TestFinalBlocks:
 
 
 def raw(message, flush, cut):
-    """A deflate stream of its own, without its last bytes."""
+    """Return a complete deflate stream without its last bytes."""
     stream = zlib.compressobj(wbits=-15)
     whole = stream.compress(message) + stream.flush(flush)
     return whole[: len(whole) - cut]

@@ -1,4 +1,4 @@
-"""What deflates: the standard library's zlib, or zlib-ng. Both pass the same tests."""
+"""Compression modules: the standard library's zlib and zlib-ng. Both pass the same tests."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def measure(request):
 
 
 def frame_of(item, key):
-    """What `pack` should make of an item."""
+    """Return what `pack` should make of an item."""
     if isinstance(item, tuple):
         return item[0]
     first = FIN | (Opcode.TEXT if isinstance(item, str) else Opcode.BINARY)

@@ -166,7 +166,7 @@ class TestRequest:
 
 
 def answer(**changes):
-    """The right answer, with headers changed, repeated (list) or left out (None)."""
+    """Return a correct response, with headers changed, repeated (list) or left out (None)."""
     headers = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec_WebSocket_Accept": ACCEPT}
     first = changes.pop("first", "HTTP/1.1 101 Switching Protocols")
     headers.update(changes)

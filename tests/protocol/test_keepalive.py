@@ -1,4 +1,4 @@
-"""When to ping and when to give up, with a clock that the test turns (contract Q26, Q27)."""
+"""Keepalive: when to ping and when to give up, with a clock that the test moves (contract Q26, Q27)."""
 
 from __future__ import annotations
 

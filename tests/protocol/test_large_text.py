@@ -28,7 +28,7 @@ BLOCK = 1 << 20
 
 
 def buffer_of(data: bytes) -> BytesIO:
-    """A buffer that alone holds these bytes; `BytesIO(data)` would share them."""
+    """Return a buffer that alone holds these bytes; `BytesIO(data)` would share them."""
     buffer = BytesIO()
     buffer.write(data)
     return buffer

@@ -1,4 +1,4 @@
-"""Nothing the server sends takes more memory or time than was allowed (contract Q28)."""
+"""Limits: nothing that a server sends takes more memory or time than allowed (contract Q28)."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_a_large_message_takes_no_more_than_twice_of_what_has_come():
 
 
 def bomb(size, block=1 << 20):
-    """So many zeroes, deflated; about a thousandth of that."""
+    """Return that many zeroes, compressed to about a thousandth."""
     stream = zlib.compressobj(9, wbits=-15)
     zeroes = bytes(block)
     deflated = b"".join(stream.compress(zeroes) for _ in range(size // block))

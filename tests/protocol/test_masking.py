@@ -19,7 +19,7 @@ KEY = b"\x37\xfa\x21\x3d"
 
 
 def plainly(data, key):
-    """The definition, word for word."""
+    """Mask by the definition in the RFC, word for word."""
     return bytes(octet ^ key[i % 4] for i, octet in enumerate(data))
 
 
@@ -64,7 +64,7 @@ class TestTwins:
 
 @pytest.fixture
 def chosen_anew() -> Iterator[None]:
-    """What masks is looked for again, in the test and behind it."""
+    """Have the masking function looked for again, in the test and after it."""
     caches = [masking.best, masking._wsaccel]
     for cache in caches:
         cache.cache_clear()

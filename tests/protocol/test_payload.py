@@ -1,4 +1,4 @@
-"""Large payloads that are received straight into their own memory. Both twins pass the same tests."""
+"""Large payloads, received straight into memory of their own. Both twins pass the same tests."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class TestCompiled:
 
 
 def received(stream, limits, buffer_size):
-    """What a receiver makes of a stream that it receives by itself, so many bytes at most a time."""
+    """Return what a receiver makes of a stream, received into its own room in pieces of that size."""
     receiver, buffer = Receiver(1 << 24), memoryview(bytearray(buffer_size))
     events, rooms, position = [], [], 0
     limits = itertools.cycle(limits)

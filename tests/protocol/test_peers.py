@@ -1,4 +1,4 @@
-"""wsproto and websockets as servers: nobody here wrote them, and they understand us, and we them."""
+"""Independent peers: wsproto and websockets as servers, which understand us, and we them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MESSAGES = [
 
 
 class WebsocketsServer:
-    """The core of websockets, without sockets."""
+    """The sans-I/O core of websockets."""
 
     def __init__(self, compress, protocols=()):
         self.core = ServerProtocol(
@@ -44,7 +44,7 @@ class WebsocketsServer:
         return b"".join(self.core.data_to_send())
 
     def receive(self, data):
-        """What came, as pairs of opcode name and payload."""
+        """Return what was received, as pairs of opcode name and payload."""
         self.core.receive_data(data)
         return [(frame.opcode.name.lower(), bytes(frame.data)) for frame in self.core.events_received()]
 

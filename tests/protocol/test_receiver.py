@@ -1,4 +1,4 @@
-"""Messages come out whole and in order, however the network cuts them (RFC 6455 section 5)."""
+"""The receiver: messages arrive whole and in order, however the network cuts them (RFC 6455 section 5)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AGREED = DeflateParameters()
 
 
 def deflating():
-    """A receiver with permessage-deflate, and the server's deflater."""
+    """Return a receiver with permessage-deflate, and the server's deflater."""
     return Receiver(LIMIT, Inflater(AGREED)), Deflater(AGREED, Deflate())
 
 

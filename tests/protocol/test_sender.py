@@ -17,7 +17,7 @@ from ..support.wire import SIZES
 
 
 def unmasked_sender(**parameters):
-    """A sender whose key is zero, so that payloads stand in its frames as they are."""
+    """Return a sender whose masking key is zero, so that payloads appear in its frames unchanged."""
     return Sender(keys=MaskKeys(bytes), **parameters)
 
 

@@ -1,4 +1,4 @@
-"""What lochws says of a broken rule, word for word: people search for these sentences."""
+"""Error texts for broken rules, word for word, since users search for them."""
 
 from __future__ import annotations
 

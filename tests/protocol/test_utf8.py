@@ -1,4 +1,4 @@
-"""Text is refused at its first wrong byte, wherever that stands (RFC 6455 section 8.1; contract Q30)."""
+"""UTF-8 validation: text is refused at its first invalid byte (RFC 6455 section 8.1; contract Q30)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ TAILS = [bytes(tail) for n in range(4) for tail in itertools.product((0x80, 0x90
 
 
 def can_begin_text(data: bytes) -> bool:
-    """Whether some text begins with these bytes: the definition, tried out with `bytes.decode`."""
+    """Return whether any text begins with these bytes, found out with `bytes.decode`."""
     for tail in TAILS:
         try:
             (data + tail).decode()
@@ -50,19 +50,19 @@ def can_begin_text(data: bytes) -> bool:
 
 
 def first_wrong_byte(data: bytes) -> int | None:
-    """The index of the first byte behind which no text is possible."""
+    """Return the index of the first byte after which no text is possible."""
     return next((i for i in range(len(data)) if not can_begin_text(data[: i + 1])), None)
 
 
 def assert_no_utf8(receiver: Receiver) -> None:
-    """The receiver has failed, and says so with 1007."""
+    """Assert that the receiver has failed with 1007."""
     assert isinstance(receiver.failure, CriticalProtocolError)
     assert receiver.failure.close_code == 1007
     assert str(receiver.failure) == "text message is not valid UTF-8"
 
 
 def offset_of_failure(receiver: Receiver, head: bytes, payload: bytes) -> int | None:
-    """The payload byte at which a receiver fails that gets one byte at a time."""
+    """Return the index of the payload byte at which a receiver fails, fed byte by byte."""
     assert receiver.receive(head) == []
     for index in range(len(payload)):
         receiver.receive(payload[index : index + 1])

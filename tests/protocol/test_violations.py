@@ -1,4 +1,4 @@
-"""Every rule a server can break, and the close code that tells it so (contract section 9, Q17, Q29)."""
+"""Violations: every rule that a server can break, and our close code (contract section 9, Q17, Q29)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ START = frame(Opcode.TEXT, b"begun", fin=False)
 
 
 def refused(stream, *, deflate=False, chunking="whole"):
-    """The failure that a stream ends in, behind a message that is still delivered."""
+    """Return the failure that a stream causes, after a message that is still delivered."""
     receiver = Receiver(1 << 20, Inflater(DeflateParameters()) if deflate else None)
     events = feed(receiver, CHUNKINGS[chunking](frame(Opcode.TEXT, b"before") + stream))
     assert events == [("text", "before")]

@@ -1,4 +1,4 @@
-"""What is fuzzed, a file each: `TestOneInput` takes any bytes and fails where a promise is broken.
+"""The targets of fuzzing, one file each: `TestOneInput` takes any bytes and fails if a promise is broken.
 
 `TOKENS` are what an input is made of more often than chance would have it.
 """

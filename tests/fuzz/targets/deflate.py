@@ -1,4 +1,4 @@
-"""permessage-deflate: compressed messages in any pieces, what is agreed on, and our own there and back."""
+"""permessage-deflate: compressed messages in any pieces, negotiation, and round trips of our own."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def inflated(
 def check_there_and_back(
     messages: Iterable[bytes], parameters: DeflateParameters, engine: ModuleType
 ) -> None:
-    """What the deflater makes of a message is the message again, and never ends in what is not sent."""
+    """Check that a compressed message decompresses to itself, and does not end in the tail."""
     before, deflate.engine = deflate.engine, lambda: engine  # type: ignore[assignment]
     try:
         deflater, inflater = Deflater(parameters, Deflate()), Inflater(parameters)
@@ -88,7 +88,7 @@ def check_there_and_back(
 
 
 def check_agreement(header: str) -> None:
-    """A header is refused, agrees to nothing, or to what was offered."""
+    """Check that a header is refused, agrees to nothing, or agrees to what was offered."""
     for offered in OFFERS:
         try:
             agreed = deflate.accept(header, offered)

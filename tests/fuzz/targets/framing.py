@@ -1,4 +1,4 @@
-"""Frames as we build them: both twins make the same, and unmasked it is what was to be sent."""
+"""Frames that we build: both twins build the same, and unmasking gives the message."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def check_batch(choices: Choices, repeats: int) -> None:
 
 
 def alone(item: Item, keys: bytes) -> bytes:
-    """An item's frame by itself."""
+    """Return the frame of a single item."""
     if isinstance(item, tuple):
         return item[0]
     if isinstance(item, str):

@@ -1,4 +1,4 @@
-"""The opening's answer: heads in any pieces, and all that is read out of one."""
+"""The response of the opening handshake: heads in any pieces, and everything read from them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def TestOneInput(data: bytes) -> None:  # noqa: N802  the name that fuzzers look
 
 
 def parsed(pieces: Iterable[bytes]) -> tuple[bytes, bytes] | None:
-    """The head and what follows it; empty if the head has not ended; None if it was refused."""
+    """Return the head and what follows it; empty if the head is incomplete; None if it was refused."""
     parser = HeadParser()
     try:
         for piece in pieces:
@@ -71,7 +71,7 @@ def parsed(pieces: Iterable[bytes]) -> tuple[bytes, bytes] | None:
 
 
 def check_agreement(response: Response, offered: Deflate | None) -> None:
-    """An answer is refused, or it agrees to nothing that was not offered."""
+    """Check that a response is refused, or agrees to nothing that was not offered."""
     try:
         agreement = check_response(response, KEY, PROTOCOLS, offered)
     except HandshakeError as error:
@@ -98,7 +98,7 @@ def check_text(response: Response) -> None:
 
 
 def check_redirect(response: Response) -> None:
-    """A redirect is refused with a reason, or leads somewhere without the credentials of another place."""
+    """Check that a redirect is refused with a reason, or carries no credentials of another origin."""
     if not is_redirect(response):
         return
     for endpoint in ENDPOINTS:

@@ -1,4 +1,4 @@
-"""The receiver: whatever the bytes are and however they are cut, the same events, in bounded memory."""
+"""The receiver: the same events however the bytes are cut, in bounded memory."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def received(
     pieces: Iterable[bytes], by_room: bool, limit: int, agreed: DeflateParameters | None,
     twins: tuple[Any, Any, Any],
 ) -> tuple[list[Any], Any, Any]:
-    """What a receiver with these twins makes of the pieces: events, Close frame, failure; all in order.
+    """Return what a receiver with these twins makes of the pieces: events, Close frame and failure.
 
     With `by_room` they come into the room that the receiver asks them into.
     """
@@ -94,7 +94,7 @@ def taken(receiver: Receiver, piece: bytes) -> Iterator[list[Event]]:
 
 
 def content(event: Event, limit: int) -> tuple[str, str | bytes]:
-    """An event as something that compares, once it was held to what events promise."""
+    """Check an event, and return it as something that compares."""
     if isinstance(event, Text):
         assert len(event.text.encode()) <= limit
         return event.name, event.text
@@ -105,7 +105,7 @@ def content(event: Event, limit: int) -> tuple[str, str | bytes]:
 
 
 def check_memory(receiver: Receiver, limit: int) -> None:
-    """What is kept between two calls is within the message being received."""
+    """Check that the memory kept between two calls is within the message being received."""
     values = [
         value.getvalue() if isinstance(value, BytesIO) else value for value in vars(receiver).values()
     ]
@@ -114,7 +114,7 @@ def check_memory(receiver: Receiver, limit: int) -> None:
 
 
 def check_end(receiver: Receiver) -> None:
-    """An end has one reason, with a code that may be sent, and nothing follows it."""
+    """Check that an end has one reason, with a code that may be sent, and that nothing follows it."""
     ends = [end for end in (receiver.close_received, receiver.failure) if end is not None]
     assert len(ends) == int(receiver.done)
     if receiver.failure is not None:

@@ -1,4 +1,4 @@
-"""URLs: refused with a ValueError that keeps secrets, or taken apart into what can stand in a request."""
+"""URLs: refused with a ValueError that shows no secrets, or parsed into something that fits a request."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def TestOneInput(data: bytes) -> None:  # noqa: N802  the name that fuzzers look
 
 
 def check_parts(endpoint: Endpoint) -> None:
-    """What was found can be looked up and sent, and shows no secret."""
+    """Check that an endpoint can be looked up and sent, and shows no secret."""
     assert endpoint.scheme in ("ws", "wss")
     assert 0 < endpoint.port < 65536
     assert endpoint.host
@@ -49,7 +49,7 @@ def check_parts(endpoint: Endpoint) -> None:
 
 
 def check_once_more(endpoint: Endpoint) -> None:
-    """What an endpoint is shown as leads to the same place."""
+    """Check that the URL that is shown leads to the same endpoint."""
     zoneless = replace(endpoint, host=endpoint.host.partition("%")[0], credentials=None)
     again = parse_url(str(endpoint))
     assert again == (zoneless if ":" in endpoint.host else replace(endpoint, credentials=None)), again
