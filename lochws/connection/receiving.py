@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from selectors import EVENT_WRITE
 from sys import getsizeof
+from time import monotonic
 from typing import Protocol
 
 from .. import events
@@ -23,6 +24,8 @@ from ..transport.stream import Stream
 from .sending import SendingHalf
 from .trace import Trace
 
+#: The longest that one turn goes on receiving through TLS, in seconds: decrypting takes time.
+TURN_SECONDS = 0.003
 #: Bytes of events that may wait for a handler; beyond this nothing is read until some were handled.
 INBOX_BYTES = 16 * 1024 * 1024
 #: What is read at once where it may be compressed, up to 1000:1.
@@ -185,6 +188,7 @@ class ReceivingHalf:
     def _receive(self, buffer: memoryview, now: float) -> bool:
         """Receive about as much as there is room in the buffer. Returns whether there may be more."""
         receiver, stream, share = self.receiver, self._stream, len(buffer)
+        until = 0.0 if self._is_plain else monotonic() + TURN_SECONDS
         while share > 0:
             room = buffer[:DEFLATED_READ] if self._deflates else buffer
             wants_room = receiver.wants_room
@@ -215,6 +219,8 @@ class ReceivingHalf:
                 # The selector tells of more, but not of what the stream has kept inside.
                 return not self._is_plain and stream.pending()
             share -= count
+            if until and monotonic() >= until:
+                break  # a flood of small records through TLS: others have their turn first
         return True
 
     def _nothing_received(self, count: int | None, room: memoryview | None) -> bool:

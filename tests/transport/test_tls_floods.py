@@ -15,6 +15,7 @@ import pytest
 import trustme
 
 from lochws import Threads, WebSocketApp
+from lochws.connection.receiving import ReceivingHalf
 from lochws.system.deadline import Deadline
 from lochws.transport.layered import MAX_UNSENT, TLSStream
 from lochws.transport.stream import Stream
@@ -213,6 +214,42 @@ def test_a_signal_handler_inside_a_read_finds_no_room_and_breaks_nothing(
 
 
 @fault("open", "A flood of TLS records without data")
+@pytest.mark.parametrize("compress", [False, True])
+def test_a_turn_of_a_connection_is_short_whatever_the_size_of_the_records(
+    compress: bool, logged_tls: ssl.SSLContext, start_peer: StartPeer, keys: Path, ca_file: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A turn of a deflated connection consists of many calls, each of which has a limit of its own."""
+    payload, came = b"x" * 400_000, threading.Event()
+    turns: list[float] = []
+    texts: list[str] = []
+    on_ready = ReceivingHalf.on_ready
+
+    def timed(self: ReceivingHalf, *args: Any) -> bool:
+        began = thread_time()
+        try:
+            return on_ready(self, *args)
+        finally:
+            turns.append(thread_time() - began)
+
+    def script(link: Link) -> None:
+        link.accept(*["Sec-WebSocket-Extensions: permessage-deflate"] if compress else [])
+        records, message = Records(keys, sent=1), frame(TEXT, payload)
+        pieces = (message[start:start + 20] for start in range(0, len(message), 20))
+        send_raw(link.sock, b"".join(map(records.record, pieces)))
+        link.wait_for_end()
+
+    monkeypatch.setattr(ReceivingHalf, "on_ready", timed)
+    app = WebSocketApp(start_peer(script, tls=logged_tls).url, ssl_cafile=ca_file, compress=compress)
+    app.on("text")(lambda event: (texts.append(event.text), came.set()))
+    app.start()
+    assert came.wait(PATIENCE)
+    app.force_disconnect()
+    app.stop(PATIENCE)
+    assert texts == [payload.decode()]
+    assert max(turns) < MOST_SECONDS
+
+
 def test_a_flood_on_one_connection_does_not_keep_another_from_its_messages(
     logged_tls: ssl.SSLContext, start_peer: StartPeer, keys: Path, ca_file: str
 ) -> None:
