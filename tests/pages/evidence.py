@@ -453,6 +453,9 @@ SECURITY: Mapping[str, tuple[str, ...]] = {
         "test_each_kind_is_followed_with_a_get",
         "test_fewer_are_followed_if_told_so",
     ),
+    "have lochws open one extra connection to it": (
+        "test_a_failure_is_reported_as_documented",
+    ),
     "keep you waiting and refuse forever": (
         "test_growing_random_waits_and_a_ceiling",
     ),
@@ -474,9 +477,11 @@ SECURITY: Mapping[str, tuple[str, ...]] = {
         "test_after_5000_refusals_there_are_as_many_threads_and_descriptors_as_after_the_first",
         "test_a_server_restarted_200_times_leaves_threads_descriptors_and_stack_as_they_were",
     ),
-    "starve other connections on the same threads": (
+    "starve other connections on the same threads, or hold up senders": (
         "test_a_flood_for_one_does_not_starve_the_other",
         "test_inboxes_take_turns",
+        "test_no_turn_takes_long_and_no_byte_is_lost",
+        "test_a_flood_on_one_connection_does_not_keep_another_from_its_messages",
     ),
     "redirect you from `wss` to `ws`, or to a Unix socket": (
         "test_from_wss_to_ws_it_is_not",
@@ -485,6 +490,11 @@ SECURITY: Mapping[str, tuple[str, ...]] = {
     "forge lines in your log or control your terminal through ours": (
         "test_nothing_that_a_server_says_is_a_line_of_its_own_in_the_log",
         "test_a_proxys_phrase_is_none_either",
+        "test_a_server_cannot_forge_a_line",
+        "test_a_server_cannot_turn_the_text_of_a_line_around",
+    ),
+    "flood your log": (
+        "test_a_flood_is_limited_and_what_was_left_out_is_counted",
     ),
     "break the next request or end an attempt by a cookie": (
         "test_a_line_with_control_characters_is_left_out",
