@@ -24,7 +24,7 @@ def test_what_stays_as_it_was_has_not_grown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "lost"), [("memory", 0.1), ("threads", 0.02), ("descriptors", 0.04), ("latency", 0.3)]
+    ("name", "lost"), [("memory", 0.1), ("threads", 0.02), ("descriptors", 0.08), ("latency", 0.3)]
 )
 def test_a_leak_is_found(name: str, lost: float) -> None:
     found = faults(soaked(**{name: lambda at: 10 + lost * at}))
