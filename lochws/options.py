@@ -172,9 +172,13 @@ def encode_json(value: Any) -> str:
     """
     try:
         return _encode(value)
+    except TypeError as error:
+        raise TypeError(f"send_json: {error}") from None
     except ValueError as error:
-        hint = "JSON has no NaN and no infinity; encoder=json.dumps sends them"
-        raise ValueError(f"send_json: {error} ({hint})") from None
+        text = f"send_json: {error}"
+        if "float" in text:
+            text += " (JSON has no NaN and no infinity; encoder=json.dumps sends them)"
+        raise ValueError(text) from None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -111,6 +111,16 @@ class TestEncoders:
         with pytest.raises(ValueError, match=r"no NaN and no infinity; encoder=json\.dumps sends them"):
             app.send_json(value)
 
+    def test_an_object_that_contains_itself_is_refused(self, app: WebSocketApp) -> None:
+        value: list[object] = []
+        value.append(value)
+        with pytest.raises(ValueError, match=r"^send_json: Circular reference detected$"):
+            app.send_json(value)
+
+    def test_an_object_that_json_cannot_express_is_refused(self, app: WebSocketApp) -> None:
+        with pytest.raises(TypeError, match="send_json: Object of type set is not JSON serializable"):
+            app.send_json({"a": {1}})
+
     def test_the_encoder_of_a_call_decides(self, app: WebSocketApp) -> None:
         import json
 
