@@ -77,6 +77,7 @@ class TLSStream(Stream):
         # count as sent only when the records are gone, so that the sender asks again until they are.
         self._unsent = b""
         self._recorded = 0
+        self._failure: OSError | None = None  # what sending met that no sender has been told
         # What follows is the loop's: records received and not decrypted yet; how the stream has
         # ended, and whether that was told; whether so much waits to be sent that reading has stopped.
         self._records = b""
@@ -104,7 +105,7 @@ class TLSStream(Stream):
             except ssl.SSLWantReadError:
                 send_all(self._stream, self._outgoing.read(), deadline)
             except ssl.SSLError:
-                self._flush()  # the alert that tells the server why
+                self._answer()  # the alert that tells the server why
                 raise
             self._feed(deadline)
 
@@ -223,9 +224,10 @@ class TLSStream(Stream):
         if self._unsent or self._outgoing.pending:
             try:
                 self._flush()
-            except OSError:
-                pass  # the next sender meets the failure; what the peer said before may still be read
-        return len(self._unsent) <= MAX_UNSENT
+            except OSError as error:
+                # For the next sender. Reading goes on: the peer may have sent something before.
+                self._failure = error.with_traceback(None)
+        return len(self._unsent) <= MAX_UNSENT or self._failure is not None
 
     def send(self, data: bytes | bytearray | memoryview) -> int:
         with self._gate, self._lock:
@@ -260,6 +262,8 @@ class TLSStream(Stream):
 
     def _flush(self) -> bool:
         """Hand records to the stream below. Returns whether all of them are gone."""
+        if self._failure is not None:
+            raise self._failure
         self._unsent += self._outgoing.read()
         while self._unsent:
             sent = self._stream.send(self._unsent)

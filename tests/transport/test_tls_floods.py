@@ -159,8 +159,9 @@ def test_a_sender_waits_no_longer_than_a_share_of_a_turn(
     assert sorted(waits)[len(waits) // 2] < MOST_SECONDS
 
 
+@pytest.mark.parametrize("end", ["the server reads at last", "shutdown"])
 def test_a_server_that_asks_for_keys_and_never_reads_makes_nothing_pile_up(
-    logged_tls: ssl.SSLContext, start_peer: StartPeer, client_tls: ssl.SSLContext, keys: Path,
+    end: str, logged_tls: ssl.SSLContext, start_peer: StartPeer, client_tls: ssl.SSLContext, keys: Path,
     deadline: Deadline,
 ) -> None:
     may_read = threading.Event()
@@ -186,8 +187,15 @@ def test_a_server_that_asks_for_keys_and_never_reads_makes_nothing_pile_up(
         assert not stream.pending()  # it waits for room to write: going on at once would be a busy loop
         assert MAX_UNSENT < len(stream._unsent) < 2 * MAX_UNSENT < len(floods[0]) / 3
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        if end == "shutdown":
+            stream.shutdown()
+            # What the kernel has received may be read first; then there is the end, not room to wait for.
+            eventually(lambda: stream.receive_into(buffer) == 0)
+            with pytest.raises(OSError):
+                stream.send(b"x")
         may_read.set()
-        assert receive(stream, 10, deadline) == b"."
+        if end != "shutdown":
+            assert receive(stream, 10, deadline) == b"."
 
 
 def test_a_signal_handler_inside_a_read_finds_no_room_and_breaks_nothing(
