@@ -263,10 +263,10 @@ class Ticker(WebSocketApp):
     def on_disconnected(self, event: events.Disconnected) -> None:
         if not event.graceful:
             self._lost_at = monotonic()
-        self._tell("disconnected", event.reason, "plain" if event.graceful else "bad")
+        self._tell("disconnected", str(event), "plain" if event.graceful else "bad")
 
     def on_connect_fail(self, event: events.ConnectFail) -> None:
-        self._tell("connect_fail", event.reason, "bad")
+        self._tell("connect_fail", str(event), "bad")
 
     def on_back_off(self, event: events.BackOff) -> None:
         self._tell("back_off", f"trying again in {event.delay:.2f} s", "bad")
