@@ -84,7 +84,7 @@ class _Work(Generic[T]):
         self._function = function
         self._discard = discard
         self._owners = usercode.owners()  # of the thread that waits
-        self._lock = threading.Lock()  # guards what follows
+        self._lock = threading.RLock()  # guards what follows
         self._waiting: WakePipe | None = None
         self._abandoned = False
         self._results: list[T] = []

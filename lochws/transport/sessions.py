@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from threading import Lock
+from threading import RLock
 from time import monotonic
 from typing import TypeAlias
 
@@ -30,14 +30,14 @@ class Askings:
     """
 
     def __init__(self) -> None:
-        self._lock = Lock()  # guards _credit; no other lock is taken inside it
+        self._lock = RLock()  # guards _credit; no other lock is taken inside it
         # What each server had left, and when that was, in monotonic seconds.
         self._credit: dict[tuple[str, int], tuple[float, float]] = {}
         forks.register(self)
 
     def reset_after_fork(self) -> None:
         """Replace a lock that a thread of the parent may hold, in the child of a fork."""
-        self._lock = Lock()
+        self._lock = RLock()
 
     def spend(self, host: str, port: int, now: float) -> bool:
         """Take one off the server's budget. Returns False if nothing is left."""

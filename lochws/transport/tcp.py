@@ -65,7 +65,7 @@ class _Lookup(threading.Thread):
 
     # Look-ups under way, by host and port. This and the lists of waiters are guarded by _lock.
     _running: ClassVar[dict[tuple[str, int], _Lookup]] = {}
-    _lock: ClassVar = threading.Lock()
+    _lock: ClassVar = threading.RLock()
 
     def __init__(self, host: str, port: int) -> None:
         super().__init__(name=f"lochws-resolver-{host}", daemon=True)
@@ -105,7 +105,7 @@ class _Lookup(threading.Thread):
     @classmethod
     def reset_after_fork(cls) -> None:
         """Forget the look-ups of the parent, in the child of a fork."""
-        cls._lock = threading.Lock()
+        cls._lock = threading.RLock()
         cls._running = {}
 
 
