@@ -178,7 +178,7 @@ class Reader:
                 self._watch()
             except Exception as error:  # noqa: BLE001  no thread can be started: the next delivery asks again
                 self.is_watched = False
-                text = "nobody can stand in for %s while a handler runs"
+                text = "no thread can stand in for %s while a handler runs"
                 report_aside(logging.ERROR, text, self._thread.name, error=error, limit=self._watch_limit)
         self.loop.deliver()
         self.delivery = 0

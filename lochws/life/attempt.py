@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, Protocol, TypeVar
 
 from .. import events
@@ -89,11 +89,18 @@ class Attempt:
 
 
 class Ask:
-    """Calls functions given as options, which may never return: a deadline ends the wait for them."""
+    """Calls functions given as options, which may never return: a deadline ends the wait for them.
 
-    def __init__(self, deadline: Deadline, functions: UserFunctions) -> None:
+    Args:
+        deadline: the limit for each wait.
+        functions: the calls of each option; those that were left running are joined.
+        key: what the results depend on; see `Background.call`.
+    """
+
+    def __init__(self, deadline: Deadline, functions: UserFunctions, key: Hashable = None) -> None:
         self._deadline = deadline
         self._functions = functions
+        self._key = key
 
     def __call__(self, option: str, function: Callable[[], T]) -> T:
         """Return what the function returns, or raise what it raises.
@@ -106,8 +113,12 @@ class Ask:
         if background is None:
             background = self._functions[option] = Background(f"lochws-{option}")
         try:
-            return background.call(function, self._deadline)
+            return background.call(function, self._deadline, key=self._key)
         except TimeoutError as error:
             if not background.is_busy:
                 raise  # by the function
             raise TimeoutError(f"the function given as {option} did not return: {error}") from error
+
+    def call_hook(self, hook: Callable[[], T]) -> T:
+        """Call the retry hook in the same way."""
+        return self("retry", hook)

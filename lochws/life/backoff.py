@@ -7,11 +7,13 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import isnan
 from typing import Final, Literal, TypeAlias
 
 from .. import events
 from ..options import check_bool, check_number, check_range
+from ..system.deadline import Cancelled
 from ..system.report import report
 
 
@@ -24,7 +26,9 @@ USUAL: Final = _Usual.USUAL
 
 #: How an attempt ended: Rejected if the server refused it, otherwise its final event.
 AttemptEnd: TypeAlias = events.Rejected | events.ConnectFail | events.Disconnected
-RetryHook: TypeAlias = Callable[[AttemptEnd], float | Literal[_Usual.USUAL] | None]
+HookAnswer: TypeAlias = float | Literal[_Usual.USUAL] | None
+RetryHook: TypeAlias = Callable[[AttemptEnd], HookAnswer]
+CallHook: TypeAlias = Callable[[Callable[[], HookAnswer]], HookAnswer]
 
 
 @dataclass(frozen=True)
@@ -44,11 +48,11 @@ class Backoff:
         max_attempts: give up after this many failures in a row; None for never.
         max_elapsed: give up this many seconds after the first failure in a row; None for never.
         stable_after: a connection that stays up for this many seconds resets the back-off.
-        retry: called on the handlers' thread with the event that says how the attempt ended:
-        `events.Rejected`,
-            `events.ConnectFail` or `events.Disconnected`. It returns the seconds to wait, `USUAL` for the
-            wait that the back-off has chosen, or None to give up. An exception that it raises is logged, and
-            the back-off's wait applies.
+        retry: called after the handlers of each final event, with the event that says how the attempt ended:
+            `events.Rejected`, `events.ConnectFail` or `events.Disconnected`. It returns the seconds to wait,
+            `USUAL` for the wait that the back-off has chosen, or None to give up. An exception that it raises
+            is logged, and the back-off's wait applies. An app calls it on a thread of its own, so that no
+            connection waits for it; `persist` calls it on the iterating thread.
 
     Raises:
         TypeError, ValueError: an attribute is not valid; the message names it.
@@ -116,32 +120,46 @@ class Retries:
             self._first_failure = now
         self._failures += 1
 
-    def next_wait(self, outcome: AttemptEnd, now: float, wall: float) -> float | None:
+    @property
+    def calls_hook(self) -> bool:
+        """Whether `next_wait` may call a function of the user's."""
+        return self._backoff.retry is not None
+
+    def next_wait(
+        self, outcome: AttemptEnd, now: float, wall: float, call: CallHook | None = None
+    ) -> float | None:
         """Return how long to wait after `ended`, in seconds, or None to give up.
 
         Args:
             outcome: how the attempt ended.
             now: the time, in monotonic seconds.
             wall: the time by the wall clock, in seconds, for a Retry-After that is a date.
+            call: calls the user's hook and returns its answer; None to call it directly.
         """
         backoff = self._backoff
-        if self._failures:
-            if backoff.max_attempts is not None and self._failures >= backoff.max_attempts:
-                return None
-            if backoff.max_elapsed is not None and now - self._first_failure >= backoff.max_elapsed:
-                return None
+        if self._failures and self._gives_up(now):
+            return None
         usual = self._usual(outcome, wall)
         if backoff.retry is None:
             return usual
         try:
-            answer = backoff.retry(outcome)
+            hook = partial(backoff.retry, outcome)
+            answer = hook() if call is None else call(hook)
             if answer is None or answer is USUAL:
                 return None if answer is None else usual
             check_number("retry's answer", answer, 0)
             return float(answer)
+        except Cancelled:
+            return None
         except Exception as error:  # noqa: BLE001  it is reported
             report(logging.ERROR, "the retry hook failed on %r; the usual wait applies", outcome, error=error)
             return usual
+
+    def _gives_up(self, now: float) -> bool:
+        backoff = self._backoff
+        if backoff.max_attempts is not None and self._failures >= backoff.max_attempts:
+            return True
+        return backoff.max_elapsed is not None and now - self._first_failure >= backoff.max_elapsed
 
     def _usual(self, outcome: AttemptEnd, wall: float) -> float:
         backoff = self._backoff

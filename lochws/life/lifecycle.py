@@ -28,10 +28,10 @@ from ..opening.dial import Dialler, Opened
 from ..options import Options, Timing
 from ..system import forks, usercode
 from ..system.deadline import Deadline
-from ..system.report import report
+from ..system.report import report_aside
 from ..system.waits import Waiters, wait_for
 from . import unattended
-from .attempt import Attempt, UserFunctions
+from .attempt import Ask, Attempt, UserFunctions
 from .backoff import AttemptEnd, Backoff, Retries
 from .calls import ScheduledCall, call_later
 from .counters import Traffic
@@ -55,7 +55,7 @@ class Lifecycle:
     """
 
     __slots__ = (
-        "__weakref__", "_again", "_changed", "_clock", "_crew", "_deadline", "_dialler", "_gates",
+        "__weakref__", "_again", "_asking", "_changed", "_clock", "_crew", "_deadline", "_dialler", "_gates",
         "_handlers", "_has_failed", "_host", "_inbox", "_is_ready", "_job", "_options", "_pool",
         "_rejected", "_retries", "_state", "_stop", "_threads", "_timing", "_traffic", "_user_functions",
         "_wait", "connection", "final_event", "is_forked_copy", "lock", "sendable", "url",
@@ -99,6 +99,7 @@ class Lifecycle:
         self._wait: object | None = None  # stands for the wait before the next attempt
         self._job: Job | None = None  # ends that wait in time; others may end it earlier
         self._stop: tuple[int | None, str | bytes] | None = None  # close was called, with these
+        self._asking: object | None = None  # stands for the question that the retry hook is asked
         self._again = False  # reconnect was called
         self._has_failed = False  # the last attempt did not get as far as a connection
         self._rejected: events.Rejected | None = None
@@ -138,7 +139,7 @@ class Lifecycle:
         return (crew is not None and crew.reader.is_current) or usercode.is_running(self._handlers)
 
     def wait_started(self, timeout: float) -> bool:
-        """Wait until the app has been started. Returns False if the time is over first."""
+        """Wait until the app has been started. Returns False if the time is up first."""
         timeout = self._time_for_waiting(timeout)
         with self.lock:
             return wait_for(self._changed, lambda: self._state is not State.NEW, timeout)
@@ -146,7 +147,7 @@ class Lifecycle:
     def wait_ready(self, timeout: float | None) -> bool:
         """Wait until the handlers of Ready have run and all gates are open.
 
-        Returns False if the time is over, or the app has stopped, before that.
+        Returns False if the time is up, or the app has stopped, before that.
         """
         def lets_in() -> bool:
             return self._is_ready and self.sendable is not None
@@ -157,7 +158,7 @@ class Lifecycle:
             return lets_in()
 
     def wait_stopped(self, timeout: float | None) -> bool:
-        """Wait until the app has stopped, or was never started. Returns False if the time is over first."""
+        """Wait until the app has stopped, or was never started. Returns False if the time is up first."""
         timeout = self._time_for_waiting(timeout)
         with self.lock:
             return wait_for(self._changed, lambda: self._state in (State.NEW, State.STOPPED), timeout)
@@ -222,6 +223,7 @@ class Lifecycle:
             if self._deadline is not None:
                 self._deadline.cancel()
             self._end_wait(blocking=False)
+            self._end_asking()
         if connection is not None:
             connection.close(code, reason)
 
@@ -240,6 +242,7 @@ class Lifecycle:
             self._is_ready = False
             if not self._end_wait(blocking=True):
                 self._again = True
+                self._end_asking()
         if connection is not None:
             connection.drop("reconnect requested")
 
@@ -268,7 +271,7 @@ class Lifecycle:
                 raise WebSocketError(f"cannot call later: {describe(self._state, self.is_forked_copy)}")
 
         def make(function: Callable[[], object]) -> None:
-            if self._inbox is inbox and self._state is not State.STOPPED:  # or that run is over
+            if self._inbox is inbox and self._state is not State.STOPPED:  # or that run has ended
                 self._handlers.call(function)
 
         return call_later(crew, seconds, function, make)
@@ -285,7 +288,8 @@ class Lifecycle:
                 held.reset_after_fork()
         self._user_functions = {}
         self._is_ready = False
-        self.connection = self.sendable = self._crew = self._deadline = self._wait = self._job = None
+        self.connection = self.sendable = self._crew = self._deadline = None
+        self._wait = self._job = self._asking = None
 
     # A supervisor's thread.
 
@@ -395,13 +399,48 @@ class Lifecycle:
             stopping = self._stop is not None
             again, self._again = self._again, False
         assert outcome is not None
+        retries, crew = self._retries, self._crew
+        if stopping or again or retries is None:
+            self._decided(again, None)
+        elif retries.calls_hook and crew is not None:
+            # It may never return, and so must not run on the reader's thread.
+            self._asking = asking = object()
+            job = partial(self._ask_hook, asking, retries, outcome)
+            crew.supervisor.call_soon(job, blocking=True, host=self._host, doubtful=self._has_failed)
+        else:
+            now, wall = self._clock.monotonic(), self._clock.wall()
+            self._decided(False, retries.next_wait(outcome, now, wall))
+
+    def _ask_hook(self, asking: object, retries: Retries, outcome: AttemptEnd) -> None:
+        """Call the user's retry hook, and have the reader go on. On a supervisor's thread."""
         wait = None
-        if not stopping and not again and self._retries is not None:
-            try:
-                # It calls the user's hook, hence without the lock.
-                wait = self._retries.next_wait(outcome, self._clock.monotonic(), self._clock.wall())
-            except BaseException as error:  # noqa: BLE001  a hook can mean only one thing by SystemExit
-                report(logging.ERROR, "the retry hook ends the app for %s", self.url, error=error)
+        try:
+            wait = usercode.run(partial(self._next_wait, retries, outcome), self._handlers)
+        except BaseException as error:  # noqa: BLE001  a hook can mean only one thing by SystemExit
+            report_aside(logging.ERROR, "the retry hook ends the app for %s", self.url, error=error)
+        if not self.is_forked_copy:  # or the hook has forked
+            self._post([], partial(self._hook_answered, asking, wait))
+
+    def _next_wait(self, retries: Retries, outcome: AttemptEnd) -> float | None:
+        deadline = Deadline(None)
+        try:
+            self.hold(deadline)
+            call = Ask(deadline, self._user_functions, key=outcome).call_hook
+            return retries.next_wait(outcome, self._clock.monotonic(), self._clock.wall(), call)
+        finally:
+            self.hold(None)
+            deadline.close()
+
+    def _hook_answered(self, asking: object, wait: float | None) -> None:
+        """Go on, unless that was done: close and reconnect do not wait. On the reader's thread."""
+        with self.lock:
+            if self._asking is not asking:
+                return
+            self._asking = None
+        self._decided(False, wait)
+
+    def _decided(self, again: bool, wait: float | None) -> None:
+        """Take the next step. On the reader's thread."""
         with self.lock:
             again = again or self._again
             if self._stop is None and (again or wait is not None):
@@ -418,6 +457,7 @@ class Lifecycle:
             if self._crew is not crew or self._state in (State.NEW, State.STOPPED):
                 return
             self._stop = self._stop or (1001, "")
+            self._end_asking()
             if self._deadline is not None:
                 self._deadline.cancel()
             if self._wait is not None:  # perhaps no supervisor is left to end it
@@ -466,6 +506,13 @@ class Lifecycle:
         if self._job is not None:
             supervisor.cancel(self._job)
         return True
+
+    def _end_asking(self) -> None:
+        """Go on without the answer of the retry hook, if that is what the app waits for."""
+        if self._asking is not None:
+            if self._deadline is not None:
+                self._deadline.cancel()
+            self._post([], partial(self._hook_answered, self._asking, None))
 
     def _post(self, items: list[events.Event], then: Callable[[], object] | None = None) -> None:
         assert self._inbox is not None

@@ -48,7 +48,7 @@ class Waiters:
         self._condition: threading.Condition | None = None
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Release the lock until `notify_all` is called. Returns False if the time is over first."""
+        """Release the lock until `notify_all` is called. Returns False if the time is up first."""
         if self._condition is None:
             self._condition = threading.Condition(self._lock)
         return self._condition.wait(timeout)
@@ -86,18 +86,18 @@ class ReentrantEvent(threading.Event):
         self._is_set = False
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until `set` is called. Returns False if the time is over first."""
+        """Wait until `set` is called. Returns False if the time is up first."""
         with self._lock:
             return self._changed.wait_for(self.is_set, timeout)
 
 
 def wait_for(condition: Waiters, predicate: Callable[[], object], timeout: float | None) -> bool:
-    """Do what ``condition.wait_for(predicate, timeout)`` does. Returns False if the time is over first."""
+    """Do what ``condition.wait_for(predicate, timeout)`` does. Returns False if the time is up first."""
     return _in_slices(condition.wait, predicate, timeout)
 
 
 def wait_set(event: threading.Event, timeout: float) -> bool:
-    """Do what ``event.wait(timeout)`` does. Returns False if the time is over first."""
+    """Do what ``event.wait(timeout)`` does. Returns False if the time is up first."""
     left = timeout
     while left > 0:
         # The clock is not looked at: the event is the user's, and may go by a clock of its own.
@@ -109,7 +109,7 @@ def wait_set(event: threading.Event, timeout: float) -> bool:
 
 
 def join(thread: threading.Thread, timeout: float | None) -> bool:
-    """Do what ``thread.join(timeout)`` does. Returns False if the time is over first."""
+    """Do what ``thread.join(timeout)`` does. Returns False if the time is up first."""
     return _in_slices(thread.join, lambda: not thread.is_alive(), timeout)
 
 

@@ -183,7 +183,7 @@ def stuck() -> Iterator[Stuck]:
 
 
 class TestOtherFunctions:
-    """The retry hook runs on the handlers' thread; trace functions and on_sent on whatever thread acts."""
+    """The retry hook runs on a thread of its own; trace functions and on_sent on whatever thread acts."""
 
     @pytest.mark.parametrize("where", ["retry", "trace", "sent"])
     def test_stop_closes_and_returns_and_waits_raise(self, where: str, start_peer: StartPeer) -> None:
@@ -220,6 +220,49 @@ class TestOtherFunctions:
         assert app.join(PATIENCE)
         assert results == [False]
         assert [name for name in refused if name != "wait_ready"] == ["join", "wait_closed"]
+
+
+class TestRetryHook:
+    def test_one_that_does_not_return_does_not_keep_close_from_ending_the_app(self, stuck: Stuck) -> None:
+        app = Noting("ws://127.0.0.1:1/")
+        app.start(persist=Backoff(0, 0, retry=lambda _: stuck()))
+        assert stuck.entered.wait(PATIENCE)
+        app.close()
+        assert app.join(PATIENCE)
+        assert app.names() == ["connecting", "connect_fail"]
+        stuck.answer = lambda: 0.0
+
+    def test_one_that_does_not_return_gives_way_to_reconnect(self, stuck: Stuck) -> None:
+        app = Noting("ws://127.0.0.1:1/")
+        app.start(persist=Backoff(0, 0, retry=lambda _: stuck()))
+        assert stuck.entered.wait(PATIENCE)
+        app.reconnect()
+        app.wait_for("connect_fail", 2)
+        assert app.stop(PATIENCE)
+        stuck.answer = lambda: 0.0
+
+    def test_one_that_does_not_return_costs_no_other_app(self, start_peer: StartPeer, stuck: Stuck) -> None:
+        shared = Threads(2)
+        app = Noting("ws://127.0.0.1:1/", threads=shared)
+        app.start(persist=Backoff(0, 0, retry=lambda _: stuck()))
+        assert stuck.entered.wait(PATIENCE)
+        good = Noting(start_peer(polite).url, threads=shared)
+        good.start()
+        assert good.wait_ready(PATIENCE)
+        assert good.stop(PATIENCE)
+        assert app.stop(PATIENCE)
+        stuck.answer = lambda: 0.0
+
+    def test_its_answer_counts_when_it_comes(self, stuck: Stuck) -> None:
+        app = Noting("ws://127.0.0.1:1/")
+        app.start(persist=Backoff(1000, 1000, retry=lambda _: stuck()))
+        assert stuck.entered.wait(PATIENCE)
+        assert app.state.value == "disconnected"
+        stuck.answer = lambda: 0.0
+        stuck.go.set()
+        app.wait_for("connect_fail", 2)
+        assert app.all("back_off")[0].delay == 0.0
+        assert app.stop(PATIENCE)
 
 
 @pytest.mark.parametrize("option", ["url", "headers"])
