@@ -15,7 +15,7 @@ from lochws.response import Response
 
 RESPONSE = Response(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
 SHOWN = "<response HTTP/1.1 101 Switching Protocols>"
-#: What an outcome says about itself if nobody gave it more.
+#: The attributes that events about endings have by default.
 ABOUT: dict[str, Any] = {"address": None, "advice": "", "timings": {}}
 
 #: An event, its name, its attributes without the time, its repr. One row for each class.

@@ -52,7 +52,7 @@ class TestOnBatch:
             eventually(lambda: len(app.received()) == len(TEXTS) + 2)
         assert app.received() == [*TEXTS, b"z", "last"]
         assert len(app.batches) < 20
-        # What is no message keeps its place among them.
+        # Events that are not messages keep their place among them.
         assert app.others == [f"pong after {len(TEXTS) + 1}"]
 
     def test_on_event_still_sees_every_message(self) -> None:
@@ -161,7 +161,7 @@ class TestCorked:
 class TestLeavingMessagesWithTheHolder:
     """A sender that finds the queue's lock taken continues without waiting for it."""
 
-    def test_what_was_left_is_sent_in_order_by_whoever_comes_next(self) -> None:
+    def test_messages_that_were_dropped_off_are_sent_in_order_by_the_next_sender(self) -> None:
         sink = Sink()
         queue = make_queue(sink, gather=False)
         with queue._lock:

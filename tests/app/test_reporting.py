@@ -203,7 +203,7 @@ def test_a_log_handler_that_does_not_return_costs_no_connection(start_peer: Star
 
 
 class Textless(Exception):
-    """An exception that nobody can show."""
+    """An exception that cannot be shown."""
 
     def __str__(self) -> str:
         raise SystemExit("no text")

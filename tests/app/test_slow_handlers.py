@@ -160,7 +160,7 @@ class TestASlowHandler:
             assert app.entered.wait(PATIENCE)
             eventually(app._lochws.life._crew.reader.loop.baton.locked)  # type: ignore[union-attr]
             for _ in range(20):
-                # The second and third gather: nobody but a stand-in can send them.
+                # The second and third gather: only a stand-in can send them.
                 for _ in range(3):
                     app.send_text("x")
                 for _ in range(3):
