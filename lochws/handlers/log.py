@@ -186,7 +186,7 @@ def _place(url: str) -> str:
 
 def _reason(event: events.ConnectFail | events.Rejected | events.Disconnected) -> str:
     """Return the reason and the advice, without what may be secret in the URLs that they quote."""
-    return without_secrets(f"{event.reason}; {event.advice}" if event.advice else event.reason)
+    return without_secrets(f"{event.reason}. {event.advice}" if event.advice else event.reason)
 
 
 def _prefixed(how: str, reason: str) -> str:
