@@ -143,15 +143,15 @@ class Log:
         self._log(event, logging.DEBUG, f"the server answered our Close frame: {_code(event)}")
 
     def on_disconnected(self, event: events.Disconnected) -> None:
-        """Log the reason and how many messages were not sent, at INFO if graceful, else at WARNING."""
+        """Log how it ended and how many messages were not sent, at INFO if graceful, else at WARNING."""
         if event.phase == "upgrade" and event.ended_by == "server" and not event.unsent:
             return  # on_rejected or on_protocol_error has logged it
-        unsent = f"; {len(event.unsent)} messages were not sent" if event.unsent else ""
-        level = logging.INFO if event.graceful else logging.WARNING
-        how = "disconnected" if event.graceful else "connection lost"
-        if event.phase == "upgrade":
-            how = "could not connect"
-        self._log(event, level, _prefixed(how, _reason(event)) + unsent)
+        words = without_secrets(str(event))
+        if event.graceful:
+            self._log(event, logging.INFO, f"disconnected: {words}")
+        else:
+            how = "could not connect" if event.phase == "upgrade" else "connection lost"
+            self._log(event, logging.WARNING, _prefixed(how, words))
 
     def on_back_off(self, event: events.BackOff) -> None:
         """Log the length of the wait at INFO."""
@@ -184,7 +184,7 @@ def _place(url: str) -> str:
     return without_secrets(url).partition("?")[0]
 
 
-def _reason(event: events.ConnectFail | events.Rejected | events.Disconnected) -> str:
+def _reason(event: events.ConnectFail | events.Rejected) -> str:
     """Return the reason and the advice, without what may be secret in the URLs that they quote."""
     return without_secrets(f"{event.reason}. {event.advice}" if event.advice else event.reason)
 

@@ -317,7 +317,7 @@ def _data(event: events.Event) -> bytes:
         return event.data
     names = sorted(name for kind in type(event).__mro__ for name in getattr(kind, "__slots__", ()))
     attributes = {name: getattr(event, name) for name in names if name not in ("received_time", "_json")}
-    for name in ("url", "proxy", "reason", "advice"):  # reasons quote URLs
+    for name in ("url", "proxy", "reason", "received_reason", "advice"):  # reasons quote URLs
         if attributes.get(name):
             attributes[name] = without_secrets(attributes[name])
     plain = (str, int, float, type(None))

@@ -67,5 +67,5 @@ def test_the_ticker_example_takes_a_url_and_runs_until_ctrl_c() -> None:
         assert float(ticker.wait_for(r"^[\d.]+$")[0]) > 0
         ticker.process.send_signal(signal.SIGINT)
         assert ticker.end() == -signal.SIGINT
-    assert any(line.endswith("ticker: disconnected: closed") for line in ticker.lines)
+    assert any(line.endswith("ticker: disconnected: we closed the connection: 1000") for line in ticker.lines)
     assert ticker.lines[-1] == "KeyboardInterrupt"

@@ -69,9 +69,13 @@ REFUSAL = Response(b"HTTP/1.1 503 Service Unavailable\r\n\r\n")
         (events.Closing(1001, "restart"), "INFO", "closed by the server: 1001 restart"),
         (events.Closing(None, ""), "INFO", "closed by the server: no code"),
         (events.Closed(1000, ""), "DEBUG", "the server answered our Close frame: 1000"),
-        (events.Disconnected("closed", graceful=True), "INFO", "disconnected: closed"),
+        (events.Disconnected("closed", graceful=True, ended_by="client", sent_code=1000), "INFO",
+         "disconnected: we closed the connection: 1000"),
+        (events.Disconnected("closed", graceful=True, ended_by="server", received_code=4000,
+                             received_reason="quota"), "INFO",
+         'disconnected: the server closed the connection: 4000 "quota"'),
         (events.Disconnected("reset", unsent=("a", b"b")), "WARNING",
-         "connection lost: reset; 2 messages were not sent"),
+         "connection lost: reset; messages not sent: 2"),
         (events.Disconnected("connection lost: reset by the server"), "WARNING",
          "connection lost: reset by the server"),
         (events.BackOff(2.34), "INFO", "reconnecting in 2.3 s"),
@@ -201,5 +205,5 @@ def test_the_life_of_an_app_is_logged(start_peer: StartPeer) -> None:
     assert [words for _, words in lines.lines] == [
         f"feed: connecting to {peer.url}",
         f"feed: ready (127.0.0.1:{peer.port})",
-        "feed: disconnected: closed",
+        "feed: disconnected: we closed the connection: 1000",
     ]

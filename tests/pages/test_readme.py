@@ -193,7 +193,7 @@ def test_a_service_closes_and_exits_with_0_on_sigterm(run: Run, program: list[st
         process.terminate()
         _, errors = process.communicate(timeout=LIMIT)
     assert process.returncode == 0, errors
-    assert "disconnected: closed" in errors
+    assert "disconnected: we closed the connection: 100" in errors
 
 
 @pytest.mark.parametrize("block", [block for block in everywhere("python") if block.is_tests], ids=str)

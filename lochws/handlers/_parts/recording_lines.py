@@ -42,11 +42,14 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "address": (str, _NONE), "advice": (str,), "code": (int, _NONE), "critical": (bool,), "data": (str,),
     "delay": (int, float), "ended_by": (str,), "error": (str, dict, _NONE), "extensions": (list,),
     "graceful": (bool,), "latency": (int, float, _NONE), "phase": (str,), "protocol": (str, _NONE),
-    "proxy": (str, _NONE), "reason": (str,), "received_code": (int, _NONE), "response": (dict, _NONE),
+    "proxy": (str, _NONE), "reason": (str,), "received_code": (int, _NONE),
+    "received_reason": (str,), "response": (dict, _NONE),
     "sent_code": (int, _NONE), "text": (str,), "timings": (dict,), "unsent": (list,), "url": (str,),
 }
 #: The modules whose exceptions are made again by their name; any other becomes a `RecordedError`.
 _ERRORS = {module.__name__: module for module in (builtins, errors, socket, ssl)}
+#: Fields of events that are URLs, or may quote some.
+_QUOTES_URLS = frozenset({"url", "proxy", "reason", "received_reason", "advice"})
 #: Headers of a response whose URLs are recorded without their secrets.
 _WITH_URLS = frozenset({"location", "content-location", "refresh", "link"})
 
@@ -153,7 +156,7 @@ class Scribe:
             return self._error(value)
         if isinstance(value, (set, frozenset)):
             return sorted(value)
-        if isinstance(value, str) and not self._secrets and name in ("url", "proxy", "reason", "advice"):
+        if isinstance(value, str) and not self._secrets and name in _QUOTES_URLS:
             return without_secrets(value)
         return value
 
