@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Protocol
 
 from ..system.deadline import Deadline
+from ..system.report import safe_str
 from ..system.waits import slice_of
 from .stream import Stream
 
@@ -105,4 +106,4 @@ def cause(error: BaseException) -> str:
     """Return what an exception says, without the error's number."""
     if isinstance(error, ssl.SSLError) and error.reason:
         return f"TLS: {error.reason.lower().replace('_', ' ')}"
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return str(getattr(error, "strerror", None) or safe_str(error) or type(error).__name__)

@@ -1,4 +1,4 @@
-"""Every way that an opening is known to fail, and what the user is told: the source of docs/failures.md.
+"""Every known failure of an opening, and how it is reported: the source of docs/failures.md.
 
 `python -m tests.support.failures` writes that page; the tests hold each row to what really happens.
 """
@@ -29,7 +29,7 @@ Way: TypeAlias = tuple[str, dict[str, Any]]
 
 
 class Scene:
-    """Where failures are set up: servers, certificates, places to hang at."""
+    """The means to set up failures: servers, proxies, certificates, places to hang."""
 
     def __init__(
         self, start_peer: StartPeer, authority: trustme.CA, ca_file: str, hang: Hang,
@@ -42,23 +42,23 @@ class Scene:
         self.monkeypatch = monkeypatch
 
     def answer(self, head: str, body: str = "") -> Way:
-        """A server that answers so."""
+        """Start a server with this answer."""
         data = f"HTTP/1.1 {head}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
         peer = self.start_peer(lambda link: (link.read_request(), link.send(data), link.wait_for_end()))
         return peer.url, {}
 
     def bytes(self, data: bytes) -> Way:
-        """A server that says this, whatever it is."""
+        """Start a server that sends these bytes."""
         peer = self.start_peer(lambda link: (link.read_request(), link.send(data), link.wait_for_end()))
         return peer.url, {}
 
     def proxy(self, answer: str) -> Way:
-        """A proxy that answers so."""
+        """Start a proxy with this answer."""
         url, _ = self.answer(answer)
         return "ws://server.example/", {"proxies": {"http": url.replace("ws:", "http:")}}
 
     def certificate(self, *names: str, **times: dt.datetime) -> Way:
-        """A server with such a certificate."""
+        """Start a server with this certificate."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.authority.issue_cert(*names, **times).configure_cert(context)
         return self.start_peer(Link.accept, tls=context).url, self.trust
@@ -70,7 +70,7 @@ class Case:
 
     Attributes:
         what: what happens, for people.
-        lead: leads into it.
+        lead: sets it up, and returns how to run into it.
         events: the names of the events after Connecting and Connected.
         phase, reason, advice: what the first of them that has these attributes says. In the reason,
             ``ADDRESS`` stands for the address and ``PORT`` for its port.
@@ -85,7 +85,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """The case as the name of a test."""
+        """The case as part of a test's name."""
         return self.what.replace(" ", "_").replace("`", "")
 
 
@@ -178,7 +178,7 @@ def _redirect_to_plain(scene: Scene) -> Way:
 
 
 def _tls_port(scene: Scene) -> Way:
-    """A port for TLS, at which plain text ends the connection."""
+    """Start a TLS server: plain text ends the connection."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     scene.authority.issue_cert("127.0.0.1").configure_cert(context)
     peer = scene.start_peer(Link.accept, tls=context)
@@ -200,7 +200,7 @@ def _http_2(scene: Scene) -> Way:
 
 
 def _behind(proxy: str, status: str, body: str, kind: str = "text/plain") -> Callable[[Scene], Way]:
-    """A server's answer, as a reverse proxy hands it on that has not forwarded Upgrade."""
+    """A server's answer as it arrives through a reverse proxy that did not forward Upgrade."""
     def lead(scene: Scene) -> Way:
         return scene.answer(f"{status}\r\nServer: {proxy}\r\nContent-Type: {kind}", body)
 
@@ -488,7 +488,7 @@ once, and sends the beginning of a TLS handshake.
 
 
 def render() -> str:
-    """The page."""
+    """Return the page."""
     rows = []
     for case in CASES:
         names = ", ".join(f"`{name}`" for name in case.events)

@@ -74,6 +74,13 @@ def refusing_port() -> int:
         return int(listener.getsockname()[1])
 
 
+class WithoutWords(Exception):
+    """An exception that cannot even be printed."""
+
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
 class TestWait:
     """`wait` blocks until something is ready, the deadline passes, or it is cancelled."""
 
@@ -146,7 +153,9 @@ class TestResolve:
         assert asked == [(host, 80, 0, socket.SOCK_STREAM)]
 
     @fault("opening", "socket.getaddrinfo was replaced")
-    @pytest.mark.parametrize("error", [TypeError("what?"), RuntimeError(), SystemExit(3), KeyError("x")])
+    @pytest.mark.parametrize(
+        "error", [TypeError("what?"), RuntimeError(), SystemExit(3), KeyError("x"), WithoutWords()]
+    )
     def test_whatever_a_replaced_function_raises_is_a_failure_and_the_next_attempt_asks_again(
         self, limit, monkeypatch, error: BaseException
     ) -> None:
