@@ -184,6 +184,7 @@ def test_a_server_that_never_answers_the_close_frame_is_given_up_after_the_timeo
     with ScriptedServer([accept(), ignore_close(), echo()]) as server:
         done = run(*AT_ONCE, "--timeout", "1", server.url, text="a\n")
     assert (done.code, done.output) == (Exit.LOST, "a\n")
+    assert "the server did not answer our Close frame within 1 s" in done.errors
 
 
 # Local failures.
