@@ -42,7 +42,7 @@ def received(recorder: Recorder) -> None:
 
 
 def sent(batch: tuple[str, ...], recorder: Recorder) -> None:
-    """Messages, as they leave, so many at a time."""
+    """Yield messages as they are sent, that many at a time."""
     for _ in range(EVENTS // len(batch)):
         recorder.on_sent(batch)
 

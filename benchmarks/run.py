@@ -19,7 +19,7 @@ Measurement = dict[str, float]
 
 _CHECKOUT = Path(__file__).parent.parent
 _TIME_LIMIT = 120.0
-#: Where the search for a fitting count starts: so many messages, in at most so many bytes.
+#: Where the search for a fitting count starts: messages, and the most bytes that they may have.
 _FIRST_COUNT = 20_000
 _FIRST_BYTES = 32 << 20
 _FIRST_TRIPS = 500

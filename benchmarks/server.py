@@ -14,7 +14,7 @@ from .wire import CLOSE, encoded, first_byte, flood_frames, frame, masked_frame,
 from .works import Work
 
 _READ_BYTES = 1 << 20
-#: A sink checks the frames of one read of so many: checking them all would make it slower than its clients.
+#: A sink checks the frames of one read in that many: checking them all would make it slower than its clients.
 _LOOK_EVERY = 100
 
 

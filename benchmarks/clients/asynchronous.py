@@ -12,7 +12,7 @@ from benchmarks.meter import Meter, private_memory
 
 from .base import BaseClient, Counter
 
-#: So many connections are being opened at a time, which is what the servers' backlogs take.
+#: Connections being opened at a time: as many as the servers' backlogs take.
 _OPENING_AT_ONCE = 1000
 
 

@@ -33,7 +33,7 @@ from websockets.exceptions import ConnectionClosed
 
 #: What a message of a flood is.
 _FLOOD = "a message of a flood " * 12
-#: So many messages come back before a connection is lost.
+#: The number of messages that come back before a connection is lost.
 _DROP_AFTER = 20
 _ways_to_end = cycle(["cut", "close", "fail"])
 

@@ -37,7 +37,7 @@ class MaskKeys:
 
     Attributes:
         block: keys, one after the other.
-        position: where in it the next key begins. Whoever uses keys from there on moves it.
+        position: where in it the next key begins. Code that takes keys from there advances it.
     """
 
     __slots__ = ("_count", "_single", "_source", "block", "position")

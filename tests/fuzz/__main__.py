@@ -115,7 +115,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--keep", action="store_true",
                         help="put what was found into the corpus, and make that as small as it can be")
     parser.add_argument("--lives", type=int, metavar="N",
-                        help="hold so many random lives of a connection to the model, and fuzz nothing")
+                        help="check that many lives of a connection against the model, and fuzz nothing")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="try this one input, and fuzz nothing")
     return parser.parse_args(arguments)
 

@@ -73,7 +73,7 @@ def dictionary(target: str) -> str:
 
 
 def fuzz(target: str, seconds: int, *, tokens: str, found: Path) -> Outcome:
-    """Fuzz a target for so many seconds, beginning with its corpus. May run in several threads.
+    """Fuzz a target for that many seconds, beginning with its corpus. May run in several threads.
 
     Args:
         target: its name.

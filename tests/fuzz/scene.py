@@ -150,7 +150,7 @@ class Scene:
             return 0
 
     def read(self, count: int) -> None:
-        """Read at most so many bytes as the peer, and hold them to the rules of a client's frames."""
+        """Read at most that many bytes as the peer, and check them by the rules of a client's frames."""
         try:
             data = self.peer.recv(count)
         except BlockingIOError:

@@ -76,7 +76,7 @@ class Life(RuleBasedStateMachine):
         self.pings: list[str | bytes] = []
         self.close: bytes | None = None  # the payload of our Close frame, once it was made
         self.dropped: str | None = None
-        # So many steps nobody ends anything, or lives would be short.
+        # For that many steps nobody ends anything, or lives would be short.
         self.calm = calm
         self.patient = patient  # the peer: in the end it answers, and leaves the rest to us
         self.final_was_asked_for = False  # the peer had ended the connection before our final event
