@@ -68,6 +68,14 @@ class Handshakes:
             text = str(reason).lower().replace("_", " ")
             return [Finding("TLS", Verdict.FAILED, f"no handshake: {text}", monotonic() - began)]
 
+    def succeed(self) -> bool:
+        """Return whether the server does a TLS handshake at all. Blocks."""
+        try:
+            with self._shaken(self._context()):
+                return True
+        except (OSError, ValueError):
+            return False
+
     def _context(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False

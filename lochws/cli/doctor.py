@@ -38,6 +38,7 @@ _NO_PONG = "Tell the server's operator that it does not answer pings, as RFC 645
 
 #: For each phase in which an attempt can fail: the steps of the examination that meet the same problem.
 _SAME_PROBLEM = {"resolve": ("name",), "tcp": ("IPv4", "IPv6"), "tls": ("TLS",), "dates": ("certificate",)}
+_TRY_WSS = "Try wss:// instead of ws://: this port expects TLS."
 #: OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED.
 _ABOUT_DATES = (9, 10)
 
@@ -59,13 +60,13 @@ def doctor(*, json: bool, **options: Any) -> Exit:
     attempt = Attempt(websocket, limit(target.timeout) or STEP_SECONDS)
     with busy(f"examining {escaped(websocket.url)}"):
         attempt.run()
-        findings = [] if attempt.is_proxied else examine(target, websocket)
+        findings = [] if attempt.is_proxied else examine(target, websocket, attempt)
     show(without_repetition(findings, attempt), json=json)
     return attempt.ending.code
 
 
-def examine(target: Target, websocket: WebSocket) -> list[Finding]:
-    """Examine the server's addresses and its certificate. Blocks."""
+def examine(target: Target, websocket: WebSocket, attempt: Attempt) -> list[Finding]:
+    """Examine the server's addresses and its certificate, or whether it wants one. Blocks."""
     endpoint = parse_url(websocket.url)
     if endpoint.unix is not None:
         return []
@@ -77,6 +78,8 @@ def examine(target: Target, websocket: WebSocket) -> list[Finding]:
         name = endpoint.host.partition("%")[0]  # certificates have no zones
         handshakes = Handshakes(good, name, seconds, certfile=target.cert, keyfile=target.key)
         findings += handshakes.inspect()
+    elif good is not None and attempt.was_hung_up_on and Handshakes(good, endpoint.host, seconds).succeed():
+        attempt.findings[-1] = replace(attempt.findings[-1], advice=_TRY_WSS)
     return findings
 
 
@@ -104,6 +107,7 @@ class Attempt:
         is_proxied: whether it goes through a proxy.
         failed_phase: the phase of `ConnectFail`, or ``"dates"`` if the certificate is not valid on this day;
             empty if there was a connection.
+        was_hung_up_on: whether the server ended the connection without any answer to the upgrade request.
     """
 
     def __init__(self, websocket: WebSocket, seconds: float) -> None:
@@ -113,6 +117,7 @@ class Attempt:
         self.ending = Ending()
         self.is_proxied = False
         self.failed_phase = ""
+        self.was_hung_up_on = False
         self._began = monotonic()
         self._latencies: list[float] = []
         self._pinged_at: float | None = None  # when the unanswered ping was sent
@@ -207,6 +212,8 @@ class Attempt:
     def on_disconnected(self, event: events.Disconnected) -> None:
         """Report how it ended."""
         if event.phase != "open":
+            is_late = isinstance(event.error, TimeoutError)
+            self.was_hung_up_on = event.ended_by == "network" and not is_late
             if not self.findings or self.findings[-1].verdict is not Verdict.FAILED:
                 took = event.timings.get("upgrade")
                 self._find("upgrade", Verdict.FAILED, event.reason, took, as_options(event.advice))

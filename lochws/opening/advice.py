@@ -42,7 +42,8 @@ _OR_NOT_FORWARDED = {
 _REDIRECT = "Use the final URL directly; the Location header shows it."
 UNFINISHED = "Ask whoever runs the server, or a proxy before it: it stopped in the middle of its answer."
 _PLAIN_HTTP = "Check the host and path: that server speaks HTTP but not WebSocket."
-TRY_WSS = "Try wss:// instead of ws://: this port expects TLS."
+_TRY_WSS = "Try wss:// instead of ws://: this port expects TLS."
+OR_TRY_WSS = "Try wss:// if this port expects TLS, or check that a WebSocket server runs there."
 _TRY_WS = "Try ws:// instead of wss://, or check the port: the server does not speak TLS there."
 
 # What servers say when a request without an Upgrade header reaches their WebSocket: aiohttp, Tornado, Spring,
@@ -176,7 +177,7 @@ def _for_unseen_upgrade(response: Response) -> str:
         return ""
     text = response.text
     if _WANTS_TLS.search(text):
-        return TRY_WSS
+        return _TRY_WSS
     if _SAW_NO_UPGRADE.search(text):
         return _NO_FORWARD
     proxy = _PROXIES.match(response.get("server") or "")

@@ -18,7 +18,7 @@ from ..transport.proxies.choose import ProxyURL, check_proxies, choose_proxy
 from ..transport.stream import TLS, Stream
 from ..transport.waiting import cause, loss, receive, send_all
 from ..url import Endpoint, parse_url
-from .advice import TRY_WSS, UNFINISHED, advise
+from .advice import OR_TRY_WSS, UNFINISHED, advise
 from .redirect import is_redirect, target
 from .refusal import excerpt, read_body
 from .request import Ask, Request, call_directly, prepare
@@ -201,7 +201,7 @@ class _Attempt:
             return None
         except (OSError, EOFError, Cancelled) as error:
             stream.close()
-            yield self._interrupted(error, address, parser.unfinished, request.endpoint, proxy)
+            yield self._interrupted(error, address, parser.unfinished, is_secure=request.endpoint.is_secure)
             return None
         if self._options.cookies is not None:
             from .cookies import keep_cookies  # noqa: PLC0415  brings urllib.request and email, for few
@@ -267,7 +267,7 @@ class _Attempt:
         )
 
     def _interrupted(
-        self, error: Exception, address: str, begun: bytes, endpoint: Endpoint, proxy: ProxyURL | None
+        self, error: Exception, address: str, begun: bytes, *, is_secure: bool
     ) -> events.Disconnected:
         """Make the final event for an answer that is missing or incomplete."""
         if isinstance(error, Cancelled):
@@ -277,9 +277,9 @@ class _Attempt:
         why = cause(error) if is_late else loss(behind)
         if not begun:
             reason = f"no answer to the upgrade request: {why}" if is_late else why
-            is_plain = not (is_late or endpoint.is_secure or proxy)
-            wants_tls = is_plain and self._connector.wants_tls(endpoint, self._deadline)
-            return self._lost(reason, "network", behind, address, advice=TRY_WSS if wants_tls else "")
+            # A TLS server hangs up on plain text, often without an alert, but so do others.
+            advice = "" if is_late or is_secure else OR_TRY_WSS
+            return self._lost(reason, "network", behind, address, advice=advice)
         shown = f"unfinished answer, which begins with {begun[:_SHOWN]!r}"
         unfinished = errors.HandshakeError(shown)
         unfinished.__cause__ = behind

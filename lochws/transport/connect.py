@@ -15,15 +15,11 @@ from ..url import Endpoint
 from .proxies.choose import ProxyURL
 from .stream import SSLSocketStream, Stream
 from .tcp import connect_tcp, connect_unix, resolve
-from .tls import ClientTLS, answers_tls
+from .tls import ClientTLS
 from .waiting import cause
 
 if TYPE_CHECKING:
     from .background import Background
-
-
-# How many servers `wants_tls` remembers: a function may give another URL for each attempt.
-_MAX_ASKED = 64
 
 
 class Connector:
@@ -37,7 +33,6 @@ class Connector:
         self._options = options
         self._tls = ClientTLS(options)
         self._given = options.sock
-        self._asked: set[tuple[str, str, int, str | None]] = set()  # by `wants_tls`
         self._connecting: Background[socket.socket] | None = None
 
     def open(self, endpoint: Endpoint, proxy: ProxyURL | None, deadline: Deadline, *, home: bool) -> Stream:
@@ -68,28 +63,6 @@ class Connector:
             return self._tls.secure(stream, endpoint.host, endpoint.port, deadline, home=home)
         except Exception as error:  # noqa: BLE001  likewise
             raise _as_connect_fail(error, "unable to connect", "tls") from _cause_of(error)
-
-    def wants_tls(self, endpoint: Endpoint, deadline: Deadline) -> bool:
-        """Find out, by a ClientHello, whether a server that hung up on plain text expects TLS.
-
-        This takes a connection of its own, once per server. Blocks for a few seconds at most. Never raises.
-        """
-        options = self._options
-        if options.unix or options.sock or options.connect or endpoint.unix or endpoint.origin in self._asked:
-            return False
-        if len(self._asked) >= _MAX_ASKED:
-            self._asked.clear()
-        self._asked.add(endpoint.origin)
-        stream = None
-        try:
-            addresses = resolve(endpoint.host, endpoint.port, deadline)
-            stream = Stream(connect_tcp(addresses, deadline, source_address=options.source_address))
-            return answers_tls(stream, endpoint.host, deadline)
-        except Exception:  # noqa: BLE001  the attempt has failed already, and this is not its reason
-            return False
-        finally:
-            if stream is not None:
-                stream.close()
 
     def _open_through(self, proxy: ProxyURL, endpoint: Endpoint, deadline: Deadline) -> Stream:
         failing = "proxy fail"

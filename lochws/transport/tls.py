@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import ssl
-from contextlib import suppress
 from dataclasses import replace
 
 from ..errors import ConnectFail
@@ -15,7 +14,7 @@ from .layered import TLSStream
 from .pins import mismatch
 from .sessions import Server, Sessions
 from .stream import Stream
-from .waiting import cause, receive, send_all
+from .waiting import cause
 
 # The usual results of a failed verification (X509_V_ERR_… in OpenSSL's x509_vfy.h).
 _CERTIFICATE_FAULTS = {
@@ -35,8 +34,6 @@ NOT_TLS = {
     "WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST",
     "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL", "UNEXPECTED_MESSAGE",
 }
-#: The longest wait for the answer to a lone ClientHello, in seconds.
-HELLO_SECONDS = 2.0
 _ALPN_ADVICE = "Offer http/1.1 alone in the ssl_context: set_alpn_protocols(['http/1.1'])."
 _PIN_ADVICE = "If the server has a new certificate for a good reason, add its SHA-256 to ssl_pins."
 _NO_COMMON_VERSION = {"TLSV1_ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE"}
@@ -145,22 +142,6 @@ def handshake(
     except (OSError, ValueError) as error:  # ValueError: the host cannot be a server name
         text = _describe(error, server_hostname)
         raise ConnectFail(text, phase="tls", address=stream.address) from error
-
-
-def answers_tls(stream: Stream, host: str, deadline: Deadline) -> bool:
-    """Return whether the server answers a ClientHello with a TLS record, be it an alert. Blocks.
-
-    Raises:
-        OSError: the connection failed, or there was no answer in `HELLO_SECONDS`.
-        Cancelled: the deadline was cancelled.
-    """
-    outgoing = ssl.MemoryBIO()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    tls = context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=host)
-    with suppress(ssl.SSLWantReadError):
-        tls.do_handshake()
-    send_all(stream, outgoing.read(), deadline)
-    return receive(stream, 2, deadline, HELLO_SECONDS) in {b"\x15\x03", b"\x16\x03"}
 
 
 def _describe(error: Exception, host: str) -> str:

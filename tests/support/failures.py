@@ -102,6 +102,7 @@ _WITH_HTTP_1_1 = (
     "Have the reverse proxy in front of the server use HTTP/1.1, and forward the Upgrade and "
     "Connection headers."
 )
+_OR_TRY_WSS = "Try wss:// if this port expects TLS, or check that a WebSocket server runs there."
 _TRY_WSS = "Try wss:// instead of ws://: this port expects TLS."
 _UNTRUSTED = "If you trust the authority that issued the certificate, pass its own certificate as ssl_cafile."
 _NOT_ACCEPTED = "unable to connect; the certificate of '127.0.0.1' was not accepted"
@@ -364,7 +365,7 @@ CASES = [
     ),
     Case(
         "`ws://` to a TLS port that hangs up", _tls_port, _LOST, "upgrade",
-        "connection lost: reset by the server", _TRY_WSS,
+        "connection lost: reset by the server", _OR_TRY_WSS,
     ),
     Case(
         "`ws://` to a TLS port that answers with an alert",
@@ -427,11 +428,11 @@ CASES = [
     Case(
         "the server resets the connection",
         lambda scene: (scene.start_peer(lambda link: (link.read_request(), link.reset())).url, {}), _LOST,
-        "upgrade", "connection lost: reset by the server", _NO_SERVER,
+        "upgrade", "connection lost: reset by the server", _OR_TRY_WSS,
     ),
     Case(
         "the server ends the connection", lambda scene: (scene.start_peer(Link.read_request).url, {}), _LOST,
-        "upgrade", "connection lost: ended by the server", _NO_SERVER,
+        "upgrade", "connection lost: ended by the server", _OR_TRY_WSS,
     ),
     Case(
         "the answer stops half-way", lambda scene: (*scene.bytes(_HALF)[:1], {"open_timeout": 0.5}), _LOST,
@@ -478,9 +479,6 @@ digits. A time limit says how long it was: here `open_timeout` was 0.2 or 0.5 se
 A refusal is reported once: `rejected` has the server's answer in `response`, with the beginning of its body,
 and the `disconnected` that follows has the same reason. The reason ends with the server's own words, where
 the body has some. A `connect_fail` for a refusal by a proxy has the proxy's answer in `response`.
-
-To find out whether a server that hangs up on plain text expects TLS, lochws makes one more connection to it,
-once, and sends the beginning of a TLS handshake.
 
 | what happens | events | phase | reason | advice |
 |---|---|---|---|---|
