@@ -26,7 +26,7 @@ BAD_OPTIONS: list[tuple[str, Any, type[Exception], str]] = [
     ("proxies", "socks9://proxy", ValueError, "socks9"),
     ("proxies", 5, TypeError, "a mapping"),
     ("proxies", ["http://proxy"], TypeError, "a mapping"),
-    ("proxies", {"http": 80}, TypeError, "is a str, not int"),
+    ("proxies", {"http": 80}, TypeError, "must be a str, not int"),
     ("proxies", {"http": "socks9://proxy"}, ValueError, "socks9"),
     ("proxies", {"https": "http://"}, ValueError, "no host"),
     ("protocols", "chat", TypeError, "'chat'"),
