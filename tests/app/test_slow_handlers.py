@@ -10,7 +10,7 @@ from lochws import testing as t
 from lochws.testing import StartServer, VirtualClock
 
 from ..faults.registry import fault
-from ..support.apps import AT_ONCE, Told, hurry, opened, running
+from ..support.apps import AT_ONCE, LogListener, hurry, opened, running
 from ..support.peer import CLOSE, PING, PONG, TEXT, Link, StartPeer
 from ..support.scripts import answer_close
 from ..support.seen import PATIENCE, Noting, eventually
@@ -244,7 +244,7 @@ class TestASlowHandler:
             app.go.set()
 
         app = Slow(start_peer(script).url)
-        with Told(tell), running(app):
+        with LogListener(tell), running(app):
             hurry(app)
             app._lochws.life._crew.reader.stuck = 0.02  # type: ignore[union-attr]
             app.wait_for("text")

@@ -76,7 +76,7 @@ class TestWhenFull:
 
     def test_who_waits_is_told_when_a_part_of_the_queue_is_free(self) -> None:
         # Not for each message that has left: waking somebody costs more than that.
-        class Told(Waiters):
+        class LogListener(Waiters):
             times = 0
 
             def notify_all(self) -> None:
@@ -85,7 +85,7 @@ class TestWhenFull:
 
         sink = Sink()
         queue = blocked_queue(sink, limit=800, when_full="block", send_timeout=10)
-        told = queue._changed = Told(queue._lock)
+        told = queue._changed = LogListener(queue._lock)
         for _ in range(8):
             push(queue, "x" * 99)
         waiter = Waiter(queue, "y" * 10)

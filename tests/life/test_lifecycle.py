@@ -18,7 +18,7 @@ from lochws.engine.threads import Crew
 from lochws.life.state import State
 
 from ..faults.registry import fault
-from ..support.apps import NEVER, Told, opened, running
+from ..support.apps import NEVER, LogListener, opened, running
 from ..support.peer import Link, StartPeer
 from ..support.scripts import dropping, in_turn, polite, refusing
 from ..support.seen import PATIENCE, Noting, eventually, in_thread
@@ -216,6 +216,6 @@ def test_the_log_says_which_app_is_ended_by_an_exit_in_a_retry_hook(
         raise error("enough")
 
     told: list[str] = []
-    with Told(told.append):
+    with LogListener(told.append):
         Noting("ws://127.0.0.1:1/").run_forever(persist=Backoff(0, 0, retry=leave))
     assert told == ["the retry hook ends the app for ws://127.0.0.1:1/"]

@@ -79,7 +79,7 @@ def echo(link: Link) -> None:
             return
 
 
-class Told(logging.Handler):
+class LogListener(logging.Handler):
     """Calls a function with the text of each log record of the library, while it is entered."""
 
     def __init__(self, tell: Callable[[str], object]) -> None:
@@ -89,7 +89,7 @@ class Told(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         self._tell(record.getMessage())
 
-    def __enter__(self) -> Told:
+    def __enter__(self) -> LogListener:
         logging.getLogger("lochws").addHandler(self)
         return self
 
