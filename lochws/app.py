@@ -68,7 +68,7 @@ _KEYWORDS = KEYWORDS.union(_DEFAULTS)
 
 
 class AppInternals(Internals):
-    """What a WebSocketApp is made of.
+    """The internals of a WebSocketApp.
 
     Args:
         app: the app.
@@ -554,12 +554,12 @@ class WebSocketApp(WebSocket, Handler):
 
     @read_only
     def in_handler(self) -> bool:
-        """Whether the calling thread is the reader thread, which runs this app's handlers."""
+        """Return whether the calling thread is the reader thread, which runs this app's handlers."""
         return self._lochws.life.in_handler
 
     @read_only
     def is_stopping(self) -> bool:
-        """Whether `close` has been called since the app was started. Any thread may read it.
+        """Return whether `close` has been called since the app was started. Any thread may read it.
 
         For handlers that wait for something: they delay the end of the app.
         """

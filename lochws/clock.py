@@ -48,7 +48,7 @@ class Clock(Protocol):
 
     @property
     def passes(self) -> bool:
-        """Whether time passes by itself, at the usual speed.
+        """True if time passes by itself, at the usual speed.
 
         If not, threads that wait do so until they are woken, and then look at the clock.
         """

@@ -336,7 +336,7 @@ def serve(port: int = 8765) -> int:
 
 
 def has_colors(output: TextIO) -> bool:
-    """Whether to print in colors: only on a terminal that has them, and not if ``NO_COLOR`` is set."""
+    """Return whether to print in colors: only on a terminal that has them, and not if ``NO_COLOR`` is set."""
     if not output.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
     return sys.platform != "win32" or "WT_SESSION" in os.environ

@@ -183,7 +183,7 @@ def encode_json(value: Any) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Deflate:
-    """What to offer for permessage-deflate (RFC 7692); ``compress=True`` stands for ``Deflate()``.
+    """An offer of permessage-deflate (RFC 7692); ``compress=True`` stands for ``Deflate()``.
 
     Attributes:
         server_max_window_bits: ask the server to keep to a window of 2**n bytes, 8 to 15; or None.
@@ -592,7 +592,7 @@ KEYWORDS = frozenset(WebSocketOptions.__annotations__)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Timing:
-    """What `WebSocket.connect` takes: how a connection is kept and ended.
+    """The options of `WebSocket.connect`: keepalive, Poll events and closing.
 
     Attributes:
         poll: seconds between Poll events; 0 or None for none.

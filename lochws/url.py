@@ -25,7 +25,7 @@ _ANY_BYTES = "surrogateescape"
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a WebSocket URL leads.
+    """The endpoint that a WebSocket URL names.
 
     Attributes:
         scheme: ``"ws"`` or ``"wss"``.
@@ -45,7 +45,7 @@ class Endpoint:
 
     @property
     def is_secure(self) -> bool:
-        """Whether the connection uses TLS."""
+        """True if the connection uses TLS."""
         return self.scheme == "wss"
 
     @property

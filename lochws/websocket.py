@@ -63,7 +63,7 @@ class _NotYet:
 
 
 class Internals:
-    """What a WebSocket is made of.
+    """The internals of a WebSocket.
 
     It hangs on one private attribute, so that a subclass may use every other name.
 
@@ -510,34 +510,34 @@ class WebSocket:
 
     @read_only
     def is_secure(self) -> bool:
-        """Whether the URL is ``wss://``. False if the URL is a function."""
+        """Return whether the URL is ``wss://``. False if the URL is a function."""
         endpoint = self._lochws.endpoint
         return endpoint is not None and endpoint.is_secure
 
     @read_only
     def state(self) -> State:
-        """Where the WebSocket is in its life, from `State.NEW` to `State.STOPPED`."""
+        """The state of the WebSocket, from `State.NEW` to `State.STOPPED`."""
         return self._lochws.life.state
 
     @read_only
     def is_active(self) -> bool:
-        """Whether messages can be sent."""
+        """Return whether messages can be sent."""
         life = self._lochws.life
         return life.sendable is not None and life.state is State.OPEN
 
     @read_only
     def is_closing(self) -> bool:
-        """Whether our Close frame has been sent and the connection has not ended yet."""
+        """Return whether our Close frame has been sent and the connection has not ended yet."""
         return self._lochws.life.state is State.CLOSING
 
     @read_only
     def is_closed(self) -> bool:
-        """Whether the connection, or the attempt, has ended and no other will follow."""
+        """Return whether the connection, or the attempt, has ended and no other will follow."""
         return self._lochws.life.state is State.STOPPED
 
     @read_only
     def supports_compression(self) -> bool:
-        """Whether there is a connection whose server agreed to permessage-deflate."""
+        """Return whether there is a connection whose server agreed to permessage-deflate."""
         connection = self._lochws.life.connection
         return connection is not None and connection.supports_compression
 

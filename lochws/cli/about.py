@@ -1,4 +1,4 @@
-"""What `lochws --version` prints: the version, and what matters in a bug report."""
+"""The text of `lochws --version`: the version, and what matters in a bug report."""
 
 from __future__ import annotations
 

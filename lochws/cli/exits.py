@@ -1,4 +1,4 @@
-"""How a command ends: exit codes, the sentence for stderr, and what ended a connection."""
+"""Exit codes of the commands, with the sentence that each prints on stderr."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from .target import is_terminal
 
 
 class Verdict(str, enum.Enum):
-    """How good a finding is."""
+    """The verdict of a finding."""
 
     OK = "ok"
     NOTE = "note"  # neither good nor bad

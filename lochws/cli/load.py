@@ -71,7 +71,7 @@ class Load:
 
     @property
     def done(self) -> int:
-        """How many replies have arrived in this run. Any thread."""
+        """The number of replies that have arrived in this run. Any thread."""
         return self._times.count
 
     def on_text(self, event: events.Text) -> None:

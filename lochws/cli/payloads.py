@@ -16,7 +16,7 @@ NOTATIONS = ("base64", "hex", "file")
 
 
 class Payloads:
-    """How lines become messages, and messages become lines.
+    """The formats that turn lines into messages, and messages into lines.
 
     Args:
         notation: how binary messages are written: ``"base64"``, ``"hex"``, or ``"file"`` for the names of

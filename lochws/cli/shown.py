@@ -1,4 +1,4 @@
-"""How results are shown: advice in terms of the command line, messages on one line, and events as JSON."""
+"""Text for the terminal: advice in terms of the command line, messages on one line, and events as JSON."""
 
 from __future__ import annotations
 

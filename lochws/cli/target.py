@@ -100,7 +100,7 @@ def target_options(command: Command) -> Command:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """What the command line says about connecting: the values of `target_options`."""
+    """The target of a command: the values of `target_options`."""
 
     url: str
     headers: tuple[str, ...] = ()
@@ -220,7 +220,7 @@ def running(app: WebSocketApp, seconds: float, **options: Any) -> Iterator[None]
 
 
 def is_open(descriptor: int) -> bool:
-    """Whether a descriptor is open: a program may be started with any of them closed."""
+    """Return whether a descriptor is open: a program may be started with any of them closed."""
     try:
         os.fstat(descriptor)
     except OSError:
@@ -229,7 +229,7 @@ def is_open(descriptor: int) -> bool:
 
 
 def is_terminal(descriptor: int) -> bool:
-    """Whether a descriptor is a terminal."""
+    """Return whether a descriptor is a terminal."""
     try:
         return os.isatty(descriptor)
     except OSError:  # it is closed

@@ -34,7 +34,7 @@ from .trace import Trace
 
 
 class Listener(Protocol):
-    """What made a connection, an app's life or an iteration: it is told and asked by the connection."""
+    """The interface between a connection and its creator, a `Lifecycle` or an `Iteration`."""
 
     def connection_ended(self, connection: Connection, event: events.Disconnected) -> None:
         """Note that the connection has ended and that `event` is about to be posted. Baton holder."""
@@ -117,12 +117,12 @@ class Connection:
 
     @property
     def is_closing(self) -> bool:
-        """Whether our Close frame was sent: nothing else can be sent any more."""
+        """True if our Close frame was sent: nothing else can be sent any more."""
         return self.sending.close_sent is not None
 
     @property
     def supports_compression(self) -> bool:
-        """Whether permessage-deflate was agreed on."""
+        """True if permessage-deflate was agreed on."""
         return self._deflates
 
     @property
@@ -160,7 +160,7 @@ class Connection:
 
     @property
     def is_finished(self) -> bool:
-        """Whether Disconnected was posted."""
+        """True if Disconnected was posted."""
         return self._finished
 
     def release(self) -> None:

@@ -196,7 +196,7 @@ class Outgoing:
 
     @property
     def is_ready(self) -> bool:
-        """Whether there is something to write."""
+        """True if there is something to write."""
         return bool(self.rest or self._start < len(self.items) or self.urgent or self._prefix)
 
     def take_urgent(self) -> None:

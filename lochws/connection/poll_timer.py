@@ -1,4 +1,4 @@
-"""When Poll events are due, for one connection; told the time, never asking (monotonic seconds)."""
+"""A periodic timer for Poll events, suspended while no handler wants them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class PollTimer:
         return bool(self._period)
 
     def is_due(self, now: float) -> bool:
-        """Whether a Poll is due; the next one is then due a period later."""
+        """Return whether a Poll is due; the next one is then due a period later."""
         if self.deadline is None or now < self.deadline:
             return False
         self.deadline = self._next = max(self.deadline + self._period, now)

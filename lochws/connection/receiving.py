@@ -39,7 +39,7 @@ EXACT_BYTES = 16 * 1024
 
 
 class Ends(Protocol):
-    """What the receiving half tells its connection."""
+    """The interface between a receiving half and its connection."""
 
     def flush_blocked(self, now: float) -> None:
         """The kernel has room again, or may have: flush the queue."""

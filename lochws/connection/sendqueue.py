@@ -71,7 +71,7 @@ _Part: TypeAlias = "list[None]"
 
 
 class Sink(Protocol):
-    """Where the bytes go: a stream."""
+    """The stream that a queue writes to."""
 
     def send(self, data: bytes | memoryview, /) -> int:
         """Take what can be taken now, without blocking, and return how many bytes that was."""

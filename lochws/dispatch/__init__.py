@@ -1,1 +1,1 @@
-"""Which handler gets which event."""
+"""Dispatch: finds the handlers of an event and calls them."""

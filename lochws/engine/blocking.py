@@ -51,12 +51,12 @@ class BlockingJobs(Generic[J]):
 
     @property
     def has_waiting(self) -> bool:
-        """Whether any job waits for its turn."""
+        """True if any job waits for its turn."""
         return bool(self._lanes[0] or self._lanes[1])
 
     @property
     def running(self) -> int:
-        """How many jobs are running."""
+        """The number of running jobs."""
         return len(self._running)
 
     def add(self, job: J, host: Hashable, *, doubtful: bool) -> None:

@@ -43,7 +43,7 @@ class Inbox:
 
     @property
     def has_backlog(self) -> bool:
-        """Whether anything waits."""
+        """True if anything waits."""
         return bool(self.batches)
 
     def post(self, items: Sequence[Any], cost: int = 0, after: Callable[[], object] | None = None) -> int:

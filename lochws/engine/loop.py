@@ -78,7 +78,7 @@ class Channel(Protocol):
 
     @property
     def is_finished(self) -> bool:
-        """Whether the loop should release the channel."""
+        """True if the loop should release the channel."""
 
     def release(self) -> None:
         """Close the descriptor: the loop has let go of it."""
@@ -168,7 +168,7 @@ class Loop:
 
     @property
     def has_channels(self) -> bool:
-        """Whether any channel is in the loop or about to join."""
+        """True if any channel is in the loop or about to join."""
         return bool(self._registered or self._added)
 
     # The thread that takes from the inboxes: the reader.

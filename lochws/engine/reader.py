@@ -108,7 +108,7 @@ class Reader:
 
     @property
     def is_current(self) -> bool:
-        """Whether the calling thread is the reader, and so runs a handler."""
+        """True if the calling thread is the reader, and so runs a handler."""
         return threading.current_thread() is self._thread
 
     def reset_after_fork(self) -> None:

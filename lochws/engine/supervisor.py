@@ -217,7 +217,7 @@ class Supervisor:
 
     @property
     def _needed(self) -> int:
-        """How many threads there may be now, so that one is free of jobs that may take long."""
+        """Return the number of threads allowed now, which keeps one free of blocking jobs."""
         return min(self._most, max(self._size, self._blocking.running + self._aside + 1))
 
     def _start_if_needed(self) -> None:

@@ -21,7 +21,7 @@ _numbers = count(1)
 
 
 class Tenant(Protocol):
-    """What runs on a crew: the life of an app."""
+    """The interface between a crew and a tenant, the life of an app."""
 
     def threads_failed(self, crew: Crew, error: BaseException) -> None:
         """End, because a thread of the crew cannot go on. Called on the reader's thread, without locks."""

@@ -194,7 +194,7 @@ class JsonRpc(Replies):
 
 
 def _is_json(number: str | float | None) -> bool:
-    """Whether it can be written as JSON: Python's parser also accepts NaN and infinity."""
+    """Return whether it can be written as JSON: Python's parser also accepts NaN and infinity."""
     return not isinstance(number, float) or math.isfinite(number)
 
 

@@ -56,7 +56,7 @@ _GRACE = 1.0
 
 
 class RelayCounts(NamedTuple):
-    """What has become of a relay's events so far.
+    """Counts of a relay's events by their fate.
 
     Attributes:
         received: how many events have arrived: the sum of the next three, and one in a handler that waits.
@@ -158,7 +158,7 @@ class Relay:
 
     @property
     def counts(self) -> RelayCounts:
-        """What has become of the events so far."""
+        """Counts of the events by their fate."""
         queue = self._queue
         with queue.inbox.lock:
             waiting = len(queue.inbox)
@@ -271,7 +271,7 @@ class Relay:
             queue.inbox.wait_for_room(size, LOOK_SECONDS)
 
     def _is_time_over(self) -> bool:
-        """Whether the app has been stopping for so long that an event without room is dropped."""
+        """Return whether the app has been stopping for so long that an event without room is dropped."""
         if not self._app.is_stopping:
             self._stop_by = None
             return False

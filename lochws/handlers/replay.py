@@ -61,7 +61,7 @@ class Entry:
 
     @property
     def missing(self) -> int:
-        """How many events and sends are missing here; 0 if this is one of them."""
+        """The number of events and sends missing here; 0 if this is one of them."""
         return int(self.fields.get("missing", 0))
 
     @property

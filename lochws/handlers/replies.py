@@ -140,7 +140,7 @@ class Replies:
 
     @property
     def open_requests(self) -> int:
-        """How many requests have no reply yet."""
+        """The number of requests without a reply yet."""
         return len(self._open)
 
     def request(self, message: Mapping[str, Any], timeout: float | None = 30.0) -> Reply:

@@ -120,7 +120,7 @@ class Subscriptions:
 
     @property
     def is_session_ready(self) -> bool:
-        """Whether all steps have been answered on the present connection, except for those added since."""
+        """True if all steps have been answered on the present connection, except for those added since."""
         return self._is_session_ready
 
     def add(self, step: Step) -> None:

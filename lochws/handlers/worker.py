@@ -40,7 +40,7 @@ OnDone: TypeAlias = Callable[[events.Event, "Future[Any]"], object]
 
 
 class WorkCounts(NamedTuple):
-    """What has become of a worker's events so far.
+    """Counts of a worker's events by their fate.
 
     Attributes:
         received: how many events have arrived: the sum of all others, and those in handlers that wait for
@@ -145,7 +145,7 @@ class Worker:
 
     @property
     def counts(self) -> WorkCounts:
-        """What has become of the events so far."""
+        """Counts of the events by their fate."""
         with self._inbox.lock:
             waiting = len(self._inbox)
             return WorkCounts(

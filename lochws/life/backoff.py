@@ -122,7 +122,7 @@ class Retries:
 
     @property
     def calls_hook(self) -> bool:
-        """Whether `next_wait` may call a function of the user's."""
+        """True if `next_wait` may call a function of the user's."""
         return self._backoff.retry is not None
 
     def next_wait(

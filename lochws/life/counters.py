@@ -15,11 +15,11 @@ class CountedConnection(Protocol):
 
     @property
     def messages_received(self) -> int:
-        """How many text and binary messages have arrived."""
+        """The number of text and binary messages received."""
 
     @property
     def bytes_received(self) -> int:
-        """How many bytes of the stream have arrived."""
+        """The number of bytes received from the stream."""
 
     @property
     def sending(self) -> SendingHalf:

@@ -96,7 +96,7 @@ class Gates:
 
     @property
     def are_open(self) -> bool:
-        """Whether all gates are open on the present connection. Under the lock."""
+        """True if all gates are open on the present connection. Under the lock."""
         return not self._closed
 
     def open(self, gate: Gate, *, for_good: bool) -> None:

@@ -29,11 +29,11 @@ from .state import State, Step, after, describe, public_state
 
 
 class Life(Protocol):
-    """What drives the connections of a WebSocket: an iteration, or the life of an app."""
+    """The driver of a WebSocket's connections: an iteration, or the life of an app."""
 
     @property
     def state(self) -> State:
-        """Where the WebSocket is in its life."""
+        """The state of the WebSocket."""
 
     @property
     def connection(self) -> Connection | None:
@@ -45,7 +45,7 @@ class Life(Protocol):
 
     @property
     def is_forked_copy(self) -> bool:
-        """Whether it runs in the parent of this process, which is the child of a fork."""
+        """True if it runs in the parent of this process, which is the child of a fork."""
 
     def close(self, code: int | None, reason: str | bytes) -> None:
         """Close the connection, or cancel the attempt."""
@@ -86,7 +86,7 @@ class Iteration:
 
     @property
     def state(self) -> State:
-        """Where the WebSocket is in its life."""
+        """The state of the WebSocket."""
         with self._lock:
             return public_state(self._state, self.connection)
 

@@ -113,18 +113,18 @@ class Lifecycle:
 
     @property
     def state(self) -> State:
-        """Where the app is in its life."""
+        """The state of the app."""
         with self.lock:
             return public_state(self._state, self.connection)
 
     @property
     def is_stopping(self) -> bool:
-        """Whether `close` was called, and no further attempt follows."""
+        """True if `close` was called, and no further attempt follows."""
         return self._stop is not None
 
     @property
     def is_unattended(self) -> bool:
-        """Whether the app is running and nobody has closed it."""
+        """True if the app is running and nobody has closed it."""
         return self._stop is None and self._state not in (State.NEW, State.STOPPED)
 
     @property
@@ -134,7 +134,7 @@ class Lifecycle:
 
     @property
     def in_handler(self) -> bool:
-        """Whether the calling thread runs a handler of this app, or another function it waits for."""
+        """True if the calling thread runs a handler of this app, or another function it waits for."""
         crew = self._crew
         return (crew is not None and crew.reader.is_current) or usercode.is_running(self._handlers)
 

@@ -19,7 +19,7 @@ from ..errors import WebSocketError
 
 
 class State(enum.Enum):
-    """Where a WebSocket is in its life. The value is the name used in messages."""
+    """The state of a WebSocket. The value is the name used in messages."""
 
     #: It was never started.
     NEW = "new"
@@ -54,7 +54,7 @@ class Closable(Protocol):
 
     @property
     def is_closing(self) -> bool:
-        """Whether our Close frame was sent."""
+        """True if our Close frame was sent."""
 
 
 def public_state(state: State, connection: Closable | None) -> State:

@@ -17,7 +17,7 @@ class Attended(Protocol):
 
     @property
     def is_unattended(self) -> bool:
-        """Whether the app is running and nobody has closed it."""
+        """True if the app is running and nobody has closed it."""
 
 
 # The lives that have begun and not ended. Single operations on a set need no lock: signal handlers and

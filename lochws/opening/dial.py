@@ -79,7 +79,7 @@ class Dialler:
 
     @property
     def endpoint(self) -> Endpoint | None:
-        """Where the URL leads, or None if a function decides that for each attempt."""
+        """The endpoint, or None if a function decides it for each attempt."""
         return None if callable(self._url) else self._url
 
     def dial(

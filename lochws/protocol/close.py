@@ -98,7 +98,7 @@ def parse_close(payload: bytes) -> CloseFrame:
 
 
 class Outcome(NamedTuple):
-    """How a connection ended.
+    """The way a connection ended.
 
     Attributes:
         reason: one sentence for humans.

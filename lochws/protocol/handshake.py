@@ -28,7 +28,7 @@ _INTERIM = re.compile(rb"HTTP/1\.\d 1(?!01)\d\d[ \r\n]")
 
 
 class Agreement(NamedTuple):
-    """What client and server have agreed on.
+    """The result of an opening handshake.
 
     Attributes:
         protocol: the subprotocol that the server chose, or None.

@@ -85,7 +85,7 @@ class Deadline:
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether `cancel` was called."""
+        """True if `cancel` was called."""
         return self._cancelled
 
     def fileno(self) -> int:

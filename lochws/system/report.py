@@ -113,7 +113,7 @@ def _text(value: object, convert: Callable[[object], str]) -> str:
 
 
 class _Text(str):
-    """What an argument looked like when it was logged; a record is read later, and elsewhere."""
+    """The text of an argument at the time it was logged; a record is read later, and elsewhere."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""What the kernel knows about a TCP connection that no socket event tells."""
+"""Questions to the kernel about a TCP connection that no socket event answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BYTES_ACKED = struct.Struct("=120xQ")
 
 
 class Progress(NamedTuple):
-    """How far a connection has got with what was sent.
+    """The progress of the bytes sent on a connection.
 
     Attributes:
         acknowledged: bytes that the other side's TCP has acknowledged so far.

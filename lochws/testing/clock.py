@@ -45,7 +45,7 @@ class VirtualClock:
 
     @property
     def passes(self) -> bool:
-        """Whether time passes by itself: only after `release`."""
+        """True if time passes by itself: only after `release`."""
         return self._released is not None
 
     def monotonic(self) -> float:

@@ -30,7 +30,7 @@ _LOOK = 0.05
 
 
 class EventLog:
-    """What has happened to an app, in order. Any thread may wait for events; usually the test's does.
+    """A log of an app's events, in order. Any thread may wait for events; usually the test's does.
 
     An event is added after the app's own handlers (those registered before the log was made) have run. So
     when `wait_for` returns, they have done their work. (Messages for an ``on_batch`` handler are added just

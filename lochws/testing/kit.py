@@ -1,4 +1,4 @@
-"""What the fixtures hand to a test: servers, event logs and a clock, all closed when it ends."""
+"""The fixtures' contents: servers, event logs and a clock, all closed when the test ends."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ except ImportError as error:
 
 
 class NotHTTPError(Exception):
-    """What the client sent is not an HTTP request."""
+    """The client sent something other than an HTTP request."""
 
 
 @dataclass(frozen=True)

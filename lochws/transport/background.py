@@ -39,7 +39,7 @@ class Background(Generic[T]):
 
     @property
     def is_busy(self) -> bool:
-        """Whether a call was left running."""
+        """True if a call was left running."""
         return self._left is not None
 
     def call(self, function: Callable[[], T], deadline: Deadline, *, key: Hashable = None) -> T:

@@ -28,7 +28,7 @@ _TURN_SECONDS = 0.002
 
 
 class TLS(NamedTuple):
-    """What TLS agreed on with the server, and the server's certificate.
+    """The parameters that TLS agreed on with the server, and the server's certificate.
 
     Attributes:
         version: the version of the protocol, such as ``"TLSv1.3"``.

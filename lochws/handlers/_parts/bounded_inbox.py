@@ -183,12 +183,12 @@ class BoundedInbox(Generic[_T]):
         self._later: deque[Callable[[], object]] = deque()  # steps that were asked for meanwhile
 
     def __len__(self) -> int:
-        """How many values wait, those of the batch included."""
+        """The number of waiting values, those of the batch included."""
         return len(self._queue) + len(self.batch)
 
     @property
     def cost(self) -> int:
-        """What the waiting values cost, those of the batch included."""
+        """The cost of the waiting values, those of the batch included."""
         return self._queue.cost + self._batch_cost
 
     def values(self) -> list[_T]:
@@ -197,7 +197,7 @@ class BoundedInbox(Generic[_T]):
         return self._values() if values is None else values
 
     def is_full(self, cost: int) -> bool:
-        """Whether there is no room for a value of this cost."""
+        """Return whether there is no room for a value of this cost."""
         return len(self) >= self._max_events or (len(self) > 0 and self.cost + cost > self._max_bytes)
 
     def offer(self, value: _T, cost: int, key: Hashable = None) -> tuple[bool, list[_T]]:

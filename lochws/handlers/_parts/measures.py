@@ -18,7 +18,7 @@ SECONDS = (0.00001, 0.0001, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
 
 
 class Histogram:
-    """How many values fell into each bucket. One thread at a time adds values; any thread may read.
+    """A count of values per bucket. One thread at a time adds values; any thread may read.
 
     Args:
         bounds: the upper bounds of the buckets, ascending.

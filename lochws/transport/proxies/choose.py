@@ -50,12 +50,12 @@ class ProxyURL:
 
     @property
     def is_socks(self) -> bool:
-        """Whether the proxy speaks SOCKS rather than HTTP."""
+        """True if the proxy speaks SOCKS rather than HTTP."""
         return self.scheme.startswith("socks")
 
     @property
     def resolves(self) -> bool:
-        """Whether the proxy looks up the endpoint's name."""
+        """True if the proxy looks up the endpoint's name."""
         return self.scheme not in {"socks4", "socks5"}
 
     def __str__(self) -> str:

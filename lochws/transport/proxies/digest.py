@@ -13,7 +13,7 @@ _HASHES = {"MD5": "md5", "SHA": "sha1", "SHA-256": "sha256"}
 
 @dataclass
 class _Request:
-    """What the standard library needs of a request. The target of CONNECT is not a URL."""
+    """The part of a request that the standard library reads. The target of CONNECT is not a URL."""
 
     method: str
     selector: str
