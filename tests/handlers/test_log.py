@@ -89,6 +89,19 @@ def test_each_event_has_its_line_and_level(
     assert lines.lines == [(level, words)]
 
 
+def test_a_refusal_is_logged_once_and_never_as_a_lost_connection(lines: Lines) -> None:
+    log = Log(logger=lines.logger)
+    reason = "upgrade refused: 503 Service Unavailable: too busy"
+    handle(log, events.Rejected(REFUSAL, reason))
+    handle(log, events.Disconnected(reason, phase="upgrade", ended_by="server"))
+    assert lines.lines == [("WARNING", reason)]
+
+
+def test_a_hang_up_before_the_answer_is_a_failure_to_connect(lines: Lines) -> None:
+    handle(Log(logger=lines.logger), events.Disconnected("no answer", phase="upgrade"))
+    assert lines.lines == [("WARNING", "could not connect: no answer")]
+
+
 def test_every_event_but_poll_has_a_line() -> None:
     kinds = {kind.name for kind in vars(events).values() if isinstance(kind, type) and hasattr(kind, "name")}
     assert {name for name in kinds if hasattr(Log, f"on_{name}")} == kinds - {"poll", "unknown"}
