@@ -1,0 +1,240 @@
+"""Interrupts lochws with signals at 1 kHz and a garbage collection at every allocation, for some seconds.
+
+The signal handler and the finalizers call every public method and property of `WebSocketApp` in turn, on
+whatever thread and at whatever bytecode they come. Nothing may hang, and every message that was accepted must
+be echoed once: ``python -m tests.stress --seconds 60``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import gc
+import itertools
+import logging
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from time import monotonic
+from types import FrameType
+
+import lochws
+from lochws import Backoff, WebSocketApp, events
+from lochws.errors import WebSocketError
+
+#: Seconds without any progress after which the stacks are shown and the program ends.
+HANGS = 10
+
+NUMBERS = itertools.count()
+BACKOFF = Backoff(0.01, 0.05)
+
+
+class Object:
+    """Handles one event, and is added and removed."""
+
+    def on_pong(self, event: events.Pong) -> None:
+        """Take the event."""
+
+
+class Steady(WebSocketApp):
+    """Stays connected, and keeps account of its messages."""
+
+    def __init__(self, url: str, **options: object) -> None:
+        super().__init__(url, **options)  # type: ignore[arg-type]
+        self.accepted: list[str] = []
+        self.echoed: list[str] = []
+
+    def on_text(self, event: events.Text) -> None:
+        """Keep the echo, and leave garbage behind."""
+        self.echoed.append(event.text.split()[0])
+        Garbage()
+
+    def on_binary(self, event: events.Binary) -> None:
+        """Keep the echo."""
+        self.echoed.append(event.data.split()[0].decode())
+
+    def say(self, tail: str = "") -> None:
+        """Send one text, and note it if it was accepted."""
+        name = f"<{next(NUMBERS)}>"
+        if self.send_text(f"{name} {tail}"):
+            self.accepted.append(name)
+
+    def say_bytes(self) -> None:
+        """Send one binary message, and note it."""
+        name = f"<{next(NUMBERS)}>"
+        if self.send_binary(name.encode()):
+            self.accepted.append(name)
+
+    def say_json(self) -> None:
+        """Send a JSON text, and note it."""
+        name = f"<{next(NUMBERS)}>"
+        if self.send_json(name, encoder=str):
+            self.accepted.append(name)
+
+    def say_many(self) -> None:
+        """Send several messages in one go, and note them."""
+        names = [f"<{next(NUMBERS)}>" for _ in range(3)]
+        if self.send_many([names[0], names[1].encode(), f"{names[2]} ü"]):
+            self.accepted.extend(names)
+
+    def say_corked(self) -> None:
+        """Send two messages that gather, and note them."""
+        with self.corked():
+            self.say()
+            self.say("ü")
+
+
+def on_and_off(app: WebSocketApp) -> None:
+    """Register handlers of every kind, and remove them."""
+    function = app.on("pong")(lambda event: None)
+    thing = Object()
+    app.add_handler(thing)
+    app.remove_handler(function)
+    app.remove_handler(thing)
+
+
+def wrap_and_unwrap(app: WebSocketApp) -> None:
+    """Wrap handlers, and unwrap them."""
+    def wrapper(_name: str, function: Callable[..., object]) -> Callable[..., object]:
+        return function
+
+    app.wrap_handlers(wrapper)
+    app.unwrap_handlers(wrapper)
+
+
+PROPERTIES = [
+    name for name in dir(WebSocketApp)
+    if not name.startswith("_") and isinstance(getattr(WebSocketApp, name), property)
+]
+
+
+def look(app: WebSocketApp) -> None:
+    """Read every property."""
+    for name in PROPERTIES:
+        getattr(app, name)
+    repr(app)
+
+
+#: What may be called on an app that is to stay connected.
+CALLS: list[Callable[[Steady], object]] = [
+    Steady.say, lambda app: app.say("ü"), lambda app: app.say("x" * 5000), Steady.say_bytes, Steady.say_json,
+    Steady.say_many, Steady.say_corked, lambda app: app.send_ping(b"?"), lambda app: app.send_pong(b"!"),
+    look, on_and_off, wrap_and_unwrap, lambda app: app.handles("text"), lambda app: app.counters,
+    lambda app: app.call_later(0, lambda: None), lambda app: app.call_later(9, lambda: None).cancel(),
+    lambda app: app.gate().remove(), lambda app: app.add_header(b"X-Name", b"value"),
+    lambda app: app.wait_ready(0), lambda app: app.wait_closed(0), lambda app: app.join(0),
+    lambda app: app.start(),
+]
+
+#: What may be called on one that need not.
+ROUGH: list[Callable[[Steady], object]] = [
+    *CALLS, WebSocketApp.reconnect, lambda app: app.force_disconnect("enough"),
+    lambda app: app.close(1000, "bye"), lambda app: app.stop(0),
+]
+
+APPS: list[tuple[Steady, list[Callable[[Steady], object]]]] = []
+TURNS = itertools.count()
+DEPTH = threading.local()
+
+
+def call_something() -> None:
+    """Call the next method of the next app, unless that interrupts a few such calls already."""
+    depth = getattr(DEPTH, "value", 0)
+    if depth > 2:
+        return
+    DEPTH.value = depth + 1
+    try:
+        turn = next(TURNS)
+        app, calls = APPS[turn % len(APPS)]
+        calls[turn // len(APPS) % len(calls)](app)
+    except WebSocketError:
+        pass  # refused: nothing was accepted
+    finally:
+        DEPTH.value = depth
+
+
+class Garbage:
+    """In a cycle, so that only the collector finds it; then it calls something."""
+
+    def __init__(self) -> None:
+        self.me = self
+
+    def __del__(self) -> None:
+        if APPS:
+            call_something()
+
+
+def interrupted(_number: int, _frame: FrameType | None) -> None:
+    """Handle the signal."""
+    call_something()
+
+
+def run(url: str, seconds: float) -> list[str]:
+    """Run for some seconds, and return what was wrong."""
+    calm = Steady(url, proxies={})
+    full = Steady(url, proxies={}, when_full="block", max_queue=20_000, send_timeout=5)
+    rough = Steady(url, proxies={})
+    for app in (calm, full, rough):
+        app.start(poll=0.01, ping_rate=0.05, ping_timeout=HANGS, close_timeout=0.5, persist=BACKOFF)
+        assert app.wait_ready(10)
+    APPS[:] = [(calm, CALLS), (full, CALLS), (rough, ROUGH)]
+    before = gc.get_threshold()
+    gc.set_threshold(1, 1, 1)
+    signal.signal(signal.SIGALRM, interrupted)
+    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+    end, behind = monotonic() + seconds, threading.Event()
+    while monotonic() < end:
+        faulthandler.dump_traceback_later(HANGS, exit=True)
+        call_something()
+        Garbage()
+        while len(calm.accepted) - len(calm.echoed) > 500:
+            behind.wait(0.01)
+        if rough.state is lochws.State.STOPPED:
+            with suppress(WebSocketError):  # a signal handler was faster
+                rough.start(poll=0.01, persist=BACKOFF)
+    faulthandler.dump_traceback_later(HANGS, exit=True)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    gc.set_threshold(*before)
+    APPS.clear()
+    wrong = []
+    for name, app in (("calm", calm), ("full", full)):
+        end = monotonic() + HANGS / 2
+        while len(app.echoed) < len(app.accepted) and monotonic() < end:
+            behind.wait(0.01)
+        sent, echoed = Counter(app.accepted), Counter(app.echoed)
+        print(f"{name}: {len(app.accepted)} messages accepted, {len(app.echoed)} echoed")  # noqa: T201
+        if sent != echoed:
+            wrong.append(f"{name}: lost {list(sent - echoed)[:9]}, too many {list(echoed - sent)[:9]}")
+    wrong += [f"{name} did not stop: it is {app.state}" for name, app in
+              (("calm", calm), ("full", full), ("rough", rough)) if not app.stop(10)]
+    return wrong
+
+
+def main() -> int:
+    """Run the program. Returns its status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=5)
+    seconds = parser.parse_args().seconds
+    logging.getLogger("lochws").addHandler(logging.NullHandler())
+    logging.getLogger("lochws").propagate = False
+    sys.unraisablehook = lambda what: sys.stderr.write(f"{what.exc_value!r} in {what.object!r}\n")
+    server = [sys.executable, "-m", "tests.stress.server"]
+    with subprocess.Popen(server, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            wrong = run(process.stdout.readline().strip(), seconds)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            process.kill()
+    for sentence in wrong:
+        print(sentence)  # noqa: T201
+    print("nothing was lost, and nothing hung" if not wrong else "FAILED")  # noqa: T201
+    return bool(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
