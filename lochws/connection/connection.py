@@ -25,6 +25,7 @@ from ..options import Options, Timing
 from ..protocol.close import NETWORK, ClosingHandshake, Outcome
 from ..protocol.keepalive import earliest
 from ..sent import Tap
+from ..system.reentry import interrupts_lochws
 from ..system.report import safe_str
 from ..transport.waiting import loss
 from .poll_timer import PollTimer
@@ -149,7 +150,8 @@ class Connection:
         """Send our Close frame if that is possible at once, and end the connection without waiting."""
         self._abort = reason  # first, so that however fast the server answers, this is why it ended
         self.sending.request_close(code, reason)
-        self._stream.shutdown()
+        if not interrupts_lochws():  # which may hold the stream's lock; then it is left to the loop
+            self._stream.shutdown()
         self.loop.touch(self)
 
     # The baton holder: the loop's channel.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import logging
 import operator
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -13,6 +12,7 @@ from typing import ClassVar, TypeAlias
 
 from .. import events
 from ..system import forks
+from ..system.control import control_lock
 from ..system.rate_limit import RateLimit
 from ..system.report import report, safe_name
 from ..system.usercode import marked
@@ -72,7 +72,7 @@ class Registry:
 
     # One lock for all registries: it is held for moments. Reentrant, because a signal handler may register
     # while the thread that it interrupts is doing so.
-    _lock: ClassVar = threading.RLock()
+    _lock: ClassVar = control_lock()
 
     def __init__(self, failed: Callable[[BaseException], object], unhandled: HandlerFunction) -> None:
         self._failed = failed
@@ -84,7 +84,7 @@ class Registry:
     @classmethod
     def reset_after_fork(cls) -> None:
         """Let the child of a fork register handlers too."""
-        cls._lock = threading.RLock()
+        cls._lock = control_lock()
 
     def add_function(self, function: Callable[..., object], names: Iterable[str]) -> None:
         """Register a function for one or more events, by their names.

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from time import sleep
 
 from ..clock import SYSTEM, Clock, Rest
+from ..system.control import start_thread
 from ..system.rate_limit import RateLimit
 from ..system.report import Block, flush_reports, report_aside
 from ..system.waits import join
@@ -68,7 +69,7 @@ class Reader:
 
     def start(self) -> None:
         """Start the thread."""
-        self._thread.start()
+        start_thread(self._thread)
 
     def stop(self) -> None:
         """Stop the thread once its last channel has left and everything has been delivered."""

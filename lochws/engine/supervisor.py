@@ -10,6 +10,7 @@ from itertools import count
 from time import monotonic
 
 from ..clock import SYSTEM, Clock, Rest
+from ..system.control import control_lock, start_thread
 from ..system.report import report_aside
 from ..system.waits import join
 from .blocking import BlockingJobs
@@ -58,7 +59,7 @@ class Supervisor:
         self._failed = failed
         # Reentrant, because a signal handler may run while its own thread is in here. Entered as a lock and
         # not through the condition: that is Python code, and Ctrl-C in it would leave the lock held.
-        self._lock = threading.RLock()
+        self._lock = control_lock()
         self._changed = threading.Condition(self._lock)
         # All below is guarded by _lock.
         self._jobs: list[tuple[float, int, Job]] = []
@@ -168,7 +169,7 @@ class Supervisor:
 
     def reset_after_fork(self) -> None:
         """Drop the threads and their jobs, in the child of a fork: they are the parent's. For its owner."""
-        self._lock = threading.RLock()
+        self._lock = control_lock()
         self._changed = threading.Condition(self._lock)
         self._threads = []
         self.stop()
@@ -178,7 +179,7 @@ class Supervisor:
     def _start_thread(self) -> None:
         thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         try:
-            thread.start()
+            start_thread(thread)
         except RuntimeError:
             if not self._threads:
                 raise

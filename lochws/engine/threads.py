@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from itertools import count
 from time import monotonic
@@ -12,6 +11,7 @@ from typing import Protocol
 from ..clock import Clock, Rest, current
 from ..options import check_range
 from ..system import forks
+from ..system.control import control_lock
 from ..system.report import report_aside
 from .loop import Channel
 from .reader import Reader
@@ -164,7 +164,7 @@ class Threads:
         self._supervisors = supervisors
         self._name = name or f"shared-{next(_numbers)}"
         self._clock = clock
-        self._lock = threading.RLock()  # reentrant, because a signal handler may start or end an app
+        self._lock = control_lock()  # reentrant, because a signal handler may start or end an app
         self._crew: Crew | None = None  # guarded by _lock
         forks.register(self)
 
@@ -177,7 +177,7 @@ class Threads:
 
     def reset_after_fork(self) -> None:
         """Give the next app threads of its own, in the child of a fork."""
-        self._lock = threading.RLock()
+        self._lock = control_lock()
         if self._crew is not None:
             self._crew.reset_after_fork()
         self._crew = None

@@ -21,6 +21,7 @@ from ..errors import WebSocketError
 from ..opening.dial import Dialler, unprepared
 from ..options import Options, Timing
 from ..system import forks
+from ..system.control import control_lock
 from ..system.deadline import Deadline
 from ..system.report import report
 from ..system.waits import slice_of
@@ -70,7 +71,7 @@ class Iteration:
         self._traffic = traffic
         self._url = url
         # Reentrant, because a signal handler may call close() while its own thread is in here.
-        self._lock = threading.RLock()
+        self._lock = control_lock()
         # All below is guarded by _lock. The connection is also read without it, by senders.
         self._state = State.NEW
         self.connection: Connection | None = None
@@ -92,7 +93,7 @@ class Iteration:
 
     def reset_after_fork(self) -> None:
         """Become stopped, ready for another iteration, in the child of a fork: this one is the parent's."""
-        self._lock = threading.RLock()
+        self._lock = control_lock()
         if self._state not in (State.NEW, State.STOPPED):
             self.is_forked_copy = True
             self._state = State.STOPPED

@@ -9,7 +9,6 @@ nested. `close` and `reconnect` come from any thread: they leave a mark, and nud
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
@@ -27,6 +26,7 @@ from ..errors import WebSocketError
 from ..opening.dial import Dialler, Opened
 from ..options import Options, Timing
 from ..system import forks, usercode
+from ..system.control import control_lock
 from ..system.deadline import Deadline
 from ..system.report import report_aside
 from ..system.waits import Waiters, wait_for
@@ -85,7 +85,7 @@ class Lifecycle:
         self._clock: Clock = SYSTEM
 
         # Reentrant, because a signal handler may call close() while its own thread is in here.
-        self.lock = threading.RLock()
+        self.lock = control_lock()
         self._changed = Waiters(self.lock)
         # All below is guarded by lock. The two connections are also read without it, by senders.
         self._state = State.NEW
@@ -278,7 +278,7 @@ class Lifecycle:
 
     def reset_after_fork(self) -> None:
         """Become stopped in the child of a fork: what runs is the parent's."""
-        self.lock = threading.RLock()
+        self.lock = control_lock()
         self._changed = Waiters(self.lock)
         if self._state not in (State.NEW, State.STOPPED):
             self._state, self.is_forked_copy = State.STOPPED, True

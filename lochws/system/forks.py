@@ -15,6 +15,8 @@ import os
 from typing import Protocol
 from weakref import ref
 
+from . import control  # noqa: F401  its lock is renewed before anything else in the child
+
 
 class Copied(Protocol):
     """An object that has a copy in the child of a fork."""

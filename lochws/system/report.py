@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from ..text import escaped, escaped_block
 from . import forks
+from .control import control_lock, start_thread
 from .rate_limit import RateLimit
 
 logger = logging.getLogger("lochws")
@@ -204,7 +205,7 @@ class _Aside:
     """The reports that wait for a thread to log them, and that thread, which ends when none is left."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # a signal handler or a finalizer may report inside a report
+        self._lock = control_lock()  # a signal handler or a finalizer may report inside a report
         self._waiting: deque[_Report] = deque()  # guarded by _lock, as is what follows
         self._left_out = 0
         self._thread: threading.Thread | None = None
@@ -220,7 +221,7 @@ class _Aside:
                 return
             self._thread = threading.Thread(target=self._run, name="lochws-log", daemon=True)
             try:
-                self._thread.start()
+                start_thread(self._thread)
             except RuntimeError:  # no thread can be started; the next report tries again
                 self._thread = None
 
@@ -230,7 +231,7 @@ class _Aside:
             thread.join(seconds)
 
     def reset_after_fork(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = control_lock()
         self._waiting.clear()
         self._thread = None
 

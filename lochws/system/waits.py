@@ -13,6 +13,8 @@ from collections.abc import Callable
 from time import monotonic
 from typing import overload
 
+from .control import control_lock
+
 #: How long a signal handler may be delayed at most, in seconds.
 SLICE_SECONDS = 0.5
 #: The longest single wait, in seconds: selectors count milliseconds in 32 bits, which is 24 days.
@@ -67,7 +69,7 @@ class ReentrantEvent(threading.Event):
 
     def __init__(self) -> None:
         super().__init__()
-        self._lock = threading.RLock()
+        self._lock = control_lock()
         self._changed = threading.Condition(self._lock)
         self._is_set = False  # guarded by _lock
 

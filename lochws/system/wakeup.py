@@ -7,6 +7,7 @@ import threading
 
 from ..errors import WebSocketError
 from . import forks
+from .control import control_lock
 from .syscalls import send
 
 #: What `threading` made locks with when lochws was imported.
@@ -31,8 +32,8 @@ class WakePipe:
         self._waiter.setblocking(False)
         self._waker.setblocking(False)
         # Without the lock, a byte of wake() could go to a descriptor that was closed and opened again
-        # meanwhile. Reentrant, because a signal handler may call wake() while its own thread is in there.
-        self._lock = threading.RLock()
+        # meanwhile. The control lock, because a signal handler may call wake() while its thread holds that.
+        self._lock = control_lock()
         self._closed = False  # guarded by _lock
         forks.register(self)
 
@@ -56,7 +57,7 @@ class WakePipe:
 
     def reset_after_fork(self) -> None:
         """Close the copies, in the child of a fork: the pipe is the parent's."""
-        self._lock = threading.RLock()
+        self._lock = control_lock()
         self.close()
 
     def close(self) -> None:

@@ -1,1 +1,1 @@
-"""A program that interrupts lochws everywhere, with calls of every public method: see `tests.stress.__main__`."""
+"""A program that interrupts lochws everywhere, with calls of every public method."""
