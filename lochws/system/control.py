@@ -3,8 +3,8 @@
 Python runs signal handlers and finalizers in the middle of anything, also while the thread holds a lock, and
 they may call any public method. So a thread may come to wait for any lock while it holds any other, whatever
 order the code keeps to, and two locks are enough for two threads to wait for each other for ever. With one
-there is no other thread to wait for but the one that holds it, and that one goes on. It is held for moments,
-and for a message only where that wakes the loop: the send queue has a lock of its own, for which no call waits
+there is no other thread to wait for but the one that holds it, and that one goes on. It is held for moments;
+a message needs it only to wake the loop. The send queue has a lock of its own, for which no call waits
 that interrupts another.
 """
 
