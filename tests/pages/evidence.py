@@ -453,9 +453,6 @@ SECURITY: Mapping[str, tuple[str, ...]] = {
         "test_each_kind_is_followed_with_a_get",
         "test_fewer_are_followed_if_told_so",
     ),
-    "have lochws open one extra connection to it": (
-        "test_a_failure_is_reported_as_documented",
-    ),
     "keep you waiting and refuse forever": (
         "test_growing_random_waits_and_a_ceiling",
     ),
