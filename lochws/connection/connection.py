@@ -1,12 +1,14 @@
 """One open WebSocket: the protocol's two halves joined to one stream.
 
-A connection is a channel of a loop. What it receives is moved by whoever holds the loop's baton and
-lines up in the inbox; what it sends goes through its queue, from any thread. The closing handshake is
-two facts, each owned by its direction: our Close frame (the sender's, under the queue's lock) and the
-server's (the receiver's, the baton holder's). `ClosingHandshake` draws the conclusions.
+A connection is a channel of a loop. The baton holder of the loop receives its bytes, and the events line up
+in the inbox. What it sends goes through its queue, from any thread. The closing handshake is two facts, each
+owned by its direction: our Close frame (the sender's, under the queue's lock) and the server's (the
+    receiver's, the
+baton holder's). `ClosingHandshake` draws the conclusions.
 
-A message received: `on_ready` → `ReceivingHalf` → `Receiver` → (pong at once) → inbox → handler.
-A message sent: `SendingHalf` → `Sender` (deflate, mask) → `SendQueue` → the kernel, now or when writable.
+A received message goes from the loop to `ReceivingHalf`, through `Receiver` into the inbox, and to its
+handler. A sent message goes through `SendingHalf` into `SendQueue`, and to the kernel at once or when it has
+room.
 """
 
 from __future__ import annotations
@@ -66,7 +68,7 @@ class Connection:
         inbox: where events go.
         gather: whether messages that follow closely may leave together.
         trace: records steps, or None.
-        taps: are told of what leaves; may change at any time.
+        taps: are told what is sent; may change at any time.
 
     Attributes:
         tls: what TLS has agreed on with the server, or None without it.
@@ -133,16 +135,16 @@ class Connection:
 
     @property
     def messages_received(self) -> int:
-        """Text and binary messages so far."""
+        """Text and binary messages received so far."""
         return self._receiving.messages
 
     @property
     def bytes_received(self) -> int:
-        """Bytes of the stream so far."""
+        """Bytes that the stream has received so far."""
         return self._receiving.bytes
 
     def close(self, code: int | None, reason: str | bytes) -> None:
-        """Begin the closing handshake, unless it was begun. Never blocks. Code and reason were checked."""
+        """Begin the closing handshake, unless it has begun. Never blocks. Code and reason are valid."""
         self.sending.request_close(code, reason)
         self.loop.touch(self)
 
@@ -157,7 +159,7 @@ class Connection:
     # The baton holder: the loop's channel.
 
     def fileno(self) -> int:
-        """The stream's descriptor."""
+        """Return the stream's descriptor."""
         return self._stream.fileno()
 
     @property
@@ -170,7 +172,7 @@ class Connection:
         self._stream.close()
 
     def interest(self) -> int:
-        """Reading unless the inbox is full, writing while the kernel had no room."""
+        """Return what to wait for: reading unless the inbox is full, writing while the kernel is."""
         stream = self._stream
         # A stream that has to write first cannot read, however much there is.
         is_reading = not (self._receiving.is_paused or self._receiving.at_eof or stream.reads_want_write)
@@ -180,7 +182,7 @@ class Connection:
         return mask
 
     def on_start(self, now: float) -> bool:
-        """Say Ready, send the first ping, take what came with the handshake."""
+        """Post Ready, send the first ping, and take what arrived together with the handshake."""
         if self._refusal is not None:
             self._fail(self._refusal, now)
             return False
@@ -248,7 +250,7 @@ class Connection:
         self.on_timer(now)
 
     def next_timer(self) -> float | None:
-        """The earliest of these deadlines."""
+        """Return the earliest of these deadlines, or None."""
         closing = self._closing
         keepalive = None if closing.is_begun else self._keepalive.next_deadline()
         return earliest(earliest(self._polls.deadline, closing.deadline), keepalive)

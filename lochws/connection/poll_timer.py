@@ -4,13 +4,13 @@ from __future__ import annotations
 
 
 class PollTimer:
-    """A beat of so many seconds. While nobody would see a Poll it rests, and costs no timer.
+    """When Poll events are due. Times are monotonic seconds and are passed in. For one thread at a time.
 
     Args:
         period: seconds between two Polls; 0 for none.
 
     Attributes:
-        deadline: when `is_due` should be asked next, or None.
+        deadline: when `is_due` should be called next, or None for never.
     """
 
     __slots__ = ("_next", "_period", "deadline")
@@ -21,7 +21,7 @@ class PollTimer:
         self.deadline: float | None = None
 
     def start(self, now: float) -> bool:
-        """Begin. Returns whether a Poll is due at once."""
+        """Start. Returns whether a Poll is due at once."""
         if self._period:
             self.deadline = self._next = now + self._period
         return bool(self._period)
@@ -34,11 +34,11 @@ class PollTimer:
         return True
 
     def rest(self) -> None:
-        """Nobody would see a Poll."""
+        """Suspend the timer, since no handler wants Polls."""
         self.deadline = None
 
     def go_on(self, now: float) -> None:
-        """Somebody would see a Poll: go on in the same beat, if it rested."""
+        """Resume a suspended timer in the same rhythm, since a handler wants Polls."""
         if self._period and self.deadline is None:
             missed = max(0.0, (now - self._next) // self._period + 1)
             self.deadline = self._next + missed * self._period

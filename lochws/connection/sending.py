@@ -31,16 +31,15 @@ LARGE_BYTES = BATCH_BYTES
 
 
 class SendingHalf:
-    """Encodes and queues. Never blocks, except in a send that waits for room (``when_full="block"``).
+    """Prepares and queues messages. Never blocks, except to wait for room (``when_full="block"``).
 
     Args:
         stream: where the bytes go.
         options: the WebSocket's options.
         agreed: the parameters of permessage-deflate, or None.
-        ask_flush, may_block, gather: as for `SendQueue`.
+        ask_flush, may_block, gather, taps: passed on to `SendQueue`.
         trace: records steps, or None.
-        clock: what tells when a ping of the user's was sent.
-        taps: as for `SendQueue`.
+        clock: tells when a ping of the user's was sent.
     """
 
     def __init__(

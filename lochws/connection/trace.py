@@ -1,4 +1,4 @@
-"""Records of what happens inside, for whoever passes `trace=`; tracing changes nothing else."""
+"""Trace: records of the steps that a connection takes, for the `trace` option."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _numbers = count(1)
 
 
 class Trace:
-    """Hands one dict per step to the user's function, or to the debug log.
+    """The records of one attempt and its connection, one dict per step.
 
-    The function runs in whatever thread acts, perhaps the one that moves all bytes: it must not wait.
-    What it raises is logged and goes no further. A dict has ``stage``, ``url`` (without credentials),
+    The user's function runs on the thread that takes the step, perhaps the one that moves all bytes: it must
+    not wait. An exception that it raises is logged. A dict has ``stage``, ``url`` (without credentials),
     ``time`` (wall clock), ``thread`` (its name) and ``connection`` (a number), and what the stage adds.
 
     Args:
         sink: the function, or True for the debug log.
-        url: where the connection leads.
+        url: the URL of the connection.
     """
 
     def __init__(self, sink: TraceFunction | bool, url: str) -> None:
@@ -63,5 +63,5 @@ class Trace:
 
 
 def as_trace(sink: TraceFunction | bool | None, url: str) -> Trace | None:
-    """A trace for one attempt, or None if none is wanted."""
+    """Return a trace for one attempt, or None if none is wanted."""
     return Trace(sink, url) if sink else None
