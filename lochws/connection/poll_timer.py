@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class PollTimer:
-    """When Poll events are due. Times are monotonic seconds and are passed in. For one thread at a time.
+    """The deadlines of Poll events, in monotonic seconds. The time is passed in. For one thread at a time.
 
     Args:
         period: seconds between two Polls; 0 for none.
