@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lochws.handlers._parts import bounded_inbox
 from lochws.handlers._parts.bounded_inbox import WHEN_FULL, BoundedInbox, KeyedQueue, WhenFull
 
-from ..support.interrupting import call_at
+from ..support.interrupting import call_at, trace_once
 from ..support.seen import PATIENCE, in_thread
 
 
@@ -250,6 +250,7 @@ def interrupted(step: Callable[[], object], point: int, meanwhile: Callable[[], 
         return trace
 
     before = sys.gettrace()
+    trace_once()
     sys.settrace(trace)
     try:
         step()

@@ -20,7 +20,7 @@ def _nothing() -> None:
     """Be traced."""
 
 
-def _trace_once() -> None:
+def trace_once() -> None:
     """Prepare Python for tracing opcodes: with 3.12.1 the first call in a process has no opcode events."""
 
     def trace(frame: FrameType, _event: str, _arg: object) -> Any:
@@ -68,7 +68,7 @@ def call_at(
         return trace
 
     outer = sys.gettrace()
-    _trace_once()
+    trace_once()
     sys.settrace(trace)
     try:
         action()
@@ -100,7 +100,7 @@ def enter(
         return trace
 
     outer = sys.gettrace()
-    _trace_once()
+    trace_once()
     sys.settrace(trace)
     try:
         action()

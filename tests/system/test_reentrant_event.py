@@ -9,6 +9,7 @@ from typing import Any
 
 from lochws.system.waits import ReentrantEvent
 
+from ..support.interrupting import trace_once
 from ..support.seen import PATIENCE
 
 
@@ -53,6 +54,7 @@ def test_it_may_be_set_wherever_set_is_interrupted() -> None:
             inside = False
         return trace
 
+    trace_once()
     sys.settrace(trace)
     try:
         event.set()
