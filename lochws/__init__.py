@@ -1,8 +1,8 @@
 """A threaded, callback-driven WebSocket client.
 
-`WebSocketApp` runs in threads of its own, calls your handlers and reconnects automatically. `WebSocket` is
-iterated, without threads. ``lochws.compiled`` is True if all compiled parts are in use, and False if Python
-code does the work of any of them.
+`WebSocketApp` runs in its own threads, calls your handlers and reconnects automatically. `WebSocket` is
+iterated and starts no threads. ``lochws.compiled`` is True if all compiled parts are in use, and False if
+Python code replaces any of them.
 """
 
 from . import errors, events
@@ -36,5 +36,5 @@ __all__ = [
     "on",
 ]
 
-#: Whether the compiled parts were built and are in use; they do the same as their twins in Python, faster.
+#: Whether the compiled parts are built and in use; they do the same as their Python twins, only faster.
 compiled: bool = all(_parts_in_use().values())

@@ -1,4 +1,4 @@
-"""WebSocketApp: a WebSocket client that runs itself, in threads of its own, and stays connected."""
+"""WebSocketApp: a WebSocket client that runs in its own threads and stays connected."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ START_SECONDS = 0.5
 
 
 class WebSocketAppOptions(WebSocketOptions, total=False):
-    """The options of `WebSocketApp` that are given by keyword: those of `WebSocket`, and two more."""
+    """The keyword options of `WebSocketApp`: those of `WebSocket`, plus two."""
 
     on_handler_error: Literal["continue", "reconnect", "stop"]
-    """What to do after a handler raised: ``"continue"``, ``"reconnect"``, or ``"stop"`` the app with close
-    code 1011. The error is logged with its traceback and passed to `on_error` in any case.
+    """What to do when a handler raises: ``"continue"``, ``"reconnect"``, or ``"stop"`` the app with close
+    code 1011. In every case the error is logged with its traceback and passed to `on_error`.
     Default: 'continue'."""
     threads: Threads | None
     """A `Threads` to share with other apps. Default: None, for a pair of threads of its own."""
@@ -72,8 +72,8 @@ class AppInternals(Internals):
 
     Args:
         app: the app.
-        url: where to connect to, as the user gave it.
-        given: the options that were given, by the names that users know.
+        url: the URL to connect to, as the user passed it.
+        given: the options that the user passed, by their public names.
     """
 
     __slots__ = ("app", "on_handler_error", "registry")
@@ -108,30 +108,30 @@ class AppInternals(Internals):
             raise WebSocketError(f"{method}() was called in a handler, and would wait for that handler's end")
 
     def handlers_changed(self) -> None:
-        """Tell the loop, which does not make the events that no handler wants."""
+        """Tell the loop that handlers were added: it does not create events that no handler wants."""
         if (connection := self.life.connection) is not None:
             connection.loop.touch(connection)
 
     def final_event_unhandled(self, event: events.ConnectFail | events.Disconnected) -> None:
-        """Log how an attempt failed that no handler of the user's was told of."""
+        """Log a failure whose final event reached none of the user's handlers."""
         is_well = isinstance(event, events.Disconnected) and (event.graceful or event.ended_by == "client")
         if not (is_well or self.life.is_stopping):
             report(logging.WARNING, "%s: %s", self.url, event)
 
     def handler_failed(self, error: BaseException) -> None:
-        """Do what `on_handler_error` says."""
+        """Continue, reconnect or stop after a handler's failure, as the option `on_handler_error` says."""
         if self.on_handler_error == "reconnect":
             self.life.drop(f"handler failed; {safe_str(error)}")
         elif self.on_handler_error == "stop":
             self.close_app(code=1011, reason="handler failed")
 
     def close_app(self, **arguments: object) -> None:
-        """Call the app's `close`, with those arguments that it takes: a subclass may have overridden it."""
+        """Call the app's `close` with the arguments that it accepts: a subclass may have overridden it."""
         self.app.close(**accepted(self.app.close, arguments, arguments))
 
 
 class WebSocketApp(WebSocket, Handler):
-    """A WebSocket client (RFC 6455) in threads of its own: it calls your handlers and stays connected.
+    """A WebSocket client (RFC 6455) that runs in its own threads, calls your handlers and stays connected.
 
     ::
 
@@ -153,27 +153,29 @@ class WebSocketApp(WebSocket, Handler):
     connection ends, the app reconnects automatically, with exponential back-off and jitter, until `close` or
     `stop` is called. All methods may be called from any thread. All threads are daemons.
 
-    The parameters up to `trace` may be given by position and are Lomond's, in Lomond's order. Options by
-    keyword are declared and documented in `lochws.app.WebSocketAppOptions`.
+    The parameters up to `trace` may be passed by position; their names and order are Lomond's. The other
+    options are keyword-only, and are declared and documented in `lochws.app.WebSocketAppOptions`.
 
     Args:
-        url: ``ws://`` or ``wss://``; ``http://`` and ``https://`` mean the same. A user name and password in
-            it are used for Basic authentication and never shown. A function is called for each attempt.
-        proxies: a proxy's URL; or URLs by ``"http"`` (for ws) and ``"https"`` (for wss); or a function that
-            gets the URL at each attempt and returns one. None uses the environment's proxies, ``{}`` uses
-            none. Proxies are http, https, socks4, socks4a, socks5 or socks5h.
-        protocols: the subprotocols to offer, best first; a function is called for each attempt.
-            ``subprotocols=`` is accepted as another name.
+        url: a ``ws://`` or ``wss://`` URL; ``http://`` and ``https://`` are accepted as aliases. A user name
+            and password in it are used for Basic authentication and never shown. A function that returns the
+            URL is called for each attempt.
+        proxies: a proxy URL; or a mapping with proxy URLs under ``"http"`` (for ws) and ``"https"`` (for
+            wss); or a function that receives the URL at each attempt and returns a proxy URL. None uses the
+            proxies set in the environment, ``{}`` uses none. The schemes are http, https, socks4, socks4a,
+            socks5 and socks5h.
+        protocols: the subprotocols to offer, in order of preference; a function that returns them is called
+            for each attempt. ``subprotocols=`` is accepted as another name.
         agent: the User-Agent header; None sends lochws's name and version, ``""`` sends none.
         compress: offer permessage-deflate (RFC 7692): True, or a `Deflate` with details.
         ssl_verify: verify the server's certificate and name.
         ssl_cafile: a file of certificate authorities to trust in addition to the system's.
-        ssl_context: a context that is used for TLS as it is and never altered; the two options above are
+        ssl_context: an `ssl.SSLContext` to use for TLS. It is never modified, and the two options above are
             then ignored.
-        trace: a function that gets a dict for each step, or True to write them to the debug log.
+        trace: a function that receives a dict for each step, or True to write the dicts to the debug log.
 
     Raises:
-        TypeError, ValueError: an argument is wrong; the message says which, and what would be right.
+        TypeError, ValueError: an argument is invalid; the message says which, and what would be right.
         FileNotFoundError: the file `ssl_cafile` does not exist.
     """
 
@@ -195,8 +197,8 @@ class WebSocketApp(WebSocket, Handler):
         trace: TraceFunction | bool | None = None,
         **options: Unpack[WebSocketAppOptions],
     ) -> None:
-        # No docstring: editors would show it in place of the class's. And not WebSocket.__init__, which would
-        # make an iteration.
+        # No docstring: editors would show it in place of the class's. WebSocket.__init__ is not called,
+        # because it would create an iteration.
         given: dict[str, Any] = {
             "proxies": proxies, "protocols": protocols, "agent": agent, "compress": compress,
             "ssl_verify": ssl_verify, "ssl_cafile": ssl_cafile, "ssl_context": ssl_context, "trace": trace,
@@ -227,28 +229,28 @@ class WebSocketApp(WebSocket, Handler):
         *,
         persist: bool | Backoff = True,
     ) -> None:
-        """Start connecting in the background, and return at once.
+        """Start connecting in the background, and return immediately.
 
-        An app that has stopped can be started again. One that was closed before it was ever started stops
-        at once.
+        An app that has stopped can be started again. An app that was closed before its first start stops
+        immediately.
 
         Args:
             poll: seconds between Poll events; 0 or None for none.
             ping_rate: seconds between automatic pings; 0 or None for none.
-            ping_timeout: seconds that a ping may go without any byte from the server before the
-                connection is given up; ``"auto"`` is twice the ping rate; 0 or None for no limit.
-            auto_pong: whether pings are answered.
-            close_timeout: seconds that the server gets to answer a Close frame and to end the
-                connection; 0 or None for no limit.
-            persist: whether to reconnect whenever an attempt or a connection ended that was not closed by
-                `close`: True for the default `Backoff`, or a Backoff of your own.
+            ping_timeout: seconds to wait after a ping for any byte from the server before giving up the
+                connection; ``"auto"`` is twice the ping rate; 0 or None for no limit.
+            auto_pong: whether to answer the server's pings automatically.
+            close_timeout: seconds that the server has to answer a Close frame and end the connection; 0 or
+                None for no limit.
+            persist: whether to reconnect whenever an attempt fails or a connection ends without a call to
+                `close`: True uses the default `Backoff`; or pass a Backoff of your own.
 
         Raises:
-            TypeError, ValueError: an argument is wrong.
+            TypeError, ValueError: an argument is invalid.
             AttributeError: a function was assigned to ``on_<event>``, where it would not be called; or an
                 attribute hides a method of WebSocketApp.
             WebSocketError: the app is already running; or gevent patched `threading` after lochws was
-                imported, and has to do so before.
+                imported (it must patch first).
             RuntimeError: no thread can be started.
             OSError: there are no file descriptors left.
         """
@@ -279,27 +281,27 @@ class WebSocketApp(WebSocket, Handler):
         *,
         persist: bool | Backoff = True,
     ) -> events.ConnectFail | events.Disconnected | None:
-        """Start, and block until the app has stopped. Any thread may call it, except in a handler.
+        """Start the app and block until it has stopped. Any thread may call this, except from a handler.
 
-        Ctrl-C (and any other exception that a signal handler raises here) closes the connection and, once
-        that is done or has taken 5 seconds, propagates as usual. A second Ctrl-C does not wait.
+        Ctrl-C (like any other exception that a signal handler raises here) closes the connection. It then
+        propagates as usual, when the connection has closed or after 5 seconds. A second Ctrl-C does not wait.
 
         Args:
             poll: seconds between Poll events; 0 or None for none.
             ping_rate: seconds between automatic pings; 0 or None for none.
-            ping_timeout: seconds that a ping may go without any byte from the server before the
-                connection is given up; ``"auto"`` is twice the ping rate; 0 or None for no limit.
-            auto_pong: whether pings are answered.
-            close_timeout: seconds that the server gets to answer a Close frame and to end the
-                connection; 0 or None for no limit.
-            persist: whether to reconnect whenever an attempt or a connection ended that was not closed by
-                `close`: True for the default `Backoff`, or a Backoff of your own.
+            ping_timeout: seconds to wait after a ping for any byte from the server before giving up the
+                connection; ``"auto"`` is twice the ping rate; 0 or None for no limit.
+            auto_pong: whether to answer the server's pings automatically.
+            close_timeout: seconds that the server has to answer a Close frame and end the connection; 0 or
+                None for no limit.
+            persist: whether to reconnect whenever an attempt fails or a connection ends without a call to
+                `close`: True uses the default `Backoff`; or pass a Backoff of your own.
 
         Returns:
             The final event of the last attempt; None if the app was closed before the first one.
 
         Raises:
-            TypeError, ValueError: an argument is wrong.
+            TypeError, ValueError: an argument is invalid.
             AttributeError: a function was assigned to ``on_<event>``, where it would not be called; or an
                 attribute hides a method of WebSocketApp.
             WebSocketError: the app is already running, or the caller is a handler.
@@ -323,23 +325,23 @@ class WebSocketApp(WebSocket, Handler):
                 if not life.in_handler and not life.join(INTERRUPT_SECONDS):
                     self.force_disconnect()
             if isinstance(error, KeyboardInterrupt):
-                # One frame of ours says enough. (In Python 3.10 a plain raise would bring all of them back.)
+                # Show only one of our frames. (In Python 3.10 a plain raise would restore all of them.)
                 raise error.with_traceback(None) from None
             raise
         life.join(None)
         return life.final_event
 
     def stop(self, timeout: float | None = None) -> bool:
-        """Close, and wait until the app has stopped. In a handler: close, without waiting.
+        """Close the app and wait until it has stopped; in a handler, close it without waiting.
 
         Args:
-            timeout: seconds to wait at most, or None for no limit.
+            timeout: the longest time to wait, in seconds; None for no limit.
 
         Returns:
-            Whether the app has stopped.
+            True if the app has stopped.
 
         Raises:
-            TypeError, ValueError: the timeout is not a number. Nothing has happened then.
+            TypeError, ValueError: the timeout is not a number. In that case the app is not closed.
         """
         timeout = _as_timeout("stop", timeout)
         self.close()
@@ -349,14 +351,14 @@ class WebSocketApp(WebSocket, Handler):
         """Wait until the app has stopped and its own threads have ended.
 
         Args:
-            timeout: seconds to wait at most, or None for no limit.
+            timeout: the longest time to wait, in seconds; None for no limit.
 
         Returns:
-            Whether the app has stopped in time; True if it was never started.
+            True if the app stopped in time or was never started.
 
         Raises:
             TypeError, ValueError: the timeout is not a number.
-            WebSocketError: called in a handler, for whose end it would wait.
+            WebSocketError: called from a handler of this app, which would then wait for itself.
         """
         timeout = _as_timeout("join", timeout)
         self._lochws.refuse_in_handler("join")
@@ -373,18 +375,18 @@ class WebSocketApp(WebSocket, Handler):
         self._lochws.life.reconnect()
 
     def wait_ready(self, timeout: float | None = None) -> bool:
-        """Wait until there is a connection, the handlers of its Ready have run, and all gates are open.
+        """Wait until a connection is open, the handlers of its Ready event have run, and all gates are open.
 
         Args:
-            timeout: seconds to wait at most, or None for no limit.
+            timeout: the longest time to wait, in seconds; None for no limit.
 
         Returns:
-            Whether that is so; False if the time is up, or if the app has stopped.
+            True once all of that is the case; False if the timeout expires or the app stops first.
 
         Raises:
             TypeError, ValueError: the timeout is not a number.
             WebSocketError: the app has not been started, and no other thread starts it within half a second;
-                or called in a handler while there is no connection, so that it would wait for that handler.
+                or called from a handler while there is no connection: the handler would wait for itself.
         """
         timeout = _as_timeout("wait_ready", timeout)
         life = self._lochws.life
@@ -395,17 +397,17 @@ class WebSocketApp(WebSocket, Handler):
         return life.in_handler or life.wait_ready(timeout)
 
     def wait_closed(self, timeout: float | None = None) -> bool:
-        """Wait until the app has stopped: it was closed, or gave up.
+        """Wait until the app has stopped because it was closed or gave up.
 
         Args:
-            timeout: seconds to wait at most, or None for no limit.
+            timeout: the longest time to wait, in seconds; None for no limit.
 
         Returns:
-            Whether the app has stopped in time; True if it was never started.
+            True if the app stopped in time or was never started.
 
         Raises:
             TypeError, ValueError: the timeout is not a number.
-            WebSocketError: called in a handler, for whose end it would wait.
+            WebSocketError: called from a handler of this app, which would then wait for itself.
         """
         timeout = _as_timeout("wait_closed", timeout)
         self._lochws.refuse_in_handler("wait_closed")
@@ -419,7 +421,7 @@ class WebSocketApp(WebSocket, Handler):
         auto_pong: bool = True,
         close_timeout: float | None = 30.0,
     ) -> Generator[events.Event, None, None]:
-        """Refuse: an app runs itself. Call `start` or `run_forever`, or iterate a `WebSocket` instead.
+        """Raise WebSocketError: an app runs itself. Call `start` or `run_forever`, or iterate a `WebSocket`.
 
         Raises:
             WebSocketError: always.
@@ -427,11 +429,11 @@ class WebSocketApp(WebSocket, Handler):
         raise WebSocketError("a WebSocketApp runs itself: call start(), or iterate a WebSocket instead")
 
     def __iter__(self) -> Iterator[events.Event]:
-        """Refuse, as `connect` does."""
+        """Raise WebSocketError: an app runs itself. To iterate events, use a `WebSocket`."""
         return WebSocketApp.connect(self)
 
     def __enter__(self) -> Self:
-        """Start, unless the app is running."""
+        """Start the app, unless it is running."""
         if self._lochws.life.state in (State.NEW, State.STOPPED):
             self.start()
         return self
@@ -439,7 +441,7 @@ class WebSocketApp(WebSocket, Handler):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close, and wait until the app has stopped."""
+        """Close the app, and wait until it has stopped."""
         self.stop()
 
     # Handlers and their thread.
@@ -448,13 +450,14 @@ class WebSocketApp(WebSocket, Handler):
         """Register a function as the handler of one or more events, by name or by class: a decorator.
 
         ``@app.on("text")``, ``@app.on(events.Ready, events.Disconnected)``. ``"event"`` means every event,
-        ``"error"`` what handlers raise; ``"batch"`` and ``"sent"`` are explained at `Handler.on_batch` and
-        `Handler.on_sent`. The decorator returns the function unchanged.
+        ``"error"`` an exception that a handler raised, ``"batch"`` messages that arrived together, and
+        ``"sent"`` what is about to be sent (see `Handler.on_batch` and `Handler.on_sent`). The decorator
+        returns the function unchanged.
 
         Raises:
             TypeError: an argument is neither a name nor an event class; or the function cannot be called
                 with one argument, or is a coroutine or generator function.
-            ValueError: there is no such event; the message suggests the nearest.
+            ValueError: no event has that name; the message suggests the closest one.
         """
         wanted = event_names(names, "@app.on")
 
@@ -469,13 +472,14 @@ class WebSocketApp(WebSocket, Handler):
         """Register all ``on_<event>`` methods of an object, and those marked with `lochws.on`.
 
         Raises:
-            TypeError: it has none, or one of them is misspelt or cannot be called with one argument.
+            TypeError: the object has no such method, or one of them is misspelt or cannot be called with one
+                argument.
         """
         self._lochws.registry.add_object(handler)
         self._lochws.handlers_changed()
 
     def remove_handler(self, handler: object) -> None:
-        """Remove a registered function or object, from all its events.
+        """Remove a registered function or object from all its events.
 
         Raises:
             ValueError: it is not registered.
@@ -487,51 +491,53 @@ class WebSocketApp(WebSocket, Handler):
 
         Raises:
             TypeError: an argument is neither a name nor an event class.
-            ValueError: there is no such event.
+            ValueError: no event has that name.
         """
         return self._lochws.registry.has(event_names(names, "app.handles"))
 
     def wrap_handlers(self, wrapper: Wrapper) -> None:
-        """Call all handlers, present and future, through a wrapper: to time or trace them.
+        """Call all handlers, present and future, through a wrapper, for example to time or trace them.
 
-        ``wrapper(name, handler)`` gets what a handler is registered for (``"text"``, ``"event"``,
-        ``"error"``, …) and the handler; it returns the function to call in its place, with the same one
-        argument. It is called again whenever handlers are added or removed. Of several wrappers the last is
-        outermost. Handlers of ``"sent"`` run on threads that send, all others on the reader thread. Any
-        thread may call this; it never blocks.
+        ``wrapper(name, handler)`` receives the name that a handler is registered under (``"text"``,
+        ``"event"``, ``"error"``, …) and the handler. It returns the function to call instead, with the same
+        single argument. It is called again whenever handlers are added or removed. If there are several
+        wrappers, the one added last is outermost. Handlers of ``"sent"`` run on the threads that send, all
+        others on the reader thread. Any thread may call this; it never blocks.
 
         Raises:
-            TypeError: the wrapper, or what it returns for a handler, cannot be called. Nothing has changed
-                then.
+            TypeError: the wrapper, or what it returns for a handler, is not callable. In that case nothing
+                changes.
         """
         self._lochws.registry.wrap(wrapper)
 
     def unwrap_handlers(self, wrapper: Wrapper) -> None:
-        """Remove a wrapper that was given to `wrap_handlers`: the last that is, or else equals, this one.
+        """Remove a wrapper that was passed to `wrap_handlers`, the latest if there are several.
 
-        A handler that is running finishes inside it. Any thread may call this; it never blocks.
+        An identical wrapper is preferred to one that is merely equal. A handler that is running finishes
+        inside its wrapper. Any thread may call this; it never blocks.
 
         Raises:
-            ValueError: there is no such wrapper.
+            ValueError: no such wrapper is in use.
         """
         self._lochws.registry.unwrap(wrapper)
 
     def call_later(self, seconds: float, function: Callable[[], object]) -> ScheduledCall:
         """Call a function on the reader thread, between two handlers, after a number of seconds.
 
-        0 means as soon as the running handler, if any, has returned. What the function raises is treated
-        like what a handler raises. It is not called once the app has stopped. A call that is due during
-        an attempt to connect may have to wait for its end. Any thread may call this; it never blocks.
+        0 means as soon as the running handler, if any, has returned. An exception that the function raises is
+        treated like a handler's. The function is not called once the app has stopped. A call that falls due
+        during an attempt to connect may be delayed until the attempt ends. Any thread may call this; it never
+        blocks.
 
         Args:
-            seconds: how long from now; a negative number counts as 0.
-            function: what to call, without arguments.
+            seconds: the delay from now; a negative number counts as 0.
+            function: the function to call, without arguments.
 
         Returns:
             The scheduled call, which can be cancelled.
 
         Raises:
-            TypeError: `seconds` is not a number, or the function cannot be called.
+            TypeError: `seconds` is not a number, or `function` is not callable.
             ValueError: `seconds` is not finite.
             WebSocketError: the app is not running.
         """
@@ -544,39 +550,40 @@ class WebSocketApp(WebSocket, Handler):
         return self._lochws.life.call_later(seconds, function)
 
     def gate(self) -> Gate:
-        """Make a gate, which refuses ordinary sends on each new connection until it is opened.
+        """Create a gate, which refuses ordinary sends on each new connection until it is opened.
 
-        For session setup such as a login, whose own messages are sent through the gate;
-        `lochws.handlers.subscriptions` uses one. A connection that is already open is not affected. Any
-        thread may call this; it never blocks.
+        Use a gate for session setup such as a login, and send the setup's own messages through it, as
+        `lochws.handlers.subscriptions` does. A connection that is already open is not affected. Any thread
+        may call this; it never blocks.
         """
         return self._lochws.life.gates.make()
 
     @read_only
     def in_handler(self) -> bool:
-        """Return whether the calling thread is the reader thread, which runs this app's handlers."""
+        """True if the calling thread is the reader thread, which runs this app's handlers."""
         return self._lochws.life.in_handler
 
     @read_only
     def is_stopping(self) -> bool:
-        """Return whether `close` has been called since the app was started. Any thread may read it.
+        """True if `close` has been called since the app was started. Any thread may read it.
 
-        For handlers that wait for something: they delay the end of the app.
+        A handler that waits for something should check it, because the app cannot stop before the handler
+        returns.
         """
         return self._lochws.life.is_stopping
 
     @read_only
     def waiting_bytes(self) -> int:
-        """About how many bytes of received messages are waiting for handlers. Any thread may read it."""
+        """The approximate number of received bytes waiting for handlers. Any thread may read it."""
         return self._lochws.life.waiting_bytes
 
 
 def _as_timeout(method: str, timeout: float | None) -> float | None:
-    """Return a timeout in seconds that can be waited for, None for no limit.
+    """Return the timeout in seconds, checked and short enough for Python to wait; None for no limit.
 
     Raises:
-        TypeError: it is not a number.
-        ValueError: it is not a number (nan).
+        TypeError: the timeout is not a number.
+        ValueError: the timeout is NaN.
     """
     if timeout is None:
         return None

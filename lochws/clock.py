@@ -1,7 +1,7 @@
-"""Clocks: the source of time for apps, and how a program replaces it.
+"""Clocks: the source of time for apps, which a program can replace.
 
-Keepalive, Poll, the closing handshake and back-off use the clock. Opening a connection, the waits of users'
-threads and the gathering of messages use real time. `lochws.testing` has a clock that a test moves.
+Keepalive, Poll, the closing handshake and back-off use the clock. Opening a connection, waits in users'
+threads and the gathering of messages use real time. `lochws.testing` has a clock that a test advances.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ from typing import Final, NamedTuple, Protocol
 
 
 class Rest(NamedTuple):
-    """The fact that something is waiting.
+    """The state of something that is waiting.
 
     Attributes:
-        number: increases with everything it does: if it has not changed, nothing was done in between.
-        until: when it continues by itself, in monotonic seconds of its clock; None for never.
+        number: a count that increases with every action: if it has not changed, nothing was done in between.
+        until: when the wait ends by itself, in monotonic seconds of its clock; None for never.
     """
 
     number: int
     until: float | None
 
     def beside(self, other: Rest) -> Rest:
-        """Return the common rest of two things that both wait."""
+        """Return the combined state of two things that both wait."""
         ends = [end for end in (self.until, other.until) if end is not None]
         return Rest(self.number + other.number, min(ends, default=None))
 
 
 class Timed(Protocol):
-    """Something that waits by a clock: the threads of one or more apps. Any thread may call its methods."""
+    """Something that waits by a clock, namely the threads of one or more apps. All methods: any thread."""
 
     def wake(self) -> None:
-        """Look at the clock again, because it was moved."""
+        """Read the clock again, because it was advanced."""
 
     def rest(self, *, handlers: bool) -> Rest | None:
-        """Return how it waits, or None while it has something to do now.
+        """Return the state of the wait, or None while there is something to do now.
 
         Args:
             handlers: whether a running handler counts as something to do.
@@ -50,17 +50,17 @@ class Clock(Protocol):
     def passes(self) -> bool:
         """True if time passes by itself, at the usual speed.
 
-        If not, threads that wait do so until they are woken, and then look at the clock.
+        If not, waiting threads wait until they are woken, and then read the clock.
         """
 
     def monotonic(self) -> float:
-        """Seconds that never run backwards."""
+        """Return a time in seconds that never goes backwards."""
 
     def wall(self) -> float:
-        """Seconds since 1970; somebody may set this clock."""
+        """Return the seconds since 1970; this clock may be set."""
 
     def attend(self, timed: Timed) -> None:
-        """Wake `timed` whenever this clock is moved, for as long as `timed` lives."""
+        """Wake `timed` whenever this clock is advanced, for as long as `timed` exists."""
 
 
 class SystemClock:
@@ -71,7 +71,7 @@ class SystemClock:
     wall = staticmethod(time.time)
 
     def attend(self, timed: Timed) -> None:
-        """Do nothing: this clock is never moved."""
+        """Do nothing: this clock is never advanced by hand."""
 
 
 #: This machine's clock, the default.
@@ -81,13 +81,13 @@ _in_use: Clock = SYSTEM
 
 
 def current() -> Clock:
-    """Return the clock of apps that are started now on threads without a clock of their own."""
+    """Return the clock for apps that are started now on threads without their own clock."""
     return _in_use
 
 
 @contextmanager
 def using(clock: Clock) -> Iterator[None]:
-    """Give another clock to the apps that are started in the ``with`` block, by any thread.
+    """Use another clock for the apps that any thread starts during the ``with`` block.
 
     Apps that are already running keep theirs.
     """

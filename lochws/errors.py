@@ -1,22 +1,22 @@
-"""The exceptions that lochws raises, as one tree; the names and their places are Lomond's.
+"""Exceptions: the classes that lochws raises, as one tree with Lomond's names and hierarchy.
 
 ::
 
     WebSocketError
     ├── FrameBuildError              a frame is longer than RFC 6455 allows
-    ├── HandshakeError               the server's answer to the upgrade is wrong: leads to the event Rejected
+    ├── HandshakeError               the response to the upgrade request is wrong: reported as event Rejected
     │   └── CompressionParameterError
-    ├── ProtocolError                the server broke a rule: leads to the event ProtocolError
+    ├── ProtocolError                the server violated the protocol: reported as event ProtocolError
     │   └── PayloadTooLarge
-    ├── CriticalProtocolError        the server's data is damaged: leads to the event ProtocolError
-    ├── ConnectFail                  opening failed: leads to the event ConnectFail
+    ├── CriticalProtocolError        the server's data is damaged: reported as event ProtocolError
+    ├── ConnectFail                  connecting failed: reported as event ConnectFail
     ├── TransportFail                the network failed during a send
     ├── QueueFull                    the send queue has no room
     └── WebSocketUnavailable         there is no open connection to send on
         ├── WebSocketClosing         our Close frame has been sent
         └── WebSocketClosed          the connection has ended
 
-Wrong arguments raise `TypeError` or `ValueError` when they are given.
+Invalid arguments raise `TypeError` or `ValueError` as soon as they are passed.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 class WebSocketError(Exception):
     """The base class of every exception that lochws raises.
 
-    The message is formatted only if there are arguments to format it with, so that a message with braces
-    in it stays as it is.
+    The message is formatted only if format arguments are passed, so that a message that contains braces is
+    left unchanged.
     """
 
     def __init__(self, msg: str, *args: Any, **kwargs: Any) -> None:
         super().__init__(msg.format(*args, **kwargs) if args or kwargs else msg)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # By its attributes, not by the arguments of __init__, which may take more than the message.
+        # Copy the attributes instead of calling __init__, which may need more arguments than the message.
         return _again, (type(self), self.args), self.__dict__
 
 
@@ -47,10 +47,10 @@ class FrameBuildError(WebSocketError):
 
 
 class HandshakeError(WebSocketError):
-    """The server's answer to the upgrade request does not open a WebSocket (RFC 6455 section 4.1).
+    """The server's response to the upgrade request does not open a WebSocket (RFC 6455 section 4.1).
 
     Attributes:
-        advice: one sentence, for people, on what would help; empty if the answer itself suggests it.
+        advice: what would help, in one human-readable sentence; may be empty.
     """
 
     advice = ""
@@ -66,10 +66,10 @@ class CompressionParameterError(HandshakeError):
 
 
 class ProtocolError(WebSocketError):
-    """The server broke a rule of RFC 6455 or RFC 7692.
+    """The server violated RFC 6455 or RFC 7692.
 
     Attributes:
-        close_code: the close code that it is told, 1002 by default.
+        close_code: the close code to send to the server, 1002 by default.
     """
 
     close_code = 1002
@@ -90,7 +90,7 @@ class CriticalProtocolError(WebSocketError):
     """The server sent damaged data: text that is not valid UTF-8, or data that cannot be decompressed.
 
     Attributes:
-        close_code: the close code that it is told, 1007 by default.
+        close_code: the close code to send to the server, 1007 by default.
     """
 
     close_code = 1007
@@ -107,9 +107,9 @@ class ConnectFail(WebSocketError):
     Attributes:
         phase: the step that failed: ``"resolve"``, ``"tcp"``, ``"proxy"``, ``"tls"`` or ``"upgrade"``;
             ``"prepare"`` if the request could not be made.
-        address: the address on which it failed, as text, or None if there was none yet.
-        advice: one sentence, for people, on what would help; empty if the cause itself suggests it.
-        response: the answer of a proxy that did not open the tunnel, or None.
+        address: the address on which the attempt failed, as text, or None if there was none yet.
+        advice: what would help, in one human-readable sentence; may be empty.
+        response: the response of a proxy that refused to open the tunnel, or None.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class TransportFail(WebSocketError):
 
 
 class QueueFull(WebSocketError):
-    """The message was not accepted, because the send queue has no room for it (see `max_queue`)."""
+    """The message was not accepted, because the send queue (at most `max_queue` bytes) has no room for it."""
 
 
 class WebSocketUnavailable(WebSocketError):

@@ -1,7 +1,7 @@
 """The events of a WebSocket: small objects with Lomond's names and attributes.
 
-Handlers and loops distinguish events by class or by `name`. New versions may bring new events: ignore names
-that you do not know.
+Handlers and loops distinguish events by class or by `name`. New versions may add events: ignore names that
+you do not know.
 
 Events have no behavior. lochws keeps no reference to an event after it has been handled.
 """
@@ -30,8 +30,8 @@ class Event:
     """The base class of all events.
 
     Attributes:
-        name: the event's name: a method ``on_<name>`` handles it.
-        received_time: when the event was made, in seconds since 1970 (`time.time`).
+        name: the event's name; the method ``on_<name>`` handles it.
+        received_time: when the event was created, in seconds since 1970 (`time.time`).
     """
 
     __slots__ = ("received_time",)
@@ -63,7 +63,7 @@ class Connecting(Event):
 
 
 class _Ending(Event):
-    """The common part of the events that say how an attempt to connect ended."""
+    """The base class of the events that report how an attempt to connect, or a connection, ended."""
 
     __slots__ = ("address", "advice", "error", "phase", "reason", "timings")
 
@@ -86,17 +86,17 @@ class _Ending(Event):
 class ConnectFail(_Ending):
     """An attempt to connect failed before there was a connection. It is the last event of the attempt.
 
-    Its str is one line for people: the reason and the advice.
+    Its str is one human-readable line: the reason and the advice.
 
     Attributes:
-        reason: why, in one sentence for people.
+        reason: why the attempt failed, in one human-readable sentence.
         phase: the step that failed: ``"prepare"`` (the request could not be made), ``"resolve"``, ``"tcp"``,
             ``"proxy"``, ``"tls"`` or ``"upgrade"`` (the request could not be written).
         address: the address on which it failed, or None.
-        error: the exception that caused it, with its own causes chained, or None.
-        advice: what would help, in one sentence for people; may be empty.
-        timings: seconds by phase, for each phase that was entered.
-        response: the answer of a proxy that did not open the tunnel, or None.
+        error: the exception that caused the failure, with its own causes chained, or None.
+        advice: what would help, in one human-readable sentence; may be empty.
+        timings: seconds spent in each phase that was entered, by the phase's name.
+        response: the response of a proxy that refused to open the tunnel, or None.
     """
 
     __slots__ = ("response",)
@@ -134,16 +134,16 @@ class Connected(Event):
 class Rejected(_Ending):
     """The server did not upgrade to WebSocket. Disconnected follows.
 
-    Its str is one line for people: the reason and the advice.
+    Its str is one human-readable line: the reason and the advice.
 
     Attributes:
-        response: the server's answer, with the beginning of its body.
-        reason: what is wrong with the answer, in one sentence for people.
+        response: the server's response, with the beginning of its body.
+        reason: what is wrong with the response, in one human-readable sentence.
         phase: ``"upgrade"``.
         address: the server's address.
-        error: the exception that says the same.
-        advice: what would help, in one sentence for people; may be empty.
-        timings: seconds by phase of the opening.
+        error: the exception with the same reason.
+        advice: what would help, in one human-readable sentence; may be empty.
+        timings: seconds spent in each phase of the opening, by the phase's name.
     """
 
     __slots__ = ("response",)
@@ -161,12 +161,13 @@ class Ready(Event):
     """The WebSocket is open: messages can be sent from now on.
 
     Attributes:
-        response: the server's answer to the upgrade request.
+        response: the server's response to the upgrade request.
         protocol: the subprotocol that the server chose, or None.
         extensions: the names of the extensions in use: ``{"permessage-deflate"}`` or empty.
-        address: the address of the server, or of the proxy to it, as ``ip:port``; a path for a Unix socket.
-        timings: seconds by phase of the opening: ``"resolve"``, ``"tcp"``, ``"proxy"``, ``"tls"``,
-            ``"upgrade"``, for each that was entered.
+        address: the address of the server, or of the proxy if there is one, as ``ip:port``; a path for a
+            Unix socket.
+        timings: seconds spent in each phase of the opening that was entered, by its name: ``"resolve"``,
+            ``"tcp"``, ``"proxy"``, ``"tls"``, ``"upgrade"``.
     """
 
     __slots__ = ("address", "extensions", "protocol", "response", "timings")
@@ -207,23 +208,23 @@ class Text(Event):
     __slots__ = ("_json", "text")
     name = "text"
 
-    # One of the two events that are made for each message: it saves the call of super().__init__().
+    # Text and Binary are created for each message, so they save the call of super().__init__().
     def __init__(self, text: str) -> None:
         self.received_time: float = time()
         self.text: str = text
 
     @property
     def json(self) -> Any:
-        """The message parsed as JSON. It is parsed once.
+        """The message parsed as JSON. It is parsed on first use.
 
         Raises:
-            ValueError: the text is not valid JSON (`json.JSONDecodeError`), or is nested too deeply for
-                Python's recursion limit here.
+            ValueError: the text is not valid JSON (`json.JSONDecodeError`), or it is nested more deeply than
+                the recursion limit allows at this point.
         """
         if not hasattr(self, "_json"):
             try:
                 self._json: Any = json.loads(self.text)
-            except RecursionError:  # usually the server chose the depth
+            except RecursionError:  # usually because of the server's data, so not a bug of the caller
                 raise ValueError(f"the JSON is nested too deeply for Python here: {self!r}") from None
         return self._json
 
@@ -250,7 +251,7 @@ class Binary(Event):
 
 
 class Ping(Event):
-    """The server sent a ping, which has been answered already, unless `auto_pong` is off.
+    """The server sent a ping. It has already been answered, unless `auto_pong` is off.
 
     Attributes:
         data: the ping's payload, at most 125 bytes.
@@ -272,7 +273,8 @@ class Pong(Event):
 
     Attributes:
         data: the pong's payload, at most 125 bytes.
-        latency: seconds since the ping that it answers was sent; None if it does not answer a ping of ours.
+        latency: seconds since the ping that this pong answers was sent; None if it does not answer one of
+            our pings.
     """
 
     __slots__ = ("data", "latency")
@@ -288,10 +290,10 @@ class Pong(Event):
 
 
 class ProtocolError(Event):
-    """The server broke the protocol. The connection is given up: Disconnected follows.
+    """The server violated the protocol. The connection ends: Disconnected follows.
 
     Attributes:
-        error: what is wrong, in one sentence for people.
+        error: what is wrong, in one human-readable sentence.
         critical: whether the data itself is damaged: text that is not valid UTF-8, or data that cannot be
             decompressed.
     """
@@ -330,7 +332,7 @@ class _CloseFrame(Event):
 
 
 class Closing(_CloseFrame):
-    """The server sent its Close frame. Handlers of this event may still send; then it is answered.
+    """The server sent its Close frame. Handlers of this event may still send; the answer is sent after them.
 
     Attributes:
         code: the server's close code, or None if it gave none.
@@ -356,21 +358,21 @@ class Closed(_CloseFrame):
 class Disconnected(_Ending):
     """The connection has ended. It is the last event of the connection.
 
-    Its str is one line for people: who ended the connection, with which code and reason.
+    Its str is one human-readable line: who ended the connection, with which code and reason.
 
     Attributes:
-        reason: why, in one sentence for people.
-        graceful: whether both sides sent a Close frame and the connection then ended as it should.
+        reason: why the connection ended, in one human-readable sentence.
+        graceful: whether both sides sent a Close frame and the connection then ended properly.
         phase: ``"upgrade"`` if the WebSocket never opened, ``"open"`` if it did.
         ended_by: ``"client"``, ``"server"`` or ``"network"``.
         sent_code: the code of our Close frame; None if there was none, or it had no code.
         received_code: the code of the server's Close frame; None if there was none, or it had no code.
         received_reason: the reason in the server's Close frame, often empty.
-        unsent: the messages that were accepted but not sent completely, oldest first, as they were given.
+        unsent: the messages that were accepted but not sent completely, oldest first, as they were passed.
         error: the exception that caused the end, or None.
-        address: the server's address, if the WebSocket never opened, or None.
-        advice: what would help, in one sentence for people, if the WebSocket never opened; may be empty.
-        timings: seconds by phase of the opening, if the WebSocket never opened.
+        address: the server's address if the WebSocket never opened, otherwise None.
+        advice: what would help, in one human-readable sentence, if the WebSocket never opened; may be empty.
+        timings: seconds spent in each phase of the opening, if the WebSocket never opened.
     """
 
     __slots__ = ("ended_by", "graceful", "received_code", "received_reason", "sent_code", "unsent")
@@ -410,7 +412,7 @@ class Disconnected(_Ending):
     def _close_frame(self) -> str:
         if self.received_code is None:
             return ""
-        # The reason is the server's text, and this ends up in logs and on terminals.
+        # The server chose the reason, and this text ends up in logs and on terminals.
         reason = f' "{escaped(self.received_reason)}"' if self.received_reason else ""
         return f"{self.received_code}{reason}"
 
@@ -419,7 +421,7 @@ class BackOff(Event):
     """The wait before the next attempt to connect begins.
 
     Attributes:
-        delay: its length in seconds.
+        delay: the length of the wait, in seconds.
     """
 
     __slots__ = ("delay",)
@@ -434,7 +436,7 @@ class BackOff(Event):
 
 
 class UnknownMessage(Event):
-    """Kept for code written for Lomond; neither library ever makes one."""
+    """An event kept for code written for Lomond; neither library ever makes one."""
 
     __slots__ = ("message",)
     name = "unknown"

@@ -1,8 +1,8 @@
 """The options of a WebSocket: their types, documentation, defaults and checks.
 
-`WebSocketOptions` declares and documents what users give by keyword, for type checkers and for people.
-`Options` is the same as lochws keeps it, with the default and the check of each. Sizes are bytes, times are
-seconds. A wrong value is refused when it is given, never later.
+`WebSocketOptions` declares and documents the keyword options, for type checkers and for people. `Options`
+holds them as lochws uses them, with a default and a check for each. Sizes are in bytes, times in seconds.
+An invalid value is refused as soon as it is passed, never later.
 """
 
 from __future__ import annotations
@@ -27,35 +27,36 @@ if TYPE_CHECKING:
 
 MIB = 1024 * 1024
 
-#: The default User-Agent: name and version, and nothing about the machine.
+#: The default User-Agent: names and versions of lochws and Python, and nothing about the machine.
 USER_AGENT = f"lochws/{__version__} Python/{sys.version.split()[0]}"
 
 #: A URL, or a function that returns one for each attempt.
 URL: TypeAlias = str | Callable[[], str]
 Headers: TypeAlias = Mapping[str, str] | Mapping[bytes, bytes] | Iterable[tuple[str | bytes, str | bytes]]
-#: Subprotocols, best first, or a function that returns them for each attempt.
+#: Subprotocols in order of preference, or a function that returns them for each attempt.
 Protocols: TypeAlias = Iterable[str] | Callable[[], Iterable[str]]
-#: A proxy's URL, URLs by key, a function from the endpoint's URL to a proxy's, or None for the environment.
+#: A proxy URL, proxy URLs by key, a function from the endpoint's URL to a proxy URL, or None for the
+#: proxies set in the environment.
 Proxies: TypeAlias = str | Mapping[str, str | None] | Callable[[str], str | None] | None
 #: Headers that have been checked, or a function whose headers are checked at each attempt.
 GivenHeaders: TypeAlias = tuple[tuple[str, str], ...] | Callable[[], Headers]
 #: User name and password for Basic authentication; or a function that returns them, a bearer token, or None.
 Auth: TypeAlias = tuple[str, str] | Callable[[], tuple[str, str] | str | None]
-#: Certificate digests by host pattern: one, or several.
+#: For each host pattern, one or several certificate digests.
 Pins: TypeAlias = Mapping[str, str | Iterable[str]]
 #: The arguments of `socket.setsockopt`.
 SocketOption: TypeAlias = tuple[int, int, int | bytes]
 Password: TypeAlias = str | bytes | Callable[[], str | bytes]
 TraceFunction: TypeAlias = Callable[[dict[str, Any]], object]
-#: Turns an object into JSON, as text or as its UTF-8.
+#: Converts an object to JSON, as str or UTF-8 bytes.
 Encoder: TypeAlias = Callable[[Any], str | bytes]
 
 
 class CookieJar(Protocol):
-    """The part of `http.cookiejar.CookieJar` that lochws uses; that module is as large as all of ours."""
+    """The part of `http.cookiejar.CookieJar` that lochws uses, declared here to avoid that large import."""
 
     def add_cookie_header(self, request: Any, /) -> None:
-        """Give a `urllib.request.Request` its Cookie header."""
+        """Add the Cookie header to a `urllib.request.Request`."""
 
     def extract_cookies(self, response: Any, request: Any, /) -> None:
         """Store the cookies that a response sets."""
@@ -68,25 +69,25 @@ PROXY_AUTH = ("auto", "basic", "digest")
 WHEN_FULL = ("raise", "block", "drop")
 REDIRECT_HEADERS = ("own", "all")
 ON_HANDLER_ERROR = ("continue", "reconnect", "stop")
-#: The phases of an opening that can have a limit of their own.
+#: The phases of an opening that can have their own time limit.
 PHASES = ("resolve", "tcp", "proxy", "tls", "upgrade")
 
 # RFC 9110 section 5.6.2.
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-# Headers that belong to the upgrade itself: a user's value could only break it.
+# Headers that are part of the upgrade itself: a user's value could only break it.
 _RESERVED_HEADERS = frozenset({
     "upgrade", "connection", "sec-websocket-key", "sec-websocket-version", "sec-websocket-accept",
     "sec-websocket-protocol", "sec-websocket-extensions", "content-length", "transfer-encoding",
 })
 # The arguments of setsockopt are C integers; some constants have the highest bit set.
 _C_INT = range(-(2**31), 2**32)
-# Not compiled before there are pins.
+# Compiled only when pins are used.
 _PIN_PREFIX = r"sha-?256[:/ ]\s*"
 _PIN_DIGEST = r"[0-9a-f]{64}"
 
 
 class WebSocketOptions(TypedDict, total=False):
-    """The options of `lochws.WebSocket` and `lochws.WebSocketApp` that are given by keyword."""
+    """The keyword options of `lochws.WebSocket` and `lochws.WebSocketApp`."""
 
     headers: Headers | Callable[[], Headers] | None
     """Additional request headers, a mapping or pairs; they replace built-in ones of the same name. A function
@@ -102,73 +103,76 @@ class WebSocketOptions(TypedDict, total=False):
     require_protocol: bool
     """Whether to reject a server that agrees to none of the `protocols`. Default: False."""
     max_redirects: int
-    """How many redirects are followed per attempt, never from wss to ws, and without credentials to another
-    origin; 0 follows none. Default: 10."""
+    """How many redirects to follow per attempt. Redirects from wss to ws are never followed, and credentials
+    are never sent to another origin; 0 follows none. Default: 10."""
     redirect_headers: Literal["own", "all"]
-    """What a redirect takes to another origin: ``"own"`` is the headers that lochws makes itself and those
-    `protocols` that do not look like a credential; ``"all"`` is all of `headers` (but Host) and `protocols`.
-    `auth` and the user and password of the URL never go there. Default: 'own'."""
+    """What to send when a redirect leads to another origin: ``"own"`` sends the headers that lochws makes
+    itself and those `protocols` that do not look like a credential; ``"all"`` sends all of `headers` (except
+    Host) and `protocols`. `auth` and the URL's user name and password are never sent there.
+    Default: 'own'."""
     open_timeout: float | None
     """Seconds for the whole opening, from name resolution to upgrade; None for no limit. Default: 30.0."""
     phase_timeouts: Mapping[str, float | None] | None
     """Seconds by phase of the opening: ``"dns"``, ``"tcp"``, ``"proxy"``, ``"tls"``, ``"upgrade"``.
     Default: None."""
     proxy_headers: Headers | Callable[[], Headers] | None
-    """Additional headers for an HTTP proxy alone, in the forms of `headers`. Default: None."""
+    """Additional headers that are sent only to an HTTP proxy, in the same forms as `headers`.
+    Default: None."""
     proxy_auth: Literal["auto", "basic", "digest"]
-    """How to authenticate to an HTTP proxy: ``"basic"``, ``"digest"``, or ``"auto"``, which is Basic, then
-    Digest if the proxy asks for it. Default: 'auto'."""
+    """How to authenticate to an HTTP proxy: ``"basic"``, ``"digest"``, or ``"auto"``, which uses Basic first
+    and Digest if the proxy asks for it. Default: 'auto'."""
     ssl_system_store: bool
     """Whether to trust the system's certificate authorities (through truststore if that is installed); False
     trusts only those in `ssl_cafile`. Default: True."""
     ssl_certfile: str | os.PathLike[str] | None
-    """A file with our own certificate, for servers that ask for one. Default: None."""
+    """A file with the client certificate, for servers that ask for one. Default: None."""
     ssl_keyfile: str | os.PathLike[str] | None
-    """A file with the key of `ssl_certfile`, if it is not in the same file. Default: None."""
+    """A file with the private key of `ssl_certfile`, if the key is not in the same file. Default: None."""
     ssl_password: Password | None
     """The password of that key, or a function that returns it. Default: None."""
     ssl_pins: Pins | None
-    """By host pattern (``*`` matches anything), the SHA-256 of each certificate that such a host may present,
-    in hexadecimal. Default: None."""
+    """Certificate pins: a mapping from host patterns (``*`` matches anything) to the SHA-256 digests, in
+    hexadecimal, of the certificates that such a host may present. Default: None."""
     server_hostname: str | None
-    """The name in the server's certificate, if it is not the URL's host. Default: None."""
+    """The name to expect in the server's certificate, if it is not the URL's host. Default: None."""
     unix: str | None
-    """The path of a Unix socket to connect to; the URL's host is then only told to the server.
+    """The path of a Unix socket to connect to; the URL's host is then only sent to the server, not looked up.
     Default: None."""
     sock: socket.socket | None
-    """A connected socket to use, for one attempt; it may have completed its TLS handshake. Default: None."""
-    connect: Callable[[str, int], socket.socket] | None
-    """A function from host and port to a connected socket, called for each attempt in a thread of its own.
+    """A connected socket to use for a single attempt; its TLS handshake may already be complete.
     Default: None."""
+    connect: Callable[[str, int], socket.socket] | None
+    """A function that takes a host and port and returns a connected socket. It is called for each attempt, in
+    a separate thread. Default: None."""
     source_address: tuple[str, int] | None
     """The IP address and port to connect from; port 0 for any. Default: None."""
     socket_options: Iterable[SocketOption] | None
     """Arguments for `socket.setsockopt`, such as ``[(SOL_SOCKET, SO_KEEPALIVE, 1)]``. Default: None."""
     max_message_size: int | None
-    """The largest message that is accepted, in bytes after decompression; a larger one ends the connection
-    with close code 1009. None for no limit. Default: 64 MiB."""
+    """The largest message to accept, in bytes after decompression; a larger one ends the connection with
+    close code 1009. None for no limit. Default: 64 MiB."""
     max_queue: int
     """How many bytes may wait to be sent. Default: 16 MiB."""
     when_full: Literal["raise", "block", "drop"]
     """What a send does when the queue has no room: ``"raise"`` QueueFull, ``"block"`` until there is room
     (never in a handler or in the iterating thread), or ``"drop"`` the message. Default: 'raise'."""
     send_timeout: float | None
-    """Seconds that ``when_full="block"`` waits before it raises QueueFull; None for no limit.
+    """Seconds that a send with ``when_full="block"`` waits before it raises QueueFull; None for no limit.
     Default: 30.0."""
     encoder: Encoder | None
-    """Turns the objects given to `send_json` into JSON, as str or as UTF-8 bytes; `orjson.dumps` is one.
-    Default: None, which is `json.dumps` except that NaN and infinity are refused."""
+    """A function that converts the objects passed to `send_json` to JSON, as str or UTF-8 bytes, such as
+    `orjson.dumps`. Default: None, which is `json.dumps` except that NaN and infinity are refused."""
 
 
 _encode = JSONEncoder(allow_nan=False).encode
 
 
 def encode_json(value: Any) -> str:
-    """Turn an object into JSON.
+    """Convert an object to JSON.
 
     Raises:
-        TypeError: it has a part that JSON cannot express.
-        ValueError: it contains NaN or infinity, which JSON does not have, or itself.
+        TypeError: part of the object cannot be represented in JSON.
+        ValueError: the object contains itself, or NaN or infinity, which JSON does not have.
     """
     try:
         return _encode(value)
@@ -183,14 +187,16 @@ def encode_json(value: Any) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Deflate:
-    """An offer of permessage-deflate (RFC 7692); ``compress=True`` stands for ``Deflate()``.
+    """An offer of permessage-deflate (RFC 7692); ``compress=True`` means ``Deflate()``.
 
     Attributes:
-        server_max_window_bits: ask the server to keep to a window of 2**n bytes, 8 to 15; or None.
-        client_max_window_bits: our own window, 9 to 15. zlib cannot deflate with a window of 8 bits:
-            if the server insists on that, messages are sent uncompressed.
-        server_no_context_takeover: ask the server to compress each message by itself; saves memory here.
-        client_no_context_takeover: compress each message by itself here; saves memory on the server.
+        server_max_window_bits: ask the server to limit its window to 2**n bytes, n from 8 to 15; None not
+            to ask.
+        client_max_window_bits: the client's own window bits, 9 to 15. zlib cannot deflate with a window of 8
+            bits: if the server insists on that, messages are sent uncompressed.
+        server_no_context_takeover: ask the server to compress each message separately, which saves memory in
+            the client.
+        client_no_context_takeover: compress each message separately, which saves memory on the server.
         level: zlib's compression level, 0 to 9, or -1 for its default.
         memory: zlib's ``memLevel``, 1 to 9.
         threshold: messages with fewer bytes are sent uncompressed.
@@ -217,11 +223,11 @@ class Deflate:
             check_bool(name, getattr(self, name))
 
 
-# Checks: each takes a name for messages and a value, and returns nothing.
+# Checks: each takes an option's name, for error messages, and a value; it returns nothing.
 
 
 def check_range(name: str, value: int, low: int, high: int | None = None) -> None:
-    """Raise TypeError or ValueError unless `value` is a whole number (no bool) from `low` to `high`."""
+    """Raise TypeError or ValueError unless `value` is an int (not a bool) from `low` to `high`."""
     expected = f"a whole number from {low} up" if high is None else f"a whole number from {low} to {high}"
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name}={value!r}: expected {expected}")
@@ -230,17 +236,17 @@ def check_range(name: str, value: int, low: int, high: int | None = None) -> Non
 
 
 def check_number(name: str, value: float, low: float, expected: str = "") -> None:
-    """Raise TypeError or ValueError unless `value` is a finite number (no bool) of at least `low`."""
+    """Raise TypeError or ValueError unless `value` is a finite number (not a bool) of at least `low`."""
     expected = expected or f"a number from {low:g} up"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name}={value!r}: expected {expected}")
-    # An int can be larger than every float, and then no float can be added to it.
+    # An int can be larger than any float; adding a float to it would fail.
     if not (low <= value and -sys.float_info.max <= value <= sys.float_info.max):
         raise ValueError(f"{name}={_shown(value)}: expected {expected}")
 
 
 def check_seconds(name: str, value: float | None) -> None:
-    """Raise TypeError or ValueError unless `value` is a number of seconds from 0 up, or None for no limit."""
+    """Raise TypeError or ValueError unless `value` is a non-negative number of seconds, or None."""
     if value is not None:
         check_number(name, value, 0, "seconds from 0 up, or None")
 
@@ -257,9 +263,9 @@ def check_bool(name: str, value: object) -> None:
 
 
 def check_header(name: str, value: str) -> None:
-    """Raise TypeError or ValueError for a header that is not valid or would break out of its line.
+    """Raise TypeError or ValueError unless a header is valid (RFC 9110 section 5) and fits on its line.
 
-    RFC 9110 section 5. The value may be a secret and is not repeated in the message.
+    The value may be a secret, so the error message does not repeat it.
     """
     if not isinstance(name, str):
         raise TypeError(f"header name {name!r}: expected a str")
@@ -277,18 +283,18 @@ def _check_kind(name: str, value: object, kind: type | tuple[type, ...], expecte
 
 
 def _shown(value: float) -> str:
-    # Python refuses to write out an int of more than 4300 digits.
+    # Python refuses to convert an int of more than 4300 digits to decimal.
     return repr(value) if -1e100 < value < 1e100 or isinstance(value, float) else f"{hex(value)[:20]}…"
 
 
-# Conversions: each takes what the user gave, checks it, and returns it as lochws keeps it.
+# Conversions: each checks a value that the user passed, and returns it in the form that lochws uses.
 
 
 def as_deflate(compress: bool | Deflate | None) -> Deflate | None:
-    """Return the offer that `compress` stands for, or None for no compression.
+    """Return the offer that the option `compress` means, or None for no compression.
 
     Raises:
-        TypeError: it is neither a bool nor a Deflate.
+        TypeError: `compress` is neither a bool nor a Deflate.
     """
     if isinstance(compress, Deflate):
         return compress
@@ -298,7 +304,7 @@ def as_deflate(compress: bool | Deflate | None) -> Deflate | None:
 
 
 def as_headers(headers: Headers) -> tuple[tuple[str, str], ...]:
-    """Return header fields as pairs of str, each checked. Bytes are taken as Latin-1, as in HTTP.
+    """Return header fields as checked pairs of str. Bytes are decoded as Latin-1, as in HTTP.
 
     Raises:
         TypeError: a name or value is neither str nor bytes.
@@ -331,11 +337,11 @@ def as_given_headers(headers: Headers | Callable[[], Headers] | None) -> GivenHe
 
 
 def as_phase_timeouts(limits: Mapping[str, float | None] | None) -> dict[str, float]:
-    """Return limits in seconds by phase, each checked; ``"dns"`` means ``"resolve"``, and None no limit.
+    """Return checked limits in seconds by phase; ``"dns"`` means ``"resolve"``, and None means no limit.
 
     Raises:
-        TypeError: it is not a mapping, or a limit is not a number.
-        ValueError: there is no such phase, or a limit is negative.
+        TypeError: `limits` is not a mapping, or a limit is not a number.
+        ValueError: a key is not the name of a phase, or a limit is negative.
     """
     if limits is None:
         return {}
@@ -352,10 +358,10 @@ def as_phase_timeouts(limits: Mapping[str, float | None] | None) -> dict[str, fl
 
 
 def as_socket_options(options: Iterable[SocketOption] | None) -> tuple[SocketOption, ...]:
-    """Return arguments for `socket.setsockopt`, each checked.
+    """Return checked arguments for `socket.setsockopt`.
 
     Raises:
-        TypeError: one of them is not a tuple of level, option and value.
+        TypeError: an item is not a tuple of level, option and value.
         ValueError: a number does not fit into a C int.
     """
     if not isinstance(options, (Iterable, type(None))) or isinstance(options, (str, bytes)):
@@ -371,11 +377,11 @@ def as_socket_options(options: Iterable[SocketOption] | None) -> tuple[SocketOpt
 
 
 def as_protocols(protocols: Iterable[str] | None) -> tuple[str, ...]:
-    """Return subprotocols as a tuple, each checked (RFC 6455 section 4.1 item 10).
+    """Return the subprotocols as a tuple, each checked (RFC 6455 section 4.1 item 10).
 
     Raises:
-        TypeError: it is not an iterable of str.
-        ValueError: one of them is not a valid token, or is listed twice.
+        TypeError: `protocols` is not an iterable of str.
+        ValueError: a name is not a valid token, or is listed twice.
     """
     if isinstance(protocols, str) or not isinstance(protocols, (Iterable, type(None))):
         raise TypeError(f"protocols={protocols!r}: expected a list of str, such as [{str(protocols)!r}]")
@@ -391,14 +397,14 @@ def as_protocols(protocols: Iterable[str] | None) -> tuple[str, ...]:
 
 
 def as_pins(pins: Pins | tuple[tuple[str, str], ...] | None) -> tuple[tuple[str, str], ...]:
-    """Return certificate pins as pairs of host pattern and digest, each checked; such pairs may be given.
+    """Return certificate pins as checked pairs of host pattern and digest; such pairs are also accepted.
 
     A digest is the SHA-256 of the certificate in DER form, in hexadecimal, with or without colons, as
-    ``openssl x509 -fingerprint -sha256`` prints it. In a pattern ``*`` matches any characters.
+    ``openssl x509 -fingerprint -sha256`` prints it. In a pattern, ``*`` matches any characters.
 
     Raises:
-        TypeError: it is not a mapping of str to str, or to an iterable of str.
-        ValueError: a digest is not a SHA-256.
+        TypeError: `pins` is not a mapping of str to str, or to an iterable of str.
+        ValueError: a digest is not a SHA-256 digest.
     """
     if pins is None:
         return ()
@@ -432,7 +438,7 @@ def _as_origin(_: str, origin: str | None) -> str | None:
 
 
 def _as_auth(_: str, auth: object) -> object:
-    # The values stay secret.
+    # The errors do not show the values, which are secret.
     if auth is not None and not callable(auth):
         if not _is_pair_of_str(auth):
             raise TypeError("auth: expected a tuple of two str, (user, password), or a function")
@@ -443,7 +449,7 @@ def _as_auth(_: str, auth: object) -> object:
 
 def _as_cookies(_: str, cookies: object) -> object:
     if cookies is not None and not hasattr(cookies, "add_cookie_header"):
-        # The values may be secrets.
+        # The error does not show the value, which may contain secrets.
         raise TypeError(f"cookies: expected an http.cookiejar.CookieJar, not {type(cookies).__name__}")
     return cookies
 
@@ -482,7 +488,7 @@ def _as_source_address(name: str, source: Any) -> Any:
 
 
 def _as_text(pair: Any) -> Any:
-    """Return a header's name and value with bytes decoded the way of HTTP (RFC 9110 section 5.5)."""
+    """Return a header's name and value, with bytes decoded as in HTTP (RFC 9110 section 5.5)."""
     if not isinstance(pair, (tuple, list)):
         return pair
     return tuple(part.decode("latin-1") if isinstance(part, bytes) else part for part in pair)
@@ -492,12 +498,12 @@ def _is_pair_of_str(pair: object) -> TypeGuard[tuple[str, str]]:
     return isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(part, str) for part in pair)
 
 
-#: Takes an option's name and value; returns the value as it is kept, or raises TypeError or ValueError.
+#: Takes an option's name and value; returns the value as lochws uses it, or raises TypeError or ValueError.
 _Conversion: TypeAlias = Callable[[str, Any], Any]
 
 
 def _checked(check: Callable[..., None], *arguments: object, none: bool = False) -> _Conversion:
-    """A conversion that only checks; `none` is whether None passes."""
+    """Return a conversion that only checks the value; `none` is whether None is accepted."""
     def convert(name: str, value: Any) -> Any:
         if not (none and value is None):
             check(name, value, *arguments)
@@ -517,14 +523,14 @@ _path = _checked(_check_kind, (str, os.PathLike), "a path, or None", none=True)
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class Options:
-    """Everything that users choose about a WebSocket except its URL, checked.
+    """All options of a WebSocket except its URL, checked.
 
-    Takes what users give; `protocols`, `headers`, `deflate` (which users call ``compress``) and the like are
-    converted to one form, in which they may be given as well. `WebSocketOptions` and `lochws.WebSocket`
-    document each.
+    The values that users pass for `protocols`, `headers`, `deflate` (publicly named ``compress``) and the
+    like are converted to one form, which is also accepted as input. `WebSocketOptions` and
+    `lochws.WebSocket` document each option.
     """
 
-    # Lomond's, which may be given by position.
+    # Lomond's parameters, which may be passed by position.
     proxies: Proxies = _option(None, lambda _, given: given, secret=True)  # checked when dialling is prepared
     protocols: tuple[str, ...] | Callable[[], Iterable[str]] = _option(
         (), lambda _, given: given if callable(given) else as_protocols(given)
@@ -586,7 +592,7 @@ _CONVERSIONS: tuple[tuple[str, _Conversion], ...] = tuple(
     (each.name, each.metadata["convert"]) for each in fields(Options)
 )
 _DEFAULTS: Mapping[str, Any] = {each.name: each.default for each in fields(Options)}
-#: The options that are given by keyword.
+#: The names of the keyword-only options.
 KEYWORDS = frozenset(WebSocketOptions.__annotations__)
 
 
@@ -597,11 +603,11 @@ class Timing:
     Attributes:
         poll: seconds between Poll events; 0 or None for none.
         ping_rate: seconds between automatic pings; 0 or None for none.
-        ping_timeout: seconds that a ping may go without a sign of life, which any received byte is;
-            ``"auto"`` is twice the ping rate; 0 or None for no limit.
-        auto_pong: whether pings are answered.
-        close_timeout: seconds after the first Close frame until the connection is dropped; 0 or None
-            for no limit.
+        ping_timeout: seconds to wait after a ping for any byte from the server before giving up the
+            connection; ``"auto"`` is twice the ping rate; 0 or None for no limit.
+        auto_pong: whether to answer the server's pings automatically.
+        close_timeout: seconds from the first Close frame until the connection is dropped; 0 or None for no
+            limit.
     """
 
     poll: float | None = 5.0
@@ -620,13 +626,13 @@ class Timing:
 
     @property
     def ping_limit(self) -> float:
-        """`ping_timeout` in seconds, ``"auto"`` resolved; 0 for no limit."""
+        """The value of `ping_timeout` in seconds, with ``"auto"`` resolved; 0 for no limit."""
         if self.ping_timeout == "auto":
             return min(2 * (self.ping_rate or 0), sys.float_info.max)
         return self.ping_timeout or 0
 
 
-# Names that other libraries use for our options, and names that belong elsewhere.
+# Names that other libraries use for our options, and options that other methods take.
 _FOREIGN = {
     "header": "headers", "cookie": "headers", "http_proxy_host": "proxies", "proxy": "proxies",
     "user_agent": "agent", "deflate": "compress", "user_agent_header": "agent", "extra_headers": "headers",
@@ -637,12 +643,12 @@ _TIMING = {"ping_interval": "ping_rate", **{each.name: each.name for each in fie
 
 
 def refuse_unknown(owner: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Raise TypeError for the first keyword that is not an option, and say what was probably meant.
+    """Raise TypeError for the first keyword that is not an option, and suggest what was probably meant.
 
     Args:
-        owner: the class that was given the keywords, for the message.
-        given: their names.
-        known: the names of the options that there are.
+        owner: the name of the class that received the keywords, for the message.
+        given: the names of the keywords.
+        known: the names of all options.
     """
     for name in given:
         if name in known:
@@ -661,16 +667,16 @@ def refuse_unknown(owner: str, given: Iterable[str], known: Iterable[str]) -> No
         raise TypeError(f"{owner}: {name!r} is not an option: {hint}")
 
 
-# For people: signatures and help that show every option, though the code names it once.
+# Signatures and help texts that show every option, although the code lists the options only once.
 
 
 def show_options(function: FunctionType, declared: type, defaults: Mapping[str, Any] | None = None) -> None:
     """Give a function that takes ``**options`` a signature that lists them.
 
     Args:
-        function: takes `self`, then Lomond's parameters, then ``**options``.
-        declared: the TypedDict of its options.
-        defaults: the defaults of options that `Options` does not have.
+        function: a function of `self`, Lomond's parameters and ``**options``.
+        declared: the TypedDict that declares its options.
+        defaults: the defaults of those options that are not in `Options`.
     """
     signature = inspect.signature(function)
     signature = signature.replace(return_annotation=_Annotation(signature.return_annotation))
@@ -697,12 +703,12 @@ class _Annotation(str):
 
 
 class OptionsDocumentation:
-    """A class's docstring, to which each option is added when somebody asks for it.
+    """A class's docstring, extended with the documentation of each option when it is read.
 
-    Options are documented beside their types, where editors show it; `help` reads it from there.
+    The options are documented next to their types, where editors find them; `help` shows the same texts.
 
     Args:
-        text: the docstring without them. They go in front of its section "Raises".
+        text: the docstring without the options, which are inserted before its section "Raises".
         declared: the TypedDicts that declare the options.
     """
 
@@ -718,7 +724,7 @@ class OptionsDocumentation:
 
 
 def options_documented(declared: type) -> dict[str, str]:
-    """Return what a TypedDict says about each option of its own; nothing if its source is not installed."""
+    """Return the documentation of each option in a TypedDict; empty if the source is not installed."""
     import ast  # noqa: PLC0415  for help alone
     import textwrap  # noqa: PLC0415  for help alone
 

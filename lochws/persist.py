@@ -17,7 +17,7 @@ from .websocket import WebSocket
 
 __all__ = ["USUAL", "Backoff", "persist"]
 
-#: How often `persist` checks, while it waits for an `exit_event`, whether `close` was called, in seconds.
+#: While `persist` waits for an `exit_event`, it checks this often, in seconds, whether `close` was called.
 CLOSE_LOOK_SECONDS = 0.25
 
 
@@ -37,12 +37,12 @@ def persist(
 ) -> Generator[events.Event, None, None]:
     """Iterate the events of a WebSocket that reconnects automatically, without threads.
 
-    Between two connections there is a BackOff event, then the wait. The iteration ends when
-    `WebSocket.close` has been called, when `exit_event` is set (which is checked during the wait and after
-    each event, hence within `poll` seconds), or when the back-off gives up.
+    Before each wait between two attempts, a BackOff event is yielded. The iteration ends when
+    `WebSocket.close` has been called, when `exit_event` is set (it is checked during the wait and after each
+    event, so at least every `poll` seconds), or when the back-off gives up.
 
-    A subclass may override `connect` with fewer parameters: those that it lacks are not passed unless they
-    differ from their defaults.
+    A subclass may override `connect` with fewer parameters: an argument for a missing parameter is passed
+    only if it differs from its default.
 
     Args:
         websocket: the WebSocket to connect.
@@ -50,17 +50,17 @@ def persist(
         min_wait: the shortest wait before the next attempt, in seconds.
         max_wait: the longest wait, in seconds, unless the server asks for a longer one.
         ping_rate: seconds between automatic pings; 0 or None for none.
-        ping_timeout: seconds that a ping may go without any byte from the server before the
-            connection is given up; ``"auto"`` is twice the ping rate; 0 or None for no limit.
-        exit_event: ends the iteration when another thread sets it; None for `close` alone.
+        ping_timeout: seconds to wait after a ping for any byte from the server before giving up the
+            connection; ``"auto"`` is twice the ping rate; 0 or None for no limit.
+        exit_event: ends the iteration when another thread sets it; with None, only `close` ends it.
         respect_retry_after: whether a refusal's Retry-After header lengthens the wait.
-        auto_pong: whether pings are answered.
-        close_timeout: seconds that the server gets to answer a Close frame and to end the
-            connection; 0 or None for no limit.
-        backoff: the whole policy, in place of `min_wait`, `max_wait` and `respect_retry_after`.
+        auto_pong: whether to answer the server's pings automatically.
+        close_timeout: seconds that the server has to answer a Close frame and end the connection; 0 or None
+            for no limit.
+        backoff: the complete policy, used instead of `min_wait`, `max_wait` and `respect_retry_after`.
 
     Raises:
-        TypeError, ValueError: an argument is wrong.
+        TypeError, ValueError: an argument is invalid.
     """
     if not isinstance(websocket, WebSocket):
         raise TypeError(f"websocket={websocket!r}: expected a lochws.WebSocket")
@@ -99,7 +99,7 @@ def _persist(
                     outcome = outcome or event
                 yield event
                 if is_over() and not websocket.is_closing:
-                    # Even if close() was called: that may have been before the attempt began.
+                    # Needed even if close() was called: that may have happened before the attempt began.
                     websocket.close()
         if is_over() or outcome is None:
             return
@@ -112,7 +112,7 @@ def _persist(
 
 @contextmanager
 def _closed(connection: Iterable[events.Event]) -> Iterator[None]:
-    """Close a generator at the end of the block. What an overridden `connect` returns may not be one."""
+    """Close a generator at the end of the block; an overridden `connect` may return another iterable."""
     try:
         yield
     finally:

@@ -7,13 +7,13 @@ import re
 
 _STATUS_LINE = re.compile(r"(HTTP/\d\.\d) (\d{3})(?: (.*))?$", re.DOTALL)
 
-# Not compiled before the text of a refusal is read.
+# Compiled only when the text of a refusal is read.
 _CHARSET = r"""charset\s*=\s*["']?([A-Za-z0-9._:+-]+)"""
-# These are not charsets of documents, and decoding 64 KiB that are made for it takes seconds.
+# These are not charsets for documents, and decoding 64 KiB of hostile input with them takes seconds.
 _NO_CHARSETS = frozenset({"idna", "punycode"})
 
-# RFC 9110 section 5.5: control characters are not allowed in values, and may be replaced by spaces. What a
-# server says ends up in logs and on terminals, where they would begin new lines and move the cursor.
+# RFC 9110 section 5.5: control characters are not allowed in values, and may be replaced by spaces. A
+# server's text ends up in logs and on terminals, where such characters would start lines or move the cursor.
 _CONTROLS = dict.fromkeys([*range(9), *range(10, 32), 127], " ")
 
 #: The end of a head. A lone line feed may end a line, too (RFC 9112 section 2.2).
@@ -24,8 +24,9 @@ _LINE_END = re.compile(r"\r?\n")
 class Response:
     """An HTTP response: its head, parsed leniently, and the beginning of its body.
 
-    Any bytes make a Response: what could not be parsed is None or empty. In `status` and `headers`, control
-    characters are replaced by spaces, and bytes beyond ASCII are read as UTF-8, or else as ISO 8859-1.
+    Any bytes are accepted: attributes that could not be parsed are None or empty. In `status` and `headers`,
+    control characters are replaced by spaces, and non-ASCII bytes are decoded as UTF-8, or as ISO 8859-1 if
+    they are not valid UTF-8.
 
     Args:
         header_data: the head as received, with or without the blank line at its end.
@@ -44,7 +45,7 @@ class Response:
     def __init__(self, header_data: bytes, body: bytes = b"") -> None:
         self.raw = header_data
         self.body = body
-        # Each byte is one character here, so that what is sent back to the server is what it has sent.
+        # Latin-1 maps each byte to one character, so that values can be sent back to the server unchanged.
         first, *lines = _LINE_END.split(header_data.decode("latin-1"))
         match = _STATUS_LINE.match(first)
         self.http_ver: str = match[1] if match else ""
@@ -56,20 +57,20 @@ class Response:
             value = _text(_readable(given))
             if name not in self.headers:
                 self.headers[name] = value
-            elif name != "location":  # a list of places is not a place: the first one counts
+            elif name != "location":  # a joined list would not be a URL: the first one counts
                 self.headers[name] += f",{value}"
 
     def get(self, name: str | bytes, default: str | None = None) -> str | None:
-        """Return the value of a header, or `default`. Upper and lower case of the name do not matter."""
+        """Return the value of a header, or `default`. The name is case-insensitive."""
         return self.headers.get(_as_name(name), default)
 
     def get_list(self, name: str | bytes) -> list[str]:
-        """Return the value of a header as a list: split at commas, stripped, without empty elements."""
+        """Return a header's value as a list, split at commas, stripped and without empty elements."""
         return [part for part in map(str.strip, self.headers.get(_as_name(name), "").split(",")) if part]
 
     @property
     def text(self) -> str:
-        """The body as text, decoded by the charset of its Content-Type, or else as UTF-8; never fails."""
+        """The body as text, decoded with the charset from Content-Type, by default UTF-8; never fails."""
         match = re.search(_CHARSET, self.get("content-type") or "", re.IGNORECASE)
         charset = match[1] if match else "utf-8"
         try:
@@ -101,7 +102,7 @@ def _as_name(name: str | bytes) -> str:
 
 
 def _readable(received: str) -> str:
-    """Text as it was meant: mostly UTF-8, else ISO 8859-1 (RFC 9110 section 5.5)."""
+    """Return text as UTF-8 if it is valid UTF-8, otherwise as ISO 8859-1 (RFC 9110 section 5.5)."""
     try:
         return received.encode("latin-1").decode()
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""Sent items: what `on_sent` handlers get, in the order in which it is sent."""
+"""Sent items: the types that `on_sent` handlers receive, in the order of sending."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeAlias
 
 
 class ControlFrame(NamedTuple):
-    """A control frame that is sent, by the user or by lochws itself (RFC 6455 section 5.5).
+    """A control frame sent by the user or by lochws itself (RFC 6455 section 5.5).
 
     Attributes:
         name: ``"ping"``, ``"pong"`` or ``"close"``.
@@ -30,5 +30,5 @@ class ControlFrame(NamedTuple):
 
 #: A text message, a binary message, or a control frame.
 Sent: TypeAlias = "str | bytes | ControlFrame"
-#: A function that gets what is sent, right before it is written.
+#: A function that receives the items that are about to be written.
 Tap: TypeAlias = "Callable[[tuple[Sent, ...]], object]"

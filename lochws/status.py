@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Status:
-    """The close codes that applications meet, as plain integers."""
+    """The close codes that applications encounter, as plain integers."""
 
     NORMAL = 1000
     GOING_AWAY = 1001
@@ -16,7 +16,7 @@ class Status:
     EXTENSION_FAILED = 1010
     UNEXPECTED_CONDITION = 1011
 
-    #: Codes below 5000 that a Close frame must not contain. All from 5000 up are invalid, too.
+    #: Codes below 5000 that a Close frame must not contain. All codes from 5000 up are invalid, too.
     invalid_codes: frozenset[int] = frozenset({*range(1000), 1004, 1005, 1006, *range(1015, 3000)})
 
     @classmethod

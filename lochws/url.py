@@ -1,4 +1,4 @@
-"""WebSocket URLs (RFC 6455 section 3): parsing, checking, and hiding what is secret in them."""
+"""WebSocket URLs (RFC 6455 section 3): parsing, validation, and removal of secrets."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 _UNIX_SCHEMES = {"ws+unix": "ws", "wss+unix": "wss"}
 _DEFAULT_PORTS = {"ws": 80, "wss": 443}
-# Characters that a path or query may contain (RFC 3986 section 3.3); all others are percent-encoded.
+# The characters that a path or query may contain (RFC 3986 section 3.3); all others are percent-encoded.
 _SAFE = "/?:@!$&'()*+,;=-._~%[]"
 # Characters that a host name may contain (RFC 3986 section 3.2.2), and the zone of an IPv6 address. The
 # percent sign is missing because no resolver looks up names with escapes.
 _NAME = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=]+")
-# Host and port: brackets, if there are any, enclose the whole host. urllib accepts more than that.
+# Host and port: brackets, if any, must enclose the whole host. urllib is more lenient.
 _HOST_AND_PORT = re.compile(r"(?:(?P<address>\[[^\[\]]*\])|[^\[\]:]*)(?::[^\[\]]*)?")
-# A name contains no delimiter, so that each character is looked at once: servers choose some of these texts.
+# A name contains no delimiter, so that matching takes linear time: servers choose some of these texts.
 _VALUES = re.compile(r"([?&;][^?&;=\s]*=)[^&;#\s]+")
-# Paths of sockets are bytes; those that are not UTF-8 are decoded as Python decodes file names.
+# Socket paths are bytes; those that are not valid UTF-8 are decoded the way Python decodes file names.
 _ANY_BYTES = "surrogateescape"
 
 
@@ -31,7 +31,7 @@ class Endpoint:
         scheme: ``"ws"`` or ``"wss"``.
         host: the host in lower case, ASCII, without the brackets of an IPv6 address.
         port: the port; the scheme's default (80 or 443) if the URL has none.
-        resource: path and query as they stand in the request line.
+        resource: path and query, as written in the request line.
         credentials: user name and password from the URL, percent-decoded, or None; never shown.
         unix: the path of the Unix socket that the URL names, or None.
     """
@@ -50,19 +50,19 @@ class Endpoint:
 
     @property
     def host_header(self) -> str:
-        """The Host header: an IPv6 address in brackets, the port unless it is the scheme's default."""
-        # The zone of an IPv6 address has a meaning on this machine only (RFC 6874 section 4).
+        """The Host header: an IPv6 address in brackets, and the port unless it is the scheme's default."""
+        # The zone of an IPv6 address has a meaning only on this machine (RFC 6874 section 4).
         host = bracketed(self.host.partition("%")[0])
         return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
     @property
     def authority(self) -> str:
-        """``host:port``, always with the port."""
+        """The authority ``host:port``, always with the port."""
         return f"{bracketed(self.host)}:{self.port}"
 
     @property
     def origin(self) -> tuple[str, str, int, str | None]:
-        """The origin (RFC 6454 section 4): endpoints with the same one may share secrets."""
+        """The origin (RFC 6454 section 4); endpoints with the same origin may share secrets."""
         return self.scheme, self.host, self.port, self.unix
 
     def __str__(self) -> str:
@@ -75,12 +75,13 @@ class Endpoint:
 def parse_url(url: str) -> Endpoint:
     """Parse a WebSocket URL.
 
-    The fragment is dropped. Characters beyond ASCII are encoded: the host as IDNA, the rest as
-    percent-encoded UTF-8. ``ws+unix:///path:/resource`` names the Unix socket at that path.
+    The fragment is dropped. Non-ASCII characters are encoded: the host as IDNA, the rest as percent-encoded
+    UTF-8. ``ws+unix:///path:/resource`` names the Unix socket at that path.
 
     Raises:
         TypeError: the URL is not a str.
-        ValueError: it is not a ``ws://`` or ``wss://`` URL with a host, or contains forbidden characters.
+        ValueError: the URL is not a ``ws://`` or ``wss://`` URL with a host, or contains forbidden
+            characters.
     """
     if not isinstance(url, str):
         raise TypeError(f"url: expected a str, not {type(url).__name__}")
@@ -88,7 +89,7 @@ def parse_url(url: str) -> Endpoint:
         raise ValueError(f"{_named(url)} contains a space or control character: percent-encode it")
     try:
         parts = urlsplit(url)
-    except ValueError:  # whose message may contain the credentials
+    except ValueError:  # its message may contain the credentials
         raise ValueError(f"{_named(url)} has no valid host") from None
     scheme = _SCHEMES.get(parts.scheme.lower()) or _UNIX_SCHEMES.get(parts.scheme.lower())
     if scheme is None:
@@ -116,14 +117,14 @@ def parse_url(url: str) -> Endpoint:
 
 
 def redacted(url: str) -> str:
-    """Return the URL without user names and passwords, including those of URLs inside it."""
+    """Return the URL without user names and passwords, including those in URLs embedded in it."""
     return re.sub(r"(?<=://)[^/?#]*@", "", url)
 
 
 def _named(url: str) -> str:
-    """Return the URL for an error message; not the URL itself if it may still contain a password."""
-    # An @ that is left may follow a password with a slash in it. Not redacted(): if the password contains ://,
-    # that would remove the @ and leave the beginning of the password.
+    """Return the URL for an error message, or just "the URL" if it may still contain a password."""
+    # A remaining @ may follow a password that contains a slash. redacted() is not used because, if the
+    # password contains ://, it would remove the @ and leave the beginning of the password.
     shown = re.sub(r"^([^:/?#]*://)[^/?#]*@", r"\1", url)
     return "the URL" if "@" in shown else f"URL {shown!r}"
 
@@ -131,13 +132,13 @@ def _named(url: str) -> str:
 def without_secrets(url: str) -> str:
     """Return the URL without credentials, and without the values in its query, which may be tokens.
 
-    Any text with URLs in it will do. Takes time proportional to its length.
+    Also works on any text that contains URLs. Takes time proportional to the length.
     """
     return _VALUES.sub(r"\1…", redacted(url))
 
 
 def bracketed(host: str) -> str:
-    """Return the host as it is written before a port: an IPv6 address in brackets."""
+    """Return the host in the form that precedes a port: an IPv6 address in brackets."""
     return f"[{host}]" if ":" in host else host
 
 
@@ -149,7 +150,7 @@ def _credentials(parts: SplitResult) -> tuple[str, str] | None:
         raise ValueError("the URL's user name contains a colon, which Basic authentication cannot send")
     try:
         (user + password).encode()
-    except UnicodeEncodeError:  # whose message contains a part of them
+    except UnicodeEncodeError:  # its message contains part of them
         raise ValueError("the URL's user name or password contains lone surrogates") from None
     return user, password
 
@@ -182,7 +183,7 @@ def _unix_endpoint(parts: SplitResult, url: str) -> Endpoint:
 
 
 def host_of(parts: SplitResult) -> str:
-    """Return the host of a URL as it is looked up and sent, an IPv6 address without brackets; empty if none.
+    """Return a URL's host as looked up and sent, an IPv6 address without brackets; empty if there is none.
 
     Raises:
         ValueError: the host is neither a valid name nor an IPv6 address in brackets.
@@ -197,10 +198,10 @@ def host_of(parts: SplitResult) -> str:
 
 
 def ascii_host(host: str) -> str:
-    """Return a host name as it is looked up and sent: lower case, IDNA 2008 with the mapping of UTS 46.
+    """Return a host name as looked up and sent: in lower case, IDNA 2008 with the UTS 46 mapping.
 
     Raises:
-        ValueError: it is not a valid name.
+        ValueError: the host is not a valid name.
     """
     if host.isascii():
         name = host.lower()

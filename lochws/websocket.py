@@ -1,4 +1,4 @@
-"""WebSocket: a WebSocket client to iterate, without threads."""
+"""WebSocket: a WebSocket client that is iterated and starts no threads."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class _Uninitialized(WebSocketError, AttributeError):
 
 
 class _NotYet:
-    """Stands in for the private attribute until __init__ has set it, and says what was forgotten."""
+    """A placeholder for the private attribute: used before __init__ has run, it says what was forgotten."""
 
     def __get__(self, instance: object | None, owner: type) -> Any:
         if instance is None:
@@ -65,17 +65,17 @@ class _NotYet:
 class Internals:
     """The internals of a WebSocket.
 
-    It hangs on one private attribute, so that a subclass may use every other name.
+    They are kept in a single private attribute, so that a subclass may use every other name.
 
     Args:
-        url: where to connect to, as the user gave it.
-        given: the options that were given, by the names that users know.
+        url: the URL to connect to, as the user passed it.
+        given: the options that the user passed, by their public names.
 
     Attributes:
         url: the URL without credentials; for a function, its name.
         options: the options, checked.
-        life: what drives the connections.
-        endpoint: where the URL leads, or None if that is for a function to say.
+        life: the driver of the connections.
+        endpoint: the endpoint that the URL names, or None if a function returns the URL.
     """
 
     __slots__ = (
@@ -91,8 +91,8 @@ class Internals:
         self.endpoint: Endpoint | None = self.dialler.endpoint
         self.url: str = getattr(url, "__name__", repr(url)) if callable(url) else redacted(url)
         self.traffic = Traffic()
-        # The event of `close_called`, once it has been asked for: that is rare, and it is large. If two
-        # threads ask at once there may be two events, of which both get the first.
+        # The event of `close_called`, created on first use because it is large and rarely needed. Two threads
+        # may create two events at the same time; both then get the first.
         self._close_events: list[threading.Event] = []
 
     def add_header(self, header: str | bytes, value: str | bytes) -> None:
@@ -110,7 +110,7 @@ class Internals:
         """Return the sending half of the open connection.
 
         Raises:
-            WebSocketUnavailable: there is none, or a gate is closed.
+            WebSocketUnavailable: there is no open connection, or a gate is closed.
         """
         connection = self.life.sendable
         if connection is None:
@@ -118,7 +118,7 @@ class Internals:
         return connection.sending
 
     def sending_past_gates(self) -> SendingHalf:
-        """Return the sending half of the open connection, whatever gates are closed.
+        """Return the sending half of the open connection, even while gates are closed.
 
         Raises:
             WebSocketUnavailable: there is no open connection.
@@ -149,7 +149,7 @@ class Internals:
 
 
 class WebSocket:
-    """A WebSocket client (RFC 6455) for use without threads: iterate it.
+    """A WebSocket client (RFC 6455) without threads: iterate it to get its events.
 
     ::
 
@@ -157,32 +157,34 @@ class WebSocket:
             if event.name == "ready":
                 ...
 
-    The constructor checks its arguments and opens nothing. Iterating, or calling `connect`, which takes
-    further options, connects once, yields the events and ends after ConnectFail or Disconnected; then the
-    WebSocket can be iterated again. Leaving the loop early, by ``break`` or an exception, closes the socket.
-    The methods that send and close may be called from any thread.
+    The constructor checks its arguments and opens nothing. Iterating connects once, yields the events and
+    ends after ConnectFail or Disconnected; then the WebSocket can be iterated again. `connect` does the same
+    and takes further options. Leaving the loop early, by ``break`` or an exception, closes the socket. The
+    methods that send and close may be called from any thread.
 
-    The parameters up to `trace` may be given by position and are Lomond's, in Lomond's order. Options by
-    keyword are declared and documented in `lochws.options.WebSocketOptions`.
+    The parameters up to `trace` may be passed by position; their names and order are Lomond's. The other
+    options are keyword-only, and are declared and documented in `lochws.options.WebSocketOptions`.
 
     Args:
-        url: ``ws://`` or ``wss://``; ``http://`` and ``https://`` mean the same. A user name and password in
-            it are used for Basic authentication and never shown. A function is called for each attempt.
-        proxies: a proxy's URL; or URLs by ``"http"`` (for ws) and ``"https"`` (for wss); or a function that
-            gets the URL at each attempt and returns one. None uses the environment's proxies, ``{}`` uses
-            none. Proxies are http, https, socks4, socks4a, socks5 or socks5h.
-        protocols: the subprotocols to offer, best first; a function is called for each attempt.
-            ``subprotocols=`` is accepted as another name.
+        url: a ``ws://`` or ``wss://`` URL; ``http://`` and ``https://`` are accepted as aliases. A user name
+            and password in it are used for Basic authentication and never shown. A function that returns the
+            URL is called for each attempt.
+        proxies: a proxy URL; or a mapping with proxy URLs under ``"http"`` (for ws) and ``"https"`` (for
+            wss); or a function that receives the URL at each attempt and returns a proxy URL. None uses the
+            proxies set in the environment, ``{}`` uses none. The schemes are http, https, socks4, socks4a,
+            socks5 and socks5h.
+        protocols: the subprotocols to offer, in order of preference; a function that returns them is called
+            for each attempt. ``subprotocols=`` is accepted as another name.
         agent: the User-Agent header; None sends lochws's name and version, ``""`` sends none.
         compress: offer permessage-deflate (RFC 7692): True, or a `Deflate` with details.
         ssl_verify: verify the server's certificate and name.
         ssl_cafile: a file of certificate authorities to trust in addition to the system's.
-        ssl_context: a context that is used for TLS as it is and never altered; the two options above are
+        ssl_context: an `ssl.SSLContext` to use for TLS. It is never modified, and the two options above are
             then ignored.
-        trace: a function that gets a dict for each step, or True to write them to the debug log.
+        trace: a function that receives a dict for each step, or True to write the dicts to the debug log.
 
     Raises:
-        TypeError, ValueError: an argument is wrong; the message says which, and what would be right.
+        TypeError, ValueError: an argument is invalid; the message says which, and what would be right.
         FileNotFoundError: the file `ssl_cafile` does not exist.
     """
 
@@ -230,7 +232,7 @@ class WebSocket:
         return f"{type(self).__name__}({self._lochws.url!r})"
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        """Refuse to be copied and pickled."""
+        """Refuse to be copied or pickled."""
         raise TypeError(
             f"a {type(self).__name__} cannot be copied or pickled, since it owns a connection, locks and "
             "threads: make another one with the same arguments"
@@ -246,20 +248,20 @@ class WebSocket:
         auto_pong: bool = True,
         close_timeout: float | None = 30.0,
     ) -> Generator[events.Event, None, None]:
-        """Connect once, and yield the events. The network is used only while the caller asks for the next.
+        """Connect once and yield the events. The network is used only while the caller waits for the next.
 
         Args:
             poll: seconds between Poll events; 0 or None for none.
             ping_rate: seconds between automatic pings; 0 or None for none.
-            ping_timeout: seconds that a ping may go without any byte from the server before the
-                connection is given up; ``"auto"`` is twice the ping rate; 0 or None for no limit.
-            auto_pong: whether pings are answered.
-            close_timeout: seconds that the server gets to answer a Close frame and to end the
-                connection; 0 or None for no limit.
+            ping_timeout: seconds to wait after a ping for any byte from the server before giving up the
+                connection; ``"auto"`` is twice the ping rate; 0 or None for no limit.
+            auto_pong: whether to answer the server's pings automatically.
+            close_timeout: seconds that the server has to answer a Close frame and end the connection; 0 or
+                None for no limit.
 
         Raises:
-            TypeError, ValueError: an argument is wrong.
-            WebSocketError: while iterating: another iteration of this WebSocket is under way.
+            TypeError, ValueError: an argument is invalid.
+            WebSocketError: another iteration of this WebSocket is under way; raised on the first ``next``.
         """
         timing = Timing(
             poll=poll, ping_rate=ping_rate, ping_timeout=ping_timeout, auto_pong=auto_pong,
@@ -281,7 +283,7 @@ class WebSocket:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close. An iteration that is under way finishes its closing handshake when it is continued."""
+        """Close the WebSocket. To finish the closing handshake, an iteration under way must be continued."""
         self.close()
 
     # Sending.
@@ -300,9 +302,10 @@ class WebSocket:
 
         Raises:
             TypeError: the text is not a str.
-            ValueError: it contains lone surrogates and cannot be encoded as UTF-8.
+            ValueError: the text contains lone surrogates and cannot be encoded as UTF-8.
             WebSocketUnavailable: the WebSocket is not open; the message says why, and when to send.
-                `WebSocketClosing` if our Close frame has been sent, `WebSocketClosed` if all is over.
+                `WebSocketClosing` if our Close frame has been sent, `WebSocketClosed` if the connection has
+                ended for good.
             QueueFull: the queue has no room.
             TransportFail: the network failed; the message was not sent completely.
         """
@@ -314,7 +317,7 @@ class WebSocket:
             internals.refuse_to_send()
         sending = connection.sending
         if sending.is_plain and type(text) is str and text.isascii() and len(text) < LARGE_BYTES:
-            return sending.queue.push(text, len(text))  # one step less for most messages
+            return sending.queue.push(text, len(text))  # saves a call for most messages
         return sending.send_text(text, compress)
 
     def send_binary(self, data: BytesLike, compress: bool = True) -> bool:
@@ -323,7 +326,7 @@ class WebSocket:
         It never waits for the network; it waits for room in a full queue only with ``when_full="block"``.
 
         Args:
-            data: the message, a bytes-like object; it is copied at once unless it is bytes.
+            data: the message, a bytes-like object; anything but bytes is copied immediately.
             compress: whether to compress it, if the server agreed to permessage-deflate.
 
         Returns:
@@ -347,22 +350,23 @@ class WebSocket:
         encoder: Encoder | None = None,
         **fields: Any,
     ) -> bool:
-        """Send one object as JSON in a text message: a positional argument, or keywords as its fields.
+        """Send one object as a JSON text message: the positional argument, or a dict of the keywords.
 
-        Fields named ``compress`` or ``encoder`` need the positional form. Any thread may call it; it never
-        waits for the network.
+        An object with a field named ``compress`` or ``encoder`` must be passed by position. Any thread may
+        call this; it never waits for the network, and waits for room in a full queue only with
+        ``when_full="block"``.
 
         Args:
-            compress: whether to compress it, if the server agreed to permessage-deflate.
-            encoder: turns the object into JSON, as str or UTF-8 bytes; None for the WebSocket's own option.
+            compress: whether to compress the message, if the server agreed to permessage-deflate.
+            encoder: converts the object to JSON, as a str or UTF-8 bytes; None uses the WebSocket's option.
 
         Returns:
             True; False if the message was dropped because the queue is full (``when_full="drop"``).
 
         Raises:
-            ValueError: both an object and keywords were given; or the object contains NaN or infinity, which
+            ValueError: both an object and keywords were passed; or the object contains NaN or infinity, which
                 JSON does not have (``encoder=json.dumps`` sends them).
-            TypeError: the object cannot be expressed as JSON.
+            TypeError: the object cannot be represented in JSON.
             WebSocketUnavailable: the WebSocket is not open; the message says why, and when to send.
             QueueFull: the queue has no room.
             TransportFail: the network failed; the message was not sent completely.
@@ -372,14 +376,15 @@ class WebSocket:
         text = (encoder or self._lochws.options.encoder)(fields if _obj is ... else _obj)
         if isinstance(text, (bytes, bytearray)):
             text = text.decode()
-        # An override in a subclass may take the text alone.
+        # An override in a subclass may accept only the text.
         return self.send_text(text) if compress else self.send_text(text, compress=False)
 
     def send_many(self, messages: Iterable[str | BytesLike], compress: bool = True) -> bool:
-        """Send several messages at once, with nothing in between; cheaper than one call for each.
+        """Send several messages in a row, with no other message between them; cheaper than one call for each.
 
-        Either all are accepted or none. If the network fails after some have been sent, the others are in
-        `Disconnected.unsent`. Any thread may call it; it never waits for the network.
+        Either all messages are accepted or none. If the network fails after some have been sent, the others
+        are in `Disconnected.unsent`. Any thread may call this; it never waits for the network, and waits for
+        room in a full queue only with ``when_full="block"``.
 
         Args:
             messages: str for text messages, bytes-like objects for binary ones.
@@ -392,7 +397,7 @@ class WebSocket:
             TypeError: a message is neither a str nor bytes-like.
             ValueError: a text contains lone surrogates and cannot be encoded as UTF-8.
             WebSocketUnavailable: the WebSocket is not open; the message says why, and when to send.
-            QueueFull: the queue has no room for all of them.
+            QueueFull: the queue does not have room for all of them.
             TransportFail: the network failed.
         """
         checked = [
@@ -402,10 +407,10 @@ class WebSocket:
 
     @contextmanager
     def corked(self) -> Iterator[None]:
-        """Gather messages during a ``with`` block; its end sends them in few system calls.
+        """Gather messages during a ``with`` block, and send them in a few system calls when it ends.
 
-        For bursts that take a while to produce. Messages of other threads wait with them, except that full
-        batches are sent. Any thread may use it.
+        Use it for bursts that take a while to produce. Messages from other threads wait too; a batch that is
+        full is sent at once. Any thread may use it.
 
         Raises:
             WebSocketUnavailable: the WebSocket is not open.
@@ -418,14 +423,14 @@ class WebSocket:
             queue.uncork()
 
     def send_ping(self, data: BytesLike = b"") -> None:
-        """Send a ping. If its data is unique, its Pong event carries the latency.
+        """Send a ping. If its data is unique, the Pong event reports the latency.
 
         Args:
             data: the payload, at most 125 bytes.
 
         Raises:
             TypeError: the data is not bytes-like.
-            ValueError: it has more than 125 bytes (RFC 6455 section 5.5).
+            ValueError: the data is longer than 125 bytes (RFC 6455 section 5.5).
             WebSocketUnavailable: the WebSocket is not open.
             QueueFull: the queue has no room.
             TransportFail: the network failed.
@@ -434,14 +439,14 @@ class WebSocket:
         self._lochws.sending_past_gates().send_ping(payload)
 
     def send_pong(self, data: BytesLike) -> None:
-        """Send an unsolicited pong (RFC 6455 section 5.5.3). Pings are answered without this.
+        """Send an unsolicited pong (RFC 6455 section 5.5.3). Pings are answered automatically.
 
         Args:
             data: the payload, at most 125 bytes.
 
         Raises:
             TypeError: the data is not bytes-like.
-            ValueError: it has more than 125 bytes (RFC 6455 section 5.5).
+            ValueError: the data is longer than 125 bytes (RFC 6455 section 5.5).
             WebSocketUnavailable: the WebSocket is not open.
             QueueFull: the queue has no room.
             TransportFail: the network failed.
@@ -450,7 +455,7 @@ class WebSocket:
         self._lochws.sending_past_gates().send_pong(payload)
 
     def add_header(self, header: str | bytes, value: str | bytes) -> None:
-        """Add a header to future upgrade requests, in addition to those given to the constructor.
+        """Add a header to future upgrade requests, in addition to those passed to the constructor.
 
         Raises:
             TypeError: the header or its value is neither str nor bytes.
@@ -465,28 +470,29 @@ class WebSocket:
         """Close the connection: send a Close frame, and keep receiving until the server answers it.
 
         May be called from any thread, handler or loop, in any state and any number of times; only the first
-        call has an effect. Never blocks. An attempt to connect is cancelled.
+        call has an effect. Never blocks. If the WebSocket is still connecting, the attempt is cancelled.
 
         Args:
             code: 1000 to 1003, 1007 to 1014 or 3000 to 4999; or None for a Close frame without a code.
-            reason: text, or its UTF-8; cut to 123 bytes at the end of a character.
+            reason: a str, or UTF-8 bytes; cut to 123 bytes of UTF-8 at a character boundary.
 
         Raises:
-            TypeError, ValueError: the code or the reason cannot be sent; nothing has happened then.
+            TypeError, ValueError: the code or the reason cannot be sent. In that case nothing is closed.
         """
         encode_close(code, reason)
         self._lochws.close_called.set()
         self._lochws.life.close(code, as_reason(reason))
 
     def force_disconnect(self, reason: str = "force_disconnect was called") -> None:
-        """Drop the connection without waiting for a closing handshake. Any thread; never blocks.
+        """Drop the connection without waiting for a closing handshake. Any thread may call it; never blocks.
 
         Args:
-            reason: why, for `Disconnected.reason` and for the server.
+            reason: the reason, for `Disconnected.reason` and for the server.
 
         Raises:
             TypeError: the reason is not a str.
-            ValueError: it contains lone surrogates and cannot be encoded as UTF-8. Nothing has happened then.
+            ValueError: the reason contains lone surrogates and cannot be encoded as UTF-8. In that case the
+                connection is not dropped.
         """
         if not isinstance(reason, str):
             raise TypeError(f"force_disconnect: reason={reason!r}: expected a str")
@@ -498,19 +504,19 @@ class WebSocket:
 
     @read_only
     def close_called(self) -> threading.Event:
-        """An event that `close` sets and `lochws.persist.persist` clears when it begins."""
+        """A `threading.Event` that `close` sets and `lochws.persist.persist` clears when it begins."""
         return self._lochws.close_called
 
     # State. Any thread may read these; none blocks.
 
     @read_only
     def url(self) -> str:
-        """The URL without credentials; for a function given as URL, the function's name."""
+        """The URL without credentials; if a function was passed as the URL, the function's name."""
         return self._lochws.url
 
     @read_only
     def is_secure(self) -> bool:
-        """Return whether the URL is ``wss://``. False if the URL is a function."""
+        """True if the URL is ``wss://``; False if it is not, or if a function was passed as the URL."""
         endpoint = self._lochws.endpoint
         return endpoint is not None and endpoint.is_secure
 
@@ -521,23 +527,23 @@ class WebSocket:
 
     @read_only
     def is_active(self) -> bool:
-        """Return whether messages can be sent."""
+        """True if messages can be sent."""
         life = self._lochws.life
         return life.sendable is not None and life.state is State.OPEN
 
     @read_only
     def is_closing(self) -> bool:
-        """Return whether our Close frame has been sent and the connection has not ended yet."""
+        """True if our Close frame has been sent and the connection has not ended yet."""
         return self._lochws.life.state is State.CLOSING
 
     @read_only
     def is_closed(self) -> bool:
-        """Return whether the connection, or the attempt, has ended and no other will follow."""
+        """True if the connection or the attempt has ended and no other will follow."""
         return self._lochws.life.state is State.STOPPED
 
     @read_only
     def supports_compression(self) -> bool:
-        """Return whether there is a connection whose server agreed to permessage-deflate."""
+        """True if there is a connection and its server agreed to permessage-deflate."""
         connection = self._lochws.life.connection
         return connection is not None and connection.supports_compression
 
@@ -545,27 +551,27 @@ class WebSocket:
     def tls(self) -> TLS | None:
         """The TLS version, cipher and server certificate of the connection, as negotiated when it opened.
 
-        None without a connection, and without TLS to the server itself: TLS to a proxy does not count. A
-        connection may have ended before the handlers of its last events run.
+        None if there is no connection, or if the connection to the server itself does not use TLS; TLS to a
+        proxy does not count. When the handlers of a connection's last events run, it may have ended already.
         """
         connection = self._lochws.life.connection
         return None if connection is None else connection.tls
 
     @read_only
     def latency(self) -> float | None:
-        """Seconds between the connection's last answered ping and its pong, or None."""
+        """Seconds between the connection's last answered ping and its pong, or None if there is none yet."""
         connection = self._lochws.life.connection
         return None if connection is None else connection.latency
 
     @read_only
     def queued_bytes(self) -> int:
-        """About how many accepted bytes are waiting for the network to take them; 0 without a connection."""
+        """The approximate number of accepted bytes not yet taken by the network; 0 without a connection."""
         connection = self._lochws.life.connection
         return 0 if connection is None else connection.sending.queue.waiting_bytes
 
     @read_only
     def counters(self) -> Counters:
-        """Messages and bytes sent and received since the WebSocket was made, over all its connections."""
+        """Messages and bytes sent and received over all connections since the WebSocket was created."""
         return self._lochws.traffic.with_open(self._lochws.life.connection)
 
 
@@ -576,7 +582,7 @@ _POSITIONAL = (
 
 
 def check_names(owner: type, given: dict[str, Any], keywords: frozenset[str]) -> None:
-    """Refuse what is not an option, by name. ``subprotocols`` becomes ``protocols``.
+    """Refuse names that are not options, and rename ``subprotocols`` to ``protocols``.
 
     Raises:
         TypeError: a name is not an option.
