@@ -1,1 +1,1 @@
-"""Ready-made handlers for apps; each could be a user's code."""
+"""Ready-made handlers for apps, built on the public interface only."""

@@ -1,4 +1,4 @@
-"""JsonRpc: JSON-RPC 2.0 over one connection, both ways: calls, notifications, batches and errors.
+"""JsonRpc: JSON-RPC 2.0 in both directions over one connection: calls, notifications, batches and errors.
 
 ::
 
@@ -36,19 +36,19 @@ METHOD_NOT_FOUND = -32601
 INVALID_PARAMS = -32602
 INTERNAL_ERROR = -32603
 
-#: The longest name of a method that a log line quotes, in characters.
+#: The maximum length of a method name quoted in a log line, in characters.
 _MAX_NAME = 100
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class RpcError(WebSocketError):
-    """An error object (section 5.1), answered by the other side or raised by one of our methods.
+    """A JSON-RPC error object (section 5.1), sent by the other side or raised by one of our own methods.
 
     Attributes:
         code: the error's number; -32768 to -32000 are reserved by the specification.
         message: one sentence.
-        data: any further details, or None.
+        data: additional details, or None.
     """
 
     def __init__(self, code: int, message: str, data: Any = None) -> None:
@@ -61,8 +61,8 @@ class RpcError(WebSocketError):
 class JsonRpc(Replies):
     """A JSON-RPC 2.0 client and server on one connection. Registers itself with the app.
 
-    Our methods run on the reader thread, as handlers do, and must not wait for replies. Leave long work to
-    a thread of your own.
+    Our own methods run on the reader thread, like handlers, and must not wait for replies. Move long-running
+    work to a thread of your own.
 
     Args:
         app: the app whose connection is used.
@@ -76,51 +76,51 @@ class JsonRpc(Replies):
     def call(self, method: str, /, *params: Any, timeout: float | None = 30.0, **named: Any) -> Reply:
         """Call a method of the other side.
 
-        Use `request` for a parameter called ``timeout``.
+        If the method has a parameter named ``timeout``, use `request` instead.
 
         Args:
-            method: its name.
-            params: parameters by position; or give them by name, as keywords.
+            method: the name of the method.
+            params: positional parameters; alternatively, pass named parameters as keywords.
             timeout: seconds until the reply fails, or None for no limit.
 
         Returns:
-            The reply; its result is what the method returned. It fails with `RpcError` if the other side
-            answers with an error.
+            The reply, a future whose result is the return value of the method. It fails with `RpcError` if
+            the other side answers with an error.
 
         Raises:
             ValueError: parameters were given both by position and by name, or include NaN or infinity.
             TypeError: the parameters cannot be written as JSON.
             WebSocketUnavailable: the connection is not open.
-            QueueFull: there is no room in the app's send queue.
+            QueueFull: the app's send queue is full.
             TransportFail: the network failed.
         """
         return self.request(_message(method, params, named), timeout)
 
     def notify(self, method: str, /, *params: Any, **named: Any) -> None:
-        """Call a method of the other side without asking for an answer.
+        """Call a method of the other side without requesting a reply (a notification).
 
         Args:
-            method: its name.
-            params: parameters by position; or give them by name, as keywords.
+            method: the name of the method.
+            params: positional parameters; alternatively, pass named parameters as keywords.
 
         Raises:
             ValueError: parameters were given both by position and by name, or include NaN or infinity.
             TypeError: the parameters cannot be written as JSON.
             WebSocketUnavailable: the connection is not open.
-            QueueFull: there is no room in the app's send queue.
+            QueueFull: the app's send queue is full.
             TransportFail: the network failed.
         """
         self._app.send_json(_message(method, params, named))
 
     def method(self, name: str) -> Callable[[_Function], _Function]:
-        """Let the other side call a function by this name: a decorator.
+        """Return a decorator that lets the other side call a function by this name.
 
-        What the function returns is answered, and so is an `RpcError` that it raises. Any other exception is
-        logged, and answered as an internal error without details.
+        The return value of the function is sent as the result; an `RpcError` that it raises is sent as the
+        error. Any other exception is logged, and sent as an internal error without details.
 
         Raises:
-            ValueError: there is a method of that name, or it begins with ``rpc.``, which is reserved
-                (section 8).
+            ValueError: a method of that name is already registered, or the name begins with ``rpc.``, a
+                reserved prefix (section 8).
         """
         if name in self._methods:
             raise ValueError(f"method {name!r} is registered already")
@@ -142,9 +142,9 @@ class JsonRpc(Replies):
             self._send(answer)
 
     def _react(self, message: Any) -> dict[str, Any] | None:
-        """Settle a reply or run a method. Returns the answer, or None if there is to be none."""
+        """Settle a reply or run a method. Return the answer, or None if no answer is due."""
         if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
-            return None  # another protocol's, for other handlers
+            return None  # a message of another protocol, for other handlers
         if "method" not in message:
             super()._received(message)
             return None
@@ -153,7 +153,7 @@ class JsonRpc(Replies):
             return _answer(_error(INVALID_REQUEST, "Invalid Request"), None)
         try:
             outcome = self._outcome(message)
-            json.dumps(outcome, allow_nan=False)  # a result that is not JSON is a failure of the method, too
+            json.dumps(outcome, allow_nan=False)  # a result that JSON cannot express also counts as a failure
         except Exception as error:  # noqa: BLE001  it is reported
             name = cut(str(message["method"]), _MAX_NAME)
             text = "unexpected error in the JSON-RPC method %r"
@@ -162,7 +162,7 @@ class JsonRpc(Replies):
         return _answer(outcome, number) if "id" in message else None
 
     def _outcome(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Run a method. Its `RpcError` is an outcome; any other exception is the caller's."""
+        """Run a method. Return an `RpcError` as its outcome, but let any other exception propagate."""
         name, params = message["method"], message.get("params", [])
         if not isinstance(name, str) or not isinstance(params, (list, dict)):
             return _error(INVALID_REQUEST, "Invalid Request")
@@ -194,7 +194,7 @@ class JsonRpc(Replies):
 
 
 def _is_json(number: str | float | None) -> bool:
-    """Return whether it can be written as JSON: Python's parser also accepts NaN and infinity."""
+    """Return whether JSON can express this number: Python's parser also accepts NaN and infinity."""
     return not isinstance(number, float) or math.isfinite(number)
 
 

@@ -36,25 +36,25 @@ class Log:
     connected, closed, messages, pings, pongs    DEBUG
     ===========================================  =======
 
-    Poll events and exceptions raised by handlers have no line: lochws logs those exceptions itself.
+    Poll events are not logged, nor are exceptions raised by handlers: lochws logs those itself.
 
     URLs are logged without their query, which may contain tokens, and messages without their content unless
     `payload` is given. Control characters and invisible formatting characters are escaped, so that a server
     can neither forge log lines nor take over a terminal.
 
-    Runs on the reader thread. The only thing it may wait for is the logger's own handlers.
+    Runs on the reader thread, and never waits for anything except the logger's own handlers.
 
     Args:
-        label: the beginning of each line, to tell connections apart; empty for none.
+        label: a prefix for each line, to tell connections apart; empty for none.
         logger: the logger to write to; None for ``lochws.events``.
         payload: how many characters or bytes of each message to log; 0 for its size only.
-        burst: how many lines for the same kind of event may follow one another at once.
-        per_second: how many lines for the same kind of event are written per second in the long run. The next
-            line says how many were suppressed.
-        clock: returns monotonic seconds.
+        burst: how many lines for the same kind of event may be written in quick succession.
+        per_second: the average number of lines per second for the same kind of event. Lines above this rate
+            are suppressed, and the next line says how many were.
+        clock: a function that returns monotonic seconds.
 
     Raises:
-        TypeError, ValueError: `payload` is not a whole number from 0 up, `burst` is less than 1, or
+        TypeError, ValueError: `payload` is not a non-negative integer, `burst` is less than 1, or
             `per_second` is not positive.
     """
 
@@ -101,14 +101,14 @@ class Log:
             self._log(event, logging.WARNING, f"upgrade refused ({status}): {reason}")
 
     def on_ready(self, event: events.Ready) -> None:
-        """Log the address, the subprotocol and the extensions at INFO."""
+        """Log the server's address, the subprotocol and the extensions at INFO."""
         agreed = [event.address] if event.address else []
         agreed += [f"subprotocol {event.protocol}"] if event.protocol else []
         agreed += sorted(event.extensions)
         self._log(event, logging.INFO, f"ready ({', '.join(agreed)})" if agreed else "ready")
 
     def on_text(self, event: events.Text) -> None:
-        """Log the length, and the beginning if `payload` is given, at DEBUG."""
+        """Log the length of a text message, and its beginning if `payload` is given, at DEBUG."""
         self._log_message(event, "text", "characters", event.text)
 
     def on_binary(self, event: events.Binary) -> None:
@@ -120,18 +120,18 @@ class Log:
         self._log(event, logging.DEBUG, f"received ping, {len(event.data)} bytes")
 
     def on_pong(self, event: events.Pong) -> None:
-        """Log the latency, if the pong answers a ping of ours, at DEBUG."""
+        """Log a pong at DEBUG, with its latency if it answers one of our pings."""
         if event.latency is None:
             self._log(event, logging.DEBUG, "received unsolicited pong")
         else:
             self._log(event, logging.DEBUG, f"received pong after {event.latency * 1000:.1f} ms")
 
     def on_protocol_error(self, event: events.ProtocolError) -> None:
-        """Log what is wrong at ERROR."""
+        """Log the server's protocol violation at ERROR."""
         self._log(event, logging.ERROR, f"protocol error: {event.error}")
 
     def on_unresponsive(self, event: events.Unresponsive) -> None:
-        """Log at WARNING that the server no longer answers pings."""
+        """Log at WARNING that the server has stopped answering pings."""
         self._log(event, logging.WARNING, "the server does not answer pings")
 
     def on_closing(self, event: events.Closing) -> None:
@@ -143,7 +143,7 @@ class Log:
         self._log(event, logging.DEBUG, f"the server answered our Close frame: {_code(event)}")
 
     def on_disconnected(self, event: events.Disconnected) -> None:
-        """Log how it ended and how many messages were not sent, at INFO if graceful, else at WARNING."""
+        """Log how the connection ended and how many messages were unsent: INFO if graceful, else WARNING."""
         if event.phase == "upgrade" and event.ended_by == "server" and not event.unsent:
             return  # on_rejected or on_protocol_error has logged it
         words = without_secrets(str(event))
@@ -154,14 +154,14 @@ class Log:
             self._log(event, logging.WARNING, _prefixed(how, words))
 
     def on_back_off(self, event: events.BackOff) -> None:
-        """Log the length of the wait at INFO."""
+        """Log the delay before the next attempt at INFO."""
         self._log(event, logging.INFO, f"reconnecting in {event.delay:.1f} s")
 
     def _log_message(
         self, event: events.Text | events.Binary, kind: str, unit: str, content: str | bytes
     ) -> None:
         if not self._logger.isEnabledFor(logging.DEBUG):
-            return  # before any work: there may be very many messages
+            return  # checked first, because messages may arrive at a high rate
         shown = f": {content[:self._payload]!r}" if self._payload else ""
         more = "…" if shown and len(content) > self._payload else ""
         self._log(event, logging.DEBUG, f"received {kind}, {len(content)} {unit}{shown}{more}")
@@ -174,18 +174,18 @@ class Log:
             limit = self._limits[event.name] = RateLimit(self._burst, self._per_second, self._clock)
         suppressed = limit.take()
         if suppressed is not None:
-            # Escaping makes a text longer, so this is cut twice: first to bound the work.
+            # Escaping lengthens the text, so it is cut twice; the first cut bounds the work.
             line = cut(escaped(cut(words, _MAX_CHARACTERS)), _MAX_CHARACTERS)
             self._logger.log(level, "%s%s%s", self._prefix, line, suppressed)
 
 
 def _place(url: str) -> str:
-    """Return what may be logged of a URL: no credentials, no query."""
+    """Return a URL for the log, without credentials and query."""
     return without_secrets(url).partition("?")[0]
 
 
 def _reason(event: events.ConnectFail | events.Rejected) -> str:
-    """Return the reason and the advice, without what may be secret in the URLs that they quote."""
+    """Return the reason and the advice, with possible secrets removed from the URLs that they quote."""
     return without_secrets(f"{event.reason}. {event.advice}" if event.advice else event.reason)
 
 

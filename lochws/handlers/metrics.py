@@ -1,4 +1,4 @@
-"""Metrics of apps, as a plain dict or, where prometheus-client is installed, for Prometheus.
+"""Metrics: counters and histograms of apps, as a plain dict or for Prometheus (with prometheus-client).
 
 ::
 
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from prometheus_client.core import Metric
 
-#: By key of the snapshot: the name for Prometheus, and the help text.
+#: The Prometheus name and help text for each key of the snapshot.
 _COUNTERS = {
     "connections": ("lochws_connections", "Connections that were opened."),
     "messages_received": ("lochws_messages_received", "Text and binary messages received."),
-    "messages_sent": ("lochws_messages_sent", "Text and binary messages handed to the kernel whole."),
+    "messages_sent": ("lochws_messages_sent", "Text and binary messages handed completely to the kernel."),
     "messages_dropped": ("lochws_messages_dropped", "Messages discarded because the send queue was full."),
     "messages_unsent": (
         "lochws_messages_unsent", "Messages accepted but not sent, because the connection ended."
@@ -57,10 +57,10 @@ _HISTOGRAMS = {
 
 
 class Metrics:
-    """Counts and times what happens to apps. One object can watch any number of apps.
+    """Counts and times the events, messages and handlers of apps. One object can watch any number of apps.
 
-    All methods may be called from any thread, and never block. Numbers that are counted here begin with
-    `watch`; those of `WebSocketApp.counters` begin with the app.
+    All methods may be called from any thread, and never block. Numbers counted here start at `watch`; those
+    taken from `WebSocketApp.counters` start with the app.
     """
 
     def __init__(self) -> None:
@@ -74,11 +74,11 @@ class Metrics:
 
         Args:
             app: the app; it is kept alive until `unwatch`.
-            name: the name of the app in the metrics; None for its URL, without possible secrets.
+            name: the name of the app in the metrics; None for its URL, with possible secrets removed.
 
         Raises:
             TypeError: `app` is not a WebSocketApp, or `name` is not a str.
-            ValueError: the app is being watched already, or another app by the same name.
+            ValueError: the app is already being watched, or another app is being watched by the same name.
         """
         check_app(app)
         name = without_secrets(app.url) if name is None else name
@@ -109,44 +109,44 @@ class Metrics:
             self._watched = {name: pair for name, pair in self._watched.items() if pair[0] is not app}
 
     def snapshot(self) -> dict[str, dict[str, Any]]:
-        """Return all numbers by the names of the apps, as plain values that can be written as JSON.
+        """Return all numbers, keyed by app name, as plain values that can be serialised to JSON.
 
         For each app:
 
         ``state``
-            the value of its `lochws.State`, one word.
+            the value of the app's `lochws.State`, one word.
         ``open``
             1 if messages can be sent, otherwise 0.
         ``connections``, ``messages_received``, ``messages_sent``, ``messages_dropped``, ``bytes_received``, \
 ``bytes_sent``
             the attributes of `lochws.Counters`.
         ``messages_unsent``
-            messages that were accepted but not sent: the total length of all `Disconnected.unsent`.
+            messages that were accepted but not sent: the sum of the lengths of all `Disconnected.unsent`.
         ``queued_bytes``, ``waiting_bytes``
             bytes waiting to be sent, and bytes of received messages waiting for handlers.
         ``latency_seconds``
             seconds between the last answered ping and its pong, or None.
         ``reconnects``
-            a dict: how many attempts followed an end with this cause: ``"client"``, ``"server"`` or
-            ``"network"`` (`Disconnected.ended_by`), ``"unresponsive"``, ``"protocol_error"``, ``"rejected"``,
-            or the phase of a failed attempt (`ConnectFail.phase`).
+            a dict: the number of new attempts by the cause that made them necessary: ``"client"``,
+            ``"server"`` or ``"network"`` (`Disconnected.ended_by`), ``"unresponsive"``,
+            ``"protocol_error"``, ``"rejected"``, or the phase of a failed attempt (`ConnectFail.phase`).
         ``handler_errors``
             exceptions raised by handlers.
         ``received_size_bytes``, ``sent_size_bytes``, ``ping_seconds``
             histograms, each a dict of ``count``, ``sum`` and ``buckets``; the buckets map each upper bound to
-            the number of values up to it.
+            the number of values at or below it.
         ``handler_seconds``
-            a dict of such histograms: how long handlers take, by what they are registered for, such as
-            ``"text"``.
+            a dict of such histograms: how long handlers take, keyed by the event that they are registered
+            for, such as ``"text"``.
 
-        Numbers that change while they are read may be from different moments.
+        The snapshot is not atomic: numbers that change during the call may be from different moments.
         """
         return {name: _numbers(app, measures) for name, (app, measures) in self._watched.items()}
 
     def register(self, registry: CollectorRegistry | None = None) -> Collector:
-        """Let prometheus-client scrape the numbers, as ``lochws_…`` with the label ``app``.
+        """Export the numbers to Prometheus, as ``lochws_…`` with the label ``app``.
 
-        The collector reads the numbers whenever it is scraped; nothing is counted twice.
+        The collector reads the numbers whenever it is scraped, and counts nothing itself.
 
         Args:
             registry: the registry to register with; None for prometheus-client's default.
@@ -156,7 +156,7 @@ class Metrics:
 
         Raises:
             ImportError: prometheus-client is not installed.
-            ValueError: the registry has such a collector already. One `Metrics` can watch many apps.
+            ValueError: the registry already has such a collector. One `Metrics` can watch many apps.
         """
         try:
             from prometheus_client import REGISTRY  # noqa: PLC0415  optional
@@ -169,22 +169,22 @@ class Metrics:
         return collector
 
     def reset_after_fork(self) -> None:
-        """Keep, in the child of a fork, what was counted until then."""
+        """Replace the lock in the child of a fork, and keep the numbers counted so far."""
         self._lock = threading.RLock()
 
 
 class Collector:
-    """A collector of prometheus-client for the numbers of a `Metrics`. Created by `Metrics.register`."""
+    """A prometheus-client collector for the numbers of a `Metrics`. Created by `Metrics.register`."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
     def describe(self) -> Iterator[Metric]:
-        """Yield the families without values: a registry detects duplicate names by them."""
+        """Yield the metric families without values; a registry uses them to detect duplicate names."""
         return self._families({})
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the families with their current values."""
+        """Yield the metric families with their current values."""
         return self._families(self._metrics._watched)
 
     def _families(self, watched: dict[str, tuple[WebSocketApp, Measures]]) -> Iterator[Metric]:
@@ -207,7 +207,7 @@ class Collector:
                     gauge.add_metric([name], found[key])
             yield gauge
         reconnects = CounterMetricFamily(
-            "lochws_reconnects", "Attempts to connect again, by why the one before ended.",
+            "lochws_reconnects", "Attempts to reconnect, by the cause that ended the one before.",
             labels=["app", "cause"],
         )
         for name, found in numbers.items():
@@ -229,7 +229,7 @@ class Collector:
 
 
 def _buckets(histogram: dict[str, Any]) -> list[tuple[str, float]]:
-    """Return the buckets of a histogram, with bounds as Prometheus writes them."""
+    """Return the buckets of a histogram, with bounds in the notation of Prometheus."""
     return [
         (bound if bound == "+Inf" else str(float(bound)), count)
         for bound, count in histogram["buckets"].items()

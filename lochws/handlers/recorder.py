@@ -1,4 +1,4 @@
-"""Recorder: a handler that writes events and what is sent to a file of JSON lines, in order.
+"""Recorder: a handler that writes all events and everything sent to a JSON Lines file, in order.
 
 ::
 
@@ -36,32 +36,32 @@ from ._parts.recording_lines import Redact, Scribe
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-#: Entries that arrive within that many seconds are written together.
+#: Entries that arrive within this many seconds are written together.
 GATHER_SECONDS = 0.05
-#: How many entries are written before their room is given to others.
+#: How many entries are written before their space in the queue is freed.
 SLICE = 500
-#: What an entry takes besides its payload, in bytes.
+#: The size of an entry without its payload, in bytes.
 ENTRY_BYTES = 200
-#: How long the end of the interpreter waits for the disk, in seconds.
+#: How long interpreter shutdown waits for the disk, in seconds.
 EXIT_SECONDS = 5.0
 
 
 class _Reopen:
-    """The place in the queue where another file begins."""
+    """A marker in the queue: the entries after it belong in a new file."""
 
 
-#: When it happened (monotonic), what, when it was sent (wall clock), and how many bytes it takes. An int is
-#: how many events and sends are missing.
+#: The time (monotonic), the event or the items sent, the time of sending (wall clock), and the size in bytes.
+#: An int in second place is the number of missing events and sends.
 _Entry: TypeAlias = "tuple[float, events.Event | tuple[Sent, ...] | int | _Reopen, float, int]"
 
 
 class Recorder:
     """A handler that records all events and everything that is sent. For one app.
 
-    The handler itself only queues what happened; a thread of the recorder's own, ``lochws recorder``, writes
-    it within 0.05 s. What cannot be recorded is counted, logged, and replaced in the file by a line that says
-    how many events are missing. What was written survives the end of the process, however sudden. New files
-    can be read by their owner only (mode 600).
+    The handler only queues each entry; the recorder's own thread, ``lochws recorder``, writes it within 0.05
+    s. Anything that cannot be recorded is counted, logged, and replaced in the file by a line that says how
+    many events are missing. Lines already written survive even a sudden end of the process. New files are
+    readable only by their owner (mode 600).
 
     All methods may be called from any thread and in signal handlers; only `flush` and `close` wait.
 
@@ -69,26 +69,26 @@ class Recorder:
         path: the file. Any name will do; ``.jsonl`` and ``.jsonl.gz`` are customary.
         compress: ``"gzip"`` to compress the file. None: compress it if its name ends in ``.gz``.
         redact: called on the writing thread with ``"in"`` or ``"out"`` and each payload, a str or bytes. It
-            returns what is recorded instead, of the same type, or None to record the length only.
+            returns the replacement to record, of the same type, or None to record only the length.
         payloads: False to record only the lengths of all messages, pings and pongs.
-        append: whether to continue a recording that exists: its file is renamed (``talk.1.jsonl``), and
-            `Replay` reads both. Without it an existing file is refused.
+        append: whether to continue an existing recording: its file is renamed (``talk.1.jsonl``), and
+            `Replay` reads both. By default an existing file is refused.
         secrets: True to record cookies and the values in the query of URLs; by default they are left out.
         max_pending: how many bytes may wait to be written.
         when_full: what to do with an event if `max_pending` bytes are waiting.
-            ``"drop"``: it is not recorded.
-            ``"pause"``: the handler waits for the disk, and so TCP holds the server back. What is sent never
-            waits; up to twice `max_pending` bytes of it are kept.
-        clock: returns monotonic seconds.
+            ``"drop"``: the event is not recorded.
+            ``"pause"``: the handler waits for the disk, so TCP backpressure slows the server down. Sending
+            never waits; up to twice `max_pending` bytes of sent items are queued.
+        clock: a function that returns monotonic seconds.
 
     Raises:
         TypeError, ValueError: an argument is invalid; the message names it and says what would be valid.
-        FileExistsError: there is such a recording, and `append` was not given; or `path` is not a file.
+        FileExistsError: the recording exists and `append` was not given, or `path` is not a regular file.
         OSError: the file cannot be created.
 
     Attributes:
         path: the file.
-        missing: how many events and sends could not be recorded so far.
+        missing: the number of events and sends that could not be recorded so far.
     """
 
     def __init__(
@@ -121,23 +121,23 @@ class Recorder:
         )
         self._limit = max_pending
         self._pauses = when_full == "pause"
-        # Guards the numbers below. Nothing is called under it, so no finalizer runs there. Signal handlers
-        # and finalizers may send, and so record, wherever they interrupt a thread.
+        # Guards the numbers below. Nothing is called while it is held, so no finalizer can run then. Signal
+        # handlers and finalizers may send, and therefore record, wherever they interrupt a thread.
         self._lock = threading.RLock()
-        self._entries: deque[_Entry] = deque()  # changed in single steps, without the lock
+        self._entries: deque[_Entry] = deque()  # changed by atomic operations, without the lock
         self._pending = 0  # bytes of the entries that are not written yet
-        self._left = self._done = 0  # entries that were queued; of these, those the writer has finished
-        self._unsaid = 0  # how many are missing since the last line that said so
+        self._left = self._done = 0  # how many entries were queued, and how many the writer has finished
+        self._unsaid = 0  # missing entries that no line of the file has reported yet
         self.missing = 0
-        self._is_idle = False  # the writer waits for the next entry
-        self._is_hurried = False  # somebody waits for the writer
+        self._is_idle = False  # the writer is waiting for the next entry
+        self._is_hurried = False  # another thread is waiting for the writer
         self._is_closed = False
         self._thread: threading.Thread | None = None
         self._is_starting = False
         # Releasing it wakes the writer.
         self._signal = threading.Lock()
         self._signal.acquire()
-        # For those who wait for the writer.
+        # Notifies threads that wait for the writer.
         self._written_lock = threading.RLock()
         self._written = Waiters(self._written_lock)
         forks.register(self)
@@ -157,7 +157,7 @@ class Recorder:
         self._leave(event, 0.0, size, 1, self._limit)
 
     def on_sent(self, sent: tuple[Sent, ...]) -> None:
-        """Queue what is about to be sent for the writer. Any thread."""
+        """Queue items that are about to be sent for the writer. Called on any thread."""
         size = sum(map(len, sent)) + ENTRY_BYTES * len(sent)
         self._leave(sent, time(), size, len(sent), 2 * self._limit if self._pauses else self._limit)
 
@@ -168,7 +168,7 @@ class Recorder:
     def _has_room(self, size: int) -> bool:
         return (
             not self._pending or self._pending + size <= self._limit
-            or self._is_closed or self._thread is None  # then nothing makes room
+            or self._is_closed or self._thread is None  # then waiting would be pointless
         )
 
     def _leave(
@@ -200,7 +200,7 @@ class Recorder:
             self._wake()
 
     def _start(self) -> None:
-        """Start the writer's thread; if that fails, the next entry tries again."""
+        """Start the writer thread; if that fails, the next entry tries again."""
         is_mine = False
         try:
             with self._lock:
@@ -209,23 +209,23 @@ class Recorder:
             if is_mine:
                 threading.Thread(target=self._run_once, name="lochws recorder", daemon=True).start()
         except RuntimeError as error:
-            self._tell("no thread can be started; entries wait until there is one, or until close", error)
+            self._tell("cannot start a thread; entries stay queued until one starts, or until close()", error)
         finally:
             if is_mine:
                 self._is_starting = False
 
     def _wake(self) -> None:
-        with suppress(RuntimeError):  # it has been woken, and has not got to it yet
+        with suppress(RuntimeError):  # the writer has been woken already, and has not run yet
             self._signal.release()
 
-    # Users, on any thread.
+    # Called by users, on any thread.
 
     def reopen(self) -> None:
-        """Begin another file, after the current one has been renamed or removed: for logrotate and the like.
+        """Start a new file after the current one has been renamed or removed, by logrotate for example.
 
-        Everything that has happened so far goes to the old file, the rest to a new one at `path`; no event is
-        lost, and none is torn. A file that still has its name is continued, so call this after renaming it.
-        If the new file cannot be created, that is logged, and recording goes on in the old one.
+        Everything up to now goes to the old file, and the rest to a new one at `path`; no event is lost or
+        split. If the file has not been renamed, it is simply continued, so call this after renaming it. If
+        the new file cannot be created, the failure is logged and recording continues in the old one.
 
         May be called from any thread and in a signal handler; returns at once. Call `flush` to wait until the
         old file is complete, in order to compress it, for instance::
@@ -249,13 +249,13 @@ class Recorder:
         self._wake()
 
     def flush(self, timeout: float | None = 10.0) -> bool:
-        """Wait until everything that has happened so far is in the file.
+        """Wait until everything up to now has been written to the file.
 
         Args:
             timeout: seconds to wait at most, or None for no limit.
 
         Returns:
-            Whether it is.
+            Whether everything was written in time.
         """
         with self._lock:
             left = self._left
@@ -266,13 +266,13 @@ class Recorder:
         return self._done >= left
 
     def close(self, timeout: float | None = 10.0) -> bool:
-        """Write what is waiting, and end the file. Nothing is recorded afterwards. May be called again.
+        """Write all queued entries and close the file. Nothing is recorded afterwards. May be called again.
 
         Args:
             timeout: seconds to wait at most, or None for no limit.
 
         Returns:
-            False if writing takes longer than that; it goes on nevertheless.
+            False if writing takes longer than `timeout`; it continues in the background.
         """
         with self._lock:
             was_closed = self._is_closed
@@ -310,14 +310,14 @@ class Recorder:
 
     def _at_exit(self) -> None:
         if not self.close(EXIT_SECONDS):
-            report(logging.ERROR, "recording to %s: the end is missing, the disk took too long", self.path)
+            report(logging.ERROR, "recording to %s: the end is missing: the disk was too slow", self.path)
 
-    # The writer's thread.
+    # The writer thread.
 
     def _run_once(self) -> None:
         thread = threading.current_thread()
         with self._lock:
-            # Another thread may have been started, or close may have written everything.
+            # Another thread may have started, or close() may have written everything.
             if self._thread is None and not self._is_closed:
                 self._thread = thread
             if self._thread is not thread:
@@ -339,7 +339,7 @@ class Recorder:
         self._finish()
 
     def _next_entries(self) -> list[_Entry]:
-        """Wait for the next entries, and a moment longer for others; empty once the recorder is closed."""
+        """Wait for entries, and briefly for more to follow. Return an empty list once closed."""
         while not (self._entries or self._is_closed):
             self._is_idle = True
             if not (self._entries or self._is_closed):
@@ -362,9 +362,9 @@ class Recorder:
                 continue
             try:
                 lines += self._lines(at - self._started, what, when)
-            except Exception as error:  # noqa: BLE001  the others can be recorded
+            except Exception as error:  # noqa: BLE001  the other entries can still be recorded
                 self._lost(len(what) if isinstance(what, tuple) else 1)
-                # Only its type is logged: it may be a message, long or secret.
+                # Only the type is logged: the value may be a long or secret message.
                 self._tell(f"cannot record one {type(what).__name__}", error)
         self._write_lines(lines)
 
@@ -378,7 +378,7 @@ class Recorder:
         try:
             self._files.reopen()
         except OSError as error:
-            self._tell(f"another file could not be begun: {error}")
+            self._tell(f"the new file cannot be created: {error}")
 
     def _lines(self, at: float, what: events.Event | tuple[Sent, ...] | int, when: float) -> list[bytes]:
         if isinstance(what, int):
@@ -403,7 +403,7 @@ class Recorder:
                 self._files.write(self._lines(self._clock() - self._started, self._unsaid, time()))
             self._files.close()
         except OSError as error:
-            report(logging.ERROR, "recording to %s: its end could not be written: %s", self.path, error)
+            report(logging.ERROR, "recording to %s: the end could not be written: %s", self.path, error)
 
     def _header(self, part: int) -> bytes:
         return self._scribe.header(self._began, self._clock() - self._started, part)

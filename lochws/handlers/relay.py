@@ -1,4 +1,4 @@
-"""Relay: a handler that adds events to a Redis stream, a durable log that other machines read.
+"""Relay: a handler that adds events to a Redis stream, a durable log that other machines can read.
 
 ::
 
@@ -9,20 +9,20 @@
 Needs redis-py: ``pip install 'lochws[redis]'``. Each event becomes an entry of the stream, with these fields:
 
 ==============  ========================================================================================
-``id``          identifies the event, in whatever entry: the relay's run, the connection and the sequence
+``id``          identifies the event across repeated entries: the relay's run, connection and sequence
 ``event``       the name of the event, such as ``text``
-``data``        the message as bytes, text in UTF-8; for other events their attributes as JSON
-``time``        when the event was created, in seconds of the wall clock
+``data``        the message as bytes, text as UTF-8; for any other event its attributes as JSON
+``time``        when the event was created, in seconds since the epoch
 ``source``      the server's URL without credentials and without the values in its query, or `source`
 ``connection``  1 for the first attempt to connect, and so on
-``sequence``    1 for the first event of that attempt, and so on; a missing number is a missing event
+``sequence``    1 for the first event of that attempt, and so on; a gap means that events are missing
 ==============  ========================================================================================
 
-An event counts as relayed once Redis has acknowledged it. How many events may wait for that is bounded. By
-default the handler waits when Redis is slow or away: then nothing more is read, and TCP holds the server
-back. Entries that were sent and not acknowledged are sent again, in the same order, so an entry may appear
-twice: readers recognise it by its ``id``. Whether an acknowledged entry survives a crash of Redis depends on
-its settings ``appendonly`` and ``appendfsync``.
+An event counts as relayed once Redis has acknowledged it. The number of unacknowledged events is bounded. By
+default the handler waits while Redis is slow or unavailable: no more data is read, so TCP backpressure slows
+the server down. Entries that were sent but not acknowledged are sent again, in the same order, so an entry
+may appear twice; readers can detect duplicates by their ``id``. Whether an acknowledged entry survives a
+crash of Redis depends on its settings ``appendonly`` and ``appendfsync``.
 """
 
 from __future__ import annotations
@@ -49,22 +49,22 @@ from ._parts.bounded_inbox import WhenFull
 from ._parts.checks import check_app, wanted_events
 from ._parts.redis_stream import Client, Entry, Sender, Unacknowledged, client_of
 
-#: How often a handler that waits for room checks whether the app is stopping, in seconds.
+#: The interval at which a handler waiting for room checks whether the app is stopping, in seconds.
 LOOK_SECONDS = 0.2
-#: How long the thread has to end after its connection to Redis was closed under it, in seconds.
+#: The time allowed for the thread to end after its Redis connection has been closed, in seconds.
 _GRACE = 1.0
 
 
 class RelayCounts(NamedTuple):
-    """Counts of a relay's events by their fate.
+    """Counts of a relay's events by outcome.
 
     Attributes:
-        received: how many events have arrived: the sum of the next three, and one in a handler that waits.
+        received: events that have arrived: the sum of the next three, plus one while the handler waits.
         relayed: events that Redis has acknowledged.
         waiting: events that Redis has not acknowledged yet.
-        dropped: events dropped because too many waited (as `when_full` says), or that found no room before
-            the app or the relay ended.
-        failures: how many batches were not acknowledged; Redis may have received them all the same.
+        dropped: events dropped according to `when_full`, or because there was still no room when the app or
+            the relay ended.
+        failures: batches that were not acknowledged; Redis may have received them nevertheless.
     """
 
     received: int
@@ -77,35 +77,36 @@ class RelayCounts(NamedTuple):
 class Relay:
     """A handler that relays the events of one app to a Redis stream. Registers itself with the app.
 
-    A thread of its own talks to Redis. It starts with the first event, and ends with `close`, which is called
-    at the end of a ``with`` block and at the end of the program.
+    The relay's own thread talks to Redis. It starts with the first event and ends with `close`, which is
+    called at the end of a ``with`` block and at interpreter shutdown.
 
     All methods may be called from any thread; only `close` waits.
 
     Args:
         app: the app.
         stream: the key of the stream.
-        redis: a URL as for `redis.Redis.from_url`; or a client of redis-py, which is not closed, and whose
-            own timeouts and retries apply.
+        redis: a URL in the format of `redis.Redis.from_url`; or a redis-py client, whose own timeouts and
+            retries apply, and which the relay never closes.
         events: which events to relay, by name or class; ``["event"]`` for all.
-        source: replaces the URL in the entries, to tell several relays apart.
+        source: the ``source`` field of the entries, to tell several relays apart; None for the URL.
         key: a function that returns the key of an event, for ``when_full="latest"``. Called on the handlers'
             thread. None: all events have the same key.
         when_full: what happens to an event if there is no room.
-            ``"pause"``: the handler waits for room, and all later events wait behind it. Nothing is lost
-            while Redis may still come back.
+            ``"pause"``: the handler waits for room, and so do all later events. Nothing is lost if Redis
+            recovers in time.
             ``"drop_oldest"``: the event that has waited longest is dropped.
-            ``"latest"``: the oldest waiting event with the same key is dropped, or else one of another key of
-            which newer ones wait; if there is none, the handler waits.
-            Events that are being sent are not dropped.
-        maxlen: about how many entries the stream keeps; None for all.
-        batch: how many entries are sent at once at most. A batch is added whole or not at all (MULTI).
-        max_events: how many events may wait for their acknowledgement.
-        max_bytes: how many bytes of data these may have. One event may always wait.
-        timeout: seconds that Redis may take to answer before it is asked again, over a new connection.
-        min_wait, max_wait: seconds between two attempts; the wait doubles from the first to the second.
-        close_timeout: seconds that the handler waits for room when the app is stopping, and that `close`
-            waits for Redis.
+            ``"latest"``: the oldest waiting event with the same key is dropped; failing that, one of another
+            key that has newer events waiting; failing that, the handler waits.
+            Events that are being sent are never dropped.
+        maxlen: the approximate maximum number of entries in the stream; None for no limit.
+        batch: the maximum number of entries sent at once. A batch is added completely or not at all (MULTI).
+        max_events: the maximum number of unacknowledged events.
+        max_bytes: the maximum size of their data in bytes. A single event is accepted whatever its size.
+        timeout: seconds that Redis may take to answer before the relay retries on a new connection.
+        min_wait, max_wait: the shortest and the longest wait between two attempts, in seconds; the wait
+            doubles from one to the other.
+        close_timeout: how long the handler waits for room while the app is stopping, and how long `close`
+            waits for Redis, in seconds.
 
     Raises:
         ImportError: redis-py is not installed.
@@ -152,13 +153,13 @@ class Relay:
         self._client = client_of(redis, timeout) if isinstance(redis, str) else redis
         self._sender = Sender(self._client, stream, maxlen, batch, min_wait, max_wait)
         forks.register(self)
-        # What separates one connection from the next is needed in any case.
+        # These events tell connections apart, so they are needed whatever `events` contains.
         bounds = () if "event" in self._wanted else ("connecting", "connect_fail", "disconnected")
         app.on(*self._wanted, *bounds)(self._take)
 
     @property
     def counts(self) -> RelayCounts:
-        """Counts of the events by their fate."""
+        """The counts of the events by outcome."""
         queue = self._queue
         with queue.inbox.lock:
             waiting = len(queue.inbox)
@@ -166,22 +167,22 @@ class Relay:
 
     @property
     def unrelayed(self) -> list[Entry]:
-        """The events that Redis has not acknowledged, oldest first. After `close` they are not sent any more.
+        """The events that Redis has not acknowledged, oldest first. They are no longer sent after `close`.
 
-        Redis may have stored some of them without being able to acknowledge it.
+        Redis may have stored some of them even though its acknowledgement never arrived.
         """
         return self._queue.inbox.values()
 
     def close(self, timeout: float | None = None) -> list[Entry]:
-        """Wait until Redis has acknowledged everything that waits, and end. May be called again.
+        """Wait until Redis has acknowledged all waiting events, and stop. May be called again.
 
-        In a handler it holds up the app meanwhile.
+        Calling it in a handler blocks the app's other handlers meanwhile.
 
         Args:
             timeout: seconds to wait at most; None for `close_timeout`.
 
         Returns:
-            The events that were not acknowledged in time, oldest first; their number is logged, too.
+            The events that were not acknowledged in time, oldest first; their number is also logged.
         """
         atexit.unregister(self.close)
         timeout = self._close_timeout if timeout is None else timeout
@@ -198,7 +199,7 @@ class Relay:
             queue.inbox.changed.notify_all()
             unrelayed = queue.inbox.values()
         if self._is_ours:
-            self._client.close()  # interrupts the thread, if it waits for Redis
+            self._client.close()  # interrupts the thread if it is waiting for Redis
             if thread is not None and not is_idle:
                 join(thread, _GRACE)
         if unrelayed:
@@ -217,9 +218,9 @@ class Relay:
         self.close()
 
     def reset_after_fork(self) -> None:
-        """Begin anew in the child of a fork: what waits is the parent's, and so is its thread."""
+        """Start afresh in the child of a fork: the waiting events and the thread belong to the parent."""
         self._run_id = secrets.token_hex(8)
-        # The handlers' thread alone uses these.
+        # Used only by the handlers' thread.
         self._url = ""
         self._connection = self._sequence = 0
         self._is_over = True
@@ -232,7 +233,7 @@ class Relay:
     def _take(self, event: events.Event) -> None:
         if isinstance(event, events.Connecting):
             self._url = without_secrets(event.url)
-            if self._is_over:  # otherwise it is a redirect
+            if self._is_over:  # otherwise this is a redirect
                 self._connection, self._sequence, self._is_over = self._connection + 1, 0, False
         elif isinstance(event, (events.ConnectFail, events.Disconnected)):
             self._is_over = True
@@ -248,7 +249,7 @@ class Relay:
         ))
 
     def _put(self, key: Hashable, entry: Entry) -> None:
-        """Append an entry to what is to be sent, once there is room."""
+        """Queue an entry for sending, waiting for room first."""
         queue, size = self._queue, len(entry.data)
         with queue.inbox.lock:
             self._received += 1
@@ -271,7 +272,7 @@ class Relay:
             queue.inbox.wait_for_room(size, LOOK_SECONDS)
 
     def _is_time_over(self) -> bool:
-        """Return whether the app has been stopping for so long that an event without room is dropped."""
+        """Return whether the app has been stopping for `close_timeout`, so that the event must be dropped."""
         if not self._app.is_stopping:
             self._stop_by = None
             return False
@@ -289,7 +290,7 @@ class Relay:
             )
 
     def _start_thread(self) -> None:
-        """Start the thread if there is none; if that fails, the next event tries again."""
+        """Start the thread if it is not running; if that fails, the next event tries again."""
         queue = self._queue
         with queue.inbox.lock:
             if queue.thread is not None or queue.close_by is not None:
@@ -305,7 +306,7 @@ class Relay:
                 queue.thread = thread
                 return
         report(
-            logging.ERROR, "events for the stream %s wait: no thread can be started", self._sender.stream,
+            logging.ERROR, "events for the stream %s wait: cannot start a thread", self._sender.stream,
             error=failure, limit=self._pause_lines,
         )
 

@@ -1,4 +1,4 @@
-"""Replay: plays a recording back into any handlers, without a network.
+"""Replay: plays a recording into any handlers, without a network.
 
 ::
 
@@ -33,7 +33,7 @@ __all__ = ["MAX_PAUSE", "Entry", "RecordingError", "Replay"]
 _Made = TypeVar("_Made")
 #: The largest time that a recording may contain, in seconds since its beginning or since 1970.
 _MAX_SECONDS = 9e9
-#: The longest pause, in seconds; with much more `time.sleep` raises OverflowError.
+#: The longest pause, in seconds; `time.sleep` raises OverflowError for much longer ones.
 MAX_PAUSE = 1e9
 
 
@@ -42,14 +42,14 @@ class Entry:
     """One line of a recording.
 
     Attributes:
-        at: seconds since recording began (monotonic). If the recording was continued later, the wall clock
-            bridges the gap.
-        time: the wall clock when it happened; for an event its `received_time`.
-        direction: ``"in"`` for events, ``"out"`` for what was sent, empty where something is missing.
-        event: the name of the event; for what was sent ``"text"``, ``"binary"``, ``"ping"``, ``"pong"`` or
+        at: seconds since the recording began (monotonic). If the recording was continued later, the wall
+            clock bridges the gap.
+        time: the wall clock, in seconds since the epoch; for an event, its `received_time`.
+        direction: ``"in"`` for events, ``"out"`` for sent items, empty where entries are missing.
+        event: the name of the event; for sent items ``"text"``, ``"binary"``, ``"ping"``, ``"pong"`` or
             ``"close"``; ``"missing"`` where events could not be recorded.
         fields: the parsed line.
-        where: the file and the number of the line.
+        where: the file and the line number.
     """
 
     at: float
@@ -61,33 +61,33 @@ class Entry:
 
     @property
     def missing(self) -> int:
-        """The number of events and sends missing here; 0 if this is one of them."""
+        """The number of events and sends missing at this point; 0 for an event or a sent item."""
         return int(self.fields.get("missing", 0))
 
     @property
     def length(self) -> int | None:
-        """The length of a payload that was left out, in characters or bytes; otherwise None."""
+        """The length of an omitted payload, in characters or bytes; None if no payload was omitted."""
         return self.fields.get("length")
 
     def as_event(self, fill: bool = False) -> events.Event:
-        """Return the event.
+        """Return the recorded event.
 
         Args:
-            fill: replace a payload that was left out by as many ``x``.
+            fill: replace an omitted payload with ``x`` repeated to the same length.
 
         Raises:
-            RecordingError: the line is damaged, or the payload was left out and `fill` is not given.
+            RecordingError: the line is damaged, or the payload was omitted and `fill` is not given.
         """
         return self._made(as_event, fill)
 
     def as_sent(self, fill: bool = False) -> Sent:
-        """Return what was sent: text as str, a binary message as bytes, or a `ControlFrame`.
+        """Return the sent item: a text message as str, a binary message as bytes, or a `ControlFrame`.
 
         Args:
-            fill: replace a payload that was left out by as many ``x``.
+            fill: replace an omitted payload with ``x`` repeated to the same length.
 
         Raises:
-            RecordingError: the line is damaged, or the payload was left out and `fill` is not given.
+            RecordingError: the line is damaged, or the payload was omitted and `fill` is not given.
         """
         return self._made(as_sent, fill)
 
@@ -104,7 +104,7 @@ class Replayed:
 
     Attributes:
         events: how many events were played.
-        errors: the exceptions of handlers; each was logged, and passed to `on_error`.
+        errors: the exceptions raised by handlers; each was logged, and passed to `on_error`.
     """
 
     events: int = 0
@@ -112,21 +112,21 @@ class Replayed:
 
 
 class Replay:
-    """A recording, whose events can be iterated or played into handlers, any number of times.
+    """A recording whose events can be iterated, or played into handlers, any number of times.
 
-    A file that is still being written, or whose process was killed, is read up to its last whole line.
+    A file that is still being written, or whose process was killed, is read up to its last complete line.
 
     Args:
         path: the newest file of the recording; older ones (``talk.1.jsonl``) are read before it.
-        fill: replace payloads that were left out by as many ``x``; otherwise they are an error.
-        max_line: the longest line that is read, in bytes: by default 96 MiB.
+        fill: replace omitted payloads with ``x`` repeated to the same length; otherwise they are an error.
+        max_line: the length limit for a line, in bytes; 96 MiB by default.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the recording does not exist.
 
     Attributes:
-        cut: the files that end in the middle of a line, of those that were read.
-        missing: how many events and sends the recording lacks, in the part that was read.
+        cut: the files read so far that end in the middle of a line.
+        missing: the number of events and sends missing from the part that was read.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, fill: bool = False, max_line: int = MAX_LINE) -> None:
@@ -136,10 +136,10 @@ class Replay:
         self.cut: list[Path] = []
         self.missing = 0
         if not files_of(self.path):
-            raise FileNotFoundError(f"there is no recording {self.path}")
+            raise FileNotFoundError(f"the recording {self.path} does not exist")
 
     def entries(self) -> Iterator[Entry]:
-        """Yield all lines except the headers, in order: events, what was sent, and what is missing.
+        """Yield all lines except the headers, in order: events, sent items, and notes of missing entries.
 
         Raises:
             RecordingError: a line is damaged or too long; the text names the file and the line.
@@ -165,23 +165,23 @@ class Replay:
             if reader.is_cut:
                 self.cut.append(path)
                 number = reader.number + 1
-                report(logging.WARNING, "%s ends in the middle of line %d, which is left out", path, number)
+                report(logging.WARNING, "%s ends in the middle of line %d, which is skipped", path, number)
 
     def __iter__(self) -> Iterator[events.Event]:
         """Yield the events, equal to those recorded and of the same classes.
 
         Raises:
-            RecordingError: a line is damaged or too long, or a payload was left out.
+            RecordingError: a line is damaged or too long, or a payload was omitted and `fill` is not set.
             OSError: a file cannot be read.
         """
         return (entry.as_event(self._fill) for entry in self.entries() if entry.direction == "in")
 
     def sends(self) -> Iterator[Sent]:
-        """Yield what was sent, in order: text as str, binary messages as bytes, and `ControlFrame`."""
+        """Yield the sent items in order: str for text, bytes for binary messages, and `ControlFrame`."""
         return (entry.as_sent(self._fill) for entry in self.entries() if entry.direction == "out")
 
     def messages(self) -> Iterator[tuple[float, Payload]]:
-        """Yield the server's messages, as str or bytes, each with the seconds since the first one."""
+        """Yield pairs of seconds since the first message, and a message from the server as str or bytes."""
         began: float | None = None
         for entry in self.entries():
             if entry.direction == "in" and entry.event in ("text", "binary"):
@@ -198,19 +198,20 @@ class Replay:
     ) -> Replayed:
         """Play the events into handlers, on the calling thread, in order.
 
-        An exception of a handler is logged and passed to `on_error`, as in an app, and the replay continues.
+        An exception raised by a handler is logged and passed to `on_error`, as in an app, and the replay
+        continues.
 
         Args:
             handlers: objects with ``on_<event>`` methods, or with methods marked with `lochws.on`; or
                 functions, which get all events.
             speed: 1 for the original speed, 2 for twice as fast, None for no pauses.
-            clock: returns monotonic seconds.
-            wait: waits for that many seconds. If it returns True, as `threading.Event.wait` does, the replay
-                ends.
+            clock: a function that returns monotonic seconds.
+            wait: a function that waits for a number of seconds. If it returns True, as
+                `threading.Event.wait` does when the event is set, the replay ends.
 
         Raises:
-            TypeError: an object handles nothing; or it is an app, which needs a connection: see
-                `lochws.testing.recorded`.
+            TypeError: a handler handles no events; or it is an app, which needs a connection (see
+                `lochws.testing.recorded`).
             ValueError: `speed` is not above 0.
             RecordingError: a line is damaged or too long; the events before it have been played.
             OSError: a file cannot be read.
@@ -221,7 +222,7 @@ class Replay:
         registry = Registry(played.errors.append, lambda _: None)
         for handler in handlers:
             if hasattr(handler, "run_forever"):
-                raise TypeError(f"{handler!r} runs itself: connect it to lochws.testing.recorded instead")
+                raise TypeError(f"{handler!r} is an app: connect it to lochws.testing.recorded instead")
             if inspect.isroutine(handler):
                 registry.add_function(handler, ["event"])
             else:
@@ -244,7 +245,7 @@ def _parse(line: bytes, where: tuple[Path, int]) -> dict[str, Any]:
     try:
         fields = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise RecordingError(*where, f"it is not valid JSON: {error}") from error
+        raise RecordingError(*where, f"not valid JSON: {error}") from error
     if not isinstance(fields, dict):
         raise RecordingError(*where, f"expected a JSON object, not {type(fields).__name__}")
     return fields
@@ -260,7 +261,7 @@ def _header(fields: dict[str, Any], where: tuple[Path, int]) -> float:
 
 
 def _entry(fields: dict[str, Any], where: tuple[Path, int], offset: float, last: float) -> Entry:
-    at = max(last, offset + _number(fields, "at", where))  # the wall clock may have been set back in between
+    at = max(last, offset + _number(fields, "at", where))  # the wall clock may have been set back
     time = _number(fields, "time", where)
     if "missing" in fields:
         if isinstance(fields["missing"], bool) or not isinstance(fields["missing"], int):
@@ -280,6 +281,6 @@ def _number(fields: dict[str, Any], name: str, where: tuple[Path, int]) -> float
     value = fields.get(name)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise RecordingError(*where, f"{name!r} is {value!r}: expected a number")
-    if not abs(value) <= _MAX_SECONDS:  # NaN is not either
+    if not abs(value) <= _MAX_SECONDS:  # refuses NaN too
         raise RecordingError(*where, f"{name!r} is not a time: expected a number up to {_MAX_SECONDS:g}")
     return float(value)

@@ -1,4 +1,4 @@
-"""Replies: requests and their replies over one connection, as futures.
+"""Replies: requests and replies over one connection, with each reply as a future.
 
 ::
 
@@ -7,8 +7,8 @@
     app.wait_ready()
     print(rpc.request({"op": "time"}, timeout=5).result())      # {"id": 1, "time": ...}
 
-A reply belongs to the request with the same ``"id"``; `Replies` takes other rules as well.
-`lochws.handlers.jsonrpc` speaks JSON-RPC 2.0.
+By default a reply is matched to the request with the same ``"id"``; the `match` argument sets another rule.
+For JSON-RPC 2.0 use `lochws.handlers.jsonrpc`.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ from ..system.report import report
 from ..system.waits import slice_of
 from ._parts.checks import check_app
 
-#: Returns the key of a message, sent or received, that joins reply and request; None if it has none.
+#: A function that returns the key by which a message, sent or received, is matched; None if it has none.
 Match: TypeAlias = "Callable[[Any], Hashable | None]"
 
 
 class ReplyLost(WebSocketError):
-    """A request will get no reply: the connection it was sent on has ended."""
+    """The reply to a request was lost: the connection that it was sent on has ended."""
 
 
 class Reply(Future[Any]):
     """The reply to a request: a `concurrent.futures.Future`.
 
-    It fails with `TimeoutError` when the request's timeout is over, and with `ReplyLost` as soon as the
-    connection ends. Functions given to `add_done_callback` run on the thread that settles it, usually the
-    app's reader thread.
+    It fails with `TimeoutError` when the request times out, and with `ReplyLost` as soon as the connection
+    ends. Functions passed to `add_done_callback` run on the thread that settles it, usually the app's reader
+    thread.
 
     Attributes:
-        key: what the reply is found by, such as the request's number. None while the request has no number
-            yet because another thread is sending one.
+        key: the key that identifies the reply, such as the number of the request. None until the request has
+            been numbered, which is delayed while another thread is sending a request.
     """
 
     def __init__(self, key: Hashable, is_handlers_thread: Callable[[], bool]) -> None:
@@ -66,14 +66,14 @@ class Reply(Future[Any]):
             WebSocketError: called in a handler of the same app before the reply has arrived. It would
                 deadlock: the handlers' thread has to receive the reply. Use `add_done_callback` there.
             ReplyLost: the connection ended before the reply arrived.
-            TimeoutError: the request's timeout is over, or `timeout` seconds have passed.
+            TimeoutError: the request has timed out, or `timeout` seconds have passed.
             Exception: whatever `unwrap` raised.
         """
         self._check()
         return super().result(timeout)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Wait for the reply, and return the exception that it failed with, or None.
+        """Wait for the reply, and return the exception with which it failed, or None.
 
         Raises:
             WebSocketError: called in a handler of the same app before the reply has arrived.
@@ -93,20 +93,20 @@ class Reply(Future[Any]):
 class Replies:
     """Sends requests and finds their replies among the received messages. Registers itself with the app.
 
-    Requests and replies are JSON objects in text messages. Other messages are ignored here, and all other
-    handlers see the replies as well. Any thread may make requests, handlers included, but a handler must not
+    Requests and replies are JSON objects in text messages. Other messages are ignored, and the app's other
+    handlers see the replies too. Requests may be made from any thread and in handlers, but a handler must not
     wait for a reply.
 
-    Requests are numbered in the order in which they are sent, starting with 1: on the wire the numbers only
-    ever rise, whichever threads ask. (Home Assistant and WAMP refuse anything else.)
+    Requests are numbered in the order in which they are sent, starting with 1: the numbers on the wire always
+    increase, even if several threads make requests. (Home Assistant and WAMP require this.)
 
     Args:
         app: the app whose connection is used.
-        match: what a reply has in common with its request. A str is the name of a field: a request without
-            it is given the next number there, and the reply repeats it. A function gets a message, sent or
+        match: how a reply is matched to its request. A str is the name of a field: a request without it is
+            given the next number in that field, and the reply repeats it. A function takes a message, sent or
             received, and returns its key, or None if it has none.
-        unwrap: takes a reply and returns the result of the request, or raises the exception that the request
-            fails with; called on the handlers' thread. None for replies as they are.
+        unwrap: a function that takes a reply and returns the result of the request, or raises the exception
+            with which the request fails; called on the handlers' thread. None: the reply is the result.
 
     Raises:
         TypeError: `app` is not a WebSocketApp, `match` is neither a name nor a function, or `unwrap` is not
@@ -125,13 +125,13 @@ class Replies:
         self._field = match if isinstance(match, str) else None
         self._match: Match = match if callable(match) else lambda message: message.get(match)
         self._unwrap = unwrap
-        # Any thread changes these two, in single steps and without a lock: signal handlers and finalizers may
-        # make requests wherever they interrupt a thread, so nothing here may wait for another thread.
+        # Any thread changes these two, by atomic operations without a lock: signal handlers and finalizers
+        # may make requests wherever they interrupt a thread, so nothing here may wait for another thread.
         self._open: dict[Hashable, Reply] = {}
         self._unnumbered: deque[_Request] = deque()
-        self._number = 0  # of the last request that was sent; for the thread that is sending
-        # One thread at a time numbers and sends; the others leave their requests to it. Nothing is called
-        # under the lock, so no finalizer runs there.
+        self._number = 0  # of the last request sent; used only by the thread that is sending
+        # One thread at a time numbers and sends; the others queue their requests for it. Nothing is called
+        # while the lock is held, so no finalizer can run then.
         self._is_sending = False
         self._lock = threading.RLock()
         self._timeouts = _Timeouts()
@@ -140,30 +140,30 @@ class Replies:
 
     @property
     def open_requests(self) -> int:
-        """The number of requests without a reply yet."""
+        """The number of requests that have not been answered yet."""
         return len(self._open)
 
     def request(self, message: Mapping[str, Any], timeout: float | None = 30.0) -> Reply:
         """Send a request. May be called from any thread, and in handlers.
 
-        If another thread is sending a request at this moment, it sends this one right behind its own. An
-        error in doing so then fails the reply, instead of being raised here.
+        If another thread is sending a request at this moment, that thread also sends this one, right after
+        its own. An error then fails the reply instead of being raised here.
 
         Args:
-            message: the request; it is not changed.
+            message: the request; it is not modified.
             timeout: seconds until the reply fails, or None for no limit.
 
         Returns:
-            The reply to come. Cancel it to give the request up.
+            The future reply. Cancel it to abandon the request.
 
         Raises:
             TypeError: the message is not a mapping or cannot be written as JSON, or its key is not hashable.
-            ValueError: the message has no key, the key of a request that is still open, or a number that JSON
-                cannot express (NaN, infinity).
+            ValueError: the message has no key, its key is that of a request still open, or it contains a
+                number that JSON cannot express (NaN, infinity).
             WebSocketUnavailable: the connection is not open.
-            QueueFull: there is no room in the app's send queue.
-            TransportFail: the network failed; the request was not sent whole.
-            RuntimeError: no thread can be started to keep the time.
+            QueueFull: the app's send queue is full.
+            TransportFail: the network failed; the request was not sent completely.
+            RuntimeError: the thread for timeouts cannot be started.
         """
         if not isinstance(message, Mapping):
             raise TypeError(f"request {message!r}: expected a mapping, such as a dict")
@@ -191,7 +191,7 @@ class Replies:
             self._unnumbered.append(request)
             self._send_unnumbered()
         except BaseException as error:
-            settle(request.reply, error=error)  # so it is not sent any more either
+            settle(request.reply, error=error)  # a settled request is no longer sent, either
             self._forget(request.reply)
             raise
         if request.failure is not None:
@@ -199,7 +199,7 @@ class Replies:
         return self._sent(request.reply, timeout)
 
     def _sent(self, reply: Reply, timeout: float | None) -> Reply:
-        """Remove the reply from the open ones once it is done, and fail it when its timeout is over."""
+        """Arrange for the reply to be forgotten once it is done, and to fail when its timeout expires."""
         reply.add_done_callback(self._forget)
         if timeout is not None and not reply.done():
             try:
@@ -210,10 +210,10 @@ class Replies:
         return reply
 
     def _send_unnumbered(self) -> None:
-        """Number and send the waiting requests, one after the other, unless that is being done already.
+        """Number and send the waiting requests, one after the other, unless another call is doing so already.
 
-        No lock is held meanwhile, because `on_sent` handlers may run in here. Whatever makes a request in the
-        meantime (another thread, such a handler, a signal handler, a finalizer) only queues it.
+        No lock is held meanwhile, because `on_sent` handlers may run during the call. A request made in the
+        meantime (by another thread, such a handler, a signal handler or a finalizer) is only queued.
         """
         interrupt: BaseException | None = None
         is_mine = False
@@ -224,7 +224,7 @@ class Replies:
                         break
                     self._is_sending = is_mine = True  # nothing can interrupt between the two
                 self._send_next()
-            except BaseException as error:  # noqa: BLE001  Ctrl-C: the others' requests are sent nevertheless
+            except BaseException as error:  # noqa: BLE001  even after Ctrl-C, other threads' requests are sent
                 interrupt = error
             finally:
                 if is_mine:
@@ -236,28 +236,28 @@ class Replies:
         try:
             request = self._unnumbered.popleft()
         except IndexError:
-            return  # a signal handler or a finalizer has sent it, just before this thread began
+            return  # a signal handler or a finalizer has already sent it
         reply = request.reply
         if reply.done():
-            return  # cancelled, or it has timed out
+            return  # cancelled or timed out
         before = self._number
         reply.key = number = before + 1
         # Before sending: the reply may arrive before send_text returns.
-        while self._open.setdefault(number, reply) is not reply:  # the user has chosen that number, too
+        while self._open.setdefault(number, reply) is not reply:  # the user chose this number
             reply.key = number = number + 1
         self._number = number
         try:
             if not self._app.send_text(f"{request.text}{number}}}"):
                 raise _dropped(number)
-        except Exception as error:  # noqa: BLE001  whatever it is, it is for the one who asks
-            self._number = before  # was not sent: the next request has that number, and there is no gap
+        except Exception as error:  # noqa: BLE001  any error is for the caller of request()
+            self._number = before  # the next request reuses the number, which leaves no gap
             self._forget(reply)
             request.failure = error
             settle(reply, error=error)
-            self._timeouts.wake()  # for one that another thread has left to this one
+            self._timeouts.wake()  # the request may have been queued by another thread
 
     def reset_after_fork(self) -> None:
-        """Let go, in the child of a fork, of the parent's requests: their replies arrive there."""
+        """Discard the parent's requests in the child of a fork: their replies arrive in the parent."""
         self._lock = threading.RLock()
         self._open.clear()
         self._unnumbered.clear()
@@ -265,13 +265,13 @@ class Replies:
         self._timeouts = _Timeouts()
 
     def on_event(self, event: events.Event) -> None:
-        """Settle a reply. (Not `on_text`, which is not called where some handler takes batches.)"""
+        """Settle a reply. (`on_text` would not be called if another handler takes batches.)"""
         if not isinstance(event, events.Text):
             return
         try:
             message = event.json
         except ValueError:
-            return  # not JSON, so not for us
+            return  # not JSON, so not a reply
         self._received(message)
 
     def on_disconnected(self, event: events.Disconnected) -> None:
@@ -293,7 +293,7 @@ class Replies:
     def _answer(self, reply: Reply, message: Any) -> None:
         try:
             result = message if self._unwrap is None else self._unwrap(message)
-        except Exception as error:  # noqa: BLE001  for the one who asked
+        except Exception as error:  # noqa: BLE001  it is passed on to the caller
             settle(reply, error=error)
         else:
             settle(reply, result)
@@ -301,7 +301,7 @@ class Replies:
     def _find(self, key: Hashable) -> Reply | None:
         try:
             return self._open.pop(key, None)
-        except TypeError:  # a key that is a list, for instance, matches no request
+        except TypeError:  # an unhashable key, such as a list, matches no request
             return None
 
     def _forget(self, reply: Future[Any]) -> None:
@@ -317,9 +317,9 @@ class _Request:
     """A request that has no number yet.
 
     Attributes:
-        text: its JSON, up to where the number goes.
-        reply: the reply to come.
-        failure: what kept it from being sent.
+        text: its JSON, up to the place of the number.
+        reply: the future reply.
+        failure: the error that prevented sending it.
     """
 
     __slots__ = ("failure", "reply", "text")
@@ -331,7 +331,7 @@ class _Request:
 
 
 def _json_before_number(message: dict[str, Any], field: str | None) -> str:
-    """Return the JSON of a message up to the value of one more field, its last."""
+    """Return the JSON of a message with one more field at its end, up to the value of that field."""
     inside = json.dumps(message, allow_nan=False)[:-1]
     return f"{inside}{', ' if message else ''}{json.dumps(field)}: "
 
@@ -340,18 +340,18 @@ def _dropped(key: Hashable) -> QueueFull:
     return QueueFull(f"request {key!r} was dropped: the send queue is full")
 
 
-#: When a reply fails, a number that makes the entry comparable, and the reply.
+#: The time at which a reply fails, a number that makes entries comparable, and the reply.
 _Due: TypeAlias = "tuple[float, int, weakref.ref[Reply]]"
 
 
 class _Timeouts:
-    """The timeouts of replies, kept by a thread that ends with the connection or with the last open reply.
+    """The timeouts of replies, and their thread, which ends with the connection or the last open reply.
 
     A reply that arrives in time does not wake the thread: its timeout is discarded when it falls due. The
-    clock is the one in use when the thread starts.
+    thread uses the clock that is set when it starts.
 
     Signal handlers and finalizers may call `add` and `wake` wherever they interrupt a thread, so neither
-    waits for another thread: the lock is held for two steps at most, and nothing is called under it.
+    waits for another thread: the lock is held for two steps at most, and nothing is called while it is held.
     """
 
     def __init__(self) -> None:
@@ -359,16 +359,16 @@ class _Timeouts:
         self._numbers = count()
         self._arrived: deque[_Due] = deque()  # not seen by the thread yet
         self._due: list[_Due] = []  # a heap, the thread's own; others only read it
-        self._settled = 0  # replies, so far
+        self._settled = 0  # the number of replies settled so far
         self._is_settling = False
-        self._wakes_at = -inf  # when the thread goes on by itself; -inf while it is not waiting
-        self._lock = threading.RLock()  # guards the next one
+        self._wakes_at = -inf  # when the thread wakes by itself; -inf while it is not waiting
+        self._lock = threading.RLock()  # guards the next attribute
         self._has_thread = False
         self._signal = threading.Lock()  # released to wake the thread
         self._signal.acquire()
 
     def add(self, reply: Reply, timeout: float) -> None:
-        """Fail the reply after that many seconds."""
+        """Fail the reply with TimeoutError after `timeout` seconds."""
         if not self._has_thread:
             self._clock = current()
             self._clock.attend(self)
@@ -381,7 +381,7 @@ class _Timeouts:
                     self._has_thread = is_mine = True
             if is_mine:
                 threading.Thread(target=self._run, name="lochws-replies", daemon=True).start()
-                is_mine = False  # it is the thread's now
+                is_mine = False  # the thread resets it from now on
         finally:
             if is_mine:
                 self._has_thread = False
@@ -389,12 +389,12 @@ class _Timeouts:
             self.wake()
 
     def wake(self) -> None:
-        """Let the thread look at its clock again, and end if no reply is open."""
-        with suppress(RuntimeError):  # it has been woken, and has not got to it yet
+        """Make the thread check its clock again, and end if no reply is open."""
+        with suppress(RuntimeError):  # the thread has been woken already, and has not run yet
             self._signal.release()
 
     def rest(self, *, handlers: bool) -> Rest | None:
-        """Say how the thread waits: the interface of `lochws.clock.Timed`."""
+        """Return how the thread is waiting: part of the interface of `lochws.clock.Timed`."""
         now = self._clock.monotonic()
         replies = [(when, reference()) for when, _, reference in [*self._arrived, *self._due]]
         ends = [when for when, reply in replies if reply is not None and not reply.done()]
@@ -426,11 +426,11 @@ class _Timeouts:
             heapq.heappop(self._due)
             try:
                 settle(reply, error=TimeoutError(f"no reply to {reply.key!r} in time"))
-            except BaseException as error:  # noqa: BLE001  SystemExit too must not end the thread
+            except BaseException as error:  # noqa: BLE001  not even SystemExit may end the thread
                 report(logging.ERROR, "a callback of a reply failed", error=error)
             self._is_settling = False
         else:
-            del reply  # a reply that only this thread refers to is not waited for
+            del reply  # do not wait for a reply that only this thread refers to
             self._wakes_at = when
             if not self._arrived:
                 self._signal.acquire(timeout=slice_of(left) if self._clock.passes else -1)
@@ -438,7 +438,7 @@ class _Timeouts:
 
 
 def settle(reply: Reply, result: Any = None, error: BaseException | None = None) -> None:
-    """Settle a reply unless it is settled already: the network, the clock and the user race for it."""
+    """Settle a reply unless it is already settled: the network, the clock and the user may race."""
     with suppress(InvalidStateError):
         if error is None:
             reply.set_result(result)

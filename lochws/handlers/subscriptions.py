@@ -1,4 +1,4 @@
-"""Subscriptions: sets up each new session (log in, subscribe, …) before anything else is sent.
+"""Subscriptions: a handler that sets up each new session (login, subscriptions) before other sends.
 
 ::
 
@@ -10,10 +10,10 @@
     subs.wait_session_ready(10)
     subs.add(Step({"op": "subscribe", "channel": "trades"}))        # now, and after each reconnect
 
-A server forgets your subscriptions when their connection ends. So after each Ready the steps are sent again,
-one after the other, each once the one before it has been answered. Until all have been answered, a gate
-(`WebSocketApp.gate`) refuses everything else that is sent. If a step fails, the connection is dropped, and
-the next attempt follows after the back-off.
+A server forgets your subscriptions when their connection ends. So the steps are sent again after each Ready,
+in order, each once the previous one has been answered. Until all have been answered, a gate
+(`WebSocketApp.gate`) refuses all other sends. If a step fails, the connection is dropped, and the next
+attempt follows after the back-off.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = ["Step", "StepFailed", "Subscriptions"]
 
 
 class _Progress:
-    """A step of the table, and how far it has got on the present connection. For the handlers' thread."""
+    """A step and its progress on the current connection. For the handlers' thread."""
 
     def __init__(self, step: Step) -> None:
         self.step = step
@@ -50,27 +50,27 @@ class _Progress:
 class Subscriptions:
     """Sends its steps after each Ready, and lets others send once all have been answered. Registers itself.
 
-    What the app itself sends in `on_ready` is refused, since it would come first: make it a step, or send it
-    in `on_session_ready`. All other handlers see the answers, too, after they were seen here; also where
-    messages arrive in batches (`on_batch`). Once everything has been answered, received messages cost
-    nothing.
+    Messages that the app sends in `on_ready` are refused, because they would precede the steps: make them
+    steps, or send them in `on_session_ready`. The app's other handlers also see the answers, after this one
+    has; this includes handlers of batches (`on_batch`). Once all steps have been answered, received messages
+    have no overhead.
 
-    A step fails if its message cannot be made or sent, if the answer is a refusal, or if no answer arrives in
-    time. Then the failure is logged, the connection is dropped, and the `Backoff` decides when the next
-    attempt begins; a connection that ends this way never counts as stable. Steps that are added later fail in
-    the same way.
+    A step fails if its message cannot be created or sent, if the answer is a refusal, or if no answer arrives
+    in time. The failure is then logged, the connection is dropped, and the `Backoff` decides when the next
+    attempt begins; a connection that ends this way never counts as stable. The same applies to steps that
+    are added later.
 
-    All methods may be called from any thread; only `wait_session_ready` waits. Messages are made and sent on
-    the handlers' thread, and no lock is held meanwhile.
+    All methods may be called from any thread; only `wait_session_ready` waits. Messages are created and sent
+    on the handlers' thread, and no lock is held meanwhile.
 
     Args:
         app: the app.
-        steps: what to send, in this order.
-        on_session_ready: called on the handlers' thread with the connection's `Ready` event, once everything
-            has been answered. It may send. Its exceptions are treated like those of a handler.
+        steps: the steps, in the order in which they are sent.
+        on_session_ready: called on the handlers' thread with the connection's `Ready` event, once all steps
+            have been answered. It may send. Its exceptions are treated like those of a handler.
         on_step_failed: called on the handlers' thread with the step and the exception, after the connection
-            was dropped. To give up, it calls `WebSocketApp.close`.
-        max_steps: how many steps there may be.
+            has been dropped. It may call `WebSocketApp.close` to stop reconnecting.
+        max_steps: the maximum number of steps.
 
     Raises:
         TypeError, ValueError: an argument is invalid; the message names it and says what would be valid.
@@ -94,12 +94,12 @@ class Subscriptions:
         self._on_session_ready = on_session_ready
         self._on_step_failed = on_step_failed
         self._max_steps = max_steps
-        # Guards the next three; a leaf. Reentrant: a signal handler may add and remove steps, or leave.
+        # Guards the next three; a leaf. Reentrant: a signal handler may call add, remove or leave.
         self._lock = threading.RLock()
         self._table: dict[Hashable, _Progress] = {}
-        self._unsent: deque[_Progress] = deque()  # not sent yet on the present connection
-        self._ready: events.Ready | None = None  # of the present connection, once its steps are being sent
-        # The handlers' thread changes these; any thread reads them.
+        self._unsent: deque[_Progress] = deque()  # not sent yet on the current connection
+        self._ready: events.Ready | None = None  # of the current connection, once its steps are being sent
+        # Changed by the handlers' thread only; read by any thread.
         self._unanswered: list[_Progress] = []  # sent, and waiting for an answer
         self._listens = False
         self._is_session_ready = False
@@ -109,7 +109,7 @@ class Subscriptions:
         app.add_handler(self)
         self._gate = app.gate()
 
-    # Any thread.
+    # Called on any thread.
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -120,18 +120,18 @@ class Subscriptions:
 
     @property
     def is_session_ready(self) -> bool:
-        """True if all steps have been answered on the present connection, except for those added since."""
+        """True if all steps have been answered on the current connection; steps added since do not count."""
         return self._is_session_ready
 
     def add(self, step: Step) -> None:
         """Add a step: it is sent at once if there is a connection, and after each Ready from now on.
 
-        A step that equals an existing one is not added again. One that has the same key and differs otherwise
-        replaces it.
+        A step that equals an existing one is not added again. A step that differs from an existing one but
+        has the same key replaces it.
 
         Raises:
             TypeError: `step` is not a Step.
-            ValueError: there are `max_steps` already.
+            ValueError: there are already `max_steps` steps.
         """
         if not isinstance(step, Step):
             raise TypeError(f"step={step!r}: expected a lochws.handlers.subscriptions.Step")
@@ -142,7 +142,7 @@ class Subscriptions:
         with self._lock:
             before = self._table.get(key)
             if before is None and len(self._table) >= self._max_steps:
-                raise ValueError(f"there are {len(self._table)} steps already: max_steps={self._max_steps!r}")
+                raise ValueError(f"there are already {len(self._table)} steps: max_steps={self._max_steps!r}")
             progress = self._table[key] = _Progress(step)
             ready = self._ready
             if ready is not None:
@@ -151,18 +151,18 @@ class Subscriptions:
         self._soon(ready, before, None)
 
     def remove(self, step: Step | Hashable, message: Message | None = None) -> bool:
-        """Remove a step: it is not sent again, and its answer is not waited for.
+        """Remove a step: it is not sent again, and its answer is no longer awaited.
 
         Args:
             step: the step, or its key.
-            message: sent if the step was sent on the present connection: to unsubscribe. If it cannot be
-                sent, the connection is dropped.
+            message: a message to unsubscribe, sent if the step was sent on the current connection. If it
+                cannot be sent, the connection is dropped.
 
         Returns:
-            Whether there was such a step.
+            Whether the step existed.
 
         Raises:
-            TypeError: `message` is not a message.
+            TypeError: `message` is not a str, bytes or a mapping.
         """
         if not (message is None or isinstance(message, (str, bytes, Mapping))):
             raise TypeError(f"message={message!r}: expected str, bytes or a mapping")
@@ -175,15 +175,15 @@ class Subscriptions:
         return before is not None
 
     def wait_session_ready(self, timeout: float | None = None) -> bool:
-        """Wait until all steps have been answered and everybody may send. Not for handlers.
+        """Wait until all steps have been answered and other threads may send. Must not be called in handlers.
 
-        It is what `WebSocketApp.wait_ready` does, too.
+        Equivalent to `WebSocketApp.wait_ready`.
 
         Args:
             timeout: seconds to wait at most, or None for no limit.
 
         Returns:
-            False if that took longer, or if the app has stopped.
+            True once the session is ready; False after `timeout` seconds, or if the app has stopped.
 
         Raises:
             WebSocketError: called in a handler, where it would deadlock; or the app has not been started.
@@ -193,8 +193,8 @@ class Subscriptions:
         return self._app.wait_ready(timeout)
 
     def leave(self) -> None:
-        """Send no steps from now on, and let everybody send. The server keeps its subscriptions."""
-        with suppress(ValueError):  # was called before
+        """Stop sending steps, and open the gate. Subscriptions already made stay active at the server."""
+        with suppress(ValueError):  # leave() was called before
             self._app.remove_handler(self)
         with self._lock:
             self._table.clear()
@@ -203,7 +203,7 @@ class Subscriptions:
             self._app.call_later(0, self._end)
 
     def reset_after_fork(self) -> None:
-        """Forget, in the child of a fork, what the parent has sent. The steps stay."""
+        """Reset the progress of the steps in the child of a fork. The steps themselves are kept."""
         self._lock = threading.RLock()
         self._unsent.clear()
         self._unanswered.clear()
@@ -216,7 +216,7 @@ class Subscriptions:
 
     def _soon(self, ready: events.Ready | None, before: _Progress | None, message: Message | None) -> None:
         if ready is not None:
-            with suppress(WebSocketError):  # the app has stopped meanwhile
+            with suppress(WebSocketError):  # the app has stopped in the meantime
                 self._app.call_later(0, partial(self._changed, ready, before, message))
 
     # The handlers' thread.
@@ -246,7 +246,7 @@ class Subscriptions:
         self._continue(ready)
 
     def _continue(self, ready: events.Ready) -> None:
-        """Send what can be sent now. Once everything has been answered, the session is ready."""
+        """Send the steps that are due, or announce that the session is ready if all have been answered."""
         while self._ready is ready:
             with self._lock:
                 progress = self._unsent[0] if self._unsent else None
@@ -267,7 +267,7 @@ class Subscriptions:
                 self._on_session_ready(ready)
 
     def _send(self, progress: _Progress) -> bool:
-        """Send the message of a step. Returns False if that failed: then the connection ends."""
+        """Send the message of a step. Return False if that failed; the connection is then dropped."""
         message = progress.step.message
         try:
             if callable(message):
@@ -279,16 +279,16 @@ class Subscriptions:
             if not self._gate.send(message):
                 raise QueueFull("the send queue is full")
         except (WebSocketUnavailable, TransportFail):
-            self._end()  # closing or lost: Disconnected says so
+            self._end()  # closing or lost, which the Disconnected event reports
             return False
-        except BaseException as error:  # noqa: BLE001  SystemExit too must not leave the gate closed forever
+        except BaseException as error:  # noqa: BLE001  not even SystemExit may leave the gate closed forever
             self._fail(progress, error, f"could not be sent ({type(error).__name__})")
             return False
         progress.was_sent = True
         return True
 
     def _listen(self, progress: _Progress) -> None:
-        """Wait for an answer, from before the message is sent: the answer may be faster."""
+        """Start waiting for the answer. Called before the message is sent, in case the answer is fast."""
         self._unanswered.append(progress)
         if progress.step.timeout is not None:
             progress.timer = self._app.call_later(
@@ -299,7 +299,7 @@ class Subscriptions:
             self._app.on("event")(self._received)
 
     def _received(self, event: events.Event) -> None:
-        """Check whether this is an answer: for the first step that accepts it, and no other."""
+        """Check whether this message is an answer. It settles only the first step that accepts it."""
         if not isinstance(event, (events.Text, events.Binary)) or (ready := self._ready) is None:
             return
         for progress in self._unanswered:
@@ -308,7 +308,7 @@ class Subscriptions:
             except StepFailed as error:
                 self._fail(progress, error, str(error))
                 return
-            except BaseException as error:  # noqa: BLE001  SystemExit too must not leave the gate closed forever
+            except BaseException as error:  # noqa: BLE001  not even SystemExit may leave the gate closed forever
                 self._fail(progress, error, f"was refused ({type(error).__name__})")
                 return
             if is_answer:
@@ -321,7 +321,7 @@ class Subscriptions:
             return
         timeout = progress.step.timeout
         if not again and self._app.waiting_bytes and timeout is not None:
-            # The answer may be among the messages that wait because a handler took long.
+            # The answer may be among the messages queued behind a slow handler.
             progress.timer = self._app.call_later(timeout, partial(self._timed_out, progress, True))
             return
         words = f"got no answer within {timeout:g} s"

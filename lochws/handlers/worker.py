@@ -1,4 +1,4 @@
-"""Worker: a handler that has an executor process events, in threads, in processes or on other machines.
+"""Worker: a handler that passes events to an executor, for work in threads, processes or other machines.
 
 ::
 
@@ -10,8 +10,8 @@
         worker.drain()
 
 `store` is called with each message: in order for the same product, in parallel for different ones. Any
-`concurrent.futures.Executor` will do: those of the standard library, or ``client.get_executor(pure=False)``
-of a `dask.distributed.Client`. Several workers may share one.
+`concurrent.futures.Executor` can be used: those of the standard library, or
+``client.get_executor(pure=False)`` of a `dask.distributed.Client`. Several workers may share an executor.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ from ..system.waits import wait_for
 from ._parts.bounded_inbox import BoundedInbox, Turn, WhenFull
 from ._parts.checks import wanted_events
 
-#: Called with an event and the completed future of the work on it.
+#: A function called with an event and the completed future of its work.
 OnDone: TypeAlias = Callable[[events.Event, "Future[Any]"], object]
 
 
 class WorkCounts(NamedTuple):
-    """Counts of a worker's events by their fate.
+    """Counts of a worker's events by outcome.
 
     Attributes:
-        received: how many events have arrived: the sum of all others, and those in handlers that wait for
+        received: events that have arrived: the sum of all others, plus those whose handlers are waiting for
             room.
-        waiting: how many events wait in the inbox.
-        running: how many events the executor has.
-        done: how many events were processed.
+        waiting: events waiting in the inbox.
+        running: events handed to the executor and not completed.
+        done: events that were processed.
         failed: events whose work raised an exception or was cancelled, or that the executor refused.
         dropped: events dropped because the inbox was full or the worker was closed.
     """
@@ -61,52 +61,53 @@ class WorkCounts(NamedTuple):
 
 
 class _Job(NamedTuple):
-    """An event, and what the work gets for it."""
+    """An event, and the argument with which the work is called for it."""
 
     event: events.Event
     argument: Any
 
 
 class Worker:
-    """A handler that has an executor process events, in order and within bounds.
+    """A handler that passes events to an executor, in order and within bounds.
 
     Events with the same key are processed one after another, in order. Without `key` all of a worker's events
-    keep their order; give each app a worker of its own, and the apps' events are processed in parallel.
+    are processed in order; to process the events of several apps in parallel, give each app its own worker.
 
     Exceptions raised by the work are logged, and so are dropped events, both at a limited rate. A worker has
     no thread of its own: each completed job hands over the next one. So work continues after the app has
-    stopped, until none is left; `drain` waits for that.
+    stopped, until the inbox is empty; `drain` waits for that.
 
-    Processes and Dask get copies of the work and of the events, so both must be picklable, and only the
-    result of the work comes back, in the future that `on_done` gets.
+    Processes and Dask receive copies of the work and of the events, so both must be picklable. Only the
+    result of the work is returned, in the future that is passed to `on_done`.
 
     All methods may be called from any thread; all but `take` and `drain` return at once.
 
     Args:
         work: a function that takes one argument, the event; or an object with methods for events, as for
             `WebSocketApp.add_handler` (but without ``on_error``, ``on_batch`` and ``on_sent``).
-        executor: where the work is called.
-        events: which events a function gets, by name or class; by default text and binary messages. An object
-            gets the events that it has methods for.
+        executor: the executor that runs the work.
+        events: the events passed to a function, by name or class; text and binary messages by default. An
+            object receives the events that it has methods for.
         key: a function that returns the key of an event; events with the same key stay in order. Called on
             the handlers' thread. None: all events have the same key.
-        payload: a function that returns what the work gets instead of the event. Called on the handlers'
-            thread.
+        payload: a function that returns the argument for the work, in place of the event. Called on the
+            handlers' thread.
         when_full: what happens to an event if the inbox is full.
-            ``"pause"``: the handler waits for room, and all later events wait behind it. Nothing is lost:
-            soon nothing more is read, and TCP holds the server back. Pings are still answered.
+            ``"pause"``: the handler waits for room, and so do all later events. Nothing is lost: lochws soon
+            stops reading, and TCP backpressure slows the server down. Pings are still answered.
             ``"drop_oldest"``: the event that has waited longest is dropped.
-            ``"latest"``: the oldest waiting event with the same key is dropped, or else one of another key of
-            which newer ones wait. So each key keeps its latest event. If there is no room for one event of
-            each key, the handler waits.
-        max_events: how many events may wait.
-        max_bytes: how much memory the messages that wait may take, in bytes. One may always wait.
-        parallel: how many events the executor may have at once: at least as many as it has threads or
-            processes. These are not dropped any more.
+            ``"latest"``: the oldest waiting event with the same key is dropped; failing that, one of another
+            key that has newer events waiting. So each key keeps its latest event. If there is no room for one
+            event per key, the handler waits.
+        max_events: the maximum number of waiting events.
+        max_bytes: the maximum memory for the messages of waiting events, in bytes. A single event is accepted
+            whatever its size.
+        parallel: the maximum number of events that the executor has at once; at least its number of threads
+            or processes. These events are no longer dropped.
         on_done: called with each event and its completed future, on the thread that did the work, before the
-            next event of the same key begins. The future fails if the work raised, was cancelled, or could
-            not be handed over. `on_done` must not use the executor, which may hold a lock while it reports a
-            failure.
+            next event with the same key is started. The future fails if the work raised an exception, was
+            cancelled, or could not be submitted. `on_done` must not use the executor, which may hold a lock
+            while it reports a failure.
 
     Raises:
         TypeError, ValueError: an argument is invalid; the message names it and says what would be valid.
@@ -139,13 +140,13 @@ class Worker:
         )
         self.reset_after_fork()
         for name in self._work:
-            # The registry finds methods of objects too, so no events are created that nothing would handle.
+            # The registry also finds methods of objects, so events that nothing handles are not created.
             setattr(self, f"on_{name}", self.take)
         forks.register(self)
 
     @property
     def counts(self) -> WorkCounts:
-        """Counts of the events by their fate."""
+        """The counts of the events by outcome."""
         with self._inbox.lock:
             waiting = len(self._inbox)
             return WorkCounts(
@@ -153,10 +154,10 @@ class Worker:
             )
 
     def take(self, event: events.Event) -> None:
-        """Queue an event, as the handler does: for loops that iterate a `WebSocket`.
+        """Queue an event, as the handler does; for use in loops that iterate a `WebSocket`.
 
-        Waits, if the rule is to wait, until there is room or the worker is closed. What `key` and `payload`
-        raise is raised here.
+        If the inbox is full and `when_full` requires waiting, it waits until there is room or the worker is
+        closed. Exceptions raised by `key` and `payload` propagate.
         """
         key = None if self._key is None else self._key(event)
         hash(key)  # an unhashable key is refused before anything is counted
@@ -177,13 +178,13 @@ class Worker:
             if is_settled:
                 break
             if threading.get_ident() in self._handing:
-                inbox.append(job, cost, key)  # a finalizer, which would wait for its own thread
+                inbox.append(job, cost, key)  # called in a finalizer, which would wait for its own thread
                 break
             inbox.wait_for_room(cost)
         self._hand_over()
 
     def drain(self, timeout: float | None = None) -> bool:
-        """Wait until all work is done. Called from within the work it would wait for itself.
+        """Wait until all work is done. Must not be called by the work, which would wait for itself.
 
         Args:
             timeout: seconds to wait at most, or None for no limit.
@@ -197,12 +198,12 @@ class Worker:
         return not (len(inbox) or self._running)
 
     def close(self) -> int:
-        """Drop all waiting events, and those that still arrive. What the executor has, continues.
+        """Drop all waiting events and all that arrive later. Events already in the executor are completed.
 
-        Returns at once. A handler that waits for room continues, so nothing keeps the app from ending.
+        Returns at once. Handlers that are waiting for room continue, so that the app can stop.
 
         Returns:
-            How many events were dropped; they are counted and logged.
+            The number of events dropped; they are counted and logged.
         """
         dropped = len(self._inbox.close())
         with self._inbox.lock:
@@ -212,18 +213,18 @@ class Worker:
         return dropped
 
     def reset_after_fork(self) -> None:
-        """Begin anew in the child of a fork: what waits and runs is the parent's."""
-        self._inbox = self._make_inbox()  # its lock guards the numbers below, too
+        """Start afresh in the child of a fork: waiting and running events belong to the parent."""
+        self._inbox = self._make_inbox()  # its lock also guards the numbers below
         self._running = self._received = self._done = self._failed = self._dropped = 0
         self._handing: set[int] = set()  # threads that are in _hand_over
-        self._called_again: set[int] = set()  # those that were to hand over meanwhile
+        self._called_again: set[int] = set()  # those of them that were called again meanwhile
         self._drop_lines, self._failure_lines = RateLimit(), RateLimit()
 
     def _hand_over(self) -> None:
-        """Give the executor as much as it may have.
+        """Submit jobs until the executor has `parallel` of them, or none is waiting.
 
-        A job may be done as soon as it is handed over, and then calls this on the same thread. Only the
-        outermost call goes on, so that the stack does not grow.
+        A job may complete as soon as it is submitted, and then calls this on the same thread. Only the
+        outermost call continues, so that the stack does not grow.
         """
         thread = threading.get_ident()
         if thread in self._handing:
@@ -241,14 +242,14 @@ class Worker:
                 self._submit(turn.value).add_done_callback(partial(self._ended, turn, turn.value))
         finally:
             self._handing.discard(thread)
-            if thread in self._called_again:  # by a signal handler, say, after the last look into the inbox
+            if thread in self._called_again:  # by a signal handler, say, after the inbox was found empty
                 self._hand_over()
 
     def _submit(self, job: _Job) -> Future[Any]:
         work = self._work.get(job.event.name, self._any)
         try:
-            return self._executor.submit(work, job.argument)  # type: ignore[arg-type]  # one of them is there
-        except Exception as error:  # noqa: BLE001  it is shut down or broken, or cannot pickle this
+            return self._executor.submit(work, job.argument)  # type: ignore[arg-type]  # never None here
+        except Exception as error:  # noqa: BLE001  shut down or broken, or the job cannot be pickled
             failed: Future[Any] = Future()
             failed.set_exception(error)
             return failed
@@ -278,14 +279,14 @@ class Worker:
                 self._failed += 1
             self._inbox.end_turn(turn)
         if isinstance(error, (CancelledError, BrokenExecutor)) and threading.get_ident() not in self._handing:
-            # The executors of the standard library report these while they hold a lock that `submit` takes.
+            # The standard library's executors report these while holding a lock that `submit` needs.
             threading.Thread(target=self._hand_over, name="lochws-worker", daemon=True).start()
         else:
             self._hand_over()
 
 
 def _memory_of(event: events.Event) -> int:
-    """About how many bytes of memory the payload of an event takes; a character may take four."""
+    """Return the approximate memory of an event's payload, in bytes; a character may take four."""
     if isinstance(event, events.Text):
         text = event.text
         return len(text) if text.isascii() else sys.getsizeof(text)
@@ -295,16 +296,16 @@ def _memory_of(event: events.Event) -> int:
 def _work_by_event(
     work: Callable[[Any], object] | object, wanted: Iterable[EventName] | None
 ) -> dict[str, Callable[[Any], object]]:
-    """Return what to call for each event, by name; picklable if `work` is."""
+    """Return the function to call for each event, by name; picklable if `work` is."""
     if callable(work):
         check_callable(work)
         return dict.fromkeys(wanted_events(("text", "binary") if wanted is None else wanted), work)
     if wanted is not None:
-        raise TypeError(f"events={wanted!r}: an object gets the events that it has methods for")
+        raise TypeError(f"events={wanted!r}: an object receives the events that it has methods for")
     methods: dict[str, list[Callable[[Any], object]]] = {}
     for name, method in methods_of(work):
         if name not in CLASSES and name != "event":
-            raise TypeError(f"{work!r} has on_{name}, which a worker does not call; on_done gets failures")
+            raise TypeError(f"{work!r} has on_{name}, which a worker does not call; failures go to on_done")
         methods.setdefault(name, []).append(method)
     if not methods:
         raise TypeError(

@@ -169,7 +169,7 @@ class TestReopening:
             recorder.reopen()
             recorder.on_event(events.Text("two"))
             assert recorder.flush()
-            assert "another file could not be begun" in caplog.text
+            assert "the new file cannot be created" in caplog.text
             folder.mkdir()
             recorder.reopen()
             recorder.on_event(events.Text("three"))
@@ -520,7 +520,7 @@ recorder.on_event(events.Text("after"))
         assert recorder.close()
         assert [int(text) for text in texts(recorder.path)] == list(range(10 - recorder.missing))
         assert recorder.missing > 0
-        assert caplog.text.count("no thread can be started") == 1
+        assert caplog.text.count("cannot start a thread") == 1
 
     def test_a_later_entry_starts_the_thread_that_could_not_be_started(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -579,7 +579,7 @@ recorder.on_event(events.Text("after"))
     @pytest.mark.parametrize("append", [False, True])
     def test_what_is_not_a_file_is_left_alone(self, tmp_path: Path, append: bool) -> None:
         (tmp_path / "mine").mkdir()
-        with pytest.raises(FileExistsError, match="mine is not a file"):
+        with pytest.raises(FileExistsError, match="mine is not a regular file"):
             Recorder(tmp_path / "mine", append=append)
         assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 

@@ -108,7 +108,7 @@ class TestHandlers:
 
     def test_an_app_is_refused_because_it_could_not_send(self, tmp_path: Path) -> None:
         path = record(tmp_path / "a.jsonl")
-        with pytest.raises(TypeError, match=r"WebSocketApp\('ws://x'\) runs itself: .*testing\.recorded"):
+        with pytest.raises(TypeError, match=r"WebSocketApp\('ws://x'\) is an app: .*testing\.recorded"):
             Replay(path).run(WebSocketApp("ws://x"))
 
     def test_the_servers_messages_come_with_their_seconds(self, tmp_path: Path) -> None:
@@ -259,9 +259,9 @@ class TestDamage:
     @pytest.mark.parametrize(
         ("line", "words"),
         [
-            (b"{", "line 3: it is not valid JSON"),
-            (b"\xff", "line 3: it is not valid JSON"),
-            (b"[" * 100_000, "line 3: it is not valid JSON"),
+            (b"{", "line 3: not valid JSON"),
+            (b"\xff", "line 3: not valid JSON"),
+            (b"[" * 100_000, "line 3: not valid JSON"),
             (b"[]", "line 3: expected a JSON object, not list"),
             (b"{}", "line 3: 'at' is None: expected a number"),
             (b'{"at":0}', "line 3: 'time' is None"),
@@ -272,8 +272,8 @@ class TestDamage:
             (b'{"at":0,"time":0,"missing":true}', "line 3: 'missing' is True"),
             (b'{"at":0,"time":0,"missing":"x"}', "line 3: 'missing' is 'x'"),
             (b'{"at":0,"time":0,"direction":"up","event":"text"}', "line 3: expected a 'direction'"),
-            (b'{"at":0,"time":0,"direction":"in","event":"noise"}', "noise: there is no event 'noise'"),
-            (b'{"at":0,"time":0,"direction":"in","event":"text"}', "line 3: text: there is neither"),
+            (b'{"at":0,"time":0,"direction":"in","event":"noise"}', "noise: unknown event 'noise'"),
+            (b'{"at":0,"time":0,"direction":"in","event":"text"}', "are all missing"),
             (b'{"at":0,"time":0,"direction":"in","event":"text","data":"AA=="}', "text: 'text' is missing"),
             (b'{"at":0,"time":0,"direction":"in","event":"text","text":1}', "line 3: text: 'text' is 1"),
             (b'{"at":0,"time":0,"direction":"in","event":"binary","data":"AA"}', "line 3: binary: "),
@@ -308,7 +308,7 @@ class TestDamage:
     def test_neither_are_all_fillers_for_unsent_messages_together(self, tmp_path: Path) -> None:
         path = record(tmp_path / "a.jsonl", events.Disconnected(unsent=("a", "b")), payloads=False)
         path.write_bytes(path.read_bytes().replace(b'"length":1', b'"length":400000000'))
-        with pytest.raises(RecordingError, match="'unsent' has more than"):
+        with pytest.raises(RecordingError, match="'unsent' is longer than"):
             list(Replay(path, fill=True))
 
     def test_a_pause_of_centuries_does_not_overflow(self, tmp_path: Path) -> None:
@@ -363,9 +363,9 @@ class TestDamage:
         ("repeated", "words"),
         [
             (b"x", "it has more than max_line=100663296 bytes"),
-            (b"{},", "stand outside of strings"),
-            (b'"",', "stand outside of strings"),
-            (b"1,", "stand outside of strings"),
+            (b"{},", "are outside of strings"),
+            (b'"",', "are outside of strings"),
+            (b"1,", "are outside of strings"),
         ],
         ids=["too long", "objects", "strings", "numbers"],
     )

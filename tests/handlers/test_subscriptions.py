@@ -504,7 +504,7 @@ subscriptions: Any = Subscriptions
         (lambda: step(5), TypeError, "message=5"),
         (lambda: step("x", expect=5), TypeError, "expect=5"),
         (lambda: step("x", {}, refused="no"), TypeError, "refused='no'"),
-        (lambda: step("x", refused={}), ValueError, "refused without expect"),
+        (lambda: step("x", refused={}), ValueError, "refused needs expect"),
         (lambda: step("x", timeout="1"), TypeError, "timeout='1'"),
         (lambda: step("x", timeout=0), ValueError, "timeout=0"),
         (lambda: step("x", key=[]), TypeError, "unhashable"),

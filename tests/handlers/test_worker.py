@@ -534,7 +534,7 @@ class TestWhatIsGiven:
             ({"work": lambda: None}, TypeError, "cannot be called with one argument"),
             ({"work": type("X", (), {"on_batch": len})()}, TypeError, "on_batch, which a worker does not"),
             ({"work": type("X", (), {"on_text": lambda self, e: e})(), "events": ["text"]}, TypeError,
-             "an object gets the events that it has methods for"),
+             "an object receives the events that it has methods for"),
         ],
         ids=str,
     )

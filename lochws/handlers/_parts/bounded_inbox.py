@@ -1,11 +1,12 @@
-"""A bounded inbox: values that wait, in order, and a rule for what happens when it is full.
+"""A bounded inbox: waiting values, in order, and a rule for what happens when it is full.
 
-The rules are the same for everything that queues events:
+The rules are the same for all handlers that queue events:
 
-* ``"pause"``: the new value waits until there is room. In a handler that holds the server back.
+* ``"pause"``: the new value waits until there is room. In a handler this slows the server down.
 * ``"drop_oldest"``: the value that has waited longest is dropped.
-* ``"latest"``: the oldest value with the same key is dropped, or else one of another key of which newer ones
-  wait. So every key keeps its latest value. If there is no room for one value of each key, the new one waits.
+* ``"latest"``: the oldest value with the same key is dropped; failing that, one of another key that has newer
+  values waiting. So every key keeps its latest value. If there is no room for one value per key, the new one
+  waits.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ _Result = TypeVar("_Result")
 
 
 class Turn(Generic[_T]):
-    """The values of one key that wait. While one of them is in use, the others stay where they are.
+    """The waiting values of one key. While one of them is in use, the others stay in the queue.
 
     Attributes:
-        value: the one in use.
+        value: the value in use.
     """
 
     __slots__ = ("in_use", "key", "value", "waiting")
@@ -39,14 +40,14 @@ class Turn(Generic[_T]):
 
     def __init__(self, key: Hashable) -> None:
         self.key = key
-        self.waiting: deque[tuple[int, int, _T]] = deque()  # number in the order of arrival, cost, value
+        self.waiting: deque[tuple[int, int, _T]] = deque()  # arrival number, cost, value
         self.in_use = False
 
 
 class KeyedQueue(Generic[_T]):
-    """Values in the order of their arrival, and by key. Each step takes the same time however many there are.
+    """Values in order of arrival, and by key. Each operation takes constant time.
 
-    For one thread at a time.
+    For use by one thread at a time.
 
     Attributes:
         cost: the sum of the costs of all values.
@@ -54,10 +55,10 @@ class KeyedQueue(Generic[_T]):
 
     def __init__(self) -> None:
         self.cost = 0
-        self._turns: dict[Hashable, Turn[_T]] = {}  # keys of which a value waits or is in use
-        # These are linked lists: finding the first of a dict takes longer and longer if it is always removed.
-        self._ready: OrderedDict[Turn[_T], None] = OrderedDict()  # keys of which no value is in use, in turn
-        self._crowded: OrderedDict[Turn[_T], None] = OrderedDict()  # keys of which more than one value waits
+        self._turns: dict[Hashable, Turn[_T]] = {}  # keys with a value waiting or in use
+        # OrderedDict is a linked list; in a dict, finding the first key gets slower if it is always removed.
+        self._ready: OrderedDict[Turn[_T], None] = OrderedDict()  # keys with no value in use, in turn
+        self._crowded: OrderedDict[Turn[_T], None] = OrderedDict()  # keys with more than one value waiting
         self._order: OrderedDict[int, Turn[_T]] = OrderedDict()  # the key of each value, oldest value first
         self._number = 0
 
@@ -85,11 +86,11 @@ class KeyedQueue(Generic[_T]):
                 turn.in_use = True
                 turn.value = self._remove(turn)
                 return turn
-            del self._turns[turn.key]  # all of its values were dropped
+            del self._turns[turn.key]  # all its values were dropped
         return None
 
     def end_turn(self, turn: Turn[_T]) -> None:
-        """Let the next value of this key be taken."""
+        """Allow the next value of this key to be taken."""
         turn.in_use = False
         if turn.waiting:
             self._ready[turn] = None
@@ -97,7 +98,7 @@ class KeyedQueue(Generic[_T]):
             del self._turns[turn.key]
 
     def take_oldest(self) -> _T | None:
-        """Take the value that has waited longest, whatever its key; None if nothing waits."""
+        """Take the value that has waited longest, whatever its key; None if the queue is empty."""
         turn = next(iter(self._order.values()), None)
         if turn is None:
             return None
@@ -107,9 +108,9 @@ class KeyedQueue(Generic[_T]):
         return value
 
     def drop_outdated(self, key: Hashable) -> _T | None:
-        """Drop the oldest value of this key, or else of a key of which several wait; else None.
+        """Drop and return the oldest value of this key, else of a key with several; None if there is none.
 
-        A key keeps its turn even if its only value is dropped: another one is about to replace it.
+        A key keeps its turn even if its only value is dropped, because another is about to replace it.
         """
         turn = self._turns.get(key)
         if turn is None or not turn.waiting:
@@ -117,12 +118,12 @@ class KeyedQueue(Generic[_T]):
         return None if turn is None else self._remove(turn)
 
     def values(self) -> list[_T]:
-        """Return all that waits, oldest first."""
+        """Return all waiting values, oldest first."""
         waiting = (entry for turn in self._turns.values() for entry in turn.waiting)
         return [value for _, _, value in sorted(waiting, key=lambda entry: entry[0])]
 
     def clear(self) -> list[_T]:
-        """Drop all that waits, and return it."""
+        """Drop and return all waiting values."""
         dropped = self.values()
         in_use = [turn for turn in self._turns.values() if turn.in_use]
         for turn in in_use:
@@ -144,27 +145,28 @@ class KeyedQueue(Generic[_T]):
 
 
 class BoundedInbox(Generic[_T]):
-    """Values that wait, within bounds. Any thread, signal handler or finalizer may call any method.
+    """A bounded queue of waiting values. Any thread, signal handler or finalizer may call any method.
 
-    Values are taken in one of two ways: in turns, so that of each key one is in use at a time (`take_turn`);
-    or in batches, whose values keep their room until `end_batch`, in case they have to be used again.
+    Values are taken in one of two ways: in turns, so that only one value per key is in use at a time
+    (`take_turn`); or in batches, which count towards the bounds until `end_batch`, in case they have to be
+    used again.
 
-    The lock is held for a few steps only, and never while a user's code is called. A signal handler or a
-    finalizer that interrupts its own thread in the middle of a step owns the lock already; then the step that
-    it asks for is done right after the interrupted one.
+    The lock is held only briefly, and never while user code is called. A signal handler or a finalizer that
+    interrupts a step on its own thread already owns the lock; its own step is then done right after the
+    interrupted one.
 
     Args:
         when_full: one of `WHEN_FULL`.
-        max_events: how many values may wait.
-        max_bytes: how much the values that wait may cost together. One value may always wait.
+        max_events: the maximum number of waiting values.
+        max_bytes: the maximum total cost of the waiting values. A single value is accepted whatever its cost.
 
     Raises:
-        TypeError, ValueError: an argument is wrong.
+        TypeError, ValueError: an argument is invalid; the message names it.
 
     Attributes:
-        lock: guards everything, and whatever else its user has to keep consistent with it. Reentrant.
-        changed: notified whenever there may be more room, or a value, or the end.
-        batch: the values taken last as a batch, until `end_batch`.
+        lock: guards this object, and any state that its user keeps consistent with it. Reentrant.
+        changed: notified when there may be more room, when a value arrives, and on `close`.
+        batch: the batch taken last, until `end_batch`.
         is_closed: whether `close` was called.
     """
 
@@ -179,20 +181,20 @@ class BoundedInbox(Generic[_T]):
         self.is_closed = False
         self._queue: KeyedQueue[_T] = KeyedQueue()
         self._batch_cost = 0
-        self._is_busy = False  # a step is being done
-        self._later: deque[Callable[[], object]] = deque()  # steps that were asked for meanwhile
+        self._is_busy = False  # a step is in progress
+        self._later: deque[Callable[[], object]] = deque()  # steps requested meanwhile
 
     def __len__(self) -> int:
-        """The number of waiting values, those of the batch included."""
+        """Return the number of waiting values, including the batch."""
         return len(self._queue) + len(self.batch)
 
     @property
     def cost(self) -> int:
-        """The cost of the waiting values, those of the batch included."""
+        """The total cost of the waiting values, including the batch."""
         return self._queue.cost + self._batch_cost
 
     def values(self) -> list[_T]:
-        """Return all that waits, oldest first, the batch included."""
+        """Return all waiting values, including the batch, oldest first."""
         values = self._do(self._values, None)
         return self._values() if values is None else values
 
@@ -204,11 +206,11 @@ class BoundedInbox(Generic[_T]):
         """Append a value if there is room, or if the rule makes room.
 
         Returns:
-            Whether that is settled; if not, the value has to wait for room and be offered again. And the
-            values that were dropped: others, or, if the inbox is closed, this one.
+            Whether the value was dealt with, and the values that were dropped: others, or this one if the
+            inbox is closed. If it was not dealt with, wait for room and offer it again.
         """
         result = self._do(self._offer, self._append, value, cost, key)
-        return (True, []) if result is None else result  # what interrupts a step cannot wait for room
+        return (True, []) if result is None else result  # a call that interrupts a step cannot wait for room
 
     def append(self, value: _T, cost: int, key: Hashable = None) -> None:
         """Append a value whether there is room or not, for a caller that must not wait."""
@@ -217,30 +219,30 @@ class BoundedInbox(Generic[_T]):
     def wait_for_room(self, cost: int, timeout: float | None = None) -> None:
         """Wait until there may be room for a value of this cost, or the inbox is closed.
 
-        Returns early at times: this is for a loop that offers the value again.
+        May return early, so call it in a loop that offers the value again.
         """
         with self.lock:
             if self.is_full(cost) and not (self.is_closed or self._is_busy):
                 self.changed.wait(slice_of(timeout))
 
     def take_turn(self) -> Turn[_T] | None:
-        """Take the oldest value of the next key of which none is in use; None if there is no such key."""
+        """Take the oldest value of the next key that has no value in use; None if there is no such key."""
         return self._do(self._take_turn, None)
 
     def end_turn(self, turn: Turn[_T]) -> None:
-        """Let the next value of a key be taken."""
+        """Allow the next value of the key to be taken."""
         self._do(self._end_turn, self._end_turn, turn)
 
     def take_batch(self, count: int) -> list[_T]:
-        """Return the batch that has not ended yet, or else up to `count` of the oldest values."""
+        """Return the current batch, or start one with up to `count` of the oldest values."""
         return self._do(self._take_batch, None, count) or []
 
     def end_batch(self) -> None:
-        """Give the room of the batch to others: its values are done with."""
+        """Discard the batch, whose values are no longer needed, and free its space."""
         self._do(self._end_batch, self._end_batch)
 
     def close(self) -> list[_T]:
-        """Drop everything that waits, except for the batch, and everything that is offered from now on.
+        """Drop all waiting values except the batch, and all values offered from now on.
 
         Returns:
             The dropped values.
@@ -252,7 +254,7 @@ class BoundedInbox(Generic[_T]):
     def _do(
         self, step: Callable[..., _Result], later: Callable[..., object] | None, *arguments: Any
     ) -> _Result | None:
-        """Do a step, or, if this thread is in the middle of another one, leave `later` to that one."""
+        """Run a step; if it interrupts another step on this thread, queue `later` to run right after that."""
         with self.lock:
             if self._is_busy:
                 if later is not None:

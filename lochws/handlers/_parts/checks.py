@@ -1,4 +1,4 @@
-"""Checks of the arguments that several ready-made handlers have: the app, and names of events."""
+"""Checks of arguments that several ready-made handlers share: the app, and names of events."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ...dispatch.naming import CLASSES, EventName, event_names
 def check_app(app: object) -> None:
     """Raise TypeError unless `app` is a `lochws.WebSocketApp`.
 
-    The error names the type only: what was passed may be a URL with a token in it.
+    The error names only the type, because the argument may be a URL that contains a token.
     """
     if isinstance(app, type):
         raise TypeError(f"app: expected a lochws.WebSocketApp, not the class {app.__name__}")
@@ -20,14 +20,14 @@ def check_app(app: object) -> None:
 
 
 def wanted_events(names: Iterable[EventName]) -> tuple[str, ...]:
-    """Return the names of events, each once; ``"event"`` stands for all events.
+    """Return the event names without duplicates; ``"event"`` stands for all events.
 
     Args:
         names: names of events, or classes of `lochws.events`.
 
     Raises:
         TypeError: `names` is a single name, or contains something that is neither a name nor an event class.
-        ValueError: there is no such event. (``"batch"``, ``"error"`` and ``"sent"`` are not events.)
+        ValueError: a name is not that of an event. (``"batch"``, ``"error"`` and ``"sent"`` are not events.)
     """
     if isinstance(names, str):
         raise TypeError(f"events={names!r}: expected several names, such as [{names!r}]")

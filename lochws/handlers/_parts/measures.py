@@ -18,7 +18,7 @@ SECONDS = (0.00001, 0.0001, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
 
 
 class Histogram:
-    """A count of values per bucket. One thread at a time adds values; any thread may read.
+    """A histogram of values. One thread at a time may add values; any thread may read.
 
     Args:
         bounds: the upper bounds of the buckets, ascending.
@@ -57,8 +57,8 @@ class Measures:
     Attributes:
         received_sizes, sent_sizes: sizes of text and binary messages, in bytes of payload before compression.
         pings: seconds from pings to their pongs.
-        handlers: seconds that handlers took, by what they are registered for.
-        reconnects: how many attempts followed an end, by its cause.
+        handlers: seconds that handlers took, keyed by the event that they are registered for.
+        reconnects: the number of new attempts, keyed by the cause that made them necessary.
         handler_errors: exceptions raised by handlers.
         unsent: messages that were accepted but not sent.
     """
@@ -71,7 +71,7 @@ class Measures:
         self.reconnects: dict[str, int] = {}
         self.handler_errors = 0
         self.unsent = 0
-        self._cause: str | None = None  # of the connection's end, once it is known
+        self._cause: str | None = None  # of the end of the connection, once known
 
     # The handlers' thread.
 
@@ -88,7 +88,7 @@ class Measures:
             self._note(event)
 
     def on_error(self, _error: BaseException) -> None:
-        """Count an exception of a handler."""
+        """Count an exception raised by a handler."""
         self.handler_errors += 1
 
     def _note(self, event: events.Event) -> None:
@@ -103,10 +103,10 @@ class Measures:
             self._cause = self._cause or fallback
             self.unsent += len(event.unsent) if isinstance(event, events.Disconnected) else 0
 
-    # The thread that writes: one at a time.
+    # The writing thread, one at a time.
 
     def on_sent(self, sent: tuple[object, ...]) -> None:
-        """Count the messages among what is sent."""
+        """Count the messages among the sent items."""
         for one in sent:
             if isinstance(one, str):
                 self.sent_sizes.observe(_size(one))
@@ -116,7 +116,7 @@ class Measures:
     # Any thread.
 
     def wrapped(self, name: str, handler: Callable[[Any], object]) -> Callable[[Any], object]:
-        """Wrap a handler to time it, for `WebSocketApp.wrap_handlers`; not our own, nor those of sends."""
+        """Wrap a handler to time it, for `WebSocketApp.wrap_handlers`. Skip our own, and those of sends."""
         if name == "sent" or getattr(handler, "__self__", None) is self:
             return handler
         observe = self.handlers.setdefault(name, Histogram(SECONDS)).observe

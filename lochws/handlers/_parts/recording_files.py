@@ -1,6 +1,6 @@
-"""Recording files: written line by line, reopened on request, and readable up to the last whole line.
+"""Recording files: written line by line, reopened on request, and readable up to the last complete line.
 
-A recording is one file, or several, of which older ones have a number: ``talk.1.jsonl`` is the oldest, then
+A recording is one file or several. Older files are numbered: ``talk.1.jsonl`` is the oldest, followed by
 ``talk.2.jsonl`` and so on; ``talk.jsonl`` is the newest.
 """
 
@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-#: That many bytes, or one line, are written at once.
+#: The number of bytes written at once, unless a single line is longer.
 PIECE_BYTES = 64 * 1024
-#: How many bytes of a line may stand outside of strings. Nothing else can make a parsed line much larger than
-#: the line itself: a list of empty objects takes 24 times the memory.
+#: The maximum number of bytes of a line outside of strings. Only these can make a parsed line much larger
+#: than its text: a list of empty objects takes 24 times the memory.
 MAX_STRUCTURE = 4 << 20
 _GZIP = zlib.MAX_WBITS | 16
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -24,7 +24,7 @@ _STRING = re.compile(rb'"[^"]*"')
 
 
 class RecordingError(ValueError):
-    """A file is not a recording, or is damaged. The text names the file and the line."""
+    """A file is not a recording, or is damaged. The message names the file and the line."""
 
     def __init__(self, path: Path, line: int, what: str) -> None:
         super().__init__(f"{path}, line {line}: {what}")
@@ -49,25 +49,25 @@ def _numbers(path: Path) -> list[int]:
 
 
 def _split(path: Path) -> tuple[str, str]:
-    """Return the name without its suffixes, and these; ``.jsonl.gz`` counts as one."""
+    """Return the file name without its suffix, and the suffix; ``.jsonl.gz`` counts as one suffix."""
     name, gz = (path.name[:-3], path.name[-3:]) if path.suffix == ".gz" else (path.name, "")
     stem, suffix = os.path.splitext(name)
     return stem, suffix + gz
 
 
 class LineWriter:
-    """Writes the lines of a recording. For one thread.
+    """Writes the lines of a recording. For use by one thread.
 
-    What was written survives the end of the process, however sudden, but not that of the machine.
+    Lines already written survive a sudden end of the process, but not a crash of the machine.
 
     Args:
         path: the file.
         compress: whether to write gzip.
-        append: whether a file that is there already is renamed (it becomes the last one with a number).
-        header: returns the first line of a file, given its number.
+        append: whether to rename an existing file, which gets the next free number.
+        header: a function that returns the first line of a file, given its number.
 
     Raises:
-        FileExistsError: there is a recording already, and `append` was not given; or `path` is not a file.
+        FileExistsError: the recording exists and `append` was not given, or `path` is not a regular file.
         OSError: the file cannot be created.
     """
 
@@ -77,10 +77,10 @@ class LineWriter:
         self._path = path
         self._compress = compress
         self._header = header
-        if path.exists() and not path.is_file():  # a folder or a device: it would be renamed
-            raise FileExistsError(f"{path} is not a file")
+        if path.exists() and not path.is_file():  # renaming a folder or a device would do harm
+            raise FileExistsError(f"{path} is not a regular file")
         if not append and (there := files_of(path)):
-            raise FileExistsError(f"{there[0]} exists: give append=True to continue it, or another path")
+            raise FileExistsError(f"{there[0]} exists: pass append=True to continue it, or another path")
         self._part = 0  # the number of the file
         self._descriptor: int | None = None
         self._size = 0
@@ -88,10 +88,10 @@ class LineWriter:
         self._begin()
 
     def write(self, lines: Sequence[bytes]) -> tuple[int, OSError | None]:
-        """Write lines, each whole or not at all.
+        """Write lines, each completely or not at all.
 
         Returns:
-            How many could not be written, and why.
+            The number of lines that could not be written, and the reason.
         """
         start = lost = 0
         failure = None
@@ -108,12 +108,12 @@ class LineWriter:
         return lost, failure
 
     def reopen(self) -> None:
-        """End the file, which has been renamed or removed, and begin another under its name.
+        """Close the file, which has been renamed or removed, and start a new one under its name.
 
-        If the file still has its name, it goes on.
+        If the file has not been renamed, it is continued.
 
         Raises:
-            OSError: another file cannot be created. Lines still go to the one that was renamed.
+            OSError: the new file cannot be created. Lines still go to the renamed file.
         """
         assert self._descriptor is not None
         with suppress(FileNotFoundError):
@@ -133,10 +133,10 @@ class LineWriter:
             self._descriptor, self._size, self._deflater = now
 
     def close(self) -> None:
-        """End the file. Nothing may be written afterwards.
+        """Close the file. Nothing may be written afterwards.
 
         Raises:
-            OSError: its end cannot be written.
+            OSError: the end of the file cannot be written.
         """
         if self._descriptor is None:
             return
@@ -147,7 +147,7 @@ class LineWriter:
             self.reset_after_fork()
 
     def reset_after_fork(self) -> None:
-        """Close the descriptor, and leave the file as it is: in the child of a fork it is the parent's."""
+        """Close the descriptor in the child of a fork. The file belongs to the parent and is not changed."""
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
             os.close(descriptor)
@@ -158,8 +158,8 @@ class LineWriter:
         if is_there and self._path.stat().st_size:
             self._path.rename(numbered(self._path, self._part))
             self._part += 1
-            is_there = False  # an empty file is taken: logrotate may have created it, with the right owner
-        # Nobody else may read a new one: it may contain secrets.
+            is_there = False  # an empty file is used: logrotate may have created it with the right owner
+        # A new file is readable only by its owner, because it may contain secrets.
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
         self._descriptor = os.open(self._path, flags if is_there else flags | os.O_EXCL, 0o600)
         self._deflater = zlib.compressobj(wbits=_GZIP)
@@ -172,10 +172,10 @@ class LineWriter:
             raise
 
     def _put(self, piece: bytes) -> None:
-        """Write a piece, whole or not at all."""
+        """Write a piece, completely or not at all."""
         deflater = self._deflater
         if self._compress:
-            deflater = deflater.copy()  # if this cannot be written, what follows must not refer to it
+            deflater = deflater.copy()  # later data must not refer to a piece that was not written
             piece = deflater.compress(piece) + deflater.flush(zlib.Z_SYNC_FLUSH)
         self._write(piece)
         self._deflater = deflater
@@ -194,17 +194,17 @@ class LineWriter:
 
 
 class LineReader:
-    """The whole lines of one file, in order: iterate it.
+    """An iterable of the complete lines of one file, in order.
 
-    Takes no more memory than the longest line, whatever the file contains.
+    Memory use is bounded by the longest line, whatever the file contains.
 
     Args:
-        path: the file; its first bytes tell whether it is gzip.
-        max_line: the longest line that is read, in bytes.
+        path: the file; gzip is detected by its first bytes.
+        max_line: the length limit for a line, in bytes.
 
     Attributes:
         number: the number of the line that was read last.
-        is_cut: whether the file ended in the middle of a line, which was not read. Known after the last line.
+        is_cut: whether the file ended in the middle of a line, which is skipped. Known after the last line.
     """
 
     def __init__(self, path: Path, max_line: int) -> None:
@@ -214,10 +214,10 @@ class LineReader:
         self.is_cut = False
 
     def __iter__(self) -> Iterator[bytes]:
-        """Yield the lines without their ends.
+        """Yield the lines without their line ends.
 
         Raises:
-            RecordingError: a line is too long or too complex, or the file does not inflate.
+            RecordingError: a line is too long or too complex, or the gzip data is damaged.
             OSError: the file cannot be read.
         """
         rest: list[bytes] = []
@@ -246,7 +246,7 @@ class LineReader:
             return
         bare = line.replace(b"\\\\", b"").replace(b'\\"', b"")  # now each quote begins or ends a string
         if bare.count(b'"') > MAX_STRUCTURE or len(_STRING.sub(b"", bare)) > MAX_STRUCTURE:
-            what = f"more than {MAX_STRUCTURE} bytes of it stand outside of strings"
+            what = f"more than {MAX_STRUCTURE} bytes of it are outside of strings"
             raise RecordingError(self._path, self.number, what)
 
     def _pieces(self) -> Iterator[bytes]:
@@ -263,9 +263,9 @@ class LineReader:
     _inflater: zlib._Decompress | None = None
 
     def _inflated(self, data: bytes) -> Iterator[bytes]:
-        """Inflate one gzip member or several, a bounded piece at a time."""
+        """Yield the inflated data of one or more gzip members, in pieces of bounded size."""
         piece = b""
-        while data or len(piece) == PIECE_BYTES:  # then there may be more inside
+        while data or len(piece) == PIECE_BYTES:  # a full piece means that more may follow
             if self._inflater is None or self._inflater.eof:
                 self._inflater = zlib.decompressobj(_GZIP)
             try:

@@ -24,20 +24,20 @@ from ...system.report import report
 from ...url import without_secrets
 from ...version import __version__
 
-#: The longest line that is read unless the user says otherwise, in bytes, and the longest filler: room for
-#: the largest message that an app accepts by default (64 MiB), in base64.
+#: The default length limit for a line, in bytes, and the limit for filler: enough for the largest message
+#: that an app accepts by default (64 MiB), in base64.
 MAX_LINE = 96 << 20
 #: The version of the format, in the header line.
 VERSION = 1
 
 Payload: TypeAlias = "str | bytes"
-#: Gets ``"in"`` or ``"out"`` and a payload, and returns what to record of it; None leaves it out.
+#: A function of ``"in"`` or ``"out"`` and a payload that returns what to record; None omits the payload.
 Redact: TypeAlias = "Callable[[str, Payload], Payload | None]"
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _encode_ascii = json.JSONEncoder(separators=(",", ":")).encode
 _NONE = type(None)
-#: The types that the fields of events have in JSON.
+#: The JSON types of the fields of events.
 _TYPES: dict[str, tuple[type, ...]] = {
     "address": (str, _NONE), "advice": (str,), "code": (int, _NONE), "critical": (bool,), "data": (str,),
     "delay": (int, float), "ended_by": (str,), "error": (str, dict, _NONE), "extensions": (list,),
@@ -46,16 +46,16 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "received_reason": (str,), "response": (dict, _NONE),
     "sent_code": (int, _NONE), "text": (str,), "timings": (dict,), "unsent": (list,), "url": (str,),
 }
-#: The modules whose exceptions are made again by their name; any other becomes a `RecordedError`.
+#: The modules whose exceptions are recreated by name; any other becomes a `RecordedError`.
 _ERRORS = {module.__name__: module for module in (builtins, errors, socket, ssl)}
-#: Fields of events that are URLs, or may quote some.
+#: Fields of events that are URLs or may quote URLs.
 _QUOTES_URLS = frozenset({"url", "proxy", "reason", "received_reason", "advice"})
 #: Headers of a response whose URLs are recorded without their secrets.
 _WITH_URLS = frozenset({"location", "content-location", "refresh", "link"})
 
 
 class RecordedError(Exception):
-    """Stands for an exception that cannot be made again.
+    """Stands for a recorded exception that cannot be recreated.
 
     Attributes:
         kind: the name of its class, such as ``"mylibrary.Refused"``.
@@ -67,11 +67,11 @@ class RecordedError(Exception):
 
 
 class Scribe:
-    """Makes the lines of a recording. For one thread.
+    """Creates the lines of a recording. For use by one thread.
 
     Args:
         payloads: whether to record messages, pings and pongs, or only their lengths.
-        redact: returns what to record of each payload.
+        redact: a function that returns what to record in place of each payload, or None.
         secrets: whether to record cookies and the values in the query of URLs.
     """
 
@@ -82,7 +82,7 @@ class Scribe:
         self._log_limit = RateLimit()
 
     def header(self, began: float, at: float, part: int) -> bytes:
-        """Return the first line of a file: its number in the set, and when recording began (wall clock)."""
+        """Return the first line of a file, with its number and the start of the recording (wall clock)."""
         return as_line({
             "lochws": __version__, "recording": VERSION, "part": part, "began": began, "at": round(at, 6),
         })
@@ -120,11 +120,11 @@ class Scribe:
         return as_line(line)
 
     def _text(self, at: float, time: float, direction: str, text: str) -> bytes:
-        """Return the most frequent kind of line, in a third of the time."""
+        """Return the line of a text message: the most frequent kind, built in a third of the time."""
         head = f'{{"at":{at:.6f},"time":{time!r},"direction":"{direction}","event":"text","text":'
         try:
             return f"{head}{_encode(text)}}}\n".encode()
-        except UnicodeEncodeError:  # lone surrogates, in an event made by hand
+        except UnicodeEncodeError:  # lone surrogates, in an event created by hand
             return f"{head}{_encode_ascii(text)}}}\n".encode()
 
     def _payload(self, direction: str, payload: Payload) -> dict[str, Any]:
@@ -143,7 +143,7 @@ class Scribe:
                 return kept
             raise TypeError(f"redact returned {type(kept).__name__} for {type(payload).__name__}")
         except Exception as error:  # noqa: BLE001  it is reported
-            words = "redact failed, its payload is not recorded"
+            words = "redact failed; the payload is not recorded"
             report(logging.ERROR, words, error=error, limit=self._log_limit)
             return None
 
@@ -174,10 +174,10 @@ class Scribe:
 
 
 def _head_without_secrets(response: Response) -> bytes:
-    """Return the head of a response as it is if there is nothing to hide, and otherwise made anew.
+    """Return the head of a response, rebuilt without secrets if it contains any.
 
-    It is made of what `Response` has understood, so no spelling of a header escapes: blanks before the colon,
-    folded lines, control characters in its name.
+    It is rebuilt from the headers that `Response` has parsed, so that no unusual spelling of a header (spaces
+    before the colon, folded lines, control characters in its name) escapes.
     """
     shown = [(name, _without_secrets(name, value)) for name, value in response.header_list]
     first = _without_secrets("location", re.split(rb"[\r\n]", response.raw, maxsplit=1)[0].decode("latin-1"))
@@ -193,7 +193,7 @@ def _as_head(first: str, headers: Iterable[tuple[str, str]]) -> bytes:
 
 
 def _without_secrets(name: str, value: str) -> str:
-    if name.startswith("set-cookie"):  # attributes are left out as well: another cookie may stand among them
+    if name.startswith("set-cookie"):  # attributes are omitted too: they may hide another cookie
         cookie, equals, _ = value.partition("=")
         return f"{cookie}=***" if equals else "***"
     if name in _WITH_URLS:
@@ -202,7 +202,7 @@ def _without_secrets(name: str, value: str) -> str:
 
 
 def as_line(fields: Mapping[str, Any]) -> bytes:
-    """Return a line of JSON in UTF-8, with its line end."""
+    """Return a line of JSON in UTF-8, including the line end."""
     try:
         return _encode(fields).encode() + b"\n"
     except UnicodeEncodeError:  # a file name that is not UTF-8, for instance
@@ -210,18 +210,18 @@ def as_line(fields: Mapping[str, Any]) -> bytes:
 
 
 def as_event(fields: Mapping[str, Any], fill: bool = False) -> events.Event:
-    """Make an event from its line.
+    """Create an event from its line.
 
     Args:
         fields: the parsed line.
-        fill: replace a payload that was left out by as many ``x``.
+        fill: replace an omitted payload with ``x`` repeated to the same length.
 
     Raises:
-        ValueError: there is no such event, a field is missing or wrong, or the payload was left out.
+        ValueError: the event is unknown, a field is missing or invalid, or the payload was omitted.
     """
     kind = CLASSES.get(fields["event"])
     if kind is None:
-        raise ValueError(f"there is no event {fields['event']!r}")
+        raise ValueError(f"unknown event {fields['event']!r}")
     event = kind.__new__(kind)
     event.received_time = float(fields["time"])
     for name in fields_of(kind):
@@ -238,26 +238,26 @@ def as_event(fields: Mapping[str, Any], fill: bool = False) -> events.Event:
 
 
 def as_sent(fields: Mapping[str, Any], fill: bool = False) -> Sent:
-    """Make what was sent, a message or a control frame, from its line.
+    """Create a sent item, a message or a control frame, from its line.
 
     Args:
         fields: the parsed line.
-        fill: replace a payload that was left out by as many ``x``.
+        fill: replace an omitted payload with ``x`` repeated to the same length.
 
     Raises:
-        ValueError: it is not something that can be sent, a field is wrong, or the payload was left out.
+        ValueError: this kind of item cannot be sent, a field is invalid, or the payload was omitted.
     """
     name = fields["event"]
     if name == "close":
         code, reason = fields.get("code"), fields.get("reason", "")
         if not isinstance(reason, str) or not isinstance(code, (int, _NONE)):
-            raise ValueError(f"code {code!r} or reason {reason!r} is neither a number nor text")
+            raise ValueError(f"code {code!r}, reason {reason!r}: expected a number and a string")
         return ControlFrame(name, b"" if code is None else code.to_bytes(2, "big") + reason.encode())
     if name not in ("text", "binary", "ping", "pong"):
         raise ValueError(f"{name!r} is not something that can be sent")
     payload = payload_of(fields, fill)
     if isinstance(payload, str) != (name == "text"):
-        raise ValueError("the payload is missing, or of another kind")
+        raise ValueError("the payload is missing or of the wrong type")
     return ControlFrame(name, payload) if name in ("ping", "pong") and isinstance(payload, bytes) else payload
 
 
@@ -266,10 +266,10 @@ def payload_of(fields: Mapping[str, Any], fill: bool = False) -> Payload:
 
     Args:
         fields: the parsed line.
-        fill: replace a payload that was left out by as many ``x``.
+        fill: replace an omitted payload with ``x`` repeated to the same length.
 
     Raises:
-        ValueError: there is no payload, it has the wrong type, or it was left out.
+        ValueError: the payload is missing, has the wrong type, or was omitted.
     """
     if "text" in fields:
         if not isinstance(fields["text"], str):
@@ -279,7 +279,7 @@ def payload_of(fields: Mapping[str, Any], fill: bool = False) -> Payload:
         return _bytes(fields["data"])
     length = length_of(fields)
     if length is None:
-        raise ValueError("there is neither 'text' nor 'data' nor 'length'")
+        raise ValueError("'text', 'data' and 'length' are all missing")
     if not fill:
         raise ValueError("the payload was left out of the recording; fill=True puts as many x in its place")
     if length > MAX_LINE:
@@ -289,16 +289,16 @@ def payload_of(fields: Mapping[str, Any], fill: bool = False) -> Payload:
 
 
 def length_of(fields: Mapping[str, Any]) -> int | None:
-    """Return the length of a payload that was left out; None if it was not.
+    """Return the length of an omitted payload; None if the payload was not omitted.
 
     Raises:
-        ValueError: it is not a valid length.
+        ValueError: the length is not valid.
     """
     if "length" not in fields:
         return None
     length = fields["length"]
     if isinstance(length, bool) or not isinstance(length, int) or length < 0:
-        raise ValueError(f"'length' is {length!r}: expected a whole number from 0 up")
+        raise ValueError(f"'length' is {length!r}: expected a non-negative integer")
     return length
 
 
@@ -323,7 +323,7 @@ def _value(name: str, value: Any, fill: bool) -> Any:
         return set(map(str, value))
     if name == "unsent":
         if sum(length_of(message) or 0 for message in value) > MAX_LINE:
-            raise ValueError(f"'unsent' has more than {MAX_LINE} bytes")
+            raise ValueError(f"'unsent' is longer than {MAX_LINE} bytes")
         return tuple(payload_of({"event": "text", **message}, fill) for message in value)
     if isinstance(value, dict) and name == "response":
         return Response(str(value["head"]).encode("latin-1"), _bytes(value["body"]))
@@ -333,14 +333,14 @@ def _value(name: str, value: Any, fill: bool) -> Any:
 
 
 def _error(fields: Mapping[str, Any]) -> BaseException:
-    """Make an exception of the recorded class if that has no other effect and gives the same text."""
+    """Recreate an exception of the recorded class if that is free of side effects and gives the same text."""
     name, text, given = str(fields["type"]), str(fields["text"]), fields["args"]
     module, _, short = name.rpartition(".")
     kind = getattr(_ERRORS.get(module), short, None)
     if isinstance(given, list) and isinstance(kind, type) and issubclass(kind, Exception):
         try:
             error = kind(*given)
-        except Exception:  # noqa: BLE001  it takes other arguments
+        except Exception:  # noqa: BLE001  the class takes other arguments
             return RecordedError(text, name)
         if str(error) == text:
             return error

@@ -1,4 +1,4 @@
-"""Entries for a Redis stream, sent again until Redis has acknowledged them."""
+"""Entries for a Redis stream, which are sent again until Redis acknowledges them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Client(Protocol):
     """The part of `redis.Redis` that a relay uses."""
 
     def pipeline(self, transaction: bool) -> Any:
-        """Collect commands, to execute them together."""
+        """Return an object that collects commands and executes them together."""
 
     def close(self) -> None:
         """Close the connections."""
@@ -39,10 +39,10 @@ class Unacknowledged:
 
     Attributes:
         inbox: the entries; its lock guards everything here.
-        relayed, failures: numbers for `RelayCounts`.
+        relayed, failures: counts for `RelayCounts`.
         thread: the sending thread, once it has been started.
         close_by: when to give up (monotonic); None until `close` has been called.
-        is_over: whether acknowledgements come too late to count.
+        is_over: whether any further acknowledgement is too late to count.
     """
 
     def __init__(self, when_full: WhenFull, max_events: int, max_bytes: int) -> None:
@@ -53,7 +53,7 @@ class Unacknowledged:
         self.is_over = False
 
     def next_batch(self, count: int) -> list[Entry]:
-        """Wait for entries to send. Empty once it is time to end."""
+        """Wait for entries to send, and return them. Return an empty list once it is time to stop."""
         inbox = self.inbox
         with inbox.lock:
             while not len(inbox) and self.close_by is None:
@@ -61,14 +61,14 @@ class Unacknowledged:
             return [] if self._is_time_over() else inbox.take_batch(count)
 
     def acknowledge(self) -> None:
-        """Count the batch as relayed, and give its room to others."""
+        """Count the batch as relayed, and free its space."""
         with self.inbox.lock:
             if not self.is_over:
                 self.relayed += len(self.inbox.batch)
                 self.inbox.end_batch()
 
     def pause(self, seconds: float) -> None:
-        """Count a failure, and wait before the next attempt, or until it is time to end."""
+        """Count a failure, and wait before the next attempt, or until it is time to stop."""
         until = monotonic() + seconds
         with self.inbox.lock:
             self.failures += 1
@@ -86,9 +86,10 @@ class Sender:
     Args:
         client: the client of Redis.
         stream: the key of the stream.
-        maxlen: about how many entries the stream keeps; None for all.
-        batch: how many entries are sent at once at most.
-        min_wait, max_wait: seconds between two attempts; the wait doubles from the first to the second.
+        maxlen: the approximate maximum number of entries in the stream; None for no limit.
+        batch: the maximum number of entries sent at once.
+        min_wait, max_wait: the shortest and the longest wait between two attempts, in seconds; the wait
+            doubles from one to the other.
     """
 
     def __init__(
@@ -100,19 +101,19 @@ class Sender:
         self._failure_lines = RateLimit(burst=3, per_second=1 / 60)
 
     def run(self, queue: Unacknowledged) -> None:
-        """Send entries until the relay is closed and none is left, or the time for that is over."""
+        """Send entries until the relay is closed and none is left, or its close timeout has passed."""
         wait = self._min_wait
         while entries := queue.next_batch(self._batch):
             try:
                 self._add(entries)
-            except Exception as error:  # noqa: BLE001  whatever it is: the entries were not acknowledged
+            except Exception as error:  # noqa: BLE001  after any error, the entries count as not acknowledged
                 self._report(queue, error)
                 queue.pause(wait)
                 wait = min(2 * wait, self._max_wait)
             else:
                 queue.acknowledge()
                 if wait != self._min_wait:
-                    report(logging.INFO, "Redis acknowledges events for the stream %s again", self.stream)
+                    report(logging.INFO, "Redis is acknowledging events for the stream %s again", self.stream)
                 wait = self._min_wait
 
     def _add(self, entries: list[Entry]) -> None:
@@ -124,17 +125,17 @@ class Sender:
     def _report(self, queue: Unacknowledged, error: Exception) -> None:
         if not queue.is_over:
             report(
-                logging.WARNING, "Redis did not acknowledge events for the stream %s, trying again: %s",
+                logging.WARNING, "Redis did not acknowledge events for the stream %s; trying again: %s",
                 self.stream, error if str(error) else repr(error), limit=self._failure_lines,
             )
 
 
 def client_of(url: str, timeout: float | None) -> Client:
-    """Make a client for a URL. It connects when it is used, and does not try again by itself.
+    """Create a client for a URL. It connects on first use, and does not retry by itself.
 
     Args:
-        url: the URL, as for `redis.Redis.from_url`. Its query may override the timeout.
-        timeout: seconds that connecting may take, and each answer.
+        url: a URL in the format of `redis.Redis.from_url`. Its query may override the timeout.
+        timeout: the time limit for connecting and for each answer, in seconds.
 
     Raises:
         ImportError: redis-py is not installed.

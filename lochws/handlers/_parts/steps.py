@@ -1,4 +1,4 @@
-"""Steps: messages to send over each new connection, and what their answers look like."""
+"""Steps: messages to send over each new connection, and the answers that they expect."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ...options import check_seconds
 
 #: A message: text, binary, or an object that is sent as JSON.
 Message: TypeAlias = "str | bytes | Mapping[str, Any]"
-#: What an answer looks like: fields of a JSON object, or a function that recognises it.
+#: A description of an answer: fields of a JSON object, or a function that recognises it.
 Expected: TypeAlias = "Mapping[str, Any] | Callable[[Any], bool]"
 
 
 class StepFailed(WebSocketError):
-    """A step did not get the answer that it needs.
+    """A step was refused, or did not receive its answer.
 
     Attributes:
-        answer: the event by which the server refused it, or None.
+        answer: the message with which the server refused the step, or None.
     """
 
     def __init__(self, words: str, answer: events.Text | events.Binary | None = None) -> None:
@@ -34,19 +34,20 @@ class Step:
     """A message to send after each Ready.
 
     Attributes:
-        message: text, bytes, or a mapping that is sent as JSON. Or a function that returns one of these: it
-            is called for each connection, for a fresh token or timestamp. It runs on the handlers' thread:
-            while it waits, so do all handlers, though the connection is kept alive. If it raises, the step
-            fails.
-        expect: the answer. A mapping: a text message that is a JSON object with at least these fields and
-            values (mappings within it likewise). A function: it gets each `Text` and `Binary`, returns
-            whether that is the answer, and raises if it is a refusal. None: no answer is expected.
+        message: text, bytes, or a mapping that is sent as JSON; or a function that returns one of these,
+            which is called for each connection, to obtain a fresh token or timestamp, for instance. It runs
+            on the handlers' thread and blocks all handlers while it waits, though the connection is kept
+            alive. If it raises an exception, the step fails.
+        expect: the answer. A mapping matches a text message that is a JSON object with at least these fields
+            and values; nested mappings are matched in the same way. A function is called with each `Text` and
+            `Binary`; it returns whether that is the answer, and raises an exception if it is a refusal. None:
+            no answer is expected.
         refused: a refusal, described in the same way as `expect`, or None.
-        timeout: seconds after which a missing answer makes the step fail; None for no limit.
-        in_turn: True: send the message once all steps before it have been answered. False: send it right
-            after the step before it.
-        key: identifies the step for `Subscriptions.remove` and in the log. None: the message itself does, and
-            is not logged.
+        timeout: seconds after which the step fails if no answer has arrived; None for no limit.
+        in_turn: True to send the message once all previous steps have been answered, False to send it
+            immediately after the previous step.
+        key: identifies the step for `Subscriptions.remove` and in the log. None: the message itself
+            identifies the step, and is not logged.
 
     Raises:
         TypeError, ValueError: an attribute is invalid; the message names it and says what would be valid.
@@ -67,7 +68,7 @@ class Step:
             if not (value is None or isinstance(value, Mapping) or callable(value)):
                 raise TypeError(f"{name}={value!r}: expected a mapping, a function or None")
         if self.refused is not None and self.expect is None:
-            raise ValueError("refused without expect: the step would not wait for any answer")
+            raise ValueError("refused needs expect: without it, the step does not wait for an answer")
         check_seconds("timeout", self.timeout)
         if self.timeout == 0:
             raise ValueError("timeout=0: expected seconds above 0, or None for no limit")
@@ -75,21 +76,21 @@ class Step:
 
     @property
     def identity(self) -> Hashable:
-        """The key, or what stands for it: text or bytes, the JSON of a mapping, or the function.
+        """The key, or in its absence the text, the bytes, the JSON of the mapping, or the function.
 
         Raises:
-            TypeError: it is not hashable, or cannot be written as JSON.
+            TypeError: the value is not hashable, or cannot be written as JSON.
         """
         if self.key is not None:
             return self.key
         return json.dumps(self.message, sort_keys=True) if isinstance(self.message, Mapping) else self.message
 
     def is_answer(self, event: events.Text | events.Binary) -> bool:
-        """Return whether this is the answer that the step waits for.
+        """Return whether this is the answer that the step is waiting for.
 
         Raises:
-            StepFailed: it is a refusal. An exception of the functions `expect` and `refused` is a refusal,
-                too.
+            StepFailed: the message is a refusal. An exception raised by `expect` or `refused` also counts as
+                a refusal, and propagates.
         """
         if self.refused is not None and _fits(self.refused, event):
             raise StepFailed("was refused", event)
@@ -104,7 +105,7 @@ def _fits(expected: Expected, event: events.Text | events.Binary) -> bool:
     try:
         found = event.json
     except ValueError:
-        return False  # not JSON, so not for us
+        return False  # not JSON, so not an answer
     return _has(found, expected)
 
 
