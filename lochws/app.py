@@ -589,6 +589,7 @@ def _as_timeout(method: str, timeout: float | None) -> float | None:
         return None
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
         raise TypeError(f"{method}: timeout={timeout!r}: expected seconds, or None")
-    if isnan(timeout):
+    if isinstance(timeout, float) and isnan(timeout):
         raise ValueError(f"{method}: timeout={timeout!r}: expected seconds, or None")
-    return None if timeout > sys.float_info.max else timeout
+    # An int can be beyond every float, on either side, and then nothing can be added to it.
+    return None if timeout > sys.float_info.max else max(timeout, 0.0)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from itertools import count
 from time import monotonic
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from ..clock import Clock, Rest, current
 from ..options import check_range
@@ -174,6 +174,10 @@ class Threads:
         threads = cls(name=f"{next(_numbers)}-{name}")
         threads._supervisors = 1
         return threads
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        """Refuse to be copied and pickled: a copy would go on using the threads after their end."""
+        raise TypeError("Threads cannot be copied or pickled: make others with Threads()")
 
     def reset_after_fork(self) -> None:
         """Give the next app threads of its own, in the child of a fork."""

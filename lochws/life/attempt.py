@@ -102,7 +102,7 @@ class Ask:
         self._functions = functions
         self._key = key
 
-    def __call__(self, option: str, function: Callable[[], T]) -> T:
+    def __call__(self, option: str, function: Callable[[], T], /, key: Hashable = None) -> T:
         """Return what the function returns, or raise what it raises.
 
         Raises:
@@ -113,7 +113,7 @@ class Ask:
         if background is None:
             background = self._functions[option] = Background(f"lochws-{option}")
         try:
-            return background.call(function, self._deadline, key=self._key)
+            return background.call(function, self._deadline, key=self._key if key is None else key)
         except TimeoutError as error:
             if not background.is_busy:
                 raise  # by the function

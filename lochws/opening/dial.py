@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
@@ -168,17 +169,23 @@ class _Attempt:
         if endpoint.unix or options.unix or options.sock or options.connect:
             return None
         try:
-            proxy = choose_proxy(endpoint, options.proxies)
+            given = options.proxies
+            proxy = choose_proxy(endpoint, partial(self._ask_proxies, given) if callable(given) else given)
             if proxy is None:
                 return None
             headers = options.proxy_headers
             own = as_headers(self._ask("proxy_headers", headers)) if callable(headers) else headers
             return replace(proxy, headers=own, auth=options.proxy_auth, agent=options.agent)
+        except Cancelled:
+            raise errors.ConnectFail("closed while connecting", phase="proxy") from None
         except BaseException as error:  # from the environment, or from the user's function
             if is_interrupt(error):
                 raise
             text = f"unable to connect to proxy; {cause(error)}"
             raise errors.ConnectFail(text, phase="proxy") from error
+
+    def _ask_proxies(self, function: Callable[[str], str | None], url: str) -> str | None:
+        return self._ask("proxies", partial(function, url), key=url)
 
     def _upgrade(self, stream: Stream, request: Request, proxy: ProxyURL | None) -> Steps:
         """Upgrade the stream, or close it and yield the final event."""

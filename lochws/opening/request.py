@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import NamedTuple, Protocol, TypeVar
 
 from ..options import Options, as_headers, as_protocols
@@ -20,8 +20,8 @@ T = TypeVar("T")
 class Ask(Protocol):
     """Calls a function that was given as an option."""
 
-    def __call__(self, option: str, function: Callable[[], T], /) -> T:
-        """Return what the function returns."""
+    def __call__(self, option: str, function: Callable[[], T], /, key: Hashable = None) -> T:
+        """Return what the function returns; `key` is what that depends on."""
 
 
 class Request(NamedTuple):
@@ -42,7 +42,7 @@ class Request(NamedTuple):
     data: bytes
 
 
-def call_directly(_: str, function: Callable[[], T]) -> T:
+def call_directly(_: str, function: Callable[[], T], key: Hashable = None) -> T:
     """Call a function given as an option, on the calling thread."""
     return function()
 

@@ -36,6 +36,15 @@ class TestStarting:
         states.append(app.state)
         assert states == [State.NEW, State.OPEN, State.STOPPED]
 
+    @pytest.mark.parametrize("method", ["wait_ready", "join", "wait_closed"])
+    def test_a_timeout_may_be_beyond_every_float(self, method: str, start_peer: StartPeer) -> None:
+        with opened(Noting(start_peer(polite).url)) as app:
+            wait = getattr(app, method)
+            assert wait(-(10**400)) is (method == "wait_ready")
+            if method != "wait_ready":
+                app.close()
+            assert wait(10**400)
+
     def test_starting_twice_is_refused_and_changes_nothing(self, start_peer: StartPeer) -> None:
         with opened(Noting(start_peer(polite).url)) as app:
             for start in (app.start, app.run_forever):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lochws import WebSocket, WebSocketApp
+from lochws import Threads, WebSocket, WebSocketApp
 from lochws.testing import ScriptedServer
 
 from ..support.apps import running
@@ -152,3 +152,9 @@ def test_copying_and_pickling_are_refused_with_the_reason(
     said = f"a {kind.__name__} cannot be copied or pickled, since it owns a connection, locks and threads"
     with pytest.raises(TypeError, match=said):
         duplicate(kind(URL))
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_copying_and_pickling_shared_threads_is_refused(duplicate: Callable[[object], object]) -> None:
+    with pytest.raises(TypeError, match=r"Threads cannot be copied or pickled: make others with Threads\(\)"):
+        duplicate(Threads())

@@ -25,6 +25,7 @@ ANSWERS: dict[str, Callable[[str], Any]] = {
     "headers": lambda _: {},
     "protocols": lambda _: (),
     "auth": lambda _: ("user", "password"),
+    "proxies": lambda _: None,
     "connect": lambda url: socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2].strip("/")))),
 }
 #: What may not be called there, as it would wait for the app.
