@@ -16,7 +16,7 @@ from lochws import Threads
 from lochws.errors import WebSocketError
 
 from ..support.apps import NEVER, echo
-from ..support.interrupting import _trace_once, trace_once
+from ..support.interrupting import trace_once
 from ..support.peer import StartPeer
 from ..support.seen import PATIENCE, Noting
 
@@ -90,7 +90,6 @@ def interrupted_everywhere(action: Callable[[], object], nested: Callable[[], ob
         return trace
 
     outer = sys.gettrace()
-    _trace_once()
     trace_once()
     sys.settrace(trace)
     try:
