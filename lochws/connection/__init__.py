@@ -1,1 +1,1 @@
-"""One open WebSocket: what it receives, and what it sends."""
+"""Connection: one open WebSocket, with its receiving half, its sending half and its send queue."""

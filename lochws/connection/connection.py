@@ -1,14 +1,13 @@
 """One open WebSocket: the protocol's two halves joined to one stream.
 
-A connection is a channel of a loop. The baton holder of the loop receives its bytes, and the events line up
-in the inbox. What it sends goes through its queue, from any thread. The closing handshake is two facts, each
-owned by its direction: our Close frame (the sender's, under the queue's lock) and the server's (the
-    receiver's, the
-baton holder's). `ClosingHandshake` draws the conclusions.
+A connection is a channel of a loop. The thread that holds the loop's baton receives, and adds events to the
+inbox; any thread may send, through the queue. The closing handshake consists of two facts: our Close frame,
+which belongs to the sending half and is guarded by the queue's lock, and the server's Close frame, which
+belongs to the receiving half and so to the baton holder. `ClosingHandshake` decides what follows from them.
 
 A received message goes from the loop to `ReceivingHalf`, through `Receiver` into the inbox, and to its
-handler. A sent message goes through `SendingHalf` into `SendQueue`, and to the kernel at once or when it has
-room.
+handler. A sent message goes through `SendingHalf` into `SendQueue`, and to the kernel immediately or as soon
+as it has room.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ class Listener(Protocol):
         """Return whether the calling thread may wait for room in the queue."""
 
     def has_handler_for(self, kind: type[events.Event]) -> bool:
-        """Return whether such an event would reach anyone. Any thread; a touch follows when it becomes so."""
+        """Return whether any handler would get such an event. Any thread; a touch follows if one is added."""
 
 
 class Connection:
@@ -80,7 +79,7 @@ class Connection:
         ask_flush: Callable[[Channel, Callable[[], object] | None], object] | None = None,
         gather: bool = True, trace: Trace | None = None, taps: Sequence[Tap] = (),
     ) -> None:
-        self._opened: Opened | None = opened  # until it has been told
+        self._opened: Opened | None = opened  # until Ready has been posted
         self._timing = timing
         self._listener = listener
         self.loop = loop
@@ -98,14 +97,14 @@ class Connection:
             ask_flush=partial(ask_flush or loop.ask_flush, self), may_block=listener.may_block,
             gather=gather, trace=trace, clock=loop.clock, taps=taps,
         )
-        self._abort: str | None = None  # why `drop` was called; any thread writes
+        self._abort: str | None = None  # the reason passed to `drop`; any thread writes it
 
-        # All below is the baton holder's.
+        # Everything below belongs to the baton holder.
         self._receiving = ReceivingHalf(
             opened.stream, options, timing, agreed, inbox=inbox, sending=self.sending, ends=self, trace=trace
         )
         self._keepalive = self._receiving.keepalive
-        #: What the loop calls: nothing stands in between where every message passes.
+        #: Called by the loop, directly on the receiving half: every message takes this path.
         self.on_ready: Callable[[int, memoryview, float], bool | None] = self._receiving.on_ready
         self._polls = PollTimer(timing.poll or 0)
         self._closing = ClosingHandshake(timing.close_timeout or 0)
@@ -120,12 +119,12 @@ class Connection:
 
     @property
     def is_closing(self) -> bool:
-        """True if our Close frame was sent: nothing else can be sent any more."""
+        """True if our Close frame was sent, after which nothing else can be sent."""
         return self.sending.close_sent is not None
 
     @property
     def supports_compression(self) -> bool:
-        """True if permessage-deflate was agreed on."""
+        """True if permessage-deflate was negotiated."""
         return self._deflates
 
     @property
@@ -149,8 +148,8 @@ class Connection:
         self.loop.touch(self)
 
     def drop(self, reason: str, code: int = 1001) -> None:
-        """Send our Close frame if that is possible at once, and end the connection without waiting."""
-        self._abort = reason  # first, so that however fast the server answers, this is why it ended
+        """Send our Close frame if that is possible immediately, and end the connection without waiting."""
+        self._abort = reason  # set first, so that it is the reported reason however fast the server answers
         self.sending.request_close(code, reason)
         if not interrupts_lochws():  # which may hold the stream's lock; then it is left to the loop
             self._stream.shutdown()
@@ -203,11 +202,11 @@ class Connection:
         self._ping(now)
         if opened.rest:
             self._receiving.take(opened.rest, now)
-        # Users may have been here before the loop. What TLS has decrypted already no selector announces.
+        # Users may have acted before the loop. No selector reports bytes that TLS has already decrypted.
         return self.on_touch(now) or self._stream.pending()
 
     def on_touch(self, now: float) -> bool:
-        """Do what other threads left to the loop."""
+        """Do the work that other threads left to the loop."""
         self._receiving.note_pings()
         if self._listener.has_handler_for(events.Poll):
             self._polls.go_on(now)
@@ -217,13 +216,13 @@ class Connection:
             self._drop_if_asked()
             self._closing.sent(now, taken=not self.sending.queue.waiting_bytes)
         elif self.sending.queue.failure is not None:
-            self._drop_if_asked()  # no Close frame can be waited for
+            self._drop_if_asked()  # there is no closing handshake to wait for
         self._finish_if_over()
-        # If sending failed, what the server said before may still be there to be read.
+        # If sending failed, data that the server sent earlier may still be readable.
         return self._receiving.resume_if_low(now) or self.sending.queue.failure is not None
 
     def on_timer(self, now: float) -> None:
-        """Keep the deadlines: closing, keepalive, Poll."""
+        """Act on the deadlines of closing, keepalive and Poll that have passed."""
         if self.is_closing:
             self._closing.sent(now, taken=not self.sending.queue.waiting_bytes)
         if self._closing.time_passed(now):
@@ -231,7 +230,7 @@ class Connection:
         elif not self._closing.is_begun:
             if self._keepalive.timed_out(now) and not self._receiving.is_still_sending(now):
                 self._inbox.post([events.Unresponsive()])
-                # Nobody may be there to read it, but a server that is only slow learns why it was left.
+                # The server may be gone, but one that is merely slow learns why the connection ended.
                 self.sending.close(1011, "ping timeout")
                 self.sending.queue.flush()
                 self._closing.lost(f"ping timeout: nothing from the server for {self._timing.ping_limit:g} s")
@@ -245,7 +244,7 @@ class Connection:
                 self._inbox.post([events.Poll()])
 
     def on_suspension(self, now: float) -> None:
-        """Ask at once whether the server is still there."""
+        """Ping immediately, to find out whether the server is still there."""
         self._keepalive.probe(now)
         self.on_timer(now)
 
@@ -256,17 +255,17 @@ class Connection:
         return earliest(earliest(self._polls.deadline, closing.deadline), keepalive)
 
     def on_error(self, error: BaseException) -> None:
-        """End: a defect of ours was met and has been logged."""
+        """End the connection after a defect in lochws, which has been logged."""
         self._end(Outcome(f"error; {safe_str(error)}", NETWORK, error=error))
 
-    # What the receiving half tells. The baton holder, unless it says otherwise.
+    # Calls from the receiving half. Baton holder only, unless stated otherwise.
 
     def touch(self) -> None:
-        """Have the loop come back to the connection. Any thread."""
+        """Have the loop call `on_touch` soon. Any thread."""
         self.loop.touch(self)
 
     def has_handler_for(self, kind: type[events.Event]) -> bool:
-        """Return whether such an event would reach anyone."""
+        """Return whether any handler would get such an event."""
         return self._listener.has_handler_for(kind)
 
     def flush_blocked(self, now: float) -> None:
@@ -275,13 +274,13 @@ class Connection:
         sent = queue.bytes_sent
         queue.flush()
         if queue.bytes_sent > sent:
-            # The server has acknowledged data: on a slow network no ping might get through in time.
+            # The server has acknowledged data. On a slow network, no ping might get through in time.
             self._keepalive.received(now)
             if self.is_closing:
                 self._closing.sent(now, taken=not queue.waiting_bytes)
 
     def server_is_done(self, now: float) -> None:
-        """Handle the server's Close frame, or the rule that it broke."""
+        """Handle the server's Close frame or its protocol violation."""
         failure = self._receiving.receiver.failure
         if failure is not None:
             self._fail(failure, now)
@@ -297,7 +296,7 @@ class Connection:
             self._closing.lost(loss(error), error)
 
     def after_reading(self, more: bool) -> None:
-        """End the connection if a turn has shown that it is over."""
+        """End the connection if this turn found that it is over."""
         failure = self.sending.queue.failure
         if failure is not None and not more:
             self._drop_if_asked()
@@ -315,10 +314,10 @@ class Connection:
             if not was_waiting:
                 self._receiving.wait_begins()
 
-    # Closing. The baton holder, unless said otherwise.
+    # Closing. Baton holder only, unless stated otherwise.
 
     def _drop_if_asked(self) -> None:
-        # Looked at before any other end is noted: dropping shuts the stream, which looks like one.
+        # Checked before any other end is recorded: drop() shuts the stream, which looks like a lost one.
         if self._abort is not None:
             self._closing.dropped(self._abort)
 
@@ -335,21 +334,21 @@ class Connection:
         self._closing.received(now)
 
     def _answer_close(self) -> None:
-        """Echo the server's Close frame (RFC 6455 section 5.5.1). On the handlers' thread, after Closing."""
+        """Echo the server's Close frame (RFC 6455 section 5.5.1). Handlers' thread, after Closing."""
         frame = self._receiving.receiver.close_received
         assert frame is not None
         self.sending.close(frame.code, frame.reason)
         self.loop.touch(self)
 
     def _fail(self, error: ProtocolError | CriticalProtocolError, now: float) -> None:
-        """The server broke a rule. Handlers first get what came before; then our Close frame says why."""
+        """Post ProtocolError behind earlier events; after its handlers, our Close frame gives the reason."""
         self._failure = error
         self._closing.failed(error, now)
         critical = isinstance(error, CriticalProtocolError)
         self._inbox.post([events.ProtocolError(str(error), critical)], after=self._say_why)
 
     def _say_why(self) -> None:
-        """Send the Close frame that the failure deserves. On the handlers' thread, or the baton holder."""
+        """Send a Close frame with the failure's code and text. Handlers' thread or baton holder."""
         assert self._failure is not None
         self.sending.close(self._failure.close_code, str(self._failure))
         self.loop.touch(self)

@@ -1,18 +1,18 @@
-"""Outgoing: what waits to be sent on one connection, in order, and the batch that is being written.
+"""Outgoing: the ordered items that wait to be sent on one connection, and the batch being written.
 
-Lists and numbers only: no lock, no clock and no socket. `lochws.connection.sendqueue.SendQueue` holds one of
-these under its lock and says there which thread may call what.
+This is a plain data structure without lock, clock or socket. A `lochws.connection.sendqueue.SendQueue` owns
+one, guards it with its lock, and decides which thread may call which method.
 
-A message takes one of three forms on its way:
+A queued message has one of three forms:
 
-* Plain: the ASCII text or the bytes as the user gave them. Frames are made of a whole batch at once, right
-  before it is written: the bytes are still in the processor's cache when the kernel copies them, and a full
-  queue holds no second copy of any message.
-* Framed: ``(frame, kept)``, where ``kept`` is what `message_of` needs to say which message it was.
-* Raw: ``(opcode, data, message)``, which must be compressed first. It waits in `raw`, and so does everything
-  that was queued behind it, since compression has to happen in the order of sending.
+* Plain: the ASCII text or the bytes as the user passed them. The frames of a whole batch are built together,
+  right before it is written: the bytes are then still in the processor's cache when the kernel copies them,
+  and a full queue holds no second copy of any message.
+* Framed: ``(frame, kept)``, where ``kept`` lets `message_of` recover the message.
+* Raw: ``(opcode, data, message)``, which must be compressed first. It waits in `raw`, together with
+  everything queued behind it, since messages must be compressed in the order of sending.
 
-Control frames of the user's come as ``(frame, None, None)`` and become ``(frame, None)`` when they are added.
+The user's control frames are passed as ``(frame, None, None)`` and stored as ``(frame, None)``.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from typing import Any, TypeAlias, cast
 
 from ..protocol.frames import Item, Opcode, frame_length, measure, payload_of
 
-#: A batch has at most this many bytes, unless a single message has more.
+#: The maximum number of bytes in a batch, unless a single message is larger.
 BATCH_BYTES = 256 * 1024
-#: This many sent items are cleared away at a time while others wait.
+#: While items wait, sent items are deleted from the list in groups of this many.
 _CLEAR_ITEMS = 4096
 
-#: A message as the user gave it, for `Disconnected.unsent`; None for a control frame.
+#: A message as the user passed it, for `Disconnected.unsent`; None for a control frame.
 Message: TypeAlias = "str | bytes | None"
 #: A message that has to be compressed: its opcode, its payload before compression, and the message itself.
 Raw: TypeAlias = "tuple[int, bytes, str | bytes]"
@@ -38,11 +38,11 @@ Pack: TypeAlias = "Callable[[list[Item], int, int], tuple[bytes, int]]"
 
 
 class Original:
-    """The message that a compressed frame stands for.
+    """The original message of a compressed frame.
 
     Attributes:
-        message: the message as the user gave it.
-        cost: the memory that it takes besides its frame, in bytes.
+        message: the message as the user passed it.
+        cost: the memory that it takes in addition to its frame, in bytes.
     """
 
     __slots__ = ("cost", "message")
@@ -53,22 +53,22 @@ class Original:
 
 
 class Outgoing:
-    """The messages and frames that wait on one connection.
+    """The messages and frames that wait to be sent on one connection.
 
     Args:
         pack: makes the frames of plain messages.
 
     Attributes:
-        items: what is ready to be packed, the batch included. While `raw` is empty, plain messages may be
-            appended directly, and counted in `size`.
-        size: bytes that wait: frames, and the payloads of what must still be compressed. Keepalive pings and
-            pongs do not count.
-        extra: bytes of memory that these take besides, for messages that are kept in two forms.
-        rest: the bytes of the batch that the kernel has not taken. The writer's.
-        raw: what must be compressed, and everything behind it, in order.
-        urgent: pings and pongs of the protocol, which go before everything that waits.
-        messages_sent: messages that the kernel has taken whole.
-        bytes_sent: bytes that it has taken.
+        items: the items that are ready to be packed, including those of the batch. While `raw` is empty,
+            plain messages may be appended directly if they are also added to `size`.
+        size: the number of waiting bytes: frames, and payloads that have yet to be compressed. Keepalive
+            pings and pongs do not count.
+        extra: bytes of memory used in addition, by messages that are kept in two forms.
+        rest: the bytes of the batch that the kernel has not taken yet; for the writer only.
+        raw: the messages that must be compressed, and everything queued behind them, in order.
+        urgent: pings and pongs of the protocol, which are sent before everything else.
+        messages_sent: the number of messages that the kernel has taken completely.
+        bytes_sent: the number of bytes that the kernel has taken.
     """
 
     __slots__ = (
@@ -89,24 +89,24 @@ class Outgoing:
         self.size = 0
         self.extra = 0
         self._controls = 0  # control frames among the items
-        self._withdrawn: list[Item | Raw] = []  # not sent, and given back to their senders
+        self._withdrawn: list[Item | Raw] = []  # not sent: their senders got an error instead
         self._overtaken: list[Item | Raw] = []  # accepted, and then overtaken by our Close frame
-        self._completed = 0  # messages in the batches that were taken whole
+        self._completed = 0  # messages in the batches that were taken completely
         self.messages_sent = 0
         self.bytes_sent = 0
 
     # Adding.
 
     def add(self, item: Item | Raw) -> None:
-        """Add one item behind everything that waits."""
+        """Add one item at the end of the queue."""
         target, item = self._place(item)
         target.append(item)
 
     def add_all(self, added: list[Item | Raw]) -> None:
-        """Add several items, which no other will come between. Framed ones must not have an `Original`.
+        """Add several items with no other between them. Framed items must not have an `Original`.
 
         Raises:
-            TypeError, ValueError: one of them is not a valid item; none was added then.
+            TypeError, ValueError: an item is not valid. In that case none is added.
         """
         size = -1 if self.raw else measure(added, 0)
         if size < 0:
@@ -117,12 +117,11 @@ class Outgoing:
             self.size += size
 
     def take_over(self, source: list[Any], count: int, is_late: bool) -> None:
-        """Move items from the front of a list behind everything that waits. Others may append to it
-        meanwhile.
+        """Move items from the front of a list to the end of the queue. Other threads may append to the list.
 
         Args:
             source: the list.
-            count: how many of its items are moved.
+            count: how many of its items to move.
             is_late: whether our Close frame has overtaken them, so that they will never be sent.
         """
         taken = source[:count]
@@ -132,7 +131,7 @@ class Outgoing:
             return
         size = -1 if self.raw else measure(taken, 0)
         if size >= 0:
-            # No call stands in between the following, so that Ctrl-C cannot: each item is in one place.
+            # There is no call between these statements, so Ctrl-C cannot interrupt them and lose an item.
             self.items += taken
             del source[:count]
             self.size += size
@@ -143,7 +142,7 @@ class Outgoing:
             del source[0]
 
     def _place(self, item: Any) -> tuple[list[Any], Item | Raw]:
-        """Count an item, and return where it belongs and in which form."""
+        """Count an item, and return the list that it belongs in and the form in which to store it."""
         if type(item) is tuple:
             if len(item) == 3:
                 if item[1] is not None:
@@ -161,10 +160,10 @@ class Outgoing:
     # Compressing.
 
     def add_compressed(self, raw: Raw, frame: bytes) -> Item:
-        """Add a message that was compressed while nothing raw waited, ahead of what is raw by now.
+        """Add a message that was compressed while `raw` was empty, ahead of what was added to `raw` since.
 
         Returns:
-            The item that stands for the message.
+            The item that now represents the message.
         """
         item = frame, Original(raw[2])
         self.extra += item[1].cost
@@ -200,7 +199,7 @@ class Outgoing:
         return bool(self.rest or self._start < len(self.items) or self.urgent or self._prefix)
 
     def take_urgent(self) -> None:
-        """Let the urgent frames go before the next batch, unless one is under way. Under the lock."""
+        """Put the urgent frames in front of the next batch, unless one is being written. Under the lock."""
         if not self._prefix and not self.rest:
             self._prefix, self.urgent = self.urgent, self._prefix
 
@@ -246,7 +245,7 @@ class Outgoing:
         if self.extra:
             self.extra -= sum(_extra(item) for item in self.items[start:end])
         clear = end == len(self.items) or end >= _CLEAR_ITEMS
-        # No call stands in between the following, so that Ctrl-C cannot.
+        # There is no call between these statements, so Ctrl-C cannot interrupt them.
         self.messages_sent = self._completed = self._completed + messages
         self._controls -= end - start - messages
         self.rest, self._prefix, self._start = b"", [], end
@@ -255,7 +254,7 @@ class Outgoing:
             del self.items[:end]
 
     def _taken_whole(self) -> int:
-        """Return the index behind the last item of the batch that the kernel has taken whole."""
+        """Return the index after the last item of the batch that the kernel has taken completely."""
         missing, whole = len(self.rest), self._end
         while missing > 0 and whole > self._start:
             whole -= 1
@@ -267,10 +266,10 @@ class Outgoing:
             return end - start
         return sum(not (type(item) is tuple and item[1] is None) for item in self.items[start:end])
 
-    # Ends.
+    # Ending.
 
     def withdraw(self, unwanted: Sequence[Item | Raw]) -> bool:
-        """Take items back. Returns False, and takes none, unless all of them still wait."""
+        """Remove items that were not sent. Return False, and remove none, unless all of them still wait."""
         waiting = Counter(map(id, self._unsent()))
         if any(waiting[item] < count for item, count in Counter(map(id, unwanted)).items()):
             return False
@@ -278,7 +277,7 @@ class Outgoing:
         return True
 
     def take_unsent(self) -> list[Item | Raw]:
-        """Let go of everything that was not sent whole, in order."""
+        """Remove and return the messages that were not sent completely, in order."""
         if self.rest:
             self._completed = self.messages_sent
         unsent = [*self._unsent(), *self._overtaken]
@@ -291,7 +290,7 @@ class Outgoing:
         first = self._taken_whole() if self.rest else self._start
         items: list[Item | Raw] = [*self.items[first:], *self.raw]
         for withdrawn in reversed(self._withdrawn):
-            # The same object may have been sent before, or by others: one of them is as good as the other.
+            # The same object may have been sent several times; it does not matter which of them is removed.
             for index in reversed(range(len(items))):
                 if items[index] is withdrawn:
                     del items[index]

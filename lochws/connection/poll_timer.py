@@ -1,4 +1,4 @@
-"""A periodic timer for Poll events, suspended while no handler wants them."""
+"""Poll timer: a periodic timer for Poll events, suspended while no handler wants them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class PollTimer:
         return bool(self._period)
 
     def is_due(self, now: float) -> bool:
-        """Return whether a Poll is due; the next one is then due a period later."""
+        """Return whether a Poll is due; if so, schedule the next one a period later."""
         if self.deadline is None or now < self.deadline:
             return False
         self.deadline = self._next = max(self.deadline + self._period, now)

@@ -1,9 +1,9 @@
 """The receiving half of one connection: from its stream to the inbox, with keepalive and flow control.
 
-Everything here is the baton holder's, unless it says otherwise. A read fills the loop's buffer, or the memory
-of a large message, and goes through the `Receiver`. Pings are answered and pongs noted at once, before any
-handler knows of them; then the events line up in the inbox. While too much waits there nothing is read, so
-that TCP holds the server back.
+Only the baton holder calls this code, unless stated otherwise. A read fills the loop's buffer, or the memory
+of a large message, and passes through the `Receiver`. Pings are answered and pongs recorded immediately,
+before any handler sees them; then the events are added to the inbox. While too much waits in the inbox,
+nothing is read, so that TCP slows the server down (backpressure).
 """
 
 from __future__ import annotations
