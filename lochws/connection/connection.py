@@ -1,4 +1,4 @@
-"""One open WebSocket: the protocol's two halves joined to one stream.
+"""Connection: one open WebSocket, which joins the two halves of the protocol to one stream.
 
 A connection is a channel of a loop. The thread that holds the loop's baton receives, and adds events to the
 inbox; any thread may send, through the queue. The closing handshake consists of two facts: our Close frame,
@@ -55,22 +55,22 @@ class Listener(Protocol):
 
 
 class Connection:
-    """One open WebSocket. See the module for who may do what.
+    """One open WebSocket. Comments in the class say which thread may call which methods.
 
     Args:
-        opened: what the dialler brought.
+        opened: the result of the dialler.
         options: the WebSocket's options.
-        timing: how the connection is kept and ended.
-        listener: is told what happens to the connection.
-        loop: the loop that the connection will live in; the caller adds it.
-        ask_flush: asks for a flush of the connection's queue; None to ask the loop.
-        inbox: where events go.
-        gather: whether messages that follow closely may leave together.
+        timing: the intervals and limits of keepalive, Poll and closing.
+        listener: receives the connection's notifications.
+        loop: the loop that will drive the connection; the caller adds the connection to it.
+        ask_flush: requests a flush of the connection's queue; None to ask the loop.
+        inbox: receives the events.
+        gather: whether messages sent in quick succession may share a system call.
         trace: records steps, or None.
-        taps: are told what is sent; may change at any time.
+        taps: functions that receive what is about to be sent; the sequence may change at any time.
 
     Attributes:
-        tls: what TLS has agreed on with the server, or None without it.
+        tls: the parameters that TLS negotiated with the server, or None without TLS.
     """
 
     def __init__(

@@ -172,10 +172,10 @@ class Outgoing:
         return item
 
     def compressed(self, frame: bytes) -> Item:
-        """Put a frame in the place of the first raw message. What follows it up to the next one is ready too.
+        """Replace the first raw message by its frame. The items up to the next raw message then are ready.
 
         Returns:
-            The item that stands for the message now.
+            The item that now represents the message.
         """
         _, data, message = cast("Raw", self.raw[0])
         item = frame, Original(message)
@@ -204,9 +204,9 @@ class Outgoing:
             self._prefix, self.urgent = self.urgent, self._prefix
 
     def make_batch(self) -> None:
-        """Make the frames of the next batch, unless one is under way. For the writer.
+        """Build the frames of the next batch, unless one is being written. For the writer.
 
-        Items may be added meanwhile; nothing that others change is touched.
+        Other threads may add items meanwhile; this method does not touch what they change.
         """
         if self.rest:
             return

@@ -24,17 +24,17 @@ from ..transport.stream import Stream
 from .sending import SendingHalf
 from .trace import Trace
 
-#: The longest that one turn goes on receiving through TLS, in seconds: decrypting takes time.
+#: The longest that one turn keeps receiving through TLS, in seconds: decrypting takes time.
 TURN_SECONDS = 0.003
-#: Bytes of events that may wait for a handler; beyond this nothing is read until some were handled.
+#: Bytes of events that may wait for handlers; beyond this limit nothing is read until some are handled.
 INBOX_BYTES = 16 * 1024 * 1024
-#: What is read at once where it may be compressed, up to 1000:1.
+#: Bytes per read if messages may be compressed: the ratio can be as high as 1000:1.
 DEFLATED_READ = 16 * 1024
-#: What a ping and the pings before it may take in the kernel: beyond it, a ping has data ahead of it.
+#: With more bytes than this in the kernel's buffer, a ping has data ahead of it and not only other pings.
 PING_BYTES = 512
-#: What an event is taken to cost besides its payload.
+#: The assumed memory cost of an event in addition to its payload, in bytes.
 EVENT_BYTES = 100
-#: While nothing else waits, messages smaller than this are not looked at for the memory that they take.
+#: While nothing else waits, the memory use of messages smaller than this is not computed exactly.
 EXACT_BYTES = 16 * 1024
 
 
@@ -42,43 +42,43 @@ class Ends(Protocol):
     """The interface between a receiving half and its connection."""
 
     def flush_blocked(self, now: float) -> None:
-        """The kernel has room again, or may have: flush the queue."""
+        """Flush the queue, since the kernel has room again, or may have."""
 
     def server_is_done(self, now: float) -> None:
-        """The server's Close frame has arrived, or it broke a rule: nothing else will be received."""
+        """Handle the server's Close frame or its protocol violation: nothing else will be received."""
 
     def stream_ended(self, error: OSError | None) -> None:
-        """The stream has ended, by itself or with an error."""
+        """Note that the stream has ended, by itself or with an error."""
 
     def after_reading(self, more: bool) -> None:
-        """A turn has read what it may; `more` tells whether there is more. Not called if nothing changed."""
+        """Note the end of a turn's reading; `more` is whether more can be read. Skipped without changes."""
 
     def has_handler_for(self, kind: type[events.Event]) -> bool:
-        """Return whether such an event would reach anyone."""
+        """Return whether any handler would get such an event."""
 
     def touch(self) -> None:
-        """Have the loop come back to the connection. Any thread."""
+        """Have the loop call `on_touch` soon. Any thread."""
 
 
 class ReceivingHalf:
-    """Reads, and passes on what arrived.
+    """The half of a connection that reads from the stream and posts events to the inbox.
 
     Args:
-        stream: where the bytes come from.
+        stream: the stream to read from.
         options: the WebSocket's options.
-        timing: how the connection is kept.
-        agreed: the parameters of permessage-deflate, or None.
-        inbox: where events go.
-        sending: the other half, which answers pings.
+        timing: the intervals and limits of keepalive.
+        agreed: the negotiated parameters of permessage-deflate, or None.
+        inbox: receives the events.
+        sending: the sending half, which answers pings.
         ends: the connection.
         trace: records steps, or None.
 
     Attributes:
-        receiver: the protocol's half.
-        keepalive: when to ping, and whether the server is still there.
+        receiver: the receiving half of the protocol.
+        keepalive: the schedule of pings, and the check that the server is still there.
         at_eof: whether the stream has ended.
-        is_paused: whether reading rests until handlers have caught up.
-        messages, bytes: what was received; read by anyone.
+        is_paused: whether reading is paused until handlers have caught up.
+        messages, bytes: the numbers of messages and bytes received; any thread may read them.
     """
 
     __slots__ = (
@@ -100,7 +100,7 @@ class ReceivingHalf:
         trace: Trace | None,
     ) -> None:
         self._stream = stream
-        self._is_plain = type(stream) is Stream  # and keeps nothing inside
+        self._is_plain = type(stream) is Stream  # such a stream buffers nothing
         self._inbox = inbox
         self._sending = sending
         self._queue = sending.queue
@@ -114,16 +114,15 @@ class ReceivingHalf:
         self.is_paused = False
         self.messages = 0
         self.bytes = 0
-        self._ping_at: int | None = None  # where in the stream a ping is that has data ahead of it
-        self._acknowledged = 0  # how much of the stream was acknowledged when that was last looked at
-        self._unposted = 0  # bytes received since there were events
+        self._ping_at: int | None = None  # the stream position of a ping that has data ahead of it
+        self._acknowledged = 0  # the acknowledged stream position at the last check
+        self._unposted = 0  # bytes received since the last event
 
     def on_ready(self, mask: int, buffer: memoryview, now: float) -> bool | None:
-        """Flush what waits if the kernel has room, and read a bounded amount.
+        """Flush the queue if the kernel has room, and read a bounded amount.
 
         Returns:
-            Whether there is more to read at once; None if there is not, and nothing has changed that the loop
-            must know.
+            Whether more can be read immediately; None if not and nothing has changed that the loop must know.
         """
         queue, stream = self._queue, self._stream
         was_blocked = queue.is_blocked
@@ -141,11 +140,11 @@ class ReceivingHalf:
         return more
 
     def take(self, data: bytes, now: float) -> None:
-        """Pass on what arrived together with the handshake."""
+        """Process the bytes that arrived together with the handshake."""
         self._take(self.receiver.receive(data), len(data), now)
 
     def resume_if_low(self, now: float) -> bool:
-        """Read on if handlers have caught up. Returns whether reading has rested until now."""
+        """Resume reading if handlers have caught up. Return whether reading was paused until now."""
         if not self.is_paused or self._inbox.backlog > INBOX_BYTES // 2:
             return False
         self.is_paused = False
@@ -153,7 +152,7 @@ class ReceivingHalf:
         return True
 
     def note_pings(self) -> None:
-        """Note which pings of the user's were sent meanwhile."""
+        """Record the user's pings that were sent since the last call."""
         sent = self._sending.pings_sent
         if sent and self.keepalive.waiting_since is None:
             self.wait_begins()
@@ -161,7 +160,7 @@ class ReceivingHalf:
             self.keepalive.sent(*sent.pop(0))
 
     def wait_begins(self) -> None:
-        """Note how much the kernel has still to deliver ahead of a ping whose answer will be waited for."""
+        """Record how much data the kernel must still deliver ahead of a ping whose answer is awaited."""
         self._ping_at = None
         progress = self._stream.progress()
         if progress is not None and progress.waiting > PING_BYTES:
@@ -169,10 +168,11 @@ class ReceivingHalf:
             self._ping_at = progress.acknowledged + progress.waiting
 
     def is_still_sending(self, now: float) -> bool:
-        """Return whether a ping has no answer only because it is behind data that the server is still taking.
+        """Return whether a ping is unanswered only because the server is still receiving data ahead of it.
 
-        Then the wait for the answer begins anew. TCP is asked: on a slow network the socket may not become
-        writable for long, though the server's side acknowledges what arrives.
+        If so, the wait for the answer starts again. The kernel's TCP state is queried because on a slow
+        network the socket may not become writable for a long time, although the server's side acknowledges
+        data.
         """
         if self._ping_at is None:
             return False
@@ -181,12 +181,12 @@ class ReceivingHalf:
             return False
         self._acknowledged = progress.acknowledged
         if self._acknowledged >= self._ping_at:
-            self._ping_at = None  # it has arrived, and gets the whole time for its answer
+            self._ping_at = None  # it has arrived, and the server gets the full time to answer it
         self.keepalive.postpone(now)
         return True
 
     def _receive(self, buffer: memoryview, now: float) -> bool:
-        """Receive about as much as there is room in the buffer. Returns whether there may be more."""
+        """Receive about as much as fits into the buffer. Return whether more may be readable."""
         receiver, stream, share = self.receiver, self._stream, len(buffer)
         until = 0.0 if self._is_plain else monotonic() + TURN_SECONDS
         while share > 0:
@@ -216,11 +216,11 @@ class ReceivingHalf:
             if self.is_paused:
                 return False
             if count < size:
-                # The selector tells of more, but not of what the stream has kept inside.
+                # The selector reports further data, except for data that the stream has buffered itself.
                 return not self._is_plain and stream.pending()
             share -= count
             if until and monotonic() >= until:
-                break  # a flood of small records through TLS: others have their turn first
+                break  # a flood of small TLS records: other connections get their turn first
         return True
 
     def _nothing_received(self, count: int | None, room: memoryview | None) -> bool:
@@ -228,18 +228,18 @@ class ReceivingHalf:
             return self._stream_ended(None, room)
         if room is not None:
             room.release()
-        # A stream may end its share of the turn early, with nothing to show for it yet.
+        # A stream may end its part of the turn early, without having produced any data yet.
         return not self._is_plain and self._stream.pending()
 
     def _stream_ended(self, error: OSError | None, room: memoryview | None) -> bool:
         if room is not None:
-            room.release()  # a traceback would keep it, and with it the memory of the message
+            room.release()  # a traceback would keep a reference, and so the memory of the message
         self.at_eof = True
         self._ends.stream_ended(error)
         return False
 
     def _take(self, received: list[events.Event], count: int, now: float) -> int:
-        """Count what arrived, react to it and post it. Returns what it costs besides its bytes."""
+        """Count, react to and post what was received. Return its memory cost in addition to its bytes."""
         self.bytes += count
         receiver = self.receiver
         controls = receiver.controls
@@ -285,9 +285,9 @@ class ReceivingHalf:
 
 
 def _memory_of(received: Sequence[events.Event], but: int = 0) -> int:
-    """Return about how many bytes of memory the payloads take; where `but` were counted already, the others.
+    """Return about how many bytes of memory the payloads take beyond the `but` bytes counted already.
 
-    A text takes 1, 2 or 4 bytes for each of its characters, by the largest of them.
+    A str takes 1, 2 or 4 bytes per character, depending on its largest character.
     """
     total = 0
     for event in received:

@@ -1,8 +1,8 @@
-"""The sending half of one connection: what a message needs before it is queued.
+"""The sending half of one connection: encodes messages and queues them.
 
-Any thread may call it. Work that grows with a message is done here, on the thread that sends it, and not
-under the queue's lock. What depends on the order of sending is left to the queue: compression with its
-context, and the Close frame.
+Any thread may call it. Work that grows with the size of a message is done here, on the sending thread and
+without the queue's lock. Work that depends on the order of sending is left to the queue: compression with a
+shared context, and the Close frame.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from .outgoing import BATCH_BYTES, Raw
 from .sendqueue import AskFlush, SendQueue, Sink
 from .trace import Trace
 
-#: From this many bytes on the frame of a message is made by its sender, not by whoever writes it: that may be
-#: the loop, which others wait for.
+#: The frame of a message of at least this many bytes is built by the sending thread. Otherwise the thread
+#: that writes it would do so, and that may be the loop, which all connections wait for.
 LARGE_BYTES = BATCH_BYTES
 
 
@@ -66,7 +66,7 @@ class SendingHalf:
         self.is_plain = trace is None and not self._sender.deflates
         self._ask_flush = ask_flush
         self._owed_close: tuple[int | None, str | bytes] | None = None  # any thread writes, the loop takes
-        #: Pings of the user's, with when they were sent. Any thread appends, the loop takes.
+        #: The user's pings and when they were sent. Any thread appends, the loop takes.
         self.pings_sent: list[tuple[bytes, float]] = []
         self.queue = SendQueue(
             stream,
@@ -84,7 +84,7 @@ class SendingHalf:
 
     @property
     def close_sent(self) -> CloseFrame | None:
-        """Our Close frame, after which nothing else can be sent; or None."""
+        """Our Close frame, after which nothing else can be sent; None if it has not been sent."""
         return self._sender.close_sent
 
     # For users, on any thread. Types have been checked; errors are those of `SendQueue.push`.
@@ -107,7 +107,7 @@ class SendingHalf:
         return self._push(self._item(data, data, compress), data)
 
     def send_many(self, messages: Sequence[str | bytes], compress: bool) -> bool:
-        """Send messages that belong together."""
+        """Send messages in a row, with no other message between them."""
         is_small = max(map(len, messages), default=0) < LARGE_BYTES
         if self.is_plain and is_small and all(map(_is_plain, messages)):
             return self.queue.push_many(messages, sum(map(len, messages)))
@@ -142,16 +142,16 @@ class SendingHalf:
             self._ask_flush(None)  # the loop, for which an unanswered ping is a deadline
 
     def send_pong(self, data: bytes) -> None:
-        """Send a pong that nothing asked for (RFC 6455 section 5.5.3)."""
+        """Send an unsolicited pong (RFC 6455 section 5.5.3)."""
         if self._trace:
             self._trace("send_pong", length=len(data))
         self.queue.push_item((self._sender.pong(data), None), len(data))
 
     def request_close(self, code: int | None, reason: str | bytes) -> None:
-        """Send our Close frame, unless it was sent or the connection is over.
+        """Send our Close frame, unless it was sent already or the connection has ended.
 
-        A call that interrupts the holder of the queue's lock, in a signal handler say, leaves the frame to
-        the loop, which sends it in `send_owed_close`.
+        If this call interrupts the holder of the queue's lock (in a signal handler, for instance), it leaves
+        the frame to the loop, which sends it in `send_owed_close`.
         """
         if self._trace:
             self._trace("close_requested", code=code, reason=reason)
@@ -171,11 +171,11 @@ class SendingHalf:
             if not self.queue.push_control(self._sender.close, code, reason, seal=True):
                 self._owed_close = (code, reason)
         except (WebSocketClosing, WebSocketClosed, TransportFail):
-            pass  # closed before, or lost: the loop knows, or will find out
+            pass  # already closed, or lost: the loop knows, or will find out
 
     def ping(self, payload: bytes) -> None:
-        """Send a ping of the keepalive's. The loop only."""
-        if not self.queue.is_blocked:  # otherwise it would only wait, and take a pong's place
+        """Send a keepalive ping. The loop only."""
+        if not self.queue.is_blocked:  # otherwise it would only wait, and displace a pong
             self._urgent(self._sender.ping, payload)
             self.queue.flush()
 

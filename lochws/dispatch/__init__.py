@@ -1,1 +1,1 @@
-"""Dispatch: finds the handlers of an event and calls them."""
+"""Dispatch: the registration of handlers, and the delivery of events to them."""

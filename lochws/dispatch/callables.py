@@ -1,4 +1,4 @@
-"""Callables: which of them can be handlers, and how to call a method that may have been overridden."""
+"""Callables: checks for handlers, and calls of methods that a subclass may have overridden."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 
 #: The attribute of functions that `lochws.on` has marked.
 MARK = "__lochws_events__"
-# Flags of functions whose body does not run when they are called.
+# The flags of functions whose body does not run when they are called.
 _NO_FUNCTION = (
     inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE | inspect.CO_ASYNC_GENERATOR
 )
 
 
 def _takes_one(function: object) -> bool:
-    """Return whether this is, at a glance, a plain function or method of one argument."""
+    """Return whether this is obviously a plain function or method of one argument; a fast check."""
     inner = function.__func__ if isinstance(function, MethodType) else function
     if type(inner) is not FunctionType or not inner.__dict__.keys() <= {MARK}:
-        return False  # an attribute may give it another signature
+        return False  # an attribute may override its signature
     code = inner.__code__
     if code.co_flags & _NO_FUNCTION or code.co_kwonlyargcount:
         return False
@@ -28,10 +28,10 @@ def _takes_one(function: object) -> bool:
 
 
 def check_callable(function: Callable[..., object]) -> None:
-    """Raise TypeError unless `function` can be called with one argument and runs then.
+    """Raise TypeError unless calling `function` with one argument is possible and runs its body.
 
     Raises:
-        TypeError: it cannot be called with one argument, or is a coroutine or generator function.
+        TypeError: the function cannot be called with one argument, or is a coroutine or generator function.
     """
     if _takes_one(function):
         return
@@ -56,10 +56,10 @@ def check_callable(function: Callable[..., object]) -> None:
 def accepted(
     function: Callable[..., object], wanted: Mapping[str, Any], defaults: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the keyword arguments to call a method with that a subclass may have overridden.
+    """Return the keyword arguments that a method accepts which a subclass may have overridden.
 
-    An override need not have every parameter of what it overrides. An argument that it lacks is left out if
-    that has its default value anyway; otherwise Python's own error names it.
+    An override may lack some parameters of the original. An argument for a missing parameter is omitted if it
+    has its default value; otherwise it is kept, and Python's own error names it.
     """
     try:
         parameters = inspect.signature(function).parameters

@@ -1,4 +1,4 @@
-"""Hidden names: the mistake of a subclass that gives an attribute of its own the name of one of ours."""
+"""Hidden names: checks against a subclass or instance whose own attribute hides one of lochws's names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from builtins import property as read_only
 else:
     class read_only(property):  # noqa: N801  used as `property` is
-        """A property whose refusal to be set says what to do instead."""
+        """A property whose error on assignment says what to do instead."""
 
         def __set__(self, instance: object, value: object) -> None:
             name = self.fget.__name__
@@ -28,12 +28,12 @@ else:
 
 
 def check_class(cls: type) -> None:
-    """Refuse a class that hides a public name of ours by something that cannot take its place.
+    """Refuse a class that hides a public name of lochws with something that cannot replace it.
 
-    A method may be overridden by anything that can be called, a property by another property.
+    A method may be overridden by anything callable, a property by another property.
 
     Args:
-        cls: a user's class that is based on one of ours.
+        cls: a user's class that inherits from one of lochws's classes.
 
     Raises:
         TypeError: the class hides a name.
@@ -54,13 +54,13 @@ def check_class(cls: type) -> None:
 
 
 def check_instance(instance: object) -> None:
-    """Refuse an object with an attribute that hides a method of ours and cannot be called.
+    """Refuse an object with an attribute that hides a method of lochws and is not callable.
 
-    This does not look into the object's dictionary: Python would make one for it, and until Python 3.13 each
-    access to an attribute then takes several times as long.
+    This does not access the object's ``__dict__``: Python would create one, and before Python 3.13 each
+    attribute access would then take several times as long.
 
     Raises:
-        AttributeError: it has one.
+        AttributeError: the object has such an attribute.
     """
     ours = _ours(type(instance))
     for name in _methods(ours):
@@ -73,7 +73,7 @@ def check_instance(instance: object) -> None:
 
 
 def _ours(cls: type) -> type:
-    """Return the most specific class of lochws that a class is or is based on."""
+    """Return the most specific class of lochws in a class's bases, the class itself included."""
     return next(base for base in cls.__mro__ if base.__module__.partition(".")[0] == "lochws")
 
 

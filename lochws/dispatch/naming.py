@@ -1,4 +1,4 @@
-"""Event names: which method or function handles which event, and what a misspelt name was meant to be."""
+"""Event names: the mapping of methods to events, and suggestions for misspelt names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HandlerFunction: TypeAlias = Callable[[Any], object]
 Function = TypeVar("Function", bound=Callable[..., object])
 EventName: TypeAlias = str | type[events.Event]
 
-#: Names that handlers are registered for though no event is called so.
+#: Names that handlers can be registered for although they are not names of events.
 ANY = "event"
 ERROR = "error"
 BATCH = "batch"
@@ -43,8 +43,8 @@ def on(*names: EventName) -> Callable[[Function], Function]:
     The method may have any name. The decorator returns it unchanged.
 
     Raises:
-        TypeError: an argument is neither a name nor an event class, or there is none.
-        ValueError: there is no such event; the message suggests the nearest.
+        TypeError: an argument is neither a name nor an event class, or there are no arguments.
+        ValueError: no event has that name; the message suggests the closest one.
     """
     wanted = event_names(names, "@on")
 
@@ -59,7 +59,7 @@ def check_class(cls: type) -> None:
     """Refuse a class that has a handler method with a misspelt name.
 
     Raises:
-        TypeError: a method is called ``on_…`` and nearly, but not quite, after an event.
+        TypeError: a method's name begins with ``on_`` and nearly, but not exactly, matches an event.
     """
     for name in dir(cls):
         if name.startswith("on_") and callable(getattr(cls, name)):
@@ -67,13 +67,14 @@ def check_class(cls: type) -> None:
 
 
 def check_attributes(handler: object) -> None:
-    """Refuse an object to which a handler was assigned as an attribute, as other libraries have it.
+    """Refuse an object to which a handler was assigned as an attribute, as is usual with other libraries.
 
-    It would not be called. This is not checked when it is assigned, which would make every assignment in the
-    user's handlers slower; nor does it look into the object's dictionary, see `hiding.check_instance`.
+    Such a handler would not be called. Assignments themselves are not checked, because that would slow down
+    every assignment in the user's handlers. The object's ``__dict__`` is not accessed, because creating it
+    would slow down every attribute access before Python 3.13.
 
     Raises:
-        AttributeError: an attribute is called ``on_…`` after an event, or as other libraries call one.
+        AttributeError: an attribute is named ``on_…`` after an event, or after another library's callback.
     """
     for name in (*NAMES, *_FOREIGN):
         value = getattr(handler, f"on_{name}", None)
@@ -87,10 +88,10 @@ def check_attributes(handler: object) -> None:
 
 
 def methods_of(handler: object) -> list[tuple[str, HandlerFunction]]:
-    """Return the handler methods of an object: those named after events, then the marked ones as defined.
+    """Return an object's handler methods: those named after events, then the marked ones in definition order.
 
     Raises:
-        TypeError: one of them is misspelt, or cannot be called with one argument.
+        TypeError: a method is misspelt, or cannot be called with one argument.
     """
     marked = _marked(type(handler))
     found: list[tuple[str, HandlerFunction]] = []
@@ -107,9 +108,9 @@ def methods_of(handler: object) -> list[tuple[str, HandlerFunction]]:
 
 
 def _marked(cls: type) -> Mapping[str, tuple[str, ...]]:
-    """Return a class's methods that `on` has marked, with their events. Checks the class, too.
+    """Return the methods of a class that `on` has marked, with their events, and check the class.
 
-    Both are remembered until something is added to the class: that makes an app in a fifth of the time.
+    The result is cached until the class changes, which makes creating an app five times as fast.
     """
     size = sum(len(vars(base)) for base in cls.__mro__)
     known = _classes.get(cls)
@@ -126,15 +127,15 @@ def _marked(cls: type) -> Mapping[str, tuple[str, ...]]:
 
 
 def event_names(names: tuple[EventName, ...], caller: str = "on") -> tuple[str, ...]:
-    """Return the names of events that are given by name or by class, each once.
+    """Return the names of events that were passed by name or by class, each once.
 
     Args:
         names: the names and classes.
-        caller: what was called with them, for messages.
+        caller: the name of the function that they were passed to, for error messages.
 
     Raises:
-        TypeError: something is neither a name nor an event class, or nothing was named.
-        ValueError: there is no such event; the message suggests the nearest.
+        TypeError: an argument is neither a name nor an event class, or there are no arguments.
+        ValueError: no event has that name; the message suggests the closest one.
     """
     if not names:
         raise TypeError(f"{caller}() needs an event: write {caller}('text') or {caller}(events.Text)")
@@ -161,7 +162,7 @@ def _event_name(name: object, caller: str) -> str:
 
 
 def _check_spelling(name: str, where: str) -> None:
-    # A class may well have methods of its own that begin with on_: only near misses are refused.
+    # A class may have other methods whose names begin with on_: only near misses are refused.
     if name not in NAMES and (nearest := _nearest(name, 0.8)):
         raise TypeError(
             f"{where} would never be called: there is no event {name!r}; did you mean on_{nearest}?"

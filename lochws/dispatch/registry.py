@@ -1,4 +1,4 @@
-"""The registry of an app's handlers: which of them gets which event, and in which order."""
+"""Registry: the handlers of an app, and the order in which they receive events."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class _Setup:
     Attributes:
         entries, wrappers: what was registered, in order.
         table: the functions to call for each event that has handlers of its own.
-        every: the functions to call for each other event.
-        errors, batch, sent: the functions for what is not an event.
+        every: the functions to call for all other events.
+        errors, batch, sent: the functions for ``"error"``, ``"batch"`` and ``"sent"``.
     """
 
     entries: _Entries = ()
@@ -57,17 +57,17 @@ class _Setup:
 class Registry:
     """The handlers of one app.
 
-    Any thread, handler or signal handler may add and remove handlers at any time. An event goes to those that
-    are registered when its turn comes: first to every `on_event`, then to its own handlers, each group in the
-    order of registration. `dispatch_all` is for one thread at a time: the reader.
+    Any thread, handler or signal handler may add and remove handlers at any time. An event is passed to the
+    handlers that are registered when it is delivered: first to every `on_event`, then to the handlers of its
+    own kind, each group in the order of registration. `dispatch_all` is for one thread at a time: the reader.
 
     Args:
         failed: called on the reader thread after a handler raised and `on_error` has run.
-        unhandled: gets the final event of an attempt if no handler does: a failure must show somewhere.
+        unhandled: receives the final event of an attempt if no handler does, so that failures are noticed.
 
     Attributes:
-        taps: the handlers of what is sent, for the send queue to call. Changed in place. While they run,
-            `lochws.system.usercode` names this registry.
+        taps: the handlers of ``"sent"``, for the send queue to call. The list is changed in place. While they
+            run, this registry is their owner in `lochws.system.usercode`.
     """
 
     # One lock for all registries: it is held for moments. Reentrant, because a signal handler may register
@@ -83,14 +83,15 @@ class Registry:
 
     @classmethod
     def reset_after_fork(cls) -> None:
-        """Let the child of a fork register handlers too."""
+        """Make the registry usable in the child of a fork."""
         cls._lock = control_lock()
 
     def add_function(self, function: Callable[..., object], names: Iterable[str]) -> None:
         """Register a function for one or more events, by their names.
 
         Raises:
-            TypeError: it cannot be called with one argument, or is a coroutine or generator function.
+            TypeError: the function cannot be called with one argument, or is a coroutine or generator
+                function.
         """
         check_callable(function)
         self._add([(name, function, function) for name in names])
@@ -99,7 +100,8 @@ class Registry:
         """Register every ``on_…`` method and every method marked with `on` of an object.
 
         Raises:
-            TypeError: it has none, one of them cannot be called with one argument, or one is misspelt.
+            TypeError: the object has no such method, or one of them is misspelt or cannot be called with one
+                argument.
         """
         entries = [(name, method, handler) for name, method in methods_of(handler)]
         if not entries:
@@ -110,18 +112,18 @@ class Registry:
         """Register every ``on_…`` method and every marked method of an object, which may have none.
 
         Raises:
-            TypeError: one of them cannot be called with one argument, or is misspelt.
+            TypeError: a method is misspelt, or cannot be called with one argument.
         """
         self._add([(name, method, handler) for name, method in methods_of(handler)])
 
     def remove(self, handler: object) -> None:
-        """Remove a function or an object, from all events that it was registered for.
+        """Remove a function or object from all events that it is registered for.
 
         Raises:
-            ValueError: it is not registered.
+            ValueError: the handler is not registered.
         """
         def without(entries: _Entries, wrappers: _Wrappers) -> tuple[_Entries, _Wrappers]:
-            # Objects by identity; bound methods are equal, not identical.
+            # Objects are compared by identity; bound methods by equality, since they are never identical.
             kept = tuple(
                 entry for entry in entries
                 if not (entry[2] is handler or (inspect.isroutine(handler) and entry[2] == handler))
@@ -133,20 +135,21 @@ class Registry:
         self._change(without)
 
     def wrap(self, wrapper: Wrapper) -> None:
-        """Call every handler through what the wrapper returns for it.
+        """Call every handler through the function that the wrapper returns for it.
 
         Raises:
-            TypeError: the wrapper, or what it returns for a handler, cannot be called; nothing has changed.
+            TypeError: the wrapper, or what it returns for a handler, is not callable. In that case nothing
+                changes.
         """
         if not callable(wrapper):
             raise TypeError(f"wrapper={wrapper!r}: expected a function of a name and a handler")
         self._change(lambda entries, wrappers: (entries, (*wrappers, wrapper)))
 
     def unwrap(self, wrapper: Wrapper) -> None:
-        """Remove a wrapper: the last that is this one, or else equals it.
+        """Remove a wrapper: the latest identical one, or the latest equal one if none is identical.
 
         Raises:
-            ValueError: there is no such wrapper.
+            ValueError: no such wrapper is in use.
         """
         def without(entries: _Entries, wrappers: _Wrappers) -> tuple[_Entries, _Wrappers]:
             for is_meant in (operator.is_, operator.eq):  # methods are equal, not identical
@@ -158,7 +161,7 @@ class Registry:
         self._change(without)
 
     def call(self, function: Callable[[], object]) -> None:
-        """Call a function and treat what it raises like what a handler raises. The reader thread."""
+        """Call a function on the reader thread, and treat its exceptions like those of a handler."""
         try:
             function()
         except BaseException as error:  # noqa: BLE001  SystemExit too must not end the reader
@@ -174,10 +177,10 @@ class Registry:
         return any(name in names for name, _, _ in self._setup.entries)
 
     def dispatch_all(self, received: Sequence[events.Event]) -> None:
-        """Call the handlers of each event in turn, on the reader thread. Contains every exception of theirs.
+        """Call the handlers of each event in turn, on the reader thread. Their exceptions do not propagate.
 
-        Messages next to each other go to the handlers of batches, if there are any, as one list; otherwise
-        only `on_event` gets them then.
+        If there are handlers of batches, consecutive messages are passed to them as one list, and otherwise
+        only to `on_event`.
         """
         if not self._setup.batch:
             self._dispatch_each(received)
@@ -204,7 +207,7 @@ class Registry:
                 self._on_failure(handler, event, error)
 
     def _dispatch_each(self, received: Sequence[events.Event]) -> None:
-        # Most events are of the same kind as the one before, and most kinds have one handler.
+        # Most events are of the same kind as the previous one, and most kinds have a single handler.
         kind = setup = only = None
         handlers: _Functions = ()
         for event in received:
@@ -242,7 +245,7 @@ class Registry:
             report(logging.ERROR, "unexpected error after a handler failed", error=unexpected)
 
     def _limit_for(self, name: str) -> RateLimit:
-        """Return what limits the reports about one handler. The reader's thread."""
+        """Return the rate limit for reports about one handler. On the reader thread."""
         limits = self._limits
         if name not in limits and len(limits) >= MAX_LIMITS:
             limits.clear()
@@ -252,7 +255,7 @@ class Registry:
         self._change(lambda entries, wrappers: ((*entries, *added), wrappers))
 
     def _change(self, change: Callable[[_Entries, _Wrappers], tuple[_Entries, _Wrappers]]) -> None:
-        """Make a change; make it again if another one came first. Wrappers are called without the lock."""
+        """Apply a change, and retry it if another one came first. Wrappers are called without the lock."""
         done = False
         while not done:
             before = self._setup
@@ -277,7 +280,7 @@ forks.register(Registry)
 
 
 def _wrapped(entries: _Entries, wrappers: _Wrappers) -> dict[str, _Functions]:
-    """Return the functions to call, by what they are registered for."""
+    """Return the functions to call, by the names that they are registered for."""
     by_name: dict[str, _Functions] = {}
     for name, function, _ in entries:
         called = function
