@@ -196,7 +196,7 @@ class SendingHalf:
         return self.queue.push_item(item, size)
 
     def _item(self, message: str | bytes, data: bytes, compress: bool) -> Item | Raw:
-        """Bring a message into the form in which it is queued, by all work that grows with it."""
+        """Return a message in its queued form. All work that grows with the message is done here."""
         is_text = isinstance(message, str)
         if self._sender.must_compress(data, compress):
             return (Opcode.TEXT if is_text else Opcode.BINARY), data, message
@@ -212,7 +212,7 @@ def _is_plain(message: str | bytes) -> bool:
 
 
 def _bound(item: Item | Raw, data: bytes) -> int:
-    """Return what an item counts towards the bound of the queue: the memory that it takes."""
+    """Return what an item counts for against the queue's limit: the memory that it takes."""
     if isinstance(item, tuple) and len(item) == 3 and item[2] is not data:
         return len(data) + getsizeof(item[2])
     return len(data)

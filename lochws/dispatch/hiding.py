@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 __all__ = ["PRIVATE", "check_class", "check_instance", "read_only"]
 
-#: The one private attribute, on which everything hangs that is not for users.
+#: The single private attribute, which holds all internals.
 PRIVATE = "_lochws"
-# Descriptors that make methods, though not all of them can be called themselves.
+# Descriptors that produce methods, though not all of them are callable themselves.
 _METHODS = (staticmethod, classmethod, partialmethod)
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ ERROR = "error"
 BATCH = "batch"
 SENT = "sent"
 
-#: Event classes by name, except UnknownMessage, which is never made.
+#: Event classes by name, except UnknownMessage, which is never created.
 CLASSES: Final = MappingProxyType({
     kind.name: kind
     for kind in vars(events).values()
@@ -31,7 +31,7 @@ CLASSES: Final = MappingProxyType({
 NAMES: Final = (*CLASSES, ANY, ERROR, BATCH, SENT)
 _INHERITED: Final = tuple((name, f"on_{name}", getattr(Handler, f"on_{name}")) for name in NAMES)
 _classes: WeakKeyDictionary[type, tuple[int, Mapping[str, tuple[str, ...]]]] = WeakKeyDictionary()
-# What other libraries call our events, which difflib would not find or get wrong.
+# The names that other libraries use for our events, where difflib finds no match or a wrong one.
 _FOREIGN: Final = MappingProxyType({
     "open": "ready", "connect": "ready", "message": "text", "close": "closed", "disconnect": "disconnected",
 })

@@ -23,12 +23,12 @@ from .naming import ANY, BATCH, CLASSES, ERROR, SENT, HandlerFunction, methods_o
 Wrapper: TypeAlias = Callable[[str, HandlerFunction], HandlerFunction]
 
 _Functions: TypeAlias = tuple[HandlerFunction, ...]
-#: What a handler is registered for, the function to call, and what the user registered.
+#: The name that a handler is registered under, the function to call, and the object that the user registered.
 _Entry: TypeAlias = tuple[str, HandlerFunction, object]
 _Entries: TypeAlias = tuple[_Entry, ...]
 _Wrappers: TypeAlias = tuple[Wrapper, ...]
 
-#: Handlers whose failures are counted for the limit of reports; beyond that counting begins anew.
+#: The maximum number of handlers with a rate limit for reports; when it is exceeded, all limits are reset.
 MAX_LIMITS = 256
 
 _MESSAGES = frozenset({events.Text, events.Binary})

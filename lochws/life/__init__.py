@@ -1,1 +1,1 @@
-"""Lives: what drives connections, an app in threads or a loop of the user's."""
+"""Lives: the drivers of connections, either an app's threads or the user's own loop."""

@@ -14,7 +14,7 @@ from ..transport.background import Background
 
 T = TypeVar("T")
 
-#: Makes the calls of the functions that were given as options, by option.
+#: The callers of the functions that were passed as options, by option.
 UserFunctions = dict[str, Background[Any]]
 
 
@@ -25,22 +25,22 @@ class AttemptListener(Protocol):
     is_forked_copy: bool
 
     def hold(self, deadline: Deadline | None) -> None:
-        """Cancel this deadline if the app is closed; None when the attempt needs no deadline any more."""
+        """Keep this deadline, to cancel it if the app is closed; None when it is no longer needed."""
 
     def attempt_event(self, event: events.Event) -> None:
-        """Note an event of the attempt, and pass it to the handlers."""
+        """Record an event of the attempt, and pass it to the handlers."""
 
     def opened(self, opened: Opened) -> None:
         """Take over the open WebSocket."""
 
 
 class Attempt:
-    """One attempt. Whatever happens, its events have one beginning and one end.
+    """One attempt to connect. Whatever happens, it produces exactly one final event.
 
     Args:
-        life: hears of the events and the result.
+        life: receives the events and the result.
         dialler: opens connections.
-        functions: calls functions given as options, and knows those that have not returned.
+        functions: the callers of functions passed as options, which keep track of calls that are running.
     """
 
     def __init__(self, life: AttemptListener, dialler: Dialler, functions: UserFunctions) -> None:
@@ -50,7 +50,7 @@ class Attempt:
         self._has_begun = False
 
     def run(self, open_timeout: float | None) -> None:
-        """Make the attempt, under a limit in seconds or none. Raises nothing."""
+        """Make the attempt, under a limit in seconds or without one. Never raises."""
         try:
             opened = self._open(open_timeout)
             if opened is not None:
@@ -89,12 +89,12 @@ class Attempt:
 
 
 class Ask:
-    """Calls functions given as options, which may never return: a deadline ends the wait for them.
+    """A caller of functions passed as options. They may never return, so a deadline limits each wait.
 
     Args:
         deadline: the limit for each wait.
-        functions: the calls of each option; those that were left running are joined.
-        key: what the results depend on; see `Background.call`.
+        functions: the callers for each option; a call that is still running is waited for, not repeated.
+        key: the value that the results depend on: only a running call with the same key is reused.
     """
 
     def __init__(self, deadline: Deadline, functions: UserFunctions, key: Hashable = None) -> None:
@@ -106,7 +106,7 @@ class Ask:
         """Return what the function returns, or raise what it raises.
 
         Raises:
-            TimeoutError: it did not return in time.
+            TimeoutError: the function did not return in time.
             Cancelled: the deadline was cancelled.
         """
         background: Background[T] | None = self._functions.get(option)
@@ -120,5 +120,5 @@ class Ask:
             raise TimeoutError(f"the function given as {option} did not return: {error}") from error
 
     def call_hook(self, hook: Callable[[], T]) -> T:
-        """Call the retry hook in the same way."""
+        """Call the retry hook, with the same limit on the wait."""
         return self("retry", hook)

@@ -35,9 +35,9 @@ CallHook: TypeAlias = Callable[[Callable[[], HookAnswer]], HookAnswer]
 class Backoff:
     """Exponential back-off with full jitter: how long to wait before connecting again, and when to give up.
 
-    After n failures in a row, the wait is drawn evenly from the range between `min_wait` and
-    ``min(max_wait, min_wait + factor**n)``. The whole range is random, so that a thousand clients of a server
-    that restarts do not come back at once. A Backoff is immutable, and apps may share one.
+    After n consecutive failures, the wait is a random number, uniformly distributed between `min_wait` and
+    ``min(max_wait, min_wait + factor**n)``. This keeps a thousand clients from reconnecting at the same
+    moment after a server restart. A Backoff is immutable, and apps may share one.
 
     Attributes:
         min_wait: the shortest wait, in seconds.
@@ -45,14 +45,14 @@ class Backoff:
         factor: how much the range grows with each failure; at least 1.
         respect_retry_after: whether the Retry-After header of a refusal lengthens the wait.
         max_retry_after: the longest wait that a server can ask for, in seconds.
-        max_attempts: give up after this many failures in a row; None for never.
-        max_elapsed: give up this many seconds after the first failure in a row; None for never.
+        max_attempts: give up after this many consecutive failures; None for never.
+        max_elapsed: give up this many seconds after the first of consecutive failures; None for never.
         stable_after: a connection that stays up for this many seconds resets the back-off.
-        retry: called after the handlers of each final event, with the event that says how the attempt ended:
-            `events.Rejected`, `events.ConnectFail` or `events.Disconnected`. It returns the seconds to wait,
-            `USUAL` for the wait that the back-off has chosen, or None to give up. An exception that it raises
-            is logged, and the back-off's wait applies. An app calls it on a thread of its own, so that no
-            connection waits for it; `persist` calls it on the iterating thread.
+        retry: a function that is called after the handlers of each final event, with the event that reports
+            how the attempt ended: `events.Rejected`, `events.ConnectFail` or `events.Disconnected`. It
+            returns the seconds to wait, `USUAL` for the wait that the back-off has chosen, or None to give
+            up. If it raises an exception, that is logged and the back-off's wait applies. An app calls it on
+            a separate thread, so that no connection waits for it; `persist` calls it on the iterating thread.
 
     Raises:
         TypeError, ValueError: an attribute is not valid; the message names it.
@@ -84,11 +84,11 @@ class Backoff:
 
 
 class Retries:
-    """The failures in a row of one app, under a `Backoff`. Times are passed in. For one thread at a time.
+    """The consecutive failures of one app, under a `Backoff`. Times are passed in. For one thread at a time.
 
     Args:
         backoff: the policy.
-        draw: returns a random number from 0 up to 1 for each wait; None for the system's randomness.
+        draw: returns a random number from 0 to 1 for each wait; None for the system's random numbers.
     """
 
     def __init__(self, backoff: Backoff, draw: Callable[[], float] | None = None) -> None:
@@ -107,7 +107,7 @@ class Retries:
 
         Args:
             now: the time, in monotonic seconds.
-            wanted: whether the user wanted it to end, so that it does not count as a failure.
+            wanted: whether the user requested the end, so that it does not count as a failure.
         """
         stable = self._opened_at is not None and now - self._opened_at >= self._backoff.stable_after
         self._opened_at = None
@@ -122,7 +122,7 @@ class Retries:
 
     @property
     def calls_hook(self) -> bool:
-        """True if `next_wait` may call a function of the user's."""
+        """True if `next_wait` may call one of the user's functions."""
         return self._backoff.retry is not None
 
     def next_wait(
@@ -134,7 +134,7 @@ class Retries:
             outcome: how the attempt ended.
             now: the time, in monotonic seconds.
             wall: the time by the wall clock, in seconds, for a Retry-After that is a date.
-            call: calls the user's hook and returns its answer; None to call it directly.
+            call: calls the user's hook and returns its result; None to call the hook directly.
         """
         backoff = self._backoff
         if self._failures and self._gives_up(now):

@@ -17,8 +17,8 @@ class ScheduledCall:
     """A function that the handlers' thread will call. Made by `WebSocketApp.call_later`.
 
     Args:
-        function: what to call.
-        make: calls the function. It runs on the handlers' thread.
+        function: the function to call.
+        make: calls the function; itself called on the handlers' thread.
     """
 
     __slots__ = ("_functions", "_job", "_make")
@@ -32,7 +32,7 @@ class ScheduledCall:
         """Cancel the call. May be called from any thread; never blocks.
 
         Returns:
-            Whether the function will not be called: False if it was called already, or cancelled before.
+            True if this prevented the call; False if the function was called or cancelled before.
         """
         try:
             self._functions.pop()
@@ -44,7 +44,7 @@ class ScheduledCall:
         return True
 
     def _schedule(self, crew: Crew, seconds: float) -> ScheduledCall:
-        # It has an inbox of its own, as only one thread may post to a connection's, and any may call this.
+        # A separate inbox, because any thread may call this, but only one may post to a connection's inbox.
         inbox = Inbox(lambda _: self._run(), crew.reader.loop.notify)
         if seconds <= 0:
             inbox.post((self,))
@@ -67,12 +67,12 @@ def call_later(
     """Have the handlers' thread of a crew call a function later.
 
     Args:
-        crew: whose reader is the handlers' thread.
-        seconds: how long from now; 0 or less for at once.
-        function: what to call.
-        make: calls the function. It runs on the handlers' thread.
+        crew: the crew; its reader is the handlers' thread.
+        seconds: the delay from now; 0 or less means immediately.
+        function: the function to call.
+        make: calls the function; itself called on the handlers' thread.
 
     Raises:
-        RuntimeError: no thread can be started to keep the time.
+        RuntimeError: the thread that keeps the time cannot be started.
     """
     return ScheduledCall(function, make)._schedule(crew, seconds)

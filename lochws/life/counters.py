@@ -1,4 +1,4 @@
-"""Counters: what a WebSocket has moved, over all its connections."""
+"""Counters: the messages and bytes that a WebSocket has sent and received over all its connections."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ class CountedConnection(Protocol):
 
     @property
     def sending(self) -> SendingHalf:
-        """The half that sends."""
+        """The sending half of the connection."""
 
 
 @dataclass(frozen=True)
 class Counters:
-    """Totals since the WebSocket object was made.
+    """Totals since the WebSocket object was created.
 
     Attributes:
         connections: connections that were opened.
-        messages_received, messages_sent: text and binary messages; sent means handed to the kernel whole.
+        messages_received, messages_sent: text and binary messages; sent means completely taken by the kernel.
         messages_dropped: messages discarded because the send queue was full (``when_full="drop"``).
-        bytes_received, bytes_sent: bytes of the stream, including frame heads and control frames, but not TLS
-            and the opening handshake.
+        bytes_received, bytes_sent: bytes of the stream, including frame headers and control frames, but
+            excluding TLS overhead and the opening handshake.
     """
 
     connections: int = 0
@@ -47,17 +47,17 @@ class Counters:
 
 
 class _Ended(NamedTuple):
-    """The totals of all connections that have ended, and the one that is just being added."""
+    """The totals of all connections that have ended, and the connection that is being added."""
 
     totals: Counters
     added: CountedConnection | None
 
 
 class Traffic:
-    """The totals of a WebSocket's connections, of which one at a time is open.
+    """The totals of a WebSocket's connections, at most one of which is open at a time.
 
-    There is no lock: `add` replaces the totals in one assignment, and readers look again if that happened
-    meanwhile. So signal handlers and finalizers may ask at any moment.
+    There is no lock: `add` replaces the totals in one assignment, and readers retry if that happened while
+    they were reading. So signal handlers and finalizers may read them at any moment.
     """
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class Traffic:
     def with_open(self, connection: CountedConnection | None) -> Counters:
         """Return the totals, including those of the open connection. Any thread."""
         while True:
-            is_counted = connection is None or connection.is_counted  # before the look at the totals
+            is_counted = connection is None or connection.is_counted  # must be read before the totals
             ended = self._ended
             if connection is None or is_counted or ended.added is connection:
                 return ended.totals

@@ -13,7 +13,9 @@ from ..protocol.sender import as_bytes
 
 
 class Gate:
-    """Refuses ordinary sends on each new connection until it is opened. Made by `WebSocketApp.gate`.
+    """A gate, which refuses ordinary sends on each new connection until it is opened.
+
+    Created by `WebSocketApp.gate`.
 
     While a gate is closed, `WebSocketApp.send_text` and the other methods that send messages raise
     `WebSocketUnavailable` in every thread and every handler, `WebSocketApp.is_active` is False, and
@@ -28,10 +30,10 @@ class Gate:
         self._gates = gates
 
     def send(self, message: str | BytesLike) -> bool:
-        """Send a message, whatever gates are closed.
+        """Send a message even while gates are closed.
 
         Args:
-            message: a str to send as text, or a bytes-like object to send as binary.
+            message: a str for a text message, or a bytes-like object for a binary one.
 
         Returns:
             True; False if the message was dropped because the queue is full (``when_full="drop"``).
@@ -41,7 +43,7 @@ class Gate:
             ValueError: the text has lone surrogates and cannot be encoded as UTF-8.
             WebSocketUnavailable: there is no connection, or it is closing.
             QueueFull: there is no room in the queue.
-            TransportFail: the network failed, and the message was not sent whole.
+            TransportFail: the network failed, and the message was not sent completely.
         """
         data = message if isinstance(message, str) else as_bytes("Gate.send", message)
         sending = self._gates.sending()
@@ -50,15 +52,15 @@ class Gate:
         return sending.send_text(data, True) if isinstance(data, str) else sending.send_binary(data, True)
 
     def open(self) -> None:
-        """Open the gate for as long as the connection lasts. On the next connection it is closed again.
+        """Open the gate for the current connection. On the next connection it is closed again.
 
-        Called from a handler, this opens the gate of the connection whose event is handled. Another thread
-        may come too late, and open the gate of the connection after that.
+        A handler that calls this opens the gate for the connection whose event it handles. A call from
+        another thread may be late, and open the gate for the next connection.
         """
         self._gates.open(self, for_good=False)
 
     def remove(self) -> None:
-        """Remove the gate from this connection and from those to come."""
+        """Remove the gate from this connection and from all later ones."""
         self._gates.open(self, for_good=True)
 
 
@@ -72,7 +74,7 @@ class Guarded(Protocol):
         """The open connection, or None."""
 
     def gates_changed(self) -> None:
-        """Let everybody send if all gates are open. Under the lock."""
+        """Allow ordinary sends if all gates are open. Under the lock."""
 
 
 class Gates:
@@ -84,23 +86,23 @@ class Gates:
         self._closed: frozenset[Gate] = frozenset()  # on the present connection
 
     def make(self) -> Gate:
-        """Make a gate, closed on each connection to come. Any thread."""
+        """Create a gate, which is closed on each later connection. Any thread."""
         gate = Gate(self)
         with self._life.lock:
             self._all |= {gate}
         return gate
 
     def close_all(self) -> None:
-        """Close every gate: there is a new connection. Under the lock."""
+        """Close every gate for a new connection. Under the lock."""
         self._closed = self._all
 
     @property
     def are_open(self) -> bool:
-        """True if all gates are open on the present connection. Under the lock."""
+        """True if all gates are open on the current connection. Under the lock."""
         return not self._closed
 
     def open(self, gate: Gate, *, for_good: bool) -> None:
-        """Open a gate on the present connection, or remove it. Any thread."""
+        """Open a gate on the current connection, or remove it. Any thread."""
         with self._life.lock:
             self._closed -= {gate}
             if for_good:
@@ -108,6 +110,6 @@ class Gates:
             self._life.gates_changed()
 
     def sending(self) -> SendingHalf | None:
-        """Return what sends over the open connection whatever gates are closed, or None. Any thread."""
+        """Return the open connection's sending half even while gates are closed, or None. Any thread."""
         connection = self._life.connection
         return None if connection is None else connection.sending

@@ -1,7 +1,7 @@
-"""Iteration: one connection, driven by the thread that iterates it as in Lomond, without threads of ours.
+"""Iteration: one connection, driven as in Lomond by the thread that iterates it; no threads are started.
 
-The iterating thread opens the connection, holds the loop's baton, and takes the events from the inbox. All
-the rest is as in a threaded program, and other threads may send and close.
+The iterating thread opens the connection, holds the loop's baton, and takes the events from the inbox.
+Everything else works as in a threaded program, and other threads may send and close.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class Life(Protocol):
 
     @property
     def sendable(self) -> Connection | None:
-        """The open connection once everybody may send, or None."""
+        """The open connection if ordinary sends are allowed, or None."""
 
     @property
     def is_forked_copy(self) -> bool:
-        """True if it runs in the parent of this process, which is the child of a fork."""
+        """True if this process is the child of a fork, and the WebSocket runs in its parent."""
 
     def close(self, code: int | None, reason: str | bytes) -> None:
         """Close the connection, or cancel the attempt."""
@@ -56,13 +56,13 @@ class Life(Protocol):
 
 
 class Iteration:
-    """The connections of one WebSocket that is iterated, one after the other.
+    """The driver of a WebSocket that is iterated: its connections, one after the other.
 
     Args:
         dialler: opens connections.
         options: the WebSocket's options.
-        traffic: counts what ended connections have moved.
-        url: where it leads, for traces and messages.
+        traffic: the totals of the connections that have ended.
+        url: the URL without credentials, for traces and messages.
     """
 
     def __init__(self, dialler: Dialler, options: Options, traffic: Traffic, url: str) -> None:
@@ -92,7 +92,7 @@ class Iteration:
             return public_state(self._state, self.connection)
 
     def reset_after_fork(self) -> None:
-        """Become stopped, ready for another iteration, in the child of a fork: this one is the parent's."""
+        """Become stopped and ready to iterate again, in the child of a fork; the parent iterates on."""
         self._lock = control_lock()
         if self._state not in (State.NEW, State.STOPPED):
             self.is_forked_copy = True
@@ -103,7 +103,7 @@ class Iteration:
         self.connection = self.sendable = self._deadline = self._thread = None
 
     def close(self, code: int | None, reason: str | bytes) -> None:
-        """Close the connection, or cancel the attempt. Code and reason were checked."""
+        """Close the connection, or cancel the attempt. Code and reason must be valid."""
         with self._lock:
             connection = self.connection
             if self._state is State.CONNECTING:
@@ -122,7 +122,7 @@ class Iteration:
     # The iterating thread.
 
     def iterate(self, timing: Timing) -> Generator[events.Event, None, None]:
-        """Connect once and yield what happens."""
+        """Connect once and yield the events."""
         with self._lock:
             if self._state not in (State.NEW, State.STOPPED):
                 raise WebSocketError("this WebSocket is being iterated already; make another one")
@@ -189,7 +189,7 @@ class Iteration:
         return connection
 
     def _leave(self, loop: Loop | None) -> None:
-        """Release everything when the iteration has ended, or was left early."""
+        """Release everything after the iteration has ended or was left early."""
         connection = self.connection
         if connection is not None:
             report(logging.WARNING, "the iteration of %s was left early: disconnecting", self._url)
@@ -201,7 +201,7 @@ class Iteration:
         with self._lock:
             self._state = State.STOPPED
 
-    # What the connection tells its listener.
+    # Notifications from the connection.
 
     def connection_ended(self, connection: Connection, event: events.Disconnected) -> None:
         """Note the end: the iteration yields the event and ends."""
@@ -211,15 +211,15 @@ class Iteration:
             self.connection = self.sendable = None
 
     def ready_handled(self) -> None:
-        """Do nothing: nobody waits for Ready."""
+        """Do nothing: no thread waits for Ready."""
 
     def end_handled(self) -> None:
         """Do nothing: the iteration ends by itself."""
 
     def may_block(self) -> bool:
-        """Return whether the calling thread is another one than the iterating thread. Any thread."""
+        """Return whether the calling thread is not the iterating thread. Any thread."""
         return threading.current_thread() is not self._thread
 
     def has_handler_for(self, kind: type[events.Event]) -> bool:
-        """Return True: whoever iterates gets every event."""
+        """Return True, since an iteration yields every event."""
         return True

@@ -1,9 +1,9 @@
 """Lifecycle: the whole life of one app, from start() through attempts, connections and back-offs to its end.
 
-Three threads take part, one after the other. A supervisor opens the connection. The holder of the loop's
-baton says when the connection has ended. The reader runs the handlers and, right after those of the final
-event, decides what comes next. So every step has its place among the events, and steps are scheduled, never
-nested. `close` and `reconnect` come from any thread: they leave a mark, and nudge the thread at work.
+Three threads take turns. A supervisor opens the connection. The holder of the loop's baton reports when the
+connection has ended. The reader runs the handlers and, right after those of the final event, decides what
+comes next. So each step happens at a definite point in the sequence of events, and steps are scheduled, never
+nested. Any thread may call `close` and `reconnect`, which set a flag and wake the thread at work.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ T = TypeVar("T")
 
 
 class Lifecycle:
-    """The life of one app. Every method may be called from any thread unless it says otherwise.
+    """The life of one app. Every method may be called from any thread unless stated otherwise.
 
     Args:
-        url: where the app connects to, for messages.
+        url: the URL without credentials, for messages.
         dialler: opens connections.
         options: the WebSocket's options.
         threads: shared threads, or None for a private pair.
-        handlers: get the events in order, on the reader's thread. Functions of the user's run in the name of
-            this registry; see `lochws.system.usercode`.
-        traffic: counts what ended connections have moved.
+        handlers: the registry that receives the events in order, on the reader's thread. While one of the
+            user's functions runs, this registry is its owner in `lochws.system.usercode`.
+        traffic: the totals of the connections that have ended.
     """
 
     __slots__ = (
@@ -77,7 +77,7 @@ class Lifecycle:
         self._handlers = handlers
         self._traffic = traffic
         self._host = dialler.endpoint.origin if dialler.endpoint is not None else self
-        self._user_functions: UserFunctions = {}  # for the supervisor that makes the attempt
+        self._user_functions: UserFunctions = {}  # for the supervisor thread that makes the attempt
         self._timing = Timing()
         self._pool: Threads | None = None  # with _crew and _inbox: written by start, while nothing runs
         self._crew: Crew | None = None
@@ -91,17 +91,17 @@ class Lifecycle:
         self._state = State.NEW
         self.connection: Connection | None = None
         self.sendable: Connection | None = None  # the same connection, once all gates are open
-        self._gates: Gates | None = None  # made when somebody wants one
+        self._gates: Gates | None = None  # created when first needed
         self._is_ready = False  # the handlers of Ready have run
         self._retries: Retries | None = None  # except `next_wait`, which runs while nothing else can
         self.is_forked_copy = False  # the app runs in the parent; this is the child of a fork
         self._deadline: Deadline | None = None  # of the attempt under way
-        self._wait: object | None = None  # stands for the wait before the next attempt
-        self._job: Job | None = None  # ends that wait in time; others may end it earlier
-        self._stop: tuple[int | None, str | bytes] | None = None  # close was called, with these
-        self._asking: object | None = None  # stands for the question that the retry hook is asked
+        self._wait: object | None = None  # identifies the wait before the next attempt
+        self._job: Job | None = None  # ends that wait on time; other jobs may end it earlier
+        self._stop: tuple[int | None, str | bytes] | None = None  # the arguments of close, if it was called
+        self._asking: object | None = None  # identifies the pending call of the retry hook
         self._again = False  # reconnect was called
-        self._has_failed = False  # the last attempt did not get as far as a connection
+        self._has_failed = False  # the last attempt failed before a connection was open
         self._rejected: events.Rejected | None = None
         self.final_event: events.ConnectFail | events.Disconnected | None = None
         forks.register(self)
@@ -109,7 +109,7 @@ class Lifecycle:
     def __repr__(self) -> str:
         return f"<life of the app for {self.url}>"
 
-    # What others see, from any thread.
+    # State, readable by any thread.
 
     @property
     def state(self) -> State:
@@ -119,17 +119,17 @@ class Lifecycle:
 
     @property
     def is_stopping(self) -> bool:
-        """True if `close` was called, and no further attempt follows."""
+        """True if `close` was called, so that no further attempt follows."""
         return self._stop is not None
 
     @property
     def is_unattended(self) -> bool:
-        """True if the app is running and nobody has closed it."""
+        """True if the app is running and has not been closed."""
         return self._stop is None and self._state not in (State.NEW, State.STOPPED)
 
     @property
     def waiting_bytes(self) -> int:
-        """About how many bytes of events wait for handlers."""
+        """The approximate number of bytes of events waiting for handlers."""
         return 0 if self._inbox is None else self._inbox.backlog
 
     @property
@@ -139,7 +139,7 @@ class Lifecycle:
         return (crew is not None and crew.reader.is_current) or usercode.is_running(self._handlers)
 
     def wait_started(self, timeout: float) -> bool:
-        """Wait until the app has been started. Returns False if the time is up first."""
+        """Wait until the app has been started. Return False if the timeout expires first."""
         timeout = self._time_for_waiting(timeout)
         with self.lock:
             return wait_for(self._changed, lambda: self._state is not State.NEW, timeout)
@@ -147,7 +147,7 @@ class Lifecycle:
     def wait_ready(self, timeout: float | None) -> bool:
         """Wait until the handlers of Ready have run and all gates are open.
 
-        Returns False if the time is up, or the app has stopped, before that.
+        Return False if the timeout expires or the app stops before that.
         """
         def lets_in() -> bool:
             return self._is_ready and self.sendable is not None
@@ -158,13 +158,13 @@ class Lifecycle:
             return lets_in()
 
     def wait_stopped(self, timeout: float | None) -> bool:
-        """Wait until the app has stopped, or was never started. Returns False if the time is up first."""
+        """Wait until the app has stopped or was never started. Return False if the timeout expires first."""
         timeout = self._time_for_waiting(timeout)
         with self.lock:
             return wait_for(self._changed, lambda: self._state in (State.NEW, State.STOPPED), timeout)
 
     def join(self, timeout: float | None) -> bool:
-        """Wait until the app has stopped and its private threads have ended. Returns False if not in time."""
+        """Wait until the app has stopped and its private threads have ended. Return False on timeout."""
         began = monotonic()
         if not self.wait_stopped(timeout):
             return False
@@ -175,14 +175,14 @@ class Lifecycle:
     def _time_for_waiting(self, timeout: T) -> T | float:
         """Return the timeout, or 0 in a signal handler that has interrupted its own thread under the lock.
 
-        A wait would release the lock, and other threads would find the life in the middle of a step.
+        Waiting would release the lock, and other threads would see the life in the middle of a step.
         """
         return 0.0 if self.lock._is_owned() else timeout  # type: ignore[attr-defined]  # what Condition asks it, too
 
-    # What users do.
+    # Operations of users.
 
     def start(self, timing: Timing, backoff: Backoff | None, name: str) -> None:
-        """Start. Returns at once.
+        """Start the app, and return immediately.
 
         Raises:
             WebSocketError: the app has been started and has not stopped.
@@ -203,7 +203,7 @@ class Lifecycle:
             except BaseException:
                 pool.detach(crew, self)
                 raise
-            # No calls from here on: Ctrl-C comes before all of it or after.
+            # There are no calls from here on, so Ctrl-C strikes either before all of it or after.
             if self._state is State.STOPPED:
                 self._stop = None
             self._state = state
@@ -214,7 +214,7 @@ class Lifecycle:
             self._changed.notify_all()
 
     def close(self, code: int | None, reason: str | bytes) -> None:
-        """End for good, by a closing handshake if there is a connection. Code and reason were checked."""
+        """Stop the app, with a closing handshake if there is a connection. Code and reason must be valid."""
         with self.lock:
             if self._state is State.STOPPED:
                 return
@@ -228,7 +228,7 @@ class Lifecycle:
             connection.close(code, reason)
 
     def reconnect(self) -> None:
-        """Drop the connection and open a new one without a wait; during a back-off, end the wait.
+        """Drop the connection and open a new one immediately; during a back-off, end the wait.
 
         Raises:
             WebSocketError: the app is not running.
@@ -277,7 +277,7 @@ class Lifecycle:
         return call_later(crew, seconds, function, make)
 
     def reset_after_fork(self) -> None:
-        """Become stopped in the child of a fork: what runs is the parent's."""
+        """Become stopped in the child of a fork. The app keeps running in the parent."""
         self.lock = control_lock()
         self._changed = Waiters(self.lock)
         if self._state not in (State.NEW, State.STOPPED):
@@ -294,7 +294,7 @@ class Lifecycle:
     # A supervisor's thread.
 
     def _due(self, wait: object) -> None:
-        """End a wait and make one attempt, unless that was done: several jobs may come for one wait."""
+        """End a wait and make one attempt, unless another of the jobs for this wait has done so."""
         with self.lock:
             if self._wait is not wait:
                 return  # or Ctrl-C struck in the middle of `start`
@@ -310,14 +310,14 @@ class Lifecycle:
         usercode.run(partial(attempt.run, self._options.open_timeout), self._handlers)
 
     def hold(self, deadline: Deadline | None) -> None:
-        """Keep the deadline of the attempt, for `close` to cancel."""
+        """Keep the deadline of the attempt, so that `close` can cancel it."""
         with self.lock:
             self._deadline = deadline
             if deadline is not None and self._stop is not None:
                 deadline.cancel()
 
     def opened(self, opened: Opened) -> None:
-        """Make a connection of the open WebSocket, which joins the loop."""
+        """Create a connection for the open WebSocket, and add it to the loop."""
         assert self._crew is not None and self._inbox is not None
         trace = self._options.trace
         if callable(trace):
@@ -344,7 +344,7 @@ class Lifecycle:
             connection.close(*stop)
 
     def attempt_event(self, event: events.Event) -> None:
-        """Post an event of the attempt, and decide what comes next once its final event was handled."""
+        """Post an event of the attempt. After the handlers of its final event, decide what comes next."""
         if self.is_forked_copy:
             return
         if isinstance(event, events.Rejected):
@@ -366,10 +366,10 @@ class Lifecycle:
                 self._retries.ended(self._clock.monotonic(), wanted=self._again)
             self._changed.notify_all()
 
-    # The holder of the loop's baton: what the connection tells its listener.
+    # Notifications from the connection, by the holder of the loop's baton.
 
     def connection_ended(self, connection: Connection, event: events.Disconnected) -> None:
-        """Note the end; what comes next is decided once the handlers have run."""
+        """Record the end of the connection; what comes next is decided after the handlers have run."""
         self._traffic.add(connection)
         self._end(event)
 
@@ -384,14 +384,14 @@ class Lifecycle:
     # The reader's thread, after handlers.
 
     def ready_handled(self) -> None:
-        """Let everybody go who waits for the connection."""
+        """Wake the threads that wait for the connection to be ready."""
         with self.lock:
             if self._state is State.OPEN and not self._again:
                 self._is_ready = True
                 self._changed.notify_all()
 
     def end_handled(self) -> None:
-        """Decide what comes after a final event, whose handlers have run."""
+        """Decide what comes next, after the handlers of a final event have run."""
         if self.is_forked_copy:
             return  # one of the handlers has forked
         with self.lock:
@@ -412,7 +412,7 @@ class Lifecycle:
             self._decided(False, retries.next_wait(outcome, now, wall))
 
     def _ask_hook(self, asking: object, retries: Retries, outcome: AttemptEnd) -> None:
-        """Call the user's retry hook, and have the reader go on. On a supervisor's thread."""
+        """Call the user's retry hook, and pass its result to the reader. On a supervisor's thread."""
         wait = None
         try:
             wait = usercode.run(partial(self._next_wait, retries, outcome), self._handlers)
@@ -432,7 +432,7 @@ class Lifecycle:
             deadline.close()
 
     def _hook_answered(self, asking: object, wait: float | None) -> None:
-        """Go on, unless that was done: close and reconnect do not wait. On the reader's thread."""
+        """Use the hook's result, unless close or reconnect came first. On the reader's thread."""
         with self.lock:
             if self._asking is not asking:
                 return
@@ -452,7 +452,7 @@ class Lifecycle:
         self._finish()
 
     def threads_failed(self, crew: Crew, error: BaseException) -> None:
-        """End the app, because a thread that it runs on cannot go on. The loop ends the connection itself."""
+        """End the app after a fatal error in one of its threads. The loop itself ends the connection."""
         with self.lock:
             if self._crew is not crew or self._state in (State.NEW, State.STOPPED):
                 return
@@ -476,7 +476,7 @@ class Lifecycle:
     # Under the lock.
 
     def gates_changed(self) -> None:
-        """Let everybody send once all gates are open; only then the back-off counts it as a connection."""
+        """Allow ordinary sends once all gates are open; only then does the back-off count the connection."""
         if self.sendable is self.connection or not (self._gates is None or self._gates.are_open):
             return
         self.sendable = connection = self.connection
@@ -492,9 +492,10 @@ class Lifecycle:
         )
 
     def _end_wait(self, blocking: bool) -> bool:
-        """Have a wait end at once; not `blocking` if no attempt will follow. Returns whether there is one.
+        """End the wait immediately; return whether there is one. Not `blocking` if no attempt will follow.
 
-        It adds another job first: wherever Ctrl-C strikes, one is left, or this can be called again.
+        Another job is added before the old one is cancelled: wherever Ctrl-C strikes, one job remains, or
+        this can be called again.
         """
         wait, crew = self._wait, self._crew
         if wait is None or crew is None:
@@ -508,7 +509,7 @@ class Lifecycle:
         return True
 
     def _end_asking(self) -> None:
-        """Go on without the answer of the retry hook, if that is what the app waits for."""
+        """Stop waiting for the retry hook's result, if the app is waiting for it."""
         if self._asking is not None:
             if self._deadline is not None:
                 self._deadline.cancel()

@@ -1,4 +1,4 @@
-"""States: where a WebSocket is in its life, and the steps from one state to the next, as a table.
+"""States of a WebSocket, and the table of steps from one state to the next.
 
 ::
 
@@ -21,7 +21,7 @@ from ..errors import WebSocketError
 class State(enum.Enum):
     """The state of a WebSocket. The value is the name used in messages."""
 
-    #: It was never started.
+    #: The WebSocket was never started.
     NEW = "new"
     #: An attempt to connect is under way.
     CONNECTING = "connecting"
@@ -29,11 +29,11 @@ class State(enum.Enum):
     OPEN = "open"
     #: Our Close frame was sent; messages may still arrive.
     CLOSING = "closing"
-    #: The attempt or the connection has ended, and it is not decided yet what comes next.
+    #: The attempt or the connection has ended, and the next step has not been decided yet.
     DISCONNECTED = "disconnected"
-    #: It waits before the next attempt.
+    #: The wait before the next attempt.
     BACKING_OFF = "backing off"
-    #: It has ended. It may be started again.
+    #: The WebSocket has ended. It may be started again.
     STOPPED = "stopped"
 
 
@@ -58,7 +58,7 @@ class Closable(Protocol):
 
 
 def public_state(state: State, connection: Closable | None) -> State:
-    """Return the state that users see: the table knows nothing of CLOSING, the connection does."""
+    """Return the state that users see. The table has no CLOSING; only the connection knows about it."""
     is_closing = state is State.OPEN and connection is not None and connection.is_closing
     return State.CLOSING if is_closing else state
 
@@ -94,11 +94,11 @@ def after(state: State, step: Step) -> State:
 
 
 def describe(state: State, is_forked_copy: bool = False) -> str:
-    """Say why a WebSocket cannot do what was asked for.
+    """Say why a WebSocket cannot do what it was asked to do.
 
     Args:
-        state: the state that it is in.
-        is_forked_copy: whether it runs in the parent of this process, which is the child of a fork.
+        state: the state of the WebSocket.
+        is_forked_copy: whether this process is the child of a fork, and the WebSocket runs in its parent.
     """
     if is_forked_copy:
         return "this process was forked, and the WebSocket was started in its parent"

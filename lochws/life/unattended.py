@@ -1,4 +1,4 @@
-"""Unattended apps: a warning when a program ends while an app that nobody has closed is still running."""
+"""Unattended apps: a warning when a program ends while an app that was not closed is still running."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ class Attended(Protocol):
 
     @property
     def is_unattended(self) -> bool:
-        """True if the app is running and nobody has closed it."""
+        """True if the app is running and has not been closed."""
 
 
-# The lives that have begun and not ended. Single operations on a set need no lock: signal handlers and
-# finalizers may come at any time.
+# The lives that have begun and not ended. Single operations on a set need no lock, which matters because
+# signal handlers and finalizers may run at any time.
 _running: set[Attended] = set()
 
 
 def began(life: Attended) -> None:
-    """Note that a life has begun. Any thread."""
+    """Record that a life has begun. Any thread."""
     _running.add(life)
 
 
 def ended(life: Attended) -> None:
-    """Note that a life has ended, or was left to the parent by a fork. Any thread."""
+    """Record that a life has ended, or belongs to the parent after a fork. Any thread."""
     _running.discard(life)
 
 
 def _warn() -> None:
-    """Say that apps end with the program, which few expect whose last line is ``app.start()``."""
+    """Warn that apps end with the program, which surprises authors whose last line is ``app.start()``."""
     if hasattr(sys, "last_type") or hasattr(sys, "ps1"):
-        return  # an exception has ended the program, or somebody at a prompt has
+        return  # an exception ended the program, or the user at an interactive prompt did
     urls = [life.url for life in list(_running) if life.is_unattended]
     if urls:
         report(
