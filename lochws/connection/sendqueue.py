@@ -82,8 +82,8 @@ class SendQueue:
 
     Args:
         stream: where the bytes go.
-        pack: makes the frames of a batch.
-        compress, compress_in_pieces: make the frames of raw messages; None if there are none.
+        pack: builds the frames of a batch.
+        compress, compress_in_pieces: build the frames of raw messages; None without compression.
         limit: bytes of memory that may be taken by what waits. A message is admitted if it fits, or if
             nothing else waits.
         ask_flush: asks for a flush, by the loop or by any thread that calls the function it is given; None if
@@ -93,7 +93,7 @@ class SendQueue:
         send_timeout: seconds that ``"block"`` waits at most, or None for no limit.
         may_block: returns whether the calling thread may wait; one that runs handlers must not.
         gather: whether messages may gather. Without a loop that comes when asked they must not.
-        taps: are told what is sent, in order; may change at any time.
+        taps: functions that receive what is about to be sent, in order; may change at any time.
 
     Attributes:
         failure: what ended sending, or None. Read by anyone.
@@ -598,7 +598,7 @@ class SendQueue:
                         self._check_alive()
 
     def _look_after(self) -> None:
-        """Take up what was dropped off, unless somebody holds the lock, who will."""
+        """Take up dropped-off messages, unless another thread holds the lock and so will do it."""
         mine: _Part | None = None
         part: _Part | None = None
         try:
@@ -643,7 +643,7 @@ class SendQueue:
     # Writing.
 
     def _next_step(self) -> bool | None:
-        """Return what is to follow now that something was queued. Under the lock.
+        """Return the next step after something was queued. Under the lock.
 
         Returns:
             True if the caller is to become the writer, False if it is to ask the loop, None for neither.
@@ -735,7 +735,7 @@ class SendQueue:
                 raise TransportFail(f"connection lost: {error}") from error
 
     def _tell(self) -> None:
-        """Tell the taps of a batch that is about to be written, once and in order. For the writer."""
+        """Pass a batch that is about to be written to the taps, once and in order. For the writer."""
         outgoing = self._outgoing
         outgoing.rest = memoryview(outgoing.rest)
         sent = tuple(map(_as_sent, outgoing.batch))
@@ -816,7 +816,7 @@ class SendQueue:
             raise
 
     def _compress_some(self, raw: Raw, limit: float) -> tuple[bytes, float]:
-        """Go on compressing a message. For the compressor.
+        """Compress the next pieces of a message. For the compressor.
 
         Returns:
             Its frame, empty if the limit was reached before, and what is left of the limit.
@@ -837,7 +837,7 @@ class SendQueue:
         return self._finished or self.failure is not None
 
     def _withdraw(self, items: Sequence[Item | Raw]) -> bool:
-        """Take items back, unless one was sent whole or they are reported already. Without the lock."""
+        """Remove items, unless one was sent completely or they are already reported. Without the lock."""
         with self._lock:
             return bool(items) and not self._finished and self._outgoing.withdraw(items)
 
@@ -871,7 +871,7 @@ class SendQueue:
             self._compressor = None
 
     def _after_error(self, error: BaseException, mine: _Part | None, part: _Part | None = None) -> None:
-        """Take care of what an error would leave undone. Without the lock."""
+        """Finish the work that an error has interrupted. Without the lock."""
         self._give_back(mine, part)
         if not isinstance(error, (WebSocketError, TypeError, ValueError)):
             self._ask_loop()  # perhaps it was about to be asked, or the caller to write

@@ -1,1 +1,1 @@
-"""Engine: threads and the event loop that they turn; knows nothing of WebSocket."""
+"""Engine: the event loop and the threads that run it, independent of WebSocket."""

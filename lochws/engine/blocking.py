@@ -1,4 +1,4 @@
-"""Blocking jobs: which of those that are due may begin, so that no host keeps the others waiting."""
+"""Blocking jobs: a fair choice of the next job to run, so that no host keeps the others waiting."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-#: A job that has run for longer than this no longer takes up a slot: another one may begin beside it.
+#: A job that has run for longer than this, in seconds, no longer takes up a slot: another job may begin.
 SLOW_SECONDS = 0.5
 
 J = TypeVar("J", bound=Hashable)
@@ -15,7 +15,7 @@ J = TypeVar("J", bound=Hashable)
 
 @dataclass
 class _Running:
-    """A job under way: since when, for which host, and whether the host had failed before."""
+    """A running job: when it began, for which host, and whether the last attempt for that host failed."""
 
     began: float
     host: Hashable
@@ -25,14 +25,15 @@ class _Running:
 class BlockingJobs(Generic[J]):
     """Jobs that may block, such as attempts to connect, each for one host.
 
-    At most `slots` jobs run that began less than `SLOW_SECONDS` ago, and at most `room` in all. So a job
-    that takes long, because its host is dead, gives up its slot. Three more rules keep the way free:
+    At most `slots` of the running jobs began less than `SLOW_SECONDS` ago, and at most `room` jobs run in
+    all. So a job that takes long because its host does not answer gives up its slot. Three more rules prevent
+    congestion:
 
-    * When jobs for one host hold all slots, a job for another host may begin beside them.
+    * If jobs for a single host occupy all slots, one job for another host may begin in addition.
     * No host gets more than half of the room.
-    * Jobs for hosts whose last attempt failed take turns with the rest, and get half of the room at most.
+    * Jobs for hosts whose last attempt failed alternate with the others, and get at most half of the room.
 
-    Within these rules the hosts take turns, and the jobs for one host keep their order. Times are passed in.
+    Within these rules, the hosts take turns, and the jobs for one host keep their order. Times are passed in.
     For one thread at a time.
 
     Args:
@@ -44,9 +45,9 @@ class BlockingJobs(Generic[J]):
         self._slots = slots
         self._room = room
         self._half = max(1, room // 2)
-        # What waits, by host, for hosts that have not failed and for those that have. The next host is first.
+        # The waiting jobs by host, for hosts that have not failed and for those that have; next host first.
         self._lanes: tuple[dict[Hashable, deque[J]], dict[Hashable, deque[J]]] = ({}, {})
-        self._turn = False  # the lane that is looked at first
+        self._turn = False  # the lane to check first
         self._running: dict[J, _Running] = {}
 
     @property
@@ -60,17 +61,17 @@ class BlockingJobs(Generic[J]):
         return len(self._running)
 
     def add(self, job: J, host: Hashable, *, doubtful: bool) -> None:
-        """Let a job wait for its turn.
+        """Add a job, which then waits for its turn.
 
         Args:
             job: the job.
-            host: what the job connects to; any hashable object.
+            host: the host that the job connects to; any hashable object.
             doubtful: whether the last attempt to connect there failed.
         """
         self._lanes[doubtful].setdefault(host, deque()).append(job)
 
     def take(self, now: float) -> J | None:
-        """Begin the next job that may begin, and return it, or None. Call `ended` when it has ended."""
+        """Begin and return the next job that may begin, or return None. Call `ended` when it has ended."""
         if len(self._running) >= self._room or not self.has_waiting:
             return None
         young = [one.host for one in self._running.values() if now - one.began < SLOW_SECONDS]
@@ -80,7 +81,7 @@ class BlockingJobs(Generic[J]):
         for doubtful in (self._turn, not self._turn):
             if doubtful and sum(one.doubtful for one in self._running.values()) >= self._half:
                 continue
-            # Passes over hosts with running jobs only, hence over few.
+            # Only hosts with running jobs are skipped, so this loop is short.
             for host, jobs in self._lanes[doubtful].items():
                 running = sum(one.host == host for one in self._running.values())
                 if running >= self._half or (running and is_full):
@@ -95,15 +96,15 @@ class BlockingJobs(Generic[J]):
         return None
 
     def ended(self, job: J) -> None:
-        """Note that a job has ended."""
+        """Record that a job has ended."""
         del self._running[job]
 
     def next_look(self, now: float) -> float | None:
-        """Return when `take` should be asked again because a job will count as slow, or None."""
+        """Return when to call `take` again because a job will then count as slow, or None."""
         ends = [one.began + SLOW_SECONDS for one in self._running.values()]
         return min((end for end in ends if end > now), default=None) if self.has_waiting else None
 
     def clear(self) -> None:
-        """Forget the jobs that wait."""
+        """Remove all waiting jobs."""
         for lane in self._lanes:
             lane.clear()

@@ -1,4 +1,4 @@
-"""Inbox: events that wait for the handlers of one receiver, in order."""
+"""Inbox: a queue of events that wait for the handlers of one receiver."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-#: Batches that are delivered before the next look at the network, or one for each inbox.
+#: The number of batches to deliver before the network is checked again; at least one for each inbox.
 BATCHES_PER_DELIVERY = 16
 
 
 class Inbox:
-    """Events for one receiver, in order, that have not been handled yet.
+    """A queue of events for one receiver that have not been handled yet.
 
     One thread at a time posts: the supervisor while connecting, the baton holder afterwards. One thread
     takes: the reader. Neither needs a lock.
 
     Args:
         handle: called with the items of each post, on the reader's thread, without any lock.
-        notify: called when something was posted that the reader does not know of.
+        notify: called after a post if the reader has not been notified yet.
 
     Attributes:
-        batches: what waits: the items of each post, their cost, and what to call after them.
+        batches: the waiting batches: the items of each post, their cost, and the function to call after them.
     """
 
     __slots__ = ("_handle", "_last", "_low", "_notify", "_posted", "_taken", "batches", "is_scheduled")
@@ -38,24 +38,24 @@ class Inbox:
 
     @property
     def backlog(self) -> int:
-        """The cost of what waits, in the units of `post`."""
+        """The total cost of the waiting items, in the units of `post`."""
         return self._posted - self._taken
 
     @property
     def has_backlog(self) -> bool:
-        """True if anything waits."""
+        """True if any items are waiting."""
         return bool(self.batches)
 
     def post(self, items: Sequence[Any], cost: int = 0, after: Callable[[], object] | None = None) -> int:
         """Add items at the end.
 
         Args:
-            items: what to handle.
-            cost: what they count for in `backlog`.
-            after: called on the reader's thread when they have been handled.
+            items: the items to handle.
+            cost: what the items count for in `backlog`.
+            after: called on the reader's thread when the items have been handled.
 
         Returns:
-            The backlog now.
+            The new backlog.
         """
         self._posted += cost
         self.batches.append((items, cost, after))
@@ -65,7 +65,7 @@ class Inbox:
         return self._posted - self._taken
 
     def take(self) -> tuple[Sequence[Any], Callable[[], object] | None] | None:
-        """Return the oldest items and what to call after them, or None. For the thread that takes."""
+        """Return the oldest items and the function to call after them, or None. For the thread that takes."""
         try:
             items, cost, after = self.batches.popleft()
         except IndexError:
@@ -78,18 +78,18 @@ class Inbox:
         return items, after
 
     def reset_after_fork(self) -> None:
-        """Drop what waits, and the rest of the current batch, in the child of a fork: it is the parent's.
+        """Drop all items in the child of a fork, and the rest of the current batch: the parent handles them.
 
-        For its owner to call.
+        The inbox's owner calls this.
         """
         if isinstance(self._last, list):
             self._last.clear()
         self.batches.clear()
 
     def call_when_low(self, backlog: int, function: Callable[[], object]) -> None:
-        """Have a function called when the backlog has fallen to a limit. For the thread that posts.
+        """Call a function when the backlog has fallen to a limit. For the thread that posts.
 
-        It is called once or, rarely, twice; on either thread, perhaps at once.
+        The function is called once or, rarely, twice; on either thread, and possibly immediately.
         """
         self._low = (backlog, function)
         self._check_if_low()
@@ -101,7 +101,7 @@ class Inbox:
             low[1]()
 
     def deliver(self, batches: int = BATCHES_PER_DELIVERY) -> bool:
-        """Handle that many batches at most. Returns whether more are waiting."""
+        """Handle at most `batches` batches. Return whether more are waiting."""
         handle = self._handle
         for _ in range(batches):
             batch = self.take()
@@ -111,7 +111,7 @@ class Inbox:
             try:
                 if items:
                     handle(items)
-            finally:  # what follows a final event must come, whatever happens
+            finally:  # the step that follows a final event must happen in any case
                 if after is not None:
                     after()
         return bool(self.batches)

@@ -1,8 +1,8 @@
-"""Event loop: selector, wake-up and deadlines for many channels; knows nothing of WebSocket, has no thread.
+"""Event loop: selector, wake-up and deadlines for many channels, independent of WebSocket and of threads.
 
-A `Loop` moves the bytes of its channels. The right to do so is its baton: only the thread that holds it may
-call `turn`, and channels are touched nowhere else. In a threaded program that is the reader or its stand-in
-(see `lochws.engine.reader`); in an iteration it is the iterating thread.
+A `Loop` moves the bytes of its channels. Its baton is the right to do so: only the thread that holds the
+baton may call `turn`, and channels are called from nowhere else. In a threaded program that thread is the
+reader or its stand-in (see `lochws.engine.reader`); in an iteration it is the iterating thread.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from .timers import Timers
 
 #: The size of the buffer that all channels of a loop receive into.
 BUFFER_BYTES = 256 * 1024
-#: Clocks that have come this far apart between two turns, or a wait that ended this late, are looked at
-#: closely.
+#: If the two clocks diverge by this much between two turns, or a wait ends this late, in seconds, the loop
+#: checks for a suspension.
 SUSPICIOUS_SECONDS = 1.0
-#: The part of it that a channel gets at least, however many channels are ready.
+#: The part of the buffer that each channel gets at least, however many channels are ready.
 SHARE_BYTES = 16 * 1024
 
 
@@ -43,59 +43,59 @@ class Channel(Protocol):
         """Return what to wait for: EVENT_READ and EVENT_WRITE of `selectors`, or 0."""
 
     def on_start(self, now: float) -> bool:
-        """Begin: the channel has joined the loop. Returns whether there is more to do at once."""
+        """Begin, since the channel has joined the loop. Return whether there is more to do immediately."""
 
     def on_touch(self, now: float) -> bool:
-        """Do what `Loop.touch` was called for. Returns whether there is more to do at once."""
+        """Do the work that `Loop.touch` was called for. Return whether there is more to do immediately."""
 
     def on_ready(self, mask: int, buffer: memoryview, now: float, /) -> bool | None:
         """Do a bounded amount of work, since the descriptor is ready.
 
         Args:
-            mask: what the descriptor is ready for, as in `interest`.
-            buffer: memory to receive into, for the time of the call.
+            mask: what the descriptor is ready for: EVENT_READ and EVENT_WRITE of `selectors`.
+            buffer: memory to receive into, valid during the call.
             now: the time, in monotonic seconds.
 
         Returns:
-            Whether there is more to do at once. None if there is not, and if in addition neither `interest`
+            Whether there is more to do immediately. None if there is not and, in addition, neither `interest`
             nor `is_finished` has changed, and `next_timer` is not earlier than before.
         """
 
     def on_timer(self, now: float) -> None:
-        """Do what is due: the time that `next_timer` named has come, or an earlier one."""
+        """Do the work that is due. Called at the time that `next_timer` returned, or at an earlier one."""
 
     def on_suspension(self, now: float) -> None:
         """Check the connection: the machine may have been suspended.
 
-        What had arrived was read before; timers run afterwards.
+        Data that had arrived has been read before this call; timers run after it.
         """
 
     def next_timer(self) -> float | None:
         """Return when to call `on_timer` next, in monotonic seconds, or None for never."""
 
     def on_error(self, error: BaseException) -> None:
-        """Finish, since one of the methods has raised `error`, or the loop itself has failed with it."""
+        """Finish, because one of the methods has raised `error`, or the loop itself has failed with it."""
 
     @property
     def is_finished(self) -> bool:
         """True if the loop should release the channel."""
 
     def release(self) -> None:
-        """Close the descriptor: the loop has let go of it."""
+        """Close the descriptor, which the loop no longer uses."""
 
 
 class Loop:
-    """Turns any number of channels.
+    """An event loop for any number of channels.
 
-    Any thread may call `add`, `touch`, `notify` and `wake`; everything else is for the baton holder.
+    Any thread may call `add`, `touch`, `notify` and `wake`; all other methods are for the baton holder.
 
     Args:
-        clock: what the timers go by.
+        clock: the clock for the timers.
 
     Attributes:
-        baton: the right to call `turn`.
+        baton: the lock whose holder may call `turn`.
         mail: the inboxes that have something to deliver. Any thread appends, the reader takes.
-        is_ending: set by the reader, before it wakes the loop, once its turns must not wait any more.
+        is_ending: set by the reader, before it wakes the loop, when turns must no longer wait.
     """
 
     def __init__(self, clock: Clock = SYSTEM) -> None:
@@ -126,12 +126,12 @@ class Loop:
     # Any thread.
 
     def add(self, channel: Channel) -> None:
-        """Have a channel join the loop."""
+        """Add a channel to the loop."""
         self._added.append(channel)
         self.wake()
 
     def touch(self, channel: Channel) -> None:
-        """Have the channel's `on_touch` called soon, in a turn."""
+        """Have the channel's `on_touch` called in a turn soon."""
         self._touched.append(channel)
         self.wake()
 
@@ -147,17 +147,17 @@ class Loop:
 
     def wake(self) -> None:
         """End the wait of the current turn, if it is waiting."""
-        # The waiting thread sets the flag before it looks at the deques for the last time. So what is
+        # The waiting thread sets the flag before it checks the deques for the last time. So an item that is
         # appended before the flag is read here cannot be missed.
         if self._asleep:
             self._pipe.wake()
 
     def look_at_clock(self) -> None:
-        """End the wait of this turn, or of the next one: the clock was moved on."""
+        """End the wait of this turn or of the next one, because the clock was advanced."""
         self._pipe.wake()
 
     def rest(self) -> Rest | None:
-        """Return how this turn waits; None if it does not wait, or is about to stop waiting."""
+        """Return the state of this turn's wait; None if it does not wait or is about to stop waiting."""
         rest = Rest(self._turns, self._due)
         if not self._asleep or self._touched or self._added:
             return None
@@ -185,7 +185,7 @@ class Loop:
             try:
                 more = inbox.deliver(batches)
             except BaseException as error:  # noqa: BLE001  it is reported
-                # The exceptions of handlers were dealt with before: this is a defect of ours.
+                # The exceptions of handlers are handled elsewhere: this is a defect in lochws.
                 report(logging.ERROR, "unexpected error while delivering events", error=error)
                 more = inbox.has_backlog
             if more:
@@ -250,7 +250,7 @@ class Loop:
     def _go_on(
         self, again: dict[Channel, None], buffer: memoryview, was_suspended: bool, now: float
     ) -> None:
-        """Call the channels that had more to do, and all of them after a suspension."""
+        """Call the channels that have more to do, and all channels after a suspension."""
         for channel in again:
             if channel in self._registered:
                 self._call(channel, channel.on_ready, selectors.EVENT_READ, buffer, now)
@@ -266,13 +266,13 @@ class Loop:
         self._pipe.close()
 
     def fail(self, error: BaseException) -> None:
-        """End every channel because of an error, those that are about to join included."""
+        """End every channel because of an error, including those that are about to join."""
         while self._registered or self._added:
             channel = next(iter(self._registered), None)
             self._fail(self._added.popleft() if channel is None else channel, error)
 
     def reset_after_fork(self) -> None:
-        """Leave the channels to the parent, in the child of a fork. For the loop's owner to call.
+        """Release the parent's channels in the child of a fork. The loop's owner calls this.
 
         Nothing is removed from the selector, which the child shares with its parent.
         """
@@ -301,14 +301,14 @@ class Loop:
             self._on_defect(channel, error)
 
     def _on_defect(self, channel: Channel, error: BaseException) -> None:
-        """Have a channel finish in which a defect of ours has shown. It must not end the others."""
+        """Finish a channel after a defect in lochws, so that the defect does not end the other channels."""
         if is_interrupt(error):
             raise error
         report_aside(logging.ERROR, "unexpected error in %r", channel, error=error)
         self._fail(channel, error)
 
     def _fail(self, channel: Channel, error: BaseException) -> None:
-        """Have the channel finish because of an error, and release it."""
+        """Finish a channel because of an error, and release it."""
         for end in (partial(channel.on_error, error), partial(self._remove, channel)):
             try:
                 end()
@@ -336,7 +336,7 @@ class Loop:
             self._registered[channel] = (descriptor, wanted)
         when = channel.next_timer()
         if when is not None:
-            # With a clock that stands still nothing is gained by rounding: deadlines are kept exactly.
+            # With a clock that stands still, rounding would save nothing, so deadlines are kept exactly.
             self._timers.set(channel, when, self._monotonic() if self.clock.passes else when)
 
     def _remove(self, channel: Channel) -> None:
@@ -350,7 +350,7 @@ class Loop:
             channel.release()
 
     def _run_timers(self, now: float) -> None:
-        # Deadlines that are set meanwhile wait for the next turn, even those that have passed.
+        # Deadlines that are set during this call wait for the next turn, even if they have passed.
         for channel in self._timers.take(now):
             if channel in self._registered:
                 self._call(channel, channel.on_timer, now)

@@ -1,9 +1,9 @@
-"""Reader: the thread that turns the loop and delivers events; knows nothing of WebSocket.
+"""Reader: the thread that turns the loop and delivers events, independent of WebSocket.
 
-The reader holds the loop's baton for one turn, lets go of it, and delivers: handlers run here, one after the
-other, without any lock. While a delivery takes longer than a grace period, a supervisor thread calls
-`stand_in`, which holds the baton and turns the loop until the reader is back. So fast handlers cost no switch
-of threads, and a slow handler costs no connection.
+The reader holds the loop's baton for one turn, releases it, and delivers events: handlers run here, one after
+the other, without any lock. If a delivery takes longer than a grace period, a supervisor thread calls
+`stand_in`, which holds the baton and turns the loop until the reader has finished the delivery. So fast
+handlers need no thread switch, and a slow handler does not cost a connection.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from ..system.report import Block, flush_reports, report_aside
 from ..system.waits import join
 from .loop import Loop
 
-#: A delivery that takes longer than this gets a stand-in for the reader.
+#: If a delivery takes longer than this, in seconds, a stand-in turns the loop for the reader.
 GRACE_SECONDS = 0.1
-#: A delivery that takes longer than this is logged with the reader's stack; again each time it has doubled.
+#: A delivery that takes longer than this, in seconds, is logged with the reader's stack, and again each time
+#: its duration has doubled.
 STUCK_SECONDS = 5.0
-#: How often a reader that cannot go on looks whether its last app has ended.
+#: How often a reader whose loop has failed checks whether its last app has ended, in seconds.
 END_LOOK_SECONDS = 0.02
 
 
@@ -35,10 +36,10 @@ class Reader:
 
     Args:
         name: the thread's name.
-        watch: called on the reader's thread when a delivery begins and nobody watches over it. It must have
-            somebody look at `delivery` after `grace` seconds.
-        clock: what the loop and whoever watches go by.
-        failed: called on the reader's thread, with the exception, if its loop cannot be turned any more. From
+        watch: called on the reader's thread when a delivery begins that is not being watched. It must arrange
+            for a check of `delivery` after `grace` seconds.
+        clock: the clock of the loop and of the watch.
+        failed: called on the reader's thread, with the exception, if its loop can no longer be turned. From
             then on every channel ends with that exception, until `stop` is called.
     """
 
@@ -53,7 +54,7 @@ class Reader:
         self._watch = watch
         self._failed = failed
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        #: The number of the delivery under way, or 0. Written by the reader, read by anyone.
+        #: The number of the current delivery, or 0. Written by the reader, read by any thread.
         self.delivery = 0
         self.deliveries = 0  # so far; written by the reader, read by anyone
         self.is_watched = False  # set by the reader, cleared by whoever watches
@@ -77,24 +78,24 @@ class Reader:
         self.loop.wake()
 
     def fail(self, error: BaseException) -> None:
-        """Give up: have every channel end with this error. Only the first call counts."""
+        """End every channel with this error. Only the first call has an effect."""
         if self._error is None:
             self._error = error
         self.loop.is_ending = True
         self.loop.wake()
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait until the thread has ended. Returns False if it has not, or is the calling thread."""
+        """Wait until the thread has ended. Return False if it has not, or if it is the calling thread."""
         if self.is_current:
             return False
         return join(self._thread, timeout)
 
     def rest(self, *, handlers: bool) -> Rest | None:
-        """Return how the thread waits, or has ended; None while it does anything else.
+        """Return the state of the thread's wait, also if it has ended; None while it does anything else.
 
         Args:
-            handlers: whether to return None while handlers run. If not, the answer is about their stand-in,
-                if there is one.
+            handlers: whether to return None while handlers run. If False, the result describes the reader's
+                stand-in during that time, if there is one.
         """
         if self.delivery:
             if handlers:
@@ -113,7 +114,7 @@ class Reader:
         return threading.current_thread() is self._thread
 
     def reset_after_fork(self) -> None:
-        """Have the thread end in the child of a fork that a handler made, when the handler returns."""
+        """Make the thread end in the child of a fork, if a handler forked, as soon as the handler returns."""
         self._stopping = True
         self.loop.reset_after_fork()
 
@@ -143,7 +144,7 @@ class Reader:
             self.loop.baton.release()
 
     def _end_all(self, error: BaseException) -> None:
-        """End every channel, and go on delivering until `stop` is called."""
+        """End every channel, and keep delivering events until `stop` is called."""
         name = self._thread.name
         report_aside(logging.ERROR, "%s cannot go on, and the apps that run on it end", name, error=error)
         self._failed(error)
@@ -187,7 +188,7 @@ class Reader:
     # Whoever watches.
 
     def stand_in(self, delivery: int) -> None:
-        """Turn the loop in the reader's place until that delivery has ended.
+        """Turn the loop in place of the reader until the delivery has ended.
 
         The delivery is logged with the reader's stack if it takes too long.
         """

@@ -1,4 +1,4 @@
-"""Supervisor: a few threads that run jobs when they are due; knows nothing of WebSocket."""
+"""Supervisor: a few threads that run jobs when they are due, independent of WebSocket."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ..system.report import report_aside
 from ..system.waits import join
 from .blocking import BlockingJobs
 
-#: Threads that may be added while blocking jobs take long.
+#: The number of threads that may be added while blocking jobs take long.
 EXTRA_THREADS = 16
 
 
 class Job:
-    """Something to do at a time. Made by `Supervisor.call_at`."""
+    """A job for a certain time. Created by `Supervisor.call_at`."""
 
     def __init__(self, function: Callable[[], object], blocking: bool, aside: bool) -> None:
         self.function = function
@@ -35,14 +35,14 @@ class Job:
 class Supervisor:
     """A few daemon threads that share a heap of jobs. Each thread starts when it is first needed.
 
-    With more than one thread, one is always kept free of blocking jobs, so that quick jobs are on time. When
-    blocking jobs take long, up to `EXTRA_THREADS` are added, which end as soon as they find nothing to do.
+    With more than one thread, one is always kept free of blocking jobs, so that quick jobs run on time. When
+    blocking jobs take long, up to `EXTRA_THREADS` threads are added, which end as soon as they are idle.
 
     Args:
         name: the name of the threads.
         size: how many threads there may be.
-        clock: says when a job is due.
-        failed: called with the exception on a thread that cannot go on, and ends.
+        clock: the clock that jobs are scheduled by.
+        failed: called with the exception on a thread that ends because of a fatal error.
     """
 
     def __init__(
@@ -87,10 +87,10 @@ class Supervisor:
 
         Args:
             when: the time; a time in the past means at once.
-            function: what to call. An exception that it raises is logged.
-            blocking: whether it may take longer than a moment.
-            aside: whether nobody waits for it; see `rest`.
-            host: for a blocking job, what it connects to; see `BlockingJobs`.
+            function: the function to call. An exception that it raises is logged.
+            blocking: whether the function may block.
+            aside: whether nothing waits for the job, so that `rest` can ignore it.
+            host: for a blocking job, the host that it connects to; `BlockingJobs` lets hosts take turns.
             doubtful: for a blocking job, whether the last attempt to connect there failed.
 
         Returns:
@@ -123,7 +123,7 @@ class Supervisor:
         return self.call_at(0.0, function, blocking=blocking, host=host, doubtful=doubtful)
 
     def cancel(self, job: Job) -> bool:
-        """Cancel a job. Returns False if it has begun or was cancelled before."""
+        """Cancel a job. Return False if it has begun or was cancelled before."""
         with self._lock:
             if job.is_started or job.is_cancelled:
                 return False
@@ -131,16 +131,16 @@ class Supervisor:
             return True
 
     def wake(self) -> None:
-        """Have the threads look at the clock, which was moved on."""
+        """Make the threads read the clock again, because it was advanced."""
         with self._lock:
             self._changed.notify_all()
 
     def rest(self, *, away: bool, aside: bool) -> Rest | None:
-        """Return how the threads wait, or have ended; None while one is busy, or should be.
+        """Return the state of the threads' wait, even after their end; None while one is or should be busy.
 
         Args:
-            away: whether one of them is in a job that is none of the caller's business.
-            aside: whether jobs count that nobody waits for.
+            away: whether one of the threads is in a job that the caller wants to ignore.
+            aside: whether to count jobs that nothing waits for.
         """
         now = self._clock.monotonic()
         with self._lock:
@@ -161,14 +161,14 @@ class Supervisor:
             self._changed.notify_all()
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait until the threads have ended. Returns False if some have not by then."""
+        """Wait until the threads have ended. Return False if the timeout expires first."""
         end = None if timeout is None else monotonic() + timeout
         with self._lock:
             threads = [thread for thread in self._threads if thread is not threading.current_thread()]
         return all(join(thread, None if end is None else max(0.0, end - monotonic())) for thread in threads)
 
     def reset_after_fork(self) -> None:
-        """Drop the threads and their jobs, in the child of a fork: they are the parent's. For its owner."""
+        """Drop the parent's threads and jobs in the child of a fork. The supervisor's owner calls this."""
         self._lock = control_lock()
         self._changed = threading.Condition(self._lock)
         self._threads = []
@@ -183,7 +183,7 @@ class Supervisor:
         except RuntimeError:
             if not self._threads:
                 raise
-            return  # the threads that exist will get to it
+            return  # the existing threads will do the work
         self._threads.append(thread)
 
     def _run(self) -> None:

@@ -24,21 +24,21 @@ class Tenant(Protocol):
     """The interface between a crew and a tenant, the life of an app."""
 
     def threads_failed(self, crew: Crew, error: BaseException) -> None:
-        """End, because a thread of the crew cannot go on. Called on the reader's thread, without locks."""
+        """End after a fatal error in one of the crew's threads. On the reader's thread, without locks."""
 
 
 class Crew:
-    """One reader with its supervisors, running.
+    """A running reader with its supervisors.
 
-    Made and ended by `Threads`. The supervisors watch over the reader: while it stays in a handler for longer
-    than the grace period, one of them stands in for it. If one of the threads cannot go on, all of them end,
-    and so do the apps that run on them.
+    `Threads` creates and ends crews. The supervisors watch the reader: while a handler runs for longer than
+    the grace period, one of them stands in for the reader. After a fatal error in one of the threads, all of
+    them end, and so do the apps that run on them.
 
     Args:
-        name: goes into the threads' names.
-        supervisors: how many supervisor threads there may be.
-        clock: what timers, jobs and the watch go by.
-        retire: takes the crew out of use when it has failed, and returns its tenants.
+        name: part of the threads' names.
+        supervisors: the maximum number of supervisor threads.
+        clock: the clock of timers, jobs and the watch.
+        retire: takes the crew out of use after a failure, and returns its tenants.
     """
 
     def __init__(
@@ -62,9 +62,9 @@ class Crew:
             flush: flushes on a supervisor's thread; None if only the loop can.
         """
         if flush is not None and self.reader.delivery and not self.reader.has_stand_in:
-            # The reader is in a handler, perhaps for long, and gathered messages must not wait for it: a
-            # supervisor comes at once. A stand-in for the reader will see the touch instead; jobs would only
-            # pile up behind it.
+            # The reader may be in a handler for a long time, and gathered messages must not wait for it: a
+            # supervisor flushes immediately. If the reader has a stand-in, that will see the touch; jobs
+            # would only pile up behind it.
             self.supervisor.call_soon(flush)
         self.reader.loop.touch(channel)
 
@@ -74,19 +74,19 @@ class Crew:
         self.supervisor.stop()
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait until the threads have ended. Returns False if they have not."""
+        """Wait until the threads have ended. Return False if they have not."""
         end = None if timeout is None else monotonic() + timeout
         if not self.reader.join(timeout):
             return False
         return self.supervisor.join(None if end is None else max(0.0, end - monotonic()))
 
     def wake(self) -> None:
-        """Have the threads look at the clock, which was moved on."""
+        """Make the threads read the clock again, because it was advanced."""
         self.reader.loop.look_at_clock()
         self.supervisor.wake()
 
     def rest(self, *, handlers: bool) -> Rest | None:
-        """Return how the threads wait; None while one is busy. See `lochws.clock.Timed`."""
+        """Return the state of the threads' wait; None while one of them is busy."""
         # The thread that watches over a delivery works again and again until nothing has been delivered for a
         # while. That is of interest only while there is a delivery.
         supervisor = self.supervisor.rest(away=self.reader.has_stand_in, aside=bool(self.reader.delivery))
@@ -94,12 +94,12 @@ class Crew:
         return None if reader is None or supervisor is None else reader.beside(supervisor)
 
     def reset_after_fork(self) -> None:
-        """Let go of threads, jobs and channels in the child of a fork: they are the parent's."""
+        """Drop the parent's threads, jobs and channels in the child of a fork."""
         self.supervisor.reset_after_fork()
         self.reader.reset_after_fork()
 
     def _failed(self, error: BaseException) -> None:
-        """End the apps, since the loop is not turned any more. On the reader's thread."""
+        """End the apps, because the loop is no longer turned. On the reader's thread."""
         for tenant in self._retire(self):
             try:
                 tenant.threads_failed(self, error)
@@ -138,20 +138,20 @@ class Threads:
     connections on a handful of threads: one reader, which calls the handlers of all apps that share it, and a
     few supervisors, which open connections. The threads start with the first app and end with the last.
 
-    A host that does not answer does not keep the others waiting: an attempt that takes longer than half a
-    second no longer counts, and up to 16 more threads are started for the others. The apps of one host, and
-    the hosts whose last attempt failed, never get more than half of all threads.
+    A host that does not answer does not delay the others: an attempt that takes longer than half a second no
+    longer counts, and up to 16 more threads are started for other hosts. The apps for one host, and the hosts
+    whose last attempt failed, never get more than half of all threads.
 
-    If one of the threads cannot go on, because the selector fails for instance, the apps that run on it end:
-    each connection gets its final event, and the log says why. An app that is started afterwards gets new
-    threads.
+    After a fatal error in one of the threads, for example if the selector fails, the apps that run on them
+    end: each connection gets its final event, and the error is logged. An app that is started afterwards gets
+    new threads.
 
     Args:
         supervisors: how many supervisor threads there may be, 2 or more. All but one of them open
             connections; the last one stands in for the reader while a handler is slow.
         name: becomes part of the threads' names.
-        clock: what keepalive, Poll, closing and back-off go by. None for the clock that `lochws.clock` has in
-            use when the threads start, which is the machine's unless a test has replaced it.
+        clock: the clock for keepalive, Poll, closing and back-off. None for the clock that `lochws.clock`
+            uses when the threads start, which is the machine's unless a test has replaced it.
 
     Raises:
         ValueError: `supervisors` is not a whole number of 2 or more.
@@ -170,7 +170,7 @@ class Threads:
 
     @classmethod
     def private(cls, name: str) -> Threads:
-        """Make the pair of one app, which never opens a connection while it reads from another."""
+        """Create the pair of threads for one app, which never opens one connection while reading another."""
         threads = cls(name=f"{next(_numbers)}-{name}")
         threads._supervisors = 1
         return threads
@@ -180,14 +180,14 @@ class Threads:
         raise TypeError("Threads cannot be copied or pickled: make others with Threads()")
 
     def reset_after_fork(self) -> None:
-        """Give the next app threads of its own, in the child of a fork."""
+        """Make the next app start new threads, in the child of a fork."""
         self._lock = control_lock()
         if self._crew is not None:
             self._crew.reset_after_fork()
         self._crew = None
 
     def attach(self, tenant: Tenant) -> Crew:
-        """Start the threads for an app, or let it share them. For lochws itself.
+        """Start the threads for an app, or let it share running ones. For lochws itself.
 
         Raises:
             RuntimeError: no thread can be started.
@@ -228,7 +228,7 @@ class Threads:
     # Takes _lock.
 
     def _retire(self, crew: Crew) -> list[Tenant]:
-        """Give the next app a new crew. Returns the apps of this one."""
+        """Give the next app a new crew, and return the apps of this one."""
         with self._lock:
             if self._crew is crew:
                 self._crew = None

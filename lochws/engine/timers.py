@@ -29,13 +29,13 @@ class Timers(Generic[Owner]):
         self.next: float | None = None
 
     def set(self, owner: Owner, when: float, now: float) -> None:
-        """Set the owner's deadline, which is rounded up a little so that others can share it.
+        """Set the owner's deadline, rounded up a little so that other owners can share it.
 
-        An earlier deadline stays, and the owner sets a new one when it has passed: deadlines are postponed
-        much more often than they pass.
+        An earlier deadline of the owner is kept, and the owner sets a new one when it has passed: deadlines
+        are postponed much more often than they pass.
 
         Args:
-            owner: whose deadline it is.
+            owner: the owner of the deadline.
             when: the deadline.
             now: the time, from which the rounding is measured.
         """
@@ -81,7 +81,7 @@ class Timers(Generic[Owner]):
 def _rounded(when: float, now: float) -> float:
     """Round a deadline up, by less than 1/512 of the time until then, to one that other owners share.
 
-    So thousands of connections send their pings in dozens, and the loop need not wake up for each of them.
+    So thousands of connections send their pings in groups, and the loop need not wake up for each of them.
     """
     if when <= now:
         return when

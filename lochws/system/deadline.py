@@ -13,10 +13,10 @@ class Cancelled(Exception):
 
 
 class Deadline:
-    """A limit in seconds from now, for all phases of one opening.
+    """A limit in seconds from now, for all phases of opening one connection.
 
-    One thread waits under the deadline and says which phase begins. `cancel` may be called from any thread,
-    and ends that wait at once.
+    One thread waits under the deadline and announces each phase. Any thread may call `cancel`, which ends
+    that wait immediately.
 
     Args:
         seconds: the limit, or None for no limit.
@@ -44,7 +44,7 @@ class Deadline:
         self._limits = limits
 
     def enter(self, phase: str) -> None:
-        """Begin a phase, and so end the one before."""
+        """Begin a phase, which ends the previous one."""
         self._times = self.timings
         self.phase = phase
         self._entered = monotonic()
@@ -54,7 +54,7 @@ class Deadline:
 
     @property
     def timings(self) -> dict[str, float]:
-        """Seconds by phase so far; the sum for a phase that was entered more than once."""
+        """Seconds spent in each phase so far, summed for a phase that was entered more than once."""
         times = dict(self._times)
         if self.phase:
             times[self.phase] += monotonic() - self._entered
@@ -64,7 +64,7 @@ class Deadline:
         """Return the seconds left, or None if there is no limit.
 
         Raises:
-            TimeoutError: none are left, for the phase or for the whole.
+            TimeoutError: no time is left, for the phase or for the whole.
             Cancelled: `cancel` was called.
         """
         if self._cancelled:

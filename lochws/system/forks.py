@@ -1,12 +1,12 @@
-"""Forks: objects that let go, in the child of `os.fork`, of what belongs to its parent.
+"""Forks: the release, in the child of `os.fork`, of everything that belongs to its parent.
 
-A fork copies memory and descriptors, but only the thread that forks. So in the child no thread moves a
-connection's bytes any more, a lock that another thread held is never released, and whatever is written to a
-copied descriptor is sent on the parent's connection. Objects with a lock that the child may take, or with a
-descriptor, register here themselves or are held by an object that does. In the child each of them lets go of
-what it holds and tells the server nothing. Descriptors that are closed there stay open in the parent.
+A fork copies memory and descriptors, but only the thread that forks. So in the child no thread serves the
+connections, a lock that another thread held is never released, and anything written to a copied descriptor
+is sent on the parent's connection. Objects with a lock that the child may take, or with a descriptor,
+register here or belong to an object that does. In the child each of them releases what it holds, and sends
+nothing to the server. Descriptors that are closed in the child stay open in the parent.
 
-The parent notices nothing, and without a fork nothing happens at all.
+The parent is not affected, and without a fork nothing happens at all.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Copied(Protocol):
     """An object that has a copy in the child of a fork."""
 
     def reset_after_fork(self) -> None:
-        """Let go of what is the parent's. Called in the child, before anything else runs there."""
+        """Release what belongs to the parent. Called in the child, before anything else runs there."""
 
 
 class _Living:

@@ -7,14 +7,14 @@ from time import monotonic
 
 
 class RateLimit:
-    """A token bucket: one token per log line, and a count of the lines that found none.
+    """A token bucket: one token per log line, and a count of the lines that were suppressed.
 
-    May be used by any thread, signal handler or finalizer: it takes no lock. Where several threads log at the
-    same moment, a line more or less may be let through.
+    Any thread, signal handler or finalizer may use it, because it takes no lock. If several threads log at
+    the same moment, one line more or less may be let through.
 
     Args:
-        burst: how many lines may follow one another at once.
-        per_second: how many lines per second are let through in the long run.
+        burst: the number of lines that may be logged in immediate succession.
+        per_second: the number of lines per second in the long run.
         clock: returns monotonic seconds.
     """
 
@@ -32,8 +32,8 @@ class RateLimit:
         """Ask whether a line may be logged now.
 
         Returns:
-            None if it may not. Otherwise what to append to the line: how many were suppressed before it, or
-            an empty string.
+            None if the line must not be logged. Otherwise the text to append to it: how many lines were
+            suppressed before it, or an empty string.
         """
         now = self._clock()
         self._tokens = min(self._burst, self._tokens + (now - self._counted) * self._per_second)

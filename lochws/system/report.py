@@ -1,4 +1,4 @@
-"""Reports: log records whose writing cannot harm the thread that reports.
+"""Reports: log records that are written without risk to the reporting thread.
 
 Log handlers, filters and the ``__repr__`` of what is logged are the user's code: they may raise, wait for a
 lock, call lochws again, or not return for minutes. So nothing else in lochws calls a logger. `report` logs on
@@ -84,17 +84,17 @@ def is_interrupt(error: BaseException) -> bool:
 
 
 def safe_str(value: object) -> str:
-    """Return ``str(value)``, or what to show in its place if that raises."""
+    """Return ``str(value)``, or a substitute if that raises."""
     return _text(value, str)
 
 
 def safe_repr(value: object) -> str:
-    """Return ``repr(value)``, or what to show in its place if that raises."""
+    """Return ``repr(value)``, or a substitute if that raises."""
     return _text(value, repr)
 
 
 def safe_name(function: object) -> str:
-    """Return the name of a function, or what to show of a callable that has none."""
+    """Return the name of a function, or a substitute for a callable that has none."""
     try:
         name = getattr(function, "__qualname__", None)
     except BaseException as error:
@@ -146,7 +146,7 @@ def _safe(value: object, kind: str) -> object:
 
 
 class _Report(NamedTuple):
-    """One report, and where in lochws and on which thread it was made."""
+    """One report, with the place in lochws and the thread that made it."""
 
     level: int
     message: str

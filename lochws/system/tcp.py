@@ -1,4 +1,4 @@
-"""Questions to the kernel about a TCP connection that no socket event answers."""
+"""TCP state: what the kernel knows about a connection and no socket event reports."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Progress(NamedTuple):
 
     Attributes:
         acknowledged: bytes that the other side's TCP has acknowledged so far.
-        waiting: bytes that were handed to the kernel and are not acknowledged yet.
+        waiting: bytes that the kernel has taken and that are not acknowledged yet.
     """
 
     acknowledged: int
@@ -29,7 +29,7 @@ class Progress(NamedTuple):
 
 
 def progress_of(sock: socket.socket) -> Progress | None:
-    """Return how far a socket has got, or None where the kernel does not say."""
+    """Return the progress of a socket's sent bytes, or None if the kernel does not report it."""
     option = getattr(socket, "TCP_INFO", None)
     if option is None or fcntl is None:
         return None

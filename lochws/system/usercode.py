@@ -1,8 +1,8 @@
-"""User code: for which owners the calling thread is running functions of the user's.
+"""User code: the owners for which the calling thread is running the user's functions.
 
-A thread that runs a function given as an option, a trace function or an ``on_sent`` handler of an app must
-not wait for that app, which waits for the function. Each thread has a tuple of owners; `run` and `marked` add
-to it for the time of a call. A thread that makes a call for another one takes that one's owners along.
+A thread that runs an option function, a trace function or an ``on_sent`` handler of an app must not wait for
+that app, because the app waits for the function. Each thread has a tuple of owners, to which `run` and
+`marked` add during a call. A thread that makes a call on behalf of another thread inherits its owners.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from typing import overload
 
 from .control import control_lock
 
-#: How long a signal handler may be delayed at most, in seconds.
+#: The longest delay of a signal handler, in seconds.
 SLICE_SECONDS = 0.5
 #: The longest single wait, in seconds: selectors count milliseconds in 32 bits, which is 24 days.
 LONGEST_SECONDS = 86_400.0
@@ -26,7 +26,7 @@ def slice_of(timeout: float) -> float: ...
 @overload
 def slice_of(timeout: float | None) -> float | None: ...
 def slice_of(timeout: float | None) -> float | None:
-    """Return how much of a wait to do at once, in seconds: less on the main thread than elsewhere."""
+    """Return how long to wait at a time, in seconds: less on the main thread than elsewhere."""
     if threading.get_ident() != threading.main_thread().ident:
         return timeout if timeout is None else min(timeout, LONGEST_SECONDS)
     return SLICE_SECONDS if timeout is None else min(timeout, SLICE_SECONDS)
@@ -40,7 +40,7 @@ class Waiters:
     Python code, Ctrl-C could leave it held.
 
     Args:
-        lock: guards what is waited for; reentrant or not.
+        lock: the lock that guards the awaited condition; it may be reentrant or not.
     """
 
     __slots__ = ("_condition", "_lock")
@@ -50,7 +50,7 @@ class Waiters:
         self._condition: threading.Condition | None = None
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Release the lock until `notify_all` is called. Returns False if the time is up first."""
+        """Release the lock until `notify_all` is called. Return False if the timeout expires first."""
         if self._condition is None:
             self._condition = threading.Condition(self._lock)
         return self._condition.wait(timeout)
@@ -78,31 +78,31 @@ class ReentrantEvent(threading.Event):
         return self._is_set
 
     def set(self) -> None:
-        """Wake all threads that wait, and let those that come later go on at once."""
+        """Wake all waiting threads; later calls of `wait` return immediately."""
         with self._lock:
             self._is_set = True
             self._changed.notify_all()
 
     def clear(self) -> None:
-        """Have `wait` wait again."""
+        """Reset the event, so that `wait` blocks again."""
         self._is_set = False
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until `set` is called. Returns False if the time is up first."""
+        """Wait until `set` is called. Return False if the timeout expires first."""
         with self._lock:
             return self._changed.wait_for(self.is_set, timeout)
 
 
 def wait_for(condition: Waiters, predicate: Callable[[], object], timeout: float | None) -> bool:
-    """Do what ``condition.wait_for(predicate, timeout)`` does. Returns False if the time is up first."""
+    """Wait on a condition until a predicate is true, in slices. Return False if the timeout expires first."""
     return _in_slices(condition.wait, predicate, timeout)
 
 
 def wait_set(event: threading.Event, timeout: float) -> bool:
-    """Do what ``event.wait(timeout)`` does. Returns False if the time is up first."""
+    """Wait until an event is set, in slices. Return False if the timeout expires first."""
     left = timeout
     while left > 0:
-        # The clock is not looked at: the event is the user's, and may go by a clock of its own.
+        # No clock is read here: the event is the user's, and may use its own clock.
         part = slice_of(left)
         if event.wait(part):
             return True
@@ -111,7 +111,7 @@ def wait_set(event: threading.Event, timeout: float) -> bool:
 
 
 def join(thread: threading.Thread, timeout: float | None) -> bool:
-    """Do what ``thread.join(timeout)`` does. Returns False if the time is up first."""
+    """Wait until a thread has ended, in slices. Return False if the timeout expires first."""
     return _in_slices(thread.join, lambda: not thread.is_alive(), timeout)
 
 

@@ -10,7 +10,7 @@ from . import forks
 from .control import control_lock
 from .syscalls import send
 
-#: What `threading` made locks with when lochws was imported.
+#: The lock factory of `threading` when lochws was imported.
 _LOCK = threading.Lock
 
 
@@ -56,7 +56,7 @@ class WakePipe:
             pass
 
     def reset_after_fork(self) -> None:
-        """Close the copies, in the child of a fork: the pipe is the parent's."""
+        """Close the copied descriptors in the child of a fork. The parent keeps its pipe."""
         self._lock = control_lock()
         self.close()
 
