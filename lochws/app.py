@@ -38,6 +38,7 @@ from .options import (
     check_choice,
     show_options,
 )
+from .system.rate_limit import RateLimit
 from .system.report import report, safe_str
 from .websocket import Internals, WebSocket, check_names
 
@@ -76,7 +77,7 @@ class AppInternals(Internals):
         given: the options that the user passed, by their public names.
     """
 
-    __slots__ = ("app", "on_handler_error", "registry")
+    __slots__ = ("_lines", "app", "on_handler_error", "registry")
     life: Lifecycle
 
     def __init__(self, app: WebSocketApp, url: URL, given: dict[str, Any]) -> None:
@@ -87,6 +88,7 @@ class AppInternals(Internals):
         if threads is not None and not isinstance(threads, Threads):
             raise TypeError(f"threads={threads!r}: expected a lochws.Threads, or None")
         self.app = app
+        self._lines: RateLimit | None = None  # of failed attempts; made with the first one
         self.registry = Registry(self.handler_failed, self.final_event_unhandled)
         self.life = Lifecycle(self.url, self.dialler, self.options, threads, self.registry, self.traffic)
 
@@ -116,7 +118,8 @@ class AppInternals(Internals):
         """Log a failure whose final event reached none of the user's handlers."""
         is_well = isinstance(event, events.Disconnected) and (event.graceful or event.ended_by == "client")
         if not (is_well or self.life.is_stopping):
-            report(logging.WARNING, "%s: %s", self.url, event)
+            self._lines = self._lines or RateLimit()
+            report(logging.WARNING, "%s: %s", self.url, event, limit=self._lines)
 
     def handler_failed(self, error: BaseException) -> None:
         """Continue, reconnect or stop after a handler's failure, as the option `on_handler_error` says."""

@@ -36,6 +36,7 @@ from ..protocol.deflate import PIECE_BYTES
 from ..protocol.frames import Item, Opcode
 from ..protocol.masking import mask
 from ..sent import ControlFrame, Sent, Tap
+from ..system.rate_limit import RateLimit
 from ..system.reentry import interrupts_lochws
 from ..system.report import is_interrupt, report_aside, safe_name
 from ..system.waits import Waiters, wait_for
@@ -105,8 +106,8 @@ class SendQueue:
         "_ask_flush", "_asked", "_changed", "_compress", "_compress_in_pieces", "_compressing",
         "_compressor", "_corks", "_discarded", "_drop_off_limit", "_dropped", "_dropped_off", "_due",
         "_finished", "_follows", "_gathering", "_is_shut", "_last_write", "_limit", "_lock",
-        "_may_block", "_outgoing", "_room_threshold", "_sealed", "_send_timeout", "_stream", "_taps",
-        "_waiting", "_when_full", "_writer", "failure", "is_blocked",
+        "_may_block", "_outgoing", "_room_threshold", "_sealed", "_send_timeout", "_stream",
+        "_tap_failures", "_taps", "_waiting", "_when_full", "_writer", "failure", "is_blocked",
     )
 
     def __init__(
@@ -135,6 +136,7 @@ class SendQueue:
         self._may_block = may_block
         self._follows = FOLLOWS_SECONDS if gather else -1.0
         self._taps = taps
+        self._tap_failures: RateLimit | None = None  # limits the reports about taps; made with the first
         # Appended to by any thread without the lock, emptied by the lock's holder.
         self._dropped_off: list[Item | Raw] = []
         # How many messages may be dropped off without a look at the lock. Written under it, read without.
@@ -746,7 +748,8 @@ class SendQueue:
                 # On the main thread that may be Ctrl-C; on others SystemExit must not end the reader.
                 if is_interrupt(error):
                     raise
-                report_aside(logging.ERROR, "handler %s failed", safe_name(tap), error=error)
+                self._tap_failures = limit = self._tap_failures or RateLimit()
+                report_aside(logging.ERROR, "handler %s failed", safe_name(tap), error=error, limit=limit)
 
     def _ask_loop(self) -> None:
         # Only the loop can wait until the kernel has room, and only it can end a connection that has failed.

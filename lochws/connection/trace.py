@@ -11,6 +11,7 @@ from typing import Any
 
 from .. import events
 from ..options import TraceFunction
+from ..system.rate_limit import RateLimit
 from ..system.report import is_interrupt, report, report_aside
 
 _numbers = count(1)
@@ -32,6 +33,7 @@ class Trace:
         self._sink = sink
         self._url = url
         self._connection = next(_numbers)
+        self._failures = RateLimit()
 
     def __call__(self, stage: str, **fields: Any) -> None:
         """Record a step."""
@@ -51,7 +53,8 @@ class Trace:
         except BaseException as error:
             if is_interrupt(error):
                 raise
-            report_aside(logging.ERROR, "the trace function failed on %r", stage, error=error)
+            words, limit = "the trace function failed on %r", self._failures
+            report_aside(logging.ERROR, words, stage, error=error, limit=limit)
 
     def messages(self, received: Iterable[events.Event]) -> None:
         """Record what was received."""

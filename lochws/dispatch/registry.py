@@ -242,7 +242,8 @@ class Registry:
         try:
             self._failed(error)
         except Exception as unexpected:  # noqa: BLE001  it is reported
-            report(logging.ERROR, "unexpected error after a handler failed", error=unexpected)
+            words = "unexpected error after a handler failed"
+            report(logging.ERROR, words, error=unexpected, limit=self._limit_for(words))
 
     def _limit_for(self, name: str) -> RateLimit:
         """Return the rate limit for reports about one handler. On the reader thread."""

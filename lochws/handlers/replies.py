@@ -30,6 +30,7 @@ from .. import WebSocketApp, events
 from ..clock import Rest, current
 from ..errors import QueueFull, WebSocketError
 from ..system import forks
+from ..system.rate_limit import RateLimit
 from ..system.report import report
 from ..system.waits import slice_of
 from ._parts.checks import check_app
@@ -360,6 +361,7 @@ class _Timeouts:
         self._arrived: deque[_Due] = deque()  # not seen by the thread yet
         self._due: list[_Due] = []  # a heap, the thread's own; others only read it
         self._settled = 0  # the number of replies settled so far
+        self._failures = RateLimit()
         self._is_settling = False
         self._wakes_at = -inf  # when the thread wakes by itself; -inf while it is not waiting
         self._lock = threading.RLock()  # guards the next attribute
@@ -427,7 +429,7 @@ class _Timeouts:
             try:
                 settle(reply, error=TimeoutError(f"no reply to {reply.key!r} in time"))
             except BaseException as error:  # noqa: BLE001  not even SystemExit may end the thread
-                report(logging.ERROR, "a callback of a reply failed", error=error)
+                report(logging.ERROR, "a callback of a reply failed", error=error, limit=self._failures)
             self._is_settling = False
         else:
             del reply  # do not wait for a reply that only this thread refers to

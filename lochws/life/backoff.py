@@ -14,6 +14,7 @@ from typing import Final, Literal, TypeAlias
 from .. import events
 from ..options import check_bool, check_number, check_range
 from ..system.deadline import Cancelled
+from ..system.rate_limit import RateLimit
 from ..system.report import report
 
 
@@ -97,6 +98,7 @@ class Retries:
         self._opened_at: float | None = None
         self._failures = 0
         self._first_failure = 0.0
+        self._lines: RateLimit | None = None  # about the retry hook; made when it fails
 
     def opened(self, now: float) -> None:
         """Note that a connection has opened, at a time in monotonic seconds."""
@@ -152,7 +154,9 @@ class Retries:
         except Cancelled:
             return None
         except Exception as error:  # noqa: BLE001  it is reported
-            report(logging.ERROR, "the retry hook failed on %r; the usual wait applies", outcome, error=error)
+            self._lines = self._lines or RateLimit()
+            words = "the retry hook failed on %r; the usual wait applies"
+            report(logging.ERROR, words, outcome, error=error, limit=self._lines)
             return usual
 
     def _gives_up(self, now: float) -> bool:

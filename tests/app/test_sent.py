@@ -147,6 +147,18 @@ class TestWhoIsTold:
         await_reports()
         assert "ZeroDivisionError" in caplog.text
 
+    def test_one_that_raises_each_time_does_not_flood_the_log(
+        self, start_peer: StartPeer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        listener = Listener()
+        with opened(WebSocketApp(start_peer(listener).url), ping_rate=0) as app:
+            app.on("sent")(lambda sent: 1 / 0)
+            for number in range(90):
+                app.send_text(str(number))
+            eventually(lambda: len(listener.heard) >= 90)
+        await_reports()
+        assert 0 < len(caplog.records) < 60
+
     def test_one_that_would_end_the_programs_thread_does_not_end_ours(
         self, start_peer: StartPeer, caplog: pytest.LogCaptureFixture
     ) -> None:

@@ -54,6 +54,25 @@ def test_each_failed_attempt_is_logged_with_the_url(dead_url: str, caplog: pytes
     ] * 2
 
 
+def test_attempts_that_fail_again_and_again_do_not_flood_the_log(
+    dead_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    WebSocketApp(dead_url).run_forever(persist=Backoff(min_wait=0, max_wait=0, max_attempts=90))
+    assert 20 <= len(caplog.records) < 60
+
+
+def test_a_retry_hook_that_fails_each_time_does_not_flood_the_log(
+    dead_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def hook(outcome: object) -> float:
+        raise ValueError
+
+    app = WebSocketApp(dead_url)
+    app.on("connect_fail")(lambda event: None)
+    app.run_forever(persist=Backoff(min_wait=0, max_wait=0, max_attempts=90, retry=hook))
+    assert 20 <= len(caplog.records) < 60
+
+
 @pytest.mark.parametrize(("script", "reason"), [
     (lose, "connection lost: ended by the server"),
     (refuse, f"upgrade refused: 401 Unauthorized ({advise('upgrade', None, Response(UNAUTHORIZED))})"),

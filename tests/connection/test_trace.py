@@ -125,6 +125,20 @@ def test_what_the_function_raises_is_logged_and_changes_nothing(
     assert "the trace function failed on 'send_text'" in caplog.text
 
 
+def test_one_that_raises_each_time_does_not_flood_the_log(
+    start_peer: StartPeer, caplog: pytest.LogCaptureFixture
+) -> None:
+    def trace(record: dict[str, Any]) -> None:
+        raise ValueError
+
+    app = Noting(start_peer(talkative).url, protocols=["chat"], trace=trace)
+    app.on("ready")(lambda event: [app.send_text("x") for _ in range(90)])
+    app.on("pong")(lambda event: app.close())
+    app.run_forever(ping_rate=0, persist=False)
+    await_reports()
+    assert 0 < len(caplog.records) < 60
+
+
 def test_the_function_may_send_and_close(start_peer: StartPeer) -> None:
     """No lock is held while it runs."""
     stages: list[str] = []
