@@ -67,7 +67,7 @@ def _print_version(ctx: click.Context, parameter: click.Parameter, is_wanted: bo
 
 @click.group(
     cls=_Commands, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Completion: eval \"$(_LOCHWS_COMPLETE=bash_source lochws)\"; replace bash by your shell.",
+    epilog="Completion: eval \"$(_LOCHWS_COMPLETE=bash_source lochws)\"; replace bash with your shell.",
 )
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version,

@@ -33,7 +33,7 @@ from .target import Seconds, limit, verbosity
     "--port", type=click.IntRange(0, 65535), metavar="PORT", default=8765, show_default=True,
     help="The port; 0 picks a free one.",
 )
-@click.option("--tls", is_flag=True, help="Serve wss:// with a certificate of a throw-away authority.")
+@click.option("--tls", is_flag=True, help="Serve wss:// with a certificate from a throw-away authority.")
 @click.option(
     "--cert", type=click.Path(path_type=Path), metavar="FILE", help="Serve wss:// with this certificate."
 )

@@ -88,7 +88,7 @@ def verbosity(command: Command) -> Command:
     command = click.option("--debug", is_flag=True, expose_value=False, callback=_set_debug,
                            help="Log everything, including tracebacks of unexpected errors.")(command)
     return click.option("-v", "--verbose", count=True, expose_value=False, callback=_set_verbosity,
-                        help="Log events to stderr; twice for more.")(command)
+                        help="Log events to stderr; -vv logs more.")(command)
 
 
 def target_options(command: Command) -> Command:

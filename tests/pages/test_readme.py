@@ -255,7 +255,7 @@ def test_the_first_two_commands_are_the_demo_and_the_tests() -> None:
 
 def test_the_readme_counts_right() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    (faults,) = re.findall(r"Over (\d+) faults", text)
+    (faults,) = re.findall(r"over (\d+) faults", text)
     (failures,) = re.findall(r"over (\d+) kinds of failure", text)
     assert int(faults) < sum(map(len, FAULTS.values())) <= int(faults) + 30
     assert int(failures) < len(rows(page("failures.md"))) <= int(failures) + 30
