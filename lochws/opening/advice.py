@@ -1,4 +1,4 @@
-"""Advice on failures to connect: one sentence that says what to do about it."""
+"""Advice on failed connections: one sentence that says what to do."""
 
 from __future__ import annotations
 
@@ -14,52 +14,52 @@ from ..response import Response
 from ..transport.tls import NOT_TLS
 
 _NO_FORWARD = (
-    "Have the reverse proxy in front of the server forward the Upgrade and Connection headers: "
-    "the server did not see them."
+    "Configure the reverse proxy in front of the server to forward the Upgrade and Connection headers: "
+    "the server did not receive them."
 )
 _BY_STATUS = {
     400: "Check the path and the headers: the server did not accept the request.",
-    401: "Give credentials: auth=(user, password), user:password@ in the URL, or an Authorization header.",
-    403: "Check credentials, origin and path: Starlette and FastAPI answer 403 to a wrong path, too.",
-    404: "Check the path of the URL: this one has no WebSocket.",
+    401: "Pass credentials: auth=(user, password), user:password@ in the URL, or an Authorization header.",
+    403: "Check credentials, origin and path: Starlette and FastAPI also answer 403 to a wrong path.",
+    404: "Check the path of the URL: there is no WebSocket at this one.",
     405: "Check the path of the URL: this one cannot be upgraded.",
     407: "A proxy on the way wants credentials: pass its URL, with user and password, as proxies.",
     426: _NO_FORWARD,
     429: "Wait before the next attempt, at least for as long as Retry-After says, as a Backoff does.",
-    500: "Try again later, or ask whoever runs the server: it failed.",
-    502: "Check that the server behind the gateway runs, and that the gateway forwards the Upgrade header.",
+    500: "Try again later, or ask the server's operator: an internal error occurred there.",
+    502: "Check that the server behind the gateway is running, and that the gateway forwards Upgrade.",
     503: "Try again later, as a Backoff does: the server is overloaded or down.",
     505: (
-        "Have the reverse proxy in front of the server use HTTP/1.1, and forward the Upgrade and Connection "
-        "headers."
+        "Configure the reverse proxy in front of the server to use HTTP/1.1, and forward the Upgrade and "
+        "Connection headers."
     ),
-    504: "Check that the server behind the gateway runs, and that the gateway forwards the Upgrade header.",
+    504: "Check that the server behind the gateway is running, and that the gateway forwards Upgrade.",
 }
-# What else these may mean when a proxy stands before the server.
+# The other possible causes of these when there is a proxy in front of the server.
 _OR_NOT_FORWARDED = {
     400: "Check the path and the headers", 404: "Check the path of the URL", 500: "Check the server's log",
 }
 _REDIRECT = "Use the final URL directly; the Location header shows it."
-UNFINISHED = "Ask whoever runs the server, or a proxy before it: it stopped in the middle of its answer."
+UNFINISHED = "Ask the operator of the server, or of a proxy in front of it: its answer was cut short."
 _PLAIN_HTTP = "Check the host and path: that server speaks HTTP but not WebSocket."
 _TRY_WSS = "Try wss:// instead of ws://: this port expects TLS."
-OR_TRY_WSS = "Try wss:// if this port expects TLS, or check that a WebSocket server runs there."
+OR_TRY_WSS = "Try wss:// if this port expects TLS, or check that a WebSocket server is running there."
 _TRY_WS = "Try ws:// instead of wss://, or check the port: the server does not speak TLS there."
 
-# What servers say when a request without an Upgrade header reaches their WebSocket: aiohttp, Tornado, Spring,
-# Jetty, gorilla, websockets, Cowboy, ws and others. Socket.IO says no more than the last.
+# The answers of servers whose WebSocket endpoint receives a request without an Upgrade header: aiohttp,
+# Tornado, Spring, Jetty, gorilla, websockets, Cowboy, ws and others. The last one is all that Socket.IO says.
 _SAW_NO_UPGRADE = re.compile(
     r"upgrade|websocket (client|connection|handshake|protocol|request)|not a websocket|expected websocket"
     r'|"code": ?3, ?"message": ?"Bad request"',
     re.IGNORECASE,
 )
-# What servers say to plain HTTP on a TLS port: nginx, Apache, Go, Tomcat.
+# The answers of servers to plain HTTP on a TLS port: nginx, Apache, Go, Tomcat.
 _WANTS_TLS = re.compile(
     r"plain HTTP request was sent to HTTPS port|plain HTTP to an SSL-enabled server"
     r"|HTTP request to an HTTPS server|requires TLS",
     re.IGNORECASE,
 )
-# How reverse proxies name themselves in the Server header.
+# The names of reverse proxies in the Server header.
 _PROXIES = re.compile(
     r"(nginx|openresty|tengine|caddy|apache|haproxy|envoy|istio|traefik|cloudflare|cloudfront|varnish|awselb"
     r"|akamai|litespeed|microsoft-iis|kong|squid|yarp)\b",
@@ -67,37 +67,37 @@ _PROXIES = re.compile(
 )
 
 _BY_PROXY_STATUS = {
-    403: "Ask whoever runs the proxy to allow this host and port, or exempt the host with no_proxy.",
-    407: "Give the proxy's user name and password in its URL: http://user:password@host:port.",
+    403: "Ask the proxy's administrator to allow this host and port, or exempt the host with no_proxy.",
+    407: "Put the proxy's user name and password in its URL: http://user:password@host:port.",
     502: "Check the host and port of the URL, or try again later: the proxy could not reach the server.",
     503: "Check the host and port of the URL, or try again later: the proxy could not reach the server.",
     504: "Check the host and port of the URL, or try again later: the proxy could not reach the server.",
 }
 _OTHER_PROXY_STATUS = "Check that this is a proxy, and that it allows CONNECT to this host and port."
 
-# By OpenSSL's results of a verification (X509_V_ERR_…).
+# Keyed by OpenSSL's verification result (X509_V_ERR_…).
 _BY_VERIFICATION = {
     9: "Check this machine's clock; if it is right, the server's certificate is not valid yet.",
-    10: "Renew the server's certificate; check this machine's clock, too.",
-    62: "Use a name that the certificate is for, in the URL or as server_hostname.",
-    64: "Use a name or address that the certificate is for, in the URL or as server_hostname.",
+    10: "Renew the server's certificate, or check this machine's clock.",
+    62: "Use a name that the certificate is valid for, in the URL or as server_hostname.",
+    64: "Use a name or address that the certificate is valid for, in the URL or as server_hostname.",
 }
 _UNTRUSTED = "If you trust the authority that issued the certificate, pass its own certificate as ssl_cafile."
 
 _BY_ERRNO = {
-    errno.ECONNREFUSED: "Check the host and port, and that the server runs: nothing listens there.",
+    errno.ECONNREFUSED: "Check the host and port, and that the server is running: nothing listens there.",
     errno.ENETUNREACH: "Check this machine's network: it has no route to that address.",
     errno.EHOSTUNREACH: "Check this machine's network, and that the host is up: there is no route to it.",
-    errno.ENOENT: "Check the path, and that the server runs: there is no such socket.",
-    errno.EACCES: "Check permissions and the firewall: this process may not connect there.",
-    errno.EPERM: "Check permissions and the firewall: this process may not connect there.",
+    errno.ENOENT: "Check the path, and that the server is running: the socket does not exist.",
+    errno.EACCES: "Check permissions and the firewall: this process is not allowed to connect there.",
+    errno.EPERM: "Check permissions and the firewall: this process is not allowed to connect there.",
     errno.EADDRNOTAVAIL: "Check source_address: this machine does not have it, or has no free port left.",
-    errno.EAFNOSUPPORT: "Give a source_address of the host's address family, or none.",
+    errno.EAFNOSUPPORT: "Pass a source_address of the host's address family, or none.",
 }
 
-# With a proxy, this is about the proxy.
+# With a proxy, the error concerns the proxy.
 _BY_PROXY_ERRNO = {
-    errno.ECONNREFUSED: "Check the proxy's host and port, and that it runs: nothing listens there.",
+    errno.ECONNREFUSED: "Check the proxy's host and port, and that it is running: nothing listens there.",
 }
 
 _BY_PHASE = {
@@ -105,8 +105,8 @@ _BY_PHASE = {
     "resolve": "Check the spelling of the host, and this machine's DNS.",
     "tcp": "Check the host, the port and the network.",
     "proxy": "Check the proxy's URL, and that it is a proxy of that kind.",
-    "tls": "Try ws:// if this port is not for TLS, or give a certificate if the server asks for one.",
-    "upgrade": "Check the host and port, and that a WebSocket server runs there.",
+    "tls": "Try ws:// if this port is not for TLS, or pass a certificate if the server requires one.",
+    "upgrade": "Check the host and port, and that a WebSocket server is running there.",
 }
 _BY_PROXY_NAME = "Check the spelling of the proxy's host, and this machine's DNS."
 _TOO_LATE = {
@@ -119,11 +119,11 @@ _TOO_LATE = {
 
 
 def advise(phase: str, error: BaseException | None, response: Response | None = None) -> str:
-    """Return the advice for a failure, or an empty text.
+    """Return the advice for a failure, or an empty string.
 
     Args:
         phase: the phase of the opening that failed.
-        error: what happened, with its causes chained; or None.
+        error: the exception, with its causes chained; or None.
         response: the answer of the server, or of the proxy in the phase ``"proxy"``; or None.
     """
     if isinstance(error, (ConnectFail, HandshakeError)) and error.advice:
@@ -134,7 +134,7 @@ def advise(phase: str, error: BaseException | None, response: Response | None = 
         return _for_proxy(response.status_code) if phase == "proxy" else _for_answer(response)
     for behind in _chain(error):
         advice = _for_descriptors(getattr(behind, "errno", None))
-        if not advice and phase != "prepare":  # where a function of the user's may have raised it
+        if not advice and phase != "prepare":  # in "prepare", a user's function may have raised it
             advice = _for_error(phase, behind)
         if advice:
             return advice
@@ -154,7 +154,7 @@ def _for_proxy(code: int) -> str:
 def _for_answer(response: Response) -> str:
     code = response.status_code or 0
     if code == 101:
-        return "Ask whoever runs the server, or a proxy before it: its upgrade breaks RFC 6455."
+        return "Ask the operator of the server, or of a proxy in front of it: its upgrade breaks RFC 6455."
     if 300 <= code < 400:
         return _REDIRECT
     if code == 426:
@@ -166,12 +166,12 @@ def _for_answer(response: Response) -> str:
 def _for_upgrade_required(response: Response) -> str:
     versions = response.get_list("sec-websocket-version")
     if versions and "13" not in versions:
-        return f"Use another client: this server wants WebSocket version {', '.join(versions)[:40]}, not 13."
+        return f"Use another client: this server speaks WebSocket version {', '.join(versions)[:40]}, not 13."
     return _NO_FORWARD
 
 
 def _for_unseen_upgrade(response: Response) -> str:
-    """The advice for a server that may not have seen a WebSocket's request; empty for any other."""
+    """Return the advice for a server that may not have seen the Upgrade header; empty for any other."""
     start = _OR_NOT_FORWARDED.get(response.status_code or 0)
     if start is None:
         return ""
@@ -204,9 +204,9 @@ def _for_error(phase: str, error: BaseException) -> str:
 
 def _for_descriptors(number: int | None) -> str:
     if number == errno.ENFILE:
-        return "Close files or sockets: this machine has as many open as it can."
+        return "Close files or sockets: this machine has reached its limit of open files."
     if number != errno.EMFILE:
         return ""
-    # No module is loaded for this: there is no descriptor left for it.
+    # Loads no module, which would need a descriptor.
     limit = f" ({os.sysconf('SC_OPEN_MAX')}, `ulimit -n`)" if hasattr(os, "sysconf") else ""
-    return f"Close files or sockets, or raise the limit{limit}: this process has as many open as it may."
+    return f"Close files or sockets, or raise the limit{limit}: this process has no file descriptor left."

@@ -1,4 +1,4 @@
-"""Cookies: an adapter between WebSocket handshakes and a cookie jar of the standard library."""
+"""Cookies: an adapter between WebSocket handshakes and the standard library's cookie jar."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ..response import Response
 from ..system.report import report_aside
 from ..url import Endpoint
 
-#: The most cookies in the jar, and the most characters in the Cookie header for a server: beyond either, new
-#: cookies are ignored. The standard library's jar has no limit of its own.
+#: The limits for cookies in the jar, and for characters in the Cookie header for a server; new cookies above
+#: either limit are ignored. The standard library's jar has no limit of its own.
 MAX_COOKIES = 300
 MAX_HEADER = 8 * 1024
 
-# The jar would store these and return them, which would break the next request.
+# The jar would store and return these, and they would break the next request.
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -54,5 +54,5 @@ class _Answer:
                 self._headers[name] = value
 
     def info(self) -> Message:
-        """Return the headers that set cookies."""
+        """Return the response's Set-Cookie headers."""
         return self._headers

@@ -1,4 +1,4 @@
-"""Dialling: one attempt to open a WebSocket, as events, under one deadline, with redirects followed."""
+"""Dialling: one attempt to open a WebSocket, reported as events, with redirects, under one deadline."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from .refusal import excerpt, read_body
 from .request import Ask, Request, call_directly, prepare
 
 _RECEIVE = 16 * 1024
-# How many bytes of an unfinished answer are shown.
+# The number of bytes shown of an unfinished answer.
 _SHOWN = 80
 
 
 class Opened(NamedTuple):
-    """A WebSocket that has just opened. Whoever receives this owns its stream.
+    """A WebSocket that has just opened. Its receiver owns the stream.
 
     Attributes:
         stream: the connection.
         response: the server's answer.
         agreement: what was negotiated.
-        rest: bytes that arrived behind the answer: the first frames.
-        timings: seconds by phase of the opening.
-        tls: what TLS agreed on with the server, or None without TLS. TLS with a proxy does not count.
+        rest: bytes that arrived after the answer: the first frames.
+        timings: the duration of each phase of the opening, in seconds.
+        tls: the TLS parameters agreed on with the server, or None without TLS. TLS to a proxy does not count.
     """
 
     stream: Stream
@@ -49,8 +49,8 @@ class Opened(NamedTuple):
     tls: TLS | None = None
 
 
-#: A part of an attempt: yields events, and returns the open WebSocket, or the Endpoint to which the server
-#: redirects, or None if the attempt has failed.
+#: A part of an attempt: yields events, and returns the open WebSocket, the Endpoint of a redirect, or None if
+#: the attempt has failed.
 Steps: TypeAlias = Generator[events.Event, None, Opened | Endpoint | None]
 
 
@@ -59,11 +59,11 @@ class Dialler:
 
     Args:
         options: the WebSocket's options.
-        url: where to connect to, or a function that returns it for each attempt.
-        added_headers: returns checked headers that were added to those of the options.
+        url: the URL to connect to, or a function that returns it for each attempt.
+        added_headers: a function that returns checked headers, sent in addition to those of the options.
 
     Raises:
-        TypeError, ValueError, FileNotFoundError: the URL, the proxies or the TLS options are wrong.
+        TypeError, ValueError, FileNotFoundError: the URL, the proxies or the TLS options are invalid.
     """
 
     def __init__(
@@ -88,14 +88,14 @@ class Dialler:
     ) -> Generator[events.Event, None, Opened | None]:
         """Make one attempt: yield its events, and block between them.
 
-        The first event is Connecting, and there is another one for each redirect. If the attempt fails, the
-        last event is ConnectFail or Disconnected. Nothing is left open then, nor if the generator is closed
-        early.
+        The first event is Connecting, followed by another one for each redirect. If the attempt fails, the
+        last event is ConnectFail or Disconnected. No connection is left open then, nor if the generator is
+        closed early.
 
         Args:
-            deadline: the limit for the whole attempt; cancelling it ends the attempt at once. The caller
+            deadline: the time limit for the whole attempt; cancelling it ends the attempt at once. The caller
                 closes it.
-            ask: calls the functions that were given as options.
+            ask: calls the functions that were passed as options.
 
         Returns:
             The open WebSocket, or None if the attempt failed.
@@ -105,7 +105,7 @@ class Dialler:
 
 
 class _Attempt:
-    """One attempt: to the WebSocket's own URL, and on to where redirects lead."""
+    """One attempt: the connection to the WebSocket's own URL, and those to the targets of redirects."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class _Attempt:
         deadline.limit_phases(options.phase_timeouts)
 
     def run(self, url: Endpoint | Callable[[], str]) -> Generator[events.Event, None, Opened | None]:
-        """Make the attempt."""
+        """Make the attempt, following redirects: yield its events, and return the open WebSocket or None."""
         try:
             first = url if isinstance(url, Endpoint) else parse_url(self._ask("url", url))
         except BaseException as error:
@@ -136,13 +136,13 @@ class _Attempt:
         outcome: Opened | Endpoint | None = first
         home = True
         while isinstance(outcome, Endpoint):
-            # After a detour through another origin, which may have chosen the path, no secrets are sent.
+            # No secrets are sent after a detour through another origin, which may have chosen the path.
             home = home and outcome.origin == first.origin
             outcome = yield from self._hop(outcome, home)
         return outcome
 
     def _hop(self, endpoint: Endpoint, home: bool) -> Steps:
-        """Connect to one endpoint and ask it for the upgrade."""
+        """Connect to one endpoint and request the upgrade."""
         yield events.Connecting(str(endpoint))
         try:
             added = self._added_headers
@@ -211,7 +211,7 @@ class _Attempt:
             yield self._interrupted(error, address, parser.unfinished, is_secure=request.endpoint.is_secure)
             return None
         if self._options.cookies is not None:
-            from .cookies import keep_cookies  # noqa: PLC0415  brings urllib.request and email, for few
+            from .cookies import keep_cookies  # noqa: PLC0415  imports urllib.request and email, rarely needed
 
             keep_cookies(self._options.cookies, response, request.endpoint)
         try:
@@ -235,10 +235,10 @@ class _Attempt:
         return Opened(stream, response, agreement, parser.surplus, self._deadline.timings, tls)
 
     def _elsewhere(self, request: Request, response: Response) -> Endpoint | None:
-        """Return where to go on, or None if the response is not a redirect or none are to be followed.
+        """Return the endpoint of a redirect; None if this is not one, or redirects are not followed.
 
         Raises:
-            HandshakeError: this redirect is not followed; the text says why.
+            HandshakeError: this redirect is not followed; the message says why.
         """
         options = self._options
         if not options.max_redirects or not is_redirect(response):
@@ -248,11 +248,11 @@ class _Attempt:
         except ValueError as error:
             raise errors.HandshakeError(str(error)) from error
         if options.sock is not None:
-            raise errors.HandshakeError("redirect not followed: the given socket leads to one server")
+            raise errors.HandshakeError("redirect not followed: the given socket reaches only one server")
         if options.unix is not None and endpoint.origin != request.endpoint.origin:
             raise errors.HandshakeError("redirect not followed: it leads away from the Unix socket")
         if self._redirects == options.max_redirects:
-            raise errors.HandshakeError(f"redirect not followed: {self._redirects} were followed already")
+            raise errors.HandshakeError(f"redirect not followed: {self._redirects} were already followed")
         self._redirects += 1
         return endpoint
 
@@ -276,9 +276,9 @@ class _Attempt:
     def _interrupted(
         self, error: Exception, address: str, begun: bytes, *, is_secure: bool
     ) -> events.Disconnected:
-        """Make the final event for an answer that is missing or incomplete."""
+        """Create the final event for an answer that is missing or incomplete."""
         if isinstance(error, Cancelled):
-            return self._lost("closed while the upgrade was under way", "client", None, address)
+            return self._lost("closed during the upgrade", "client", None, address)
         behind = None if isinstance(error, EOFError) else error
         is_late = isinstance(error, TimeoutError)
         why = cause(error) if is_late else loss(behind)
@@ -287,7 +287,7 @@ class _Attempt:
             # A TLS server hangs up on plain text, often without an alert, but so do others.
             advice = "" if is_late or is_secure else OR_TRY_WSS
             return self._lost(reason, "network", behind, address, advice=advice)
-        shown = f"unfinished answer, which begins with {begun[:_SHOWN]!r}"
+        shown = f"unfinished answer, beginning with {begun[:_SHOWN]!r}"
         unfinished = errors.HandshakeError(shown)
         unfinished.__cause__ = behind
         return self._lost(f"{shown}: {why}", "network", unfinished, address, advice=UNFINISHED)
@@ -319,7 +319,7 @@ def _read_head(stream: Stream, parser: HeadParser, deadline: Deadline) -> Respon
 
 
 def unprepared(error: BaseException, timings: Mapping[str, float] | None = None) -> events.ConnectFail:
-    """Make the final event of an attempt that failed before anything was sent."""
+    """Create the final event of an attempt that failed before anything was sent."""
     if isinstance(error, Cancelled):
         return events.ConnectFail("closed while connecting", phase="prepare", error=error, timings=timings)
     reason = f"unable to prepare the request; {type(error).__name__}: {safe_str(error)}"
@@ -328,7 +328,7 @@ def unprepared(error: BaseException, timings: Mapping[str, float] | None = None)
 
 
 def _no_protocol(offered: Sequence[str]) -> errors.HandshakeError:
-    names = ", ".join(map(repr, offered)) or "none, the function given as protocols returned an empty list"
+    names = ", ".join(map(repr, offered)) or "none, because the protocols function returned an empty list"
     return errors.HandshakeError(
         f"the server agreed to no subprotocol (offered: {names})",
         advice="Check the path and the names in protocols, or leave out require_protocol.",

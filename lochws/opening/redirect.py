@@ -1,4 +1,4 @@
-"""Redirects: where they lead, which are refused, and what another origin is told (RFC 9110 section 15.4)."""
+"""Redirects: targets, refusals, and credentials withheld from other origins (RFC 9110 section 15.4)."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from urllib.parse import quote, urljoin, urlsplit
 from ..response import Response
 from ..url import Endpoint, parse_url
 
-#: The upgrade is a GET and stays one, so all of these mean the same.
+#: The upgrade is and remains a GET, so all of these have the same meaning.
 CODES = frozenset({301, 302, 303, 307, 308})
 
-# The characters of a Location that stay as they are: ASCII without the space and control characters.
+# The characters of a Location that are not percent-encoded: ASCII without space and control characters.
 _ASCII = "".join(map(chr, range(33, 127)))
 
-# Words that name a credential, or announce that one comes next.
+# Words that name a credential or announce that one follows.
 _TELLING = re.compile(
     r"access|api-?key|auth|basic|bearer|cookie|credential|jwt|pass|secret|session|sign|ticket|token|header-|\bkey\b|\b[ps]k[_-]",
     re.IGNORECASE,
 )
 _WORDS = re.compile(r"[^0-9A-Za-z]+")
-# A longer name than any registered one, or than one word in a name, is suspicious.
+# Names longer than any registered one, and words longer than any in them, are suspicious.
 _LONGEST_NAME = 40
 _LONGEST_WORD = 16
 
@@ -34,15 +34,15 @@ def is_redirect(response: Response) -> bool:
 
 
 def target(endpoint: Endpoint, response: Response) -> Endpoint:
-    """Return where a redirect leads. For another origin, credentials in the Location are dropped.
+    """Return the target of a redirect. For another origin, credentials in the Location are dropped.
 
     Raises:
-        ValueError: the redirect is not followed; the text says why, and never repeats credentials.
+        ValueError: the redirect is not followed; the message says why, and never repeats credentials.
     """
     locations = _locations(response)
     if len(locations) > 1:
-        raise ValueError("redirect not followed: it has several Location headers, which differ")
-    # Each byte beyond ASCII is one character in `header_list`, and is percent-encoded as that byte.
+        raise ValueError("redirect not followed: it has several different Location headers")
+    # In `header_list` each non-ASCII byte is one character, which is percent-encoded as that byte.
     location = quote("".join(locations).encode("latin-1"), safe=_ASCII)
     scheme = "https" if endpoint.is_secure else "http"
     base = f"{scheme}://{endpoint.host_header}{endpoint.resource}"
@@ -63,7 +63,7 @@ def target(endpoint: Endpoint, response: Response) -> Endpoint:
 
 
 def _locations(response: Response) -> list[str]:
-    """Return the distinct values of the Location headers, one character per byte."""
+    """Return the distinct values of the Location headers, with one character per byte."""
     values = (value for name, value in response.header_list if name == "location" and value)
     return list(dict.fromkeys(values))
 
@@ -71,8 +71,8 @@ def _locations(response: Response) -> list[str]:
 def without_credentials(protocols: Iterable[str]) -> tuple[str, ...]:
     """Return the subprotocols that may be offered to another origin: those that look like names.
 
-    Browsers cannot send headers, so many services take a token as a subprotocol: as a part of one, as in
-    ``base64url.bearer.authorization.k8s.io.TOKEN``, or after one that announces it, as in
+    Browsers cannot send headers with a WebSocket, so many services accept a token as a subprotocol: as part
+    of one, as in ``base64url.bearer.authorization.k8s.io.TOKEN``, or after one that announces it, as in
     ``access_token, TOKEN``.
     """
     names = []
@@ -97,6 +97,6 @@ def _looks_like_word(word: str) -> bool:
         return False
     if len(word) >= 8 and digits > 2:
         return False
-    # CamelCase changes case now and then, base64 all the time.
+    # Case changes occasionally in CamelCase, and constantly in base64.
     changes = sum(a.isupper() != b.isupper() for a, b in pairwise(word))
     return len(word) < 8 or changes <= len(word) // 4

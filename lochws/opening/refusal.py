@@ -1,4 +1,4 @@
-"""Refusals: the body of an answer that does not upgrade, and the server's own words in it."""
+"""Refusals: the body of an answer that does not upgrade, and an excerpt of its text."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ..text import cut, escaped
 from ..transport.stream import Stream
 from ..transport.waiting import receive
 
-#: The longest body of a refusal that is kept, in bytes, and the longest wait for it, in seconds.
+#: How much of the body of a refusal is kept, in bytes, and how long to wait for it, in seconds.
 MAX_BODY = 64 * 1024
 BODY_SECONDS = 2.0
 
-#: The longest excerpt of it in an event's reason, in characters.
+#: The maximum length of the excerpt in an event's reason, in characters.
 MAX_WORDS = 120
 
-# The window of zlib, for either format.
+# The window size for zlib that accepts either format.
 _ZLIB_OR_GZIP = 47
-# How much of a body is searched for words, in characters.
+# How much of a body is searched for text, in characters.
 _MAX_TEXT = 4096
 _RECEIVE = 16 * 1024
 # Responses without a body, whatever their headers say (RFC 9110 section 6.4.1); frames follow a 101.
@@ -34,8 +34,8 @@ _CHUNK_HEAD = rb"([0-9A-Fa-f]{1,8})[^\r\n]*\r\n"
 def read_body(stream: Stream, response: Response, rest: bytes, deadline: Deadline) -> bytes:
     """Receive the beginning of a refusal's body: at most `MAX_BODY` bytes, in at most `BODY_SECONDS`.
 
-    A chunked body is reassembled (RFC 9112 section 7.1), as far as it keeps to the format; what follows is
-    kept as it arrived. A compressed body is decompressed, up to `MAX_BODY` bytes.
+    A chunked body is reassembled (RFC 9112 section 7.1) as far as its format is valid; the rest is kept as it
+    arrived. A compressed body is decompressed, up to `MAX_BODY` bytes.
     """
     if response.status_code in _BODILESS:
         return b""
@@ -54,13 +54,13 @@ def read_body(stream: Stream, response: Response, rest: bytes, deadline: Deadlin
                 break
             body += data
     except (OSError, Cancelled):
-        pass  # what has arrived is worth more than the reason why there is no more
+        pass  # the part that has arrived matters more than the reason why it is incomplete
     received = (_dechunked(body) if chunked else bytes(body))[:size]
     return _decompressed(received, response.get("content-encoding") or "")
 
 
 def excerpt(response: Response) -> str:
-    """Return what the server says in the body of a refusal, as one short line; it may be empty."""
+    """Return the server's explanation from the body of a refusal, as one short line; it may be empty."""
     text = response.text.lstrip()
     if text.startswith("<"):
         title = re.search(r"<title[^>]*>([^<]*)", text, re.IGNORECASE)

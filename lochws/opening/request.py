@@ -1,4 +1,4 @@
-"""Upgrade requests: headers, credentials, cookies and subprotocols, prepared for one endpoint."""
+"""Upgrade requests: the headers, credentials, cookies and subprotocols for one endpoint."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ T = TypeVar("T")
 
 
 class Ask(Protocol):
-    """Calls a function that was given as an option."""
+    """A callable that calls a function that was passed as an option."""
 
     def __call__(self, option: str, function: Callable[[], T], /, key: Hashable = None) -> T:
-        """Return what the function returns; `key` is what that depends on."""
+        """Call the function, and return its result, which depends on `key`."""
 
 
 class Request(NamedTuple):
     """One upgrade request.
 
     Attributes:
-        endpoint: where it goes.
-        home: whether the endpoint has the origin of the WebSocket's own URL, and may be sent its secrets.
+        endpoint: the endpoint that it is for.
+        home: whether the endpoint has the origin of the WebSocket's own URL, and may receive its secrets.
         key: the Sec-WebSocket-Key.
         protocols: the subprotocols offered.
         data: the request in bytes, ready to send.
@@ -43,7 +43,7 @@ class Request(NamedTuple):
 
 
 def call_directly(_: str, function: Callable[[], T], key: Hashable = None) -> T:
-    """Call a function given as an option, on the calling thread."""
+    """Call a function that was passed as an option, on the calling thread."""
     return function()
 
 
@@ -55,15 +55,15 @@ def prepare(
     ask: Ask = call_directly,
     added_headers: Iterable[tuple[str, str]] = (),
 ) -> Request:
-    """Prepare a request, calling the functions that were given as options.
+    """Prepare a request, calling the functions that were passed as options.
 
     Args:
-        ask: called with the name of an option and the function given for it; returns what that returns.
-        added_headers: checked headers of the user's, besides those of the options.
+        ask: called with the name of an option and the function passed for it; returns that function's result.
+        added_headers: the user's additional headers, already checked.
 
     Raises:
         TypeError, ValueError: a function returned something that cannot be sent.
-        Exception: whatever such a function raises.
+        Exception: any exception that such a function raises.
     """
     given, protocols = options.headers, options.protocols
     takes_all = home or options.redirect_headers == "all"
@@ -83,7 +83,7 @@ def prepare(
     else:
         headers = [header for header in headers if header[0].lower() != "host"]
     if options.cookies is not None:
-        from .cookies import cookie_header  # noqa: PLC0415  brings urllib.request and email, for few
+        from .cookies import cookie_header  # noqa: PLC0415  imports urllib.request and email, rarely needed
 
         cookies = cookie_header(options.cookies, endpoint)
         if cookies:
@@ -103,7 +103,7 @@ def prepare(
 
 
 def _with_default(headers: list[tuple[str, str]], name: str, value: str) -> list[tuple[str, str]]:
-    """Return the headers, with one more unless the user has given it."""
+    """Return the headers, with a default added unless the user has set that header."""
     if any(given.lower() == name.lower() for given, _ in headers):
         return headers
     return [*headers, (name, value)]

@@ -1,15 +1,15 @@
-"""A WebSocket server that does what a test tells it to, for testing programs that use lochws.
+"""Scripted WebSocket servers, event logs and a virtual clock, for testing programs that use lochws.
 
-It is made of wsproto and plain sockets, and shares no protocol code with lochws, so that neither can hide a
-mistake of the other. It needs the extra ``testing``: ``pip install 'lochws[testing]'``.
+The server is built on wsproto and plain sockets, and shares no protocol code with lochws, so neither can hide
+a mistake in the other. It needs the extra ``testing``: ``pip install 'lochws[testing]'``.
 
-A script is a list of steps, and there is one script per connection::
+A script is a list of steps; each connection has its own script::
 
     from lochws.testing import ScriptedServer, accept, fin, send, wait_for
 
     with ScriptedServer(
         [accept(), send("hello"), wait_for("subscribe"), fin()],       # the first connection is lost
-        [accept(), wait_for("subscribe"), send("price 42")],            # the next one stays
+        [accept(), wait_for("subscribe"), send("price 42")],            # the next one stays open
     ) as server:
         app = MyApp(server.url)
         app.start()
@@ -19,19 +19,19 @@ A script is a list of steps, and there is one script per connection::
 
 Good to know:
 
-* Steps are done one after another: `wait_for` holds the script until the message has arrived. While a step
-  waits, and after the last one, the server is a good peer: it reads, answers pings, and answers the client's
-  Close frame. `silence`, `stop_reading`, `answer_ping` and `ignore_close` make it a bad one.
-* Nothing ends by itself. A connection stays open until the client leaves or a step ends it: `close` as the
-  RFC says, `fin` without a Close frame, `reset`, or `cut_after` a number of bytes.
-* `server.do(step)` does one more step at any time: the test decides when something happens, without sleeping.
-* `send_frame` and `send_raw` send what no valid server would.
-* `server.connections` has what arrived: requests, messages, pings, pongs, the Close frame.
+* Steps run one after another: `wait_for` pauses the script until the message has arrived. While a step waits,
+  and after the last one, the server is well behaved: it reads, answers pings, and answers the client's Close
+  frame. `silence`, `stop_reading`, `answer_ping` and `ignore_close` make it misbehave.
+* A connection stays open until the client ends it or a step does: `close` as the RFC prescribes, `fin`
+  without a Close frame, `reset`, or `cut_after` a number of bytes.
+* `server.do(step)` runs one more step at any time, so that a test can time an action without sleeping.
+* `send_frame` and `send_raw` send data that no valid server would.
+* `server.connections` holds everything received: requests, messages, pings, pongs, the Close frame.
 * If the client does not do what a script waits for, the test fails at the end of the ``with`` block.
-* `recorded` makes scripts from a recording of `lochws.handlers.recorder`.
-* `ScriptedServer()` echoes. `tls=context` serves ``wss:``. `scale` makes scripted seconds shorter.
-* Any function that takes a `ServerConnection` is a step. With ``history=False`` the server can run for long:
-  ``for message in connection: connection.send(message)`` is a server of your own in two lines.
+* `recorded` creates scripts from a recording made by `lochws.handlers.recorder`.
+* `ScriptedServer()` echoes. `tls=context` serves ``wss:``. `scale` shortens the seconds in scripts.
+* Any function that takes a `ServerConnection` is a step. With ``history=False`` the server can run for a long
+  time: ``for message in connection: connection.send(message)`` is a complete server of your own.
 """
 
 from .clock import VirtualClock

@@ -1,4 +1,4 @@
-"""A virtual clock, which stands still until a test advances it: a back-off of 30 s takes no time."""
+"""A virtual clock, which stands still until a test advances it, so that a back-off of 30 s takes no time."""
 
 from __future__ import annotations
 
@@ -11,23 +11,22 @@ from weakref import WeakSet
 from ..clock import Timed
 from .stacks import stacks
 
-#: Seconds between two looks at what the threads are doing.
+#: Seconds between two checks of what the threads are doing.
 _LOOK = 0.0003
 
 
 class VirtualClock:
     """The time of apps and scripted servers under test: keepalive, Poll, closing, back-off, scripted pauses.
 
-    It replaces the machine's clock by way of ``with lochws.clock.using(clock)``, ``Threads(clock=clock)`` or
-    the fixture ``ws_clock``. Use its methods on the test's thread only.
+    It replaces the machine's clock through ``with lochws.clock.using(clock)``, ``Threads(clock=clock)`` or
+    the fixture ``ws_clock``. Call its methods only on the test's thread.
 
-    What takes real time still does: opening a connection, the user's own threads, the network. `advance` and
-    `settle` return once all threads of lochws and of the scripted servers that go by this clock are waiting;
-    by then, everything that was due has been done. They cannot see what is on its way to or from any other
-    server.
+    Opening a connection, the user's own threads and the network still take real time. `advance` and `settle`
+    return once all threads of lochws and of the scripted servers that use this clock are waiting; by then,
+    everything that was due has been done. They cannot see data in transit to or from any other server.
 
     Args:
-        patience: seconds, by the machine's clock, that those threads may take to come to rest.
+        patience: seconds, by the machine's clock, within which those threads must become idle.
 
     Attributes:
         patience: the argument; it may be changed.
@@ -41,7 +40,7 @@ class VirtualClock:
         self._attended: WeakSet[Timed] = WeakSet()  # guarded by _lock
         self._lock = threading.Lock()
 
-    # For lochws. Any thread.
+    # Called by lochws, on any thread.
 
     @property
     def passes(self) -> bool:
@@ -53,7 +52,7 @@ class VirtualClock:
         return self._now if self._released is None else self._now + time.monotonic() - self._released
 
     def wall(self) -> float:
-        """Return the time of the wall clock; it begins with the current date."""
+        """Return the time of the wall clock, which starts at the current date."""
         return self.monotonic() + self._ahead
 
     def attend(self, timed: Timed) -> None:
@@ -61,33 +60,33 @@ class VirtualClock:
         with self._lock:
             self._attended.add(timed)
 
-    # For tests.
+    # Called by tests.
 
     def advance(self, seconds: float, *, handlers: bool = True) -> None:
-        """Let time pass, from one moment at which something is due to the next.
+        """Let time pass, stopping at each moment at which something is due.
 
         Args:
-            seconds: how many.
+            seconds: how much time passes.
             handlers: whether to wait, at each of those moments, until no handler is running. False lets time
-                pass for a handler that blocks.
+                pass while a handler blocks.
 
         Raises:
-            ValueError: the number is negative.
-            AssertionError: the threads did not come to rest; the message shows their stacks.
+            ValueError: `seconds` is negative.
+            AssertionError: the threads did not become idle; the message shows their stacks.
         """
         if not seconds >= 0:
             raise ValueError(f"seconds={seconds!r}: expected a number from 0 up")
         self.advance_to(self._now + seconds, handlers=handlers)
 
     def advance_to(self, end: float, *, handlers: bool = True) -> None:
-        """Let time pass until `monotonic` returns `end`, one moment at which something is due after another.
+        """Let time pass until `monotonic` returns `end`, stopping at each moment at which something is due.
 
         Args:
-            end: the time; if it has passed already, only what is due now is done.
+            end: the time; if it is already past, only the work that is due now is done.
             handlers: whether to wait, at each of those moments, until no handler is running.
 
         Raises:
-            AssertionError: the threads did not come to rest; the message shows their stacks.
+            AssertionError: the threads did not become idle; the message shows their stacks.
         """
         while (due := self.settle(handlers=handlers)) is not None and due <= end:
             self._move(due)
@@ -101,10 +100,10 @@ class VirtualClock:
             handlers: whether to wait until no handler is running.
 
         Returns:
-            How many seconds passed; 0.0 if nothing is waiting for a time.
+            The number of seconds that passed; 0.0 if no thread is waiting for a point in time.
 
         Raises:
-            AssertionError: the threads did not come to rest; the message shows their stacks.
+            AssertionError: the threads did not become idle; the message shows their stacks.
         """
         before = self._now
         due = self.settle(handlers=handlers)
@@ -114,11 +113,11 @@ class VirtualClock:
         return self._now - before
 
     def suspend(self, seconds: float) -> None:
-        """Put the machine to sleep: the wall clock advances by this many seconds, and nothing else does.
+        """Simulate that the machine sleeps: only the wall clock advances, by this many seconds.
 
         Raises:
-            ValueError: the number is negative.
-            AssertionError: the threads did not come to rest; the message shows their stacks.
+            ValueError: `seconds` is negative.
+            AssertionError: the threads did not become idle; the message shows their stacks.
         """
         if not seconds >= 0:
             raise ValueError(f"seconds={seconds!r}: expected a number from 0 up")
@@ -128,16 +127,16 @@ class VirtualClock:
         self.settle()
 
     def settle(self, *, handlers: bool = True) -> float | None:
-        """Wait until the threads have nothing left to do but wait.
+        """Wait until all threads are idle.
 
         Args:
-            handlers: whether to wait, as well, until no handler is running.
+            handlers: whether to wait until no handler is running, too.
 
         Returns:
             The next time, by `monotonic`, at which something is due, or None.
 
         Raises:
-            AssertionError: the threads did not come to rest; the message shows their stacks.
+            AssertionError: the threads did not become idle; the message shows their stacks.
         """
         __tracebackhide__ = True
         pause = threading.Event()
@@ -145,13 +144,13 @@ class VirtualClock:
         before: list[tuple[int, float | None]] | None = None
         while True:
             now = self._look(handlers)
-            # A thread that did something between the two looks has another number. So none did, and at the
-            # time of the second look nothing was on its way to any of them.
+            # The number of a thread changes whenever it does something. If all are unchanged at the second
+            # check, nothing was in transit to any of them.
             if now is not None and now == before:
                 return min((until for _, until in now if until is not None), default=None)
             if time.monotonic() > end:
                 busy = stacks("lochws-", "scripted-server-")
-                raise AssertionError(f"the threads did not come to rest within {self.patience:g} s:\n{busy}")
+                raise AssertionError(f"the threads did not become idle within {self.patience:g} s:\n{busy}")
             before = now
             pause.wait(_LOOK)
 
@@ -159,7 +158,7 @@ class VirtualClock:
     def passing(self) -> Iterator[None]:
         """Let time pass during the ``with`` block, as fast as the threads can follow.
 
-        For a call that waits for something that takes time: ``with ws_clock.passing(): app.stop()``.
+        For calls that block until time has passed: ``with ws_clock.passing(): app.stop()``.
         """
         over = threading.Event()
         thread = threading.Thread(target=self._pass_until, args=(over,), name="ws-clock", daemon=True)
@@ -171,7 +170,7 @@ class VirtualClock:
             thread.join()
 
     def release(self) -> None:
-        """Let time pass by itself from now on, at the machine's pace. There is no way back."""
+        """Let time pass by itself from now on, at the pace of the machine's clock. This cannot be undone."""
         self._released = time.monotonic()
         self._wake()
 
@@ -184,7 +183,7 @@ class VirtualClock:
                     self._move(due)
 
     def _look(self, handlers: bool) -> list[tuple[int, float | None]] | None:
-        """Return what each of them is waiting for; None if one is not waiting."""
+        """Return what each attended object is waiting for; None if one of them is not waiting."""
         with self._lock:
             attended = list(self._attended)
         found = []

@@ -1,4 +1,4 @@
-"""One client's connection as the scripted server sees it: what arrived, and what to answer."""
+"""One client's connection as seen by the scripted server: received data, and answers."""
 
 from __future__ import annotations
 
@@ -26,15 +26,16 @@ from .request import NotHTTPError, Request, RequestReader
 
 logger = logging.getLogger("lochws.testing")
 
-#: What a script consists of: anything that can be called with the connection.
+#: An element of a script: any callable that takes the connection.
 Step: TypeAlias = "Callable[[ServerConnection], object]"
 
-#: Without a history: the largest message in bytes or characters, which ends the connection if exceeded; what
-#: may wait to be received before reading pauses; and what may wait to be sent before the client is dropped.
+#: Limits without a history, in bytes or characters: the largest message, above which the connection ends; the
+#: data waiting to be received, above which reading pauses; and the data waiting to be sent, above which the
+#: client is dropped.
 MAX_MESSAGE = 64 * 1024 * 1024
 MAX_INBOX = 1000
 MAX_OUTBOX = 16 * 1024 * 1024
-#: Without a history: seconds that a client has to answer the Close frame of a server that is shut down.
+#: Without a history: seconds that a client has to answer the Close frame of a server that is shutting down.
 GOODBYE = 1.0
 
 #: The answer to bytes that are not an HTTP request.
@@ -51,8 +52,8 @@ class ServerConnection:
     Any thread may read the attributes at any time; the lists only grow (but see `ScriptedServer`, *history*).
 
     Args:
-        link: the bytes.
-        steps: what to do, in order.
+        link: the byte stream of the connection.
+        steps: the steps of the script, in order.
         number: how many connections were accepted before this one.
         changed: notified whenever an attribute has changed.
         patience: seconds that a step may wait for the client.
@@ -66,11 +67,11 @@ class ServerConnection:
         messages: the messages received, ``str`` for text and ``bytes`` for binary.
         pings: the payloads of the pings received.
         pongs: the payloads of the pongs received.
-        close_frame: code and reason of the client's Close frame, or None; code 1005 if it had no code.
-        bytes_received: bytes received, after decryption.
+        close_frame: the code and reason of the client's Close frame, or None; code 1005 if it had no code.
+        bytes_received: the number of bytes received, after decryption.
         remaining: the steps that have not been done yet.
         failure: the exception that a step raised, or None.
-        is_over: whether the connection has ended, and its script with it.
+        is_over: whether the connection and its script have ended.
     """
 
     def __init__(
@@ -88,11 +89,11 @@ class ServerConnection:
         self.failure: BaseException | None = None
         self.is_over = False
         # Set by steps, on the connection's thread.
-        #: Where bytes are received and sent.
+        #: The byte stream of the connection.
         self.link = link
-        #: Whether the client is read at all.
+        #: Whether the server reads from the client.
         self.is_reading = True
-        #: Whether only the script speaks: no pong is sent, and no answer to a Close frame.
+        #: Whether only steps send: pings and Close frames are not answered.
         self.is_muted = False
         #: Whether every message is sent back.
         self.is_echoing = False
@@ -112,42 +113,42 @@ class ServerConnection:
         self._outbox_size = 0  # in bytes or characters; guarded by _changed
         self._is_dropped = False
         self._http = RequestReader()
-        self._answered = 0  # requests
-        self._passed = 0  # messages that the script has received or skipped
+        self._answered = 0  # the number of requests answered
+        self._passed = 0  # the number of messages that the script has received or skipped
         self._frames: Frames | None = None
-        self._parts: list[str | bytes] = []  # of a message that is still incomplete
+        self._parts: list[str | bytes] = []  # of a message that is incomplete
         self._parts_size = 0
-        self._late: deque[tuple[float, bytes]] = deque()  # pongs, and when they are due
+        self._late: deque[tuple[float, bytes]] = deque()  # the times at which pongs are due, and the pongs
 
     def __repr__(self) -> str:
         return f"<ServerConnection {self.number}, {len(self.messages)} messages received>"
 
-    # Any thread.
+    # Called on any thread.
 
     @property
     def request(self) -> Request:
-        """The first request. IndexError if none has arrived."""
+        """The first request. Raises IndexError if none has arrived."""
         return self.requests[0]
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         """Wait until a condition on the attributes holds.
 
         Raises:
-            TimeoutError: it did not hold within the server's patience.
+            TimeoutError: the condition did not hold within the server's patience.
         """
         with self._changed:
             if not self._changed.wait_for(condition, self.patience):
                 raise TimeoutError(f"the condition did not hold within {self.patience:g} s; {self!r}")
 
     def wait_over(self) -> None:
-        """Wait until the connection has ended. TimeoutError if it does not within the server's patience."""
+        """Wait until the connection has ended. Raise TimeoutError if the server's patience runs out first."""
         self.wait_until(lambda: self.is_over)
 
     def do(self, step: Step) -> None:
         """Do one more step, after those of the script. Blocks until it is done.
 
         Raises:
-            ScriptError: it failed, or the connection has ended.
+            ScriptError: the step failed, or the connection has ended.
             TimeoutError: the script did not finish within the server's patience.
         """
         done: Future[None] = Future()
@@ -160,13 +161,13 @@ class ServerConnection:
             done.result(self.patience)
         except FutureTimeoutError:
             if done.cancel():
-                raise TimeoutError(f"{step!r} was not begun within {self.patience:g} s") from None
-            done.result()  # it has begun, and knows how long to wait
+                raise TimeoutError(f"{step!r} was not started within {self.patience:g} s") from None
+            done.result()  # the step has started, and limits its own wait
 
     def send(self, message: str | bytes) -> bool:
-        """Send a message: text or, if it is ``bytes``, binary. Any thread; only the connection's own blocks.
+        """Send a text or, given ``bytes``, a binary message. Blocks only on the connection's own thread.
 
-        A client that lets more than `MAX_OUTBOX` bytes wait is dropped.
+        A client for which more than `MAX_OUTBOX` bytes are waiting is dropped.
 
         Returns:
             False if the connection has ended.
@@ -187,18 +188,18 @@ class ServerConnection:
         return True
 
     def drop(self) -> None:
-        """End the connection without a Close frame. Any thread."""
+        """End the connection without a Close frame. May be called from any thread."""
         self._is_dropped = True
         self.stop()
 
     def wake(self) -> None:
-        """Have the script look at its clock, which was moved."""
+        """Make the script check its clock, which has been advanced."""
         with self._changed:
             if not self.is_over:
                 self.link.wake()
 
     def rest(self) -> Rest | None:
-        """Return how the script waits (also if it has ended); None while it is doing something."""
+        """Return how the script is waiting (or that it has ended); None while it is busy."""
         until = self._until
         if self.is_over:
             return Rest(self.link.waits, None)
@@ -206,7 +207,7 @@ class ServerConnection:
         return None if waits is None or self._orders or self._outbox else Rest(waits, until)
 
     def stop(self) -> None:
-        """End the script where it is."""
+        """End the script wherever it is."""
         with self._changed:
             if not self.is_over:
                 self.link.stop()
@@ -214,7 +215,7 @@ class ServerConnection:
     # The connection's thread.
 
     def run(self) -> None:
-        """Do the steps, then stay until the client leaves."""
+        """Do the steps, then serve the client until it leaves."""
         self._thread = threading.get_ident()
         try:
             while self.remaining:
@@ -225,7 +226,7 @@ class ServerConnection:
             self.stay()
         except (ClientLeftError, LinkEndedError, StoppedError) as end:
             if self.remaining and getattr(self.remaining[0], "ends", False):
-                del self.remaining[0]  # it has done what it should
+                del self.remaining[0]  # it counts as done
             if isinstance(end, StoppedError) and not self._is_dropped:
                 close = ws.CloseConnection(1001, "the server is shutting down")
                 self._say_goodbye(close if self._is_open else None)
@@ -242,10 +243,10 @@ class ServerConnection:
                 self._changed.notify_all()
 
     def receive(self, timeout: float | None = None) -> str | bytes | None:
-        """Return the next message; None if it does not arrive in time. Meanwhile be a good peer, as `stay`.
+        """Return the next message; None if it does not arrive in time. Answers pings and Close meanwhile.
 
         Args:
-            timeout: seconds to wait, by the script's clock; None for as long as it takes.
+            timeout: seconds to wait, by the script's clock; None for no limit.
 
         Raises:
             ClientLeftError: the connection has ended. A function in a script need not catch it.
@@ -260,7 +261,7 @@ class ServerConnection:
         return found[0] if found else None
 
     def __iter__(self) -> Iterator[str | bytes]:
-        """The messages, as they arrive, until the connection ends."""
+        """Yield the messages as they arrive, until the connection ends."""
         with suppress(ClientLeftError, StoppedError):
             while (message := self.receive()) is not None:
                 yield message
@@ -269,15 +270,15 @@ class ServerConnection:
         self, until: Callable[[], bool] = lambda: False, seconds: float | None = None,
         patience: float | None = None,
     ) -> bool:
-        """Be a good peer until a condition holds: read, answer pings and Close, do what `do` asks for.
+        """Serve the client until a condition holds: read, answer pings and Close, run steps passed to `do`.
 
         Args:
             until: the condition.
-            seconds: how long to wait for it, by the script's clock; None for as long as it takes.
-            patience: how long to wait for it, by the machine's clock; None for as long as it takes.
+            seconds: how long to wait for it, by the script's clock; None for no limit.
+            patience: how long to wait for it, by the machine's clock; None for no limit.
 
         Returns:
-            Whether it holds; False when the time is up.
+            True once the condition holds, False if the time ran out.
         """
         end = None if seconds is None else self._clock.monotonic() + seconds
         limit = None if patience is None else monotonic() + patience
@@ -303,17 +304,17 @@ class ServerConnection:
         return True
 
     def expect(self, until: Callable[[], bool], what: str) -> None:
-        """Be a good peer until a condition holds; ScriptError if it does not within the server's patience."""
+        """Serve the client until a condition holds. Raise ScriptError if the server's patience runs out."""
         if not self.stay(until, patience=self.patience):
             raise ScriptError(f"no {what} within {self.patience:g} s; {self!r}")
 
     def await_request(self) -> Request:
-        """Return the request that has no answer yet, and wait for it if need be."""
+        """Return the request that has not been answered yet, waiting for it if necessary."""
         self.expect(lambda: len(self.requests) > self._answered, "request")
         return self.requests[self._answered]
 
     def answered(self, extensions: list[Extension] | None) -> None:
-        """Go on after the answer to a request: with frames and these extensions or, if None, more HTTP."""
+        """Continue after answering a request: with frames and these extensions or, if None, with HTTP."""
         if self._history:
             self._answered += 1
         if extensions is None:
@@ -326,7 +327,7 @@ class ServerConnection:
             self._take_frames(self._frames)
 
     def skip_until(self, is_it: Callable[[str | bytes], bool]) -> bool:
-        """Skip messages up to the first for which a function says so. Returns whether there was one."""
+        """Skip messages up to and including the first that matches. Return whether one did."""
         found = False
         while not found and self._passed < len(self.messages):
             self._passed += 1
@@ -337,17 +338,17 @@ class ServerConnection:
         return found
 
     def send_event(self, event: ws.Event) -> None:
-        """Send an event of wsproto. ScriptError before the upgrade."""
+        """Send a wsproto event. Raise ScriptError before the upgrade."""
         if self._frames is None:
             raise ScriptError(f"{event!r} cannot be sent before the upgrade")
         if self.close_frame is not None and not isinstance(event, ws.CloseConnection):
-            raise ClientLeftError("it has sent its Close frame")
+            raise ClientLeftError("the client has sent its Close frame")
         if self._is_dropped:
             raise StoppedError
         self.link.send(self._frames.send(event))
 
     def _say_goodbye(self, close: ws.CloseConnection | None) -> None:
-        """Without a history, for people's clients: send a Close frame, and wait until it can have arrived."""
+        """End the connection politely if no history is kept: send `close` and FIN, and await the client."""
         if not self._history:
             with suppress(ClientLeftError, StoppedError, LinkEndedError, TimeoutError, OSError):
                 if close is not None:
@@ -356,7 +357,7 @@ class ServerConnection:
                 self.link.drain(GOODBYE)
 
     def _obey(self) -> None:
-        """Do the steps that other threads have asked for."""
+        """Do the steps that other threads have requested."""
         while True:
             with self._changed:
                 if not self._orders:
@@ -375,13 +376,13 @@ class ServerConnection:
                 else:
                     done.set_exception(ScriptError(f"{step!r}: the connection has ended"))
                 raise
-            except Exception as error:  # noqa: BLE001  the thread that asked gets it; the connection goes on
+            except Exception as error:  # noqa: BLE001  passed to the requesting thread; the connection continues
                 done.set_exception(error)
             else:
                 done.set_result(None)
 
     def _empty_outbox(self) -> None:
-        """Send what other threads have left to be sent."""
+        """Send the messages that other threads have queued."""
         while self._outbox and self._frames is not None:
             with self._changed:
                 message = self._outbox.popleft()
@@ -396,7 +397,7 @@ class ServerConnection:
 
     @property
     def state(self) -> ConnectionState | None:
-        """The state of the WebSocket, as wsproto names it; None before the upgrade."""
+        """The wsproto state of the WebSocket; None before the upgrade."""
         return None if self._frames is None else self._frames.state
 
     @property

@@ -1,4 +1,4 @@
-"""The event log of an app: what has happened to it, in order, for a test to wait for."""
+"""The event log of an app: its events in order, which a test can wait for."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from .stacks import stacks
 SomeEvent = TypeVar("SomeEvent", bound=events.Event)
 SomeError = TypeVar("SomeError", bound=BaseException)
 
-#: Every kind of event.
+#: All event classes.
 KINDS = tuple(
     kind for kind in map(vars(events).__getitem__, events.__all__)
     if kind not in (events.Event, events.UnknownMessage)
 )
-#: Events whose number depends on timing.
+#: Events whose count depends on timing.
 PASSING = (events.Ping, events.Poll, events.Pong)
-#: How many events an error message shows.
+#: The number of events shown in an error message.
 _SHOWN = 40
-#: Seconds between two checks whether the app has stopped.
+#: The interval at which the log checks whether the app has stopped, in seconds.
 _LOOK = 0.05
 
 
 class EventLog:
     """A log of an app's events, in order. Any thread may wait for events; usually the test's does.
 
-    An event is added after the app's own handlers (those registered before the log was made) have run. So
+    An event is added after the app's own handlers (those registered before the log was created) have run. So
     when `wait_for` returns, they have done their work. (Messages for an ``on_batch`` handler are added just
     before it runs.)
 
     Args:
         app: the app; it may already be running.
-        patience: seconds, by the machine's clock, for every wait.
+        patience: the time limit for every wait, in seconds of the machine's clock.
 
     Attributes:
         app: the app.
         events: the events so far; the list only grows.
-        errors: the exceptions raised by handlers, in order, except those that `wait_for_error` has returned.
+        errors: the exceptions raised by handlers, in order, without those that `wait_for_error` returned.
     """
 
     def __init__(self, app: WebSocketApp, *, patience: float = 10.0) -> None:
@@ -52,7 +52,7 @@ class EventLog:
         self.errors: list[BaseException] = []
         self._patience = patience
         self._times: list[float] = []  # of the events
-        self._position = 0  # events before it have been waited for, or skipped
+        self._position = 0  # all events before it have been returned or skipped
         self._changed = threading.Condition()  # guards all of these
         app.on(events.Event)(self._add_of_batch)
         app.on(*KINDS)(self._add)
@@ -65,19 +65,19 @@ class EventLog:
         self, kind: type[SomeEvent], *, count: int = 1, where: Callable[[SomeEvent], object] | None = None,
         timeout: float | None = None,
     ) -> SomeEvent:
-        """Wait for an event after the one that was last waited for, and return it; skip those before it.
+        """Wait for an event after the last one returned, and return it; skip other events before it.
 
         Args:
-            kind: its class; `lochws.events.Event` for any event.
+            kind: the class of the event; `lochws.events.Event` for any event.
             count: wait for this many such events, and return the last.
-            where: returns whether an event is a wanted one.
-            timeout: seconds to wait. While the fixture ``ws_clock`` is in use these are its seconds, which
-                pass as fast as the threads can follow. None is the log's patience, during which the time of
-                ``ws_clock`` stands still.
+            where: a function that returns whether an event is a match; None for all.
+            timeout: seconds to wait. While the fixture ``ws_clock`` is in use these are virtual seconds,
+                which pass as fast as the threads can follow. None for the log's patience, during which the
+                time of ``ws_clock`` stands still.
 
         Raises:
-            AssertionError: it did not arrive, or the app stopped first. The message shows what did arrive.
-            TypeError: `kind` is not a class of events.
+            AssertionError: no such event arrived, or the app stopped first. The message lists the events.
+            TypeError: `kind` is not an event class.
         """
         __tracebackhide__ = True
         if not (isinstance(kind, type) and issubclass(kind, events.Event)):
@@ -107,7 +107,7 @@ class EventLog:
 
         Args:
             kind: the class of the exception.
-            timeout: seconds to wait, as `wait_for` counts them.
+            timeout: seconds to wait, virtual ones while ``ws_clock`` is in use; None for the log's patience.
 
         Raises:
             AssertionError: no handler raised one in time.
@@ -124,14 +124,13 @@ class EventLog:
         return error
 
     def assert_exhausted(self) -> None:
-        """Check that nothing has happened after the event that was last waited for, and no handler has
-        raised.
+        """Check that no event has followed the last one returned, and no handler has raised an exception.
 
         Poll, Ping and Pong do not count, since their number depends on timing. While the fixture ``ws_clock``
-        is in use, this waits for what is on its way; otherwise it sees only what has happened by now.
+        is in use, this waits for events in transit; otherwise it sees only those that have already arrived.
 
         Raises:
-            AssertionError: something has happened.
+            AssertionError: an event has followed, or a handler has raised an exception.
         """
         __tracebackhide__ = True
         if isinstance(virtual := clock.current(), VirtualClock):
@@ -143,13 +142,13 @@ class EventLog:
         self.check()
 
     def check(self) -> None:
-        """Raise AssertionError if a handler has raised, except for what `wait_for_error` has returned."""
+        """Raise AssertionError if a handler raised an exception that `wait_for_error` has not returned."""
         with self._changed:
             for error in self.errors:
                 raise AssertionError(f"a handler of {self.app!r} raised {error!r}") from error
 
     def finish(self) -> None:
-        """Stop the app if it is running, and add no more events. What handlers have raised stays for `check`.
+        """Stop the app if it is running, and add no more events. Exceptions of handlers are kept for `check`.
 
         Raises:
             AssertionError: the app, or one of its own threads, did not stop. The message shows their stacks.
@@ -169,7 +168,7 @@ class EventLog:
             for handler in (self._add_of_batch, self._add, self._add_error):
                 self.app.remove_handler(handler)
 
-    # The reader thread.
+    # Called on the reader thread.
 
     def _add_of_batch(self, event: events.Event) -> None:
         if isinstance(event, (events.Text, events.Binary)) and self.app.handles("batch"):
@@ -189,7 +188,7 @@ class EventLog:
     # Waiting.
 
     def _wait(self, find: Callable[[], int | None], missing: str, timeout: float | None) -> int:
-        """Wait until `find` finds something, and return that; `missing` begins the error message."""
+        """Wait until `find` returns a number, and return it; `missing` is the start of the error message."""
         __tracebackhide__ = True
         virtual = clock.current()
         if timeout is not None and isinstance(virtual, VirtualClock):
@@ -203,7 +202,7 @@ class EventLog:
         end = monotonic() + limit
         with self._changed:
             while (number := find()) is None:
-                has_stopped = self.app.is_closed  # before the last look at the events
+                has_stopped = self.app.is_closed  # read before the last look at the events
                 left = end - monotonic()
                 if (has_stopped or left <= 0) and (number := find()) is None:
                     when = "before the app stopped" if has_stopped else f"within {timeout or limit:g} s"
@@ -212,7 +211,7 @@ class EventLog:
             return number
 
     def _pass(self, virtual: VirtualClock, find: Callable[[], int | None], until: float) -> None:
-        """Let virtual time pass until something is found."""
+        """Let virtual time pass until `find` returns a number."""
         while True:
             due = virtual.settle()
             with self._changed:
@@ -224,7 +223,7 @@ class EventLog:
             virtual.advance_to(due)
 
     def _describe(self) -> str:
-        """Describe the app and its events."""
+        """Return a description of the app and its events."""
         hidden = max(0, len(self.events) - _SHOWN)
         lines = [f"{self.app!r} is {self.app.state.value}. Events so far:"]
         if not self.events:

@@ -1,4 +1,4 @@
-"""The fixtures' contents: servers, event logs and a clock, all closed when the test ends."""
+"""The objects behind the fixtures: servers, event logs and a clock, all closed when the test ends."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from .server import ScriptedServer
 
 
 class LogEvents(Protocol):
-    """Starts event logs: the fixture ``ws_events``."""
+    """A callable that starts event logs: the fixture ``ws_events``."""
 
     def __call__(self, app: WebSocketApp, *, patience: float = 10.0) -> EventLog:
         """Log the events of an app from now on, and stop it at the end of the test.
 
         Args:
             app: the app; it may already be running.
-            patience: seconds, by the machine's clock, for every wait.
+            patience: the time limit for every wait, in seconds of the machine's clock.
         """
 
 
 class Authority:
-    """A certificate authority that only its user trusts, made by trustme when it is first needed.
+    """A private certificate authority, created by trustme when it is first needed.
 
     Args:
-        folder: returns the folder for its certificate.
+        folder: a function that returns the folder for its certificate.
         names: host names and addresses for the server's certificate besides localhost and the loopback ones.
     """
 
@@ -54,7 +54,7 @@ class Authority:
 
     @cached_property
     def server_tls(self) -> ssl.SSLContext:
-        """A server's TLS context. Errors are those of `ca_file`."""
+        """The TLS context for a server. Raises ImportError if trustme is not installed."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._authority.issue_cert(*self._names).configure_cert(context)
         return context
@@ -93,11 +93,11 @@ class StartServer:
         port: int = 0,
         patience: float = 10.0,
     ) -> ScriptedServer:
-        """Start a server that does to each connection what its script says.
+        """Start a server that runs a script on each connection.
 
         Args:
             scripts: the steps for the first connection, for the second, and so on; none for an echo server.
-            tls: True serves ``wss:`` with a certificate that `ca_file` vouches for; or a TLS context.
+            tls: True to serve ``wss:`` with a certificate that `ca_file` verifies; or a TLS context.
             afterwards: what happens to connections beyond the last script: ``"repeat"`` runs the last script
                 for each of them, ``"refuse"`` stops listening.
             host: the address to listen on.
@@ -106,8 +106,8 @@ class StartServer:
 
         Raises:
             TypeError: a script is not a list of steps.
-            ValueError: `afterwards` is something else.
-            OSError: it cannot listen there.
+            ValueError: `afterwards` is neither ``"repeat"`` nor ``"refuse"``.
+            OSError: the server cannot listen on this address and port.
         """
         context = self._authority.server_tls if tls is True else tls or None
         server = ScriptedServer(
@@ -118,10 +118,10 @@ class StartServer:
 
 
 class Kit:
-    """Everything that one test was given.
+    """The apps, servers and clock of one test.
 
     Args:
-        authority: for the servers.
+        authority: the certificate authority for the servers.
     """
 
     def __init__(self, authority: Authority) -> None:
@@ -136,7 +136,7 @@ class Kit:
 
     @cached_property
     def clock(self) -> VirtualClock:
-        """A virtual clock, in the place of the machine's until the test ends."""
+        """A virtual clock, which replaces the machine's until the test ends."""
         virtual = VirtualClock()
         self._stack.enter_context(clock.using(virtual))
         self._stack.callback(virtual.release)
@@ -146,10 +146,10 @@ class Kit:
         """Stop the apps, the servers and the clock, in this order, and report what went wrong.
 
         Args:
-            has_failed: whether the test has failed already; then no script need be complete.
+            has_failed: whether the test has already failed; incomplete scripts are then not reported.
 
         Raises:
-            AssertionError: an app did not stop, a handler raised, or a script was not completed.
+            AssertionError: an app did not stop, a handler raised an exception, or a script was not completed.
         """
         failures: list[Exception] = []
         servers, logs = self.serve.servers, self._logs
@@ -162,7 +162,7 @@ class Kit:
             ):
                 try:
                     step()
-                except Exception as error:  # noqa: BLE001  everything is stopped first
+                except Exception as error:  # noqa: BLE001  raised once everything has been stopped
                     failures.append(error)
         if len(failures) > 1:
             raise AssertionError("\n\n".join(map(str, failures))) from failures[0]

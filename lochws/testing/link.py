@@ -1,4 +1,4 @@
-"""One accepted socket, plain or TLS, with waits that another thread can always end."""
+"""One accepted socket, plain or TLS, whose waits another thread can always interrupt."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import struct
 from contextlib import suppress
 from time import monotonic
 
-#: Bytes that one receive call takes.
+#: The maximum number of bytes received by one call.
 _CHUNK = 64 * 1024
-#: Seconds of silence after which the kernel asks whether the client still exists, between such questions, and
-#: how many of them may stay unanswered; where the system has these options.
+#: TCP keepalive, where the system has these options: seconds of silence before the first probe, seconds
+#: between probes, and the number of probes that may remain unanswered.
 _TCP_KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
-#: Poll needs no descriptor of its own and has no limit on their numbers; Windows has only select.
+#: Poll needs no descriptor of its own, and accepts any descriptor number; Windows has only select.
 WaitSelector = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 
@@ -23,7 +23,7 @@ class ClientLeftError(Exception):
 
 
 class StoppedError(Exception):
-    """The server is being closed, or this connection is to end."""
+    """The server is being closed, or this connection has been told to end."""
 
 
 class LinkEndedError(Exception):
@@ -31,17 +31,17 @@ class LinkEndedError(Exception):
 
 
 class Link:
-    """The bytes of one connection. For one thread at a time, except `wake` and `stop`.
+    """The byte stream of one connection. For one thread at a time, except `wake` and `stop`.
 
     Args:
         sock: the accepted socket; the link owns it.
         tls: the TLS context, or None. The first call that needs TLS performs the handshake.
-        patience: seconds that sending and the TLS handshake may take.
+        patience: the time limit for sending and for the TLS handshake, in seconds.
 
     Attributes:
-        piece: the most bytes to hand to one system call, or None for as many as there are.
+        piece: the maximum number of bytes passed to one system call, or None for no limit.
         budget: how many more bytes to send before the connection is cut, or None.
-        cut_with_fin: whether it is then cut with FIN instead of a reset.
+        cut_with_fin: whether to cut it with FIN instead of a reset.
         bytes_sent: bytes sent so far, before encryption.
     """
 
@@ -56,7 +56,7 @@ class Link:
         self._near.setblocking(False)
         self._far.setblocking(False)
         self._stopped = False
-        self.waits = 0  # so far; read by any thread
+        self.waits = 0  # the number of waits so far; read by any thread
         self._waits_for: int | None = None  # the mask of the wait in progress
         self._corked: bytearray | None = None
         self.piece: int | None = None
@@ -66,7 +66,7 @@ class Link:
 
     def wake(self) -> None:
         """End the wait in progress, or the next one. Any thread; not after `close`."""
-        with suppress(BlockingIOError):  # full: it will wake anyway
+        with suppress(BlockingIOError):  # the buffer is full, so the wait ends anyway
             self._far.send(b"w")
 
     def stop(self) -> None:
@@ -95,11 +95,11 @@ class Link:
         return self._sock in ready
 
     def rest(self) -> int | None:
-        """Return the number of waits so far, if one is in progress that nothing ends; else None."""
+        """Return the number of waits if one is in progress and nothing is about to end it, or None."""
         waits, mask = self.waits, self._waits_for
         try:
             return None if mask is None or self._select(mask, 0.0) else waits
-        except (OSError, ValueError):  # closed at this moment
+        except (OSError, ValueError):  # closed in the meantime
             return None
 
     def _select(self, mask: int, timeout: float | None) -> list[object]:
@@ -110,10 +110,10 @@ class Link:
             return [key.fileobj for key, _ in selector.select(timeout)]
 
     def receive(self) -> bytes:
-        """Return what has arrived, perhaps nothing. Does not wait, except for a TLS handshake.
+        """Return the bytes that have arrived, possibly none. Does not wait, except for a TLS handshake.
 
         Raises:
-            ClientLeftError: nothing has arrived and nothing more will.
+            ClientLeftError: no bytes have arrived, and no more will.
         """
         self.start_tls()
         data = bytearray()
@@ -125,22 +125,22 @@ class Link:
             except OSError as error:
                 chunk, why = b"", str(error)
             else:
-                why = "it ended the connection"
+                why = "the client ended the connection"
             if not chunk and not data:
                 raise ClientLeftError(why)
             data += chunk
-            # No more than this: a client that never pauses must not fill the memory. But no selector sees
-            # what TLS has decrypted already.
+            # Limited, so that a client that never pauses cannot fill the memory. But the data that TLS has
+            # already decrypted is read, because no selector sees it.
             if not (chunk and isinstance(self._sock, ssl.SSLSocket) and self._sock.pending()):
                 return bytes(data)
 
     def send(self, data: bytes) -> None:
-        """Hand bytes to the kernel, in pieces and up to the cut that were asked for.
+        """Hand bytes to the kernel, in pieces of `piece` bytes, and cut the connection after `budget` bytes.
 
         Raises:
             ClientLeftError: the connection is lost.
             TimeoutError: the client did not read for longer than the patience.
-            LinkEndedError: the connection was cut, as asked.
+            LinkEndedError: the connection was cut because the budget was used up.
         """
         if self._corked is not None:
             self._corked += data
@@ -158,20 +158,20 @@ class Link:
             self._cut()
 
     def cork(self) -> None:
-        """Hold back what is sent from now on, until `uncork`."""
+        """Hold back data sent from now on, until `uncork`."""
         self._corked = bytearray()
 
     def uncork(self) -> None:
-        """Send what was held back, in one call."""
+        """Send the data that was held back, in one call."""
         data, self._corked = self._corked or b"", None
         self.send(bytes(data))
 
     def start_tls(self) -> None:
-        """Perform the server's side of the TLS handshake, unless it is done or there is none.
+        """Perform the server's side of the TLS handshake, unless it is complete or there is no TLS.
 
         Raises:
             ClientLeftError: the handshake failed.
-            TimeoutError: it took longer than the patience.
+            TimeoutError: the handshake took longer than the patience.
         """
         if self._tls is None:
             return
@@ -205,9 +205,9 @@ class Link:
             raise ClientLeftError(str(error)) from error
 
     def drain(self, seconds: float) -> None:
-        """Read and discard until the client ends the connection, or the time is up. Also after `stop`.
+        """Read and discard data until the client ends the connection or the time is up. Works after `stop`.
 
-        Closing a socket with unread bytes resets the connection, and could take what was just sent with it.
+        Closing a socket with unread bytes resets the connection, which could discard the data sent last.
         """
         end = monotonic() + seconds
         with WaitSelector() as selector, suppress(ClientLeftError):
@@ -252,7 +252,7 @@ class Link:
 
 
 def _keep_alive(sock: socket.socket) -> None:
-    """Have the kernel notice a client that vanished without a word."""
+    """Enable TCP keepalive, so that the kernel detects a client that has vanished."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _TCP_KEEPALIVE.items():
         if hasattr(socket, name):

@@ -1,4 +1,4 @@
-"""Scripts made from a recording: the server repeats its part, and checks that the client does the same."""
+"""Scripts from a recording: the server repeats its part, and checks that the client does likewise."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..response import Response
 from .connection import ScriptError, ServerConnection, Step
 from .steps import NamedStep, accept, close, fin, pause, ping, send, upgrade, wait_for_close
 
-#: Returns whether a recorded message and a sent one count as the same.
+#: A function that returns whether a recorded message and a sent one count as the same.
 Same: TypeAlias = "Callable[[str | bytes, str | bytes], bool]"
 
 #: Headers that the scripted server sets itself, whatever was recorded.
@@ -25,7 +25,7 @@ def recorded(
     speed: float | None = None,
     same: Same = lambda recorded, sent: recorded == sent,
 ) -> list[list[Step]]:
-    """Make scripts for a `ScriptedServer` from a recording of `lochws.handlers.recorder.Recorder`.
+    """Create scripts for a `ScriptedServer` from a recording made by `lochws.handlers.recorder.Recorder`.
 
     ::
 
@@ -35,31 +35,31 @@ def recorded(
             server.check_done()
 
     There is one script for each connection of the recorded app. The server answers the upgrade, sends its
-    messages and ends the connection as it did then. Where the app sent a message, the script waits for the
-    next one, and fails if it differs. It does not wait for the app's pings and pongs. After the app's Close
-    frame the script leaves everything out, because a recording does not show what the server had sent by the
-    time it received that frame. Attempts that did not reach a server have no script.
+    messages and ends the connection as recorded. Where the app sent a message, the script waits for the next
+    one, and fails if it differs. It does not wait for the app's pings and pongs. The script ends with the
+    app's Close frame, because a recording does not show what the server had sent by the time it received that
+    frame. Attempts that did not reach a server have no script.
 
     Args:
         path: the recording.
-        speed: 1 keeps the pauses of the recording, 10 makes them a tenth; None leaves them out.
-        same: called with a recorded message and a sent one, returns whether they count as the same; for
-            requests with random ids, or with dates.
+        speed: 1 for the pauses of the recording, 10 for a tenth of them, None for no pauses.
+        same: a function that is called with a recorded message and a sent one, and returns whether they count
+            as the same; for requests that contain random ids or dates.
 
     Raises:
         FileNotFoundError, OSError: the recording cannot be read.
-        RecordingError: it is damaged, something is missing from it, or a payload was left out.
-        ValueError: the speed is not above 0.
+        RecordingError: the recording is damaged, entries are missing from it, or a payload was omitted.
+        ValueError: `speed` is not above 0.
     """
     if speed is not None and not 0 < speed < float("inf"):
         raise ValueError(f"speed={speed!r}: expected a number above 0, or None for no pauses")
     scripts: list[list[Step]] = []
     before = 0.0
-    # Whether there is a connection, whether the server has sent a Close frame, and whether the client has.
+    # Whether there is a connection, and whether the server and the client have sent a Close frame.
     is_open = was_asked = has_asked = False
     for entry in _in_order(Replay(path)):
         if entry.missing:
-            raise RecordingError(*entry.where, f"{entry.missing} events and sends are missing for a script")
+            raise RecordingError(*entry.where, f"{entry.missing} events and sends are missing: no script")
         event = entry.as_event() if entry.direction == "in" else None
         if isinstance(event, (events.Ready, events.Rejected)):
             scripts.append([])
@@ -81,8 +81,8 @@ def recorded(
 def _in_order(replay: Replay) -> Iterator[Entry]:
     """Yield the entries in the order of their times, one connection after another.
 
-    The file has them in the order in which the recorder learned of them: an event may follow the answer of
-    another handler.
+    The file has them in the order in which the recorder received them: an event may come after the message
+    that another handler sent in answer to it.
     """
     connection: list[Entry] = []
     for entry in replay.entries():
@@ -94,7 +94,7 @@ def _in_order(replay: Replay) -> Iterator[Entry]:
 
 
 def _server(event: events.Event) -> Iterator[Step]:
-    """Yield the steps of a server that cause this event."""
+    """Yield the server steps that cause this event."""
     if isinstance(event, events.Ready):
         yield accept(protocol=event.protocol, deflate=bool(event.extensions))
     elif isinstance(event, events.Rejected):
@@ -117,7 +117,7 @@ def _was_lost(event: events.Disconnected) -> bool:
 
 
 def _client(entry: Entry, same: Same, was_asked: bool) -> Iterator[Step]:
-    """Yield the steps of a server that wait for what the client sent."""
+    """Yield the server steps that wait for an item sent by the client."""
     if entry.event in {"text", "binary"}:
         message = entry.as_sent()
         assert isinstance(message, (str, bytes))
@@ -129,7 +129,7 @@ def _client(entry: Entry, same: Same, was_asked: bool) -> Iterator[Step]:
 
 
 def _next_message(message: str | bytes, same: Same) -> Step:
-    """Wait for the client's next message, and check that it is this one."""
+    """Return a step that waits for the client's next message, and checks that it is this one."""
 
     def run(connection: ServerConnection) -> None:
         found: list[str | bytes] = []
@@ -147,6 +147,6 @@ def _next_message(message: str | bytes, same: Same) -> Step:
 
 def _refusal(response: Response) -> Step:
     if response.status_code is None or response.status_code == 101:
-        return fin()  # its answer was not HTTP, or not valid in a way that cannot be repeated
+        return fin()  # the answer was not HTTP, or invalid in a way that cannot be reproduced
     headers = {name: value for name, value in response.header_list if name not in _ITS_OWN}
     return upgrade(response.status_code, headers, response.body)

@@ -19,9 +19,9 @@ class Request:
     """The head of an HTTP request.
 
     Attributes:
-        method: such as ``GET``.
-        target: the path, with its query.
-        headers: by lower-case name; the values of repeated headers are joined by commas.
+        method: the method, such as ``GET``.
+        target: the path, including the query.
+        headers: the values by lower-case name; the values of repeated headers are joined by commas.
     """
 
     method: str
@@ -30,25 +30,25 @@ class Request:
 
 
 class RequestReader:
-    """Turns received bytes into requests, one at a time; bodies are discarded."""
+    """Parses received bytes into requests, one at a time; bodies are discarded."""
 
     def __init__(self) -> None:
         self._http = h11.Connection(h11.SERVER)
 
     def receive(self, data: bytes) -> Request | None:
-        """Take received bytes and return the request they complete, if any.
+        """Take received bytes, and return the request that they complete, or None.
 
-        Bytes after it are kept for `restart` and `trailing`.
+        Bytes after the request are kept for `restart` and `trailing`.
 
         Raises:
-            NotHTTPError: they are not HTTP/1.1.
+            NotHTTPError: the bytes are not HTTP/1.1.
         """
         try:
             self._http.receive_data(data)
             event = self._http.next_event()
             if not isinstance(event, h11.Request):
                 return None
-            self._http.next_event()  # its end: what follows is kept as trailing data
+            self._http.next_event()  # the end of the message; later bytes are kept as trailing data
         except h11.RemoteProtocolError as error:
             raise NotHTTPError(str(error)) from error
         headers: dict[str, str] = {}
@@ -64,7 +64,7 @@ class RequestReader:
         return data
 
     def restart(self) -> Request | None:
-        """Begin with the next request, which may have arrived already. Errors are those of `receive`."""
+        """Start on the next request; return it if it has arrived. Raise NotHTTPError if it is not HTTP."""
         trailing = self.trailing
         self._http = h11.Connection(h11.SERVER)
         return self.receive(trailing) if trailing else None

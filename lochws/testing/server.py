@@ -1,4 +1,4 @@
-"""The scripted server: a WebSocket server that does to each connection what a script says."""
+"""The scripted server: a WebSocket server that runs a script on each connection."""
 
 from __future__ import annotations
 
@@ -20,45 +20,45 @@ from .steps import accept, echo
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-#: The script of a server that was given none.
+#: The default script.
 _ECHO: Sequence[Step] = (accept(), echo())
-#: Without a history: seconds until it accepts again when descriptors or threads have run out.
+#: Without a history: seconds until the server accepts again after running out of descriptors or threads.
 _RETRY = 0.2
-#: Without a history: seconds that `ScriptedServer.close` waits for functions in scripts that do not return.
+#: Without a history: seconds that `ScriptedServer.close` waits for functions in scripts to return.
 _PATIENCE_AT_END = 5.0
 
 
 class ScriptedServer:
     """A server on a free loopback port: one script per connection, each in a thread of its own.
 
-    Use it in a ``with`` statement: it listens as soon as it is made, and the end of the block closes it
+    Use it in a ``with`` statement: it listens as soon as it is created, and the end of the block closes it
     together with its connections and threads. See `lochws.testing` for an example.
 
     Args:
-        scripts: the steps for the first connection, for the second, and so on. Without any it is an echo
-            server.
+        scripts: the steps for the first connection, for the second, and so on; none for an echo server.
         afterwards: what happens to connections beyond the last script: ``"repeat"`` runs the last script for
             each of them, ``"refuse"`` stops listening.
         tls: the TLS context, or None for plain TCP.
         host: the address to listen on.
         port: the port to listen on; 0 picks a free one.
         patience: seconds that a step or a method may wait for the client.
-        scale: a factor for the seconds in scripts: with 0.01 a test of seconds takes hundredths.
-        receive_buffer: bytes that the kernel keeps of what is not read; None leaves it to the kernel.
-        history: whether to keep everything for a test to look at. False is for a server that runs for long
-            and talks to strangers: `connections` has the open ones only; a connection's `messages` has what
-            its script has not received yet, and reading pauses while that is too much; `pings` and `pongs`
-            stay empty; what goes wrong with a connection is logged (``lochws.testing``), answered as
-            RFC 6455 says, and not raised; and `close` says goodbye with code 1001.
+        scale: a factor for the seconds in scripts: with 0.01 a pause of one second takes 10 ms.
+        receive_buffer: the size of the kernel's receive buffer in bytes; None for the system's default.
+        history: whether to keep everything received for a test to inspect. False is for a server that runs
+            for a long time with untrusted clients: `connections` contains only open ones; `messages` of a
+            connection contains only those that its script has not received yet, and reading pauses while
+            there are too many; `pings` and `pongs` stay empty; failures of a connection are logged
+            (``lochws.testing``) and answered as RFC 6455 prescribes, but not raised; and `close` sends
+            Close frames with code 1001.
 
     Raises:
         TypeError: a script is not a list of steps.
-        ValueError: `afterwards` is something else.
-        OSError: it cannot listen there.
+        ValueError: `afterwards` is neither ``"repeat"`` nor ``"refuse"``.
+        OSError: the server cannot listen on this address and port.
 
     Attributes:
-        host: the address it listens on.
-        port: the port it listens on.
+        host: the address that the server listens on.
+        port: the port that the server listens on.
         connections: the connections, in the order in which they were accepted. Any thread may read it.
     """
 
@@ -108,7 +108,7 @@ class ScriptedServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close it. Raise what a script raised, unless another exception is on its way."""
+        """Close the server. Raise a script's exception, unless another exception is propagating."""
         self.close()
         if error is None:
             self.check()
@@ -137,7 +137,7 @@ class ScriptedServer:
         """Wait until a condition on the attributes of this server or of its connections holds.
 
         Raises:
-            TimeoutError: it did not hold within the patience.
+            TimeoutError: the condition did not hold within the patience.
         """
         with self._changed:
             if not self._changed.wait_for(condition, self._patience):
@@ -149,17 +149,17 @@ class ScriptedServer:
         return self.connections[number]
 
     def do(self, step: Step) -> None:
-        """Do one more step on the newest connection, after its script. See `ServerConnection.do`."""
+        """Do one more step on the newest connection, after its script. Blocks until it is done."""
         self.connection()
         self.connections[-1].do(step)
 
     def wake(self) -> None:
-        """Have the scripts look at their clock, which was moved."""
+        """Make the scripts check their clock, which has been advanced."""
         for connection in list(self.connections):
             connection.wake()
 
     def rest(self, *, handlers: bool) -> Rest | None:
-        """Return how the scripts wait; None while one of them is doing something."""
+        """Return how the scripts are waiting; None while one of them is busy."""
         whole = Rest(len(self.connections), None)
         for connection in list(self.connections):
             rest = connection.rest()
@@ -169,7 +169,7 @@ class ScriptedServer:
         return whole
 
     def check(self) -> None:
-        """Raise what a script raised, if any did, or what kept the server from accepting connections."""
+        """Raise the exception of a script or of the accepting thread, if there is one."""
         if self._failure is not None:
             raise self._failure
         for connection in list(self.connections):
@@ -177,10 +177,10 @@ class ScriptedServer:
                 raise connection.failure
 
     def check_done(self) -> None:
-        """Raise what `check` raises, and ScriptError if a script was begun but not completed.
+        """Raise the exception that `check` would raise, or ScriptError if a script was not completed.
 
-        Where the last script repeats only its first run counts: an app that reconnects may be in the middle
-        of another one when the test ends.
+        Scripts that were never started do not count. If the last script repeats, only its first run counts:
+        an app that reconnects may be in the middle of another run when the test ends.
 
         Raises:
             ScriptError: a connection ended, or is still open, with steps left.
@@ -219,12 +219,12 @@ class ScriptedServer:
                     if is_last and not self._repeats:
                         self._listener.close()  # before the script, so that the next attempt is refused
                     self._serve(sock, number, self._scripts[-1] if is_last else self._scripts[number])
-                except (OSError, RuntimeError) as error:  # no descriptor or thread is left, most likely
+                except (OSError, RuntimeError) as error:  # most likely out of descriptors or threads
                     if self._history:
                         self._failure = error
                         return
                     logger.warning("cannot accept a connection: %s", error)
-                    # What waits to be accepted would wake the selector at once.
+                    # Pending connections would wake the selector immediately.
                     selector.unregister(self._listener)
                     if selector.select(_RETRY):
                         return
@@ -248,7 +248,7 @@ class ScriptedServer:
         thread = threading.Thread(
             target=self._run, args=(connection,), name=f"scripted-server-{number}", daemon=True
         )
-        # Before it begins: its client, who learns of its end, finds it here.
+        # Added before the script runs: the client may learn of its end, and the test then looks here.
         with self._changed:
             self.connections.append(connection)
             self._changed.notify_all()
@@ -271,4 +271,4 @@ class ScriptedServer:
         if isinstance(failure, (ScriptError, TimeoutError, OSError)):
             logger.info("connection %d: %s", connection.number, failure)
         elif failure is not None:
-            logger.error("connection %d: its script raised", connection.number, exc_info=failure)
+            logger.error("connection %d: the script failed", connection.number, exc_info=failure)

@@ -1,4 +1,4 @@
-"""Stacks of threads, for messages that say why something does not end."""
+"""Stacks of threads, for error messages about threads that do not end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import traceback
 
 
 def stacks(*prefixes: str) -> str:
-    """Format the stacks of the threads whose names begin with one of these prefixes."""
+    """Return the formatted stacks of the threads whose names start with one of these prefixes."""
     frames = sys._current_frames()
     found = [
         f"{thread.name}:\n{''.join(traceback.format_stack(frames[thread.ident])).rstrip()}"

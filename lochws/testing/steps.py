@@ -1,7 +1,7 @@
-"""Steps: what the scripts of a `ScriptedServer` consist of.
+"""Steps: the elements of a `ScriptedServer`'s scripts.
 
 Each function here returns a step. A script may also contain your own functions, which are called with the
-`ServerConnection`. Seconds are multiplied by the server's *scale*. A step that waits for the client raises
+`ServerConnection`. Seconds are multiplied by the server's `scale`. A step that waits for the client raises
 `ScriptError` when the server's patience (10 s by default) runs out.
 """
 
@@ -26,7 +26,7 @@ from .request import Request
 
 
 class NamedStep:
-    """A step whose repr is what was written in the script.
+    """A step whose repr is the call that created it.
 
     Attributes:
         ends: whether the step counts as done when the connection ends during it.
@@ -43,7 +43,7 @@ class NamedStep:
         return self._text
 
     def __call__(self, connection: ServerConnection) -> None:
-        """Do the step."""
+        """Run the step on a connection."""
         self._run(connection)
 
 
@@ -61,8 +61,8 @@ def accept(*, protocol: str | None = None, deflate: bool = False, strict: bool =
     Args:
         protocol: the subprotocol to select, or None for none.
         deflate: whether to agree to permessage-deflate if the client offers it.
-        strict: whether to refuse what is not a valid upgrade request (RFC 6455 section 4.2.1) and wait for
-            the next one. Tests of an app can do without; a server that strangers can reach should not.
+        strict: whether to refuse invalid upgrade requests (RFC 6455 section 4.2.1) and wait for the next
+            request. Not needed to test an app; recommended for a server that untrusted clients can reach.
     """
     chosen = {} if protocol is None else {"Sec-WebSocket-Protocol": protocol}
     shown = [] if protocol is None else [protocol]
@@ -76,7 +76,7 @@ def accept(*, protocol: str | None = None, deflate: bool = False, strict: bool =
 
 
 def _refusal(request: Request) -> Step | None:
-    """Return the step that refuses a request that is not a valid upgrade; None if it is one."""
+    """Return the step that refuses an invalid upgrade request; None if the request is valid."""
     headers = request.headers
     if request.method != "GET":
         return upgrade(405, {"Allow": "GET"}, "Only GET is allowed.\n")
@@ -86,7 +86,7 @@ def _refusal(request: Request) -> Step | None:
         fields = {"Upgrade": "websocket", "Connection": "Upgrade", "Content-Type": "text/plain"}
         return upgrade(426, fields, "This is a WebSocket server: connect to it with a WebSocket client.\n")
     if headers.get("sec-websocket-version") != "13":
-        return upgrade(426, {"Sec-WebSocket-Version": "13"}, "Only version 13 of WebSocket is spoken here.\n")
+        return upgrade(426, {"Sec-WebSocket-Version": "13"}, "Only version 13 of WebSocket is supported.\n")
     try:
         is_key = len(base64.b64decode(headers.get("sec-websocket-key", ""), validate=True)) == 16
     except binascii.Error:
@@ -107,9 +107,9 @@ def upgrade(
 
     Args:
         status: the status code.
-        headers: headers to add to those of a correct answer. One of the same name is replaced; None leaves
-            it out.
-        body: the body. Content-Length has its length unless you set that header yourself.
+        headers: headers to add to those of a correct answer, or to replace those of the same name; None as
+            the value omits a header.
+        body: the body. Content-Length is set to its length unless `headers` contains it.
     """
     data = body.encode() if isinstance(body, str) else body
     return NamedStep("upgrade", lambda connection: _upgrade(connection, status, headers or {}, data), status)
@@ -165,7 +165,7 @@ def send(message: str | bytes, *, fragment: int | None = None) -> Step:
 
     Args:
         message: the message.
-        fragment: characters or bytes per frame, or None for a single frame.
+        fragment: the number of characters or bytes per frame, or None for a single frame.
     """
 
     def run(connection: ServerConnection) -> None:
@@ -215,12 +215,12 @@ def echo() -> Step:
 
 
 def split(every: int = 1) -> Step:
-    """From now on, hand bytes to the network in pieces of this many."""
+    """From now on, hand bytes to the network in pieces of `every` bytes."""
     return NamedStep("split", lambda connection: setattr(connection.link, "piece", every), every)
 
 
 def together(*steps: Step) -> Step:
-    """Send what several steps send in one piece, such as an upgrade response and the first frames."""
+    """Send the data of several steps in one piece, such as an upgrade response and the first frames."""
 
     def run(connection: ServerConnection) -> None:
         connection.link.cork()
@@ -238,8 +238,8 @@ def wait_for(message: str | bytes | re.Pattern[str] | Callable[[str | bytes], bo
     """Wait for a message; skip others that arrive before it.
 
     Args:
-        message: the message itself, a pattern to search for in texts, or a function that returns whether a
-            message is the right one.
+        message: the message itself, a pattern to search for in text messages, or a function that returns
+            whether a message matches.
     """
 
     def is_it(found: str | bytes) -> bool:
@@ -285,17 +285,17 @@ def wait_for_end() -> Step:
 
 
 def stop_reading() -> Step:
-    """Stop reading, so that what the client sends fills the kernel's buffers."""
+    """Stop reading, so that data from the client fills the kernel's buffers."""
     return NamedStep("stop_reading", lambda connection: setattr(connection, "is_reading", False))
 
 
 def read_on() -> Step:
-    """Read again after `stop_reading`."""
+    """Resume reading after `stop_reading`."""
     return NamedStep("read_on", lambda connection: setattr(connection, "is_reading", True))
 
 
 def answer_ping(late: float | None = 0.0) -> Step:
-    """From now on, answer pings this many seconds late; None leaves them unanswered."""
+    """From now on, answer pings after `late` seconds; None leaves them unanswered."""
 
     def run(connection: ServerConnection) -> None:
         connection.pong_delay = None if late is None else late * connection.scale
@@ -309,7 +309,7 @@ def ignore_close() -> Step:
 
 
 def silence(seconds: float | None = None) -> Step:
-    """Send nothing for this many seconds, not even a pong; None is for ever. What arrives is recorded."""
+    """Send nothing for a number of seconds, not even pongs; None means forever. Reading continues."""
 
     def run(connection: ServerConnection) -> None:
         connection.is_muted = True
@@ -320,7 +320,7 @@ def silence(seconds: float | None = None) -> Step:
 
 
 def pause(seconds: float) -> Step:
-    """Let time pass; pings and Close are answered meanwhile."""
+    """Pause the script for a number of seconds; pings and Close are answered meanwhile."""
     return NamedStep("pause", lambda connection: connection.stay(seconds=seconds * connection.scale), seconds)
 
 
@@ -330,12 +330,12 @@ def pause(seconds: float) -> Step:
 def close(code: int | None = 1000, reason: str = "", *, wait: bool = True) -> Step:
     """Send a Close frame, wait for the client's, and end the connection, as a server should.
 
-    If the closing handshake has been completed already, only wait until the client has left.
+    If the closing handshake is already complete, only wait until the client has disconnected.
 
     Args:
         code: the close code, or None for none. `send_frame` can send codes that are not allowed.
         reason: the reason.
-        wait: whether to wait for the answer and end; otherwise the script goes on after the Close frame.
+        wait: whether to wait for the answer and end; otherwise the script continues after the Close frame.
     """
 
     def run(connection: ServerConnection) -> None:
@@ -351,7 +351,7 @@ def close(code: int | None = 1000, reason: str = "", *, wait: bool = True) -> St
 
 
 def fin() -> Step:
-    """Send FIN without a Close frame: nothing more will be sent, but the client still can."""
+    """Send FIN without a Close frame: the server sends nothing more, but the client still can."""
 
     def run(connection: ServerConnection) -> None:
         connection.is_muted = True  # nothing more can be sent
@@ -371,11 +371,11 @@ def reset() -> Step:
 
 
 def cut_after(size: int, *, with_fin: bool = False) -> Step:
-    """Cut the connection after this many more bytes, wherever in a frame that is.
+    """Cut the connection after `size` more bytes, even in the middle of a frame.
 
     Args:
-        size: how many bytes.
-        with_fin: whether to end it with FIN instead of a reset.
+        size: the number of bytes.
+        with_fin: whether to end the connection with FIN instead of a reset.
     """
 
     def run(connection: ServerConnection) -> None:

@@ -47,7 +47,7 @@ def close(link: Link) -> None:
 def test_each_failed_attempt_is_logged_with_the_url(dead_url: str, caplog: pytest.LogCaptureFixture) -> None:
     address = dead_url.removeprefix("ws://").rstrip("/")
     WebSocketApp(dead_url.replace("//", "//user:secret@")).run_forever(persist=TWICE)
-    advice = "Check the host and port, and that the server runs: nothing listens there."
+    advice = "Check the host and port, and that the server is running: nothing listens there."
     expected = f"{dead_url}: unable to connect; {address}: Connection refused ({advice})"
     assert [(record.name, record.levelname, record.getMessage()) for record in caplog.records] == [
         ("lochws", "WARNING", expected)

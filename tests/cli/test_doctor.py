@@ -107,7 +107,7 @@ def test_a_port_where_no_process_listens(examine: Examine) -> None:
     assert code == Exit.NO_CONNECTION
     assert steps["IPv4"]["result"] == "127.0.0.1:1: connection refused: no process is listening there"
     assert list(steps) == ["IPv4"], "the problem is reported once"
-    assert steps["IPv4"]["advice"].startswith("Check the host and port, and that the server runs")
+    assert steps["IPv4"]["advice"].startswith("Check the host and port, and that the server is running")
 
 
 def test_a_certificate_of_an_unknown_authority_is_read_all_the_same(
@@ -179,7 +179,7 @@ def test_a_refusal_with_its_body_escaped_and_cut(examine: Examine) -> None:
     assert code == Exit.REFUSED
     assert steps["upgrade"]["result"].startswith("401 Unauthorized: who are you?\\x1b[2Jxxx")
     assert len(steps["upgrade"]["result"]) < 500
-    assert steps["upgrade"]["advice"].startswith("Give credentials: --auth user:password")
+    assert steps["upgrade"]["advice"].startswith("Pass credentials: --auth user:password")
 
 
 def test_what_a_server_says_cannot_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -326,7 +326,7 @@ def test_every_parameter_with_an_option_is_one_of_ours_or_in_an_advice() -> None
 
 #: What makes an nginx of a server, for those who look at its headers.
 NGINX = {"Server": "nginx"}
-FORWARD = "Have the reverse proxy in front of the server forward the Upgrade and Connection headers"
+FORWARD = "Configure the reverse proxy in front of the server to forward the Upgrade and Connection headers"
 
 
 @pytest.mark.parametrize(
@@ -338,7 +338,7 @@ FORWARD = "Have the reverse proxy in front of the server forward the Upgrade and
         (upgrade(404, NGINX, "<html><title>404 Not Found</title>"), "404 Not Found (server: nginx)",
          "Check the path of the URL, and whether nginx forwards the Upgrade"),
         (upgrade(401, {"Content-Encoding": "gzip"}, gzip.compress(b'{"error": "token expired"}')),
-         '401 Unauthorized: {"error": "token expired"}', "Give credentials: --auth user:password"),
+         '401 Unauthorized: {"error": "token expired"}', "Pass credentials: --auth user:password"),
         (upgrade(403, {}, b"x" * 100_000), f"403 Forbidden: {'x' * 120}…", "Check credentials"),
     ],
     ids=["426", "400", "404", "gzip", "long"],

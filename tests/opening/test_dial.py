@@ -269,7 +269,7 @@ class TestDisconnected:
     def test_an_end_before_the_answer(self, dial: Dial, start_peer: StartPeer) -> None:
         for part, shown in (
             (b"", ""),
-            (b"HTTP/1.1 101 Swi", "unfinished answer, which begins with b'HTTP/1.1 101 Swi': "),
+            (b"HTTP/1.1 101 Swi", "unfinished answer, beginning with b'HTTP/1.1 101 Swi': "),
         ):
             attempt = dial(start_peer(ending_after(part)).url)
             assert attempt.names == ["connecting", "connected", "disconnected"]

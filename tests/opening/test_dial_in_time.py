@@ -59,7 +59,7 @@ class TestEndingInTime:
         assert monotonic() - at[0] < SOON
         if phase == "upgrade":
             assert attempt.names == ["connecting", "connected", "disconnected"]
-            assert attempt.last.reason == "closed while the upgrade was under way"
+            assert attempt.last.reason == "closed during the upgrade"
             assert attempt.last.ended_by == "client"
         else:
             assert attempt.names == ["connecting", "connect_fail"]

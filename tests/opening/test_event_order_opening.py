@@ -87,7 +87,7 @@ class TestConnecting:
     ) -> None:
         peer = start_peer(lambda link: (link.read_request(), link.send(b"HTTP/1.1 101 Swit"), link.finish()))
         assert situation.live(peer.url) == ["connecting", "connected", "disconnected"]
-        shown = "unfinished answer, which begins with b'HTTP/1.1 101 Swit'"
+        shown = "unfinished answer, beginning with b'HTTP/1.1 101 Swit'"
         assert situation.last.reason == f"{shown}: connection lost: ended by the server"
         assert not situation.last.graceful
 
@@ -131,7 +131,7 @@ class TestWhileOpening:
             assert received == []
         if moment == "connected":
             assert seen == ["connecting", "connected", "disconnected"]
-            assert situation.last.reason == "closed while the upgrade was under way"
+            assert situation.last.reason == "closed during the upgrade"
 
     @pytest.mark.parametrize("moment", ["connecting", "connected"])
     def test_a_send_is_refused(self, situation: Situation, start_peer: StartPeer, moment: str) -> None:

@@ -74,7 +74,7 @@ class TestUnix:
         last = dial("ws://server.example/", unix=path).last
         assert (last.phase, last.address) == ("tcp", path)
         assert last.reason == f"unable to connect; {path}: No such file or directory"
-        assert last.advice == "Check the path, and that the server runs: there is no such socket."
+        assert last.advice == "Check the path, and that the server is running: the socket does not exist."
 
     def test_a_path_that_is_too_long_is_a_failure(self, dial: Dial) -> None:
         last = dial("ws://server.example/", unix="/" + "x" * 200).last

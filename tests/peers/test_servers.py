@@ -64,7 +64,7 @@ def test_messages_pass_to_and_from_nodes_ws(
     assert ("permessage-deflate" in ready.extensions) == compress
 
 
-FORWARD = "Have the reverse proxy in front of the server .*forward the Upgrade and Connection headers"
+FORWARD = "Configure the reverse proxy in front of the server to .*forward the Upgrade and Connection headers"
 
 
 @pytest.mark.parametrize("framework", ["aiohttp", "tornado", "websockets", "ws of Node"])

@@ -93,21 +93,21 @@ _FAIL = ("connect_fail",)
 _REJECTED = ("rejected", "disconnected")
 _LOST = ("disconnected",)
 _WRONG = ("protocol_error", "disconnected")
-_GATEWAY = "Check that the server behind the gateway runs, and that the gateway forwards the Upgrade header."
+_GATEWAY = "Check that the server behind the gateway is running, and that the gateway forwards Upgrade."
 _NO_FORWARD = (
-    "Have the reverse proxy in front of the server forward the Upgrade and Connection headers: "
-    "the server did not see them."
+    "Configure the reverse proxy in front of the server to forward the Upgrade and Connection headers: "
+    "the server did not receive them."
 )
 _WITH_HTTP_1_1 = (
-    "Have the reverse proxy in front of the server use HTTP/1.1, and forward the Upgrade and "
+    "Configure the reverse proxy in front of the server to use HTTP/1.1, and forward the Upgrade and "
     "Connection headers."
 )
-_OR_TRY_WSS = "Try wss:// if this port expects TLS, or check that a WebSocket server runs there."
+_OR_TRY_WSS = "Try wss:// if this port expects TLS, or check that a WebSocket server is running there."
 _TRY_WSS = "Try wss:// instead of ws://: this port expects TLS."
 _UNTRUSTED = "If you trust the authority that issued the certificate, pass its own certificate as ssl_cafile."
 _NOT_ACCEPTED = "unable to connect; the certificate of '127.0.0.1' was not accepted"
 _HALF = b"HTTP/1.1 403 Forbidden\r\nContent-Type: text/html\r\n"
-_NO_SERVER = "Check the host and port, and that a WebSocket server runs there."
+_NO_SERVER = "Check the host and port, and that a WebSocket server is running there."
 
 
 def _unknown_host(scene: Scene) -> Way:
@@ -246,17 +246,17 @@ CASES = [
     ),
     Case(
         "refused", _refused, _FAIL, "tcp", "unable to connect; ADDRESS: Connection refused",
-        "Check the host and port, and that the server runs: nothing listens there.",
+        "Check the host and port, and that the server is running: nothing listens there.",
     ),
     Case(
         "certificate expired", _expired, _FAIL, "tls",
         f"{_NOT_ACCEPTED}: it has expired",
-        "Renew the server's certificate; check this machine's clock, too.",
+        "Renew the server's certificate, or check this machine's clock.",
     ),
     Case(
         "certificate of another host", lambda scene: scene.certificate("other.example"), _FAIL, "tls",
         f"{_NOT_ACCEPTED}: it is for another address",
-        "Use a name or address that the certificate is for, in the URL or as server_hostname.",
+        "Use a name or address that the certificate is valid for, in the URL or as server_hostname.",
     ),
     Case(
         "certificate self-signed", _self_signed, _FAIL, "tls",
@@ -280,7 +280,7 @@ CASES = [
     Case(
         "the proxy refuses the connection", _proxy_refused, _FAIL, "proxy",
         "unable to connect to proxy; ADDRESS: Connection refused",
-        "Check the proxy's host and port, and that it runs: nothing listens there.",
+        "Check the proxy's host and port, and that it is running: nothing listens there.",
     ),
     Case(
         "unknown host of the proxy", _proxy_unknown, _FAIL, "proxy",
@@ -290,12 +290,12 @@ CASES = [
     Case(
         "the proxy answers 403", lambda scene: scene.proxy("403 Forbidden"), _FAIL, "proxy",
         "proxy fail; 403 Forbidden",
-        "Ask whoever runs the proxy to allow this host and port, or exempt the host with no_proxy.",
+        "Ask the proxy's administrator to allow this host and port, or exempt the host with no_proxy.",
     ),
     Case(
         "the proxy answers 407", lambda scene: scene.proxy("407 Proxy Authentication Required"), _FAIL,
         "proxy", "proxy fail; 407 Proxy Authentication Required",
-        "Give the proxy's user name and password in its URL: http://user:password@host:port.",
+        "Put the proxy's user name and password in its URL: http://user:password@host:port.",
     ),
     Case(
         "the proxy answers 502", lambda scene: scene.proxy("502 Bad Gateway"), _FAIL, "proxy",
@@ -309,13 +309,13 @@ CASES = [
     ),
     _status(
         401, "Unauthorized",
-        "Give credentials: auth=(user, password), user:password@ in the URL, or an Authorization header.",
+        "Pass credentials: auth=(user, password), user:password@ in the URL, or an Authorization header.",
     ),
     _status(
         403, "Forbidden",
-        "Check credentials, origin and path: Starlette and FastAPI answer 403 to a wrong path, too.",
+        "Check credentials, origin and path: Starlette and FastAPI also answer 403 to a wrong path.",
     ),
-    _status(404, "Not Found", "Check the path of the URL: this one has no WebSocket."),
+    _status(404, "Not Found", "Check the path of the URL: there is no WebSocket at this one."),
     _status(
         407, "Proxy Authentication Required",
         "A proxy on the way wants credentials: pass its URL, with user and password, as proxies.",
@@ -356,7 +356,7 @@ CASES = [
         "the server wants another version", lambda scene: scene.answer(
             "426 Upgrade Required\r\nSec-WebSocket-Version: 8, 7"
         ), _REJECTED, "upgrade", "upgrade refused: 426 Upgrade Required",
-        "Use another client: this server wants WebSocket version 8, 7, not 13.",
+        "Use another client: this server speaks WebSocket version 8, 7, not 13.",
     ),
     Case(
         "a refusal in gzip", _gzipped, _REJECTED, "upgrade",
@@ -382,7 +382,7 @@ CASES = [
     Case(
         "`wss://` to a plain port that hangs up", _closed_to_tls, _FAIL, "tls",
         "unable to connect; the server ended the connection during the TLS handshake",
-        "Try ws:// if this port is not for TLS, or give a certificate if the server asks for one.",
+        "Try ws:// if this port is not for TLS, or pass a certificate if the server requires one.",
     ),
     Case(
         "HTTP/2 chosen through ALPN", _http_2, _FAIL, "tls",
@@ -396,7 +396,7 @@ CASES = [
     ),
     Case(
         "redirect loop", _redirect_to_itself, _REJECTED, "upgrade",
-        "redirect not followed: 10 were followed already",
+        "redirect not followed: 10 were already followed",
         "Use the final URL directly; the Location header shows it.",
     ),
     Case(
@@ -415,7 +415,7 @@ CASES = [
     Case(
         "an upgrade that does not prove the key", _wrong_accept, _REJECTED, "upgrade",
         "Sec-WebSocket-Accept challenge failed",
-        "Ask whoever runs the server, or a proxy before it: its upgrade breaks RFC 6455.",
+        "Ask the operator of the server, or of a proxy in front of it: its upgrade breaks RFC 6455.",
     ),
     Case(
         "none of the required subprotocols is agreed",
@@ -436,8 +436,8 @@ CASES = [
     ),
     Case(
         "the answer stops half-way", lambda scene: (*scene.bytes(_HALF)[:1], {"open_timeout": 0.5}), _LOST,
-        "upgrade", f"unfinished answer, which begins with {_HALF!r}: timed out after 0.5 s",
-        "Ask whoever runs the server, or a proxy before it: it stopped in the middle of its answer.",
+        "upgrade", f"unfinished answer, beginning with {_HALF!r}: timed out after 0.5 s",
+        "Ask the operator of the server, or of a proxy in front of it: its answer was cut short.",
     ),
     Case(
         "timed out in resolve", _silent("resolve"), _FAIL, "resolve",

@@ -185,7 +185,7 @@ class TestRest:
             app.on("ready")(wait_for_the_test)
             with running(app):
                 assert entered.wait(PATIENCE)
-                with pytest.raises(AssertionError, match=r"(?s)come to rest.* 0\.05 s:.*for_the_test"):
+                with pytest.raises(AssertionError, match=r"(?s)become idle.* 0\.05 s:.*for_the_test"):
                     hasty.advance(1)
                 go_on.set()
 

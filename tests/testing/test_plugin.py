@@ -220,7 +220,7 @@ def test_each_mistake_fails_the_test_with_an_explanation(users: Users) -> None:
     for line in (
         "no Text event within 0.05 s.",
         "no Text event within 600 s.",
-        "no Text event: the threads did not come to rest within 0.05 s:",
+        "no Text event: the threads did not become idle within 0.05 s:",
         "no Text event before the app stopped.",
         "unexpected: Text(text='two').",
         "did not complete its script; steps left: wait_for('subscribe'); messages received: []",

@@ -16,7 +16,7 @@ from ..waiting import cause, receive, send_all
 from .choose import MAX_SOCKS_TEXT, ProxyURL
 
 _UNREACHED = "Check the host and port of the URL, or try again later: the proxy could not reach the server."
-_UNKNOWN = "Give the proxy's user name and password in its URL: socks5h://user:password@host:port."
+_UNKNOWN = "Put the proxy's user name and password in its URL: socks5h://user:password@host:port."
 
 
 class Unreachable(ConnectFail):
