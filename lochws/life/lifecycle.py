@@ -27,7 +27,7 @@ from ..opening.dial import Dialler, Opened
 from ..options import Options, Timing
 from ..system import forks, usercode
 from ..system.control import control_lock
-from ..system.deadline import Deadline
+from ..system.deadline import Cancelled, Deadline
 from ..system.report import report_aside
 from ..system.waits import Waiters, wait_for
 from . import unattended
@@ -95,7 +95,7 @@ class Lifecycle:
         self._is_ready = False  # the handlers of Ready have run
         self._retries: Retries | None = None  # except `next_wait`, which runs while nothing else can
         self.is_forked_copy = False  # the app runs in the parent; this is the child of a fork
-        self._deadline: Deadline | None = None  # of the attempt under way
+        self._deadline: Deadline | None = None  # of the attempt under way, or of the retry hook's call
         self._wait: object | None = None  # identifies the wait before the next attempt
         self._job: Job | None = None  # ends that wait on time; other jobs may end it earlier
         self._stop: tuple[int | None, str | bytes] | None = None  # the arguments of close, if it was called
@@ -398,13 +398,16 @@ class Lifecycle:
             outcome: AttemptEnd | None = self._rejected or self.final_event
             stopping = self._stop is not None
             again, self._again = self._again, False
+            retries, crew = self._retries, self._crew
+            asking = None
+            if not (stopping or again or retries is None or crew is None) and retries.calls_hook:
+                # Under the same lock: from here on, `close` and `reconnect` see that there is a question.
+                self._asking = asking = object()
         assert outcome is not None
-        retries, crew = self._retries, self._crew
-        if stopping or again or retries is None:
+        if retries is None or stopping or again:
             self._decided(again, None)
-        elif retries.calls_hook and crew is not None:
+        elif asking is not None and crew is not None:
             # It may never return, and so must not run on the reader's thread.
-            self._asking = asking = object()
             job = partial(self._ask_hook, asking, retries, outcome)
             crew.supervisor.call_soon(job, blocking=True, host=self._host, doubtful=self._has_failed)
         else:
@@ -415,21 +418,31 @@ class Lifecycle:
         """Call the user's retry hook, and pass its result to the reader. On a supervisor's thread."""
         wait = None
         try:
-            wait = usercode.run(partial(self._next_wait, retries, outcome), self._handlers)
+            wait = usercode.run(partial(self._next_wait, asking, retries, outcome), self._handlers)
         except BaseException as error:  # noqa: BLE001  a hook can mean only one thing by SystemExit
             report_aside(logging.ERROR, "the retry hook ends the app for %s", self.url, error=error)
-        if not self.is_forked_copy:  # or the hook has forked
-            self._post([], partial(self._hook_answered, asking, wait))
+        with self.lock:
+            if self._asking is asking:  # or the app went on without the answer, or the hook has forked
+                self._post([], partial(self._hook_answered, asking, wait))
 
-    def _next_wait(self, retries: Retries, outcome: AttemptEnd) -> float | None:
-        deadline = Deadline(None)
-        try:
-            self.hold(deadline)
-            call = Ask(deadline, self._user_functions, key=outcome).call_hook
-            return retries.next_wait(outcome, self._clock.monotonic(), self._clock.wall(), call)
-        finally:
-            self.hold(None)
-            deadline.close()
+    def _next_wait(self, asking: object, retries: Retries, outcome: AttemptEnd) -> float | None:
+        def call(hook: Callable[[], T]) -> T:
+            deadline = Deadline(None)  # if there is no descriptor for it, the usual wait applies
+            try:
+                with self.lock:
+                    if self._asking is not asking:
+                        raise Cancelled  # the app went on: the deadline there may be is the next attempt's
+                    self._deadline = deadline
+                    if self._stop is not None or self._again:
+                        deadline.cancel()
+                return Ask(deadline, self._user_functions, key=outcome).call_hook(hook)
+            finally:
+                with self.lock:
+                    if self._deadline is deadline:
+                        self._deadline = None
+                deadline.close()
+
+        return retries.next_wait(outcome, self._clock.monotonic(), self._clock.wall(), call)
 
     def _hook_answered(self, asking: object, wait: float | None) -> None:
         """Use the hook's result, unless close or reconnect came first. On the reader's thread."""

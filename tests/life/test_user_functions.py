@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -241,6 +243,43 @@ class TestRetryHook:
         app.wait_for("connect_fail", 2)
         assert app.stop(PATIENCE)
         stuck.answer = lambda: 0.0
+
+    def test_one_that_has_not_been_called_yet_gives_way_to_reconnect(self, stuck: Stuck) -> None:
+        go = threading.Event()
+        app = Noting("ws://127.0.0.1:1/")
+        life = app._lochws.life
+
+        def keep_busy(_: object) -> None:
+            if not go.is_set():  # the only supervisor, which would call the hook
+                life._crew.supervisor.call_soon(partial(go.wait, PATIENCE))
+
+        app.on("connect_fail")(keep_busy)
+        app.start(persist=Backoff(0, 0, retry=lambda _: stuck()))
+        eventually(lambda: life._asking is not None)
+        app.reconnect()
+        go.set()
+        app.wait_for("connect_fail", 2)
+        assert app.stop(PATIENCE)
+        stuck.answer = lambda: 0.0
+
+    @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="what is open cannot be counted")
+    def test_without_descriptors_to_wait_for_it_the_usual_wait_applies(self) -> None:
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        app = Noting("ws://127.0.0.1:1/")
+
+        def use_up(_: object) -> None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+
+        app.on("connect_fail")(use_up)
+        try:
+            app.start(persist=Backoff(1000, 1000, retry=lambda _: 0.0))
+            app.wait_for("back_off")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert app.all("back_off")[0].delay >= 1000
+        assert app.stop(PATIENCE)
 
     def test_one_that_does_not_return_costs_no_other_app(self, start_peer: StartPeer, stuck: Stuck) -> None:
         shared = Threads(2)
