@@ -193,10 +193,10 @@ class Reader:
         The delivery is logged with the reader's stack if it takes too long.
         """
         loop = self.loop
+        now = loop.clock.monotonic
+        began = now()  # without the baton, which nobody would release if the clock raised
         if self._error is not None or not loop.baton.acquire(blocking=False):
             return
-        now = loop.clock.monotonic
-        began = now()
         next_warning = self.stuck
         self.has_stand_in = True
         try:

@@ -162,6 +162,24 @@ class TestStandingIn:
         reader.stand_in(1)
         reader.stand_in(0)
 
+    def test_a_clock_that_raises_leaves_the_baton_to_the_reader(
+        self, reader: Reader, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Broken:
+            def monotonic(self) -> float:
+                raise ZeroDivisionError
+
+        away = Away()
+        Inbox(away, reader.loop.notify).post(["slow"])
+        away.wait()
+        monkeypatch.setattr(reader.loop, "clock", Broken())
+        with pytest.raises(ZeroDivisionError):
+            reader.stand_in(reader.delivery)
+        monkeypatch.undo()
+        assert not reader.loop.baton.locked()
+        away.go.release()
+        flushed(reader)
+
     def test_what_is_posted_meanwhile_waits_and_is_delivered_in_order(self, reader: Reader) -> None:
         away, probe = Away(), Probe()
         inbox = Inbox(away, reader.loop.notify)
