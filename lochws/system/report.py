@@ -219,15 +219,17 @@ class _Aside:
             self._waiting.append(entry)
             if self._thread is not None:
                 return
-            self._thread = threading.Thread(target=self._run, name="lochws-log", daemon=True)
+            thread = self._thread = threading.Thread(target=self._run, name="lochws-log", daemon=True)
             try:
-                start_thread(self._thread)
-            except RuntimeError:  # no thread can be started; the next report tries again
-                self._thread = None
+                start_thread(thread)
+            except BaseException as error:
+                self._thread = None  # the next report tries again
+                if not isinstance(error, RuntimeError):
+                    raise  # Ctrl-C, say
 
     def flush(self, seconds: float) -> None:
         thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
+        if thread is not None and thread.is_alive() and thread is not threading.current_thread():
             thread.join(seconds)
 
     def reset_after_fork(self) -> None:

@@ -223,6 +223,21 @@ class TestAside:
         assert "7 reports were left out: the log handlers are too slow" in seen
         assert seen[-1] == str(MAX_WAITING)
 
+    def test_it_goes_on_after_an_interruption_while_its_thread_starts(
+        self, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        eventually(lambda: not [one for one in threading.enumerate() if one.name == "lochws-log"])
+
+        def interrupted(_: threading.Thread) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                report_aside(logging.ERROR, "first")
+        report_aside(logging.ERROR, "second")
+        eventually(lambda: caplog.messages == ["first", "second"])
+
     def test_reports_are_logged_in_order(self, caplog: pytest.LogCaptureFixture) -> None:
         for number in range(50):
             report_aside(logging.ERROR, "%d", number)
