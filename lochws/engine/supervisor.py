@@ -6,6 +6,7 @@ import heapq
 import logging
 import threading
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from itertools import count
 from time import monotonic
 
@@ -178,13 +179,17 @@ class Supervisor:
 
     def _start_thread(self) -> None:
         thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        self._threads.append(thread)  # first, since the lock is free while the thread starts
         try:
             start_thread(thread)
-        except RuntimeError:
-            if not self._threads:
-                raise
-            return  # the existing threads will do the work
-        self._threads.append(thread)
+        except BaseException as error:
+            self._leave(thread)
+            if not isinstance(error, RuntimeError) or not self._threads:
+                raise  # otherwise the existing threads will do the work
+
+    def _leave(self, thread: threading.Thread) -> None:
+        with suppress(ValueError):  # Ctrl-C struck while it started, and it is not counted
+            self._threads.remove(thread)
 
     def _run(self) -> None:
         try:
@@ -200,7 +205,7 @@ class Supervisor:
                 del job  # it may hold much, and the next one may come late
         except BaseException as error:  # noqa: BLE001  a clock that raises, say; the apps are told of it
             with self._lock:
-                self._threads.remove(threading.current_thread())
+                self._leave(threading.current_thread())
             self._failed(error)
 
     def _begin_next(self) -> Job | None:
@@ -241,7 +246,7 @@ class Supervisor:
                     return waiting
                 self._blocking.ended(waiting)
             if self._idle and len(self._threads) > self._needed:
-                self._threads.remove(threading.current_thread())
+                self._leave(threading.current_thread())
                 return None
             self._wait(now, began)
         return None

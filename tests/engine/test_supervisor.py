@@ -224,6 +224,23 @@ def test_a_job_may_join_and_does_not_wait_for_itself(make: Supervisors) -> None:
     assert log.wait(1) == [True]
 
 
+def test_a_job_that_comes_while_the_only_thread_starts_gets_no_second_one(
+    make: Supervisors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor, log = make(1), Log()
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        monkeypatch.undo()
+        supervisor.call_soon(log.note("second"))
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    supervisor.call_soon(log.note("first"))
+    assert sorted(log.wait(2)) == ["first", "second"]
+    assert [thread.name for thread in threading.enumerate()].count("lochws-supervisor-test") == 1
+
+
 def test_without_any_thread_the_caller_gets_the_error(
     make: Supervisors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
