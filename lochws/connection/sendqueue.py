@@ -1,25 +1,28 @@
-"""The send queue of one connection: sends at once what the kernel takes, and keeps the rest in order.
+"""Send queue of one connection: sends immediately what the kernel takes, and keeps the rest in order.
 
-Any thread may push, at any time, and nobody blocks in the kernel. A lone message is handed to the kernel by
-its sender. Messages that follow closely gather and are sent in one system call: by a sender when enough has
-gathered or the oldest has waited for `GATHER_SECONDS`, otherwise by the loop, which the first of them has
-asked to come. No timer delays anything, and nothing loops until the queue is empty.
+Any thread may push at any time, and no thread blocks in the kernel. A single message is passed to the kernel
+by its sender. Messages sent in quick succession are gathered and sent in one system call: by a sender when
+enough bytes have gathered or the oldest message has waited for `GATHER_SECONDS`, otherwise by the loop, which
+the sender of the first message has asked for a flush. No timer delays a message, and no thread has to loop
+until the queue is empty.
 
-Work that grows with a message is never done under the lock. One thread at a time is the writer: it takes that
-part under the lock, makes up a batch and calls the kernel without the lock, and comes back with the number of
-bytes. Others append meanwhile. In the same way one thread at a time compresses, bit by bit, so that a large
-message keeps neither a lock nor the loop; whatever was queued behind that message waits for it, except for
-keepalive pings and pongs.
+Work that grows with the size of a message is never done under the lock. One thread at a time is the writer:
+it takes this role under the lock, builds a batch and calls the kernel without the lock, and then records the
+number of bytes taken under the lock. Other threads append in the meantime. In the same way, one thread at a
+time compresses, piece by piece, so that a large message occupies neither a lock nor the loop. Everything that
+was queued after that message waits for it, except for keepalive pings and pongs.
 
-**The hand-over without the lock.** Senders do not wait for each other, and a call that interrupts another one
-on the same thread (in a signal handler, finalizer or trace function) must not: it would wait for itself. They
-drop their message off in `_dropped_off`, and somebody takes it up. The rule that makes this correct:
+**Hand-over without the lock.** Senders do not wait for each other. A call that interrupts another one on the
+same thread (in a signal handler, finalizer or trace function) must not wait either, because it would wait for
+itself. Such senders drop their message off in `_dropped_off`, and another thread or call takes it up. The
+rule that makes this correct:
 
-    Whoever lets go of the lock, and whoever sets `_drop_off_limit` to 0, looks at `_dropped_off` after that.
-    Whoever drops a message off looks at both after that.
+    After releasing the lock, and after setting `_drop_off_limit` to 0, a thread checks `_dropped_off`.
+    After dropping a message off, a thread checks both the lock and `_drop_off_limit`.
 
-One of the two sees the other. While `_drop_off_limit` is not 0 messages gather and somebody is bound to come:
-the loop was asked, or the sender will be back in time. While the lock is taken its holder is bound to come.
+So one of the two always notices the other. While `_drop_off_limit` is not 0, messages gather, and a flush is
+certain: either the loop was asked for one, or the sender will return in time. While the lock is held, its
+holder will take the messages up.
 """
 
 from __future__ import annotations
@@ -42,23 +45,23 @@ from ..system.report import is_interrupt, report_aside, safe_name
 from ..system.waits import Waiters, wait_for
 from .outgoing import Outgoing, Pack, Raw, message_of
 
-#: A message that is sent this soon after the last write follows closely: it may gather.
+#: A message sent within this time after the last write, in seconds, may be gathered with others.
 FOLLOWS_SECONDS = 20e-6
-#: The oldest gathered message waits no longer than this while its sender goes on sending.
+#: The longest wait of a gathered message while its sender keeps sending, in seconds.
 GATHER_SECONDS = 100e-6
-#: This many gathered bytes are worth a system call.
+#: The number of gathered bytes that are worth a system call.
 GATHER_BYTES = 56 * 1024
-#: Batches that are written in one go before the loop turns to its other connections.
+#: The number of batches to write before the loop turns to its other connections.
 BATCHES_PER_FLUSH = 4
-#: What the loop compresses in one go, in bytes, before it turns to its other connections.
+#: The number of bytes that the loop compresses before it turns to its other connections.
 COMPRESSED_PER_FLUSH = 2 * PIECE_BYTES
-#: A message of at most this many bytes may be dropped off for others, and this many messages at a time.
+#: The maximum size of a message that may be dropped off, in bytes, and the maximum number of such messages.
 DROP_OFF_BYTES = 4096
 DROP_OFF_MESSAGES = 512
-#: Threads that wait for room are told when this part of the bound is free: waking a thread for each message
-#: that was sent would cost more than the message.
+#: Threads that wait for room are woken when this fraction of the limit is free: waking a thread for each
+#: message would cost more than sending the message.
 ROOM_PART = 8
-#: How long `finish` waits for a thread that is writing.
+#: How long `finish` waits for a thread that is writing, in seconds.
 WRITER_SECONDS = 1.0
 
 #: Makes the frame of a raw message, whole or in pieces: `compressed` and `compressing` of
@@ -67,7 +70,7 @@ Compress: TypeAlias = "Callable[[int, bytes], bytes]"
 CompressInPieces: TypeAlias = "Callable[[int, bytes], Iterator[bytes]]"
 #: Asks for a flush: see `SendQueue`.
 AskFlush: TypeAlias = "Callable[[Callable[[], object] | None], object]"
-# The part of writer or compressor: a fresh list, so that its holder can tell it from the next one.
+# The role of writer or compressor: a new list each time, so that its holder can distinguish it from the next.
 _Part: TypeAlias = "list[None]"
 
 
@@ -139,22 +142,21 @@ class SendQueue:
         self._tap_failures: RateLimit | None = None  # limits the reports about taps; made with the first
         # Appended to by any thread without the lock, emptied by the lock's holder.
         self._dropped_off: list[Item | Raw] = []
-        # How many messages may be dropped off without a look at the lock. Written under it, read without.
+        # How many messages may be dropped off without checking the lock. Written under it, read without it.
         self._drop_off_limit = 0
-        # One token for each cork. Any thread, without the lock: a list gains and loses an element in one
-        # step.
+        # One token for each cork. Any thread, without the lock: appending and popping are atomic.
         self._corks: list[None] = []
 
         self._lock = threading.Lock()
-        self._changed = Waiters(self._lock)  # room was made, or a writer came back
-        # All below is guarded by _lock.
+        self._changed = Waiters(self._lock)  # room was made, or a writer has finished
+        # Everything below is guarded by _lock.
         self._outgoing = Outgoing(pack)
-        self._writer: _Part | None = None  # the part of the thread that writes
-        self._compressor: _Part | None = None  # the part of the thread that compresses
-        self._compressing: Iterator[bytes] | None = None  # that thread's: the message that it is at
+        self._writer: _Part | None = None  # the role of the thread that writes
+        self._compressor: _Part | None = None  # the role of the thread that compresses
+        self._compressing: Iterator[bytes] | None = None  # the compressor's current message
         self.is_blocked = False
         self._asked = False  # the loop was asked to flush and has not come yet
-        self._gathering = False  # a message waits for company, until _due
+        self._gathering = False  # a message waits for others to join it, until _due
         self._due = 0.0
         self._last_write = 0.0
         self._waiting = 0  # threads that wait in _changed
@@ -187,19 +189,19 @@ class SendQueue:
         dropped_off = self._dropped_off
         if size <= DROP_OFF_BYTES and len(dropped_off) < self._drop_off_limit:
             dropped_off.append(message)
-            # Looked at after that, as the rule wants it.
+            # Checked after dropping off, as the rule in the module's docstring requires.
             if not self._drop_off_limit or monotonic() > self._due or len(dropped_off) * size > GATHER_BYTES:
                 self._look_after()
                 self._check_dropped_off(message)
             return True
-        # Looking, and then `with`: acquire(False) would let Ctrl-C in before the lock can be let go.
+        # A check followed by `with`: after acquire(False), Ctrl-C could strike before the lock is released.
         if self._lock.locked() and (accepted := self._drop_off(message, size)) is not None:
             return accepted
         mine: _Part | None = None
         try:
             with self._lock:
                 outgoing = self._outgoing
-                # Otherwise there is room for anything, and nothing to be done before.
+                # Otherwise there is room for any message, and nothing has to be done first.
                 if outgoing.size or dropped_off or self._is_shut:
                     if not self._admit(size):
                         return False
@@ -435,14 +437,14 @@ class SendQueue:
         When it returns no thread is in the stream, so that the socket may be closed.
         """
         if self._lock.locked() and interrupts_lochws():
-            # An iteration that is abandoned inside a send of its own thread. Nobody will see the result.
+            # An iteration was abandoned inside a send on its own thread. The result is not used.
             self._finished = self._is_shut = True
             return ()
         with self._lock:
             self._finished = self._is_shut = True
-            self._drop_off_limit = 0  # before the look at what was dropped off, as the rule wants it
+            self._drop_off_limit = 0  # before `_dropped_off` is checked, as the rule requires
             self._changed.notify_all()
-            # That is one non-blocking call; only a thread that Ctrl-C took out of it never comes back.
+            # The writer makes one non-blocking call; it fails to return only if Ctrl-C interrupted it.
             wait_for(self._changed, lambda: self._writer is None, WRITER_SECONDS)
             unsent: list[Item | Raw] = [*self._outgoing.take_unsent()]
             while self._dropped_off:
@@ -526,7 +528,7 @@ class SendQueue:
                     else:
                         outgoing.add_all(list(items))
                         self._gathering = True
-                        self._due = 0.0  # they are company enough
+                        self._due = 0.0  # they need not wait for others
                 except BaseException as error:
                     self._fail_unless_refused(error)
                     raise
@@ -563,7 +565,7 @@ class SendQueue:
         return self._drop_off_nested((item,), size) if interrupts_lochws() else None
 
     def _drop_off_nested(self, items: Sequence[Item | Raw], size: int) -> bool:
-        """Drop messages of any size off for the lock's holder, which this call interrupts."""
+        """Drop off messages of any size for the lock's holder, which this call interrupts."""
         self._check_alive()
         self._check_open()
         waiting = self._pending + sum(map(_size_of, tuple(self._dropped_off)))
@@ -625,7 +627,7 @@ class SendQueue:
             raise
 
     def _room_for_drop_offs(self) -> int:
-        """Return how many messages may be dropped off, by the bound of the queue."""
+        """Return how many messages may be dropped off within the queue's limit."""
         if self._is_shut:
             return 0
         return min(DROP_OFF_MESSAGES, (self._limit - self._pending) // DROP_OFF_BYTES)
@@ -652,7 +654,7 @@ class SendQueue:
         """
         outgoing = self._outgoing
         if (
-            self._writer is not None  # it looks again when it comes back
+            self._writer is not None  # it checks again when it has finished
             or self.is_blocked  # the loop comes when the kernel has room
             or self.failure is not None
             or not outgoing.size
@@ -700,9 +702,9 @@ class SendQueue:
             while True:
                 if not outgoing.rest:
                     outgoing.make_batch()
-                if self._taps and type(outgoing.rest) is bytes:  # once told, it is a memoryview
+                if self._taps and type(outgoing.rest) is bytes:  # a memoryview once the taps saw it
                     self._tell()
-                is_unsure = True  # from here on an interruption leaves open how much the kernel has taken
+                is_unsure = True  # if interrupted from here on, it is unknown how much the kernel took
                 taken = self._stream.send(outgoing.rest)
                 batches += 1
                 with self._lock:
@@ -787,7 +789,7 @@ class SendQueue:
                 if not first:  # the queue has ended
                     break
                 raw = cast("Raw", first[0])
-                is_unsure = True  # an interruption would leave open what the compressor has taken in
+                is_unsure = True  # after an interruption, it is unknown what the compressor has consumed
                 frame, limit = self._compress_some(raw, limit)
                 with self._lock:
                     if self._is_over():
@@ -845,7 +847,7 @@ class SendQueue:
             return bool(items) and not self._finished and self._outgoing.withdraw(items)
 
     def _fail_if(self, is_unsure: bool, error: BaseException) -> None:
-        """Give the stream up if it is not certain what the kernel or the compressor has taken in."""
+        """Give the stream up if it is unknown how much the kernel or the compressor has consumed."""
         if is_unsure:
             with self._lock:
                 self._fail(error)
@@ -882,7 +884,7 @@ class SendQueue:
 
 
 def _size_of(entry: Item | Raw) -> int:
-    """Return about how many bytes something that was dropped off will count for."""
+    """Return about how many bytes a dropped-off message will count for."""
     if not isinstance(entry, tuple):
         return len(entry)
     return len(entry[1] if len(entry) == 3 and entry[1] is not None else entry[0])

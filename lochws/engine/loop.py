@@ -174,10 +174,10 @@ class Loop:
     # The thread that takes from the inboxes: the reader.
 
     def deliver(self) -> None:
-        """Deliver a bounded part of what waits in each inbox. Called without the baton."""
+        """Deliver a bounded number of batches from each inbox. Called without the baton."""
         waiting = len(self.mail)
-        # The more inboxes wait, the less of each is delivered. Otherwise what has piled up behind a slow
-        # handler would keep the reader busy for so long that it looks slow again, and gets a stand-in again.
+        # The more inboxes wait, the less of each is delivered. Otherwise the backlog behind a slow handler
+        # would keep the reader busy for so long that it looks slow again and gets another stand-in.
         batches = max(1, BATCHES_PER_DELIVERY // max(1, waiting))
         for _ in range(waiting):
             inbox = self.mail.popleft()
@@ -195,7 +195,7 @@ class Loop:
     # The baton holder.
 
     def turn(self, until: Callable[[], bool] | None, limit: float | None = None) -> None:
-        """Wait until something is due, and let every channel that is concerned act once.
+        """Wait until something is due, and let every channel that has something to do act once.
 
         Args:
             until: called right before the wait; if it returns True, there is no wait. None is for the reader,
@@ -221,7 +221,7 @@ class Loop:
         ready = self._selector.select(timeout if not timeout or self.clock.passes else None)
         self._asleep = False
         now, wall = self._monotonic(), self._wall()
-        # Only what may be a suspension is looked at closely.
+        # The full check is made only if a suspension is possible.
         is_late = due is not None and now - due > SUSPICIOUS_SECONDS
         is_ahead = wall - now - self._suspensions.ahead > SUSPICIOUS_SECONDS
         was_suspended = (is_late or is_ahead) and self._suspensions.was_suspended(now, wall, due)
@@ -318,7 +318,7 @@ class Loop:
                 report_aside(logging.ERROR, "unexpected error while %r ends", channel, error=another)
 
     def _settle(self, channel: Channel, more: bool) -> None:
-        """Update the selector and the timers to what the channel wants now."""
+        """Update the selector and the timers to the channel's current interest and deadline."""
         if channel.is_finished:
             self._remove(channel)
             return

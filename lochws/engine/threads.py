@@ -122,11 +122,11 @@ class Crew:
         if delivery and delivery == self._seen_delivery:
             reader.stand_in(delivery)
         elif not delivery and reader.deliveries == self._seen_count:
-            # Quiet for a whole period: the next delivery will ask for a watch again.
+            # There was no delivery for a whole period: the next one will start the watch again.
             reader.is_watched = False
             if not reader.delivery or reader.is_watched:
                 return
-            reader.is_watched = True  # a delivery began before it could see that nobody watches
+            reader.is_watched = True  # a delivery began before it could see that the watch has ended
         self._seen_delivery = reader.delivery
         self._look_again()
 

@@ -28,7 +28,7 @@ logger = logging.getLogger("lochws")
 
 #: Reports inside reports, on one thread, that are still logged: a log handler may itself use lochws.
 MAX_DEPTH = 2
-#: Reports that may wait for the thread that logs them; what comes then is counted and left out.
+#: Reports that may wait for the thread that logs them; further reports are counted and omitted.
 MAX_WAITING = 100
 #: Seconds that the end of the program waits for the reports that are still to be logged.
 EXIT_SECONDS = 1.0

@@ -6,7 +6,7 @@ import socket
 import struct
 from typing import NamedTuple
 
-try:  # Linux and macOS; what TCP has acknowledged is known on Linux alone
+try:  # Linux and macOS; only Linux reports how much TCP has acknowledged
     import fcntl
     import termios
 except ImportError:
