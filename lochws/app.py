@@ -368,7 +368,7 @@ class WebSocketApp(WebSocket, Handler):
         return self._lochws.life.join(timeout)
 
     def reconnect(self) -> None:
-        """Drop the connection and open a new one at once; during a back-off, end the wait.
+        """Drop the connection and open a new one immediately; during a back-off, end the wait.
 
         May be called from any thread and in any handler; never blocks.
 

@@ -575,7 +575,7 @@ class WebSocket:
         return self._lochws.traffic.with_open(self._lochws.life.connection)
 
 
-#: The parameters that may be given by position.
+#: The parameters that may be passed by position.
 _POSITIONAL = (
     "proxies", "protocols", "agent", "compress", "ssl_verify", "ssl_cafile", "ssl_context", "trace",
 )
@@ -586,7 +586,7 @@ def check_names(owner: type, given: dict[str, Any], keywords: frozenset[str]) ->
 
     Raises:
         TypeError: a name is not an option.
-        ValueError: both `protocols` and `subprotocols` were given.
+        ValueError: both `protocols` and `subprotocols` were passed.
     """
     if (protocols := given.pop("subprotocols", None)) is not None:
         if given["protocols"] is not None:

@@ -299,7 +299,7 @@ class Outgoing:
 
 
 def message_of(item: Item | Raw) -> Message:
-    """Return the message that an item stands for, or None if it is a control frame."""
+    """Return the message that an item represents, or None if it is a control frame."""
     if not isinstance(item, tuple):
         return item
     kept = item[-1]

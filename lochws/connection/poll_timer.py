@@ -21,7 +21,7 @@ class PollTimer:
         self.deadline: float | None = None
 
     def start(self, now: float) -> bool:
-        """Start. Returns whether a Poll is due at once."""
+        """Start the timer. Return whether a Poll is due immediately."""
         if self._period:
             self.deadline = self._next = now + self._period
         return bool(self._period)

@@ -39,7 +39,7 @@ class SendingHalf:
         agreed: the parameters of permessage-deflate, or None.
         ask_flush, may_block, gather, taps: passed on to `SendQueue`.
         trace: records steps, or None.
-        clock: tells when a ping of the user's was sent.
+        clock: the clock that tells when one of the user's pings was sent.
     """
 
     def __init__(

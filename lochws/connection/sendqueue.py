@@ -233,7 +233,7 @@ class SendQueue:
             size: the bytes that count towards the bound.
 
         Returns, raises:
-            What `push` does.
+            The same as `push`.
         """
         if self._lock.locked() and (accepted := self._drop_off(item, size)) is not None:
             return accepted
@@ -247,7 +247,7 @@ class SendQueue:
             size: the bytes that count towards the bound.
 
         Returns, raises:
-            What `push` does.
+            The same as `push`.
         """
         if len(raw[1]) > PIECE_BYTES or self._compressor is not None or self._lock.locked():
             return self.push_item(raw, size)
@@ -298,7 +298,7 @@ class SendQueue:
             size: the bytes that count towards the bound.
 
         Returns, raises:
-            What `push` does.
+            The same as `push`.
         """
         if not items:
             return True
@@ -397,7 +397,7 @@ class SendQueue:
 
     @property
     def waiting_bytes(self) -> int:
-        """About how many bytes wait, keepalive pings and pongs not counted."""
+        """The approximate number of waiting bytes, not counting keepalive pings and pongs."""
         return self._outgoing.size
 
     @property
@@ -407,12 +407,12 @@ class SendQueue:
 
     @property
     def messages_sent(self) -> int:
-        """Messages that were handed to the kernel whole. Read without the lock."""
+        """Messages that the kernel has taken completely. Read without the lock."""
         return self._outgoing.messages_sent
 
     @property
     def bytes_sent(self) -> int:
-        """Bytes that were handed to the kernel. Read without the lock."""
+        """Bytes that the kernel has taken. Read without the lock."""
         return self._outgoing.bytes_sent
 
     # The loop.
@@ -420,9 +420,9 @@ class SendQueue:
     def put_urgent(self, frame: bytes) -> None:
         """Keep a ping or pong of the protocol for the next `flush`. Baton holder only.
 
-        It goes before all messages that wait, for which the other side's patience may be too short. While the
-        kernel takes nothing only the newest is kept (RFC 6455 section 5.5.3), so that a flood of pings takes
-        no memory. It is ignored once nothing can be sent any more.
+        It is sent before all waiting messages, because the server may not wait long enough for those to be
+        sent first. While the kernel is full, only the newest frame is kept (RFC 6455 section 5.5.3), so a
+        flood of pings takes no memory. The frame is ignored once nothing more can be sent.
         """
         with self._lock:
             if self._is_shut:
@@ -432,9 +432,9 @@ class SendQueue:
             self._outgoing.urgent.append(frame)
 
     def finish(self) -> tuple[str | bytes, ...]:
-        """Refuse everything from now on, and return what was never sent whole. Loop only, once.
+        """Refuse everything from now on, and return the messages not sent completely. Loop only, once.
 
-        When it returns no thread is in the stream, so that the socket may be closed.
+        When it returns, no thread is using the stream, so the socket may be closed.
         """
         if self._lock.locked() and interrupts_lochws():
             # An iteration was abandoned inside a send on its own thread. The result is not used.
@@ -475,7 +475,7 @@ class SendQueue:
         return True
 
     def _find_room(self, size: int) -> bool:
-        """Apply `when_full`. Returns False to discard the message. Lets go of the lock while it waits."""
+        """Apply `when_full`. Return False to discard the message. The lock is released during a wait."""
         if self._sealed:
             return True  # for `push` to refuse: no room could be enough behind our Close frame
         if self._when_full == "drop":
@@ -588,7 +588,7 @@ class SendQueue:
             self._check_dropped_off(entry)
 
     def _check_dropped_off(self, entry: Item | Raw) -> None:
-        """Refuse a message that was dropped off after `finish` had looked: nobody would send or report it.
+        """Refuse a message dropped off after the check in `finish`: it would be neither sent nor reported.
 
         Raises:
             WebSocketClosed: it was.
@@ -687,7 +687,7 @@ class SendQueue:
         """Write a few batches, and leave the rest to the loop. Without the lock, for the writer.
 
         Args:
-            mine: the writer's part, which is given back.
+            mine: the writer's role, which is released at the end.
             items: what the caller wants to send.
             by_loop: whether the loop itself is the caller.
 
@@ -769,7 +769,7 @@ class SendQueue:
         """Compress raw messages in their order, and write them. Without the lock, for the compressor.
 
         Args:
-            part: the compressor's part, which is given back.
+            part: the compressor's role, which is released at the end.
             items: what the caller wants to send: without a limit it stops behind them, and the loop
                 compresses the others.
             limit: bytes to compress at most.

@@ -19,7 +19,7 @@ from ..system.usercode import marked
 from .callables import check_callable
 from .naming import ANY, BATCH, CLASSES, ERROR, SENT, HandlerFunction, methods_of
 
-#: Gets what a handler is registered for and the handler; returns the function to call in its place.
+#: A function of a name and the handler registered for it; returns the function to call instead.
 Wrapper: TypeAlias = Callable[[str, HandlerFunction], HandlerFunction]
 
 _Functions: TypeAlias = tuple[HandlerFunction, ...]

@@ -32,7 +32,7 @@ class Inbox:
         self.batches: deque[tuple[Sequence[Any], int, Callable[[], object] | None]] = deque()
         self._posted = 0  # written by the thread that posts
         self._taken = 0  # written by the reader
-        self._last: Sequence[Any] = ()  # likewise: what it took last
+        self._last: Sequence[Any] = ()  # written by the reader: the items that it took last
         self._low: tuple[int, Callable[[], object]] | None = None  # set by the poster, cleared by either
         self.is_scheduled = False  # set by the poster, cleared by the reader before it looks
 

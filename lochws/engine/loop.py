@@ -115,7 +115,7 @@ class Loop:
             raise
         self._selector.register(self._pipe, selectors.EVENT_READ)
         self._registered: dict[Channel, tuple[int, int]] = {}  # descriptor, mask (0: not in the selector)
-        self._again: dict[Channel, None] = {}  # the channels with more to do at once, in order
+        self._again: dict[Channel, None] = {}  # the channels with more to do immediately, in order
         self._timers: Timers[Channel] = Timers()
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
         self._suspensions = SuspensionDetector(self._monotonic(), self._wall())
@@ -238,7 +238,7 @@ class Loop:
                 more = channel.on_ready(mask, buffer, now)
                 if more is not None:
                     self._settle(channel, more)
-            except BaseException as error:  # noqa: BLE001  an interruption goes on
+            except BaseException as error:  # noqa: BLE001  an interruption propagates
                 self._on_defect(channel, error)
             if again:
                 again.pop(channel, None)
@@ -297,7 +297,7 @@ class Loop:
     def _call(self, channel: Channel, method: Callable[..., bool | None], *args: Any) -> None:
         try:
             self._settle(channel, bool(method(*args)))
-        except BaseException as error:  # noqa: BLE001  an interruption goes on
+        except BaseException as error:  # noqa: BLE001  an interruption propagates
             self._on_defect(channel, error)
 
     def _on_defect(self, channel: Channel, error: BaseException) -> None:

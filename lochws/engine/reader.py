@@ -57,8 +57,8 @@ class Reader:
         #: The number of the current delivery, or 0. Written by the reader, read by any thread.
         self.delivery = 0
         self.deliveries = 0  # so far; written by the reader, read by anyone
-        self.is_watched = False  # set by the reader, cleared by whoever watches
-        self.has_stand_in = False  # written by whoever stands in, read by anyone
+        self.is_watched = False  # set by the reader, cleared by the watching thread
+        self.has_stand_in = False  # written by the stand-in, read by any thread
         self._wanted = False  # the reader waits for its baton; written by the reader
         self._stopping = False  # written once, by anyone
         self._error: BaseException | None = None  # why the loop cannot be turned; written once, by anyone
@@ -185,7 +185,7 @@ class Reader:
         self.loop.deliver()
         self.delivery = 0
 
-    # Whoever watches.
+    # The watching thread.
 
     def stand_in(self, delivery: int) -> None:
         """Turn the loop in place of the reader until the delivery has ended.

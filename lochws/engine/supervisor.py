@@ -87,7 +87,7 @@ class Supervisor:
         """Have a function called at a time (monotonic seconds of the clock), on a supervisor thread.
 
         Args:
-            when: the time; a time in the past means at once.
+            when: the time; a time in the past means immediately.
             function: the function to call. An exception that it raises is logged.
             blocking: whether the function may block.
             aside: whether nothing waits for the job, so that `rest` can ignore it.
@@ -120,7 +120,7 @@ class Supervisor:
         host: Hashable = None,
         doubtful: bool = False,
     ) -> Job:
-        """Have a function called at once, on a supervisor thread. The arguments are those of `call_at`."""
+        """Have a function called immediately, on a supervisor thread, with the options of `call_at`."""
         return self.call_at(0.0, function, blocking=blocking, host=host, doubtful=doubtful)
 
     def cancel(self, job: Job) -> bool:
@@ -203,7 +203,7 @@ class Supervisor:
                     if job.blocking:
                         self._blocking.ended(job)
                 del job  # it may hold much, and the next one may come late
-        except BaseException as error:  # noqa: BLE001  a clock that raises, say; the apps are told of it
+        except BaseException as error:  # noqa: BLE001  for example from a clock; the apps are informed
             with self._lock:
                 self._leave(threading.current_thread())
             self._failed(error)

@@ -176,7 +176,7 @@ class Threads:
         return threads
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        """Refuse to be copied and pickled: a copy would go on using the threads after their end."""
+        """Refuse to be copied or pickled: a copy would keep using the threads after their end."""
         raise TypeError("Threads cannot be copied or pickled: make others with Threads()")
 
     def reset_after_fork(self) -> None:

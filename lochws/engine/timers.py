@@ -24,7 +24,7 @@ class Timers(Generic[Owner]):
         # An entry is valid while _due has its number.
         self._entries: list[tuple[float, int]] = []
         self._due: dict[int, Owner] = {}
-        self._wanted: dict[Owner, tuple[float, int]] = {}  # the deadline as it was given
+        self._wanted: dict[Owner, tuple[float, int]] = {}  # the deadline before rounding
         self._number = count()
         self.next: float | None = None
 

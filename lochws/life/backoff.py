@@ -206,5 +206,5 @@ def _drawn() -> float:
     return int.from_bytes(os.urandom(4), "big") / 2**32
 
 
-#: What ``persist=True`` stands for.
+#: The back-off that ``persist=True`` selects.
 DEFAULT_BACKOFF: Final = Backoff()

@@ -63,7 +63,7 @@ def public_state(state: State, connection: Closable | None) -> State:
     return State.CLOSING if is_closing else state
 
 
-# OPEN stands for CLOSING too: only the connection knows whether our Close frame was sent.
+# OPEN includes CLOSING here: only the connection knows whether our Close frame was sent.
 _TABLE = {
     (State.NEW, Step.START): State.CONNECTING,
     (State.CONNECTING, Step.OPENED): State.OPEN,

@@ -1,11 +1,11 @@
-"""The control lock: one reentrant lock for whatever decides about apps, their threads and their handlers.
+"""Control lock: one reentrant lock for all decisions about apps, their threads and their handlers.
 
-Python runs signal handlers and finalizers in the middle of anything, also while the thread holds a lock, and
-they may call any public method. So a thread may come to wait for any lock while it holds any other, whatever
-order the code keeps to, and two locks are enough for two threads to wait for each other for ever. With one
-there is no other thread to wait for but the one that holds it, and that one goes on. It is held for moments;
-a message needs it only to wake the loop. The send queue has a lock of its own, for which no call waits
-that interrupts another.
+Python runs signal handlers and finalizers in the middle of anything, even while the thread holds a lock, and
+they may call any public method. So a thread may wait for any lock while it holds any other, regardless of the
+order in which our code takes them, and two locks are enough for a deadlock between two threads. With a single
+lock, a thread can only wait for the one that holds it, and that one proceeds. The lock is held briefly; a
+message needs it only to wake the loop. The send queue has its own lock, and a call that interrupts another
+one never waits for it.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ _lock = threading.RLock()
 
 
 def control_lock() -> threading.RLock:
-    """Return the lock. In the child of a fork it is a new one, which objects must ask for again."""
+    """Return the lock. The child of a fork has a new one, so objects there must call this again."""
     return _lock
 
 
 def start_thread(thread: threading.Thread) -> None:
-    """Start a thread, without the lock: `Thread.start` waits, and what the new thread meets first may be a
-    finalizer.
+    """Start a thread with the lock released.
 
-    The caller must expect others to hold the lock meanwhile, as it must expect a signal handler anywhere.
+    `Thread.start` waits for the new thread, which may first run a finalizer that takes the lock. The caller
+    must expect that other threads hold the lock in the meantime.
 
     Raises:
         RuntimeError: no thread can be started.

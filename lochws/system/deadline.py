@@ -31,7 +31,7 @@ class Deadline:
     def __init__(self, seconds: float | None) -> None:
         self.seconds = seconds
         self._end = None if seconds is None else monotonic() + seconds
-        self._cancelled = False  # written once; a plain flag, as `cancel` may interrupt itself
+        self._cancelled = False  # written once; a plain flag, because `cancel` may interrupt itself
         self._pipe = WakePipe()
         self.phase = ""
         self._entered = monotonic()

@@ -2,7 +2,7 @@
 
 Python runs signal handlers, finalizers, callbacks of weak references and trace functions between any two
 steps of whatever the thread is doing, and they may call any public method. What they interrupt may hold a
-lock of ours, which cannot be waited for then: the thread would wait for itself.
+lock of lochws, and then the call must not wait for that lock: the thread would wait for itself.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ class WakePipe:
 
     Raises:
         WebSocketError: `threading` was patched, as by gevent, after lochws was imported. Some locks of lochws
-            could then stop all greenlets at once, perhaps for ever.
+            could then block all greenlets, possibly forever.
         OSError: there are no descriptors left.
     """
 
