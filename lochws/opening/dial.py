@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -27,6 +28,9 @@ from .request import Ask, Request, call_directly, prepare
 _RECEIVE = 16 * 1024
 # The number of bytes shown of an unfinished answer.
 _SHOWN = 80
+# A cookie's value, on continued lines too: errors are logged, and it may be a secret.
+_COOKIE = rb"(?i)(\nset-cookie2?[ \t]*:)(?:[^\r\n]|\r?\n[ \t])*"
+_HIDDEN = rb"\1 ***"
 
 
 class Opened(NamedTuple):
@@ -287,7 +291,7 @@ class _Attempt:
             # A TLS server hangs up on plain text, often without an alert, but so do others.
             advice = "" if is_late or is_secure else OR_TRY_WSS
             return self._lost(reason, "network", behind, address, advice=advice)
-        shown = f"unfinished answer, beginning with {begun[:_SHOWN]!r}"
+        shown = f"unfinished answer, beginning with {re.sub(_COOKIE, _HIDDEN, begun[:_SHOWN])!r}"
         unfinished = errors.HandshakeError(shown)
         unfinished.__cause__ = behind
         return self._lost(f"{shown}: {why}", "network", unfinished, address, advice=UNFINISHED)

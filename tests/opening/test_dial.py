@@ -270,6 +270,8 @@ class TestDisconnected:
         for part, shown in (
             (b"", ""),
             (b"HTTP/1.1 101 Swi", "unfinished answer, beginning with b'HTTP/1.1 101 Swi': "),
+            (b"HTTP/1.1 200 OK\r\nSet-Cookie : a=S3\r\n CRET\r\nX",
+             r"unfinished answer, beginning with b'HTTP/1.1 200 OK\r\nSet-Cookie : ***\r\nX': "),
         ):
             attempt = dial(start_peer(ending_after(part)).url)
             assert attempt.names == ["connecting", "connected", "disconnected"]
