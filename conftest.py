@@ -1,6 +1,6 @@
 """Pytest settings for the whole checkout: its own plugin, and ``--no-skips``, which fails a skipped test.
 
-Automatic runs use that, so that a missing peer or interpreter cannot turn a suite off unseen.
+CI uses that option, so that a missing peer or interpreter cannot silently disable a test suite.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have the fixtures of lochws also where it is not installed, but only on the path."""
+    """Register the plugin's fixtures even if lochws is not installed but only on the path."""
     plugins = config.pluginmanager
     if not (plugins.has_plugin("lochws") or plugins.is_blocked("lochws")):
         plugins.register(pytest_lochws, "lochws")
@@ -28,7 +28,7 @@ def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    # An expected failure is reported as skipped too, and is none.
+    # An expected failure is also reported as skipped, but is not a skipped test.
     if report.skipped and not hasattr(report, "wasxfail"):
         _refuse(item.config, report)
     return report

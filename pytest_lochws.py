@@ -1,7 +1,7 @@
 """The pytest plugin of lochws: the fixtures ``ws_server``, ``ws_events`` and ``ws_clock``.
 
-It is a module of its own, beside the package, because pytest loads it in every run, even for tests that have
-nothing to do with lochws, and those should not have to import the package.
+It is a module outside the package because pytest loads it in every run, even for tests that have nothing to
+do with lochws, and those should not have to import the package.
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ def ws_server(_ws_kit: Kit) -> StartServer:
     """Start WebSocket servers that follow a script, or echo, and are closed when the test ends.
 
     ``server = ws_server([accept(), send("hello")], [accept(), fin()])`` has one script per connection;
-    ``ws_server()`` echoes; ``ws_server(tls=True)`` has a certificate that ``ws_server.ca_file`` vouches for.
-    The steps are in `lochws.testing`. A script that was begun but not completed fails the test.
+    ``ws_server()`` echoes; ``ws_server(tls=True)`` has a certificate that ``ws_server.ca_file`` verifies. The
+    steps are in `lochws.testing`. A script that was started but not completed fails the test.
     """
     return _ws_kit.serve
 
 
 @pytest.fixture
 def ws_events(_ws_kit: Kit) -> LogEvents:
-    """Log what happens to an app: ``log = ws_events(app)``, then ``log.wait_for(events.Ready)``.
+    """Log the events of an app: ``log = ws_events(app)``, then ``log.wait_for(events.Ready)``.
 
     The app is stopped when the test ends. An exception raised by a handler fails the test, unless
     ``log.wait_for_error`` was called for it.
@@ -69,9 +69,9 @@ def ws_events(_ws_kit: Kit) -> LogEvents:
 
 @pytest.fixture
 def ws_clock(_ws_kit: Kit) -> VirtualClock:
-    """Stop the time of all apps that the test starts; ``ws_clock.advance(seconds)`` lets it pass.
+    """Stop time for all apps that the test starts; ``ws_clock.advance(seconds)`` lets time pass.
 
-    Keepalive, Poll, the closing handshake and back-off go by this clock, and so do the pauses in scripts of
+    Keepalive, Poll, the closing handshake and back-off use this clock, as do the pauses in scripts of
     ``ws_server``.
     """
     return _ws_kit.clock

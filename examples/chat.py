@@ -1,7 +1,7 @@
 """A chat room: ``python chat.py serve [PORT]`` starts it, ``python chat.py join URL NAME`` enters it.
 
-A member types lines, sees what all others say, and stays in the room when the connection is lost. Without
-arguments, three members have a short talk of their own.
+A member types lines, sees what all others say, and rejoins the room after a lost connection. Without
+arguments, three members have a short conversation.
 """
 
 import json
@@ -35,7 +35,7 @@ class Member(WebSocketApp):
         self.show("(the connection is lost; trying again)")
 
     def say(self, text):
-        """Say something to all others. Any thread."""
+        """Say something to all others. May be called from any thread."""
         try:
             self.send_json(text=text)
         except (WebSocketUnavailable, TransportFail):
@@ -63,7 +63,7 @@ class Room:
         self.tell(connection, name, "left")
 
     def tell(self, speaker, name, text):
-        """Tell everybody but the speaker."""
+        """Send a message to everyone except the speaker."""
         with self.lock:
             others = [member for member in self.members if member is not speaker]
         for member in others:
@@ -87,7 +87,7 @@ def join(url, name):
 
 
 def talk():
-    """Have Ann, Bob and Cleo talk. Each hears what the other two say, on a thread of its own."""
+    """Let Ann, Bob and Cleo talk. Each hears what the other two say, on a separate thread."""
     heard = queue.Queue()
     with room() as url, ExitStack() as people:
         members = {}

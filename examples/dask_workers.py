@@ -1,8 +1,8 @@
 """Process a feed on other machines, with Dask: ``python dask_workers.py [SCHEDULER [WORKERS]]``.
 
 Each price of a feed goes to a worker, which prices an option on it; the prices of each product stay in order.
-SCHEDULER is the address of a Dask scheduler, such as tcp://10.0.0.1:8786, with this many WORKERS (2 by
-default). Without it, the program starts two worker processes of its own. Needs Dask: pip install
+SCHEDULER is the address of a Dask scheduler, such as tcp://10.0.0.1:8786, and WORKERS its number of workers
+(2 by default). Without it, the program starts two worker processes of its own. Needs Dask: pip install
 'lochws[dask]'.
 """
 
@@ -34,12 +34,12 @@ def main(client):
     """Price options until enough prices have arrived."""
 
     def show(event, future):
-        """Print a result. The product's next price is processed when this has returned."""
+        """Print a result. The product's next price is processed once this has returned."""
         price, option, where = future.result()
         product = event.json["product_id"]
         print(f"{product} at {price:9.2f}: a call is worth {option:8.2f}, computed by {where}")
 
-    executor = client.get_executor(pure=False)  # a pure function would not be run again for equal arguments
+    executor = client.get_executor(pure=False)  # Dask would not run a pure function again for equal arguments
     worker = Worker(
         call_option, executor, key=lambda event: event.json["product_id"], payload=lambda event: event.json,
         when_full="latest", max_events=100, on_done=show,
@@ -59,7 +59,7 @@ def main(client):
                 app.close()
 
         app.run_forever(persist=False)
-    worker.drain()  # the app has stopped, but the work goes on
+    worker.drain()  # the app has stopped, but the work continues
     print(worker.counts)
 
 

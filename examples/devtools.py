@@ -1,7 +1,7 @@
 """Control a headless Chromium over its DevTools protocol: ``python devtools.py [URL [PICTURE.png]]``.
 
-Opens a page, asks for its title, listens to its console and takes a screenshot. Without a URL it opens a
-small page of its own. `Browser`, `Page` and `chromium` can be imported: the test of the dashboard does that.
+Opens a page, reads its title, listens to its console and takes a screenshot. Without a URL it opens a small
+page of its own. `Browser`, `Page` and `chromium` can be imported, as the test of the dashboard does.
 """
 
 import base64
@@ -25,7 +25,7 @@ PAGE = """data:text/html,<title>Hello</title><body style="background:teal;color:
 
 
 class DevToolsError(Exception):
-    """The browser answered with an error, or the page raised one."""
+    """The browser answered with an error, or the page threw an exception."""
 
 
 def result(reply):
@@ -45,7 +45,7 @@ class Browser(WebSocketApp):
         self.lock = threading.Lock()  # guards `expected`
 
     def ask(self, method, session=None, **params):
-        """Send a request and wait for its result. Not in a handler."""
+        """Send a request and wait for its result. Must not be called in a handler."""
         message = {"method": method, "params": params}
         if session:
             message["sessionId"] = session
@@ -110,7 +110,7 @@ class Page:
 
 @contextmanager
 def chromium():
-    """Run a headless Chromium with a temporary profile, and connect to it; nothing is left behind."""
+    """Run a headless Chromium with a temporary profile, and connect to it; cleans up afterwards."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
         sys.exit("Chromium is not installed: apt install chromium")
@@ -147,7 +147,7 @@ def address(process, file, timeout=30):
 
 
 def main(url=PAGE, picture=None):
-    """Open a page, and print what can be learned about it."""
+    """Open a page, and print some facts about it."""
     with chromium() as browser:
         print("browser:", browser.ask("Browser.getVersion")["product"])
         page = Page(browser)

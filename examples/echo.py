@@ -1,4 +1,4 @@
-"""Send from the main thread, and wait there for the replies: ``python echo.py [URL]``.
+"""Send messages from the main thread, and wait for the replies: ``python echo.py [URL]``.
 
 Without a URL it uses the demo server of lochws.
 """

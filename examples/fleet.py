@@ -1,8 +1,8 @@
 """A fleet of devices in one process, a thousand on five threads: ``python fleet.py [DEVICES]``.
 
-Each device has a connection of its own, receives commands over it and sends telemetry. Half-way through, the
-server (a process of its own) is killed and started again, and the fleet reconnects: not all at once, since
-each device waits for a random time.
+Each device has its own connection, over which it receives commands and sends telemetry. Half-way through, the
+server (a separate process) is killed and restarted, and the fleet reconnects: not all at once, since each
+device waits for a random time.
 """
 
 import json
@@ -23,7 +23,7 @@ BARS = 12
 
 
 class Fleet:
-    """All devices and their counts. Handlers of apps that share threads never overlap: no locks."""
+    """All devices and their counts. Needs no locks: handlers of apps that share threads never overlap."""
 
     def __init__(self, url, size):
         self.began = monotonic()
@@ -34,7 +34,7 @@ class Fleet:
 
     @property
     def online(self):
-        """How many devices are connected."""
+        """The number of connected devices."""
         return sum(device.is_active for device in self.devices)
 
     def start(self):
@@ -88,7 +88,7 @@ class Device(WebSocketApp):
         self.lost_at = monotonic()
 
     def on_connect_fail(self, event):
-        """Ignore it: the next attempt follows."""
+        """Ignore the failure, because another attempt follows."""
 
     def on_back_off(self, event):
         if self.first_wait is None:
@@ -132,7 +132,7 @@ def server_process(size, port=0):
 
 
 def allow_descriptors(count):
-    """Raise the limit on open descriptors, often 1,024, as far as needed and possible."""
+    """Raise the limit on open descriptors, which is often 1,024, as far as needed and possible."""
     with suppress(ImportError):
         import resource  # noqa: PLC0415  Windows has neither the module nor the limit
 
@@ -142,7 +142,7 @@ def allow_descriptors(count):
 
 
 def picture(returns):
-    """Draw how many devices came back after how many seconds."""
+    """Draw a histogram of the seconds after which devices reconnected."""
     first, last = min(returns), max(returns)
     width = (last - first) / BARS or 1
     counts = Counter(min(int((seconds - first) / width), BARS - 1) for seconds in returns)

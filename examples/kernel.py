@@ -1,7 +1,7 @@
-"""Run code in a kernel, as Jupyter's clients do: ``python kernel.py [URL]``.
+"""Run code in a kernel, like a Jupyter client: ``python kernel.py [URL]``.
 
-The messages are Jupyter's: replies arrive on the channel "shell" and name the request that they answer; what
-the kernel prints in the meantime arrives on "iopub". URL is that of a running kernel, such as
+The messages are Jupyter's: replies arrive on the channel "shell" and name the request that they answer; the
+kernel's output arrives on "iopub" in the meantime. URL is that of a running kernel, such as
 ``ws://localhost:8888/api/kernels/ID/channels?token=TOKEN``. Without one, the program starts a small kernel.
 """
 
@@ -23,7 +23,7 @@ IDLE = ("status", {"execution_state": "idle"})
 
 
 def message(channel, kind, session, parent=None, **content):
-    """A message of the Jupyter protocol."""
+    """Return a message of the Jupyter protocol."""
     header = {
         "msg_id": uuid4().hex, "msg_type": kind, "session": session, "username": "user", "version": "5.3",
         "date": datetime.now(timezone.utc).isoformat(),
@@ -35,7 +35,7 @@ def message(channel, kind, session, parent=None, **content):
 
 
 def request_id(message):
-    """The id of the request, which its reply repeats. Only the channel "shell" has replies."""
+    """Return the id of a request, which its reply repeats. Only the channel "shell" has replies."""
     header = message["parent_header"] or message["header"]
     return header.get("msg_id") if message["channel"] == "shell" else None
 
@@ -47,14 +47,14 @@ class Kernel(WebSocketApp):
         super().__init__(url)
         self.session = uuid4().hex
         self.replies = Replies(self, match=request_id, unwrap=lambda reply: reply["content"])
-        self.outputs = {}  # a queue for each execution, of what is published about it
+        self.outputs = {}  # for each execution, a queue of the messages published about it
 
     def ask(self, kind, **content):
         """Send a request; returns a future for the content of the reply."""
         return self.replies.request(message("shell", kind, self.session, **content))
 
     def execute(self, code):
-        """Run code: yields pairs of kind and content, of what the kernel publishes and then of its reply."""
+        """Run code. Yields the kind and content of each published message, and then of the reply."""
         request = message("shell", "execute_request", self.session, code=code, silent=False)
         key = request_id(request)
         self.outputs[key] = output = queue.SimpleQueue()
@@ -96,11 +96,11 @@ class SmallKernel:
             self.send("iopub", "status", execution_state="idle")
 
     def send(self, channel, kind, **content):
-        """Send something about the current request."""
+        """Send a message about the current request."""
         self.connection.send(json.dumps(message(channel, kind, "kernel", self.asked, **content)))
 
     def print(self, *words):
-        """The print of the code that is run."""
+        """Replace `print` in the code that is run."""
         self.send("iopub", "stream", name="stdout", text=" ".join(map(str, words)) + "\n")
 
     def run(self, code):
@@ -111,7 +111,7 @@ class SmallKernel:
             last = lines.pop().value if lines and isinstance(lines[-1], ast.Expr) else ast.Constant(None)
             exec(compile(ast.Module(lines, []), "cell", "exec"), names)
             value = eval(compile(ast.fix_missing_locations(ast.Expression(last)), "cell", "eval"), names)
-        except Exception as error:  # noqa: BLE001  whatever the code raises
+        except Exception as error:  # noqa: BLE001  the code may raise anything
             failure = {"ename": type(error).__name__, "evalue": str(error), "traceback": []}
             self.send("iopub", "error", **failure)
             return {"status": "error", **failure}
@@ -129,7 +129,7 @@ def small_kernel():
 
 
 def shown(kind, content):
-    """The readable part of an output."""
+    """Return the readable part of an output."""
     match kind:
         case "error":
             return f"{content['ename']}: {content['evalue']}"

@@ -1,4 +1,4 @@
-"""A loop that reconnects: the server drops the connection once, and the loop goes on."""
+"""A loop that reconnects: the server drops the connection once, and the loop continues."""
 
 from lochws import WebSocket
 from lochws.demo import DemoServer

@@ -22,7 +22,7 @@ PRICES = 10
 
 @contextlib.contextmanager
 def own_redis():
-    """Run a redis-server that keeps on disk what it acknowledges; yields its URL."""
+    """Run a redis-server that writes acknowledged data to disk; yields its URL."""
     with tempfile.TemporaryDirectory() as folder:
         options = (
             f"--port 0 --unixsocket {folder}/socket --dir {folder} "
@@ -37,7 +37,7 @@ def own_redis():
 
 
 def relay(url):
-    """Relay some prices. At the end of the block Redis has them, or the log says which are missing."""
+    """Relay some prices. After the block, Redis has all of them, or the log says which are missing."""
     with DemoServer(interval=0.02) as server:
         app = WebSocketApp(server.url)
         app.on("ready")(lambda _: app.send_json(type="subscribe", channels=["ticker"]))
@@ -48,9 +48,9 @@ def relay(url):
 
 
 def read(url):
-    """Read what no other reader of the group has read. Entries that are not acknowledged are read again."""
+    """Read entries that no other reader of the group has read. Unacknowledged entries are read again."""
     client = redis.Redis.from_url(url, decode_responses=True)
-    with contextlib.suppress(redis.ResponseError):  # the group exists already
+    with contextlib.suppress(redis.ResponseError):  # the group already exists
         client.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
     seen = set()  # an entry may arrive twice; a real reader would store this with its results
     while found := client.xreadgroup(GROUP, READER, {STREAM: ">"}, count=100, block=100):

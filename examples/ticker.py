@@ -12,7 +12,7 @@ from lochws.handlers.log import Log
 
 
 class Ticker(WebSocketApp):
-    """Subscribes on every connection, so that a reconnect needs no further care."""
+    """Subscribes on every connection, including each one after a reconnect."""
 
     def __init__(self, url):
         super().__init__(url)

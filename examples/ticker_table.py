@@ -81,7 +81,7 @@ class Ticker(WebSocketApp):
         self.status = Text(f"{self.status.plain}; trying again in {event.delay:.1f} s", "yellow")
 
     def table(self):
-        """The current table. Any thread; rich asks for it ten times per second."""
+        """Return the current table. Called by rich on its own thread, ten times per second."""
         table = Table(title=f"Prices from {self.url}", title_style="bold")
         for heading, side in COLUMNS.items():
             table.add_column(heading, justify=side, min_width=LATELY if heading == "Lately" else None)

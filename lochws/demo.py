@@ -20,25 +20,25 @@ if TYPE_CHECKING:
 
     from .testing import ServerConnection
 
-#: Prices to show, and after how many of them the server drops the connection.
+#: The number of prices to show, and the number after which the server drops the connection.
 PRICES = 10
 DROP_AFTER = 5
-#: Where the prices of these products begin; those of other products begin at 100.
+#: The initial prices of these products; those of other products start at 100.
 FIRST_PRICES = {"BTC-USD": 64_000.0, "ETH-USD": 3_200.0, "SOL-USD": 150.0}
 #: Seconds between two prices.
 INTERVAL = 0.2
-#: Seconds that the demonstration may take.
+#: The time limit of the demonstration, in seconds.
 LIMIT = 9.0
 
 
 class Feed:
-    """A ticker of made-up prices, which runs whether or not anybody listens; a step for `ScriptedServer`.
+    """A ticker of made-up prices, which runs whether or not clients listen; a step for `ScriptedServer`.
 
-    A client subscribes with ``{"type": "subscribe", "channels": ["ticker"]}``, perhaps with ``product_ids``
-    and an ``id``, and is answered with ``{"type": "subscribed", …}``. (Any other first message works, too.)
-    Then it gets one price per interval, of one product after the other: ``{"type": "ticker", "sequence": 7,
-    "product_id": "BTC-USD", "price": 64012.5}``. The sequence number grows by one with each interval, so that
-    a client can count what it missed.
+    A client subscribes with ``{"type": "subscribe", "channels": ["ticker"]}``, optionally with
+    ``product_ids`` and an ``id``, and is answered with ``{"type": "subscribed", …}``. (Any other first
+    message also works.) Then it receives one price per interval, for each product in turn: ``{"type":
+    "ticker", "sequence": 7, "product_id": "BTC-USD", "price": 64012.5}``. The sequence number increases by
+    one with each interval, so that a client can count the prices that it missed.
 
     Args:
         interval: seconds between two prices.
@@ -87,14 +87,14 @@ class Feed:
     def _subscribe(
         self, connection: ServerConnection, message: str | bytes | None, *, always: bool = False
     ) -> list[str]:
-        """Answer a message if it is a subscription, and return the products that it asks for; else nothing.
+        """Answer a message if it is a subscription, and return the products that it requests, or none.
 
         Args:
-            always: take it for a subscription, whatever it is.
+            always: treat any message as a subscription.
         """
         try:
             asked = json.loads(message or "")
-        except (ValueError, RecursionError):  # JSON that is nested too deep raises the latter
+        except (ValueError, RecursionError):  # deeply nested JSON raises RecursionError
             asked = None
         if not isinstance(asked, dict):
             asked = {}
@@ -110,7 +110,7 @@ class Feed:
 
 
 def _price(product: str, number: int) -> float:
-    """A price that wanders, the same for every client."""
+    """Return a price that fluctuates, and is the same for every client."""
     wave = math.sin(number / 7) + 0.6 * math.sin(number / 2.3) + 0.4 * math.sin(number * 1.7)
     return round(FIRST_PRICES.get(product, 100.0) * (1 + 0.0004 * wave), 2)
 
@@ -118,8 +118,8 @@ def _price(product: str, number: int) -> float:
 class DemoServer:
     """A WebSocket server on loopback, in threads of its own, for demonstrations and examples.
 
-    `url` leads to a `Feed`, and under `echo_url` every message is sent back. Use it in a ``with`` statement,
-    which closes it.
+    `url` is that of a `Feed`, and `echo_url` that of an echo server. Use it in a ``with`` statement, which
+    closes it.
 
     Args:
         interval: seconds between two prices.
@@ -129,11 +129,11 @@ class DemoServer:
 
     Raises:
         ImportError: the extra ``demo`` is not installed.
-        OSError: it cannot listen there.
+        OSError: the server cannot listen on this port.
 
     Attributes:
-        url: where the feed is.
-        echo_url: where messages are sent back.
+        url: the URL of the feed.
+        echo_url: the URL at which every message is sent back.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class DemoServer:
         port: int = 0,
     ) -> None:
         try:
-            from .testing import ScriptedServer, accept, close  # noqa: PLC0415  the extra `demo` brings what it needs
+            from .testing import ScriptedServer, accept, close  # noqa: PLC0415  needs the extra `demo`
         except ImportError as error:
             raise ImportError("the demo server needs h11 and wsproto: pip install 'lochws[demo]'") from error
         self._feed = Feed(interval, drop_after=drop_after, on_drop=on_drop)
@@ -160,11 +160,11 @@ class DemoServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close the connections that are open, and wait until the server's threads have ended."""
+        """Close the open connections, and wait until the server's threads have ended."""
         self._server.close()
 
     def drop(self) -> None:
-        """Drop all connections without a Close frame. New ones are welcome. Any thread."""
+        """Drop all connections without a Close frame, and accept new ones. Callable from any thread."""
         for connection in list(self._server.connections):
             connection.drop()
 
@@ -177,11 +177,11 @@ class DemoServer:
 
 
 class Narrator:
-    """Prints what happens, one line each, with the seconds since it was made. Any thread.
+    """Prints events, one per line, with the seconds since the narrator was created. For any thread.
 
     Args:
-        output: where to print.
-        colors: whether to use the colors of a terminal.
+        output: the stream to print to.
+        colors: whether to use terminal colors.
     """
 
     _COLORS: ClassVar = {"bad": "1;31", "good": "1;32", "faint": "2", "plain": ""}
@@ -192,7 +192,7 @@ class Narrator:
         self._began = monotonic()
 
     def __call__(self, who: str, what: str, color: str = "plain") -> None:
-        """Print a line: who or which event, what about it, and how it should look."""
+        """Print a line: the speaker or event, a description, and the color."""
         self.line(f"{monotonic() - self._began:6.2f} s  {who:<12} {what}", color)
 
     def line(self, text: str, color: str = "plain") -> None:
@@ -205,18 +205,18 @@ class Narrator:
 
 
 class Ticker(WebSocketApp):
-    """Subscribes on every connection, and reports every event.
+    """An app that subscribes on every connection, and reports every event.
 
     Args:
-        url: where the feed is.
-        tell: called with the name of an event, a few words about it, and a color of `Narrator`.
-        wanted: how many prices are enough.
+        url: the URL of the feed.
+        tell: called with the name of an event, a short description, and a color of `Narrator`.
+        wanted: the number of prices to receive.
 
     Attributes:
-        prices: how many prices have arrived. Written by the handlers, as are the others.
-        missed: how many prices were sent while there was no connection.
+        prices: the number of prices received. This and the other attributes are written by the handlers.
+        missed: the number of prices sent while there was no connection.
         gap: seconds without a connection.
-        has_enough: set once there are enough prices.
+        has_enough: set once `wanted` prices have arrived.
     """
 
     def __init__(self, url: str, tell: Callable[[str, str, str], object], wanted: int) -> None:
@@ -273,10 +273,10 @@ class Ticker(WebSocketApp):
 
 
 def run() -> int:
-    """Show an app that loses its connection and gets it back. Blocks for about three seconds.
+    """Show an app that loses its connection and reconnects. Blocks for about three seconds.
 
     Returns:
-        0 if it went as it should, else 1.
+        0 on success, otherwise 1.
 
     Raises:
         ImportError: the extra ``demo`` is not installed.
@@ -307,13 +307,13 @@ def run() -> int:
 
 
 def serve(port: int = 8765) -> int:
-    """Serve the demonstration's feed until Ctrl-C, for programs to try. Blocks.
+    """Serve the demonstration's feed until Ctrl-C, for programs to connect to. Blocks.
 
     Args:
         port: the port on 127.0.0.1; 0 picks a free one.
 
     Returns:
-        0 after Ctrl-C, 1 if it cannot listen on that port.
+        0 after Ctrl-C, 1 if the server cannot listen on that port.
 
     Raises:
         ImportError: the extra ``demo`` is not installed.
@@ -329,14 +329,14 @@ def serve(port: int = 8765) -> int:
             hint = "connect to it with the first program of the README. Ctrl-C stops it."
             print(f"{server.url} sends a price every second: {hint}", flush=True)
             while True:
-                sleep(3600)  # which Ctrl-C ends on Windows, too
+                sleep(3600)  # Ctrl-C interrupts this, on Windows too
         except KeyboardInterrupt:
             print("\nThe demo server has stopped.")
     return 0
 
 
 def has_colors(output: TextIO) -> bool:
-    """Return whether to print in colors: only on a terminal that has them, and not if ``NO_COLOR`` is set."""
+    """Return whether to print in color: only on a terminal with colors, and not if ``NO_COLOR`` is set."""
     if not output.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
     return sys.platform != "win32" or "WT_SESSION" in os.environ

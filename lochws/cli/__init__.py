@@ -1,1 +1,1 @@
-"""The command `lochws`, made of public names of the package alone; needs the extra ``cli``."""
+"""The command `lochws`, built only on the package's public interface; needs the extra ``cli``."""

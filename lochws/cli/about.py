@@ -1,4 +1,4 @@
-"""The text of `lochws --version`: the version, and what matters in a bug report."""
+"""The text of `lochws --version`: the version, and other facts for bug reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every address of a host, each tried by itself (an app stops at the first one that answers)."""
+"""Addresses of a host, each of which is tried (an app stops at the first one that answers)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BY_ERRNO = {
     errno.EADDRNOTAVAIL: "this machine has no address of that family",
 }
 _ONE_OF_SEVERAL = (
-    "Clients lose time with this address before they try another: make it answer, or remove it from the DNS."
+    "Clients lose time on this address before they try another: make it answer, or remove it from DNS."
 )
 
 
@@ -35,7 +35,7 @@ class Address(NamedTuple):
     """An address of a host.
 
     Attributes:
-        family: the address family, of the module `socket`.
+        family: the address family, a constant of the module `socket`.
         sockaddr: the argument for `socket.connect`.
     """
 
@@ -73,11 +73,11 @@ def look_up(host: str, port: int, limit: float) -> tuple[Finding, list[Address]]
 
 
 def try_all(addresses: list[Address], limit: float) -> tuple[list[Finding], Address | None]:
-    """Connect to all addresses at the same time, and hang up.
+    """Connect to all addresses at the same time, and disconnect at once.
 
     Args:
         addresses: the addresses.
-        limit: seconds that each has to answer, but no more than `ADDRESS_SECONDS`.
+        limit: seconds within which each must answer, but at most `ADDRESS_SECONDS`.
 
     Returns:
         The findings, and the first address that accepted, or None.
@@ -101,7 +101,7 @@ def try_all(addresses: list[Address], limit: float) -> tuple[list[Finding], Addr
 
 
 def _try(address: Address, limit: float) -> tuple[str, float]:
-    """Return what is wrong with an address (empty if nothing), and how long it took to find out."""
+    """Return why an address failed (empty if it did not), and how long the attempt took, in seconds."""
     began = monotonic()
     reason = ""
     try:
@@ -119,10 +119,10 @@ Answer = TypeVar("Answer")
 
 
 def call_within(limit: float, ask: Callable[[], Answer]) -> Answer:
-    """Call a function in another thread, and return or raise what it does.
+    """Call a function in another thread, and return its result or raise its exception.
 
     Raises:
-        TimeoutError: it takes longer than `limit` seconds. The thread is left to itself.
+        TimeoutError: the call takes longer than `limit` seconds. The thread is left running.
     """
     answers: queue.Queue[Callable[[], Answer]] = queue.Queue()
 

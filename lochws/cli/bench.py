@@ -14,7 +14,7 @@ from .load import Load
 from .shown import as_json
 from .target import Seconds, Target, is_terminal, limit, running, target_options
 
-#: Messages, and at most seconds, of the warm-up: a server is slower at first.
+#: The number of messages, and the maximum duration in seconds, of the warm-up: servers are slower at first.
 WARM_UP = 50
 WARM_UP_SECONDS = 2.0
 #: Seconds that the closing handshake may take.
@@ -26,10 +26,10 @@ Measured = TypeVar("Measured")
 
 @click.command(
     short_help="Benchmark the echo server at URL.",
-    help="""Measure the echo server at URL, which must send each message back unchanged.
+    help="""Benchmark the echo server at URL, which must send each message back unchanged.
 
     After a warm-up there are two runs: one message at a time, for round-trip times, and then many in flight,
-    for throughput. The figures include the work of this program.
+    for throughput. The figures include the overhead of this program.
     """,
 )
 @target_options
@@ -73,7 +73,7 @@ def bench(
 
 
 def _describe(result: dict[str, Any]) -> str:
-    """Describe a result in three lines."""
+    """Return a description of a result, in three lines."""
     trip = ", ".join(f"{name} {value:.3f} ms" for name, value in result["round_trip_ms"].items())
     rates = f"{result['messages_per_second']:,.0f} messages/s, {result['bytes_per_second'] / 1e6:,.2f} MB/s"
     many = f"{result['messages']:,} messages"

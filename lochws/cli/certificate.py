@@ -1,4 +1,4 @@
-"""A server's certificate, read whether it is trusted or not."""
+"""Certificates of servers, read whether or not they are trusted."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _EARLY = "Check this machine's clock; if it is right, the server's certificate i
 
 
 class Handshakes:
-    """TLS handshakes that read what a server presents, without deciding whether to trust it.
+    """TLS handshakes that read a server's certificates without verifying them.
 
     Args:
         address: the server's address.
         host: the name to ask it for.
         limit: seconds for each handshake.
-        certfile: the file of a client certificate, for servers that ask for one.
-        keyfile: the file of its key, if that is another file.
+        certfile: the file of a client certificate, for servers that require one.
+        keyfile: the file of its private key, if separate.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Handshakes:
         self._own = (certfile, keyfile)
 
     def inspect(self) -> list[Finding]:
-        """Find out protocol and cipher, the certificate's names and dates, and its chain. Blocks."""
+        """Determine the TLS version and cipher, the certificate's names and dates, and its chain. Blocks."""
         began = monotonic()
         try:
             with self._shaken(self._context()) as sock:
@@ -60,7 +60,7 @@ class Handshakes:
             try:
                 fields = self._fields(leaf)
             except OSError:
-                fields = {}  # OpenSSL does not even accept the kind of its key, most likely
+                fields = {}  # most likely OpenSSL does not support its type of key
             shown = TLS(version, cipher[0] if cipher else "no cipher", fields, leaf)
             return [*agreement(shown, took), *(_issuer(issuer) for issuer in chain)]
         except (OSError, ValueError) as error:
@@ -69,7 +69,7 @@ class Handshakes:
             return [Finding("TLS", Verdict.FAILED, f"no handshake: {text}", monotonic() - began)]
 
     def succeed(self) -> bool:
-        """Return whether the server does a TLS handshake at all. Blocks."""
+        """Return whether the server performs a TLS handshake at all. Blocks."""
         try:
             with self._shaken(self._context()):
                 return True
@@ -93,12 +93,12 @@ class Handshakes:
                 yield sock
 
     def _fields(self, leaf: bytes) -> dict[str, Any]:
-        """Return the certificate as a dict, which the module ssl makes only of a verified one.
+        """Return the certificate as a dict, which the module ssl provides only for a verified certificate.
 
         So it is verified against itself: as the only trusted authority, for any name and any date.
 
         Raises:
-            OSError: that failed, too.
+            OSError: that verification failed, too.
         """
         context = self._context()
         context.verify_mode = ssl.CERT_REQUIRED
@@ -109,16 +109,16 @@ class Handshakes:
 
 
 def agreement(tls: TLS, seconds: float | None) -> list[Finding]:
-    """Return findings on what TLS agreed on, and on the certificate's names and dates.
+    """Return findings on the TLS parameters, and on the certificate's names and dates.
 
     Args:
-        tls: what was agreed on.
+        tls: the parameters agreed on with the server.
         seconds: how long the handshake took, or None.
     """
     found = Finding("TLS", Verdict.OK, f"{tls.version}, {tls.cipher}", seconds)
     if tls.certificate:
         return [found, _certificate(tls.certificate)]
-    # A certificate that was not verified has not been read either.
+    # An unverified certificate has not been read either.
     digest = hashlib.sha256(tls.der).hexdigest()
     return [found, Finding("certificate", Verdict.NOTE, f"not read; its SHA-256 is {digest}")]
 
@@ -143,7 +143,7 @@ def _certificate(fields: dict[str, Any]) -> Finding:
 
 def _chain(sock: ssl.SSLSocket) -> list[dict[str, Any]]:
     """Return the authorities' certificates that the server sent with its own."""
-    # Before Python 3.13 only the private object inside the socket has this method, and it returns objects.
+    # Before Python 3.13 only the socket's private object has this method, which returns objects, not bytes.
     given = getattr(sock, "get_unverified_chain", None) or getattr(
         getattr(sock, "_sslobj", None), "get_unverified_chain", None
     )

@@ -1,4 +1,4 @@
-"""The command line as a whole: its commands, and how they end."""
+"""The command line as a whole: its commands, errors and exit codes."""
 
 from __future__ import annotations
 
@@ -23,20 +23,19 @@ from .target import verbosity
 
 logger = logging.getLogger("lochws.cli")
 
-#: Commands that are imported only when they are used, because of what they import. Each has its module's
-#: name.
+#: Commands that are imported only when used, because their imports are slow. Each is named after its module.
 LOADED = ("bench", "connect", "doctor", "replay", "serve")
 
 
 class _Signalled(KeyboardInterrupt):
-    """A signal arrived that ends programs; its number is the argument.
+    """A signal that ends the program has arrived; its number is the argument.
 
-    It is a `KeyboardInterrupt` because asyncio does not let other exceptions out of its callbacks.
+    It is a `KeyboardInterrupt` because asyncio lets no other exception propagate from its callbacks.
     """
 
 
 class _Commands(click.Group):
-    """The commands, and their exit codes when they are interrupted."""
+    """The group of commands, which sets the exit codes of interrupted ones."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted({*super().list_commands(ctx), *LOADED})
@@ -53,7 +52,7 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except _Signalled as signalled:
             raise Failed("", Exit(128 + signalled.args[0])) from None
-        except KeyboardInterrupt:  # for which click would print an empty line
+        except KeyboardInterrupt:  # caught here because click would print an empty line
             raise Failed("", Exit.INTERRUPTED) from None
         except BrokenPipeError:
             raise Failed("", Exit.NO_READER) from None
@@ -78,8 +77,8 @@ def main() -> None:
     """Connect to, diagnose, benchmark and imitate WebSocket servers."""
 
 
-@main.command("demo", short_help="Show an app that loses its connection and gets it back.")
-@click.option("--serve", is_flag=True, help="Only serve the price feed, for your programs, until Ctrl-C.")
+@main.command("demo", short_help="Show an app that loses its connection and reconnects.")
+@click.option("--serve", is_flag=True, help="Only serve the price feed, for your own programs, until Ctrl-C.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), metavar="PORT", default=8765, show_default=True,
     help="With --serve: the port on 127.0.0.1; 0 picks a free one.",
@@ -90,15 +89,15 @@ def demo_command(*, serve: bool, port: int) -> int:
 
 
 def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911  one for each way to end
-    """Run a command line. For the main thread. Errors are one sentence on stderr and an exit code.
+    """Run a command line, on the main thread. Errors are one sentence on stderr and an exit code.
 
     Args:
         arguments: the words after ``lochws``.
 
     Returns:
-        The exit code, see `Exit`.
+        The exit code, one of `Exit`.
     """
-    # Otherwise Python would print errors to stderr, asked for or not.
+    # Otherwise logging would print warnings and errors to stderr, even without -v.
     logging.getLogger("lochws").addHandler(logging.NullHandler())
     try:
         with _signals_raise():
@@ -106,7 +105,7 @@ def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911  one for each way to 
             return _flush(code)
     except Failed as failed:
         return _report(str(failed), failed.code)
-    except SystemExit as end:  # click's: after completion, and if its output cannot be written
+    except SystemExit as end:  # from click: after completion, or if it cannot write its output
         return _flush(Exit.NO_READER if end.code else Exit.OK)
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "lochws"
@@ -133,13 +132,13 @@ def _report(sentence: str, code: int) -> int:
         try:
             click.echo(f"lochws: {escaped(sentence)}", err=True)
         except OSError:
-            pass  # stderr has no reader either
+            pass  # the reader of stderr is gone too
     return _flush(code)
 
 
 def _flush(code: int) -> int:
-    """Flush stdout, which Python would complain about at exit; return the code, or `Exit.NO_READER`."""
-    if sys.stdout is None:  # it was closed from the beginning
+    """Flush stdout, since Python reports a failure at exit. Return the code, or `Exit.NO_READER`."""
+    if sys.stdout is None:  # it was closed when the program started
         return code
     try:
         sys.stdout.flush()
@@ -153,7 +152,7 @@ def _flush(code: int) -> int:
 
 @contextmanager
 def _signals_raise() -> Iterator[None]:
-    """Have SIGTERM and SIGHUP end the main thread's work as Ctrl-C does, closing handshake included."""
+    """Make SIGTERM and SIGHUP end the main thread's work like Ctrl-C, including the closing handshake."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -164,7 +163,7 @@ def _signals_raise() -> Iterator[None]:
     before = {}
     for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
         number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # which nohup sets
             before[number] = signal.signal(number, raise_it)
     try:
         yield

@@ -1,4 +1,4 @@
-"""`lochws connect`: a conversation with a server, in a terminal or in a pipe."""
+"""`lochws connect`: an interactive or piped conversation with a server."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _CODES = "\b\nExit codes:\n" + "\n".join(f"{code.value:5}  {meaning}" for code, 
     epilog=_CODES,
     help="""Connect to the WebSocket server at URL.
 
-    In a terminal: type messages and watch those that arrive; /help lists the commands. In a pipe: each line
-    of the input is sent as a message, and each message received is a line of the output. After the end of the
-    input, the connection is closed once the server has nothing more to send. The exit code says how it ended.
+    In a terminal: type messages and watch those that arrive; /help lists the commands. In a pipe: each input
+    line is sent as a message, and each message received becomes an output line. After the end of the input,
+    the connection is closed once the server has nothing more to send. The exit code tells how it ended.
     """,
 )
 @target_options
@@ -31,7 +31,7 @@ _CODES = "\b\nExit codes:\n" + "\n".join(f"{code.value:5}  {meaning}" for code, 
 @click.option("--json", is_flag=True, help="Send only valid JSON; in a pipe, print every event as JSON.")
 @click.option(
     "--binary", type=click.Choice(NOTATIONS),
-    help="Send binary messages: a line is Base64, hexadecimal or a file's name. Received ones likewise.",
+    help="Send binary messages: each line is Base64, hexadecimal or a file name; so is each one received.",
 )
 @click.option(
     "--wait", type=Seconds(), default=0.5, show_default=True, metavar="SECONDS",
@@ -47,25 +47,25 @@ _CODES = "\b\nExit codes:\n" + "\n".join(f"{code.value:5}  {meaning}" for code, 
     help="Seconds between pings; 0 sends none.",
 )
 @click.option("--record", metavar="FILE", help="Record everything, for `lochws replay` and `lochws serve`.")
-@click.option("--no-history", is_flag=True, help="In a terminal: do not keep a file of what was typed.")
+@click.option("--no-history", is_flag=True, help="In a terminal: do not save the input history to a file.")
 def connect(
     *, persist: bool, json: bool, binary: str | None, wait: float, count: int | None, ping_rate: float,
     record: str | None, no_history: bool, **options: Any,
 ) -> Exit:
-    """Connect, and hold the conversation."""
+    """Connect to the server, and run the terminal or the pipe."""
     if not (is_open(0) and is_open(1)):
-        # A socket would get its number, and be read or written in its place.
+        # A socket would be given the free descriptor number, and be read or written in its place.
         raise Failed("standard input or output is closed: use < /dev/null or > /dev/null")
     target = Target.taken_from(options)
     payloads = Payloads(binary, checks_json=json)
     timing: dict[str, Any] = {"persist": persist, "ping_rate": limit(ping_rate)}
     if is_terminal(0) and is_terminal(1):
-        from .terminal import Terminal  # noqa: PLC0415  prompt_toolkit is large, and of no use in pipes
+        from .terminal import Terminal  # noqa: PLC0415  prompt_toolkit is large, and not needed in pipes
 
         app = target.app(logs=False)
         session: Terminal | Pipe = Terminal(app, payloads, json=json, history=not no_history)
     else:
-        # Room for the longest line, and for those that arrived with it.
+        # Room for the longest line and for those that arrive with it.
         app = target.app(when_full="block", send_timeout=None, max_queue=QUEUE + MAX_LINE)
         session = Pipe(
             app, 0, 1, payloads, json=json, is_shown=is_terminal(1),
@@ -73,7 +73,7 @@ def connect(
         )
     if record is None:
         return session.run(**timing)
-    # A slow disk holds the server back, as a slow reader of the output does.
+    # A slow disk slows the server down, as does a slow reader of the output.
     with checked(lambda: Recorder(record, when_full="pause")) as recorder:
         app.add_handler(recorder)
         code = session.run(**timing)

@@ -1,4 +1,4 @@
-"""`lochws doctor`: every step of the way to a WebSocket, with its result, its time, and what to change."""
+"""`lochws doctor`: each step of opening a WebSocket, with its result, its duration, and advice."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from .findings import Finding, Verdict, show
 from .shown import as_options
 from .target import Target, checked, is_terminal, limit, target_options
 
-#: How many pings measure the latency.
+#: The number of pings for measuring the latency.
 PINGS = 5
-#: How many characters of a proxy's refusal are shown.
+#: The number of characters shown of a proxy's refusal.
 MAX_BODY = 300
-#: Seconds for a step where the command line sets no limit.
+#: The time limit for a step, in seconds, if the command line sets none.
 STEP_SECONDS = 30.0
 
 _CLOSED = "Ask the server's operator why it closes: it may require a login, or a subprotocol."
-_LOST = "Ask the server's operator why it drops the connection; a proxy on the way may do that, too."
+_LOST = "Ask the server's operator why it drops the connection; a proxy on the way may also be the cause."
 _NO_CLOSE = "Tell the server's operator that it does not close as RFC 6455 section 7 requires."
 _NO_PONG = "Tell the server's operator that it does not answer pings, as RFC 6455 section 5.5.2 requires."
 
-#: For each phase in which an attempt can fail: the steps of the examination that meet the same problem.
+#: For each phase in which an attempt can fail: the steps of the examination that find the same problem.
 _SAME_PROBLEM = {"resolve": ("name",), "tcp": ("IPv4", "IPv6"), "tls": ("TLS",), "dates": ("certificate",)}
 _TRY_WSS = "Try wss:// instead of ws://: this port expects TLS."
 #: OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED.
@@ -47,8 +47,8 @@ _ABOUT_DATES = (9, 10)
     help="""Diagnose the connection to the WebSocket server at URL.
 
     Tries every address of the host, reads the server's certificate even if it is not trusted, and then
-    connects as `lochws connect` would and sends a few pings. Each failure comes with a sentence on what to
-    change. The exit codes are those of `lochws connect`.
+    connects as `lochws connect` would and sends a few pings. Each failure comes with advice on how to fix it.
+    The exit codes are those of `lochws connect`.
     """,
 )
 @target_options
@@ -66,7 +66,7 @@ def doctor(*, json: bool, **options: Any) -> Exit:
 
 
 def examine(target: Target, websocket: WebSocket, attempt: Attempt) -> list[Finding]:
-    """Examine the server's addresses and its certificate, or whether it wants one. Blocks."""
+    """Examine the server's addresses and its certificate, or whether it expects TLS at all. Blocks."""
     endpoint = parse_url(websocket.url)
     if endpoint.unix is not None:
         return []
@@ -84,18 +84,18 @@ def examine(target: Target, websocket: WebSocket, attempt: Attempt) -> list[Find
 
 
 def without_repetition(examined: list[Finding], attempt: Attempt) -> list[Finding]:
-    """Put all findings together, and report a problem that both have met only once, with the advice."""
+    """Combine all findings, and report a problem that both parts found only once, with the advice."""
     failed = [finding for finding in examined if finding.verdict is Verdict.FAILED]
     if len(failed) != 1 or failed[0].phase not in _SAME_PROBLEM.get(attempt.failed_phase, ()):
         return [*examined, *attempt.findings]
     *before, last = attempt.findings
-    result = last.result if failed[0].phase == "TLS" else failed[0].result  # whichever says more
+    result = last.result if failed[0].phase == "TLS" else failed[0].result  # whichever is more detailed
     only = replace(failed[0], result=result, advice=last.advice or failed[0].advice)
     return [*(only if finding is failed[0] else finding for finding in examined), *before]
 
 
 class Attempt:
-    """An attempt as any program would make it, with pings; its events become findings.
+    """An ordinary attempt to connect, followed by pings; its events become findings.
 
     Args:
         websocket: makes the attempt.
@@ -103,10 +103,10 @@ class Attempt:
 
     Attributes:
         findings: the findings so far.
-        ending: how it ended.
-        is_proxied: whether it goes through a proxy.
-        failed_phase: the phase of `ConnectFail`, or ``"dates"`` if the certificate is not valid on this day;
-            empty if there was a connection.
+        ending: how the attempt or the connection ended.
+        is_proxied: whether the connection goes through a proxy.
+        failed_phase: the phase of `ConnectFail`, or ``"dates"`` if the certificate is expired or not yet
+            valid; empty if there was a connection.
         was_hung_up_on: whether the server ended the connection without any answer to the upgrade request.
     """
 
@@ -121,13 +121,13 @@ class Attempt:
         self._began = monotonic()
         self._latencies: list[float] = []
         self._pinged_at: float | None = None  # when the unanswered ping was sent
-        self._closing: events.Closing | None = None  # the server's Close frame, if it was first
+        self._closing: events.Closing | None = None  # the server's Close frame, if the server closed first
         self._has_given_up = False  # on a server that does not answer pings
 
     def run(self) -> None:
         """Make the attempt. Blocks until the connection has ended."""
         seconds = self._seconds
-        # Polls arrive while the server is silent, other events while it floods us.
+        # Checked on every event: Polls arrive while the server is silent, others while it sends a flood.
         for event in self._websocket.connect(poll=seconds / 4, ping_rate=None, close_timeout=seconds):
             for handler in (self.ending, self):
                 react = getattr(handler, f"on_{event.name}", None)
@@ -136,7 +136,7 @@ class Attempt:
             self._check_time()
 
     def on_connecting(self, event: events.Connecting) -> None:
-        """Begin, or follow a redirect."""
+        """Start the attempt, or report a redirect."""
         if self.findings:
             self._find("redirect", Verdict.NOTE, f"to {event.url}")
         self._began = monotonic()
@@ -151,7 +151,7 @@ class Attempt:
         self._began = monotonic()
 
     def on_connect_fail(self, event: events.ConnectFail) -> None:
-        """Report that there is no connection."""
+        """Report why no connection was established."""
         cause = event.error
         while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
             cause = cause.__cause__
@@ -167,7 +167,7 @@ class Attempt:
 
     def on_rejected(self, event: events.Rejected) -> None:
         """Report the server's refusal."""
-        # Either the reason is the status, with the server's words, or the status does not say what is wrong.
+        # Either the reason is the status with the server's text, or the status does not explain the refusal.
         text = event.reason.removeprefix("upgrade refused: ")
         if text == event.reason:
             text = f"{event.response.status_code} {event.response.status}: {text}"
@@ -179,11 +179,11 @@ class Attempt:
         self._find("protocol", Verdict.FAILED, event.error)
 
     def on_closing(self, event: events.Closing) -> None:
-        """Remember that the server closes first."""
+        """Remember the Close frame of a server that closes first."""
         self._closing, self._pinged_at = event, None
 
     def on_ready(self, event: events.Ready) -> None:
-        """Report what was agreed on, and send the first ping."""
+        """Report the negotiated parameters, and send the first ping."""
         tls = self._websocket.tls
         if self.is_proxied and tls is not None:  # otherwise it was examined directly
             self.findings += agreement(tls, event.timings.get("tls"))
@@ -210,7 +210,7 @@ class Attempt:
         self._websocket.close()
 
     def on_disconnected(self, event: events.Disconnected) -> None:
-        """Report how it ended."""
+        """Report how the connection ended."""
         if event.phase != "open":
             is_late = isinstance(event.error, TimeoutError)
             self.was_hung_up_on = event.ended_by == "network" and not is_late
@@ -231,7 +231,7 @@ class Attempt:
             self._find("close", Verdict.FAILED, event.reason, self._took, event.advice or _NO_CLOSE)
 
     def _find_early_end(self, event: events.Disconnected) -> None:
-        """Report that it ended before we closed it."""
+        """Report that the connection ended before we closed it."""
         after = f"after {len(self._latencies)} of {PINGS} pongs"
         if self._closing is None:
             self._find("open", Verdict.FAILED, f"{event.reason}, {after}", self._took, event.advice or _LOST)
@@ -264,7 +264,7 @@ class Attempt:
 
 @contextmanager
 def busy(what: str) -> Iterator[None]:
-    """Show on stderr that something is going on, if that is a terminal."""
+    """Show a status line on stderr during the block, if that is a terminal."""
     if not is_terminal(2):
         yield
         return

@@ -1,4 +1,4 @@
-"""Exit codes of the commands, with the sentence that each prints on stderr."""
+"""Exit codes of the commands, and the sentences printed on stderr."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .shown import as_options
 
 
 class Exit(enum.IntEnum):
-    """The exit codes of `lochws`; those from 128 up are 128 plus a signal's number, as in shells."""
+    """The exit codes of `lochws`; those above 128 are 128 plus a signal number, as in shells."""
 
     OK = 0
     FAILED = 1
@@ -26,7 +26,7 @@ class Exit(enum.IntEnum):
     TERMINATED = 143
 
 
-#: What each code means, for ``--help``.
+#: The meaning of each code, for ``--help``.
 MEANINGS = {
     Exit.OK: "closed cleanly: Close frames were exchanged, with code 1000, 1001 or none",
     Exit.FAILED: "a local failure: input that cannot be sent, output that cannot be written",
@@ -42,7 +42,7 @@ MEANINGS = {
     Exit.TERMINATED: "terminated (SIGTERM)",
 }
 
-#: Close codes that report no problem (RFC 6455 section 7.4.1).
+#: Close codes of a normal end (RFC 6455 section 7.4.1).
 _FINE = (None, 1000, 1001)
 
 
@@ -50,7 +50,7 @@ class Failed(Exception):
     """A command ends with this sentence on stderr and an exit code.
 
     Args:
-        sentence: what is wrong, and what would be right; empty if nothing need be printed.
+        sentence: what is wrong, and what would be right; empty to print nothing.
         code: the exit code.
     """
 
@@ -76,30 +76,30 @@ class Ending:
         self._closing: events.Closing | None = None
 
     def on_error(self, error: BaseException) -> None:
-        """Remember that a handler raised, which stops the app."""
+        """Remember an exception raised by a handler, which stops the app."""
         self.error = self.error or error
 
     def on_connecting(self, event: events.Connecting) -> None:
-        """Forget the attempt before."""
+        """Forget the previous attempt."""
         self._broken = ""
         self._closing = None
 
     def on_protocol_error(self, event: events.ProtocolError) -> None:
-        """Remember the reason for the end that follows."""
+        """Remember the protocol violation that ends the connection."""
         self._broken = event.error
 
     def on_closing(self, event: events.Closing) -> None:
-        """Remember the server's close code, which decides whether the end is a good one."""
+        """Remember the server's close code, which determines whether the close is clean."""
         self._closing = event
 
     def on_connect_fail(self, event: events.ConnectFail) -> None:
-        """Remember why there is no connection."""
+        """Remember why the attempt to connect failed."""
         self._end(Exit.NO_CONNECTION, event.reason, event.advice)
 
     def on_disconnected(self, event: events.Disconnected) -> None:
         """Remember why the connection ended, or did not become a WebSocket."""
         if event.phase != "open":
-            # Without an answer of the server's it is the network that failed.
+            # If the server did not answer, the network has failed.
             code = Exit.REFUSED if event.ended_by == "server" else Exit.NO_CONNECTION
             self._end(code, event.reason, event.advice)
         elif self._broken:
@@ -117,7 +117,7 @@ class Ending:
         """Return the exit code of a clean close.
 
         Raises:
-            Failed: it ended in another way, which the sentence says.
+            Failed: the connection ended in another way, which the sentence describes.
         """
         if self.error is not None:
             raise self.error

@@ -20,19 +20,19 @@ class Verdict(str, enum.Enum):
 
     OK = "ok"
     NOTE = "note"  # neither good nor bad
-    WARNING = "warning"  # it works all the same
+    WARNING = "warning"  # works nevertheless
     FAILED = "failed"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One step, and its result.
+    """The result of one step.
 
     Attributes:
-        phase: which step.
-        verdict: how good the result is.
-        result: the result, perhaps in the server's words, and not yet escaped.
-        seconds: how long it took, or None if that means nothing.
+        phase: the name of the step.
+        verdict: whether the result is good.
+        result: the result, possibly quoting the server, and not yet escaped.
+        seconds: how long the step took, or None if that is not meaningful.
         advice: a sentence on what to change; empty if there is nothing to change.
     """
 
@@ -44,7 +44,7 @@ class Finding:
 
     @property
     def time(self) -> str:
-        """The time, formatted."""
+        """The duration in milliseconds as text; empty if there is none."""
         return "" if self.seconds is None else f"{self.seconds * 1000:,.1f} ms"
 
     def as_object(self) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def _show_table(findings: Sequence[Finding]) -> None:
     table.add_column("time", no_wrap=True, justify="right")
     table.add_column("result", overflow="fold")
     for finding in findings:
-        # A Text has no markup, so the server's words stay as they are.
+        # A Text is not parsed for markup, so the server's text is shown unchanged.
         result = Text(escaped(finding.result))
         if finding.advice:
             result.append(f"\n→ {escaped(finding.advice)}", style="bold")

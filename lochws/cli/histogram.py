@@ -1,11 +1,11 @@
-"""A histogram of times: percentiles of millions of them, in little memory."""
+"""A histogram of times, for percentiles of millions of them in little memory."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 
-#: How much wider each class is than the one before it, and so how accurate the percentiles are.
+#: How much wider each class is than the one before it, which determines the accuracy of the percentiles.
 STEP = 1.01
 _LOG_STEP = math.log(STEP)
 _LEAST = 1e-7  # seconds; shorter times count as this
@@ -15,7 +15,7 @@ class Histogram:
     """Counts times in classes that are 1 % wide. For one thread at a time.
 
     Attributes:
-        count: how many times were added.
+        count: the number of times added.
         most: the longest of them, exactly.
     """
 
@@ -31,7 +31,7 @@ class Histogram:
         self.most = max(self.most, seconds)
 
     def percentile(self, percent: float) -> float:
-        """Return the time that this percentage of all times does not exceed, accurate to 1 %.
+        """Return a percentile: the time that this percentage of all times does not exceed, to within 1 %.
 
         Raises:
             ValueError: no time was added.

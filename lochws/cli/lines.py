@@ -1,4 +1,4 @@
-"""Lines in and lines out, by descriptor: bounded, unbuffered, interruptible at any time."""
+"""Input and output lines, by descriptor: bounded, unbuffered, and interruptible at any time."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _READ = 64 * 1024
 
 
 def lines_of(descriptor: int) -> Iterator[list[bytes]]:
-    """Yield the lines read from a descriptor, without their ends, in lists of those that arrived together.
+    """Yield the lines read from a descriptor, without line ends, in lists of those that arrived together.
 
-    It bypasses Python's file object, because a thread that still waits for a line would hold that object's
-    lock when the interpreter exits.
+    It bypasses Python's file object, because a thread waiting for a line would hold that object's lock when
+    the interpreter exits.
 
     Raises:
         Failed: a line has more than `MAX_LINE` bytes, or the descriptor cannot be read.
@@ -49,11 +49,12 @@ def _read(descriptor: int) -> bytes:
 
 
 class LineOutput:
-    """Writes lines to a descriptor, at once and whole. For one thread.
+    """Writes complete lines to a descriptor, without buffering. For one thread.
 
     Attributes:
-        is_writing: whether a write is in progress, perhaps waiting for the reader of the output. Any thread.
-        written: how many bytes have been written. Any thread.
+        is_writing: whether a write is in progress, possibly waiting for the reader of the output. May be read
+            from any thread.
+        written: the number of bytes written so far. May be read from any thread.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -62,10 +63,10 @@ class LineOutput:
         self.written = 0
 
     def write(self, text: str) -> None:
-        """Write lines, with their newlines. Blocks until the reader of the output has room for them.
+        """Write lines, including their newlines. Blocks until the reader of the output has accepted them.
 
         Raises:
-            Failed: that reader is gone, or the descriptor cannot be written.
+            Failed: the reader of the output is gone, or the descriptor cannot be written.
         """
         left = memoryview(text.encode("utf-8", "backslashreplace"))
         self.is_writing = True
@@ -78,7 +79,7 @@ class LineOutput:
     def _write(self, data: memoryview) -> int:
         try:
             count = os.write(self._descriptor, data)
-        except BlockingIOError:  # as above
+        except BlockingIOError:  # the pipe has been made non-blocking here, too
             select.select([], [self._descriptor], [])
             return 0
         except BrokenPipeError:

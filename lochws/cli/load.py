@@ -1,4 +1,4 @@
-"""The load of `lochws bench`: numbered messages, each of which the server has to send back unchanged."""
+"""The load of `lochws bench`: numbered messages that the server must send back unchanged."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Load:
         self._ending = Ending()
         app.add_handler(self._ending)
         app.add_handler(self)
-        # At the beginning of a run two threads send: messages are sent and noted in the same order.
+        # Two threads send at the start of a run; the lock makes them send and record in the same order.
         self._lock = threading.Lock()
         self._sent: deque[tuple[str, float]] = deque()
         self._number = 0
@@ -40,11 +40,11 @@ class Load:
         self._failure: Failed | None = None
 
     def run(self, seconds: float, count: int | None, in_flight: int) -> tuple[Histogram, float]:
-        """Keep messages in flight for some time, or until enough have been sent. Blocks.
+        """Keep messages in flight for `seconds`, or until `count` have been sent. Blocks.
 
         Args:
             seconds: how long to send.
-            count: how many messages to send at most, or None.
+            count: the maximum number of messages, or None for no limit.
             in_flight: how many messages to keep in flight.
 
         Returns:
@@ -55,7 +55,7 @@ class Load:
         """
         self._times = Histogram()
         self._is_over.clear()
-        if self._failure is not None:  # of an earlier moment
+        if self._failure is not None:  # set before this run
             raise self._failure
         began = perf_counter()
         self._ends_at = began + seconds
@@ -71,7 +71,7 @@ class Load:
 
     @property
     def done(self) -> int:
-        """The number of replies that have arrived in this run. Any thread."""
+        """The number of replies that have arrived in this run. May be read from any thread."""
         return self._times.count
 
     def on_text(self, event: events.Text) -> None:
@@ -83,16 +83,16 @@ class Load:
         self._take(event.data.decode("ascii", "replace") if self._is_binary else "")
 
     def on_disconnected(self, event: events.Disconnected) -> None:
-        """Fail: no more replies will arrive."""
+        """Fail the run, because no more replies can arrive."""
         sentence = self._ending.sentence or "the server closed the connection"
         self._fail(Failed(sentence, self._ending.code or Exit.LOST))
 
     def on_connect_fail(self, event: events.ConnectFail) -> None:
-        """Fail: there is no connection."""
+        """Fail the run, because there is no connection."""
         self._fail(Failed(self._ending.sentence, self._ending.code))
 
     def _send(self) -> bool:
-        """Send one more message. Returns False if enough have been sent."""
+        """Send one more message. Return False if enough have been sent."""
         try:
             with self._lock:
                 if self._number >= self._limit:
@@ -105,7 +105,7 @@ class Load:
                 else:
                     self._app.send_text(message)
         except QueueFull:
-            self._fail(Failed("the send queue is full: make --size or --in-flight smaller"))
+            self._fail(Failed("the send queue is full: reduce --size or --in-flight"))
         except WebSocketUnavailable:
             pass  # an event reports the end
         return True
@@ -113,7 +113,7 @@ class Load:
     def _take(self, reply: str) -> None:
         now = perf_counter()
         if not self._sent or self._sent[0][0] != reply:
-            text = "the server is not an echo server: a reply differs from what was sent"
+            text = "the server is not an echo server: a reply differs from the message sent"
             self._fail(Failed(text, Exit.PROTOCOL))
             return
         self._times.add(now - self._sent.popleft()[1])

@@ -1,4 +1,4 @@
-"""Conversion of lines to messages and back: text, checked JSON, or binary in one of three notations."""
+"""Conversion between lines and messages: text, checked JSON, or binary in one of three notations."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Payloads:
 
         Args:
             line: the line, without its newline.
-            where: which line it is, for the error.
+            where: a description of the line, for error messages.
 
         Raises:
             Failed: the line cannot be converted.
@@ -70,7 +70,7 @@ class Payloads:
         while True:
             path = self._folder / f"message-{next(self._numbers):06}.bin"
             try:
-                with path.open("xb") as file:  # never an existing file
+                with path.open("xb") as file:  # never overwrites a file
                     file.write(data)
             except FileExistsError:
                 continue

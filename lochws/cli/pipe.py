@@ -1,4 +1,4 @@
-"""`lochws connect` in a pipe: each input line is sent as a message, each message is an output line."""
+"""`lochws connect` in a pipe: input lines are sent as messages, and received messages are output lines."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .payloads import Payloads
 from .shown import as_json, as_object, one_line
 from .target import running
 
-#: Seconds between two looks whether anything still moves.
+#: The interval between checks for progress, in seconds.
 LOOK_SECONDS = 0.25
-#: Seconds that the closing handshake may take once messages received are of no use any more.
+#: The time limit for the closing handshake, in seconds, once further messages are no longer needed.
 HURRY_SECONDS = 1.0
 
 #: The payload of the ping sent after the last line.
@@ -27,24 +27,24 @@ _END = b"end of input"
 class Pipe:
     """One run, from the first line to the end of the connection.
 
-    The calling thread waits, a thread of its own reads the input, and the app's reader thread writes the
-    output. If the reader of the output is slow, the server is held back; if the server is slow, the writer of
-    the input is.
+    The calling thread waits, a dedicated thread reads the input, and the app's reader thread writes the
+    output. A slow reader of the output slows the server down, and a slow server slows down the writer of the
+    input.
 
     Args:
-        app: the app, made with ``when_full="block"``; it is started and stopped here.
+        app: the app, created with ``when_full="block"``; it is started and stopped here.
         source: the descriptor of the input.
         target: the descriptor of the output.
         payloads: how lines become messages, and messages become lines.
         json: write every event as a JSON object, not only messages.
-        is_shown: whether the output is a terminal; then control characters are escaped.
+        is_shown: whether the output is a terminal, so that control characters must be escaped.
         wait: after the end of the input, close once the server has answered a ping and no message has arrived
-            for this many seconds; None leaves closing to the server. (A Close frame right away would do for
-            servers that answer in order. Some do not: they answer the Close frame while earlier messages
-            still wait for their handler, whose answers can then no longer be sent.)
+            for this many seconds; None to leave closing to the server. (An immediate Close frame would work
+            with servers that answer in order. Some do not: they answer the Close frame while earlier messages
+            are still waiting for their handler, whose answers can then no longer be sent.)
         count: close once this many messages have arrived; None for no limit.
-        patience: how many seconds nothing may move while the server owes a pong or a Close frame; None for no
-            limit.
+        patience: how many seconds may pass without progress while the server owes a pong or a Close frame;
+            None for no limit.
     """
 
     def __init__(
@@ -59,8 +59,8 @@ class Pipe:
         self._as_line: Callable[[str], str] = escaped if is_shown else one_line
         self._wait_seconds = wait
         self._wanted = count
-        self._received = 0  # the reader thread's
-        self._was_answered = threading.Event()  # the server has read all that was sent
+        self._received = 0  # used only by the reader thread
+        self._was_answered = threading.Event()  # the server has read everything sent so far
         self._patience = patience
         self._persists = False
         self._unsent: tuple[str | bytes, ...] = ()
@@ -75,17 +75,17 @@ class Pipe:
             app.on("batch")(self._write_batch)
 
     def run(self, *, persist: bool | Backoff, ping_rate: float | None) -> Exit:
-        """Do everything. Blocks until the connection has ended for good.
+        """Run the app, the input and the output. Blocks until the connection has ended for good.
 
         Args:
             persist: whether to reconnect, or how: the argument of `WebSocketApp.start`.
             ping_rate: seconds between pings, or None for none.
 
         Raises:
-            Failed: it did not end well.
+            Failed: the connection did not end cleanly, or the input or output failed.
         """
         self._persists = bool(persist)
-        # Only our own limit applies to the closing handshake: what the server still sends may take any time.
+        # Only our own limit applies to the closing handshake, since the remaining messages may take any time.
         with running(
             self._app, HURRY_SECONDS, poll=None, ping_rate=ping_rate, close_timeout=None, persist=persist
         ):
@@ -102,11 +102,11 @@ class Pipe:
     # The reader thread.
 
     def on_disconnected(self, event: events.Disconnected) -> None:
-        """Keep what was not sent for the next connection."""
+        """Keep unsent messages for the next connection."""
         self._unsent = event.unsent if self._persists else ()
 
     def on_ready(self, event: events.Ready) -> None:
-        """First send what the last connection did not."""
+        """Send the messages that the last connection left unsent, before any others."""
         unsent, self._unsent = self._unsent, ()
         if unsent:
             try:
@@ -115,7 +115,7 @@ class Pipe:
                 self._fail(Failed(f"{len(unsent):,} messages were not sent: {error}", Exit.LOST))
 
     def on_pong(self, event: events.Pong) -> None:
-        """Note that the server has read everything sent before the ping."""
+        """Record that the server has read everything sent before the ping."""
         if event.data == _END:
             self._was_answered.set()
 
@@ -125,7 +125,7 @@ class Pipe:
             self._write(as_json(as_object(event)) + "\n")
 
     def _wants(self, count: int) -> int:
-        """Return how many of this many messages are wanted; close if that includes the last one."""
+        """Return how many of `count` messages are still wanted; close if that includes the last one."""
         if self._wanted is None:
             return count
         count = min(count, self._wanted - self._received)
@@ -158,7 +158,7 @@ class Pipe:
     # The input thread.
 
     def _feed(self) -> None:
-        """Send the input, and close when the server has nothing more to say."""
+        """Send the input, and close when the server has nothing more to send."""
         try:
             self._app.wait_ready()  # closing earlier would cancel the attempt to connect
             number = 1
@@ -180,24 +180,24 @@ class Pipe:
             try:
                 messages.append(self._payloads.message(line, f"line {number + len(messages)} of the input"))
             except Failed:
-                self._send(messages)  # the lines before it are valid
+                self._send(messages)  # the lines before the invalid one
                 raise
         return messages
 
     def _send(self, messages: list[str | bytes]) -> bool:
-        """Send messages, on the next connection if necessary. Returns False if there will be none."""
+        """Send messages, on the next connection if necessary. Return False if there will be none."""
         while self._app.wait_ready():
             try:
                 return self._app.send_many(messages)
             except (WebSocketUnavailable, TransportFail):
-                # It has just ended, or is closing. No message was accepted.
+                # The connection has just ended, or is closing. No message was accepted.
                 self._app.wait_closed(LOOK_SECONDS)
             except QueueFull:
                 raise Failed("the lines that arrived together are too large to be sent at once") from None
         return False
 
     def _linger(self) -> None:
-        """Wait until the server has nothing more to say."""
+        """Wait until the server has nothing more to send."""
         if self._wait_seconds is None:
             self._app.wait_closed()
             return
@@ -205,7 +205,7 @@ class Pipe:
         moved, at, asked_on = -1, monotonic(), 0
         while self._app.wait_ready() and not self._app.wait_closed(look):
             counters = self._app.counters
-            if asked_on != counters.connections:  # after everything sent, also what was sent again
+            if asked_on != counters.connections:  # pinged after everything sent, including resent messages
                 asked_on = counters.connections
                 self._ask()
             sign = self._output.written + counters.messages_received + counters.bytes_sent
@@ -216,7 +216,7 @@ class Pipe:
                 return
 
     def _ask(self) -> None:
-        """Ping the server, whose pong says that it has read everything before."""
+        """Ping the server; its pong shows that it has read everything before the ping."""
         self._was_answered.clear()
         try:
             self._app.send_ping(_END)
@@ -226,7 +226,7 @@ class Pipe:
     # The calling thread.
 
     def _wait(self) -> None:
-        """Wait for the end; force it if the server does not answer our Close frame."""
+        """Wait for the end of the connection; force it if the server does not answer our Close frame."""
         moved, at = -1, monotonic()
         while not self._app.wait_closed(LOOK_SECONDS):
             now = monotonic()

@@ -1,4 +1,4 @@
-"""`lochws replay`: a recording, shown without a network."""
+"""`lochws replay`: the contents of a recording, shown without a network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .payloads import Payloads
 from .shown import as_json, one_line
 from .target import Seconds, checked, is_terminal, limit, verbosity
 
-#: How many characters of an entry are shown.
+#: The number of characters shown of an entry.
 MAX_SHOWN = 1000
 
 _COLORS = {"<": "green", ">": "cyan", "*": "blue", "!": "yellow"}
@@ -33,7 +33,7 @@ _MARKS = {"in": "<", "out": ">"}
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--speed", type=Seconds(), default=0.0, show_default=True, metavar="FACTOR",
-    help="1 is the original pace, 2 twice as fast; 0 is without pauses.",
+    help="1 is the original speed, 2 is twice as fast, 0 is without pauses.",
 )
 @click.option(
     "--messages", is_flag=True, help="Print only received messages, one per line, as `connect` does."
@@ -58,7 +58,7 @@ def replay(*, file: Path, speed: float, messages: bool, json: bool) -> Exit:
                 click.secho(line, fg=_COLORS[mark])
             elif entry.direction == "in" and entry.event in ("text", "binary"):
                 event = entry.as_event(fill=True)
-                # click must not leave out what looks like a color to it.
+                # Keeps click from removing text that resembles a color code.
                 click.echo(_line(event, escapes=shows), color=True)
     except RecordingError as error:
         raise Failed(str(error)) from error
@@ -80,7 +80,7 @@ def _line(event: Event, *, escapes: bool) -> str:
 
 
 def describe(entry: Entry) -> tuple[str, str]:  # noqa: PLR0911  one for each kind
-    """Describe an entry: returns the mark of its line, and a text that is not escaped.
+    """Return a description of an entry: the mark of its line, and a text that is not escaped.
 
     Raises:
         RecordingError: the entry is damaged.

@@ -1,4 +1,4 @@
-"""The lines above a prompt, shown from any thread, in color and in order."""
+"""Lines above a prompt, shown from any thread, in color and in order."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from prompt_toolkit.styles import Style
 
 from ..text import cut, escaped_block
 
-#: How many lines may wait to be shown; beyond that, the server is held back.
+#: The maximum number of lines waiting to be shown; beyond it, the server is slowed down.
 MAX_LINES = 500
-#: How many characters of a message are shown.
+#: The number of characters shown of a message.
 MAX_SHOWN = 20_000
 
 #: The colors, by kind of line.
@@ -40,19 +40,19 @@ class Screen:
 
     def __init__(self) -> None:
         self._changed = threading.Condition(threading.RLock())
-        # The rest is guarded by _changed.
+        # The following attributes are guarded by _changed.
         self._lines: deque[Line] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None  # the prompt's, while there is one
         self._owner: int | None = None  # the prompt's thread
         self._prompt: Application[str] | None = None  # used on that thread only
-        self._is_due = False  # the loop has been asked to show the lines that wait
+        self._is_due = False  # the loop has been asked to show the waiting lines
 
     def show(self, style: str, mark: str, text: str) -> None:
-        """Show a text, which may have several lines. Waits for room, except on the prompt's own thread.
+        """Show a text of one or more lines. Waits for room, except on the prompt's own thread.
 
         Args:
             style: a key of `STYLE`.
-            mark: one character before the text.
+            mark: one character to show before the text.
             text: the text; control characters are escaped.
         """
         now = datetime.now().astimezone().strftime("%H:%M:%S")
@@ -70,7 +70,7 @@ class Screen:
                 self._loop.call_soon_threadsafe(self._write)
 
     def open(self, prompt: Application[str]) -> None:
-        """Begin to show lines above a prompt, whose loop runs in this thread."""
+        """Start showing lines above a prompt, whose loop runs in this thread."""
         with self._changed:
             self._prompt = prompt
             self._loop, self._owner = asyncio.get_running_loop(), threading.get_ident()
@@ -90,7 +90,7 @@ class Screen:
             return
         prompt = self._prompt if self._prompt is not None and self._prompt.is_running else None
         if prompt is not None:
-            # Not run_in_terminal(): it sets a mode in which the terminal echoes what is typed meanwhile.
+            # Not run_in_terminal(), which sets a mode in which the terminal echoes keys typed meanwhile.
             prompt.renderer.erase()
         whole = [part for line in lines for part in (*line, ("", "\n"))]
         print_formatted_text(FormattedText(whole), style=STYLE, end="")

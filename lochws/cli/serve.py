@@ -1,4 +1,4 @@
-"""`lochws serve`: an echo server, a ticker or a recording, to try clients on."""
+"""`lochws serve`: an echo server, a ticker or a recording, for trying out clients."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from .target import Seconds, limit, verbosity
 @click.command(
     help="""Serve WebSockets until Ctrl-C. WHAT is 'echo', 'ticker', or the file of a recording.
 
-    A recording (made with `lochws connect --record`) is played to every client: what its server sent, at the
-    same pace. The first line of the output is the URL.
+    A recording (made with `lochws connect --record`) is played to every client: the server's messages, at the
+    original speed. The first line of the output is the URL.
     """,
 )
 @click.argument("what", default="echo")
@@ -38,7 +38,7 @@ from .target import Seconds, limit, verbosity
     "--cert", type=click.Path(path_type=Path), metavar="FILE", help="Serve wss:// with this certificate."
 )
 @click.option(
-    "--key", type=click.Path(path_type=Path), metavar="FILE", help="Its key, if in a file of its own."
+    "--key", type=click.Path(path_type=Path), metavar="FILE", help="Its key, if in a separate file."
 )
 @click.option(
     "--interval", type=Seconds(), default=1.0, show_default=True, metavar="SECONDS",
@@ -46,7 +46,7 @@ from .target import Seconds, limit, verbosity
 )
 @click.option(
     "--speed", type=Seconds(), default=1.0, show_default=True, metavar="FACTOR",
-    help="Recording: 2 is twice as fast; 0 is without pauses.",
+    help="Recording: 2 is twice as fast, 0 is without pauses.",
 )
 @verbosity
 def serve(
@@ -69,13 +69,13 @@ def serve(
         try:
             server = ScriptedServer(script, host=host, port=port, tls=context, history=False)
         except OSError as error:
-            # The text of Python 3.13 goes on with the address, which is already part of this one.
+            # Python 3.13 appends the address, which this message already contains.
             why = (error.strerror or str(error)).partition(" (while attempting")[0]
             raise Failed(f"cannot listen on {host} port {port}: {why}") from error
         with server:
             click.echo(server.url)
             while True:
-                sleep(3600)  # which Ctrl-C ends on every system
+                sleep(3600)  # Ctrl-C interrupts this on every system
 
 
 def _script(what: str, interval: float, speed: float) -> Sequence[Step]:
@@ -89,9 +89,9 @@ def _script(what: str, interval: float, speed: float) -> Sequence[Step]:
         return [opening, Feed(interval, waits=False)]
     try:
         replay = Replay(what)
-        next(replay.messages(), None)  # if it cannot be played, say so now and not to the first client
+        next(replay.messages(), None)  # reports a damaged recording now, not when the first client connects
     except FileNotFoundError:
-        sentence = f"there is no recording {what}: expected 'echo', 'ticker', or the file of a recording"
+        sentence = f"no such recording: {what}; expected 'echo', 'ticker', or the file of a recording"
         raise Failed(sentence, Exit.USAGE) from None
     except RecordingError as error:
         raise Failed(str(error)) from error
@@ -107,14 +107,14 @@ def _player(replay: Replay, speed: float | None) -> Step:
         began = monotonic()
         for at, message in replay.messages():
             while speed is not None and (left := began + at / speed - monotonic()) > 0:
-                connection.receive(left)  # what the client says makes no difference
+                connection.receive(left)  # messages from the client are ignored
             connection.send(message)
 
     return play
 
 
 def _server_context(certfile: Path, keyfile: Path | None) -> ssl.SSLContext:
-    """Make a server's TLS context with this certificate.
+    """Create a server's TLS context with this certificate.
 
     Raises:
         Failed: a file cannot be read, or has no certificate or key.

@@ -1,4 +1,4 @@
-"""Text for the terminal: advice in terms of the command line, messages on one line, and events as JSON."""
+"""Text for the terminal: advice that names command-line options, one-line messages, events as JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from .. import events
 from ..response import Response
 
-#: What lochws calls a parameter is an option on the command line, if there is one. Longer texts first.
+#: Texts that name parameters of lochws, and the corresponding command-line options. Longer texts first.
 PARAMETERS = {
     "as ssl_cafile": "with --cafile",
     "ssl_cafile": "--cafile",
@@ -25,21 +25,21 @@ PARAMETERS = {
 
 
 def as_options(advice: str) -> str:
-    """Replace the parameters that an advice names by the options of the command line."""
+    """Replace the parameters named in a text with the corresponding command-line options."""
     for parameter, option in PARAMETERS.items():
         advice = advice.replace(parameter, option)
     return advice
 
 
 def one_line(text: str) -> str:
-    r"""Replace line ends by ``\n`` and ``\r``, so that one message is one line; change nothing else."""
+    r"""Replace line ends with ``\n`` and ``\r``, so that a message is one line; change nothing else."""
     return text.replace("\r", "\\r").replace("\n", "\\n") if "\n" in text or "\r" in text else text
 
 
 def as_object(event: events.Event) -> dict[str, Any]:
-    """Convert an event for JSON: its name, its time (wall clock, in seconds) and its attributes.
+    """Return an event as a dict for JSON: its name, its time (wall clock, in seconds) and its attributes.
 
-    Bytes become Base64, and exceptions their text.
+    Bytes become Base64, and exceptions become their class and text.
     """
     found: dict[str, Any] = {"event": event.name, "time": round(event.received_time, 6)}
     for kind in type(event).__mro__:
@@ -50,7 +50,7 @@ def as_object(event: events.Event) -> dict[str, Any]:
 
 
 def as_json(thing: object) -> str:
-    """Convert to one line of JSON in ASCII, safe on any terminal."""
+    """Return a value as one line of JSON in ASCII, safe on any terminal."""
     return json.dumps(thing, separators=(",", ":"), default=_plain)
 
 

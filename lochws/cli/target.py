@@ -1,4 +1,4 @@
-"""The options for connecting, shared by all commands that connect."""
+"""The connection options, shared by all commands that connect."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from .shown import as_options
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-#: Bytes that may wait to be sent, unless a command sets another limit.
+#: The maximum number of bytes waiting to be sent, unless a command sets another limit.
 QUEUE = 16 * 1024 * 1024
 
 
 class Seconds(click.FloatRange):
-    """The type of options in seconds: from 0 up, including ``inf``."""
+    """The type of options in seconds: 0 or more, including ``inf``."""
 
     name = "seconds"
 
@@ -32,7 +32,7 @@ class Seconds(click.FloatRange):
         super().__init__(0)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Refuse NaN, too, which no comparison does."""
+        """Convert the value, and refuse NaN, which range checks do not catch."""
         seconds = super().convert(value, param, ctx)
         if math.isnan(seconds):
             self.fail(f"{value!r} is not a number of seconds.", param, ctx)
@@ -40,7 +40,7 @@ class Seconds(click.FloatRange):
 
 
 def limit(seconds: float) -> float | None:
-    """Return None, which means no limit in lochws, for 0 and ``inf``; else the seconds."""
+    """Return the seconds as a limit for lochws: None (no limit) for 0 and ``inf``."""
     return None if seconds in (0, math.inf) else seconds
 
 
@@ -59,12 +59,12 @@ _OPTIONS = (
     click.option("--compress", is_flag=True, help="Offer permessage-deflate."),
     click.option(
         "--proxy", metavar="URL",
-        help="An http, https, socks4, socks4a, socks5 or socks5h proxy; 'none' ignores the environment's.",
+        help="An http, https, socks4, socks4a, socks5 or socks5h proxy; 'none' for no proxy at all.",
     ),
     click.option("--cafile", metavar="FILE", help="Trust these certificate authorities as well."),
     click.option("--insecure", is_flag=True, help="Do not verify the server's certificate."),
     click.option("--cert", metavar="FILE", help="Present this client certificate."),
-    click.option("--key", metavar="FILE", help="Its key, if in a file of its own."),
+    click.option("--key", metavar="FILE", help="The certificate's key, if in a separate file."),
     click.option(
         "--timeout", type=Seconds(), default=30.0, show_default=True, metavar="SECONDS",
         help="Time limit for connecting, and for the server's Close frame after ours; 0 is no limit.",
@@ -117,7 +117,7 @@ class Target:
 
     @classmethod
     def taken_from(cls, options: dict[str, Any]) -> Target:
-        """Make a target of a command's keywords, and remove them from there."""
+        """Create a target from a command's keywords, removing them from the dict."""
         return cls(**{field.name: options.pop(field.name) for field in fields(cls)})
 
     @property
@@ -142,11 +142,11 @@ class Target:
         }
 
     def app(self, *, logs: bool = True, **more: Any) -> WebSocketApp:
-        """Make an app for this target, not started.
+        """Create an app for this target, without starting it.
 
         Args:
             logs: whether to log its events if ``-v`` was given.
-            more: more arguments for `WebSocketApp`.
+            more: additional arguments for `WebSocketApp`.
 
         Raises:
             Failed: an option is not valid.
@@ -162,10 +162,10 @@ Made = TypeVar("Made")
 
 
 def checked(make: Callable[[], Made]) -> Made:
-    """Call a function with the command line's values, and turn its errors into those of a command line.
+    """Call a function that uses command-line values, and convert its errors to usage errors.
 
     Raises:
-        Failed: it raised TypeError, ValueError or OSError.
+        Failed: the function raised TypeError, ValueError or OSError.
     """
     try:
         return make()
@@ -179,7 +179,7 @@ def checked(make: Callable[[], Made]) -> Made:
 def _as_header(given: str) -> tuple[str, str]:
     name, colon, value = given.partition(":")
     if not colon:
-        # What was given is not shown: it may be a secret whose name was forgotten.
+        # The value is not shown, because it may be a secret without its header name.
         raise Failed("--header: expected 'Name: value', with a colon", Exit.USAGE)
     return name.strip(), value.strip()
 
@@ -200,7 +200,7 @@ def _as_auth(given: str) -> tuple[str, str]:
 def running(app: WebSocketApp, seconds: float, **options: Any) -> Iterator[None]:
     """Start an app, and stop it at the end of the block: by a closing handshake or, if that fails, by force.
 
-    The exception that ends the block, such as that of Ctrl-C, then propagates; a second Ctrl-C does not wait.
+    An exception that ends the block, such as that of Ctrl-C, then propagates; a second Ctrl-C ends the wait.
     Ctrl-C may also arrive while the app is starting, when its threads may already have sent something.
 
     Args:
@@ -220,7 +220,7 @@ def running(app: WebSocketApp, seconds: float, **options: Any) -> Iterator[None]
 
 
 def is_open(descriptor: int) -> bool:
-    """Return whether a descriptor is open: a program may be started with any of them closed."""
+    """Return whether a descriptor is open: a program may be started with its standard streams closed."""
     try:
         os.fstat(descriptor)
     except OSError:

@@ -1,4 +1,4 @@
-"""`lochws connect` in a terminal: a prompt at the bottom, and above it what happens."""
+"""`lochws connect` in a terminal: a prompt at the bottom, and the events above it."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ HELP = (
 
 
 class Terminal:
-    """One session: sends or executes what is typed, and shows what happens above it.
+    """One session: sends or executes each line typed, and shows messages and events above the prompt.
 
     Args:
         app: the app; it is started and stopped here.
         payloads: how lines become messages, and how binary messages are shown.
-        json: indent messages that are JSON.
-        history: keep what is typed in a file for the next session.
+        json: whether to indent messages that are JSON.
+        history: whether to save the lines typed in a file for the next session.
     """
 
     def __init__(
@@ -62,14 +62,14 @@ class Terminal:
         self._show_life()
 
     def run(self, *, persist: bool | Backoff, ping_rate: float | None) -> Exit:
-        """Do everything. Blocks until the connection has ended for good, or the user quits. Main thread only.
+        """Run the session on the main thread, until the connection has ended for good or the user quits.
 
         Args:
             persist: whether to reconnect, or how: the argument of `WebSocketApp.start`.
             ping_rate: seconds between pings, or None for none.
 
         Raises:
-            Failed: it did not end well; the screen has shown why.
+            Failed: the connection did not end cleanly; the screen has shown why.
         """
         self._screen.show("info", "*", "type a message and press Enter; /help lists the commands")
         with running(self._app, HURRY_SECONDS, poll=None, ping_rate=ping_rate, persist=persist):
@@ -83,7 +83,7 @@ class Terminal:
     # The reader thread.
 
     def on_text(self, event: events.Text) -> None:
-        """Show a message, with JSON indented if that is wanted."""
+        """Show a text message, with JSON indented if `json` is set."""
         self._screen.show("text", "<", self._indented(event) if self._json else event.text)
 
     def on_binary(self, event: events.Binary) -> None:
@@ -129,13 +129,13 @@ class Terminal:
             try:
                 loop.call_soon_threadsafe(over.set)
             except RuntimeError:
-                pass  # the user has quit already
+                pass  # the user has already quit
 
         threading.Thread(target=watch, name="lochws-watch", daemon=True).start()
         self._screen.open(session.app)
         ended = asyncio.ensure_future(over.wait())
         try:
-            # Otherwise what is typed between two prompts would stay on the screen.
+            # Otherwise text typed between two prompts would remain on the screen.
             with session.input.raw_mode():
                 await self._converse(session, over, ended)
         except EOFError:
@@ -212,7 +212,7 @@ class Terminal:
         self._screen.show("info", "*", "\n".join(f"{what:{width}}  {means}" for what, means in HELP))
 
 
-#: The beginning of the user's pings: an invisible blank sets them apart from those of lochws.
+#: The prefix of the user's pings: an invisible space that distinguishes them from those of lochws.
 _PING = b"\xe2\x80\x8b"
 
 
@@ -239,7 +239,7 @@ def _keys() -> KeyBindings:
 
 
 def _state_folder() -> Path:
-    """Return the folder where programs keep their state for a user on this platform."""
+    """Return the folder for the user's application state on this platform."""
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local") / "lochws"
     if sys.platform == "darwin":

@@ -188,7 +188,7 @@ def test_bench_refuses_a_server_that_does_not_echo() -> None:
     with ScriptedServer([accept(), wait_for(lambda _: True), send("hello")]) as server:
         done = run("bench", server.url)
     assert done == (
-        Exit.PROTOCOL, "", "lochws: the server is not an echo server: a reply differs from what was sent\n"
+        Exit.PROTOCOL, "", "lochws: the server is not an echo server: a reply differs from the message sent\n"
     )
 
 
