@@ -1,1 +1,1 @@
-"""Byte streams over a network, whatever the bytes mean: addresses, TCP, TLS and proxies."""
+"""Byte streams over a network: addresses, TCP, TLS and proxies."""

@@ -1,4 +1,4 @@
-"""Calls that may block for minutes: made in a thread of their own, waited for under a deadline."""
+"""Background calls, which may block for minutes: each runs in a thread, and the wait has a deadline."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ T = TypeVar("T")
 
 
 def ignore(_: object) -> None:
-    """Discard a result that nobody waits for."""
+    """Do nothing with a late result."""
 
 
 class Background(Generic[T]):
-    """Calls one function again and again, in daemon threads, with at most one call under way.
+    """Calls functions in daemon threads, one call at a time.
 
-    Nothing can interrupt a function. So a call that outlasts its deadline is left running, and the next
-    `call` waits for it too, instead of starting another thread. One thread at a time may use this.
+    A running function cannot be interrupted. So a call that outlasts its deadline is left running, and the
+    next `call` waits for it too, instead of starting another thread. For use by one thread at a time.
 
     Args:
         name: the name of the threads.
-        discard: gets a result that nobody waits for any more.
+        discard: called with the result of a call whose caller has stopped waiting.
     """
 
     def __init__(self, name: str, discard: Callable[[T], object] = ignore) -> None:
@@ -46,7 +46,7 @@ class Background(Generic[T]):
         """Call a function, and wait for it until the deadline passes.
 
         Args:
-            function: what to call; it may block.
+            function: the function to call; it may block.
             deadline: the limit for the wait.
             key: what the result depends on; a call that was left running is joined if it has the same.
 
@@ -54,7 +54,7 @@ class Background(Generic[T]):
             TimeoutError: the deadline has passed, or a call with another key is still running.
             Cancelled: the deadline was cancelled.
             RuntimeError: no thread can be started.
-            BaseException: whatever the function raises.
+            BaseException: any exception that the function raises.
         """
         pipe = WakePipe()
         try:
@@ -77,14 +77,14 @@ class Background(Generic[T]):
 
 
 class _Work(Generic[T]):
-    """One call, its outcome, and who waits for it."""
+    """One call, its outcome, and the threads that wait for it."""
 
     def __init__(self, function: Callable[[], T], discard: Callable[[T], object], key: Hashable) -> None:
         self.key = key
         self._function = function
         self._discard = discard
-        self._owners = usercode.owners()  # of the thread that waits
-        self._lock = threading.RLock()  # guards what follows
+        self._owners = usercode.owners()  # of the waiting thread
+        self._lock = threading.RLock()  # guards the attributes below
         self._waiting: WakePipe | None = None
         self._abandoned = False
         self._results: list[T] = []
@@ -92,12 +92,12 @@ class _Work(Generic[T]):
         self.has_ended = False
 
     def run(self) -> None:
-        """Make the call. In its own thread."""
+        """Make the call. Runs in its own thread."""
         results: list[T] = []
         error: BaseException | None = None
         try:
             results.append(usercode.run(self._function, *self._owners))
-        except BaseException as raised:  # noqa: BLE001  it is raised where it is waited for
+        except BaseException as raised:  # noqa: BLE001  raised in the waiting thread
             error = raised
         with self._lock:
             self._results, self._error, self.has_ended = results, error, True
@@ -108,7 +108,7 @@ class _Work(Generic[T]):
             self._discard_all()
 
     def join(self, pipe: WakePipe) -> bool:
-        """Have a pipe woken when the call ends. Returns False if it has ended before."""
+        """Register a pipe to be woken when the call ends. Return False if it has already ended."""
         with self._lock:
             if self.has_ended:
                 return False
@@ -116,7 +116,7 @@ class _Work(Generic[T]):
             return True
 
     def leave(self) -> bool:
-        """Wait no longer. Returns whether the call had ended; its result is discarded."""
+        """Stop waiting, and discard the result. Return whether the call had ended."""
         with self._lock:
             self._waiting, self._abandoned = None, True
             has_ended = self.has_ended
@@ -125,7 +125,7 @@ class _Work(Generic[T]):
         return has_ended
 
     def take(self) -> T:
-        """Return what the call has returned, or raise what it has raised."""
+        """Return the result of the call, or raise its exception."""
         if self._error is not None:
             raise self._error
         return self._results.pop()

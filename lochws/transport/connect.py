@@ -1,4 +1,4 @@
-"""Connector: opens a stream to an endpoint, through addresses, TCP, proxies and TLS."""
+"""Connector: opens a stream to an endpoint, by way of name resolution, TCP, proxies and TLS."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Connector:
     """Opens the streams of one WebSocket, one at a time, and keeps TLS contexts and sessions between them.
 
     Raises:
-        TypeError, ValueError, FileNotFoundError: the TLS options are wrong.
+        TypeError, ValueError, FileNotFoundError: the TLS options are invalid.
     """
 
     def __init__(self, options: Options) -> None:
@@ -41,21 +41,21 @@ class Connector:
         Blocks the calling thread, at most until the deadline passes or is cancelled.
 
         Args:
-            home: whether the endpoint has the origin of the WebSocket's own URL. What the options give for
-                that origin (a Unix socket, server_hostname, our certificate) is not used for another.
+            home: whether the endpoint has the origin of the WebSocket's own URL. Options meant for that
+                origin (a Unix socket, server_hostname, our certificate) are not used for any other.
 
         Raises:
-            ConnectFail: it failed, or was cancelled. Nothing is left open.
+            ConnectFail: the attempt failed, or was cancelled. No socket is left open.
         """
-        # The reasons begin as Lomond's do.
+        # The reasons start with the same words as Lomond's.
         if proxy is not None:
             stream = self._open_through(proxy, endpoint, deadline)
         else:
             try:
                 stream = self._open_directly(endpoint, deadline, home)
-            except Exception as error:  # noqa: BLE001  whatever it is, the attempt has failed
+            except Exception as error:  # noqa: BLE001  the attempt has failed, whatever the error
                 raise _as_connect_fail(error, "unable to connect", deadline.phase) from _cause_of(error)
-        # A given socket may have done its TLS handshake.
+        # A socket passed by the user may already have done its TLS handshake.
         if not endpoint.is_secure or (proxy is None and isinstance(stream, SSLSocketStream)):
             return stream
         try:
@@ -126,14 +126,14 @@ class Connector:
         except BaseException as error:
             if is_interrupt(error):
                 raise
-            text = f"the function given as connect failed: {type(error).__name__}: {safe_str(error)}"
+            text = f"the connect function failed: {type(error).__name__}: {safe_str(error)}"
             raise ConnectFail(text, phase="tcp") from error
 
     def _take_given(self) -> socket.socket:
         given, self._given = self._given, None
         if given is None:
-            advice = "Pass connect=, a function that makes a socket for each attempt."
-            raise ConnectFail("the socket given as sock has been used", phase="tcp", advice=advice)
+            advice = "Pass connect=, a function that returns a new socket for each attempt."
+            raise ConnectFail("the socket passed as sock has already been used", phase="tcp", advice=advice)
         return given
 
 
@@ -143,7 +143,7 @@ def _close_if_socket(made: object) -> None:
 
 
 def _is_socket(thing: object) -> TypeGuard[socket.socket]:
-    # Not by the class: programs replace it, and their sockets need not be instances of the present one.
+    # Does not check the class, because programs replace it, and sockets may be instances of an earlier one.
     names = ("close", "fileno", "getpeername", "recv_into", "send", "setblocking", "shutdown")
     return all(callable(getattr(thing, name, None)) for name in names)
 

@@ -9,16 +9,16 @@ from typing import NoReturn
 from ..options import Options
 from .waiting import cause
 
-# The first truststore that verifies after a handshake that does not block.
+# The first version of truststore that verifies certificates after a non-blocking handshake.
 _TRUSTSTORE = (0, 10, 5)
 
 
 def make_context(options: Options) -> ssl.SSLContext:
-    """Make the TLS context that the options ask for; return a given `ssl_context` unchanged.
+    """Create the TLS context described by the options, or return the `ssl_context` option unchanged.
 
-    Our own contexts speak TLS 1.2 or later. `ssl_cafile` is added to the system's authorities, unless those
-    are switched off. With truststore installed, the operating system verifies certificates.
-    This reads files and takes some 10 ms: call it once per WebSocket, not once per connection.
+    Contexts created here use TLS 1.2 or later. `ssl_cafile` is added to the system's authorities, unless
+    those are disabled. If truststore is installed, the operating system verifies certificates.
+    Creating a context reads files and takes some 10 ms, so do it once per WebSocket, not per connection.
 
     Raises:
         OSError: a file cannot be read.
@@ -37,7 +37,7 @@ def make_context(options: Options) -> ssl.SSLContext:
         context.load_verify_locations(options.ssl_cafile)
     if options.ssl_certfile is not None:
         context.load_cert_chain(options.ssl_certfile, options.ssl_keyfile, _password(options))
-    # The system's configuration may demand more than 1.2, and keeps that.
+    # The system's configuration may require more than 1.2, which is kept.
     context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)
     return context
 
@@ -47,14 +47,14 @@ def check_tls(options: Options) -> None:
 
     Raises:
         FileNotFoundError: a file does not exist.
-        ValueError: a file does not hold what it should, or `ssl_context` is for servers.
+        ValueError: a file does not have the expected contents, or `ssl_context` is for servers.
     """
     if options.ssl_context is not None:
         if options.ssl_context.protocol == ssl.PROTOCOL_TLS_SERVER:
-            raise ValueError("ssl_context is for servers: expected one made with ssl.PROTOCOL_TLS_CLIENT")
+            raise ValueError("ssl_context is for servers: expected one created with ssl.PROTOCOL_TLS_CLIENT")
         return
     if options.ssl_cafile is None and options.ssl_certfile is None:
-        return  # there is nothing to load, and making a context takes longer than all else of a WebSocket
+        return  # nothing to load, and creating a context is the slowest part of creating a WebSocket
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if options.ssl_cafile is not None:
         with _Refusing("ssl_cafile", options.ssl_cafile, "a file of certificates in PEM form"):
@@ -69,10 +69,10 @@ def check_tls(options: Options) -> None:
 
 
 def _system_context() -> ssl.SSLContext:
-    """Make a context that trusts the system's authorities: through truststore, or else through OpenSSL."""
+    """Create a context that trusts the system's authorities, through truststore if installed, or OpenSSL."""
     try:
-        # A class that replaces the ssl module's, as gevent's does, is there to be used. Truststore sets
-        # attributes of the original and would recurse without end.
+        # A class that replaces the ssl module's, such as gevent's, must be used. Truststore would set
+        # attributes of the original class and recurse endlessly.
         if ssl.SSLContext.__module__ == "ssl" and _version("truststore") >= _TRUSTSTORE:
             import truststore  # noqa: PLC0415  optional
 

@@ -1,8 +1,8 @@
-"""TLS over a stream of ours: OpenSSL works in memory, and what it is given is rationed.
+"""TLS over another stream: OpenSSL works in memory, and receives one record at a time.
 
-OpenSSL upon a socket reads until it has data to return. Records without data, such as key updates and session
-tickets (RFC 8446 section 4.6), keep it busy for as long as the peer sends them. So here it gets one record
-at a time, and the clock is read in between.
+OpenSSL on a socket reads until it has data to return. Records without data, such as key updates and session
+tickets (RFC 8446 section 4.6), keep it busy for as long as the peer sends them. So it is given one record
+at a time here, and the clock is checked in between.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from ..system.tcp import Progress
 from .stream import TLS, TLS_RECORD, TLS_SEND, Stream, agreed_by
 from .waiting import receive, send_all
 
-#: The longest that one `receive_into` goes on with what the peer sent, in seconds.
+#: The time limit for processing received data in one `receive_into`, in seconds.
 TURN_SECONDS = 0.002
-#: The longest of it without letting a sender in.
+#: The longest part of it during which a sender has to wait, in seconds.
 SHARE_SECONDS = 0.001
-#: Bytes that may wait to be sent before reading stops. Beyond one record of the sender's they are answers to
-#: key updates, which a peer that never reads could have us pile up.
+#: The number of bytes waiting to be sent above which reading stops. Beyond one record of the sender's, they
+#: are answers to key updates, which a peer that never reads could otherwise make us accumulate.
 MAX_UNSENT = 64 * 1024
 
-# Records over this size have data in them, or deserve suspicion.
+# Records over this size contain data, or are suspicious.
 _MOSTLY_DATA = 1024
 _HEADER = 5
-# A record's longest payload, by TLS 1.2 (RFC 5246 section 6.2.3); TLS 1.3 allows less.
+# The maximum payload of a record in TLS 1.2 (RFC 5246 section 6.2.3); TLS 1.3 allows less.
 _LONGEST = TLS_RECORD + 2048
-# What all streams receive into, in turn. They keep only what is left over.
+# The buffer into which all streams receive, in turn. They keep only bytes that are left over.
 _BUFFER_BYTES = 64 * 1024
 _buffers: list[bytearray] = []
 
@@ -38,8 +38,8 @@ _buffers: list[bytearray] = []
 class TLSStream(Stream):
     """TLS over another stream, which it owns: over TCP, a Unix socket, or TLS that ends at a proxy.
 
-    The peer's close_notify counts as the end of the stream, and so does an end without one: WebSocket has
-    its own closing handshake to tell a cut from an end. Our own close_notify is not sent.
+    The peer's close_notify counts as the end of the stream, and so does an end without one: WebSocket has its
+    own closing handshake, which distinguishes an end from a truncation. We send no close_notify.
 
     The lock keeps two threads from being inside one OpenSSL object, and the records in order. It is held
     for `SHARE_SECONDS` and one record at most, never across a blocking call; the lock of the stream below
@@ -47,9 +47,9 @@ class TLSStream(Stream):
     each time before it takes the lock, and so lets a waiting sender go first.
 
     Args:
-        stream: what carries the records.
+        stream: the stream that carries the records.
         context: the TLS context.
-        server_hostname: the name to ask for (SNI) and to check the certificate against.
+        server_hostname: the name to request (SNI) and to verify the certificate against.
         session: a session of the same context and server to resume, or None.
 
     Attributes:
@@ -93,7 +93,7 @@ class TLSStream(Stream):
         """Do the handshake. Blocks; before anything else.
 
         Raises:
-            OSError: it failed; `ssl.SSLError` if that is TLS's doing.
+            OSError: the handshake failed; `ssl.SSLError` if TLS was the cause.
             TimeoutError: the deadline has passed.
             Cancelled: the deadline was cancelled.
         """
@@ -105,12 +105,12 @@ class TLSStream(Stream):
             except ssl.SSLWantReadError:
                 send_all(self._stream, self._outgoing.read(), deadline)
             except ssl.SSLError:
-                self._answer()  # the alert that tells the server why
+                self._answer()  # sends the alert that tells the server the reason
                 raise
             self._feed(deadline)
 
     def _feed(self, deadline: Deadline) -> None:
-        """Give OpenSSL the next record of the handshake. Blocks until it is there."""
+        """Pass the next record of the handshake to OpenSSL. Blocks until it has arrived."""
         while not (size := _record_size(self._records, 0, len(self._records))):
             data = receive(self._stream, _LONGEST, deadline)
             if not data:
@@ -139,14 +139,14 @@ class TLSStream(Stream):
         return self._end
 
     def _receive(self, view: memoryview, records: memoryview) -> int:
-        """Decrypt what is there, as far as there are room and time. Returns the number of bytes."""
+        """Decrypt the received records, as far as room and time allow. Return the number of bytes."""
         until = monotonic() + TURN_SECONDS
         position, have, filled = 0, len(self._records), 0
         records[:have] = self._records
         is_drained = False
         while True:
             with self._gate:
-                pass  # whoever waits to send goes first
+                pass  # a waiting sender goes first
             with self._lock:
                 done, count = self._decrypt(records[position:have], view[filled:])
             position, filled = position + done, filled + count
@@ -303,9 +303,9 @@ class TLSStream(Stream):
 
 
 def _record_size(data: bytes | memoryview, start: int, end: int) -> int:
-    """The size of the record that begins at `start`, or 0 while it is not whole.
+    """Return the size of the record that begins at `start`, or 0 while it is incomplete.
 
-    What cannot be a record is OpenSSL's to refuse, and counts as whole: all that is there.
+    Bytes that cannot be a record count as one complete record, so that OpenSSL refuses them.
     """
     here = end - start
     if here < _HEADER:

@@ -1,4 +1,4 @@
-"""Certificate pins: which certificates a host may present, by their SHA-256."""
+"""Certificate pins: the SHA-256 digests of the certificates that a host may present."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def mismatch(pins: Sequence[tuple[str, str]], host: str, certificate: bytes | No
     """
     if not pins:
         return None
-    from fnmatch import fnmatchcase  # noqa: PLC0415  few have pins
+    from fnmatch import fnmatchcase  # noqa: PLC0415  pins are rarely used
 
     wanted = {digest for pattern, digest in pins if fnmatchcase(host, pattern)}
     digest = sha256(certificate or b"").hexdigest()

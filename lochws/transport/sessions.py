@@ -1,4 +1,4 @@
-"""TLS sessions: a session from one connection shortens the handshake of the next."""
+"""TLS sessions, kept from one connection to shorten the handshake of the next."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..system import forks
 #: A server: the name in its certificate, its port, and whether it is that of the WebSocket's own URL.
 Server: TypeAlias = tuple[str, int, bool]
 
-#: How often the session of a server is asked for, per process; and after how many seconds once more.
+#: How often per process a server's session is requested, and the seconds after which one more is allowed.
 ASKED_AT_ONCE = 16
 ASKED_AGAIN = 3600.0
 
@@ -21,7 +21,7 @@ _MAX_SERVERS = 1024
 
 
 class Askings:
-    """A budget for asking TLS objects for their session, per server. Any thread may call.
+    """A budget, per server, for requesting the session of TLS objects. May be called from any thread.
 
     CPython leaks some 6 KB each time a TLS object is asked for its session. That would slowly kill a process
     that reconnects for weeks to a server that resumes no session, or that makes a new WebSocket each time.
@@ -31,7 +31,7 @@ class Askings:
 
     def __init__(self) -> None:
         self._lock = RLock()  # guards _credit; no other lock is taken inside it
-        # What each server had left, and when that was, in monotonic seconds.
+        # The remaining budget of each server, and the time at which it was computed, in monotonic seconds.
         self._credit: dict[tuple[str, int], tuple[float, float]] = {}
         forks.register(self)
 
@@ -40,13 +40,13 @@ class Askings:
         self._lock = RLock()
 
     def spend(self, host: str, port: int, now: float) -> bool:
-        """Take one off the server's budget. Returns False if nothing is left."""
+        """Take one from the server's budget. Return False if the budget is used up."""
         with self._lock:
             left, at = self._credit.pop((host, port), (float(ASKED_AT_ONCE), now))
             left = min(ASKED_AT_ONCE, left + (now - at) / ASKED_AGAIN)
             granted = left >= 1
             if len(self._credit) >= _MAX_SERVERS:
-                self._credit.pop(next(iter(self._credit)))  # the one that was not used for the longest time
+                self._credit.pop(next(iter(self._credit)))  # the least recently used one
             self._credit[host, port] = (left - granted, now)
             return granted
 

@@ -1,4 +1,4 @@
-"""Streams: connected sockets that never block, plain or, as users may give them, with TLS.
+"""Streams: connected, non-blocking sockets, plain or (if passed by the user) with TLS.
 
 One thread, the loop, receives and closes. Any thread may send or shut down. No call blocks.
 """
@@ -19,7 +19,7 @@ from ..system.syscalls import calls_for
 from ..system.tcp import Progress, progress_of
 from ..url import bracketed
 
-#: The most data in one TLS record (RFC 8446 section 5.1).
+#: The maximum amount of data in a TLS record (RFC 8446 section 5.1), in bytes.
 TLS_RECORD = 16 * 1024
 #: The most that one `send` through TLS takes: encryption is work, and the loop has other streams.
 TLS_SEND = 256 * 1024
@@ -72,16 +72,16 @@ class Stream:
         forks.register(self)
 
     def agreed(self) -> TLS | None:
-        """Return what TLS agreed on, or None without TLS. Only before other threads use the stream."""
+        """Return the TLS parameters, or None without TLS. Call only before other threads use the stream."""
         return None
 
     def receive_into(self, buffer: bytearray | memoryview) -> int | None:
-        """Receive what is there, at most the buffer's length. Loop thread only; never blocks.
+        """Receive available bytes, at most the buffer's length. Loop thread only; never blocks.
 
-        If less arrived than the buffer holds, nothing else is there, or `pending` is true.
+        If the buffer is not filled, no more bytes are available, or `pending` is true.
 
         Returns:
-            The number of bytes; 0 at the end of the stream; None if nothing is there yet.
+            The number of bytes; 0 at the end of the stream; None if none are available yet.
 
         Raises:
             OSError: the connection failed.
@@ -96,7 +96,7 @@ class Stream:
         OpenSSL insists on it after it has refused a record.
 
         Returns:
-            How many bytes were taken; 0 if there was no room.
+            The number of bytes taken; 0 if there was no room.
 
         Raises:
             OSError: the connection failed.
@@ -109,7 +109,7 @@ class Stream:
         return False
 
     def progress(self) -> Progress | None:
-        """Return how far TCP has got with what was sent; None if the kernel does not say. Loop only."""
+        """Return TCP's progress with the sent data; None if the kernel does not report it. Loop only."""
         return progress_of(self._sock)
 
     def fileno(self) -> int:
@@ -134,7 +134,7 @@ class Stream:
             self._sock.close()
 
     def reset_after_fork(self) -> None:
-        """Close the copy of the socket, in the child of a fork. The server does not notice."""
+        """Close the copy of the socket in the child of a fork. The connection itself is not affected."""
         self._lock = threading.RLock()
         self._sock.close()
 
@@ -229,9 +229,9 @@ class SSLSocketStream(Stream):
 
 
 def agreed_by(tls: ssl.SSLSocket | ssl.SSLObject) -> TLS | None:
-    """Return what TLS agreed on; None if OpenSSL cannot tell.
+    """Return the TLS parameters; None if OpenSSL does not report them.
 
-    Right after the handshake it can. Later it refuses after an error, and during another handshake.
+    It reports them right after the handshake, but not after an error or during another handshake.
     """
     cipher = tls.cipher()
     try:

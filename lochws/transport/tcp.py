@@ -1,4 +1,4 @@
-"""TCP and Unix sockets: names become addresses, and a race of addresses becomes one connected socket."""
+"""TCP and Unix sockets: name resolution, and connecting to several addresses in a race."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ _IN_PROGRESS = {errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR}
 def resolve(host: str, port: int, deadline: Deadline) -> list[AddressInfo]:
     """Return the addresses of a host, in the resolver's order of preference.
 
-    Nothing can interrupt a look-up. One that outlasts the deadline is left running, and whoever asks for the
-    same name meanwhile shares it, so that a name never has more than one thread.
+    A look-up cannot be interrupted. One that outlasts the deadline is left running, and other requests for
+    the same name share it, so that there is never more than one thread per name.
 
     Raises:
         ConnectFail: the look-up failed or took too long, or found nothing (phase ``"resolve"``).
@@ -90,15 +90,15 @@ class _Lookup(threading.Thread):
     def run(self) -> None:
         host, port = self._key
         try:
-            # Programs replace this function, so it is looked up at each call. By position, because the
-            # replacements differ in the names of their parameters.
+            # Programs replace this function, so it is looked up on each call. Arguments are positional,
+            # because the replacements differ in the names of their parameters.
             found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
             self.addresses = [address for address in map(_as_stream_address, found) if address is not None]
         except BaseException as error:  # noqa: BLE001  it is raised where it is waited for
             self.error = error
         with self._lock:
             self._running.pop(self._key, None)
-        # Nobody can join any more. The pipes of those who gave up are closed, and waking them does nothing.
+        # No thread can join any more. The pipes of threads that gave up are closed; waking them does nothing.
         for pipe in self._waiters:
             pipe.wake()
 
@@ -144,7 +144,7 @@ def connect_tcp(
 
 
 def connect_unix(path: str) -> socket.socket:
-    """Connect to a Unix socket. Never blocks: a server whose queue is full refuses.
+    """Connect to a Unix socket. Never blocks: a server whose queue is full refuses the connection.
 
     Returns:
         A connected, non-blocking socket.

@@ -93,8 +93,8 @@ class TestSock:
         first.opened.stream.close()
         with closing(Deadline(5)) as deadline:
             again = Attempt(dialler, deadline).last
-        assert again.reason == "unable to connect; the socket given as sock has been used"
-        assert again.advice == "Pass connect=, a function that makes a socket for each attempt."
+        assert again.reason == "unable to connect; the socket passed as sock has already been used"
+        assert again.advice == "Pass connect=, a function that returns a new socket for each attempt."
 
     def test_tls_is_put_upon_it_for_wss(
         self, dial: Dial, start_peer: StartPeer, server_tls: ssl.SSLContext, ca_file: str
@@ -139,7 +139,7 @@ class TestConnect:
             (ConnectionRefusedError(111, "Connection refused"), "unable to connect; Connection refused"),
             (
                 LookupError("no way today"),
-                "unable to connect; the function given as connect failed: LookupError: no way today",
+                "unable to connect; the connect function failed: LookupError: no way today",
             ),
         ],
     )
