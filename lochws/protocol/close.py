@@ -7,9 +7,9 @@ from typing import NamedTuple
 from lochws.errors import CriticalProtocolError, ProtocolError
 from lochws.status import Status
 
-#: The longest reason, in bytes: a control frame's 125 without the code.
+#: The maximum length of a reason, in bytes: 125 for a control frame, minus the code.
 MAX_REASON = 123
-#: After both Close frames the server gets this many seconds to end the connection before we do.
+#: Seconds that the server gets to end the connection after both Close frames, before we end it.
 LINGER_SECONDS = 1.0
 
 CLIENT = "client"
@@ -104,7 +104,7 @@ class Outcome(NamedTuple):
         reason: one sentence for humans.
         ended_by: ``"client"``, ``"server"`` or ``"network"``.
         graceful: whether both Close frames were exchanged and the connection then ended by itself.
-        error: the exception behind it, or None.
+        error: the exception that caused it, or None.
     """
 
     reason: str
@@ -121,12 +121,12 @@ class Outcome(NamedTuple):
 
 
 class ClosingHandshake:
-    """The closing handshake of one connection: is told facts and times, decides when it is over and how.
+    """The closing handshake of one connection: a state machine that decides when and how it ends.
 
     Times are seconds of the caller's monotonic clock. Not thread-safe: one thread at a time.
 
-    The handshake consists of two facts, our Close frame and the server's, in either order. After both, the
-    server ends the connection (section 7.1.1). It gets `LINGER_SECONDS` for that, whoever closed first; then
+    The handshake consists of our Close frame and the server's, in either order. After both, the server ends
+    the connection (section 7.1.1). It gets `LINGER_SECONDS` for that, no matter which side closed first; then
     we end it.
 
     Args:
@@ -136,8 +136,8 @@ class ClosingHandshake:
     Attributes:
         outcome: how the connection ended; None until then.
         deadline: when `time_passed` must be called, or None.
-        is_begun: whether a Close frame was sent or the connection is being given up: automatic pings
-            and their time-out are over.
+        is_begun: whether a Close frame was sent or the connection is being abandoned: automatic pings and
+            their time-out no longer apply.
     """
 
     def __init__(self, close_timeout: float) -> None:
@@ -159,7 +159,7 @@ class ClosingHandshake:
         return self._sent or self._failure is not None
 
     def sent(self, now: float, *, taken: bool = True) -> None:
-        """Note that our Close frame was sent. To be called again until the kernel has taken it.
+        """Record that our Close frame was sent. Call this again until the kernel has taken it.
 
         Args:
             now: the time.
@@ -179,7 +179,7 @@ class ClosingHandshake:
             self._set_deadline(now)
 
     def received(self, now: float) -> None:
-        """Note that the server's Close frame arrived; if `sent` was not called before, it was the first."""
+        """Record that the server's Close frame arrived; it was the first unless `sent` was called before."""
         self._received = True
         if not self._sent:
             self._server_first = True
@@ -187,18 +187,16 @@ class ClosingHandshake:
             self._set_deadline(now)
 
     def failed(self, error: BaseException, now: float) -> None:
-        """Note that the server broke a rule. Once our Close frame is sent, the server gets a moment to read
-        it."""
+        """Record a protocol violation by the server, which then gets a moment to read our Close frame."""
         self._failure = Outcome(f"protocol error: {error}", SERVER, error=error)
         self.deadline = now + self._linger
 
     def dropped(self, reason: str) -> None:
-        """Note that the user ends the connection at once."""
+        """Record that the user ends the connection at once."""
         self._end(Outcome(reason, CLIENT))
 
     def eof(self) -> None:
-        """Note that the server ended the connection. That is the end, unless we still owe it our Close
-        frame."""
+        """Record that the server ended the connection. It has ended unless our Close frame is still owed."""
         if self._failure is not None:
             self._end(self._failure)
         elif self._received and self._sent:
@@ -211,7 +209,7 @@ class ClosingHandshake:
             self._end(Outcome("connection lost: ended by the server", NETWORK))
 
     def lost(self, reason: str, error: BaseException | None = None) -> None:
-        """Note that the connection failed. After both Close frames that counts as a graceful end."""
+        """Record that the connection failed. After both Close frames this counts as a graceful end."""
         if self._failure is not None:
             self._end(self._failure)
         elif self._received and self._sent:
@@ -241,7 +239,7 @@ class ClosingHandshake:
         if self._taken and not self._received:
             self.deadline = self._limit
         else:
-            # While the kernel has not taken our Close frame, this is when to look again whether it has.
+            # Until the kernel has taken our Close frame, this is the time of the next check.
             linger = now + self._linger
             self.deadline = linger if self._taken or self._limit is None else min(linger, self._limit)
 

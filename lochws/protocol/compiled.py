@@ -1,4 +1,4 @@
-"""The compiled twins of the hot path: parsing frames, building them, and large payloads."""
+"""Access to the compiled twins of the hot path: parsing and building frames, and large payloads."""
 
 from __future__ import annotations
 

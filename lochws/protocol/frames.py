@@ -1,4 +1,4 @@
-"""Frames as a client sends them: opcodes, heads, and whole frames of single messages and of batches.
+"""Frames sent by a client: opcodes, heads, and complete frames of single messages and batches.
 
 `build_frame` makes one frame, `pack` joins as many as fit into a batch, and `measure` tells their length in
 advance. Each is the compiled twin where there is one; the Python twins mask with the fastest function of

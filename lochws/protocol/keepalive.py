@@ -1,6 +1,6 @@
-"""Keepalive: when to ping, the latency that a pong shows, and when a connection counts as dead.
+"""Keepalive: the times of automatic pings, the latency of pongs, and the detection of dead connections.
 
-It never looks at a clock: all times are seconds of the caller's monotonic clock.
+It never reads a clock: all times are seconds of the caller's monotonic clock.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ MAX_OUTSTANDING = 16
 class Keepalive:
     """The pings of one connection. Not thread-safe: one thread at a time.
 
-    The connection counts as dead once nothing was received for `ping_limit` seconds after a ping.
+    The connection counts as dead once no bytes have been received for `ping_limit` seconds after a ping.
 
     Args:
         ping_rate: seconds between automatic pings; 0 for none.
         ping_limit: seconds to wait for a sign of life after a ping; 0 for no limit.
-        random: returns the given number of random bytes.
+        random: a function that returns the given number of random bytes.
 
     Attributes:
         latency: seconds between the last answered ping and its pong, or None.
@@ -43,7 +43,7 @@ class Keepalive:
         self._paused = False
 
     def start(self, now: float) -> None:
-        """Note that the connection is open. The first ping is due at once, as in Lomond."""
+        """Record that the connection is open. The first ping is due at once, as in Lomond."""
         self._start = now
         self._next_ping = now if self._rate else None
 
@@ -51,10 +51,10 @@ class Keepalive:
         """Return the payload of the automatic ping to send now, at most 125 bytes, or None."""
         if self._start is None or self._next_ping is None or now < self._next_ping:
             return None
-        # The next multiple of the rate: pings that were missed are not made up for.
+        # The next multiple of the rate: missed pings are not sent later.
         periods = (now - self._start) // self._rate + 1
         self._next_ping = self._start + periods * self._rate
-        if self._next_ping <= now:  # by rounding
+        if self._next_ping <= now:  # possible by rounding
             self._next_ping += self._rate
         self._count += 1
         payload = f"{self._salt}-{self._count}".encode()
@@ -62,10 +62,10 @@ class Keepalive:
         return payload
 
     def probe(self, now: float) -> None:
-        """Note that the client may have been suspended: the next ping is due at once.
+        """Record that the client may have been suspended: the next ping is due at once.
 
-        The server may have gone meanwhile. Unanswered pings get their whole time again, since nobody could
-        read an answer.
+        The server may have disappeared in the meantime. The time limit of unanswered pings starts again,
+        since no answer could be read.
         """
         if self._next_ping is not None:
             self._next_ping = now
@@ -73,14 +73,14 @@ class Keepalive:
             self.waiting_since = now
 
     def sent(self, payload: bytes, now: float) -> None:
-        """Note that a ping was sent, by the user or automatically. The newest one with a payload counts."""
+        """Record that a ping was sent, by the user or automatically. The newest one with a payload counts."""
         others = [ping for ping in self._outstanding if ping[0] != payload]
         self._outstanding = [*others[-MAX_OUTSTANDING + 1 :], (payload, now)]
         if self.waiting_since is None:
             self.waiting_since = now
 
     def received(self, now: float) -> None:
-        """Note that any bytes were received at `now`: the server is alive.
+        """Record that bytes were received at `now`, so the server is alive.
 
         They do not answer a ping that was sent after `now`.
         """
@@ -88,12 +88,12 @@ class Keepalive:
             self.waiting_since = None
 
     def postpone(self, now: float) -> None:
-        """Wait for a sign of life for the whole time again: what is ahead of the ping is still arriving."""
+        """Restart the wait for a sign of life, because data ahead of the ping is still arriving."""
         if self.waiting_since is not None:
             self.waiting_since = now
 
     def pong(self, payload: bytes, now: float) -> float | None:
-        """Note that a pong was received. It also answers all older pings (RFC 6455 section 5.5.3).
+        """Record that a pong was received. It also answers all older pings (RFC 6455 section 5.5.3).
 
         Returns:
             The seconds since its ping, or None if no remembered ping has that payload.
@@ -115,11 +115,11 @@ class Keepalive:
         return earliest(self._next_ping, self._timeout())
 
     def pause(self) -> None:
-        """Note that receiving stops because the inbox is full: until `resume`, silence means nothing."""
+        """Record that receiving stops because the inbox is full: silence is ignored until `resume`."""
         self._paused = True
 
     def resume(self, now: float) -> None:
-        """Note that receiving continues. Unanswered pings get their whole time again."""
+        """Record that receiving continues. The time limit of unanswered pings starts again."""
         self._paused = False
         if self.waiting_since is not None:
             self.waiting_since = now

@@ -1,4 +1,4 @@
-"""Masking of frames that a client sends (RFC 6455 section 5.3), and masking keys.
+"""Masking of the frames sent by a client (RFC 6455 section 5.3), and masking keys.
 
 `mask` uses the fastest twin available, which is looked for once, when the first connection opens.
 """

@@ -1,4 +1,4 @@
-"""Payloads of large messages: received into memory of their own, and turned into text with little more.
+"""Payloads of large messages: received into their own memory, and decoded with little extra memory.
 
 Copying a large message out of the shared receive buffer costs as much as receiving it. So once a frame's head
 has announced a large payload, the receiver hands out memory for it, and the stream fills that. The compiled

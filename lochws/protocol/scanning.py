@@ -1,4 +1,4 @@
-"""The fast path of receiving: all whole messages of a buffer in one pass.
+"""The fast path of receiving, which reads all complete messages of a buffer in one pass.
 
 Most messages that a client receives are not fragmented and lie whole in the receive buffer. `scan` takes
 those from the front of the buffer and stops at the first frame that needs more care. It is the compiled twin
