@@ -2,7 +2,7 @@
  * receiving large payloads (_payload.c) and, in this file, building frames.
  *
  * Each function behaves exactly like its Python twin (in scanning.py, payload.py and frames.py), and passes
- * the same tests. Whatever violates the protocol is left to Python, which raises the errors. The GIL is held
+ * the same tests. Protocol violations are left to Python, which raises the errors. The GIL is held
  * throughout; nothing blocks.
  */
 

@@ -1,9 +1,9 @@
-/* What the files of the compiled part share: the state of a module, and what each file contributes to it. */
+/* Declarations shared by the C files: the state of the module, and the functions that each file provides. */
 
 #include <Python.h>
 
-/* Each import of the module, in whatever interpreter or copy of lochws, has a state of its own: no C variable
- * outside it ever changes. */
+/* The state of one import of the module. Every interpreter and every copy of lochws has its own, and no C
+ * variable outside it ever changes. */
 typedef struct {
     /* The event classes, and where in their instances the slots are. All NULL and 0 until configure(). */
     PyTypeObject *text_type, *binary_type;

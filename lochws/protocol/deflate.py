@@ -88,11 +88,11 @@ def offer(deflate: Deflate) -> str:
 
 
 def accept(header_value: str | Sequence[str], deflate: Deflate | None) -> DeflateParameters | None:
-    """Check the server's Sec-WebSocket-Extensions against what was offered.
+    """Check the server's Sec-WebSocket-Extensions against the offer.
 
     Args:
         header_value: the header's value, or the values of all its lines.
-        deflate: what was offered, or None if nothing was.
+        deflate: the parameters offered, or None if compression was not offered.
 
     Returns:
         The agreed parameters, or None if the server chose no extension.
@@ -310,7 +310,7 @@ class Inflater:
         return inflated
 
     def finish(self, limit: int | None) -> bytes:
-        """Return what is left of a message once its payload has ended.
+        """Return the rest of a message once its payload has ended.
 
         Args:
             limit: the largest result in bytes, or None for no limit.

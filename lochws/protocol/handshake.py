@@ -174,7 +174,7 @@ def _chosen_protocol(values: list[str], offered: Sequence[str]) -> str | None:
 
 
 def _not_http(data: bytes) -> HandshakeError:
-    """Return the error for a server that does not speak HTTP, naming what it seems to speak."""
+    """Return the error for a server that does not speak HTTP, naming the protocol that it seems to speak."""
     if data[:2] in {b"\x15\x03", b"\x16\x03"}:  # an alert, as plain text deserves, or a handshake record
         advice = "Try wss:// instead of ws://: this port expects TLS."
         return HandshakeError("the server speaks TLS on this port", advice=advice)
@@ -191,7 +191,7 @@ class HeadParser:
 
     Attributes:
         head: the head including the blank line at its end, or None while it is not complete.
-        surplus: what the server sent after the head.
+        surplus: the bytes that the server sent after the head.
     """
 
     def __init__(self) -> None:

@@ -105,7 +105,7 @@ def new_payload(length: int) -> Payload:
 
 
 def decode_payload_python(buffer: BytesIO) -> str:
-    """Take the text out of a buffer that nobody needs any more.
+    """Decode the text in a buffer that is no longer needed.
 
     The compiled twin gives back the buffer's memory while the str grows, which can take four times as much.
 

@@ -132,7 +132,7 @@ def test_a_recording_is_served_to_each_client(recorded: Path, serve: Serve) -> N
         (["replay", __file__], Exit.FAILED, "test_serving.py, line 1: "),
         (["replay", "/"], Exit.FAILED, "cannot read /"),
         (["serve", "/no/such"], Exit.USAGE, "/no"),
-        (["serve", "tikcer"], Exit.USAGE, "no such recording: tikcer; expected 'echo', 'ticker', or the file"),
+        (["serve", "tikcer"], Exit.USAGE, "no such recording: tikcer; expected 'echo', 'ticker'"),
         (["serve", __file__, "--port", "0"], Exit.FAILED, "test_serving.py, line 1: "),
         (["serve", "/", "--port", "0"], Exit.FAILED, "cannot read /"),
         (["serve", "ticker", "--interval", "0"], Exit.USAGE, "--interval: expected a number above 0"),
