@@ -40,6 +40,7 @@ from .options import (
 )
 from .system.rate_limit import RateLimit
 from .system.report import report, safe_str
+from .url import without_secrets
 from .websocket import Internals, WebSocket, check_names
 
 if sys.version_info >= (3, 11):
@@ -119,7 +120,7 @@ class AppInternals(Internals):
         is_well = isinstance(event, events.Disconnected) and (event.graceful or event.ended_by == "client")
         if not (is_well or self.life.is_stopping):
             self._lines = self._lines or RateLimit()
-            report(logging.WARNING, "%s: %s", self.url, event, limit=self._lines)
+            report(logging.WARNING, "%s: %s", without_secrets(self.url), event, limit=self._lines)
 
     def handler_failed(self, error: BaseException) -> None:
         """Continue, reconnect or stop after a handler's failure, as the option `on_handler_error` says."""

@@ -11,6 +11,7 @@ from ..opening.dial import Dialler, Opened, unprepared
 from ..system.deadline import Deadline
 from ..system.report import report_aside, safe_str
 from ..transport.background import Background
+from ..url import without_secrets
 
 T = TypeVar("T")
 
@@ -56,7 +57,7 @@ class Attempt:
             if opened is not None:
                 self._life.opened(opened)
         except BaseException as error:  # noqa: BLE001  no memory, say: one more way to fail
-            url = self._life.url
+            url = without_secrets(self._life.url)
             if not self._life.is_forked_copy:  # if a function has forked, the child's descriptors are closed
                 report_aside(logging.ERROR, "unexpected error while connecting to %s", url, error=error)
             if not self._has_begun:

@@ -25,6 +25,7 @@ from ..system.control import control_lock
 from ..system.deadline import Deadline
 from ..system.report import report
 from ..system.waits import slice_of
+from ..url import without_secrets
 from .counters import Traffic
 from .state import State, Step, after, describe, public_state
 
@@ -192,7 +193,8 @@ class Iteration:
         """Release everything after the iteration has ended or was left early."""
         connection = self.connection
         if connection is not None:
-            report(logging.WARNING, "the iteration of %s was left early: disconnecting", self._url)
+            url = without_secrets(self._url)
+            report(logging.WARNING, "the iteration of %s was left early: disconnecting", url)
             connection.drop("the iteration was left")
             connection.on_touch(monotonic())
         self._held = ()

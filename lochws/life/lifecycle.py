@@ -30,6 +30,7 @@ from ..system.control import control_lock
 from ..system.deadline import Cancelled, Deadline
 from ..system.report import report_aside
 from ..system.waits import Waiters, wait_for
+from ..url import without_secrets
 from . import unattended
 from .attempt import Ask, Attempt, UserFunctions
 from .backoff import AttemptEnd, Backoff, Retries
@@ -420,7 +421,8 @@ class Lifecycle:
         try:
             wait = usercode.run(partial(self._next_wait, asking, retries, outcome), self._handlers)
         except BaseException as error:  # noqa: BLE001  a hook can mean only one thing by SystemExit
-            report_aside(logging.ERROR, "the retry hook ends the app for %s", self.url, error=error)
+            url = without_secrets(self.url)
+            report_aside(logging.ERROR, "the retry hook ends the app for %s", url, error=error)
         with self.lock:
             if self._asking is asking:  # or the app went on without the answer, or the hook has forked
                 self._post([], partial(self._hook_answered, asking, wait))

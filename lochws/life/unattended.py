@@ -8,6 +8,7 @@ import sys
 from typing import Protocol
 
 from ..system.report import report
+from ..url import without_secrets
 
 
 class Attended(Protocol):
@@ -39,7 +40,7 @@ def _warn() -> None:
     """Warn that apps end with the program, which surprises authors whose last line is ``app.start()``."""
     if hasattr(sys, "last_type") or hasattr(sys, "ps1"):
         return  # an exception ended the program, or the user at an interactive prompt did
-    urls = [life.url for life in list(_running) if life.is_unattended]
+    urls = [without_secrets(life.url) for life in list(_running) if life.is_unattended]
     if urls:
         report(
             logging.WARNING,

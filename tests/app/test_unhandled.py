@@ -46,9 +46,10 @@ def close(link: Link) -> None:
 
 def test_each_failed_attempt_is_logged_with_the_url(dead_url: str, caplog: pytest.LogCaptureFixture) -> None:
     address = dead_url.removeprefix("ws://").rstrip("/")
-    WebSocketApp(dead_url.replace("//", "//user:secret@")).run_forever(persist=TWICE)
+    url = dead_url.replace("//", "//user:secret@") + "?token=secret"
+    WebSocketApp(url).run_forever(persist=TWICE)
     advice = "Check the host and port, and that the server is running: nothing listens there."
-    expected = f"{dead_url}: unable to connect; {address}: Connection refused ({advice})"
+    expected = f"{dead_url}?token=…: unable to connect; {address}: Connection refused ({advice})"
     assert [(record.name, record.levelname, record.getMessage()) for record in caplog.records] == [
         ("lochws", "WARNING", expected)
     ] * 2
