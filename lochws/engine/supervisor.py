@@ -103,11 +103,11 @@ class Supervisor:
         job = Job(function, blocking, aside)
         job.host, job.doubtful = host, doubtful
         with self._lock:
+            if not self._stopping and len(self._jobs) >= self._idle:
+                self._start_if_needed()  # the lock is free while a thread starts
             if self._stopping:
                 job.is_cancelled = True
                 return job
-            if len(self._jobs) >= self._idle:
-                self._start_if_needed()
             heapq.heappush(self._jobs, (when, next(self._number), job))
             self._changed.notify()
         return job

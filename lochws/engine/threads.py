@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from time import monotonic
 from typing import NoReturn, Protocol
@@ -48,7 +49,9 @@ class Crew:
         self._retire = retire
         self.reader = Reader(f"lochws-reader-{name}", self._watch, clock, self._failed)
         self.supervisor = Supervisor(f"lochws-supervisor-{name}", supervisors, clock, self.reader.fail)
-        self.tenants: dict[Tenant, None] = {}  # guarded by the lock of Threads
+        # One entry per run of an app: an app may begin its next run before the end of the last one was noted
+        # here. Guarded by the lock of Threads.
+        self.tenants: list[Tenant] = []
         # Only the watch touches these. There is one watch at a time, except for a moment now and then, when a
         # delivery begins just as the watch ends. Two do no harm: one gets the baton, and both end in a while.
         self._seen_delivery = 0
@@ -194,14 +197,18 @@ class Threads:
             OSError: there are no descriptors left.
         """
         with self._lock:
-            crew = self._crew or self._start()
-            crew.tenants[tenant] = None
-            return crew
+            while True:
+                crew = self._crew or self._start()
+                crew.tenants.append(tenant)
+                if self._crew is crew:
+                    return crew
+                crew.tenants.remove(tenant)  # a signal handler has ended the last app, and so the crew
 
     def detach(self, crew: Crew, tenant: Tenant) -> None:
         """End an app's use of the threads; the last app ends them. For lochws itself."""
         with self._lock:
-            crew.tenants.pop(tenant, None)
+            with suppress(ValueError):
+                crew.tenants.remove(tenant)
             if crew.tenants:
                 return
             if self._crew is crew:
@@ -232,4 +239,4 @@ class Threads:
         with self._lock:
             if self._crew is crew:
                 self._crew = None
-            return list(crew.tenants)
+            return list(dict.fromkeys(crew.tenants))

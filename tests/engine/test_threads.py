@@ -239,6 +239,18 @@ class TestSharing:
             threads.detach(crews[0], tenant)
         assert crews[0].join(PATIENCE)
 
+    def test_the_end_of_an_apps_last_run_leaves_its_next_run_the_threads(self) -> None:
+        threads = Threads()
+        crew = threads.attach(NOBODY)
+        assert threads.attach(NOBODY) is crew  # started again before the end of the first run was noted
+        threads.detach(crew, NOBODY)
+        ran = threading.Event()
+        crew.supervisor.call_soon(ran.set)
+        assert ran.wait(PATIENCE)
+        assert not crew.join(0)
+        threads.detach(crew, NOBODY)
+        assert crew.join(PATIENCE)
+
     @pytest.mark.parametrize("wrong", [1, 0, -3, True, 2.5, "4", None])
     def test_fewer_than_two_supervisors_are_refused(self, wrong: object) -> None:
         with pytest.raises((TypeError, ValueError), match="expected a whole number from 2 up"):
