@@ -310,7 +310,7 @@ class TestTLS:
         def script(link: Link) -> None:
             may_read.wait(5)
             while not received.endswith(b"."):
-                received.extend(link.read(1))
+                received.extend(link.sock.recv(65536))
             ended.set()
 
         stream = connect(script)
