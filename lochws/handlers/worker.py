@@ -22,6 +22,7 @@ import threading
 from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from functools import partial
+from types import FrameType
 from typing import Any, NamedTuple, TypeAlias
 
 from .. import events
@@ -157,7 +158,9 @@ class Worker:
         """Queue an event, as the handler does; for use in loops that iterate a `WebSocket`.
 
         If the inbox is full and `when_full` requires waiting, it waits until there is room or the worker is
-        closed. Exceptions raised by `key` and `payload` propagate.
+        closed. On a thread of an executor of `concurrent.futures` it never waits, since that thread may have
+        to make the room; the event is then queued beyond the limit. Exceptions raised by `key` and `payload`
+        propagate.
         """
         key = None if self._key is None else self._key(event)
         hash(key)  # an unhashable key is refused before anything is counted
@@ -177,8 +180,8 @@ class Worker:
                 )
             if is_settled:
                 break
-            if threading.get_ident() in self._handing:
-                inbox.append(job, cost, key)  # called in a finalizer, which would wait for its own thread
+            if self._would_wait_for_itself():
+                inbox.append(job, cost, key)
                 break
             inbox.wait_for_room(cost)
         self._hand_over()
@@ -219,6 +222,21 @@ class Worker:
         self._handing: set[int] = set()  # threads that are in _hand_over
         self._called_again: set[int] = set()  # those of them that were called again meanwhile
         self._drop_lines, self._failure_lines = RateLimit(), RateLimit()
+
+    def _would_wait_for_itself(self) -> bool:
+        """Return whether the calling thread is inside an executor, or hands over jobs or ends one.
+
+        It may be there in a finalizer or a signal handler, and is then needed to make room.
+        """
+        if threading.get_ident() in self._handing:
+            return True
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None:
+            name = str(frame.f_globals.get("__name__"))
+            if name.startswith("concurrent.futures.") or frame.f_code is Worker._ended.__code__:
+                return True
+            frame = frame.f_back
+        return False
 
     def _hand_over(self) -> None:
         """Submit jobs until the executor has `parallel` of them, or none is waiting.

@@ -180,9 +180,13 @@ class TestReopening:
     def test_no_event_is_lost_or_torn_while_files_change(self, tmp_path: Path, restless: None) -> None:
         path = tmp_path / "a.jsonl.gz"
         with Recorder(path, max_pending=1 << 30) as recorder:
+            changed = threading.Event()
+
             def leave() -> None:
                 for number in range(20_000):
                     recorder.on_event(events.Text(str(number)))
+                    if number == 10_000:  # however busy the machine is, more than one file changes meanwhile
+                        changed.wait(PATIENCE)
 
             other = in_thread(leave)
             count = 0
@@ -191,6 +195,8 @@ class TestReopening:
                 path.rename(tmp_path / f"a.{count}.jsonl.gz")
                 recorder.reopen()
                 assert recorder.flush(PATIENCE)
+                if count > 1:
+                    changed.set()
             other.join()
         assert count > 1
         replay = Replay(path)

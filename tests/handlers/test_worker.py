@@ -460,6 +460,30 @@ class TestEnd:
         assert texts(by_hand) == ["a", "c"]
 
 
+def test_a_thread_of_the_executor_never_waits_for_the_room_that_only_it_can_make() -> None:
+    done: list[str] = []
+    ended: list[Future[Any]] = []
+
+    def work(event: Text) -> None:
+        done.append(event.text)
+        if event.text == "first":
+            for text in "abc":
+                worker.take(Text(text))  # the second one does not fit
+
+    def on_done(event: events.Event, future: Future[Any]) -> None:
+        ended.append(future)
+        if len(ended) == 1:
+            for text in "de":
+                worker.take(Text(text))
+
+    with ThreadPoolExecutor(1) as executor:
+        worker = Worker(work, executor, max_events=1, on_done=on_done)
+        worker.take(Text("first"))
+        assert worker.drain(PATIENCE)
+    assert done == ["first", *"abcde"]
+    assert len(ended) == 6
+
+
 class TestWhatIsGiven:
     def test_an_object_gets_the_events_that_it_has_methods_for(
         self, pool: ThreadPoolExecutor, start_peer: StartPeer
