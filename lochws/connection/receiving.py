@@ -239,11 +239,11 @@ class ReceivingHalf:
         return False
 
     def _take(self, received: list[events.Event], count: int, now: float) -> int:
-        """Count, react to and post what was received. Return its memory cost in addition to its bytes."""
+        """Count, react to and post what was received. Return its share of the turn in addition to `count`."""
         self.bytes += count
         receiver = self.receiver
         controls = receiver.controls
-        extra = 0
+        extra = earlier = 0
         if received:
             messages = len(received) - len(controls)
             self.messages += messages
@@ -252,7 +252,8 @@ class ReceivingHalf:
             if controls:
                 self._react(controls, now)
             extra = EVENT_BYTES * len(received)
-            cost, self._unposted = self._unposted + count, 0
+            earlier, self._unposted = self._unposted, 0
+            cost = earlier + count
             if self._deflates:
                 cost = 0
                 extra += _memory_of(received)
@@ -265,7 +266,8 @@ class ReceivingHalf:
             self._unposted += count
         if receiver.done:
             self._ends.server_is_done(now)
-        return extra
+        # A large message ends the turn, so that it is delivered, and its memory is free, before the next one.
+        return extra + earlier
 
     def _react(self, controls: Sequence[events.Ping | events.Pong], now: float) -> None:
         owed = False

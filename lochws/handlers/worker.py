@@ -22,7 +22,6 @@ import threading
 from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from functools import partial
-from types import FrameType
 from typing import Any, NamedTuple, TypeAlias
 
 from .. import events
@@ -31,6 +30,7 @@ from ..dispatch.naming import CLASSES, EventName, methods_of
 from ..options import MIB, check_range
 from ..system import forks
 from ..system.rate_limit import RateLimit
+from ..system.reentry import is_called_from
 from ..system.report import is_interrupt, report
 from ..system.waits import wait_for
 from ._parts.bounded_inbox import BoundedInbox, Turn, WhenFull
@@ -230,13 +230,7 @@ class Worker:
         """
         if threading.get_ident() in self._handing:
             return True
-        frame: FrameType | None = sys._getframe(1)
-        while frame is not None:
-            name = str(frame.f_globals.get("__name__"))
-            if name.startswith("concurrent.futures.") or frame.f_code is Worker._ended.__code__:
-                return True
-            frame = frame.f_back
-        return False
+        return is_called_from("concurrent.futures.", Worker._ended)
 
     def _hand_over(self) -> None:
         """Submit jobs until the executor has `parallel` of them, or none is waiting.
