@@ -146,11 +146,14 @@ def call_something() -> None:
     depth = getattr(DEPTH, "value", 0)
     if depth > 2:
         return
+    apps = APPS.copy()  # `run` clears it at the end, perhaps while a signal or a finalizer is on its way here
+    if not apps:
+        return
     DEPTH.value = depth + 1
     try:
         turn = next(TURNS)
-        app, calls = APPS[turn % len(APPS)]
-        calls[turn // len(APPS) % len(calls)](app)
+        app, calls = apps[turn % len(apps)]
+        calls[turn // len(apps) % len(calls)](app)
     except WebSocketError:
         pass  # refused: nothing was accepted
     finally:
@@ -164,8 +167,7 @@ class Garbage:
         self.me = self
 
     def __del__(self) -> None:
-        if APPS:
-            call_something()
+        call_something()
 
 
 def interrupted(_number: int, _frame: FrameType | None) -> None:
