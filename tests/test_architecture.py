@@ -28,6 +28,7 @@ LAYERS = [
     {"handlers"},
     {"__init__"},
     {"app", "persist"},
+    {"diagnosis"},
     {"websocket"},
     {"life"},
     {"connection"},

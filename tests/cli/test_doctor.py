@@ -18,11 +18,10 @@ import trustme
 
 from lochws import WebSocketApp
 from lochws.__main__ import main
-from lochws.cli import doctor
-from lochws.cli.addresses import Address, call_within, try_all
 from lochws.cli.exits import Exit
-from lochws.cli.findings import Verdict
 from lochws.cli.shown import PARAMETERS
+from lochws.diagnosis import Verdict, examination
+from lochws.diagnosis.addresses import Address, call_within, try_all
 from lochws.testing import ScriptedServer, Step, accept, close, fin, ignore_close, send_raw, silence, upgrade
 
 from ..support.apps import echo
@@ -217,7 +216,7 @@ def flooding(link: Link) -> None:
 def test_a_server_that_does_not_answer_pings_is_given_up(
     examine: Examine, start_peer: StartPeer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "STEP_SECONDS", 0.2)  # where the command line sets no limit
+    monkeypatch.setattr(examination, "STEP_SECONDS", 0.2)  # where the command line sets no limit
     with ScriptedServer([accept(), silence()]) as server:
         urls = [server.url, start_peer(flooding).url]
         for url in urls:

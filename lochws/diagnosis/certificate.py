@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import socket
 import ssl
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ from datetime import datetime, timedelta, timezone
 from time import monotonic
 from typing import Any
 
-from .. import TLS
+from ..options import Password
+from ..transport.stream import TLS
 from .addresses import Address
 from .findings import Finding, Verdict
 
@@ -37,16 +39,18 @@ class Handshakes:
         limit: seconds for each handshake.
         certfile: the file of a client certificate, for servers that require one.
         keyfile: the file of its private key, if separate.
+        password: the key's password, or a function that returns it.
     """
 
     def __init__(
         self, address: Address, host: str, limit: float, *,
-        certfile: str | None = None, keyfile: str | None = None,
+        certfile: str | os.PathLike[str] | None = None, keyfile: str | os.PathLike[str] | None = None,
+        password: Password | None = None,
     ) -> None:
         self._address = address
         self._host = host
         self._limit = limit
-        self._own = (certfile, keyfile)
+        self._own = (certfile, keyfile, password)
 
     def inspect(self) -> list[Finding]:
         """Determine the TLS version and cipher, the certificate's names and dates, and its chain. Blocks."""
@@ -80,8 +84,9 @@ class Handshakes:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-        if self._own[0] is not None:
-            context.load_cert_chain(self._own[0], self._own[1])
+        certfile, keyfile, password = self._own
+        if certfile is not None:
+            context.load_cert_chain(certfile, keyfile, password)
         return context
 
     @contextmanager

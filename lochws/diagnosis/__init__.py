@@ -1,0 +1,8 @@
+"""Diagnosis of a connection: each step of opening it, with its result, its duration and advice.
+
+`lochws.WebSocketApp.diagnose` returns a list of `Finding`, and so prints the command ``lochws doctor``.
+"""
+
+from .findings import Finding, Verdict
+
+__all__ = ["Finding", "Verdict"]
