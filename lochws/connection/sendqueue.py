@@ -29,7 +29,6 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from time import monotonic
 from typing import Any, Protocol, TypeAlias, cast
@@ -39,6 +38,7 @@ from ..protocol.deflate import PIECE_BYTES
 from ..protocol.frames import Item, Opcode
 from ..protocol.masking import mask
 from ..sent import ControlFrame, Sent, Tap
+from ..system.locks import plain_lock
 from ..system.rate_limit import RateLimit
 from ..system.reentry import interrupts_lochws
 from ..system.report import is_interrupt, report_aside, safe_name
@@ -147,7 +147,7 @@ class SendQueue:
         # One token for each cork. Any thread, without the lock: appending and popping are atomic.
         self._corks: list[None] = []
 
-        self._lock = threading.Lock()
+        self._lock = plain_lock()
         self._changed = Waiters(self._lock)  # room was made, or a writer has finished
         # Everything below is guarded by _lock.
         self._outgoing = Outgoing(pack)

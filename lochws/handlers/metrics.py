@@ -16,12 +16,12 @@ pay nothing.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from .. import WebSocketApp
 from ..system import forks
+from ..system.locks import reentrant_lock
 from ..url import without_secrets
 from ._parts.checks import check_app
 from ._parts.measures import Measures
@@ -65,7 +65,7 @@ class Metrics:
 
     def __init__(self) -> None:
         # Guards changes of _watched, which is replaced whole; a leaf. Reentrant, for signal handlers.
-        self._lock = threading.RLock()
+        self._lock = reentrant_lock()
         self._watched: dict[str, tuple[WebSocketApp, Measures]] = {}
         forks.register(self)
 
@@ -170,7 +170,7 @@ class Metrics:
 
     def reset_after_fork(self) -> None:
         """Replace the lock in the child of a fork, and keep the numbers counted so far."""
-        self._lock = threading.RLock()
+        self._lock = reentrant_lock()
 
 
 class Collector:

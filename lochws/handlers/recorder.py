@@ -27,6 +27,7 @@ from .. import events
 from ..options import MIB, check_choice, check_range
 from ..sent import Sent
 from ..system import forks
+from ..system.locks import reentrant_lock
 from ..system.rate_limit import RateLimit
 from ..system.report import report
 from ..system.waits import Waiters, join, wait_for
@@ -123,7 +124,7 @@ class Recorder:
         self._pauses = when_full == "pause"
         # Guards the numbers below. Nothing is called while it is held, so no finalizer can run then. Signal
         # handlers and finalizers may send, and therefore record, wherever they interrupt a thread.
-        self._lock = threading.RLock()
+        self._lock = reentrant_lock()
         self._entries: deque[_Entry] = deque()  # changed by atomic operations, without the lock
         self._pending = 0  # bytes of the entries that are not written yet
         self._left = self._done = 0  # how many entries were queued, and how many the writer has finished
@@ -138,7 +139,7 @@ class Recorder:
         self._signal = threading.Lock()
         self._signal.acquire()
         # Notifies threads that wait for the writer.
-        self._written_lock = threading.RLock()
+        self._written_lock = reentrant_lock()
         self._written = Waiters(self._written_lock)
         forks.register(self)
         atexit.register(self._at_exit)
@@ -298,7 +299,7 @@ class Recorder:
 
     def reset_after_fork(self) -> None:
         """Stop recording in the child of a fork: the file is the parent's."""
-        self._lock, self._written_lock = threading.RLock(), threading.RLock()
+        self._lock, self._written_lock = reentrant_lock(), reentrant_lock()
         self._written = Waiters(self._written_lock)
         self._entries.clear()
         self._pending = 0

@@ -30,6 +30,7 @@ from .. import WebSocketApp, events
 from ..clock import Rest, current
 from ..errors import QueueFull, WebSocketError
 from ..system import forks
+from ..system.locks import reentrant_lock
 from ..system.rate_limit import RateLimit
 from ..system.report import report
 from ..system.waits import slice_of
@@ -134,7 +135,7 @@ class Replies:
         # One thread at a time numbers and sends; the others queue their requests for it. Nothing is called
         # while the lock is held, so no finalizer can run then.
         self._is_sending = False
-        self._lock = threading.RLock()
+        self._lock = reentrant_lock()
         self._timeouts = _Timeouts()
         forks.register(self)
         app.add_handler(self)
@@ -259,7 +260,7 @@ class Replies:
 
     def reset_after_fork(self) -> None:
         """Discard the parent's requests in the child of a fork: their replies arrive in the parent."""
-        self._lock = threading.RLock()
+        self._lock = reentrant_lock()
         self._open.clear()
         self._unnumbered.clear()
         self._is_sending = False
@@ -364,7 +365,7 @@ class _Timeouts:
         self._failures = RateLimit()
         self._is_settling = False
         self._wakes_at = -inf  # when the thread wakes by itself; -inf while it is not waiting
-        self._lock = threading.RLock()  # guards the next attribute
+        self._lock = reentrant_lock()  # guards the next attribute
         self._has_thread = False
         self._signal = threading.Lock()  # released to wake the thread
         self._signal.acquire()

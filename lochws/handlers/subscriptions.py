@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import suppress
@@ -31,6 +30,7 @@ from .. import WebSocketApp, events
 from ..errors import QueueFull, TransportFail, WebSocketError, WebSocketUnavailable
 from ..options import check_range
 from ..system import forks
+from ..system.locks import reentrant_lock
 from ..system.report import report
 from ._parts.checks import check_app
 from ._parts.steps import Message, Step, StepFailed
@@ -95,7 +95,7 @@ class Subscriptions:
         self._on_step_failed = on_step_failed
         self._max_steps = max_steps
         # Guards the next three; a leaf. Reentrant: a signal handler may call add, remove or leave.
-        self._lock = threading.RLock()
+        self._lock = reentrant_lock()
         self._table: dict[Hashable, _Progress] = {}
         self._unsent: deque[_Progress] = deque()  # not sent yet on the current connection
         self._ready: events.Ready | None = None  # of the current connection, once its steps are being sent
@@ -204,7 +204,7 @@ class Subscriptions:
 
     def reset_after_fork(self) -> None:
         """Reset the progress of the steps in the child of a fork. The steps themselves are kept."""
-        self._lock = threading.RLock()
+        self._lock = reentrant_lock()
         self._unsent.clear()
         self._unanswered.clear()
         self._ready = None

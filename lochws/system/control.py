@@ -14,9 +14,10 @@ import os
 import threading
 from typing import Any
 
+from .locks import reentrant_lock
 from .reentry import interrupts_lochws
 
-_lock = threading.RLock()
+_lock = reentrant_lock()
 
 
 def control_lock() -> threading.RLock:
@@ -46,7 +47,7 @@ def start_thread(thread: threading.Thread) -> None:
 
 def _in_child() -> None:
     global _lock  # noqa: PLW0603  the parent's may be held for ever
-    _lock = threading.RLock()
+    _lock = reentrant_lock()
 
 
 if hasattr(os, "register_at_fork"):  # Windows has no fork

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 from ..system import usercode
 from ..system.deadline import Deadline
+from ..system.locks import reentrant_lock
 from ..system.report import report_aside
 from ..system.wakeup import WakePipe
 from .waiting import wait
@@ -84,7 +85,7 @@ class _Work(Generic[T]):
         self._function = function
         self._discard = discard
         self._owners = usercode.owners()  # of the waiting thread
-        self._lock = threading.RLock()  # guards the attributes below
+        self._lock = reentrant_lock()  # guards the attributes below
         self._waiting: WakePipe | None = None
         self._abandoned = False
         self._results: list[T] = []

@@ -8,11 +8,11 @@ at a time here, and the clock is checked in between.
 from __future__ import annotations
 
 import ssl
-import threading
 from time import monotonic
 
 from ..system import forks
 from ..system.deadline import Deadline
+from ..system.locks import reentrant_lock
 from ..system.tcp import Progress
 from .stream import TLS, TLS_RECORD, TLS_SEND, Stream, agreed_by
 from .waiting import receive, send_all
@@ -63,8 +63,8 @@ class TLSStream(Stream):
         # The base's constructor is not called: there is no socket here.
         self._stream = stream
         self.address = stream.address
-        self._gate = threading.RLock()
-        self._lock = threading.RLock()
+        self._gate = reentrant_lock()
+        self._lock = reentrant_lock()
         # What follows is guarded by the lock. Whether its holder is inside OpenSSL: the lock is reentrant,
         # and a signal handler or finalizer that sends in the middle of it is told that there is no room.
         self._is_inside = False
@@ -298,8 +298,8 @@ class TLSStream(Stream):
 
     def reset_after_fork(self) -> None:
         """Replace locks that threads of the parent may hold, in the child of a fork."""
-        self._gate = threading.RLock()
-        self._lock = threading.RLock()
+        self._gate = reentrant_lock()
+        self._lock = reentrant_lock()
 
 
 def _record_size(data: bytes | memoryview, start: int, end: int) -> int:

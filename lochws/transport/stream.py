@@ -8,13 +8,13 @@ from __future__ import annotations
 import errno
 import socket
 import ssl
-import threading
 from collections.abc import Sequence
 from functools import partial
 from time import monotonic
 from typing import Any, NamedTuple
 
 from ..system import forks
+from ..system.locks import reentrant_lock
 from ..system.syscalls import calls_for
 from ..system.tcp import Progress, progress_of
 from ..url import bracketed
@@ -68,7 +68,7 @@ class Stream:
         # Keeps the loop from closing the descriptor under a sender: a moment later its number may belong to
         # another socket. Held for single non-blocking calls. Reentrant, because a signal handler may shut
         # the stream down while its own thread is inside such a call.
-        self._lock = threading.RLock()
+        self._lock = reentrant_lock()
         forks.register(self)
 
     def agreed(self) -> TLS | None:
@@ -135,7 +135,7 @@ class Stream:
 
     def reset_after_fork(self) -> None:
         """Close the copy of the socket in the child of a fork. The connection itself is not affected."""
-        self._lock = threading.RLock()
+        self._lock = reentrant_lock()
         self._sock.close()
 
 

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, TypeAlias
 from ..errors import ConnectFail
 from ..system import forks
 from ..system.deadline import Deadline
+from ..system.locks import reentrant_lock
 from ..system.waits import slice_of
 from ..system.wakeup import WakePipe
 from .stream import address_text
@@ -65,7 +66,7 @@ class _Lookup(threading.Thread):
 
     # Look-ups under way, by host and port. This and the lists of waiters are guarded by _lock.
     _running: ClassVar[dict[tuple[str, int], _Lookup]] = {}
-    _lock: ClassVar = threading.RLock()
+    _lock: ClassVar = reentrant_lock()
 
     def __init__(self, host: str, port: int) -> None:
         super().__init__(name=f"lochws-resolver-{host}", daemon=True)
@@ -105,7 +106,7 @@ class _Lookup(threading.Thread):
     @classmethod
     def reset_after_fork(cls) -> None:
         """Forget the look-ups of the parent, in the child of a fork."""
-        cls._lock = threading.RLock()
+        cls._lock = reentrant_lock()
         cls._running = {}
 
 

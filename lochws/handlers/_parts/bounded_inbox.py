@@ -11,13 +11,13 @@ The rules are the same for all handlers that queue events:
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from ...options import check_choice, check_range
+from ...system.locks import reentrant_lock
 from ...system.waits import Waiters, slice_of
 
 WhenFull: TypeAlias = Literal["pause", "drop_oldest", "latest"]
@@ -175,7 +175,7 @@ class BoundedInbox(Generic[_T]):
         check_range("max_events", max_events, 1)
         check_range("max_bytes", max_bytes, 1)
         self._when_full, self._max_events, self._max_bytes = when_full, max_events, max_bytes
-        self.lock = threading.RLock()
+        self.lock = reentrant_lock()
         self.changed = Waiters(self.lock)
         self.batch: list[_T] = []
         self.is_closed = False
