@@ -134,6 +134,59 @@ class AppInternals(Internals):
         self.app.close(**accepted(self.app.close, arguments, arguments))
 
 
+class Hooks:
+    """Tools for the authors of handlers that other programs will use: `WebSocketApp.hooks`."""
+
+    __slots__ = ("_internals",)
+
+    def __init__(self, internals: AppInternals) -> None:
+        self._internals = internals
+
+    def gate(self) -> Gate:
+        """Create a gate, which refuses ordinary sends on each new connection until it is opened.
+
+        Use a gate for session setup such as a login, and send the setup's own messages through it, as
+        `lochws.handlers.subscriptions` does. A connection that is already open is not affected. Any thread
+        may call this; it never blocks.
+        """
+        return self._internals.life.gates.make()
+
+    def handles(self, *names: EventName) -> bool:
+        """Return whether a handler is registered for one of these events. `on_event` does not count.
+
+        Raises:
+            TypeError: an argument is neither a name nor an event class.
+            ValueError: no event has that name.
+        """
+        return self._internals.registry.has(event_names(names, "app.hooks.handles"))
+
+    def wrap_handlers(self, wrapper: Wrapper) -> None:
+        """Call all handlers, present and future, through a wrapper, for example to time or trace them.
+
+        ``wrapper(name, handler)`` receives the name that a handler is registered under (``"text"``,
+        ``"event"``, ``"error"``, …) and the handler. It returns the function to call instead, with the same
+        single argument. It is called again whenever handlers are added or removed. If there are several
+        wrappers, the one added last is outermost. Handlers of ``"sent"`` run on the threads that send, all
+        others on the reader thread. Any thread may call this; it never blocks.
+
+        Raises:
+            TypeError: the wrapper, or what it returns for a handler, is not callable. In that case nothing
+                changes.
+        """
+        self._internals.registry.wrap(wrapper)
+
+    def unwrap_handlers(self, wrapper: Wrapper) -> None:
+        """Remove a wrapper that was passed to `wrap_handlers`, the latest if there are several.
+
+        An identical wrapper is preferred to one that is merely equal. A handler that is running finishes
+        inside its wrapper. Any thread may call this; it never blocks.
+
+        Raises:
+            ValueError: no such wrapper is in use.
+        """
+        self._internals.registry.unwrap(wrapper)
+
+
 class WebSocketApp(WebSocket, Handler):
     """A WebSocket client (RFC 6455) that runs in its own threads, calls your handlers and stays connected.
 
@@ -490,41 +543,6 @@ class WebSocketApp(WebSocket, Handler):
         """
         self._lochws.registry.remove(handler)
 
-    def handles(self, *names: EventName) -> bool:
-        """Return whether a handler is registered for one of these events. `on_event` does not count.
-
-        Raises:
-            TypeError: an argument is neither a name nor an event class.
-            ValueError: no event has that name.
-        """
-        return self._lochws.registry.has(event_names(names, "app.handles"))
-
-    def wrap_handlers(self, wrapper: Wrapper) -> None:
-        """Call all handlers, present and future, through a wrapper, for example to time or trace them.
-
-        ``wrapper(name, handler)`` receives the name that a handler is registered under (``"text"``,
-        ``"event"``, ``"error"``, …) and the handler. It returns the function to call instead, with the same
-        single argument. It is called again whenever handlers are added or removed. If there are several
-        wrappers, the one added last is outermost. Handlers of ``"sent"`` run on the threads that send, all
-        others on the reader thread. Any thread may call this; it never blocks.
-
-        Raises:
-            TypeError: the wrapper, or what it returns for a handler, is not callable. In that case nothing
-                changes.
-        """
-        self._lochws.registry.wrap(wrapper)
-
-    def unwrap_handlers(self, wrapper: Wrapper) -> None:
-        """Remove a wrapper that was passed to `wrap_handlers`, the latest if there are several.
-
-        An identical wrapper is preferred to one that is merely equal. A handler that is running finishes
-        inside its wrapper. Any thread may call this; it never blocks.
-
-        Raises:
-            ValueError: no such wrapper is in use.
-        """
-        self._lochws.registry.unwrap(wrapper)
-
     def call_later(self, seconds: float, function: Callable[[], object]) -> ScheduledCall:
         """Call a function on the reader thread, between two handlers, after a number of seconds.
 
@@ -553,14 +571,10 @@ class WebSocketApp(WebSocket, Handler):
             raise TypeError(f"call_later: function={function!r}: expected something that can be called")
         return self._lochws.life.call_later(seconds, function)
 
-    def gate(self) -> Gate:
-        """Create a gate, which refuses ordinary sends on each new connection until it is opened.
-
-        Use a gate for session setup such as a login, and send the setup's own messages through it, as
-        `lochws.handlers.subscriptions` does. A connection that is already open is not affected. Any thread
-        may call this; it never blocks.
-        """
-        return self._lochws.life.gates.make()
+    @read_only
+    def hooks(self) -> Hooks:
+        """Tools for handlers that others will use: gates, wrappers, and which events have handlers."""
+        return Hooks(self._lochws)
 
     @read_only
     def in_handler(self) -> bool:

@@ -92,7 +92,7 @@ class Metrics:
                 raise ValueError(f"name={name!r}: another app is being watched by this name")
             self._watched = {**self._watched, name: (app, measures)}
         app.add_handler(measures)
-        app.wrap_handlers(measures.wrapped)
+        app.hooks.wrap_handlers(measures.wrapped)
 
     def unwatch(self, app: WebSocketApp) -> None:
         """Stop measuring an app, and discard its numbers.
@@ -103,7 +103,7 @@ class Metrics:
         watched = [measures for other, measures in self._watched.values() if other is app]
         if not watched:
             raise ValueError(f"{app!r} is not being watched")
-        app.unwrap_handlers(watched[0].wrapped)
+        app.hooks.unwrap_handlers(watched[0].wrapped)
         app.remove_handler(watched[0])
         with self._lock:  # last: another wrapper may raise in the lines above
             self._watched = {name: pair for name, pair in self._watched.items() if pair[0] is not app}

@@ -12,7 +12,7 @@
 
 A server forgets your subscriptions when their connection ends. So the steps are sent again after each Ready,
 in order, each once the previous one has been answered. Until all have been answered, a gate
-(`WebSocketApp.gate`) refuses all other sends. If a step fails, the connection is dropped, and the next
+(`lochws.app.Hooks.gate`) refuses all other sends. If a step fails, the connection is dropped, and the next
 attempt follows after the back-off.
 """
 
@@ -107,7 +107,7 @@ class Subscriptions:
             self.add(step)
         forks.register(self)
         app.add_handler(self)
-        self._gate = app.gate()
+        self._gate = app.hooks.gate()
 
     # Called on any thread.
 

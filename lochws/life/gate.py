@@ -15,7 +15,7 @@ from ..protocol.sender import as_bytes
 class Gate:
     """A gate, which refuses ordinary sends on each new connection until it is opened.
 
-    Created by `WebSocketApp.gate`.
+    Created by `lochws.app.Hooks.gate`.
 
     While a gate is closed, `WebSocketApp.send_text` and the other methods that send messages raise
     `WebSocketUnavailable` in every thread and every handler, `WebSocketApp.is_active` is False, and

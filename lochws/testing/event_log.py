@@ -171,7 +171,7 @@ class EventLog:
     # Called on the reader thread.
 
     def _add_of_batch(self, event: events.Event) -> None:
-        if isinstance(event, (events.Text, events.Binary)) and self.app.handles("batch"):
+        if isinstance(event, (events.Text, events.Binary)) and self.app.hooks.handles("batch"):
             self._add(event)
 
     def _add(self, event: events.Event) -> None:

@@ -24,7 +24,7 @@ PRIVATE_ONCE = [
     "_dialler", "_handler_failed", "_close_events", "_url", "_state", "_lock", "_unavailable",
     "_refuse_in_handler",
 ]
-METHODS = ["start", "stop", "on", "gate", "handles", "connect", "send_text", "close", "reconnect"]
+METHODS = ["start", "stop", "on", "wait_ready", "add_handler", "connect", "send_text", "close", "reconnect"]
 PROPERTIES = ["state", "counters", "url", "is_active", "latency", "in_handler", "tls", "close_called"]
 
 
@@ -97,7 +97,7 @@ def test_the_one_private_name_is_refused() -> None:
 def test_methods_and_properties_may_be_overridden_by_their_like() -> None:
     class App(WebSocketApp):
         close = partialmethod(WebSocketApp.close, 1001)  # type: ignore[assignment]
-        gate = staticmethod(lambda: None)  # type: ignore[assignment]
+        wait_closed = staticmethod(lambda: None)  # type: ignore[assignment]
         reconnect = classmethod(lambda cls: None)  # type: ignore[assignment]
 
         def send_text(self, text: str, compress: bool = True) -> bool:

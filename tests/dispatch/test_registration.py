@@ -272,12 +272,12 @@ def test_handles_tells_whether_an_event_has_a_handler_of_its_own() -> None:
 
     app = Own(URL)
     app.on("event")(print)
-    assert app.handles("text")
-    assert app.handles(events.Binary, events.Text)
-    assert not app.handles("batch")
+    assert app.hooks.handles("text")
+    assert app.hooks.handles(events.Binary, events.Text)
+    assert not app.hooks.handles("batch")
     app.on("batch")(print)
-    assert app.handles("batch")
+    assert app.hooks.handles("batch")
     app.remove_handler(print)
-    assert not app.handles("batch")
+    assert not app.hooks.handles("batch")
     with pytest.raises(ValueError, match="did you mean 'text'"):
-        app.handles("txt")
+        app.hooks.handles("txt")

@@ -40,7 +40,7 @@ def test_handlers_added_before_and_after_it_are_called_through_the_wrapper() -> 
     seen: list[Any] = []
     with ScriptedServer([accept(), send("x")]) as server:
         app = Noting(server.url)  # has on_event
-        app.wrap_handlers(wrapping)
+        app.hooks.wrap_handlers(wrapping)
         app.on("text")(seen.append)
         app.on("error")(seen.append)
         app.on("text")(lambda _: 1 / 0)
@@ -55,7 +55,7 @@ def test_messages_in_batches_are_wrapped_too() -> None:
     app = WebSocketApp(URL)
     batches: list[Any] = []
     app.on("batch")(batches.append)
-    app.wrap_handlers(wrapping)
+    app.hooks.wrap_handlers(wrapping)
     app._lochws.registry.dispatch_all([events.Text("x")])
     assert wrapping.called == ["batch"]
     assert len(batches) == 1
@@ -68,7 +68,7 @@ def test_of_two_wrappers_the_last_is_outermost() -> None:
     for mark in ("inner ", "outer "):
         wrapping = Wrapping(mark)
         wrapping.called = calls
-        app.wrap_handlers(wrapping)
+        app.hooks.wrap_handlers(wrapping)
     app._lochws.registry.dispatch_all([events.Text("x")])
     assert calls == ["outer text", "inner text"]
 
@@ -79,11 +79,11 @@ def test_removing_a_wrapper_leaves_the_others() -> None:
     app.on("text")(seen.append)
     gone, stays = Wrapping(), Wrapping()
     for wrapper in (gone, stays, gone):
-        app.wrap_handlers(wrapper)
-    app.unwrap_handlers(gone)
+        app.hooks.wrap_handlers(wrapper)
+    app.hooks.unwrap_handlers(gone)
     app._lochws.registry.dispatch_all([events.Text("x")])
     assert (gone.called, stays.called) == (["text"], ["text"])
-    app.unwrap_handlers(gone)
+    app.hooks.unwrap_handlers(gone)
     app._lochws.registry.dispatch_all([events.Text("x")])
     assert (gone.called, stays.called, len(seen)) == (["text"], ["text", "text"], 2)
 
@@ -99,28 +99,28 @@ def test_of_equal_wrappers_the_identical_one_is_removed() -> None:
     app = WebSocketApp(URL)
     app.on("text")(lambda _: None)
     gone, stays = Equal(), Equal()
-    app.wrap_handlers(gone)
-    app.wrap_handlers(stays)
-    app.unwrap_handlers(gone)
+    app.hooks.wrap_handlers(gone)
+    app.hooks.wrap_handlers(stays)
+    app.hooks.unwrap_handlers(gone)
     app._lochws.registry.dispatch_all([events.Text("x")])
     assert (gone.called, stays.called) == ([], ["text"])
-    app.unwrap_handlers(Equal())  # and who gives another gets one that equals it
+    app.hooks.unwrap_handlers(Equal())  # and who gives another gets one that equals it
     app._lochws.registry.dispatch_all([events.Text("x")])
     assert stays.called == ["text"]
 
 
 def test_an_unknown_wrapper_cannot_be_removed() -> None:
     app = WebSocketApp(URL)
-    app.wrap_handlers(Wrapping())
+    app.hooks.wrap_handlers(Wrapping())
     with pytest.raises(ValueError, match="is not a wrapper of these handlers"):
-        app.unwrap_handlers(Wrapping())
+        app.hooks.unwrap_handlers(Wrapping())
 
 
 def test_a_handler_can_be_removed_though_it_is_wrapped() -> None:
     app = WebSocketApp(URL)
     seen: list[Any] = []
     app.on("text")(seen.append)
-    app.wrap_handlers(Wrapping())
+    app.hooks.wrap_handlers(Wrapping())
     app.remove_handler(seen.append)
     app._lochws.registry.dispatch_all([events.Text("x")])
     assert seen == []
@@ -136,7 +136,7 @@ def test_a_wrapper_without_anything_to_call_is_refused_and_changes_nothing(wrapp
     seen: list[Any] = []
     app.on("text")(seen.append)
     with pytest.raises(TypeError, match=said):
-        app.wrap_handlers(wrapper)
+        app.hooks.wrap_handlers(wrapper)
     app._lochws.registry.dispatch_all([events.Text("x")])
     assert len(seen) == 1
 
@@ -153,14 +153,14 @@ def test_a_wrapper_may_register_handlers_for_it_is_called_without_a_lock() -> No
         return handler
 
     added: list[str] = []
-    app.wrap_handlers(wrapper)
+    app.hooks.wrap_handlers(wrapper)
     app._lochws.registry.dispatch_all([events.Text("x")])
     assert len(seen) == 2
 
 
 def test_handlers_that_many_threads_register_are_all_there(restless: None) -> None:
     app = WebSocketApp(URL)
-    app.wrap_handlers(Wrapping())
+    app.hooks.wrap_handlers(Wrapping())
     seen: list[int] = []
 
     def register() -> None:

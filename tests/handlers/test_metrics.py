@@ -186,7 +186,7 @@ def test_an_app_stays_watched_if_unwatching_it_fails(metrics: Metrics) -> None:
     fails = False
     app = WebSocketApp(URL)
     metrics.watch(app, "feed")
-    app.wrap_handlers(failing)
+    app.hooks.wrap_handlers(failing)
     fails = True
     with pytest.raises(ValueError, match="not now"):
         metrics.unwatch(app)

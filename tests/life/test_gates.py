@@ -28,7 +28,7 @@ from ..support.seen import PATIENCE, Noting, eventually, in_thread
 def test_while_a_gate_is_closed_only_its_holder_can_send(send: Callable[[Noting], object]) -> None:
     with ScriptedServer() as server:
         app = Noting(server.url)
-        gate = app.gate()
+        gate = app.hooks.gate()
         with running(app):
             app.wait_for("ready")
             assert not app.is_active
@@ -48,7 +48,7 @@ def test_a_thread_that_sends_all_the_time_never_precedes_the_session_setup() -> 
     script = [accept(), wait_for("other"), fin()]
     with ScriptedServer(*[script] * drops, [accept()]) as server:
         app = WebSocketApp(server.url)
-        gate = app.gate()
+        gate = app.hooks.gate()
         over, pause = threading.Event(), threading.Event()
 
         @app.on("ready")
@@ -77,7 +77,7 @@ def test_a_thread_that_sends_all_the_time_never_precedes_the_session_setup() -> 
 def test_who_waits_until_the_app_is_ready_waits_for_its_gates() -> None:
     with ScriptedServer() as server:
         app = Noting(server.url)
-        first, second = app.gate(), app.gate()
+        first, second = app.hooks.gate(), app.hooks.gate()
         with running(app):
             app.wait_for("poll")  # the handlers of Ready have run
             assert not app.wait_ready(0)
@@ -91,7 +91,7 @@ def test_who_waits_until_the_app_is_ready_waits_for_its_gates() -> None:
 def test_a_gate_is_shut_to_the_next_connection_and_a_removed_one_is_not() -> None:
     with ScriptedServer() as server:
         app = Noting(server.url)
-        gate = app.gate()
+        gate = app.hooks.gate()
         with running(app, persist=AT_ONCE):
             for number in (1, 2):
                 app.wait_for("ready", number)
@@ -112,7 +112,7 @@ def test_a_gate_is_shut_to_the_next_connection_and_a_removed_one_is_not() -> Non
 
 def test_an_open_connection_stays_open_to_all_when_a_gate_is_made() -> None:
     with ScriptedServer() as server, opened(WebSocketApp(server.url)) as app:
-        app.gate()
+        app.hooks.gate()
         assert app.send_text("x")
 
 
@@ -120,7 +120,7 @@ def test_waiting_in_a_handler_behind_a_shut_gate_is_refused() -> None:
     refused: list[bool] = []
     with ScriptedServer() as server:
         app = Noting(server.url)
-        gate = app.gate()
+        gate = app.hooks.gate()
 
         @app.on("ready")
         def wait(event: events.Ready) -> None:
@@ -136,7 +136,7 @@ def test_waiting_in_a_handler_behind_a_shut_gate_is_refused() -> None:
 def test_behind_a_shut_gate_messages_come_and_pings_go() -> None:
     with ScriptedServer() as server:
         app = Noting(server.url)
-        gate = app.gate()
+        gate = app.hooks.gate()
         with running(app):
             app.wait_for("ready")
             gate.send("x")
@@ -148,14 +148,14 @@ def test_behind_a_shut_gate_messages_come_and_pings_go() -> None:
 @pytest.mark.parametrize(("message", "kind"), [(5, "int"), (None, "NoneType")])
 def test_a_gate_sends_messages_only(message: Any, kind: str) -> None:
     with pytest.raises(TypeError, match=rf"^Gate.send: expected a bytes-like object, not {kind}$"):
-        WebSocketApp("ws://127.0.0.1:1/").gate().send(message)
+        WebSocketApp("ws://127.0.0.1:1/").hooks.gate().send(message)
 
 
 def test_what_a_gate_sends_is_text_or_binary_and_may_be_compressed() -> None:
     records: list[dict[str, Any]] = []
     with ScriptedServer() as server:
         app = Noting(server.url, trace=records.append)
-        gate = app.gate()
+        gate = app.hooks.gate()
         with running(app):
             app.wait_for("ready")
             gate.send("text")
@@ -166,7 +166,7 @@ def test_what_a_gate_sends_is_text_or_binary_and_may_be_compressed() -> None:
 
 def test_without_a_connection_a_gate_sends_nothing() -> None:
     app = WebSocketApp("ws://127.0.0.1:1/")
-    gate = app.gate()
+    gate = app.hooks.gate()
     with pytest.raises(WebSocketUnavailable, match=r"^not sent: there is no connection$"):
         gate.send("x")
     gate.open()
@@ -180,7 +180,7 @@ def test_a_connection_that_ends_behind_a_shut_gate_was_never_stable() -> None:
     """Otherwise a log-in that fails slowly would be repeated without a wait."""
     with ScriptedServer([accept()]) as server:
         app = Noting(server.url)
-        gate = app.gate()
+        gate = app.hooks.gate()
         backoff = Backoff(min_wait=0.0, max_wait=0.0, stable_after=0.0, max_attempts=3)
         with running(app, persist=backoff):
             for number in (1, 2):
@@ -196,7 +196,7 @@ def test_a_connection_that_ends_behind_a_shut_gate_was_never_stable() -> None:
 
 def test_a_gate_that_is_opened_without_a_connection_makes_no_failure_a_success() -> None:
     app = Noting("ws://127.0.0.1:1/")
-    gate = app.gate()
+    gate = app.hooks.gate()
     app.on("connect_fail", "back_off")(lambda _: gate.open())
     with running(app, persist=Backoff(min_wait=0.0, max_wait=0.0, stable_after=0.0, max_attempts=3)):
         assert app.wait_closed(PATIENCE)
@@ -207,7 +207,7 @@ def test_a_thread_that_waits_is_released_when_the_gate_opens() -> None:
     found: list[bool] = []
     with ScriptedServer() as server:
         app = Noting(server.url)
-        gate = app.gate()
+        gate = app.hooks.gate()
         with running(app):
             app.wait_for("poll")  # the handlers of Ready have run, and it was told
             waiter = in_thread(lambda: found.append(app.wait_ready()))
@@ -225,7 +225,7 @@ def test_reasons_that_are_no_text_are_refused() -> None:
 def test_closing_behind_a_shut_gate_ends_the_app_and_all_who_wait_for_it() -> None:
     with ScriptedServer() as server:
         app = Noting(server.url)
-        app.gate()
+        app.hooks.gate()
         found: list[bool] = []
         with running(app, persist=NEVER):
             app.wait_for("ready")

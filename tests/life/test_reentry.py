@@ -52,7 +52,7 @@ CALLS: dict[str, Callable[[Noting], Any]] = {
     "latency": lambda app: (app.latency, app.waiting_bytes, app.queued_bytes, app.tls),
     "call_later": lambda app: app.call_later(0, nothing),
     "call_later and cancel": lambda app: app.call_later(1000, nothing).cancel(),
-    "gate": lambda app: app.gate().remove(),
+    "gate": lambda app: app.hooks.gate().remove(),
     "handlers": register_and_remove,
     "reconnect": lambda app: app.reconnect(),
     "start": lambda app: app.start(),

@@ -102,8 +102,8 @@ def wrap_and_unwrap(app: WebSocketApp) -> None:
     def wrapper(_name: str, function: Callable[..., object]) -> Callable[..., object]:
         return function
 
-    app.wrap_handlers(wrapper)
-    app.unwrap_handlers(wrapper)
+    app.hooks.wrap_handlers(wrapper)
+    app.hooks.unwrap_handlers(wrapper)
 
 
 PROPERTIES = [
@@ -123,9 +123,9 @@ def look(app: WebSocketApp) -> None:
 CALLS: list[Callable[[Steady], object]] = [
     Steady.say, lambda app: app.say("ü"), lambda app: app.say("x" * 5000), Steady.say_bytes, Steady.say_json,
     Steady.say_many, Steady.say_corked, lambda app: app.send_ping(b"?"), lambda app: app.send_pong(b"!"),
-    look, on_and_off, wrap_and_unwrap, lambda app: app.handles("text"), lambda app: app.counters,
+    look, on_and_off, wrap_and_unwrap, lambda app: app.hooks.handles("text"), lambda app: app.counters,
     lambda app: app.call_later(0, lambda: None), lambda app: app.call_later(9, lambda: None).cancel(),
-    lambda app: app.gate().remove(), lambda app: app.add_header(b"X-Name", b"value"),
+    lambda app: app.hooks.gate().remove(), lambda app: app.add_header(b"X-Name", b"value"),
     lambda app: app.wait_ready(0), lambda app: app.wait_closed(0), lambda app: app.join(0),
     lambda app: app.start(),
 ]

@@ -171,4 +171,4 @@ def of_tests(ws_server: StartServer, ws_events: LogEvents, ws_clock: VirtualCloc
     with clock.using(ws_clock):
         shared = Threads(clock=ws_clock)
     assert_type(shared, Threads)
-    assert_type(app.handles(events.Text), bool)
+    assert_type(app.hooks.handles(events.Text), bool)

@@ -116,7 +116,7 @@ class Measures:
     # Any thread.
 
     def wrapped(self, name: str, handler: Callable[[Any], object]) -> Callable[[Any], object]:
-        """Wrap a handler to time it, for `WebSocketApp.wrap_handlers`. Skip our own, and those of sends."""
+        """Wrap a handler to time it, for `Hooks.wrap_handlers`. Skip our own, and those of sends."""
         if name == "sent" or getattr(handler, "__self__", None) is self:
             return handler
         observe = self.handlers.setdefault(name, Histogram(SECONDS)).observe
