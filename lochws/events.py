@@ -26,6 +26,10 @@ __all__ = [
 ]
 
 
+#: The end of the text of an event after which the back-off gives up at once.
+_NO_RETRY = "; this is fatal, so there will be no further attempt"
+
+
 class Event:
     """The base class of all events.
 
@@ -65,7 +69,7 @@ class Connecting(Event):
 class _Ending(Event):
     """The base class of the events that report how an attempt to connect, or a connection, ended."""
 
-    __slots__ = ("address", "advice", "error", "phase", "reason", "timings")
+    __slots__ = ("address", "advice", "error", "fatal", "phase", "reason", "timings")
 
     def __init__(
         self, reason: str, *, phase: str = "tcp", address: str | None = None,
@@ -78,8 +82,12 @@ class _Ending(Event):
         self.error: BaseException | None = error
         self.advice: str = advice
         self.timings: dict[str, float] = dict(timings or {})
+        self.fatal: bool = False
 
     def __str__(self) -> str:
+        return self._sentence() + (_NO_RETRY if self.fatal else "")
+
+    def _sentence(self) -> str:
         return f"{self.reason} ({self.advice})" if self.advice else self.reason
 
 
@@ -96,6 +104,7 @@ class ConnectFail(_Ending):
         error: the exception that caused the failure, with its own causes chained, or None.
         advice: what would help, in one human-readable sentence; may be empty.
         timings: seconds spent in each phase that was entered, by the phase's name.
+        fatal: whether no further attempt follows because `Backoff.fatal_statuses` has the proxy's status.
         response: the response of a proxy that refused to open the tunnel, or None.
     """
 
@@ -144,6 +153,7 @@ class Rejected(_Ending):
         error: the exception with the same reason.
         advice: what would help, in one human-readable sentence; may be empty.
         timings: seconds spent in each phase of the opening, by the phase's name.
+        fatal: whether no further attempt follows because `Backoff.fatal_statuses` has the response's status.
     """
 
     __slots__ = ("response",)
@@ -373,6 +383,8 @@ class Disconnected(_Ending):
         address: the server's address if the WebSocket never opened, otherwise None.
         advice: what would help, in one human-readable sentence, if the WebSocket never opened; may be empty.
         timings: seconds spent in each phase of the opening, if the WebSocket never opened.
+        fatal: whether no further attempt follows because `Backoff.fatal_codes` has the server's close code,
+            or `Backoff.fatal_statuses` the status of its refusal.
     """
 
     __slots__ = ("ended_by", "graceful", "received_code", "received_reason", "sent_code", "unsent")
@@ -395,9 +407,9 @@ class Disconnected(_Ending):
         unsent = f", unsent={len(self.unsent)}" if self.unsent else ""
         return f"{type(self).__name__}(reason={self.reason!r}, graceful={self.graceful!r}{unsent})"
 
-    def __str__(self) -> str:
+    def _sentence(self) -> str:
         if self.phase != "open" or not self.graceful:
-            text = super().__str__()
+            text = super()._sentence()
             closed = self._close_frame()
             if closed and self.phase == "open":
                 text = f"{text}; the server's Close frame: {closed}"

@@ -10,12 +10,12 @@ from typing import Literal
 
 from . import events
 from .dispatch.callables import accepted
-from .life.backoff import USUAL, AttemptEnd, Backoff, Retries
+from .life.backoff import USE_BACKOFF, AttemptEnd, Backoff, Retries
 from .options import Timing
 from .system.waits import wait_set
 from .websocket import WebSocket
 
-__all__ = ["USUAL", "Backoff", "persist"]
+__all__ = ["USE_BACKOFF", "Backoff", "persist"]
 
 #: While `persist` waits for an `exit_event`, it checks this often, in seconds, whether `close` was called.
 CLOSE_LOOK_SECONDS = 0.25
@@ -68,20 +68,20 @@ def persist(
         raise TypeError(f"exit_event={exit_event!r}: expected a threading.Event, or None")
     if backoff is not None and not isinstance(backoff, Backoff):
         raise TypeError(f"backoff={backoff!r}: expected a Backoff, or None")
-    policy = backoff or Backoff(min_wait, max_wait, respect_retry_after=respect_retry_after)
+    # Without a policy the waits are Lomond's, which knows no clean ends.
+    lomonds = Backoff(min_wait, max_wait, factor=2.0, respect_retry_after=respect_retry_after)
+    retries = Retries(backoff or lomonds, is_shared=backoff is None)
     timing = Timing(
         poll=poll, ping_rate=ping_rate, ping_timeout=ping_timeout, auto_pong=auto_pong,
         close_timeout=close_timeout,
     )
     websocket.close_called.clear()
-    return _persist(websocket, timing, policy, exit_event or websocket.close_called)
+    return _persist(websocket, timing, retries, exit_event or websocket.close_called)
 
 
 def _persist(
-    websocket: WebSocket, timing: Timing, policy: Backoff, exit_event: threading.Event
+    websocket: WebSocket, timing: Timing, retries: Retries, exit_event: threading.Event
 ) -> Generator[events.Event, None, None]:
-    retries = Retries(policy)
-
     def is_over() -> bool:
         return exit_event.is_set() or websocket.close_called.is_set()
 
@@ -94,14 +94,16 @@ def _persist(
                     retries.opened(monotonic())
                 elif isinstance(event, events.Rejected):
                     outcome = event
+                    event.fatal = retries.is_fatal(event)
                 elif isinstance(event, (events.ConnectFail, events.Disconnected)):
                     retries.ended(monotonic())
                     outcome = outcome or event
+                    event.fatal = retries.is_fatal(outcome)
                 yield event
                 if is_over() and not websocket.is_closing:
                     # Needed even if close() was called: that may have happened before the attempt began.
                     websocket.close()
-        if is_over() or outcome is None:
+        if is_over() or outcome is None or outcome.fatal:
             return
         wait = retries.next_wait(outcome, monotonic(), time())
         if wait is None:

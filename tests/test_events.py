@@ -16,7 +16,7 @@ from lochws.response import Response
 RESPONSE = Response(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
 SHOWN = "<response HTTP/1.1 101 Switching Protocols>"
 #: The attributes that events about endings have by default.
-ABOUT: dict[str, Any] = {"address": None, "advice": "", "timings": {}}
+ABOUT: dict[str, Any] = {"address": None, "fatal": False, "advice": "", "timings": {}}
 
 #: An event, its name, its attributes without the time, its repr. One row for each class.
 ROWS: list[tuple[events.Event, str, dict[str, Any], str]] = [

@@ -33,7 +33,7 @@ def test_the_package_exports_these_names_and_no_others() -> None:
     [
         ("lochws.persist", "persist"),
         ("lochws.persist", "Backoff"),
-        ("lochws.persist", "USUAL"),
+        ("lochws.persist", "USE_BACKOFF"),
         ("lochws.status", "Status"),
         ("lochws.sent", "ControlFrame"),
         ("lochws.response", "Response"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 from math import isnan
@@ -13,21 +13,29 @@ from typing import Final, Literal, TypeAlias
 
 from .. import events
 from ..options import check_bool, check_number, check_range
+from ..status import Status
 from ..system.deadline import Cancelled
 from ..system.rate_limit import RateLimit
 from ..system.report import report
 
 
-class _Usual(enum.Enum):
-    USUAL = "the usual wait"
+class _Answer(enum.Enum):
+    USE_BACKOFF = "the wait that the back-off has chosen"
 
 
 #: What a `retry` hook returns to leave the wait to the back-off.
-USUAL: Final = _Usual.USUAL
+USE_BACKOFF: Final = _Answer.USE_BACKOFF
+
+#: The growth of the range for an app that has threads of its own, and for one that shares them.
+FACTOR, SHARED_FACTOR = 1.25, 2.0
+#: The longest wait after a clean end, in seconds, for an app that has threads of its own.
+CLEAN_WAIT = 0.1
+#: The close codes of a clean end: the server is done, goes away, or restarts.
+CLEAN_CODES: Final = frozenset({Status.NORMAL, Status.GOING_AWAY, 1012})
 
 #: How an attempt ended: Rejected if the server refused it, otherwise its final event.
 AttemptEnd: TypeAlias = events.Rejected | events.ConnectFail | events.Disconnected
-HookAnswer: TypeAlias = float | Literal[_Usual.USUAL] | None
+HookAnswer: TypeAlias = float | Literal[_Answer.USE_BACKOFF] | None
 RetryHook: TypeAlias = Callable[[AttemptEnd], HookAnswer]
 CallHook: TypeAlias = Callable[[Callable[[], HookAnswer]], HookAnswer]
 
@@ -40,10 +48,16 @@ class Backoff:
     ``min(max_wait, min_wait + factor**n)``. This keeps a thousand clients from reconnecting at the same
     moment after a server restart. A Backoff is immutable, and apps may share one.
 
+    A connection is stable if it stayed up for `stable_after` seconds, not counting the time during which a
+    gate was closed. If the server ends a stable connection cleanly, with close code 1000, 1001 or 1012, the
+    first wait is a random number from 0 to `clean_wait` instead.
+
     Attributes:
-        min_wait: the shortest wait, in seconds.
+        min_wait: the shortest wait, in seconds, except after a clean end.
         max_wait: the longest wait, in seconds, unless the server asks for a longer one.
-        factor: how much the range grows with each failure; at least 1.
+        factor: how much the range grows with each failure; at least 1. None for 1.25, so that one client
+            waits about a quarter as long as the outage has lasted; or for 2 if the app shares its threads
+            with others, so that a fleet spreads its attempts.
         respect_retry_after: whether the Retry-After header of a refusal lengthens the wait.
         max_retry_after: the longest wait that a server can ask for, in seconds.
         max_attempts: give up after this many consecutive failures; None for never.
@@ -51,9 +65,18 @@ class Backoff:
         stable_after: a connection that stays up for this many seconds resets the back-off.
         retry: a function that is called after the handlers of each final event, with the event that reports
             how the attempt ended: `events.Rejected`, `events.ConnectFail` or `events.Disconnected`. It
-            returns the seconds to wait, `USUAL` for the wait that the back-off has chosen, or None to give
-            up. If it raises an exception, that is logged and the back-off's wait applies. An app calls it on
-            a separate thread, so that no connection waits for it; `persist` calls it on the iterating thread.
+            returns the seconds to wait, `USE_BACKOFF` for the wait that the back-off has chosen, or None to
+            give up. If it raises an exception, that is logged and the back-off's wait applies. An app calls
+            it on a separate thread, so that no connection waits for it; `persist` calls it on the iterating
+            thread. It is not called after an end that is fatal, see below.
+        clean_wait: the longest wait, in seconds, after the server has ended a stable connection cleanly. None
+            for 0.1 if the app has threads of its own and `min_wait` is not longer than that. Otherwise None
+            treats a clean end like any other: a fleet that shares threads would return all at once.
+        fatal_codes: close codes, such as ``{4400, 4401}``, with which the server tells a client not to come
+            back. If it closes the connection with one of them, the app stops, or `persist` ends, and the
+            event's `fatal` is True.
+        fatal_statuses: HTTP statuses, such as ``{401, 403}``, that have the same effect if the server, or a
+            proxy on the way, refuses an attempt to connect with them.
 
     Raises:
         TypeError, ValueError: an attribute is not valid; the message names it.
@@ -61,18 +84,24 @@ class Backoff:
 
     min_wait: float = 0.1
     max_wait: float = 30.0
-    factor: float = 2.0
+    factor: float | None = None
     respect_retry_after: bool = True
     max_retry_after: float = 300.0
     max_attempts: int | None = None
     max_elapsed: float | None = None
     stable_after: float = 10.0
     retry: RetryHook | None = None
+    clean_wait: float | None = None
+    fatal_codes: Collection[int] = frozenset()
+    fatal_statuses: Collection[int] = frozenset()
 
     def __post_init__(self) -> None:
         for name in ("min_wait", "max_wait", "max_retry_after", "stable_after"):
             check_number(name, getattr(self, name), 0)
-        check_number("factor", self.factor, 1)
+        if self.factor is not None:
+            check_number("factor", self.factor, 1)
+        if self.clean_wait is not None:
+            check_number("clean_wait", self.clean_wait, 0)
         if self.max_wait < self.min_wait:
             raise ValueError(f"max_wait={self.max_wait!r}: expected at least min_wait={self.min_wait!r}")
         if self.max_attempts is not None:
@@ -82,6 +111,39 @@ class Backoff:
         check_bool("respect_retry_after", self.respect_retry_after)
         if self.retry is not None and not callable(self.retry):
             raise TypeError(f"retry={self.retry!r}: expected a function of one argument, or None")
+        codes = _numbers("fatal_codes", self.fatal_codes, "close codes, such as {4400, 4401}")
+        statuses = _numbers("fatal_statuses", self.fatal_statuses, "HTTP statuses, such as {401, 403}")
+        for code in codes:
+            if not Status.is_valid(code):
+                raise ValueError(f"fatal_codes: {code} is not a close code that a server can send")
+        for status in statuses:
+            check_range("fatal_statuses", status, 200, 599)
+        # An immutable copy of each, so that a Backoff never changes and can be hashed.
+        object.__setattr__(self, "fatal_codes", codes)
+        object.__setattr__(self, "fatal_statuses", statuses)
+
+    def is_fatal(self, outcome: AttemptEnd) -> bool:
+        """Return whether the server, or a proxy, has told this client not to come back.
+
+        The server's echo of our own Close frame does not count.
+
+        Args:
+            outcome: how an attempt or a connection ended.
+        """
+        if isinstance(outcome, events.Disconnected):
+            return outcome.ended_by != "client" and outcome.received_code in self.fatal_codes
+        return outcome.response is not None and outcome.response.status_code in self.fatal_statuses
+
+
+def _numbers(name: str, values: object, expected: str) -> frozenset[int]:
+    """Return a collection of whole numbers as a set, or raise TypeError."""
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise TypeError(f"{name}={values!r}: expected a set of {expected}")
+    members = list(values)
+    for member in members:
+        if isinstance(member, bool) or not isinstance(member, int):
+            raise TypeError(f"{name}: {member!r} is not a whole number: expected a set of {expected}")
+    return frozenset(members)
 
 
 class Retries:
@@ -90,13 +152,24 @@ class Retries:
     Args:
         backoff: the policy.
         draw: returns a random number from 0 to 1 for each wait; None for the system's random numbers.
+        is_shared: whether the app shares its threads with others, which decides some of the defaults.
+
+    Attributes:
+        failures: the number of consecutive failures so far.
     """
 
-    def __init__(self, backoff: Backoff, draw: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self, backoff: Backoff, draw: Callable[[], float] | None = None, *, is_shared: bool = False
+    ) -> None:
         self._backoff = backoff
         self._draw = draw or _drawn
+        self._factor = backoff.factor or (SHARED_FACTOR if is_shared else FACTOR)
+        self._clean_wait = backoff.clean_wait
+        if self._clean_wait is None and not is_shared and backoff.min_wait <= CLEAN_WAIT:
+            self._clean_wait = CLEAN_WAIT
         self._opened_at: float | None = None
-        self._failures = 0
+        self._was_stable = False
+        self.failures = 0
         self._first_failure = 0.0
         self._lines: RateLimit | None = None  # about the retry hook; made when it fails
 
@@ -112,15 +185,19 @@ class Retries:
             wanted: whether the user requested the end, so that it does not count as a failure.
         """
         stable = self._opened_at is not None and now - self._opened_at >= self._backoff.stable_after
-        self._opened_at = None
+        self._opened_at, self._was_stable = None, stable
         if stable:
-            self._failures = 0
+            self.failures = 0
             return
         if wanted:
             return
-        if not self._failures:
+        if not self.failures:
             self._first_failure = now
-        self._failures += 1
+        self.failures += 1
+
+    def is_fatal(self, outcome: AttemptEnd) -> bool:
+        """Return whether the policy calls this end fatal, so that no further attempt may be made."""
+        return self._backoff.is_fatal(outcome)
 
     @property
     def calls_hook(self) -> bool:
@@ -139,7 +216,7 @@ class Retries:
             call: calls the user's hook and returns its result; None to call the hook directly.
         """
         backoff = self._backoff
-        if self._failures and self._gives_up(now):
+        if self.failures and self._gives_up(now):
             return None
         usual = self._usual(outcome, wall)
         if backoff.retry is None:
@@ -147,7 +224,7 @@ class Retries:
         try:
             hook = partial(backoff.retry, outcome)
             answer = hook() if call is None else call(hook)
-            if answer is None or answer is USUAL:
+            if answer is None or answer is USE_BACKOFF:
                 return None if answer is None else usual
             check_number("retry's answer", answer, 0)
             return float(answer)
@@ -161,14 +238,16 @@ class Retries:
 
     def _gives_up(self, now: float) -> bool:
         backoff = self._backoff
-        if backoff.max_attempts is not None and self._failures >= backoff.max_attempts:
+        if backoff.max_attempts is not None and self.failures >= backoff.max_attempts:
             return True
         return backoff.max_elapsed is not None and now - self._first_failure >= backoff.max_elapsed
 
     def _usual(self, outcome: AttemptEnd, wall: float) -> float:
         backoff = self._backoff
+        if self._clean_wait is not None and self._was_stable and is_clean(outcome):
+            return self._draw() * self._clean_wait
         try:
-            spread = backoff.factor ** self._failures
+            spread = self._factor ** self.failures
         except OverflowError:
             spread = backoff.max_wait
         spread = min(backoff.max_wait - backoff.min_wait, spread)
@@ -178,6 +257,14 @@ class Retries:
             if asked is not None:
                 wait = max(wait, min(asked, backoff.max_retry_after))
         return wait
+
+
+def is_clean(outcome: AttemptEnd) -> bool:
+    """Return whether the server has ended a connection cleanly, with close code 1000, 1001 or 1012."""
+    return (
+        isinstance(outcome, events.Disconnected) and outcome.graceful and outcome.ended_by == "server"
+        and outcome.received_code in CLEAN_CODES
+    )
 
 
 def retry_after(value: str | None, wall: float) -> float | None:

@@ -195,7 +195,8 @@ class Lifecycle:
             crew = pool.attach(self)
             try:
                 inbox = Inbox(self._handlers.dispatch_all, crew.reader.loop.notify)
-                retries = Retries(backoff) if backoff is not None else None
+                is_shared = self._threads is not None
+                retries = Retries(backoff, is_shared=is_shared) if backoff is not None else None
                 clock = crew.clock
                 wait = object()  # for a free supervisor; close() does not wait for one
                 crew.supervisor.call_soon(partial(self._due, wait), blocking=True, host=self._host)
@@ -350,6 +351,7 @@ class Lifecycle:
             return
         if isinstance(event, events.Rejected):
             self._rejected = event
+            event.fatal = self._retries is not None and self._retries.is_fatal(event)
         if not isinstance(event, (events.ConnectFail, events.Disconnected)):
             self._post([event])
             return
@@ -365,6 +367,7 @@ class Lifecycle:
             self._is_ready = False
             if self._retries is not None:
                 self._retries.ended(self._clock.monotonic(), wanted=self._again)
+                event.fatal = not self._again and self._retries.is_fatal(self._rejected or event)
             self._changed.notify_all()
 
     # Notifications from the connection, by the holder of the loop's baton.
@@ -397,7 +400,7 @@ class Lifecycle:
             return  # one of the handlers has forked
         with self.lock:
             outcome: AttemptEnd | None = self._rejected or self.final_event
-            stopping = self._stop is not None
+            stopping = self._stop is not None or (outcome is not None and outcome.fatal)
             again, self._again = self._again, False
             retries, crew = self._retries, self._crew
             asking = None

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from lochws import Backoff, WebSocketApp, events
+from lochws import Backoff, Threads, WebSocketApp, events
 from lochws import testing as t
-from lochws.persist import USUAL
+from lochws.persist import USE_BACKOFF
 from lochws.system.deadline import Deadline
 from lochws.testing import LogEvents, StartServer, VirtualClock
 
@@ -191,11 +191,78 @@ class TestApps:
     def test_giving_up_ends_the_app_with_the_last_event(self, start_peer: StartPeer) -> None:
         app = Noting(start_peer(refusing("401 Who")).url)
         last = app.run_forever(
-            persist=Backoff(0, 0, retry=lambda outcome: None if outcome.name == "rejected" else USUAL)
+            persist=Backoff(0, 0, retry=lambda outcome: None if outcome.name == "rejected" else USE_BACKOFF)
         )
         assert app.names() == ["connecting", "connected", "rejected", "disconnected"]
         assert last is app.events[-1]
         assert app.is_closed
+
+    def test_a_fatal_close_code_stops_the_app_without_asking_the_hook(self, start_peer: StartPeer) -> None:
+        def script(link: Link) -> None:
+            link.accept()
+            link.send_frame(CLOSE, (4401).to_bytes(2, "big") + b"bad token")
+            answer_close(link)
+
+        asked: list[events.Event] = []
+        app = Noting(start_peer(script).url)
+        policy = Backoff(0, 0, fatal_codes={4401}, retry=lambda outcome: asked.append(outcome) or 0)
+        last = app.run_forever(ping_rate=0, persist=policy)
+        assert (app.names().count("connecting"), asked) == (1, [])
+        assert last is app.events[-1]
+        assert last.fatal
+        assert str(last) == (
+            'the server closed the connection: 4401 "bad token"; '
+            "this is fatal, so there will be no further attempt"
+        )
+
+    def test_a_fatal_status_stops_the_app_and_other_refusals_do_not(self, start_peer: StartPeer) -> None:
+        app = Noting(start_peer(in_turn(refusing("503 Busy"), refusing("401 Who"))).url)
+        last = app.run_forever(persist=Backoff(0, 0, fatal_statuses={401, 403}))
+        assert [event.fatal for event in app.all("rejected")] == [False, True]
+        assert [event.fatal for event in app.all("disconnected")] == [False, True]
+        assert last is app.events[-1]
+
+    def test_a_handler_may_reconnect_after_a_fatal_end(self, start_peer: StartPeer) -> None:
+        app = Noting(start_peer(in_turn(refusing("401 Who"), polite)).url)
+        app.on("disconnected")(lambda event: app.reconnect() if event.fatal else None)
+        app.start(persist=Backoff(1000, 1000, fatal_statuses={401}))
+        assert app.wait_ready(PATIENCE)
+        assert app.stop(PATIENCE)
+
+    def test_an_app_without_persistence_knows_no_fatal_ends(self, start_peer: StartPeer) -> None:
+        last = Noting(start_peer(refusing("401 Who")).url).run_forever(persist=False)
+        assert not last.fatal
+
+    @pytest.mark.parametrize(("lasts", "most"), [(9.9, 1.36), (10.0, 0.1)])
+    def test_after_a_clean_end_of_a_stable_connection_an_app_returns_at_once(
+        self, lasts: float, most: float, ws_server: StartServer, ws_events: LogEvents, ws_clock: VirtualClock,
+    ) -> None:
+        server = ws_server([t.accept()], [t.accept()])
+        log = ws_events(WebSocketApp(server.url))
+        log.app.start(poll=0)
+        log.wait_for(events.Ready)
+        ws_clock.advance(lasts)
+        server.do(t.close(1012))
+        delay = log.wait_for(events.BackOff).delay
+        assert delay <= most
+        log.wait_for(events.Ready, timeout=most)
+
+    def test_apps_that_share_threads_spread_their_return_after_a_clean_end(
+        self, ws_server: StartServer, ws_events: LogEvents, ws_clock: VirtualClock
+    ) -> None:
+        threads = Threads()
+        server = ws_server([t.accept(), t.wait_for("go"), t.close(1012)])
+        logs = [ws_events(WebSocketApp(server.url, threads=threads)) for _ in range(20)]
+        for log in logs:
+            log.app.start(poll=0)
+        for log in logs:
+            log.wait_for(events.Ready)
+        ws_clock.advance(10)
+        for log in logs:
+            log.app.send_text("go")
+        delays = [log.wait_for(events.BackOff).delay for log in logs]
+        assert min(delays) >= 0.1
+        assert max(delays) > 0.2
 
     def test_the_hook_is_told_close_codes(self, start_peer: StartPeer) -> None:
         def script(link: Link) -> None:

@@ -14,13 +14,15 @@ from hypothesis import strategies as st
 
 from lochws import Backoff, events
 from lochws.events import ConnectFail, Disconnected, Rejected
-from lochws.life.backoff import USUAL, AttemptEnd, Retries, retry_after
+from lochws.life.backoff import USE_BACKOFF, AttemptEnd, Retries, retry_after
 from lochws.persist import persist
 from lochws.response import Response
 
 from ..faults.registry import fault
 
 LOST = Disconnected("connection lost: ended by the server")
+#: The policy of `persist` without one: contract section 14.
+LOMONDS = Backoff(5, 30, factor=2)
 #: The wall clock of these tests.
 WALL = 1_750_000_000.0
 JUST_BELOW_1 = 1 - 2**-53
@@ -35,10 +37,10 @@ def rejected(status: int = 503, retry: str | None = None) -> Rejected:
 class Row:
     """A series of attempts under one policy, at times that the test chooses."""
 
-    def __init__(self, backoff: Backoff, draw: float = 0.0) -> None:
+    def __init__(self, backoff: Backoff, draw: float = 0.0, *, is_shared: bool = False) -> None:
         self.draw = draw
         self.now = 1000.0
-        self._retries = Retries(backoff, lambda: self.draw)
+        self._retries = Retries(backoff, lambda: self.draw, is_shared=is_shared)
 
     def wait_after(self, outcome: AttemptEnd = LOST, *, opened_for: float | None = None) -> float | None:
         """Return the wait after one more attempt, which failed or was open for that many seconds."""
@@ -65,19 +67,26 @@ class TestRanges:
     """How the range of waits grows (contract section 14)."""
 
     def test_with_the_defaults_of_persist_they_are_lomonds(self) -> None:
-        row = Row(Backoff(5, 30))
+        row = Row(LOMONDS)
         assert row.range_after(opened_for=3600) == (5, 6)
         expected = [(5, 7), (5, 9), (5, 13), (5, 21), (5, 30), (5, 30), (5, 30)]
         assert [row.range_after() for _ in expected] == expected
 
-    def test_with_the_defaults_of_an_app_they_begin_near_0_and_end_at_30(self) -> None:
+    def test_with_threads_of_its_own_the_range_of_an_app_grows_by_a_quarter_up_to_30_s(self) -> None:
         row = Row(Backoff())
+        assert row.range_after(opened_for=10) == (0.1, 1.1)
+        ranges = [row.range_after()[1] for _ in range(16)]
+        assert ranges[:4] == [1.35, 1.6625, 2.053125, 2.541406]
+        assert ranges[-2:] == [28.521709, 30]
+
+    def test_on_shared_threads_the_range_doubles(self) -> None:
+        row = Row(Backoff(), is_shared=True)
         ranges = [row.range_after() for _ in range(6)]
         assert ranges == [(0.1, 2.1), (0.1, 4.1), (0.1, 8.1), (0.1, 16.1), (0.1, 30), (0.1, 30)]
 
     def test_the_whole_range_is_random(self) -> None:
         dice = random.Random(7)
-        row = Row(Backoff(5, 30))
+        row = Row(LOMONDS)
         for _ in range(5):
             row.wait_after()
         waits = []
@@ -125,12 +134,12 @@ class TestStability:
 
     @fault("program", "The server accepts and drops again and again")
     def test_accept_then_drop_goes_on_growing(self) -> None:
-        row = Row(Backoff(5, 30, stable_after=10))
+        row = Row(Backoff(5, 30, factor=2, stable_after=10))
         ranges = [row.range_after(opened_for=9.9) for _ in range(5)]
         assert ranges == [(5, 7), (5, 9), (5, 13), (5, 21), (5, 30)]
 
     def test_a_stable_connection_ends_the_row(self) -> None:
-        row = Row(Backoff(5, 30, stable_after=10))
+        row = Row(Backoff(5, 30, factor=2, stable_after=10))
         for _ in range(5):
             row.wait_after()
         assert row.range_after(opened_for=10) == (5, 6)
@@ -142,14 +151,14 @@ class TestStability:
         assert row.range_after(opened_for=0) == (5, 6)
 
     def test_an_earlier_connection_says_nothing_about_a_failed_attempt(self) -> None:
-        row = Row(Backoff(5, 30))
+        row = Row(LOMONDS)
         row.wait_after(opened_for=3600)
         row.now += 3600
         assert row.range_after() == (5, 7)
 
 
     def test_an_end_that_the_user_wanted_is_not_a_failure_and_a_stable_connection_resets_it(self) -> None:
-        row = Row(Backoff(5, 30, stable_after=10))
+        row = Row(Backoff(5, 30, factor=2, stable_after=10))
         row.wait_after()
         row._retries.opened(row.now)
         row._retries.ended(row.now + 1, wanted=True)
@@ -157,6 +166,120 @@ class TestStability:
         row._retries.opened(row.now)
         row._retries.ended(row.now + 10, wanted=True)
         assert row.range_after() == (5, 7)
+
+
+def closed(code: int | None, *, ended_by: str = "server", graceful: bool = True) -> Disconnected:
+    """Return the end of a connection after the server's Close frame."""
+    return Disconnected("closed", graceful, ended_by=ended_by, received_code=code)
+
+
+class TestCleanEnds:
+    """The first wait after the server has ended a stable connection cleanly."""
+
+    @pytest.mark.parametrize("code", [1000, 1001, 1012])
+    def test_it_is_at_most_100_ms_and_random(self, code: int) -> None:
+        assert Row(Backoff()).range_after(closed(code), opened_for=10) == (0, 0.1)
+
+    @pytest.mark.parametrize("code", [1000, 1001, 1012])
+    def test_the_next_waits_are_as_after_any_other_end(self, code: int) -> None:
+        row = Row(Backoff())
+        row.wait_after(closed(code), opened_for=10)
+        assert row.range_after(ConnectFail("refused")) == (0.1, 1.35)
+
+    @pytest.mark.parametrize(
+        "end",
+        [LOST, closed(None), closed(1002), closed(1006), closed(1008), closed(1011), closed(1013),
+         closed(4000), closed(1001, ended_by="client"), closed(1001, ended_by="network", graceful=False)],
+        ids=str,
+    )
+    def test_any_other_end_waits_as_usual(self, end: Disconnected) -> None:
+        assert Row(Backoff()).range_after(end, opened_for=3600) == (0.1, 1.1)
+
+    def test_an_unstable_connection_waits_as_usual_and_longer_each_time(self) -> None:
+        row = Row(Backoff(stable_after=10))
+        ranges = [row.range_after(closed(1000), opened_for=9.9) for _ in range(3)]
+        assert ranges == [(0.1, 1.35), (0.1, 1.6625), (0.1, 2.053125)]
+
+    def test_stable_after_says_what_is_stable(self) -> None:
+        assert Row(Backoff(stable_after=60)).range_after(closed(1001), opened_for=59) == (0.1, 1.35)
+        assert Row(Backoff(stable_after=60)).range_after(closed(1001), opened_for=60) == (0, 0.1)
+
+    def test_apps_that_share_their_threads_do_not_return_all_at_once(self) -> None:
+        assert Row(Backoff(), is_shared=True).range_after(closed(1012), opened_for=10) == (0.1, 1.1)
+
+    def test_a_longer_min_wait_holds_after_a_clean_end_too(self) -> None:
+        assert Row(Backoff(5, 30)).range_after(closed(1001), opened_for=10) == (5, 6)
+
+    @pytest.mark.parametrize("is_shared", [False, True])
+    def test_clean_wait_sets_it_whatever_else_is_set(self, is_shared: bool) -> None:
+        row = Row(Backoff(5, 30, clean_wait=20), is_shared=is_shared)
+        assert row.range_after(closed(1001), opened_for=10) == (0, 20)
+        row = Row(Backoff(clean_wait=0), is_shared=is_shared)
+        assert row.range_after(closed(1000), opened_for=10) == (0, 0)
+
+    def test_use_backoff_means_this_wait_too(self) -> None:
+        row = Row(Backoff(retry=lambda outcome: USE_BACKOFF), 0.5)
+        assert row.wait_after(closed(1000), opened_for=10) == 0.05
+
+
+class TestFatalEnds:
+    """Ends after which no attempt follows: `fatal_codes` and `fatal_statuses`."""
+
+    POLICY = Backoff(fatal_codes={4400, 1008}, fatal_statuses=[401, 407])
+
+    @pytest.mark.parametrize(
+        ("end", "fatal"),
+        [
+            (closed(4400), True), (closed(1008), True), (closed(4401), False), (closed(None), False),
+            (LOST, False),
+            (closed(4400, ended_by="network", graceful=False), True),
+            (closed(4400, ended_by="client"), False),
+            (rejected(401), True), (rejected(403), False),
+            (ConnectFail("no", response=Response(b"HTTP/1.1 407 No\r\n\r\n")), True),
+            (ConnectFail("no", response=Response(b"HTTP/1.1 403 No\r\n\r\n")), False),
+            (ConnectFail("no"), False),
+        ],
+    )
+    def test_the_code_or_the_status_decides(self, end: AttemptEnd, fatal: bool) -> None:
+        assert self.POLICY.is_fatal(end) is fatal
+        assert not Backoff().is_fatal(end)
+
+    def test_a_policy_with_sets_can_be_hashed_and_does_not_change_with_them(self) -> None:
+        codes = {4400}
+        policy = Backoff(fatal_codes=codes)
+        codes.add(4401)
+        assert policy.fatal_codes == {4400}
+        assert hash(policy) == hash(Backoff(fatal_codes=[4400]))
+
+    @pytest.mark.parametrize("event", [closed(4400), rejected(401), ConnectFail("no")], ids=repr)
+    def test_the_text_of_a_fatal_event_says_so(self, event: AttemptEnd) -> None:
+        assert not event.fatal
+        assert "fatal" not in str(event)
+        event.fatal = True
+        assert str(event).endswith("; this is fatal, so there will be no further attempt")
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            ({"fatal_codes": 4400}, "fatal_codes=4400: expected a set of close codes, such as {4400, 4401}"),
+            ({"fatal_codes": "4400"}, "fatal_codes='4400': expected a set"),
+            ({"fatal_codes": {"4400"}}, "fatal_codes: '4400' is not a whole number"),
+            ({"fatal_codes": {True}}, "fatal_codes: True is not a whole number"),
+            ({"fatal_codes": {4400.0}}, "fatal_codes: 4400.0 is not a whole number"),
+            ({"fatal_codes": {401}}, "fatal_codes: 401 is not a close code that a server can send"),
+            ({"fatal_codes": {1006}}, "fatal_codes: 1006 is not a close code that a server can send"),
+            ({"fatal_codes": {5000}}, "fatal_codes: 5000 is not a close code that a server can send"),
+            ({"fatal_statuses": 401}, "fatal_statuses=401: expected a set of HTTP statuses, such as {401"),
+            ({"fatal_statuses": None}, "fatal_statuses=None: expected a set"),
+            ({"fatal_statuses": {101}}, "fatal_statuses=101: expected a whole number from 200 to 599"),
+            ({"fatal_statuses": {4400}}, "fatal_statuses=4400: expected a whole number from 200 to 599"),
+        ],
+        ids=str,
+    )
+    def test_what_no_server_sends_is_refused(self, options: dict[str, Any], said: str) -> None:
+        with pytest.raises((TypeError, ValueError)) as caught:
+            Backoff(**options)
+        assert said in str(caught.value)
 
 
 class TestRetryAfter:
@@ -262,7 +385,7 @@ class TestRetryHook:
         assert seen == outcomes
 
     def test_none_gives_up_usual_waits_as_usual_and_0_does_not_wait(self) -> None:
-        for answer, wait in ((None, None), (USUAL, 5), (0, 0), (12.5, 12.5), (1e6, 1e6)):
+        for answer, wait in ((None, None), (USE_BACKOFF, 5), (0, 0), (12.5, 12.5), (1e6, 1e6)):
             assert Row(Backoff(5, 30, retry=lambda outcome, answer=answer: answer)).wait_after() == wait
 
     def test_by_cause_such_as_401_or_close_code_1008(self) -> None:
@@ -271,7 +394,7 @@ class TestRetryHook:
                 return None
             if isinstance(outcome, Disconnected) and outcome.received_code == 1008:
                 return 60
-            return USUAL
+            return USE_BACKOFF
 
         row = Row(Backoff(5, 30, retry=retry))
         assert row.wait_after(rejected(401)) is None
@@ -280,7 +403,7 @@ class TestRetryHook:
         assert row.wait_after(Disconnected(received_code=1001)) == 5
 
     def test_usual_has_retry_after_in_it(self) -> None:
-        row = Row(Backoff(5, 30, retry=lambda outcome: USUAL))
+        row = Row(Backoff(5, 30, retry=lambda outcome: USE_BACKOFF))
         assert row.wait_after(rejected(429, "20")) == 20
 
     def test_limits_hold_whatever_it_says(self) -> None:
@@ -307,7 +430,8 @@ class TestValidation:
 
     @pytest.mark.parametrize(
         "name",
-        ["min_wait", "max_wait", "factor", "max_retry_after", "max_attempts", "max_elapsed", "stable_after"],
+        ["min_wait", "max_wait", "factor", "max_retry_after", "max_attempts", "max_elapsed", "stable_after",
+         "clean_wait"],
     )
     @pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), "5", True, [1]])
     def test_numbers_are_numbers_and_not_below_their_least(self, name: str, value: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lochws import Backoff, State, WebSocket, errors, events
-from lochws.life.backoff import USUAL, AttemptEnd
+from lochws.life.backoff import USE_BACKOFF, AttemptEnd
 from lochws.persist import persist
 
 from ..support.peer import StartPeer
@@ -108,13 +108,25 @@ class TestIteration:
 
         def retry(outcome: AttemptEnd) -> Any:
             outcomes.append(outcome)
-            return None if len(outcomes) == 3 else USUAL
+            return None if len(outcomes) == 3 else USE_BACKOFF
 
         peer = start_peer(in_turn(refusing("401 Who"), dropping, closing_cleanly))
         list(persist(WebSocket(peer.url), backoff=Backoff(0, 0, retry=retry)))
         assert names(outcomes) == ["rejected", "disconnected", "disconnected"]
         assert outcomes[0].response.status_code == 401  # type: ignore[union-attr]
         assert outcomes[2].received_code == 1000  # type: ignore[union-attr]
+
+    def test_a_fatal_status_or_close_code_ends_it(self, start_peer: StartPeer) -> None:
+        peer = start_peer(in_turn(closing_cleanly, refusing("401 Who")))
+        seen = list(persist(WebSocket(peer.url), poll=0, backoff=Backoff(0, 0, fatal_statuses={401})))
+        assert [(event.name, event.fatal) for event in seen if hasattr(event, "fatal")] == [
+            ("disconnected", False), ("rejected", True), ("disconnected", True)
+        ]
+        assert seen[-1].name == "disconnected"
+        peer = start_peer(closing_cleanly)
+        seen = list(persist(WebSocket(peer.url), poll=0, backoff=Backoff(0, 0, fatal_codes={1000})))
+        assert names(seen)[-1:] == ["disconnected"]
+        assert len(peer.links) == 1
 
     def test_leaving_early_closes_the_connection(self, start_peer: StartPeer) -> None:
         ended = threading.Event()

@@ -29,7 +29,7 @@ from lochws import (
 from lochws.handlers.jsonrpc import JsonRpc
 from lochws.handlers.log import Log
 from lochws.handlers.replies import Replies
-from lochws.persist import USUAL, persist
+from lochws.persist import USE_BACKOFF, persist
 from lochws.response import Response
 from lochws.testing import LogEvents, StartServer, VirtualClock, accept, send
 
@@ -94,7 +94,7 @@ def of_an_app() -> None:
         when_full="block",
         phase_timeouts={"tcp": 1.0},
     )
-    app.start(ping_rate=None, persist=Backoff(max_wait=60, retry=lambda event: USUAL))
+    app.start(ping_rate=None, persist=Backoff(max_wait=60, retry=lambda event: USE_BACKOFF))
     assert_type(app.wait_ready(timeout=10), bool)
     assert_type(app.send_text("text"), bool)
     assert_type(app.send_binary(memoryview(b"data")), bool)

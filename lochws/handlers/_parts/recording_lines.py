@@ -41,8 +41,8 @@ _NONE = type(None)
 _TYPES: dict[str, tuple[type, ...]] = {
     "address": (str, _NONE), "advice": (str,), "code": (int, _NONE), "critical": (bool,), "data": (str,),
     "delay": (int, float), "ended_by": (str,), "error": (str, dict, _NONE), "extensions": (list,),
-    "graceful": (bool,), "latency": (int, float, _NONE), "phase": (str,), "protocol": (str, _NONE),
-    "proxy": (str, _NONE), "reason": (str,), "received_code": (int, _NONE),
+    "fatal": (bool,), "graceful": (bool,), "latency": (int, float, _NONE), "phase": (str,),
+    "protocol": (str, _NONE), "proxy": (str, _NONE), "reason": (str,), "received_code": (int, _NONE),
     "received_reason": (str,), "response": (dict, _NONE),
     "sent_code": (int, _NONE), "text": (str,), "timings": (dict,), "unsent": (list,), "url": (str,),
 }
