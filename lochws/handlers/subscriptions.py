@@ -18,10 +18,9 @@ attempt follows after the back-off.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -31,9 +30,12 @@ from ..errors import QueueFull, TransportFail, WebSocketError, WebSocketUnavaila
 from ..options import check_range
 from ..system import forks
 from ..system.locks import reentrant_lock
-from ..system.report import report
+from ..system.report import report, safe_name
 from ._parts.checks import check_app
-from ._parts.steps import Message, Step, StepFailed
+from ._parts.incoming import Incoming
+from ._parts.messages import Doubts, Message, as_payload, is_message, quoted
+from ._parts.steps import Step, StepFailed
+from .packets import Split
 
 __all__ = ["Step", "StepFailed", "Subscriptions"]
 
@@ -45,6 +47,12 @@ class _Progress:
         self.step = step
         self.was_sent = False
         self.timer: Any = None
+        self.doubts = Doubts()
+
+    @property
+    def name(self) -> str:
+        """The step's name in log lines and errors."""
+        return "a step" if self.step.key is None else f"step {self.step.key!r}"
 
 
 class Subscriptions:
@@ -56,9 +64,10 @@ class Subscriptions:
     have no overhead.
 
     A step fails if its message cannot be created or sent, if the answer is a refusal, or if no answer arrives
-    in time. The failure is then logged, the connection is dropped, and the `Backoff` decides when the next
-    attempt begins; a connection that ends this way never counts as stable. The same applies to steps that
-    are added later.
+    in time. The failure is then logged, with the server's words, and kept as `failure`. The connection is
+    dropped, and the `Backoff` decides when the next attempt begins; a connection that ends this way never
+    counts as stable. If a step with `Step.give_up` is refused, the app is closed instead. The same applies to
+    steps that are added later.
 
     All methods may be called from any thread; only `wait_session_ready` waits. Messages are created and sent
     on the handlers' thread, and no lock is held meanwhile.
@@ -68,9 +77,15 @@ class Subscriptions:
         steps: the steps, in the order in which they are sent.
         on_session_ready: called on the handlers' thread with the connection's `Ready` event, once all steps
             have been answered. It may send. Its exceptions are treated like those of a handler.
-        on_step_failed: called on the handlers' thread with the step and the exception, after the connection
+        on_step_failed: called on the handlers' thread with the step and a `StepFailed`, after the connection
             has been dropped. It may call `WebSocketApp.close` to stop reconnecting.
         max_steps: the maximum number of steps.
+        split: for protocols that treat the messages of a connection as one stream of bytes, such as MQTT: a
+            function that is given bytes and returns the length of the packet that begins there, or None to
+            ask for more bytes (see `lochws.handlers.packets.Packets`). `Step.expect`, `Step.refused` and
+            `Step.message` then get a `Binary` for each packet, however packets were distributed over
+            messages, and every message is read, even after the session is ready. If the function raises an
+            exception, the connection is dropped.
 
     Raises:
         TypeError, ValueError: an argument is invalid; the message names it and says what would be valid.
@@ -82,8 +97,9 @@ class Subscriptions:
         steps: Iterable[Step] = (),
         *,
         on_session_ready: Callable[[events.Ready], object] | None = None,
-        on_step_failed: Callable[[Step, BaseException], object] | None = None,
+        on_step_failed: Callable[[Step, StepFailed], object] | None = None,
         max_steps: int = 10_000,
+        split: Split | None = None,
     ) -> None:
         check_app(app)
         for name, function in (("on_session_ready", on_session_ready), ("on_step_failed", on_step_failed)):
@@ -94,6 +110,7 @@ class Subscriptions:
         self._on_session_ready = on_session_ready
         self._on_step_failed = on_step_failed
         self._max_steps = max_steps
+        self._incoming = Incoming(app, split)
         # Guards the next three; a leaf. Reentrant: a signal handler may call add, remove or leave.
         self._lock = reentrant_lock()
         self._table: dict[Hashable, _Progress] = {}
@@ -101,8 +118,10 @@ class Subscriptions:
         self._ready: events.Ready | None = None  # of the current connection, once its steps are being sent
         # Changed by the handlers' thread only; read by any thread.
         self._unanswered: list[_Progress] = []  # sent, and waiting for an answer
+        self._answer: events.Text | events.Binary | None = None  # to the last step that has been answered
         self._listens = False
         self._is_session_ready = False
+        self._failure: StepFailed | None = None
         for step in steps:
             self.add(step)
         forks.register(self)
@@ -123,6 +142,16 @@ class Subscriptions:
         """True if all steps have been answered on the current connection; steps added since do not count."""
         return self._is_session_ready
 
+    @property
+    def failure(self) -> StepFailed | None:
+        """The failure of the last step that failed, or None if the session has become ready since.
+
+        Its str says which step failed and why, with the server's words; `StepFailed.answer` is the message
+        with which the server refused it. If `wait_session_ready` returned False, this says why, unless there
+        was no connection at all.
+        """
+        return self._failure
+
     def add(self, step: Step) -> None:
         """Add a step: it is sent at once if there is a connection, and after each Ready from now on.
 
@@ -131,11 +160,13 @@ class Subscriptions:
 
         Raises:
             TypeError: `step` is not a Step.
-            ValueError: there are already `max_steps` steps.
+            ValueError: there are already `max_steps` steps; or the message is a function of the previous
+                answer, and no step before it expects one.
         """
         if not isinstance(step, Step):
             raise TypeError(f"step={step!r}: expected a lochws.handlers.subscriptions.Step")
         key = step.identity
+        takes_answer, name = step.takes_answer, safe_name(step.message)
         before = self._table.get(key)
         if before is not None and before.step == step:  # compares users' objects, so without the lock
             return
@@ -143,6 +174,8 @@ class Subscriptions:
             before = self._table.get(key)
             if before is None and len(self._table) >= self._max_steps:
                 raise ValueError(f"there are already {len(self._table)} steps: max_steps={self._max_steps!r}")
+            if takes_answer and all(known.step.expect is None for known in self._table.values()):
+                raise ValueError(f"message={name}: it takes an answer, but no step before it expects one")
             progress = self._table[key] = _Progress(step)
             ready = self._ready
             if ready is not None:
@@ -162,10 +195,10 @@ class Subscriptions:
             Whether the step existed.
 
         Raises:
-            TypeError: `message` is not a str, bytes or a mapping.
+            TypeError: `message` is not a str, bytes, a mapping or a list.
         """
-        if not (message is None or isinstance(message, (str, bytes, Mapping))):
-            raise TypeError(f"message={message!r}: expected str, bytes or a mapping")
+        if not (message is None or is_message(message)):
+            raise TypeError(f"message={message!r}: expected str, bytes, a mapping or a list")
         with self._lock:
             before = self._table.pop(step.identity if isinstance(step, Step) else step, None)
             ready = self._ready
@@ -173,6 +206,29 @@ class Subscriptions:
         if before is not None:
             self._soon(ready, before, message)
         return before is not None
+
+    def send(self, message: Message) -> bool:
+        """Send a message even while the session is being set up, when other sends are refused.
+
+        For what a server wants at any time, such as answers to its own pings. See also
+        `lochws.handlers.heartbeat`.
+
+        Args:
+            message: text, bytes, or a mapping or list that is sent as JSON.
+
+        Returns:
+            True; False if the message was dropped because the queue is full (``when_full="drop"``).
+
+        Raises:
+            TypeError: it is not a message, or cannot be written as JSON.
+            ValueError: the text contains lone surrogates and cannot be encoded as UTF-8.
+            WebSocketUnavailable: there is no connection, or it is closing.
+            QueueFull: the app's send queue is full.
+            TransportFail: the network failed, and the message was not sent completely.
+        """
+        if not is_message(message):
+            raise TypeError(f"message={message!r}: expected str, bytes, a mapping or a list")
+        return self._gate.send(as_payload("message", message))
 
     def wait_session_ready(self, timeout: float | None = None) -> bool:
         """Wait until all steps have been answered and other threads may send. Must not be called in handlers.
@@ -208,7 +264,9 @@ class Subscriptions:
         self._unsent.clear()
         self._unanswered.clear()
         self._ready = None
+        self._answer = None
         self._is_session_ready = False
+        self._incoming.clear()
 
     def _drop_unsent(self, progress: _Progress | None) -> None:
         if progress is not None and progress in self._unsent:
@@ -229,6 +287,9 @@ class Subscriptions:
             for progress in tuple(self._unsent):
                 progress.was_sent = False
             self._ready = event
+        self._incoming.clear()
+        if self._incoming.is_stream:
+            self._start_listening()
         self._continue(event)
 
     def on_disconnected(self, _event: events.Disconnected) -> None:
@@ -262,27 +323,24 @@ class Subscriptions:
                 return
         if self._ready is ready and not self._unanswered and not self._is_session_ready:
             self._is_session_ready = True
+            self._failure = None
             self._gate.open()
             if self._on_session_ready is not None:
                 self._on_session_ready(ready)
 
     def _send(self, progress: _Progress) -> bool:
         """Send the message of a step. Return False if that failed; the connection is then dropped."""
-        message = progress.step.message
+        step = progress.step
         try:
-            if callable(message):
-                message = message()
-            if isinstance(message, Mapping):
-                message = json.dumps(message)
-            if not isinstance(message, (str, bytes)):
-                raise TypeError(f"the step's function returned {type(message).__name__}")
-            if not self._gate.send(message):
+            message = step.make(self._answer)
+            is_nothing = message is None and not callable(step.message)
+            if not is_nothing and not self._gate.send(as_payload("the step's function", message)):
                 raise QueueFull("the send queue is full")
         except (WebSocketUnavailable, TransportFail):
             self._end()  # closing or lost, which the Disconnected event reports
             return False
         except BaseException as error:  # noqa: BLE001  not even SystemExit may leave the gate closed forever
-            self._fail(progress, error, f"could not be sent ({type(error).__name__})")
+            self._fail(progress, f"could not be sent ({type(error).__name__})", cause=error)
             return False
         progress.was_sent = True
         return True
@@ -290,28 +348,36 @@ class Subscriptions:
     def _listen(self, progress: _Progress) -> None:
         """Start waiting for the answer. Called before the message is sent, in case the answer is fast."""
         self._unanswered.append(progress)
+        progress.doubts.clear()
         if progress.step.timeout is not None:
             progress.timer = self._app.call_later(
                 progress.step.timeout, partial(self._timed_out, progress, False)
             )
+        self._start_listening()
+
+    def _start_listening(self) -> None:
         if not self._listens:
             self._listens = True
             self._app.on("event")(self._received)
 
     def _received(self, event: events.Event) -> None:
-        """Check whether this message is an answer. It settles only the first step that accepts it."""
-        if not isinstance(event, (events.Text, events.Binary)) or (ready := self._ready) is None:
-            return
+        """Check whether this message, or a packet in it, is an answer."""
+        ready = self._ready
+        for message in self._incoming.of(event):
+            if ready is None or self._ready is not ready:
+                return
+            self._check(message, ready)
+
+    def _check(self, event: events.Text | events.Binary, ready: events.Ready) -> None:
+        """Check whether this is an answer. It settles only the first step that accepts it."""
         for progress in self._unanswered:
             try:
-                is_answer = progress.step.is_answer(event)
+                is_answer = progress.step.is_answer(event, progress.doubts)
             except StepFailed as error:
-                self._fail(progress, error, str(error))
-                return
-            except BaseException as error:  # noqa: BLE001  not even SystemExit may leave the gate closed forever
-                self._fail(progress, error, f"was refused ({type(error).__name__})")
+                self._fail(progress, str(error), answer=error.answer, cause=error.__cause__)
                 return
             if is_answer:
+                self._answer = event
                 self._settle(progress)
                 self._continue(ready)
                 return
@@ -324,8 +390,7 @@ class Subscriptions:
             # The answer may be among the messages queued behind a slow handler.
             progress.timer = self._app.call_later(timeout, partial(self._timed_out, progress, True))
             return
-        words = f"got no answer within {timeout:g} s"
-        self._fail(progress, StepFailed(words), words)
+        self._fail(progress, f"got no answer within {timeout:g} s", more=str(progress.doubts))
 
     def _settle(self, progress: _Progress) -> None:
         """Stop waiting for this answer."""
@@ -333,6 +398,10 @@ class Subscriptions:
         if progress.timer is not None:
             progress.timer.cancel()
             progress.timer = None
+        if not self._incoming.is_stream:
+            self._stop_listening()
+
+    def _stop_listening(self) -> None:
         if not self._unanswered and self._listens:
             self._listens = False
             self._app.remove_handler(self._received)
@@ -343,15 +412,37 @@ class Subscriptions:
             self._ready = None
             self._unsent.clear()
         self._is_session_ready = False
+        self._answer = None
         for progress in self._unanswered.copy():
             self._settle(progress)
+        self._stop_listening()
 
-    def _fail(self, progress: _Progress, error: BaseException, words: str) -> None:
+    def _fail(
+        self, progress: _Progress, words: str, *, more: str = "",
+        answer: events.Text | events.Binary | None = None, cause: BaseException | None = None,
+    ) -> None:
+        """Drop the connection because a step has failed; close the app if it is to give up.
+
+        Args:
+            progress: the step.
+            words: why it failed, for the `Disconnected` event, which the server may see too.
+            more: details for the log and for `failure`.
+            answer: the message with which the server refused the step.
+            cause: the exception that caused the failure.
+        """
         step = progress.step
-        name = "a step" if step.key is None else f"step {step.key!r}"
-        is_ours = isinstance(error, StepFailed)
-        report(logging.WARNING, "%s %s: disconnecting", name, words, error=None if is_ours else error)
+        if answer is not None and cause is None:
+            more = f"; the server said: {quoted(answer)}"
+        failure = StepFailed(f"{progress.name} {words}{more}", answer, step)
+        failure.__cause__ = cause
+        gives_up = answer is not None and step.give_up
+        then = "giving up" if gives_up else "disconnecting"
+        shown = None if isinstance(cause, StepFailed) else cause
+        report(logging.WARNING, f"{then}: %s", failure, error=shown)
         self._end()
-        self._app.force_disconnect(f"{name} {words}")
+        self._failure = failure
+        self._app.force_disconnect(f"{progress.name} {words}")
+        if gives_up:
+            self._app.close()
         if self._on_step_failed is not None:
-            self._on_step_failed(step, error)
+            self._on_step_failed(step, failure)

@@ -30,7 +30,7 @@ class Gate:
         self._gates = gates
 
     def send(self, message: str | BytesLike) -> bool:
-        """Send a message even while gates are closed.
+        """Send a message even while gates are closed, this one included; also after `remove`.
 
         Args:
             message: a str for a text message, or a bytes-like object for a binary one.

@@ -1,0 +1,116 @@
+"""Messages as the arguments of ready-made handlers describe them: what to send, and what to expect."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from ... import events
+from ...system.rate_limit import RateLimit
+from ...system.report import report, safe_name, safe_repr
+from ...text import cut, escaped
+
+#: A message to send: text, binary, or an object or array that is sent as JSON.
+Message: TypeAlias = "str | bytes | Mapping[str, Any] | list[Any]"
+#: A description of received messages: a text, bytes, fields of a JSON object, the first elements of a JSON
+#: array, or a function of the event.
+Expected: TypeAlias = "str | bytes | Mapping[str, Any] | list[Any] | Callable[[Any], object]"
+
+_MESSAGES = (str, bytes, Mapping, list)
+#: How many characters of a server's message an error or a log line quotes.
+_MAX_QUOTED = 300
+#: How many characters the repr of a user's exception may have in an error.
+_MAX_ERROR = 100
+
+
+def is_message(value: object) -> bool:
+    """Return whether a value can be sent as a message."""
+    return isinstance(value, _MESSAGES)
+
+
+def as_payload(name: str, value: object) -> str | bytes:
+    """Return a message as it is sent: objects and arrays as JSON.
+
+    Raises:
+        TypeError: the value is not a message, or cannot be written as JSON.
+    """
+    if isinstance(value, (str, bytes)):
+        return value
+    if isinstance(value, (Mapping, list)):
+        return json.dumps(value)
+    raise TypeError(f"{name} returned {type(value).__name__}: expected str, bytes, a mapping or a list")
+
+
+def check_expected(name: str, value: object) -> None:
+    """Raise TypeError unless the value describes received messages."""
+    if not (is_message(value) or callable(value)):
+        raise TypeError(f"{name}={value!r}: expected str, bytes, a mapping, a list or a function")
+
+
+def fits(expected: Expected, event: events.Text | events.Binary) -> bool:
+    """Return whether a message is one that `expected` describes. What a function raises propagates."""
+    if callable(expected):
+        return bool(expected(event))
+    if isinstance(event, events.Binary):
+        return expected == event.data
+    if isinstance(expected, (str, bytes)):
+        return expected == event.text
+    try:
+        found = event.json
+    except ValueError:
+        return False  # not JSON, so not the message
+    if isinstance(expected, Mapping):
+        return _has(found, expected)
+    return isinstance(found, list) and len(found) >= len(expected) and all(map(_is, found, expected))
+
+
+def _has(found: object, wanted: Mapping[str, Any]) -> bool:
+    return isinstance(found, dict) and all(
+        name in found and _is(found[name], value) for name, value in wanted.items()
+    )
+
+
+def _is(found: object, wanted: object) -> bool:
+    return _has(found, wanted) if isinstance(wanted, Mapping) else found == wanted
+
+
+def quoted(event: events.Text | events.Binary) -> str:
+    """Return the beginning of a message as one line that is safe to show."""
+    if isinstance(event, events.Text):
+        return escaped(cut(event.text, _MAX_QUOTED))
+    more = "…" if len(event.data) > _MAX_QUOTED else ""
+    return f"{event.data[:_MAX_QUOTED]!r}{more}"
+
+
+class Doubts:
+    """The exceptions that a user's functions raised on messages, which then count as unrelated.
+
+    For one thread: that of the handlers.
+    """
+
+    __slots__ = ("_count", "_last", "_limit")
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._last = ""
+        self._limit = RateLimit(burst=3, per_second=1 / 10)
+
+    def add(self, function: object, error: BaseException) -> None:
+        """Count an exception, and log it at level DEBUG."""
+        name = safe_name(function)
+        self._count += 1
+        self._last = f"{name} raised {escaped(cut(safe_repr(error), _MAX_ERROR))}"
+        text = "%s failed on a message, which therefore counts as unrelated"
+        report(logging.DEBUG, text, name, error=error, limit=self._limit)
+
+    def clear(self) -> None:
+        """Forget them."""
+        self._count = 0
+
+    def __str__(self) -> str:
+        """Return a clause for the error that follows when the expected message never arrived, or ""."""
+        if not self._count:
+            return ""
+        return f" ({self._last}; messages on which a function raised an exception: {self._count})"
