@@ -92,7 +92,7 @@ class Packets:
             size = self._split(bytes(memoryview(self._buffer)[:look]))
             if size is not None:
                 break
-            if len(self._buffer) <= look < _LONGEST_LOOK:
+            if len(self._buffer) <= look and len(self._buffer) < _LONGEST_LOOK:
                 return None
             if look >= _LONGEST_LOOK:
                 raise ValueError(f"split: the length of a packet cannot be told from its first {look} bytes")

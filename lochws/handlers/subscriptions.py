@@ -47,6 +47,7 @@ class _Progress:
         self.step = step
         self.was_sent = False
         self.timer: Any = None
+        self.in_turn = step.in_turn or step.takes_answer
         self.doubts = Doubts()
 
     @property
@@ -311,11 +312,11 @@ class Subscriptions:
         while self._ready is ready:
             with self._lock:
                 progress = self._unsent[0] if self._unsent else None
-                if progress is not None and not (self._unanswered and progress.step.in_turn):
+                if progress is not None and not (self._unanswered and progress.in_turn):
                     self._unsent.popleft()
             if progress is None:
                 break
-            if self._unanswered and progress.step.in_turn:
+            if self._unanswered and progress.in_turn:
                 return
             if progress.step.expect is not None:
                 self._listen(progress)

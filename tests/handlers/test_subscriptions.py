@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from lochws import Backoff, WebSocketApp, errors, events
+from lochws.handlers._parts.messages import Doubts
 from lochws.handlers.subscriptions import Step, StepFailed, Subscriptions
 from lochws.testing import ScriptedServer, accept, fin, send, stop_reading, together, wait_for, wait_for_end
 from lochws.testing.connection import Step as ServerStep
@@ -38,7 +40,7 @@ class Session:
     def __init__(self, server: ScriptedServer, *steps: Step, **options: Any) -> None:
         self.app = Noting(server.url)
         self.ready: list[events.Ready] = []
-        self.failed: list[tuple[Step, BaseException]] = []
+        self.failed: list[tuple[Step, StepFailed]] = []
         self.subs = Subscriptions(
             self.app, steps, on_session_ready=self.ready.append,
             on_step_failed=lambda *told: self.failed.append(told), **options,
@@ -177,6 +179,13 @@ def test_a_token_is_made_for_each_connection_on_the_handlers_thread() -> None:
     assert made == [True, True]
 
 
+def refuse(event: Any) -> bool:
+    """Refuse a step in the words of a user."""
+    if event.text == "no!":
+        raise StepFailed("it is Sunday")
+    return False
+
+
 class FailsOnce:
     """A function for a message that at its first call raises, or returns something that is not a message."""
 
@@ -195,13 +204,13 @@ class FailsOnce:
     [
         (Step("x", {"ok": 1}, refused={"ok": 0}, key="x"), '{"ok": 0}', "step 'x' was refused"),
         (Step("x", {"ok": 1}, refused=lambda event: "no" in event.text), "no!", "a step was refused"),
-        (Step("x", lambda event: bool(event.json["ok"])), "{}", "a step was refused (KeyError)"),
+        (Step("x", {"ok": 1}, refused=refuse), "no!", "a step was refused: it is Sunday"),
         (Step(FailsOnce(OSError("secret")), {"ok": 1}), None, "a step could not be sent (OSError)"),
         (Step(FailsOnce(SystemExit()), {"ok": 1}), None, "a step could not be sent (SystemExit)"),
         (Step(FailsOnce(None), {"ok": 1}), None, "a step could not be sent (TypeError)"),
         (Step("x", {"ok": 1}, timeout=0.01), "no answer", "a step got no answer within 0.01 s"),
     ],
-    ids=["field", "function", "raises", "cannot be made", "exits", "is nothing", "too late"],
+    ids=["field", "function", "in words", "cannot be made", "exits", "is nothing", "too late"],
 )
 def test_after_a_failed_step_the_next_connection_follows_after_the_back_off(
     step: Step, answer: str | None, words: str, caplog: pytest.LogCaptureFixture
@@ -218,10 +227,11 @@ def test_after_a_failed_step_the_next_connection_follows_after_the_back_off(
         assert session.app.names("poll", "text", "pong")[:5] == [
             "connecting", "connected", "ready", "disconnected", "back_off",
         ]
-        assert [(failed, type(error).__name__ in words or isinstance(error, StepFailed))
-                for failed, error in session.failed] == [(step, True)]
+        assert [(failed, error.step) for failed, error in session.failed] == [(step, step)]
+        cause = session.failed[0][1].__cause__
+        assert cause is None or isinstance(cause, StepFailed) or type(cause).__name__ in words
         assert len(session.ready) == 1
-    assert f"{words}: disconnecting" in caplog.messages
+    assert [line.startswith(f"disconnecting: {words}") for line in caplog.messages] == [True]
 
 
 def test_when_several_steps_are_refused_only_the_first_fails() -> None:
@@ -240,8 +250,7 @@ def test_on_step_failed_gets_the_servers_answer_and_may_give_up() -> None:
         app = Noting(server.url)
         codes: list[int] = []
 
-        def give_up(step: Step, error: BaseException) -> None:
-            assert isinstance(error, StepFailed)
+        def give_up(step: Step, error: StepFailed) -> None:
             assert isinstance(error.answer, events.Text)
             codes.append(error.answer.json["code"])
             app.close()
@@ -264,7 +273,7 @@ def test_a_step_that_finds_the_queue_full_fails(when_full: Any) -> None:
         Subscriptions(app, [large, TRADES], on_step_failed=lambda _, error: failed.append(error))
         with running(app, persist=NEVER):
             assert app.wait_for("disconnected").reason == "step 'trades' could not be sent (QueueFull)"
-        assert [type(error) for error in failed] == [errors.QueueFull]
+        assert [type(error.__cause__) for error in failed] == [errors.QueueFull]
 
 
 def test_failures_of_steps_make_the_back_off_grow_however_long_they_take() -> None:
@@ -493,6 +502,306 @@ def test_once_everything_has_been_answered_no_event_is_handled() -> None:
             eventually(lambda: not app._lochws.registry.has_handler_for(events.Text))
 
 
+class TestServerFirst:
+    """The server sends the first message, and the client waits for it or answers it."""
+
+    def test_a_step_without_a_message_waits_for_what_the_server_sends_first(self) -> None:
+        steps = [Step(None, expect={"op": "hello"}, key="hello"), Step("identify")]
+        with ScriptedServer([accept()]) as server:
+            session = Session(server, *steps)
+            with running(session.app):
+                session.app.wait_for("ready")
+                server.do(send('{"op": "news"}'))
+                session.app.wait_for("text")
+                assert not session.subs.wait_session_ready(0)
+                assert said(server) == []
+                server.do(send('{"op": "hello"}'))
+                assert session.subs.wait_session_ready(PATIENCE)
+                server.connection().wait_until(lambda: said(server) == ["identify"])
+                assert session.subs.remove("hello")
+
+    def test_it_is_waited_for_on_each_connection(self) -> None:
+        script = [accept(), send("hello"), wait_for("identify"), fin()]
+        with ScriptedServer(script, script, [accept(), send("hello"), wait_for("identify")]) as server:
+            session = Session(server, Step(None, expect="hello"), Step("identify"))
+            with running(session.app, persist=AT_ONCE):
+                server.connection(2).wait_until(lambda: said(server, 2) == ["identify"])
+
+    def test_two_of_them_in_one_batch_are_both_seen(self) -> None:
+        steps = [Step(None, expect="a"), Step(None, expect="b")]
+        with ScriptedServer([accept(), together(send("a"), send("b"))]) as server:
+            session = Session(server, *steps)
+            with running(session.app):
+                assert session.subs.wait_session_ready(PATIENCE)
+                assert len(session.subs.steps) == 2
+
+    def test_it_fails_after_its_timeout(self) -> None:
+        with ScriptedServer([accept()]) as server:
+            session = Session(server, Step(None, expect="hello", timeout=0.01, key="hello"))
+            with running(session.app):
+                assert session.app.wait_closed(PATIENCE)
+        assert session.reasons == ["step 'hello' got no answer within 0.01 s"]
+
+    def test_a_message_may_be_a_function_of_the_previous_answer(self) -> None:
+        def respond(challenge: events.Text) -> dict[str, Any]:
+            return {"channel": challenge.json["nonce"] * 2}
+
+        steps = [
+            Step(None, expect=lambda event: "nonce" in event.json),
+            Step(respond, expect="now prove it", refused="no"),
+            Step(lambda answer: f"proof for {answer.text}", expect="ok"),
+        ]
+        script = [accept(), send('{"nonce": "ab"}'), wait_for(re.compile("abab")), send("now prove it"),
+                  wait_for("proof for now prove it"), send("ok"), fin()]
+        with ScriptedServer(script, script, [accept(), send('{"nonce": "cd"}')]) as server:
+            session = Session(server, *steps)
+            with running(session.app, persist=AT_ONCE):
+                server.connection(2).wait_until(lambda: said(server, 2) == ["cdcd"])
+            assert session.failed == []
+            assert said(server) == ["abab", "proof for now prove it"]
+
+    def test_an_argument_with_a_default_is_not_the_answer(self) -> None:
+        with ScriptedServer([accept(), send("hello")]) as server:
+            session = Session(server, Step(None, expect="hello"), Step(lambda text="mine": text))
+            with running(session.app):
+                server.connection().wait_until(lambda: said(server) == ["mine"])
+
+    def test_without_a_previous_answer_the_step_fails(self) -> None:
+        with ScriptedServer([accept()]) as server:
+            session = Session(server, Step(None, expect="hello", key="hello"))
+            session.subs.add(Step(lambda answer: answer.text, key="second"))
+            session.subs.remove("hello")
+            with running(session.app):
+                assert session.app.wait_closed(PATIENCE)
+        assert session.reasons == ["step 'second' could not be sent (WebSocketError)"]
+
+
+class TestRefusals:
+    """What a refusal leaves behind, and what is not one."""
+
+    @pytest.mark.parametrize(
+        ("answer", "shown"),
+        [
+            (send('{"error": "bad key\\u202e"}'), r'{"error": "bad key\u202e"}'),
+            (send("no\x1b[2J"), r"no\x1b[2J"),
+            (send("x" * 10_000), "x" * 300 + "…"),
+            (send(b"\x20\x02\x00\x05"), r"b' \x02\x00\x05'"),
+        ],
+        ids=["json", "escape", "long", "binary"],
+    )
+    def test_the_servers_words_are_in_the_log_and_in_failure(
+        self, answer: ServerStep, shown: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with ScriptedServer([accept(), wait_for("x"), answer]) as server:
+            session = Session(server, Step("x", lambda _: False, refused=lambda _: True, key="login"))
+            with running(session.app):
+                assert session.app.wait_closed(PATIENCE)
+            failure = session.subs.failure
+        assert str(failure) == f"step 'login' was refused; the server said: {shown}"
+        assert caplog.messages == [f"disconnecting: {failure}"]
+        assert session.reasons == ["step 'login' was refused"], "the server sees the reason"
+        assert [error for _, error in session.failed] == [failure]
+
+    def test_failure_is_none_again_once_the_session_is_ready(self) -> None:
+        script = [accept(), wait_for("x"), send("no")]
+        with ScriptedServer(script, [accept(), wait_for("x")]) as server:
+            session = Session(server, Step("x", expect="yes", refused="no"))
+            with running(session.app, persist=AT_ONCE):
+                server.connection(1).wait_until(lambda: said(server, 1) == ["x"])
+                assert session.subs.failure is not None
+                assert not session.subs.wait_session_ready(0)
+                server.connection(1).do(send("yes"))
+                assert session.subs.wait_session_ready(PATIENCE)
+                assert session.subs.failure is None
+
+    @pytest.mark.parametrize("refused", ["no", refuse], ids=["described", "raised"])
+    def test_a_refused_step_that_gives_up_stops_the_app_after_one_attempt(
+        self, refused: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        answer = send("no" if refused == "no" else "no!")
+        with ScriptedServer([accept(), wait_for("x"), answer]) as server:
+            session = Session(server, Step("x", expect="yes", refused=refused, give_up=True))
+            with running(session.app, persist=AT_ONCE):
+                assert session.app.wait_closed(PATIENCE)
+                assert not session.subs.wait_session_ready(PATIENCE)
+            assert len(server.connections) == 1
+        assert len(session.failed) == 1
+        assert [line.startswith("giving up: a step was refused") for line in caplog.messages] == [True]
+
+    @pytest.mark.parametrize(
+        ("step", "script"),
+        [
+            (Step("x", expect="yes", refused="no", give_up=True, timeout=0.01), [accept(), wait_for("x")]),
+            (Step("x", expect="yes", refused="no", give_up=True), [accept(), wait_for("x"), fin()]),
+        ],
+        ids=["too late", "lost"],
+    )
+    def test_a_step_that_is_not_refused_never_gives_up(
+        self, step: Step, script: Sequence[ServerStep]
+    ) -> None:
+        with ScriptedServer(script, script, [accept(), wait_for("x")]) as server:
+            session = Session(server, step)
+            with running(session.app, persist=AT_ONCE):
+                server.connection(2).wait_until(lambda: said(server, 2) == ["x"])
+
+    @pytest.mark.parametrize(
+        ("expect", "refused"),
+        [
+            (lambda event: event.json["ok"] == 1, None),
+            (lambda event: event.json["ok"] == 1, lambda event: event.json["error"]["code"] > 1),
+            ({"ok": 1}, lambda event: sys.exit(1) if event.text == "[]" else False),
+        ],
+        ids=["expect", "both", "exits"],
+    )
+    def test_a_function_that_fails_on_an_unrelated_message_does_not_refuse(
+        self, expect: Any, refused: Any
+    ) -> None:
+        unrelated = [send(message) for message in ("no JSON", "[]", "{}", b"\x00")]
+        with ScriptedServer([accept(), wait_for("x"), *unrelated, send('{"ok": 1}')]) as server:
+            session = Session(server, Step("x", expect, refused=refused))
+            with running(session.app):
+                assert session.subs.wait_session_ready(PATIENCE)
+        assert session.failed == []
+
+    def test_when_time_is_up_the_failure_says_that_functions_failed(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def expect(event: Any) -> bool:
+            return bool(event.json["okay"])
+
+        caplog.set_level("DEBUG")
+        with ScriptedServer([accept(), wait_for("x"), send('{"ok": 1}'), send('{"ok": 2}')]) as server:
+            session = Session(server, Step("x", expect))
+            with running(session.app):
+                session.app.wait_for("text", 2)
+                in_handler(session.app, lambda: session.subs._timed_out(session.subs._unanswered[0], True))
+                assert session.app.wait_closed(PATIENCE)
+        name = expect.__qualname__
+        assert str(session.subs.failure) == (
+            f"a step got no answer within 10 s ({name} raised KeyError('okay'); "
+            "messages on which a function raised an exception: 2)"
+        )
+        assert f"{name} failed on a message, which therefore counts as unrelated" in caplog.messages
+
+
+def in_handler(app: WebSocketApp, function: Callable[[], object]) -> None:
+    """Call a function on the handlers' thread, and wait for it."""
+    done = threading.Event()
+
+    def call() -> None:
+        function()
+        done.set()
+
+    app.call_later(0, call)
+    assert done.wait(PATIENCE)
+
+
+class TestShapes:
+    """Messages and answers of other shapes than JSON objects."""
+
+    @pytest.mark.parametrize(
+        ("expect", "yes", "no"),
+        [
+            ("pong", ["pong"], ["ping", '"pong"', b"pong"]),
+            (b"\x20\x02", [b"\x20\x02"], [b"\x20", "\x20\x02"]),
+            ([2], ["[2]", '[2, {"x": 1}]'], ["[]", "[3]", "2", '{"2": 2}', b"[2]"]),
+            ([3, "id", {"status": "Accepted"}], ['[3, "id", {"status": "Accepted", "interval": 300}]'],
+             ['[3, "id"]', '[3, "id", {"status": "Rejected"}]', '[3, "other", {"status": "Accepted"}]']),
+        ],
+        ids=["text", "binary", "array", "object in an array"],
+    )
+    def test_an_answer_may_be_described_by_text_bytes_or_a_list(
+        self, expect: Any, yes: list[str | bytes], no: list[str | bytes]
+    ) -> None:
+        step, doubts = Step("x", expect), Doubts()
+        for messages, is_it in ((yes, True), (no, False)):
+            for message in messages:
+                event = events.Text(message) if isinstance(message, str) else events.Binary(message)
+                assert step.is_answer(event, doubts) is is_it, message
+
+    def test_a_list_is_sent_as_a_json_array(self) -> None:
+        steps = [Step([1, "realm1", {"roles": {}}], expect=[2]), Step(lambda: [32, 1])]
+        script = [accept(), wait_for(re.compile("realm1")), send("[2, 9129137332, {}]")]
+        with ScriptedServer(script) as server:
+            session = Session(server, *steps)
+            with running(session.app):
+                assert session.subs.wait_session_ready(PATIENCE)
+                session.subs.remove(steps[0], [34, 1])
+                server.connection().wait_until(lambda: len(server.messages) == 3)
+        assert server.messages == ['[1, "realm1", {"roles": {}}]', "[32, 1]", "[34, 1]"]
+
+    def test_send_passes_a_closed_gate(self) -> None:
+        with ScriptedServer([accept(), send("ping"), wait_for("pong"), send("hello")]) as server:
+            app = Noting(server.url)
+            subs = Subscriptions(app, [Step(None, expect="hello")])
+            app.on("text")(lambda event: event.text == "ping" and subs.send("pong"))
+            with running(app):
+                assert subs.wait_session_ready(PATIENCE)
+                assert subs.send({"op": 1})
+                assert subs.send(b"x")
+                with pytest.raises(TypeError, match="message=5"):
+                    subs.send(cast(Any, 5))
+            with pytest.raises(errors.WebSocketUnavailable):
+                subs.send("late")
+
+
+def length(data: bytes) -> int | None:
+    """Return the length of a packet: a byte that tells it, and the content."""
+    if data[0] == 0xFF:
+        raise ValueError("no packet begins with 255")
+    return 1 + data[0]
+
+
+class TestStreams:
+    """Protocols whose packets have nothing to do with the borders of messages."""
+
+    @pytest.mark.parametrize("cuts", [[], [1], [3], [1, 2, 3, 4, 5, 6], [4, 8]], ids=str)
+    def test_packets_may_be_split_across_messages_or_share_one(self, cuts: list[int]) -> None:
+        stream = b"\x02hi\x05nonce\x02ok\x01"
+        parts = [stream[i:j] for i, j in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+        steps = [
+            Step(None, expect=lambda event: event.data[1:] == b"nonce"),
+            Step(lambda answer: b"proof of " + answer.data[1:], expect=b"\x02ok"),
+        ]
+        with ScriptedServer([accept(), *map(send, parts)]) as server:
+            session = Session(server, *steps, split=length)
+            # The last packet is not complete, and the next connection begins with a new one.
+            with running(session.app, persist=AT_ONCE):
+                assert session.subs.wait_session_ready(PATIENCE)
+                session.app.reconnect()
+                server.connection(1).wait_until(lambda: said(server, 1) == [b"proof of nonce"])
+                session.app.wait_for("ready", 2)
+                assert session.subs.wait_session_ready(PATIENCE)
+            assert said(server) == [b"proof of nonce"]
+
+    def test_a_step_that_is_added_later_finds_the_borders_of_packets(self) -> None:
+        with ScriptedServer([accept()]) as server:
+            session = Session(server, split=length)
+            with opened(session.app):
+                server.do(send(b"\x05he"))
+                session.app.wait_for("binary")
+                session.subs.add(Step("x", expect=b"\x02ok"))
+                server.connection().wait_until(lambda: said(server) == ["x"])
+                server.do(send(b"l\x02o\x02"))
+                server.do(send(b"ok"))
+                session.app.wait_for("binary", 3)
+                in_handler(session.app, lambda: None)
+                assert session.subs._unanswered == []
+
+    @pytest.mark.parametrize(
+        "split", [length, lambda _: 0, lambda _: "1", lambda _: 10**9, lambda _: sys.exit()]
+    )
+    def test_what_cannot_be_split_drops_the_connection(
+        self, split: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with ScriptedServer([accept(), together(send(b"\xff"), send(b"\xff"))]) as server:
+            session = Session(server, Step(None, expect=b"x"), split=split)
+            with running(session.app):
+                assert session.app.wait_closed(PATIENCE)
+        assert len(caplog.messages) == 1
+        assert session.reasons[0].startswith("the received bytes cannot be split into packets (")
+
+
 #: Without their types, which would not accept invalid arguments.
 step: Any = Step
 subscriptions: Any = Subscriptions
@@ -503,8 +812,14 @@ subscriptions: Any = Subscriptions
     [
         (lambda: step(5), TypeError, "message=5"),
         (lambda: step("x", expect=5), TypeError, "expect=5"),
-        (lambda: step("x", {}, refused="no"), TypeError, "refused='no'"),
+        (lambda: step("x", {}, refused=7), TypeError, "refused=7"),
         (lambda: step("x", refused={}), ValueError, "refused needs expect"),
+        (lambda: step(None), ValueError, "message=None needs expect"),
+        (lambda: step(None, {}, give_up=True), ValueError, "give_up needs refused"),
+        (lambda: step("x", {}, refused={}, give_up=1), TypeError, "give_up=1"),
+        (lambda: step(lambda one, two: "x"), TypeError, "without an argument, or with one"),
+        (lambda: subscriptions(unstarted(), [step("x"), step(len)]), ValueError, "len: it takes an answer"),
+        (lambda: subscriptions(unstarted(), split="x"), TypeError, "split='x': expected a function"),
         (lambda: step("x", timeout="1"), TypeError, "timeout='1'"),
         (lambda: step("x", timeout=0), ValueError, "timeout=0"),
         (lambda: step("x", key=[]), TypeError, "unhashable"),
@@ -529,4 +844,4 @@ def unstarted() -> WebSocketApp:
 
 def test_json_that_is_nested_too_deep_is_not_an_answer() -> None:
     step = Step("a", expect={"b": 1}, refused={"c": 1})
-    assert not step.is_answer(events.Text("[" * 200_000))
+    assert not step.is_answer(events.Text("[" * 200_000), Doubts())

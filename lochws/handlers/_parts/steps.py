@@ -59,8 +59,8 @@ class Step:
         refused: a refusal, described in the same way as `expect`, or None.
         timeout: seconds after which the step fails if no answer has arrived; None for no limit.
         in_turn: True to begin once all previous steps have been answered, False to begin immediately after
-            the previous step has been sent. A step that waits for a message of the server sees those that
-            arrive after it has begun.
+            the previous step has been sent. A function of the previous answer waits for it in any case. A
+            step that waits for a message of the server sees those that arrive after it has begun.
         key: identifies the step for `Subscriptions.remove` and in the log. None: the message itself
             identifies the step, and is not logged.
         give_up: whether a refusal closes the app, instead of having it reconnect. Use it for a login: servers
