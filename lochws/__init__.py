@@ -11,7 +11,7 @@ from .dispatch.naming import on
 from .engine.threads import Threads
 from .life.counters import Counters
 from .life.state import State
-from .options import Deflate
+from .options import Deflate, Rate
 from .persist import Backoff
 from .status import Status
 from .system.compiled import parts_in_use as _parts_in_use
@@ -23,6 +23,7 @@ __all__ = [
     "Backoff",
     "Counters",
     "Deflate",
+    "Rate",
     "State",
     "Status",
     "TLS",

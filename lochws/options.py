@@ -159,12 +159,24 @@ class WebSocketOptions(TypedDict, total=False):
     send_timeout: float | None
     """Seconds that a send with ``when_full="block"`` waits before it raises QueueFull; None for no limit.
     Default: 30.0."""
+    rate: Rate | None
+    """How many messages the server accepts in a given time, such as ``Rate(5, per=1.0)``: messages over that
+    limit are queued and sent, in order, as soon as it allows. Default: None, for no limit."""
     encoder: Encoder | None
     """A function that converts the objects passed to `send_json` to JSON, as str or UTF-8 bytes, such as
     `orjson.dumps`. Default: None, which is `json.dumps` except that NaN and infinity are refused."""
 
 
 _encode = JSONEncoder(allow_nan=False).encode
+
+RATE_COUNTS = ("messages", "frames")
+RATE_SCOPES = ("connection", "client")
+#: The default margin of a `Rate`: this part of its `per`, and at most this many seconds, which is more than
+#: the shortest time after which TCP sends a lost segment again.
+MARGIN_PART = 0.05
+MARGIN_SECONDS = 0.25
+#: The longest span of a `Rate`, in seconds.
+YEAR_SECONDS = 366 * 86_400
 
 
 def encode_json(value: Any) -> str:
@@ -221,6 +233,68 @@ class Deflate:
         check_range("threshold", self.threshold, 0, None)
         for name in ("server_no_context_takeover", "client_no_context_takeover", "required"):
             check_bool(name, getattr(self, name))
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A server's limit on the messages that a client may send: at most `limit` within any `per` seconds.
+
+    Pass one as the option `rate`. Messages over the limit wait in the send queue and are sent in order, each
+    as early as the limit allows; `max_queue`, `when_full` and `send_timeout` bound that queue as usual, and
+    `WebSocket.queued_for` says how long a message would wait. Pings, pongs and the echo of the server's
+    Close frame go before all waiting messages.
+
+    The window slides: it holds for every span of `per` seconds, not only for whole seconds of a clock. A
+    message counts from when the operating system has taken it from us. The server sees the same spans if the
+    network delays all messages equally; spans shrink by as much as a delay grows and falls back. `margin`
+    covers such jitter. No client can cover a network that stalls for longer and then delivers everything at
+    once, nor a server that stops reading; for such networks choose a larger margin or a lower limit.
+
+    ::
+
+        app = WebSocketApp("wss://feed.example.org", rate=Rate(5, per=1.0, counts="frames"))
+
+    Attributes:
+        limit: how many messages the server accepts within `per` seconds.
+        per: the length of the span, in seconds; more than 0, and at most 366 days.
+        counts: ``"messages"`` if the server counts text and binary messages only, ``"frames"`` if it counts
+            pings, pongs and Close frames as well. These then wait for the limit too, though before all
+            messages, and only the newest pong is kept. Choose `ping_rate` such that keepalive pings leave
+            room for messages.
+        scope: ``"connection"`` if each connection begins with the full limit, which is how servers usually
+            count; ``"client"`` if what earlier connections of the same WebSocket or app have sent still
+            counts, for servers that count by address or account.
+        margin: seconds added to `per`, from 0 to `per`. None adds 5 %, and at most 0.25 s.
+
+    Raises:
+        TypeError, ValueError: an attribute is invalid; the message names it and says what would be valid.
+    """
+
+    limit: int
+    per: float = field(default=1.0, kw_only=True)
+    counts: Literal["messages", "frames"] = field(default="messages", kw_only=True)
+    scope: Literal["connection", "client"] = field(default="connection", kw_only=True)
+    margin: float | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        check_range("Rate: limit", self.limit, 1, sys.maxsize)
+        expected = "seconds above 0, and at most 366 days"
+        check_number("Rate: per", self.per, 0, expected)
+        if not 0 < self.per <= YEAR_SECONDS:
+            raise ValueError(f"Rate: per={_shown(self.per)}: expected {expected}")
+        check_choice("Rate: counts", self.counts, RATE_COUNTS)
+        check_choice("Rate: scope", self.scope, RATE_SCOPES)
+        if self.margin is not None:
+            expected = "seconds from 0 to the value of per, or None"
+            check_number("Rate: margin", self.margin, 0, expected)
+            if self.margin > self.per:
+                raise ValueError(f"Rate: margin={_shown(self.margin)}: expected {expected}")
+
+    @property
+    def seconds(self) -> float:
+        """The length of the span that is kept to: `per` and the margin."""
+        margin = min(MARGIN_PART * self.per, MARGIN_SECONDS) if self.margin is None else self.margin
+        return self.per + margin
 
 
 # Checks: each takes an option's name, for error messages, and a value; it returns nothing.
@@ -572,6 +646,7 @@ class Options:
     max_queue: int = _option(16 * MIB, _checked(check_range, 1, sys.maxsize))
     when_full: Literal["raise", "block", "drop"] = _option("raise", _checked(check_choice, WHEN_FULL))
     send_timeout: float | None = _option(30.0, _seconds)
+    rate: Rate | None = _option(None, _checked(_check_kind, Rate, "a lochws.Rate, or None", none=True))
     encoder: Encoder = _option(None, _as_encoder)
 
     def __post_init__(self) -> None:

@@ -570,6 +570,16 @@ class WebSocket:
         return 0 if connection is None else connection.sending.queue.waiting_bytes
 
     @read_only
+    def queued_for(self) -> float:
+        """How many seconds a message sent now would wait for the budget that the option `rate` sets.
+
+        0.0 if it would not wait, and without a `rate` or a connection. It is the shortest possible wait:
+        control frames that go first, or a network that takes nothing, make it longer.
+        """
+        connection = self._lochws.life.connection
+        return 0.0 if connection is None else connection.sending.queue.wait_for_budget()
+
+    @read_only
     def counters(self) -> Counters:
         """Messages and bytes sent and received over all connections since the WebSocket was created."""
         return self._lochws.traffic.with_open(self._lochws.life.connection)

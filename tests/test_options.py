@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from lochws import Backoff, Deflate, Threads, WebSocket, WebSocketApp
+from lochws import Backoff, Deflate, Rate, Threads, WebSocket, WebSocketApp
 from lochws.app import WebSocketAppOptions
 from lochws.options import USER_AGENT, Options, Timing, WebSocketOptions
 from lochws.persist import persist
@@ -74,6 +74,8 @@ BAD_OPTIONS: list[tuple[str, Any, type[Exception], str]] = [
     ("when_full", ["raise"], ValueError, "['raise']"),
     ("send_timeout", -0.1, ValueError, "-0.1"),
     ("send_timeout", "1", TypeError, "'1'"),
+    ("rate", 5, TypeError, "rate=5: expected a lochws.Rate, or None"),
+    ("rate", (5, 1.0), TypeError, "(5, 1.0)"),
 ]
 BAD_APP_OPTIONS: list[tuple[str, Any, type[Exception], str]] = [
     ("on_handler_error", "ignore", ValueError, "'ignore': expected one of 'continue', 'reconnect', 'stop'"),
@@ -268,12 +270,46 @@ class TestDeflate:
             Deflate().level = 1  # type: ignore[misc]
 
 
+class TestRate:
+    """The limit that a server puts on messages."""
+
+    @pytest.mark.parametrize(("arguments", "error", "words"), [
+        ({"limit": 0}, ValueError, "Rate: limit=0: expected a whole number from 1 to"),
+        ({"limit": 2.5}, TypeError, "Rate: limit=2.5"),
+        ({"limit": True}, TypeError, "Rate: limit=True"),
+        ({"per": 0}, ValueError, "Rate: per=0: expected seconds above 0, and at most 366 days"),
+        ({"per": -1}, ValueError, "Rate: per=-1"),
+        ({"per": "1"}, TypeError, "Rate: per='1'"),
+        ({"per": NAN}, ValueError, "Rate: per=nan"),
+        ({"per": INF}, ValueError, "Rate: per=inf"),
+        ({"per": 1e9}, ValueError, "at most 366 days"),
+        ({"per": 10**400}, ValueError, "at most 366 days"),
+        ({"counts": "bytes"}, ValueError, "Rate: counts='bytes': expected one of 'messages', 'frames'"),
+        ({"scope": "app"}, ValueError, "Rate: scope='app': expected one of 'connection', 'client'"),
+        ({"margin": -0.1}, ValueError, "Rate: margin=-0.1: expected seconds from 0 to the value of per"),
+        ({"margin": 1.5}, ValueError, "Rate: margin=1.5"),
+        ({"margin": "1"}, TypeError, "Rate: margin='1'"),
+    ])
+    def test_an_invalid_argument_is_named(
+        self, arguments: dict[str, Any], error: type[Exception], words: str
+    ) -> None:
+        with expect(error, "Rate: ", words):
+            Rate(**{"limit": 5, **arguments})
+
+    def test_only_the_limit_is_passed_by_position_and_nothing_ever_changes(self) -> None:
+        assert Rate(5) == Rate(limit=5, per=1.0, counts="messages", scope="connection", margin=None)
+        with pytest.raises(TypeError):
+            Rate(5, 1.0)  # type: ignore[misc]
+        with pytest.raises(AttributeError):
+            Rate(5).limit = 6  # type: ignore[misc]
+
+
 def test_construction_accepts_every_option_at_once(ca_file: str) -> None:
     WebSocketApp(
         lambda: URL, {"http": "http://proxy", "https": None}, ["a", "b"], "me/1.0", Deflate(level=1), True,
         ca_file, ssl.create_default_context(), print, headers=dict, origin="https://here",
         auth=("me", "secret"), open_timeout=None, max_message_size=None, max_queue=1, when_full="drop",
-        send_timeout=None, on_handler_error="stop", threads=Threads(),
+        send_timeout=None, rate=Rate(5), on_handler_error="stop", threads=Threads(),
     )
 
 

@@ -14,8 +14,8 @@ import pytest
 import lochws
 
 NAMES = {
-    "Backoff", "Counters", "Deflate", "State", "Status", "TLS", "Threads", "WebSocket", "WebSocketApp",
-    "__version__", "compiled", "errors", "events", "on",
+    "Backoff", "Counters", "Deflate", "Rate", "State", "Status", "TLS", "Threads", "WebSocket",
+    "WebSocketApp", "__version__", "compiled", "errors", "events", "on",
 }
 
 

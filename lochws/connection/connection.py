@@ -33,6 +33,7 @@ from .poll_timer import PollTimer
 from .receiving import ReceivingHalf
 from .sending import SendingHalf
 from .trace import Trace
+from .window import SlidingWindow
 
 
 class Listener(Protocol):
@@ -68,6 +69,7 @@ class Connection:
         gather: whether messages sent in quick succession may share a system call.
         trace: records steps, or None.
         taps: functions that receive what is about to be sent; the sequence may change at any time.
+        window: the budget that an earlier connection has used in part, or None.
 
     Attributes:
         tls: the parameters that TLS negotiated with the server, or None without TLS.
@@ -78,6 +80,7 @@ class Connection:
         listener: Listener, loop: Loop, inbox: Inbox,
         ask_flush: Callable[[Channel, Callable[[], object] | None], object] | None = None,
         gather: bool = True, trace: Trace | None = None, taps: Sequence[Tap] = (),
+        window: SlidingWindow | None = None,
     ) -> None:
         self._opened: Opened | None = opened  # until Ready has been posted
         self._timing = timing
@@ -95,7 +98,7 @@ class Connection:
         self.sending = SendingHalf(
             opened.stream, options, agreed,
             ask_flush=partial(ask_flush or loop.ask_flush, self), may_block=listener.may_block,
-            gather=gather, trace=trace, clock=loop.clock, taps=taps,
+            gather=gather, trace=trace, clock=loop.clock, taps=taps, window=window,
         )
         self._abort: str | None = None  # the reason passed to `drop`; any thread writes it
 
@@ -150,7 +153,7 @@ class Connection:
     def drop(self, reason: str, code: int = 1001) -> None:
         """Send our Close frame if that is possible immediately, and end the connection without waiting."""
         self._abort = reason  # set first, so that it is the reported reason however fast the server answers
-        self.sending.request_close(code, reason)
+        self.sending.request_close(code, reason, overtakes=True)
         if not interrupts_lochws():  # which may hold the stream's lock; then it is left to the loop
             self._stream.shutdown()
         self.loop.touch(self)
@@ -214,7 +217,7 @@ class Connection:
         self.sending.queue.flush()
         if self.is_closing:
             self._drop_if_asked()
-            self._closing.sent(now, taken=not self.sending.queue.waiting_bytes)
+            self._closing.sent(now, taken=self.sending.queue.is_close_taken)
         elif self.sending.queue.failure is not None:
             self._drop_if_asked()  # there is no closing handshake to wait for
         self._finish_if_over()
@@ -223,16 +226,21 @@ class Connection:
 
     def on_timer(self, now: float) -> None:
         """Act on the deadlines of closing, keepalive and Poll that have passed."""
+        queue = self.sending.queue
+        if queue.is_paced:
+            if self._closing.must_overtake(now):
+                queue.overtake()
+            queue.flush()
         if self.is_closing:
-            self._closing.sent(now, taken=not self.sending.queue.waiting_bytes)
+            self._closing.sent(now, taken=queue.is_close_taken)
         if self._closing.time_passed(now):
             self._say_why()
         elif not self._closing.is_begun:
             if self._keepalive.timed_out(now) and not self._receiving.is_still_sending(now):
                 self._inbox.post([events.Unresponsive()])
                 # The server may be gone, but one that is merely slow learns why the connection ended.
-                self.sending.close(1011, "ping timeout")
-                self.sending.queue.flush()
+                self.sending.close(1011, "ping timeout", overtakes=True)
+                queue.flush()
                 self._closing.lost(f"ping timeout: nothing from the server for {self._timing.ping_limit:g} s")
             else:
                 self._ping(now)
@@ -252,7 +260,10 @@ class Connection:
         """Return the earliest of these deadlines, or None."""
         closing = self._closing
         keepalive = None if closing.is_begun else self._keepalive.next_deadline()
-        return earliest(earliest(self._polls.deadline, closing.deadline), keepalive)
+        when = earliest(earliest(self._polls.deadline, closing.deadline), keepalive)
+        if self.sending.queue.is_paced:
+            when = earliest(earliest(when, closing.overtakes_at), self.sending.queue.wake_at())
+        return when
 
     def on_error(self, error: BaseException) -> None:
         """End the connection after a defect in lochws, which has been logged."""
@@ -277,7 +288,7 @@ class Connection:
             # The server has acknowledged data. On a slow network, no ping might get through in time.
             self._keepalive.received(now)
             if self.is_closing:
-                self._closing.sent(now, taken=not queue.waiting_bytes)
+                self._closing.sent(now, taken=queue.is_close_taken)
 
     def server_is_done(self, now: float) -> None:
         """Handle the server's Close frame or its protocol violation."""
@@ -322,12 +333,13 @@ class Connection:
             self._closing.dropped(self._abort)
 
     def _on_close_frame(self, now: float) -> None:
-        frame = self._receiving.receiver.close_received
+        frame, queue = self._receiving.receiver.close_received, self.sending.queue
         assert frame is not None
         if self._trace:
             self._trace("message_close", code=frame.code, reason=frame.reason)
         if self.is_closing:
-            self._closing.sent(now, taken=not self.sending.queue.waiting_bytes)
+            queue.overtake()  # the server takes no more messages, and waits for our Close frame
+            self._closing.sent(now, taken=queue.is_close_taken)
             self._inbox.post([events.Closed(frame.code, frame.reason)])
         else:
             self._inbox.post([events.Closing(frame.code, frame.reason)], after=self._answer_close)
@@ -337,7 +349,7 @@ class Connection:
         """Echo the server's Close frame (RFC 6455 section 5.5.1). Handlers' thread, after Closing."""
         frame = self._receiving.receiver.close_received
         assert frame is not None
-        self.sending.close(frame.code, frame.reason)
+        self.sending.close(frame.code, frame.reason, overtakes=True)
         self.loop.touch(self)
 
     def _fail(self, error: ProtocolError | CriticalProtocolError, now: float) -> None:
@@ -350,7 +362,7 @@ class Connection:
     def _say_why(self) -> None:
         """Send a Close frame with the failure's code and text. Handlers' thread or baton holder."""
         assert self._failure is not None
-        self.sending.close(self._failure.close_code, str(self._failure))
+        self.sending.close(self._failure.close_code, str(self._failure), overtakes=True)
         self.loop.touch(self)
 
     def _finish_if_over(self) -> None:
@@ -361,7 +373,8 @@ class Connection:
         if self._finished:
             return
         self._finished = True
-        outcome = outcome.checked(is_taken=not self.sending.queue.is_blocked)
+        queue = self.sending.queue
+        outcome = outcome.checked(is_taken=queue.is_close_taken if queue.is_paced else not queue.is_blocked)
         sent, received = self.sending.close_sent, self._receiving.receiver.close_received
         event = events.Disconnected(
             outcome.reason,
@@ -371,7 +384,7 @@ class Connection:
             received_code=received.code if received is not None else None,
             received_reason=received.reason if received is not None else "",
             error=outcome.error,
-            unsent=self.sending.queue.finish(),
+            unsent=queue.finish(),
         )
         if self._trace:
             self._trace("disconnected", reason=outcome.reason, graceful=outcome.graceful)

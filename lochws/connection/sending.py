@@ -22,8 +22,10 @@ from ..protocol.sender import Sender
 from ..sent import Tap
 from ..system import syscalls
 from .outgoing import BATCH_BYTES, Raw
+from .paced import Budget
 from .sendqueue import AskFlush, SendQueue, Sink
 from .trace import Trace
+from .window import SlidingWindow, make_window
 
 #: The frame of a message of at least this many bytes is built by the sending thread. Otherwise the thread
 #: that writes it would do so, and that may be the loop, which all connections wait for.
@@ -39,7 +41,8 @@ class SendingHalf:
         agreed: the parameters of permessage-deflate, or None.
         ask_flush, may_block, gather, taps: passed on to `SendQueue`.
         trace: records steps, or None.
-        clock: the clock that tells when one of the user's pings was sent.
+        clock: the clock of the budget, and of the user's pings.
+        window: the budget that an earlier connection has used in part, or None to begin a new one.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class SendingHalf:
         trace: Trace | None,
         clock: Clock,
         taps: Sequence[Tap] = (),
+        window: SlidingWindow | None = None,
     ) -> None:
         prepare()
         offered = options.deflate
@@ -65,9 +69,13 @@ class SendingHalf:
         #: Whether messages need no work before they are queued.
         self.is_plain = trace is None and not self._sender.deflates
         self._ask_flush = ask_flush
-        self._owed_close: tuple[int | None, str | bytes] | None = None  # any thread writes, the loop takes
+        # The arguments of `close`. Any thread writes, the loop takes.
+        self._owed_close: tuple[int | None, str | bytes, bool] | None = None
         #: The user's pings and when they were sent. Any thread appends, the loop takes.
         self.pings_sent: list[tuple[bytes, float]] = []
+        budget = None
+        if (rate := options.rate) is not None:
+            budget = Budget(window or make_window(rate), rate.counts == "frames", clock.monotonic)
         self.queue = SendQueue(
             stream,
             pack=self._sender.pack,
@@ -80,6 +88,7 @@ class SendingHalf:
             may_block=may_block,
             gather=gather,
             taps=taps,
+            budget=budget,
         )
 
     @property
@@ -147,7 +156,7 @@ class SendingHalf:
             self._trace("send_pong", length=len(data))
         self.queue.push_item((self._sender.pong(data), None), len(data))
 
-    def request_close(self, code: int | None, reason: str | bytes) -> None:
+    def request_close(self, code: int | None, reason: str | bytes, *, overtakes: bool = False) -> None:
         """Send our Close frame, unless it was sent already or the connection has ended.
 
         If this call interrupts the holder of the queue's lock (in a signal handler, for instance), it leaves
@@ -155,23 +164,31 @@ class SendingHalf:
         """
         if self._trace:
             self._trace("close_requested", code=code, reason=reason)
-        self.close(code, reason)
+        self.close(code, reason, overtakes=overtakes)
 
     # For the connection.
 
     def send_owed_close(self) -> None:
         """Send the Close frame that `request_close` could not. The loop only."""
         if self._owed_close is not None:
-            (code, reason), self._owed_close = self._owed_close, None
-            self.close(code, reason)
+            (code, reason, overtakes), self._owed_close = self._owed_close, None
+            self.close(code, reason, overtakes=overtakes)
 
-    def close(self, code: int | None, reason: str | bytes) -> None:
-        """Send our Close frame, unless it was sent or cannot be. Any thread, which then touches the loop."""
+    def close(self, code: int | None, reason: str | bytes, *, overtakes: bool) -> None:
+        """Send our Close frame, unless it was sent or cannot be. Any thread, which then touches the loop.
+
+        Args:
+            code, reason: what it says.
+            overtakes: whether it goes ahead of the messages that wait for the budget.
+        """
         try:
-            if not self.queue.push_control(self._sender.close, code, reason, seal=True):
-                self._owed_close = (code, reason)
-        except (WebSocketClosing, WebSocketClosed, TransportFail):
-            pass  # already closed, or lost: the loop knows, or will find out
+            if not self.queue.push_control(self._sender.close, code, reason, seal=True, overtakes=overtakes):
+                self._owed_close = (code, reason, overtakes)
+        except WebSocketClosing:
+            if overtakes:
+                self.queue.overtake()
+        except (WebSocketClosed, TransportFail):
+            pass  # lost: the loop knows, or will find out
 
     def ping(self, payload: bytes) -> None:
         """Send a keepalive ping. The loop only."""

@@ -23,6 +23,10 @@ rule that makes this correct:
 So one of the two always notices the other. While `_drop_off_limit` is not 0, messages gather, and a flush is
 certain: either the loop was asked for one, or the sender will return in time. While the lock is held, its
 holder will take the messages up.
+
+**With a budget** (`lochws.connection.paced`), messages also wait for the time when the server's limit allows
+them. Then nothing gathers. Whoever leaves such messages behind asks the loop, which sets a timer for
+`wake_at`; a message that is sent after that time, but before the timer, is written by its sender.
 """
 
 from __future__ import annotations
@@ -44,6 +48,7 @@ from ..system.reentry import interrupts_lochws
 from ..system.report import is_interrupt, report_aside, safe_name
 from ..system.waits import Waiters, wait_for
 from .outgoing import Outgoing, Pack, Raw, message_of
+from .paced import Budget, PacedOutgoing
 
 #: A message sent within this time after the last write, in seconds, may be gathered with others.
 FOLLOWS_SECONDS = 20e-6
@@ -98,19 +103,21 @@ class SendQueue:
         may_block: returns whether the calling thread may wait; one that runs handlers must not.
         gather: whether messages may gather. Without a loop that comes when asked they must not.
         taps: functions that receive what is about to be sent, in order; may change at any time.
+        budget: how many frames may be sent when, or None for no limit.
 
     Attributes:
         failure: what ended sending, or None. Read by anyone.
         is_blocked: whether the kernel is full: only the loop, told that the socket is writable, tries again.
             Read by anyone.
+        is_paced: whether there is a budget.
     """
 
     __slots__ = (
         "_ask_flush", "_asked", "_changed", "_compress", "_compress_in_pieces", "_compressing",
         "_compressor", "_corks", "_discarded", "_drop_off_limit", "_dropped", "_dropped_off", "_due",
-        "_finished", "_follows", "_gathering", "_is_shut", "_last_write", "_limit", "_lock",
-        "_may_block", "_outgoing", "_room_threshold", "_sealed", "_send_timeout", "_stream",
-        "_tap_failures", "_taps", "_waiting", "_when_full", "_writer", "failure", "is_blocked",
+        "_finished", "_follows", "_gathering", "_has_timer", "_is_shut", "_last_write", "_limit", "_lock",
+        "_may_block", "_outgoing", "_paced", "_room_threshold", "_sealed", "_send_timeout", "_stream",
+        "_tap_failures", "_taps", "_waiting", "_when_full", "_writer", "failure", "is_blocked", "is_paced",
     )
 
     def __init__(
@@ -127,6 +134,7 @@ class SendQueue:
         may_block: Callable[[], bool] = lambda: True,
         gather: bool = True,
         taps: Sequence[Tap] = (),
+        budget: Budget | None = None,
     ) -> None:
         self._stream = stream
         self._compress = compress
@@ -137,7 +145,8 @@ class SendQueue:
         self._when_full = when_full
         self._send_timeout = send_timeout
         self._may_block = may_block
-        self._follows = FOLLOWS_SECONDS if gather else -1.0
+        self.is_paced = budget is not None
+        self._follows = FOLLOWS_SECONDS if gather and budget is None else -1.0
         self._taps = taps
         self._tap_failures: RateLimit | None = None  # limits the reports about taps; made with the first
         # Appended to by any thread without the lock, emptied by the lock's holder.
@@ -150,12 +159,15 @@ class SendQueue:
         self._lock = plain_lock()
         self._changed = Waiters(self._lock)  # room was made, or a writer has finished
         # Everything below is guarded by _lock.
-        self._outgoing = Outgoing(pack)
+        # The same object twice, and None as the second without a budget.
+        self._paced = PacedOutgoing(pack, budget) if budget is not None else None
+        self._outgoing = Outgoing(pack) if self._paced is None else self._paced
         self._writer: _Part | None = None  # the role of the thread that writes
         self._compressor: _Part | None = None  # the role of the thread that compresses
         self._compressing: Iterator[bytes] | None = None  # the compressor's current message
         self.is_blocked = False
         self._asked = False  # the loop was asked to flush and has not come yet
+        self._has_timer = False  # the loop comes when the budget allows more
         self._gathering = False  # a message waits for others to join it, until _due
         self._due = 0.0
         self._last_write = 0.0
@@ -306,12 +318,15 @@ class SendQueue:
             return self._drop_off_nested(items, size)
         return self._push_all(items, size)
 
-    def push_control(self, encode: Callable[..., bytes], *args: object, seal: bool = False) -> bool:
+    def push_control(
+        self, encode: Callable[..., bytes], *args: object, seal: bool = False, overtakes: bool = False
+    ) -> bool:
         """Send a control frame of the protocol itself; it is small and always admitted.
 
         Args:
             encode: makes the frame, from these arguments, under the lock. What it raises reaches the caller.
             seal: whether it is the Close frame: from now on every message is refused.
+            overtakes: whether the Close frame goes ahead of the messages that wait for the budget.
 
         Returns:
             False if the lock cannot be waited for, since this call interrupts its holder.
@@ -334,6 +349,8 @@ class SendQueue:
                     if seal:
                         self._sealed = self._is_shut = True
                         self._drop_off_limit = 0
+                    if overtakes and self._paced is not None:
+                        self._paced.overtake()
                 except BaseException as error:
                     self._fail_unless_refused(error)
                     raise
@@ -371,6 +388,7 @@ class SendQueue:
             return
         mine: _Part | None = None
         part: _Part | None = None
+        ask: bool | None = None
         try:
             with self._lock:
                 self._asked = False
@@ -378,15 +396,17 @@ class SendQueue:
                 if self._dropped_off:
                     self._take_up()
                 outgoing = self._outgoing
-                if outgoing.urgent:
-                    outgoing.take_urgent()
                 if self.failure is None and not self._finished:
-                    if self._writer is None and (by_loop or not self.is_blocked) and outgoing.is_ready:
-                        self._writer = mine = []
+                    if self._writer is None and (by_loop or not self.is_blocked):
+                        if self._is_ready():
+                            self._writer = mine = []
+                        ask = self._want_timer()
                     if outgoing.raw and self._compressor is None:
                         self._compressor = part = []
             if mine is not None:
                 self._write(mine, by_loop=by_loop)
+            if ask is False:
+                self._ask_loop()
             if part is not None:
                 self._compress_waiting(part, (), COMPRESSED_PER_FLUSH)
         except BaseException as error:
@@ -399,6 +419,21 @@ class SendQueue:
     def waiting_bytes(self) -> int:
         """The approximate number of waiting bytes, not counting keepalive pings and pongs."""
         return self._outgoing.size
+
+    @property
+    def is_close_taken(self) -> bool:
+        """True if the kernel has taken everything including our Close frame, which was sent before."""
+        return not self._outgoing.size if self._paced is None else self._paced.is_close_taken
+
+    def wait_for_budget(self) -> float:
+        """Return how many seconds a message sent now would wait for the budget; 0.0 without one."""
+        paced = self._paced
+        if paced is None:
+            return 0.0
+        if not (self._lock.locked() and interrupts_lochws()):
+            with self._lock:
+                return paced.wait(len(self._dropped_off))
+        return paced.wait(len(self._dropped_off))  # the holder of the lock is this thread, which stands still
 
     @property
     def dropped(self) -> int:
@@ -429,7 +464,34 @@ class SendQueue:
                 return
             if self.is_blocked:
                 self._outgoing.urgent.clear()
+            elif self._paced is not None:
+                self._paced.replace_older(frame)
             self._outgoing.urgent.append(frame)
+
+    def overtake(self) -> None:
+        """Let our Close frame overtake the messages that wait for the budget, and flush. Any thread."""
+        if self._paced is None:
+            return
+        if not (self._lock.locked() and interrupts_lochws()):
+            with self._lock:
+                self._paced.overtake()
+            self.flush(by_loop=False)
+
+    def wake_at(self) -> float | None:
+        """Return when the loop must flush because the budget then allows more, or None. Loop only."""
+        if self._paced is None:
+            return None
+        if self._lock.locked() and interrupts_lochws():
+            return None  # the call that it interrupts asks again
+        with self._lock:
+            when = None if self._is_over() else self._paced.held_until()
+            self._has_timer = when is not None
+            return when
+
+    @property
+    def holds_ping(self) -> bool:
+        """True if a ping or pong waits for the budget. Loop only."""
+        return self._paced is not None and self._paced.holds_ping
 
     def finish(self) -> tuple[str | bytes, ...]:
         """Refuse everything from now on, and return the messages not sent completely. Loop only, once.
@@ -661,8 +723,8 @@ class SendQueue:
             or (outgoing.raw and not outgoing.is_ready)
         ):
             return None
-        if outgoing.urgent:
-            outgoing.take_urgent()
+        if (outgoing.urgent or self.is_paced) and not self._is_ready():
+            return self._want_timer()
         if self._corks:
             if outgoing.size >= GATHER_BYTES:
                 return True
@@ -678,7 +740,22 @@ class SendQueue:
                 self._gathering = True
                 self._due = now + GATHER_SECONDS
         self._drop_off_limit = self._room_for_drop_offs()
-        if self._asked or self._corks:
+        ask = not (self._asked or self._corks)
+        self._asked = self._asked or ask
+        return False if ask else None
+
+    def _is_ready(self) -> bool:
+        """Return whether there is something to write, after planning its control frames. Under the lock."""
+        if self._outgoing.urgent or self.is_paced:
+            self._outgoing.take_urgent()
+        return self._outgoing.is_ready
+
+    def _want_timer(self) -> bool | None:
+        """Return False if the caller is to ask the loop because messages wait for the budget, else None.
+
+        Under the lock.
+        """
+        if self._paced is None or self._has_timer or self._asked or not self._paced.is_held:
             return None
         self._asked = True
         return False
@@ -718,13 +795,13 @@ class SendQueue:
                     if self._dropped_off:
                         self._take_up()
                     if outgoing.size or outgoing.urgent:
-                        outgoing.take_urgent()
-                        is_ready = outgoing.is_ready and not self._finished
+                        is_ready = self._is_ready() and not self._finished
                         if is_ready and batches < BATCHES_PER_FLUSH and not blocked:
                             continue
                         is_left = is_ready or (outgoing.raw and self._compressor is None)
                         ask = bool(is_left and not self._asked and not (blocked and by_loop))
                         self._asked = self._asked or ask
+                        ask = ask or self._want_timer() is False
                     self._writer = None
                     break
             if ask:
@@ -755,7 +832,7 @@ class SendQueue:
 
     def _ask_loop(self) -> None:
         # Only the loop can wait until the kernel has room, and only it can end a connection that has failed.
-        is_loops = self.is_blocked or self.failure is not None
+        is_loops = self.is_blocked or self.failure is not None or self.is_paced
         self._ask_flush(None if is_loops else self._flush_aside)
 
     def _flush_aside(self) -> None:

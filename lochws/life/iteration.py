@@ -15,6 +15,7 @@ from typing import Protocol
 from .. import events
 from ..connection.connection import Connection
 from ..connection.trace import as_trace
+from ..connection.window import kept_window
 from ..engine.inbox import Inbox
 from ..engine.loop import Loop
 from ..errors import WebSocketError
@@ -71,6 +72,7 @@ class Iteration:
         self._options = options
         self._traffic = traffic
         self._url = url
+        self._window = kept_window(options.rate)
         # Reentrant, because a signal handler may call close() while its own thread is in here.
         self._lock = control_lock()
         # All below is guarded by _lock. The connection is also read without it, by senders.
@@ -178,7 +180,7 @@ class Iteration:
             return None
         connection = Connection(
             opened, self._options, timing, listener=self, loop=loop, inbox=inbox, gather=False,
-            trace=as_trace(self._options.trace, self._url),
+            trace=as_trace(self._options.trace, self._url), window=self._window,
         )
         with self._lock:
             self._state = after(self._state, Step.OPENED)

@@ -18,6 +18,7 @@ from .. import events
 from ..clock import SYSTEM, Clock
 from ..connection.connection import Connection
 from ..connection.trace import as_trace
+from ..connection.window import kept_window
 from ..dispatch.registry import Registry
 from ..engine.inbox import Inbox
 from ..engine.supervisor import Job
@@ -59,7 +60,7 @@ class Lifecycle:
         "__weakref__", "_again", "_asking", "_changed", "_clock", "_crew", "_deadline", "_dialler", "_gates",
         "_handlers", "_has_failed", "_host", "_inbox", "_is_ready", "_job", "_options", "_pool",
         "_rejected", "_retries", "_state", "_stop", "_threads", "_timing", "_traffic", "_user_functions",
-        "_wait", "connection", "final_event", "is_forked_copy", "lock", "sendable", "url",
+        "_wait", "_window", "connection", "final_event", "is_forked_copy", "lock", "sendable", "url",
     )
 
     def __init__(
@@ -77,6 +78,7 @@ class Lifecycle:
         self._threads = threads
         self._handlers = handlers
         self._traffic = traffic
+        self._window = kept_window(options.rate)
         self._host = dialler.endpoint.origin if dialler.endpoint is not None else self
         self._user_functions: UserFunctions = {}  # for the supervisor thread that makes the attempt
         self._timing = Timing()
@@ -328,7 +330,7 @@ class Lifecycle:
             connection = Connection(
                 opened, self._options, self._timing, listener=self, loop=self._crew.reader.loop,
                 ask_flush=self._crew.ask_flush, inbox=self._inbox, trace=as_trace(trace, self.url),
-                taps=self._handlers.taps,
+                taps=self._handlers.taps, window=self._window,
             )
         except BaseException:  # no memory for a deflate context, say
             opened.stream.close()

@@ -136,6 +136,7 @@ class ClosingHandshake:
     Attributes:
         outcome: how the connection ended; None until then.
         deadline: when `time_passed` must be called, or None.
+        overtakes_at: when `must_overtake` must be called, or None.
         is_begun: whether a Close frame was sent or the connection is being abandoned: automatic pings and
             their time-out no longer apply.
     """
@@ -143,6 +144,7 @@ class ClosingHandshake:
     def __init__(self, close_timeout: float) -> None:
         self.outcome: Outcome | None = None
         self.deadline: float | None = None
+        self.overtakes_at: float | None = None
         self._close_timeout = close_timeout
         self._linger = min(LINGER_SECONDS, close_timeout or LINGER_SECONDS)
         self._sent = False
@@ -176,6 +178,9 @@ class ClosingHandshake:
         else:
             if is_first and self._close_timeout:
                 self._limit = now + self._close_timeout
+                self.overtakes_at = now + self._close_timeout / 2
+            if taken:
+                self.overtakes_at = None
             self._set_deadline(now)
 
     def received(self, now: float) -> None:
@@ -216,6 +221,16 @@ class ClosingHandshake:
             self._end(self._complete())
         else:
             self._end(Outcome(reason, NETWORK, error=error))
+
+    def must_overtake(self, now: float) -> bool:
+        """Return, once, whether our Close frame has waited too long for the messages before it.
+
+        It waits for half of the time limit, so that the server has the other half to answer it.
+        """
+        if self.overtakes_at is None or now < self.overtakes_at:
+            return False
+        self.overtakes_at = None
+        return True
 
     def time_passed(self, now: float) -> bool:
         """Act if `deadline` has passed. Return whether our Close frame is still owed and must be sent now."""

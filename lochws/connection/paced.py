@@ -1,0 +1,192 @@
+"""Paced outgoing: the items that wait on a connection whose server limits messages per second.
+
+Like `lochws.connection.outgoing`, it is a plain data structure without lock and socket, and a
+`lochws.connection.sendqueue.SendQueue` owns it. A message over budget waits where it would wait for a full
+kernel. So the bound of the queue, the order, compression and `Disconnected.unsent` need no rules of their
+own.
+
+Frames are counted at a time after the kernel has taken them, and further frames are admitted at a time before
+it can take those. So if the window holds for these times, it also holds for the true ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ..protocol.frames import Item, Opcode
+from .outgoing import BATCH_BYTES, Outgoing, Pack, Raw
+from .window import SlidingWindow
+
+
+class Budget(NamedTuple):
+    """The rule that a connection's frames must keep to.
+
+    Attributes:
+        window: how many may be sent when.
+        counts_frames: whether pings, pongs and the Close frame count like messages.
+        clock: returns the time in monotonic seconds.
+    """
+
+    window: SlidingWindow
+    counts_frames: bool
+    clock: Callable[[], float]
+
+
+class PacedOutgoing(Outgoing):
+    """The messages and frames that wait to be sent on one connection, within a budget.
+
+    Pings and pongs go before all messages. Our Close frame goes behind them, until `overtake` is called.
+    After that it goes next, and the messages that it has overtaken are never sent.
+
+    Args:
+        pack: makes the frames of plain messages.
+        budget: the rule.
+    """
+
+    __slots__ = ("_budget", "_close", "_is_cut", "_user_controls", "_window")
+
+    def __init__(self, pack: Pack, budget: Budget) -> None:
+        super().__init__(pack)
+        self._budget = budget
+        self._window = budget.window
+        self._user_controls: list[bytes] = []  # the user's pings and pongs; they count towards `size`
+        self._close: bytes | None = None  # our Close frame, once it may overtake what waits before it
+        self._is_cut = False  # it has: nothing else will be sent
+
+    # Adding.
+
+    def _place(self, item: Any) -> tuple[list[Any], Item | Raw]:
+        if type(item) is tuple and item[1] is None and item[0][0] & 0x0F != Opcode.CLOSE:
+            self.size += len(item[0])
+            return self._user_controls, item[0]
+        return super()._place(item)
+
+    def replace_older(self, frame: bytes) -> None:
+        """Forget an urgent frame of the same kind, which may still wait for the budget.
+
+        The newest pong answers all pings (RFC 6455 section 5.5.3), so a flood of pings takes no memory.
+        """
+        if self._budget.counts_frames:
+            self.urgent = [other for other in self.urgent if other[0] != frame[0]]
+
+    def overtake(self) -> None:
+        """Let our Close frame overtake what waits before it, unless it is being written already."""
+        waiting = self.raw or self.items
+        if self._controls and waiting:
+            self._close = waiting[-1][0]  # type: ignore[assignment]  # nothing is ever added behind it
+
+    # Writing.
+
+    @property
+    def is_ready(self) -> bool:
+        """True if there is something to write that the budget allows now."""
+        if self.rest or self._prefix:
+            return True
+        if self._is_cut:
+            return False
+        if self._has_controls:
+            return not self._budget.counts_frames or self._free() > 0
+        return self._share() > 0
+
+    @property
+    def is_held(self) -> bool:
+        """True if something could be written but for the budget."""
+        waits = self._has_controls or self._start < len(self.items)
+        return waits and not self._is_cut and not self.is_ready
+
+    def held_until(self) -> float | None:
+        """Return when the budget allows more of what waits, or None if the budget is not the reason."""
+        return self._window.opens_at(self._budget.clock()) if self.is_held else None
+
+    @property
+    def holds_ping(self) -> bool:
+        """True if a ping or pong waits for the budget."""
+        return bool(self.urgent or self._user_controls) and self.is_held
+
+    @property
+    def is_close_taken(self) -> bool:
+        """True if the kernel has taken our Close frame, which was added before."""
+        return not (self.rest or self._prefix) if self._is_cut else not self.size
+
+    def wait(self, more: int) -> float:
+        """Return how many seconds a message would wait for the budget if it were added now.
+
+        Args:
+            more: how many others will be added before it.
+        """
+        ahead = len(self.items) - self._start + len(self.raw) + more
+        if self._budget.counts_frames:
+            ahead += len(self.urgent) + len(self._user_controls) + len(self._prefix)
+        else:
+            ahead -= self._controls
+        return self._window.wait(ahead, self._budget.clock())
+
+    def take_urgent(self) -> None:
+        """Put the control frames that the budget allows in front of the next batch. Under the lock."""
+        if self._prefix or self.rest or self._is_cut:
+            return
+        urgent, controls = self.urgent, self._user_controls
+        room = self._free() if self._budget.counts_frames else len(urgent) + len(controls) + 1
+        if self._close is not None:
+            if room:
+                # Pings and pongs are given up, since nothing may follow it.
+                self._prefix, self._is_cut = [self._close], True
+            return
+        of_user = controls[: max(0, room - len(urgent))]
+        size = self.size - sum(map(len, of_user))
+        taken, left, left_controls = [*urgent[:room], *of_user], urgent[room:], controls[len(of_user) :]
+        # There is no call between these statements, so Ctrl-C cannot interrupt them and lose a frame.
+        self._prefix, self.urgent, self._user_controls, self.size = taken, left, left_controls, size
+
+    def make_batch(self) -> None:
+        """Build the frames of the next batch, unless one is being written. For the writer.
+
+        Only the writer spends, so the budget still allows what it allowed when this thread became the writer.
+        """
+        if self.rest:
+            return
+        start = self._start
+        share = [] if self._is_cut else self.items[start : start + self._share()]
+        packed, count = self._pack(share, 0, BATCH_BYTES) if share else (b"", 0)
+        prefix = b"".join(self._prefix)
+        self._prefix_left = len(prefix)
+        self._end, self.rest = start + count, prefix + packed
+
+    def took(self, taken: int) -> None:
+        """Note that the kernel has taken this many bytes of the rest; a whole batch then counts."""
+        if taken == len(self.rest):
+            start, end = self._start, self._end
+            messages = self._messages_in(start, end)
+            count = len(self._prefix) + end - start if self._budget.counts_frames else messages
+            if count:
+                self._window.spend(count, self._budget.clock())
+        super().took(taken)
+        if not self._controls:
+            self._close = None  # it went in its turn, before it could overtake anything
+
+    def take_unsent(self) -> list[Item | Raw]:
+        """Remove and return the messages that were not sent completely, in order."""
+        self._user_controls = []
+        return super().take_unsent()
+
+    @property
+    def _has_controls(self) -> bool:
+        """True if a control frame waits that goes before all messages."""
+        return bool(self.urgent or self._user_controls or self._close is not None)
+
+    def _free(self) -> int:
+        return self._window.free(self._budget.clock())
+
+    def _share(self) -> int:
+        """Return how many of the waiting items may be written now. Under the lock, or by the writer."""
+        items, start = self.items, self._start
+        waiting = len(items) - start
+        if not waiting:
+            return 0
+        free = self._free()
+        if self._budget.counts_frames:
+            return min(waiting, free - len(self._prefix))
+        last = items[start + waiting - 1]
+        is_close = type(last) is tuple and last[1] is None
+        return waiting if waiting - is_close <= free else min(waiting, free)
