@@ -571,9 +571,9 @@ class WebSocket:
 
     @read_only
     def queued_for(self) -> float:
-        """How many seconds a message sent now would wait for the budget that the option `rate` sets.
+        """The seconds that a message sent now would wait for the budget that the option `rate` sets.
 
-        0.0 if it would not wait, and without a `rate` or a connection. It is the shortest possible wait:
+        0.0 if it would not wait, and without a `rate` or a connection. This is the shortest possible wait:
         control frames that go first, or a network that takes nothing, make it longer.
         """
         connection = self._lochws.life.connection
