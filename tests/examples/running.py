@@ -7,6 +7,7 @@ import os
 import queue
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -84,9 +85,9 @@ class Running:
             self._arrived.put(line.rstrip("\n"))
         self._arrived.put(None)
 
-    def wait_for(self, pattern: str) -> re.Match[str]:
+    def wait_for(self, pattern: str, timeout: float = PATIENCE) -> re.Match[str]:
         """Wait for a line in which a regular expression matches; skip those before it."""
-        end = monotonic() + PATIENCE
+        end = monotonic() + timeout
         while True:
             try:
                 line = self._arrived.get(timeout=max(0.0, end - monotonic()))
@@ -111,6 +112,12 @@ class Running:
         self._reader.join()
         self.lines += iter(self._arrived.get, None)
         return status
+
+    def interrupt(self) -> None:
+        """Press Ctrl-C, and expect that it ends as Python's programs do, without another error."""
+        self.process.send_signal(signal.SIGINT)
+        assert self.end() == -signal.SIGINT, self.lines
+        assert self.lines[-1] == "KeyboardInterrupt", self.lines
 
     def drop(self) -> None:
         """Kill it, and release everything that belongs to it."""
