@@ -8,7 +8,6 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI, Response, WebSocket
 
@@ -18,11 +17,10 @@ from lochws import WebSocketApp, events
 class Feed(WebSocketApp):
     """Keeps the latest price of each product, and hands all of them to the queues of the event loop."""
     loop: asyncio.AbstractEventLoop
-
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self.prices: dict[str, float] = {}
-        self.queues: set[asyncio.Queue[dict[str, Any]]] = set()  # used only by the event loop
+        self.queues: set[asyncio.Queue[object]] = set()  # used only by the event loop
 
     def on_ready(self, event: events.Ready) -> None:
         self.send_json(type="subscribe", channels=["ticker"])
@@ -33,7 +31,7 @@ class Feed(WebSocketApp):
             self.prices[message["product_id"]] = float(message["price"])
             self.loop.call_soon_threadsafe(self.put, message)  # we are on the reader thread
 
-    def put(self, message: dict[str, Any]) -> None:
+    def put(self, message: object) -> None:
         """Queue a message for each browser. A browser that does not keep up misses some."""
         for queue in self.queues:
             if not queue.full():
@@ -55,20 +53,19 @@ app = FastAPI(lifespan=lifespan)
 
 @app.get("/prices")
 async def prices() -> dict[str, float]:
-    """Return the latest prices."""
     return feed.prices
 
 
 @app.get("/health")
-async def health() -> Response:
-    """Return whether the feed is connected, as a status code."""
-    return Response(status_code=204 if feed.is_active else 503)
+async def health(response: Response) -> None:
+    """Answer 503 if the feed is not connected."""
+    response.status_code = 200 if feed.is_active else 503
 
 
 @app.websocket("/live")
 async def live(browser: WebSocket) -> None:
     """Send each price to a browser, until it leaves."""
-    queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(100)
+    queue: asyncio.Queue[object] = asyncio.Queue(100)
     feed.queues.add(queue)
     await browser.accept()
 

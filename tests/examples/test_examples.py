@@ -25,6 +25,12 @@ SHOWN = {
     ],
 }
 
+#: The maximum number of lines of larger examples.
+LARGER = {
+    "chat.py": 120, "dashboard.py": 120, "devtools.py": 180, "fleet.py": 180, "kernel.py": 180,
+    "ticker_table.py": 120,
+}
+
 
 def test_every_example_is_run_by_a_test() -> None:
     tests = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parents[1].rglob("test_*.py"))
@@ -42,8 +48,8 @@ def test_the_example_runs_and_ends_by_itself(name: str) -> None:
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.rglob("*.py")), ids=lambda path: path.name)
 def test_the_example_is_read_in_a_few_minutes(path: Path) -> None:
-    # The larger ones implement another protocol, or have a server of their own.
-    longest = 45 if path.name in SHOWN else 180
+    # The larger ones have a server of their own, too.
+    longest = 45 if path.name in SHOWN else LARGER.get(path.name, 80)
     assert len(path.read_text(encoding="utf-8").splitlines()) <= longest
 
 

@@ -95,9 +95,9 @@ class Programs:
             known = {**values, **names, "folder": self.folder, "work": work}
             if config is not None:
                 text = string.Template((_HERE / config).read_text(encoding="utf-8")).substitute(known)
-                known["config"] = work / config
-                known["config"].write_text(text, encoding="utf-8")
-                known["config"].chmod(0o644)
+                known["config"] = path = work / config
+                path.write_text(text, encoding="utf-8")
+                path.chmod(0o644)
             arguments = [string.Template(part).substitute(known) for part in command[1:]]
             if self._run([program, *arguments], work, chosen):
                 return chosen
