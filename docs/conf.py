@@ -143,8 +143,17 @@ def skip(
     return True if name in {"attach", "detach", "private", "reset_after_fork"} else None
 
 
+def shorten(
+    _app: Sphinx, what: str, name: str, _thing: object, _options: object, lines: list[str]
+) -> None:
+    """Leave the attributes of an event out of its class's docstring: the page has each of them below it."""
+    if what == "class" and name.startswith("lochws.events.") and "Attributes:" in lines:
+        del lines[lines.index("Attributes:"):]
+
+
 def setup(app: Sphinx) -> None:
     """Connect the functions above; Sphinx calls this."""
     app.add_role("code_or_link", code_or_link)
     app.connect("autodoc-skip-member", skip)
+    app.connect("autodoc-process-docstring", shorten, priority=1)  # before napoleon
     app.connect("source-read", read)

@@ -15,7 +15,7 @@ from . import events
 from .dispatch.callables import accepted
 from .dispatch.handler import Handler
 from .dispatch.hiding import check_instance, read_only
-from .dispatch.naming import EventName, Function, check_attributes, check_class, event_names
+from .dispatch.naming import EventName, Function, as_registering, check_attributes, check_class, event_names
 from .dispatch.registry import Registry, Wrapper
 from .engine.threads import Threads
 from .errors import WebSocketError
@@ -477,7 +477,7 @@ class WebSocketApp(WebSocket, Handler):
         ping_timeout: float | Literal["auto"] | None = "auto",
         auto_pong: bool = True,
         close_timeout: float | None = 30.0,
-    ) -> Generator[events.Event, None, None]:
+    ) -> Generator[events.AnyEvent, None, None]:
         """Raise WebSocketError: an app runs itself. Call `start` or `run_forever`, or iterate a `WebSocket`.
 
         Raises:
@@ -485,7 +485,7 @@ class WebSocketApp(WebSocket, Handler):
         """
         raise WebSocketError("a WebSocketApp runs itself: call start(), or iterate a WebSocket instead")
 
-    def __iter__(self) -> Iterator[events.Event]:
+    def __iter__(self) -> Iterator[events.AnyEvent]:
         """Raise WebSocketError: an app runs itself. To iterate events, use a `WebSocket`."""
         return WebSocketApp.connect(self)
 
@@ -503,6 +503,7 @@ class WebSocketApp(WebSocket, Handler):
 
     # Handlers and their thread.
 
+    @as_registering
     def on(self, *names: EventName) -> Callable[[Function], Function]:
         """Register a function as the handler of one or more events, by name or by class: a decorator.
 

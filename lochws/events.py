@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from time import time
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from .text import escaped
 
@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     from .response import Response
 
 __all__ = [
-    "BackOff", "Binary", "Closed", "Closing", "ConnectFail", "Connected", "Connecting", "Disconnected",
-    "Event", "Ping", "Poll", "Pong", "ProtocolError", "Ready", "Rejected", "Text", "Unresponsive",
-    "UnknownMessage",
+    "AnyEvent", "BackOff", "Binary", "Closed", "Closing", "ConnectFail", "Connected", "Connecting",
+    "Disconnected", "EndedBy", "Event", "Ping", "Poll", "Pong", "ProtocolError", "Ready", "Rejected", "Text",
+    "Unresponsive", "UnknownMessage",
 ]
+
+#: Who ended a connection: `Disconnected.ended_by`.
+EndedBy: TypeAlias = Literal["client", "server", "network"]
 
 
 #: The end of the text of an event after which the back-off gives up at once.
@@ -40,9 +43,12 @@ class Event:
 
     __slots__ = ("received_time",)
     name: ClassVar[str]
+    """The event's name; the method ``on_<name>`` handles it."""
+    received_time: float
+    """When the event was created, in seconds since 1970 (`time.time`)."""
 
     def __init__(self) -> None:
-        self.received_time: float = time()
+        self.received_time = time()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -56,11 +62,13 @@ class Connecting(Event):
     """
 
     __slots__ = ("url",)
-    name = "connecting"
+    name: ClassVar[Literal["connecting"]] = "connecting"
+    url: str
+    """The URL, without credentials."""
 
     def __init__(self, url: str) -> None:
         super().__init__()
-        self.url: str = url
+        self.url = url
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(url={self.url!r})"
@@ -109,11 +117,28 @@ class ConnectFail(_Ending):
     """
 
     __slots__ = ("response",)
-    name = "connect_fail"
+    name: ClassVar[Literal["connect_fail"]] = "connect_fail"
+    reason: str
+    """Why the attempt failed, in one human-readable sentence."""
+    phase: Literal["prepare", "resolve", "tcp", "proxy", "tls", "upgrade"]
+    """The step that failed: ``"prepare"`` (the request could not be made), ``"resolve"``, ``"tcp"``,
+    ``"proxy"``, ``"tls"`` or ``"upgrade"`` (the request could not be written)."""
+    address: str | None
+    """The address on which it failed, or None."""
+    error: BaseException | None
+    """The exception that caused the failure, with its own causes chained, or None."""
+    advice: str
+    """What would help, in one human-readable sentence; may be empty."""
+    timings: dict[str, float]
+    """Seconds spent in each phase that was entered, by the phase's name."""
+    fatal: bool
+    """Whether no further attempt follows because `Backoff.fatal_statuses` has the proxy's status."""
+    response: Response | None
+    """The response of a proxy that refused to open the tunnel, or None."""
 
     def __init__(self, reason: str, *, response: Response | None = None, **about: Any) -> None:
         super().__init__(reason, **about)
-        self.response: Response | None = response
+        self.response = response
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(reason={self.reason!r})"
@@ -128,12 +153,16 @@ class Connected(Event):
     """
 
     __slots__ = ("proxy", "url")
-    name = "connected"
+    name: ClassVar[Literal["connected"]] = "connected"
+    url: str
+    """The URL, without credentials."""
+    proxy: str | None
+    """The proxy's URL, without credentials, or None."""
 
     def __init__(self, url: str, proxy: str | None = None) -> None:
         super().__init__()
-        self.url: str = url
-        self.proxy: str | None = proxy
+        self.url = url
+        self.proxy = proxy
 
     def __repr__(self) -> str:
         proxy = "" if self.proxy is None else f", proxy={self.proxy!r}"
@@ -157,11 +186,27 @@ class Rejected(_Ending):
     """
 
     __slots__ = ("response",)
-    name = "rejected"
+    name: ClassVar[Literal["rejected"]] = "rejected"
+    response: Response
+    """The server's response, with the beginning of its body."""
+    reason: str
+    """What is wrong with the response, in one human-readable sentence."""
+    phase: Literal["upgrade"]
+    """``"upgrade"``."""
+    address: str | None
+    """The server's address."""
+    error: BaseException | None
+    """The exception with the same reason."""
+    advice: str
+    """What would help, in one human-readable sentence; may be empty."""
+    timings: dict[str, float]
+    """Seconds spent in each phase of the opening, by the phase's name."""
+    fatal: bool
+    """Whether no further attempt follows because `Backoff.fatal_statuses` has the response's status."""
 
     def __init__(self, response: Response, reason: str, *, phase: str = "upgrade", **about: Any) -> None:
         super().__init__(reason, phase=phase, **about)
-        self.response: Response = response
+        self.response = response
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(response={self.response!r}, reason={self.reason!r})"
@@ -181,18 +226,30 @@ class Ready(Event):
     """
 
     __slots__ = ("address", "extensions", "protocol", "response", "timings")
-    name = "ready"
+    name: ClassVar[Literal["ready"]] = "ready"
+    response: Response
+    """The server's response to the upgrade request."""
+    protocol: str | None
+    """The subprotocol that the server chose, or None."""
+    extensions: set[str]
+    """The names of the extensions in use: ``{"permessage-deflate"}`` or empty."""
+    address: str | None
+    """The address of the server, or of the proxy if there is one, as ``ip:port``; a path for a Unix
+    socket."""
+    timings: dict[str, float]
+    """Seconds spent in each phase of the opening that was entered, by its name: ``"resolve"``, ``"tcp"``,
+    ``"proxy"``, ``"tls"``, ``"upgrade"``."""
 
     def __init__(
         self, response: Response, protocol: str | None, extensions: set[str], *,
         address: str | None = None, timings: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
-        self.response: Response = response
-        self.protocol: str | None = protocol
-        self.extensions: set[str] = extensions
-        self.address: str | None = address
-        self.timings: dict[str, float] = dict(timings or {})
+        self.response = response
+        self.protocol = protocol
+        self.extensions = extensions
+        self.address = address
+        self.timings = dict(timings or {})
 
     def __repr__(self) -> str:
         return (
@@ -205,7 +262,7 @@ class Poll(Event):
     """A regular event for periodic work: once after Ready, then every `poll` seconds."""
 
     __slots__ = ()
-    name = "poll"
+    name: ClassVar[Literal["poll"]] = "poll"
 
 
 class Text(Event):
@@ -216,12 +273,14 @@ class Text(Event):
     """
 
     __slots__ = ("_json", "text")
-    name = "text"
+    name: ClassVar[Literal["text"]] = "text"
+    text: str
+    """The message."""
 
     # Text and Binary are created for each message, so they save the call of super().__init__().
     def __init__(self, text: str) -> None:
         self.received_time: float = time()
-        self.text: str = text
+        self.text = text
 
     @property
     def json(self) -> Any:
@@ -250,11 +309,13 @@ class Binary(Event):
     """
 
     __slots__ = ("data",)
-    name = "binary"
+    name: ClassVar[Literal["binary"]] = "binary"
+    data: bytes
+    """The message."""
 
     def __init__(self, data: bytes) -> None:
         self.received_time: float = time()
-        self.data: bytes = data
+        self.data = data
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(data={_shortened(self.data, 'bytes')})"
@@ -268,11 +329,13 @@ class Ping(Event):
     """
 
     __slots__ = ("data",)
-    name = "ping"
+    name: ClassVar[Literal["ping"]] = "ping"
+    data: bytes
+    """The ping's payload, at most 125 bytes."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__()
-        self.data: bytes = data
+        self.data = data
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(data={self.data!r})"
@@ -288,12 +351,16 @@ class Pong(Event):
     """
 
     __slots__ = ("data", "latency")
-    name = "pong"
+    name: ClassVar[Literal["pong"]] = "pong"
+    data: bytes
+    """The pong's payload, at most 125 bytes."""
+    latency: float | None
+    """Seconds since the ping that this pong answers was sent; None if it does not answer one of our pings."""
 
     def __init__(self, data: bytes, latency: float | None = None) -> None:
         super().__init__()
-        self.data: bytes = data
-        self.latency: float | None = latency
+        self.data = data
+        self.latency = latency
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(data={self.data!r})"
@@ -309,12 +376,17 @@ class ProtocolError(Event):
     """
 
     __slots__ = ("critical", "error")
-    name = "protocol_error"
+    name: ClassVar[Literal["protocol_error"]] = "protocol_error"
+    error: str
+    """What is wrong, in one human-readable sentence."""
+    critical: bool
+    """Whether the data itself is damaged: text that is not valid UTF-8, or data that cannot be
+    decompressed."""
 
     def __init__(self, error: str, critical: bool) -> None:
         super().__init__()
-        self.error: str = error
-        self.critical: bool = critical
+        self.error = error
+        self.critical = critical
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(error={self.error!r}, critical={self.critical!r})"
@@ -324,7 +396,7 @@ class Unresponsive(Event):
     """No byte has arrived from the server for `ping_timeout` seconds after a ping. Disconnected follows."""
 
     __slots__ = ()
-    name = "unresponsive"
+    name: ClassVar[Literal["unresponsive"]] = "unresponsive"
 
 
 class _CloseFrame(Event):
@@ -350,7 +422,11 @@ class Closing(_CloseFrame):
     """
 
     __slots__ = ()
-    name = "closing"
+    name: ClassVar[Literal["closing"]] = "closing"
+    code: int | None
+    """The server's close code, or None if it gave none."""
+    reason: str
+    """The server's reason, often empty."""
 
 
 class Closed(_CloseFrame):
@@ -362,7 +438,11 @@ class Closed(_CloseFrame):
     """
 
     __slots__ = ()
-    name = "closed"
+    name: ClassVar[Literal["closed"]] = "closed"
+    code: int | None
+    """The server's close code, or None if it gave none."""
+    reason: str
+    """The server's reason, often empty."""
 
 
 class Disconnected(_Ending):
@@ -388,20 +468,47 @@ class Disconnected(_Ending):
     """
 
     __slots__ = ("ended_by", "graceful", "received_code", "received_reason", "sent_code", "unsent")
-    name = "disconnected"
+    name: ClassVar[Literal["disconnected"]] = "disconnected"
+    reason: str
+    """Why the connection ended, in one human-readable sentence."""
+    graceful: bool
+    """Whether both sides sent a Close frame and the connection then ended properly."""
+    phase: Literal["upgrade", "open"]
+    """``"upgrade"`` if the WebSocket never opened, ``"open"`` if it did."""
+    ended_by: EndedBy
+    """``"client"``, ``"server"`` or ``"network"``."""
+    sent_code: int | None
+    """The code of our Close frame; None if there was none, or it had no code."""
+    received_code: int | None
+    """The code of the server's Close frame; None if there was none, or it had no code."""
+    received_reason: str
+    """The reason in the server's Close frame, often empty."""
+    unsent: tuple[str | bytes, ...]
+    """The messages that were accepted but not sent completely, oldest first, as they were passed."""
+    error: BaseException | None
+    """The exception that caused the end, or None."""
+    address: str | None
+    """The server's address if the WebSocket never opened, otherwise None."""
+    advice: str
+    """What would help, in one human-readable sentence, if the WebSocket never opened; may be empty."""
+    timings: dict[str, float]
+    """Seconds spent in each phase of the opening, if the WebSocket never opened."""
+    fatal: bool
+    """Whether no further attempt follows because `Backoff.fatal_codes` has the server's close code, or
+    `Backoff.fatal_statuses` the status of its refusal."""
 
     def __init__(
         self, reason: str = "closed", graceful: bool = False, *, phase: str = "open",
-        ended_by: str = "network", sent_code: int | None = None, received_code: int | None = None,
+        ended_by: EndedBy = "network", sent_code: int | None = None, received_code: int | None = None,
         received_reason: str = "", unsent: tuple[str | bytes, ...] = (), **about: Any,
     ) -> None:
         super().__init__(reason, phase=phase, **about)
-        self.graceful: bool = graceful
-        self.ended_by: str = ended_by
-        self.sent_code: int | None = sent_code
-        self.received_code: int | None = received_code
-        self.received_reason: str = received_reason
-        self.unsent: tuple[str | bytes, ...] = unsent
+        self.graceful = graceful
+        self.ended_by = ended_by
+        self.sent_code = sent_code
+        self.received_code = received_code
+        self.received_reason = received_reason
+        self.unsent = unsent
 
     def __repr__(self) -> str:
         unsent = f", unsent={len(self.unsent)}" if self.unsent else ""
@@ -437,11 +544,13 @@ class BackOff(Event):
     """
 
     __slots__ = ("delay",)
-    name = "back_off"
+    name: ClassVar[Literal["back_off"]] = "back_off"
+    delay: float
+    """The length of the wait, in seconds."""
 
     def __init__(self, delay: float) -> None:
         super().__init__()
-        self.delay: float = delay
+        self.delay = delay
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(delay={self.delay:.1f})"
@@ -451,11 +560,18 @@ class UnknownMessage(Event):
     """An event kept for code written for Lomond; neither library ever makes one."""
 
     __slots__ = ("message",)
-    name = "unknown"
+    name: ClassVar[Literal["unknown"]] = "unknown"
 
     def __init__(self, message: object) -> None:
         super().__init__()
         self.message: object = message
+
+
+#: Any event that an iteration yields or a handler gets. `Event.name` and the class tell which one it is.
+AnyEvent: TypeAlias = (
+    Connecting | ConnectFail | Connected | Rejected | Ready | Poll | Text | Binary | Ping | Pong
+    | ProtocolError | Unresponsive | Closing | Closed | Disconnected | BackOff
+)
 
 
 def _shortened(content: str | bytes, unit: str) -> str:

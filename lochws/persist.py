@@ -34,7 +34,7 @@ def persist(
     auto_pong: bool = True,
     close_timeout: float | None = 30.0,
     backoff: Backoff | None = None,
-) -> Generator[events.Event, None, None]:
+) -> Generator[events.AnyEvent, None, None]:
     """Iterate the events of a WebSocket that reconnects automatically, without threads.
 
     Before each wait between two attempts, a BackOff event is yielded. The iteration ends when
@@ -81,7 +81,7 @@ def persist(
 
 def _persist(
     websocket: WebSocket, timing: Timing, retries: Retries, exit_event: threading.Event
-) -> Generator[events.Event, None, None]:
+) -> Generator[events.AnyEvent, None, None]:
     def is_over() -> bool:
         return exit_event.is_set() or websocket.close_called.is_set()
 
@@ -113,7 +113,7 @@ def _persist(
 
 
 @contextmanager
-def _closed(connection: Iterable[events.Event]) -> Iterator[None]:
+def _closed(connection: Iterable[events.AnyEvent]) -> Iterator[None]:
     """Close a generator at the end of the block; an overridden `connect` may return another iterable."""
     try:
         yield

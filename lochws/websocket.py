@@ -9,7 +9,7 @@ import threading
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 
 from . import events
 from .connection.sending import LARGE_BYTES, SendingHalf
@@ -247,7 +247,7 @@ class WebSocket:
         ping_timeout: float | Literal["auto"] | None = "auto",
         auto_pong: bool = True,
         close_timeout: float | None = 30.0,
-    ) -> Generator[events.Event, None, None]:
+    ) -> Generator[events.AnyEvent, None, None]:
         """Connect once and yield the events. The network is used only while the caller waits for the next.
 
         Args:
@@ -270,9 +270,9 @@ class WebSocket:
         check_instance(self)
         iteration = self._lochws.life
         assert isinstance(iteration, Iteration)  # WebSocketApp overrides this method
-        return iteration.iterate(timing)
+        return cast("Generator[events.AnyEvent, None, None]", iteration.iterate(timing))
 
-    def __iter__(self) -> Iterator[events.Event]:
+    def __iter__(self) -> Iterator[events.AnyEvent]:
         """Connect once, with the default timing, and yield the events."""
         return self.connect()
 

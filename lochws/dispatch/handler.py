@@ -18,7 +18,7 @@ class Handler:
     further events wait: a slow handler delays other handlers, but not the connection.
     """
 
-    def on_event(self, event: events.Event) -> None:
+    def on_event(self, event: events.AnyEvent) -> None:
         """Handle every event, before the handlers of its own kind."""
 
     def on_error(self, error: BaseException) -> None:

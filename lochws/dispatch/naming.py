@@ -4,22 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import FunctionType, MappingProxyType, MethodType
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from .. import events
 from .callables import MARK, check_callable
 from .handler import Handler
 
+if TYPE_CHECKING:
+    from . import typed
+
+    as_marking, as_registering = typed.as_marking, typed.as_registering
+else:
+    def as_marking(function):
+        """Return the function, which gets an overload for each event in the eyes of type checkers."""
+        return function
+
+    as_registering = as_marking
+
 HandlerFunction: TypeAlias = Callable[[Any], object]
 Function = TypeVar("Function", bound=Callable[..., object])
-EventName: TypeAlias = str | type[events.Event]
+#: The names that `on` accepts.
+Name: TypeAlias = Literal[
+    "connecting", "connect_fail", "connected", "rejected", "ready", "poll", "text", "binary", "ping",
+    "pong", "protocol_error", "unresponsive", "closing", "closed", "disconnected", "back_off", "event",
+    "error", "batch", "sent",
+]
+EventName: TypeAlias = Name | type[events.Event]
 
 #: Names that handlers can be registered for although they are not names of events.
-ANY = "event"
-ERROR = "error"
-BATCH = "batch"
-SENT = "sent"
+ANY: Final = "event"
+ERROR: Final = "error"
+BATCH: Final = "batch"
+SENT: Final = "sent"
 
 #: Event classes by name, except UnknownMessage, which is never created.
 CLASSES: Final = MappingProxyType({
@@ -37,6 +54,7 @@ _FOREIGN: Final = MappingProxyType({
 })
 
 
+@as_marking
 def on(*names: EventName) -> Callable[[Function], Function]:
     """Mark a method of a class as the handler of one or more events, by name or by class: a decorator.
 
@@ -126,7 +144,7 @@ def _marked(cls: type) -> Mapping[str, tuple[str, ...]]:
     return known[1]
 
 
-def event_names(names: tuple[EventName, ...], caller: str = "on") -> tuple[str, ...]:
+def event_names(names: tuple[EventName, ...], caller: str = "on") -> tuple[Name, ...]:
     """Return the names of events that were passed by name or by class, each once.
 
     Args:
@@ -142,7 +160,7 @@ def event_names(names: tuple[EventName, ...], caller: str = "on") -> tuple[str, 
     return tuple(dict.fromkeys(_event_name(name, caller) for name in names))
 
 
-def _event_name(name: object, caller: str) -> str:
+def _event_name(name: object, caller: str) -> Name:
     if isinstance(name, type) and issubclass(name, events.Event):
         if name is events.Event:
             return ANY
@@ -158,7 +176,7 @@ def _event_name(name: object, caller: str) -> str:
         nearest = _nearest(wanted, 0.5)
         hint = f"did you mean {nearest!r}?" if nearest else f"expected one of {', '.join(NAMES)}"
         raise ValueError(f"there is no event {name!r}: {hint}{_remark(wanted, '')}")
-    return name
+    return cast(Name, name)
 
 
 def _check_spelling(name: str, where: str) -> None:

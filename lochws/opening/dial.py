@@ -299,7 +299,7 @@ class _Attempt:
     def _lost(
         self,
         reason: str,
-        ended_by: str,
+        ended_by: events.EndedBy,
         error: BaseException | None,
         address: str,
         response: Response | None = None,

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from lochws.errors import CriticalProtocolError, ProtocolError
 from lochws.status import Status
+
+if TYPE_CHECKING:
+    from lochws.events import EndedBy
 
 #: The maximum length of a reason, in bytes: 125 for a control frame, minus the code.
 MAX_REASON = 123
 #: Seconds that the server gets to end the connection after both Close frames, before we end it.
 LINGER_SECONDS = 1.0
 
-CLIENT = "client"
-SERVER = "server"
-NETWORK = "network"
+CLIENT: Final = "client"
+SERVER: Final = "server"
+NETWORK: Final = "network"
 
 
 class CloseFrame(NamedTuple):
@@ -108,7 +111,7 @@ class Outcome(NamedTuple):
     """
 
     reason: str
-    ended_by: str
+    ended_by: EndedBy
     graceful: bool = False
     error: BaseException | None = None
 

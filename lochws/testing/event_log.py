@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from time import monotonic
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 from .. import clock, events
 from ..app import WebSocketApp
@@ -17,10 +17,7 @@ SomeEvent = TypeVar("SomeEvent", bound=events.Event)
 SomeError = TypeVar("SomeError", bound=BaseException)
 
 #: All event classes.
-KINDS = tuple(
-    kind for kind in map(vars(events).__getitem__, events.__all__)
-    if kind not in (events.Event, events.UnknownMessage)
-)
+KINDS: tuple[type[events.Event], ...] = get_args(events.AnyEvent)
 #: Events whose count depends on timing.
 PASSING = (events.Ping, events.Poll, events.Pong)
 #: The number of events shown in an error message.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import get_args
 
 import pytest
 
@@ -12,9 +13,7 @@ from lochws.dispatch.handler import Handler
 from ..support.pages import page, rows
 
 TABLE = {row[0]: row for row in rows(page("events.md")) if row[0].startswith("`on_")}
-EVENTS = [
-    getattr(events, name) for name in events.__all__ if name not in {"Event", "UnknownMessage"}
-]
+EVENTS = get_args(events.AnyEvent)
 
 
 def attributes(kind: type[events.Event]) -> set[str]:

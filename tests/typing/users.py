@@ -9,7 +9,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import lochws
 from lochws import (
@@ -60,7 +60,7 @@ class Ticker(WebSocketApp):
 
     def on_batch(self, messages: list[events.Text | events.Binary]) -> None:
         for message in messages:
-            assert_type(message.name, str)
+            assert_type(message.name, Literal["text", "binary"])
 
     def on_disconnected(self, event: events.Disconnected) -> None:
         assert_type(event.unsent, tuple[str | bytes, ...])
@@ -122,16 +122,16 @@ def of_an_app() -> None:
 def of_an_iteration() -> None:
     websocket = WebSocket("wss://feed.example.org", protocols=["v1"])
     for event in websocket:
-        assert_type(event, events.Event)
+        assert_type(event, events.AnyEvent)
         if isinstance(event, events.ConnectFail):
             assert_type(event.reason, str)
             assert_type(event.timings, dict[str, float])
         elif isinstance(event, events.Rejected):
             assert_type(event.response.get("retry-after"), str | None)
     for event in persist(websocket, min_wait=1):
-        assert_type(event, events.Event)
-    connected: Iterator[events.Event] = websocket.connect(ping_timeout=10)
-    assert_type(next(connected), events.Event)
+        assert_type(event, events.AnyEvent)
+    connected: Iterator[events.AnyEvent] = websocket.connect(ping_timeout=10)
+    assert_type(next(connected), events.AnyEvent)
 
 
 def of_errors() -> None:
@@ -172,3 +172,61 @@ def of_tests(ws_server: StartServer, ws_events: LogEvents, ws_clock: VirtualCloc
         shared = Threads(clock=ws_clock)
     assert_type(shared, Threads)
     assert_type(app.hooks.handles(events.Text), bool)
+
+
+def of_narrowing() -> None:
+    for event in WebSocket("wss://feed.example.org"):
+        if event.name == "text":
+            assert_type(event, events.Text)
+            assert_type(event.json, Any)
+        elif event.name == "disconnected":
+            assert_type(event, events.Disconnected)
+            assert_type(event.ended_by, Literal["client", "server", "network"])
+            assert_type(event.phase, Literal["upgrade", "open"])
+        elif event.name in ("ping", "pong"):
+            assert_type(event.name, Literal["ping", "pong"])
+    for event in persist(WebSocket("wss://feed.example.org")):
+        match event:
+            case events.Binary(data=data):
+                assert_type(data, bytes)
+            case events.ConnectFail():
+                assert_type(event.phase, Literal["prepare", "resolve", "tcp", "proxy", "tls", "upgrade"])
+            case _:
+                assert_type(event.received_time, float)
+
+
+def of_functions(app: WebSocketApp) -> None:
+    """Functions keep their types, and may take more than their event."""
+
+    @app.on("text")
+    @app.on("binary")
+    def stacked(event: events.Text | events.Binary, times: int = 1) -> int:
+        return times
+
+    assert_type(stacked(event=events.Binary(b""), times=2), int)
+
+    @app.on("event")
+    def every(event: events.AnyEvent) -> None:
+        if event.name == "binary":
+            assert_type(event.data, bytes)
+
+    @app.on("event", "text")
+    def wide(event: events.Event) -> None: ...
+
+    @app.on("error")
+    def failed(error: BaseException) -> None: ...
+
+    app.on("batch")(print)
+    app.on("sent")(list[Any]().append)
+
+
+class Marked:
+    """Methods keep their types too."""
+
+    @on("text", "binary")
+    def received(self, event: events.Text | events.Binary, times: int = 1) -> int:
+        return times
+
+    @on("poll", events.Pong)
+    def lives(self, event: events.Poll | events.Pong) -> None:
+        assert_type(self.received(events.Text(""), times=3), int)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ... import WebSocketApp
-from ...dispatch.naming import CLASSES, EventName, event_names
+from ...dispatch.naming import CLASSES, EventName, Name, event_names
 
 
 def check_app(app: object) -> None:
@@ -19,7 +19,7 @@ def check_app(app: object) -> None:
         raise TypeError(f"app: expected a lochws.WebSocketApp, not {type(app).__name__}")
 
 
-def wanted_events(names: Iterable[EventName]) -> tuple[str, ...]:
+def wanted_events(names: Iterable[EventName]) -> tuple[Name, ...]:
     """Return the event names without duplicates; ``"event"`` stands for all events.
 
     Args:
