@@ -23,6 +23,7 @@ from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
+from weakref import WeakSet
 
 from .. import events
 from ..dispatch.callables import check_callable
@@ -30,11 +31,11 @@ from ..dispatch.naming import CLASSES, EventName, methods_of
 from ..options import MIB, check_range
 from ..system import forks
 from ..system.rate_limit import RateLimit
-from ..system.reentry import is_called_from
 from ..system.report import is_interrupt, report
 from ..system.waits import wait_for
 from ._parts.bounded_inbox import BoundedInbox, Turn, WhenFull
 from ._parts.checks import wanted_events
+from ._parts.executor_threads import Place, place_of_caller
 
 #: A function called with an event and the completed future of its work.
 OnDone: TypeAlias = Callable[[events.Event, "Future[Any]"], object]
@@ -158,9 +159,9 @@ class Worker:
         """Queue an event, as the handler does; for use in loops that iterate a `WebSocket`.
 
         If the inbox is full and `when_full` requires waiting, it waits until there is room or the worker is
-        closed. On a thread of an executor of `concurrent.futures` it never waits, since that thread may have
-        to make the room; the event is then queued beyond the limit. Exceptions raised by `key` and `payload`
-        propagate.
+        closed. The work may call it, too, and waits for other jobs of this worker to make room. `on_done`
+        never waits, and neither does the work if no other job can make room: the event is then queued beyond
+        the limits. Exceptions raised by `key` and `payload` propagate.
         """
         key = None if self._key is None else self._key(event)
         hash(key)  # an unhashable key is refused before anything is counted
@@ -180,10 +181,9 @@ class Worker:
                 )
             if is_settled:
                 break
-            if self._would_wait_for_itself():
+            if not self._wait_for_room(cost):
                 inbox.append(job, cost, key)
                 break
-            inbox.wait_for_room(cost)
         self._hand_over()
 
     def drain(self, timeout: float | None = None) -> bool:
@@ -219,18 +219,32 @@ class Worker:
         """Start afresh in the child of a fork: waiting and running events belong to the parent."""
         self._inbox = self._make_inbox()  # its lock also guards the numbers below
         self._running = self._received = self._done = self._failed = self._dropped = 0
+        self._running_futures: set[Future[Any]] = set()
+        # All of them, since a thread may still be busy with one that has ended.
+        self._futures: WeakSet[Future[Any]] = WeakSet()
+        self._held_up = 0  # jobs whose work waits for room
         self._handing: set[int] = set()  # threads that are in _hand_over
         self._called_again: set[int] = set()  # those of them that were called again meanwhile
         self._drop_lines, self._failure_lines = RateLimit(), RateLimit()
 
-    def _would_wait_for_itself(self) -> bool:
-        """Return whether the calling thread is inside an executor, or hands over jobs or ends one.
+    def _wait_for_room(self, cost: int) -> bool:
+        """Wait until there may be room; return False at once if the caller would wait for itself.
 
-        It may be there in a finalizer or a signal handler, and is then needed to make room.
+        A thread that hands over jobs or ends one is needed to make room; it may call this in a finalizer.
+        So is a thread that does a job, unless there is another job that is not waiting here itself.
         """
         if threading.get_ident() in self._handing:
-            return True
-        return is_called_from("concurrent.futures.", Worker._ended)
+            return False
+        with self._inbox.lock:  # reentrant: from the checks to the wait, nobody else can change the numbers
+            place = place_of_caller(self._running_futures, self._futures)
+            if place is Place.INSIDE or (place is Place.AT_WORK and self._running - self._held_up < 2):
+                return False
+            self._held_up += place is Place.AT_WORK
+            try:
+                self._inbox.wait_for_room(cost)
+            finally:
+                self._held_up -= place is Place.AT_WORK
+        return True
 
     def _hand_over(self) -> None:
         """Submit jobs until the executor has `parallel` of them, or none is waiting.
@@ -251,7 +265,12 @@ class Worker:
                     if turn is None:
                         return
                     self._running += 1
-                self._submit(turn.value).add_done_callback(partial(self._ended, turn, turn.value))
+                future = self._submit(turn.value)
+                with self._inbox.lock:
+                    self._running_futures.add(future)
+                    self._futures.add(future)
+                    self._inbox.changed.notify_all()  # its work may wait already, as if it were anybody's
+                future.add_done_callback(partial(self._ended, turn, turn.value))
         finally:
             self._handing.discard(thread)
             if thread in self._called_again:  # by a signal handler, say, after the inbox was found empty
@@ -280,10 +299,11 @@ class Worker:
             words = "on_done of a worker failed"
             report(logging.ERROR, words, error=unexpected, limit=self._failure_lines)
         finally:
-            self._end_turn(turn, error)
+            self._end_turn(turn, future, error)
 
-    def _end_turn(self, turn: Turn[_Job], error: BaseException | None) -> None:
+    def _end_turn(self, turn: Turn[_Job], future: Future[Any], error: BaseException | None) -> None:
         with self._inbox.lock:
+            self._running_futures.discard(future)
             self._running -= 1
             if error is None:
                 self._done += 1

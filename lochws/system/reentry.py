@@ -8,7 +8,6 @@ lock of lochws, and then the call must not wait for that lock: the thread would 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from types import FrameType
 
 #: The parts of lochws that hold locks or move bytes. Handlers that come with lochws are the user's code here.
@@ -31,17 +30,6 @@ def interrupts_lochws() -> bool:
         if not str(frame.f_globals.get("__name__")).startswith(_CORE):
             is_own = False
         elif not is_own:
-            return True
-        frame = frame.f_back
-    return False
-
-
-def is_called_from(modules: str, function: Callable[..., object]) -> bool:
-    """Return whether the calling thread is inside a function, or inside modules whose names begin so."""
-    code = getattr(function, "__code__", None)
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code is code or str(frame.f_globals.get("__name__")).startswith(modules):
             return True
         frame = frame.f_back
     return False

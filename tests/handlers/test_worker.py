@@ -6,8 +6,9 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor, _base, thread
 from multiprocessing import get_context
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -460,28 +461,126 @@ class TestEnd:
         assert texts(by_hand) == ["a", "c"]
 
 
-def test_a_thread_of_the_executor_never_waits_for_the_room_that_only_it_can_make() -> None:
-    done: list[str] = []
-    ended: list[Future[Any]] = []
+class TestTakeOnThreadsOfTheExecutor:
+    def test_a_job_without_any_other_queues_beyond_the_limit_and_so_does_on_done(self) -> None:
+        done: list[str] = []
+        ended: list[Future[Any]] = []
 
-    def work(event: Text) -> None:
-        done.append(event.text)
-        if event.text == "first":
-            for text in "abc":
-                worker.take(Text(text))  # the second one does not fit
+        def work(event: Text) -> None:
+            done.append(event.text)
+            if event.text == "first":
+                take(worker, *"abc")  # the second one does not fit
 
-    def on_done(event: events.Event, future: Future[Any]) -> None:
-        ended.append(future)
-        if len(ended) == 1:
-            for text in "de":
-                worker.take(Text(text))
+        def on_done(event: events.Event, future: Future[Any]) -> None:
+            ended.append(future)
+            if len(ended) == 1:
+                take(worker, *"de")
 
-    with ThreadPoolExecutor(1) as executor:
-        worker = Worker(work, executor, max_events=1, on_done=on_done)
-        worker.take(Text("first"))
+        with ThreadPoolExecutor(1) as executor:
+            worker = Worker(work, executor, max_events=1, on_done=on_done)
+            worker.take(Text("first"))
+            assert worker.drain(PATIENCE)
+        assert done == ["first", *"abcde"]
+        assert len(ended) == 6
+
+    def test_the_work_waits_while_another_job_can_make_room(self, pool: ThreadPoolExecutor) -> None:
+        go, done = threading.Event(), list[str]()
+
+        def work(event: Text) -> None:
+            if event.text == "a1":
+                take(worker, "b2", "b3")
+            elif event.text == "b1":
+                assert go.wait(PATIENCE)
+            done.append(event.text)
+
+        worker = Worker(work, pool, key=first, max_events=1)
+        take(worker, "b1", "a1")
+        eventually(lambda: worker.counts.received == 4)
+        assert worker.counts == (4, 1, 2, 0, 0, 0)  # b3 is not in the inbox
+        go.set()
         assert worker.drain(PATIENCE)
-    assert done == ["first", *"abcde"]
-    assert len(ended) == 6
+        assert worker.counts == (4, 0, 0, 4, 0, 0)
+        assert [text for text in done if text[0] == "b"] == ["b1", "b2", "b3"]
+
+    def test_jobs_never_wait_for_each_other(self, pool: ThreadPoolExecutor) -> None:
+        begun = threading.Barrier(3)
+
+        def work(event: Text) -> None:
+            if event.text[1] == "1":
+                begun.wait(PATIENCE)
+                take(worker, *(event.text[0] + number for number in "234"))
+
+        worker = Worker(work, pool, key=first, max_events=1)
+        take(worker, "a1", "b1", "c1")
+        assert worker.drain(PATIENCE)
+        assert worker.counts == (12, 0, 0, 12, 0, 0)
+
+    def test_a_job_that_waits_is_released_when_the_last_other_job_ends_without_making_room(
+        self, pool: ThreadPoolExecutor
+    ) -> None:
+        go = threading.Event()
+
+        def work(event: Text) -> None:
+            if event.text == "a1":
+                take(worker, "a2", "a3")  # the first one fits, and has to wait for this job
+            elif event.text == "b1":
+                assert go.wait(PATIENCE)
+
+        worker = Worker(work, pool, key=first, max_events=1)
+        take(worker, "b1", "a1")
+        eventually(lambda: worker.counts.received == 4)
+        assert worker.counts.waiting == 1
+        go.set()
+        assert worker.drain(PATIENCE)
+        assert worker.counts.done == 4
+
+    @pytest.mark.parametrize("where", ["a task of its own", "on_done of another worker"])
+    def test_what_else_runs_on_the_executors_threads_waits_for_room(
+        self, where: str, pool: ThreadPoolExecutor, by_hand: ByHand
+    ) -> None:
+        worker, go = Worker(first, by_hand, max_events=1), threading.Event()
+        take(worker, "a", "b")
+        if where == "a task of its own":
+            pool.submit(take, worker, "c")
+        else:
+            other = Worker(lambda _: go.wait(PATIENCE), pool, on_done=lambda *_: take(worker, "c"))
+            take(other, "x")
+        go.set()  # on_done would run here if the job had ended before it was known
+        eventually(lambda: worker.counts.received == 3)
+        assert worker.counts.waiting == 1
+        by_hand.run()
+        eventually(lambda: worker.counts == (3, 1, 1, 1, 0, 0))
+
+    def test_a_finalizer_in_the_librarys_own_code_never_waits(self) -> None:
+        """It may run between any two instructions of a thread that has a job to start or to end."""
+        library = {_base.__file__, thread.__file__}
+        point = left = 0
+        is_reached = True
+
+        def trace(frame: FrameType, event: str, _arg: object) -> Any:
+            nonlocal left
+            if frame.f_code.co_filename not in library:
+                return None
+            frame.f_trace_opcodes = True
+            if event == "opcode":
+                left -= 1
+                if not left:
+                    take(worker, *"abc")
+            return trace
+
+        while is_reached:
+            point += 1
+            left = point
+            threading.settrace(trace)
+            with ThreadPoolExecutor(1) as pool:
+                worker = Worker(first, pool, max_events=1)
+                take(worker, "1", "2")
+                threading.settrace(None)  # type: ignore[arg-type]
+                is_over = worker.drain(PATIENCE)
+                worker.close()
+                assert is_over, point
+            is_reached = left <= 0
+        assert point > 100
 
 
 class TestWhatIsGiven:
