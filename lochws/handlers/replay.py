@@ -30,7 +30,7 @@ from ._parts.recording_lines import MAX_LINE, VERSION, Payload, as_event, as_sen
 
 __all__ = ["MAX_PAUSE", "Entry", "RecordingError", "Replay"]
 
-_Made = TypeVar("_Made")
+_Item = TypeVar("_Item")
 #: The largest time that a recording may contain, in seconds since its beginning or since 1970.
 _MAX_SECONDS = 9e9
 #: The longest pause, in seconds; `time.sleep` raises OverflowError for much longer ones.
@@ -78,7 +78,7 @@ class Entry:
         Raises:
             RecordingError: the line is damaged, or the payload was omitted and `fill` is not given.
         """
-        return self._made(as_event, fill)
+        return self._recorded_item(as_event, fill)
 
     def as_sent(self, fill: bool = False) -> Sent:
         """Return the sent item: a text message as str, a binary message as bytes, or a `ControlFrame`.
@@ -89,11 +89,11 @@ class Entry:
         Raises:
             RecordingError: the line is damaged, or the payload was omitted and `fill` is not given.
         """
-        return self._made(as_sent, fill)
+        return self._recorded_item(as_sent, fill)
 
-    def _made(self, make: Callable[[Mapping[str, Any], bool], _Made], fill: bool) -> _Made:
+    def _recorded_item(self, parse: Callable[[Mapping[str, Any], bool], _Item], fill: bool) -> _Item:
         try:
-            return make(self.fields, fill)
+            return parse(self.fields, fill)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise RecordingError(*self.where, f"{self.event}: {error}") from error
 
