@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from weakref import WeakSet
+from weakref import ReferenceType, ref
 
 from ..clock import Timed
 from .stacks import stacks
@@ -37,8 +37,9 @@ class VirtualClock:
         self._now = 1000.0  # leaves room for times before it; written by the test's thread
         self._ahead = time.time() - self._now  # wall clock minus monotonic clock; likewise
         self._released: float | None = None
-        self._attended: WeakSet[Timed] = WeakSet()  # guarded by _lock
-        self._lock = threading.Lock()
+        # Without a lock, because a signal handler or a finalizer may start an app while its thread holds it.
+        # Every access is a single operation of the dict, which nothing interrupts.
+        self._attended: dict[ReferenceType[Timed], None] = {}
 
     # Called by lochws, on any thread.
 
@@ -57,8 +58,7 @@ class VirtualClock:
 
     def attend(self, timed: Timed) -> None:
         """Wake `timed` whenever the clock is moved."""
-        with self._lock:
-            self._attended.add(timed)
+        self._attended[ref(timed, self._forget)] = None
 
     # Called by tests.
 
@@ -184,10 +184,8 @@ class VirtualClock:
 
     def _look(self, handlers: bool) -> list[tuple[int, float | None]] | None:
         """Return what each attended object is waiting for; None if one of them is not waiting."""
-        with self._lock:
-            attended = list(self._attended)
         found = []
-        for timed in sorted(attended, key=id):
+        for timed in sorted(self._timed(), key=id):
             rest = timed.rest(handlers=handlers)
             if rest is None or (rest.until is not None and rest.until <= self._now):
                 return None
@@ -199,7 +197,11 @@ class VirtualClock:
         self._wake()
 
     def _wake(self) -> None:
-        with self._lock:
-            attended = list(self._attended)
-        for timed in attended:
+        for timed in self._timed():
             timed.wake()
+
+    def _timed(self) -> list[Timed]:
+        return [timed for reference in list(self._attended) if (timed := reference()) is not None]
+
+    def _forget(self, reference: ReferenceType[Timed]) -> None:
+        self._attended.pop(reference, None)

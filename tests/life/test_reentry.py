@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,7 +15,7 @@ from lochws import Threads
 from lochws.errors import WebSocketError
 
 from ..support.apps import NEVER, echo
-from ..support.interrupting import trace_once
+from ..support.interrupting import enter_everywhere
 from ..support.peer import StartPeer
 from ..support.seen import PATIENCE, Noting
 
@@ -70,35 +69,6 @@ def call(name: str, app: Noting) -> None:
         CALLS[name](app)
 
 
-def interrupted_everywhere(action: Callable[[], object], nested: Callable[[], object], step: int) -> int:
-    """Run something and call `nested` at every so many bytecodes of `FILES`. Returns how often."""
-    count = seen = 0
-    inside = False
-
-    def trace(frame: Any, event: str, _arg: object) -> Any:
-        nonlocal count, seen, inside
-        if frame.f_code.co_filename not in FILES:
-            return None
-        frame.f_trace_opcodes = True
-        if event == "opcode" and not inside:
-            seen += 1
-            if seen % step == 0:
-                inside = True
-                count += 1
-                nested()
-                inside = False
-        return trace
-
-    outer = sys.gettrace()
-    trace_once()
-    sys.settrace(trace)
-    try:
-        action()
-    finally:
-        sys.settrace(outer)
-    return count
-
-
 @pytest.mark.parametrize("outer", CALLS)
 def test_every_call_may_interrupt_every_other_one(outer: str, start_peer: StartPeer) -> None:
     app = Noting(start_peer(echo).url)
@@ -109,7 +79,7 @@ def test_every_call_may_interrupt_every_other_one(outer: str, start_peer: StartP
     def run() -> None:
         for inner in HARMLESS if outer in HARMLESS else CALLS:
             # A prime number of bytecodes apart, so that repetitions meet other points.
-            interrupted_everywhere(lambda: call(outer, app), lambda inner=inner: call(inner, app), 7)
+            enter_everywhere(lambda: call(outer, app), 7, FILES, lambda inner=inner: call(inner, app))
         done.set()
 
     thread = threading.Thread(target=run, daemon=True)
@@ -136,7 +106,7 @@ def test_start_may_be_interrupted_by_any_call(inner: str, is_shared: bool, start
         done = threading.Event()
 
         def run(app: Noting = app, done: threading.Event = done, step: int = 61 + offset) -> None:
-            interrupted_everywhere(lambda: call("start", app), lambda: call(inner, app), step)
+            enter_everywhere(lambda: call("start", app), step, FILES, lambda: call(inner, app))
             done.set()
 
         thread = threading.Thread(target=run, daemon=True)

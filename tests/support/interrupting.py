@@ -53,27 +53,16 @@ def call_at(
     seen = 0
     before: dict[FrameType, str] = {}
 
-    def trace(frame: FrameType, event: str, _arg: object) -> Any:
+    def look(frame: FrameType) -> None:
         nonlocal seen
-        if frame.f_code.co_filename not in files:
-            return None
-        frame.f_trace_opcodes = True
-        if event == "opcode":
-            earlier = before.get(frame, "")
-            before[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
-            if earlier.startswith(_LOOKING):
-                seen += 1
-                if seen == point:
-                    call()
-        return trace
+        earlier = before.get(frame, "")
+        before[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+        if earlier.startswith(_LOOKING):
+            seen += 1
+            if seen == point:
+                call()
 
-    outer = sys.gettrace()
-    trace_once()
-    sys.settrace(trace)
-    try:
-        action()
-    finally:
-        sys.settrace(outer)
+    _traced(action, files, look)
     return seen >= point
 
 
@@ -86,17 +75,47 @@ def enter(
     """
     seen = 0
 
-    def trace(frame: FrameType, event: str, _arg: object) -> Any:
+    def look(_frame: FrameType) -> None:
         nonlocal seen
+        seen += 1
+        if seen == point:
+            trace = sys.gettrace()
+            sys.settrace(None)
+            nested()
+            sys.settrace(trace)
+
+    _traced(action, files, look)
+    return seen >= point
+
+
+def enter_everywhere(
+    action: Callable[[], object], step: int, files: Collection[str | None], nested: Callable[[], object]
+) -> int:
+    """Run something, and call `nested` at every so many bytecodes of these files' code. Returns how often."""
+    count = seen = 0
+
+    def look(_frame: FrameType) -> None:
+        nonlocal count, seen
+        seen += 1
+        if seen % step == 0:
+            count += 1
+            nested()
+
+    _traced(action, files, look)
+    return count
+
+
+def _traced(
+    action: Callable[[], object], files: Collection[str | None], look: Callable[[FrameType], object]
+) -> None:
+    """Run something, and call `look` with the frame before each bytecode of the code of these files."""
+
+    def trace(frame: FrameType, event: str, _arg: object) -> Any:
         if frame.f_code.co_filename not in files:
             return None
         frame.f_trace_opcodes = True
         if event == "opcode":
-            seen += 1
-            if seen == point:
-                sys.settrace(None)
-                nested()
-                sys.settrace(trace)
+            look(frame)
         return trace
 
     outer = sys.gettrace()
@@ -106,4 +125,3 @@ def enter(
         action()
     finally:
         sys.settrace(outer)
-    return seen >= point

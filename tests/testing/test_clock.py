@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Iterator
 from time import monotonic
@@ -11,9 +12,11 @@ import pytest
 
 from lochws import Backoff, Threads, WebSocketApp, clock
 from lochws import testing as t
+from lochws.testing import clock as clock_module
 from lochws.testing.clock import VirtualClock
 
 from ..support.apps import opened, running
+from ..support.interrupting import enter
 from ..support.seen import PATIENCE, Noting
 
 HALF_A_MINUTE = Backoff(min_wait=30.0, max_wait=30.0)
@@ -220,3 +223,59 @@ class TestRest:
     def test_time_is_not_set_back(self, method: str, seconds: float, virtual: VirtualClock) -> None:
         with pytest.raises(ValueError, match="expected a number from 0 up"):
             getattr(virtual, method)(seconds)
+
+
+class Resting:
+    """Something that waits for no point in time.
+
+    Attributes:
+        wakes: how often it was told that the clock was moved.
+    """
+
+    def __init__(self) -> None:
+        self.wakes = 0
+
+    def wake(self) -> None:
+        self.wakes += 1
+
+    def rest(self, *, handlers: bool) -> clock.Rest:
+        return clock.Rest(0, None)
+
+
+def attended_in_the_middle(point: int) -> bool:
+    """Move a clock, and have it attend something at a given bytecode. Return whether it got there."""
+    virtual, first, second = VirtualClock(patience=PATIENCE), Resting(), Resting()
+
+    def use() -> None:
+        virtual.attend(first)
+        virtual.advance(1)
+
+    is_reached = enter(use, point, {clock_module.__file__}, lambda: virtual.attend(second))
+    first.wakes = second.wakes = 0
+    virtual.advance(1)
+    assert (first.wakes, second.wakes) == (1, is_reached)
+    return is_reached
+
+
+def test_an_app_may_be_started_by_a_signal_handler_whatever_the_clock_is_doing() -> None:
+    points: list[int] = []
+
+    def run() -> None:
+        while attended_in_the_middle(len(points) + 1):
+            points.append(len(points) + 1)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(2 * PATIENCE)
+    assert not thread.is_alive(), f"it hangs at {len(points) + 1}"
+    assert len(points) > 100
+
+
+def test_what_has_ended_is_not_kept_alive() -> None:
+    virtual, one = VirtualClock(), Resting()
+    virtual.attend(one)
+    virtual.attend(one)
+    assert len(virtual._attended) == 1
+    del one
+    gc.collect()
+    assert not virtual._attended
