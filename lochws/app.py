@@ -284,6 +284,8 @@ class WebSocketApp(WebSocket, Handler):
         auto_pong: bool = True,
         close_timeout: float | None = 30.0,
         *,
+        stale_after: float | None = None,
+        on_stale: Literal["reconnect", "tell"] = "reconnect",
         persist: bool | Backoff = True,
     ) -> None:
         """Start connecting in the background, and return immediately.
@@ -299,6 +301,10 @@ class WebSocketApp(WebSocket, Handler):
             auto_pong: whether to answer the server's pings automatically.
             close_timeout: seconds that the server has to answer a Close frame and end the connection; 0 or
                 None for no limit.
+            stale_after: seconds without any part of a message after which the server counts as mute, even if
+                it answers pings, and a Stale event is emitted; 0 or None for no limit.
+            on_stale: what happens then: ``"reconnect"`` drops the connection, as `force_disconnect` does;
+                ``"tell"`` leaves it open.
             persist: whether to reconnect whenever an attempt fails or a connection ends without a call to
                 `close`: True uses the default `Backoff`; or pass a Backoff of your own.
 
@@ -316,7 +322,7 @@ class WebSocketApp(WebSocket, Handler):
         internals = self._lochws
         timing = Timing(
             poll=poll, ping_rate=ping_rate, ping_timeout=ping_timeout, auto_pong=auto_pong,
-            close_timeout=close_timeout,
+            close_timeout=close_timeout, stale_after=stale_after, on_stale=on_stale,
         )
         if not isinstance(persist, (bool, Backoff)):
             raise TypeError(f"persist={persist!r}: expected True, False or a Backoff")
@@ -336,6 +342,8 @@ class WebSocketApp(WebSocket, Handler):
         auto_pong: bool = True,
         close_timeout: float | None = 30.0,
         *,
+        stale_after: float | None = None,
+        on_stale: Literal["reconnect", "tell"] = "reconnect",
         persist: bool | Backoff = True,
     ) -> events.ConnectFail | events.Disconnected | None:
         """Start the app and block until it has stopped. Any thread may call this, except from a handler.
@@ -351,6 +359,10 @@ class WebSocketApp(WebSocket, Handler):
             auto_pong: whether to answer the server's pings automatically.
             close_timeout: seconds that the server has to answer a Close frame and end the connection; 0 or
                 None for no limit.
+            stale_after: seconds without any part of a message after which the server counts as mute, even if
+                it answers pings, and a Stale event is emitted; 0 or None for no limit.
+            on_stale: what happens then: ``"reconnect"`` drops the connection, as `force_disconnect` does;
+                ``"tell"`` leaves it open.
             persist: whether to reconnect whenever an attempt fails or a connection ends without a call to
                 `close`: True uses the default `Backoff`; or pass a Backoff of your own.
 
@@ -368,7 +380,8 @@ class WebSocketApp(WebSocket, Handler):
         check_instance(self)
         given = {
             "poll": poll, "ping_rate": ping_rate, "ping_timeout": ping_timeout, "auto_pong": auto_pong,
-            "close_timeout": close_timeout, "persist": persist,
+            "close_timeout": close_timeout, "stale_after": stale_after, "on_stale": on_stale,
+            "persist": persist,
         }
         life = self._lochws.life
         was_running = life.state not in (State.NEW, State.STOPPED)
@@ -477,6 +490,9 @@ class WebSocketApp(WebSocket, Handler):
         ping_timeout: float | Literal["auto"] | None = "auto",
         auto_pong: bool = True,
         close_timeout: float | None = 30.0,
+        *,
+        stale_after: float | None = None,
+        on_stale: Literal["reconnect", "tell"] = "reconnect",
     ) -> Generator[events.AnyEvent, None, None]:
         """Raise WebSocketError: an app runs itself. Call `start` or `run_forever`, or iterate a `WebSocket`.
 

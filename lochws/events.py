@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AnyEvent", "BackOff", "Binary", "Closed", "Closing", "ConnectFail", "Connected", "Connecting",
-    "Disconnected", "EndedBy", "Event", "Ping", "Poll", "Pong", "ProtocolError", "Ready", "Rejected", "Text",
-    "Unresponsive", "UnknownMessage",
+    "Disconnected", "EndedBy", "Event", "Ping", "Poll", "Pong", "ProtocolError", "Ready", "Rejected",
+    "Stale", "Text", "Unresponsive", "UnknownMessage",
 ]
 
 #: Who ended a connection: `Disconnected.ended_by`.
@@ -399,6 +399,37 @@ class Unresponsive(Event):
     name: ClassVar[Literal["unresponsive"]] = "unresponsive"
 
 
+class Stale(Event):
+    """The server has sent no message for `stale_after` seconds, although it may still answer pings.
+
+    With ``on_stale="reconnect"`` the connection has been dropped, and Disconnected follows. With ``"tell"``
+    it stays open, and there is no other Stale before another message has arrived.
+
+    Attributes:
+        seconds: how long no part of a message has arrived, by the monotonic clock: since the last part, since
+            Ready, or since lochws resumed reading after a pause of its own or a suspend of the machine.
+        last_message_at: the `received_time` of the connection's last message, by the wall clock, in seconds
+            since 1970; None if there was none.
+    """
+
+    __slots__ = ("last_message_at", "seconds")
+    name: ClassVar[Literal["stale"]] = "stale"
+    seconds: float
+    """How long no part of a message has arrived, by the monotonic clock: since the last part, since Ready, or
+    since lochws resumed reading after a pause of its own or a suspend of the machine."""
+    last_message_at: float | None
+    """The `received_time` of the connection's last message, by the wall clock, in seconds since 1970; None if
+    there was none."""
+
+    def __init__(self, seconds: float, last_message_at: float | None) -> None:
+        super().__init__()
+        self.seconds = seconds
+        self.last_message_at = last_message_at
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(seconds={self.seconds:.1f}, last_message_at={self.last_message_at!r})"
+
+
 class _CloseFrame(Event):
     """The server's Close frame."""
 
@@ -570,7 +601,7 @@ class UnknownMessage(Event):
 #: Any event that an iteration yields or a handler gets. `Event.name` and the class tell which one it is.
 AnyEvent: TypeAlias = (
     Connecting | ConnectFail | Connected | Rejected | Ready | Poll | Text | Binary | Ping | Pong
-    | ProtocolError | Unresponsive | Closing | Closed | Disconnected | BackOff
+    | ProtocolError | Unresponsive | Stale | Closing | Closed | Disconnected | BackOff
 )
 
 

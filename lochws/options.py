@@ -69,6 +69,7 @@ PROXY_AUTH = ("auto", "basic", "digest")
 WHEN_FULL = ("raise", "block", "drop")
 REDIRECT_HEADERS = ("own", "all")
 ON_HANDLER_ERROR = ("continue", "reconnect", "stop")
+ON_STALE = ("reconnect", "tell")
 #: The phases of an opening that can have their own time limit.
 PHASES = ("resolve", "tcp", "proxy", "tls", "upgrade")
 
@@ -683,6 +684,9 @@ class Timing:
         auto_pong: whether to answer the server's pings automatically.
         close_timeout: seconds from the first Close frame until the connection is dropped; 0 or None for no
             limit.
+        stale_after: seconds without any part of a message after which the server counts as mute; 0 or None
+            for no limit.
+        on_stale: what to do then: ``"reconnect"`` drops the connection, ``"tell"`` only emits Stale.
     """
 
     poll: float | None = 5.0
@@ -690,6 +694,8 @@ class Timing:
     ping_timeout: float | Literal["auto"] | None = "auto"
     auto_pong: bool = True
     close_timeout: float | None = 30.0
+    stale_after: float | None = None
+    on_stale: Literal["reconnect", "tell"] = "reconnect"
 
     def __post_init__(self) -> None:
         check_seconds("poll", self.poll)
@@ -698,6 +704,13 @@ class Timing:
             check_seconds("ping_timeout", self.ping_timeout)
         check_seconds("close_timeout", self.close_timeout)
         check_bool("auto_pong", self.auto_pong)
+        check_seconds("stale_after", self.stale_after)
+        if callable(self.on_stale):
+            raise TypeError(
+                "on_stale: expected 'reconnect' or 'tell'; to handle the event, override the method on_stale "
+                "or use @app.on('stale')"
+            )
+        check_choice("on_stale", self.on_stale, ON_STALE)
 
     @property
     def ping_limit(self) -> float:

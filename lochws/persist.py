@@ -33,6 +33,8 @@ def persist(
     *,
     auto_pong: bool = True,
     close_timeout: float | None = 30.0,
+    stale_after: float | None = None,
+    on_stale: Literal["reconnect", "tell"] = "reconnect",
     backoff: Backoff | None = None,
 ) -> Generator[events.AnyEvent, None, None]:
     """Iterate the events of a WebSocket that reconnects automatically, without threads.
@@ -57,6 +59,10 @@ def persist(
         auto_pong: whether to answer the server's pings automatically.
         close_timeout: seconds that the server has to answer a Close frame and end the connection; 0 or None
             for no limit.
+        stale_after: seconds without any part of a message after which the server counts as mute, even if it
+            answers pings, and a Stale event is yielded; 0 or None for no limit.
+        on_stale: what happens then: ``"reconnect"`` drops the connection, as `WebSocket.force_disconnect`
+            does, and the next attempt follows; ``"tell"`` leaves it open.
         backoff: the complete policy, used instead of `min_wait`, `max_wait` and `respect_retry_after`.
 
     Raises:
@@ -73,7 +79,7 @@ def persist(
     retries = Retries(backoff or lomonds, is_shared=backoff is None)
     timing = Timing(
         poll=poll, ping_rate=ping_rate, ping_timeout=ping_timeout, auto_pong=auto_pong,
-        close_timeout=close_timeout,
+        close_timeout=close_timeout, stale_after=stale_after, on_stale=on_stale,
     )
     websocket.close_called.clear()
     return _persist(websocket, timing, retries, exit_event or websocket.close_called)

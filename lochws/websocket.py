@@ -247,6 +247,9 @@ class WebSocket:
         ping_timeout: float | Literal["auto"] | None = "auto",
         auto_pong: bool = True,
         close_timeout: float | None = 30.0,
+        *,
+        stale_after: float | None = None,
+        on_stale: Literal["reconnect", "tell"] = "reconnect",
     ) -> Generator[events.AnyEvent, None, None]:
         """Connect once and yield the events. The network is used only while the caller waits for the next.
 
@@ -258,6 +261,10 @@ class WebSocket:
             auto_pong: whether to answer the server's pings automatically.
             close_timeout: seconds that the server has to answer a Close frame and end the connection; 0 or
                 None for no limit.
+            stale_after: seconds without any part of a message after which the server counts as mute, even if
+                it answers pings, and a Stale event is emitted; 0 or None for no limit.
+            on_stale: what happens then: ``"reconnect"`` drops the connection, as `force_disconnect` does;
+                ``"tell"`` leaves it open.
 
         Raises:
             TypeError, ValueError: an argument is invalid.
@@ -265,7 +272,7 @@ class WebSocket:
         """
         timing = Timing(
             poll=poll, ping_rate=ping_rate, ping_timeout=ping_timeout, auto_pong=auto_pong,
-            close_timeout=close_timeout,
+            close_timeout=close_timeout, stale_after=stale_after, on_stale=on_stale,
         )
         check_instance(self)
         iteration = self._lochws.life

@@ -70,6 +70,10 @@ ROWS: list[tuple[events.Event, str, dict[str, Any], str]] = [
     ),
     (events.Unresponsive(), "unresponsive", {}, "Unresponsive()"),
     (
+        events.Stale(90.04, None), "stale",
+        {"seconds": 90.04, "last_message_at": None}, "Stale(seconds=90.0, last_message_at=None)",
+    ),
+    (
         events.Closing(1001, "away"), "closing",
         {"code": 1001, "reason": "away"}, "Closing(code=1001, reason='away')",
     ),

@@ -107,6 +107,7 @@ class Connection:
             opened.stream, options, timing, agreed, inbox=inbox, sending=self.sending, ends=self, trace=trace
         )
         self._keepalive = self._receiving.keepalive
+        self._staleness = self._receiving.staleness
         #: Called by the loop, directly on the receiving half: every message takes this path.
         self.on_ready: Callable[[int, memoryview, float], bool | None] = self._receiving.on_ready
         self._polls = PollTimer(timing.poll or 0)
@@ -200,6 +201,7 @@ class Connection:
         )
         self._inbox.post([ready], after=self._listener.ready_handled)
         self._keepalive.start(now)
+        self._staleness.start(now)
         if self._polls.start(now):
             self._inbox.post([events.Poll()])
         self._ping(now)
@@ -225,7 +227,7 @@ class Connection:
         return self._receiving.resume_if_low(now) or self.sending.queue.failure is not None
 
     def on_timer(self, now: float) -> None:
-        """Act on the deadlines of closing, keepalive and Poll that have passed."""
+        """Act on the deadlines of closing, keepalive, staleness and Poll that have passed."""
         queue = self.sending.queue
         if queue.is_paced:
             if self._closing.must_overtake(now):
@@ -244,6 +246,7 @@ class Connection:
                 self._closing.lost(f"ping timeout: nothing from the server for {self._timing.ping_limit:g} s")
             else:
                 self._ping(now)
+                self._check_silence(now)
         self._finish_if_over()
         if not self._finished and self._polls.is_due(now):
             if not self._listener.has_handler_for(events.Poll):
@@ -254,13 +257,16 @@ class Connection:
     def on_suspension(self, now: float) -> None:
         """Ping immediately, to find out whether the server is still there."""
         self._keepalive.probe(now)
+        if not self._receiving.is_paused:
+            self._staleness.restart(now)
         self.on_timer(now)
 
     def next_timer(self) -> float | None:
         """Return the earliest of these deadlines, or None."""
         closing = self._closing
-        keepalive = None if closing.is_begun else self._keepalive.next_deadline()
-        when = earliest(earliest(self._polls.deadline, closing.deadline), keepalive)
+        when = earliest(self._polls.deadline, closing.deadline)
+        if not closing.is_begun:
+            when = earliest(when, earliest(self._keepalive.next_deadline(), self._staleness.deadline))
         if self.sending.queue.is_paced:
             when = earliest(earliest(when, closing.overtakes_at), self.sending.queue.wake_at())
         return when
@@ -314,7 +320,7 @@ class Connection:
             self._closing.lost(loss(failure), failure)
         self._finish_if_over()
 
-    # Pings. The baton holder.
+    # Pings and silence. The baton holder.
 
     def _ping(self, now: float) -> None:
         self._receiving.note_pings()
@@ -324,6 +330,14 @@ class Connection:
             self.sending.ping(payload)
             if not was_waiting:
                 self._receiving.wait_begins()
+
+    def _check_silence(self, now: float) -> None:
+        """Post Stale if the server has been mute for too long, and drop the connection if that is wanted."""
+        seconds = self._staleness.silence(self._receiving.heard, now)
+        if seconds is not None:
+            self._inbox.post([events.Stale(seconds, self._receiving.last_message_at)])
+            if self._timing.on_stale == "reconnect":
+                self.drop(f"stale: no message from the server for {self._timing.stale_after:g} s")
 
     # Closing. Baton holder only, unless stated otherwise.
 

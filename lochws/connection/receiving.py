@@ -20,6 +20,7 @@ from ..options import Options, Timing
 from ..protocol.deflate import DeflateParameters, Inflater
 from ..protocol.keepalive import Keepalive
 from ..protocol.receiver import Receiver
+from ..protocol.staleness import Staleness
 from ..transport.stream import Stream
 from .sending import SendingHalf
 from .trace import Trace
@@ -76,15 +77,18 @@ class ReceivingHalf:
     Attributes:
         receiver: the receiving half of the protocol.
         keepalive: the schedule of pings, and the check that the server is still there.
+        staleness: the check that the server still sends messages.
         at_eof: whether the stream has ended.
         is_paused: whether reading is paused until handlers have caught up.
         messages, bytes: the numbers of messages and bytes received; any thread may read them.
+        heard: when part of a message was last received, in monotonic seconds; 0.0 if there was none.
+        last_message_at: the `received_time` of the last message, or None.
     """
 
     __slots__ = (
         "_acknowledged", "_auto_pong", "_deflates", "_ends", "_inbox", "_is_plain", "_ping_at", "_queue",
-        "_sending", "_stream", "_trace", "_unposted", "at_eof", "bytes", "is_paused", "keepalive",
-        "messages", "receiver",
+        "_sending", "_stream", "_trace", "_unposted", "at_eof", "bytes", "heard", "is_paused",
+        "keepalive", "last_message_at", "messages", "receiver", "staleness",
     )
 
     def __init__(
@@ -110,6 +114,9 @@ class ReceivingHalf:
         self._deflates = agreed is not None
         self.receiver = Receiver(options.max_message_size, Inflater(agreed) if agreed is not None else None)
         self.keepalive = Keepalive(timing.ping_rate or 0, timing.ping_limit)
+        self.staleness = Staleness(timing.stale_after or 0)
+        self.heard = 0.0
+        self.last_message_at: float | None = None
         self.at_eof = False
         self.is_paused = False
         self.messages = 0
@@ -149,6 +156,7 @@ class ReceivingHalf:
             return False
         self.is_paused = False
         self.keepalive.resume(now)
+        self.staleness.restart(now)
         return True
 
     def note_pings(self) -> None:
@@ -249,7 +257,13 @@ class ReceivingHalf:
         extra = earlier = 0
         if received:
             messages = len(received) - len(controls)
-            self.messages += messages
+            if messages:
+                self.messages += messages
+                self.heard = now
+                last = received[-1] if not controls else _last_message(received)
+                self.last_message_at = last.received_time
+            elif receiver.advanced:
+                self.heard = now
             if self._trace:
                 self._trace.messages(received)
             if controls:
@@ -267,6 +281,8 @@ class ReceivingHalf:
                 self._pause()
         else:
             self._unposted += count
+            if receiver.advanced:
+                self.heard = now
         if receiver.done:
             self._ends.server_is_done(now)
         # A large message ends the turn, so that it is delivered, and its memory is free, before the next one.
@@ -286,7 +302,13 @@ class ReceivingHalf:
     def _pause(self) -> None:
         self.is_paused = True
         self.keepalive.pause()
+        self.staleness.pause()
         self._inbox.call_when_low(INBOX_BYTES // 2, self._ends.touch)
+
+
+def _last_message(received: Sequence[events.Event]) -> events.Event:
+    """Return the last text or binary message; there is one."""
+    return next(event for event in reversed(received) if not isinstance(event, (events.Ping, events.Pong)))
 
 
 def _memory_of(received: Sequence[events.Event], but: int = 0) -> int:

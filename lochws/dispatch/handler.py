@@ -78,6 +78,9 @@ class Handler:
     def on_unresponsive(self, event: events.Unresponsive) -> None:
         """Handle a server that has been silent for too long. Disconnected follows."""
 
+    def on_stale(self, event: events.Stale) -> None:
+        """Handle a server that has sent no message for `stale_after` seconds."""
+
     def on_closing(self, event: events.Closing) -> None:
         """Handle the server's Close frame. It is answered after this handler, which may still send."""
 

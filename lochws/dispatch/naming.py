@@ -27,8 +27,8 @@ Function = TypeVar("Function", bound=Callable[..., object])
 #: The names that `on` accepts.
 Name: TypeAlias = Literal[
     "connecting", "connect_fail", "connected", "rejected", "ready", "poll", "text", "binary", "ping",
-    "pong", "protocol_error", "unresponsive", "closing", "closed", "disconnected", "back_off", "event",
-    "error", "batch", "sent",
+    "pong", "protocol_error", "unresponsive", "stale", "closing", "closed", "disconnected", "back_off",
+    "event", "error", "batch", "sent",
 ]
 EventName: TypeAlias = Name | type[events.Event]
 

@@ -34,6 +34,7 @@ _Ping = TypeVar("_Ping", bound=Callable[[events.Ping], object])
 _Pong = TypeVar("_Pong", bound=Callable[[events.Pong], object])
 _ProtocolError = TypeVar("_ProtocolError", bound=Callable[[events.ProtocolError], object])
 _Unresponsive = TypeVar("_Unresponsive", bound=Callable[[events.Unresponsive], object])
+_Stale = TypeVar("_Stale", bound=Callable[[events.Stale], object])
 _Closing = TypeVar("_Closing", bound=Callable[[events.Closing], object])
 _Closed = TypeVar("_Closed", bound=Callable[[events.Closed], object])
 _Disconnected = TypeVar("_Disconnected", bound=Callable[[events.Disconnected], object])
@@ -60,6 +61,7 @@ _PingMethod = TypeVar("_PingMethod", bound=Callable[[Any, events.Ping], object])
 _PongMethod = TypeVar("_PongMethod", bound=Callable[[Any, events.Pong], object])
 _ProtocolErrorMethod = TypeVar("_ProtocolErrorMethod", bound=Callable[[Any, events.ProtocolError], object])
 _UnresponsiveMethod = TypeVar("_UnresponsiveMethod", bound=Callable[[Any, events.Unresponsive], object])
+_StaleMethod = TypeVar("_StaleMethod", bound=Callable[[Any, events.Stale], object])
 _ClosingMethod = TypeVar("_ClosingMethod", bound=Callable[[Any, events.Closing], object])
 _ClosedMethod = TypeVar("_ClosedMethod", bound=Callable[[Any, events.Closed], object])
 _DisconnectedMethod = TypeVar("_DisconnectedMethod", bound=Callable[[Any, events.Disconnected], object])
@@ -152,6 +154,10 @@ class On(Protocol):
     def __call__(
         self, name: Literal["unresponsive"] | type[events.Unresponsive], /, *others: EventName
     ) -> Callable[[_Unresponsive], _Unresponsive]: ...
+    @overload
+    def __call__(
+        self, name: Literal["stale"] | type[events.Stale], /, *others: EventName
+    ) -> Callable[[_Stale], _Stale]: ...
     @overload
     def __call__(
         self, name: Literal["closing"] | type[events.Closing], /, *others: EventName
@@ -255,6 +261,10 @@ class Mark(Protocol):
     def __call__(
         self, name: Literal["unresponsive"] | type[events.Unresponsive], /, *others: EventName
     ) -> Callable[[_UnresponsiveMethod], _UnresponsiveMethod]: ...
+    @overload
+    def __call__(
+        self, name: Literal["stale"] | type[events.Stale], /, *others: EventName
+    ) -> Callable[[_StaleMethod], _StaleMethod]: ...
     @overload
     def __call__(
         self, name: Literal["closing"] | type[events.Closing], /, *others: EventName

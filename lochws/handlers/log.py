@@ -30,7 +30,7 @@ class Log:
     event                                        level
     ===========================================  =======
     connecting, ready, closing, back_off         INFO
-    connect_fail, rejected, unresponsive         WARNING
+    connect_fail, rejected, unresponsive, stale  WARNING
     disconnected                                 INFO if graceful, else WARNING
     protocol_error                               ERROR
     connected, closed, messages, pings, pongs    DEBUG
@@ -133,6 +133,10 @@ class Log:
     def on_unresponsive(self, event: events.Unresponsive) -> None:
         """Log at WARNING that the server has stopped answering pings."""
         self._log(event, logging.WARNING, "the server does not answer pings")
+
+    def on_stale(self, event: events.Stale) -> None:
+        """Log at WARNING for how long the server has sent no message."""
+        self._log(event, logging.WARNING, f"stale: no message from the server for {event.seconds:.0f} s")
 
     def on_closing(self, event: events.Closing) -> None:
         """Log the server's code and reason at INFO."""

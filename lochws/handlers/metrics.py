@@ -129,7 +129,8 @@ class Metrics:
         ``reconnects``
             a dict: the number of new attempts by the cause that made them necessary: ``"client"``,
             ``"server"`` or ``"network"`` (`Disconnected.ended_by`), ``"unresponsive"``,
-            ``"protocol_error"``, ``"rejected"``, or the phase of a failed attempt (`ConnectFail.phase`).
+            ``"stale"``, ``"protocol_error"``, ``"rejected"``, or the phase of a failed attempt
+            (`ConnectFail.phase`).
         ``handler_errors``
             exceptions raised by handlers.
         ``received_size_bytes``, ``sent_size_bytes``, ``ping_seconds``

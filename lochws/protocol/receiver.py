@@ -52,6 +52,7 @@ class Receiver:
         done: whether one of these two is set, so that further bytes are ignored.
         wants_room: whether the next bytes should go where `room` says; if not, into any buffer.
         controls: the pings and pongs among the events of the last call; they need a reaction.
+        advanced: whether the last call took part of a message that is not complete yet.
     """
 
     def __init__(self, max_message_size: int | None, inflater: Inflater | None = None) -> None:
@@ -72,6 +73,7 @@ class Receiver:
         # Used in place of _payload if the message is a single large frame.
         self._large: Payload | None = None
         self.wants_room = False
+        self.advanced = False
         self._flooded = False  # whether the last thing received was a message of at least FLOOD_BYTES
         # The data frame being received: bytes still missing, and whether it ends the message.
         self._missing = 0
@@ -100,6 +102,7 @@ class Receiver:
         room.release()
         payload.received(count)
         self._missing -= count
+        self.advanced = bool(self._missing)
         if self._missing:
             return []
         data = payload.getvalue()
@@ -115,7 +118,7 @@ class Receiver:
         events: list[Event] = []
         if self.controls:
             self.controls = []
-        self._flooded = False
+        self._flooded = self.advanced = False
         if not self.done:
             try:
                 self._parse(data, events)
@@ -250,7 +253,9 @@ class Receiver:
                 events.append(_text(payload))
             else:
                 events.append(Binary((large or payload).getvalue()))
-        elif self._opcode == Opcode.TEXT:
+            return
+        self.advanced = True
+        if self._opcode == Opcode.TEXT:
             self._tail = _unfinished(self._tail + part)
 
     def _forget(self) -> None:

@@ -137,6 +137,8 @@ class TestInAnyHandler:
 
         app.on(name)(close)
         timing: dict[str, Any] = {"ping_rate": 0.05, "ping_timeout": 0.06} if name == "unresponsive" else {}
+        if name == "stale":
+            timing = {"stale_after": 0.05}
         # During a back-off the next attempt begins when it is due, not when the handlers are done.
         with running(app, persist=NEVER if name == "back_off" else AT_ONCE, **timing):
             if name == "closed":

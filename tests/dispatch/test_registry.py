@@ -53,7 +53,7 @@ class TestMethods:
             events.Rejected(response, ""), events.Ready(response, None, set()), events.Poll(),
             TEXT_EVENT, events.Binary(b""),
             events.Ping(b""), events.Pong(b""), events.ProtocolError("", critical=False),
-            events.Unresponsive(), events.Closing(None, ""), events.Closed(None, ""),
+            events.Unresponsive(), events.Stale(90, None), events.Closing(None, ""), events.Closed(None, ""),
             events.Disconnected(), events.BackOff(0),
         ]
         deliver(app, *them)

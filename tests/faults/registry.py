@@ -84,6 +84,9 @@ FAULTS: Mapping[str, Mapping[str, str]] = {
             "`protocol_error`. lochws closes with 1002, or with 1007 for a reason that is not UTF-8.",
         "The connection goes silent, in both directions or inbound only":
             "`unresponsive` if nothing at all arrives within `ping_timeout` after a ping.",
+        "The server answers pings but sends no messages":
+            "The connection stays, unless `stale_after` is set: then `stale`, and the connection is dropped "
+            "or, with `on_stale=\"tell\"`, left open.",
         "Pongs are late while data flows":
             "The connection stays: any byte is a sign of life. A late pong still has its latency.",
         "A ping arrives while a handler sleeps":

@@ -44,7 +44,8 @@ assert texts == [str(number) for number in range(100)]
 
 #: The events that end an attempt or a connection, or are followed by its end.
 ENDING = {
-    "connect_fail", "rejected", "protocol_error", "unresponsive", "closing", "disconnected", "back_off",
+    "connect_fail", "rejected", "protocol_error", "unresponsive", "stale", "closing", "disconnected",
+    "back_off",
 }
 
 
@@ -88,6 +89,8 @@ class TestRaising:
             if name == "unresponsive":
                 # The app may have connected again when it is closed, and this server answers no Close frame.
                 timing = {"ping_rate": 0.05, "ping_timeout": 0.06, "close_timeout": 0.1}
+            elif name == "stale":
+                timing = {"ping_rate": 0, "stale_after": 0.05}
             with running(app, persist=AT_ONCE, **timing):
                 app.wait_for("back_off" if name in ENDING else "pong")
                 app.close()

@@ -66,6 +66,7 @@ REFUSAL = Response(b"HTTP/1.1 503 Service Unavailable\r\n\r\n")
         (events.Pong(b"12"), "DEBUG", "received unsolicited pong"),
         (events.ProtocolError("bad", critical=True), "ERROR", "protocol error: bad"),
         (events.Unresponsive(), "WARNING", "the server does not answer pings"),
+        (events.Stale(90.4, None), "WARNING", "stale: no message from the server for 90 s"),
         (events.Closing(1001, "restart"), "INFO", "closed by the server: 1001 restart"),
         (events.Closing(None, ""), "INFO", "closed by the server: no code"),
         (events.Closed(1000, ""), "DEBUG", "the server answered our Close frame: 1000"),

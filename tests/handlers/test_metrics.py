@@ -120,6 +120,8 @@ END = events.Disconnected(ended_by="server")
         ([END], {"server": 1}),
         ([events.Rejected(None, ""), END], {"rejected": 1}),  # type: ignore[arg-type]
         ([events.Unresponsive(), END], {"unresponsive": 1}),
+        ([events.Stale(90, None), events.Disconnected(ended_by="client")], {"stale": 1}),
+        ([events.Stale(90, None), END], {"server": 1}),
         ([events.ProtocolError("", critical=False), END], {"protocol_error": 1}),
         ([], {}),
         ([events.Connecting("redirected")], {}),

@@ -51,6 +51,7 @@ EVENTS: dict[type[events.Event], st.SearchStrategy[Any]] = {
     events.Pong: st.builds(events.Pong, _DATA, st.none() | st.floats(0, 10)),
     events.ProtocolError: st.builds(events.ProtocolError, _ANY_TEXT, st.booleans()),
     events.Unresponsive: st.builds(events.Unresponsive),
+    events.Stale: st.builds(events.Stale, st.floats(0, 1e6), st.none() | st.floats(0, 2e9)),
     events.Closing: st.builds(events.Closing, _CODES, _ANY_TEXT),
     events.Closed: st.builds(events.Closed, _CODES, _ANY_TEXT),
     events.Disconnected: st.builds(

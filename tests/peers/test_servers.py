@@ -11,6 +11,8 @@ import pytest
 
 from lochws import WebSocket
 
+from ..support.apps import AT_ONCE, opened
+from ..support.seen import Noting
 from .test_proxies import talk
 
 TERMINATORS = ("nginx", "haproxy")
@@ -88,3 +90,28 @@ def test_plain_http_to_their_tls_port_is_advised_to_use_wss(
 def test_tls_to_their_plain_port_is_advised_to_use_ws(echo: dict[str, int]) -> None:
     [_, last] = WebSocket(f"wss://localhost:{echo['ws']}/", proxies={})
     assert last.advice.startswith("Try ws:// ")  # type: ignore[attr-defined]
+
+
+def test_behind_nginx_a_server_that_only_answers_pings_is_stale(
+    terminator: Callable[[str], int], ca_file: str
+) -> None:
+    app = Noting(f"wss://localhost:{terminator('nginx')}/", ssl_cafile=ca_file, proxies={})
+    with opened(app, poll=0, ping_rate=0.05, stale_after=0.5, on_stale="tell"):
+        app.send_text("the last price")
+        app.wait_for("text")
+        stale = app.wait_for("stale")
+        app.wait_for("pong", len(app.all("pong")) + 2)
+        app.send_text("and yet it lives")
+        assert app.wait_for("text", 2).text == "and yet it lives"
+    assert stale.last_message_at == app.all("text")[0].received_time
+    assert not app.all("unresponsive")
+
+
+def test_behind_nginx_a_stale_connection_is_replaced(terminator: Callable[[str], int], ca_file: str) -> None:
+    app = Noting(f"wss://localhost:{terminator('nginx')}/", ssl_cafile=ca_file, proxies={})
+    with opened(app, poll=0, ping_rate=0.05, stale_after=0.5, persist=AT_ONCE):
+        app.send_text("the last price")
+        app.wait_for("stale")
+        end = app.wait_for("disconnected")
+        app.wait_for("ready", 2)
+    assert (end.ended_by, end.reason) == ("client", "stale: no message from the server for 0.5 s")

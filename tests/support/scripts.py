@@ -96,7 +96,7 @@ def in_turn(*scripts: Callable[[Link], object]) -> Callable[[Link], object]:
 #: Every event that a connection, or an attempt to open one, can cause.
 EVENTS = [
     "connecting", "connect_fail", "connected", "rejected", "ready", "poll", "text", "binary", "ping", "pong",
-    "protocol_error", "unresponsive", "closing", "closed", "disconnected", "back_off",
+    "protocol_error", "unresponsive", "stale", "closing", "closed", "disconnected", "back_off",
 ]
 
 
@@ -122,6 +122,6 @@ def bringing(name: str) -> Callable[[Link], object]:
         elif name == "unresponsive":
             link.wait_for_end()
             return
-        answer_close(link)
+        answer_close(link)  # which is all that the server does until it is stale
 
     return script

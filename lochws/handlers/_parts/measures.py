@@ -96,10 +96,12 @@ class Measures:
             if self._cause is not None:  # otherwise it is the first attempt, or a redirect
                 self.reconnects[self._cause] = self.reconnects.get(self._cause, 0) + 1
             self._cause = None
-        elif isinstance(event, (events.Rejected, events.Unresponsive, events.ProtocolError)):
+        elif isinstance(event, (events.Rejected, events.Unresponsive, events.Stale, events.ProtocolError)):
             self._cause = event.name
         elif isinstance(event, (events.ConnectFail, events.Disconnected)):
             fallback = event.phase if isinstance(event, events.ConnectFail) else event.ended_by
+            if self._cause == events.Stale.name and fallback != "client":
+                self._cause = None  # that was only reported, and the connection ended in another way
             self._cause = self._cause or fallback
             self.unsent += len(event.unsent) if isinstance(event, events.Disconnected) else 0
 
