@@ -32,6 +32,7 @@ from ..system import forks
 from ..system.locks import reentrant_lock
 from ..system.report import report, safe_name
 from ._parts.checks import check_app
+from ._parts.departures import Departures
 from ._parts.incoming import Incoming
 from ._parts.messages import Doubts, Message, as_payload, is_message, quoted
 from ._parts.steps import Step, StepFailed
@@ -47,6 +48,7 @@ class _Progress:
         self.step = step
         self.was_sent = False
         self.timer: Any = None
+        self.attempt: object = None  # identifies the current wait for an answer
         self.in_turn = step.in_turn or step.takes_answer
         self.doubts = Doubts()
 
@@ -68,7 +70,8 @@ class Subscriptions:
     in time. The failure is then logged, with the server's words, and kept as `failure`. The connection is
     dropped, and the `Backoff` decides when the next attempt begins; a connection that ends this way never
     counts as stable. If a step with `Step.give_up` is refused, the app is closed instead. The same applies to
-    steps that are added later.
+    steps that are added later. The time limit of a step begins when its message is sent, however long the
+    message had to wait in the send queue.
 
     All methods may be called from any thread; only `wait_session_ready` waits. Messages are created and sent
     on the handlers' thread, and no lock is held meanwhile.
@@ -119,6 +122,7 @@ class Subscriptions:
         self._ready: events.Ready | None = None  # of the current connection, once its steps are being sent
         # Changed by the handlers' thread only; read by any thread.
         self._unanswered: list[_Progress] = []  # sent, and waiting for an answer
+        self._departures = Departures(app)
         self._answer: events.Text | events.Binary | None = None  # to the last step that has been answered
         self._listens = False
         self._is_session_ready = False
@@ -334,8 +338,12 @@ class Subscriptions:
         step = progress.step
         try:
             message = step.make(self._answer)
-            is_nothing = message is None and not callable(step.message)
-            if not is_nothing and not self._gate.send(as_payload("the step's function", message)):
+            begin = partial(self._begin_time, progress, progress.attempt)
+            if message is None and not callable(step.message):
+                begin()
+            elif not self._departures.send(
+                self._gate.send, as_payload("the step's function", message), begin
+            ):
                 raise QueueFull("the send queue is full")
         except (WebSocketUnavailable, TransportFail):
             self._end()  # closing or lost, which the Disconnected event reports
@@ -350,11 +358,14 @@ class Subscriptions:
         """Start waiting for the answer. Called before the message is sent, in case the answer is fast."""
         self._unanswered.append(progress)
         progress.doubts.clear()
-        if progress.step.timeout is not None:
-            progress.timer = self._app.call_later(
-                progress.step.timeout, partial(self._timed_out, progress, False)
-            )
+        progress.attempt = object()
         self._start_listening()
+
+    def _begin_time(self, progress: _Progress, attempt: object) -> None:
+        """Begin the time limit of a step, whose message has left the send queue, unless it was answered."""
+        timeout = progress.step.timeout
+        if progress.attempt is attempt and progress in self._unanswered and timeout is not None:
+            progress.timer = self._app.call_later(timeout, partial(self._timed_out, progress, False))
 
     def _start_listening(self) -> None:
         if not self._listens:
@@ -416,6 +427,7 @@ class Subscriptions:
         self._answer = None
         for progress in self._unanswered.copy():
             self._settle(progress)
+        self._departures.clear()
         self._stop_listening()
 
     def _fail(

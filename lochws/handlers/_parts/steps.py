@@ -57,7 +57,8 @@ class Step:
             message counts as unrelated, unless the exception is a `StepFailed`, which refuses the step. None:
             no answer is expected.
         refused: a refusal, described in the same way as `expect`, or None.
-        timeout: seconds after which the step fails if no answer has arrived; None for no limit.
+        timeout: seconds after which the step fails if no answer has arrived, counted from when its message
+            was sent; None for no limit.
         in_turn: True to begin once all previous steps have been answered, False to begin immediately after
             the previous step has been sent. A function of the previous answer waits for it in any case. A
             step that waits for a message of the server sees those that arrive after it has begun.
