@@ -113,6 +113,7 @@ class Connection:
         self._polls = PollTimer(timing.poll or 0)
         self._closing = ClosingHandshake(timing.close_timeout or 0)
         self._failure: ProtocolError | CriticalProtocolError | None = None
+        self._ping_was_held = False  # by the budget, at the last look: the wait for its answer begins later
         self._finished = False
         self.is_counted = False  # written by `Traffic`
 
@@ -230,6 +231,9 @@ class Connection:
         """Act on the deadlines of closing, keepalive, staleness and Poll that have passed."""
         queue = self.sending.queue
         if queue.is_paced:
+            if self._ping_was_held:
+                self._ping_was_held = False
+                self._keepalive.postpone(now)
             if self._closing.must_overtake(now):
                 queue.overtake()
             queue.flush()
@@ -267,8 +271,9 @@ class Connection:
         when = earliest(self._polls.deadline, closing.deadline)
         if not closing.is_begun:
             when = earliest(when, earliest(self._keepalive.next_deadline(), self._staleness.deadline))
-        if self.sending.queue.is_paced:
-            when = earliest(earliest(when, closing.overtakes_at), self.sending.queue.wake_at())
+        if (queue := self.sending.queue).is_paced:
+            self._ping_was_held = self._ping_was_held or queue.holds_ping
+            when = earliest(earliest(when, closing.overtakes_at), queue.wake_at())
         return when
 
     def on_error(self, error: BaseException) -> None:

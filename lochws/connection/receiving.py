@@ -176,15 +176,12 @@ class ReceivingHalf:
             self._ping_at = progress.acknowledged + progress.waiting
 
     def is_still_sending(self, now: float) -> bool:
-        """Return whether a ping is unanswered only because it was not sent or has data ahead of it.
+        """Return whether a ping is unanswered only because the server is still receiving data ahead of it.
 
-        It may be waiting for the budget, or the server may still be receiving that data. If so, the wait for
-        the answer starts again. The kernel's TCP state is queried because on a slow network the socket may
-        not become writable for a long time, although the server's side acknowledges data.
+        If so, the wait for the answer starts again. The kernel's TCP state is queried because on a slow
+        network the socket may not become writable for a long time, although the server's side acknowledges
+        data.
         """
-        if self._queue.holds_ping:
-            self.keepalive.postpone(now)
-            return True
         if self._ping_at is None:
             return False
         progress = self._stream.progress()

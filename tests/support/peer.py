@@ -70,6 +70,11 @@ class Link:
         self.sock = tls = context.wrap_socket(self.sock, server_side=True, do_handshake_on_connect=False)
         tls.do_handshake()
 
+    @property
+    def has_more(self) -> bool:
+        """True if some of what was received has not been read yet."""
+        return bool(self._received)
+
     def read(self, size: int) -> bytes:
         """Read exactly this many bytes; EOFError if the connection ends before."""
         while len(self._received) < size:

@@ -1,0 +1,76 @@
+"""A server with a message budget, which closes with 1008 as soon as a client certainly exceeds it."""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections import deque
+from time import monotonic
+
+from .peer import CLOSE, PING, PONG, TEXT, Link
+
+#: How often to look whether something has arrived, in seconds: how exactly the time of arrival is known.
+LOOK_SECONDS = 0.001
+
+
+class Judge:
+    """A script for `Peer`: answers each text with the same text, while at most `limit` come within `per` s.
+
+    A busy machine may let this thread wait, and so it may see a message late. So it notes two times for each:
+    when it had certainly not arrived yet, and when it certainly had. Two messages are too close only if they
+    are too close by the times that are furthest apart.
+
+    Args:
+        limit, per: the rule.
+        counts_frames: whether control frames count like messages.
+        most: how many texts to answer before closing with 1012, or None for no end.
+
+    Attributes:
+        texts: what arrived, over all connections.
+        excesses: how often a client was caught.
+    """
+
+    def __init__(
+        self, limit: int, per: float, *, counts_frames: bool = False, most: int | None = None
+    ) -> None:
+        self.per = per
+        self.counts_frames = counts_frames
+        self.most = most
+        self.limit = limit
+        self.texts: list[str] = []
+        self.excesses = 0
+
+    def __call__(self, link: Link) -> None:
+        link.accept()
+        earliest: deque[float] = deque(maxlen=self.limit)
+        answered = 0
+        before = monotonic()
+        while True:
+            if not link.has_more:
+                before = self.wait(link.sock)
+            opcode, payload = link.read_frame()
+            if opcode == TEXT or self.counts_frames:
+                if len(earliest) == self.limit and monotonic() - earliest[0] < self.per:
+                    self.excesses += 1
+                    link.send_frame(CLOSE, (1008).to_bytes(2, "big") + b"Too many requests")
+                    return
+                earliest.append(before)
+            if opcode == CLOSE:
+                link.send_frame(CLOSE, payload)
+                return
+            if opcode == PING:
+                link.send_frame(PONG, payload)
+            elif opcode == TEXT:
+                self.texts.append(payload.decode())
+                link.send_frame(TEXT, payload)
+                answered += 1
+                if answered == self.most:
+                    link.send_frame(CLOSE, (1012).to_bytes(2, "big"))
+
+    @staticmethod
+    def wait(sock: socket.socket) -> float:
+        """Wait until something arrives, and return a time at which it had not arrived yet."""
+        while True:
+            before = monotonic()
+            if select.select([sock], [], [], LOOK_SECONDS)[0]:
+                return before
