@@ -8,6 +8,10 @@ from collections.abc import Sequence
 
 from . import demo
 
+#: The exit code after Ctrl-C: as shells report it, 128 plus the signal's number.
+INTERRUPTED = 130
+_COLORS = {"auto": None, "always": True, "never": False}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line.
@@ -29,12 +33,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.name != "click":
             raise
         return _without_click(given)
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return run(given)
 
 
 def _without_click(arguments: Sequence[str]) -> int:
     """Run the demonstration; for every other command say what to install."""
     from .cli.about import version_text  # noqa: PLC0415  only here
+    from .cli.streams import NO_READER, flushed  # noqa: PLC0415
 
     parser = argparse.ArgumentParser(prog="lochws", description="A WebSocket client for threaded programs.")
     parser.add_argument("--version", action="version", version=version_text())
@@ -47,17 +54,21 @@ def _without_click(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--port", type=int, default=8765, help="demo --serve: the port (8765); 0 picks a free one"
     )
+    parser.add_argument("--color", choices=_COLORS, default="auto", help="demo: when to use color (auto)")
     options, others = parser.parse_known_args(arguments)
     if options.command != "demo" or others:
         print("lochws: this needs click: pip install 'lochws[cli]'", file=sys.stderr)
         return 1
     try:
-        return demo.serve(options.port) if options.serve else demo.run()
+        code = demo.serve(options.port) if options.serve else demo.run(_COLORS[options.color])
+        return flushed(code)
     except ImportError as error:
         print(f"lochws: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return 130  # as shells report it: 128 plus the signal's number
+        return INTERRUPTED
+    except BrokenPipeError:
+        return flushed(NO_READER)
 
 
 if __name__ == "__main__":

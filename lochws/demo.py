@@ -179,29 +179,72 @@ class DemoServer:
 class Narrator:
     """Prints events, one per line, with the seconds since the narrator was created. For any thread.
 
+    A bar beside the times shows when there is a connection: it is solid while there is one, and broken where
+    it was lost.
+
     Args:
         output: the stream to print to.
         colors: whether to use terminal colors.
+
+    Attributes:
+        is_broken: whether the reader of the output is gone; nothing is printed from then on.
+        on_broken: called when that is noticed.
     """
 
-    _COLORS: ClassVar = {"bad": "1;31", "good": "1;32", "faint": "2", "plain": ""}
+    _COLORS: ClassVar = {"bad": "1;31", "warning": "1;33", "good": "1;32", "faint": "2", "plain": ""}
+    #: The pieces of the bar, for outputs with and without Unicode, and their colors.
+    _BARS: ClassVar = {
+        "new": (" ", " ", "plain"), "open": ("┃", "|", "good"), "lost": ("╳", "x", "bad"),  # noqa: RUF001  not a letter
+        "offline": ("┊", ":", "bad"), "closed": ("╹", "'", "good"),
+    }
 
     def __init__(self, output: TextIO, *, colors: bool) -> None:
         self._output = output
         self._colors = colors
         self._began = monotonic()
+        self._bar = "new"
+        self._is_ascii = not _can_encode(output, "".join(bar for bar, _, _ in self._BARS.values()))
+        self.is_broken = False
+        self.on_broken: Callable[[], object] = lambda: None
 
     def __call__(self, who: str, what: str, color: str = "plain") -> None:
         """Print a line: the speaker or event, a description, and the color."""
-        self.line(f"{monotonic() - self._began:6.2f} s  {who:<12} {what}", color)
+        if who == "ready":
+            self._bar = "open"
+        elif who == "disconnected":
+            self._bar = "lost" if color == "bad" else "closed"
+        elif self._bar == "lost":
+            self._bar = "offline"
+        *bars, bar_color = self._BARS[self._bar]
+        time = self._painted(f"{monotonic() - self._began:6.2f} s", color)
+        bar = self._painted(bars[self._is_ascii], bar_color)
+        self._print(f"{time}  {bar} {self._painted(f'{who:<12} {what}', color)}")
 
     def line(self, text: str, color: str = "plain") -> None:
         """Print a line without the time."""
+        self._print(self._painted(text, color))
+
+    def _painted(self, text: str, color: str) -> str:
         code = self._COLORS[color]
-        if self._colors and code:
-            text = f"\x1b[{code}m{text}\x1b[0m"
-        self._output.write(f"{text}\n")
-        self._output.flush()
+        return f"\x1b[{code}m{text}\x1b[0m" if self._colors and code else text
+
+    def _print(self, line: str) -> None:
+        if self.is_broken:
+            return
+        try:
+            self._output.write(f"{line}\n")
+            self._output.flush()
+        except BrokenPipeError:
+            self.is_broken = True
+            self.on_broken()
+
+
+def _can_encode(output: TextIO, text: str) -> bool:
+    try:
+        text.encode(output.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class Ticker(WebSocketApp):
@@ -250,7 +293,8 @@ class Ticker(WebSocketApp):
         number = message["sequence"]
         if self._newest is not None and number > self._newest + 1:
             self.missed += number - self._newest - 1
-            self._tell("", f"(prices {self._newest + 1} to {number - 1} were missed)", "faint")
+            lost = number - 1 - self._newest
+            self._tell("(missed)", f"{lost} prices, {self._newest + 1} to {number - 1}", "warning")
         self._newest = number
         self._tell("text", f"price {number}: {message['product_id']} {message['price']:,.2f}", "plain")
         self.prices += 1
@@ -272,16 +316,20 @@ class Ticker(WebSocketApp):
         self._tell("back_off", f"trying again in {event.delay:.2f} s", "bad")
 
 
-def run() -> int:
+def run(colors: bool | None = None) -> int:
     """Show an app that loses its connection and reconnects. Blocks for about three seconds.
+
+    Args:
+        colors: whether to print in color; None to do so on a terminal.
 
     Returns:
         0 on success, otherwise 1.
 
     Raises:
         ImportError: the extra ``demo`` is not installed.
+        BrokenPipeError: the reader of the output is gone.
     """
-    tell = Narrator(sys.stdout, colors=has_colors(sys.stdout))
+    tell = Narrator(sys.stdout, colors=has_colors(sys.stdout) if colors is None else colors)
 
     def on_drop() -> None:
         tell("(server)", "drops the connection without a Close frame, as a failing network would", "bad")
@@ -289,6 +337,7 @@ def run() -> int:
     with DemoServer(interval=INTERVAL, drop_after=DROP_AFTER, on_drop=on_drop) as server:
         tell.line(f"lochws {__version__}: an app, and a feed that drops the connection once, on purpose\n")
         app = Ticker(server.url, tell, PRICES)
+        tell.on_broken = app.has_enough.set
         try:
             tell("(program)", "start() returns at once; background threads do the work", "plain")
             app.start(persist=Backoff(min_wait=0.4, max_wait=0.8))
@@ -296,12 +345,14 @@ def run() -> int:
                 tell("(program)", f"{PRICES} prices have arrived; close()", "plain")
         finally:
             ended = app.stop(timeout=1)
+    if tell.is_broken:
+        raise BrokenPipeError
     connections = app.counters.connections
     if not ended or app.prices < PRICES or connections != 2:
         found = f"{app.prices} of {PRICES} prices over {connections} connections"
         tell.line(f"\nFailed: {found} in {LIMIT:g} s.", "bad")
         return 1
-    gap = f"The app was offline for {app.gap:.2f} s and missed {app.missed} prices."
+    gap = f"The app was offline for {app.gap:.2f} s, and missed {app.missed} prices."
     tell.line(f"\nDone: {app.prices} prices over {connections} connections. {gap}", "good")
     return 0
 
@@ -313,10 +364,11 @@ def serve(port: int = 8765) -> int:
         port: the port on 127.0.0.1; 0 picks a free one.
 
     Returns:
-        0 after Ctrl-C, 1 if the server cannot listen on that port.
+        130 after Ctrl-C, 1 if the server cannot listen on that port.
 
     Raises:
         ImportError: the extra ``demo`` is not installed.
+        BrokenPipeError: the reader of the output is gone.
     """
     try:
         server = DemoServer(interval=1.0, port=port)
@@ -332,7 +384,7 @@ def serve(port: int = 8765) -> int:
                 sleep(3600)  # Ctrl-C interrupts this, on Windows too
         except KeyboardInterrupt:
             print("\nThe demo server has stopped.")
-    return 0
+    return 130  # as shells report it: 128 plus the signal's number
 
 
 def has_colors(output: TextIO) -> bool:

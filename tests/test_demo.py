@@ -49,7 +49,7 @@ def test_the_demo_loses_its_connection_and_gets_it_back_in_under_ten_seconds(
     assert main(["demo"]) == 0
     assert monotonic() - began < 10
     lines = capsys.readouterr().out.splitlines()
-    steps = [line.split(" s  ")[1].split()[0] for line in lines if " s  " in line]
+    steps = [line.split(" s  ")[1][2:].split()[0] for line in lines if " s  " in line]
     connection = ["connecting", "ready", "text", *["text"] * demo.DROP_AFTER]
     assert [step for step in steps if not step.startswith("(")] == [
         *connection, "disconnected", "back_off", *connection, "closed", "disconnected"
@@ -64,11 +64,12 @@ def test_the_demo_says_how_long_the_gap_was_and_which_prices_were_missed(
     main(["demo"])
     output = capsys.readouterr().out
     numbers = [int(number) for number in re.findall(r"price (\d+): BTC-USD 6\d,\d{3}\.\d\d", output)]
-    missed = re.search(r"\(prices (\d+) to (\d+) were missed\)", output)
+    missed = re.search(r"\(missed\) +(\d+) prices, (\d+) to (\d+)", output)
     assert missed is not None
-    first, last = map(int, missed.groups())
+    count, first, last = map(int, missed.groups())
     assert numbers[4:6] == [first - 1, last + 1]
-    assert f"missed {last - first + 1} prices" in output
+    assert count == last - first + 1
+    assert f"missed {count} prices" in output
     (gap,) = re.findall(r"connected again after (0\.\d\d) s", output)
     assert f"offline for {gap} s" in output
 
@@ -91,7 +92,38 @@ def test_the_demo_is_in_color_on_a_terminal_and_plain_elsewhere(
             assert not demo.has_colors(TerminalOutput())
     output = io.StringIO()
     Narrator(output, colors=True)("lost", "gone", "bad")
-    assert re.fullmatch(r"\x1b\[1;31m +0\.\d\d s  lost +gone\x1b\[0m\n", output.getvalue())
+    red, normal = r"\x1b\[1;31m", r"\x1b\[0m"
+    line = rf"{red} +0\.\d\d s{normal}    {red}lost +gone{normal}\n"
+    assert re.fullmatch(line, output.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("encoding", "bars"),
+    [("utf-8", " ┃┃\u2573┊┊┃╹"), ("ascii", " ||x::|'"), ("latin-1", " ||x::|'")],
+)
+def test_a_bar_shows_when_there_is_a_connection(encoding: str, bars: str) -> None:
+    written = io.BytesIO()
+    output = io.TextIOWrapper(written, encoding=encoding)
+    tell = Narrator(output, colors=False)
+    events_and_colors = [
+        ("connecting", "plain"), ("ready", "good"), ("text", "plain"), ("disconnected", "bad"),
+        ("back_off", "bad"), ("connecting", "plain"), ("ready", "good"), ("disconnected", "plain"),
+    ]
+    for who, color in events_and_colors:
+        tell(who, "", color)
+    lines = written.getvalue().decode(encoding).splitlines()
+    assert "".join(line.split(" s  ")[1][0] for line in lines) == bars
+
+
+@pytest.mark.parametrize("hidden", [(), ("click",)])
+@pytest.mark.parametrize(("when", "expected"), [("always", True), ("never", False), ("auto", False)])
+def test_the_demo_has_an_option_for_color(
+    when: str, expected: bool, hidden: tuple[str, ...], fast: None, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    hide(monkeypatch, *hidden)
+    assert main(["demo", "--color", when]) == 0
+    assert ("\x1b[1;31m" in capsys.readouterr().out) is expected
 
 
 @pytest.mark.parametrize("package", ["h11", "wsproto"])
@@ -185,7 +217,7 @@ def test_demo_serve_feeds_the_first_program_until_ctrl_c(hidden: str) -> None:
         output, errors = server.communicate(timeout=PATIENCE)
     assert lines[0] == "{'type': 'subscribed', 'channels': ['ticker']}\n"
     assert all(line.startswith("{'type': 'ticker', 'sequence': ") for line in lines[1:])
-    assert (server.returncode, errors) == (0, "")
+    assert (server.returncode, errors) == (130, "")
     assert output.strip() == "The demo server has stopped."
 
 

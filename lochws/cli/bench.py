@@ -24,6 +24,7 @@ _PERCENTILES = (50, 90, 99)
 Measured = TypeVar("Measured")
 
 
+@target_options
 @click.command(
     short_help="Benchmark the echo server at URL.",
     help="""Benchmark the echo server at URL, which must send each message back unchanged.
@@ -32,7 +33,6 @@ Measured = TypeVar("Measured")
     for throughput. The figures include the overhead of this program.
     """,
 )
-@target_options
 @click.option("--seconds", type=Seconds(), default=3.0, show_default=True, help="Duration of each run.")
 @click.option("--count", type=click.IntRange(1), metavar="N", help="At most this many messages per run.")
 @click.option(

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from types import FrameType
 from typing import Any
 
 import click
+from click.shell_completion import get_completion_class
 
 from .. import demo
 from ..text import escaped
 from .about import version_text
 from .exits import Exit, Failed
-from .target import verbosity
+from .output import forced_color, is_logged, is_quiet, output_options
+from .streams import flushed
+from .target import full_url
 
 logger = logging.getLogger("lochws.cli")
 
 #: Commands that are imported only when used, because their imports are slow. Each is named after its module.
 LOADED = ("bench", "connect", "doctor", "replay", "serve")
+#: The command for a command line that names none.
+DEFAULT = "connect"
 
 
 class _Signalled(KeyboardInterrupt):
@@ -35,7 +39,10 @@ class _Signalled(KeyboardInterrupt):
 
 
 class _Commands(click.Group):
-    """The group of commands, which sets the exit codes of interrupted ones."""
+    """The group of commands: adds `DEFAULT` before a URL, and sets the exit codes of interrupted commands."""
+
+    # They belong to the command DEFAULT.
+    ignore_unknown_options = True
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted({*super().list_commands(ctx), *LOADED})
@@ -47,6 +54,21 @@ class _Commands(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        known = self.list_commands(ctx)
+        if args[0] in known:
+            return super().resolve_command(ctx, args)
+        if args[0].startswith("-") or looks_like_url(args[0]):
+            return super().resolve_command(ctx, [DEFAULT, *args])
+        if ctx.resilient_parsing:  # of a command line that is being completed
+            return None, None, args[1:]
+        sentence = f"No such command '{args[0]}'"
+        if similar := get_close_matches(args[0], known):
+            raise click.UsageError(f"{sentence}. Did you mean {' or '.join(similar)}?", ctx)
+        raise click.UsageError(f"{sentence}; as a URL, write {full_url(args[0])}", ctx)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -56,6 +78,16 @@ class _Commands(click.Group):
             raise Failed("", Exit.INTERRUPTED) from None
         except BrokenPipeError:
             raise Failed("", Exit.NO_READER) from None
+        except Failed as failed:
+            is_said = is_quiet() and failed.code is not Exit.USAGE
+            if is_said or (failed.is_event and is_logged()):
+                raise Failed("", failed.code) from failed
+            raise
+
+
+def looks_like_url(word: str) -> bool:
+    """Return whether a word that is not a command is meant as a URL, and not a misspelt command."""
+    return word == "localhost" or any(mark in word for mark in ":./[")
 
 
 def _print_version(ctx: click.Context, parameter: click.Parameter, is_wanted: bool) -> None:
@@ -64,19 +96,21 @@ def _print_version(ctx: click.Context, parameter: click.Parameter, is_wanted: bo
         ctx.exit()
 
 
+@output_options
 @click.group(
     cls=_Commands, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Completion: eval \"$(_LOCHWS_COMPLETE=bash_source lochws)\"; replace bash with your shell.",
+    subcommand_metavar="[COMMAND] [ARGS]...",
+    epilog="`lochws URL` is `lochws connect URL`. For completion in a shell, see `lochws completion --help`.",
 )
 @click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version,
+    "-V", "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version,
     help="Show the versions of lochws, Python and OpenSSL, and whether lochws is compiled.",
 )
-@verbosity
 def main() -> None:
     """Connect to, diagnose, benchmark and imitate WebSocket servers."""
 
 
+@output_options
 @main.command("demo", short_help="Show an app that loses its connection and reconnects.")
 @click.option("--serve", is_flag=True, help="Only serve the price feed, for your own programs, until Ctrl-C.")
 @click.option(
@@ -85,7 +119,33 @@ def main() -> None:
 )
 def demo_command(*, serve: bool, port: int) -> int:
     """Run an app against a small built-in server that drops the connection once; takes three seconds."""
-    return demo.serve(port) if serve else demo.run()
+    return demo.serve(port) if serve else demo.run(forced_color())
+
+
+@output_options
+@main.command("completion", short_help="Print the completion script for a shell.")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion_command(*, shell: str) -> None:
+    """Print the script that completes commands, options and files in a shell.
+
+    For bash, put `eval "$(lochws completion bash)"` into ~/.bashrc; for zsh, the same with zsh into ~/.zshrc;
+    for fish, `lochws completion fish | source` into ~/.config/fish/config.fish.
+    """
+    kind = get_completion_class(shell)
+    assert kind is not None
+    click.echo(kind(main, {}, "lochws", "_LOCHWS_COMPLETE").source())
+
+
+@output_options
+@main.command("man", short_help="Print the manual page.")
+def man_command() -> None:
+    """Print the manual page lochws(1), which `lochws man | man -l -` shows.
+
+    `pip install` also puts it into share/man, where `man lochws` finds it.
+    """
+    from .manual import manual  # noqa: PLC0415  rarely used
+
+    click.echo(manual(main), nl=False)
 
 
 def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911  one for each way to end
@@ -102,11 +162,11 @@ def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911  one for each way to 
     try:
         with _signals_raise():
             code = int(main.main(list(arguments), prog_name="lochws", standalone_mode=False) or 0)
-            return _flush(code)
+            return flushed(code)
     except Failed as failed:
         return _report(str(failed), failed.code)
     except SystemExit as end:  # from click: after completion, or if it cannot write its output
-        return _flush(Exit.NO_READER if end.code else Exit.OK)
+        return flushed(Exit.NO_READER if end.code else Exit.OK)
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "lochws"
         return _report(f"{error.format_message().rstrip('.')} (see {path} --help)", Exit.USAGE)
@@ -133,21 +193,7 @@ def _report(sentence: str, code: int) -> int:
             click.echo(f"lochws: {escaped(sentence)}", err=True)
         except OSError:
             pass  # the reader of stderr is gone too
-    return _flush(code)
-
-
-def _flush(code: int) -> int:
-    """Flush stdout, since Python reports a failure at exit. Return the code, or `Exit.NO_READER`."""
-    if sys.stdout is None:  # it was closed when the program started
-        return code
-    try:
-        sys.stdout.flush()
-    except OSError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
-        return code or Exit.NO_READER
-    return code
+    return flushed(code)
 
 
 @contextmanager

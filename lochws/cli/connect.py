@@ -10,25 +10,37 @@ import click
 from ..handlers.recorder import Recorder
 from .exits import MEANINGS, Exit, Failed
 from .lines import MAX_LINE
+from .output import forced_color, has_color, is_logged, is_quiet, set_logged
 from .payloads import NOTATIONS, Payloads
 from .pipe import Pipe
+from .states import States
 from .target import QUEUE, Seconds, Target, checked, is_open, is_terminal, limit, target_options
 
 _CODES = "\b\nExit codes:\n" + "\n".join(f"{code.value:5}  {meaning}" for code, meaning in MEANINGS.items())
 
 
+@target_options
 @click.command(
     epilog=_CODES,
     help="""Connect to the WebSocket server at URL.
+
+    A URL without a scheme, such as localhost:8765, is ws://; one without a host, such as :8765, is localhost.
 
     In a terminal: type messages and watch those that arrive; /help lists the commands. In a pipe: each input
     line is sent as a message, and each message received becomes an output line. After the end of the input,
     the connection is closed once the server has nothing more to send. The exit code tells how it ended.
     """,
 )
-@target_options
+@click.option(
+    "-x", "--execute", "texts", multiple=True, metavar="TEXT",
+    help="Send TEXT in place of the input, print what arrives, and exit as in a pipe; may be repeated.",
+)
 @click.option("--persist", is_flag=True, help="Reconnect whenever the connection is lost.")
 @click.option("--json", is_flag=True, help="Send only valid JSON; in a pipe, print every event as JSON.")
+@click.option(
+    "--timestamps/--no-timestamps", default=None,
+    help="Begin each line with the time, to the millisecond. By default, a terminal shows seconds.",
+)
 @click.option(
     "--binary", type=click.Choice(NOTATIONS),
     help="Send binary messages: each line is Base64, hexadecimal or a file name; so is each one received.",
@@ -46,11 +58,14 @@ _CODES = "\b\nExit codes:\n" + "\n".join(f"{code.value:5}  {meaning}" for code, 
     "--ping-rate", type=Seconds(), default=30.0, show_default=True, metavar="SECONDS",
     help="Seconds between pings; 0 sends none.",
 )
-@click.option("--record", metavar="FILE", help="Record everything, for `lochws replay` and `lochws serve`.")
+@click.option(
+    "--record", type=click.Path(), metavar="FILE",
+    help="Record everything, for `lochws replay` and `lochws serve`.",
+)
 @click.option("--no-history", is_flag=True, help="In a terminal: do not save the input history to a file.")
 def connect(
-    *, persist: bool, json: bool, binary: str | None, wait: float, count: int | None, ping_rate: float,
-    record: str | None, no_history: bool, **options: Any,
+    *, texts: tuple[str, ...], persist: bool, json: bool, timestamps: bool | None, binary: str | None,
+    wait: float, count: int | None, ping_rate: float, record: str | None, no_history: bool, **options: Any,
 ) -> Exit:
     """Connect to the server, and run the terminal or the pipe."""
     if not (is_open(0) and is_open(1)):
@@ -59,18 +74,27 @@ def connect(
     target = Target.taken_from(options)
     payloads = Payloads(binary, checks_json=json)
     timing: dict[str, Any] = {"persist": persist, "ping_rate": limit(ping_rate)}
-    if is_terminal(0) and is_terminal(1):
-        from .terminal import Terminal  # noqa: PLC0415  prompt_toolkit is large, and not needed in pipes
+    if not texts and is_terminal(0) and is_terminal(1):
+        from .screen import DEPTHS  # noqa: PLC0415  prompt_toolkit is large, and not needed in pipes
+        from .terminal import Terminal  # noqa: PLC0415
 
         app = target.app(logs=False)
-        session: Terminal | Pipe = Terminal(app, payloads, json=json, history=not no_history)
+        session: Terminal | Pipe = Terminal(
+            app, payloads, json=json, history=not no_history, timestamps=timestamps, quiet=is_quiet(),
+            depth=DEPTHS[forced_color()],
+        )
     else:
         # Room for the longest line and for those that arrive with it.
         app = target.app(when_full="block", send_timeout=None, max_queue=QUEUE + MAX_LINE)
         session = Pipe(
-            app, 0, 1, payloads, json=json, is_shown=is_terminal(1),
-            wait=None if math.isinf(wait) else wait, count=count, patience=limit(target.timeout),
+            app, texts or 0, 1, payloads, json=json, is_shown=is_terminal(1), colors=has_color(),
+            timestamps=bool(timestamps), wait=None if math.isinf(wait) else wait, count=count,
+            patience=limit(target.timeout),
         )
+        if persist and not (is_quiet() or is_logged()):
+            states = States(colors=has_color(err=True), timestamps=bool(timestamps))
+            app.add_handler(states.as_handler())
+            set_logged()
     if record is None:
         return session.run(**timing)
     # A slow disk slows the server down, as does a slow reader of the output.

@@ -18,6 +18,7 @@ from .shown import as_options
 from .target import Target, checked, is_terminal, limit, target_options
 
 
+@target_options
 @click.command(
     help="""Diagnose the connection to the WebSocket server at URL.
 
@@ -26,7 +27,6 @@ from .target import Target, checked, is_terminal, limit, target_options
     The exit codes are those of `lochws connect`.
     """,
 )
-@target_options
 @click.option("--json", is_flag=True, help="Print one JSON object per finding.")
 def doctor(*, json: bool, **options: Any) -> Exit:
     """Examine the server and print the findings."""

@@ -7,6 +7,7 @@ import enum
 from .. import events
 from ..text import escaped
 from .shown import as_options
+from .streams import NO_READER
 
 
 class Exit(enum.IntEnum):
@@ -22,7 +23,7 @@ class Exit(enum.IntEnum):
     CLOSED_WITH_ERROR = 7
     HUNG_UP = 129
     INTERRUPTED = 130
-    NO_READER = 141
+    NO_READER = NO_READER
     TERMINATED = 143
 
 
@@ -52,11 +53,13 @@ class Failed(Exception):
     Args:
         sentence: what is wrong, and what would be right; empty to print nothing.
         code: the exit code.
+        is_event: whether the sentence describes an event of the connection, which ``-v`` logs too.
     """
 
-    def __init__(self, sentence: str, code: Exit = Exit.FAILED) -> None:
+    def __init__(self, sentence: str, code: Exit = Exit.FAILED, *, is_event: bool = False) -> None:
         super().__init__(sentence)
         self.code = code
+        self.is_event = is_event
 
 
 class Ending:
@@ -122,7 +125,7 @@ class Ending:
         if self.error is not None:
             raise self.error
         if self.sentence:
-            raise Failed(self.sentence, self.code)
+            raise Failed(self.sentence, self.code, is_event=True)
         return self.code
 
     def _end(self, code: Exit, reason: str, advice: str = "") -> None:

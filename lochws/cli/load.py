@@ -85,11 +85,11 @@ class Load:
     def on_disconnected(self, event: events.Disconnected) -> None:
         """Fail the run, because no more replies can arrive."""
         sentence = self._ending.sentence or "the server closed the connection"
-        self._fail(Failed(sentence, self._ending.code or Exit.LOST))
+        self._fail(Failed(sentence, self._ending.code or Exit.LOST, is_event=True))
 
     def on_connect_fail(self, event: events.ConnectFail) -> None:
         """Fail the run, because there is no connection."""
-        self._fail(Failed(self._ending.sentence, self._ending.code))
+        self._fail(Failed(self._ending.sentence, self._ending.code, is_event=True))
 
     def _send(self) -> bool:
         """Send one more message. Return False if enough have been sent."""

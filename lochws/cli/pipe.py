@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from time import monotonic
 
 from .. import Backoff, WebSocketApp, events
 from ..errors import QueueFull, TransportFail, WebSocketUnavailable
 from ..text import escaped
 from .exits import Ending, Exit, Failed
+from .highlight import colored
 from .lines import LineOutput, lines_of
 from .payloads import Payloads
-from .shown import as_json, as_object, one_line
+from .shown import as_json, as_object, one_line, timestamp
 from .target import running
 
 #: The interval between checks for progress, in seconds.
@@ -33,11 +34,13 @@ class Pipe:
 
     Args:
         app: the app, created with ``when_full="block"``; it is started and stopped here.
-        source: the descriptor of the input.
+        source: the descriptor of the input, or the lines themselves.
         target: the descriptor of the output.
         payloads: how lines become messages, and messages become lines.
         json: write every event as a JSON object, not only messages.
         is_shown: whether the output is a terminal, so that control characters must be escaped.
+        colors: whether to print JSON in color.
+        timestamps: whether each message begins with the time of its arrival.
         wait: after the end of the input, close once the server has answered a ping and no message has arrived
             for this many seconds; None to leave closing to the server. (An immediate Close frame would work
             with servers that answer in order. Some do not: they answer the Close frame while earlier messages
@@ -48,15 +51,17 @@ class Pipe:
     """
 
     def __init__(
-        self, app: WebSocketApp, source: int, target: int, payloads: Payloads, *,
-        json: bool = False, is_shown: bool = False, wait: float | None = 0.5, count: int | None = None,
-        patience: float | None = 30.0,
+        self, app: WebSocketApp, source: int | Sequence[str], target: int, payloads: Payloads, *,
+        json: bool = False, is_shown: bool = False, colors: bool = False, timestamps: bool = False,
+        wait: float | None = 0.5, count: int | None = None, patience: float | None = 30.0,
     ) -> None:
         self._app = app
         self._source = source
         self._output = LineOutput(target)
         self._payloads = payloads
         self._as_line: Callable[[str], str] = escaped if is_shown else one_line
+        self._line = self._line_with_time if timestamps else self._line_without_time
+        self._colored: Callable[[str], str] | None = colored if colors else None
         self._wait_seconds = wait
         self._wanted = count
         self._received = 0  # used only by the reader thread
@@ -122,7 +127,8 @@ class Pipe:
     def _write_event(self, event: events.Event) -> None:
         is_message = isinstance(event, (events.Text, events.Binary))
         if self._failure is None and (not is_message or self._wants(1)):
-            self._write(as_json(as_object(event)) + "\n")
+            line = as_json(as_object(event))
+            self._write((line if self._colored is None else self._colored(line)) + "\n")
 
     def _wants(self, count: int) -> int:
         """Return how many of `count` messages are still wanted; close if that includes the last one."""
@@ -144,10 +150,14 @@ class Pipe:
         else:
             self._write("\n".join([*lines, ""]))
 
-    def _line(self, event: events.Text | events.Binary) -> str:
-        if isinstance(event, events.Text):
-            return self._as_line(event.text)
-        return self._payloads.written(event.data)
+    def _line_without_time(self, event: events.Text | events.Binary) -> str:
+        if not isinstance(event, events.Text):
+            return self._payloads.written(event.data)
+        line = self._as_line(event.text)
+        return line if self._colored is None else self._colored(line)
+
+    def _line_with_time(self, event: events.Text | events.Binary) -> str:
+        return f"{timestamp(event.received_time)} {self._line_without_time(event)}"
 
     def _write(self, text: str) -> None:
         try:
@@ -162,7 +172,7 @@ class Pipe:
         try:
             self._app.wait_ready()  # closing earlier would cancel the attempt to connect
             number = 1
-            for lines in lines_of(self._source):
+            for lines in self._input():
                 if not self._send(self._messages(lines, number)):
                     return
                 number += len(lines)
@@ -174,11 +184,18 @@ class Pipe:
         finally:
             self._app.close()
 
+    def _input(self) -> Iterator[list[bytes]]:
+        if isinstance(self._source, int):
+            return lines_of(self._source)
+        return iter([[line.encode("utf-8", "surrogateescape") for line in self._source]])
+
     def _messages(self, lines: list[bytes], number: int) -> list[str | bytes]:
         messages: list[str | bytes] = []
         for line in lines:
             try:
-                messages.append(self._payloads.message(line, f"line {number + len(messages)} of the input"))
+                at = number + len(messages)
+                where = f"line {at} of the input" if isinstance(self._source, int) else f"message {at} of -x"
+                messages.append(self._payloads.message(line, where))
             except Failed:
                 self._send(messages)  # the lines before the invalid one
                 raise

@@ -12,17 +12,21 @@ from ..events import Binary, Event, Text
 from ..handlers.replay import MAX_PAUSE, Entry, RecordingError, Replay
 from ..text import cut, escaped
 from .exits import Exit, Failed
+from .highlight import colored
+from .output import has_color, output_options
 from .payloads import Payloads
 from .shown import as_json, one_line
-from .target import Seconds, checked, is_terminal, limit, verbosity
+from .target import Seconds, checked, is_terminal, limit
+from .words import COLORS, EventWords, Words, of_sent
 
 #: The number of characters shown of an entry.
 MAX_SHOWN = 1000
 
-_COLORS = {"<": "green", ">": "cyan", "*": "blue", "!": "yellow"}
+_PAYLOADS = Payloads(None)
 _MARKS = {"in": "<", "out": ">"}
 
 
+@output_options
 @click.command(
     short_help="Show the recording in FILE.",
     help="""Show the recording in FILE, made by `lochws connect --record` or by a Recorder.
@@ -39,12 +43,12 @@ _MARKS = {"in": "<", "out": ">"}
     "--messages", is_flag=True, help="Print only received messages, one per line, as `connect` does."
 )
 @click.option("--json", is_flag=True, help="Print the lines of the file.")
-@verbosity
 def replay(*, file: Path, speed: float, messages: bool, json: bool) -> Exit:
     """Show the recording."""
     recording = checked(lambda: Replay(file, fill=True))
     factor = limit(speed)
-    shows = is_terminal(1)
+    shows, colors = is_terminal(1), has_color()
+    event_words = EventWords(_PAYLOADS)
     began = monotonic()
     try:
         for entry in recording.entries():
@@ -53,9 +57,8 @@ def replay(*, file: Path, speed: float, messages: bool, json: bool) -> Exit:
             if json:
                 click.echo(as_json(entry.fields))
             elif not messages:
-                mark, words = describe(entry)
-                line = f"{entry.at:10.3f} {mark} {escaped(cut(words, MAX_SHOWN))}"
-                click.secho(line, fg=_COLORS[mark])
+                if (words := describe(entry, event_words)) is not None:
+                    _show(entry, words, colors=colors)
             elif entry.direction == "in" and entry.event in ("text", "binary"):
                 event = entry.as_event(fill=True)
                 # Keeps click from removing text that resembles a color code.
@@ -76,26 +79,33 @@ def _line(event: Event, *, escapes: bool) -> str:
     if isinstance(event, Text):
         return escaped(event.text) if escapes else one_line(event.text)
     assert isinstance(event, Binary)
-    return Payloads(None).written(event.data)
+    return _PAYLOADS.written(event.data)
 
 
-def describe(entry: Entry) -> tuple[str, str]:  # noqa: PLR0911  one for each kind
-    """Return a description of an entry: the mark of its line, and a text that is not escaped.
+def _show(entry: Entry, words: Words, *, colors: bool) -> None:
+    """Print the line of an entry."""
+    start, text = f"{entry.at:10.3f} {words.mark} ", escaped(cut(words.text, MAX_SHOWN))
+    if not colors:
+        click.echo(start + text)
+        return
+    color = COLORS[words.kind]
+    shown = colored(text, color) if words.kind == "text" else click.style(text, fg=color)
+    click.echo(click.style(start, fg=color) + shown, color=True)
+
+
+def describe(entry: Entry, event_words: EventWords) -> Words | None:
+    """Return the words for an entry, or None if there is nothing to say about it.
 
     Raises:
         RecordingError: the entry is damaged.
     """
     if entry.missing:
-        return "!", f"{entry.missing:,} events and sends are missing here"
+        return Words("warning", "!", f"{entry.missing:,} events and sends are missing here")
     if entry.length is not None:
-        return _MARKS[entry.direction], f"[{entry.event} of {entry.length:,}, left out]"
-    thing = entry.as_event() if entry.direction == "in" else entry.as_sent()
-    if isinstance(thing, Text):
-        return "<", thing.text
-    if isinstance(thing, Binary):
-        return "<", f"[{len(thing.data):,} bytes] {thing.data[:MAX_SHOWN].hex()}"
-    if isinstance(thing, str):
-        return ">", thing
-    if isinstance(thing, bytes):
-        return ">", f"[{len(thing):,} bytes] {thing[:MAX_SHOWN].hex()}"
-    return ("*" if entry.direction == "in" else ">"), repr(thing)
+        kind = entry.event if entry.direction == "in" else "sent"
+        unit = "characters" if entry.event == "text" else "bytes"
+        text = f"[{entry.length:,} {unit}, not recorded]"
+        return Words(kind if kind in COLORS else "info", _MARKS[entry.direction], text)
+    if entry.direction == "out":
+        return of_sent(entry.as_sent(), _PAYLOADS)
+    return event_words.of(entry.as_event())

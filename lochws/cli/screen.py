@@ -12,21 +12,27 @@ from typing import TypeAlias
 from prompt_toolkit import print_formatted_text
 from prompt_toolkit.application import Application
 from prompt_toolkit.formatted_text import FormattedText
+from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.styles import Style
 
 from ..text import cut, escaped_block
+from .highlight import JSON_COLORS, highlighted
+from .words import COLORS, MAX_SHOWN, Words, of_record
 
 #: The maximum number of lines waiting to be shown; beyond it, the server is slowed down.
 MAX_LINES = 500
-#: The number of characters shown of a message.
-MAX_SHOWN = 20_000
 
-#: The colors, by kind of line.
+#: The styles, by kind of line and by part of JSON.
 STYLE = Style.from_dict({
-    "time": "ansibrightblack", "sent": "ansicyan", "text": "ansigreen", "binary": "ansimagenta",
-    "pong": "ansibrightblack", "info": "ansiblue", "warning": "ansiyellow", "error": "ansired bold",
-    "prompt": "bold",
+    "time": "ansibrightblack", "prompt": "bold",
+    **{kind: f"ansi{color.replace('_', '')}" for kind, color in COLORS.items()},
+    **{
+        part: f"{f'ansi{color}' if color else ''} {'bold' if is_bold else ''}".strip()
+        for part, (color, is_bold) in JSON_COLORS.items()
+    },
 })
+#: The depths of color for ``--color``: None leaves the choice to prompt_toolkit, which knows NO_COLOR.
+DEPTHS = {None: None, True: ColorDepth.DEPTH_4_BIT, False: ColorDepth.DEPTH_1_BIT}
 
 #: One line: pairs of a style and a text.
 Line: TypeAlias = "list[tuple[str, str]]"
@@ -36,9 +42,15 @@ class Screen:
     """Shows lines above the prompt, from any thread; at most `MAX_LINES` of them wait.
 
     While there is no prompt, the calling thread writes its line itself.
+
+    Args:
+        depth: the depth of color; None for the terminal's own.
+        timestamps: whether lines begin with the time, to the millisecond; None for times to the second.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, depth: ColorDepth | None = None, *, timestamps: bool | None = None) -> None:
+        self._depth = depth
+        self._time = {None: "%H:%M:%S ", True: "%H:%M:%S.%f", False: ""}[timestamps]
         self._changed = threading.Condition(threading.RLock())
         # The following attributes are guarded by _changed.
         self._lines: deque[Line] = deque()
@@ -47,18 +59,12 @@ class Screen:
         self._prompt: Application[str] | None = None  # used on that thread only
         self._is_due = False  # the loop has been asked to show the waiting lines
 
-    def show(self, style: str, mark: str, text: str) -> None:
-        """Show a text of one or more lines. Waits for room, except on the prompt's own thread.
+    def show(self, words: Words) -> None:
+        """Show words of one or more lines; control characters in them are escaped.
 
-        Args:
-            style: a key of `STYLE`.
-            mark: one character to show before the text.
-            text: the text; control characters are escaped.
+        Waits for room, except on the prompt's own thread.
         """
-        now = datetime.now().astimezone().strftime("%H:%M:%S")
-        first, *others = escaped_block(cut(text, MAX_SHOWN)).splitlines() or [""]
-        lines: list[Line] = [[("class:time", f"{now} "), (f"class:{style}", f"{mark} {first}")]]
-        lines += [[(f"class:{style}", f"{'':11}{other}")] for other in others]
+        lines = self._lines_of(words)
         with self._changed:
             if threading.get_ident() != self._owner:
                 self._changed.wait_for(lambda: self._loop is None or len(self._lines) < MAX_LINES)
@@ -81,6 +87,20 @@ class Screen:
             self._loop = self._owner = self._prompt = None
             self._write()
 
+    def _lines_of(self, words: Words) -> list[Line]:
+        style = f"class:{words.kind}"
+        now = datetime.now().astimezone().strftime(self._time)
+        if self._time.endswith("f"):
+            now = f"{now[:-3]} "  # without microseconds
+        text = escaped_block(cut(words.text, MAX_SHOWN))
+        parts = highlighted(text) if words.kind == "text" else []
+        lines: list[Line] = [[("class:time", now), (style, f"{words.mark} ")]]
+        for part, piece in parts or [("", text)]:
+            first, *others = piece.split("\n")
+            lines[-1].append((f"class:{part}" if part else "" if parts else style, first))
+            lines += [[(style, " " * (len(now) + 2) + other)] for other in others]
+        return lines
+
     def _write(self) -> None:
         with self._changed:
             lines, self._lines = list(self._lines), deque()
@@ -93,7 +113,7 @@ class Screen:
             # Not run_in_terminal(), which sets a mode in which the terminal echoes keys typed meanwhile.
             prompt.renderer.erase()
         whole = [part for line in lines for part in (*line, ("", "\n"))]
-        print_formatted_text(FormattedText(whole), style=STYLE, end="")
+        print_formatted_text(FormattedText(whole), style=STYLE, end="", color_depth=self._depth)
         if prompt is not None:
             prompt.renderer.reset()
             prompt.invalidate()
@@ -113,5 +133,4 @@ class LogOnScreen(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show a record, in the color of its level."""
-        style = {"WARNING": "warning", "ERROR": "error", "CRITICAL": "error"}.get(record.levelname, "info")
-        self._screen.show(style, "*", record.getMessage())
+        self._screen.show(of_record(record))

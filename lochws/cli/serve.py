@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 import tempfile
 from collections.abc import Sequence
@@ -10,22 +11,38 @@ from pathlib import Path
 from time import monotonic, sleep
 
 import click
+from click.shell_completion import CompletionItem
 
 from ..demo import Feed
 from ..handlers.replay import RecordingError, Replay
 from ..testing import Authority, ScriptedServer, ServerConnection, Step, accept, close, echo
+from ..text import cut, escaped
 from .exits import Exit, Failed
-from .target import Seconds, limit, verbosity
+from .output import is_quiet, output_options
+from .target import Seconds, limit
+
+logger = logging.getLogger("lochws.cli")
+#: The number of characters shown of a client's path, or of its reason to close.
+MAX_SHOWN = 200
+#: The code of a Close frame without a code (RFC 6455 section 7.1.5).
+NO_CODE = 1005
 
 
+def _complete(ctx: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Return the completions of WHAT in a shell: its words, and files."""
+    words = [CompletionItem(word) for word in ("echo", "ticker") if word.startswith(begun)]
+    return [*words, CompletionItem(begun, type="file")]
+
+
+@output_options
 @click.command(
     help="""Serve WebSockets until Ctrl-C. WHAT is 'echo', 'ticker', or the file of a recording.
 
     A recording (made with `lochws connect --record`) is played to every client: the server's messages, at the
-    original speed. The first line of the output is the URL.
+    original speed. The first line of the output is the URL; with -v, stderr shows who connects and leaves.
     """,
 )
-@click.argument("what", default="echo")
+@click.argument("what", default="echo", shell_complete=_complete)
 @click.option(
     "--host", metavar="HOST", default="127.0.0.1", show_default=True, help="The address to listen on."
 )
@@ -48,7 +65,6 @@ from .target import Seconds, limit, verbosity
     "--speed", type=Seconds(), default=1.0, show_default=True, metavar="FACTOR",
     help="Recording: 2 is twice as fast, 0 is without pauses.",
 )
-@verbosity
 def serve(
     *, what: str, host: str, port: int, tls: bool, cert: Path | None, key: Path | None, interval: float,
     speed: float,
@@ -65,7 +81,8 @@ def serve(
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lochws-")))
             authority = Authority(lambda: folder, host)
             context = authority.server_tls
-            click.echo(f"certificate for --cafile: {authority.ca_file}", err=True)
+            if not is_quiet():
+                click.echo(f"certificate for --cafile: {authority.ca_file}", err=True)
         try:
             server = ScriptedServer(script, host=host, port=port, tls=context, history=False)
         except OSError as error:
@@ -80,13 +97,17 @@ def serve(
 
 def _script(what: str, interval: float, speed: float) -> Sequence[Step]:
     """Return the script for each connection."""
-    opening = accept(deflate=True, strict=True)
+    return [accept(deflate=True, strict=True), _Guest(_answer(what, interval, speed))]
+
+
+def _answer(what: str, interval: float, speed: float) -> Sequence[Step]:
+    """Return the steps that follow an upgrade."""
     if what == "echo":
-        return [opening, echo()]
+        return [echo()]
     if what == "ticker":
         if limit(interval) is None:
             raise Failed("--interval: expected a number above 0", Exit.USAGE)
-        return [opening, Feed(interval, waits=False)]
+        return [Feed(interval, waits=False)]
     try:
         replay = Replay(what)
         next(replay.messages(), None)  # reports a damaged recording now, not when the first client connects
@@ -97,7 +118,38 @@ def _script(what: str, interval: float, speed: float) -> Sequence[Step]:
         raise Failed(str(error)) from error
     except OSError as error:
         raise Failed(f"cannot read {what}: {error.strerror or error}") from error
-    return [opening, _player(replay, limit(speed)), close()]
+    return [_player(replay, limit(speed)), close()]
+
+
+class _Guest:
+    """A step that does others for a client until it leaves, and logs that it has come and gone.
+
+    Args:
+        steps: the other steps.
+    """
+
+    def __init__(self, steps: Sequence[Step]) -> None:
+        self._steps = steps
+
+    def __call__(self, connection: ServerConnection) -> None:
+        """Do the steps, on the connection's thread."""
+        self._log(connection, f"from {connection.link.peer}, to {connection.request.target}")
+        try:
+            for step in self._steps:
+                step(connection)
+            connection.stay()
+        finally:
+            self._log(connection, self._farewell(connection))
+
+    def _farewell(self, connection: ServerConnection) -> str:
+        if connection.close_frame is None:
+            return "lost, without a Close frame"
+        code, reason = connection.close_frame
+        with_code = "" if code == NO_CODE else f" with code {code}"
+        return f"closed{with_code}{f': {reason}' if reason else ''}"
+
+    def _log(self, connection: ServerConnection, what: str) -> None:
+        logger.info("connection %d: %s", connection.number, escaped(cut(what, MAX_SHOWN)))
 
 
 def _player(replay: Replay, speed: float | None) -> Step:

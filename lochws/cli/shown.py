@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from datetime import datetime
 from typing import Any
 
 from .. import events
@@ -11,6 +12,11 @@ from ..response import Response
 
 #: Texts that name parameters of lochws, and the corresponding command-line options. Longer texts first.
 PARAMETERS = {
+    "Fix the url, headers, protocols or auth argument": "Fix the URL, headers, subprotocols or credentials",
+    "; send in on_ready, or after wait_ready()": "",
+    "pass append=True to continue it, or another path": "name another file",
+    "Check source_address: this machine does not have it, or": "Check this machine's network: it",
+    "Pass a source_address of the host's address family, or none": "Check this machine's network addresses",
     "as ssl_cafile": "with --cafile",
     "ssl_cafile": "--cafile",
     "ssl_certfile": "--cert",
@@ -21,6 +27,7 @@ PARAMETERS = {
     "exempt the host with no_proxy": "use --proxy none",
     " or as server_hostname": "",
     ", as a Backoff does": "",
+    "protocols: '": "--subprotocol: '",
 }
 
 
@@ -34,6 +41,11 @@ def as_options(advice: str) -> str:
 def one_line(text: str) -> str:
     r"""Replace line ends with ``\n`` and ``\r``, so that a message is one line; change nothing else."""
     return text.replace("\r", "\\r").replace("\n", "\\n") if "\n" in text or "\r" in text else text
+
+
+def timestamp(seconds: float) -> str:
+    """Return a time by the wall clock as text: ISO 8601 to the millisecond, with the offset from UTC."""
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="milliseconds")
 
 
 def as_object(event: events.Event) -> dict[str, Any]:

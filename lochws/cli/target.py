@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -15,9 +15,8 @@ import click
 from .. import WebSocketApp
 from ..handlers.log import Log
 from .exits import Exit, Failed
+from .output import is_logged, output_options
 from .shown import as_options
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 #: The maximum number of bytes waiting to be sent, unless a command sets another limit.
 QUEUE = 16 * 1024 * 1024
@@ -33,10 +32,13 @@ class Seconds(click.FloatRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Convert the value, and refuse NaN, which range checks do not catch."""
-        seconds = super().convert(value, param, ctx)
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = math.nan
         if math.isnan(seconds):
             self.fail(f"{value!r} is not a number of seconds.", param, ctx)
-        return seconds
+        return super().convert(seconds, param, ctx)
 
 
 def limit(seconds: float) -> float | None:
@@ -44,58 +46,64 @@ def limit(seconds: float) -> float | None:
     return None if seconds in (0, math.inf) else seconds
 
 
-_OPTIONS = (
-    click.option(
-        "-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Add a request header."
+#: The options of all commands that connect.
+OPTIONS = (
+    click.Option(
+        ["-H", "--header", "headers"], multiple=True, metavar="'NAME: VALUE'",
+        help="Add a request header.",
     ),
-    click.option(
-        "-s", "--subprotocol", "subprotocols", multiple=True, metavar="NAME", help="Offer a subprotocol."
+    click.Option(
+        ["-s", "--subprotocol", "subprotocols"], multiple=True, metavar="NAME",
+        help="Offer a subprotocol.",
     ),
-    click.option("--origin", metavar="ORIGIN", help="Send an Origin header."),
-    click.option(
-        "--auth", metavar="USER[:PASSWORD]", envvar="LOCHWS_AUTH", show_envvar=True,
+    click.Option(["--origin"], metavar="ORIGIN", help="Send an Origin header."),
+    click.Option(
+        ["-u", "--auth"], metavar="USER[:PASSWORD]", envvar="LOCHWS_AUTH", show_envvar=True,
         help="Basic authentication; prompts for a missing password.",
     ),
-    click.option("--compress", is_flag=True, help="Offer permessage-deflate."),
-    click.option(
-        "--proxy", metavar="URL",
+    click.Option(["--compress"], is_flag=True, help="Offer permessage-deflate."),
+    click.Option(
+        ["--proxy"], metavar="URL",
         help="An http, https, socks4, socks4a, socks5 or socks5h proxy; 'none' for no proxy at all.",
     ),
-    click.option("--cafile", metavar="FILE", help="Trust these certificate authorities as well."),
-    click.option("--insecure", is_flag=True, help="Do not verify the server's certificate."),
-    click.option("--cert", metavar="FILE", help="Present this client certificate."),
-    click.option("--key", metavar="FILE", help="The certificate's key, if in a separate file."),
-    click.option(
-        "--timeout", type=Seconds(), default=30.0, show_default=True, metavar="SECONDS",
+    click.Option(
+        ["--cafile"], type=click.Path(), metavar="FILE",
+        help="Trust these certificate authorities as well.",
+    ),
+    click.Option(["-k", "--insecure"], is_flag=True, help="Do not verify the server's certificate."),
+    click.Option(["--cert"], type=click.Path(), metavar="FILE", help="Present this client certificate."),
+    click.Option(
+        ["--key"], type=click.Path(), metavar="FILE",
+        help="The certificate's key, if in a separate file.",
+    ),
+    click.Option(
+        ["--timeout"], type=Seconds(), default=30.0, show_default=True, metavar="SECONDS",
         help="Time limit for connecting, and for the server's Close frame after ours; 0 is no limit.",
     ),
 )
 
 
-def _set_verbosity(ctx: click.Context, parameter: click.Parameter, count: int) -> None:
-    if count:
-        level = logging.INFO if count == 1 else logging.DEBUG
-        logging.basicConfig(level=level, format="%(asctime)s %(levelname)-7s %(message)s", force=True)
-
-
-def _set_debug(ctx: click.Context, parameter: click.Parameter, is_wanted: bool) -> None:
-    if is_wanted:
-        _set_verbosity(ctx, parameter, 2)
-
-
-def verbosity(command: Command) -> Command:
-    """Add the options ``-v`` and ``--debug`` to a command; they set up logging to stderr."""
-    command = click.option("--debug", is_flag=True, expose_value=False, callback=_set_debug,
-                           help="Log everything, including tracebacks of unexpected errors.")(command)
-    return click.option("-v", "--verbose", count=True, expose_value=False, callback=_set_verbosity,
-                        help="Log events to stderr; -vv logs more.")(command)
-
-
-def target_options(command: Command) -> Command:
+def target_options(command: click.Command) -> click.Command:
     """Add the argument URL and the options to a command, which receives them as keywords for `Target`."""
-    for option in reversed((click.argument("url"), *_OPTIONS)):
-        command = option(command)
-    return verbosity(command)
+    command.params[:0] = [click.Argument(["url"]), *OPTIONS]
+    return output_options(command)
+
+
+# RFC 3986 section 3.1. Requires the slashes, because "localhost:8765" would have a scheme otherwise.
+_HAS_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:/", re.IGNORECASE)
+
+
+def full_url(given: str) -> str:
+    """Complete a URL that has no scheme, or no host.
+
+    The scheme is ``ws``, or ``wss`` if the port is 443; the host is ``localhost``.
+    """
+    if not given or _HAS_SCHEME.match(given):
+        return given
+    place, slash, path = given.partition("/")
+    if place.startswith(":"):
+        place = f"localhost{place}"
+    return f"{'wss' if place.endswith(':443') else 'ws'}://{place}{slash}{path}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +126,7 @@ class Target:
     @classmethod
     def taken_from(cls, options: dict[str, Any]) -> Target:
         """Create a target from a command's keywords, removing them from the dict."""
+        options["url"] = full_url(options["url"])
         return cls(**{field.name: options.pop(field.name) for field in fields(cls)})
 
     @property
@@ -153,7 +162,7 @@ class Target:
         """
         arguments = {"max_queue": QUEUE, "on_handler_error": "stop", **self.arguments, **more}
         app = checked(lambda: WebSocketApp(self.url, **arguments))
-        if logs and logging.getLogger("lochws.events").isEnabledFor(logging.INFO):
+        if logs and is_logged():
             app.add_handler(Log())
         return app
 

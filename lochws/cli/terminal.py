@@ -8,21 +8,26 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from prompt_toolkit import PromptSession
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.document import Document
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.output import ColorDepth
 
 from .. import Backoff, WebSocketApp, events
 from ..errors import QueueFull, TransportFail, WebSocketError
 from ..handlers.log import Log
 from .exits import Ending, Exit, Failed
 from .payloads import Payloads
-from .screen import MAX_SHOWN, STYLE, LogOnScreen, Screen
+from .screen import STYLE, LogOnScreen, Screen
+from .shown import as_options
 from .target import running
+from .words import USERS_PING, Words, of_bytes, of_pong
 
 #: Seconds that the closing handshake may take after Ctrl-C.
 HURRY_SECONDS = 2.0
@@ -33,9 +38,26 @@ HELP = (
     ("/reconnect", "drop the connection and open a new one"),
     ("/help", "show this list"),
     ("//TEXT", "send a message that begins with a slash"),
+    ("Tab", "complete a command"),
     ("Alt-Enter", "start another line of the same message"),
-    ("Ctrl-C, Ctrl-D", "clear the line; on an empty line, close and quit"),
+    ("Ctrl-C", "clear the line; on an empty line, close and quit with exit code 130"),
+    ("Ctrl-D", "on an empty line, close and quit"),
 )
+
+
+class _Interrupted(Exception):
+    """The user has pressed Ctrl-C on an empty line."""
+
+
+class _Commands(Completer):
+    """Completes the name of a command, at the beginning of the input."""
+
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
+        typed = document.text_before_cursor
+        for what, means in HELP:
+            name, _, arguments = what.partition(" ")
+            if typed.startswith("/") and what[:2] != "//" and name.startswith(typed):
+                yield Completion(f"{name} " if arguments else name, -len(typed), what, means)
 
 
 class Terminal:
@@ -46,20 +68,27 @@ class Terminal:
         payloads: how lines become messages, and how binary messages are shown.
         json: whether to indent messages that are JSON.
         history: whether to save the lines typed in a file for the next session.
+        timestamps: whether lines begin with the time, to the millisecond; None for times to the second.
+        depth: the depth of color; None for the terminal's own.
+        quiet: show messages only, and no events of the connection.
     """
 
     def __init__(
-        self, app: WebSocketApp, payloads: Payloads, *, json: bool = False, history: bool = True
+        self, app: WebSocketApp, payloads: Payloads, *, json: bool = False, history: bool = True,
+        timestamps: bool | None = None, depth: ColorDepth | None = None, quiet: bool = False,
     ) -> None:
         self._app = app
         self._payloads = payloads
         self._json = json
         self._has_history = history
-        self._screen = Screen()
+        self._is_quiet = quiet
+        self._depth = depth
+        self._screen = Screen(depth, timestamps=timestamps)
         self._ending = Ending()
         app.add_handler(self._ending)
         app.add_handler(self)
-        self._show_life()
+        if not quiet:
+            self._show_life()
 
     def run(self, *, persist: bool | Backoff, ping_rate: float | None) -> Exit:
         """Run the session on the main thread, until the connection has ended for good or the user quits.
@@ -70,33 +99,39 @@ class Terminal:
 
         Raises:
             Failed: the connection did not end cleanly; the screen has shown why.
+            KeyboardInterrupt: the user pressed Ctrl-C on an empty line.
         """
-        self._screen.show("info", "*", "type a message and press Enter; /help lists the commands")
+        if not self._is_quiet:
+            self._show("info", "*", "type a message and press Enter; /help lists the commands")
         with running(self._app, HURRY_SECONDS, poll=None, ping_rate=ping_rate, persist=persist):
-            asyncio.run(self._talk())
+            try:
+                asyncio.run(self._talk())
+            except _Interrupted:
+                # Raised only now, because asyncio treats a KeyboardInterrupt in a task differently.
+                raise KeyboardInterrupt from None
         self._app.join()
         try:
             return self._ending.result()
         except Failed as failed:
             raise Failed("", failed.code) from None
 
+    def _show(self, kind: str, mark: str, text: str) -> None:
+        self._screen.show(Words(kind, mark, text))
+
     # The reader thread.
 
     def on_text(self, event: events.Text) -> None:
         """Show a text message, with JSON indented if `json` is set."""
-        self._screen.show("text", "<", self._indented(event) if self._json else event.text)
+        self._show("text", "<", self._indented(event) if self._json else event.text)
 
     def on_binary(self, event: events.Binary) -> None:
         """Show a binary message in the chosen notation."""
-        shown = event.data if self._payloads.notation == "file" else event.data[:MAX_SHOWN]
-        self._screen.show("binary", "<", f"[{len(event.data):,} bytes] {self._payloads.written(shown)}")
+        self._show("binary", "<", of_bytes(event.data, self._payloads))
 
     def on_pong(self, event: events.Pong) -> None:
         """Show the pong of a ping that the user sent; lochws's own pings have other payloads."""
-        if event.data.startswith(_PING):
-            latency = "" if event.latency is None else f" after {event.latency * 1000:.1f} ms"
-            text = event.data[len(_PING):].decode("utf-8", "replace")
-            self._screen.show("pong", "<", f"pong {text}".rstrip() + latency)
+        if event.data.startswith(USERS_PING):
+            self._show("pong", "<", of_pong(event))
 
     def _indented(self, event: events.Text) -> str:
         try:
@@ -120,7 +155,9 @@ class Terminal:
         """Prompt until the user quits, or the connection has ended for good."""
         session: PromptSession[str] = PromptSession(
             [("class:prompt", "> ")], multiline=True, prompt_continuation="  ", style=STYLE,
-            key_bindings=_keys(), history=self._history(), erase_when_done=True,
+            key_bindings=_keys(), history=self._history(), erase_when_done=True, color_depth=self._depth,
+            # The menu takes its room only once Tab has been pressed.
+            completer=_Commands(), complete_while_typing=False, reserve_space_for_menu=len(HELP),
         )
         loop, over = asyncio.get_running_loop(), asyncio.Event()
 
@@ -164,7 +201,7 @@ class Terminal:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             path.touch(mode=0o600)
         except OSError as error:
-            self._screen.show("warning", "*", f"no history: cannot write {path}: {error.strerror}")
+            self._show("warning", "*", f"no history: cannot write {path}: {error.strerror}")
             return InMemoryHistory()
         return FileHistory(str(path))
 
@@ -184,7 +221,7 @@ class Terminal:
             else:
                 raise Failed(f"unknown command /{command}; /help lists the commands, and // sends a slash")
         except (Failed, QueueFull, TransportFail, WebSocketError, TypeError, ValueError) as error:
-            self._screen.show("error", "!", str(error))
+            self._show("error", "!", as_options(str(error)))
 
     def _send(self, text: str) -> None:
         message = self._payloads.message(text.encode("utf-8", "surrogatepass"), "the line")
@@ -192,11 +229,11 @@ class Terminal:
             self._app.send_text(message)
         else:
             self._app.send_binary(message)
-        self._screen.show("sent", ">", text)
+        self._show("sent", ">", text)
 
     def _ping(self, text: str) -> None:
-        self._app.send_ping(_PING + text.encode())
-        self._screen.show("sent", ">", f"ping {text}".rstrip())
+        self._app.send_ping(USERS_PING + text.encode("utf-8", "surrogatepass"))
+        self._show("sent", ">", f"ping {text}".rstrip())
 
     def _close(self, words: str) -> None:
         code, _, reason = words.partition(" ")
@@ -209,11 +246,7 @@ class Terminal:
 
     def _help(self, _: str) -> None:
         width = max(len(what) for what, _ in HELP)
-        self._screen.show("info", "*", "\n".join(f"{what:{width}}  {means}" for what, means in HELP))
-
-
-#: The prefix of the user's pings: an invisible space that distinguishes them from those of lochws.
-_PING = b"\xe2\x80\x8b"
+        self._show("info", "*", "\n".join(f"{what:{width}}  {means}" for what, means in HELP))
 
 
 def _keys() -> KeyBindings:
@@ -233,7 +266,7 @@ def _keys() -> KeyBindings:
         if event.current_buffer.text:
             event.current_buffer.reset()
         else:
-            event.app.exit(exception=EOFError())
+            event.app.exit(exception=_Interrupted())
 
     return keys
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from ..errors import ConnectFail, HandshakeError
 from ..response import Response
+from ..text import cut
 from ..transport.tls import NOT_TLS
 
 _NO_FORWARD = (
@@ -39,6 +40,8 @@ _BY_STATUS = {
 _OR_NOT_FORWARDED = {
     400: "Check the path and the headers", 404: "Check the path of the URL", 500: "Check the server's log",
 }
+#: The number of characters shown of a Retry-After header; an HTTP date has 29.
+_MAX_RETRY_AFTER = 40
 _REDIRECT = "Use the final URL directly; the Location header shows it."
 UNFINISHED = "Ask the operator of the server, or of a proxy in front of it: its answer was cut short."
 _PLAIN_HTTP = "Check the host and path: that server speaks HTTP but not WebSocket."
@@ -160,7 +163,16 @@ def _for_answer(response: Response) -> str:
     if code == 426:
         return _for_upgrade_required(response)
     advice = _BY_STATUS.get(code, _BY_STATUS[500] if code >= 500 else _PLAIN_HTTP)
-    return _for_unseen_upgrade(response) or advice
+    return _for_unseen_upgrade(response) or _with_retry_after(advice, response)
+
+
+def _with_retry_after(advice: str, response: Response) -> str:
+    """Add the server's Retry-After header to the advice (RFC 9110 section 10.2.3)."""
+    asked = response.get("retry-after")
+    if not asked:
+        return advice
+    shown = f"{asked} s" if asked.isdecimal() else asked
+    return f"{advice.removesuffix('.')} (Retry-After: {cut(shown, _MAX_RETRY_AFTER)})."
 
 
 def _for_upgrade_required(response: Response) -> str:

@@ -42,6 +42,7 @@ class Link:
         piece: the maximum number of bytes passed to one system call, or None for no limit.
         budget: how many more bytes to send before the connection is cut, or None.
         cut_with_fin: whether to cut it with FIN instead of a reset.
+        peer: the client's address and port as text.
         bytes_sent: bytes sent so far, before encryption.
     """
 
@@ -50,6 +51,7 @@ class Link:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         _keep_alive(sock)
         self._sock = sock
+        self.peer = _peer(sock)
         self._tls = tls
         self._patience = patience
         self._near, self._far = socket.socketpair()  # any thread writes to _far, the waiter reads _near
@@ -249,6 +251,14 @@ class Link:
         else:
             self.reset()
         raise LinkEndedError
+
+
+def _peer(sock: socket.socket) -> str:
+    try:
+        host, port = sock.getpeername()[:2]
+    except (OSError, ValueError):  # the client has already left; Unix sockets have no port
+        return "an unknown address"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _keep_alive(sock: socket.socket) -> None:

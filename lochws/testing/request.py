@@ -50,7 +50,8 @@ class RequestReader:
                 return None
             self._http.next_event()  # the end of the message; later bytes are kept as trailing data
         except h11.RemoteProtocolError as error:
-            raise NotHTTPError(str(error)) from error
+            # After the colon, h11 shows the repr of the bytes.
+            raise NotHTTPError(str(error).partition(":")[0]) from error
         headers: dict[str, str] = {}
         for raw_name, raw_value in event.headers:
             name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")

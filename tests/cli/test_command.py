@@ -19,8 +19,13 @@ import lochws
 from lochws.__main__ import main
 from lochws.cli import command
 from lochws.cli.exits import MEANINGS, Exit
+from lochws.cli.highlight import JSON_COLORS, colored, highlighted
+from lochws.cli.manual import manual, roff
+from lochws.cli.target import full_url
+from lochws.testing import ScriptedServer, Step, accept, close, echo, send, upgrade
 
-from .commands import COMMAND, environment, run
+from ..support.seen import PATIENCE
+from .commands import COMMAND, environment, in_terminal, run
 
 #: A port where no process listens.
 NOBODY = "ws://127.0.0.1:1/"
@@ -53,14 +58,18 @@ def test_the_help_of_connect_lists_every_exit_code(capsys: pytest.CaptureFixture
     ("words", "sentence"),
     [
         ([], "Missing command"),
-        (["dance"], "No such command 'dance'"),
+        (["dance"], "No such command 'dance'; as a URL, write ws://dance"),
+        (["conect", NOBODY], "No such command 'conect'. Did you mean connect?"),
+        (["serv"], "Did you mean serve?"),
         (["--fast"], "No such option"),
         (["demo", "now"], "Got unexpected extra argument"),
         (["connect"], "Missing argument 'URL'"),
         (["connect", "--fast", NOBODY], "No such option"),
         (["connect", NOBODY, "ws://b/"], "Got unexpected extra argument"),
         (["connect", ""], "has no scheme"),
-        (["connect", "example.org"], "has no scheme"),
+        (["-x", "hello"], "Missing argument 'URL'"),
+        (["--color", "sometimes", "demo"], "sometimes"),
+        (["completion", "csh"], "csh"),
         (["connect", "ftp://example.org"], "ftp"),
         (["connect", "ws://"], "URL"),
         (["connect", "ws://host:port"], "port"),
@@ -70,14 +79,14 @@ def test_the_help_of_connect_lists_every_exit_code(capsys: pytest.CaptureFixture
         (["connect", "-H", "bad name: x", NOBODY], "not a valid HTTP token"),
         (["connect", "-H", "a: b\nc", NOBODY], "CR, LF or NUL"),
         (["connect", "-H", "Upgrade: x", NOBODY], "is part of the upgrade itself"),
-        (["connect", "-s", "a b", NOBODY], "not a valid HTTP token"),
-        (["connect", "-s", "a", "-s", "a", NOBODY], "'a' is listed twice"),
+        (["connect", "-s", "a b", NOBODY], "--subprotocol: 'a b' is not a valid HTTP token"),
+        (["connect", "-s", "a", "-s", "a", NOBODY], "--subprotocol: 'a' is listed twice"),
         (["connect", "--auth", "a:b", "--origin", "x\ny", NOBODY], "CR, LF or NUL"),
         (["connect", "--proxy", "gopher://x", NOBODY], "gopher"),
         (["connect", "--cafile", "/no/such", "wss://127.0.0.1:1/"], "--cafile='/no/such': there is no"),
         (["connect", "--cert", "/no/such", "wss://127.0.0.1:1/"], "--cert='/no/such': there is no"),
         (["connect", "--key", "/no/such", "wss://127.0.0.1:1/"], "--key='/no/such' needs --cert"),
-        (["connect", "--timeout", "soon", NOBODY], "not a valid"),
+        (["connect", "--timeout", "soon", NOBODY], "'soon' is not a number of seconds"),
         (["connect", "--timeout", "-1", NOBODY], "not in the range"),
         (["connect", "--timeout", "nan", NOBODY], "not a number"),
         (["connect", "--wait", "nan", NOBODY], "not a number"),
@@ -102,7 +111,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], None]:
     """Make the command `demo` raise an exception."""
 
     def fail(error: BaseException) -> None:
-        def run_it() -> int:
+        def run_it(colors: bool | None) -> int:
             raise error
 
         monkeypatch.setattr("lochws.demo.run", run_it)
@@ -124,7 +133,7 @@ def test_an_unexpected_error_is_one_sentence_with_a_hint(
 def test_debug_shows_the_traceback() -> None:
     program = (
         "import sys, lochws.demo, lochws.__main__\n"
-        "def fail(): raise KeyError('here')\n"
+        "def fail(colors): raise KeyError('here')\n"
         "lochws.demo.run = fail\n"
         "sys.exit(lochws.__main__.main(['--debug', 'demo']))\n"
     )
@@ -152,20 +161,253 @@ def test_ctrl_c_is_silent_and_130(
     assert capsys.readouterr().err == ""
 
 
-def test_output_without_a_reader_is_silent_and_141() -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--version"], ["--help"], ["connect", "--help"], ["man"], ["completion", "bash"], ["demo"],
+        ["serve", "--port", "0"], ["doctor", NOBODY], ["demo", "--serve", "--port", "0"],
+    ],
+    ids=" ".join,
+)
+def test_output_without_a_reader_is_silent_and_141(words: list[str]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
-        [*COMMAND, "--version"], stdout=writer, stderr=subprocess.PIPE, env=environment(), check=False
+        [*COMMAND, *words], stdout=writer, stderr=subprocess.PIPE, env=environment(), check=False,
+        timeout=3 * PATIENCE,
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (Exit.NO_READER, b"")
 
 
-def test_the_shell_gets_a_script_for_completion() -> None:
-    done = run(env={"_LOCHWS_COMPLETE": "zsh_source"})
+@pytest.mark.parametrize("words", [["replay"], ["replay", "--messages"], ["replay", "--json"]])
+def test_a_recording_whose_reader_leaves_ends_silently(words: list[str], tmp_path: Path) -> None:
+    recording = tmp_path / "talk.jsonl"
+    with ScriptedServer([accept(), *map(send, "abc"), close()]) as server:
+        assert run("-q", "--wait", "inf", "--record", str(recording), server.url).code == 0
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [*COMMAND, *words, str(recording)], stdout=writer, stderr=subprocess.PIPE, env=environment(),
+        check=False, timeout=3 * PATIENCE,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (Exit.NO_READER, b"")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell with pipes")
+@pytest.mark.parametrize("hidden", ["", "click"])
+def test_the_demo_in_a_pipe_that_is_cut_ends_silently(hidden: str) -> None:
+    program = (
+        f"import sys; sys.modules[{hidden!r}] = None\n"
+        "from lochws.__main__ import main\n"
+        "sys.exit(main(['demo']))\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=environment(),
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith("lochws ")
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(3 * PATIENCE) == Exit.NO_READER
+
+
+# Where the command may be left out.
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("ws://host/", "ws://host/"), ("WSS://host", "WSS://host"), ("ftp://host", "ftp://host"),
+        ("ws+unix:///run/s:/p", "ws+unix:///run/s:/p"),
+        ("localhost:8765", "ws://localhost:8765"), ("localhost:8765/feed?a=b:c", "ws://localhost:8765/feed?a=b:c"),
+        ("example.org", "ws://example.org"), ("example.org:443/x", "wss://example.org:443/x"),
+        ("[::1]:8765", "ws://[::1]:8765"), (":8765", "ws://localhost:8765"),
+        (":8765/feed", "ws://localhost:8765/feed"), ("", ""),
+    ],
+)
+def test_a_url_may_do_without_its_scheme_and_its_host(given: str, url: str) -> None:
+    assert full_url(given) == url
+
+
+@pytest.mark.parametrize("before", [[], ["-q"], ["-k", "-x", "hello"], ["--color", "never"]], ids=" ".join)
+@pytest.mark.parametrize("after", [[], ["-x", "hello"]], ids=" ".join)
+def test_a_url_alone_connects(before: list[str], after: list[str]) -> None:
+    texts = [word for word in (*before, *after) if word == "hello"]
+    with ScriptedServer() as server:
+        words = (*before, f"{server.host}:{server.port}", *after)
+        assert run(*words) == (0, "hello\n" * len(texts), "")
+    assert server.messages == texts
+
+
+def test_a_command_has_priority_over_a_host_of_its_name() -> None:
+    assert run("man").output.startswith(".TH LOCHWS 1")
+
+
+# Color.
+
+
+def colors_of(*words: str, **env: str) -> bool:
+    """Return whether a message that is JSON is printed in color, into a pipe."""
+    with ScriptedServer([accept(), send('{"a": 1}'), close()]) as server:
+        done = run(*words, "--wait", "inf", server.url, env=env)
     assert done.code == 0
-    assert done.output.startswith("#compdef lochws")
+    assert re.sub(r"\x1b\[[0-9;]*m", "", done.output) == '{"a": 1}\n'
+    return "\x1b[" in done.output
+
+
+@pytest.mark.parametrize(
+    ("words", "env", "expected"),
+    [
+        ([], {}, False), (["--color", "always"], {}, True), (["connect", "--color", "always"], {}, True),
+        (["--color", "always"], {"NO_COLOR": "1"}, True), (["--color", "never"], {}, False),
+        (["--color", "always", "connect", "--color", "never"], {}, False),
+    ],
+)
+def test_color_is_used_on_request(words: list[str], env: dict[str, str], expected: bool) -> None:
+    assert colors_of(*words, **env) is expected
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+@pytest.mark.parametrize(
+    ("words", "env", "color"),
+    [
+        ([], {}, "blue"), ([], {"NO_COLOR": "1"}, "default"), (["--color", "never"], {}, "default"),
+        (["--color", "always"], {"NO_COLOR": "1"}, "blue"),
+    ],
+)
+def test_a_terminal_gets_json_in_color_unless_no_color_is_set(
+    words: list[str], env: dict[str, str], color: str
+) -> None:
+    with (
+        ScriptedServer([accept(), send('{"a": 1}'), echo()]) as server,
+        in_terminal(*words, "-x", "hello", server.url, **{"NO_COLOR": "", **env}) as screen,
+    ):
+        assert screen.end() == 0
+        screen.wait_for("hello")
+        assert screen.color_of('"a"') == color
+        assert screen.color_of("hello") == "default"
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a": [1, -2.5e3, true, false, null, "x\\"y"], "": {}}', "[]", '[\n  {"k": "v: w"}\n]']
+)
+def test_the_parts_of_json_make_up_the_text(text: str) -> None:
+    parts = highlighted(text)
+    assert "".join(piece for _, piece in parts) == text
+    assert {part for part, _ in parts} <= {"", *JSON_COLORS}
+
+
+def test_each_part_of_json_has_its_style() -> None:
+    parts = {piece: part for part, piece in highlighted('{"key": ["value", 1, true, null]}')}
+    assert parts['"key"'] == "json.key"
+    assert parts['"value"'] == "json.str"
+    assert (parts["1"], parts["true"], parts["null"]) == ("json.number", "json.bool_true", "json.null")
+
+
+@pytest.mark.parametrize("text", ["", "hello", "1", '"text"', "{broken", "[" * 100_000])
+def test_other_text_has_no_parts(text: str) -> None:
+    assert highlighted(text) == []
+    assert colored(text) == text
+
+
+# Quiet.
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [([upgrade(503)], Exit.REFUSED), ([accept(), close(1011, "broken")], Exit.CLOSED_WITH_ERROR)],
+)
+@pytest.mark.parametrize("words", [["-q"], ["-q", "connect"], ["connect", "--quiet"]], ids=" ".join)
+def test_quiet_says_nothing_and_keeps_the_exit_code(words: list[str], script: list[Step], code: Exit) -> None:
+    with ScriptedServer(script) as server:
+        assert run(*words, "--wait", "inf", server.url) == (code, "", "")
+
+
+def test_quiet_keeps_mistakes_in_the_command_line() -> None:
+    assert run("-q", "--count", "none", NOBODY).errors.startswith("lochws: Invalid value for '-n'")
+    assert run("-q", "-s", "a b", NOBODY).errors.startswith("lochws: --subprotocol: 'a b' is not a valid")
+
+
+# Completion and the manual page.
+
+
+@pytest.mark.parametrize(
+    ("shell", "start"),
+    [("bash", "_lochws_completion()"), ("zsh", "#compdef lochws"), ("fish", "function _lochws")],
+)
+def test_the_shell_gets_a_script_for_completion(
+    shell: str, start: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # click asks the bash on the PATH for its version.
+    monkeypatch.setattr("click.shell_completion.BashComplete._check_version", staticmethod(lambda: None))
+    assert main(["completion", shell]) == 0
+    output = capsys.readouterr().out
+    assert output.lstrip().startswith(start)
+    assert "_LOCHWS_COMPLETE" in output
+
+
+def completions(line: str) -> set[str]:
+    """Return what a shell would offer at the end of a command line."""
+    words = line.split(" ")
+    done = run(env={
+        "_LOCHWS_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1),
+    })
+    assert (done.code, done.errors) == (0, "")
+    return set(done.output.split())
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("lochws d", {"plain,demo", "plain,doctor"}),
+        ("lochws --col", {"plain,--color"}),
+        ("lochws --color a", {"plain,always", "plain,auto"}),
+        ("lochws connect --per", {"plain,--persist"}),
+        ("lochws localhost:8765 --per", {"plain,--persist"}),
+        ("lochws -k --per", {"plain,--persist"}),
+        ("lochws :8765 --binary b", {"plain,base64"}),
+        ("lochws :8765 --cafile ca", {"file,ca"}),
+        ("lochws serve t", {"plain,ticker", "file,t"}),
+        ("lochws completion f", {"plain,fish"}),
+    ],
+)
+def test_commands_options_and_files_are_completed(line: str, offered: set[str]) -> None:
+    assert completions(line) == offered
+
+
+def test_the_manual_page_that_is_installed_is_that_of_the_commands() -> None:
+    page = Path(lochws.__file__).parent.parent / "docs" / "man" / "lochws.1"
+    assert manual(command.main) == page.read_text(encoding="utf-8"), "run: lochws man > docs/man/lochws.1"
+
+
+def test_the_manual_page_has_every_command_every_option_and_every_exit_code() -> None:
+    text = manual(command.main).replace("\\-", "-")
+    context = click.Context(command.main)
+    for name in command.main.list_commands(context):
+        assert f".SS lochws {name} " in text
+        found = command.main.get_command(context, name)
+        assert found is not None
+        for option in found.params:
+            assert not isinstance(option, click.Option) or option.opts[-1] in text
+    for code, meaning in MEANINGS.items():
+        assert f".B {code.value}\n{meaning}" in text
+
+
+def test_each_line_of_the_manual_page_is_a_text_or_begins_with_a_macro_of_man() -> None:
+    macros = {"TH", "SH", "SS", "PP", "TP", "B", "br"}
+    for line in manual(command.main).splitlines():
+        assert line.strip(), "an empty line"
+        assert not line.startswith("'")
+        assert not line.startswith(".") or line[1:].split()[0] in macros
+
+
+def test_a_text_for_roff_cannot_begin_a_macro() -> None:
+    assert roff(".config and -x \\n") == r"\&.config and \-x \en"
+    assert roff("'quoted' and `bold`") == r"\&'quoted' and \fBbold\fR"
 
 
 def test_the_command_leads_to_main() -> None:

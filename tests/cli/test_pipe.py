@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import signal
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -18,11 +21,13 @@ from lochws.cli.exits import Exit
 from lochws.cli.lines import MAX_LINE, lines_of
 from lochws.testing import (
     ScriptedServer,
+    Step,
     accept,
     close,
     echo,
     fin,
     ignore_close,
+    pause,
     read_on,
     reset,
     send,
@@ -34,7 +39,7 @@ from lochws.testing import (
 )
 
 from ..support.seen import PATIENCE, eventually, in_thread
-from .commands import COMMAND, Ended, environment, run
+from .commands import COMMAND, Ended, environment, in_terminal, run
 
 LINES = 100_000
 #: The most memory that a run may take, in bytes; the interpreter and its modules take 40 MiB.
@@ -427,6 +432,99 @@ def test_persist_sends_first_what_was_left_in_the_queue() -> None:
         # What the kernel had taken is lost with the connection; the rest arrives in order.
         assert again.messages == lines[-len(again.messages):]
         assert len(again.messages) > 5
+
+
+def test_persist_reports_every_state_change_on_stderr() -> None:
+    scripts = (
+        [accept(), wait_for("a"), fin()], [upgrade(503, {"Retry-After": "0"}, "busy")],
+        [accept(), close(1011, "bye")],
+    )
+    with ScriptedServer(*scripts) as server, Running("--persist", server.url) as running:
+        running.write("a")
+        assert running.process.stderr is not None
+        found = [running.process.stderr.readline() for _ in range(11)]
+    address = f"127.0.0.1:{server.port}"
+    connecting, again = f"connecting to ws://{address}/", "reconnecting in "
+    expected = [
+        connecting, f"ready ({address})", "connection lost: ended by the server", again,
+        connecting, "upgrade refused: 503 Service Unavailable: busy. Try again later: the server is ", again,
+        connecting, f"ready ({address})", "closed by the server: 1011 bye", "disconnected: ",
+    ]
+    for line, start in zip(found, expected, strict=True):
+        assert line.startswith(f"lochws: {start}")
+    assert "(Retry-After: 0 s)." in found[5]
+
+
+def test_a_refusal_is_reported_once_with_its_retry_after() -> None:
+    sentence = "upgrade refused: 429 Too Many Requests: slow down"
+    with ScriptedServer([upgrade(429, {"Retry-After": "120"}, "slow down")]) as server:
+        for words in ([], ["-v"], ["--json"]):
+            done = run("connect", *words, "--wait", "inf", server.url)
+            assert done.code == Exit.REFUSED
+            assert done.errors.count(sentence) == 1
+            assert done.errors.count("(Retry-After: 120 s).") == 1
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "words"),
+    [
+        (fin(), Exit.LOST, "connection lost"),
+        (close(1011, "broken"), Exit.CLOSED_WITH_ERROR, "1011 broken"),
+        (send_raw(b"\xff\xff"), Exit.PROTOCOL, "protocol error"),
+    ],
+)
+def test_with_v_an_ending_is_logged_and_not_repeated(end: Step, code: Exit, words: str) -> None:
+    with ScriptedServer([accept(), end]) as server:
+        done = run("connect", "-v", "--wait", "inf", server.url)
+    assert done.code == code
+    assert words in done.errors
+    assert "lochws: " not in done.errors
+
+
+# -x, in place of the input.
+
+
+def test_x_sends_its_texts_in_order_and_exits_when_the_server_has_answered() -> None:
+    with ScriptedServer() as server:
+        texts = ("-x", "one\ntwo", "--execute", "", "-x", "ä")
+        done = run("--wait", "0.01", server.url, *texts, text="not this\n")
+    assert done == (0, "one\\ntwo\n\nä\n", "")
+    assert server.messages == ["one\ntwo", "", "ä"]
+
+
+def test_x_stays_as_long_as_wait_says() -> None:
+    script = [accept(), wait_for("subscribe"), send("a"), pause(0.7), send("b"), close()]
+    with ScriptedServer(script) as server:
+        assert run("-x", "subscribe", "--wait", "inf", server.url) == (0, "a\nb\n", "")
+
+
+def test_x_takes_the_notation_of_binary_messages_and_names_what_is_wrong() -> None:
+    with ScriptedServer() as server:
+        words = ("--wait", "0.01", "--binary", "hex", server.url)
+        assert run(*words, "-x", "00ff") == (0, "00ff\n", "")
+        done = run(*words, "-x", "00", "-x", "xy")
+    assert (done.code, done.errors[:39]) == (Exit.FAILED, "lochws: message 2 of -x cannot be sent:")
+
+
+def test_timestamps_are_iso_8601_with_the_offset_from_utc() -> None:
+    with ScriptedServer() as server:
+        done = run(*AT_ONCE, "--timestamps", "-x", "hello", server.url)
+    when, text = done.output.rstrip("\n").split(" ")
+    assert text == "hello"
+    seconds = datetime.fromisoformat(when)
+    assert seconds.utcoffset() is not None
+    assert abs(seconds.timestamp() - time.time()) < 2 * PATIENCE
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d", when)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+def test_x_in_a_terminal_prints_escaped_messages_and_no_prompt() -> None:
+    with (
+        ScriptedServer([accept(), send("\x1b[2Jclear"), echo()]) as server,
+        in_terminal("-x", "hello", server.url) as screen,
+    ):
+        assert screen.end() == 0
+        assert screen.lines == [r"\x1b[2Jclear", "hello"]
 
 
 def test_verbose_logs_events_to_stderr() -> None:

@@ -7,6 +7,8 @@ import random
 import re
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,10 +16,12 @@ from pathlib import Path
 
 import pytest
 
+from lochws import WebSocketApp
 from lochws.__main__ import main
 from lochws.cli.exits import Exit
 from lochws.cli.histogram import Histogram
-from lochws.testing import ScriptedServer, accept, close, echo, fin, send, wait_for
+from lochws.handlers.recorder import Recorder
+from lochws.testing import ScriptedServer, accept, close, echo, fin, send, send_raw, wait_for
 
 from ..support.seen import PATIENCE
 from .commands import COMMAND, environment, in_terminal, run
@@ -46,11 +50,71 @@ def serve() -> Iterator[Serve]:
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=2 * PATIENCE)
         assert process.returncode == Exit.INTERRUPTED
-        assert "Traceback" not in errors
+        assert all(line.startswith("certificate for --cafile: ") for line in errors.splitlines()), errors
 
 
 def test_serve_echoes(serve: Serve) -> None:
     assert run("connect", "-n", "2", serve(), text="a\nb\n") == (0, "a\nb\n", "")
+
+
+@pytest.fixture
+def guests() -> Iterator[tuple[str, Callable[[], str]]]:
+    """Start `lochws serve -v`; returns its URL, and a function that ends it and returns its log."""
+    command = [*COMMAND, "serve", "-v", "--port", "0"]
+    with subprocess.Popen(
+        command, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+
+        def end() -> str:
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=2 * PATIENCE)
+            assert process.returncode == Exit.INTERRUPTED
+            return errors
+
+        try:
+            yield process.stdout.readline().strip(), end
+        finally:
+            process.kill()
+
+
+def test_serve_shows_who_connects_and_leaves_with_v(guests: tuple[str, Callable[[], str]]) -> None:
+    url, end = guests
+    for path in ("one", "two"):
+        app = WebSocketApp(f"{url}{path}")
+        app.start(persist=False)
+        assert app.wait_ready(PATIENCE)
+        if path == "two":
+            app.force_disconnect("gone")
+        assert app.stop(PATIENCE)
+    with socket.create_connection(("127.0.0.1", int(url.rstrip("/").rpartition(":")[2]))) as sock:
+        sock.sendall(b"\x16\x03\x01 this is not HTTP\r\n\r\n")
+        while sock.recv(1024):
+            pass
+    log = re.sub(r"(?m)^\S+ \S+ INFO +", "", end())
+    log = re.sub(r"127\.0\.0\.1:\d+", "ADDRESS", log)
+    lines = set(log.splitlines())
+    assert lines >= {
+        "connection 0: from ADDRESS, to /one", "connection 0: closed with code 1000: goodbye",
+        "connection 1: from ADDRESS, to /two",
+        "connection 2: the client did not send an HTTP request: illegal request line",
+    }
+    assert "bytearray" not in log
+
+
+def test_serve_is_silent_about_clients_that_vanish(serve: Serve) -> None:
+    url = serve()
+    port = int(url.rstrip("/").rpartition(":")[2])
+    for sent in (b"", b"GET / HT", b"\x16\x03\x01", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"):
+        with socket.create_connection(("127.0.0.1", port)) as sock:
+            sock.sendall(sent)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    app = WebSocketApp(url)
+    app.start(persist=False)
+    assert app.wait_ready(PATIENCE)
+    app.force_disconnect("gone")
+    assert app.stop(PATIENCE)
+    assert run("-x", "still here", "-n", "1", url).output == "still here\n"
 
 
 def test_serve_ticks(serve: Serve) -> None:
@@ -101,11 +165,55 @@ def test_a_recording_is_shown_in_order_and_cannot_control_the_terminal(recorded:
     done = run("replay", str(recorded))
     assert (done.code, done.errors) == (0, "")
     lines = [line.split(maxsplit=1)[1] for line in done.output.splitlines()]
-    assert lines[0].startswith("* Connecting(")
-    assert lines.index("> hello") > lines.index(next(line for line in lines if "Ready(" in line))
-    received = [line for line in lines if line.startswith("<")]
-    assert received == [r"< one\n", "< [2 bytes] 00ff", r"< \x1b[2Jtwo"]
-    assert lines[-1].startswith("* Disconnected(")
+    assert lines[0].startswith("* connecting to ws://127.0.0.1:")
+    assert lines.index("> hello") > lines.index(next(line for line in lines if "* ready (" in line))
+    received = [line for line in lines if line.startswith("<") and "pong" not in line]
+    assert received == [r"< one\n", "< [2 bytes] AP8=", r"< \x1b[2Jtwo"]
+    assert "* closed by the server: 1000 bye" in lines
+    assert "> close 1000 bye" in lines
+    assert lines[-1].startswith("* disconnected: ")
+    assert not re.search(r"\w\(|\w=", done.output.replace("AP8=", "")), "the repr of an event"
+
+
+def test_replay_uses_the_words_of_connect(tmp_path: Path) -> None:
+    path = tmp_path / "talk.jsonl"
+    said = [send("one"), send(b"two"), send_raw(b"\x89\x04you?")]
+    script = [accept(), *said, wait_for("bye"), close(4000, "enough")]
+    with (
+        ScriptedServer(script) as server,
+        in_terminal("--no-history", "--record", str(path), server.url) as screen,
+    ):
+        screen.wait_for("[3 bytes]")
+        screen.type("/ping hello\r")
+        screen.wait_for("pong hello after")
+        screen.type("bye\r")
+        assert screen.end() == Exit.CLOSED_WITH_ERROR
+        shown = [line.split(maxsplit=1)[1] for line in screen.lines]
+    done = run("replay", str(path))
+    played = [line.split(maxsplit=1)[1] for line in done.output.splitlines()]
+    assert len(shown) > 8
+    hint = "* type a message and press Enter; /help lists the commands"
+    assert [line for line in shown if line not in played] == [hint]
+    assert {"< ping you?", "> pong you?", "> close 4000 enough"} <= set(played)
+
+
+def test_replay_is_in_color_on_request(recorded: Path) -> None:
+    output = run("replay", "--color", "always", str(recorded)).output
+    assert "> hello" not in output
+    assert "\x1b[36mhello\x1b[0m" in output
+    assert re.sub(r"\x1b\[[0-9;]*m", "", output) == run("replay", str(recorded)).output
+
+
+def test_replay_says_what_was_not_recorded(tmp_path: Path) -> None:
+    path = tmp_path / "talk.jsonl"
+    with ScriptedServer([accept(), send("four"), send(b"123"), close()]) as server:
+        app = WebSocketApp(server.url)
+        with Recorder(path, payloads=False) as recorder:
+            app.add_handler(recorder)
+            app.run_forever(persist=False)
+    output = run("replay", str(path)).output
+    assert "< [4 characters, not recorded]" in output
+    assert "< [3 bytes, not recorded]" in output
 
 
 def test_the_messages_of_a_recording_are_what_connect_wrote(recorded: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 
 from lochws.cli.exits import Exit
 from lochws.cli.screen import MAX_LINES
-from lochws.testing import ScriptedServer, accept, close, echo, fin, send, wait_for
+from lochws.testing import ScriptedServer, accept, close, echo, fin, send, upgrade, wait_for
 
 from ..support.terminal import Terminal
 from .commands import in_terminal
@@ -80,11 +81,114 @@ def test_close_ends_the_session_with_0(home: str) -> None:
     assert server.connections[0].close_frame == (4000, "enough")
 
 
-@pytest.mark.parametrize("key", ["\x03", "\x04"])
-def test_ctrl_c_and_ctrl_d_on_an_empty_line_quit(screen: Terminal, key: str) -> None:
+@pytest.mark.parametrize(("key", "code"), [("\x03", Exit.INTERRUPTED), ("\x04", Exit.OK)])
+def test_ctrl_c_and_ctrl_d_on_an_empty_line_quit(screen: Terminal, key: str, code: Exit) -> None:
     screen.type(key)
-    assert screen.end() == 0
+    assert screen.end() == code
     screen.wait_for("* disconnected")
+    assert "Traceback" not in screen.text
+
+
+def test_tab_completes_a_command(screen: Terminal) -> None:
+    screen.type("/re\t")
+    screen.wait_for("> /reconnect")
+    screen.type("\x03/p\t")
+    screen.wait_for("> /ping")
+    screen.type("there\r")
+    screen.wait_for("< pong there after ")
+
+
+def test_tab_shows_the_commands_with_what_they_do(screen: Terminal) -> None:
+    screen.type("/\t")
+    screen.wait_for_match(r"/close \[CODE \[REASON\]\] +close the connection; the default code is 1000")
+    screen.wait_for_match(r"/help +show this list")
+    screen.type("\t\x03")
+    screen.wait_until(lambda: "/close" not in screen.text and screen.lines[-1] == ">")
+
+
+def test_tab_completes_nothing_in_a_message(screen: Terminal) -> None:
+    screen.type("hel\tlo\r")
+    screen.wait_for("< hello")
+    screen.type("//\tp\r")
+    screen.wait_for("< /p")
+
+
+def test_json_is_in_color(home: str) -> None:
+    script = [accept(), send('{"price": [64012.5, null]}'), send("{broken"), echo()]
+    with (
+        ScriptedServer(script) as server,
+        in_terminal(server.url, XDG_STATE_HOME=home, NO_COLOR="") as screen,
+    ):
+        screen.wait_for("< {broken")
+        assert screen.color_of("< {") == "green"
+        assert screen.color_of('"price"') == "blue"
+        assert screen.color_of("64012") == "cyan"
+        assert screen.color_of("null") == "magenta"
+        assert screen.color_of("{broken") == "green"
+
+
+@pytest.mark.parametrize(("words", "env"), [(["--color", "never"], {}), ([], {"NO_COLOR": "1"})])
+def test_without_color_everything_is_plain(words: list[str], env: dict[str, str], home: str) -> None:
+    script = [accept(), send('{"price": 64012.5}'), echo()]
+    with (
+        ScriptedServer(script) as server,
+        in_terminal(*words, server.url, XDG_STATE_HOME=home, **{"NO_COLOR": "", **env}) as screen,
+    ):
+        screen.wait_for("64012")
+        for text in ("* ready", "< {", '"price"', "64012"):
+            assert screen.color_of(text) == "default"
+
+
+@pytest.mark.parametrize(
+    ("words", "pattern"),
+    [
+        ([], r"(?m)^\d\d:\d\d:\d\d < hello"),
+        (["--timestamps"], r"(?m)^\d\d:\d\d:\d\d\.\d\d\d < hello\n {15}world"),
+        (["--no-timestamps"], r"(?m)^< hello\n  world"),
+    ],
+)
+def test_lines_begin_with_the_time(words: list[str], pattern: str, home: str) -> None:
+    script = [accept(), send("hello\nworld"), echo()]
+    with ScriptedServer(script) as server, in_terminal(*words, server.url, XDG_STATE_HOME=home) as screen:
+        screen.wait_for_match(pattern)
+
+
+def test_quiet_shows_messages_only(home: str) -> None:
+    script = [accept(), send("hello"), wait_for("bye"), close(1011, "broken")]
+    with ScriptedServer(script) as server, in_terminal("-q", server.url, XDG_STATE_HOME=home) as screen:
+        screen.wait_for("< hello")
+        screen.wait_until(lambda: screen.lines[-1] == ">")
+        screen.type("bye\r")
+        assert screen.end() == Exit.CLOSED_WITH_ERROR
+        lines = [line[9:] for line in screen.lines]
+    assert lines == ["< hello", "> bye"]
+
+
+def test_a_refusal_appears_once_with_its_retry_after(home: str) -> None:
+    refusal = upgrade(503, {"Retry-After": "120"}, "busy")
+    with (
+        ScriptedServer([refusal]) as server,
+        in_terminal(server.url, size=(200, 20), XDG_STATE_HOME=home) as screen,
+    ):
+        assert screen.end() == Exit.REFUSED
+        screen.wait_for("* upgrade refused: 503 Service Unavailable: busy. Try again later: the server is "
+                        "overloaded or down (Retry-After: 120 s).")
+        assert screen.text.count("503") == 1
+
+
+def test_nothing_that_is_shown_names_a_parameter_of_the_library(home: str) -> None:
+    with (
+        ScriptedServer([accept(), fin()], [upgrade(401)]) as server,
+        in_terminal("--persist", server.url, size=(200, 20), XDG_STATE_HOME=home) as screen,
+    ):
+        screen.wait_for("Pass credentials: --auth user:password, user:password@ in the URL, or --header")
+        screen.type("hello\r")
+        screen.wait_for("! not sent: the ")
+        screen.type("/ping " + "x" * 200 + "\r")
+        screen.wait_until(lambda: screen.text.count("! ") == 2)
+        screen.type("/reconnect\r")
+        screen.wait_until(lambda: screen.text.count("401") > 1)
+        assert not re.search(r"on_\w+|wait_\w+|\w\(|\w+=|force_disconnect|Backoff", screen.text), screen.text
 
 
 def test_ctrl_c_clears_a_line_that_is_not_empty(screen: Terminal) -> None:
@@ -97,7 +201,7 @@ def test_ctrl_c_clears_a_line_that_is_not_empty(screen: Terminal) -> None:
 
 @pytest.mark.parametrize(
     ("number", "code"),
-    [(signal.SIGINT, Exit.OK), (signal.SIGTERM, Exit.TERMINATED), (signal.SIGHUP, Exit.HUNG_UP)],
+    [(signal.SIGINT, Exit.INTERRUPTED), (signal.SIGTERM, Exit.TERMINATED), (signal.SIGHUP, Exit.HUNG_UP)],
 )
 def test_a_signal_ends_the_session_properly(number: signal.Signals, code: Exit, home: str) -> None:
     with ScriptedServer() as server, in_terminal("connect", server.url, XDG_STATE_HOME=home) as screen:
@@ -107,7 +211,7 @@ def test_a_signal_ends_the_session_properly(number: signal.Signals, code: Exit, 
         assert screen.end() == code
         assert "Traceback" not in "\n".join(screen.lines)
         server.connections[0].wait_over()
-    assert server.connections[0].close_frame in {(1001, "interrupted"), (1000, "goodbye")}
+    assert server.connections[0].close_frame == (1001, "interrupted")
 
 
 def test_lines_typed_are_there_in_the_next_session(screen: Terminal, home: str) -> None:

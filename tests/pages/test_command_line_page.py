@@ -16,7 +16,7 @@ from ..support.pages import page, rows
 
 PAGE = page("command-line.md")
 #: The options that the page describes once for all commands.
-EVERYWHERE = {"--verbose", "--debug", "--help"}
+EVERYWHERE = {"--verbose", "--debug", "--quiet", "--color", "--help"}
 
 
 def commands() -> Iterator[tuple[str, click.Command]]:
@@ -25,6 +25,11 @@ def commands() -> Iterator[tuple[str, click.Command]]:
         command = main.get_command(context, name)
         assert command is not None
         yield name, command
+
+
+def options_of(text: str) -> set[str]:
+    """Return the long options that a text names."""
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
 
 
 def section(name: str) -> str:
@@ -46,9 +51,20 @@ def test_every_option_of_a_command_is_in_its_section(name: str, command: click.C
 
 def test_every_option_on_the_page_exists() -> None:
     known = {
-        word for _, command in commands() for option in command.params for word in option.opts
+        word for _, command in commands() for option in command.params
+        for word in (*option.opts, *option.secondary_opts)
     } | {"--help", "--version", "--signal"}  # the last belongs to the command timeout
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", PAGE)) <= known
+    text, found, compared = PAGE.partition("## Compared with")
+    assert found
+    assert options_of(text) <= known
+    table = [row for row in rows(compared) if len(row) == 4]
+    assert len(table) > 20
+    assert options_of(" ".join(row[1] for row in table)) <= known
+
+
+def test_the_options_of_every_command_are_described_once_for_all() -> None:
+    described = options_of(PAGE[PAGE.index("Options of every command:"):PAGE.index("## connect")])
+    assert described == EVERYWHERE - {"--help"} | {"--version"}
 
 
 def test_the_exit_codes_are_those_of_the_program() -> None:
