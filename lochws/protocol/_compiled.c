@@ -3,7 +3,8 @@
  *
  * Each function behaves exactly like its Python twin (in scanning.py, payload.py and frames.py), and passes
  * the same tests. Protocol violations are left to Python, which raises the errors. The GIL is held
- * throughout; nothing blocks.
+ * throughout, where there is one; nothing blocks. Any thread may append to the list that pack() and measure()
+ * read: without a GIL they lock it, as list.append() does.
  */
 
 #define PY_SSIZE_T_CLEAN
@@ -134,28 +135,15 @@ look_at_item(PyObject *item, int *first, const unsigned char **content, Py_ssize
     return 0;
 }
 
-PyDoc_STRVAR(measure_doc,
-"measure(items, start)\n--\n\n"
-"The compiled twin of measure_python.");
-
+/* Return what the items of a list take when they are sent, -1 for a lone tuple of another size, or NULL. */
 static PyObject *
-measure_items(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
+measure_list(PyObject *items, Py_ssize_t index)
 {
-    if (count != 2 || !PyList_CheckExact(args[0])) {
-        PyErr_SetString(PyExc_TypeError, "measure(items: list, start)");
-        return NULL;
-    }
-    Py_ssize_t total = 0, size, index = PyLong_AsSsize_t(args[1]);
+    Py_ssize_t total = 0, size;
     const unsigned char *content;
     int first;
-    if (index < 0) {
-        if (!PyErr_Occurred()) {
-            PyErr_SetString(PyExc_ValueError, "measure: no item there");
-        }
-        return NULL;
-    }
-    for (; index < PyList_GET_SIZE(args[0]); index++) {
-        PyObject *item = PyList_GET_ITEM(args[0], index);
+    for (; index < PyList_GET_SIZE(items); index++) {
+        PyObject *item = PyList_GET_ITEM(items, index);
         if (PyTuple_CheckExact(item) && PyTuple_GET_SIZE(item) != 2) {
             return PyLong_FromLong(-1);
         }
@@ -167,30 +155,43 @@ measure_items(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t cou
     return PyLong_FromSsize_t(total);
 }
 
-PyDoc_STRVAR(pack_doc,
-"pack(items, start, limit, keys, position)\n--\n\n"
-"The compiled twin of pack_python.");
+PyDoc_STRVAR(measure_doc,
+"measure(items, start)\n--\n\n"
+"The compiled twin of measure_python.");
 
 static PyObject *
-pack(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
+measure_items(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
 {
-    if (count != 5 || !PyList_CheckExact(args[0]) || !PyBytes_CheckExact(args[3])) {
-        PyErr_SetString(PyExc_TypeError, "pack(items: list, start, limit, keys: bytes, position)");
+    if (count != 2 || !PyList_CheckExact(args[0])) {
+        PyErr_SetString(PyExc_TypeError, "measure(items: list, start)");
         return NULL;
     }
-    PyObject *items = args[0];
-    Py_ssize_t start = PyLong_AsSsize_t(args[1]);
-    Py_ssize_t limit = PyLong_AsSsize_t(args[2]);
-    Py_ssize_t position = PyLong_AsSsize_t(args[4]);
-    if (PyErr_Occurred()) {
+    Py_ssize_t index = PyLong_AsSsize_t(args[1]);
+    if (index < 0) {
+        if (!PyErr_Occurred()) {
+            PyErr_SetString(PyExc_ValueError, "measure: no item there");
+        }
         return NULL;
     }
-    Py_ssize_t keys = PyBytes_GET_SIZE(args[3]) / 4 - position / 4;
-    if (start < 0 || position < 0 || position % 4 || start >= PyList_GET_SIZE(items) || keys < 1) {
+    PyObject *total;
+    Py_BEGIN_CRITICAL_SECTION(args[0]);
+    total = measure_list(args[0], index);
+    Py_END_CRITICAL_SECTION();
+    return total;
+}
+
+/* Pack items from `start` on: at least one, and as many as fit into `limit` bytes and have a key, from
+ * `position` on. Store the index after the last one. */
+static PyObject *
+pack_list(PyObject *items, Py_ssize_t start, Py_ssize_t limit, PyObject *keys, Py_ssize_t position,
+          Py_ssize_t *after)
+{
+    Py_ssize_t left = PyBytes_GET_SIZE(keys) / 4 - position / 4;
+    if (start < 0 || position < 0 || position % 4 || start >= PyList_GET_SIZE(items) || left < 1) {
         PyErr_SetString(PyExc_ValueError, "pack: no item there, or no key");
         return NULL;
     }
-    Py_ssize_t most = PyList_GET_SIZE(items) - start < keys ? PyList_GET_SIZE(items) : start + keys;
+    Py_ssize_t most = PyList_GET_SIZE(items) - start < left ? PyList_GET_SIZE(items) : start + left;
     Py_ssize_t end = start, total = 0, size;
     const unsigned char *content;
     int first;
@@ -204,32 +205,57 @@ pack(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
         }
         total += whole;
     }
-    PyObject *packed;
+    *after = end;
     if (end == start + 1 && PyTuple_CheckExact(PyList_GET_ITEM(items, start))) {
-        packed = PyTuple_GET_ITEM(PyList_GET_ITEM(items, start), 0);
-        Py_INCREF(packed);
+        PyObject *frame = PyTuple_GET_ITEM(PyList_GET_ITEM(items, start), 0);
+        Py_INCREF(frame);
+        return frame;
     }
-    else if ((packed = PyBytes_FromStringAndSize(NULL, total)) == NULL) {
+    PyObject *packed = PyBytes_FromStringAndSize(NULL, total);
+    if (packed == NULL) {
         return NULL;
     }
-    else {
-        unsigned char *target = (unsigned char *)PyBytes_AS_STRING(packed);
-        const unsigned char *key = (const unsigned char *)PyBytes_AS_STRING(args[3]) + position;
-        for (Py_ssize_t index = start; index < end; index++, key += 4) {
-            if (!look_at_item(PyList_GET_ITEM(items, index), &first, &content, &size)) {
-                Py_DECREF(packed);
-                return NULL;
-            }
-            if (first) {
-                target = write_frame(target, first, content, size, key);
-            }
-            else {
-                memcpy(target, content, (size_t)size);
-                target += size;
-            }
+    unsigned char *target = (unsigned char *)PyBytes_AS_STRING(packed);
+    const unsigned char *key = (const unsigned char *)PyBytes_AS_STRING(keys) + position;
+    for (Py_ssize_t index = start; index < end; index++, key += 4) {
+        if (!look_at_item(PyList_GET_ITEM(items, index), &first, &content, &size)) {
+            Py_DECREF(packed);
+            return NULL;
+        }
+        if (first) {
+            target = write_frame(target, first, content, size, key);
+        }
+        else {
+            memcpy(target, content, (size_t)size);
+            target += size;
         }
     }
-    return Py_BuildValue("Nn", packed, end);
+    return packed;
+}
+
+PyDoc_STRVAR(pack_doc,
+"pack(items, start, limit, keys, position)\n--\n\n"
+"The compiled twin of pack_python.");
+
+static PyObject *
+pack(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 5 || !PyList_CheckExact(args[0]) || !PyBytes_CheckExact(args[3])) {
+        PyErr_SetString(PyExc_TypeError, "pack(items: list, start, limit, keys: bytes, position)");
+        return NULL;
+    }
+    Py_ssize_t start = PyLong_AsSsize_t(args[1]);
+    Py_ssize_t limit = PyLong_AsSsize_t(args[2]);
+    Py_ssize_t position = PyLong_AsSsize_t(args[4]);
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    PyObject *packed;
+    Py_ssize_t end = 0;
+    Py_BEGIN_CRITICAL_SECTION(args[0]);
+    packed = pack_list(args[0], start, limit, args[3], position, &end);
+    Py_END_CRITICAL_SECTION();
+    return packed == NULL ? NULL : Py_BuildValue("Nn", packed, end);
 }
 
 static PyMethodDef methods[] = {
@@ -283,7 +309,9 @@ static PyModuleDef_Slot module_slots[] = {
      * interpreter. */
     {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
 #endif
-    /* Py_mod_gil is left out: pack() and measure() rely on the GIL for lists that other threads append to. */
+#ifdef Py_GIL_DISABLED
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
     {0, NULL},
 };
 

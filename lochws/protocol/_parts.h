@@ -2,6 +2,11 @@
 
 #include <Python.h>
 
+#ifndef Py_BEGIN_CRITICAL_SECTION /* before Python 3.13 there is always a GIL */
+#define Py_BEGIN_CRITICAL_SECTION(object) {
+#define Py_END_CRITICAL_SECTION() }
+#endif
+
 /* The state of one import of the module. Every interpreter and every copy of lochws has its own, and no C
  * variable outside it ever changes. */
 typedef struct {

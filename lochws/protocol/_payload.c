@@ -1,8 +1,7 @@
 /* The compiled twin of payload.PayloadPython: a large payload, received straight into its bytes object.
  *
- * Nobody else refers to the bytes object until getvalue() gives it away, so it may be written to. The GIL is
- * held throughout, but not by a caller that receives into a room; no two threads may use one payload at
- * once.
+ * Nobody else refers to the bytes object until getvalue() gives it away, so it may be written to. Only the
+ * holder of the loop's baton uses a payload, so no two threads use one at once.
  */
 
 #define PY_SSIZE_T_CLEAN
@@ -53,6 +52,25 @@ payload_dealloc(Payload *self)
     Py_DECREF(type); /* each instance of a heap type owns a reference to it */
 }
 
+/* Give a bytes object another size, and keep the first `filled` bytes. Return -1 with an exception. */
+static int
+resize(PyObject **bytes, Py_ssize_t filled, Py_ssize_t size)
+{
+#ifdef Py_GIL_DISABLED
+    /* Without a GIL, only the thread that created an object may resize it. */
+    PyObject *larger = PyBytes_FromStringAndSize(NULL, size);
+    if (larger == NULL) {
+        return -1;
+    }
+    memcpy(PyBytes_AS_STRING(larger), PyBytes_AS_STRING(*bytes), (size_t)filled);
+    Py_SETREF(*bytes, larger);
+    return 0;
+#else
+    (void)filled;
+    return _PyBytes_Resize(bytes, size);
+#endif
+}
+
 /* Make room for `wanted` more bytes, or for at least one if it is 0. Return the room, or -1 with an
  * exception. */
 static Py_ssize_t
@@ -72,7 +90,7 @@ make_room(Payload *self, Py_ssize_t wanted)
             return -1;
         }
         size = size > self->length / 2 ? self->length : 2 * size;
-        if (_PyBytes_Resize(&self->bytes, size < needed ? needed : size) < 0) {
+        if (resize(&self->bytes, self->filled, size < needed ? needed : size) < 0) {
             return -1;
         }
     }

@@ -1,0 +1,1 @@
+"""Suites that run without a global interpreter lock: see `__main__`."""

@@ -1,0 +1,92 @@
+"""``python -m tests.freethreaded``: the tests of everything that threads share, in a Python without a GIL.
+
+Finds or builds a free-threaded CPython, creates a virtual environment with the packages that exist for it,
+and builds lochws there. Runs, with the GIL off, the tests of the core, the handlers and the faults, and the
+stress test: with the compiled parts, and again in pure Python. Arguments after ``--`` go to pytest.
+
+With ``--tsan``, CPython and the compiled parts are built with ThreadSanitizer instead, and the tests that
+drive the compiled parts from several threads must end without a report of a data race in them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from .interpreter import CACHE, find_or_build
+
+ROOT = Path(__file__).parent.parent.parent
+STAND_INS = Path(__file__).parent / "stand_ins"
+
+#: What the tests need and what exists for a free-threaded Python. trustme has a stand-in.
+PACKAGES = (
+    "PySocks", "idna", "h11", "wsproto", "hypothesis", "pytest>=8.2", "pytest-timeout", "prometheus-client",
+    "redis", "setuptools", "websocket-client", "websockets",
+)
+#: The suites in which threads meet.
+SUITES = (
+    "protocol", "transport", "connection", "engine", "life", "dispatch", "app", "handlers", "system",
+    "faults",
+)
+#: Those that drive the compiled parts.
+RACES = ("tests/freethreaded/test_races.py",)
+
+
+def main() -> int:
+    """Run everything. Returns the exit status: 1 if anything failed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.freethreaded", description=__doc__)
+    parser.add_argument("--tsan", action="store_true", help="look for data races in the compiled parts")
+    parser.add_argument("--pure", choices=("0", "1"), help="only with (0) or without (1) the compiled parts")
+    parser.add_argument("pytest", nargs="*", help="arguments for pytest, such as a file")
+    given = parser.parse_args()
+    try:
+        python = prepare(find_or_build(given.tsan), "sanitized-venv" if given.tsan else "venv")
+    except (RuntimeError, subprocess.CalledProcessError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    if given.tsan:
+        options = f"halt_on_error=0 exitcode=66 suppressions={Path(__file__).with_name('tsan.txt')}"
+        return run(python, "-m", "pytest", "-q", *RACES, *given.pytest, TSAN_OPTIONS=options)
+    failed = 0
+    for pure in (given.pure,) if given.pure else ("0", "1"):
+        print(f"== {'pure Python' if pure == '1' else 'compiled'}, without a GIL", flush=True)
+        suites = given.pytest or [f"tests/{name}" for name in SUITES]
+        failed += run(python, "-m", "pytest", "-q", *suites, LOCHWS_PURE_PYTHON=pure)
+        if not given.pytest:
+            failed += run(python, "-m", "tests.stress", "--seconds", "20", LOCHWS_PURE_PYTHON=pure)
+    return int(failed > 0)
+
+
+def prepare(interpreter: str, name: str) -> str:
+    """Create a virtual environment of that Python with lochws's compiled parts, and return its Python."""
+    folder = CACHE / name
+    python = str(folder / "bin" / "python")
+    if not Path(python).exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        subprocess.run([interpreter, "-m", "venv", folder], check=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", *PACKAGES], check=True)
+    subprocess.run([python, "setup.py", "-q", "build_ext", "--inplace", "--force"], cwd=ROOT, check=True)
+    said = subprocess.run(
+        [python, "-W", "error", "-c", "import sys, lochws; print(lochws.compiled, sys._is_gil_enabled())"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )
+    if said.stdout.split() != ["True", "False"]:
+        raise RuntimeError(f"compiled, with a GIL: {said.stdout}, and it should be: True False")
+    return python
+
+
+def run(python: str, *arguments: str, **variables: str) -> int:
+    """Run a Python program without a GIL. Returns whether it failed."""
+    environment = {
+        **os.environ, "PYTHON_GIL": "0", "PYTHONPATH": str(STAND_INS), "TRUSTME_PYTHON": sys.executable,
+        **variables,
+    }
+    return int(subprocess.run([python, *arguments], cwd=ROOT, env=environment, check=False).returncode != 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
