@@ -480,4 +480,5 @@ def test_persist_has_the_defaults_that_its_users_know() -> None:
     assert defaults == {
         "poll": 5, "min_wait": 5, "max_wait": 30, "ping_rate": 30, "ping_timeout": "auto", "exit_event": None,
         "respect_retry_after": True, "auto_pong": True, "close_timeout": 30.0, "backoff": None,
+        "stale_after": None, "on_stale": "reconnect",
     }
