@@ -7,9 +7,9 @@ Python code replaces any of them.
 
 from . import errors, events
 from .app import WebSocketApp
+from .counters import Counters
 from .dispatch.naming import on
 from .engine.threads import Threads
-from .life.counters import Counters
 from .life.state import State
 from .options import Deflate, Rate
 from .persist import Backoff

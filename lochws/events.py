@@ -9,9 +9,12 @@ Events have no behavior. lochws keeps no reference to an event after it has been
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from datetime import datetime
 from time import time
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
+from .counters import Counters
 from .text import escaped
 
 if TYPE_CHECKING:
@@ -21,8 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AnyEvent", "BackOff", "Binary", "Closed", "Closing", "ConnectFail", "Connected", "Connecting",
-    "Disconnected", "EndedBy", "Event", "Ping", "Poll", "Pong", "ProtocolError", "Ready", "Rejected",
-    "Stale", "Text", "Unresponsive", "UnknownMessage",
+    "Disconnected", "EndedBy", "Event", "HistoryEntry", "Ping", "Poll", "Pong", "ProtocolError", "Ready",
+    "Rejected", "Stale", "Text", "Unresponsive", "UnknownMessage",
 ]
 
 #: Who ended a connection: `Disconnected.ended_by`.
@@ -223,9 +226,19 @@ class Ready(Event):
             Unix socket.
         timings: seconds spent in each phase of the opening that was entered, by its name: ``"resolve"``,
             ``"tcp"``, ``"proxy"``, ``"tls"``, ``"upgrade"``.
+        attempt: the number of attempts that this connection took, since `start` or since the connection
+            before; 1 if the first one succeeded.
+        is_reconnect: whether there was a connection before: since `start`, or for a WebSocket that is
+            iterated, since it was created.
+        outage: seconds since the connection before ended, by the monotonic clock; None if there was none.
+        last_message_at: the `received_time` of the last message that arrived over earlier connections, by the
+            wall clock, in seconds since 1970; None if there was none.
     """
 
-    __slots__ = ("address", "extensions", "protocol", "response", "timings")
+    __slots__ = (
+        "address", "attempt", "extensions", "is_reconnect", "last_message_at", "outage", "protocol",
+        "response", "timings",
+    )
     name: ClassVar[Literal["ready"]] = "ready"
     response: Response
     """The server's response to the upgrade request."""
@@ -239,10 +252,23 @@ class Ready(Event):
     timings: dict[str, float]
     """Seconds spent in each phase of the opening that was entered, by its name: ``"resolve"``, ``"tcp"``,
     ``"proxy"``, ``"tls"``, ``"upgrade"``."""
+    attempt: int
+    """The number of attempts that this connection took, since `start` or since the connection before; 1 if
+    the first one succeeded."""
+    is_reconnect: bool
+    """Whether there was a connection before: since `start`, or for a WebSocket that is iterated, since it was
+    created."""
+    outage: float | None
+    """Seconds since the connection before ended, by the monotonic clock; None if there was none."""
+    last_message_at: float | None
+    """The `received_time` of the last message that arrived over earlier connections, by the wall clock, in
+    seconds since 1970; None if there was none."""
 
     def __init__(
         self, response: Response, protocol: str | None, extensions: set[str], *,
         address: str | None = None, timings: Mapping[str, float] | None = None,
+        attempt: int = 1, is_reconnect: bool = False, outage: float | None = None,
+        last_message_at: float | None = None,
     ) -> None:
         super().__init__()
         self.response = response
@@ -250,6 +276,10 @@ class Ready(Event):
         self.extensions = extensions
         self.address = address
         self.timings = dict(timings or {})
+        self.attempt = attempt
+        self.is_reconnect = is_reconnect
+        self.outage = outage
+        self.last_message_at = last_message_at
 
     def __repr__(self) -> str:
         return (
@@ -476,6 +506,40 @@ class Closed(_CloseFrame):
     """The server's reason, often empty."""
 
 
+@dataclass(frozen=True)
+class HistoryEntry:
+    """An entry of `Disconnected.history`: frames that were sent or received, or something that happened.
+
+    Its str is one human-readable line. It has no payloads: nothing of what you or the server said.
+
+    Attributes:
+        time: when, by the wall clock, in seconds since 1970.
+        direction: ``"sent"``, ``"received"``, or ``""`` for something that happened.
+        name: ``"text"``, ``"binary"``, ``"ping"``, ``"pong"`` or ``"close"``; ``"messages"`` for the text and
+            binary messages since the entry before, taken together. What happened is ``"ready"``, ``"paused"``
+            or ``"resumed"`` (reading, while handlers are behind), ``"suspended"`` (the machine), ``"stale"``,
+            ``"unresponsive"``, ``"protocol error"`` or ``"dropped"`` (by us).
+        count: how many frames or messages.
+        size: the bytes of their payloads; for ``"messages"``, the bytes of the stream, with all frame heads.
+        code: the code of a Close frame, or None.
+    """
+
+    time: float
+    direction: Literal["sent", "received", ""]
+    name: str
+    count: int = 1
+    size: int = 0
+    code: int | None = None
+
+    def __str__(self) -> str:
+        when = f"{datetime.fromtimestamp(self.time):%H:%M:%S.%f}"[:-3]  # noqa: DTZ006  local, as in logs
+        if not self.direction:
+            return f"{when} {self.name}"
+        many = f"{self.count:,} " if self.count != 1 or self.name == "messages" else ""
+        code = "" if self.code is None else f" {self.code}"
+        return f"{when} {self.direction} {many}{self.name}{code}, {self.size:,} bytes"
+
+
 class Disconnected(_Ending):
     """The connection has ended. It is the last event of the connection.
 
@@ -496,9 +560,16 @@ class Disconnected(_Ending):
         timings: seconds spent in each phase of the opening, if the WebSocket never opened.
         fatal: whether no further attempt follows because `Backoff.fatal_codes` has the server's close code,
             or `Backoff.fatal_statuses` the status of its refusal.
+        opened_for: seconds from Ready to the end, by the monotonic clock; None if the WebSocket never opened.
+        counters: the messages and bytes that this connection sent and received.
+        history: the last things that happened on the connection, oldest first, without any payload. Messages
+            are only counted in it, unless the option `history` asks for an entry for each.
     """
 
-    __slots__ = ("ended_by", "graceful", "received_code", "received_reason", "sent_code", "unsent")
+    __slots__ = (
+        "counters", "ended_by", "graceful", "history", "opened_for", "received_code", "received_reason",
+        "sent_code", "unsent",
+    )
     name: ClassVar[Literal["disconnected"]] = "disconnected"
     reason: str
     """Why the connection ended, in one human-readable sentence."""
@@ -527,11 +598,20 @@ class Disconnected(_Ending):
     fatal: bool
     """Whether no further attempt follows because `Backoff.fatal_codes` has the server's close code, or
     `Backoff.fatal_statuses` the status of its refusal."""
+    opened_for: float | None
+    """Seconds from Ready to the end, by the monotonic clock; None if the WebSocket never opened."""
+    counters: Counters
+    """The messages and bytes that this connection sent and received."""
+    history: tuple[HistoryEntry, ...]
+    """The last things that happened on the connection, oldest first, without any payload. Messages are only
+    counted in it, unless the option `history` asks for an entry for each."""
 
     def __init__(
         self, reason: str = "closed", graceful: bool = False, *, phase: str = "open",
         ended_by: EndedBy = "network", sent_code: int | None = None, received_code: int | None = None,
-        received_reason: str = "", unsent: tuple[str | bytes, ...] = (), **about: Any,
+        received_reason: str = "", unsent: tuple[str | bytes, ...] = (),
+        opened_for: float | None = None, counters: Counters | None = None,
+        history: tuple[HistoryEntry, ...] = (), **about: Any,
     ) -> None:
         super().__init__(reason, phase=phase, **about)
         self.graceful = graceful
@@ -540,6 +620,9 @@ class Disconnected(_Ending):
         self.received_code = received_code
         self.received_reason = received_reason
         self.unsent = unsent
+        self.opened_for = opened_for
+        self.counters = counters or Counters()
+        self.history = history
 
     def __repr__(self) -> str:
         unsent = f", unsent={len(self.unsent)}" if self.unsent else ""

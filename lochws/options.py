@@ -70,6 +70,8 @@ WHEN_FULL = ("raise", "block", "drop")
 REDIRECT_HEADERS = ("own", "all")
 ON_HANDLER_ERROR = ("continue", "reconnect", "stop")
 ON_STALE = ("reconnect", "tell")
+#: The largest value of the option `history`.
+MAX_HISTORY = 100_000
 #: The phases of an opening that can have their own time limit.
 PHASES = ("resolve", "tcp", "proxy", "tls", "upgrade")
 
@@ -166,6 +168,9 @@ class WebSocketOptions(TypedDict, total=False):
     encoder: Encoder | None
     """A function that converts the objects passed to `send_json` to JSON, as str or UTF-8 bytes, such as
     `orjson.dumps`. Default: None, which is `json.dumps` except that NaN and infinity are refused."""
+    history: int
+    """How many entries `Disconnected.history` keeps, with one for each message. Default: 0, for the last 32
+    entries, in which messages are only counted: that costs nothing per message."""
 
 
 _encode = JSONEncoder(allow_nan=False).encode
@@ -649,6 +654,7 @@ class Options:
     send_timeout: float | None = _option(30.0, _seconds)
     rate: Rate | None = _option(None, _checked(_check_kind, Rate, "a lochws.Rate, or None", none=True))
     encoder: Encoder = _option(None, _as_encoder)
+    history: int = _option(0, _checked(check_range, 0, MAX_HISTORY))
 
     def __post_init__(self) -> None:
         for name, convert in _CONVERSIONS:

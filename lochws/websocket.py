@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 
 from . import events
 from .connection.sending import LARGE_BYTES, SendingHalf
+from .counters import Counters
 from .dispatch.hiding import check_class, check_instance, read_only
 from .errors import WebSocketClosed, WebSocketError, WebSocketUnavailable
-from .life.counters import Counters, Traffic
+from .life.counters import Traffic
 from .life.iteration import Iteration, Life
 from .life.state import State, describe
 from .opening.dial import Dialler

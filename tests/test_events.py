@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lochws import events
+from lochws import Counters, events
 from lochws.dispatch.naming import CLASSES
 from lochws.response import Response
 
@@ -17,6 +17,9 @@ RESPONSE = Response(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
 SHOWN = "<response HTTP/1.1 101 Switching Protocols>"
 #: The attributes that events about endings have by default.
 ABOUT: dict[str, Any] = {"address": None, "fatal": False, "advice": "", "timings": {}}
+#: The attributes of the Ready of a first connection, and of a Disconnected without one.
+FIRST: dict[str, Any] = {"attempt": 1, "is_reconnect": False, "outage": None, "last_message_at": None}
+UNOPENED: dict[str, Any] = {"opened_for": None, "counters": Counters(), "history": ()}
 
 #: An event, its name, its attributes without the time, its repr. One row for each class.
 ROWS: list[tuple[events.Event, str, dict[str, Any], str]] = [
@@ -45,7 +48,10 @@ ROWS: list[tuple[events.Event, str, dict[str, Any], str]] = [
     ),
     (
         events.Ready(RESPONSE, None, set()), "ready",
-        {"response": RESPONSE, "protocol": None, "extensions": set(), "address": None, "timings": {}},
+        {
+            "response": RESPONSE, "protocol": None, "extensions": set(), "address": None, "timings": {},
+            **FIRST,
+        },
         f"Ready(response={SHOWN}, protocol=None, extensions=set())",
     ),
     (
@@ -53,7 +59,7 @@ ROWS: list[tuple[events.Event, str, dict[str, Any], str]] = [
         "ready",
         {
             "response": RESPONSE, "protocol": "chat", "extensions": {"permessage-deflate"},
-            "address": "1.2.3.4:80", "timings": {"tcp": 1.5},
+            "address": "1.2.3.4:80", "timings": {"tcp": 1.5}, **FIRST,
         },
         f"Ready(response={SHOWN}, protocol='chat', extensions={{'permessage-deflate'}})",
     ),
@@ -86,7 +92,7 @@ ROWS: list[tuple[events.Event, str, dict[str, Any], str]] = [
         {
             "reason": "closed", "graceful": False, "phase": "open", "ended_by": "network",
             "sent_code": None, "received_code": None, "received_reason": "", "error": None, "unsent": (),
-            **ABOUT,
+            **ABOUT, **UNOPENED,
         },
         "Disconnected(reason='closed', graceful=False)",
     ),
@@ -95,7 +101,7 @@ ROWS: list[tuple[events.Event, str, dict[str, Any], str]] = [
         {
             "reason": "gone", "graceful": True, "phase": "open", "ended_by": "network",
             "sent_code": None, "received_code": None, "received_reason": "", "error": None,
-            "unsent": ("secret", b"x"), **ABOUT,
+            "unsent": ("secret", b"x"), **ABOUT, **UNOPENED,
         },
         "Disconnected(reason='gone', graceful=True, unsent=2)",
     ),
@@ -119,7 +125,8 @@ def _slots(event: events.Event) -> set[str]:
 
 
 def test_the_rows_cover_every_event() -> None:
-    assert {type(row[0]).__name__ for row in ROWS} | {"Event", "AnyEvent", "EndedBy"} == set(events.__all__)
+    others = {"Event", "AnyEvent", "EndedBy", "HistoryEntry"}
+    assert {type(row[0]).__name__ for row in ROWS} | others == set(events.__all__)
     assert {row[1] for row in ROWS} - {"unknown"} == set(CLASSES)
 
 
@@ -227,3 +234,23 @@ def test_the_str_of_an_ending_escapes_what_the_server_says() -> None:
 
 def test_a_repr_escapes_quotes_and_control_characters() -> None:
     assert repr(events.Closing(4000, "it's\x1b[2J\n")) == r"""Closing(code=4000, reason="it's\x1b[2J\n")"""
+
+
+@pytest.mark.parametrize(
+    ("entry", "shown"),
+    [
+        (events.HistoryEntry(0.25, "", "ready"), "ready"),
+        (events.HistoryEntry(0.25, "sent", "ping", 1, 10), "sent ping, 10 bytes"),
+        (events.HistoryEntry(0.25, "received", "ping", 3, 30), "received 3 ping, 30 bytes"),
+        (events.HistoryEntry(0.25, "received", "messages", 1, 7), "received 1 messages, 7 bytes"),
+        (
+            events.HistoryEntry(0.25, "received", "messages", 1203, 150_000),
+            "received 1,203 messages, 150,000 bytes",
+        ),
+        (events.HistoryEntry(0.25, "received", "close", 1, 6, 1001), "received close 1001, 6 bytes"),
+    ],
+)
+def test_an_entry_of_a_history_is_one_line(entry: events.HistoryEntry, shown: str) -> None:
+    clock, _, rest = str(entry).partition(" ")
+    assert rest == shown
+    assert clock.endswith(":00.250")

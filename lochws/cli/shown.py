@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from typing import Any
 
@@ -74,8 +75,10 @@ def _plain(value: object) -> Any:
     if isinstance(value, Response):
         body = {"body": value.text} if value.body else {}
         return {"status": value.status_code, "reason": value.status, "headers": value.headers, **body}
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
     if isinstance(value, (set, frozenset)):
-        return sorted(value)
+        value = sorted(value)
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value

@@ -18,6 +18,7 @@ from selectors import EVENT_READ, EVENT_WRITE
 from typing import Protocol
 
 from .. import events
+from ..counters import Counters
 from ..engine.inbox import Inbox
 from ..engine.loop import Channel, Loop
 from ..errors import CriticalProtocolError, ProtocolError
@@ -29,6 +30,8 @@ from ..sent import Tap
 from ..system.reentry import interrupts_lochws
 from ..system.report import safe_str
 from ..transport.waiting import loss
+from .history import History, Taps
+from .past import Past
 from .poll_timer import PollTimer
 from .receiving import ReceivingHalf
 from .sending import SendingHalf
@@ -66,6 +69,7 @@ class Connection:
         loop: the loop that will drive the connection; the caller adds the connection to it.
         ask_flush: requests a flush of the connection's queue; None to ask the loop.
         inbox: receives the events.
+        past: the earlier attempts and connections, for Ready.
         gather: whether messages sent in quick succession may share a system call.
         trace: records steps, or None.
         taps: functions that receive what is about to be sent; the sequence may change at any time.
@@ -77,7 +81,7 @@ class Connection:
 
     def __init__(
         self, opened: Opened, options: Options, timing: Timing, *,
-        listener: Listener, loop: Loop, inbox: Inbox,
+        listener: Listener, loop: Loop, inbox: Inbox, past: Past,
         ask_flush: Callable[[Channel, Callable[[], object] | None], object] | None = None,
         gather: bool = True, trace: Trace | None = None, taps: Sequence[Tap] = (),
         window: SlidingWindow | None = None,
@@ -95,6 +99,9 @@ class Connection:
         self._refusal: ProtocolError | None = None
         if offered is not None and offered.required and agreed is None:
             self._refusal = ProtocolError("the server did not agree to permessage-deflate", close_code=1010)
+        self._history = History(options.history, lambda: self.counters, loop.clock.wall)
+        if options.history:
+            taps = Taps(taps, self._history.sent)
         self.sending = SendingHalf(
             opened.stream, options, agreed,
             ask_flush=partial(ask_flush or loop.ask_flush, self), may_block=listener.may_block,
@@ -104,7 +111,8 @@ class Connection:
 
         # Everything below belongs to the baton holder.
         self._receiving = ReceivingHalf(
-            opened.stream, options, timing, agreed, inbox=inbox, sending=self.sending, ends=self, trace=trace
+            opened.stream, options, timing, agreed, inbox=inbox, sending=self.sending, ends=self,
+            history=self._history, trace=trace,
         )
         self._keepalive = self._receiving.keepalive
         self._staleness = self._receiving.staleness
@@ -115,6 +123,8 @@ class Connection:
         self._failure: ProtocolError | CriticalProtocolError | None = None
         self._ping_was_held = False  # by the budget, at the last look: the wait for its answer begins later
         self._finished = False
+        self._past = past
+        self._ready_at: float | None = None
         self.is_counted = False  # written by `Traffic`
 
     def __repr__(self) -> str:
@@ -138,14 +148,15 @@ class Connection:
         return self._keepalive.latency
 
     @property
-    def messages_received(self) -> int:
-        """Text and binary messages received so far."""
-        return self._receiving.messages
-
-    @property
-    def bytes_received(self) -> int:
-        """Bytes that the stream has received so far."""
-        return self._receiving.bytes
+    def counters(self) -> Counters:
+        """The messages and bytes of this connection so far."""
+        receiving, queue = self._receiving, self.sending.queue
+        return Counters(
+            connections=1,
+            messages_received=receiving.messages, messages_sent=queue.messages_sent,
+            messages_dropped=queue.dropped,
+            bytes_received=receiving.bytes, bytes_sent=queue.bytes_sent,
+        )
 
     def close(self, code: int | None, reason: str | bytes) -> None:
         """Begin the closing handshake, unless it has begun. Never blocks. Code and reason are valid."""
@@ -199,7 +210,10 @@ class Connection:
         ready = events.Ready(
             opened.response, agreement.protocol, extensions,
             address=self._stream.address or None, timings=opened.timings,
+            **self._past.opened(now)._asdict(),
         )
+        self._ready_at = now
+        self._history.happened("ready")
         self._inbox.post([ready], after=self._listener.ready_handled)
         self._keepalive.start(now)
         self._staleness.start(now)
@@ -243,6 +257,7 @@ class Connection:
             self._say_why()
         elif not self._closing.is_begun:
             if self._keepalive.timed_out(now) and not self._receiving.is_still_sending(now):
+                self._history.happened("unresponsive")
                 self._inbox.post([events.Unresponsive()])
                 # The server may be gone, but one that is merely slow learns why the connection ended.
                 self.sending.close(1011, "ping timeout", overtakes=True)
@@ -260,6 +275,7 @@ class Connection:
 
     def on_suspension(self, now: float) -> None:
         """Ping immediately, to find out whether the server is still there."""
+        self._history.happened("suspended")
         self._keepalive.probe(now)
         if not self._receiving.is_paused:
             self._staleness.restart(now)
@@ -333,6 +349,7 @@ class Connection:
         payload = self._keepalive.ping_due(now)
         if payload is not None:
             self.sending.ping(payload)
+            self._history.frames("sent", "ping", size=len(payload))
             if not was_waiting:
                 self._receiving.wait_begins()
 
@@ -340,6 +357,7 @@ class Connection:
         """Post Stale if the server has been mute for too long, and drop the connection if that is wanted."""
         seconds = self._staleness.silence(self._receiving.heard, now)
         if seconds is not None:
+            self._history.happened("stale")
             self._inbox.post([events.Stale(seconds, self._receiving.last_message_at)])
             if self._timing.on_stale == "reconnect":
                 self.drop(f"stale: no message from the server for {self._timing.stale_after:g} s")
@@ -354,6 +372,7 @@ class Connection:
     def _on_close_frame(self, now: float) -> None:
         frame, queue = self._receiving.receiver.close_received, self.sending.queue
         assert frame is not None
+        self._history.frames("received", "close", size=frame.size, code=frame.code)
         if self._trace:
             self._trace("message_close", code=frame.code, reason=frame.reason)
         if self.is_closing:
@@ -374,6 +393,7 @@ class Connection:
     def _fail(self, error: ProtocolError | CriticalProtocolError, now: float) -> None:
         """Post ProtocolError behind earlier events; after its handlers, our Close frame gives the reason."""
         self._failure = error
+        self._history.happened("protocol error")
         self._closing.failed(error, now)
         critical = isinstance(error, CriticalProtocolError)
         self._inbox.post([events.ProtocolError(str(error), critical)], after=self._say_why)
@@ -395,6 +415,15 @@ class Connection:
         queue = self.sending.queue
         outcome = outcome.checked(is_taken=queue.is_close_taken if queue.is_paced else not queue.is_blocked)
         sent, received = self.sending.close_sent, self._receiving.receiver.close_received
+        now, opened_for = self.loop.clock.monotonic(), None
+        if self._ready_at is not None:
+            opened_for = now - self._ready_at
+            self._past.ended(now, self._receiving.last_message_at)
+        unsent = queue.finish()
+        if sent is not None:
+            self._history.frames("sent", "close", size=sent.size, code=sent.code)
+        if self._abort is not None:
+            self._history.happened("dropped")
         event = events.Disconnected(
             outcome.reason,
             outcome.graceful,
@@ -403,7 +432,10 @@ class Connection:
             received_code=received.code if received is not None else None,
             received_reason=received.reason if received is not None else "",
             error=outcome.error,
-            unsent=queue.finish(),
+            unsent=unsent,
+            opened_for=opened_for,
+            counters=self.counters,
+            history=self._history.taken(),
         )
         if self._trace:
             self._trace("disconnected", reason=outcome.reason, graceful=outcome.graceful)

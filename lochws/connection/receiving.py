@@ -22,6 +22,7 @@ from ..protocol.keepalive import Keepalive
 from ..protocol.receiver import Receiver
 from ..protocol.staleness import Staleness
 from ..transport.stream import Stream
+from .history import History
 from .sending import SendingHalf
 from .trace import Trace
 
@@ -72,6 +73,7 @@ class ReceivingHalf:
         inbox: receives the events.
         sending: the sending half, which answers pings.
         ends: the connection.
+        history: the last things that happened.
         trace: records steps, or None.
 
     Attributes:
@@ -86,9 +88,9 @@ class ReceivingHalf:
     """
 
     __slots__ = (
-        "_acknowledged", "_auto_pong", "_deflates", "_ends", "_inbox", "_is_plain", "_ping_at", "_queue",
-        "_sending", "_stream", "_trace", "_unposted", "at_eof", "bytes", "heard", "is_paused",
-        "keepalive", "last_message_at", "messages", "receiver", "staleness",
+        "_acknowledged", "_auto_pong", "_deflates", "_ends", "_has_entries", "_history", "_inbox",
+        "_is_plain", "_ping_at", "_queue", "_sending", "_stream", "_trace", "_unposted", "at_eof", "bytes",
+        "heard", "is_paused", "keepalive", "last_message_at", "messages", "receiver", "staleness",
     )
 
     def __init__(
@@ -101,6 +103,7 @@ class ReceivingHalf:
         inbox: Inbox,
         sending: SendingHalf,
         ends: Ends,
+        history: History,
         trace: Trace | None,
     ) -> None:
         self._stream = stream
@@ -110,6 +113,8 @@ class ReceivingHalf:
         self._queue = sending.queue
         self._ends = ends
         self._trace = trace
+        self._history = history
+        self._has_entries = history.has_messages
         self._auto_pong = timing.auto_pong
         self._deflates = agreed is not None
         self.receiver = Receiver(options.max_message_size, Inflater(agreed) if agreed is not None else None)
@@ -155,6 +160,7 @@ class ReceivingHalf:
         if not self.is_paused or self._inbox.backlog > INBOX_BYTES // 2:
             return False
         self.is_paused = False
+        self._history.happened("resumed")
         self.keepalive.resume(now)
         self.staleness.restart(now)
         return True
@@ -259,6 +265,8 @@ class ReceivingHalf:
                 self.heard = now
                 last = received[-1] if not controls else _last_message(received)
                 self.last_message_at = last.received_time
+                if self._has_entries:
+                    self._history.received(received)
             elif receiver.advanced:
                 self.heard = now
             if self._trace:
@@ -287,6 +295,12 @@ class ReceivingHalf:
 
     def _react(self, controls: Sequence[events.Ping | events.Pong], now: float) -> None:
         owed = False
+        for kind in (events.Ping, events.Pong):
+            sizes = [len(event.data) for event in controls if isinstance(event, kind)]
+            if sizes:
+                self._history.frames("received", kind.name, len(sizes), sum(sizes))
+                if kind is events.Ping and self._auto_pong:
+                    self._history.frames("sent", "pong", len(sizes), sum(sizes))
         for event in controls:
             if isinstance(event, events.Pong):
                 event.latency = self.keepalive.pong(event.data, now)
@@ -298,6 +312,7 @@ class ReceivingHalf:
 
     def _pause(self) -> None:
         self.is_paused = True
+        self._history.happened("paused")
         self.keepalive.pause()
         self.staleness.pause()
         self._inbox.call_when_low(INBOX_BYTES // 2, self._ends.touch)

@@ -1,11 +1,11 @@
-"""Counters: the messages and bytes that a WebSocket has sent and received over all its connections."""
+"""Traffic: the messages and bytes that a WebSocket has sent and received over all its connections."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import fields
 from typing import NamedTuple, Protocol
 
-from ..connection.sending import SendingHalf
+from ..counters import Counters
 
 
 class CountedConnection(Protocol):
@@ -14,36 +14,8 @@ class CountedConnection(Protocol):
     is_counted: bool
 
     @property
-    def messages_received(self) -> int:
-        """The number of text and binary messages received."""
-
-    @property
-    def bytes_received(self) -> int:
-        """The number of bytes received from the stream."""
-
-    @property
-    def sending(self) -> SendingHalf:
-        """The sending half of the connection."""
-
-
-@dataclass(frozen=True)
-class Counters:
-    """Totals since the WebSocket object was created.
-
-    Attributes:
-        connections: connections that were opened.
-        messages_received, messages_sent: text and binary messages; sent means completely taken by the kernel.
-        messages_dropped: messages discarded because the send queue was full (``when_full="drop"``).
-        bytes_received, bytes_sent: bytes of the stream, including frame headers and control frames, but
-            excluding TLS overhead and the opening handshake.
-    """
-
-    connections: int = 0
-    messages_received: int = 0
-    messages_sent: int = 0
-    messages_dropped: int = 0
-    bytes_received: int = 0
-    bytes_sent: int = 0
+    def counters(self) -> Counters:
+        """The messages and bytes of the connection so far."""
 
 
 class _Ended(NamedTuple):
@@ -83,12 +55,6 @@ class Traffic:
 
 
 def _sum(ended: Counters, connection: CountedConnection) -> Counters:
-    queue = connection.sending.queue
-    return Counters(
-        connections=ended.connections + 1,
-        messages_received=ended.messages_received + connection.messages_received,
-        messages_sent=ended.messages_sent + queue.messages_sent,
-        messages_dropped=ended.messages_dropped + queue.dropped,
-        bytes_received=ended.bytes_received + connection.bytes_received,
-        bytes_sent=ended.bytes_sent + queue.bytes_sent,
-    )
+    """Add the counters of a connection to the totals of those before it."""
+    added = connection.counters
+    return Counters(*(getattr(ended, each.name) + getattr(added, each.name) for each in fields(Counters)))

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from .. import events
 from ..connection.connection import Connection
+from ..connection.past import Past
 from ..connection.trace import as_trace
 from ..connection.window import kept_window
 from ..engine.inbox import Inbox
@@ -81,6 +82,7 @@ class Iteration:
         self.sendable: Connection | None = None  # likewise; an iteration has no gates
         self._deadline: Deadline | None = None
         self._thread: threading.Thread | None = None  # the iterating thread
+        self._past = Past()  # for the iterating thread
         self._held: tuple[Inbox | Loop, ...] = ()  # what the iteration works with
         self._stop: tuple[int | None, str | bytes] | None = None
         self.is_forked_copy = False  # it is iterated in the parent; this is the child of a fork
@@ -140,6 +142,7 @@ class Iteration:
                 loop = Loop()
                 self._held = inbox, loop
                 deadline = Deadline(self._options.open_timeout)
+                self._past.tried()
             except OSError as error:  # no descriptors left, for one
                 yield events.Connecting(self._url)
                 yield unprepared(error)
@@ -179,8 +182,8 @@ class Iteration:
         if opened is None:
             return None
         connection = Connection(
-            opened, self._options, timing, listener=self, loop=loop, inbox=inbox, gather=False,
-            trace=as_trace(self._options.trace, self._url), window=self._window,
+            opened, self._options, timing, listener=self, loop=loop, inbox=inbox, past=self._past,
+            gather=False, trace=as_trace(self._options.trace, self._url), window=self._window,
         )
         with self._lock:
             self._state = after(self._state, Step.OPENED)

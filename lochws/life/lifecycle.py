@@ -17,6 +17,7 @@ from typing import TypeVar
 from .. import events
 from ..clock import SYSTEM, Clock
 from ..connection.connection import Connection
+from ..connection.past import Past
 from ..connection.trace import as_trace
 from ..connection.window import kept_window
 from ..dispatch.registry import Registry
@@ -58,7 +59,7 @@ class Lifecycle:
 
     __slots__ = (
         "__weakref__", "_again", "_asking", "_changed", "_clock", "_crew", "_deadline", "_dialler", "_gates",
-        "_handlers", "_has_failed", "_host", "_inbox", "_is_ready", "_job", "_options", "_pool",
+        "_handlers", "_has_failed", "_host", "_inbox", "_is_ready", "_job", "_options", "_past", "_pool",
         "_rejected", "_retries", "_state", "_stop", "_threads", "_timing", "_traffic", "_user_functions",
         "_wait", "_window", "connection", "final_event", "is_forked_copy", "lock", "sendable", "url",
     )
@@ -86,6 +87,7 @@ class Lifecycle:
         self._crew: Crew | None = None
         self._inbox: Inbox | None = None
         self._clock: Clock = SYSTEM
+        self._past = Past()  # likewise; then the attempt's thread and the baton holder take turns
 
         # Reentrant, because a signal handler may call close() while its own thread is in here.
         self.lock = control_lock()
@@ -199,7 +201,7 @@ class Lifecycle:
                 inbox = Inbox(self._handlers.dispatch_all, crew.reader.loop.notify)
                 is_shared = self._threads is not None
                 retries = Retries(backoff, is_shared=is_shared) if backoff is not None else None
-                clock = crew.clock
+                clock, past = crew.clock, Past()
                 wait = object()  # for a free supervisor; close() does not wait for one
                 crew.supervisor.call_soon(partial(self._due, wait), blocking=True, host=self._host)
                 unattended.began(self)
@@ -211,7 +213,7 @@ class Lifecycle:
             if self._state is State.STOPPED:
                 self._stop = None
             self._state = state
-            self._timing, self._retries = timing, retries
+            self._timing, self._retries, self._past = timing, retries, past
             self._pool, self._crew, self._inbox, self._clock = pool, crew, inbox, clock
             self._again = self._is_ready = self.is_forked_copy = self._has_failed = False
             self.final_event, self._wait = None, wait
@@ -310,6 +312,7 @@ class Lifecycle:
                 self._state = after(self._state, Step.DUE)
             self._rejected = None
             self._again = False  # a reconnect() during the last pause gets this attempt
+            self._past.tried()
         attempt = Attempt(self, self._dialler, self._user_functions)
         usercode.run(partial(attempt.run, self._options.open_timeout), self._handlers)
 
@@ -329,7 +332,8 @@ class Lifecycle:
         try:
             connection = Connection(
                 opened, self._options, self._timing, listener=self, loop=self._crew.reader.loop,
-                ask_flush=self._crew.ask_flush, inbox=self._inbox, trace=as_trace(trace, self.url),
+                ask_flush=self._crew.ask_flush, inbox=self._inbox, past=self._past,
+                trace=as_trace(trace, self.url),
                 taps=self._handlers.taps, window=self._window,
             )
         except BaseException:  # no memory for a deflate context, say

@@ -31,6 +31,11 @@ class CloseFrame(NamedTuple):
     code: int | None
     reason: str
 
+    @property
+    def size(self) -> int:
+        """The length of the frame's payload in bytes."""
+        return 0 if self.code is None else 2 + len(self.reason.encode())
+
 
 def encode_close(code: int | None, reason: str | bytes = "") -> bytes:
     """Return the payload of a Close frame.

@@ -13,6 +13,7 @@ from wsproto.frame_protocol import FrameDecoder, Opcode
 
 from lochws.clock import SystemClock
 from lochws.connection.connection import Connection
+from lochws.connection.past import Past
 from lochws.engine.inbox import Inbox
 from lochws.engine.loop import Loop
 from lochws.events import Disconnected, Event
@@ -93,7 +94,7 @@ class Scene:
         self.loop = Loop(machine)
         self.connection = Connection(
             Opened(Stream(ours), Response(b"HTTP/1.1 101 x\r\n\r\n"), Agreement(None, agreed), b""),
-            options, timing, listener=self, loop=self.loop, inbox=self.inbox, gather=gather,
+            options, timing, listener=self, loop=self.loop, inbox=self.inbox, past=Past(), gather=gather,
         )
         self.loop.add(self.connection)
         self.handled: list[Event] = []

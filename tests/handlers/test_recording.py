@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lochws import WebSocketApp, errors, events
+from lochws import Counters, WebSocketApp, errors, events
 from lochws.dispatch.naming import CLASSES
 from lochws.handlers._parts.recording_lines import fields_of
 from lochws.handlers.recorder import Recorder
@@ -37,13 +37,21 @@ _ABOUT: dict[str, Any] = {
     "reason": _ANY_TEXT, "phase": _ANY_TEXT, "address": st.none() | _ANY_TEXT, "error": _ERRORS,
     "advice": _ANY_TEXT, "timings": st.dictionaries(_ANY_TEXT, st.floats(0, 100)),
 }
+_ENTRIES = st.builds(
+    events.HistoryEntry, st.floats(0, 2e9), st.sampled_from(["sent", "received", ""]),
+    st.sampled_from(["ready", "ping", "close", "messages"]), st.integers(0), st.integers(0), _CODES,
+)
 #: Any event of each class.
 EVENTS: dict[type[events.Event], st.SearchStrategy[Any]] = {
     events.Connecting: st.builds(events.Connecting, _ANY_TEXT),
     events.ConnectFail: st.builds(events.ConnectFail, response=st.none() | _RESPONSES, **_ABOUT),
     events.Connected: st.builds(events.Connected, _ANY_TEXT, st.none() | _ANY_TEXT),
     events.Rejected: st.builds(events.Rejected, response=_RESPONSES, **_ABOUT),
-    events.Ready: st.builds(events.Ready, _RESPONSES, st.none() | _ANY_TEXT, st.sets(_ANY_TEXT)),
+    events.Ready: st.builds(
+        events.Ready, _RESPONSES, st.none() | _ANY_TEXT, st.sets(_ANY_TEXT), attempt=st.integers(1, 1000),
+        is_reconnect=st.booleans(), outage=st.none() | st.floats(0, 1e6),
+        last_message_at=st.none() | st.floats(0, 2e9),
+    ),
     events.Poll: st.builds(events.Poll),
     events.Text: st.builds(events.Text, _ANY_TEXT),
     events.Binary: st.builds(events.Binary, _DATA),
@@ -56,7 +64,9 @@ EVENTS: dict[type[events.Event], st.SearchStrategy[Any]] = {
     events.Closed: st.builds(events.Closed, _CODES, _ANY_TEXT),
     events.Disconnected: st.builds(
         events.Disconnected, graceful=st.booleans(), ended_by=_ANY_TEXT, sent_code=_CODES,
-        received_code=_CODES, unsent=st.lists(_ANY_TEXT | _DATA, max_size=3).map(tuple), **_ABOUT,
+        received_code=_CODES, unsent=st.lists(_ANY_TEXT | _DATA, max_size=3).map(tuple),
+        opened_for=st.none() | st.floats(0, 1e6), counters=st.builds(Counters, *[st.integers(0)] * 6),
+        history=st.lists(_ENTRIES, max_size=3).map(tuple), **_ABOUT,
     ),
     events.BackOff: st.builds(events.BackOff, st.floats(0, 1000)),
 }

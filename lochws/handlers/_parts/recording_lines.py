@@ -13,9 +13,11 @@ import re
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from typing import Any, TypeAlias
 
 from ... import errors, events
+from ...counters import Counters
 from ...dispatch.naming import CLASSES
 from ...response import Response
 from ...sent import ControlFrame, Sent
@@ -39,9 +41,12 @@ _encode_ascii = json.JSONEncoder(separators=(",", ":")).encode
 _NONE = type(None)
 #: The JSON types of the fields of events.
 _TYPES: dict[str, tuple[type, ...]] = {
-    "address": (str, _NONE), "advice": (str,), "code": (int, _NONE), "critical": (bool,), "data": (str,),
+    "address": (str, _NONE), "advice": (str,), "attempt": (int,), "code": (int, _NONE), "counters": (dict,),
+    "critical": (bool,), "data": (str,),
     "delay": (int, float), "ended_by": (str,), "error": (str, dict, _NONE), "extensions": (list,),
-    "fatal": (bool,), "graceful": (bool,), "latency": (int, float, _NONE), "phase": (str,),
+    "fatal": (bool,), "graceful": (bool,), "history": (list,), "is_reconnect": (bool,),
+    "last_message_at": (int, float, _NONE), "latency": (int, float, _NONE),
+    "opened_for": (int, float, _NONE), "outage": (int, float, _NONE), "phase": (str,),
     "protocol": (str, _NONE), "proxy": (str, _NONE), "reason": (str,), "received_code": (int, _NONE),
     "received_reason": (str,), "response": (dict, _NONE),
     "sent_code": (int, _NONE), "text": (str,), "timings": (dict,), "unsent": (list,), "url": (str,),
@@ -152,10 +157,10 @@ class Scribe:
             return None if value is None else self._response(value)
         if name == "unsent":
             return [self._payload("out", message) for message in value]
+        if name in _AS_JSON:
+            return _AS_JSON[name](value)
         if isinstance(value, BaseException):
             return self._error(value)
-        if isinstance(value, (set, frozenset)):
-            return sorted(value)
         if isinstance(value, str) and not self._secrets and name in _QUOTES_URLS:
             return without_secrets(value)
         return value
@@ -329,7 +334,41 @@ def _value(name: str, value: Any, fill: bool) -> Any:
         return Response(str(value["head"]).encode("latin-1"), _bytes(value["body"]))
     if isinstance(value, dict) and name == "error":
         return _error(value)
-    return value
+    return _FROM_JSON[name](value) if name in _FROM_JSON else value
+
+
+def _entry(fields: Mapping[str, Any]) -> events.HistoryEntry:
+    """Recreate an entry of a history.
+
+    Raises:
+        ValueError: a field is missing, unknown or of the wrong type.
+    """
+    try:
+        entry = events.HistoryEntry(**fields)
+        str(entry)
+    except (TypeError, ValueError, OverflowError, OSError):
+        raise ValueError(f"'history' has {fields!r}") from None
+    return entry
+
+
+def _counters(fields: Mapping[str, Any]) -> Counters:
+    """Recreate counters.
+
+    Raises:
+        ValueError: a counter is unknown, or is not an integer.
+    """
+    names = Counters.__dataclass_fields__
+    if not fields.keys() <= names.keys() or not all(type(count) is int for count in fields.values()):
+        raise ValueError(f"'counters' is {fields!r}")
+    return Counters(**fields)
+
+
+_AS_JSON: dict[str, Callable[[Any], Any]] = {
+    "counters": asdict, "extensions": sorted, "history": lambda entries: [asdict(entry) for entry in entries],
+}
+_FROM_JSON: dict[str, Callable[[Any], Any]] = {
+    "counters": _counters, "history": lambda entries: tuple(map(_entry, entries)),
+}
 
 
 def _error(fields: Mapping[str, Any]) -> BaseException:
