@@ -8,7 +8,7 @@ Python code replaces any of them.
 from . import errors, events
 from .app import WebSocketApp
 from .counters import Counters
-from .dispatch.naming import on
+from .dispatch.naming import not_a_handler, on
 from .engine.threads import Threads
 from .life.state import State
 from .options import Deflate, Rate
@@ -34,6 +34,7 @@ __all__ = [
     "compiled",
     "errors",
     "events",
+    "not_a_handler",
     "on",
 ]
 

@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import events
-from .dispatch.callables import accepted
+from .dispatch.arguments import refusing_unknown
+from .dispatch.callables import accepted, check_runs
 from .dispatch.handler import Handler
 from .dispatch.hiding import check_instance, read_only
 from .dispatch.naming import EventName, Function, as_registering, check_attributes, check_class, event_names
@@ -41,7 +42,7 @@ from .options import (
 from .system.rate_limit import RateLimit
 from .system.report import report, safe_str
 from .url import without_secrets
-from .websocket import Internals, WebSocket, check_names
+from .websocket import Internals, WebSocket, check_given
 
 if sys.version_info >= (3, 11):
     from typing import Self, Unpack
@@ -261,7 +262,7 @@ class WebSocketApp(WebSocket, Handler):
             "ssl_verify": ssl_verify, "ssl_cafile": ssl_cafile, "ssl_context": ssl_context, "trace": trace,
             **options,
         }
-        check_names(type(self), given, _KEYWORDS)
+        check_given(type(self), url, given, _KEYWORDS)
         self._lochws = AppInternals(self, url, given)
         check_instance(self)
         self._lochws.registry.add_methods(self)
@@ -276,6 +277,7 @@ class WebSocketApp(WebSocket, Handler):
 
     # Running.
 
+    @refusing_unknown(is_app=True)
     def start(
         self,
         poll: float | None = 5.0,
@@ -334,6 +336,7 @@ class WebSocketApp(WebSocket, Handler):
         name = f"{type(self).__name__}-{internals.endpoint.host if internals.endpoint else 'app'}"
         internals.life.start(timing, backoff, name)
 
+    @refusing_unknown(is_app=True)
     def run_forever(
         self,
         poll: float | None = 5.0,
@@ -395,7 +398,8 @@ class WebSocketApp(WebSocket, Handler):
                 if not life.in_handler and not life.join(INTERRUPT_SECONDS):
                     self.force_disconnect()
             if isinstance(error, KeyboardInterrupt):
-                # Show only one of our frames. (In Python 3.10 a plain raise would restore all of them.)
+                # Show this frame of ours and the decorator's alone. (In Python 3.10 a plain raise would
+                # restore all of them.)
                 raise error.with_traceback(None) from None
             raise
         life.join(None)
@@ -586,6 +590,7 @@ class WebSocketApp(WebSocket, Handler):
             raise ValueError(f"call_later: seconds={seconds!r}: expected a finite number")
         if not callable(function):
             raise TypeError(f"call_later: function={function!r}: expected something that can be called")
+        check_runs(f"call_later: {getattr(function, '__qualname__', repr(function))}", function)
         return self._lochws.life.call_later(seconds, function)
 
     @read_only

@@ -674,6 +674,10 @@ _CONVERSIONS: tuple[tuple[str, _Conversion], ...] = tuple(
     (each.name, each.metadata["convert"]) for each in fields(Options)
 )
 _DEFAULTS: Mapping[str, Any] = {each.name: each.default for each in fields(Options)}
+#: The parameters that may be passed by position, in Lomond's order.
+POSITIONAL = (
+    "proxies", "protocols", "agent", "compress", "ssl_verify", "ssl_cafile", "ssl_context", "trace",
+)
 #: The names of the keyword-only options.
 KEYWORDS = frozenset(WebSocketOptions.__annotations__)
 
@@ -724,41 +728,6 @@ class Timing:
         if self.ping_timeout == "auto":
             return min(2 * (self.ping_rate or 0), sys.float_info.max)
         return self.ping_timeout or 0
-
-
-# Names that other libraries use for our options, and options that other methods take.
-_FOREIGN = {
-    "header": "headers", "cookie": "headers", "http_proxy_host": "proxies", "proxy": "proxies",
-    "user_agent": "agent", "deflate": "compress", "user_agent_header": "agent", "extra_headers": "headers",
-    "additional_headers": "headers", "subprotocol": "protocols", "compression": "compress",
-    "ssl": "ssl_context", "sslopt": "ssl_context", "timeout": "open_timeout", "max_size": "max_message_size",
-}
-_TIMING = {"ping_interval": "ping_rate", **{each.name: each.name for each in fields(Timing)}}
-
-
-def refuse_unknown(owner: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Raise TypeError for the first keyword that is not an option, and suggest what was probably meant.
-
-    Args:
-        owner: the name of the class that received the keywords, for the message.
-        given: the names of the keywords.
-        known: the names of all options.
-    """
-    for name in given:
-        if name in known:
-            continue
-        if name in _TIMING:
-            hint = f"give {_TIMING[name]} to start(), run_forever() or connect()"
-        elif name.startswith("on_"):
-            hint = "override the method in a subclass, or register a function: @app.on('text')"
-        elif name in _FOREIGN:
-            hint = f"did you mean {_FOREIGN[name]!r}?"
-        else:
-            from difflib import get_close_matches  # noqa: PLC0415  for mistakes alone
-
-            nearest = get_close_matches(name, known, n=1)
-            hint = f"did you mean {nearest[0]!r}?" if nearest else "see help() of the class"
-        raise TypeError(f"{owner}: {name!r} is not an option: {hint}")
 
 
 # Signatures and help texts that show every option, although the code lists the options only once.

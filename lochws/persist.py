@@ -9,6 +9,7 @@ from time import monotonic, time
 from typing import Literal
 
 from . import events
+from .dispatch.arguments import refusing_unknown
 from .dispatch.callables import accepted
 from .life.backoff import USE_BACKOFF, AttemptEnd, Backoff, Retries
 from .options import Timing
@@ -21,6 +22,7 @@ __all__ = ["USE_BACKOFF", "Backoff", "persist"]
 CLOSE_LOOK_SECONDS = 0.25
 
 
+@refusing_unknown(is_app=False)
 def persist(
     websocket: WebSocket,
     poll: float | None = 5,

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 from . import events
 from .connection.sending import LARGE_BYTES, SendingHalf
 from .counters import Counters
+from .dispatch.arguments import refusing_unknown
+from .dispatch.callables import check_runs
 from .dispatch.hiding import check_class, check_instance, read_only
 from .errors import WebSocketClosed, WebSocketError, WebSocketUnavailable
 from .life.counters import Traffic
@@ -22,6 +24,7 @@ from .life.state import State, describe
 from .opening.dial import Dialler
 from .options import (
     KEYWORDS,
+    POSITIONAL,
     URL,
     Deflate,
     Encoder,
@@ -34,7 +37,6 @@ from .options import (
     WebSocketOptions,
     as_deflate,
     as_headers,
-    refuse_unknown,
     show_options,
 )
 from .protocol.close import as_reason, encode_close
@@ -214,7 +216,7 @@ class WebSocket:
             "ssl_verify": ssl_verify, "ssl_cafile": ssl_cafile, "ssl_context": ssl_context, "trace": trace,
             **options,
         }
-        check_names(type(self), given, KEYWORDS)
+        check_given(type(self), url, given, KEYWORDS)
         self._lochws = Internals(url, given)
         self._lochws.life = Iteration(
             self._lochws.dialler, self._lochws.options, self._lochws.traffic, self._lochws.url
@@ -241,6 +243,7 @@ class WebSocket:
 
     # Iterating.
 
+    @refusing_unknown(is_app=False)
     def connect(
         self,
         poll: float | None = 5.0,
@@ -593,23 +596,22 @@ class WebSocket:
         return self._lochws.traffic.with_open(self._lochws.life.connection)
 
 
-#: The parameters that may be passed by position.
-_POSITIONAL = (
-    "proxies", "protocols", "agent", "compress", "ssl_verify", "ssl_cafile", "ssl_context", "trace",
-)
-
-
-def check_names(owner: type, given: dict[str, Any], keywords: frozenset[str]) -> None:
-    """Refuse names that are not options, and rename ``subprotocols`` to ``protocols``.
+def check_given(owner: type, url: object, given: dict[str, Any], keywords: frozenset[str]) -> None:
+    """Refuse unknown options and coroutine functions, and rename ``subprotocols`` to ``protocols``.
 
     Raises:
-        TypeError: a name is not an option.
+        TypeError: a name is not an option, or an option is a coroutine or generator function.
         ValueError: both `protocols` and `subprotocols` were passed.
     """
     if (protocols := given.pop("subprotocols", None)) is not None:
         if given["protocols"] is not None:
             raise ValueError("protocols and subprotocols are the same option: give one of them")
         given["protocols"] = protocols
-    known = keywords.union(_POSITIONAL)
+    known = keywords.union(POSITIONAL)
     if not given.keys() <= known:
-        refuse_unknown(owner.__name__, given, known)
+        from .dispatch.foreign import refuse_arguments  # noqa: PLC0415  for mistakes alone
+
+        refuse_arguments(owner.__name__, given, known, is_app="threads" in keywords)
+    for name, value in [("url", url), *given.items()]:
+        if callable(value):
+            check_runs(f"{name}: {getattr(value, '__qualname__', repr(value))}", value)

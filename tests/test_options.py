@@ -376,23 +376,6 @@ class TestDeclaredOnce:
         second = replace(first)
         assert all(getattr(first, each.name) == getattr(second, each.name) for each in fields(Options))
 
-    @pytest.mark.parametrize(
-        ("name", "hint"),
-        [
-            ("hedaers", "did you mean 'headers'"), ("header", "did you mean 'headers'"),
-            ("ping_rate", r"give ping_rate to start\(\), run_forever\(\) or connect\(\)"),
-            ("ping_interval", r"give ping_rate to start\(\)"), ("sslopt", "did you mean 'ssl_context'"),
-            ("on_message", r"@app\.on\('text'\)"), ("on_text", "override the method in a subclass"),
-            ("deflate", "did you mean 'compress'"), ("zzz", r"see help\(\)"),
-        ],
-    )
-    @pytest.mark.parametrize("kind", [WebSocket, WebSocketApp])
-    def test_an_unknown_option_is_refused_with_what_was_meant(
-        self, kind: type[WebSocket], name: str, hint: str
-    ) -> None:
-        with pytest.raises(TypeError, match=rf"{kind.__name__}: '{name}' is not an option: .*{hint}"):
-            kind(URL, **{name: 1})  # type: ignore[arg-type]
-
     def test_a_websocket_has_no_options_of_an_app(self) -> None:
         for name in ("threads", "on_handler_error"):
             with pytest.raises(TypeError, match=f"WebSocket: '{name}' is not an option"):

@@ -15,7 +15,7 @@ import lochws
 
 NAMES = {
     "Backoff", "Counters", "Deflate", "Rate", "State", "Status", "TLS", "Threads", "WebSocket",
-    "WebSocketApp", "__version__", "compiled", "errors", "events", "on",
+    "WebSocketApp", "__version__", "compiled", "errors", "events", "not_a_handler", "on",
 }
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from types import FunctionType, MethodType
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
+from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType, MethodType
 from typing import Any
 
 #: The attribute of functions that `lochws.on` has marked.
 MARK = "__lochws_events__"
+_COROUTINE = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE | inspect.CO_ASYNC_GENERATOR
+_RUN_COROUTINE = "in a plain function, call asyncio.run_coroutine_threadsafe(coroutine, loop)"
 # The flags of functions whose body does not run when they are called.
-_NO_FUNCTION = (
-    inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE | inspect.CO_ASYNC_GENERATOR
-)
+_NO_FUNCTION = _COROUTINE | inspect.CO_GENERATOR
 
 
 def _takes_one(function: object) -> bool:
@@ -27,6 +28,63 @@ def _takes_one(function: object) -> bool:
     return code.co_argcount - len(inner.__defaults__ or ()) <= given <= code.co_argcount
 
 
+def _flags(function: object) -> int:
+    """Return the flags of a function's code, 0 if it has none.
+
+    `inspect.iscoroutinefunction` fails for some mocks, and takes others for coroutine functions.
+    """
+    while isinstance(function, (partial, MethodType)):
+        function = function.func if isinstance(function, partial) else function.__func__
+    if type(function) is FunctionType and inspect.iscoroutinefunction(function):
+        return inspect.CO_COROUTINE  # it may only be marked as one
+    flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
+    return flags if type(flags) is int else 0
+
+
+def _all_flags(function: object) -> int:
+    """Return the flags of a function's code, or of the method that makes an object callable."""
+    return _flags(function) | _flags(getattr(type(function), "__call__", None))  # noqa: B004  not a test
+
+
+def is_coroutine_function(function: object) -> bool:
+    """Return whether calling `function` only makes a coroutine or an asynchronous generator."""
+    return bool(_all_flags(function) & _COROUTINE)
+
+
+def check_runs(name: str, function: object) -> None:
+    """Raise TypeError if calling `function` would not run its body.
+
+    Raises:
+        TypeError: it is a coroutine or generator function, or an object whose ``__call__`` is one.
+    """
+    if is_coroutine_function(function):
+        raise TypeError(
+            f"{name} is a coroutine function, but lochws calls plain functions, in its threads: "
+            f"{_RUN_COROUTINE}"
+        )
+    if _all_flags(function) & inspect.CO_GENERATOR:
+        raise TypeError(f"{name} is a generator function, whose body would never run: remove the yield")
+
+
+def not_run(result: object) -> str:
+    """Say why a function that returned this has run nothing; return "" if it has.
+
+    A new coroutine is closed, so that Python does not warn that it was never awaited.
+    """
+    if isinstance(result, CoroutineType):
+        is_new = inspect.getcoroutinestate(result) == inspect.CORO_CREATED
+    elif isinstance(result, GeneratorType):
+        is_new = inspect.getgeneratorstate(result) == inspect.GEN_CREATED
+    else:
+        is_new = isinstance(result, (AsyncGeneratorType, Coroutine))
+    if not is_new:
+        return ""
+    if isinstance(result, Coroutine):
+        result.close()
+        return f"returned a coroutine, which nothing runs: {_RUN_COROUTINE}"
+    return "returned a generator, which nothing iterates: run its loop in the handler itself"
+
+
 def check_callable(function: Callable[..., object]) -> None:
     """Raise TypeError unless calling `function` with one argument is possible and runs its body.
 
@@ -35,14 +93,11 @@ def check_callable(function: Callable[..., object]) -> None:
     """
     if _takes_one(function):
         return
-    name = getattr(function, "__qualname__", repr(function))
+    name = getattr(function, "__qualname__", None)
+    name = name if isinstance(name, str) else repr(function)
     if not callable(function):
         raise TypeError(f"handler: expected a function of one argument, got {function!r}")
-    for what in (function, getattr(function, "__call__", None)):  # noqa: B004  an object's own is meant
-        if inspect.iscoroutinefunction(what) or inspect.isasyncgenfunction(what):
-            raise TypeError(f"{name} is a coroutine function: handlers are plain functions, run by a thread")
-        if inspect.isgeneratorfunction(what):
-            raise TypeError(f"{name} is a generator function, whose body would never run: remove the yield")
+    check_runs(name, function)
     try:
         signature = inspect.signature(function)
     except (ValueError, TypeError):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from functools import cache, partialmethod
 from typing import TYPE_CHECKING
+
+from .callables import is_coroutine_function
 
 __all__ = ["PRIVATE", "check_class", "check_instance", "read_only"]
 
@@ -54,13 +58,14 @@ def check_class(cls: type) -> None:
 
 
 def check_instance(instance: object) -> None:
-    """Refuse an object with an attribute that hides a method of lochws and is not callable.
+    """Refuse an object whose attribute or method hides a method of lochws and cannot be called in its place.
 
     This does not access the object's ``__dict__``: Python would create one, and before Python 3.13 each
     attribute access would then take several times as long.
 
     Raises:
-        AttributeError: the object has such an attribute.
+        AttributeError: an attribute is not callable.
+        TypeError: a method needs other arguments than the one it overrides, or is a coroutine function.
     """
     ours = _ours(type(instance))
     for name in _methods(ours):
@@ -70,6 +75,8 @@ def check_instance(instance: object) -> None:
                 f"{type(instance).__name__}.{name} was set to {_shortened(value)} and hides a method of "
                 f"{ours.__name__}: choose another name for your own, such as self._{name}"
             )
+        if getattr(value, "__func__", value) is not getattr(ours, name):
+            _check_override(f"{type(instance).__name__}.{name}", value, ours, name)
 
 
 def _ours(cls: type) -> type:
@@ -86,6 +93,41 @@ def _can_replace(kind: str, value: object) -> bool:
 def _methods(ours: type) -> tuple[str, ...]:
     names = (name for name in dir(ours) if not name.startswith(("_", "on_")))
     return tuple(name for name in names if callable(getattr(ours, name)))
+
+
+def _check_override(shown: str, function: Callable[..., object], ours: type, name: str) -> None:
+    """Refuse an override that lochws and handlers cannot call with the arguments that they pass.
+
+    Raises:
+        TypeError: it is one.
+    """
+    if is_coroutine_function(function):
+        raise TypeError(f"{shown} is a coroutine function, but {ours.__name__}.{name} is a plain function")
+    given = _passed(ours, name)
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return  # some built-in functions have none to see
+    try:
+        signature.bind(*given)
+    except TypeError:
+        pass
+    else:
+        return
+    _, *parameters = inspect.signature(getattr(ours, name)).parameters.values()
+    original = inspect.Signature([each.replace(annotation=each.empty) for each in parameters])
+    raise TypeError(
+        f"{shown}{signature} cannot be called like {ours.__name__}.{name}{original}, which it overrides: "
+        f"accept the same arguments, or choose another name for your own, such as _{name}"
+    )
+
+
+@cache
+def _passed(ours: type, name: str) -> tuple[str, ...]:
+    """Return the names of the arguments that every call of a method passes, by position."""
+    _, *parameters = inspect.signature(getattr(ours, name)).parameters.values()
+    positional = (each for each in parameters if each.kind <= each.VAR_POSITIONAL)
+    return tuple(each.name for each in positional if each.default is each.empty)
 
 
 def _shortened(value: object) -> str:

@@ -46,12 +46,11 @@ CLASSES: Final = MappingProxyType({
     and kind is not events.UnknownMessage
 })
 NAMES: Final = (*CLASSES, ANY, ERROR, BATCH, SENT)
+_METHODS: Final = frozenset(f"on_{name}" for name in NAMES)
 _INHERITED: Final = tuple((name, f"on_{name}", getattr(Handler, f"on_{name}")) for name in NAMES)
 _classes: WeakKeyDictionary[type, tuple[int, Mapping[str, tuple[str, ...]]]] = WeakKeyDictionary()
-# The names that other libraries use for our events, where difflib finds no match or a wrong one.
-_FOREIGN: Final = MappingProxyType({
-    "open": "ready", "connect": "ready", "message": "text", "close": "closed", "disconnect": "disconnected",
-})
+# The attribute of functions that `not_a_handler` has marked.
+_NO_HANDLER: Final = "__lochws_not_a_handler__"
 
 
 @as_marking
@@ -73,35 +72,64 @@ def on(*names: EventName) -> Callable[[Function], Function]:
     return mark
 
 
-def check_class(cls: type) -> None:
-    """Refuse a class that has a handler method with a misspelt name.
+def not_a_handler(function: Function) -> Function:
+    """Mark a method of your own whose name looks like a handler's, such as ``on_message``: a decorator.
+
+    lochws refuses a method that looks like a misspelt handler, or like a callback of another library, since
+    it would never be called. With this mark the method is yours, and so are its overrides in subclasses. A
+    method that is named exactly after an event, such as ``on_text``, is then not registered either. The
+    decorator returns the method unchanged.
 
     Raises:
-        TypeError: a method's name begins with ``on_`` and nearly, but not exactly, matches an event.
+        TypeError: what was passed is not a function.
     """
+    inner = function.__func__ if isinstance(function, (staticmethod, classmethod)) else function
+    if not isinstance(inner, FunctionType):
+        raise TypeError(f"@not_a_handler: expected a method, got {function!r}")
+    setattr(inner, _NO_HANDLER, True)
+    return function
+
+
+def check_class(cls: type) -> None:
+    """Refuse a class with a method that looks like a handler and would never be called.
+
+    Raises:
+        TypeError: a method's name nearly matches an event, or is a callback of another library; or a base
+            class with handlers is listed after lochws's class, whose methods that do nothing hide them.
+    """
+    is_ours = issubclass(cls, Handler)
     for name in dir(cls):
-        if name.startswith("on_") and callable(getattr(cls, name)):
-            _check_spelling(name[3:], f"{cls.__name__}.{name}")
+        if name.startswith("on") and name not in _METHODS and callable(getattr(cls, name)):
+            if name.startswith("on_"):
+                _check_spelling(name[3:], cls, name)
+            elif is_ours and name != "on":
+                _check_case(cls, name)
+    if is_ours:
+        _check_order(cls)
 
 
 def check_attributes(handler: object) -> None:
     """Refuse an object to which a handler was assigned as an attribute, as is usual with other libraries.
 
     Such a handler would not be called. Assignments themselves are not checked, because that would slow down
-    every assignment in the user's handlers. The object's ``__dict__`` is not accessed, because creating it
-    would slow down every attribute access before Python 3.13.
+    every assignment in the user's handlers.
 
     Raises:
         AttributeError: an attribute is named ``on_…`` after an event, or after another library's callback.
     """
-    for name in (*NAMES, *_FOREIGN):
-        value = getattr(handler, f"on_{name}", None)
-        inherited = getattr(type(handler), f"on_{name}", None)
-        if getattr(value, "__func__", value) is not inherited:
-            event = _FOREIGN.get(name, name)
+    from .foreign import assignable, nearest_events  # noqa: PLC0415  `import lochws` does not pay for it
+
+    for attribute in assignable():
+        value = getattr(handler, attribute, None)
+        if value is None and attribute not in _METHODS:
+            continue
+        inherited = getattr(type(handler), attribute, None)
+        if getattr(value, "__func__", value) is not inherited and (attribute in _METHODS or callable(value)):
+            name = attribute[2:].lstrip("_").lower()
+            event = name if name in NAMES else nearest_events(name, 0.0)[0][0]
             raise AttributeError(
-                f"on_{name} was assigned, and would not be called: override on_{event} in a subclass, or use "
-                f"app.on({event!r})"
+                f"{attribute} was assigned, and would not be called: override on_{event} in a subclass, or "
+                f"use app.on({event!r})"
             )
 
 
@@ -115,7 +143,9 @@ def methods_of(handler: object) -> list[tuple[str, HandlerFunction]]:
     found: list[tuple[str, HandlerFunction]] = []
     for name, attribute, inherited in _INHERITED:
         method = getattr(handler, attribute, None)
-        if method is not None and getattr(method, "__func__", method) is not inherited:
+        if method is None or getattr(method, "__func__", method) is inherited:
+            continue
+        if not _is_own(type(handler), attribute):
             check_callable(method)
             found.append((name, method))
     for attribute, wanted in marked.items():
@@ -173,30 +203,69 @@ def _event_name(name: object, caller: str) -> Name:
         raise TypeError(f"expected an event name such as 'text' or a class in lochws.events, got {name!r}")
     if name not in NAMES:
         wanted = name.removeprefix("on_")
-        nearest = _nearest(wanted, 0.5)
-        hint = f"did you mean {nearest!r}?" if nearest else f"expected one of {', '.join(NAMES)}"
-        raise ValueError(f"there is no event {name!r}: {hint}{_remark(wanted, '')}")
+        hint = _suggestion(wanted, 0.5, "{!r}", "") or f"expected one of {', '.join(NAMES)}"
+        raise ValueError(f"there is no event {name!r}: {hint}")
     return cast(Name, name)
 
 
-def _check_spelling(name: str, where: str) -> None:
+def _check_spelling(name: str, cls: type, attribute: str) -> None:
     # A class may have other methods whose names begin with on_: only near misses are refused.
-    if name not in NAMES and (nearest := _nearest(name, 0.8)):
+    hint = _suggestion(name, 0.8, "on_{}", "on_")
+    if hint and not _is_own(cls, attribute) and not _has_mark(cls, attribute, MARK):
         raise TypeError(
-            f"{where} would never be called: there is no event {name!r}; did you mean on_{nearest}?"
-            f"{_remark(name, 'on_')}"
+            f"{cls.__name__}.{attribute} would never be called: there is no event {name!r}; {hint} "
+            "For a method of your own, use @lochws.not_a_handler"
         )
 
 
-def _nearest(name: str, cutoff: float) -> str | None:
-    name = name.lower()
-    if name in _FOREIGN:
-        return _FOREIGN[name]
-    from difflib import get_close_matches  # noqa: PLC0415  for mistakes alone
+def _check_case(cls: type, attribute: str) -> None:
+    """Refuse a method such as ``onMessage``."""
+    from .foreign import written_together  # noqa: PLC0415  for mistakes alone
 
-    swapped = [known for known in NAMES if sorted(known) == sorted(name)]
-    return next(iter(swapped or get_close_matches(name, NAMES, n=1, cutoff=cutoff)), None)
+    name = written_together(attribute)
+    if name is not None and not _is_own(cls, attribute) and not _has_mark(cls, attribute, MARK):
+        hint = _suggestion(name, 0.8, "on_{}", "on_") or f"did you mean on_{name}?"
+        raise TypeError(
+            f"{cls.__name__}.{attribute} would never be called: {hint} "
+            "For a method of your own, use @lochws.not_a_handler"
+        )
 
 
-def _remark(name: str, prefix: str) -> str:
-    return f" ({prefix}connected comes before the upgrade)" if name.lower() == "connect" else ""
+def _check_order(cls: type) -> None:
+    """Refuse a base class whose handlers are hidden by those of `Handler`, which do nothing."""
+    for base in cls.__mro__[cls.__mro__.index(Handler) + 1:]:
+        for attribute in _METHODS.intersection(vars(base)):
+            if getattr(cls, attribute) is getattr(Handler, attribute):
+                ours = next(each for each in cls.__mro__ if each.__module__.partition(".")[0] == "lochws")
+                raise TypeError(
+                    f"{base.__name__}.{attribute} would never be called, because {ours.__name__}.{attribute} "
+                    f"comes first: write class {cls.__name__}({base.__name__}, {ours.__name__})"
+                )
+
+
+def _is_own(cls: type, attribute: str) -> bool:
+    """Return whether a method, or one that it overrides, is marked with `not_a_handler`."""
+    return _has_mark(cls, attribute, _NO_HANDLER)
+
+
+def _has_mark(cls: type, attribute: str, mark: str) -> bool:
+    found = (vars(base)[attribute] for base in cls.__mro__ if attribute in vars(base))
+    return any(hasattr(getattr(each, "__func__", each), mark) for each in found)
+
+
+def _suggestion(name: str, cutoff: float, form: str, prefix: str) -> str:
+    """Say which event was probably meant; return "" if the name resembles none.
+
+    Args:
+        name: the name, without ``on_``.
+        cutoff: how similar a name must be, from 0 to 1.
+        form: the format of a name.
+        prefix: what stands before the names of events in remarks.
+    """
+    from .foreign import nearest_events  # noqa: PLC0415  for mistakes alone
+
+    events_meant, remark = nearest_events(name, cutoff)
+    if not events_meant:
+        return ""
+    remark = f" ({remark.format(prefix=prefix)})" if remark else ""
+    return f"did you mean {' or '.join(map(form.format, events_meant))}?{remark}"

@@ -15,8 +15,8 @@ from ..system import forks
 from ..system.control import control_lock
 from ..system.rate_limit import RateLimit
 from ..system.report import report, safe_name
-from ..system.usercode import marked
-from .callables import check_callable
+from ..system.usercode import marked, named_like
+from .callables import check_callable, not_run
 from .naming import ANY, BATCH, CLASSES, ERROR, SENT, HandlerFunction, methods_of
 
 #: A function of a name and the handler registered for it; returns the function to call instead.
@@ -80,6 +80,7 @@ class Registry:
         self._setup = _Setup()  # written under _lock, read without it
         self.taps: list[HandlerFunction] = []
         self._limits: dict[str, RateLimit] = {}  # by the handler's name; the reader's
+        self._misled: set[str] = set()  # handlers whose coroutines have been reported
 
     @classmethod
     def reset_after_fork(cls) -> None:
@@ -163,7 +164,8 @@ class Registry:
     def call(self, function: Callable[[], object]) -> None:
         """Call a function on the reader thread, and treat its exceptions like those of a handler."""
         try:
-            function()
+            if (result := function()) is not None:
+                self._returned(function, result)
         except BaseException as error:  # noqa: BLE001  SystemExit too must not end the reader
             self._on_failure(function, None, error)
 
@@ -202,7 +204,8 @@ class Registry:
     def _call(self, handlers: _Functions, argument: object, event: events.Event) -> None:
         for handler in handlers:
             try:
-                handler(argument)
+                if (result := handler(argument)) is not None:
+                    self._returned(handler, result)
             except BaseException as error:  # noqa: BLE001  SystemExit too must not end the reader
                 self._on_failure(handler, event, error)
 
@@ -219,9 +222,32 @@ class Registry:
                 self._call(handlers, event, event)
                 continue
             try:
-                only(event)
+                if (result := only(event)) is not None:
+                    self._returned(only, result)
             except BaseException as error:  # noqa: BLE001  SystemExit too must not end the reader
                 self._on_failure(only, event, error)
+
+    def _returned(self, handler: Callable[..., object], result: object) -> None:
+        """Notice a handler that has run nothing, because it returned a coroutine or a generator.
+
+        Raises:
+            TypeError: it did, for the first time.
+        """
+        reason = not_run(result)
+        name = safe_name(handler) if reason else ""
+        if reason and name not in self._misled:
+            if len(self._misled) >= MAX_LIMITS:
+                self._misled.clear()
+            self._misled.add(name)
+            raise TypeError(f"{name} {reason}")
+
+    def _tap(self, handler: HandlerFunction) -> HandlerFunction:
+        """Return a handler of ``"sent"`` as the send queue calls it."""
+        def call(sent: object) -> None:
+            if (result := handler(sent)) is not None:
+                self._returned(handler, result)
+
+        return marked(self, named_like(handler, call))
 
     def _on_failure(
         self, handler: Callable[..., object], event: events.Event | None, error: BaseException
@@ -234,7 +260,8 @@ class Registry:
             report(logging.ERROR, "handler %s failed on %r", name, event, error=error, limit=limit)
         for on_error in self._setup.errors:
             try:
-                on_error(error)
+                if (result := on_error(error)) is not None:
+                    self._returned(on_error, result)
             except BaseException as another:  # noqa: BLE001  it is reported
                 name = safe_name(on_error)
                 limit = self._limit_for(name)
@@ -269,7 +296,7 @@ class Registry:
     def _set_up(self, entries: _Entries, wrappers: _Wrappers) -> _Setup:
         by_name = _wrapped(entries, wrappers)
         errors, batch = by_name.pop(ERROR, ()), by_name.pop(BATCH, ())
-        sent, every = tuple(marked(self, tap) for tap in by_name.pop(SENT, ())), by_name.pop(ANY, ())
+        sent, every = tuple(map(self._tap, by_name.pop(SENT, ()))), by_name.pop(ANY, ())
         table = {CLASSES[name]: (*every, *functions) for name, functions in by_name.items()}
         if not every:
             for kind in (events.ConnectFail, events.Disconnected):

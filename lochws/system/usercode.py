@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from functools import wraps
+from contextlib import suppress
+from functools import update_wrapper
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -42,8 +43,14 @@ def run(function: Callable[[], T], *added: object) -> T:
 def marked(owner: object, function: Callable[P, T]) -> Callable[P, T]:
     """Return a function that calls `function` with one more owner."""
 
-    @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         return run(lambda: function(*args, **kwargs), owner)
 
-    return call
+    return named_like(function, call)
+
+
+def named_like(function: Callable[..., object], wrapper: Callable[P, T]) -> Callable[P, T]:
+    """Give a wrapper the name of the function that it calls, unless that has none, as some mocks do."""
+    with suppress(AttributeError, TypeError):
+        update_wrapper(wrapper, function)
+    return wrapper

@@ -124,10 +124,10 @@ class Measures:
         observe = self.handlers.setdefault(name, Histogram(SECONDS)).observe
 
         @wraps(handler)
-        def timed(argument: Any) -> None:
+        def timed(argument: Any) -> object:
             began = perf_counter()
             try:
-                handler(argument)
+                return handler(argument)
             finally:
                 observe(perf_counter() - began)
 

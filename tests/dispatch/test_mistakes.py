@@ -1,0 +1,498 @@
+"""Mistakes of users, and of those who come from other libraries, get errors that name the right way."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Any
+from unittest.mock import AsyncMock, MagicMock, Mock, create_autospec
+
+import pytest
+
+from lochws import Backoff, WebSocket, WebSocketApp, events, not_a_handler, on
+from lochws.dispatch.foreign import _INSTEAD, _RENAMED, CALLBACKS
+from lochws.dispatch.naming import NAMES
+from lochws.dispatch.registry import MAX_LIMITS, Registry
+from lochws.options import KEYWORDS, POSITIONAL, Timing
+from lochws.persist import persist
+
+URL = "ws://example.invalid/"
+OWN = "For a method of your own, use @lochws.not_a_handler"
+PLAIN = (
+    "is a coroutine function, but lochws calls plain functions, in its threads: in a plain function, call "
+    "asyncio.run_coroutine_threadsafe(coroutine, loop)"
+)
+SSLOPT = "use ssl_cafile, ssl_verify, ssl_certfile, ssl_keyfile or ssl_context in the constructor"
+MESSAGE = "override on_text in a subclass, or register a function: @app.on('text', 'binary')"
+NO_HANDLERS = "a WebSocket has no handlers: iterate it to get its events, or use a WebSocketApp"
+RECONNECT = (
+    "lochws reconnects by default; persist=Backoff(min_wait=5, max_wait=5) waits 5 seconds each time, "
+    "persist=False turns it off"
+)
+
+
+def message(error: type[BaseException], function: Callable[[], object]) -> str:
+    with pytest.raises(error) as caught:
+        function()
+    assert type(caught.value) is error
+    return str(caught.value)
+
+
+def app_with(**methods: Any) -> Callable[[], object]:
+    return lambda: type("App", (WebSocketApp,), methods)(URL)
+
+
+def plain(self: object, event: events.Event) -> None: ...
+
+
+class TestNamesOfOptions:
+    """Keywords of other libraries, and of other functions of lochws."""
+
+    @pytest.mark.parametrize(
+        ("name", "hint"),
+        [
+            ("hedaers", "did you mean 'headers'?"),
+            ("header", "did you mean 'headers'?"),
+            ("extra_headers", "did you mean 'headers'?"),
+            ("additional_headers", "did you mean 'headers'?"),
+            ("deflate", "did you mean 'compress'?"),
+            ("timeout", "did you mean 'open_timeout'?"),
+            ("max_size", "did you mean 'max_message_size'?"),
+            ("threds", "did you mean 'threads'?"),
+            ("cookie", 'pass headers={"Cookie": "…"}, or a cookie jar as cookies, to the constructor'),
+            ("sslopt", SSLOPT),
+            ("http_proxy_host", 'pass proxies="http://user:password@host:port" to the constructor'),
+            ("ping_rate", "give ping_rate to start() or run_forever()"),
+            ("ping_interval", "give ping_rate to start() or run_forever()"),
+            ("heartbeat", "give ping_rate to start() or run_forever()"),
+            ("persist", "give persist to start() or run_forever()"),
+            ("reconnect", f"{RECONNECT} (give persist to start() or run_forever())"),
+            ("on_message", MESSAGE),
+            ("on_open", "override on_ready in a subclass, or register a function: @app.on('ready')"),
+            ("on_text", "override on_text in a subclass, or register a function: @app.on('text')"),
+            ("on_txt", "override on_text in a subclass, or register a function: @app.on('text')"),
+            ("zzz", "see help() of WebSocketApp"),
+        ],
+    )
+    def test_of_an_app(self, name: str, hint: str) -> None:
+        wrong: dict[str, Any] = {name: 1}
+        assert message(TypeError, lambda: WebSocketApp(URL, **wrong)) == (
+            f"WebSocketApp: {name!r} is not an option: {hint}"
+        )
+
+    @pytest.mark.parametrize(
+        ("name", "hint"),
+        [
+            ("header", "did you mean 'headers'?"),
+            ("ping_interval", "give ping_rate to connect()"),
+            ("poll", "give poll to connect()"),
+            ("threads", "threads is an option of WebSocketApp"),
+            ("reconnect", "iterate lochws.persist.persist(websocket), which reconnects"),
+            ("on_message", NO_HANDLERS),
+        ],
+    )
+    def test_of_a_websocket(self, name: str, hint: str) -> None:
+        wrong: dict[str, Any] = {name: 1}
+        assert message(TypeError, lambda: WebSocket(URL, **wrong)) == (
+            f"WebSocket: {name!r} is not an option: {hint}"
+        )
+
+    @pytest.mark.parametrize(
+        ("name", "hint"),
+        [
+            ("ping_interval", "did you mean 'ping_rate'?"),
+            ("ping_rte", "did you mean 'ping_rate'?"),
+            ("reconnect", RECONNECT),
+            ("max_retries", "pass persist=Backoff(max_attempts=…)"),
+            ("headers", "give headers to the constructor of WebSocketApp"),
+            ("header", "give headers to the constructor of WebSocketApp"),
+            ("threads", "give threads to the constructor of WebSocketApp"),
+            ("sslopt", SSLOPT),
+            ("dispatcher", "apps share their threads with threads=Threads()"),
+            ("on_message", MESSAGE),
+            ("zzz", "see help() of {}"),
+        ],
+    )
+    @pytest.mark.parametrize("method", ["start", "run_forever"])
+    def test_of_a_start(self, method: str, name: str, hint: str) -> None:
+        app = WebSocketApp(URL)
+        assert message(TypeError, lambda: getattr(app, method)(**{name: 1})) == (
+            f"{method}(): {name!r} is not an argument: {hint.format(method)}"
+        )
+        assert app.state.value == "new"
+
+    @pytest.mark.parametrize(
+        ("name", "hint"),
+        [
+            ("ping_interval", "did you mean 'ping_rate'?"),
+            ("headers", "give headers to the constructor of WebSocket"),
+            ("persist", "give persist to lochws.persist.persist(websocket)"),
+        ],
+    )
+    def test_of_an_iteration(self, name: str, hint: str) -> None:
+        wrong: dict[str, Any] = {name: 1}
+        assert message(TypeError, lambda: WebSocket(URL).connect(**wrong)) == (
+            f"connect(): {name!r} is not an argument: {hint}"
+        )
+
+    @pytest.mark.parametrize(
+        ("name", "hint"),
+        [
+            ("ping_interval", "did you mean 'ping_rate'?"),
+            ("origin", "give origin to the constructor of WebSocket"),
+            ("max_attempts", "pass backoff=Backoff(max_attempts=…)"),
+            ("reconnect", RECONNECT.partition(", persist=False")[0].replace("lochws", "persist()")
+             .replace("persist=", "backoff=")),
+        ],
+    )
+    def test_of_persist(self, name: str, hint: str) -> None:
+        wrong: dict[str, Any] = {name: 1}
+        assert message(TypeError, lambda: persist(WebSocket(URL), **wrong)) == (
+            f"persist(): {name!r} is not an argument: {hint}"
+        )
+
+    def test_the_advice_names_options_that_exist(self) -> None:
+        ours = {*KEYWORDS, *POSITIONAL, *vars(Timing()), "persist", "threads"}
+        assert set(_RENAMED.values()) <= ours
+        for text in _INSTEAD.values():
+            assert set(re.findall(r"\b(\w+)=", text)) <= ours | set(vars(Backoff()))
+        assert not ours & {*_RENAMED, *_INSTEAD}
+
+    def test_the_signatures_show_nothing_of_the_check(self) -> None:
+        parameters = inspect.signature(WebSocketApp.run_forever).parameters
+        assert list(parameters) == ["self", *vars(Timing()), "persist"]
+        assert WebSocketApp.run_forever.__doc__ is not None
+
+
+class TestMethodsOfOtherLibraries:
+    """Methods that look like handlers, and would never be called."""
+
+    @pytest.mark.parametrize(
+        ("name", "hint"),
+        [
+            ("message", "did you mean on_text or on_binary?"),
+            ("data", "did you mean on_text or on_binary? (messages arrive whole)"),
+            ("cont_message",
+             "did you mean on_text or on_binary? (fragments are joined, so messages arrive whole)"),
+            ("open", "did you mean on_ready?"),
+            ("connect", "did you mean on_ready? (on_connected comes before the upgrade)"),
+            ("reconnect", "did you mean on_ready? (it is called for every connection)"),
+            ("close", "did you mean on_disconnected?"),
+            ("disconnect", "did you mean on_disconnected?"),
+            ("connection_lost", "did you mean on_disconnected?"),
+            ("connect_error", "did you mean on_connect_fail?"),
+            ("txt", "did you mean on_text?"),
+        ],
+    )
+    def test_are_refused_when_the_class_is_made(self, name: str, hint: str) -> None:
+        assert message(TypeError, app_with(**{f"on_{name}": plain})) == (
+            f"App.on_{name} would never be called: there is no event {name!r}; {hint} {OWN}"
+        )
+
+    @pytest.mark.parametrize("name", CALLBACKS)
+    def test_are_refused_in_other_objects_too(self, name: str) -> None:
+        handler = type("Mine", (), {f"on_{name}": plain, "on_text": plain})()
+        said = message(TypeError, lambda: WebSocketApp(URL).add_handler(handler))
+        assert said.startswith(f"Mine.on_{name} would never be called: there is no event {name!r}; did you")
+
+    @pytest.mark.parametrize(
+        ("name", "hint"),
+        [("onMessage", "on_text or on_binary"), ("onopen", "on_ready"), ("onText", "on_text"),
+         ("onClose", "on_disconnected"), ("onConnectFail", "on_connect_fail")],
+    )
+    def test_are_refused_in_the_style_of_javascript(self, name: str, hint: str) -> None:
+        assert message(TypeError, app_with(**{name: plain})) == (
+            f"App.{name} would never be called: did you mean {hint}? {OWN}"
+        )
+
+    def test_names_that_resemble_none_are_the_user_s(self) -> None:
+        app_with(on_price=plain, once=plain, only=plain, online=plain, on_json=plain)()
+
+    def test_a_mixin_after_our_class_is_refused_because_ours_would_win(self) -> None:
+        class Mixin:
+            def on_text(self, event: events.Text) -> None: ...
+
+        said = message(TypeError, lambda: type("App", (WebSocketApp, Mixin), {}))
+        assert said == (
+            "Mixin.on_text would never be called, because WebSocketApp.on_text comes first: write class "
+            "App(Mixin, WebSocketApp)"
+        )
+        type("App", (Mixin, WebSocketApp), {})
+        type("App", (WebSocketApp, Mixin), {"on_text": plain})
+
+
+class TestNotAHandler:
+    """A way out for methods of the user's own."""
+
+    def test_a_marked_method_is_the_user_s_and_so_are_its_overrides(self) -> None:
+        class Mine(WebSocketApp):
+            @not_a_handler
+            def on_message(self, topic: str, text: str) -> str:
+                return topic + text
+
+            @staticmethod
+            @not_a_handler
+            def on_open() -> str:
+                return "open"
+
+            @not_a_handler
+            @classmethod
+            def on_connect(cls) -> str:
+                return cls.__name__
+
+            @not_a_handler
+            def onclose(self) -> None: ...
+
+        class Derived(Mine):
+            def on_message(self, topic: str, text: str) -> str:
+                return "derived " + super().on_message(topic, text)
+
+        app = Derived(URL)
+        assert app.on_message("a", "b") == "derived ab"
+        assert (app.on_open(), app.on_connect()) == ("open", "Derived")
+
+    def test_a_marked_method_named_after_an_event_is_not_registered(self) -> None:
+        class Mine(WebSocketApp):
+            @not_a_handler
+            def on_text(self, one: int, two: int) -> int:  # type: ignore[override]
+                return one + two
+
+        app = Mine(URL)
+        assert not app.hooks.handles("text")
+        assert app.on_text(1, 2) == 3
+
+    def test_a_method_that_is_registered_by_a_mark_may_have_any_name(self) -> None:
+        class Mine(WebSocketApp):
+            @on("text")
+            def on_message(self, event: events.Text) -> None: ...
+
+        assert Mine(URL).hooks.handles("text")
+
+    @pytest.mark.parametrize("wrong", [5, None, "on_message", WebSocketApp, print])
+    def test_anything_but_a_method_is_refused(self, wrong: Any) -> None:
+        assert message(TypeError, lambda: not_a_handler(wrong)) == (
+            f"@not_a_handler: expected a method, got {wrong!r}"
+        )
+
+
+class TestAssignedHandlers:
+    """Functions assigned to attributes, which would not be called."""
+
+    @pytest.mark.parametrize(
+        ("name", "event"),
+        [("on_text", "text"), ("on_txt", "text"), ("on_texxt", "text"), ("on_message", "text"),
+         ("on_data", "text"), ("on_open", "ready"), ("on_reconnect", "ready"), ("on_close", "disconnected"),
+         ("on_disconected", "disconnected"), ("on_conect_fail", "connect_fail"), ("onmessage", "text"),
+         ("onOpen", "ready"), ("on_error", "error")],
+    )
+    def test_are_refused_at_the_start(self, name: str, event: str) -> None:
+        app = WebSocketApp(URL)
+        setattr(app, name, print)
+        for start in (app.start, app.run_forever):
+            assert message(AttributeError, start) == (
+                f"{name} was assigned, and would not be called: override on_{event} in a subclass, or use "
+                f"app.on({event!r})"
+            )
+
+    def test_every_name_with_one_letter_missing_is_found(self) -> None:
+        for name in NAMES:
+            app = WebSocketApp(URL)
+            setattr(app, f"on_{name[:1]}{name[2:]}", print)
+            message(AttributeError, app.start)
+
+
+class TestOverrides:
+    """Methods that hide ours and cannot be called in their place."""
+
+    @pytest.mark.parametrize(
+        ("name", "override", "its", "ours"),
+        [
+            ("send_text", lambda self, ws, message: None, "(ws, message)", "(text, compress=True)"),
+            ("close", lambda self, ws: None, "(ws)", "(code=1000, reason='goodbye')"),
+            ("stop", lambda self, *, now: None, "(*, now)", "(timeout=None)"),
+            ("add_handler", lambda self: None, "()", "(handler)"),
+            ("on", lambda self: None, "()", "(*names)"),
+        ],
+    )
+    def test_with_other_arguments_are_refused_at_construction(
+        self, name: str, override: Any, its: str, ours: str
+    ) -> None:
+        assert message(TypeError, app_with(**{name: override})) == (
+            f"App.{name}{its} cannot be called like WebSocketApp.{name}{ours}, which it overrides: accept "
+            f"the same arguments, or choose another name for your own, such as _{name}"
+        )
+
+    def test_an_iteration_s_too(self) -> None:
+        kind = type("Mine", (WebSocket,), {"connect": lambda self, host: None})
+        assert message(TypeError, lambda: kind(URL)).startswith(
+            "Mine.connect(host) cannot be called like WebSocket.connect(poll=5.0, "
+        )
+
+    def test_coroutine_functions_are_refused(self) -> None:
+        async def close(self: object) -> None: ...
+
+        assert message(TypeError, app_with(close=close)) == (
+            "App.close is a coroutine function, but WebSocketApp.close is a plain function"
+        )
+
+    def test_assigned_ones_are_refused_at_the_start(self) -> None:
+        app = WebSocketApp(URL)
+        app.close = lambda code: None  # type: ignore[assignment,misc,method-assign]
+        assert message(TypeError, app.start).startswith("WebSocketApp.close(code) cannot be called like")
+
+    def test_with_fewer_arguments_or_defaults_are_accepted(self) -> None:
+        app_with(
+            stop=lambda self: None, close=lambda self: None, send_text=lambda self, text: None,
+            start=lambda self, *args, **kwargs: None, join=create_autospec(WebSocketApp.join),
+        )()
+
+
+class TestCoroutines:
+    """Functions whose bodies would never run."""
+
+    def test_coroutine_functions_are_refused_with_the_way_to_run_one(self) -> None:
+        async def on_text(self: object, event: events.Text) -> None: ...
+
+        async def later() -> None: ...
+
+        on_text.__qualname__ = "App.on_text"
+        assert message(TypeError, app_with(on_text=on_text)) == f"App.on_text {PLAIN}"
+        app = WebSocketApp(URL)
+        later.__qualname__ = "later"
+        wrong: Any = later
+        assert message(TypeError, lambda: app.call_later(1, wrong)) == f"call_later: later {PLAIN}"
+        assert message(TypeError, lambda: WebSocketApp(URL, headers=wrong)) == f"headers: later {PLAIN}"
+        assert message(TypeError, lambda: WebSocketApp(wrong)) == f"url: later {PLAIN}"
+        assert message(TypeError, lambda: WebSocket(URL, auth=wrong)) == f"auth: later {PLAIN}"
+
+
+class TestReturnedCoroutines:
+    """Plain functions whose result would have to be awaited: they are reported once each."""
+
+    def registry(self) -> tuple[Registry, list[BaseException], list[BaseException]]:
+        errors: list[BaseException] = []
+        failed: list[BaseException] = []
+        registry = Registry(failed.append, lambda event: None)
+        registry.add_function(errors.append, ["error"])
+        return registry, errors, failed
+
+    @pytest.mark.parametrize("name", ["text", "event", "batch"])
+    @pytest.mark.parametrize("others", [0, 1])
+    def test_of_handlers(self, name: str, others: int, caplog: pytest.LogCaptureFixture) -> None:
+        async def body() -> None: ...
+
+        def lazy(event: object) -> object:
+            made.append(body())
+            return made[-1]
+
+        made: list[Any] = []
+        lazy.__qualname__ = "lazy"
+        registry, errors, failed = self.registry()
+        registry.add_function(lazy, [name])
+        for _ in range(others):
+            registry.add_function(lambda event: None, [name])
+        for _ in range(3):
+            registry.dispatch_all([events.Text("x")])
+        assert [inspect.getcoroutinestate(each) for each in made] == [inspect.CORO_CLOSED] * 3
+        said = (
+            "lazy returned a coroutine, which nothing runs: in a plain function, call "
+            "asyncio.run_coroutine_threadsafe(coroutine, loop)"
+        )
+        assert [(type(error), str(error)) for error in errors] == [(TypeError, said)]
+        assert failed == errors
+        assert [record.getMessage() for record in caplog.records] == ["handler lazy failed on Text(text='x')"]
+
+    def test_of_scheduled_calls_and_handlers_of_errors(self) -> None:
+        async def body() -> None: ...
+
+        registry, errors, failed = self.registry()
+        registry.add_function(lambda error: body(), ["error"])
+        for _ in range(3):
+            registry.call(body)
+        assert len(errors) == len(failed) == 1
+
+    def test_of_observers_of_what_is_sent(self) -> None:
+        async def body() -> None: ...
+
+        registry, _, _ = self.registry()
+        registry.add_function(lambda sent: body(), ["sent"])
+        with pytest.raises(TypeError, match="returned a coroutine, which nothing runs"):
+            registry.taps[0](("x",))
+        assert registry.taps[0](("x",)) is None
+
+    def test_generators_are_reported_too_but_only_new_ones(self) -> None:
+        def body() -> Iterator[int]:
+            yield 1
+            yield 2
+
+        running = body()
+        next(running)
+        registry, errors, _ = self.registry()
+        registry.add_function(lambda event: running, ["text"])
+        registry.dispatch_all([events.Text("x")])
+        assert errors == []
+        registry.add_function(lambda event: body(), ["binary"])
+        registry.dispatch_all([events.Binary(b"x"), events.Binary(b"x")])
+        assert [str(error).partition(" returned ")[2] for error in errors] == [
+            "a generator, which nothing iterates: run its loop in the handler itself"
+        ]
+        assert next(running) == 2
+
+    @pytest.mark.parametrize("result", [None, 0, "text", [1], Future(), object()])
+    def test_other_results_are_ignored(self, result: object) -> None:
+        registry, errors, _ = self.registry()
+        registry.add_function(lambda event: result, ["text"])
+        registry.dispatch_all([events.Text("x")])
+        assert errors == []
+
+    def test_more_misled_handlers_than_are_remembered_are_reported(self) -> None:
+        async def body() -> None: ...
+
+        registry, errors, _ = self.registry()
+        for number in range(MAX_LIMITS + 1):
+            def lazy(event: object) -> object:
+                return body()
+
+            lazy.__qualname__ = f"lazy{number}"
+            registry.add_function(lazy, ["text"])
+        registry.dispatch_all([events.Text("x")])
+        assert len(errors) == MAX_LIMITS + 1
+
+
+class TestMocks:
+    """Mocks of handlers are accepted, unless they are asynchronous."""
+
+    class Mine:
+        def on_text(self, event: events.Text) -> None: ...
+
+    def test_objects(self) -> None:
+        app = WebSocketApp(URL)
+        for handler in (
+            create_autospec(self.Mine, instance=True), create_autospec(self.Mine)(), Mock(spec=self.Mine),
+            Mock(spec_set=["on_text"]),
+        ):
+            app.add_handler(handler)
+            app._lochws.registry.dispatch_all([events.Text("x")])
+            handler.on_text.assert_called_once()
+            app.remove_handler(handler)
+        app.add_handler(create_autospec(WebSocketApp, instance=True))
+
+    def test_functions(self) -> None:
+        def function(event: events.Text) -> None: ...
+
+        app = WebSocketApp(URL)
+        mocks: list[Any] = [
+            create_autospec(function), Mock(spec=function), Mock(wraps=function), MagicMock(), Mock(),
+            create_autospec(self.Mine, instance=True).on_text,
+        ]
+        for mock in mocks:
+            app.on("text")(mock)
+        app._lochws.registry.dispatch_all([events.Text("x")])
+        for mock in mocks:
+            assert mock.call_count == 1
+
+    def test_an_asynchronous_mock_is_refused(self) -> None:
+        with pytest.raises(TypeError, match="is a coroutine function"):
+            WebSocketApp(URL).on("text")(AsyncMock())
