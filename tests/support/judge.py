@@ -44,17 +44,18 @@ class Judge:
         link.accept()
         earliest: deque[float] = deque(maxlen=self.limit)
         answered = 0
-        before = monotonic()
+        absent = emptied = monotonic()  # when the next message had not arrived yet
         while True:
             if not link.has_more:
-                before = self.wait(link.sock)
+                absent = self.wait(link.sock, emptied)
+                emptied = monotonic()
             opcode, payload = link.read_frame()
             if opcode == TEXT or self.counts_frames:
                 if len(earliest) == self.limit and monotonic() - earliest[0] < self.per:
                     self.excesses += 1
                     link.send_frame(CLOSE, (1008).to_bytes(2, "big") + b"Too many requests")
                     return
-                earliest.append(before)
+                earliest.append(absent)
             if opcode == CLOSE:
                 link.send_frame(CLOSE, payload)
                 return
@@ -68,9 +69,10 @@ class Judge:
                     link.send_frame(CLOSE, (1012).to_bytes(2, "big"))
 
     @staticmethod
-    def wait(sock: socket.socket) -> float:
-        """Wait until something arrives, and return a time at which it had not arrived yet."""
+    def wait(sock: socket.socket, absent: float) -> float:
+        """Wait until something arrives. Take and return a time at which it had not arrived yet."""
         while True:
-            before = monotonic()
+            now = monotonic()
             if select.select([sock], [], [], LOOK_SECONDS)[0]:
-                return before
+                return absent  # it may have arrived before `now`
+            absent = now
