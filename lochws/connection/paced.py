@@ -90,19 +90,21 @@ class PacedOutgoing(Outgoing):
         return self._share() > 0
 
     @property
-    def is_held(self) -> bool:
-        """True if something could be written but for the budget."""
-        waits = self._has_controls or self._start < len(self.items)
-        return waits and not self._is_cut and not self.is_ready
+    def is_waiting(self) -> bool:
+        """True if something waits that the budget allows now or later. Unlike `is_ready`, it ignores time."""
+        return not self._is_cut and (self._has_controls or self._start < len(self.items))
 
-    def held_until(self) -> float | None:
-        """Return when the budget allows more of what waits, or None if the budget is not the reason."""
-        return self._window.opens_at(self._budget.clock()) if self.is_held else None
+    def next_time(self) -> float | None:
+        """Return when more of what waits may be written, which may be now; None if nothing waits."""
+        if not self.is_waiting:
+            return None
+        now = self._budget.clock()
+        return now if self.is_ready else self._window.opens_at(now)
 
     @property
     def holds_ping(self) -> bool:
         """True if a ping or pong waits for the budget."""
-        return bool(self.urgent or self._user_controls) and self.is_held
+        return bool(self.urgent or self._user_controls) and not self.is_ready
 
     @property
     def is_close_taken(self) -> bool:

@@ -400,7 +400,7 @@ class SendQueue:
                     if self._writer is None and (by_loop or not self.is_blocked):
                         if self._is_ready():
                             self._writer = mine = []
-                        ask = self._want_timer()
+                        ask = self._want_timer() if mine is None else None
                     if outgoing.raw and self._compressor is None:
                         self._compressor = part = []
             if mine is not None:
@@ -484,7 +484,9 @@ class SendQueue:
         if self._lock.locked() and interrupts_lochws():
             return None  # the call that it interrupts asks again
         with self._lock:
-            when = None if self._is_over() else self._paced.held_until()
+            # A writer asks the loop in the end, and a full kernel wakes it.
+            is_idle = self._writer is None and not self.is_blocked and not self._is_over()
+            when = self._paced.next_time() if is_idle else None
             self._has_timer = when is not None
             return when
 
@@ -753,9 +755,12 @@ class SendQueue:
     def _want_timer(self) -> bool | None:
         """Return False if the caller is to ask the loop because messages wait for the budget, else None.
 
-        Under the lock.
+        Under the lock. The caller has found that nothing may be written; that may have changed by now, so
+        the time must not be looked at again here.
         """
-        if self._paced is None or self._has_timer or self._asked or not self._paced.is_held:
+        if self._paced is None or self._has_timer or self._asked or self.is_blocked:
+            return None
+        if not self._paced.is_waiting:
             return None
         self._asked = True
         return False

@@ -317,16 +317,19 @@ class TestSubscriptions:
 
 
 class TestAgainstAStrictServer:
-    """In real time: the server closes with 1008 if its window is exceeded."""
+    """In real time: the server closes with 1008 if its window is exceeded.
+
+    The margins are large, since a busy machine delays what is sent to itself, too.
+    """
 
     @pytest.mark.parametrize("in_turn", [True, False], ids=["one by one", "all at once"])
-    @pytest.mark.parametrize(("count", "limit", "reconnects"), [(20, 5, 8), (500, 100, 3)])
+    @pytest.mark.parametrize(("count", "limit", "reconnects"), [(20, 5, 3), (500, 100, 1)])
     def test_subscriptions_become_ready_on_each_reconnect(
         self, count: int, limit: int, reconnects: int, in_turn: bool
     ) -> None:
         judge = Judge(limit, 0.1, most=count)
         with Peer(judge) as peer:
-            session = Session(peer.url, count, in_turn=in_turn, rate=Rate(limit, per=0.1))
+            session = Session(peer.url, count, in_turn=in_turn, rate=Rate(limit, per=0.1, margin=0.1))
             with running(session.app, persist=session.persist, **QUIET):
                 eventually(lambda: len(session.times) > reconnects)
         assert judge.excesses == 0
@@ -347,7 +350,7 @@ class TestAgainstAStrictServer:
     def test_many_threads_together_keep_to_the_limit(self, counts: str, compress: bool) -> None:
         judge = Judge(10, 0.05, counts_frames=counts == "frames")
         with Peer(judge) as peer:
-            rate = Rate(10, per=0.05, counts=counts)  # type: ignore[arg-type]
+            rate = Rate(10, per=0.05, counts=counts, margin=0.05)  # type: ignore[arg-type]
             app = Noting(peer.url, rate=rate, compress=compress)
             with opened(app, ping_rate=0.02, poll=0):
                 def send(name: str) -> None:
@@ -371,7 +374,7 @@ class TestAgainstAStrictServer:
         judge = Judge(1, 0.1)
         sent = threading.Event()
         with Peer(judge) as peer:
-            app = Noting(peer.url, rate=Rate(1, per=0.1))
+            app = Noting(peer.url, rate=Rate(1, per=0.1, margin=0.1))
 
             @app.on("ready")
             def wait(_: object) -> None:
@@ -385,7 +388,7 @@ class TestAgainstAStrictServer:
 
     def test_an_iteration_keeps_to_the_limit(self, start_peer: StartPeer) -> None:
         judge = Judge(2, 0.1, most=7)
-        websocket = WebSocket(start_peer(judge).url, rate=Rate(2, per=0.1))
+        websocket = WebSocket(start_peer(judge).url, rate=Rate(2, per=0.1, margin=0.1))
         answers = []
         for event in websocket.connect(**QUIET):
             if isinstance(event, events.Ready):

@@ -222,6 +222,34 @@ class TestData:
         assert sent == earliest
 
 
+class Ticking(Clock):
+    """A clock on which time passes whenever it is asked."""
+
+    def __init__(self, step: float) -> None:
+        super().__init__()
+        self.step = step
+
+    def __call__(self) -> float:
+        self.now += self.step
+        return self.now
+
+
+@pytest.mark.parametrize("hundredths", range(5, 205, 5))
+def test_wherever_the_window_opens_in_the_meantime_the_loop_comes(hundredths: int) -> None:
+    paced = Paced(1, 1.0)
+    clock = Ticking(hundredths / 100)
+    paced.queue._outgoing._budget = paced.queue._outgoing._budget._replace(clock=clock)  # type: ignore[attr-defined]
+    for letter in "abcdefgh":
+        asked = paced.asked.times
+        paced.push(letter)
+        is_asked = paced.asked.times > asked or paced.queue._asked
+        assert is_asked or paced.queue._has_timer or not paced.queue.waiting_bytes, letter
+        if is_asked:
+            paced.queue.flush()
+            has_timer = paced.queue.wake_at() is not None
+            assert has_timer or paced.queue._asked or not paced.queue.waiting_bytes, letter
+
+
 class TestControls:
     def test_pings_and_pongs_cost_nothing_if_messages_are_counted(self) -> None:
         paced = Paced(1)

@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from lochws.connection import outgoing, sendqueue
+from lochws.connection import outgoing, paced, sendqueue, window
 from lochws.connection.sendqueue import SendQueue
 from lochws.errors import QueueFull, WebSocketClosing
 
 from ..faults.registry import fault
 from ..support.interrupting import enter
-from ..support.queues import Asked, Sink, blocked_queue, make_queue, push
+from ..support.queues import BUDGETS, Asked, Sink, blocked_queue, make_queue, push
 
-FILES = {outgoing.__file__, sendqueue.__file__}
+FILES = {outgoing.__file__, sendqueue.__file__, paced.__file__, window.__file__}
 
 
 def in_pieces(_opcode: int, data: bytes) -> Iterator[bytes]:
@@ -42,29 +42,34 @@ NESTED: dict[str, Callable[[SendQueue], object]] = {
     "large": lambda queue: push(queue, f"<{'inner' * 2000}>"),
     "many": lambda queue: queue.push_many([(b"<in", "<in"), (b"ner>", "ner>")], 7),
     "raw": lambda queue: queue.push_raw((1, b"<inner>", "<inner>"), 7),
-    "numbers": lambda queue: (queue.messages_sent, queue.bytes_sent, queue.dropped, queue.waiting_bytes),
+    "numbers": lambda queue: (queue.messages_sent, queue.bytes_sent, queue.dropped, queue.waiting_bytes,
+                              queue.wait_for_budget()),
     "flush": lambda queue: queue.flush(by_loop=False),
     "corks": lambda queue: (queue.cork(), queue.uncork()),
 }
 
 
 @fault("sending", "A send that interrupts a send (in a signal handler or a finalizer)")
+@pytest.mark.parametrize("budget", BUDGETS)
 @pytest.mark.parametrize("inner", NESTED)
 @pytest.mark.parametrize("outer", ACTIONS)
-def test_at_every_bytecode_any_call_goes_on_and_nothing_is_lost_or_sent_twice(outer: str, inner: str) -> None:
+def test_at_every_bytecode_any_call_goes_on_and_nothing_is_lost_or_sent_twice(
+    outer: str, inner: str, budget: str
+) -> None:
     point, got_there = 0, True
     while got_there:
         point += 1
         sink, asked = Sink(), Asked()
         queue = make_queue(
-            sink, ask_loop=asked, gather=False, compress=whole, compress_in_pieces=in_pieces
+            sink, ask_loop=asked, gather=False, compress=whole, compress_in_pieces=in_pieces,
+            budget=BUDGETS[budget](),
         )
         got_there = enter(
             lambda queue=queue: ACTIONS[outer](queue),  # type: ignore[misc]
             point, FILES,
             lambda queue=queue: NESTED[inner](queue),  # type: ignore[misc]
         )
-        for _ in range(2):
+        for _ in range(5):
             queue.flush()
         assert queue.finish() == (), point
         sent = sink.taken.decode()

@@ -9,18 +9,18 @@ from typing import Any
 
 import pytest
 
-from lochws.connection import outgoing, sendqueue
+from lochws.connection import outgoing, paced, sendqueue, window
 from lochws.connection.sendqueue import DROP_OFF_BYTES, SendQueue
 from lochws.errors import TransportFail, WebSocketClosed, WebSocketClosing
 from lochws.protocol.sender import Sender
 
 from ..support.interrupting import Interrupted, interrupt
-from ..support.queues import Asked, Sink, blocked_queue, make_queue, push
+from ..support.queues import BUDGETS, Asked, Sink, blocked_queue, make_queue, push
 from ..support.seen import PATIENCE
 
 pytestmark = pytest.mark.skipif(sys.version_info >= (3, 14), reason="opcodes are others there")
 
-FILES = {outgoing.__file__, sendqueue.__file__}
+FILES = {outgoing.__file__, sendqueue.__file__, paced.__file__, window.__file__}
 
 
 def entry(text: str) -> tuple[bytes, str]:
@@ -47,14 +47,19 @@ ACTIONS: dict[str, Callable[[SendQueue], object]] = {
 }
 
 
+@pytest.mark.parametrize("budget", BUDGETS)
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("name", ACTIONS)
-def test_wherever_ctrl_c_strikes_nothing_is_locked_lost_or_sent_twice(name: str, full: bool) -> None:
+def test_wherever_ctrl_c_strikes_nothing_is_locked_lost_or_sent_twice(
+    name: str, full: bool, budget: str
+) -> None:
     point, struck = 0, True
     while struck:
         point += 1
         sink = Sink()
-        queue = make_queue(sink, gather=False, compress=whole, compress_in_pieces=compress)
+        queue = make_queue(
+            sink, gather=False, compress=whole, compress_in_pieces=compress, budget=BUDGETS[budget]()
+        )
         if full:  # more than one batch waits, a pong too
             queue.cork()
             for letter in "xyz":

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from lochws.connection import sendqueue
+from lochws.connection.paced import Budget
 from lochws.connection.sendqueue import SendQueue
+from lochws.connection.window import SlidingWindow
 from lochws.errors import WebSocketClosed
 from lochws.protocol.sender import Sender
 
@@ -53,6 +55,22 @@ class Clock:
     def rule(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Replace the clock of the send queue."""
         monkeypatch.setattr(sendqueue, "monotonic", self)
+
+
+class Hourly(Clock):
+    """A clock that is an hour later whenever it is asked: each window has passed by then."""
+
+    def __call__(self) -> float:
+        self.now += 3600.0
+        return self.now
+
+
+#: Makes the budget of a queue, by its name in a test: none, or one that lets single frames pass, of which the
+#: next is due at any later time.
+BUDGETS: dict[str, Callable[[], Budget | None]] = {
+    "no budget": lambda: None,
+    "one at a time": lambda: Budget(SlidingWindow(1, 1.0), True, Hourly()),
+}
 
 
 class Asked:
