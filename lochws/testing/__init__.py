@@ -1,7 +1,8 @@
 """Scripted WebSocket servers, event logs and a virtual clock, for testing programs that use lochws.
 
-The server is built on wsproto and plain sockets, and shares no protocol code with lochws, so neither can hide
-a mistake in the other. It needs the extra ``testing``: ``pip install 'lochws[testing]'``.
+The server works for every WebSocket client, not only for lochws. It is built on wsproto and plain sockets,
+and shares no protocol code with lochws, so neither can hide a mistake in the other. It needs the extra
+``testing``: ``pip install 'lochws[testing]'``.
 
 A script is a list of steps; each connection has its own script::
 
@@ -25,6 +26,7 @@ Good to know:
 * A connection stays open until the client ends it or a step does: `close` as the RFC prescribes, `fin`
   without a Close frame, `reset`, or `cut_after` a number of bytes.
 * `server.do(step)` runs one more step at any time, so that a test can time an action without sleeping.
+* `reject` refuses the upgrade: ``reject(503, headers={"Retry-After": "30"})``.
 * `send_frame` and `send_raw` send data that no valid server would.
 * `server.connections` holds everything received: requests, messages, pings, pongs, the Close frame.
 * If the client does not do what a script waits for, the test fails at the end of the ``with`` block.
@@ -52,6 +54,7 @@ from .steps import (
     pause,
     ping,
     read_on,
+    reject,
     reset,
     send,
     send_frame,
@@ -92,6 +95,7 @@ __all__ = [
     "ping",
     "read_on",
     "recorded",
+    "reject",
     "reset",
     "send",
     "send_frame",

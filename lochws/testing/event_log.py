@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import TypeVar, get_args
 
 from .. import clock, events
 from ..app import WebSocketApp
 from ..life.state import State
+from ..options import check_number
 from .clock import VirtualClock
+from .server import ScriptedServer
 from .stacks import stacks
 
 SomeEvent = TypeVar("SomeEvent", bound=events.Event)
@@ -22,8 +24,10 @@ KINDS: tuple[type[events.Event], ...] = get_args(events.AnyEvent)
 PASSING = (events.Ping, events.Poll, events.Pong)
 #: The number of events shown in an error message.
 _SHOWN = 40
-#: The interval at which the log checks whether the app has stopped, in seconds.
+#: The interval at which the log checks on the app and the servers, in seconds.
 _LOOK = 0.05
+#: The beginnings of the names of threads that never start an app.
+_NOT_STARTING = ("lochws-", "scripted-server", "ws-clock", "pytest_timeout")
 
 
 class EventLog:
@@ -36,15 +40,30 @@ class EventLog:
     Args:
         app: the app; it may already be running.
         patience: the time limit for every wait, in seconds of the machine's clock.
+        servers: the scripted servers that the app connects to. If one of their scripts fails, a wait ends at
+            once, and the error message says what the app has sent. The fixture ``ws_events`` passes those of
+            ``ws_server``.
+
+    Raises:
+        TypeError: `app` is not a `lochws.WebSocketApp`.
 
     Attributes:
         app: the app.
+        servers: the argument.
+        reported: the exception of a script with which a wait has ended, or None.
         events: the events so far; the list only grows.
         errors: the exceptions raised by handlers, in order, without those that `wait_for_error` returned.
     """
 
-    def __init__(self, app: WebSocketApp, *, patience: float = 10.0) -> None:
+    def __init__(
+        self, app: WebSocketApp, *, patience: float = 10.0, servers: Sequence[ScriptedServer] = ()
+    ) -> None:
+        if not isinstance(app, WebSocketApp):
+            raise TypeError(f"app={app!r}: expected a lochws.WebSocketApp")
+        check_number("patience", patience, 0)
         self.app = app
+        self.servers = servers
+        self.reported: BaseException | None = None
         self.events: list[events.Event] = []
         self.errors: list[BaseException] = []
         self._patience = patience
@@ -73,7 +92,8 @@ class EventLog:
                 time of ``ws_clock`` stands still.
 
         Raises:
-            AssertionError: no such event arrived, or the app stopped first. The message lists the events.
+            AssertionError: no such event arrived; at once if the app has stopped or was never started, or if
+                the script of a server has failed. The message lists the events and what the app has sent.
             TypeError: `kind` is not an event class.
         """
         __tracebackhide__ = True
@@ -107,7 +127,7 @@ class EventLog:
             timeout: seconds to wait, virtual ones while ``ws_clock`` is in use; None for the log's patience.
 
         Raises:
-            AssertionError: no handler raised one in time.
+            AssertionError: no handler raised one in time; as for an event, perhaps at once.
         """
         __tracebackhide__ = True
 
@@ -199,20 +219,33 @@ class EventLog:
         end = monotonic() + limit
         with self._changed:
             while (number := find()) is None:
-                has_stopped = self.app.is_closed  # read before the last look at the events
+                why, failure = self._hopeless()  # asked before the last look at the events
                 left = end - monotonic()
-                if (has_stopped or left <= 0) and (number := find()) is None:
-                    when = "before the app stopped" if has_stopped else f"within {timeout or limit:g} s"
-                    raise AssertionError(f"{missing} {when}. {self._describe()}")
+                if not why and left <= 0:
+                    why = f" within {timeout or limit:g} s"
+                if why and (number := find()) is None:
+                    self.reported = failure or self.reported
+                    raise AssertionError(f"{missing}{why}. {self._describe()}") from failure
                 self._changed.wait(min(max(left, 0.0), _LOOK))
             return number
+
+    def _hopeless(self) -> tuple[str, BaseException | None]:
+        """Return why no further event will arrive, and the exception that is the cause; or an empty text."""
+        for server in self.servers:
+            if (failure := server.failure) is not None:
+                return ": the script of the server has failed", failure
+        if self.app.is_closed:
+            return " before the app stopped", None
+        if self.app.state is State.NEW and not _may_be_started_by_another_thread():
+            return ": the app was never started; call its start() before waiting", None
+        return "", None
 
     def _pass(self, virtual: VirtualClock, find: Callable[[], int | None], until: float) -> None:
         """Let virtual time pass until `find` returns a number."""
         while True:
             due = virtual.settle()
             with self._changed:
-                if find() is not None:
+                if find() is not None or self._hopeless()[0]:
                     return
             if due is None or due > until:
                 virtual.advance_to(until)
@@ -231,4 +264,13 @@ class EventLog:
             mark = "->" if number == self._position else "  "
             lines.append(f"{mark} {self._times[number] - self._times[0]:8.3f} s  {self.events[number]!r}")
         lines += [f"   a handler raised {error!r}" for error in self.errors]
+        lines += [server.describe() for server in self.servers]
         return "\n".join(lines)
+
+
+def _may_be_started_by_another_thread() -> bool:
+    """Return whether a thread of the user's is running, such as one that calls `run_forever`."""
+    return any(
+        thread is not threading.current_thread() and not thread.name.startswith(_NOT_STARTING)
+        for thread in threading.enumerate()
+    )

@@ -105,8 +105,7 @@ class StartServer:
             patience: seconds that a step may wait for the client.
 
         Raises:
-            TypeError: a script is not a list of steps.
-            ValueError: `afterwards` is neither ``"repeat"`` nor ``"refuse"``.
+            TypeError, ValueError: an argument is invalid; the message names it and says what would be valid.
             OSError: the server cannot listen on this address and port.
         """
         context = self._authority.server_tls if tls is True else tls or None
@@ -131,7 +130,7 @@ class Kit:
 
     def log_events(self, app: WebSocketApp, *, patience: float = 10.0) -> EventLog:
         """Log the events of an app, and stop it at the end of the test."""
-        self._logs.append(EventLog(app, patience=patience))
+        self._logs.append(EventLog(app, patience=patience, servers=self.serve.servers))
         return self._logs[-1]
 
     @cached_property
@@ -146,13 +145,15 @@ class Kit:
         """Stop the apps, the servers and the clock, in this order, and report what went wrong.
 
         Args:
-            has_failed: whether the test has already failed; incomplete scripts are then not reported.
+            has_failed: whether the test has already failed; what an event log has reported, and incomplete
+                scripts, are then not reported.
 
         Raises:
             AssertionError: an app did not stop, a handler raised an exception, or a script was not completed.
         """
         failures: list[Exception] = []
         servers, logs = self.serve.servers, self._logs
+        reported = [log.reported for log in logs] if has_failed else []
         with self._stack:
             for step in (
                 *(log.finish for log in logs),
@@ -163,7 +164,8 @@ class Kit:
                 try:
                     step()
                 except Exception as error:  # noqa: BLE001  raised once everything has been stopped
-                    failures.append(error)
+                    if not any(error is known for known in reported):
+                        failures.append(error)
         if len(failures) > 1:
             raise AssertionError("\n\n".join(map(str, failures))) from failures[0]
         for failure in failures:

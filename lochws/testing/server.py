@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
 from ..clock import Rest, current
+from ..options import check_number
 from .connection import ScriptError, ServerConnection, Step, logger
 from .link import Link, WaitSelector
 from .request import Request
@@ -52,8 +53,7 @@ class ScriptedServer:
             Close frames with code 1001.
 
     Raises:
-        TypeError: a script is not a list of steps.
-        ValueError: `afterwards` is neither ``"repeat"`` nor ``"refuse"``.
+        TypeError, ValueError: an argument is invalid; the message names it and says what would be valid.
         OSError: the server cannot listen on this address and port.
 
     Attributes:
@@ -79,6 +79,10 @@ class ScriptedServer:
                 raise TypeError(f"script {script!r}: expected a list of steps, such as [accept(), echo()]")
         if afterwards not in ("repeat", "refuse"):
             raise ValueError(f"afterwards={afterwards!r}: expected 'repeat' or 'refuse'")
+        if not (tls is None or isinstance(tls, ssl.SSLContext)):
+            raise TypeError(f"tls={tls!r}: expected an ssl.SSLContext, or None for no TLS")
+        check_number("patience", patience, 0)
+        check_number("scale", scale, 0)
         self._scripts = scripts or (_ECHO,)
         self._repeats = afterwards == "repeat"
         self._tls = tls
@@ -100,7 +104,17 @@ class ScriptedServer:
         self._acceptor.start()
 
     def __repr__(self) -> str:
-        return f"<ScriptedServer {self.url}, {len(self.connections)} connections>"
+        if "_acceptor" not in vars(self):  # the constructor has raised an exception, or has not finished
+            return "<ScriptedServer, not listening>"
+        count = len(self.connections)
+        return f"<ScriptedServer {self.url}, {count} connection{'s' * (count != 1)}>"
+
+    def describe(self) -> str:
+        """Return in words how far the scripts have come, and what the clients have sent. Any thread.
+
+        Error messages of an `EventLog` with this server end with it.
+        """
+        return "\n  ".join([repr(self), *(connection.describe() for connection in list(self.connections))])
 
     def __enter__(self) -> Self:
         return self
@@ -168,13 +182,16 @@ class ScriptedServer:
             whole = whole.beside(rest)
         return whole
 
+    @property
+    def failure(self) -> BaseException | None:
+        """The first exception of a script or of the accepting thread, or None."""
+        failures = [self._failure, *(connection.failure for connection in list(self.connections))]
+        return next((failure for failure in failures if failure is not None), None)
+
     def check(self) -> None:
         """Raise the exception of a script or of the accepting thread, if there is one."""
-        if self._failure is not None:
-            raise self._failure
-        for connection in list(self.connections):
-            if connection.failure is not None:
-                raise connection.failure
+        if (failure := self.failure) is not None:
+            raise failure
 
     def check_done(self) -> None:
         """Raise the exception that `check` would raise, or ScriptError if a script was not completed.
@@ -191,7 +208,7 @@ class ScriptedServer:
                 steps = ", ".join(map(repr, connection.remaining))
                 raise ScriptError(
                     f"connection {connection.number} of {self!r} did not complete its script; "
-                    f"steps left: {steps}; messages received: {connection.messages[-20:]!r}"
+                    f"steps left: {steps}; {connection.what_was_sent()}"
                 )
 
     def close(self) -> None:

@@ -19,6 +19,7 @@ from wsproto.extensions import Extension, PerMessageDeflate
 from wsproto.handshake import server_extensions_handshake
 from wsproto.utilities import generate_accept_token
 
+from ..options import check_range
 from .connection import ServerConnection, Step
 from .link import LinkEndedError
 from .rawframes import frame
@@ -113,6 +114,35 @@ def upgrade(
     """
     data = body.encode() if isinstance(body, str) else body
     return NamedStep("upgrade", lambda connection: _upgrade(connection, status, headers or {}, data), status)
+
+
+def reject(
+    status: int = 403, *, headers: Mapping[str, str | None] | None = None, body: str | bytes = b""
+) -> Step:
+    """Answer the upgrade request with an HTTP status other than 101, and end the connection.
+
+    ``reject(503, headers={"Retry-After": "30"})`` is an overloaded server. With `upgrade` the connection
+    stays open for another request, as for authentication.
+
+    Args:
+        status: the status code, from 200 to 599.
+        headers: headers to add to Content-Length and ``Connection: close``, or to replace them; None as the
+            value omits a header.
+        body: the body.
+
+    Raises:
+        TypeError, ValueError: `status` is not such a number.
+    """
+    check_range("status", status, 200, 599)
+    fields = {"Connection": "close", **(headers or {})}
+    data = body.encode() if isinstance(body, str) else body
+
+    def run(connection: ServerConnection) -> None:
+        _upgrade(connection, status, fields, data)
+        connection.link.finish()
+        connection.stay()
+
+    return NamedStep("reject", run, status, ends=True)
 
 
 def _upgrade(

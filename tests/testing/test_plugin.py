@@ -214,8 +214,34 @@ def test_each_mistake_fails_the_test_with_an_explanation(users: Users) -> None:
 
         def test_kind(ws_events):
             ws_events(WebSocketApp("ws://127.0.0.1:1/")).wait_for("ready")
-    """)
-    result.assert_outcomes(passed=3, failed=7, errors=3)
+
+        def test_script_that_fails(ws_server, ws_events):
+            def check(connection):
+                assert connection.receive() == "subscribe"
+
+            app = WebSocketApp(ws_server([accept(), check, silence()]).url)
+            app.on("ready")(lambda event: app.send_text("subscribe to what?"))
+            started(app, ws_events, patience=60).wait_for(events.Text)
+
+        def test_script_that_waits(ws_server, ws_events):
+            server = ws_server([accept(), wait_for("unsubscribe"), send("bye")], patience=0.1)
+            app = WebSocketApp(server.url)
+            app.on("ready")(lambda event: app.send_many(["one", b"two"]))
+            log = ws_events(app, patience=60)
+            app.start(persist=False)
+            log.wait_for(events.Text)
+
+        def test_never_started(ws_server, ws_events):
+            log = ws_events(WebSocketApp(ws_server().url), patience=60)
+            log.wait_for(events.Ready)
+
+        def test_never_started_in_virtual_time(ws_server, ws_events, ws_clock):
+            ws_events(WebSocketApp(ws_server().url), patience=60).wait_for(events.Ready, timeout=3600)
+
+        def test_no_error(ws_server, ws_events):
+            ws_events(WebSocketApp(ws_server().url), patience=60).wait_for_error(ValueError)
+    """, "--durations=0", "--durations-min=9")
+    result.assert_outcomes(passed=3, failed=12, errors=3)
     said = result.stdout.str()
     for line in (
         "no Text event within 0.05 s.",
@@ -223,18 +249,40 @@ def test_each_mistake_fails_the_test_with_an_explanation(users: Users) -> None:
         "no Text event: the threads did not become idle within 0.05 s:",
         "no Text event before the app stopped.",
         "unexpected: Text(text='two').",
-        "did not complete its script; steps left: wait_for('subscribe'); messages received: []",
+        "did not complete its script; steps left: wait_for('subscribe'); the client sent no message",
         "raised ZeroDivisionError('division by zero')",
         "did not stop within 0.1 s:",
         "in sit_there",
         "expected a class of lochws.events, such as events.Ready",
+        "no Text event: the script of the server has failed.",
+        "AssertionError: assert 'subscribe to what?' == 'subscribe'",
+        "; the client sent 'subscribe to what?'",
+        "at wait_for('unsubscribe'): no message 'unsubscribe' within 0.1 s; the client sent 'one', b'two'",
+        "no Ready event: the app was never started; call its start() before waiting.",
+        "no handler raised ValueError: the app was never started",
     ):
         assert line in said, said
+    assert "s call" not in said, "one of them did not fail at once"
     result.stdout.re_match_lines_random([
         r"E +-> +\d+\.\d{3} s  Text\(text='two'\)",
         r"E +\d+\.\d{3} s  Ready\(.*",
         r"E +\d+\.\d{3} s  Disconnected\(.*",
     ])
+
+
+def test_an_app_that_runs_in_a_thread_of_the_users_may_be_started_late(users: Users) -> None:
+    users("""
+        def test_it(ws_server, ws_events):
+            app = WebSocketApp(ws_server().url)
+            log = ws_events(app)
+            may_start = threading.Event()
+            thread = threading.Thread(target=lambda: (may_start.wait(10), app.run_forever()), daemon=True)
+            thread.start()
+            threading.Timer(0.2, may_start.set).start()
+            log.wait_for(events.Ready)
+            app.stop()
+            thread.join(10)
+    """).assert_outcomes(passed=1)
 
 
 def test_tests_that_do_not_use_it_import_nothing_of_lochws(users: Users) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 from time import monotonic
 from typing import Any
 
@@ -102,6 +102,32 @@ class TestAnotherClient:
             with connect(server.url) as client:
                 assert client.recv() == "well"
         assert [request.target for request in server.requests] == ["/", "/"]
+
+    def test_a_rejection_has_status_headers_and_body_and_ends_the_connection(self) -> None:
+        rejection = t.reject(503, headers={"Retry-After": "30"}, body="Too busy")
+        with t.ScriptedServer([rejection], [t.accept()]) as server:
+            with pytest.raises(InvalidStatus) as refused:
+                connect(server.url)
+            answer = refused.value.response
+            assert (answer.status_code, answer.body) == (503, b"Too busy")
+            assert answer.headers["Retry-After"] == "30"
+            assert answer.headers["Connection"] == "close"
+            server.connection(0).wait_over()
+            with connect(server.url):
+                server.check_done()
+
+    @pytest.mark.parametrize(
+        ("status", "error", "said"),
+        [
+            (101, ValueError, "status=101: expected a whole number from 200 to 599"),
+            ("503", TypeError, "status='503': expected a whole number"),
+        ],
+    )
+    def test_a_rejection_with_an_impossible_status_is_refused(
+        self, status: Any, error: type[Exception], said: str
+    ) -> None:
+        with pytest.raises(error, match=said):
+            t.reject(status)
 
     def test_a_reset_and_a_cut_do_not_end_a_connection_cleanly(self) -> None:
         cut = [t.accept(), t.cut_after(3, with_fin=True), t.send("cut short")]
@@ -319,6 +345,57 @@ def test_a_script_that_is_not_a_list_of_steps_is_refused_at_once(
 ) -> None:
     with pytest.raises(error, match=sentence):
         t.ScriptedServer(*scripts, **options)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "said"),
+    [
+        ({"tls": True}, TypeError, "tls=True: expected an ssl.SSLContext, or None"),
+        ({"patience": -1}, ValueError, "patience=-1"),
+        ({"scale": "1"}, TypeError, "scale='1'"),
+        ({"afterwards": "stop"}, ValueError, "afterwards='stop': expected 'repeat' or 'refuse'"),
+        ({"host": "192.0.2.1"}, OSError, "address"),
+    ],
+    ids=str,
+)
+def test_a_server_that_refuses_its_arguments_has_a_repr(
+    arguments: dict[str, Any], error: type[Exception], said: str
+) -> None:
+    server = t.ScriptedServer.__new__(t.ScriptedServer)
+    with pytest.raises(error, match=said):
+        server.__init__(**arguments)  # type: ignore[misc]
+    assert repr(server) == "<ScriptedServer, not listening>"
+
+
+def test_its_description_says_how_far_scripts_have_come_and_what_was_sent() -> None:
+    def fail(connection: t.ServerConnection) -> None:
+        raise ValueError("wrong")
+
+    server = t.ScriptedServer([t.accept(), fail], [t.accept(), t.wait_for("x")], [t.accept()])
+    with closing(server):
+        with suppress(ConnectionClosed), connect(server.url) as client:
+            client.recv()
+        with connect(server.url) as client, connect(server.url):
+            for number in range(25):
+                client.send(str(number) + "." * 300)
+            client.send("last")
+            server.wait_until(lambda: len(server.messages) == 26)
+            lines = server.describe().splitlines()
+        server.connection(1).wait_over()
+        after = server.describe().splitlines()
+    assert lines[0] == f"<ScriptedServer {server.url}, 3 connections>"
+    assert lines[1].startswith("  connection 0: the script failed at <function")
+    assert ": wrong; the client sent no message" in lines[1]
+    assert lines[2].startswith(
+        "  connection 1: the script is at wait_for('x'); the client sent 6 messages and then '6..."
+    )
+    assert lines[2].endswith(", 'last'")
+    assert len(lines[2]) < 21 * 210
+    assert lines[3] == (
+        "  connection 2: the script is complete, and the connection is open; the client sent no message"
+    )
+    assert "the connection has ended, and the script is at wait_for('x')" in after[2]
+    assert after[2].endswith(" and a Close frame with code 1000")
 
 
 def test_each_script_must_be_completed_once_and_repetitions_of_the_last_need_not() -> None:
