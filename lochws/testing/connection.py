@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import reprlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +21,7 @@ except ImportError as error:
     raise ImportError("lochws.testing needs h11 and wsproto: pip install 'lochws[testing]'") from error
 
 from ..clock import SYSTEM, Clock, Rest
+from .describe import counted, what_was_sent
 from .link import ClientLeftError, Link, LinkEndedError, StoppedError
 from .request import NotHTTPError, Request, RequestReader
 
@@ -36,10 +36,6 @@ Step: TypeAlias = "Callable[[ServerConnection], object]"
 MAX_MESSAGE = 64 * 1024 * 1024
 MAX_INBOX = 1000
 MAX_OUTBOX = 16 * 1024 * 1024
-#: The number of messages that an error message shows, each up to 200 characters long.
-SHOWN = 20
-_short = reprlib.Repr()
-_short.maxstring = _short.maxother = 200
 #: Without a history: seconds that a client has to answer the Close frame of a server that is shutting down.
 GOODBYE = 1.0
 
@@ -126,31 +122,7 @@ class ServerConnection:
         self._late: deque[tuple[float, bytes]] = deque()  # the times at which pongs are due, and the pongs
 
     def __repr__(self) -> str:
-        return f"<ServerConnection {self.number}, {_counted(len(self.messages), 'message')} received>"
-
-    def describe(self) -> str:
-        """Return in words how far the script has come, and what the client has sent. Any thread."""
-        step = f" at {self.remaining[0]!r}" if self.remaining else ""
-        if self.failure is not None:
-            state = f"the script failed{step}: {self.failure}"
-        elif self.remaining:
-            state = f"the connection has ended, and the script is{step}" if self.is_over else (
-                f"the script is{step}"
-            )
-        else:
-            state = f"the script is complete, and the connection {'has ended' if self.is_over else 'is open'}"
-        sent = "" if isinstance(self.failure, ScriptError) else f"; {self.what_was_sent()}"
-        return f"connection {self.number}: {state}{sent}"
-
-    def what_was_sent(self) -> str:
-        """Return in words what the client has sent; only the last messages if there are many. Any thread."""
-        if not self.requests:
-            return f"the client sent {_counted(self.bytes_received, 'byte')}, but no complete request"
-        messages = self.messages[-SHOWN:]
-        hidden = len(self.messages) - len(messages)
-        shown = ", ".join(map(_short.repr, messages)) or "no message"
-        close = "" if self.close_frame is None else f" and a Close frame with code {self.close_frame[0]}"
-        return f"the client sent {f'{hidden} messages and then ' if hidden > 0 else ''}{shown}{close}"
+        return f"<ServerConnection {self.number}, {counted(len(self.messages), 'message')} received>"
 
     # Called on any thread.
 
@@ -335,7 +307,7 @@ class ServerConnection:
     def expect(self, until: Callable[[], bool], what: str) -> None:
         """Serve the client until a condition holds. Raise ScriptError if the server's patience runs out."""
         if not self.stay(until, patience=self.patience):
-            raise ScriptError(f"no {what} within {self.patience:g} s; {self.what_was_sent()}")
+            raise ScriptError(f"no {what} within {self.patience:g} s; {what_was_sent(self)}")
 
     def await_request(self) -> Request:
         """Return the request that has not been answered yet, waiting for it if necessary."""
@@ -496,10 +468,6 @@ class ServerConnection:
         if frames.state is ConnectionState.REMOTE_CLOSING and self.answers_close and not self.is_muted:
             self.send_event(event.response())
             self.link.finish()  # the server ends TCP (RFC 6455 section 7.1.1)
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def _message_event(message: str | bytes) -> ws.Event:

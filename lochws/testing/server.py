@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from ..clock import Rest, current
 from ..options import check_number
 from .connection import ScriptError, ServerConnection, Step, logger
+from .describe import counted, describe, what_was_sent
 from .link import Link, WaitSelector
 from .request import Request
 from .steps import accept, echo
@@ -106,15 +107,14 @@ class ScriptedServer:
     def __repr__(self) -> str:
         if "_acceptor" not in vars(self):  # the constructor has raised an exception, or has not finished
             return "<ScriptedServer, not listening>"
-        count = len(self.connections)
-        return f"<ScriptedServer {self.url}, {count} connection{'s' * (count != 1)}>"
+        return f"<ScriptedServer {self.url}, {counted(len(self.connections), 'connection')}>"
 
     def describe(self) -> str:
         """Return in words how far the scripts have come, and what the clients have sent. Any thread.
 
         Error messages of an `EventLog` with this server end with it.
         """
-        return "\n  ".join([repr(self), *(connection.describe() for connection in list(self.connections))])
+        return "\n  ".join([repr(self), *map(describe, list(self.connections))])
 
     def __enter__(self) -> Self:
         return self
@@ -208,7 +208,7 @@ class ScriptedServer:
                 steps = ", ".join(map(repr, connection.remaining))
                 raise ScriptError(
                     f"connection {connection.number} of {self!r} did not complete its script; "
-                    f"steps left: {steps}; {connection.what_was_sent()}"
+                    f"steps left: {steps}; {what_was_sent(connection)}"
                 )
 
     def close(self) -> None:
