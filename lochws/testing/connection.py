@@ -226,8 +226,10 @@ class ServerConnection:
                     self._changed.notify_all()
             self.stay()
         except (ClientLeftError, LinkEndedError, StoppedError) as end:
-            if self.remaining and getattr(self.remaining[0], "ends", False):
-                del self.remaining[0]  # it counts as done
+            if self.remaining and (
+                isinstance(end, LinkEndedError) or getattr(self.remaining[0], "ends", False)
+            ):
+                del self.remaining[0]  # it counts as done, for instance a `send` that was cut as planned
             if isinstance(end, StoppedError) and not self._is_dropped:
                 close = ws.CloseConnection(1001, "the server is shutting down")
                 self._say_goodbye(close if self._is_open else None)

@@ -76,6 +76,13 @@ def tls_urls(authority: trustme.CA, tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture
+def asyncio_urls() -> dict[str, str]:
+    """Require pytest-asyncio."""
+    pytest.importorskip("pytest_asyncio")
+    return {}
+
+
+@pytest.fixture
 def screen_urls(tmp_path: Path) -> dict[str, str]:
     """Provide a stand-in for tkinter, since there is no screen."""
     shutil.copy(Path(__file__).parents[1] / "screen/tkinter.py", tmp_path)
@@ -132,11 +139,11 @@ class Run:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )
 
-    def to_its_end(self, *command: str) -> tuple[int, str, str]:
+    def to_its_end(self, *command: str, limit: float = LIMIT) -> tuple[int, str, str]:
         """Run a command and return its status, output and errors."""
         with self.start(*command) as process:
             try:
-                output, errors = process.communicate(timeout=LIMIT)
+                output, errors = process.communicate(timeout=limit)
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise
@@ -196,12 +203,17 @@ def test_a_service_closes_and_exits_with_0_on_sigterm(run: Run, program: list[st
     assert "disconnected: we closed the connection: 100" in errors
 
 
+@pytest.mark.timeout(4 * LIMIT)  # the tests of a whole page
 @pytest.mark.parametrize("block", [block for block in everywhere("python") if block.is_tests], ids=str)
 def test_tests_on_a_page_pass(block: Block, run: Run, tmp_path: Path) -> None:
     shutil.copy(ROOT / "conftest.py", tmp_path)  # it has the fixtures of lochws
     (tmp_path / "test_page.py").write_text(run.here(block.text), encoding="utf-8")
+    # pytest-asyncio warns unless it is told the scope of a fixture's loop.
+    scope = "asyncio_default_fixture_loop_scope=function"
+    options = ["-o", scope] if "asyncio" in block.needs else ["-p", "no:asyncio"]
+    options += ["-q", "-p", "no:cacheprovider", "-W", "error"]
     status, output, errors = run.to_its_end(
-        sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", "test_page.py"
+        sys.executable, "-m", "pytest", *options, "test_page.py", limit=3 * LIMIT
     )
     assert status == 0, output + errors
 

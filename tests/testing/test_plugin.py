@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 pytest_plugins = ["pytester"]
+pytestmark = pytest.mark.timeout(120)  # each test starts a Python of its own, or several
 
 ROOT = Path(__file__).parents[2]
 #: The beginning of a user's test file.
@@ -41,7 +42,7 @@ def users(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Users:
     def run(tests: str, *options: str, imports: str = IMPORTS) -> pytest.RunResult:
         pytester.makepyfile(textwrap.dedent(imports) + textwrap.dedent(tests))
         pytester.makeini("[pytest]\nfilterwarnings = error\n")
-        return pytester.runpytest_subprocess("-p", "no:cacheprovider", *options)
+        return pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:asyncio", *options)
 
     return run
 
@@ -240,7 +241,7 @@ def test_each_mistake_fails_the_test_with_an_explanation(users: Users) -> None:
 
         def test_no_error(ws_server, ws_events):
             ws_events(WebSocketApp(ws_server().url), patience=60).wait_for_error(ValueError)
-    """, "--durations=0", "--durations-min=9")
+    """, "--durations=0", "--durations-min=30")
     result.assert_outcomes(passed=3, failed=12, errors=3)
     said = result.stdout.str()
     for line in (

@@ -367,6 +367,14 @@ def test_a_server_that_refuses_its_arguments_has_a_repr(
     assert repr(server) == "<ScriptedServer, not listening>"
 
 
+def test_a_step_during_which_the_script_cuts_the_connection_is_complete() -> None:
+    with t.ScriptedServer([t.accept(), t.cut_after(3), t.send("never whole")]) as server:
+        with pytest.raises(ConnectionClosed), connect(server.url) as client:
+            client.recv()
+        server.connection().wait_over()
+        server.check_done()
+
+
 def test_its_description_says_how_far_scripts_have_come_and_what_was_sent() -> None:
     def fail(connection: t.ServerConnection) -> None:
         raise ValueError("wrong")
