@@ -42,17 +42,22 @@ _COUNTERS = {
     "bytes_received": ("lochws_received_bytes", "Bytes received, including frame headers, without TLS."),
     "bytes_sent": ("lochws_sent_bytes", "Bytes sent, including frame headers, without TLS."),
     "handler_errors": ("lochws_handler_errors", "Exceptions raised by handlers."),
+    "stale": ("lochws_stale", "Times that the server sent no message for stale_after seconds."),
 }
 _GAUGES = {
     "open": ("lochws_open", "Whether messages can be sent now: 1 or 0."),
     "queued_bytes": ("lochws_queued_bytes", "Bytes waiting to be sent."),
     "waiting_bytes": ("lochws_waiting_bytes", "Bytes of received messages waiting for handlers."),
+    "last_message_time": (
+        "lochws_last_message_timestamp_seconds", "When the last message was received, in seconds since 1970."
+    ),
     "latency_seconds": ("lochws_latency_seconds", "Seconds from the last answered ping to its pong."),
 }
 _HISTOGRAMS = {
     "received_size_bytes": ("lochws_received_message_size_bytes", "Sizes of received messages."),
     "sent_size_bytes": ("lochws_sent_message_size_bytes", "Sizes of sent messages."),
     "ping_seconds": ("lochws_ping_seconds", "Seconds from pings to their pongs."),
+    "outage_seconds": ("lochws_outage_seconds", "Seconds from the end of a connection to the next Ready."),
 }
 
 
@@ -124,6 +129,8 @@ class Metrics:
             messages that were accepted but not sent: the sum of the lengths of all `Disconnected.unsent`.
         ``queued_bytes``, ``waiting_bytes``
             bytes waiting to be sent, and bytes of received messages waiting for handlers.
+        ``last_message_time``
+            when the last message was received, in seconds since 1970; None before the first one.
         ``latency_seconds``
             seconds between the last answered ping and its pong, or None.
         ``reconnects``
@@ -133,6 +140,11 @@ class Metrics:
             (`ConnectFail.phase`).
         ``handler_errors``
             exceptions raised by handlers.
+        ``stale``
+            how often the server sent no message for `stale_after` seconds: the number of Stale events.
+        ``outage_seconds``
+            a histogram of `Ready.outage`: seconds from the end of a connection to the next Ready. An outage
+            that has not ended is not in it.
         ``received_size_bytes``, ``sent_size_bytes``, ``ping_seconds``
             histograms, each a dict of ``count``, ``sum`` and ``buckets``; the buckets map each upper bound to
             the number of values at or below it.
@@ -254,8 +266,11 @@ def _numbers(app: WebSocketApp, measures: Measures) -> dict[str, Any]:
         "latency_seconds": app.latency,
         "reconnects": dict(measures.reconnects),
         "handler_errors": measures.handler_errors,
+        "stale": measures.stale,
+        "last_message_time": measures.last_message,
         "received_size_bytes": measures.received_sizes.as_dict(),
         "sent_size_bytes": measures.sent_sizes.as_dict(),
         "ping_seconds": measures.pings.as_dict(),
+        "outage_seconds": measures.outages.as_dict(),
         "handler_seconds": {name: taken.as_dict() for name, taken in measures.handlers.copy().items()},
     }

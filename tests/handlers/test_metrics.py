@@ -110,6 +110,29 @@ def test_reconnects_are_counted_by_why_the_last_attempt_ended(metrics: Metrics) 
         assert found["latency_seconds"] is None
 
 
+def test_the_last_message_and_stale_servers_are_measured(metrics: Metrics, registry: CollectorRegistry) -> None:
+    app = WebSocketApp(URL)
+    metrics.watch(app, "feed")
+    assert metrics.snapshot()["feed"]["last_message_time"] is None
+    assert registry.get_sample_value("lochws_last_message_timestamp_seconds", {"app": "feed"}) is None
+    with ScriptedServer([accept(), send("a")]) as server:
+        other = Noting(server.url)
+        metrics.watch(other, "other")
+        with running(other, persist=AT_ONCE, stale_after=0.05):
+            other.wait_for("ready", 2)
+        text = other.all("text")[-1]
+        found = metrics.snapshot()["other"]
+        assert found["last_message_time"] == text.received_time
+        assert found["stale"] == len(other.all("stale")) > 0
+        outages = [event.outage for event in other.all("ready")]
+        assert outages[0] is None
+        assert found["outage_seconds"]["count"] == len(outages) - 1
+        assert found["outage_seconds"]["sum"] == sum(outages[1:])
+    name = "lochws_last_message_timestamp_seconds"
+    assert registry.get_sample_value(name, {"app": "other"}) == text.received_time
+    assert registry.get_sample_value("lochws_stale_total", {"app": "other"}) == found["stale"]
+
+
 END = events.Disconnected(ended_by="server")
 
 
@@ -264,7 +287,7 @@ def test_scraped_metrics_follow_the_conventions_of_prometheus(
     lively.force_disconnect()
     text = generate_latest(registry).decode()
     families = list(text_string_to_metric_families(text))
-    assert len(families) == 8 + 4 + 1 + 3 + 1
+    assert len(families) == 9 + 5 + 1 + 4 + 1
     for family in families:
         assert re.fullmatch(r"lochws(_[a-z]+)+", family.name)
         assert family.documentation.endswith(".")

@@ -16,6 +16,9 @@ SIZES = (64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216)
 #: Upper bounds for the times of handlers and pongs, in seconds.
 SECONDS = (0.00001, 0.0001, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
 
+#: Upper bounds for the lengths of outages, in seconds.
+OUTAGES = (0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0)
+
 
 class Histogram:
     """A histogram of values. One thread at a time may add values; any thread may read.
@@ -61,6 +64,9 @@ class Measures:
         reconnects: the number of new attempts, keyed by the cause that made them necessary.
         handler_errors: exceptions raised by handlers.
         unsent: messages that were accepted but not sent.
+        stale: how often the server sent no message for `stale_after` seconds.
+        last_message: the `received_time` of the last message; None before the first one.
+        outages: seconds from the end of a connection to the next Ready.
     """
 
     def __init__(self) -> None:
@@ -71,6 +77,9 @@ class Measures:
         self.reconnects: dict[str, int] = {}
         self.handler_errors = 0
         self.unsent = 0
+        self.stale = 0
+        self.last_message: float | None = None
+        self.outages = Histogram(OUTAGES)
         self._cause: str | None = None  # of the end of the connection, once known
 
     # The handlers' thread.
@@ -79,8 +88,10 @@ class Measures:
         """Count an event."""
         if isinstance(event, events.Text):
             self.received_sizes.observe(_size(event.text))
+            self.last_message = event.received_time
         elif isinstance(event, events.Binary):
             self.received_sizes.observe(len(event.data))
+            self.last_message = event.received_time
         elif isinstance(event, events.Pong):
             if event.latency is not None:
                 self.pings.observe(event.latency)
@@ -98,6 +109,10 @@ class Measures:
             self._cause = None
         elif isinstance(event, (events.Rejected, events.Unresponsive, events.Stale, events.ProtocolError)):
             self._cause = event.name
+            self.stale += isinstance(event, events.Stale)
+        elif isinstance(event, events.Ready):
+            if event.outage is not None:
+                self.outages.observe(event.outage)
         elif isinstance(event, (events.ConnectFail, events.Disconnected)):
             fallback = event.phase if isinstance(event, events.ConnectFail) else event.ended_by
             if self._cause == events.Stale.name and fallback != "client":
