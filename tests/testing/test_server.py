@@ -136,7 +136,7 @@ class TestAnotherClient:
                 with connect(server.url) as client, pytest.raises(ConnectionClosedError):
                     client.recv()
         assert not server.connections[0].remaining
-        assert [repr(step) for step in server.connections[1].remaining] == ["send('cut short')"]
+        assert not server.connections[1].remaining  # the step that was cut as planned is complete
 
 
 class TestLochws:
@@ -365,14 +365,6 @@ def test_a_server_that_refuses_its_arguments_has_a_repr(
     with pytest.raises(error, match=said):
         server.__init__(**arguments)  # type: ignore[misc]
     assert repr(server) == "<ScriptedServer, not listening>"
-
-
-def test_a_step_during_which_the_script_cuts_the_connection_is_complete() -> None:
-    with t.ScriptedServer([t.accept(), t.cut_after(3), t.send("never whole")]) as server:
-        with pytest.raises(ConnectionClosed), connect(server.url) as client:
-            client.recv()
-        server.connection().wait_over()
-        server.check_done()
 
 
 def test_its_description_says_how_far_scripts_have_come_and_what_was_sent() -> None:
