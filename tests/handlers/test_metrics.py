@@ -110,7 +110,9 @@ def test_reconnects_are_counted_by_why_the_last_attempt_ended(metrics: Metrics) 
         assert found["latency_seconds"] is None
 
 
-def test_the_last_message_and_stale_servers_are_measured(metrics: Metrics, registry: CollectorRegistry) -> None:
+def test_the_last_message_and_stale_servers_are_measured(
+    metrics: Metrics, registry: CollectorRegistry
+) -> None:
     app = WebSocketApp(URL)
     metrics.watch(app, "feed")
     assert metrics.snapshot()["feed"]["last_message_time"] is None
