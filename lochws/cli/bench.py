@@ -11,6 +11,7 @@ import click
 
 from .exits import Exit
 from .load import Load
+from .output import is_quiet, rich_console
 from .shown import as_json
 from .target import Seconds, Target, is_terminal, limit, running, target_options
 
@@ -94,16 +95,16 @@ def _watched(
 
 @contextmanager
 def _bar(title: str, load: Load, seconds: float, count: int | None) -> Iterator[None]:
-    if not is_terminal(2):
+    if is_quiet() or not is_terminal(2):
         yield
         return
-    from rich.console import Console  # noqa: PLC0415  a large package, of no use in pipes
+    # A large package, of no use in pipes.
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
     words = TextColumn("{task.description:>14}"), TextColumn("{task.fields[done]:>9,} messages")
     columns = words[0], BarColumn(), words[1]
     over = threading.Event()
-    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, TimeElapsedColumn(), console=rich_console(err=True), transient=True) as progress:
         task = progress.add_task(title, total=count or seconds, done=0)
 
         def follow() -> None:

@@ -14,6 +14,7 @@ from ..diagnosis.examination import ClientCertificate, diagnose
 from ..text import escaped
 from .exits import Ending, Exit
 from .findings import show
+from .output import is_quiet, rich_console
 from .shown import as_options
 from .target import Target, checked, is_terminal, limit, target_options
 
@@ -23,8 +24,8 @@ from .target import Target, checked, is_terminal, limit, target_options
     help="""Diagnose the connection to the WebSocket server at URL.
 
     Tries every address of the host, reads the server's certificate even if it is not trusted, and then
-    connects as `lochws connect` would and sends a few pings. Each failure comes with advice on how to fix it.
-    The exit codes are those of `lochws connect`.
+    connects as `lochws connect` would and sends a few pings. Each problem is one line, with advice on how to
+    fix it; -q prints only those. The exit codes are those of `lochws connect`.
     """,
 )
 @click.option("--json", is_flag=True, help="Print one JSON object per finding.")
@@ -42,11 +43,10 @@ def doctor(*, json: bool, **options: Any) -> Exit:
 @contextmanager
 def busy(what: str) -> Iterator[None]:
     """Show a status line on stderr during the block, if that is a terminal."""
-    if not is_terminal(2):
+    if is_quiet() or not is_terminal(2):
         yield
         return
-    from rich.console import Console  # noqa: PLC0415  a large package, of no use in pipes
-    from rich.text import Text  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415  a large package, of no use in pipes
 
-    with Console(stderr=True).status(Text(what)):
+    with rich_console(err=True).status(Text(what)):
         yield

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 import click
 
 from ..diagnosis.findings import Finding, Verdict
 from ..text import escaped
+from .output import has_color, is_quiet, rich_console
 from .shown import as_json
 from .target import is_terminal
 
@@ -16,23 +16,27 @@ _STYLES = {Verdict.OK: "green", Verdict.NOTE: "dim", Verdict.WARNING: "yellow", 
 
 
 def show(findings: Sequence[Finding], *, json: bool) -> None:
-    """Print findings: as a table on a terminal, else as plain lines; with `json`, as one object per line."""
+    """Print findings: as a table on a terminal, else one per line; with `json`, as one object per line.
+
+    With ``-q``, only problems are printed.
+    """
+    if is_quiet():
+        findings = [finding for finding in findings if finding.verdict in {Verdict.WARNING, Verdict.FAILED}]
     if json:
         for finding in findings:
             click.echo(as_json(finding.as_object()))
-    elif is_terminal(1):
-        _show_table(findings)
+    elif is_terminal(1) or has_color():
+        if findings:
+            _show_table(findings)
     else:
         for finding in findings:
             columns = f"{finding.verdict.value:8} {finding.phase:12} {finding.time:>12}"
-            click.echo(f"{columns}  {escaped(finding.result)}")
-            if finding.advice:
-                click.echo(f"{'':35}→ {escaped(finding.advice)}")
+            advice = f" → {finding.advice}" if finding.advice else ""
+            click.echo(f"{columns}  {escaped(finding.result + advice)}")
 
 
 def _show_table(findings: Sequence[Finding]) -> None:
     from rich import box  # noqa: PLC0415  a large package, of no use in pipes
-    from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
@@ -48,4 +52,4 @@ def _show_table(findings: Sequence[Finding]) -> None:
             result.append(f"\n→ {escaped(finding.advice)}", style="bold")
         verdict = Text(finding.verdict.value, style=_STYLES[finding.verdict])
         table.add_row(Text(finding.phase), verdict, Text(finding.time), result)
-    Console(file=sys.stdout).print(table)
+    rich_console().print(table)

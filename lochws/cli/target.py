@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import getpass
 import math
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -196,12 +198,15 @@ def _as_header(given: str) -> tuple[str, str]:
 def _as_auth(given: str) -> tuple[str, str]:
     user, colon, password = given.partition(":")
     if not colon:
-        try:
-            password = click.prompt(
-                f"Password of {user}", hide_input=True, default="", show_default=False, err=True
-            )
-        except click.Abort:
+        try:  # not by click.prompt, which does not tell Ctrl-C from the end of the input
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", getpass.GetPassWarning)
+                password = getpass.getpass(f"Password of {user}: ")
+        except EOFError:
             raise Failed("no password given", Exit.USAGE) from None
+        except getpass.GetPassWarning:
+            sentence = "--auth has no password, and there is no terminal to ask for it: pass USER:PASSWORD"
+            raise Failed(sentence, Exit.USAGE) from None
     return user, password
 
 

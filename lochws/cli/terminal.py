@@ -40,8 +40,8 @@ HELP = (
     ("//TEXT", "send a message that begins with a slash"),
     ("Tab", "complete a command"),
     ("Alt-Enter", "start another line of the same message"),
-    ("Ctrl-C", "clear the line; on an empty line, close and quit with exit code 130"),
-    ("Ctrl-D", "on an empty line, close and quit"),
+    ("Ctrl-C", "clear the line; if it is empty, close and exit with 130"),
+    ("Ctrl-D", "if the line is empty, close and exit"),
 )
 
 

@@ -7,7 +7,6 @@ import queue
 import socket
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
@@ -84,8 +83,16 @@ def try_all(addresses: list[Address], limit: float) -> tuple[list[Finding], Addr
     """
     if not addresses:
         return [], None
-    with ThreadPoolExecutor(len(addresses)) as pool:
-        tried = list(pool.map(lambda address: _try(address, min(limit, ADDRESS_SECONDS)), addresses))
+    answers: queue.Queue[tuple[Address, tuple[str, float]]] = queue.Queue()
+
+    def work(address: Address) -> None:
+        answers.put((address, _try(address, min(limit, ADDRESS_SECONDS))))
+
+    for address in addresses:
+        # Daemons, so that Ctrl-C need not wait for addresses that do not answer.
+        threading.Thread(target=work, args=(address,), name="address", daemon=True).start()
+    found = dict(answers.get() for _ in addresses)
+    tried = [found[address] for address in addresses]
     good = [address for address, (reason, _) in zip(addresses, tried, strict=True) if not reason]
     findings = []
     for address, (reason, seconds) in zip(addresses, tried, strict=True):

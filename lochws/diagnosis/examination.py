@@ -85,7 +85,8 @@ def _examine(attempt: Attempt, seconds: float, own: ClientCertificate | None) ->
         )
         findings += handshakes.inspect()
     elif good is not None and attempt.was_hung_up_on and Handshakes(good, endpoint.host, seconds).succeed():
-        attempt.findings[-1] = replace(attempt.findings[-1], advice=_TRY_WSS)
+        result = "the server expects TLS on this port"
+        attempt.findings[-1] = replace(attempt.findings[-1], result=result, advice=_TRY_WSS)
     return findings
 
 

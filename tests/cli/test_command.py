@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import signal
 import ssl
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from lochws.cli.exits import MEANINGS, Exit
 from lochws.cli.highlight import JSON_COLORS, colored, highlighted
 from lochws.cli.manual import manual, roff
 from lochws.cli.target import full_url
-from lochws.testing import ScriptedServer, Step, accept, close, echo, send, upgrade
+from lochws.testing import ScriptedServer, Step, accept, close, echo, pause, send, silence, upgrade
 
 from ..support.seen import PATIENCE
 from .commands import COMMAND, environment, in_terminal, run
@@ -213,6 +214,106 @@ def test_the_demo_in_a_pipe_that_is_cut_ends_silently(hidden: str) -> None:
         process.stdout.close()
         assert process.stderr.read() == ""
         assert process.wait(3 * PATIENCE) == Exit.NO_READER
+
+
+# Ctrl-C.
+
+
+def interrupted(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Press Ctrl-C, and return the exit code and what was written to stderr."""
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=2 * PATIENCE)
+    return process.returncode, errors
+
+
+def start(*words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*COMMAND, *words], env=environment(), text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+needs_ctrl_c = pytest.mark.skipif(
+    sys.platform == "win32", reason="Ctrl-C cannot be sent to one process there"
+)
+
+
+@needs_ctrl_c
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["connect"], ["-x", "hello"], ["--persist"], ["doctor"], ["doctor", "--json"], ["bench"],
+        ["bench", "--json"],
+    ],
+    ids=" ".join,
+)
+def test_ctrl_c_on_a_server_that_does_not_answer_is_130(words: list[str]) -> None:
+    with ScriptedServer([silence()]) as server, start(*words, server.url) as process:
+        server.connection()
+        code, errors = interrupted(process)
+    assert code == Exit.INTERRUPTED
+    lines = errors.splitlines()
+    assert lines == [] or ("--persist" in words and all(line.startswith("lochws: ") for line in lines))
+
+
+@needs_ctrl_c
+@pytest.mark.parametrize("words", [["serve"], ["serve", "ticker"], ["demo", "--serve"]], ids=" ".join)
+def test_ctrl_c_on_a_server_of_ours_is_130(words: list[str]) -> None:
+    with start(*words, "--port", "0") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("ws://127.0.0.1:")
+        assert interrupted(process) == (Exit.INTERRUPTED, "")
+
+
+@needs_ctrl_c
+def test_ctrl_c_on_an_established_connection_is_130_in_every_command() -> None:
+    for words in (["--wait", "inf"], ["--wait", "inf", "-x", "a"], ["doctor"], ["bench", "--seconds", "60"]):
+        script = [accept(), silence() if words == ["doctor"] else echo()]
+        with ScriptedServer(script) as server, start(*words, server.url) as process:
+            server.connection().wait_until(lambda: server.connection().state is not None)
+            code, errors = interrupted(process)
+        assert (code, errors) == (Exit.INTERRUPTED, ""), words
+
+
+@needs_ctrl_c
+def test_ctrl_c_between_two_attempts_is_130() -> None:
+    with start("--persist", NOBODY) as process:
+        assert process.stderr is not None
+        while "reconnecting in" not in process.stderr.readline():
+            pass
+        assert interrupted(process)[0] == Exit.INTERRUPTED
+
+
+@needs_ctrl_c
+def test_ctrl_c_during_a_replay_is_130(tmp_path: Path) -> None:
+    path = tmp_path / "talk.jsonl"
+    with ScriptedServer([accept(), send("a"), pause(0.3), close()]) as server:
+        assert run("--wait", "inf", "--record", str(path), server.url).code == 0
+    with start("replay", "--speed", "0.001", str(path)) as process:
+        assert process.stdout is not None
+        assert "connecting" in process.stdout.readline()
+        assert interrupted(process) == (Exit.INTERRUPTED, "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+@pytest.mark.parametrize(("key", "code"), [("\x03", Exit.INTERRUPTED), ("\x04", Exit.USAGE)])
+def test_ctrl_c_at_the_password_is_130(key: str, code: Exit) -> None:
+    with in_terminal("-u", "joe", NOBODY) as screen:
+        screen.wait_for("Password of joe:")
+        if code is Exit.INTERRUPTED:  # the terminal is not the one that controls the process
+            screen.process.send_signal(signal.SIGINT)
+        else:
+            screen.type(key)
+        assert screen.end() == code
+        assert "Traceback" not in screen.text
+
+
+def test_a_password_that_cannot_be_asked_for_is_one_sentence() -> None:
+    done = run("-u", "joe", NOBODY, start_new_session=True)
+    assert done == (
+        Exit.USAGE, "",
+        "lochws: --auth has no password, and there is no terminal to ask for it: pass USER:PASSWORD\n",
+    )
 
 
 # Where the command may be left out.

@@ -7,8 +7,11 @@ import gzip
 import inspect
 import json
 import re
+import signal
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -28,7 +31,8 @@ from lochws.testing import ScriptedServer, Step, accept, close, fin, ignore_clos
 
 from ..support.apps import echo
 from ..support.peer import PING, Link, StartPeer
-from .commands import in_terminal
+from ..support.seen import PATIENCE
+from .commands import environment, in_terminal
 
 Examine = Callable[..., tuple[int, dict[str, dict[str, str]]]]
 
@@ -87,6 +91,31 @@ def test_a_silent_address_has_a_time_limit() -> None:
     assert good is None
     assert findings[0].verdict is Verdict.FAILED
     assert "a firewall may" in findings[0].result
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C cannot be sent to one process there")
+def test_ctrl_c_does_not_wait_for_a_silent_address() -> None:
+    program = (
+        "import socket, sys, lochws.diagnosis.addresses as tried\n"
+        "tried.ADDRESS_SECONDS = 600\n"
+        "print('trying', flush=True)\n"
+        "tried.try_all([tried.Address(socket.AF_INET, ('127.0.0.1', int(sys.argv[1])))], 600)\n"
+    )
+    with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for sock in (first, second):  # which fill the kernel's queue
+            sock.setblocking(False)
+            sock.connect_ex(listener.getsockname())
+        command = [sys.executable, "-c", program, str(listener.getsockname()[1])]
+        with subprocess.Popen(
+            command, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "trying\n"
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=2 * PATIENCE)
+    assert errors.endswith("KeyboardInterrupt\n")
 
 
 def test_a_look_up_that_takes_too_long_is_abandoned() -> None:
@@ -377,7 +406,37 @@ def test_ws_to_a_tls_port_is_told_to_try_wss(examine: Examine, server_tls: ssl.S
         code, steps = examine(server.url.replace("wss:", "ws:"))
     assert code != 0
     assert [name for name, one in steps.items() if one["verdict"] == "failed"] == ["upgrade"]
+    assert steps["upgrade"]["result"] == "the server expects TLS on this port"
     assert steps["upgrade"]["advice"] == "Try wss:// instead of ws://: this port expects TLS."
+
+
+@pytest.mark.parametrize("case", ["ws to TLS", "wss to plain", "expired", "no Upgrade"])
+def test_a_problem_is_one_line_and_all_that_q_prints(
+    case: str, authority: trustme.CA, ca_file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tls = None
+    if case in ("ws to TLS", "expired"):
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        ends = datetime(2020, 5, 17) if case == "expired" else None  # noqa: DTZ001  trustme's are naive
+        authority.issue_cert("localhost", "127.0.0.1", not_after=ends).configure_cert(tls)
+    script = [upgrade(426, NGINX, "Upgrade Required") if case == "no Upgrade" else accept()]
+    with ScriptedServer(script, tls=tls, history=False) as server:
+        place = f"{server.host}:{server.port}"
+        url = f"{'wss' if case in ('wss to plain', 'expired') else 'ws'}://{place}/"
+        assert main(["doctor", "-q", "--cafile", ca_file, url]) in {Exit.NO_CONNECTION, Exit.REFUSED}
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("failed   ")
+    assert {
+        "ws to TLS": " → Try wss:// instead of ws://", "wss to plain": " → Try ws:// instead of wss://",
+        "expired": "; expired on 2020-05-17 → Renew the server's certificate",
+        "no Upgrade": f" (server: nginx) → {FORWARD}",
+    }[case] in line
+
+
+def test_q_prints_nothing_about_a_healthy_server(capsys: pytest.CaptureFixture[str]) -> None:
+    with ScriptedServer() as server:
+        assert main(["doctor", "-q", server.url]) == 0
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_server_that_speaks_http_2_is_named(examine: Examine) -> None:
