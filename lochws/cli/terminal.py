@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -43,6 +44,8 @@ HELP = (
     ("Ctrl-C", "clear the line; if it is empty, close and exit with 130"),
     ("Ctrl-D", "if the line is empty, close and exit"),
 )
+#: Those that are commands.
+COMMANDS = tuple((what, means) for what, means in HELP if re.match(r"/\w", what))
 
 
 class _Interrupted(Exception):
@@ -54,9 +57,9 @@ class _Commands(Completer):
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
         typed = document.text_before_cursor
-        for what, means in HELP:
+        for what, means in COMMANDS:
             name, _, arguments = what.partition(" ")
-            if typed.startswith("/") and what[:2] != "//" and name.startswith(typed):
+            if typed.startswith("/") and name.startswith(typed):
                 yield Completion(f"{name} " if arguments else name, -len(typed), what, means)
 
 
@@ -157,7 +160,7 @@ class Terminal:
             [("class:prompt", "> ")], multiline=True, prompt_continuation="  ", style=STYLE,
             key_bindings=_keys(), history=self._history(), erase_when_done=True, color_depth=self._depth,
             # The menu takes its room only once Tab has been pressed.
-            completer=_Commands(), complete_while_typing=False, reserve_space_for_menu=len(HELP),
+            completer=_Commands(), complete_while_typing=False, reserve_space_for_menu=1 + len(COMMANDS),
         )
         loop, over = asyncio.get_running_loop(), asyncio.Event()
 

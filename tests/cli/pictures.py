@@ -30,16 +30,21 @@ def picture(screen: Terminal, title: str, path: Path) -> None:
     for row in range(lines):
         line = Text()
         cells = screen.screen.buffer[row]
-        for column in range(screen.screen.columns):
+        shown = [column for column in cells if cells[column].data != " " or cells[column].bg != "default"]
+        for column in range(max(shown, default=-1) + 1):
             cell = cells[column]
-            color = _COLORS.get(cell.fg, cell.fg)
-            style = f"#{color}" if re.fullmatch("[0-9a-f]{6}", color) else color
+            style = _color(cell.fg) if cell.bg == "default" else f"{_color(cell.fg)} on {_color(cell.bg)}"
             line.append(cell.data, f"bold {style}" if cell.bold else style)
-        line.rstrip()
         console.print(line, no_wrap=True, overflow="crop")
     drawn = console.export_svg(title=title, unique_id=path.stem)
     # Without web fonts, the picture can be shown without fetching anything.
     path.write_text(re.sub(r"\s*@font-face \{.*?\}", "", drawn, flags=re.DOTALL), encoding="utf-8")
+
+
+def _color(name: str) -> str:
+    """Return rich's name for one of pyte's colors."""
+    color = _COLORS.get(name, name)
+    return f"#{color}" if re.fullmatch("[0-9a-f]{6}", color) else color
 
 
 def demonstrate() -> None:
@@ -51,7 +56,7 @@ def demonstrate() -> None:
 
 
 def talk() -> None:
-    """Draw a session: a subscription to a ticker, a ping, and the list of commands."""
+    """Draw a session: a subscription to a ticker, a ping, and the menu of commands."""
     script = [
         accept(), wait_for(re.compile("subscribe")), send('{"type": "subscribed", "channels": ["ticker"]}'),
         send('{"type": "ticker", "price": 64012.5}'), send(bytes(range(12))), wait_for(re.compile("again")),
@@ -59,20 +64,19 @@ def talk() -> None:
     ]
     with (
         ScriptedServer(script) as server,
-        in_terminal("connect", "--no-history", server.url, size=(96, 30)) as screen,
+        in_terminal("--no-history", server.url, size=(96, 20)) as screen,
     ):
         screen.wait_until(lambda: screen.lines[-1] == ">" and "ready" in "\n".join(screen.lines))
         for typed, shown in [
             ('{"type": "subscribe",\x1b\r "channels": ["ticker"]}\r', "[12 bytes]"),
             ("/ping hello\r", "pong hello after"),
-            ("/help\r", "on an empty line"),
             ("/dance\r", "unknown command /dance"),
             ("again\r", "not so fast"),
-            ("and what is typed stays down here", "> and what"),
+            ("/\t", "show this list"),
         ]:
             screen.type(typed)
             screen.wait_for(shown)
-        picture(screen, f"lochws connect {server.url}", PICTURES / "terminal.svg")
+        picture(screen, f"lochws {server.url}", PICTURES / "terminal.svg")
 
 
 def doctors() -> None:
