@@ -19,11 +19,12 @@ from .dispatch.hiding import check_instance, read_only
 from .dispatch.naming import EventName, Function, as_registering, check_attributes, check_class, event_names
 from .dispatch.registry import Registry, Wrapper
 from .engine.threads import Threads
-from .errors import WebSocketError
+from .errors import WaitFailed, WebSocketError
 from .life.backoff import DEFAULT_BACKOFF, Backoff
 from .life.calls import ScheduledCall
 from .life.gate import Gate
 from .life.lifecycle import Lifecycle
+from .life.reasons import why_not_ready, why_running
 from .life.state import State, describe
 from .options import (
     KEYWORDS,
@@ -36,6 +37,7 @@ from .options import (
     Timing,
     TraceFunction,
     WebSocketOptions,
+    check_bool,
     check_choice,
     show_options,
 )
@@ -110,6 +112,26 @@ class AppInternals(Internals):
         """Raise WebSocketError in a handler, where `method` would wait for that handler."""
         if self.life.in_handler:
             raise WebSocketError(f"{method}() was called in a handler, and would wait for that handler's end")
+
+    def check_wait(self, method: str, timeout: float | None, done: bool, *, for_ready: bool = False) -> bool:
+        """Return True if a wait succeeded.
+
+        Raises:
+            WaitFailed: it failed; the message says why.
+        """
+        if done:
+            return True
+        life = self.life
+        state, end = life.state, life.final_event
+        if for_ready:
+            behind_gate = state is State.OPEN and life.sendable is None
+            reason = why_not_ready(state, end, behind_gate=behind_gate)
+        else:
+            reason = why_running(state, is_stopping=life.is_stopping)
+        timed_out = not (for_ready and state is State.STOPPED)
+        within = f" within {timeout:g} s" if timed_out and timeout is not None else ""
+        what = "not ready" if for_ready else "not stopped"
+        raise WaitFailed(f"{method}(): {what}{within}: {reason}", event=end, timed_out=timed_out)
 
     def handlers_changed(self) -> None:
         """Tell the loop that handlers were added: it does not create events that no handler wants."""
@@ -405,38 +427,51 @@ class WebSocketApp(WebSocket, Handler):
         life.join(None)
         return life.final_event
 
-    def stop(self, timeout: float | None = None) -> bool:
+    def stop(self, timeout: float | None = None, *, check: bool = False) -> bool:
         """Close the app and wait until it has stopped; in a handler, close it without waiting.
 
         Args:
             timeout: the longest time to wait, in seconds; None for no limit.
+            check: whether to raise WaitFailed, which says why, instead of returning False.
 
         Returns:
             True if the app has stopped.
 
         Raises:
-            TypeError, ValueError: the timeout is not a number. In that case the app is not closed.
+            TypeError, ValueError: the timeout is not a number, or `check` is not a bool. In that case the app
+                is not closed.
+            WebSocketError: called with ``check=True`` in a handler, which would wait for itself; the app is
+                not closed.
+            WaitFailed: with ``check=True``, the wait failed; `WaitFailed.event` is the last final event.
         """
         timeout = _as_timeout("stop", timeout)
+        check_bool("check", check)
+        if check:
+            self._lochws.refuse_in_handler("stop")
         self.close()
-        return False if self._lochws.life.in_handler else self._lochws.life.join(timeout)
+        done = not self._lochws.life.in_handler and self._lochws.life.join(timeout)
+        return self._lochws.check_wait("stop", timeout, done) if check else done
 
-    def join(self, timeout: float | None = None) -> bool:
+    def join(self, timeout: float | None = None, *, check: bool = False) -> bool:
         """Wait until the app has stopped and its own threads have ended.
 
         Args:
             timeout: the longest time to wait, in seconds; None for no limit.
+            check: whether to raise WaitFailed, which says why, instead of returning False.
 
         Returns:
             True if the app stopped in time or was never started.
 
         Raises:
-            TypeError, ValueError: the timeout is not a number.
+            TypeError, ValueError: the timeout is not a number, or `check` is not a bool.
             WebSocketError: called from a handler of this app, which would then wait for itself.
+            WaitFailed: with ``check=True``, the wait failed; `WaitFailed.event` is the last final event.
         """
         timeout = _as_timeout("join", timeout)
+        check_bool("check", check)
         self._lochws.refuse_in_handler("join")
-        return self._lochws.life.join(timeout)
+        done = self._lochws.life.join(timeout)
+        return self._lochws.check_wait("join", timeout, done) if check else done
 
     def reconnect(self) -> None:
         """Drop the connection and open a new one immediately; during a back-off, end the wait.
@@ -448,44 +483,54 @@ class WebSocketApp(WebSocket, Handler):
         """
         self._lochws.life.reconnect()
 
-    def wait_ready(self, timeout: float | None = None) -> bool:
+    def wait_ready(self, timeout: float | None = None, *, check: bool = False) -> bool:
         """Wait until a connection is open, the handlers of its Ready event have run, and all gates are open.
 
         Args:
             timeout: the longest time to wait, in seconds; None for no limit.
+            check: whether to raise WaitFailed, which says why, instead of returning False.
 
         Returns:
-            True once all of that is the case; False if the timeout expires or the app stops first.
+            True once all of that is the case; False if the timeout expires or the app stops first. Then
+            `last_end` says how the last attempt ended, and with ``check=True`` the exception says it. So the
+            result is a plain bool, and the reason cannot be overlooked where it is asked for.
 
         Raises:
-            TypeError, ValueError: the timeout is not a number.
+            TypeError, ValueError: the timeout is not a number, or `check` is not a bool.
             WebSocketError: the app has not been started, and no other thread starts it within half a second;
                 or called from a handler while there is no connection: the handler would wait for itself.
+            WaitFailed: with ``check=True``, the wait failed; `WaitFailed.event` is the last final event.
         """
         timeout = _as_timeout("wait_ready", timeout)
+        check_bool("check", check)
         life = self._lochws.life
         if not life.wait_started(START_SECONDS if timeout is None else min(timeout, START_SECONDS)):
             raise WebSocketError("wait_ready(): the app has not been started; call start() first")
         if life.sendable is None or life.state is not State.OPEN:
             self._lochws.refuse_in_handler("wait_ready")
-        return life.in_handler or life.wait_ready(timeout)
+        done = life.in_handler or life.wait_ready(timeout)
+        return self._lochws.check_wait("wait_ready", timeout, done, for_ready=True) if check else done
 
-    def wait_closed(self, timeout: float | None = None) -> bool:
+    def wait_closed(self, timeout: float | None = None, *, check: bool = False) -> bool:
         """Wait until the app has stopped because it was closed or gave up.
 
         Args:
             timeout: the longest time to wait, in seconds; None for no limit.
+            check: whether to raise WaitFailed, which says why, instead of returning False.
 
         Returns:
             True if the app stopped in time or was never started.
 
         Raises:
-            TypeError, ValueError: the timeout is not a number.
+            TypeError, ValueError: the timeout is not a number, or `check` is not a bool.
             WebSocketError: called from a handler of this app, which would then wait for itself.
+            WaitFailed: with ``check=True``, the wait failed; `WaitFailed.event` is the last final event.
         """
         timeout = _as_timeout("wait_closed", timeout)
+        check_bool("check", check)
         self._lochws.refuse_in_handler("wait_closed")
-        return self._lochws.life.wait_stopped(timeout)
+        done = self._lochws.life.wait_stopped(timeout)
+        return self._lochws.check_wait("wait_closed", timeout, done) if check else done
 
     def connect(
         self,
@@ -611,6 +656,14 @@ class WebSocketApp(WebSocket, Handler):
         returns.
         """
         return self._lochws.life.is_stopping
+
+    @read_only
+    def last_end(self) -> events.ConnectFail | events.Disconnected | None:
+        """The final event of the last attempt or connection that has ended; None if none has since `start`.
+
+        It stays when the next connection opens, and when the app has stopped. Any thread may read it.
+        """
+        return self._lochws.life.final_event
 
     @read_only
     def waiting_bytes(self) -> int:

@@ -12,6 +12,7 @@
     ├── ConnectFail                  connecting failed: reported as event ConnectFail
     ├── TransportFail                the network failed during a send
     ├── QueueFull                    the send queue has no room
+    ├── WaitFailed                   a wait for an app failed, and was called with check=True
     └── WebSocketUnavailable         there is no open connection to send on
         ├── WebSocketClosing         our Close frame has been sent
         └── WebSocketClosed          the connection has ended
@@ -24,6 +25,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .events import ConnectFail as ConnectFailEvent
+    from .events import Disconnected
     from .response import Response
 
 
@@ -134,6 +137,25 @@ class TransportFail(WebSocketError):
 
 class QueueFull(WebSocketError):
     """The message was not accepted, because the send queue (at most `max_queue` bytes) has no room for it."""
+
+
+class WaitFailed(WebSocketError):
+    """A wait for an app failed: `wait_ready`, `wait_closed`, `join` or `stop`, called with ``check=True``.
+
+    The message says why: what the app is doing instead, and how its last attempt or connection ended.
+
+    Attributes:
+        event: the final event of the last attempt or connection that has ended since the start, ConnectFail
+            or Disconnected; None if none has.
+        timed_out: True if the time was up; False if the app stopped, so that waiting longer is of no use.
+    """
+
+    def __init__(
+        self, msg: str, *, event: ConnectFailEvent | Disconnected | None = None, timed_out: bool = True
+    ) -> None:
+        super().__init__(msg)
+        self.event = event
+        self.timed_out = timed_out
 
 
 class WebSocketUnavailable(WebSocketError):

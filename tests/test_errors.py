@@ -19,6 +19,7 @@ PARENTS = {
     "ConnectFail": "WebSocketError",
     "TransportFail": "WebSocketError",
     "QueueFull": "WebSocketError",  # ours
+    "WaitFailed": "WebSocketError",  # ours
     "WebSocketUnavailable": "WebSocketError",
     "WebSocketClosing": "WebSocketUnavailable",
     "WebSocketClosed": "WebSocketUnavailable",

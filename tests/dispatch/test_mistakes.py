@@ -311,7 +311,7 @@ class TestOverrides:
         [
             ("send_text", lambda self, ws, message: None, "(ws, message)", "(text, compress=True)"),
             ("close", lambda self, ws: None, "(ws)", "(code=1000, reason='goodbye')"),
-            ("stop", lambda self, *, now: None, "(*, now)", "(timeout=None)"),
+            ("stop", lambda self, *, now: None, "(*, now)", "(timeout=None, *, check=False)"),
             ("add_handler", lambda self: None, "()", "(handler)"),
             ("on", lambda self: None, "()", "(*names)"),
         ],
