@@ -29,6 +29,9 @@ ELSEWHERE = {
     "reporting": "SECURITY.md",
 }
 
+#: Classes whose members the reference has one by one.
+WITH_MEMBERS = {f"lochws.{name}" for name in ("Backoff", "Deflate", "Rate", "State", "Status")}
+
 project = "lochws"
 author = "The lochws authors"
 project_copyright = author
@@ -146,9 +149,13 @@ def skip(
 def shorten(
     _app: Sphinx, what: str, name: str, _thing: object, _options: object, lines: list[str]
 ) -> None:
-    """Leave the attributes of an event out of its class's docstring: the page has each of them below it."""
-    if what == "class" and name.startswith("lochws.events.") and "Attributes:" in lines:
-        del lines[lines.index("Attributes:"):]
+    """Leave attributes out of a class's docstring if the page has each of them below it."""
+    has_each = name.startswith("lochws.events.") or name in WITH_MEMBERS
+    if what == "class" and has_each and "Attributes:" in lines:
+        begin = lines.index("Attributes:")
+        rest = lines[begin + 1:]
+        end = next((at for at, line in enumerate(rest) if line and not line.startswith(" ")), len(rest))
+        lines[begin:] = rest[end:]
 
 
 def setup(app: Sphinx) -> None:

@@ -38,5 +38,11 @@ __all__ = [
     "on",
 ]
 
-#: Whether the compiled parts are built and in use; they do the same as their Python twins, only faster.
 compiled: bool = all(_parts_in_use().values())
+"""Whether the compiled parts are built and in use; they do the same as their Python twins, only faster."""
+
+# `dir(lochws)` shows what users import: these names, and the modules that are loaded already.
+__dir__ = [
+    *__all__, "__doc__", "__file__", "__name__", "__path__", "app", "clock", "options", "persist", "response",
+    "sent", "status", "websocket",
+].copy

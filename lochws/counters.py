@@ -11,15 +11,24 @@ class Counters:
 
     Attributes:
         connections: connections that were opened.
-        messages_received, messages_sent: text and binary messages; sent means completely taken by the kernel.
+        messages_received: text and binary messages received.
+        messages_sent: text and binary messages sent, that is, completely taken by the kernel.
         messages_dropped: messages discarded because the send queue was full (``when_full="drop"``).
-        bytes_received, bytes_sent: bytes of the stream, including frame headers and control frames, but
-            excluding TLS overhead and the opening handshake.
+        bytes_received: bytes received, including frame headers and control frames, but excluding TLS overhead
+            and the opening handshake.
+        bytes_sent: bytes sent, counted likewise.
     """
 
     connections: int = 0
+    """Connections that were opened."""
     messages_received: int = 0
+    """Text and binary messages received."""
     messages_sent: int = 0
+    """Text and binary messages sent, that is, completely taken by the kernel."""
     messages_dropped: int = 0
+    """Messages discarded because the send queue was full (``when_full="drop"``)."""
     bytes_received: int = 0
+    """Bytes received, including frame headers and control frames, but excluding TLS overhead and the
+    opening handshake."""
     bytes_sent: int = 0
+    """Bytes sent, counted likewise."""

@@ -28,8 +28,8 @@ __all__ = [
     "Rejected", "Stale", "Text", "Unresponsive", "UnknownMessage",
 ]
 
-#: Who ended a connection: `Disconnected.ended_by`.
 EndedBy: TypeAlias = Literal["client", "server", "network"]
+"""Who ended a connection: `Disconnected.ended_by`."""
 
 
 #: The end of the text of an event after which the back-off gives up at once.
@@ -681,11 +681,11 @@ class UnknownMessage(Event):
         self.message: object = message
 
 
-#: Any event that an iteration yields or a handler gets. `Event.name` and the class tell which one it is.
 AnyEvent: TypeAlias = (
     Connecting | ConnectFail | Connected | Rejected | Ready | Poll | Text | Binary | Ping | Pong
     | ProtocolError | Unresponsive | Stale | Closing | Closed | Disconnected | BackOff
 )
+"""Any event that an iteration yields or a handler gets. `Event.name` and the class tell which one it is."""
 
 
 def _shortened(content: str | bytes, unit: str) -> str:

@@ -222,13 +222,22 @@ class Deflate:
     """
 
     server_max_window_bits: int | None = None
+    """Ask the server to limit its window to 2**n bytes, n from 8 to 15; None not to ask."""
     client_max_window_bits: int = 15
+    """The client's own window bits, 9 to 15. zlib cannot deflate with a window of 8 bits: if the server
+    insists on that, messages are sent uncompressed."""
     server_no_context_takeover: bool = False
+    """Ask the server to compress each message separately, which saves memory in the client."""
     client_no_context_takeover: bool = False
+    """Compress each message separately, which saves memory on the server."""
     level: int = -1
+    """Zlib's compression level, 0 to 9, or -1 for its default."""
     memory: int = 8
+    """Zlib's ``memLevel``, 1 to 9."""
     threshold: int = 0
+    """Messages with fewer bytes are sent uncompressed."""
     required: bool = False
+    """Whether to reject a server without permessage-deflate, with close code 1010."""
 
     def __post_init__(self) -> None:
         if self.server_max_window_bits is not None:
@@ -277,10 +286,19 @@ class Rate:
     """
 
     limit: int
+    """How many messages the server accepts within `per` seconds."""
     per: float = field(default=1.0, kw_only=True)
+    """The length of the span, in seconds; more than 0, and at most 366 days."""
     counts: Literal["messages", "frames"] = field(default="messages", kw_only=True)
+    """``"messages"`` if the server counts text and binary messages only, ``"frames"`` if it counts pings,
+    pongs and Close frames as well. These then wait for the limit too, though before all messages, and
+    only the newest pong is kept. Choose `ping_rate` such that keepalive pings leave room for messages."""
     scope: Literal["connection", "client"] = field(default="connection", kw_only=True)
+    """``"connection"`` if each connection begins with the full limit, which is how servers usually count;
+    ``"client"`` if what earlier connections of the same WebSocket or app have sent still counts, for
+    servers that count by address or account."""
     margin: float | None = field(default=None, kw_only=True)
+    """Seconds added to `per`, from 0 to `per`. None adds 5 %, and at most 0.25 s."""
 
     def __post_init__(self) -> None:
         check_range("Rate: limit", self.limit, 1, sys.maxsize)
@@ -766,17 +784,20 @@ class _Annotation(str):
 
 
 class OptionsDocumentation:
-    """A class's docstring, extended with the documentation of each option when it is read.
+    """A class's docstring, with the whole documentation of each option when it is read.
 
-    The options are documented next to their types, where editors find them; `help` shows the same texts.
+    The options are documented next to their types, where editors find them; `help` shows the same texts. An
+    editor that shows the class sees only what stands there, a line for each option.
 
     Args:
-        text: the docstring without the options, which are inserted before its section "Raises".
+        text: the docstring. Its section about options is replaced by their documentation, which is inserted
+            before its section "Raises".
         declared: the TypedDicts that declare the options.
     """
 
     def __init__(self, text: str | None, *declared: type) -> None:
-        self._before, raises, after = inspect.cleandoc(text or "").partition("\nRaises:")
+        before, raises, after = inspect.cleandoc(text or "").partition("\nRaises:")
+        self._before, _, _ = before.partition("\nOptions (keyword-only):")
         self._after = raises + after
         self._declared = declared
 

@@ -15,7 +15,9 @@ class ControlFrame(NamedTuple):
     """
 
     name: str
+    """``"ping"``, ``"pong"`` or ``"close"``."""
     data: bytes
+    """Its payload, at most 125 bytes."""
 
     @property
     def code(self) -> int | None:

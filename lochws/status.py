@@ -4,20 +4,43 @@ from __future__ import annotations
 
 
 class Status:
-    """The close codes that applications encounter, as plain integers."""
+    """The close codes that applications encounter, as plain integers.
+
+    Attributes:
+        NORMAL: 1000, the connection has served its purpose.
+        GOING_AWAY: 1001, the server shuts down, or the client leaves.
+        PROTOCOL_ERROR: 1002, the other side violated the protocol.
+        DATA_NOT_UNDERSTOOD: 1003, a message has a type that is not accepted, such as binary.
+        BAD_DATA: 1007, a message is not consistent with its type, such as text that is not valid UTF-8.
+        POLICY_VIOLATION: 1008, a message violates the policy of its receiver.
+        MESSAGE_TOO_LARGE: 1009, a message is too large for its receiver.
+        EXTENSION_FAILED: 1010, the client needs an extension that the server did not agree to.
+        UNEXPECTED_CONDITION: 1011, the server cannot continue because of an unexpected condition.
+        invalid_codes: codes below 5000 that a Close frame must not contain. All codes from 5000 up are
+            invalid, too.
+    """
 
     NORMAL = 1000
+    """1000, the connection has served its purpose."""
     GOING_AWAY = 1001
+    """1001, the server shuts down, or the client leaves."""
     PROTOCOL_ERROR = 1002
+    """1002, the other side violated the protocol."""
     DATA_NOT_UNDERSTOOD = 1003
+    """1003, a message has a type that is not accepted, such as binary."""
     BAD_DATA = 1007
+    """1007, a message is not consistent with its type, such as text that is not valid UTF-8."""
     POLICY_VIOLATION = 1008
+    """1008, a message violates the policy of its receiver."""
     MESSAGE_TOO_LARGE = 1009
+    """1009, a message is too large for its receiver."""
     EXTENSION_FAILED = 1010
+    """1010, the client needs an extension that the server did not agree to."""
     UNEXPECTED_CONDITION = 1011
+    """1011, the server cannot continue because of an unexpected condition."""
 
-    #: Codes below 5000 that a Close frame must not contain. All codes from 5000 up are invalid, too.
     invalid_codes: frozenset[int] = frozenset({*range(1000), 1004, 1005, 1006, *range(1015, 3000)})
+    """Codes below 5000 that a Close frame must not contain. All codes from 5000 up are invalid, too."""
 
     @classmethod
     def is_valid(cls, code: int) -> bool:

@@ -166,7 +166,7 @@ class WebSocket:
     methods that send and close may be called from any thread.
 
     The parameters up to `trace` may be passed by position; their names and order are Lomond's. The other
-    options are keyword-only, and are declared and documented in `lochws.options.WebSocketOptions`.
+    options are keyword-only. An editor shows more about each of them where it is used.
 
     Args:
         url: a ``ws://`` or ``wss://`` URL; ``http://`` and ``https://`` are accepted as aliases. A user name
@@ -185,6 +185,37 @@ class WebSocket:
         ssl_context: an `ssl.SSLContext` to use for TLS. It is never modified, and the two options above are
             then ignored.
         trace: a function that receives a dict for each step, or True to write the dicts to the debug log.
+
+    Options (keyword-only):
+        headers: additional request headers. Default: None.
+        origin: the Origin header. Default: None.
+        auth: user name and password for Basic authentication. Default: None.
+        cookies: a cookie jar such as `http.cookiejar.CookieJar`. Default: None.
+        require_protocol: whether to reject a server that agrees to none of the `protocols`. Default: False.
+        max_redirects: how many redirects to follow per attempt. Default: 10.
+        redirect_headers: what to send when a redirect leads to another origin. Default: 'own'.
+        open_timeout: seconds for the whole opening. Default: 30.0.
+        phase_timeouts: seconds by phase of the opening. Default: None.
+        proxy_headers: additional headers that are sent only to an HTTP proxy. Default: None.
+        proxy_auth: how to authenticate to an HTTP proxy. Default: 'auto'.
+        ssl_system_store: whether to trust the system's certificate authorities. Default: True.
+        ssl_certfile: a file with the client certificate. Default: None.
+        ssl_keyfile: a file with the private key of `ssl_certfile`. Default: None.
+        ssl_password: the password of that key. Default: None.
+        ssl_pins: certificate pins. Default: None.
+        server_hostname: the name to expect in the server's certificate. Default: None.
+        unix: the path of a Unix socket to connect to. Default: None.
+        sock: a connected socket to use for a single attempt. Default: None.
+        connect: a function that takes a host and port and returns a connected socket. Default: None.
+        source_address: the IP address and port to connect from. Default: None.
+        socket_options: arguments for `socket.setsockopt`. Default: None.
+        max_message_size: the largest message to accept, in bytes. Default: 64 MiB.
+        max_queue: how many bytes may wait to be sent. Default: 16 MiB.
+        when_full: what a send does when the queue has no room. Default: 'raise'.
+        send_timeout: seconds that a send waits for room with ``when_full="block"``. Default: 30.0.
+        rate: how many messages the server accepts in a given time. Default: None.
+        encoder: a function that converts the objects passed to `send_json` to JSON. Default: None.
+        history: how many entries `Disconnected.history` keeps. Default: 0.
 
     Raises:
         TypeError, ValueError: an argument is invalid; the message says which, and what would be right.

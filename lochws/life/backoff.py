@@ -83,17 +83,41 @@ class Backoff:
     """
 
     min_wait: float = 0.1
+    """The shortest wait, in seconds, except after a clean end."""
     max_wait: float = 30.0
+    """The longest wait, in seconds, unless the server asks for a longer one."""
     factor: float | None = None
+    """How much the range grows with each failure; at least 1. None for 1.25, so that one client waits
+    about a quarter as long as the outage has lasted; or for 2 if the app shares its threads with others,
+    so that a fleet spreads its attempts."""
     respect_retry_after: bool = True
+    """Whether the Retry-After header of a refusal lengthens the wait."""
     max_retry_after: float = 300.0
+    """The longest wait that a server can ask for, in seconds."""
     max_attempts: int | None = None
+    """Give up after this many consecutive failures; None for never."""
     max_elapsed: float | None = None
+    """Give up this many seconds after the first of consecutive failures; None for never."""
     stable_after: float = 10.0
+    """A connection that stays up for this many seconds resets the back-off."""
     retry: RetryHook | None = None
+    """A function that is called after the handlers of each final event, with the event that reports how
+    the attempt ended: `events.Rejected`, `events.ConnectFail` or `events.Disconnected`. It returns the
+    seconds to wait, `USE_BACKOFF` for the wait that the back-off has chosen, or None to give up. If it
+    raises an exception, that is logged and the back-off's wait applies. An app calls it on a separate
+    thread, so that no connection waits for it; `persist` calls it on the iterating thread. It is not
+    called after an end that is fatal, see below."""
     clean_wait: float | None = None
+    """The longest wait, in seconds, after the server has ended a stable connection cleanly. None for 0.1
+    if the app has threads of its own and `min_wait` is not longer than that. Otherwise None treats a
+    clean end like any other: a fleet that shares threads would return all at once."""
     fatal_codes: Collection[int] = frozenset()
+    """Close codes, such as ``{4400, 4401}``, with which the server tells a client not to come back. If it
+    closes the connection with one of them, the app stops, or `persist` ends, and the event's `fatal` is
+    True."""
     fatal_statuses: Collection[int] = frozenset()
+    """HTTP statuses, such as ``{401, 403}``, that have the same effect if the server, or a proxy on the
+    way, refuses an attempt to connect with them."""
 
     def __post_init__(self) -> None:
         for name in ("min_wait", "max_wait", "max_retry_after", "stable_after"):

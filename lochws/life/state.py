@@ -19,22 +19,32 @@ from ..errors import WebSocketError
 
 
 class State(enum.Enum):
-    """The state of a WebSocket. The value is the name used in messages."""
+    """The state of a WebSocket. The value is the name used in messages.
 
-    #: The WebSocket was never started.
+    Attributes:
+        NEW: the WebSocket was never started.
+        CONNECTING: an attempt to connect is under way.
+        OPEN: messages can be sent.
+        CLOSING: our Close frame was sent; messages may still arrive.
+        DISCONNECTED: the attempt or the connection has ended, and the next step has not been decided yet.
+        BACKING_OFF: the wait before the next attempt.
+        STOPPED: the WebSocket has ended. It may be started again.
+    """
+
     NEW = "new"
-    #: An attempt to connect is under way.
+    """The WebSocket was never started."""
     CONNECTING = "connecting"
-    #: Messages can be sent.
+    """An attempt to connect is under way."""
     OPEN = "open"
-    #: Our Close frame was sent; messages may still arrive.
+    """Messages can be sent."""
     CLOSING = "closing"
-    #: The attempt or the connection has ended, and the next step has not been decided yet.
+    """Our Close frame was sent; messages may still arrive."""
     DISCONNECTED = "disconnected"
-    #: The wait before the next attempt.
+    """The attempt or the connection has ended, and the next step has not been decided yet."""
     BACKING_OFF = "backing off"
-    #: The WebSocket has ended. It may be started again.
+    """The wait before the next attempt."""
     STOPPED = "stopped"
+    """The WebSocket has ended. It may be started again."""
 
 
 class Step(enum.Enum):

@@ -40,9 +40,15 @@ class TLS(NamedTuple):
     """
 
     version: str
+    """The version of the protocol, such as ``"TLSv1.3"``."""
     cipher: str
+    """The name of the cipher suite."""
     certificate: dict[str, Any]
+    """The server's certificate, as `ssl.SSLSocket.getpeercert` returns it: ``"subject"``, ``"issuer"``,
+    ``"notAfter"``, ``"subjectAltName"`` and others. Empty if the certificate was not verified, as with
+    ``ssl_verify=False``."""
     der: bytes
+    """The same certificate in DER form, as the server sent it."""
 
     def __repr__(self) -> str:
         return f"TLS(version={self.version!r}, cipher={self.cipher!r}, …)"

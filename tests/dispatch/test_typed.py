@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import re
 from collections.abc import Iterator
 from typing import Any, get_args
 
@@ -98,32 +97,3 @@ def test_the_method_of_an_event_gets_that_event(name: str) -> None:
     method = getattr(Handler, f"on_{name}")
     (annotation,) = (text for argument, text in method.__annotations__.items() if argument != "return")
     assert eval(annotation, vars(typed)) == ARGUMENTS[name]
-
-
-def described(kind: type) -> dict[str, str]:
-    """Return the section "Attributes" of a class's docstring, by attribute."""
-    section = re.search(r"\nAttributes:\n((?:    .*\n?)+)", inspect.getdoc(kind) or "")
-    items = re.split(r"\n    (?! )", "\n" + section[1].rstrip())[1:] if section else []
-    pairs = (item.split(": ", 1) for item in items)
-    return {name: " ".join(text.split()) for name, text in pairs}
-
-
-@pytest.mark.parametrize("kind", sorted({*KINDS, events.Event}, key=lambda kind: kind.__name__))
-def test_an_attribute_is_described_where_editors_look_for_it_too(kind: type[events.Event]) -> None:
-    """Help shows a class's docstring; an editor shows the text below the attribute."""
-    (body,) = ast.parse(inspect.getsource(kind)).body
-    assert isinstance(body, ast.ClassDef)
-    below = {}
-    for statement, following in zip(body.body, body.body[1:], strict=False):
-        if isinstance(statement, ast.AnnAssign) and isinstance(following, ast.Expr):
-            text = " ".join(str(ast.literal_eval(following.value)).split())
-            below[ast.unparse(statement.target)] = text[0].lower() + text[1:]
-    assert below == {name: text[0].lower() + text[1:] for name, text in described(kind).items()}
-
-
-@pytest.mark.parametrize("kind", sorted({*KINDS, events.Event}, key=lambda kind: kind.__name__))
-def test_every_attribute_of_an_event_is_described(kind: type[events.Event]) -> None:
-    slots = {name for base in kind.__mro__[:-2] for name in getattr(base, "__slots__", ())}
-    if kind is not events.Event:
-        slots -= {"received_time"}
-    assert {name for name in slots if not name.startswith("_")} <= set(described(kind))
