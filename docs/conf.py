@@ -24,7 +24,7 @@ ELSEWHERE = {
     "overview": "README.md",
     "changelog": "CHANGELOG.md",
     "examples": "examples/README.md",
-    "measuring": "benchmarks/README.md",
+    "benchmarks": "benchmarks/README.md",
     "measured": "benchmarks/MEASURED.md",
     "reporting": "SECURITY.md",
 }

@@ -49,7 +49,8 @@ _GAUGES = {
     "queued_bytes": ("lochws_queued_bytes", "Bytes waiting to be sent."),
     "waiting_bytes": ("lochws_waiting_bytes", "Bytes of received messages waiting for handlers."),
     "last_message_time": (
-        "lochws_last_message_timestamp_seconds", "When the last message was received, in seconds since 1970."
+        "lochws_last_message_timestamp_seconds",
+        "When the last message that handlers have seen was received, in seconds since 1970.",
     ),
     "latency_seconds": ("lochws_latency_seconds", "Seconds from the last answered ping to its pong."),
 }
@@ -130,7 +131,8 @@ class Metrics:
         ``queued_bytes``, ``waiting_bytes``
             bytes waiting to be sent, and bytes of received messages waiting for handlers.
         ``last_message_time``
-            when the last message was received, in seconds since 1970; None before the first one.
+            the `received_time` of the last message that handlers have seen, in seconds since 1970; None
+            before the first one.
         ``latency_seconds``
             seconds between the last answered ping and its pong, or None.
         ``reconnects``

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 import trustme
+import yaml
 
 from lochws.demo import DemoServer
 from lochws.testing import ScriptedServer, accept, send
@@ -33,6 +34,8 @@ from ..support.redis_server import RedisServer
 FEED = "wss://feed.example.org"
 #: The server that readers start themselves.
 LOCAL = "ws://127.0.0.1:8765"
+#: The ports of servers that programs start themselves.
+PORTS = {"port=8765": "port=0", "start_http_server(8000)": "start_http_server(0)"}
 PROXY = "http://proxy.example.org:3128"
 REDIS = "redis://localhost:6379"
 PRICE = '{"type": "ticker", "price": 64000.0}'
@@ -55,7 +58,7 @@ def feed(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
     """Return what replaces the URLs of the pages, for the block of the parametrization and what it needs."""
     needs: frozenset[str] = request.getfixturevalue("block").needs
     with DemoServer(interval=0.05) as server:
-        urls = {FEED: server.url.rstrip("/"), LOCAL: server.url.rstrip("/"), "port=8765": "port=0"}
+        urls = {FEED: server.url.rstrip("/"), LOCAL: server.url.rstrip("/"), **PORTS}
         for need in needs:
             urls |= request.getfixturevalue(f"{need}_urls")
         yield urls
@@ -228,6 +231,7 @@ def test_commands_succeed(block: Block, run: Run) -> None:
 READERS: dict[str, Callable[[str], object]] = {
     "ini": lambda text: configparser.ConfigParser(interpolation=None).read_string(text),
     "json": json.loads,
+    "yaml": yaml.safe_load,
 }
 
 

@@ -5,7 +5,8 @@ The language of a block says what it is:
 ==================  ==================================================================================
 ``python``          a program; with functions called ``test_…``, a file of tests for pytest
 ``sh``              commands; those that install something, or need a checkout, are left to `.ci/run`
-``ini``, ``json``   is parsed
+``ini``, ``json``,
+``yaml``            are parsed
 ``{…}``             a directive of Sphinx; it is tested when the pages are built
 none, ``text``      a diagram or the output of a program; not commands
 ==================  ==================================================================================
