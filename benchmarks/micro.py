@@ -93,7 +93,7 @@ def deflating() -> dict[str, Callable[[], object]]:
 
 def dispatching() -> dict[str, Callable[[], object]]:
     """Dispatch a list of events to a handler's method."""
-    registry = Registry(_ignore, _ignore)
+    registry = Registry(_ignore)
     registry.add_object(_Counter())
     texts: list[events.Event] = [events.Text("a") for _ in range(500)]
     return {"dispatch 500 events": partial(registry.dispatch_all, texts)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import ssl
 import sys
@@ -41,9 +40,7 @@ from .options import (
     check_choice,
     show_options,
 )
-from .system.rate_limit import RateLimit
-from .system.report import report, safe_str
-from .url import without_secrets
+from .system.report import safe_str
 from .websocket import Internals, WebSocket, check_given
 
 if sys.version_info >= (3, 11):
@@ -81,7 +78,7 @@ class AppInternals(Internals):
         given: the options that the user passed, by their public names.
     """
 
-    __slots__ = ("_lines", "app", "on_handler_error", "registry")
+    __slots__ = ("app", "on_handler_error", "registry")
     life: Lifecycle
 
     def __init__(self, app: WebSocketApp, url: URL, given: dict[str, Any]) -> None:
@@ -92,8 +89,7 @@ class AppInternals(Internals):
         if threads is not None and not isinstance(threads, Threads):
             raise TypeError(f"threads={threads!r}: expected a lochws.Threads, or None")
         self.app = app
-        self._lines: RateLimit | None = None  # of failed attempts; made with the first one
-        self.registry = Registry(self.handler_failed, self.final_event_unhandled)
+        self.registry = Registry(self.handler_failed)
         self.life = Lifecycle(self.url, self.dialler, self.options, threads, self.registry, self.traffic)
 
     def why_not_open(self, state: State) -> str:
@@ -137,13 +133,6 @@ class AppInternals(Internals):
         """Tell the loop that handlers were added: it does not create events that no handler wants."""
         if (connection := self.life.connection) is not None:
             connection.loop.touch(connection)
-
-    def final_event_unhandled(self, event: events.ConnectFail | events.Disconnected) -> None:
-        """Log a failure whose final event reached none of the user's handlers."""
-        is_well = isinstance(event, events.Disconnected) and (event.graceful or event.ended_by == "client")
-        if not (is_well or self.life.is_stopping):
-            self._lines = self._lines or RateLimit()
-            report(logging.WARNING, "%s: %s", without_secrets(self.url), event, limit=self._lines)
 
     def handler_failed(self, error: BaseException) -> None:
         """Continue, reconnect or stop after a handler's failure, as the option `on_handler_error` says."""

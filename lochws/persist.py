@@ -102,11 +102,11 @@ def _persist(
                     retries.opened(monotonic())
                 elif isinstance(event, events.Rejected):
                     outcome = event
-                    event.fatal = retries.is_fatal(event)
+                    event.fatal = retries.ends_with(event)
                 elif isinstance(event, (events.ConnectFail, events.Disconnected)):
                     retries.ended(monotonic())
                     outcome = outcome or event
-                    event.fatal = retries.is_fatal(outcome)
+                    event.fatal = retries.ends_with(outcome)
                 yield event
                 if is_over() and not websocket.is_closing:
                     # Needed even if close() was called: that may have happened before the attempt began.

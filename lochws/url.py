@@ -19,6 +19,8 @@ _NAME = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=]+")
 _HOST_AND_PORT = re.compile(r"(?:(?P<address>\[[^\[\]]*\])|[^\[\]:]*)(?::[^\[\]]*)?")
 # A name contains no delimiter, so that matching takes linear time: servers choose some of these texts.
 _VALUES = re.compile(r"([?&;][^?&;=\s]*=)[^&;#\s]+")
+_QUERIES = re.compile(r"(://[^\s?\"'<>]*)\?[^\s\"'<>]*")
+_MAX_SEARCHED = 2000  # characters: room for any URL and for any sentence of ours
 # Socket paths are bytes; those that are not valid UTF-8 are decoded the way Python decodes file names.
 _ANY_BYTES = "surrogateescape"
 
@@ -135,6 +137,15 @@ def without_secrets(url: str) -> str:
     Also works on any text that contains URLs. Takes time proportional to the length.
     """
     return _VALUES.sub(r"\1…", redacted(url))
+
+
+def without_queries(text: str) -> str:
+    """Return a text without the credentials and the whole queries of the URLs in it.
+
+    Also cuts a very long text, since the time grows faster than its length.
+    """
+    # Credentials first: a password may contain a question mark.
+    return _VALUES.sub(r"\1…", _QUERIES.sub(r"\1", redacted(text)[:_MAX_SEARCHED]))
 
 
 def bracketed(host: str) -> str:

@@ -8,13 +8,13 @@ import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Protocol, TypeAlias
 
 from .. import events
 from ..system import forks
 from ..system.control import control_lock
 from ..system.rate_limit import RateLimit
-from ..system.report import report, safe_name
+from ..system.report import logger, report, safe_name
 from ..system.usercode import marked, named_like
 from .callables import check_callable, not_run
 from .naming import ANY, BATCH, CLASSES, ERROR, SENT, HandlerFunction, methods_of
@@ -31,7 +31,20 @@ _Wrappers: TypeAlias = tuple[Wrapper, ...]
 #: The maximum number of handlers with a rate limit for reports; when it is exceeded, all limits are reset.
 MAX_LIMITS = 256
 
+#: The attribute of a handler's class that is True if its own lines replace the default ones.
+REPLACES_LINES = "replaces_default_lines"
+
 _MESSAGES = frozenset({events.Text, events.Binary})
+
+
+class Lines(Protocol):
+    """The default log lines of an app, as the registry sees them. Both methods raise nothing."""
+
+    def note(self, event: events.Event) -> None:
+        """Log the line of an event that belongs to one of the agreed kinds. On the reader's thread."""
+
+    def debug(self, received: Sequence[events.Event]) -> None:
+        """Log a line at level DEBUG for each event. On the reader's thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +56,7 @@ class _Setup:
         table: the functions to call for each event that has handlers of its own.
         every: the functions to call for all other events.
         errors, batch, sent: the functions for ``"error"``, ``"batch"`` and ``"sent"``.
+        note, debug: the functions that log the default lines, or None if a handler replaces them.
     """
 
     entries: _Entries = ()
@@ -52,6 +66,8 @@ class _Setup:
     errors: _Functions = ()
     batch: _Functions = ()
     sent: _Functions = ()
+    note: HandlerFunction | None = None
+    debug: Callable[[Sequence[events.Event]], object] | None = None
 
 
 class Registry:
@@ -63,7 +79,6 @@ class Registry:
 
     Args:
         failed: called on the reader thread after a handler raised and `on_error` has run.
-        unhandled: receives the final event of an attempt if no handler does, so that failures are noticed.
 
     Attributes:
         taps: the handlers of ``"sent"``, for the send queue to call. The list is changed in place. While they
@@ -74,9 +89,9 @@ class Registry:
     # while the thread that it interrupts is doing so.
     _lock: ClassVar = control_lock()
 
-    def __init__(self, failed: Callable[[BaseException], object], unhandled: HandlerFunction) -> None:
+    def __init__(self, failed: Callable[[BaseException], object]) -> None:
         self._failed = failed
-        self._unhandled = unhandled
+        self._lines: tuple[Lines, frozenset[type[events.Event]]] | None = None  # set before any handler
         self._setup = _Setup()  # written under _lock, read without it
         self.taps: list[HandlerFunction] = []
         self._limits: dict[str, RateLimit] = {}  # by the handler's name; the reader's
@@ -86,6 +101,22 @@ class Registry:
     def reset_after_fork(cls) -> None:
         """Make the registry usable in the child of a fork."""
         cls._lock = control_lock()
+
+    def set_lines(self, lines: Lines, kinds: frozenset[type[events.Event]]) -> None:
+        """Have events logged before any handler gets them, unless a handler replaces these lines.
+
+        Args:
+            lines: the lines.
+            kinds: the classes of events that are noted one by one. They are rare; messages are not among
+                them, so that messages cost no more than before.
+        """
+        self._lines = lines, kinds
+        self._change(lambda entries, wrappers: (entries, wrappers))
+
+    @property
+    def has_default_lines(self) -> bool:
+        """True unless a handler replaces the default log lines. Any thread."""
+        return self._setup.note is not None
 
     def add_function(self, function: Callable[..., object], names: Iterable[str]) -> None:
         """Register a function for one or more events, by their names.
@@ -172,7 +203,7 @@ class Registry:
     def has_handler_for(self, kind: type[events.Event]) -> bool:
         """Return whether any handler would get an event of this class now. Any thread."""
         setup = self._setup
-        return bool(setup.table.get(kind, setup.every))
+        return any(handler is not setup.note for handler in setup.table.get(kind, setup.every))
 
     def has(self, names: Iterable[str]) -> bool:
         """Return whether anything is registered under one of these names. Any thread."""
@@ -184,6 +215,9 @@ class Registry:
         If there are handlers of batches, consecutive messages are passed to them as one list, and otherwise
         only to `on_event`.
         """
+        # Not isEnabledFor, which may take a lock: see `lochws.system.report.is_enabled`.
+        if logger.getEffectiveLevel() <= logging.DEBUG and (debug := self._setup.debug) is not None:
+            debug(received)
         if not self._setup.batch:
             self._dispatch_each(received)
         elif type(received) is list and _MESSAGES.issuperset(map(type, received)):
@@ -298,10 +332,13 @@ class Registry:
         errors, batch = by_name.pop(ERROR, ()), by_name.pop(BATCH, ())
         sent, every = tuple(map(self._tap, by_name.pop(SENT, ()))), by_name.pop(ANY, ())
         table = {CLASSES[name]: (*every, *functions) for name, functions in by_name.items()}
-        if not every:
-            for kind in (events.ConnectFail, events.Disconnected):
-                table.setdefault(kind, (self._unhandled,))
-        return _Setup(entries, wrappers, table, every, errors, batch, sent)
+        lines, kinds = self._lines or (None, frozenset())
+        if lines is None or any(getattr(type(owner), REPLACES_LINES, False) for _, _, owner in entries):
+            return _Setup(entries, wrappers, table, every, errors, batch, sent)
+        note = lines.note
+        for kind in kinds:
+            table[kind] = (note, *table.get(kind, every))
+        return _Setup(entries, wrappers, table, every, errors, batch, sent, note, lines.debug)
 
 
 forks.register(Registry)

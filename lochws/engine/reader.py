@@ -13,7 +13,9 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from time import sleep
+from types import FrameType
 
 from ..clock import SYSTEM, Clock, Rest
 from ..system.control import start_thread
@@ -29,6 +31,10 @@ GRACE_SECONDS = 0.1
 STUCK_SECONDS = 5.0
 #: How often a reader whose loop has failed checks whether its last app has ended, in seconds.
 END_LOOK_SECONDS = 0.02
+
+_PACKAGE = Path(__file__).parents[1]
+#: Parts of the package whose code counts as the user's in a stack: users could have written it.
+_LIKE_USERS = tuple(str(_PACKAGE / part) for part in ("handlers", "demo", "testing"))
 
 
 class Reader:
@@ -212,10 +218,45 @@ class Reader:
             loop.baton.release()
 
     def _warn(self, seconds: float) -> None:
-        frame = sys._current_frames().get(self._thread.ident or 0)
-        stack = "".join(traceback.format_stack(frame)).rstrip() if frame is not None else "(no stack)"
+        frames = users_frames(sys._current_frames().get(self._thread.ident or 0))
+        name = _name_of(frames[0]) if frames else "a function without a Python frame"
+        walked = ((frame, frame.f_lineno or 0) for frame in frames)
+        stack = "".join(traceback.StackSummary.extract(walked).format()).rstrip()
         report_aside(
             logging.WARNING,
-            "handlers on %s have been running for more than %g s without a pause; further events wait:\n%s",
-            self._thread.name, seconds, Block(stack),
+            "handlers on %s have been running for more than %g s without a pause; "
+            "further events wait for %s:\n%s",
+            self._thread.name, seconds, name, Block(stack or "  (no stack)"),
+            fields={"ws_event": "slow_handler", "ws_handler": name, "ws_running_for": seconds},
         )
+
+
+def users_frames(innermost: FrameType | None) -> list[FrameType]:
+    """Return the frames of a handler and of what it called, without those of lochws that called the handler.
+
+    Args:
+        innermost: the innermost frame of the thread that runs the handler.
+
+    Returns:
+        The frames, outermost first; none if a function without a Python frame is running.
+    """
+    frames = []
+    while innermost is not None:
+        frames.append(innermost)
+        innermost = innermost.f_back
+    frames.reverse()
+    ours = [_is_ours(frame) for frame in frames]
+    first = ours.index(True) if True in ours else 0  # before it, there are those of `threading`
+    handlers = ours.index(False, first) if False in ours[first:] else len(frames)
+    return frames[handlers:]
+
+
+def _is_ours(frame: FrameType) -> bool:
+    file = frame.f_code.co_filename
+    return file.startswith(str(_PACKAGE)) and not file.startswith(_LIKE_USERS)
+
+
+def _name_of(frame: FrameType) -> str:
+    """Return the name of the function that runs in a frame, with its class from Python 3.11 on."""
+    code = frame.f_code
+    return str(getattr(code, "co_qualname", code.co_name))

@@ -58,6 +58,9 @@ class Log:
             `per_second` is not positive.
     """
 
+    #: The registry then leaves the default lines of the app out, so that nothing is logged twice.
+    replaces_default_lines = True
+
     def __init__(
         self,
         label: str = "",

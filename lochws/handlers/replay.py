@@ -219,7 +219,7 @@ class Replay:
         if speed is not None and not 0 < speed < float("inf"):
             raise ValueError(f"speed={speed!r}: expected a number above 0, or None for no pauses")
         played = Replayed()
-        registry = Registry(played.errors.append, lambda _: None)
+        registry = Registry(played.errors.append)
         for handler in handlers:
             if hasattr(handler, "run_forever"):
                 raise TypeError(f"{handler!r} is an app: connect it to lochws.testing.recorded instead")

@@ -180,6 +180,7 @@ class Retries:
 
     Attributes:
         failures: the number of consecutive failures so far.
+        end: why no further attempt follows, in words; None if one may follow.
     """
 
     def __init__(
@@ -194,6 +195,7 @@ class Retries:
         self._opened_at: float | None = None
         self._was_stable = False
         self.failures = 0
+        self.end: str | None = None
         self._first_failure = 0.0
         self._lines: RateLimit | None = None  # about the retry hook; made when it fails
 
@@ -219,9 +221,15 @@ class Retries:
             self._first_failure = now
         self.failures += 1
 
-    def is_fatal(self, outcome: AttemptEnd) -> bool:
-        """Return whether the policy calls this end fatal, so that no further attempt may be made."""
-        return self._backoff.is_fatal(outcome)
+    def ends_with(self, outcome: AttemptEnd) -> bool:
+        """Note why no further attempt may follow this end, if it is fatal; return whether it is."""
+        if not self._backoff.is_fatal(outcome):
+            return False
+        if isinstance(outcome, events.Disconnected):
+            self.end = f"close code {outcome.received_code} is in fatal_codes"
+        elif outcome.response is not None:
+            self.end = f"status {outcome.response.status_code} is in fatal_statuses"
+        return True
 
     @property
     def calls_hook(self) -> bool:
@@ -240,16 +248,18 @@ class Retries:
             call: calls the user's hook and returns its result; None to call the hook directly.
         """
         backoff = self._backoff
-        if self.failures and self._gives_up(now):
-            return None
-        usual = self._usual(outcome, wall)
-        if backoff.retry is None:
+        self.end = self._limit_reached(now) if self.failures else None
+        usual = None if self.end is not None else self._usual(outcome, wall)
+        if backoff.retry is None or usual is None:
             return usual
         try:
             hook = partial(backoff.retry, outcome)
             answer = hook() if call is None else call(hook)
-            if answer is None or answer is USE_BACKOFF:
-                return None if answer is None else usual
+            if answer is None:
+                self.end = "the retry hook returned None"
+                return None
+            if answer is USE_BACKOFF:
+                return usual
             check_number("retry's answer", answer, 0)
             return float(answer)
         except Cancelled:
@@ -260,11 +270,15 @@ class Retries:
             report(logging.ERROR, words, outcome, error=error, limit=self._lines)
             return usual
 
-    def _gives_up(self, now: float) -> bool:
+    def _limit_reached(self, now: float) -> str | None:
+        """Return which limit has been reached, in words, or None."""
         backoff = self._backoff
         if backoff.max_attempts is not None and self.failures >= backoff.max_attempts:
-            return True
-        return backoff.max_elapsed is not None and now - self._first_failure >= backoff.max_elapsed
+            return f"{self.failures} failures in a row (max_attempts={backoff.max_attempts})"
+        failing = now - self._first_failure
+        if backoff.max_elapsed is not None and failing >= backoff.max_elapsed:
+            return f"failing for {failing:.0f} s (max_elapsed={backoff.max_elapsed:g})"
+        return None
 
     def _usual(self, outcome: AttemptEnd, wall: float) -> float:
         backoff = self._backoff

@@ -39,6 +39,7 @@ from .backoff import AttemptEnd, Backoff, Retries
 from .calls import ScheduledCall, call_later
 from .counters import Traffic
 from .gate import Gates
+from .lines import LIFE_KINDS, LifeLines
 from .state import State, Step, after, describe, public_state
 
 T = TypeVar("T")
@@ -59,7 +60,8 @@ class Lifecycle:
 
     __slots__ = (
         "__weakref__", "_again", "_asking", "_changed", "_clock", "_crew", "_deadline", "_dialler", "_gates",
-        "_handlers", "_has_failed", "_host", "_inbox", "_is_ready", "_job", "_options", "_past", "_pool",
+        "_handlers", "_has_failed", "_host", "_inbox", "_is_ready", "_job", "_lines", "_options", "_past",
+        "_pool",
         "_rejected", "_retries", "_state", "_stop", "_threads", "_timing", "_traffic", "_user_functions",
         "_wait", "_window", "connection", "final_event", "is_forked_copy", "lock", "sendable", "url",
     )
@@ -109,6 +111,8 @@ class Lifecycle:
         self._has_failed = False  # the last attempt failed before a connection was open
         self._rejected: events.Rejected | None = None
         self.final_event: events.ConnectFail | events.Disconnected | None = None
+        self._lines = LifeLines(self)  # for the reader's thread, like the handlers
+        handlers.set_lines(self._lines, LIFE_KINDS)
         forks.register(self)
 
     def __repr__(self) -> str:
@@ -202,6 +206,7 @@ class Lifecycle:
                 is_shared = self._threads is not None
                 retries = Retries(backoff, is_shared=is_shared) if backoff is not None else None
                 clock, past = crew.clock, Past()
+                self._lines.started(clock)
                 wait = object()  # for a free supervisor; close() does not wait for one
                 crew.supervisor.call_soon(partial(self._due, wait), blocking=True, host=self._host)
                 unattended.began(self)
@@ -357,7 +362,7 @@ class Lifecycle:
             return
         if isinstance(event, events.Rejected):
             self._rejected = event
-            event.fatal = self._retries is not None and self._retries.is_fatal(event)
+            event.fatal = self._retries is not None and self._retries.ends_with(event)
         if not isinstance(event, (events.ConnectFail, events.Disconnected)):
             self._post([event])
             return
@@ -373,7 +378,7 @@ class Lifecycle:
             self._is_ready = False
             if self._retries is not None:
                 self._retries.ended(self._clock.monotonic(), wanted=self._again)
-                event.fatal = not self._again and self._retries.is_fatal(self._rejected or event)
+                event.fatal = not self._again and self._retries.ends_with(self._rejected or event)
             self._changed.notify_all()
 
     # Notifications from the connection, by the holder of the loop's baton.
@@ -473,6 +478,9 @@ class Lifecycle:
                     self._post([events.BackOff(wait)])
                 self._schedule(self._clock.monotonic() + (0.0 if again or wait is None else wait))
                 return
+            why = None if self._stop is not None or self._retries is None else self._retries.end
+        if why is not None:
+            self._lines.gave_up(why)
         self._finish()
 
     def threads_failed(self, crew: Crew, error: BaseException) -> None:
@@ -489,6 +497,8 @@ class Lifecycle:
                 self._post([], self._finish)
 
     def _finish(self) -> None:
+        if self._stop is not None and self._handlers.has_default_lines:
+            self._lines.stopped()
         with self.lock:
             self._state = after(self._state, Step.FINISH)
             unattended.ended(self)

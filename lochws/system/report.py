@@ -15,7 +15,8 @@ import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from time import time
 from types import CodeType
 from typing import NamedTuple
 
@@ -29,12 +30,21 @@ logger = logging.getLogger("lochws")
 #: Reports inside reports, on one thread, that are still logged: a log handler may itself use lochws.
 MAX_DEPTH = 2
 #: Reports that may wait for the thread that logs them; further reports are counted and omitted.
-MAX_WAITING = 100
+MAX_WAITING = 1000
 #: Seconds that the end of the program waits for the reports that are still to be logged.
 EXIT_SECONDS = 1.0
 
 _PLACEHOLDER = re.compile(r"%[^a-zA-Z]*([a-zA-Z])")
 _depth = threading.local()
+
+
+def is_enabled(level: int) -> bool:
+    """Return whether a report of this level would be logged. Any thread, also while it holds a lock.
+
+    `logging.Logger.isEnabledFor` may wait for a lock of `logging`, which is held while a program configures
+    its log handlers; and the constructor of one of those may be waiting for us.
+    """
+    return level >= logger.getEffectiveLevel() and level > logger.manager.disable
 
 
 def report(
@@ -43,6 +53,7 @@ def report(
     *args: object,
     error: BaseException | None = None,
     limit: RateLimit | None = None,
+    fields: Mapping[str, object] | None = None,
 ) -> None:
     """Log a message on the calling thread. Raises nothing but what a signal handler raises.
 
@@ -51,10 +62,13 @@ def report(
         message: the text, with ``%`` placeholders for `args`; what has no text is named by its type.
         error: an exception, whose traceback is logged too.
         limit: decides which of several similar messages are logged.
+        fields: attributes of the log record, for structured logging. Their names begin with ``ws_``, so that
+            they are different from all others. Numbers, truth values and None stay as they are; anything else
+            becomes text that is safe to show.
     """
     suffix = limit.take() if limit is not None else ""
     if suffix is not None:
-        _log(_report_of(level, message + suffix, args, error))
+        _log(_report_of(level, message + suffix, args, error, fields))
 
 
 def report_aside(
@@ -63,11 +77,12 @@ def report_aside(
     *args: object,
     error: BaseException | None = None,
     limit: RateLimit | None = None,
+    fields: Mapping[str, object] | None = None,
 ) -> None:
     """Log a message on a thread of its own. Never blocks, never raises. Arguments: those of `report`."""
     suffix = limit.take() if limit is not None else ""
     if suffix is not None:
-        _aside.put(_report_of(level, message + suffix, args, error))
+        _aside.put(_report_of(level, message + suffix, args, error, fields))
 
 
 def flush_reports(seconds: float = EXIT_SECONDS) -> None:
@@ -156,12 +171,24 @@ class _Report(NamedTuple):
     line: int
     thread: str
     ident: int | None
+    created: float
+    fields: Mapping[str, object] | None
 
 
-def _report_of(level: int, message: str, args: tuple[object, ...], error: BaseException | None) -> _Report:
+def _report_of(
+    level: int, message: str, args: tuple[object, ...], error: BaseException | None,
+    fields: Mapping[str, object] | None,
+) -> _Report:
     frame = sys._getframe(2)
     thread = threading.current_thread()
-    return _Report(level, message, args, error, frame.f_code, frame.f_lineno, thread.name, thread.ident)
+    return _Report(
+        level, message, args, error, frame.f_code, frame.f_lineno, thread.name, thread.ident, time(), fields
+    )
+
+
+def _field(value: object) -> object:
+    """Return the value of a field as it is, or as text that is safe to show."""
+    return value if value is None or type(value) is bool else _safe(value, "s")
 
 
 def _log(entry: _Report) -> None:
@@ -177,8 +204,11 @@ def _log(entry: _Report) -> None:
         record = logger.makeRecord(
             logger.name, entry.level, entry.caller.co_filename, entry.line,
             entry.message, _shown(entry.message, entry.args), info, entry.caller.co_name,
+            {name: _field(value) for name, value in (entry.fields or {}).items()},
         )
         record.threadName, record.thread = entry.thread, entry.ident  # it may be logged by another thread
+        record.relativeCreated -= (record.created - entry.created) * 1000  # and later
+        record.created, record.msecs = entry.created, int(entry.created % 1 * 1000) + 0.0
         logger.handle(record)
     except BaseException as failure:
         if is_interrupt(failure):
@@ -213,7 +243,8 @@ class _Aside:
 
     def put(self, entry: _Report) -> None:
         with self._lock:
-            if len(self._waiting) >= MAX_WAITING:
+            # Messages at level DEBUG leave room for those that matter more.
+            if len(self._waiting) >= (MAX_WAITING if entry.level > logging.DEBUG else MAX_WAITING // 2):
                 self._left_out += 1
                 return
             self._waiting.append(entry)

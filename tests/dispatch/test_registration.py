@@ -70,7 +70,7 @@ def test_a_method_that_a_class_gets_later_is_found_in_later_instances() -> None:
         seen.append("also")
 
     seen: list[str] = []
-    registry = Registry(lambda _: None, lambda _: None)
+    registry = Registry(lambda _: None)
     registry.add_object(Late())
     Late.also = on("text")(also)  # type: ignore[attr-defined]
     registry.add_object(Late())

@@ -21,7 +21,7 @@ from ..faults.registry import fault
 from ..support.apps import NEVER, LogListener, opened, running
 from ..support.peer import Link, StartPeer
 from ..support.scripts import dropping, in_turn, polite, refusing
-from ..support.seen import PATIENCE, Noting, eventually, in_thread
+from ..support.seen import PATIENCE, Noting, await_reports, eventually, in_thread
 
 #: How an app comes to an attempt: what its server does first, the event to wait for, and what begins it.
 WAYS: dict[str, tuple[Callable[[Link], object], str, Callable[[Noting], object]]] = {
@@ -218,4 +218,5 @@ def test_the_log_says_which_app_is_ended_by_an_exit_in_a_retry_hook(
     told: list[str] = []
     with LogListener(told.append):
         Noting("ws://127.0.0.1:1/").run_forever(persist=Backoff(0, 0, retry=leave))
-    assert told == ["the retry hook ends the app for ws://127.0.0.1:1/"]
+    await_reports()
+    assert [line for line in told if "retry hook" in line] == ["the retry hook ends the app for ws://127.0.0.1:1/"]
