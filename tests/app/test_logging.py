@@ -20,7 +20,7 @@ from lochws.system import report
 from lochws.testing import LogEvents, StartServer, VirtualClock
 
 from ..support.apps import AT_ONCE, echo, opened, running
-from ..support.peer import CLOSE, TEXT, Link, StartPeer
+from ..support.peer import CLOSE, Link, StartPeer
 from ..support.scripts import in_turn, polite
 from ..support.seen import PATIENCE, Noting, await_reports
 
