@@ -9,11 +9,11 @@ handlers need no thread switch, and a slow handler does not cost a connection.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from time import sleep
 from types import FrameType
 
@@ -32,9 +32,9 @@ STUCK_SECONDS = 5.0
 #: How often a reader whose loop has failed checks whether its last app has ended, in seconds.
 END_LOOK_SECONDS = 0.02
 
-_PACKAGE = Path(__file__).parents[1]
+_PACKAGE = os.path.dirname(os.path.dirname(__file__))
 #: Parts of the package whose code counts as the user's in a stack: users could have written it.
-_LIKE_USERS = tuple(str(_PACKAGE / part) for part in ("handlers", "demo", "testing"))
+_LIKE_USERS = tuple(os.path.join(_PACKAGE, part) for part in ("handlers", "demo", "testing"))
 
 
 class Reader:
@@ -253,7 +253,7 @@ def users_frames(innermost: FrameType | None) -> list[FrameType]:
 
 def _is_ours(frame: FrameType) -> bool:
     file = frame.f_code.co_filename
-    return file.startswith(str(_PACKAGE)) and not file.startswith(_LIKE_USERS)
+    return file.startswith(_PACKAGE) and not file.startswith(_LIKE_USERS)
 
 
 def _name_of(frame: FrameType) -> str:
