@@ -61,9 +61,9 @@ class Lifecycle:
     __slots__ = (
         "__weakref__", "_again", "_asking", "_changed", "_clock", "_crew", "_deadline", "_dialler", "_gates",
         "_handlers", "_has_failed", "_host", "_inbox", "_is_ready", "_job", "_lines", "_options", "_past",
-        "_pool",
-        "_rejected", "_retries", "_state", "_stop", "_threads", "_timing", "_traffic", "_user_functions",
-        "_wait", "_window", "connection", "final_event", "is_forked_copy", "lock", "sendable", "url",
+        "_pool", "_rejected", "_retries", "_state", "_stop", "_threads", "_timing", "_traffic",
+        "_user_functions", "_wait", "_window", "connection", "final_event", "is_forked_copy", "lock",
+        "sendable", "url",
     )
 
     def __init__(
@@ -206,7 +206,7 @@ class Lifecycle:
                 is_shared = self._threads is not None
                 retries = Retries(backoff, is_shared=is_shared) if backoff is not None else None
                 clock, past = crew.clock, Past()
-                self._lines.started(clock)
+                self._lines.started()
                 wait = object()  # for a free supervisor; close() does not wait for one
                 crew.supervisor.call_soon(partial(self._due, wait), blocking=True, host=self._host)
                 unattended.began(self)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from .. import events
-from ..clock import SYSTEM, Clock
 from ..system.rate_limit import RateLimit
 from ..system.report import is_enabled, report_aside
 from ..text import cut
@@ -58,24 +57,21 @@ class LifeLines:
     """
 
     __slots__ = (
-        "_attempts", "_clock", "_has_told_end", "_is_attempting", "_life", "_limits", "_lost_at",
-        "_opened_at", "_refused", "_short", "_url", "_was_lost",
+        "_attempts", "_has_told_end", "_is_attempting", "_life", "_limits", "_refused", "_short", "_url",
+        "_was_lost",
     )
 
     def __init__(self, life: LoggedLife) -> None:
         self._life = life
         self._limits: dict[str, RateLimit] | None = None  # by the kind of line; made with the first line
-        self.started(SYSTEM)
+        self.started()
 
-    def started(self, clock: Clock) -> None:
+    def started(self) -> None:
         """Forget earlier connections, because the app is started."""
-        self._clock = clock
         self._url = self._life.url
         self._attempts = 0  # since the last connection
         self._is_attempting = self._refused = self._was_lost = False
         self._has_told_end = False  # the last line says that the connection was closed
-        self._opened_at: float | None = None  # the connection that is open
-        self._lost_at: float | None = None  # the end of the last connection
         self._short = 0  # short connections in a row
 
     def note(self, event: events.Event) -> None:
@@ -110,21 +106,18 @@ class LifeLines:
             self._attempts += 1
 
     def _ready(self, event: events.Ready) -> None:
-        self._opened_at = now = self._clock.monotonic()
-        attempt, self._attempts, self._is_attempting = self._attempts, 0, False
+        self._attempts, self._is_attempting = 0, False
         if not is_enabled(logging.INFO):
             return
         opening = sum(event.timings.values())
         address = f" ({event.address})" if event.address else ""
-        row = f", on attempt {attempt}" if attempt > 1 else ""
-        outage = None
-        if self._lost_at is not None:
-            outage = now - self._lost_at
+        row = f", on attempt {event.attempt}" if event.attempt > 1 else ""
+        if event.outage is not None:
             how = "was lost" if self._was_lost else "ended"
-            row = f", {span(outage)} after the last connection {how}{row}"
+            row = f", {span(event.outage)} after the last connection {how}{row}"
         self._note(
             logging.INFO, "ready", "ready after %s%s%s", span(opening), address, row,
-            ws_address=event.address, ws_opening=opening, ws_attempt=attempt, ws_outage=outage,
+            ws_address=event.address, ws_opening=opening, ws_attempt=event.attempt, ws_outage=event.outage,
         )
 
     def _rejected(self, event: events.Rejected) -> None:
@@ -145,14 +138,11 @@ class LifeLines:
             )
 
     def _disconnected(self, event: events.Disconnected) -> None:
-        opened_at, self._opened_at = self._opened_at, None
         refused, self._refused, self._is_attempting = self._refused, False, False
-        if opened_at is None:  # it never was a WebSocket
-            if not refused:
-                self._failed(event)
-            return
-        self._lost_at = now = self._clock.monotonic()
-        self._ended(event, now - opened_at)
+        if event.opened_for is not None:
+            self._ended(event, event.opened_for)
+        elif not refused:
+            self._failed(event)
 
     def _ended(self, event: events.Disconnected, opened_for: float) -> None:
         by_server = event.graceful and event.ended_by == "server"
@@ -180,6 +170,11 @@ class LifeLines:
             ws_code=event.received_code, ws_sent_code=event.sent_code, ws_unsent=len(event.unsent),
             **_about(event),
         )
+
+    def _stale(self, event: events.Stale) -> None:
+        if is_enabled(logging.WARNING):
+            words, seconds = "no message from the server for %s", event.seconds
+            self._note(logging.WARNING, event.name, words, span(seconds), ws_silence=seconds)
 
     def _back_off(self, event: events.BackOff) -> None:
         if is_enabled(logging.INFO):
@@ -215,6 +210,7 @@ _NOTES: dict[type[events.Event], Callable[[LifeLines, Any], None]] = {
     events.Rejected: LifeLines._rejected,
     events.ConnectFail: LifeLines._connect_fail,
     events.Disconnected: LifeLines._disconnected,
+    events.Stale: LifeLines._stale,
     events.BackOff: LifeLines._back_off,
 }
 LIFE_KINDS = frozenset(_NOTES)
