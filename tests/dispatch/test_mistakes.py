@@ -374,7 +374,7 @@ class TestReturnedCoroutines:
     def registry(self) -> tuple[Registry, list[BaseException], list[BaseException]]:
         errors: list[BaseException] = []
         failed: list[BaseException] = []
-        registry = Registry(failed.append, lambda event: None)
+        registry = Registry(failed.append)
         registry.add_function(errors.append, ["error"])
         return registry, errors, failed
 
