@@ -260,10 +260,12 @@ class Rate:
     Close frame go before all waiting messages.
 
     The window slides: it holds for every span of `per` seconds, not only for whole seconds of a clock. A
-    message counts from when the operating system has taken it from us. The server sees the same spans if the
-    network delays all messages equally; spans shrink by as much as a delay grows and falls back. `margin`
-    covers such jitter. No client can cover a network that stalls for longer and then delivers everything at
-    once, nor a server that stops reading; for such networks choose a larger margin or a lower limit.
+    message counts from when TCP has sent it; messages that TCP keeps back, because it resends lost packets or
+    its congestion window is full, count from when it has caught up (on Linux; elsewhere from when the
+    operating system has taken them). The server sees the same spans if the network delays all messages
+    equally, and `margin` covers delays that vary by less. No client can prevent that a network which holds
+    messages back for longer, or a server that pauses reading, lets two bursts meet: choose a larger margin or
+    a lower limit if the server still closes the connection.
 
     ::
 

@@ -5,8 +5,10 @@ Like `lochws.connection.outgoing`, it is a plain data structure without lock and
 kernel. So the bound of the queue, the order, compression and `Disconnected.unsent` need no rules of their
 own.
 
-Frames are counted at a time after the kernel has taken them, and further frames are admitted at a time before
-it can take those. So if the window holds for these times, it also holds for the true ones.
+Frames are counted at a time after the kernel has sent them, and further frames are admitted at a time before
+it can take those. So if the window holds for these times, it also holds for the true ones. TCP may keep
+frames back after it has taken them: a burst that is too large for its congestion window, or what follows a
+lost packet. They are counted once it is no longer behind.
 """
 
 from __future__ import annotations
@@ -18,6 +20,11 @@ from ..protocol.frames import Item, Opcode
 from .outgoing import BATCH_BYTES, Outgoing, Pack, Raw
 from .window import SlidingWindow
 
+#: The time between two looks at whether TCP is still behind: this part of the window's length, and at least
+#: this many seconds.
+LOOK_PART = 0.01
+LOOK_SECONDS = 0.001
+
 
 class Budget(NamedTuple):
     """The rule that a connection's frames must keep to.
@@ -26,11 +33,13 @@ class Budget(NamedTuple):
         window: how many may be sent when.
         counts_frames: whether pings, pongs and the Close frame count like messages.
         clock: returns the time in monotonic seconds.
+        is_behind: returns whether TCP has not sent all that it has taken.
     """
 
     window: SlidingWindow
     counts_frames: bool
     clock: Callable[[], float]
+    is_behind: Callable[[], bool] = lambda: False
 
 
 class PacedOutgoing(Outgoing):
@@ -44,7 +53,7 @@ class PacedOutgoing(Outgoing):
         budget: the rule.
     """
 
-    __slots__ = ("_budget", "_close", "_is_cut", "_user_controls", "_window")
+    __slots__ = ("_budget", "_close", "_is_cut", "_kept_back", "_user_controls", "_window")
 
     def __init__(self, pack: Pack, budget: Budget) -> None:
         super().__init__(pack)
@@ -53,6 +62,7 @@ class PacedOutgoing(Outgoing):
         self._user_controls: list[bytes] = []  # the user's pings and pongs; they count towards `size`
         self._close: bytes | None = None  # our Close frame, once it may overtake what waits before it
         self._is_cut = False  # it has: nothing else will be sent
+        self._kept_back = 0  # frames that the kernel has taken, but TCP had not sent at the last look
 
     # Adding.
 
@@ -99,7 +109,10 @@ class PacedOutgoing(Outgoing):
         if not self.is_waiting:
             return None
         now = self._budget.clock()
-        return now if self.is_ready else self._window.opens_at(now)
+        if self.is_ready:
+            return now
+        look = max(LOOK_PART * self._window.seconds, LOOK_SECONDS)
+        return now + look if self._kept_back else self._window.opens_at(now)
 
     @property
     def holds_ping(self) -> bool:
@@ -117,7 +130,7 @@ class PacedOutgoing(Outgoing):
         Args:
             more: how many others will be added before it.
         """
-        ahead = len(self.items) - self._start + len(self.raw) + more
+        ahead = len(self.items) - self._start + len(self.raw) + self._kept_back + more
         if self._budget.counts_frames:
             ahead += len(self.urgent) + len(self._user_controls) + len(self._prefix)
         else:
@@ -128,6 +141,8 @@ class PacedOutgoing(Outgoing):
         """Put the control frames that the budget allows in front of the next batch. Under the lock."""
         if self._prefix or self.rest or self._is_cut:
             return
+        if self._kept_back and not self._budget.is_behind():
+            self._count(0)
         urgent, controls = self.urgent, self._user_controls
         room = self._free() if self._budget.counts_frames else len(urgent) + len(controls) + 1
         if self._close is not None:
@@ -161,8 +176,10 @@ class PacedOutgoing(Outgoing):
             start, end = self._start, self._end
             messages = self._messages_in(start, end)
             count = len(self._prefix) + end - start if self._budget.counts_frames else messages
-            if count:
-                self._window.spend(count, self._budget.clock())
+            if self._budget.is_behind():
+                self._kept_back += count
+            else:
+                self._count(count)
         super().took(taken)
         if not self._controls:
             self._close = None  # it went in its turn, before it could overtake anything
@@ -170,6 +187,7 @@ class PacedOutgoing(Outgoing):
     def take_unsent(self) -> list[Item | Raw]:
         """Remove and return the messages that were not sent completely, in order."""
         self._user_controls = []
+        self._count(0)
         return super().take_unsent()
 
     @property
@@ -177,8 +195,14 @@ class PacedOutgoing(Outgoing):
         """True if a control frame waits that goes before all messages."""
         return bool(self.urgent or self._user_controls or self._close is not None)
 
+    def _count(self, count: int) -> None:
+        """Count frames that have just been sent, and those that had been kept back. Under the lock."""
+        count, self._kept_back = count + self._kept_back, 0
+        if count:
+            self._window.spend(count, self._budget.clock())
+
     def _free(self) -> int:
-        return self._window.free(self._budget.clock())
+        return self._window.free(self._budget.clock()) - self._kept_back
 
     def _share(self) -> int:
         """Return how many of the waiting items may be written now. Under the lock, or by the writer."""

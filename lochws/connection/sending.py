@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from sys import getsizeof
+from typing import Protocol
 
 from ..clock import Clock
 from ..errors import TransportFail, WebSocketClosed, WebSocketClosing
@@ -32,6 +33,13 @@ from .window import SlidingWindow, make_window
 LARGE_BYTES = BATCH_BYTES
 
 
+class Line(Sink, Protocol):
+    """The stream that a connection sends to."""
+
+    def is_behind(self) -> bool:
+        """Return whether TCP has not sent all that it has taken."""
+
+
 class SendingHalf:
     """Prepares and queues messages. Never blocks, except to wait for room (``when_full="block"``).
 
@@ -47,7 +55,7 @@ class SendingHalf:
 
     def __init__(
         self,
-        stream: Sink,
+        stream: Line,
         options: Options,
         agreed: DeflateParameters | None,
         *,
@@ -75,7 +83,10 @@ class SendingHalf:
         self.pings_sent: list[tuple[bytes, float]] = []
         budget = None
         if (rate := options.rate) is not None:
-            budget = Budget(window or make_window(rate), rate.counts == "frames", clock.monotonic)
+            window = window or make_window(rate)
+            budget = Budget(window, rate.counts == "frames", clock.monotonic)
+            if clock.passes:  # else its time has nothing to do with that of the network
+                budget = budget._replace(is_behind=stream.is_behind)
         self.queue = SendQueue(
             stream,
             pack=self._sender.pack,

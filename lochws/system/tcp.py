@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import sys
 from typing import NamedTuple
 
 try:  # Linux and macOS; only Linux reports how much TCP has acknowledged
@@ -14,6 +15,10 @@ except ImportError:
 
 #: Where ``tcpi_bytes_acked`` stands in Linux's ``struct tcp_info`` (since 4.1), and how much of it is wanted.
 _BYTES_ACKED = struct.Struct("=120xQ")
+
+
+#: Where ``tcpi_retransmits`` and ``tcpi_notsent_bytes`` stand there (since 4.6).
+_UNSENT = struct.Struct("=2xB141xL")
 
 
 class Progress(NamedTuple):
@@ -39,3 +44,18 @@ def progress_of(sock: socket.socket) -> Progress | None:
     except (OSError, ValueError, struct.error):  # a Unix socket, a closed one, or an older kernel
         return None
     return Progress(acknowledged, waiting)
+
+
+def is_behind(sock: socket.socket) -> bool:
+    """Return whether the kernel holds bytes that it has not sent yet, or waits for lost ones to get through.
+
+    False if the kernel does not report it.
+    """
+    option = getattr(socket, "TCP_INFO", None)
+    if option is None or sys.platform != "linux":
+        return False
+    try:
+        retransmits, unsent = _UNSENT.unpack(sock.getsockopt(socket.IPPROTO_TCP, option, _UNSENT.size))
+    except (OSError, struct.error):  # a Unix socket, a closed one, or an older kernel
+        return False
+    return bool(retransmits or unsent)

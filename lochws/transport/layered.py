@@ -285,6 +285,9 @@ class TLSStream(Stream):
     def progress(self) -> Progress | None:
         return self._stream.progress()
 
+    def is_behind(self) -> bool:
+        return self._stream.is_behind()
+
     def fileno(self) -> int:
         return self._stream.fileno()
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from ..system import forks
 from ..system.locks import reentrant_lock
 from ..system.syscalls import calls_for
-from ..system.tcp import Progress, progress_of
+from ..system.tcp import Progress, is_behind, progress_of
 from ..url import bracketed
 
 #: The maximum amount of data in a TLS record (RFC 8446 section 5.1), in bytes.
@@ -117,6 +117,10 @@ class Stream:
     def progress(self) -> Progress | None:
         """Return TCP's progress with the sent data; None if the kernel does not report it. Loop only."""
         return progress_of(self._sock)
+
+    def is_behind(self) -> bool:
+        """Return whether TCP has not sent all that it has taken. Any thread while it sends, and the loop."""
+        return is_behind(self._sock)
 
     def fileno(self) -> int:
         """Return the descriptor to wait on; -1 after `close`."""

@@ -151,6 +151,24 @@ class TestData:
         paced.pass_time(0.01)
         assert paced.sent == "abcd"
 
+    def test_what_tcp_keeps_back_counts_from_when_it_is_sent(self) -> None:
+        paced = Paced(2)
+        behind = [True]
+        outgoing: Any = paced.queue._outgoing
+        outgoing._budget = outgoing._budget._replace(is_behind=lambda: behind[0])
+        paced.push("a", "b", "c", "d")
+        assert paced.sent == "ab"
+        assert paced.queue.wait_for_budget() == 2.0
+        paced.pass_time(5.0)
+        assert paced.sent == "ab"
+        behind[0] = False
+        paced.pass_time(0.02)  # the next look
+        assert paced.queue.wait_for_budget() == pytest.approx(2.0, abs=0.02)
+        paced.pass_time(0.97)
+        assert paced.sent == "ab"
+        paced.pass_time(0.02)
+        assert paced.sent == "abcd"
+
     def test_the_bound_of_the_queue_holds_for_what_waits_for_the_budget(self) -> None:
         paced = Paced(1, limit=30)
         paced.push("first", "x" * 20)

@@ -1,4 +1,4 @@
-"""Message budgets behind nginx, which limits requests per second and so refuses upgrades that come too fast."""
+"""Message budgets behind nginx, which limits requests per second: upgrades that come too fast are refused."""
 
 from __future__ import annotations
 
