@@ -556,7 +556,7 @@ class Disconnected(_Ending):
         unsent: the messages that were accepted but not sent completely, oldest first, as they were passed.
         error: the exception that caused the end, or None.
         address: the server's address if the WebSocket never opened, otherwise None.
-        advice: what would help, in one human-readable sentence, if the WebSocket never opened; may be empty.
+        advice: what would help, in one human-readable sentence; may be empty.
         timings: seconds spent in each phase of the opening, if the WebSocket never opened.
         fatal: whether no further attempt follows because `Backoff.fatal_codes` has the server's close code,
             or `Backoff.fatal_statuses` the status of its refusal.
@@ -592,7 +592,7 @@ class Disconnected(_Ending):
     address: str | None
     """The server's address if the WebSocket never opened, otherwise None."""
     advice: str
-    """What would help, in one human-readable sentence, if the WebSocket never opened; may be empty."""
+    """What would help, in one human-readable sentence; may be empty."""
     timings: dict[str, float]
     """Seconds spent in each phase of the opening, if the WebSocket never opened."""
     fatal: bool
@@ -637,6 +637,7 @@ class Disconnected(_Ending):
         elif self.ended_by == "server":
             closed = self._close_frame()
             text = "the server closed the connection" + (f": {closed}" if closed else "")
+            text += f" ({self.advice})" if self.advice else ""
         else:
             code = "" if self.sent_code is None else f": {self.sent_code}"
             text = f"we closed the connection{code}"

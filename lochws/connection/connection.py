@@ -22,6 +22,7 @@ from ..counters import Counters
 from ..engine.inbox import Inbox
 from ..engine.loop import Channel, Loop
 from ..errors import CriticalProtocolError, ProtocolError
+from ..opening.advice import advice_for_close
 from ..opening.dial import Opened
 from ..options import Options, Timing
 from ..protocol.close import NETWORK, ClosingHandshake, Outcome
@@ -436,6 +437,9 @@ class Connection:
             opened_for=opened_for,
             counters=self.counters,
             history=self._history.taken(),
+            advice=advice_for_close(
+                received.reason, queue.messages_sent, opened_for, has_rate=queue.is_paced
+            ) if received is not None else "",
         )
         if self._trace:
             self._trace("disconnected", reason=outcome.reason, graceful=outcome.graceful)

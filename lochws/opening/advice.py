@@ -56,6 +56,12 @@ _SAW_NO_UPGRADE = re.compile(
     r'|"code": ?3, ?"message": ?"Bad request"',
     re.IGNORECASE,
 )
+# The words with which servers close a connection that sends too much.
+_SENT_TOO_MUCH = re.compile(
+    r"too (many (requests|messages|frames)|fast|frequent)|rate.?limit|flood|throttl"
+    r"|(request|message|rate)s?\b.*(exceed|limit)|exceed.*(request|message|rate)",
+    re.IGNORECASE,
+)
 # The answers of servers to plain HTTP on a TLS port: nginx, Apache, Go, Tomcat.
 _WANTS_TLS = re.compile(
     r"plain HTTP request was sent to HTTPS port|plain HTTP to an SSL-enabled server"
@@ -222,3 +228,21 @@ def _for_descriptors(number: int | None) -> str:
     # Loads no module, which would need a descriptor.
     limit = f" ({os.sysconf('SC_OPEN_MAX')}, `ulimit -n`)" if hasattr(os, "sysconf") else ""
     return f"Close files or sockets, or raise the limit{limit}: this process has no file descriptor left."
+
+
+def advice_for_close(reason: str, messages: int, seconds: float | None, *, has_rate: bool) -> str:
+    """Return the advice for a connection that the server has closed, or an empty string.
+
+    Args:
+        reason: the reason in the server's Close frame.
+        messages: how many messages were sent on the connection.
+        seconds: how long it was open, or None if that is not known.
+        has_rate: whether the user gave a limit on messages.
+    """
+    if seconds is None or not messages or not _SENT_TOO_MUCH.search(reason):
+        return ""
+    counted = "1 message" if messages == 1 else f"{messages} messages"
+    what = "Pass its limit as rate=Rate(…)"
+    if has_rate:
+        what = "Lower the limit of rate, or give it a larger margin"
+    return f"{what}: the server closed after {counted} in {seconds:.1f} s."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -342,6 +343,12 @@ class TestAgainstAStrictServer:
             session = Session(peer.url, 20)
             with running(session.app, persist=session.persist, **QUIET):
                 session.app.wait_for("disconnected", 3)
+        end = session.app.wait_for("disconnected")
+        assert re.fullmatch(
+            r'the server closed the connection: 1008 "Too many requests" \(Pass its limit as rate=Rate\(…\): '
+            r"the server closed after \d+ messages in \d+\.\d s\.\)",
+            str(end),
+        )
         assert judge.excesses >= 2
         assert not session.times
 
