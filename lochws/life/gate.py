@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Protocol
 
 from ..connection.connection import Connection
@@ -59,6 +60,15 @@ class Gate:
         """
         self._gates.open(self, for_good=False)
 
+    def when_all_open(self, function: Callable[[], object]) -> None:
+        """Have a function called whenever the last closed gate of a connection has been opened.
+
+        It runs on the thread that opened the gate, without any lock, and should neither block nor raise. It
+        is not called for connections on which no gate is closed. It may be late, when that connection has
+        already ended.
+        """
+        self._gates.when_all_open(function)
+
     def remove(self) -> None:
         """Remove the gate from this connection and from all later ones."""
         self._gates.open(self, for_good=True)
@@ -84,6 +94,7 @@ class Gates:
         self._life = life
         self._all: frozenset[Gate] = frozenset()
         self._closed: frozenset[Gate] = frozenset()  # on the present connection
+        self._when_all_open: tuple[Callable[[], object], ...] = ()
 
     def make(self) -> Gate:
         """Create a gate, which is closed on each later connection. Any thread."""
@@ -104,10 +115,19 @@ class Gates:
     def open(self, gate: Gate, *, for_good: bool) -> None:
         """Open a gate on the current connection, or remove it. Any thread."""
         with self._life.lock:
+            were_open = self.are_open
             self._closed -= {gate}
             if for_good:
                 self._all -= {gate}
             self._life.gates_changed()
+            told = self._when_all_open if self.are_open and not were_open else ()
+        for function in told:
+            function()
+
+    def when_all_open(self, function: Callable[[], object]) -> None:
+        """Have a function called when all gates of a connection have been opened. Any thread."""
+        with self._life.lock:
+            self._when_all_open += (function,)
 
     def sending(self) -> SendingHalf | None:
         """Return the open connection's sending half even while gates are closed, or None. Any thread."""

@@ -1,0 +1,409 @@
+"""Heartbeats: messages that a protocol wants at regular intervals, and answers to the server's own.
+
+::
+
+    Every(app, 30, {"op": "ping"}, expect={"op": "pong"})   # two missing replies drop the connection
+    Answer(app, {"op": "ping"}, {"op": "pong"})             # the server asks, even during session setup
+
+These are messages of the application's protocol. The pings of WebSocket itself (RFC 6455 section 5.5.2) need
+none of this: lochws sends and answers them by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from typing import Any, Literal, TypeAlias
+
+from .. import WebSocketApp, events
+from ..errors import QueueFull, TransportFail, WebSocketError, WebSocketUnavailable
+from ..life.calls import ScheduledCall
+from ..life.gate import Gate
+from ..options import check_choice, check_number, check_range
+from ..system import forks
+from ..system.rate_limit import RateLimit
+from ..system.report import report
+from ._parts.checks import check_app
+from ._parts.incoming import Incoming
+from ._parts.messages import Doubts, Expected, Message, as_payload, check_expected, fits, is_message
+from .packets import Split
+
+__all__ = ["Answer", "Every"]
+
+#: The shortest interval in seconds: a server that dictates a shorter one cannot keep the app busy.
+MIN_SECONDS = 0.01
+
+#: An interval, or a function of an event that returns it, or None if the event does not tell.
+Interval: TypeAlias = "float | Callable[[Any], float | None] | None"
+#: A heartbeat, or a function that makes one.
+Beat: TypeAlias = "Message | Callable[[], Message | Future[Any] | None]"
+
+
+class Every:
+    """Sends a heartbeat at regular intervals while there is a session. Registers itself with the app.
+
+    The first heartbeat is sent one interval after the session (or the connection) is ready, the last before
+    it ends. The next connection begins anew, so there is never more than one series. Replies, if any are
+    expected, are checked when a heartbeat is due: if the last `missing` heartbeats have all remained without
+    a reply, the connection is dropped, and the app reconnects as after any loss.
+
+    Everything runs on the handlers' thread, so a handler that blocks delays heartbeats; a reply that waits
+    behind it is not counted as missing. Messages that are sent while a heartbeat is due are not affected.
+
+    Args:
+        app: the app.
+        seconds: the interval in seconds, at least 0.01; 0 or None for no heartbeats until `seconds` is set.
+            If the server dictates the interval: a function that is called with the events `Ready`, `Text` and
+            `Binary` of each connection, until it returns the seconds (0 for no heartbeats on this connection,
+            at least 0.01 otherwise) and not None. If it raises an exception, the event counts as unrelated.
+        message: text, bytes, or a mapping or list that is sent as JSON; or a function that is called without
+            arguments for each heartbeat and returns one of these. It may return None to leave this heartbeat
+            out. It may also send a request itself and return its reply, a `concurrent.futures.Future` (see
+            `lochws.handlers.replies`), which counts as the reply to the heartbeat when it succeeds.
+        expect: the reply, described as in `lochws.handlers.subscriptions.Step`: text, bytes, fields of a JSON
+            object, the first elements of a JSON array, or a function of the `Text` or `Binary` event. If the
+            function raises an exception, the message counts as unrelated. None: no reply is expected.
+        missing: how many heartbeats in a row may remain without a reply before the connection is dropped.
+        begins: ``"session"`` to begin once ordinary sends are allowed (when all steps of a `Subscriptions`
+            have been answered), ``"connection"`` to begin with Ready and pass closed gates.
+        split: for protocols that treat messages as one stream of bytes; see
+            `lochws.handlers.packets.Packets`. `seconds` and `expect` then get a `Binary` per packet.
+
+    Raises:
+        TypeError, ValueError: an argument is invalid; the message names it and says what would be valid.
+    """
+
+    def __init__(
+        self,
+        app: WebSocketApp,
+        seconds: Interval,
+        message: Beat,
+        *,
+        expect: Expected | None = None,
+        missing: int = 2,
+        begins: Literal["session", "connection"] = "session",
+        split: Split | None = None,
+    ) -> None:
+        check_app(app)
+        if not (is_message(message) or callable(message)):
+            raise TypeError(f"message={message!r}: expected str, bytes, a mapping, a list or a function")
+        if expect is not None:
+            check_expected("expect", expect)
+        check_range("missing", missing, 1)
+        check_choice("begins", begins, ("session", "connection"))
+        self._ask = seconds if callable(seconds) else None
+        self._given = None if callable(seconds) else _as_interval("seconds", seconds)
+        self._app = app
+        self._message = message
+        self._expect = expect
+        self._missing = missing
+        self._waits_for_session = begins == "session"
+        self._incoming = Incoming(app, split)
+        self._doubts = Doubts()
+        self._drops = RateLimit(burst=3, per_second=1 / 10)
+        # Written on the handlers' thread; `seconds` also by the thread that sets it.
+        self._interval = self._given  # on this connection
+        self._is_asking = False  # whether the function has not told the interval of this connection yet
+        self._ready: events.Ready | None = None
+        self._has_begun = False
+        self._unanswered = 0
+        self._timer: ScheduledCall | None = None
+        self._listens = False
+        self._has_left = False
+        forks.register(self)
+        self._gate = _open_gate(app)
+        self._gate.when_all_open(self._gates_opened)
+        app.add_handler(self)
+
+    # Any thread.
+
+    @property
+    def seconds(self) -> float | None:
+        """The interval in seconds, or None if there are no heartbeats, or none yet. It may be set.
+
+        A new interval begins when it is set. It also applies to later connections, unless a function tells
+        theirs.
+
+        Raises:
+            TypeError, ValueError: the value is neither None, nor 0, nor a finite number of at least 0.01.
+        """
+        return self._interval
+
+    @seconds.setter
+    def seconds(self, seconds: float | None) -> None:
+        interval = _as_interval("seconds", seconds)
+        if self._ask is None:
+            self._given = interval
+        self._interval = interval
+        self._is_asking = False
+        self._soon(self._arm)
+
+    @property
+    def is_running(self) -> bool:
+        """True if there is a session (or a connection) and an interval, so that heartbeats are being sent."""
+        return self._has_begun and self._interval is not None
+
+    @property
+    def unanswered(self) -> int:
+        """How many heartbeats in a row have not been answered yet."""
+        return self._unanswered
+
+    def beat(self) -> None:
+        """Send a heartbeat now, on the handlers' thread, and begin a new interval. Never blocks.
+
+        Nothing is sent while there is no session (or connection, with ``begins="connection"``).
+        """
+        self._soon(self._beat)
+
+    def leave(self) -> None:
+        """Stop for good, and stop handling events. Never blocks."""
+        self._has_left = True
+        with suppress(ValueError):  # leave() was called before
+            self._app.remove_handler(self)
+        self._soon(self._end)
+
+    def reset_after_fork(self) -> None:
+        """Stop in the child of a fork: the connection is the parent's."""
+        self._ready = self._timer = None
+        self._has_begun = False
+        self._unanswered = 0
+        self._incoming.clear()
+
+    def _gates_opened(self) -> None:
+        """Begin, now that other sends are allowed. Called by the thread that opened the last gate."""
+        if self._waits_for_session:
+            self._soon(self._begin)
+
+    def _soon(self, function: Callable[[], object]) -> None:
+        if self._app.in_handler:
+            function()
+            return
+        with suppress(WebSocketError):  # the app is not running
+            self._app.call_later(0, function)
+
+    # The handlers' thread.
+
+    def on_ready(self, event: events.Ready) -> None:
+        """Begin, unless there is a session to wait for."""
+        self._end()
+        self._ready = event
+        self._interval = self._given
+        self._incoming.clear()
+        self._is_asking = self._ask is not None
+        if self._is_asking:
+            self._ask_interval(event)
+        if self._is_asking or self._incoming.is_stream:
+            self._listen()
+        if not self._waits_for_session or self._app.is_active:
+            self._begin()
+
+    def on_disconnected(self, _event: events.Disconnected) -> None:
+        """Stop, until the next connection."""
+        self._end()
+
+    def _begin(self) -> None:
+        may_begin = self._app.is_active or not self._waits_for_session
+        if self._ready is not None and may_begin and not (self._has_begun or self._has_left):
+            self._has_begun = True
+            self._arm()
+
+    def _arm(self) -> None:
+        """Schedule the next heartbeat in place of the one that is scheduled."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._has_begun and self._interval is not None:
+            with suppress(WebSocketError):  # the app has stopped
+                self._timer = self._app.call_later(self._interval, self._beat)
+
+    def _end(self) -> None:
+        self._ready = None
+        self._has_begun = False
+        self._unanswered = 0
+        self._arm()
+        self._stop_listening()
+
+    def _beat(self) -> None:
+        ready = self._ready
+        if ready is None or not self._has_begun:
+            return
+        # One more is allowed if a reply may be among the messages that wait behind a slow handler.
+        allowed = self._missing + (1 if self._app.waiting_bytes else 0)
+        if self._unanswered >= allowed:
+            self._drop()
+            return
+        self._arm()  # first, so that an exception of the user's function does not end the heartbeats
+        message = self._message() if callable(self._message) else self._message
+        if message is None or self._ready is not ready:
+            return
+        if isinstance(message, Future):
+            self._unanswered += 1
+            message.add_done_callback(partial(self._future_done, ready))
+            return
+        payload = as_payload("the heartbeat's function", message)
+        if self._expect is not None:  # before sending: the reply may be fast
+            self._unanswered += 1
+            self._listen()
+        if not _send_past_gates(self._gate, payload, "a heartbeat", self._drops):
+            self._end()
+
+    def _drop(self) -> None:
+        count = "a heartbeat" if self._unanswered == 1 else f"{self._unanswered} heartbeats in a row"
+        words = f"no reply to {count}"
+        if doubts := str(self._doubts):
+            report(logging.WARNING, "%s%s", words, doubts)
+        self._end()
+        self._app.force_disconnect(words)
+
+    def _future_done(self, ready: events.Ready, future: Future[Any]) -> None:
+        if self._ready is ready and not future.cancelled() and future.exception() is None:
+            self._unanswered = 0
+
+    def _listen(self) -> None:
+        if not self._listens:
+            self._listens = True
+            self._app.on("event")(self._received)
+
+    def _stop_listening(self) -> None:
+        if self._listens:
+            self._listens = False
+            self._app.remove_handler(self._received)
+
+    def _received(self, event: events.Event) -> None:
+        for message in self._incoming.of(event):
+            if self._ready is None:
+                return
+            if self._is_asking:
+                self._ask_interval(message)
+            if self._unanswered and self._expect is not None and self._is_reply(message):
+                self._unanswered = 0
+                self._doubts.clear()
+        if not (self._is_asking or self._unanswered or self._incoming.is_stream):
+            self._stop_listening()
+
+    def _is_reply(self, message: events.Text | events.Binary) -> bool:
+        assert self._expect is not None
+        try:
+            return fits(self._expect, message)
+        except BaseException as error:  # noqa: BLE001  not even SystemExit may end the handlers' thread
+            self._doubts.add(self._expect, error)
+            return False
+
+    def _ask_interval(self, event: events.Event) -> None:
+        """Ask the user's function whether an event tells the interval."""
+        assert self._ask is not None
+        try:
+            seconds = self._ask(event)
+        except BaseException as error:  # noqa: BLE001  not even SystemExit may end the handlers' thread
+            self._doubts.add(self._ask, error)
+            return
+        if seconds is None:
+            return
+        self._is_asking = False
+        self._interval = _as_interval("seconds: the function returned", seconds, shortest=0.0)
+        self._arm()
+
+
+class Answer:
+    """Answers the heartbeats of a server, even while gates are closed. Registers itself with the app.
+
+    Each message is compared with `ping`, on the handlers' thread, before the app's other handlers see it. A
+    handler that blocks delays the answers.
+
+    Args:
+        app: the app.
+        ping: the server's message, described as in `lochws.handlers.subscriptions.Step`: text, bytes, fields
+            of a JSON object, the first elements of a JSON array, or a function of the `Text` or `Binary`
+            event. If the function raises an exception, the message counts as unrelated.
+        pong: the answer: text, bytes, or a mapping or list that is sent as JSON; or a function that is passed
+            the server's message, the `Text` or `Binary` event, and returns one of these, or None for no
+            answer. Its exceptions are treated like those of a handler.
+        split: for protocols that treat messages as one stream of bytes; see
+            `lochws.handlers.packets.Packets`. The functions then get a `Binary` per packet.
+
+    Raises:
+        TypeError: an argument is invalid; the message names it and says what would be valid.
+    """
+
+    def __init__(
+        self,
+        app: WebSocketApp,
+        ping: Expected,
+        pong: Message | Callable[[Any], Message | None],
+        *,
+        split: Split | None = None,
+    ) -> None:
+        check_app(app)
+        check_expected("ping", ping)
+        if not (is_message(pong) or callable(pong)):
+            raise TypeError(f"pong={pong!r}: expected str, bytes, a mapping, a list or a function")
+        self._app = app
+        self._ping = ping
+        self._pong = pong
+        self._incoming = Incoming(app, split)
+        self._doubts = Doubts()
+        self._drops = RateLimit(burst=3, per_second=1 / 10)
+        self._gate = _open_gate(app)
+        app.add_handler(self)
+
+    def leave(self) -> None:
+        """Stop answering, and stop handling events. Any thread may call it; it never blocks."""
+        with suppress(ValueError):  # leave() was called before
+            self._app.remove_handler(self)
+
+    def on_event(self, event: events.Event) -> None:
+        """Answer the message if it is a heartbeat. (`on_text` is not called if a handler takes batches.)"""
+        if isinstance(event, events.Ready):
+            self._incoming.clear()
+            return
+        for message in self._incoming.of(event):
+            if not self._is_ping(message):
+                continue
+            answer = self._pong(message) if callable(self._pong) else self._pong
+            if answer is not None:
+                payload = as_payload("pong", answer)
+                _send_past_gates(self._gate, payload, "the answer to a heartbeat", self._drops)
+
+    def _is_ping(self, message: events.Text | events.Binary) -> bool:
+        try:
+            return fits(self._ping, message)
+        except BaseException as error:  # noqa: BLE001  not even SystemExit may end the handlers' thread
+            self._doubts.add(self._ping, error)
+            return False
+
+
+def _as_interval(name: str, seconds: float | None, shortest: float = MIN_SECONDS) -> float | None:
+    """Return an interval in seconds, or None for no heartbeats.
+
+    Raises:
+        TypeError, ValueError: it is not a number, or between 0 and `shortest`, or negative, or not finite.
+    """
+    if seconds is None:
+        return None
+    check_number(name, seconds, 0, "seconds from 0 up, or None")
+    if 0 < seconds < shortest:
+        raise ValueError(f"{name}={seconds!r}: expected 0, or at least {shortest:g} seconds")
+    return max(float(seconds), MIN_SECONDS) if seconds else None
+
+
+def _open_gate(app: WebSocketApp) -> Gate:
+    """Return a gate that holds nobody up, and through which messages pass the closed gates of others."""
+    gate = app.hooks.gate()
+    gate.remove()
+    return gate
+
+
+def _send_past_gates(gate: Gate, payload: str | bytes, name: str, limit: RateLimit) -> bool:
+    """Send a message even while gates are closed. Return False if the connection is closing or lost."""
+    try:
+        was_accepted = gate.send(payload)
+    except QueueFull:
+        was_accepted = False
+    except (WebSocketUnavailable, TransportFail):
+        return False  # which the Disconnected event reports
+    if not was_accepted:
+        report(logging.WARNING, "%s was dropped: the send queue is full", name, limit=limit)
+    return True
