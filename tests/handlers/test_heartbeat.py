@@ -323,7 +323,7 @@ class TestReplies:
             app.wait_for("text", 2)
             eventually(lambda: every.unanswered == 0)
             assert app.is_active
-            assert beats(server) == 2
+            server.connection().wait_until(lambda: beats(server) == 2)
 
     def test_an_expect_function_that_fails_does_not_count_as_a_reply_and_is_named_in_the_end(
         self, ws_server: StartServer, ws_clock: VirtualClock, caplog: pytest.LogCaptureFixture

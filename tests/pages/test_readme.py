@@ -26,6 +26,7 @@ from lochws.demo import DemoServer
 from lochws.testing import ScriptedServer, accept, send
 
 from ..faults.registry import FAULTS
+from ..support import protocols
 from ..support.blocks import ELSEWHERE, NEEDS, PAGES, ROOT, Block, blocks, everywhere, whole
 from ..support.pages import page, rows
 from ..support.peer import CLOSE, TEXT, Link, StartPeer
@@ -106,6 +107,34 @@ def proxy_urls(start_peer: StartPeer) -> dict[str, str]:
         link.send_frame(*frame)
 
     return {PROXY: f"http://{start_peer(script).authority}"}
+
+
+@pytest.fixture
+def mqtt_urls() -> Iterator[dict[str, str]]:
+    """Run an MQTT broker, and a client that sends a heartbeat every tenth of a second."""
+    with ScriptedServer([accept(protocol="mqtt"), protocols.mqtt]) as server:
+        yield {FEED: server.url.rstrip("/"), "KEEP_ALIVE / 2": "0.1"}
+
+
+@pytest.fixture
+def stomp_urls() -> Iterator[dict[str, str]]:
+    """Run a STOMP broker."""
+    with ScriptedServer([accept(protocol="v12.stomp"), protocols.stomp]) as server:
+        yield {FEED: server.url.rstrip("/")}
+
+
+@pytest.fixture
+def ocpp_urls() -> Iterator[dict[str, str]]:
+    """Run an OCPP central system."""
+    with ScriptedServer([accept(protocol="ocpp1.6"), protocols.ocpp]) as server:
+        yield {FEED: server.url.rstrip("/")}
+
+
+@pytest.fixture
+def engineio_urls() -> Iterator[dict[str, str]]:
+    """Run a Socket.IO server."""
+    with ScriptedServer([accept(), protocols.engine_io]) as server:
+        yield {FEED: server.url.rstrip("/")}
 
 
 @pytest.fixture
