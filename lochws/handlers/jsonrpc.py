@@ -58,7 +58,7 @@ class RpcError(WebSocketError):
         self.data = data
 
 
-class JsonRpc(Replies):
+class JsonRpc(Replies[Mapping[str, Any], Any]):
     """A JSON-RPC 2.0 client and server on one connection. Registers itself with the app.
 
     Our own methods run on the reader thread, like handlers, and must not wait for replies. Move long-running
@@ -73,7 +73,7 @@ class JsonRpc(Replies):
         self._methods: dict[str, Callable[..., Any]] = {}
         self._failures, self._unanswered = RateLimit(), RateLimit(burst=3, per_second=1 / 10)
 
-    def call(self, method: str, /, *params: Any, timeout: float | None = 30.0, **named: Any) -> Reply:
+    def call(self, method: str, /, *params: Any, timeout: float | None = 30.0, **named: Any) -> Reply[Any]:
         """Call a method of the other side.
 
         If the method has a parameter named ``timeout``, use `request` instead.

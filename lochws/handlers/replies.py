@@ -7,8 +7,9 @@
     app.wait_ready()
     print(rpc.request({"op": "time"}, timeout=5).result())      # {"id": 1, "time": ...}
 
-By default a reply is matched to the request with the same ``"id"``; the `match` argument sets another rule.
-For JSON-RPC 2.0 use `lochws.handlers.jsonrpc`.
+By default requests and replies are JSON objects, and a reply has the same ``"id"`` as its request. Functions
+describe other protocols: how a message is encoded, decoded, numbered and matched. For JSON-RPC 2.0 use
+`lochws.handlers.jsonrpc`.
 """
 
 from __future__ import annotations
@@ -24,27 +25,36 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from itertools import count
 from math import inf
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar, overload
 
 from .. import WebSocketApp, events
 from ..clock import Rest, current
 from ..errors import QueueFull, WebSocketError
+from ..options import check_range
 from ..system import forks
 from ..system.locks import reentrant_lock
 from ..system.rate_limit import RateLimit
 from ..system.report import report
 from ..system.waits import slice_of
 from ._parts.checks import check_app
+from ._parts.incoming import Incoming
+from ._parts.messages import Doubts
+from .packets import Split
 
 #: A function that returns the key by which a message, sent or received, is matched; None if it has none.
 Match: TypeAlias = "Callable[[Any], Hashable | None]"
+
+#: A request; a decoded message; the result of a request.
+M = TypeVar("M")
+D = TypeVar("D")
+R = TypeVar("R")
 
 
 class ReplyLost(WebSocketError):
     """The reply to a request was lost: the connection that it was sent on has ended."""
 
 
-class Reply(Future[Any]):
+class Reply(Future[R]):
     """The reply to a request: a `concurrent.futures.Future`.
 
     It fails with `TimeoutError` when the request times out, and with `ReplyLost` as soon as the connection
@@ -61,7 +71,7 @@ class Reply(Future[Any]):
         self.key = key
         self._is_handlers_thread = is_handlers_thread
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: float | None = None) -> R:
         """Wait for the reply, and return it.
 
         Raises:
@@ -92,51 +102,128 @@ class Reply(Future[Any]):
             )
 
 
-class Replies:
+class Replies(Generic[M, R]):
     """Sends requests and finds their replies among the received messages. Registers itself with the app.
 
-    Requests and replies are JSON objects in text messages. Other messages are ignored, and the app's other
-    handlers see the replies too. Requests may be made from any thread and in handlers, but a handler must not
-    wait for a reply.
+    By default, requests and replies are JSON in text messages. Messages that are not replies are ignored, and
+    the app's other handlers see the replies too. Requests may be made from any thread and in handlers, but a
+    handler must not wait for a reply.
 
-    Requests are numbered in the order in which they are sent, starting with 1: the numbers on the wire always
-    increase, even if several threads make requests. (Home Assistant and WAMP require this.)
+    Requests are numbered in the order in which they are sent, on each connection starting with 1: the numbers
+    on the wire always increase, even if several threads make requests. (Home Assistant and WAMP require
+    this.)
+
+    A reply settles a request once. A second one with the same key is ignored, and so is one that arrives
+    after the timeout. If the connection ends, all open requests fail at once.
 
     Args:
         app: the app whose connection is used.
-        match: how a reply is matched to its request. A str is the name of a field: a request without it is
-            given the next number in that field, and the reply repeats it. A function takes a message, sent or
-            received, and returns its key, or None if it has none.
-        unwrap: a function that takes a reply and returns the result of the request, or raises the exception
-            with which the request fails; called on the handlers' thread. None: the reply is the result.
+        match: how a reply is matched to its request. A str is the name of a field: messages are mappings, a
+            request without the field is given the next number in it, and the reply repeats it. A function
+            takes a message, sent or decoded, and returns its key, or None if it has none. If it raises an
+            exception on a received message, that message counts as unrelated.
+        encode: a function that takes a request and returns a str, which is sent as a text message, or bytes,
+            which are sent as a binary one. None: JSON.
+        decode: a function that takes a `Text` or `Binary` event and returns the message in it, or None if it
+            cannot be a reply; called on the handlers' thread for each message. If it raises an exception, the
+            message counts as unrelated. None: the JSON of text messages.
+        number: a function that takes a request and the next number, and returns the request with the number
+            in it; it must not change its argument. It is called on the thread that sends, immediately before
+            `encode` and `match` are called with what it returned, and again with the next number if that key
+            is that of a request still open. None: a request has a key of its own, unless `match` is the name
+            of a field.
+        unwrap: a function that takes a decoded reply and returns the result of the request, or raises the
+            exception with which the request fails; called on the handlers' thread. None: the reply is the
+            result.
+        split: for protocols that treat the messages of a connection as one stream of bytes; see
+            `lochws.handlers.packets.Packets`. `decode`, which is then required, gets a `Binary` per packet.
+        max_open: the maximum number of requests that are open at the same time.
 
     Raises:
-        TypeError: `app` is not a WebSocketApp, `match` is neither a name nor a function, or `unwrap` is not
-            callable.
+        TypeError, ValueError: an argument is invalid; the message names it and says what would be valid.
     """
 
+    @overload
     def __init__(
-        self, app: WebSocketApp, match: str | Match = "id", *, unwrap: Callable[[Any], Any] | None = None
+        self: Replies[Mapping[str, Any], Any], app: WebSocketApp, match: str = "id", *,
+        unwrap: Callable[[Any], Any] | None = None, max_open: int = 10_000,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: Replies[Any, Any], app: WebSocketApp, match: Match, *,
+        number: Callable[[Any, int], Any] | None = None, unwrap: Callable[[Any], Any] | None = None,
+        max_open: int = 10_000,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: Replies[M, R], app: WebSocketApp, match: str | Match = "id", *,
+        encode: Callable[[M], str | bytes], decode: Callable[[Any], R | None],
+        number: Callable[[M, int], M] | None = None, unwrap: None = None, split: Split | None = None,
+        max_open: int = 10_000,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: Replies[M, R], app: WebSocketApp, match: str | Match = "id", *,
+        encode: Callable[[M], str | bytes], decode: Callable[[Any], D | None],
+        number: Callable[[M, int], M] | None = None, unwrap: Callable[[D], R], split: Split | None = None,
+        max_open: int = 10_000,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: Replies[Any, Any], app: WebSocketApp, match: str | Match = "id", *,
+        encode: Callable[[Any], str | bytes] | None = None, decode: Callable[[Any], Any] | None = None,
+        number: Callable[[Any, int], Any] | None = None, unwrap: Callable[[Any], Any] | None = None,
+        split: Split | None = None, max_open: int = 10_000,
+    ) -> None: ...
+
+    def __init__(
+        self,
+        app: WebSocketApp,
+        match: str | Match = "id",
+        *,
+        encode: Callable[[Any], str | bytes] | None = None,
+        decode: Callable[[Any], Any] | None = None,
+        number: Callable[[Any, int], Any] | None = None,
+        unwrap: Callable[[Any], Any] | None = None,
+        split: Split | None = None,
+        max_open: int = 10_000,
     ) -> None:
         check_app(app)
         if not (isinstance(match, str) or callable(match)):
             raise TypeError(f"match={match!r}: expected the name of a field, or a function of one argument")
-        if unwrap is not None and not callable(unwrap):
-            raise TypeError(f"unwrap={unwrap!r}: expected a function of one argument, or None")
+        for name, function in (("encode", encode), ("decode", decode), ("unwrap", unwrap)):
+            if function is not None and not callable(function):
+                raise TypeError(f"{name}={function!r}: expected a function of one argument, or None")
+        if number is not None and not callable(number):
+            raise TypeError(f"number={number!r}: expected a function of a request and a number, or None")
+        if split is not None and decode is None:
+            raise ValueError("split needs decode, which gets the packets")
+        check_range("max_open", max_open, 1)
         self._app = app
         self._field = match if isinstance(match, str) else None
         self._match: Match = match if callable(match) else lambda message: message.get(match)
+        self._encode = encode
+        self._decode = decode
+        self._number_in = number
         self._unwrap = unwrap
+        self._max_open = max_open
+        self._incoming = Incoming(app, split)
+        self._doubts = Doubts()
         # Any thread changes these two, by atomic operations without a lock: signal handlers and finalizers
         # may make requests wherever they interrupt a thread, so nothing here may wait for another thread.
-        self._open: dict[Hashable, Reply] = {}
+        self._open: dict[Hashable, Reply[Any]] = {}
         self._unnumbered: deque[_Request] = deque()
         self._number = 0  # of the last request sent; used only by the thread that is sending
+        self._restarts = False  # a connection has ended, and no request has been sent on the next one yet
         # One thread at a time numbers and sends; the others queue their requests for it. Nothing is called
         # while the lock is held, so no finalizer can run then.
         self._is_sending = False
         self._lock = reentrant_lock()
-        self._timeouts = _Timeouts()
+        self._timeouts = _Timeouts(self._doubts)
         forks.register(self)
         app.add_handler(self)
 
@@ -145,7 +232,7 @@ class Replies:
         """The number of requests that have not been answered yet."""
         return len(self._open)
 
-    def request(self, message: Mapping[str, Any], timeout: float | None = 30.0) -> Reply:
+    def request(self, message: M, timeout: float | None = 30.0) -> Reply[R]:
         """Send a request. May be called from any thread, and in handlers.
 
         If another thread is sending a request at this moment, that thread also sends this one, right after
@@ -159,48 +246,89 @@ class Replies:
             The future reply. Cancel it to abandon the request.
 
         Raises:
-            TypeError: the message is not a mapping or cannot be written as JSON, or its key is not hashable.
+            TypeError: the message is not a mapping although `match` is a field, or cannot be written as JSON,
+                or its key is not hashable; or `encode` returned neither str nor bytes.
             ValueError: the message has no key, its key is that of a request still open, or it contains a
                 number that JSON cannot express (NaN, infinity).
             WebSocketUnavailable: the connection is not open.
-            QueueFull: the app's send queue is full.
+            QueueFull: the app's send queue is full, or `max_open` requests are open.
             TransportFail: the network failed; the request was not sent completely.
             RuntimeError: the thread for timeouts cannot be started.
+            Exception: whatever `encode`, `number` or `match` raised.
         """
-        if not isinstance(message, Mapping):
+        if self._field is not None and not isinstance(message, Mapping):
             raise TypeError(f"request {message!r}: expected a mapping, such as a dict")
-        message = dict(message)
-        if self._field is not None and self._field not in message:
-            return self._request_numbered(message, timeout)
-        key = self._match(message)
-        if key is None:
-            raise ValueError(f"request {message!r}: the matching function finds no key in it")
-        reply = Reply(key, self._is_handlers_thread)
-        # Before sending: the reply may arrive before send_json returns.
+        if len(self._open) + len(self._unnumbered) >= self._max_open:
+            raise QueueFull(f"not sent: {self._max_open} requests are open, as many as max_open allows")
+        make = self._numbering(message)
+        if make is not None:
+            return self._request_numbered(make, timeout)
+        key = self._key_of(message)
+        payload = None if self._encode is None else self._encoded(message)
+        reply: Reply[R] = Reply(key, self._is_handlers_thread)
+        # Before sending: the reply may arrive before the call that sends returns.
         if self._open.setdefault(key, reply) is not reply:
             raise ValueError(f"request {message!r}: another with the key {key!r} is still open")
         try:
-            if not self._app.send_json(message):
+            if not (self._app.send_json(message) if payload is None else self._send_payload(payload)):
                 raise _dropped(key)
         except BaseException:
             self._forget(reply)
             raise
         return self._sent(reply, timeout)
 
-    def _request_numbered(self, message: dict[str, Any], timeout: float | None) -> Reply:
-        request = _Request(_json_before_number(message, self._field), Reply(None, self._is_handlers_thread))
+    def _numbering(self, message: Any) -> _Make | None:
+        """Return the function that puts a number into a request; None if the request has a key."""
+        number_in = self._number_in
+        if number_in is None:
+            if self._field is None or self._field in message:
+                return None
+            if self._encode is None:
+                text = _json_before_number(dict(message), self._field)
+                return lambda number: (number, f"{text}{number}}}")
+            number_in = self._number_in_field
+
+        def make(number: int) -> tuple[Hashable, str | bytes]:
+            numbered = number_in(message, number)
+            return self._key_of(numbered), self._encoded(numbered)
+
+        return make
+
+    def _number_in_field(self, message: Mapping[str, Any], number: int) -> dict[str, Any]:
+        assert self._field is not None
+        return {**message, self._field: number}
+
+    def _key_of(self, message: Any) -> Hashable:
+        key = self._match(message)
+        if key is None:
+            raise ValueError(f"request {message!r}: the matching function finds no key in it")
+        return key
+
+    def _encoded(self, message: Any) -> str | bytes:
+        payload = json.dumps(message, allow_nan=False) if self._encode is None else self._encode(message)
+        if not isinstance(payload, (str, bytes)):
+            raise TypeError(f"encode returned {type(payload).__name__}: expected str or bytes")
+        return payload
+
+    def _send_payload(self, payload: str | bytes) -> bool:
+        app = self._app
+        return app.send_text(payload) if isinstance(payload, str) else app.send_binary(payload)
+
+    def _request_numbered(self, make: _Make, timeout: float | None) -> Reply[R]:
+        reply: Reply[R] = Reply(None, self._is_handlers_thread)
+        request = _Request(make, reply)
         try:
             self._unnumbered.append(request)
             self._send_unnumbered()
         except BaseException as error:
-            settle(request.reply, error=error)  # a settled request is no longer sent, either
-            self._forget(request.reply)
+            settle(reply, error=error)  # a settled request is no longer sent, either
+            self._forget(reply)
             raise
         if request.failure is not None:
             raise request.failure
-        return self._sent(request.reply, timeout)
+        return self._sent(reply, timeout)
 
-    def _sent(self, reply: Reply, timeout: float | None) -> Reply:
+    def _sent(self, reply: Reply[R], timeout: float | None) -> Reply[R]:
         """Arrange for the reply to be forgotten once it is done, and to fail when its timeout expires."""
         reply.add_done_callback(self._forget)
         if timeout is not None and not reply.done():
@@ -242,15 +370,17 @@ class Replies:
         reply = request.reply
         if reply.done():
             return  # cancelled or timed out
+        if self._restarts:
+            self._restarts, self._number = False, 0
         before = self._number
-        reply.key = number = before + 1
-        # Before sending: the reply may arrive before send_text returns.
-        while self._open.setdefault(number, reply) is not reply:  # the user chose this number
-            reply.key = number = number + 1
-        self._number = number
         try:
-            if not self._app.send_text(f"{request.text}{number}}}"):
-                raise _dropped(number)
+            payload = self._number_request(request)
+            if reply.done():
+                return  # the connection has ended meanwhile
+            if not self._send_payload(payload):
+                raise _dropped(reply.key)
+            # If a connection has ended meanwhile, the request may be on the next one: there, numbers go on.
+            self._restarts = False
         except Exception as error:  # noqa: BLE001  any error is for the caller of request()
             self._number = before  # the next request reuses the number, which leaves no gap
             self._forget(reply)
@@ -258,26 +388,53 @@ class Replies:
             settle(reply, error=error)
             self._timeouts.wake()  # the request may have been queued by another thread
 
+    def _number_request(self, request: _Request) -> str | bytes:
+        """Give a request the next number whose key is free, make it an open one, and return its payload."""
+        reply = request.reply
+        for number in count(self._number + 1):
+            key, payload = request.make(number)
+            # Before sending: the reply may arrive before the call that sends returns.
+            reply.key = key
+            if self._open.setdefault(key, reply) is reply:
+                self._number = number
+                return payload
+            if number - self._number > self._max_open:
+                break  # the same keys come again and again
+        raise ValueError(f"request {reply.key!r}: all numbers lead to keys of requests that are still open")
+
     def reset_after_fork(self) -> None:
         """Discard the parent's requests in the child of a fork: their replies arrive in the parent."""
         self._lock = reentrant_lock()
         self._open.clear()
         self._unnumbered.clear()
         self._is_sending = False
-        self._timeouts = _Timeouts()
+        self._restarts = True
+        self._incoming.clear()
+        self._timeouts = _Timeouts(self._doubts)
 
     def on_event(self, event: events.Event) -> None:
         """Settle a reply. (`on_text` would not be called if another handler takes batches.)"""
-        if not isinstance(event, events.Text):
+        if self._decode is None:
+            if isinstance(event, events.Text):
+                with suppress(ValueError):  # not JSON, so not a reply
+                    self._received(event.json)
             return
-        try:
-            message = event.json
-        except ValueError:
-            return  # not JSON, so not a reply
-        self._received(message)
+        for part in self._incoming.of(event):
+            try:
+                message = self._decode(part)
+            except BaseException as error:  # noqa: BLE001  not even SystemExit may end the handlers' thread
+                self._doubts.add(self._decode, error)
+                continue
+            if message is not None:
+                self._received(message)
+
+    def on_ready(self, _event: events.Ready) -> None:
+        """Begin with a new stream of bytes."""
+        self._incoming.clear()
 
     def on_disconnected(self, event: events.Disconnected) -> None:
         """Fail all open requests."""
+        self._restarts = True
         for reply in list(self._open.values()):
             self._forget(reply)
             reason = f"no reply to {reply.key!r}: the connection has ended; {event.reason}"
@@ -285,14 +442,18 @@ class Replies:
         self._timeouts.wake()
 
     def _received(self, message: Any) -> None:
-        if not isinstance(message, dict) and self._field is not None:
+        if self._field is not None and not isinstance(message, Mapping):
             return
-        key = self._match(message)
+        try:
+            key = self._match(message)
+        except BaseException as error:  # noqa: BLE001  not even SystemExit may end the handlers' thread
+            self._doubts.add(self._match, error)
+            return
         reply = None if key is None else self._find(key)
         if reply is not None:
             self._answer(reply, message)
 
-    def _answer(self, reply: Reply, message: Any) -> None:
+    def _answer(self, reply: Reply[Any], message: Any) -> None:
         try:
             result = message if self._unwrap is None else self._unwrap(message)
         except Exception as error:  # noqa: BLE001  it is passed on to the caller
@@ -300,7 +461,7 @@ class Replies:
         else:
             settle(reply, result)
 
-    def _find(self, key: Hashable) -> Reply | None:
+    def _find(self, key: Hashable) -> Reply[Any] | None:
         try:
             return self._open.pop(key, None)
         except TypeError:  # an unhashable key, such as a list, matches no request
@@ -315,19 +476,23 @@ class Replies:
         return self._app.in_handler
 
 
+#: A function that returns the key of a request with this number, and what is sent.
+_Make: TypeAlias = "Callable[[int], tuple[Hashable, str | bytes]]"
+
+
 class _Request:
     """A request that has no number yet.
 
     Attributes:
-        text: its JSON, up to the place of the number.
+        make: gives it a number.
         reply: the future reply.
         failure: the error that prevented sending it.
     """
 
-    __slots__ = ("failure", "reply", "text")
+    __slots__ = ("failure", "make", "reply")
 
-    def __init__(self, text: str, reply: Reply) -> None:
-        self.text = text
+    def __init__(self, make: _Make, reply: Reply[Any]) -> None:
+        self.make = make
         self.reply = reply
         self.failure: Exception | None = None
 
@@ -343,7 +508,7 @@ def _dropped(key: Hashable) -> QueueFull:
 
 
 #: The time at which a reply fails, a number that makes entries comparable, and the reply.
-_Due: TypeAlias = "tuple[float, int, weakref.ref[Reply]]"
+_Due: TypeAlias = "tuple[float, int, weakref.ref[Reply[Any]]]"
 
 
 class _Timeouts:
@@ -354,9 +519,13 @@ class _Timeouts:
 
     Signal handlers and finalizers may call `add` and `wake` wherever they interrupt a thread, so neither
     waits for another thread: the lock is held for two steps at most, and nothing is called while it is held.
+
+    Args:
+        doubts: says in the errors that functions failed on messages that may have been the replies.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, doubts: Doubts) -> None:
+        self._doubts = doubts
         self._clock = current()
         self._numbers = count()
         self._arrived: deque[_Due] = deque()  # not seen by the thread yet
@@ -370,7 +539,7 @@ class _Timeouts:
         self._signal = threading.Lock()  # released to wake the thread
         self._signal.acquire()
 
-    def add(self, reply: Reply, timeout: float) -> None:
+    def add(self, reply: Reply[Any], timeout: float) -> None:
         """Fail the reply with TimeoutError after `timeout` seconds."""
         if not self._has_thread:
             self._clock = current()
@@ -428,7 +597,7 @@ class _Timeouts:
             self._is_settling, self._settled = True, self._settled + 1
             heapq.heappop(self._due)
             try:
-                settle(reply, error=TimeoutError(f"no reply to {reply.key!r} in time"))
+                settle(reply, error=TimeoutError(f"no reply to {reply.key!r} in time{self._doubts}"))
             except BaseException as error:  # noqa: BLE001  not even SystemExit may end the thread
                 report(logging.ERROR, "a callback of a reply failed", error=error, limit=self._failures)
             self._is_settling = False
@@ -440,7 +609,7 @@ class _Timeouts:
             self._wakes_at = -inf
 
 
-def settle(reply: Reply, result: Any = None, error: BaseException | None = None) -> None:
+def settle(reply: Reply[Any], result: Any = None, error: BaseException | None = None) -> None:
     """Settle a reply unless it is already settled: the network, the clock and the user may race."""
     with suppress(InvalidStateError):
         if error is None:

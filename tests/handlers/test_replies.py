@@ -325,7 +325,7 @@ class TestNumbers:
         numbers: list[int] = []
         app = WebSocketApp(start_peer(self.recording(numbers)).url)
         replies = Replies(app)
-        inner: list[Reply] = []
+        inner: list[Reply[Any]] = []
 
         def ask_once_more(sent: tuple[object, ...]) -> None:
             if not inner and any(isinstance(one, str) for one in sent):
@@ -341,7 +341,7 @@ class TestNumbers:
 
     def test_a_request_left_to_another_thread_that_cannot_be_sent_fails_its_reply(self) -> None:
         replies = Replies(WebSocketApp("ws://127.0.0.1:1/"))
-        left: list[Reply] = []
+        left: list[Reply[Any]] = []
         send_text = replies._app.send_text
 
         def ask_meanwhile(text: str, compress: bool = True) -> bool:
@@ -374,7 +374,7 @@ class TestNumbers:
     def test_ctrl_c_while_sending_loses_no_request_of_another_thread(self, start_peer: StartPeer) -> None:
         app = WebSocketApp(start_peer(same).url)
         replies = Replies(app)
-        left: list[Reply] = []
+        left: list[Reply[Any]] = []
         with opened(app):
             send_text = app.send_text
 
