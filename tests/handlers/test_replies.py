@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
+from ast import literal_eval
 from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -15,9 +17,9 @@ from lochws import testing as t
 from lochws.handlers.replies import Replies, Reply, ReplyLost
 from lochws.testing import StartServer, VirtualClock
 
-from ..support.apps import opened
+from ..support.apps import AT_ONCE, opened
 from ..support.peer import Link, StartPeer
-from ..support.seen import PATIENCE, eventually
+from ..support.seen import PATIENCE, Noting, eventually
 from .talking import answering, listen, read, send
 
 silent = answering(lambda _: [])
@@ -120,9 +122,16 @@ def test_unwrap_returns_the_result_or_raises_what_the_request_fails_with(
 
 def test_invalid_arguments_are_refused() -> None:
     with pytest.raises(TypeError, match="unwrap='result': expected a function"):
-        Replies(WebSocketApp("ws://localhost"), unwrap="result")  # type: ignore[arg-type]
+        Replies(WebSocketApp("ws://localhost"), unwrap="result")  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="match=3: expected the name of a field, or a function"):
-        Replies(WebSocketApp("ws://localhost"), 3)  # type: ignore[arg-type]
+        Replies(WebSocketApp("ws://localhost"), 3)  # type: ignore[call-overload]
+    for name in ("encode", "decode", "number"):
+        with pytest.raises(TypeError, match=f"{name}='x': expected a function"):
+            Replies(WebSocketApp("ws://localhost"), **cast(Any, {name: "x"}))
+    with pytest.raises(ValueError, match="split needs decode"):
+        Replies(WebSocketApp("ws://localhost"), split=len)
+    with pytest.raises(ValueError, match="max_open=0"):
+        Replies(WebSocketApp("ws://localhost"), max_open=0)
 
 
 def test_without_a_connection_a_request_is_refused() -> None:
@@ -171,18 +180,18 @@ def test_a_request_fails_after_its_timeout_and_a_late_reply_is_ignored(start_pee
 
 
 def test_a_callback_that_exits_does_not_end_the_thread_that_keeps_the_time(
-    start_peer: StartPeer, caplog: pytest.LogCaptureFixture
+    ws_server: StartServer, ws_clock: VirtualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    app = WebSocketApp(start_peer(silent).url)
+    app = WebSocketApp(ws_server([t.accept()]).url)
     replies = Replies(app)
 
     def leave(_reply: object) -> None:
         raise SystemExit
 
-    with opened(app):
-        first = replies.request({}, timeout=0.01)
+    with opened(app, poll=0, ping_rate=0):
+        first, second = replies.request({}, timeout=1), replies.request({}, timeout=2)
         first.add_done_callback(leave)
-        second = replies.request({}, timeout=0.02)
+        ws_clock.advance(2)
         with pytest.raises(TimeoutError):
             second.result(PATIENCE)
     assert "a callback of a reply failed" in caplog.text
@@ -292,6 +301,167 @@ def test_a_dropped_request_is_not_open(start_peer: StartPeer) -> None:
         eventually(lambda: replies.open_requests == 0)
 
 
+def test_a_second_reply_and_a_late_one_are_ignored(start_peer: StartPeer) -> None:
+    def twice(message: dict[str, Any]) -> list[Any]:
+        return [{**message, "time": 1}, {**message, "time": 2}]
+
+    app = Noting(start_peer(answering(twice)).url)
+    replies = Replies(app)
+    with opened(app):
+        first = replies.request({"op": "a"})
+        app.wait_for("text", 2)
+        second = replies.request({"op": "b"})
+        assert [first.result(PATIENCE)["time"], second.result(PATIENCE)["op"]] == [1, "b"]
+        app.wait_for("text", 4)
+        assert replies.open_requests == 0
+
+
+def test_no_more_requests_than_max_open_are_open(start_peer: StartPeer) -> None:
+    app = WebSocketApp(start_peer(silent).url)
+    replies = Replies(app, max_open=3)
+    with opened(app):
+        pending = [replies.request({}, timeout=None) for _ in range(3)]
+        with pytest.raises(errors.QueueFull, match="3 requests are open, as many as max_open allows"):
+            replies.request({})
+        with pytest.raises(errors.QueueFull):
+            replies.request({"id": "mine"})
+        pending[1].cancel()
+        assert replies.request({}).key == 4
+
+
+class TestShapes:
+    """Messages of other shapes than JSON objects with an id."""
+
+    def test_json_arrays_need_no_more_than_a_matching_function(self, start_peer: StartPeer) -> None:
+        app = WebSocketApp(start_peer(answering(lambda m: [5, {}, [], [m[0], "done"]])).url)
+        replies = Replies(app, lambda message: message[0])
+        with opened(app):
+            assert replies.request([7, "op"]).result(PATIENCE) == [7, "done"]
+            assert replies.open_requests == 0
+
+    def test_mappings_may_be_encoded_in_another_way_and_are_numbered_all_the_same(
+        self, ws_server: StartServer
+    ) -> None:
+        server = ws_server()
+        app = WebSocketApp(server.url)
+        replies = Replies(
+            app, encode=lambda message: repr(message).encode(),
+            decode=lambda event: literal_eval(event.data.decode()),
+        )
+        with opened(app):
+            app.send_binary(b"{")  # cannot be decoded
+            app.send_text("text")
+            app.send_binary(b"[1]")  # has no fields
+            assert replies.request({"op": "x"}).result(PATIENCE) == {"op": "x", "id": 1}
+            assert replies.request({"op": "y", "id": 9}).result(PATIENCE) == {"op": "y", "id": 9}
+
+    @pytest.mark.parametrize("encode", [None, json.dumps])
+    @pytest.mark.parametrize("decode", [None, lambda event: json.loads(event.text)])
+    def test_either_function_may_be_left_out(
+        self, encode: Any, decode: Any, start_peer: StartPeer
+    ) -> None:
+        app = WebSocketApp(start_peer(same).url)
+        replies = Replies(app, encode=encode, decode=decode, unwrap=lambda message: message["op"])
+        with opened(app):
+            assert replies.request({"op": "x"}).result(PATIENCE) == "x"
+            assert replies.request({"op": "y", "id": "mine"}).result(PATIENCE) == "y"
+
+    def test_a_number_whose_key_is_taken_is_skipped(self, start_peer: StartPeer) -> None:
+        app = WebSocketApp(start_peer(silent).url)
+        replies = Replies(app, lambda m: m[0], number=lambda m, n: [n % 3, *m], max_open=3)
+        with opened(app):
+            pending = [replies.request([]) for _ in range(3)]
+            assert [reply.key for reply in pending] == [1, 2, 0]
+            pending[1].cancel()
+            assert replies.request([]).key == 2
+            pending[0].cancel()
+            pending[2].cancel()
+            assert [replies.request([]).key for _ in range(2)] == [0, 1]
+
+    def test_a_request_without_a_free_key_is_refused(self, start_peer: StartPeer) -> None:
+        app = WebSocketApp(start_peer(silent).url)
+        replies = Replies(app, lambda m: m[0], number=lambda m, n: ["same", *m], max_open=5)
+        with opened(app):
+            first = replies.request([])
+            with pytest.raises(ValueError, match="'same': all numbers lead to keys of requests"):
+                replies.request([])
+            first.cancel()
+            assert replies.request([]).key == "same"
+
+    @pytest.mark.parametrize(
+        ("options", "error", "words"),
+        [
+            ({"encode": lambda m: m}, TypeError, "encode returned dict: expected str or bytes"),
+            ({"encode": lambda m: m["nothing"]}, KeyError, "nothing"),
+            ({"number": lambda m, n: m}, ValueError, "finds no key"),
+            ({"number": lambda m, n: 1 / 0}, ZeroDivisionError, "division"),
+            ({"number": lambda m, n: {"id": []}}, TypeError, "unhashable"),
+        ],
+        ids=str,
+    )
+    def test_a_request_on_which_a_function_fails_leaves_nothing_behind(
+        self, options: Any, error: type[Exception], words: str, start_peer: StartPeer
+    ) -> None:
+        app = WebSocketApp(start_peer(same).url)
+        replies = Replies(app, **options)
+        with opened(app):
+            with pytest.raises(error, match=words):
+                replies.request({})
+            if "encode" in options:
+                with pytest.raises(error, match=words):
+                    replies.request({"id": 1})
+            assert replies.open_requests == 0
+            assert replies._number == 0
+
+    @pytest.mark.parametrize("name", ["decode", "match"])
+    def test_functions_that_fail_on_a_message_make_it_unrelated_and_are_named_in_the_end(
+        self, name: str, ws_server: StartServer, ws_clock: VirtualClock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def fails(message: Any) -> Any:
+            if isinstance(message, events.Text) and message.text == "exit":
+                sys.exit()
+            return message["nothing"]
+
+        caplog.set_level("DEBUG")
+        script = [t.accept(), t.wait_for('{"id": 7}'), t.send('{"id": 7}'), t.send("exit")]
+        app = Noting(ws_server(script).url)
+        handled: list[BaseException] = []
+        app.on("error")(handled.append)
+        options: Any = {"decode": fails} if name == "decode" else {}
+
+        def match(message: Any) -> Any:
+            return 7 if name == "decode" or (message == {"id": 7} and not app.in_handler) else fails(message)
+
+        replies = Replies(app, match, **options)
+        with opened(app, poll=0, ping_rate=0):
+            reply = replies.request({"id": 7})
+            app.wait_for("text", 2)
+            ws_clock.settle()
+            ws_clock.advance(30)
+            assert reply.done()
+            called = fails if name == "decode" else match
+            assert f"no reply to 7 in time ({called.__qualname__} raised" in str(reply.exception())
+        assert handled == [], "these are not failures of a handler"
+        name = called.__qualname__
+        assert f"{name} failed on a message, which therefore counts as unrelated" in caplog.messages
+
+    def test_a_stream_that_cannot_be_split_drops_the_connection(self, ws_server: StartServer) -> None:
+        def split(data: bytes) -> int:
+            if data[0] == 0xFF:
+                raise ValueError
+            return 2
+
+        server = ws_server([t.accept(), t.wait_for(b"a1"), t.send(b"x1"), t.send(b"a"), t.send(b"1\xff")])
+        app = Noting(server.url)
+        replies = Replies(
+            app, lambda m: m, encode=lambda m: m, decode=lambda event: event.data, split=split
+        )
+        with opened(app):
+            assert replies.request(b"a1").result(PATIENCE) == b"a1"
+            reason = app.wait_for("disconnected").reason
+        assert reason == "the received bytes cannot be split into packets (ValueError)"
+
+
 class TestNumbers:
     """Requests are numbered in the order in which they are sent."""
 
@@ -363,6 +533,58 @@ class TestNumbers:
             replies.request({})
         with opened(app):
             assert replies.request({}).result(PATIENCE) == {"id": 1}
+
+    def test_numbers_begin_with_1_on_each_connection(self, start_peer: StartPeer) -> None:
+        numbers: list[int] = []
+        app = Noting(start_peer(self.recording(numbers)).url)
+        replies = Replies(app)
+        with opened(app, persist=AT_ONCE):
+            for connection in range(1, 4):
+                app.wait_for("ready", connection)
+                assert app.wait_ready(PATIENCE)
+                for _ in range(3):
+                    replies.request({}).result(PATIENCE)
+                app.reconnect()
+                app.wait_for("disconnected", connection)
+        assert numbers == [1, 2, 3] * 3
+
+    def test_numbers_never_fall_on_one_connection_however_often_it_is_lost(
+        self, start_peer: StartPeer
+    ) -> None:
+        """Several threads make requests all the time, and the connection is replaced all the time."""
+        lists: list[list[int]] = []
+
+        def script(link: Link) -> None:
+            numbers: list[int] = []
+            lists.append(numbers)
+            link.accept()
+            while True:
+                message = read(link)
+                numbers.append(message["id"])
+                send(link, message)
+                if len(numbers) == 40:
+                    link.reset()
+                    return
+
+        app = Noting(start_peer(script).url)
+        replies = Replies(app)
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(1e-5)
+
+        def ask() -> None:
+            while len(lists) < 12:
+                try:
+                    replies.request({"op": 1}).result(PATIENCE)
+                except errors.WebSocketError:
+                    app.wait_ready(PATIENCE)
+
+        try:
+            with opened(app, persist=AT_ONCE), ThreadPoolExecutor(4) as executor:
+                for asked in [executor.submit(ask) for _ in range(4)]:
+                    asked.result()
+        finally:
+            sys.setswitchinterval(before)
+        assert all(numbers == sorted(set(numbers)) for numbers in lists), lists
 
     def test_a_number_chosen_by_the_user_is_skipped(self, start_peer: StartPeer) -> None:
         app = WebSocketApp(start_peer(silent).url)

@@ -768,11 +768,11 @@ class TestStreams:
             # The last packet is not complete, and the next connection begins with a new one.
             with running(session.app, persist=AT_ONCE):
                 assert session.subs.wait_session_ready(PATIENCE)
+                server.connection().wait_until(lambda: said(server) == [b"proof of nonce"])
                 session.app.reconnect()
                 server.connection(1).wait_until(lambda: said(server, 1) == [b"proof of nonce"])
                 session.app.wait_for("ready", 2)
                 assert session.subs.wait_session_ready(PATIENCE)
-            assert said(server) == [b"proof of nonce"]
 
     def test_a_step_that_is_added_later_finds_the_borders_of_packets(self) -> None:
         with ScriptedServer([accept()]) as server:
