@@ -14,10 +14,8 @@ from ...options import check_bool, check_seconds
 from .messages import Doubts, Expected, Message, check_expected, fits, is_message
 
 #: A function that makes a message, from nothing or from the previous answer.
-MakeMessage: TypeAlias = (
-    "Callable[[], Message] | Callable[[events.Text], Message] | Callable[[events.Binary], Message]"
-    " | Callable[[events.Text | events.Binary], Message]"
-)
+MakeMessage: TypeAlias = "Callable[[], Message] | Callable[[events.Text], Message] | _FromBinary"
+_FromBinary: TypeAlias = "Callable[[events.Binary], Message]"  # a function of both kinds is one of either
 
 
 class StepFailed(WebSocketError):
