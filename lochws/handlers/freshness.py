@@ -4,7 +4,8 @@
 
     Freshness(app, key=lambda event: event.json["symbol"], limit=30, on_stale=print)
 
-A connection may deliver messages while one of its subscriptions is dead.
+A connection may deliver messages while one of its subscriptions is dead. For a connection that delivers none
+at all, there is the option ``stale_after`` of `WebSocketApp.start`.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from ..system import forks
 from ..system.rate_limit import RateLimit
 from ..system.report import report
 from ._parts.checks import check_app
+from ._parts.departures import Departures
 from ._parts.incoming import Incoming
 from ._parts.messages import Doubts, Expected, Message, as_payload, check_expected, fits, is_message
 from .packets import Split
@@ -51,7 +52,8 @@ class Every:
     a reply, the connection is dropped, and the app reconnects as after any loss.
 
     Everything runs on the handlers' thread, so a handler that blocks delays heartbeats; a reply that waits
-    behind it is not counted as missing. Messages that are sent while a heartbeat is due are not affected.
+    behind it is not counted as missing. Neither is that of a heartbeat which has not left the send queue yet,
+    because the network is slow or the budget of the option `rate` is used up; meanwhile no other is sent.
 
     Args:
         app: the app.
@@ -110,6 +112,8 @@ class Every:
         self._ready: events.Ready | None = None
         self._has_begun = False
         self._unanswered = 0
+        self._waiting: object = None  # identifies the heartbeat that is in the send queue, if one is
+        self._departures = Departures(app)
         self._timer: ScheduledCall | None = None
         self._listens = False
         self._has_left = False
@@ -167,7 +171,7 @@ class Every:
 
     def reset_after_fork(self) -> None:
         """Stop in the child of a fork: the connection is the parent's."""
-        self._ready = self._timer = None
+        self._ready = self._timer = self._waiting = None
         self._has_begun = False
         self._unanswered = 0
         self._incoming.clear()
@@ -220,9 +224,10 @@ class Every:
                 self._timer = self._app.call_later(self._interval, self._beat)
 
     def _end(self) -> None:
-        self._ready = None
+        self._ready = self._waiting = None
         self._has_begun = False
         self._unanswered = 0
+        self._departures.clear()
         self._arm()
         self._stop_listening()
 
@@ -236,6 +241,8 @@ class Every:
             self._drop()
             return
         self._arm()  # first, so that an exception of the user's function does not end the heartbeats
+        if self._waiting is not None:
+            return
         message = self._message() if callable(self._message) else self._message
         if message is None or self._ready is not ready:
             return
@@ -243,12 +250,29 @@ class Every:
             self._unanswered += 1
             message.add_done_callback(partial(self._future_done, ready))
             return
-        payload = as_payload("the heartbeat's function", message)
+        self._send(as_payload("the heartbeat's function", message))
+
+    def _send(self, payload: str | bytes) -> None:
+        self._waiting = heartbeat = object()
         if self._expect is not None:  # before sending: the reply may be fast
-            self._unanswered += 1
             self._listen()
-        if not _send_past_gates(self._gate, payload, "a heartbeat", self._drops):
-            self._end()
+        try:
+            was_accepted = self._departures.send(self._gate.send, payload, partial(self._departed, heartbeat))
+        except QueueFull:
+            was_accepted = False
+        except (WebSocketUnavailable, TransportFail):
+            self._end()  # closing or lost, which the Disconnected event reports
+            return
+        if not was_accepted:
+            self._waiting = None
+            _report_full("a heartbeat", self._drops)
+
+    def _departed(self, heartbeat: object) -> None:
+        """Begin to miss the reply to a heartbeat, which has left the send queue, unless it has arrived."""
+        if self._waiting is heartbeat:
+            self._waiting = None
+            if self._expect is not None:
+                self._unanswered += 1
 
     def _drop(self) -> None:
         count = "a heartbeat" if self._unanswered == 1 else f"{self._unanswered} heartbeats in a row"
@@ -278,14 +302,17 @@ class Every:
                 return
             if self._is_asking:
                 self._ask_interval(message)
-            if self._unanswered and self._expect is not None and self._is_reply(message):
+            if self._is_reply(message):
                 self._unanswered = 0
+                self._waiting = None
                 self._doubts.clear()
-        if not (self._is_asking or self._unanswered or self._incoming.is_stream):
+        is_expecting = self._unanswered or self._waiting is not None
+        if not (self._is_asking or is_expecting or self._incoming.is_stream):
             self._stop_listening()
 
     def _is_reply(self, message: events.Text | events.Binary) -> bool:
-        assert self._expect is not None
+        if self._expect is None or not (self._unanswered or self._waiting):
+            return False
         try:
             return fits(self._expect, message)
         except BaseException as error:  # noqa: BLE001  not even SystemExit may end the handlers' thread
@@ -364,8 +391,17 @@ class Answer:
                 continue
             answer = self._pong(message) if callable(self._pong) else self._pong
             if answer is not None:
-                payload = as_payload("pong", answer)
-                _send_past_gates(self._gate, payload, "the answer to a heartbeat", self._drops)
+                self._send(as_payload("pong", answer))
+
+    def _send(self, payload: str | bytes) -> None:
+        try:
+            was_accepted = self._gate.send(payload)
+        except QueueFull:
+            was_accepted = False
+        except (WebSocketUnavailable, TransportFail):
+            return  # closing or lost, which the Disconnected event reports
+        if not was_accepted:
+            _report_full("the answer to a heartbeat", self._drops)
 
     def _is_ping(self, message: events.Text | events.Binary) -> bool:
         try:
@@ -396,14 +432,5 @@ def _open_gate(app: WebSocketApp) -> Gate:
     return gate
 
 
-def _send_past_gates(gate: Gate, payload: str | bytes, name: str, limit: RateLimit) -> bool:
-    """Send a message even while gates are closed. Return False if the connection is closing or lost."""
-    try:
-        was_accepted = gate.send(payload)
-    except QueueFull:
-        was_accepted = False
-    except (WebSocketUnavailable, TransportFail):
-        return False  # which the Disconnected event reports
-    if not was_accepted:
-        report(logging.WARNING, "%s was dropped: the send queue is full", name, limit=limit)
-    return True
+def _report_full(name: str, limit: RateLimit) -> None:
+    report(logging.WARNING, "%s was dropped: the send queue is full", name, limit=limit)
