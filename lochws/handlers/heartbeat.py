@@ -152,7 +152,7 @@ class Every:
 
     @property
     def unanswered(self) -> int:
-        """How many heartbeats in a row have not been answered yet."""
+        """The number of heartbeats in a row that have had no reply so far."""
         return self._unanswered
 
     def beat(self) -> None:
