@@ -151,6 +151,6 @@ def test_prometheus_understands_the_alerts_and_the_configuration_on_the_page(tmp
 
 
 def test_alerts_name_only_metrics_that_are_exported(exported: dict[str, set[str]]) -> None:
-    names = set(re.findall(r"\blochws_\w+", "".join(re.findall(r"expr: (.*)", PAGE))))
+    names = set(re.findall(r"\blochws_\w+", "\n".join(re.findall(r"expr: (.*)", PAGE))))
     assert len(names) > 5
     assert names <= exported.keys()
