@@ -21,6 +21,7 @@ import trustme
 from lochws.opening.dial import Dialler
 from lochws.options import Options
 from lochws.system.deadline import Deadline
+from lochws.system.report import flush_reports
 
 from .support.attempts import Attempt, Dial
 from .support.hang import Hang
@@ -118,6 +119,23 @@ def no_proxy_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
+
+
+class FlushedCapture(pytest.LogCaptureFixture):
+    """A `caplog` that has everything logged before it is read: some lines are logged on their own thread."""
+
+    @property
+    def handler(self) -> Any:
+        flush_reports()
+        return super().handler
+
+
+@pytest.fixture
+def caplog(request: pytest.FixtureRequest) -> Iterator[pytest.LogCaptureFixture]:
+    """Pytest's fixture of that name, without races."""
+    capture = FlushedCapture(request.node, _ispytest=True)
+    yield capture
+    capture._finalize()
 
 
 @pytest.fixture

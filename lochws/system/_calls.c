@@ -172,10 +172,7 @@ static PyModuleDef_Slot module_slots[] = {
     /* The module has no state. */
     {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
 #endif
-#ifdef Py_GIL_DISABLED
-    /* Without a GIL there is nothing to hold, and syscalls.py uses Python's own calls. */
-    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
-#endif
+    /* Py_mod_gil is left out: without a GIL the module is not built. */
     {0, NULL},
 };
 

@@ -8,6 +8,7 @@ imported. This is the only module that reads it.
 from __future__ import annotations
 
 import os
+import sys
 from importlib import import_module
 from types import ModuleType
 from typing import TypeVar
@@ -16,8 +17,10 @@ _Twin = TypeVar("_Twin")
 
 _PACKAGE = __name__.rpartition(".")[0].rpartition(".")[0]
 
-#: The compiled parts: the package that each is in, the module's name, and what it does.
+#: The compiled parts: what each does, the package that it is in, and the module's name.
 _PARTS = {"protocol": ("protocol", "_compiled"), "system calls": ("system", "_calls")}
+# Where setup.py builds the second part: it holds the GIL, and free-threaded Pythons have none.
+_HAS_CALLS = os.name == "posix" and "t" not in sys.abiflags
 
 
 def is_pure_python() -> bool:
@@ -50,5 +53,6 @@ def choose(part: ModuleType | None, name: str, python_twin: _Twin) -> _Twin:
 
 
 def parts_in_use() -> dict[str, bool]:
-    """Return what can be compiled, and whether this process uses the compiled twin of it."""
-    return {part: not is_pure_python() and load(part) is not None for part in _PARTS}
+    """Return what can be compiled for this Python, and whether this process uses the compiled twin of it."""
+    parts = _PARTS if _HAS_CALLS else ["protocol"]
+    return {part: not is_pure_python() and load(part) is not None for part in parts}

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from lochws import Backoff, WebSocketApp
+from lochws.system.report import flush_reports
 
 from .peer import BINARY, CLOSE, PING, PONG, TEXT, Link
 from .seen import PATIENCE, Noting
@@ -94,4 +95,5 @@ class LogListener(logging.Handler):
         return self
 
     def __exit__(self, *_: object) -> None:
+        flush_reports()
         logging.getLogger("lochws").removeHandler(self)

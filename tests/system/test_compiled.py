@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 from types import SimpleNamespace
 
 import pytest
@@ -32,7 +33,7 @@ def run(pure: str) -> tuple[dict[str, bool], list[str]]:
 
 def test_with_the_variable_every_twin_is_the_one_in_python() -> None:
     parts, names = run("1")
-    assert parts == {"protocol": False, "system calls": False}
+    assert not any(parts.values())
     assert names == [
         "PayloadPython", "build_frame_python", "measure_python", "pack_python", "receive_into_python",
         "scan_python", "send_python",
@@ -49,9 +50,14 @@ def test_without_it_every_twin_is_the_compiled_one() -> None:
 
 
 def test_a_part_that_was_not_built_is_none_and_not_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "lochws.system._calls", None)
-    assert load("system calls") is None
-    assert not parts_in_use()["system calls"]
+    monkeypatch.setitem(sys.modules, "lochws.protocol._compiled", None)
+    assert load("protocol") is None
+    assert not parts_in_use()["protocol"]
+
+
+def test_the_system_calls_are_a_compiled_part_only_where_there_is_a_gil_to_hold() -> None:
+    is_built_here = os.name == "posix" and not sysconfig.get_config_var("Py_GIL_DISABLED")
+    assert ("system calls" in parts_in_use()) is is_built_here
 
 
 def test_a_function_that_a_part_lacks_on_this_system_is_the_one_in_python(

@@ -173,7 +173,8 @@ def test_a_log_handler_may_report_itself_and_ends_no_program_by_recursion() -> N
 
     with handled(again):
         report(logging.ERROR, "outside")
-    assert seen == ["outside", "inside outside"]
+    # From Python 3.13.4 on, logging itself ignores what is logged by a handler.
+    assert seen in (["outside", "inside outside"], ["outside"])
 
 
 def test_a_record_says_where_and_on_which_thread_it_was_made(caplog: pytest.LogCaptureFixture) -> None:
