@@ -1,4 +1,4 @@
-"""Arguments: a decorator that refuses unknown keywords, and names the right one."""
+"""Arguments: decorators that refuse unknown keywords, and name the right one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar, cast
 
+_Class = TypeVar("_Class", bound=type)
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -33,3 +34,20 @@ def refusing_unknown(*, is_app: bool) -> Callable[[_Function], _Function]:
         return cast(_Function, called)
 
     return decorate
+
+
+def refusing_unknown_fields(cls: _Class) -> _Class:
+    """Make the dataclass of a back-off refuse unknown fields in the same way: a decorator."""
+    original: Callable[..., None] = cls.__init__  # type: ignore[misc]  # it is called with its own instances
+    known: tuple[str, ...] = tuple(cls.__dataclass_fields__)  # type: ignore[attr-defined]  # a dataclass has it
+
+    @wraps(original)
+    def initialize(self: object, *args: Any, **kwargs: Any) -> None:
+        if not kwargs.keys() <= set(known):
+            from .foreign import refuse_fields  # noqa: PLC0415  for mistakes alone
+
+            refuse_fields(cls.__name__, kwargs, known)
+        original(self, *args, **kwargs)
+
+    cls.__init__ = initialize  # type: ignore[misc]  # it takes what the original takes
+    return cls

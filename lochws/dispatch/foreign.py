@@ -81,6 +81,17 @@ _INSTEAD: Mapping[str, str] = {
     "exit_event": "call close() to end the connection",
 }
 
+#: What other libraries call the fields of a `Backoff`.
+_FIELDS: Mapping[str, str] = {
+    "initial": "min_wait", "initial_delay": "min_wait", "initial_wait": "min_wait", "base": "min_wait",
+    "base_delay": "min_wait", "delay": "min_wait", "min_delay": "min_wait", "multiplier": "factor",
+    "exponent": "factor", "max_delay": "max_wait", "max_interval": "max_wait", "cap": "max_wait",
+    "maximum": "max_wait", "max_retries": "max_attempts", "max_tries": "max_attempts",
+    "retries": "max_attempts", "attempts": "max_attempts", "tries": "max_attempts",
+    "max_time": "max_elapsed", "max_elapsed_time": "max_elapsed", "timeout": "max_elapsed",
+    "deadline": "max_elapsed", "on_retry": "retry", "callback": "retry",
+}
+
 #: Callbacks of other libraries: ours that are called at that moment, and a remark.
 _CALLBACKS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "open": (("ready",), ""), "opened": (("ready",), ""), "connection_made": (("ready",), ""),
@@ -152,6 +163,23 @@ def refuse_arguments(place: str, given: Iterable[str], known: Collection[str], *
     name = next(name for name in given if name not in known)
     what = "an argument" if place.endswith(")") else "an option"
     raise TypeError(f"{place}: {name!r} is not {what}: {_hint(place, name, known, is_app)}")
+
+
+def refuse_fields(place: str, given: Iterable[str], known: Collection[str]) -> NoReturn:
+    """Raise TypeError for the first keyword that is not a field of a back-off, and say what was meant.
+
+    Args:
+        place: the name of the class, for the message.
+        given: the names of the keywords.
+        known: the names of the fields.
+    """
+    name = next(name for name in given if name not in known)
+    if name in ("jitter", "randomize", "random"):
+        hint = "the waits are always random, over their whole range"
+    else:
+        nearest = [_FIELDS[name]] if name in _FIELDS else get_close_matches(name, known, n=1)
+        hint = f"did you mean {nearest[0]!r}?" if nearest else f"see help() of {place}"
+    raise TypeError(f"{place}: {name!r} is not a field: {hint}")
 
 
 def _hint(place: str, name: str, known: Collection[str], is_app: bool) -> str:

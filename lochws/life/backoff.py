@@ -12,6 +12,8 @@ from math import isnan
 from typing import Final, Literal, TypeAlias
 
 from .. import events
+from ..dispatch.arguments import refusing_unknown_fields
+from ..dispatch.callables import check_runs
 from ..options import check_bool, check_number, check_range
 from ..status import Status
 from ..system.deadline import Cancelled
@@ -40,6 +42,7 @@ RetryHook: TypeAlias = Callable[[AttemptEnd], HookAnswer]
 CallHook: TypeAlias = Callable[[Callable[[], HookAnswer]], HookAnswer]
 
 
+@refusing_unknown_fields
 @dataclass(frozen=True)
 class Backoff:
     """Exponential back-off with full jitter: how long to wait before connecting again, and when to give up.
@@ -135,6 +138,8 @@ class Backoff:
         check_bool("respect_retry_after", self.respect_retry_after)
         if self.retry is not None and not callable(self.retry):
             raise TypeError(f"retry={self.retry!r}: expected a function of one argument, or None")
+        if self.retry is not None:
+            check_runs(f"retry: {getattr(self.retry, '__qualname__', repr(self.retry))}", self.retry)
         codes = _numbers("fatal_codes", self.fatal_codes, "close codes, such as {4400, 4401}")
         statuses = _numbers("fatal_statuses", self.fatal_statuses, "HTTP statuses, such as {401, 403}")
         for code in codes:

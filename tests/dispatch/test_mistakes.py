@@ -12,7 +12,7 @@ from unittest.mock import AsyncMock, MagicMock, Mock, create_autospec
 import pytest
 
 from lochws import Backoff, WebSocket, WebSocketApp, events, not_a_handler, on
-from lochws.dispatch.foreign import _INSTEAD, _RENAMED, CALLBACKS
+from lochws.dispatch.foreign import _FIELDS, _INSTEAD, _RENAMED, CALLBACKS
 from lochws.dispatch.naming import NAMES
 from lochws.dispatch.registry import MAX_LIMITS, Registry
 from lochws.options import KEYWORDS, POSITIONAL, Timing
@@ -152,6 +152,22 @@ class TestNamesOfOptions:
         assert message(TypeError, lambda: persist(WebSocket(URL), **wrong)) == (
             f"persist(): {name!r} is not an argument: {hint}"
         )
+
+    @pytest.mark.parametrize(
+        ("name", "hint"),
+        [
+            ("jitter", "the waits are always random, over their whole range"),
+            ("max_delay", "did you mean 'max_wait'?"),
+            ("max_retries", "did you mean 'max_attempts'?"),
+            ("multiplier", "did you mean 'factor'?"),
+            ("min_wiat", "did you mean 'min_wait'?"),
+            ("zzz", "see help() of Backoff"),
+        ],
+    )
+    def test_of_a_back_off(self, name: str, hint: str) -> None:
+        wrong: dict[str, Any] = {name: 1}
+        assert message(TypeError, lambda: Backoff(**wrong)) == f"Backoff: {name!r} is not a field: {hint}"
+        assert set(_FIELDS.values()) <= set(inspect.signature(Backoff).parameters)
 
     def test_the_advice_names_options_that_exist(self) -> None:
         ours = {*KEYWORDS, *POSITIONAL, *vars(Timing()), "persist", "threads"}
@@ -366,6 +382,7 @@ class TestCoroutines:
         assert message(TypeError, lambda: WebSocketApp(URL, headers=wrong)) == f"headers: later {PLAIN}"
         assert message(TypeError, lambda: WebSocketApp(wrong)) == f"url: later {PLAIN}"
         assert message(TypeError, lambda: WebSocket(URL, auth=wrong)) == f"auth: later {PLAIN}"
+        assert message(TypeError, lambda: Backoff(retry=wrong)) == f"retry: later {PLAIN}"
 
 
 class TestReturnedCoroutines:
