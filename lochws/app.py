@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import events
+from .diagnosis.findings import Finding
 from .dispatch.arguments import refusing_unknown
 from .dispatch.callables import accepted, check_runs
 from .dispatch.handler import Handler
@@ -38,8 +39,10 @@ from .options import (
     WebSocketOptions,
     check_bool,
     check_choice,
+    check_number,
     show_options,
 )
+from .system.reentry import interrupts_lochws
 from .system.report import safe_str
 from .websocket import Internals, WebSocket, check_given
 
@@ -52,6 +55,8 @@ elif TYPE_CHECKING:
 INTERRUPT_SECONDS = 5.0
 #: How long `wait_ready` waits for another thread to start the app, in seconds.
 START_SECONDS = 0.5
+#: The time limit for each step of `diagnose`, in seconds, if none is given.
+STEP_SECONDS = 30.0
 
 
 class WebSocketAppOptions(WebSocketOptions, total=False):
@@ -553,6 +558,44 @@ class WebSocketApp(WebSocket, Handler):
         self._lochws.refuse_in_handler("wait_closed")
         done = self._lochws.life.wait_stopped(timeout)
         return self._lochws.check_wait("wait_closed", timeout, done) if check else done
+
+    def diagnose(self, timeout: float | None = 30.0) -> list[Finding]:
+        """Examine the way to the server, step by step, as the command ``lochws doctor`` does. Blocks.
+
+        Makes one more connection with the app's options, sends a few pings over it, and closes it. Unless a
+        proxy is used, it also tries every address of the host and reads the server's certificate, whether or
+        not it is trusted. The app's own connection, handlers and counters are not affected, and the app need
+        not be running. Functions that were passed as options are called on the calling thread.
+
+        Args:
+            timeout: the longest time for each step, in seconds; None for 30.
+
+        Returns:
+            The findings in order. Each has the name of its step, a verdict, the result, its duration, and
+            advice if there is something to change.
+
+        Raises:
+            TypeError, ValueError: the timeout is not a positive number.
+            WebSocketError: called from a handler or another function that lochws called, which must not
+                block, or by a signal handler that has interrupted lochws; or the option `sock` was given,
+                which only one connection can use.
+        """
+        if timeout is not None:
+            check_number("diagnose: timeout", timeout, 0.001, "seconds from 0.001 up, or None")
+        if self.in_handler or interrupts_lochws():
+            raise WebSocketError("diagnose() blocks, and was called in a function that lochws calls")
+        options = self._lochws.options
+        if options.sock is not None:
+            raise WebSocketError("diagnose(): the option sock is used up by one connection")
+        from .diagnosis.examination import ClientCertificate, diagnose  # noqa: PLC0415  most apps never ask
+
+        seconds = timeout or STEP_SECONDS
+        websocket = self._lochws.as_websocket(trace=None, history=0, open_timeout=seconds)
+        own = ClientCertificate(
+            certfile=options.ssl_certfile, keyfile=options.ssl_keyfile, password=options.ssl_password
+        )
+        is_direct = options.unix is None and options.connect is None
+        return diagnose(websocket, seconds, own=own, is_direct=is_direct)
 
     def connect(
         self,

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 
@@ -82,7 +83,7 @@ class Internals:
     """
 
     __slots__ = (
-        "_added_headers", "_close_events", "dialler", "endpoint", "life", "options",
+        "_added_headers", "_close_events", "_given_url", "dialler", "endpoint", "life", "options",
         "traffic", "url",
     )
     life: Life
@@ -90,6 +91,7 @@ class Internals:
     def __init__(self, url: URL, given: dict[str, Any]) -> None:
         self._added_headers: list[tuple[str, str]] = []  # any thread may append
         self.options = Options(deflate=as_deflate(given.pop("compress")), **given)
+        self._given_url = url
         self.dialler = Dialler(self.options, url, lambda: tuple(self._added_headers))
         self.endpoint: Endpoint | None = self.dialler.endpoint
         self.url: str = getattr(url, "__name__", repr(url)) if callable(url) else redacted(url)
@@ -101,6 +103,14 @@ class Internals:
     def add_header(self, header: str | bytes, value: str | bytes) -> None:
         """Add a header to future upgrade requests. Any thread."""
         self._added_headers.append(*as_headers([(header, value)]))
+
+    def as_websocket(self, **changes: Any) -> WebSocket:
+        """Return a new WebSocket for the same URL, with the same options and headers except for changes."""
+        given = {each.name: getattr(self.options, each.name) for each in fields(Options)}
+        given["compress"] = given.pop("deflate") or False
+        websocket = WebSocket(self._given_url, **{**given, **changes})
+        websocket._lochws._added_headers.extend(self._added_headers)
+        return websocket
 
     @property
     def close_called(self) -> threading.Event:

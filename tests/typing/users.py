@@ -26,6 +26,7 @@ from lochws import (
     events,
     on,
 )
+from lochws.diagnosis import Finding
 from lochws.handlers.jsonrpc import JsonRpc
 from lochws.handlers.log import Log
 from lochws.handlers.replies import Replies
@@ -102,6 +103,9 @@ def of_an_app() -> None:
     assert_type(app.counters, Counters)
     assert_type(app.latency, float | None)
     assert_type(app.stop(timeout=5), bool)
+    assert_type(app.wait_ready(timeout=10, check=True), bool)
+    assert_type(app.last_end, events.ConnectFail | events.Disconnected | None)
+    assert_type(app.diagnose(timeout=5), list[Finding])
     assert_type(app.run_forever(persist=False), events.ConnectFail | events.Disconnected | None)
     with app.corked():
         app.send_ping(b"data")
