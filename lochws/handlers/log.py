@@ -15,6 +15,7 @@ from collections.abc import Callable
 from time import monotonic
 
 from .. import events
+from ..life.lines import span
 from ..options import check_range
 from ..system.rate_limit import RateLimit
 from ..text import cut, escaped
@@ -24,7 +25,7 @@ _MAX_CHARACTERS = 300
 
 
 class Log:
-    """A handler that writes one log line per event.
+    """A handler that writes one log line per event, with a label, in place of the lines of every app.
 
     ===========================================  =======
     event                                        level
@@ -104,11 +105,16 @@ class Log:
             self._log(event, logging.WARNING, f"upgrade refused ({status}): {reason}")
 
     def on_ready(self, event: events.Ready) -> None:
-        """Log the server's address, the subprotocol and the extensions at INFO."""
+        """Log the server's address, the subprotocol, the extensions and the outage before it at INFO."""
         agreed = [event.address] if event.address else []
         agreed += [f"subprotocol {event.protocol}"] if event.protocol else []
         agreed += sorted(event.extensions)
-        self._log(event, logging.INFO, f"ready ({', '.join(agreed)})" if agreed else "ready")
+        words = f"ready ({', '.join(agreed)})" if agreed else "ready"
+        if event.outage is not None:
+            words += f", {span(event.outage)} after the last connection ended"
+        if event.attempt > 1:
+            words += f", on attempt {event.attempt}"
+        self._log(event, logging.INFO, words)
 
     def on_text(self, event: events.Text) -> None:
         """Log the length of a text message, and its beginning if `payload` is given, at DEBUG."""

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import Any
 
+import pytest
+
 from lochws import Threads, WebSocketApp
 from lochws import testing as t
+from lochws.engine.reader import users_frames
 from lochws.testing import StartServer, VirtualClock
 
 from ..faults.registry import fault
 from ..support.apps import AT_ONCE, LogListener, hurry, opened, running
 from ..support.peer import CLOSE, PING, PONG, TEXT, Link, StartPeer
-from ..support.scripts import answer_close
-from ..support.seen import PATIENCE, Noting, eventually
+from ..support.scripts import answer_close, polite
+from ..support.seen import PATIENCE, Noting, await_reports, eventually
+
+#: The slow handler in the log: with its class from Python 3.11 on.
+NAME = "Slow.on_text" if sys.version_info >= (3, 11) else "on_text"
 
 
 class Slow(Noting):
@@ -250,5 +257,36 @@ class TestASlowHandler:
             app.wait_for("text")
             assert app.go.wait(PATIENCE)
         assert "have been running for more than 0.02 s" in texts[0]
-        assert "in on_text" in texts[0]
-        assert "self.go.wait(PATIENCE)" in texts[0]
+        head, first, code, *_ = texts[0].splitlines()
+        assert head.endswith(f"; further events wait for {NAME}:")
+        assert first.startswith(f'  File "{__file__}", line ')
+        assert first.endswith(", in on_text")
+        assert code == "    assert self.go.wait(PATIENCE)"
+
+    def test_a_function_called_later_is_named_likewise(
+        self, start_peer: StartPeer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        entered, go = threading.Event(), threading.Event()
+
+        def reckon() -> None:
+            entered.set()
+            assert go.wait(PATIENCE)
+
+        def tell(text: str) -> None:
+            if "further events wait" in text:
+                go.set()
+
+        app = Noting(start_peer(polite).url)
+        with LogListener(tell), opened(app):
+            hurry(app)
+            app._lochws.life._crew.reader.stuck = 0.02  # type: ignore[union-attr]
+            app.call_later(0, reckon)
+            assert entered.wait(PATIENCE)
+            assert go.wait(PATIENCE)
+        await_reports()
+        record = next(one for one in caplog.records if hasattr(one, "ws_handler"))
+        assert record.ws_handler.endswith("reckon")
+        assert (record.ws_event, record.ws_running_for) == ("slow_handler", 0.02)  # type: ignore[attr-defined]
+
+    def test_a_function_without_a_python_frame_has_no_stack(self) -> None:
+        assert users_frames(None) == []

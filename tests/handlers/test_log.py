@@ -59,6 +59,8 @@ REFUSAL = Response(b"HTTP/1.1 503 Service Unavailable\r\n\r\n")
          "ready (subprotocol chat, permessage-deflate)"),
         (events.Ready(REFUSAL, None, set(), address="10.0.0.1:443"), "INFO", "ready (10.0.0.1:443)"),
         (events.Ready(REFUSAL, None, set()), "INFO", "ready"),
+        (events.Ready(REFUSAL, None, set(), is_reconnect=True, outage=75.0, attempt=3), "INFO",
+         "ready, 1 min 15 s after the last connection ended, on attempt 3"),
         (events.Text("secret"), "DEBUG", "received text, 6 characters"),
         (events.Binary(b"secret"), "DEBUG", "received binary, 6 bytes"),
         (events.Ping(b"12"), "DEBUG", "received ping, 2 bytes"),

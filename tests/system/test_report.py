@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import time
 
 import pytest
 
@@ -16,7 +17,9 @@ from lochws.system.rate_limit import RateLimit
 from lochws.system.report import (
     MAX_WAITING,
     Block,
+    is_enabled,
     is_interrupt,
+    logger,
     report,
     report_aside,
     safe_name,
@@ -188,6 +191,58 @@ def test_a_record_says_where_and_on_which_thread_it_was_made(caplog: pytest.LogC
         assert caplog.records[0].thread == thread.ident
     report(logging.ERROR, "from this file")
     assert os.path.samefile(caplog.records[-1].pathname, __file__)
+
+
+def test_fields_become_attributes_of_the_record_and_are_safe_to_show(
+    caplog: pytest.LogCaptureFixture
+) -> None:
+    fields = {"ws_text": "a\x1b[2J\n", "ws_number": 1.5, "ws_flag": True, "ws_none": None, "ws_kind": str}
+    for log in (report, report_aside):
+        caplog.clear()
+        log(logging.WARNING, "here", fields=fields)
+        eventually(lambda: caplog.records)
+        [record] = caplog.records
+        found = {name: value for name, value in vars(record).items() if name.startswith("ws_")}
+        assert found == {
+            "ws_text": r"a\x1b[2J\n", "ws_number": 1.5, "ws_flag": True, "ws_none": None,
+            "ws_kind": "<class 'str'>",
+        }
+
+
+def test_a_record_has_the_time_at_which_it_was_made_and_not_the_time_at_which_it_was_logged() -> None:
+    entered, go = threading.Event(), threading.Event()
+    records: list[logging.LogRecord] = []
+
+    def stay(record: logging.LogRecord) -> None:
+        records.append(record)
+        entered.set()
+        assert go.wait(PATIENCE)
+
+    with handled(stay):
+        report_aside(logging.ERROR, "slow")
+        assert entered.wait(PATIENCE)
+        report_aside(logging.ERROR, "another")
+        made = time()
+        while time() - made < 0.01:
+            pass
+        go.set()
+        eventually(lambda: len(records) == 2)
+        eventually(lambda: not [one for one in threading.enumerate() if one.name == "lochws-log"])
+    assert records[1].created <= made
+    assert records[1].msecs == int(records[1].created % 1 * 1000)
+
+
+@pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO, logging.WARNING])
+@pytest.mark.parametrize("disabled", [0, logging.INFO])
+@pytest.mark.parametrize("own", [logging.NOTSET, logging.INFO])
+def test_the_level_is_checked_as_the_logger_does_it(
+    level: int, disabled: int, own: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.root.manager, "disable", disabled)
+    monkeypatch.setattr(logger, "level", own)
+    logger._cache.clear()  # type: ignore[attr-defined]  # as setLevel does
+    assert is_enabled(level) is logger.isEnabledFor(level)
+    logger._cache.clear()  # type: ignore[attr-defined]
 
 
 class TestAside:
