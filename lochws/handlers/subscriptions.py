@@ -26,7 +26,7 @@ from functools import partial
 from typing import Any
 
 from .. import WebSocketApp, events
-from ..errors import QueueFull, TransportFail, WebSocketError, WebSocketUnavailable
+from ..errors import QueueFull, TransportFail, WaitFailed, WebSocketError, WebSocketUnavailable
 from ..options import check_range
 from ..system import forks
 from ..system.locks import reentrant_lock
@@ -235,23 +235,36 @@ class Subscriptions:
             raise TypeError(f"message={message!r}: expected str, bytes, a mapping or a list")
         return self._gate.send(as_payload("message", message))
 
-    def wait_session_ready(self, timeout: float | None = None) -> bool:
+    def wait_session_ready(self, timeout: float | None = None, *, check: bool = False) -> bool:
         """Wait until all steps have been answered and other threads may send. Must not be called in handlers.
 
         Equivalent to `WebSocketApp.wait_ready`.
 
         Args:
             timeout: seconds to wait at most, or None for no limit.
+            check: whether to raise WaitFailed, which says why, instead of returning False.
 
         Returns:
-            True once the session is ready; False after `timeout` seconds, or if the app has stopped.
+            True once the session is ready; False after `timeout` seconds, or if the app has stopped. Then
+            `failure` is the last step that failed, if one has.
 
         Raises:
+            TypeError, ValueError: the timeout is not a number, or `check` is not a bool.
             WebSocketError: called in a handler, where it would deadlock; or the app has not been started.
+            WaitFailed: with ``check=True``, the wait failed. If a step has failed, the message says so, and
+                `failure` is the exception's ``__cause__``.
         """
         if self._app.in_handler:
             raise WebSocketError("wait_session_ready would deadlock in a handler: use on_session_ready")
-        return self._app.wait_ready(timeout)
+        if not check:
+            return self._app.wait_ready(timeout, check=check)
+        try:
+            return self._app.wait_ready(timeout, check=True)
+        except WaitFailed as error:
+            if (failure := self._failure) is None:
+                raise
+            words = f"{error}; {failure}"
+            raise WaitFailed(words, event=error.event, timed_out=error.timed_out) from failure
 
     def leave(self) -> None:
         """Stop sending steps, and open the gate. Subscriptions already made stay active at the server."""

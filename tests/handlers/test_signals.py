@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 
 from lochws import WebSocketApp, events
+from lochws.handlers.freshness import Freshness
+from lochws.handlers.heartbeat import Every
 from lochws.handlers.metrics import Metrics
 from lochws.handlers.recorder import Recorder
 from lochws.handlers.relay import Relay
 from lochws.handlers.replies import Replies
 from lochws.handlers.subscriptions import Step, Subscriptions
 from lochws.handlers.worker import Worker
+from lochws.system.control import control_lock
 
 from ..support.peer import StartPeer
 from ..support.programs import Run
@@ -39,6 +42,17 @@ CASES: dict[str, Case] = {
     "subscriptions": (
         lambda app, path: Subscriptions(app, [STEP]), lambda subs: subs._lock,
         lambda subs: (subs.add(Step("more")), subs.remove(STEP), subs.steps, subs.leave()),
+    ),
+    "heartbeats": (
+        lambda app, path: Every(app, 30, "x"), lambda every: control_lock(),
+        lambda every: (setattr(every, "seconds", 5), every.beat(), every.leave()),
+    ),
+    "freshness": (
+        lambda app, path: Freshness(app, key=len, limit=30, on_stale=print), lambda freshness: control_lock(),
+        lambda freshness: (
+            freshness.add("a"), freshness.remove("a"), setattr(freshness, "limit", 5), freshness.stale,
+            freshness.keys, freshness.leave(),
+        ),
     ),
     "metrics": (
         lambda app, path: Metrics(), lambda metrics: metrics._lock,

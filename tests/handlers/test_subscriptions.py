@@ -628,6 +628,28 @@ class TestRefusals:
         assert len(session.failed) == 1
         assert [line.startswith("giving up: a step was refused") for line in caplog.messages] == [True]
 
+    def test_a_checked_wait_says_what_the_server_said(self) -> None:
+        with ScriptedServer([accept(), wait_for("x"), send("wrong password")]) as server:
+            step = Step("x", expect="yes", refused="wrong password", give_up=True, key="login")
+            session = Session(server, step)
+            with running(session.app, persist=AT_ONCE):
+                words = "step 'login' was refused; the server said: wrong password"
+                with pytest.raises(errors.WaitFailed, match=words) as caught:
+                    session.subs.wait_session_ready(PATIENCE, check=True)
+                assert caught.value.__cause__ is session.subs.failure
+                assert not caught.value.timed_out
+
+    def test_a_checked_wait_without_a_failed_step_says_what_the_app_does(self) -> None:
+        with ScriptedServer([accept(), wait_for("x")]) as server:
+            session = Session(server, Step("x", expect="yes"))
+            with running(session.app):
+                server.connection().wait_until(lambda: said(server) == ["x"])
+                with pytest.raises(errors.WaitFailed, match="session setup is still in progress") as caught:
+                    session.subs.wait_session_ready(0, check=True)
+                assert caught.value.timed_out
+                server.do(send("yes"))
+                assert session.subs.wait_session_ready(PATIENCE, check=True)
+
     @pytest.mark.parametrize(
         ("step", "script"),
         [

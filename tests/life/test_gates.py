@@ -217,6 +217,44 @@ def test_a_thread_that_waits_is_released_when_the_gate_opens() -> None:
             assert found == [True]
 
 
+def test_whoever_asked_is_told_when_the_last_gate_of_a_connection_opens() -> None:
+    with ScriptedServer() as server:
+        app = Noting(server.url)
+        first, second, third = (app.hooks.gate() for _ in range(3))
+        third.remove()
+        told: list[bool] = []
+        third.when_all_open(lambda: told.append(app.is_active))
+        with running(app, persist=AT_ONCE):
+            app.wait_for("ready")
+            first.open()
+            assert told == []
+            second.open()
+            assert told == [True], "and sends are allowed by then"
+            second.open()
+            app.reconnect()
+            app.wait_for("ready", 2)
+            second.remove()
+            assert told == [True]
+            first.remove()
+            assert told == [True, True]
+            app.reconnect()
+            app.wait_for("ready", 3)
+        assert told == [True, True], "no gate was closed"
+
+
+def test_a_removed_gate_sends_past_closed_ones() -> None:
+    with ScriptedServer() as server:
+        app = Noting(server.url)
+        app.hooks.gate()
+        passing = app.hooks.gate()
+        passing.remove()
+        with running(app):
+            app.wait_for("ready")
+            assert passing.send("x")
+            assert app.wait_for("text").text == "x"
+            assert not app.is_active
+
+
 def test_reasons_that_are_no_text_are_refused() -> None:
     with pytest.raises(TypeError, match="reason=5"):
         WebSocketApp("ws://127.0.0.1:1/").force_disconnect(5)  # type: ignore[arg-type]
