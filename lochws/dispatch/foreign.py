@@ -71,7 +71,7 @@ _INSTEAD: Mapping[str, str] = {
     "skip_utf8_validation": "text is always validated, which costs little",
     "get_mask_key": "masking keys come from the operating system's random source",
     "dispatcher": "apps share their threads with threads=Threads()",
-    "loop": "lochws uses threads, not asyncio", "logger": 'lochws logs to logging.getLogger("lochws")',
+    "loop": "lochws uses threads, not asyncio", "logger": 'lochws logs to the logger named "lochws"',
     "daemon": "threads are always daemons", "keep_running": "call close() to stop the app",
     "enable_multithread": "all methods may be called from any thread",
     "receive_timeout": "pass ping_timeout: any byte from the server counts as a sign of life",
