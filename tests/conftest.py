@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from fnmatch import fnmatch
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -36,9 +37,45 @@ GRACE = 5.0
 
 _DESCRIPTORS = Path("/proc/self/fd")
 
+#: The files that ``pytest -m quick`` runs, as patterns, chosen by the processor time that their tests take: a
+#: mistake anywhere in the package is likely to be noticed within a minute.
+QUICK = (
+    "test_[aehoprstu]*.py", "dispatch/*", "system/*",
+    "protocol/test_[bdf-km-z]*.py", "protocol/test_large*.py", "protocol/test_clos*.py",
+    "connection/test_sendqueue.py", "connection/test_window.py",
+    "life/test_[bcgls]*.py", "life/test_event_order.py", "life/test_iteration.py",
+    "opening/test_addresses.py", "opening/test_http.py",
+    "transport/test_digest.py", "transport/test_no_proxy.py", "transport/test_proxy.py",
+    "transport/test_tcp.py", "transport/test_tls.py", "transport/test_tunnel.py",
+    "app/test_closing.py", "app/test_handlers.py", "app/test_pings.py", "app/test_reconnect.py",
+    "app/test_running.py", "app/test_sending.py",
+    "handlers/test_[clm]*.py", "handlers/test_replies.py", "handlers/test_subscriptions.py",
+    "testing/test_clock.py", "testing/test_other_clients.py", "testing/test_server.py",
+    "pages/test_dashboard.py",
+)
+TESTS = Path(__file__).parent
+
 # How long an example takes says more about what else the machine does; each test has its limit anyway.
 hypothesis.settings.register_profile("lochws", deadline=None)
 hypothesis.settings.load_profile("lochws")
+
+
+def is_quick(path: Path) -> bool:
+    """Return whether a file is one of `QUICK`."""
+    return any(fnmatch(path.relative_to(TESTS).as_posix(), pattern) for pattern in QUICK)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of quick files."""
+    for item in items:
+        if is_quick(item.path):
+            item.add_marker(pytest.mark.quick)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import only the quick files for ``-m quick``: importing all of them takes as long as their tests."""
+    is_asked = config.getoption("markexpr") == "quick" and collection_path.suffix == ".py"
+    return True if is_asked and not is_quick(collection_path) else None
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -27,6 +27,9 @@ from lochws.testing import (
     wait_for_pong,
 )
 
+# asyncio leaves the transports of aiohttp open for a moment when its session is closed over TLS.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+
 #: What a client has seen: the messages, and the code of the server's Close frame.
 Seen = tuple[list[str | bytes], int | None]
 
