@@ -94,7 +94,7 @@ class Internals:
         self._given_url = url
         self.dialler = Dialler(self.options, url, lambda: tuple(self._added_headers))
         self.endpoint: Endpoint | None = self.dialler.endpoint
-        self.url: str = getattr(url, "__name__", repr(url)) if callable(url) else redacted(url)
+        self.url: str = (getattr(url, "__name__", None) or repr(url)) if callable(url) else redacted(url)
         self.traffic = Traffic()
         # The event of `close_called`, created on first use because it is large and rarely needed. Two threads
         # may create two events at the same time; both then get the first.

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -98,6 +98,13 @@ class Running:
             if found := re.search(pattern, line):
                 return found
 
+    def skip(self) -> None:
+        """Skip all lines that have arrived so far."""
+        while not self._arrived.empty():
+            line = self._arrived.get()
+            assert line is not None, f"ended: {self.lines}"
+            self.lines.append(line)
+
     def say(self, line: str) -> None:
         """Write a line to its input."""
         assert self.process.stdin is not None
@@ -126,7 +133,8 @@ class Running:
         self._reader.join()
         for stream in (self.process.stdin, self.process.stdout):
             assert stream is not None
-            stream.close()
+            with suppress(BrokenPipeError):  # it did not read all of its input
+                stream.close()
 
 
 @contextmanager

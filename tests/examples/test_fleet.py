@@ -17,18 +17,13 @@ def test_a_thousand_devices_come_back_after_a_restart_at_random_times() -> None:
     assert process.returncode == 0, process.stdout + process.stderr
     assert not process.stderr
     output = process.stdout
-    assert "\n1,000 devices on 5 threads\n" in output
-    assert "\n1,000 devices came back" in output
-    assert output.endswith("closed: 1000\n")
-    last = re.findall(r"online +([\d,]+)  commands +([\d,]+)  telemetry +([\d,]+)", output)[-1]
-    online, commands, telemetry = (int(number.replace(",", "")) for number in last)
-    assert online == 1000
-    assert commands >= 2000
-    assert commands - telemetry <= 1000, "a command is answered unless the connection was lost meanwhile"
-    bars = [int(count) for count in re.findall(r"^ +[\d.]+ s +(\d+) █*$", output, re.MULTILINE)]
-    assert len(bars) == 12
-    assert sum(bars) == 1000
-    waits = re.search("^their first waits were (.*) to (.*) s$", output, re.MULTILINE)
+    before, found, after = output.partition("\n1,000 devices on 5 threads\n")
+    assert found, output
+    assert before.splitlines()[-1].startswith("online 1,000 ")
+    online, telemetry = re.findall(r"online +([\d,]+)  telemetry +([\d,]+)", after)[-1]
+    assert online == "1,000"
+    assert int(telemetry.replace(",", "")) >= 100
+    waits = re.search("^back after: a quarter (.*) s, half .* s, three quarters (.*) s$", after, re.MULTILINE)
     assert waits
-    assert float(waits[1]) <= 0.3
-    assert float(waits[2]) >= 1.0
+    assert float(waits[2]) - float(waits[1]) >= 0.3, "they came back together"
+    assert output.endswith("closed: 1000\n")

@@ -7,6 +7,7 @@ Tests of a server that is not installed are skipped.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -29,16 +30,16 @@ HERE = Path(__file__).parent
 #: Seconds for a server to listen. RabbitMQ needs ten on a busy machine.
 PATIENCE = 60.0
 
-#: The environment variable with the path of the virtual environment of the servers written in Python.
-VIRTUAL_ENVIRONMENT = "LOCHWS_SERVICES"
+#: The environment variable with the folder of the virtual environments of the servers written in Python.
+VIRTUAL_ENVIRONMENTS = "LOCHWS_SERVICES"
 
 
-def service_program(name: str) -> str:
-    """Return the path of a program in the servers' virtual environment; skip the test if there is none."""
-    folder = os.environ.get(VIRTUAL_ENVIRONMENT)
+def service_program(name: str, environment: str = "servers") -> str:
+    """Return the path of a program in one of the servers' virtual environments; skip the test without it."""
+    folder = os.environ.get(VIRTUAL_ENVIRONMENTS)
     if folder is None:
-        pytest.skip(f"{VIRTUAL_ENVIRONMENT} does not name the servers' virtual environment")
-    program = Path(folder, "bin", name)
+        pytest.skip(f"{VIRTUAL_ENVIRONMENTS} does not name the folder of the servers' virtual environments")
+    program = Path(folder, environment, "bin", name)
     if not program.exists():
         pytest.skip(f"{program} is not installed")
     return str(program)
@@ -101,6 +102,7 @@ class Service:
         self._environment = {**os.environ, **home, **given}
         self._ready = ready or (lambda service: service.listens())
         self.last_output = ""
+        self._started = 0  # the length of the output when it was last started
         self._process: subprocess.Popen[bytes] | None = None
 
     def _filled(self, text: str) -> str:
@@ -114,6 +116,7 @@ class Service:
     def start(self) -> None:
         """Start it, and wait until it can be used."""
         with (self.folder / "output").open("ab") as output:
+            self._started = output.tell()
             self._process = subprocess.Popen(
                 self._command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=self.folder,
                 env=self._environment, start_new_session=True,
@@ -134,6 +137,15 @@ class Service:
         except OSError:
             return False
         return True
+
+    def wait_for(self, *patterns: str) -> None:
+        """Wait until regular expressions match in lines that it has written since it was last started."""
+
+        def found() -> bool:
+            new = self.output[self._started :]
+            return all(re.search(pattern, new, re.MULTILINE) for pattern in patterns)
+
+        self._wait(found)
 
     def kill(self) -> None:
         """Kill it and its children at once, as a power cut would."""
