@@ -92,6 +92,17 @@ def test_what_is_no_str_is_refused(url: object) -> None:
         WebSocket(url)  # type: ignore[arg-type]
 
 
+def test_a_method_of_the_app_itself_can_be_its_url() -> None:
+    class Feed(WebSocketApp):
+        def __init__(self) -> None:
+            super().__init__(self.find)
+
+        def find(self) -> str:
+            return "ws://example.org"
+
+    assert repr(Feed()) == "Feed('find')"
+
+
 class TestCredentials:
     """User and password in the URL are used and never shown."""
 
