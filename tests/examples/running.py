@@ -72,8 +72,9 @@ def load(name: str) -> Any:
 class Running:
     """A running example: its input, and its output so far."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str], patience: float) -> None:
         self.process = process
+        self._patience = patience
         self.lines: list[str] = []
         self._arrived: queue.Queue[str | None] = queue.Queue()
         self._reader = threading.Thread(target=self._read)
@@ -85,9 +86,9 @@ class Running:
             self._arrived.put(line.rstrip("\n"))
         self._arrived.put(None)
 
-    def wait_for(self, pattern: str, timeout: float = PATIENCE) -> re.Match[str]:
+    def wait_for(self, pattern: str) -> re.Match[str]:
         """Wait for a line in which a regular expression matches; skip those before it."""
-        end = monotonic() + timeout
+        end = monotonic() + self._patience
         while True:
             try:
                 line = self._arrived.get(timeout=max(0.0, end - monotonic()))
@@ -115,7 +116,7 @@ class Running:
         """Close its input, wait until it has ended, and return its exit code."""
         assert self.process.stdin is not None
         self.process.stdin.close()
-        status = self.process.wait(PATIENCE)
+        status = self.process.wait(self._patience)
         self._reader.join()
         self.lines += iter(self._arrived.get, None)
         return status
@@ -138,13 +139,17 @@ class Running:
 
 
 @contextmanager
-def running(name: str, *arguments: str) -> Iterator[Running]:
-    """Start an example, and kill it at the end of the block. Its lines are those of stdout and stderr."""
+def running(name: str, *arguments: str, patience: float = PATIENCE) -> Iterator[Running]:
+    """Start an example, and kill it at the end of the block. Its lines are those of stdout and stderr.
+
+    Args:
+        patience: how long to wait for one of its lines, in seconds.
+    """
     process = subprocess.Popen(
         command(name, *arguments), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, env=ENVIRONMENT,
     )
-    example = Running(process)
+    example = Running(process, patience)
     try:
         yield example
     finally:

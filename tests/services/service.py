@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
 from time import monotonic
@@ -23,15 +24,21 @@ from types import TracebackType
 
 import pytest
 
+from ..examples.running import Running, running
 from ..peers.programs import find, free_ports
 
 HERE = Path(__file__).parent
 
-#: Seconds for a server to listen. RabbitMQ needs ten on a busy machine.
-PATIENCE = 60.0
+#: Seconds for a server to listen, and for a program to go on. RabbitMQ needs seven, and more on a busy machine.
+PATIENCE = 120.0
 
 #: The environment variable with the folder of the virtual environments of the servers written in Python.
 VIRTUAL_ENVIRONMENTS = "LOCHWS_SERVICES"
+
+
+def example(name: str, *arguments: str) -> AbstractContextManager[Running]:
+    """Start an example, with more patience than others need, and kill it at the end of the block."""
+    return running(name, *arguments, patience=PATIENCE)
 
 
 def service_program(name: str, environment: str = "servers") -> str:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from ..examples.running import running
 from ..peers.programs import find
-from .service import PATIENCE, Service
+from .service import PATIENCE, Service, example
 
-pytestmark = pytest.mark.timeout(180)  # RabbitMQ takes ten seconds to start, and longer on a busy machine
+pytestmark = pytest.mark.timeout(3 * PATIENCE)
 
 
-def sees_it_again(service: Service, program: str, path: str, line: str) -> None:
+def sees_it_again(service: Service, name: str, path: str, line: str) -> None:
     """Run a program, and expect a line both before the server is killed and after it is started again."""
-    with service, running(program, f"ws://127.0.0.1:{service.port}{path}") as example:
-        example.wait_for(line)
+    with service, example(name, f"ws://127.0.0.1:{service.port}{path}") as program:
+        program.wait_for(line)
         service.kill()
         service.start()
-        example.skip()
-        example.wait_for(line, PATIENCE)
-        example.interrupt()
+        program.skip()
+        program.wait_for(line)
+        program.interrupt()
 
 
 def test_mqtt_over_a_restart_of_mosquitto() -> None:

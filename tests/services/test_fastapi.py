@@ -14,9 +14,9 @@ from lochws.testing import ScriptedServer, ServerConnection, accept, close
 
 from ..examples.running import EXAMPLES, ROOT
 from ..support.seen import eventually, take
-from .service import Service, service_program
+from .service import PATIENCE, Service, service_program
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(3 * PATIENCE)
 
 
 def prices(first: int) -> list[Any]:

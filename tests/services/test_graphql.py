@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from ..examples.running import load, running
-from .service import HERE, PATIENCE, Service, node
+from ..examples.running import load
+from .service import HERE, PATIENCE, Service, example, node
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(3 * PATIENCE)
 
 QUERY = 'subscription { price(product: "BTC-USD") }'
 
@@ -23,12 +23,12 @@ def server() -> Service:
 def test_a_subscription_goes_on_after_a_restart_of_the_server() -> None:
     with server() as graphql:
         url = f"ws://127.0.0.1:{graphql.port}/graphql"
-        with running("graphql_subscription.py", url, QUERY, "secret") as program:
+        with example("graphql_subscription.py", url, QUERY, "secret") as program:
             program.wait_for('^{"data": {"price": 100}}$')
             program.wait_for('^{"data": {"price": 103}}$')
             graphql.kill()
             graphql.start()
-            program.wait_for('^{"data": {"price": 100}}$', PATIENCE)
+            program.wait_for('^{"data": {"price": 100}}$')
             program.wait_for('^{"data": {"price": 103}}$')
             program.interrupt()
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from ..examples.running import load, running
-from .service import HERE, PATIENCE, Service, service_program
+from ..examples.running import load
+from .service import HERE, PATIENCE, Service, example, service_program
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(3 * PATIENCE)
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def hub() -> Service:
 
 def test_a_lamp_is_switched_and_its_state_is_followed_over_a_restart(hub: Service) -> None:
     url = f"ws://127.0.0.1:{hub.port}/api/websocket"
-    with hub, running("home_assistant.py", url, "secret", "switch.lamp") as program:
+    with hub, example("home_assistant.py", url, "secret", "switch.lamp") as program:
         for state in ("on", "off", "on"):
             program.say("")
             program.wait_for(f"^switch.lamp {state}$")
@@ -26,7 +26,7 @@ def test_a_lamp_is_switched_and_its_state_is_followed_over_a_restart(hub: Servic
         hub.kill()
         hub.start()
         program.say("")
-        program.wait_for("^switch.lamp on$", PATIENCE)  # the new hub begins with a lamp that is off
+        program.wait_for("^switch.lamp on$")  # the new hub begins with a lamp that is off
         assert program.end() == 0
 
 

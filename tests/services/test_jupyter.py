@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ..examples.running import running
-from .service import PATIENCE, Service, service_program
+from .service import PATIENCE, Service, example, service_program
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(3 * PATIENCE)
 
 
 def test_code_runs_in_a_kernel_and_in_another_one_after_a_restart_of_the_server() -> None:
@@ -16,13 +15,13 @@ def test_code_runs_in_a_kernel_and_in_another_one_after_a_restart_of_the_server(
         "--port=$port", "--port-retries=0", "--IdentityProvider.token=secret", "--ServerApp.root_dir=$folder",
     ]
     jupyter = Service(command)
-    with jupyter, running("kernel.py", f"http://127.0.0.1:{jupyter.port}", "secret") as program:
+    with jupyter, example("kernel.py", f"http://127.0.0.1:{jupyter.port}", "secret") as program:
         program.say("number = 6")
         program.say("print('six'); number * 7")
-        program.wait_for("^six$", PATIENCE)
+        program.wait_for("^six$")
         program.wait_for("^42$")
         jupyter.kill()
         jupyter.start()
         program.say("number")
-        program.wait_for("^name 'number' is not defined$", PATIENCE)
+        program.wait_for("^name 'number' is not defined$")
         assert program.end() == 0
