@@ -29,7 +29,7 @@ from ..peers.programs import find, free_ports
 
 HERE = Path(__file__).parent
 
-#: Seconds for a server to listen, and for a program to go on. RabbitMQ needs seven, or more on a busy machine.
+#: Seconds for a server to listen, and for a program to go on. RabbitMQ needs seven, or more if it is busy.
 PATIENCE = 120.0
 
 #: The environment variable with the folder of the virtual environments of the servers written in Python.
