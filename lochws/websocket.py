@@ -94,7 +94,7 @@ class Internals:
         self._given_url = url
         self.dialler = Dialler(self.options, url, lambda: tuple(self._added_headers))
         self.endpoint: Endpoint | None = self.dialler.endpoint
-        self.url: str = getattr(url, "__name__", repr(url)) if callable(url) else redacted(url)
+        self.url: str = (getattr(url, "__name__", None) or repr(url)) if callable(url) else redacted(url)
         self.traffic = Traffic()
         # The event of `close_called`, created on first use because it is large and rarely needed. Two threads
         # may create two events at the same time; both then get the first.
@@ -273,8 +273,6 @@ class WebSocket:
         check_class(cls)
 
     def __repr__(self) -> str:
-        if "_lochws" not in self.__dict__:  # while the options are being checked: one may be a method of ours
-            return object.__repr__(self)
         return f"{type(self).__name__}({self._lochws.url!r})"
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
@@ -657,4 +655,4 @@ def check_given(owner: type, url: object, given: dict[str, Any], keywords: froze
         refuse_arguments(owner.__name__, given, known, is_app="threads" in keywords)
     for name, value in [("url", url), *given.items()]:
         if callable(value):
-            check_runs(f"{name}: {getattr(value, '__qualname__', repr(value))}", value)
+            check_runs(f"{name}: {getattr(value, '__qualname__', None) or repr(value)}", value)
