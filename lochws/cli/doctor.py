@@ -11,6 +11,7 @@ import click
 
 from .. import WebSocket
 from ..diagnosis.examination import ClientCertificate, diagnose
+from ..diagnosis.findings import Finding
 from ..text import escaped
 from .exits import Ending, Exit
 from .findings import show
@@ -36,8 +37,13 @@ def doctor(*, json: bool, **options: Any) -> Exit:
     own, ending = ClientCertificate(certfile=target.cert, keyfile=target.key), Ending()
     with busy(f"examining {escaped(websocket.url)}"):
         findings = diagnose(websocket, limit(target.timeout), own=own, observers=[ending])
-    show([replace(each, advice=as_options(each.advice)) for each in findings], json=json)
+    show([_in_words(finding) for finding in findings], json=json)
     return ending.code
+
+
+def _in_words(finding: Finding) -> Finding:
+    """Return a finding in the words of the command line."""
+    return replace(finding, result=as_options(finding.result), advice=as_options(finding.advice))
 
 
 @contextmanager

@@ -130,4 +130,4 @@ class Ending:
 
     def _end(self, code: Exit, reason: str, advice: str = "") -> None:
         self.code = code
-        self.sentence = escaped(f"{reason}. {as_options(advice)}" if advice else reason)
+        self.sentence = escaped(as_options(f"{reason}. {advice}" if advice else reason))

@@ -14,15 +14,18 @@ JSON_COLORS = {
     "json.bool_true": ("magenta", False), "json.bool_false": ("magenta", False),
     "json.null": ("magenta", False), "json.brace": ("", True),
 }
+#: The longest text to color, in characters.
+MAX_JSON = 100_000
 
 
 def highlighted(text: str) -> list[tuple[str, str]]:
     """Return the parts of a JSON object or array, as pairs of a key of `JSON_COLORS` (or "") and a text.
 
     Returns:
-        The parts, whose texts make up `text`; an empty list if it is not a JSON object or array.
+        The parts, whose texts make up `text`; an empty list if it is not a JSON object or array, or has more
+        than `MAX_JSON` characters.
     """
-    if text.lstrip()[:1] not in {"{", "["} or not _is_json(text):
+    if len(text) > MAX_JSON or text.lstrip()[:1] not in {"{", "["} or not _is_json(text):
         return []
     from rich.highlighter import JSONHighlighter  # noqa: PLC0415  a large package, of no use without colors
     from rich.text import Text  # noqa: PLC0415

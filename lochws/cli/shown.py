@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from typing import Any
@@ -32,11 +33,15 @@ PARAMETERS = {
 }
 
 
-def as_options(advice: str) -> str:
-    """Replace the parameters named in a text with the corresponding command-line options."""
+# The b of a bytes literal, which quotes what a server sent.
+_BYTES = re.compile(r"""(?<![\w'"])b(?=(['"]).*\1)""", re.DOTALL)
+
+
+def as_options(text: str) -> str:
+    """Replace what only Python programs know: parameters by options, bytes literals by quotations."""
     for parameter, option in PARAMETERS.items():
-        advice = advice.replace(parameter, option)
-    return advice
+        text = text.replace(parameter, option)
+    return _BYTES.sub("", text)
 
 
 def one_line(text: str) -> str:

@@ -167,6 +167,14 @@ def test_the_exit_code_says_how_it_ended(script: list[object], code: Exit, sente
     assert len(done.errors.splitlines()) == bool(sentence)
 
 
+def test_what_a_server_sent_is_quoted_without_the_b_of_python() -> None:
+    with ScriptedServer([send_raw(b"it's SSH\x00\r\n\r\n")]) as server:
+        done = run("connect", "--wait", "inf", server.url)
+        assert run("doctor", "-q", server.url).output.count(r"""begins with "it's SSH\x00""") == 1
+    assert done.code == Exit.REFUSED
+    assert r"""it begins with "it's SSH\x00\r\n\r\n".""" in done.errors
+
+
 def test_no_connection_is_3() -> None:
     done = run("connect", "ws://127.0.0.1:1/", text="a\n")
     assert done.code == Exit.NO_CONNECTION
