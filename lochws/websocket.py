@@ -523,6 +523,8 @@ class WebSocket:
 
         May be called from any thread, handler or loop, in any state and any number of times; only the first
         call has an effect. Never blocks. If the WebSocket is still connecting, the attempt is cancelled.
+        Messages that were accepted before are sent first; those that wait for the budget of the option `rate`
+        hold the Close frame back for at most half of `close_timeout`, and what is left then is not sent.
 
         Args:
             code: 1000 to 1003, 1007 to 1014 or 3000 to 4999; or None for a Close frame without a code.

@@ -50,7 +50,7 @@ CALLS: dict[str, Callable[[Noting], Any]] = {
     "state": lambda app: app.state,
     "counters": lambda app: app.counters,
     "is_active": lambda app: app.is_active,
-    "latency": lambda app: (app.latency, app.waiting_bytes, app.queued_bytes, app.tls),
+    "latency": lambda app: (app.latency, app.waiting_bytes, app.queued_bytes, app.queued_for, app.tls),
     "call_later": lambda app: app.call_later(0, nothing),
     "call_later and cancel": lambda app: app.call_later(1000, nothing).cancel(),
     "gate": lambda app: app.hooks.gate().remove(),

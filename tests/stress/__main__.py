@@ -23,7 +23,7 @@ from time import monotonic
 from types import FrameType
 
 import lochws
-from lochws import Backoff, WebSocketApp, events
+from lochws import Backoff, Rate, WebSocketApp, events
 from lochws.errors import WebSocketError
 
 #: Seconds without any progress after which the stacks are shown and the program ends.
@@ -179,11 +179,12 @@ def run(url: str, seconds: float) -> list[str]:
     """Run for some seconds, and return what was wrong."""
     calm = Steady(url, proxies={})
     full = Steady(url, proxies={}, when_full="block", max_queue=20_000, send_timeout=5)
-    rough = Steady(url, proxies={})
-    for app in (calm, full, rough):
+    paced = Steady(url, proxies={}, rate=Rate(100, per=0.01, counts="frames"))
+    rough = Steady(url, proxies={}, rate=Rate(100, per=0.01, scope="client"))
+    for app in (calm, full, paced, rough):
         app.start(poll=0.01, ping_rate=0.05, ping_timeout=HANGS, close_timeout=0.5, persist=BACKOFF)
         assert app.wait_ready(10)
-    APPS[:] = [(calm, CALLS), (full, CALLS), (rough, ROUGH)]
+    APPS[:] = [(calm, CALLS), (full, CALLS), (paced, CALLS), (rough, ROUGH)]
     before = gc.get_threshold()
     gc.set_threshold(1, 1, 1)
     signal.signal(signal.SIGALRM, interrupted)
@@ -193,7 +194,7 @@ def run(url: str, seconds: float) -> list[str]:
         faulthandler.dump_traceback_later(HANGS, exit=True)
         call_something()
         Garbage()
-        while len(calm.accepted) - len(calm.echoed) > 500:
+        while max(len(app.accepted) - len(app.echoed) for app in (calm, paced)) > 500:
             behind.wait(0.01)
         if rough.state is lochws.State.STOPPED:
             with suppress(WebSocketError):  # a signal handler was faster
@@ -203,7 +204,7 @@ def run(url: str, seconds: float) -> list[str]:
     gc.set_threshold(*before)
     APPS.clear()
     wrong = []
-    for name, app in (("calm", calm), ("full", full)):
+    for name, app in (("calm", calm), ("full", full), ("paced", paced)):
         end = monotonic() + HANGS / 2
         while len(app.echoed) < len(app.accepted) and monotonic() < end:
             behind.wait(0.01)
@@ -212,7 +213,7 @@ def run(url: str, seconds: float) -> list[str]:
         if sent != echoed:
             wrong.append(f"{name}: lost {list(sent - echoed)[:9]}, too many {list(echoed - sent)[:9]}")
     wrong += [f"{name} did not stop: it is {app.state}" for name, app in
-              (("calm", calm), ("full", full), ("rough", rough)) if not app.stop(10)]
+              (("calm", calm), ("full", full), ("paced", paced), ("rough", rough)) if not app.stop(10)]
     return wrong
 
 
