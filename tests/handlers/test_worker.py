@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor, _base, thread
@@ -19,6 +20,7 @@ from lochws import WebSocketApp, events, on
 from lochws.handlers.worker import Worker
 
 from ..support.apps import hurry, opened
+from ..support.interrupting import trace_once
 from ..support.peer import CLOSE, PING, PONG, TEXT, Link, StartPeer
 from ..support.seen import PATIENCE, eventually, in_thread
 from .executors import ByHand
@@ -568,6 +570,9 @@ class TestTakeOnThreadsOfTheExecutor:
                     take(worker, *"abc")
             return trace
 
+        outer = sys.gettrace()
+        trace_once()
+        sys.settrace(outer)
         while is_reached:
             point += 1
             left = point
