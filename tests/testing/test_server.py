@@ -114,6 +114,7 @@ class TestAnotherClient:
             assert answer.headers["Connection"] == "close"
             server.connection(0).wait_over()
             with connect(server.url):
+                server.connection(1).wait_until(lambda: not server.connections[1].remaining)
                 server.check_done()
 
     @pytest.mark.parametrize(
@@ -379,7 +380,7 @@ def test_its_description_says_how_far_scripts_have_come_and_what_was_sent() -> N
             for number in range(25):
                 client.send(str(number) + "." * 300)
             client.send("last")
-            server.wait_until(lambda: len(server.messages) == 26)
+            server.wait_until(lambda: len(server.messages) == 26 and not server.connections[2].remaining)
             lines = server.describe().splitlines()
         server.connection(1).wait_over()
         after = server.describe().splitlines()
