@@ -49,7 +49,7 @@ say("never")
         assert status == -signal.SIGINT
         assert errors.rstrip().endswith("KeyboardInterrupt")
         files = re.findall(r'File "([^"]*)"', errors)
-        assert [Path(file).name for file in files] == ["<string>", "app.py"], "one frame of ours"
+        assert [Path(file).name for file in files] == ["<string>", "arguments.py", "app.py"], "two frames"
         assert output == ""
 
     @fault("stopping", "Ctrl-C")
