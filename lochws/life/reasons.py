@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .. import events
-from ..url import without_secrets
+from ..url import without_queries
 from .state import State
 
 _UNREADY = {
@@ -40,7 +40,7 @@ def why_not_ready(
         return reason
     is_attempt = isinstance(last_end, events.ConnectFail) or last_end.phase != "open"
     what = "the last attempt failed" if is_attempt else "the last connection ended"
-    return f"{reason}; {what}: {without_secrets(str(last_end))}"
+    return f"{reason}; {what}: {without_queries(str(last_end))}"
 
 
 def why_running(state: State, *, is_stopping: bool) -> str:

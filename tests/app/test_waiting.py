@@ -57,7 +57,7 @@ def test_each_state_has_its_reason_not_to_be_ready(
 
 
 def test_a_url_in_a_reason_loses_its_secrets() -> None:
-    end = events.ConnectFail("cannot reach ws://me:s3cr3t@host/")
+    end = events.ConnectFail("cannot reach ws://me:s3cr3t@host/?token=s3cr3t")
     assert "s3cr3t" not in why_not_ready(State.STOPPED, end, behind_gate=False)
 
 
@@ -155,8 +155,8 @@ class TestStopped:
 
     def test_success_is_true(self, ws_server: StartServer) -> None:
         app = WebSocketApp(ws_server().url)
-        app.start()
-        assert app.stop(PATIENCE, check=True) is True
+        with opened(app):
+            assert app.stop(PATIENCE, check=True) is True
         assert app.join(PATIENCE, check=True) is True
         assert app.wait_closed(PATIENCE, check=True) is True
 
