@@ -100,7 +100,7 @@ class Connection:
         self._refusal: ProtocolError | None = None
         if offered is not None and offered.required and agreed is None:
             self._refusal = ProtocolError("the server did not agree to permessage-deflate", close_code=1010)
-        self._history = History(options.history, lambda: self.counters, loop.clock.wall)
+        self._history = History(options.history, self, loop.clock.wall)
         if options.history:
             taps = Taps(taps, self._history.sent)
         self.sending = SendingHalf(

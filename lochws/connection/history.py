@@ -7,10 +7,10 @@ either way, and no payload is kept.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
-from typing import Literal
+from struct import Struct
+from typing import Literal, Protocol, TypeAlias
 
 from ..counters import Counters
 from ..events import Binary, Event, HistoryEntry, Text
@@ -19,89 +19,123 @@ from ..sent import ControlFrame, Sent, Tap
 #: The number of entries without the option `history`.
 ENTRIES = 32
 
+_Direction: TypeAlias = Literal["sent", "received", ""]
+_DIRECTIONS: tuple[_Direction, ...] = ("", "sent", "received")
+_NAMES = (
+    "ready", "paused", "resumed", "suspended", "stale", "unresponsive", "protocol error", "dropped",
+    "text", "binary", "ping", "pong", "close", "messages",
+)
+#: An entry, packed, because there may be many connections: time, direction, name, count, size, code or -1.
+_PACKED = Struct("<dBBIQi")
+
+
+class Counted(Protocol):
+    """The connection, as its history sees it."""
+
+    @property
+    def counters(self) -> Counters:
+        """The messages and bytes of the connection so far."""
+
 
 class History:
     """The last entries of one connection. Any thread may add some, and each addition is one step.
 
     Args:
         messages: how many entries to keep if each message is to have one; 0 to count messages only.
-        counters: returns the messages and bytes of the connection so far.
+        connection: has the counters.
         wall: returns the time by the wall clock, in seconds since 1970.
 
     Attributes:
         has_messages: whether each message gets an entry.
     """
 
-    __slots__ = ("_counted", "_counters", "_entries", "_wall", "has_messages")
+    __slots__ = ("_connection", "_counted", "_entries", "_most", "_wall", "has_messages")
 
-    def __init__(self, messages: int, counters: Callable[[], Counters], wall: Callable[[], float]) -> None:
+    def __init__(self, messages: int, connection: Counted, wall: Callable[[], float]) -> None:
         self.has_messages = messages > 0
-        self._entries: deque[HistoryEntry] = deque(maxlen=messages or ENTRIES)
-        self._counters = counters
-        self._counted = Counters()
+        self._most = messages or ENTRIES
+        self._entries = bytearray()
+        self._connection = connection
+        self._counted = (0, 0, 0, 0)
         self._wall = wall
 
     def happened(self, name: str) -> None:
         """Note that something happened. Baton holder."""
-        self._add(HistoryEntry(self._wall(), "", name))
+        self._add(self._wall(), "", name, 1, 0, None)
 
     def frames(
         self, direction: Literal["sent", "received"], name: str, count: int = 1, size: int = 0,
         code: int | None = None,
     ) -> None:
         """Note control frames of one kind. Baton holder."""
-        self._add(HistoryEntry(self._wall(), direction, name, count, size, code))
+        if direction == "received" or not self.has_messages:  # else the writing thread notes it
+            self._add(self._wall(), direction, name, count, size, code)
 
     def received(self, messages: Sequence[Event]) -> None:
         """Note each message of a read, if messages get entries. Baton holder."""
         now = self._wall()
-        for event in messages[-(self._entries.maxlen or 0):]:
+        for event in messages[-self._most:]:
             if isinstance(event, Text):
-                self._note(now, "received", event.name, event.text)
+                self._append(now, "received", event.name, 1, _size(event.text), None)
             elif isinstance(event, Binary):
-                self._note(now, "received", event.name, event.data)
+                self._append(now, "received", event.name, 1, len(event.data), None)
 
     def sent(self, items: tuple[Sent, ...]) -> None:
         """Note what is about to be sent, if messages get entries. The writing thread."""
         now = self._wall()
-        for item in items[-(self._entries.maxlen or 0):]:
+        for item in items[-self._most:]:
             if isinstance(item, ControlFrame):
-                entry = HistoryEntry(now, "sent", item.name, 1, len(item.data), item.code)
-                self._entries.append(entry)
+                self._append(now, "sent", item.name, 1, len(item.data), item.code)
+            elif isinstance(item, str):
+                self._append(now, "sent", "text", 1, _size(item), None)
             else:
-                self._note(now, "sent", "text" if isinstance(item, str) else "binary", item)
+                self._append(now, "sent", "binary", 1, len(item), None)
 
     def taken(self) -> tuple[HistoryEntry, ...]:
         """Return the entries, oldest first, at the end of the connection. Baton holder."""
         if not self.has_messages:
             self._count(self._wall())
-        return tuple(sorted(self._entries, key=attrgetter("time")))  # two threads may have added them
+        entries = [
+            HistoryEntry(when, _DIRECTIONS[direction], _NAMES[name], count, size, None if code < 0 else code)
+            for when, direction, name, count, size, code in _PACKED.iter_unpack(self._entries)
+        ]
+        entries.sort(key=attrgetter("time"))  # two threads may have added them
+        return tuple(entries[-self._most:])
 
-    def _add(self, entry: HistoryEntry) -> None:
+    def _add(
+        self, when: float, direction: _Direction, name: str, count: int, size: int, code: int | None
+    ) -> None:
         if not self.has_messages:
-            self._count(entry.time)
-        elif entry.direction == "sent":
-            return  # the writing thread notes it
-        self._entries.append(entry)
+            self._count(when)
+        self._append(when, direction, name, count, size, code)
 
     def _count(self, when: float) -> None:
         """Add entries for the messages since the last call."""
-        before, self._counted = self._counted, self._counters()
-        now = self._counted
-        received = now.messages_received - before.messages_received
-        sent = now.messages_sent - before.messages_sent
+        totals = self._connection.counters
+        before = self._counted
+        self._counted = now = (
+            totals.messages_received, totals.bytes_received, totals.messages_sent, totals.bytes_sent
+        )
+        received, received_bytes, sent, sent_bytes = (new - old for new, old in zip(now, before, strict=True))
         if received:
-            size = now.bytes_received - before.bytes_received
-            self._entries.append(HistoryEntry(when, "received", "messages", received, size))
+            self._append(when, "received", "messages", received, received_bytes, None)
         if sent:
-            size = now.bytes_sent - before.bytes_sent
-            self._entries.append(HistoryEntry(when, "sent", "messages", sent, size))
+            self._append(when, "sent", "messages", sent, sent_bytes, None)
 
-    def _note(
-        self, when: float, direction: Literal["sent", "received"], name: str, data: str | bytes
+    def _append(
+        self, when: float, direction: _Direction, name: str, count: int, size: int, code: int | None
     ) -> None:
-        encoded = data.encode() if isinstance(data, str) and not data.isascii() else data
-        self._entries.append(HistoryEntry(when, direction, name, 1, len(encoded)))
+        self._entries += _PACKED.pack(
+            when, _DIRECTIONS.index(direction), _NAMES.index(name), min(count, 0xFFFFFFFF), size,
+            -1 if code is None else code,
+        )
+        if len(self._entries) >= 2 * self._most * _PACKED.size:
+            del self._entries[:-self._most * _PACKED.size]
+
+
+def _size(text: str) -> int:
+    """Return the length of a text in bytes of UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())
 
 
 class Taps(Sequence[Tap]):

@@ -25,7 +25,7 @@ class Noted:
     def __init__(self, messages: int = 0) -> None:
         self.counters = Counters()
         self.now = 1000.0
-        self.history = History(messages, lambda: self.counters, lambda: self.now)
+        self.history = History(messages, self, lambda: self.now)
 
     @property
     def lines(self) -> list[tuple[Any, ...]]:
