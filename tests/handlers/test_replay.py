@@ -25,7 +25,13 @@ HEADER = json.dumps({"recording": VERSION, "began": 5.0, "at": 0.0}).encode()
 
 READY_WITHOUT_HEAD = (
     b'{"at":0,"time":0,"direction":"in","event":"ready","response":{},"protocol":null,"extensions":[],'
-    b'"address":null,"timings":{}}'
+    b'"address":null,"timings":{},"attempt":1,"is_reconnect":false,"outage":null,"last_message_at":null}'
+)
+#: A disconnected, up to its counters and its history.
+DISCONNECTED = (
+    b'{"at":0,"time":0,"direction":"in","event":"disconnected","reason":"closed","phase":"open",'
+    b'"address":null,"error":null,"advice":"","timings":{},"fatal":false,"graceful":true,"ended_by":"client",'
+    b'"sent_code":null,"received_code":null,"received_reason":"","unsent":[],"opened_for":1.5,'
 )
 
 
@@ -189,7 +195,7 @@ class TestErrors:
     ) -> None:
         line = {
             "at": 0, "time": 0, "direction": "in", "event": "connect_fail", "reason": "", "phase": "tcp",
-            "address": None, "advice": "", "timings": {}, "response": None, "error": fields,
+            "address": None, "advice": "", "fatal": False, "timings": {}, "response": None, "error": fields,
         }
         [event] = Replay(written(tmp_path / "a.jsonl", json.dumps(line).encode()))
         assert isinstance(event, events.ConnectFail)
@@ -282,6 +288,10 @@ class TestDamage:
             (b'{"at":0,"time":0,"direction":"in","event":"closing","code":1000}', "'reason' is missing"),
             (b'{"at":0,"time":0,"direction":"in","event":"closing","code":"1","reason":""}', "'code' is '1'"),
             (READY_WITHOUT_HEAD, "line 3: ready: 'head'"),
+            (DISCONNECTED + b'"counters":{"lies":1},"history":[]}', "'counters' is {'lies': 1}"),
+            (DISCONNECTED + b'"counters":{"bytes_sent":"1"},"history":[]}', "'counters' is "),
+            (DISCONNECTED + b'"counters":{},"history":[{"time":1}]}', "'history' has {'time': 1}"),
+            (DISCONNECTED + b'"counters":{},"history":[1]}', "'history' has 1"),
         ],
     )
     def test_an_invalid_line_is_named(self, tmp_path: Path, line: bytes, words: str) -> None:
