@@ -23,7 +23,7 @@ from lochws.cli.exits import MEANINGS, Exit
 from lochws.cli.highlight import JSON_COLORS, MAX_JSON, colored, highlighted
 from lochws.cli.manual import manual, roff
 from lochws.cli.target import full_url
-from lochws.testing import ScriptedServer, Step, accept, close, echo, pause, send, silence, upgrade
+from lochws.testing import ScriptedServer, Step, accept, close, echo, send, silence, upgrade
 
 from ..support.seen import PATIENCE
 from .commands import COMMAND, environment, in_terminal, run
@@ -287,9 +287,13 @@ def test_ctrl_c_between_two_attempts_is_130() -> None:
 @needs_ctrl_c
 def test_ctrl_c_during_a_replay_is_130(tmp_path: Path) -> None:
     path = tmp_path / "talk.jsonl"
-    with ScriptedServer([accept(), send("a"), pause(0.3), close()]) as server:
+    with ScriptedServer([accept(), close()]) as server:
         assert run("--wait", "inf", "--record", str(path), server.url).code == 0
-    with start("replay", "--speed", "0.001", str(path)) as process:
+    header, first, *others = path.read_text(encoding="utf-8").splitlines()
+    lines = [header, re.sub(r'"at":[0-9.]+', '"at":0.0', first)]
+    lines += [re.sub(r'"at":[0-9.]+', '"at":3600.0', line) for line in others]
+    path.write_text("\n".join([*lines, ""]), encoding="utf-8")
+    with start("replay", "--speed", "1", str(path)) as process:
         assert process.stdout is not None
         assert "connecting" in process.stdout.readline()
         assert interrupted(process) == (Exit.INTERRUPTED, "")

@@ -184,6 +184,7 @@ def test_replay_uses_the_words_of_connect(tmp_path: Path) -> None:
         in_terminal("--no-history", "--record", str(path), server.url) as screen,
     ):
         screen.wait_for("[3 bytes]")
+        screen.wait_until(lambda: screen.lines[-1] == ">")  # before, the terminal itself would echo
         screen.type("/ping hello\r")
         screen.wait_for("pong hello after")
         screen.type("bye\r")
