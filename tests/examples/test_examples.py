@@ -27,7 +27,7 @@ SHOWN = {
 
 #: The maximum number of lines of larger examples.
 LARGER = {
-    "chat.py": 120, "dashboard.py": 120, "devtools.py": 180, "ticker_table.py": 120,
+    "chat.py": 120, "dashboard.py": 120, "ticker_table.py": 120,
 }
 
 
