@@ -49,7 +49,7 @@ class Every:
     The first heartbeat is sent one interval after the session (or the connection) is ready, the last before
     it ends. The next connection begins anew, so there is never more than one series. Replies, if any are
     expected, are checked when a heartbeat is due: if the last `missing` heartbeats have all remained without
-    a reply, the connection is dropped, and the app reconnects as after any loss.
+    a reply, this is logged, the connection is dropped, and the app reconnects as after any loss.
 
     Everything runs on the handlers' thread, so a handler that blocks delays heartbeats; a reply that waits
     behind it is not counted as missing. Neither is that of a heartbeat which has not left the send queue yet,
@@ -277,8 +277,7 @@ class Every:
     def _drop(self) -> None:
         count = "a heartbeat" if self._unanswered == 1 else f"{self._unanswered} heartbeats in a row"
         words = f"no reply to {count}"
-        if doubts := str(self._doubts):
-            report(logging.WARNING, "%s%s", words, doubts)
+        report(logging.WARNING, "disconnecting: %s%s", words, self._doubts)
         self._end()
         self._app.force_disconnect(words)
 

@@ -256,7 +256,7 @@ class TestReplies:
     """Replies that remain missing drop the connection, and nothing else does."""
 
     def test_the_connection_is_dropped_when_the_third_is_due_and_two_have_no_reply(
-        self, ws_server: StartServer, ws_clock: VirtualClock
+        self, ws_server: StartServer, ws_clock: VirtualClock, caplog: pytest.LogCaptureFixture
     ) -> None:
         server = ws_server([t.accept()])
         app = Noting(server.url)
@@ -271,6 +271,7 @@ class TestReplies:
             assert event.ended_by == "client"
             app.wait_for("back_off")
         assert app.counters.messages_sent == 2
+        assert "disconnecting: no reply to 2 heartbeats in a row" in caplog.messages
 
     def test_a_reply_in_time_keeps_it_for_hours(
         self, ws_server: StartServer, ws_clock: VirtualClock
@@ -356,7 +357,7 @@ class TestReplies:
             ws_clock.advance(30)
             app.wait_for("disconnected")
         assert (
-            f"no reply to 2 heartbeats in a row ({expect.__qualname__} raised KeyError('okay'); "
+            f"disconnecting: no reply to 2 heartbeats in a row ({expect.__qualname__} raised KeyError('okay'); "
             "messages on which a function raised an exception: 1)"
         ) in caplog.messages
 
