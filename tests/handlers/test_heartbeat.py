@@ -357,7 +357,8 @@ class TestReplies:
             ws_clock.advance(30)
             app.wait_for("disconnected")
         assert (
-            f"disconnecting: no reply to 2 heartbeats in a row ({expect.__qualname__} raised KeyError('okay'); "
+            "disconnecting: no reply to 2 heartbeats in a row "
+            f"({expect.__qualname__} raised KeyError('okay'); "
             "messages on which a function raised an exception: 1)"
         ) in caplog.messages
 
