@@ -95,7 +95,7 @@ class Registry:
         self._setup = _Setup()  # written under _lock, read without it
         self.taps: list[HandlerFunction] = []
         self._limits: dict[str, RateLimit] = {}  # by the handler's name; the reader's
-        self._misled: set[str] = set()  # handlers whose coroutines have been reported
+        self._misled: frozenset[str] = frozenset()  # handlers whose coroutines have been reported
 
     @classmethod
     def reset_after_fork(cls) -> None:
@@ -270,9 +270,8 @@ class Registry:
         reason = not_run(result)
         name = safe_name(handler) if reason else ""
         if reason and name not in self._misled:
-            if len(self._misled) >= MAX_LIMITS:
-                self._misled.clear()
-            self._misled.add(name)
+            known = self._misled if len(self._misled) < MAX_LIMITS else frozenset[str]()
+            self._misled = known | {name}
             raise TypeError(f"{name} {reason}")
 
     def _tap(self, handler: HandlerFunction) -> HandlerFunction:
