@@ -30,7 +30,11 @@ Name: TypeAlias = Literal[
     "pong", "protocol_error", "unresponsive", "stale", "closing", "closed", "disconnected", "back_off",
     "event", "error", "batch", "sent",
 ]
-EventName: TypeAlias = Name | type[events.Event]
+if TYPE_CHECKING:
+    EventName: TypeAlias = Name | type[events.Event]
+else:
+    # The module typing remembers unions with a Literal, and with them a copy of lochws that nobody uses.
+    EventName = str | type[events.Event]
 
 #: Names that handlers can be registered for although they are not names of events.
 ANY: Final = "event"
