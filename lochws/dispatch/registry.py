@@ -35,6 +35,7 @@ MAX_LIMITS = 256
 REPLACES_LINES = "replaces_default_lines"
 
 _MESSAGES = frozenset({events.Text, events.Binary})
+_ROOT = logging.getLogger()
 
 
 class Lines(Protocol):
@@ -215,10 +216,11 @@ class Registry:
         If there are handlers of batches, consecutive messages are passed to them as one list, and otherwise
         only to `on_event`.
         """
-        # Not isEnabledFor, which may take a lock: see `lochws.system.report.is_enabled`.
-        if logger.getEffectiveLevel() <= logging.DEBUG and (debug := self._setup.debug) is not None:
-            debug(received)
-        if not self._setup.batch:
+        setup = self._setup
+        # The effective level, without a call. `debug` looks again, whatever the loggers are.
+        if (logger.level or _ROOT.level) <= logging.DEBUG and setup.debug is not None:
+            setup.debug(received)
+        if not setup.batch:
             self._dispatch_each(received)
         elif type(received) is list and _MESSAGES.issuperset(map(type, received)):
             self._dispatch_batch(list(received))
@@ -256,7 +258,8 @@ class Registry:
                 self._call(handlers, event, event)
                 continue
             try:
-                if (result := only(event)) is not None:
+                result = only(event)
+                if result is not None:  # half as expensive as `:=`, and this is done for every message
                     self._returned(only, result)
             except BaseException as error:  # noqa: BLE001  SystemExit too must not end the reader
                 self._on_failure(only, event, error)
