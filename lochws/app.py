@@ -586,7 +586,7 @@ class WebSocketApp(WebSocket, Handler):
             raise WebSocketError("diagnose() blocks, and was called in a function that lochws calls")
         options = self._lochws.options
         if options.sock is not None:
-            raise WebSocketError("diagnose(): the option sock is used up by one connection")
+            raise WebSocketError("diagnose(): only one connection can use the socket given as sock")
         from .diagnosis.examination import ClientCertificate, diagnose  # noqa: PLC0415  most apps never ask
 
         seconds = timeout or STEP_SECONDS

@@ -41,7 +41,7 @@ class _Signalled(KeyboardInterrupt):
 class _Commands(click.Group):
     """The group of commands: adds `DEFAULT` before a URL, and sets the exit codes of interrupted commands."""
 
-    # They belong to the command DEFAULT.
+    # Unknown options belong to the command DEFAULT.
     ignore_unknown_options = True
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -67,7 +67,7 @@ class _Commands(click.Group):
         sentence = f"No such command '{args[0]}'"
         if similar := get_close_matches(args[0], known):
             raise click.UsageError(f"{sentence}. Did you mean {' or '.join(similar)}?", ctx)
-        raise click.UsageError(f"{sentence}; as a URL, write {full_url(args[0])}", ctx)
+        raise click.UsageError(f"{sentence}; if that is a host, write {full_url(args[0])}", ctx)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -86,7 +86,7 @@ class _Commands(click.Group):
 
 
 def looks_like_url(word: str) -> bool:
-    """Return whether a word that is not a command is meant as a URL, and not a misspelt command."""
+    """Return whether a word that is not a command is meant as a URL rather than a misspelt command."""
     return word == "localhost" or any(mark in word for mark in ":./[")
 
 
@@ -126,10 +126,10 @@ def demo_command(*, serve: bool, port: int) -> int:
 @main.command("completion", short_help="Print the completion script for a shell.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion_command(*, shell: str) -> None:
-    """Print the script that completes commands, options and files in a shell.
+    """Print the script that makes a shell complete commands, options and file names.
 
-    For bash, put `eval "$(lochws completion bash)"` into ~/.bashrc; for zsh, the same with zsh into ~/.zshrc;
-    for fish, `lochws completion fish | source` into ~/.config/fish/config.fish.
+    For bash, add `eval "$(lochws completion bash)"` to ~/.bashrc; for zsh, add the same line, with zsh, to
+    ~/.zshrc; for fish, add `lochws completion fish | source` to ~/.config/fish/config.fish.
     """
     kind = get_completion_class(shell)
     assert kind is not None
@@ -139,7 +139,7 @@ def completion_command(*, shell: str) -> None:
 @output_options
 @main.command("man", short_help="Print the manual page.")
 def man_command() -> None:
-    """Print the manual page lochws(1), which `lochws man | man -l -` shows.
+    """Print the manual page lochws(1); `lochws man | man -l -` displays it.
 
     `pip install` also puts it into share/man, where `man lochws` finds it.
     """

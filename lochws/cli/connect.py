@@ -24,7 +24,8 @@ _CODES = "\b\nExit codes:\n" + "\n".join(f"{code.value:5}  {meaning}" for code, 
     epilog=_CODES,
     help="""Connect to the WebSocket server at URL.
 
-    A URL without a scheme, such as localhost:8765, is ws://; one without a host, such as :8765, is localhost.
+    A URL without a scheme, such as localhost:8765, means ws://; one without a host, such as :8765, means
+    localhost.
 
     In a terminal: type messages and watch those that arrive; /help lists the commands. In a pipe: each input
     line is sent as a message, and each message received becomes an output line. After the end of the input,
@@ -33,13 +34,13 @@ _CODES = "\b\nExit codes:\n" + "\n".join(f"{code.value:5}  {meaning}" for code, 
 )
 @click.option(
     "-x", "--execute", "texts", multiple=True, metavar="TEXT",
-    help="Send TEXT in place of the input, print what arrives, and exit as in a pipe; may be repeated.",
+    help="Send TEXT instead of reading input, print what arrives, and exit as in a pipe; may be repeated.",
 )
 @click.option("--persist", is_flag=True, help="Reconnect whenever the connection is lost.")
 @click.option("--json", is_flag=True, help="Send only valid JSON; in a pipe, print every event as JSON.")
 @click.option(
     "--timestamps/--no-timestamps", default=None,
-    help="Begin each line with the time, to the millisecond. By default, a terminal shows seconds.",
+    help="Start each line with the time, to the millisecond. By default, a terminal shows whole seconds.",
 )
 @click.option(
     "--binary", type=click.Choice(NOTATIONS),

@@ -13,16 +13,16 @@ from .output import OPTIONS as OUTPUT_OPTIONS
 from .target import OPTIONS as TARGET_OPTIONS
 
 _ENVIRONMENT = {
-    "LOCHWS_AUTH": "The value of --auth, which keeps a password out of process lists.",
-    "NO_COLOR": "If set, --color auto prints no colors.",
+    "LOCHWS_AUTH": "The value of --auth, kept out of process lists.",
+    "NO_COLOR": "If set, --color auto means never.",
     "http_proxy, https_proxy, all_proxy, no_proxy": "The proxies, unless --proxy names one.",
 }
 _FILES = {
-    "~/.local/state/lochws/history": "Lines typed in a terminal. --no-history keeps none.",
+    "~/.local/state/lochws/history": "The lines typed in a terminal; --no-history does not save them.",
 }
 _EXAMPLES = {
     "lochws localhost:8765": "Talk to ws://localhost:8765/ in the terminal.",
-    "lochws -x hello wss://echo.example.org": "Send one message, and print the answers.",
+    "lochws -x hello wss://echo.example.org": "Send one message and print the answers.",
     "tail -f log | lochws wss://feed.example.org": "Send each new line of a file.",
     "lochws doctor wss://feed.example.org": "Find out why a connection fails.",
 }

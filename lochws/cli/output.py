@@ -63,10 +63,10 @@ OPTIONS = (
     click.Option(["--debug"], is_flag=True, expose_value=False, callback=_set_debug,
                  help="Log everything, including tracebacks of unexpected errors."),
     click.Option(["-q", "--quiet"], is_flag=True, expose_value=False, callback=_set_quiet,
-                 help="Print only messages and results: the exit code tells how it ended."),
+                 help="Print only messages and results; the exit code tells whether the command succeeded."),
     click.Option(["--color"], type=click.Choice(["auto", "always", "never"]), expose_value=False,
                  callback=_set_color,
-                 help="When to use color; auto, the default, is on a terminal, unless NO_COLOR is set."),
+                 help="When to use color. The default, auto, uses it on a terminal unless NO_COLOR is set."),
 )
 
 

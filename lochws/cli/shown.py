@@ -29,7 +29,7 @@ PARAMETERS = {
     "exempt the host with no_proxy": "use --proxy none",
     " or as server_hostname": "",
     ", as a Backoff does": "",
-    "Pass its limit as rate=Rate(…)": "Send fewer messages per second",
+    "Pass the server's message limit as rate=Rate(…)": "Send fewer messages per second",
     "protocols: '": "--subprotocol: '",
 }
 

@@ -205,7 +205,7 @@ def _as_auth(given: str) -> tuple[str, str]:
         except EOFError:
             raise Failed("no password given", Exit.USAGE) from None
         except getpass.GetPassWarning:
-            sentence = "--auth has no password, and there is no terminal to ask for it: pass USER:PASSWORD"
+            sentence = "--auth has no password, and there is no terminal to ask for one: pass USER:PASSWORD"
             raise Failed(sentence, Exit.USAGE) from None
     return user, password
 

@@ -23,10 +23,10 @@ PINGS = 5
 #: The number of characters shown of a proxy's refusal.
 MAX_BODY = 300
 
-_CLOSED = "Ask the server's operator why it closes: it may require a login, or a subprotocol."
+_CLOSED = "Ask the server's operator why it closes: it may require a login or a subprotocol."
 _LOST = "Ask the server's operator why it drops the connection; a proxy on the way may also be the cause."
-_NO_CLOSE = "Tell the server's operator that it does not close as RFC 6455 section 7 requires."
-_NO_PONG = "Tell the server's operator that it does not answer pings, as RFC 6455 section 5.5.2 requires."
+_NO_CLOSE = "Tell the server's operator that the server does not close as RFC 6455 section 7 requires."
+_NO_PONG = "Tell the server's operator that the server does not answer pings, as RFC 6455 section 5.5.2 says."
 
 #: OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED.
 _ABOUT_DATES = (9, 10)

@@ -11,7 +11,7 @@ from typing import Any
 #: The attribute of functions that `lochws.on` has marked.
 MARK = "__lochws_events__"
 _COROUTINE = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE | inspect.CO_ASYNC_GENERATOR
-_RUN_COROUTINE = "in a plain function, call asyncio.run_coroutine_threadsafe(coroutine, loop)"
+_RUN_COROUTINE = "from a plain function, call asyncio.run_coroutine_threadsafe(coroutine, loop)"
 # The flags of functions whose body does not run when they are called.
 _NO_FUNCTION = _COROUTINE | inspect.CO_GENERATOR
 
@@ -59,7 +59,7 @@ def check_runs(name: str, function: object) -> None:
     """
     if is_coroutine_function(function):
         raise TypeError(
-            f"{name} is a coroutine function, but lochws calls plain functions, in its threads: "
+            f"{name} is a coroutine function, but lochws calls plain functions on its own threads: "
             f"{_RUN_COROUTINE}"
         )
     if _all_flags(function) & inspect.CO_GENERATOR:
@@ -81,8 +81,8 @@ def not_run(result: object) -> str:
         return ""
     if isinstance(result, Coroutine):
         result.close()
-        return f"returned a coroutine, which nothing runs: {_RUN_COROUTINE}"
-    return "returned a generator, which nothing iterates: run its loop in the handler itself"
+        return f"returned a coroutine, which nothing will run: {_RUN_COROUTINE}"
+    return "returned a generator, which nothing will iterate: run its loop in the handler itself"
 
 
 def check_callable(function: Callable[..., object]) -> None:

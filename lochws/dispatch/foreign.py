@@ -67,7 +67,7 @@ _INSTEAD: Mapping[str, str] = {
     "host": 'pass headers={"Host": "…"} to the constructor',
     "suppress_host": "a request must have a Host header",
     "suppress_origin": "no Origin is sent unless you pass origin",
-    "ping_payload": "the payload of a ping identifies its pong; send_ping(data) sends one of yours",
+    "ping_payload": "lochws sets it, to match pongs with pings; send_ping(data) sends a payload of your own",
     "skip_utf8_validation": "text is always validated, which costs little",
     "get_mask_key": "masking keys come from the operating system's random source",
     "dispatcher": "apps share their threads with threads=Threads()",
@@ -178,7 +178,7 @@ def refuse_fields(place: str, given: Iterable[str], known: Collection[str]) -> N
         hint = "the waits are always random, over their whole range"
     else:
         nearest = [_FIELDS[name]] if name in _FIELDS else get_close_matches(name, known, n=1)
-        hint = f"did you mean {nearest[0]!r}?" if nearest else f"see help() of {place}"
+        hint = f"did you mean {nearest[0]!r}?" if nearest else f"see the documentation of {place}"
     raise TypeError(f"{place}: {name!r} is not a field: {hint}")
 
 
@@ -192,13 +192,13 @@ def _hint(place: str, name: str, known: Collection[str], is_app: bool) -> str:
     if meant not in everything:
         nearest = get_close_matches(name, everything, n=1)
         if not nearest:
-            return f"see help() of {place.removesuffix('()')}"
+            return f"see the documentation of {place}"
         meant = nearest[0]
     if meant in known:
         return f"did you mean {meant!r}?"
     if meant in _APP_ONLY and not is_app:
         return f"{meant} is an option of WebSocketApp"
-    return f"give {meant} to {_home(meant, is_app)}"
+    return f"pass {meant} to {_home(meant, is_app)}"
 
 
 def _handler(name: str, is_app: bool) -> str:
@@ -224,7 +224,7 @@ def _completed(advice: str, known: Collection[str], is_app: bool) -> str:
     if "persist" not in advice or "persist" in known:
         return advice
     if is_app:
-        return f"{advice} (give persist to start() or run_forever())"
+        return f"{advice} (pass persist to start() or run_forever())"
     if "backoff" in known:
         advice = advice.partition(", persist=False")[0]
         return advice.replace("lochws", "persist()").replace("persist=", "backoff=")

@@ -132,7 +132,7 @@ def check_attributes(handler: object) -> None:
             name = attribute[2:].lstrip("_").lower()
             event = name if name in NAMES else nearest_events(name, 0.0)[0][0]
             raise AttributeError(
-                f"{attribute} was assigned, and would not be called: override on_{event} in a subclass, or "
+                f"{attribute} was assigned but would never be called: override on_{event} in a subclass, or "
                 f"use app.on({event!r})"
             )
 

@@ -163,7 +163,7 @@ class LifeLines:
             what, words = "closed by us", words.removeprefix("we closed the connection")
         words = words.removeprefix(": ")
         colon = ": " if words and not words.startswith(";") else ""
-        row = f"; {self._short} connections in a row have ended so soon" if self._short > 1 else ""
+        row = f"; {self._short} connections in a row have ended this soon" if self._short > 1 else ""
         self._note(
             level, event.name, "%s after %s%s%s%s", what, span(opened_for), colon, words, row,
             ws_opened_for=opened_for, ws_ended_by=event.ended_by, ws_graceful=event.graceful,

@@ -52,4 +52,4 @@ def why_running(state: State, *, is_stopping: bool) -> str:
     """
     if state is not State.STOPPED and not is_stopping:
         return "the app has not been closed; call close() or stop()"
-    return _RUNNING.get(state, "the app has not decided yet what comes next")
+    return _RUNNING.get(state, "the app has not yet decided what to do next")

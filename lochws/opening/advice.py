@@ -242,7 +242,7 @@ def advice_for_close(reason: str, messages: int, seconds: float | None, *, has_r
     if seconds is None or not messages or not _SENT_TOO_MUCH.search(reason):
         return ""
     counted = "1 message" if messages == 1 else f"{messages} messages"
-    what = "Pass its limit as rate=Rate(…)"
+    what = "Pass the server's message limit as rate=Rate(…)"
     if has_rate:
-        what = "Lower the limit of rate, or give it a larger margin"
-    return f"{what}: the server closed after {counted} in {seconds:.1f} s."
+        what = "Lower the limit in rate, or give it a larger margin"
+    return f"{what}: the server closed the connection after {counted} in {seconds:.1f} s."

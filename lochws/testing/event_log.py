@@ -233,7 +233,7 @@ class EventLog:
         """Return why no further event will arrive, and the exception that is the cause; or an empty text."""
         for server in self.servers:
             if (failure := server.failure) is not None:
-                return ": the script of the server has failed", failure
+                return ": the server's script has failed", failure
         if self.app.is_closed:
             return " before the app stopped", None
         if self.app.state is State.NEW and not _may_be_started_by_another_thread():

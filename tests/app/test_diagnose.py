@@ -113,7 +113,7 @@ def test_a_server_that_wants_a_client_certificate_gets_it(
 
 def test_a_connected_socket_cannot_be_used_twice() -> None:
     one, other = socket.socketpair()
-    with one, other, pytest.raises(WebSocketError, match="the option sock is used up by one connection"):
+    with one, other, pytest.raises(WebSocketError, match="only one connection can use the socket"):
         WebSocketApp("ws://example.invalid", sock=one).diagnose()
 
 

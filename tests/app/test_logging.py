@@ -190,7 +190,7 @@ class TestProperEnds:
             app.wait_for("disconnected", 3)
         closed = [(level, words) for level, words in lines() if "closed by the server" in words][:3]
         assert [level for level, _ in closed] == ["INFO", "WARNING", "WARNING"]
-        assert closed[2][1].endswith(" s: 1000; 3 connections in a row have ended so soon")
+        assert closed[2][1].endswith(" s: 1000; 3 connections in a row have ended this soon")
 
     def test_a_flood_of_clean_ends_is_suppressed_and_counted(
         self, start_peer: StartPeer, lines: Lines

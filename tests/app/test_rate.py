@@ -345,8 +345,9 @@ class TestAgainstAStrictServer:
                 session.app.wait_for("disconnected", 3)
         end = session.app.wait_for("disconnected")
         assert re.fullmatch(
-            r'the server closed the connection: 1008 "Too many requests" \(Pass its limit as rate=Rate\(…\): '
-            r"the server closed after \d+ messages in \d+\.\d s\.\)",
+            r'the server closed the connection: 1008 "Too many requests" '
+            r"\(Pass the server's message limit as rate=Rate\(…\): "
+            r"the server closed the connection after \d+ messages in \d+\.\d s\.\)",
             str(end),
         )
         assert judge.excesses >= 2

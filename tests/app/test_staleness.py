@@ -314,7 +314,7 @@ class TestOptions:
             assert len(told) == 1
 
     def test_the_constructor_says_where_the_option_belongs(self) -> None:
-        with pytest.raises(TypeError, match="give stale_after to start"):
+        with pytest.raises(TypeError, match="pass stale_after to start"):
             WebSocketApp("ws://example.invalid", stale_after=90)  # type: ignore[call-arg]
 
     @pytest.mark.parametrize("off", [None, 0])

@@ -59,7 +59,7 @@ def test_the_help_of_connect_lists_every_exit_code(capsys: pytest.CaptureFixture
     ("words", "sentence"),
     [
         ([], "Missing command"),
-        (["dance"], "No such command 'dance'; as a URL, write ws://dance"),
+        (["dance"], "No such command 'dance'; if that is a host, write ws://dance"),
         (["conect", NOBODY], "No such command 'conect'. Did you mean connect?"),
         (["serv"], "Did you mean serve?"),
         (["--fast"], "No such option"),
@@ -316,7 +316,7 @@ def test_a_password_that_cannot_be_asked_for_is_one_sentence() -> None:
     done = run("-u", "joe", NOBODY, start_new_session=True)
     assert done == (
         Exit.USAGE, "",
-        "lochws: --auth has no password, and there is no terminal to ask for it: pass USER:PASSWORD\n",
+        "lochws: --auth has no password, and there is no terminal to ask for one: pass USER:PASSWORD\n",
     )
 
 

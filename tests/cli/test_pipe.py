@@ -489,7 +489,7 @@ def test_with_v_an_ending_is_logged_and_not_repeated(end: Step, code: Exit, word
     assert "lochws: " not in done.errors
 
 
-# -x, in place of the input.
+# -x, instead of input.
 
 
 def test_x_sends_its_texts_in_order_and_exits_when_the_server_has_answered() -> None:

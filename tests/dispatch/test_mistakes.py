@@ -21,8 +21,8 @@ from lochws.persist import persist
 URL = "ws://example.invalid/"
 OWN = "For a method of your own, use @lochws.not_a_handler"
 PLAIN = (
-    "is a coroutine function, but lochws calls plain functions, in its threads: in a plain function, call "
-    "asyncio.run_coroutine_threadsafe(coroutine, loop)"
+    "is a coroutine function, but lochws calls plain functions on its own threads: from a plain function, "
+    "call asyncio.run_coroutine_threadsafe(coroutine, loop)"
 )
 SSLOPT = "use ssl_cafile, ssl_verify, ssl_certfile, ssl_keyfile or ssl_context in the constructor"
 MESSAGE = "override on_text in a subclass, or register a function: @app.on('text', 'binary')"
@@ -64,16 +64,16 @@ class TestNamesOfOptions:
             ("cookie", 'pass headers={"Cookie": "…"}, or a cookie jar as cookies, to the constructor'),
             ("sslopt", SSLOPT),
             ("http_proxy_host", 'pass proxies="http://user:password@host:port" to the constructor'),
-            ("ping_rate", "give ping_rate to start() or run_forever()"),
-            ("ping_interval", "give ping_rate to start() or run_forever()"),
-            ("heartbeat", "give ping_rate to start() or run_forever()"),
-            ("persist", "give persist to start() or run_forever()"),
-            ("reconnect", f"{RECONNECT} (give persist to start() or run_forever())"),
+            ("ping_rate", "pass ping_rate to start() or run_forever()"),
+            ("ping_interval", "pass ping_rate to start() or run_forever()"),
+            ("heartbeat", "pass ping_rate to start() or run_forever()"),
+            ("persist", "pass persist to start() or run_forever()"),
+            ("reconnect", f"{RECONNECT} (pass persist to start() or run_forever())"),
             ("on_message", MESSAGE),
             ("on_open", "override on_ready in a subclass, or register a function: @app.on('ready')"),
             ("on_text", "override on_text in a subclass, or register a function: @app.on('text')"),
             ("on_txt", "override on_text in a subclass, or register a function: @app.on('text')"),
-            ("zzz", "see help() of WebSocketApp"),
+            ("zzz", "see the documentation of WebSocketApp"),
         ],
     )
     def test_of_an_app(self, name: str, hint: str) -> None:
@@ -86,8 +86,8 @@ class TestNamesOfOptions:
         ("name", "hint"),
         [
             ("header", "did you mean 'headers'?"),
-            ("ping_interval", "give ping_rate to connect()"),
-            ("poll", "give poll to connect()"),
+            ("ping_interval", "pass ping_rate to connect()"),
+            ("poll", "pass poll to connect()"),
             ("threads", "threads is an option of WebSocketApp"),
             ("reconnect", "iterate lochws.persist.persist(websocket), which reconnects"),
             ("on_message", NO_HANDLERS),
@@ -106,13 +106,13 @@ class TestNamesOfOptions:
             ("ping_rte", "did you mean 'ping_rate'?"),
             ("reconnect", RECONNECT),
             ("max_retries", "pass persist=Backoff(max_attempts=…)"),
-            ("headers", "give headers to the constructor of WebSocketApp"),
-            ("header", "give headers to the constructor of WebSocketApp"),
-            ("threads", "give threads to the constructor of WebSocketApp"),
+            ("headers", "pass headers to the constructor of WebSocketApp"),
+            ("header", "pass headers to the constructor of WebSocketApp"),
+            ("threads", "pass threads to the constructor of WebSocketApp"),
             ("sslopt", SSLOPT),
             ("dispatcher", "apps share their threads with threads=Threads()"),
             ("on_message", MESSAGE),
-            ("zzz", "see help() of {}"),
+            ("zzz", "see the documentation of {}()"),
         ],
     )
     @pytest.mark.parametrize("method", ["start", "run_forever"])
@@ -127,8 +127,8 @@ class TestNamesOfOptions:
         ("name", "hint"),
         [
             ("ping_interval", "did you mean 'ping_rate'?"),
-            ("headers", "give headers to the constructor of WebSocket"),
-            ("persist", "give persist to lochws.persist.persist(websocket)"),
+            ("headers", "pass headers to the constructor of WebSocket"),
+            ("persist", "pass persist to lochws.persist.persist(websocket)"),
         ],
     )
     def test_of_an_iteration(self, name: str, hint: str) -> None:
@@ -141,7 +141,7 @@ class TestNamesOfOptions:
         ("name", "hint"),
         [
             ("ping_interval", "did you mean 'ping_rate'?"),
-            ("origin", "give origin to the constructor of WebSocket"),
+            ("origin", "pass origin to the constructor of WebSocket"),
             ("max_attempts", "pass backoff=Backoff(max_attempts=…)"),
             ("reconnect", RECONNECT.partition(", persist=False")[0].replace("lochws", "persist()")
              .replace("persist=", "backoff=")),
@@ -161,7 +161,7 @@ class TestNamesOfOptions:
             ("max_retries", "did you mean 'max_attempts'?"),
             ("multiplier", "did you mean 'factor'?"),
             ("min_wiat", "did you mean 'min_wait'?"),
-            ("zzz", "see help() of Backoff"),
+            ("zzz", "see the documentation of Backoff"),
         ],
     )
     def test_of_a_back_off(self, name: str, hint: str) -> None:
@@ -308,7 +308,7 @@ class TestAssignedHandlers:
         setattr(app, name, print)
         for start in (app.start, app.run_forever):
             assert message(AttributeError, start) == (
-                f"{name} was assigned, and would not be called: override on_{event} in a subclass, or use "
+                f"{name} was assigned but would never be called: override on_{event} in a subclass, or use "
                 f"app.on({event!r})"
             )
 
@@ -414,7 +414,7 @@ class TestReturnedCoroutines:
             registry.dispatch_all([events.Text("x")])
         assert [inspect.getcoroutinestate(each) for each in made] == [inspect.CORO_CLOSED] * 3
         said = (
-            "lazy returned a coroutine, which nothing runs: in a plain function, call "
+            "lazy returned a coroutine, which nothing will run: from a plain function, call "
             "asyncio.run_coroutine_threadsafe(coroutine, loop)"
         )
         assert [(type(error), str(error)) for error in errors] == [(TypeError, said)]
@@ -435,7 +435,7 @@ class TestReturnedCoroutines:
 
         registry, _, _ = self.registry()
         registry.add_function(lambda sent: body(), ["sent"])
-        with pytest.raises(TypeError, match="returned a coroutine, which nothing runs"):
+        with pytest.raises(TypeError, match="returned a coroutine, which nothing will run"):
             registry.taps[0](("x",))
         assert registry.taps[0](("x",)) is None
 
@@ -453,7 +453,7 @@ class TestReturnedCoroutines:
         registry.add_function(lambda event: body(), ["binary"])
         registry.dispatch_all([events.Binary(b"x"), events.Binary(b"x")])
         assert [str(error).partition(" returned ")[2] for error in errors] == [
-            "a generator, which nothing iterates: run its loop in the handler itself"
+            "a generator, which nothing will iterate: run its loop in the handler itself"
         ]
         assert next(running) == 2
 

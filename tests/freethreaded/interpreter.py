@@ -67,7 +67,7 @@ def _build(prefix: Path, options: tuple[str, ...]) -> None:
     if shutil.which("apt-get") is None:
         raise RuntimeError(
             "there is no free-threaded Python here, and none can be built without apt-get: "
-            "name one by the variable FREE_THREADED_PYTHON"
+            "set FREE_THREADED_PYTHON to the path of one"
         )
     print(f"building a free-threaded {SOURCE} in {prefix}", flush=True)
     as_root = [] if os.geteuid() == 0 else ["sudo"]

@@ -253,7 +253,7 @@ def test_a_server_cannot_make_the_channels_grow_without_bound(
         eventually(lambda: freshness.keys == ())
         assert len(freshness._ignored) == 3
         watched.send(ws_clock, 0)
-        assert freshness.keys == (0,), "so many removed channels are not remembered"
+        assert freshness.keys == (0,), "that many removed channels are not remembered"
 
 
 def test_a_message_that_waits_behind_a_slow_handler_counts() -> None:

@@ -14,13 +14,15 @@ from lochws.opening.advice import advice_for_close
 ])
 def test_a_server_that_names_a_limit_on_messages_is_given_one(reason: str) -> None:
     assert advice_for_close(reason, 22, 0.36, has_rate=False) == (
-        "Pass its limit as rate=Rate(…): the server closed after 22 messages in 0.4 s."
+        "Pass the server's message limit as rate=Rate(…): "
+        "the server closed the connection after 22 messages in 0.4 s."
     )
 
 
 def test_with_a_limit_that_is_too_high_it_should_be_lowered() -> None:
     assert advice_for_close("Too many requests", 1, 2.0, has_rate=True) == (
-        "Lower the limit of rate, or give it a larger margin: the server closed after 1 message in 2.0 s."
+        "Lower the limit in rate, or give it a larger margin: "
+        "the server closed the connection after 1 message in 2.0 s."
     )
 
 

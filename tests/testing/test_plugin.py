@@ -255,7 +255,7 @@ def test_each_mistake_fails_the_test_with_an_explanation(users: Users) -> None:
         "did not stop within 0.1 s:",
         "in sit_there",
         "expected a class of lochws.events, such as events.Ready",
-        "no Text event: the script of the server has failed.",
+        "no Text event: the server's script has failed.",
         "AssertionError: assert 'subscribe to what?' == 'subscribe'",
         "; the client sent 'subscribe to what?'",
         "at wait_for('unsubscribe'): no message 'unsubscribe' within 0.1 s; the client sent 'one', b'two'",

@@ -80,7 +80,7 @@ class Step:
     def __post_init__(self) -> None:
         if self.message is None:
             if self.expect is None:
-                raise ValueError("message=None needs expect: the step would neither send anything nor wait")
+                raise ValueError("message=None needs expect: without either, the step would do nothing")
         elif not is_message(self.message) and not callable(self.message):
             raise TypeError(
                 f"message={self.message!r}: expected str, bytes, a mapping, a list, a function or None"
