@@ -446,10 +446,6 @@ class WebSocketApp(WebSocket, Handler):
                 self._lochws.close_app(reason="interrupted")
                 if not life.in_handler and not life.join(INTERRUPT_SECONDS):
                     self.force_disconnect()
-            if isinstance(error, KeyboardInterrupt):
-                # Show this frame of ours and the decorator's alone. (In Python 3.10 a plain raise would
-                # restore all of them.)
-                raise error.with_traceback(None) from None
             raise
         life.join(None)
         return life.final_event

@@ -48,8 +48,10 @@ say("never")
         # What a shell needs to see in order to stop its script, too.
         assert status == -signal.SIGINT
         assert errors.rstrip().endswith("KeyboardInterrupt")
-        files = re.findall(r'File "([^"]*)"', errors)
-        assert [Path(file).name for file in files] == ["<string>", "arguments.py", "app.py"], "two frames"
+        files = re.findall(r'File "([^"]*)", line \d+, in (.*)', errors)
+        assert [(Path(file).name, name) for file, name in files] == [
+            ("<string>", "<module>"), ("arguments.py", "run_forever")
+        ], "one frame of ours"
         assert output == ""
 
     @fault("stopping", "Ctrl-C")
