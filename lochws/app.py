@@ -441,7 +441,7 @@ class WebSocketApp(WebSocket, Handler):
             self.start(**accepted(self.start, given, {**vars(Timing()), "persist": True}))
             self._lochws.refuse_in_handler("run_forever")  # of another app that shares the threads
             life.wait_stopped(None)
-        except BaseException as error:
+        except BaseException:
             if not was_running and life.state not in (State.NEW, State.STOPPED):  # else start() has failed
                 self._lochws.close_app(reason="interrupted")
                 if not life.in_handler and not life.join(INTERRUPT_SECONDS):

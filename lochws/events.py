@@ -536,8 +536,9 @@ class HistoryEntry:
         if not self.direction:
             return f"{when} {self.name}"
         many = f"{self.count:,} " if self.count != 1 or self.name == "messages" else ""
+        name = "message" if many == "1 " else self.name
         code = "" if self.code is None else f" {self.code}"
-        return f"{when} {self.direction} {many}{self.name}{code}, {self.size:,} bytes"
+        return f"{when} {self.direction} {many}{name}{code}, {self.size:,} bytes"
 
 
 class Disconnected(_Ending):

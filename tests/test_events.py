@@ -242,7 +242,7 @@ def test_a_repr_escapes_quotes_and_control_characters() -> None:
         (events.HistoryEntry(0.25, "", "ready"), "ready"),
         (events.HistoryEntry(0.25, "sent", "ping", 1, 10), "sent ping, 10 bytes"),
         (events.HistoryEntry(0.25, "received", "ping", 3, 30), "received 3 ping, 30 bytes"),
-        (events.HistoryEntry(0.25, "received", "messages", 1, 7), "received 1 messages, 7 bytes"),
+        (events.HistoryEntry(0.25, "received", "messages", 1, 7), "received 1 message, 7 bytes"),
         (
             events.HistoryEntry(0.25, "received", "messages", 1203, 150_000),
             "received 1,203 messages, 150,000 bytes",
