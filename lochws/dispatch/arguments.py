@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from types import FunctionType
 from typing import Any, TypeVar, cast
 
 _Class = TypeVar("_Class", bound=type)
@@ -35,7 +36,8 @@ def refusing_unknown(*, is_app: bool) -> Callable[[_Function], _Function]:
                 # (In Python 3.10 a plain raise would restore all of them.)
                 raise error.with_traceback(None) from None
 
-        called.__code__ = called.__code__.replace(co_name=function.__name__)  # the name that tracebacks show
+        wrapper = cast(FunctionType, called)
+        wrapper.__code__ = wrapper.__code__.replace(co_name=function.__name__)  # the name that tracebacks show
         known_set = frozenset(known)
         return cast(_Function, called)
 
