@@ -37,7 +37,7 @@ def refusing_unknown(*, is_app: bool) -> Callable[[_Function], _Function]:
                 raise error.with_traceback(None) from None
 
         wrapper = cast(FunctionType, called)
-        wrapper.__code__ = wrapper.__code__.replace(co_name=function.__name__)  # the name that tracebacks show
+        wrapper.__code__ = wrapper.__code__.replace(co_name=function.__name__)  # what tracebacks show
         known_set = frozenset(known)
         return cast(_Function, called)
 
