@@ -643,6 +643,10 @@ class WebSocketApp(WebSocket, Handler):
                 with one argument, or is a coroutine or generator function.
             ValueError: no event has that name; the message suggests the closest one.
         """
+        if not isinstance(self, WebSocketApp):
+            raise TypeError(
+                "WebSocketApp.on needs an app: write @app.on('text'), or @lochws.on('text') in a class"
+            )
         wanted = event_names(names, "@app.on")
 
         def register(function: Function) -> Function:

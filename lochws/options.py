@@ -16,14 +16,17 @@ import ssl
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import wraps
 from itertools import chain, pairwise
 from json import JSONEncoder
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict, TypeGuard
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict, TypeGuard, TypeVar
 
 from .version import __version__
 
 if TYPE_CHECKING:
     from types import FunctionType
+
+_Class = TypeVar("_Class", bound=type)
 
 MIB = 1024 * 1024
 
@@ -203,6 +206,38 @@ def encode_json(value: Any) -> str:
         raise ValueError(text) from None
 
 
+def refusing_unknown(**meant: str) -> Callable[[_Class], _Class]:
+    """Make a class refuse unknown keywords with an error that names the right one: a decorator.
+
+    Args:
+        meant: other names for an argument, under the argument's name, separated by spaces.
+    """
+    def decorate(cls: _Class) -> _Class:
+        original: Callable[..., None] = cls.__init__  # type: ignore[misc]  # it is called with its instances
+
+        @wraps(original)
+        def initialize(self: object, *args: Any, **kwargs: Any) -> None:
+            _, *known = inspect.signature(original).parameters if kwargs else ("self",)
+            if unknown := [name for name in kwargs if name not in known]:
+                name = unknown[0]
+                likely = [each for each, others in meant.items() if name in others.split()]
+                likely += [each for each in known if name in each or each in name]
+                expected = f"expected {', '.join(known[:-1])} or {known[-1]}"
+                hint = f"did you mean {likely[0]!r}?" if likely else expected
+                raise TypeError(f"{cls.__name__}: {name!r} is not an argument: {hint}")
+            original(self, *args, **kwargs)
+
+        cls.__init__ = initialize  # type: ignore[misc]  # it takes what the original takes
+        return cls
+
+    return decorate
+
+
+@refusing_unknown(
+    server_max_window_bits="server_window_bits", client_max_window_bits="client_window_bits window_bits",
+    memory="mem_level memlevel", level="levle compression compresslevel", threshold="min_size minimum",
+    required="require",
+)
 @dataclass(frozen=True, kw_only=True)
 class Deflate:
     """An offer of permessage-deflate (RFC 7692); ``compress=True`` means ``Deflate()``.
@@ -250,6 +285,7 @@ class Deflate:
             check_bool(name, getattr(self, name))
 
 
+@refusing_unknown(limit="messages count max burst n", per="seconds period interval window time duration")
 @dataclass(frozen=True)
 class Rate:
     """A server's limit on the messages that a client may send: at most `limit` within any `per` seconds.

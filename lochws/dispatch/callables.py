@@ -85,8 +85,12 @@ def not_run(result: object) -> str:
     return "returned a generator, which nothing will iterate: run its loop in the handler itself"
 
 
-def check_callable(function: Callable[..., object]) -> None:
+def check_callable(function: Callable[..., object], shown: str = "handler") -> None:
     """Raise TypeError unless calling `function` with one argument is possible and runs its body.
+
+    Args:
+        function: the function.
+        shown: what to call something that has no name, because it cannot be called.
 
     Raises:
         TypeError: the function cannot be called with one argument, or is a coroutine or generator function.
@@ -96,7 +100,7 @@ def check_callable(function: Callable[..., object]) -> None:
     name = getattr(function, "__qualname__", None)
     name = name if isinstance(name, str) else repr(function)
     if not callable(function):
-        raise TypeError(f"handler: expected a function of one argument, got {function!r}")
+        raise TypeError(f"{shown}: expected a function of one argument, got {function!r}")
     check_runs(name, function)
     try:
         signature = inspect.signature(function)

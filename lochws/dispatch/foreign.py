@@ -5,6 +5,7 @@ Imported only after a mistake, so that `import lochws` does not pay for the tabl
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields
@@ -17,6 +18,11 @@ from .handler import Handler
 
 #: What a handler can be registered for.
 _NAMES = tuple(name.removeprefix("on_") for name in vars(Handler) if name.startswith("on_"))
+
+# How similar an unknown name must be to one of ours that is suggested.
+_CUTOFF = 0.7
+# How similar a name must be to another library's callback, so that names of the user's own are not refused.
+_CALLBACK_CUTOFF = 0.85
 
 #: The options of `WebSocketApp.start`, `WebSocketApp.run_forever` and `WebSocket.connect`.
 _RUNNING = (*(each.name for each in fields(Timing)), "persist")
@@ -46,10 +52,23 @@ _RENAMED: Mapping[str, str] = {
     "keepalive_interval": "ping_rate", "ping_every": "ping_rate",
     "keepalive_ping_interval_seconds": "ping_rate", "keepalive_ping_timeout_seconds": "ping_timeout",
     "pong_timeout": "ping_timeout", "autoping": "auto_pong", "autopong": "auto_pong",
-    "closing_timeout": "close_timeout",
+    "closing_timeout": "close_timeout", "rate_limit": "rate", "rate_limiter": "rate", "throttle": "rate",
+    "poll_interval": "poll", "poll_rate": "poll", "ssl_ca": "ssl_cafile", "ca": "ssl_cafile",
+    "per_message_deflate": "compress", "ratelimit": "rate",
+    "encoding": "encoder",
 }
 _RECONNECT = f"lochws reconnects by default; {_BACKOFF}, persist=False turns it off"
 _SSLOPT = "use ssl_cafile, ssl_verify, ssl_certfile, ssl_keyfile or ssl_context in the constructor"
+_SILENCE = "pass ping_timeout: any byte from the server counts as a sign of life"
+_NO_VERIFY = "pass ssl_verify=False to the constructor to accept any certificate"
+_NO_DELAY = "lochws always sets TCP_NODELAY"
+_AUTH = "pass auth=(user, password) to the constructor"
+_TOKEN = 'pass headers={"Authorization": "…"}, or a function that returns the token as auth'
+_LOGS = 'lochws logs to the logger named "lochws"; trace=True in the constructor logs every step'
+_CALLBACK = "override on_<event> in a subclass, or register functions with @app.on"
+_IN_URL = "write it into the URL"
+_ALWAYS = "persist() always reconnects; backoff=Backoff(…) says when"
+_JITTER = "the waits are always random, over their whole range"
 #: Options of other libraries that lochws does not have, and what to do instead.
 _INSTEAD: Mapping[str, str] = {
     "reconnect": _RECONNECT, "auto_reconnect": _RECONNECT, "autoreconnect": _RECONNECT,
@@ -74,16 +93,28 @@ _INSTEAD: Mapping[str, str] = {
     "loop": "lochws uses threads, not asyncio", "logger": 'lochws logs to the logger named "lochws"',
     "daemon": "threads are always daemons", "keep_running": "call close() to stop the app",
     "enable_multithread": "all methods may be called from any thread",
-    "receive_timeout": "pass ping_timeout: any byte from the server counts as a sign of life",
-    "params": "write the query into the URL", "username": "pass auth=(user, password) to the constructor",
-    "password": "pass auth=(user, password) to the constructor",
+    "receive_timeout": _SILENCE, "params": _IN_URL, "username": _AUTH, "password": _AUTH,
     "token": "pass a function that returns the token as auth to the constructor",
-    "exit_event": "call close() to end the connection",
+    "exit_event": "call close() to end the connection", "read_timeout": _SILENCE,
+    "verify_mode": _NO_VERIFY, "cert_reqs": _NO_VERIFY, "insecure": _NO_VERIFY,
+    "reject_unauthorized": _NO_VERIFY,
+    "tcp_nodelay": _NO_DELAY, "nodelay": _NO_DELAY, "no_delay": _NO_DELAY,
+    "proxy_host": _PROXIES, "proxy_auth_info": _PROXIES,
+    "authorization": _TOKEN, "bearer": _TOKEN, "bearer_token": _TOKEN, "access_token": _TOKEN,
+    "api_key": _TOKEN, "apikey": _TOKEN, "credentials": _AUTH,
+    "debug": _LOGS, "verbose": _LOGS, "trace_enabled": "pass trace=True to the constructor",
+    "callback": _CALLBACK, "handler": _CALLBACK, "handlers": _CALLBACK, "message_handler": _CALLBACK,
+    "reconnect_on_failure": _RECONNECT, "jitter": _JITTER,
+    "port": _IN_URL, "path": _IN_URL, "query": _IN_URL,
+    "block": "start() returns immediately; run_forever() blocks",
+    "blocking": "start() returns immediately; run_forever() blocks",
 }
 
 #: What other libraries call the fields of a `Backoff`.
 _FIELDS: Mapping[str, str] = {
-    "initial": "min_wait", "initial_delay": "min_wait", "initial_wait": "min_wait", "base": "min_wait",
+    "min": "min_wait", "max": "max_wait", "reset_after": "stable_after", "reset": "stable_after",
+    "stop_after": "max_elapsed", "wait": "min_wait", "initial": "min_wait", "initial_delay": "min_wait",
+    "initial_wait": "min_wait", "base": "min_wait",
     "base_delay": "min_wait", "delay": "min_wait", "min_delay": "min_wait", "multiplier": "factor",
     "exponent": "factor", "max_delay": "max_wait", "max_interval": "max_wait", "cap": "max_wait",
     "maximum": "max_wait", "max_retries": "max_attempts", "max_tries": "max_attempts",
@@ -121,8 +152,12 @@ def nearest_events(name: str, cutoff: float) -> tuple[tuple[str, ...], str]:
     if name in _CALLBACKS:
         return _CALLBACKS[name]
     swapped = [known for known in _NAMES if sorted(known) == sorted(name)]
-    similar = swapped[:1] or get_close_matches(name, _NAMES, n=1, cutoff=cutoff)
-    return tuple(similar), ""
+    if swapped:
+        return tuple(swapped[:1]), ""
+    nearest = get_close_matches(name, (*_NAMES, *_CALLBACKS), n=1, cutoff=max(cutoff, _CALLBACK_CUTOFF))
+    if nearest and nearest[0] in _CALLBACKS:
+        return _CALLBACKS[nearest[0]]
+    return tuple(get_close_matches(name, _NAMES, n=1, cutoff=cutoff)), ""
 
 
 @cache
@@ -133,13 +168,15 @@ def assignable() -> tuple[str, ...]:
     because Python caches only such ones, and each start looks for all of them.
     """
     found: dict[str, None] = {}
-    for name in _NAMES:
+    for name in (*_NAMES, "message", "open", "close", "connect", "disconnect", "reconnect"):
         for at, letter in enumerate(name):
             before, after = name[:at], name[at + 1:]
             found[before + after] = None
             found[before + letter + letter + after] = None
             found[before + after[:1] + letter + after[1:]] = None
     attributes = [f"on_{each}" for each in (*_NAMES, *CALLBACKS, *found)]
+    attributes += [f"on_{each}s" for each in ("text", "message", "error", "event")]
+    attributes += [f"on_{each.title()}" for each in ("text", "binary", "ready", "message", "open", "close")]
     for each in ("open", "message", "text", "close", "error", "connect", "disconnect", "data"):
         attributes += f"on{each}", f"on{each.title()}"
     return tuple(map(sys.intern, attributes))
@@ -175,22 +212,26 @@ def refuse_fields(place: str, given: Iterable[str], known: Collection[str]) -> N
     """
     name = next(name for name in given if name not in known)
     if name in ("jitter", "randomize", "random"):
-        hint = "the waits are always random, over their whole range"
+        hint = _JITTER
     else:
-        nearest = [_FIELDS[name]] if name in _FIELDS else get_close_matches(name, known, n=1)
+        nearest = [_FIELDS[name]] if name in _FIELDS else get_close_matches(name, known, n=1, cutoff=_CUTOFF)
         hint = f"did you mean {nearest[0]!r}?" if nearest else f"see the documentation of {place}"
     raise TypeError(f"{place}: {name!r} is not a field: {hint}")
 
 
 def _hint(place: str, name: str, known: Collection[str], is_app: bool) -> str:
-    if name in _INSTEAD:
-        return _completed(_INSTEAD[name], known, is_app)
-    if name.startswith("on_") and name not in _APP_ONLY:
+    name = re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower()  # other languages write pingInterval
+    instead = _INSTEAD.get(name, _ALWAYS if name == "persist" and "backoff" in known else "")
+    if instead:
+        return _completed(instead, known, is_app)
+    everything = [*known, *_RUNNING, *_CONSTRUCTOR, *_APP_ONLY]
+    if name.startswith("on_") and name not in _APP_ONLY and not get_close_matches(
+        name, (*(each for each in known if each.startswith("on_")), *_APP_ONLY), cutoff=_CUTOFF
+    ):
         return _handler(name[3:], is_app)
     meant = _RENAMED.get(name, name)
-    everything = [*known, *_RUNNING, *_CONSTRUCTOR, *_APP_ONLY]
     if meant not in everything:
-        nearest = get_close_matches(name, everything, n=1)
+        nearest = get_close_matches(name, everything, n=1, cutoff=_CUTOFF)
         if not nearest:
             return f"see the documentation of {place}"
         meant = nearest[0]
@@ -221,7 +262,7 @@ def _home(name: str, is_app: bool) -> str:
 
 def _completed(advice: str, known: Collection[str], is_app: bool) -> str:
     """Adapt advice about persist, an argument that not every function has."""
-    if "persist" not in advice or "persist" in known:
+    if "persist" not in advice or "persist" in known or advice is _ALWAYS:
         return advice
     if is_app:
         return f"{advice} (pass persist to start() or run_forever())"

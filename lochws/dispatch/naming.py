@@ -70,7 +70,10 @@ def on(*names: EventName) -> Callable[[Function], Function]:
     wanted = event_names(names, "@on")
 
     def mark(function: Function) -> Function:
-        setattr(function, MARK, (*getattr(function, MARK, ()), *wanted))
+        try:
+            setattr(function, MARK, (*getattr(function, MARK, ()), *wanted))
+        except AttributeError:  # a number, a built-in function or a property, for example
+            raise TypeError(f"@on: expected a method, got {function!r}") from None
         return function
 
     return mark
@@ -128,6 +131,8 @@ def check_attributes(handler: object) -> None:
         if value is None and attribute not in _METHODS:
             continue
         inherited = getattr(type(handler), attribute, None)
+        if _is_own(type(handler), attribute):
+            continue
         if getattr(value, "__func__", value) is not inherited and (attribute in _METHODS or callable(value)):
             name = attribute[2:].lstrip("_").lower()
             event = name if name in NAMES else nearest_events(name, 0.0)[0][0]
@@ -150,13 +155,26 @@ def methods_of(handler: object) -> list[tuple[str, HandlerFunction]]:
         if method is None or getattr(method, "__func__", method) is inherited:
             continue
         if not _is_own(type(handler), attribute):
-            check_callable(method)
+            check_callable(method, f"{type(handler).__name__}.{attribute}")
             found.append((name, method))
     for attribute, wanted in marked.items():
         method = getattr(handler, attribute)
         check_callable(method)
-        found.extend((name, method) for name in wanted)
+        # A mark that repeats the method's name must not make it run twice.
+        found.extend((name, method) for name in wanted if (name, method) not in found)
     return found
+
+
+def check_assigned(handler: object) -> None:
+    """Refuse an object, such as a SimpleNamespace, with a function in an attribute that looks like a handler.
+
+    Raises:
+        TypeError: it has one, which would never be called.
+    """
+    for attribute, value in getattr(handler, "__dict__", {}).items():
+        is_own = hasattr(value, _NO_HANDLER)
+        if attribute.startswith("on_") and attribute not in _METHODS and callable(value) and not is_own:
+            _check_spelling(attribute[3:], type(handler), attribute)
 
 
 def _marked(cls: type) -> Mapping[str, tuple[str, ...]]:
@@ -191,19 +209,42 @@ def event_names(names: tuple[EventName, ...], caller: str = "on") -> tuple[Name,
     """
     if not names:
         raise TypeError(f"{caller}() needs an event: write {caller}('text') or {caller}(events.Text)")
+    _refuse_function(names, caller)
     return tuple(dict.fromkeys(_event_name(name, caller) for name in names))
+
+
+def _refuse_function(names: tuple[object, ...], caller: str) -> None:
+    """Refuse a function after the events, which is where some libraries expect it."""
+    *wanted, last = names
+    if wanted and callable(last) and not isinstance(last, type):
+        shown = ", ".join(repr(_event_name(name, caller)) for name in wanted)
+        call = f"{caller.removeprefix('@')}({shown})"
+        function = getattr(last, "__name__", "function")
+        raise TypeError(
+            f"{caller} takes events alone: write {call}({function}), or decorate the function with @{call}"
+        )
 
 
 def _event_name(name: object, caller: str) -> Name:
     if isinstance(name, type) and issubclass(name, events.Event):
         if name is events.Event:
             return ANY
+        if name.__module__ != events.__name__:
+            ours = next(each for each in name.__mro__ if each.__module__ == events.__name__)
+            raise TypeError(
+                f"events are never of the class {name.__qualname__}: write {caller}(events.{ours.__name__})"
+            )
         name = name.name
     if not isinstance(name, str):
         if isinstance(name, (FunctionType, MethodType)):  # a decorator without its parentheses
             called = name.__name__.removeprefix("on_")
             example = called if called in NAMES else "text"
             raise TypeError(f"write {caller}({example!r}): the event goes in parentheses")
+        if isinstance(name, (list, tuple, set, frozenset)) and name:
+            shown = ", ".join(map(repr, name))
+            raise TypeError(f"write {caller}({shown}): events are separate arguments, got {name!r}")
+        if isinstance(name, events.Event):
+            raise TypeError(f"write {caller}({name.name!r}): expected the name or the class, got {name!r}")
         raise TypeError(f"expected an event name such as 'text' or a class in lochws.events, got {name!r}")
     if name not in NAMES:
         wanted = name.removeprefix("on_")

@@ -17,7 +17,7 @@ from ..system.rate_limit import RateLimit
 from ..system.report import logger, report, safe_name
 from ..system.usercode import marked, named_like
 from .callables import check_callable, not_run
-from .naming import ANY, BATCH, CLASSES, ERROR, SENT, HandlerFunction, methods_of
+from .naming import ANY, BATCH, CLASSES, ERROR, SENT, HandlerFunction, check_assigned, methods_of
 
 #: A function of a name and the handler registered for it; returns the function to call instead.
 Wrapper: TypeAlias = Callable[[str, HandlerFunction], HandlerFunction]
@@ -134,10 +134,19 @@ class Registry:
 
         Raises:
             TypeError: the object has no such method, or one of them is misspelt or cannot be called with one
-                argument.
+                argument; or it is a class or a function.
         """
+        if isinstance(handler, type):
+            name = handler.__name__
+            raise TypeError(f"add_handler({name}) got a class, not an object: write add_handler({name}())")
         entries = [(name, method, handler) for name, method in methods_of(handler)]
+        if not entries and inspect.isroutine(handler):
+            raise TypeError(
+                f"add_handler({safe_name(handler)}): expected an object with methods on_<event>; register a "
+                "function with @app.on('text')"
+            )
         if not entries:
+            check_assigned(handler)
             raise TypeError(f"{handler!r} has no handlers: expected methods on_<event>, such as on_text")
         self._add(entries)
 

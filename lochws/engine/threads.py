@@ -10,7 +10,7 @@ from time import monotonic
 from typing import NoReturn, Protocol
 
 from ..clock import Clock, Rest, current
-from ..options import check_range
+from ..options import check_range, refusing_unknown
 from ..system import forks
 from ..system.control import control_lock
 from ..system.report import report_aside
@@ -134,6 +134,7 @@ class Crew:
         self._look_again()
 
 
+@refusing_unknown(supervisors="workers max_workers threads count size n")
 class Threads:
     """Threads for apps to share. Without one, each app starts a pair of threads of its own.
 
@@ -157,13 +158,16 @@ class Threads:
             uses when the threads start, which is the machine's unless a test has replaced it.
 
     Raises:
-        ValueError: `supervisors` is not a whole number of 2 or more.
+        TypeError: `supervisors` is not an int, `name` is not a str, or an argument is unknown.
+        ValueError: `supervisors` is less than 2.
     """
 
     def __init__(
         self, supervisors: int = 4, *, name: str | None = None, clock: Clock | None = None
     ) -> None:
         check_range("supervisors", supervisors, 2)
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name={name!r}: expected a str, or None")
         self._supervisors = supervisors
         self._name = name or f"shared-{next(_numbers)}"
         self._clock = clock

@@ -6,14 +6,25 @@ import inspect
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import AsyncMock, MagicMock, Mock, create_autospec
 
 import pytest
 
-from lochws import Backoff, WebSocket, WebSocketApp, events, not_a_handler, on
+from lochws import (
+    Backoff,
+    Deflate,
+    Rate,
+    Threads,
+    WebSocket,
+    WebSocketApp,
+    events,
+    not_a_handler,
+    on,
+)
 from lochws.dispatch.foreign import _FIELDS, _INSTEAD, _RENAMED, CALLBACKS
-from lochws.dispatch.naming import NAMES
+from lochws.dispatch.naming import NAMES, check_attributes
 from lochws.dispatch.registry import MAX_LIMITS, Registry
 from lochws.options import KEYWORDS, POSITIONAL, Timing
 from lochws.persist import persist
@@ -73,6 +84,14 @@ class TestNamesOfOptions:
             ("on_open", "override on_ready in a subclass, or register a function: @app.on('ready')"),
             ("on_text", "override on_text in a subclass, or register a function: @app.on('text')"),
             ("on_txt", "override on_text in a subclass, or register a function: @app.on('text')"),
+            ("pingInterval", "pass ping_rate to start() or run_forever()"),
+            ("handshakeTimeout", "did you mean 'open_timeout'?"),
+            ("rejectUnauthorized", "pass ssl_verify=False to the constructor to accept any certificate"),
+            ("on_handler_eror", "did you mean 'on_handler_error'?"),
+            ("read_timeout", "pass ping_timeout: any byte from the server counts as a sign of life"),
+            ("bearer", 'pass headers={"Authorization": "…"}, or a function that returns the token as auth'),
+            ("path", "write it into the URL"),
+            ("rate_limit", "did you mean 'rate'?"),
             ("zzz", "see the documentation of WebSocketApp"),
         ],
     )
@@ -112,6 +131,9 @@ class TestNamesOfOptions:
             ("sslopt", SSLOPT),
             ("dispatcher", "apps share their threads with threads=Threads()"),
             ("on_message", MESSAGE),
+            ("on_stal", "did you mean 'on_stale'?"),
+            ("poll_interval", "did you mean 'poll'?"),
+            ("block", "start() returns immediately; run_forever() blocks"),
             ("zzz", "see the documentation of {}()"),
         ],
     )
@@ -143,6 +165,8 @@ class TestNamesOfOptions:
             ("ping_interval", "did you mean 'ping_rate'?"),
             ("origin", "pass origin to the constructor of WebSocket"),
             ("max_attempts", "pass backoff=Backoff(max_attempts=…)"),
+            ("persist", "persist() always reconnects; backoff=Backoff(…) says when"),
+            ("jitter", "the waits are always random, over their whole range"),
             ("reconnect", RECONNECT.partition(", persist=False")[0].replace("lochws", "persist()")
              .replace("persist=", "backoff=")),
         ],
@@ -161,6 +185,8 @@ class TestNamesOfOptions:
             ("max_retries", "did you mean 'max_attempts'?"),
             ("multiplier", "did you mean 'factor'?"),
             ("min_wiat", "did you mean 'min_wait'?"),
+            ("reset_after", "did you mean 'stable_after'?"),
+            ("max", "did you mean 'max_wait'?"),
             ("zzz", "see the documentation of Backoff"),
         ],
     )
@@ -168,6 +194,24 @@ class TestNamesOfOptions:
         wrong: dict[str, Any] = {name: 1}
         assert message(TypeError, lambda: Backoff(**wrong)) == f"Backoff: {name!r} is not a field: {hint}"
         assert set(_FIELDS.values()) <= set(inspect.signature(Backoff).parameters)
+
+    @pytest.mark.parametrize(
+        ("kind", "name", "hint"),
+        [
+            (Rate, "period", "did you mean 'per'?"),
+            (Rate, "margins", "did you mean 'margin'?"),
+            (Rate, "zzz", "expected limit, per, counts, scope or margin"),
+            (Deflate, "levle", "did you mean 'level'?"),
+            (Deflate, "min_size", "did you mean 'threshold'?"),
+            (Threads, "max_workers", "did you mean 'supervisors'?"),
+            (Threads, "daemon", "expected supervisors, name or clock"),
+        ],
+    )
+    def test_of_other_classes(self, kind: Any, name: str, hint: str) -> None:
+        assert message(TypeError, lambda: kind(**{name: 1})) == (
+            f"{kind.__name__}: {name!r} is not an argument: {hint}"
+        )
+        assert name not in inspect.signature(kind).parameters
 
     def test_the_advice_names_options_that_exist(self) -> None:
         ours = {*KEYWORDS, *POSITIONAL, *vars(Timing()), "persist", "threads"}
@@ -200,6 +244,9 @@ class TestMethodsOfOtherLibraries:
             ("connection_lost", "did you mean on_disconnected?"),
             ("connect_error", "did you mean on_connect_fail?"),
             ("txt", "did you mean on_text?"),
+            ("mesage", "did you mean on_text or on_binary?"),
+            ("messages", "did you mean on_text or on_binary?"),
+            ("reconect", "did you mean on_ready? (it is called for every connection)"),
         ],
     )
     def test_are_refused_when_the_class_is_made(self, name: str, hint: str) -> None:
@@ -224,7 +271,10 @@ class TestMethodsOfOtherLibraries:
         )
 
     def test_names_that_resemble_none_are_the_user_s(self) -> None:
-        app_with(on_price=plain, once=plain, only=plain, online=plain, on_json=plain)()
+        app_with(
+            on_price=plain, once=plain, only=plain, online=plain, on_json=plain, on_order=plain,
+            on_database=plain, on_openai=plain, on_message_box=plain, on_date=plain, on_subscribed=plain,
+        )()
 
     def test_a_mixin_after_our_class_is_refused_because_ours_would_win(self) -> None:
         class Mixin:
@@ -266,6 +316,8 @@ class TestNotAHandler:
                 return "derived " + super().on_message(topic, text)
 
         app = Derived(URL)
+        app.onclose = lambda: None  # type: ignore[method-assign]  # an attribute is the user's too
+        check_attributes(app)
         assert app.on_message("a", "b") == "derived ab"
         assert (app.on_open(), app.on_connect()) == ("open", "Derived")
 
@@ -293,6 +345,71 @@ class TestNotAHandler:
         )
 
 
+class TestRegistering:
+    """Wrong uses of `on`, of `@app.on` and of `add_handler`."""
+
+    @pytest.mark.parametrize(
+        ("given", "said"),
+        [
+            (
+                ("text", print),
+                "takes events alone: write {0}('text')(print), or decorate the function with @{0}('text')",
+            ),
+            ((["text"],), "write @{0}('text'): events are separate arguments, got ['text']"),
+            ((("ping", "pong"),),
+             "write @{0}('ping', 'pong'): events are separate arguments, got ('ping', 'pong')"),
+            ((events.Text("x"),), "write @{0}('text'): expected the name or the class, got Text(text='x')"),
+        ],
+    )
+    def test_of_events_in_another_form(self, given: Any, said: str) -> None:
+        app: Any = WebSocketApp(URL)
+        mark: Any = on
+        for register, name in ((app.on, "app.on"), (mark, "on")):
+            text = message(TypeError, lambda register=register: register(*given))  # type: ignore[misc]
+            assert text.removeprefix(f"@{name} ") == said.format(name)
+
+    def test_of_a_class_derived_from_an_event(self) -> None:
+        kind = type("Mine", (events.Text,), {})
+        assert message(TypeError, lambda: WebSocketApp(URL).on(kind)) == (
+            "events are never of the class Mine: write @app.on(events.Text)"
+        )
+
+    def test_of_the_class_in_place_of_an_app(self) -> None:
+        assert message(TypeError, lambda: WebSocketApp.on("text")) == (
+            "WebSocketApp.on needs an app: write @app.on('text'), or @lochws.on('text') in a class"
+        )
+
+    @pytest.mark.parametrize("wrong", [5, None, print, property(plain)])
+    def test_of_a_mark_on_what_is_not_a_method(self, wrong: Any) -> None:
+        assert message(TypeError, lambda: on("text")(wrong)) == f"@on: expected a method, got {wrong!r}"
+
+    def test_of_a_mark_that_repeats_the_name_is_harmless(self) -> None:
+        app = type("App", (WebSocketApp,), {"on_text": on("text", "binary")(plain)})(URL)
+        assert [name for name, _, _ in app._lochws.registry._setup.entries] == ["text", "binary"]
+
+    def test_of_a_class_or_a_function_in_place_of_an_object(self) -> None:
+        app = WebSocketApp(URL)
+        assert message(TypeError, lambda: app.add_handler(TestMocks.Mine)) == (
+            "add_handler(Mine) got a class, not an object: write add_handler(Mine())"
+        )
+        assert message(TypeError, lambda: app.add_handler(plain)) == (
+            "add_handler(plain): expected an object with methods on_<event>; register a function with "
+            "@app.on('text')"
+        )
+
+    def test_of_an_object_with_callbacks_of_another_library_alone(self) -> None:
+        app = WebSocketApp(URL)
+        assert message(TypeError, lambda: app.add_handler(SimpleNamespace(on_message=print))).startswith(
+            "SimpleNamespace.on_message would never be called: there is no event 'message'; did you mean"
+        )
+        app.add_handler(SimpleNamespace(on_text=print, on_message=print))  # its own callback
+
+    def test_of_a_value_in_place_of_a_method(self) -> None:
+        assert message(TypeError, app_with(on_text=5)) == (
+            "App.on_text: expected a function of one argument, got 5"
+        )
+
+
 class TestAssignedHandlers:
     """Functions assigned to attributes, which would not be called."""
 
@@ -301,7 +418,8 @@ class TestAssignedHandlers:
         [("on_text", "text"), ("on_txt", "text"), ("on_texxt", "text"), ("on_message", "text"),
          ("on_data", "text"), ("on_open", "ready"), ("on_reconnect", "ready"), ("on_close", "disconnected"),
          ("on_disconected", "disconnected"), ("on_conect_fail", "connect_fail"), ("onmessage", "text"),
-         ("onOpen", "ready"), ("on_error", "error")],
+         ("onOpen", "ready"), ("on_error", "error"), ("on_mesage", "text"), ("on_messages", "text"),
+         ("on_Text", "text"), ("on_reconect", "ready")],
     )
     def test_are_refused_at_the_start(self, name: str, event: str) -> None:
         app = WebSocketApp(URL)
