@@ -1,6 +1,6 @@
 """Control Firefox over WebDriver BiDi, the W3C's protocol: ``python bidi.py [URL [PICTURE.png]]``.
 
-Opens a page, prints its title and its words to the console, and takes a screenshot. Tested with Firefox 153.
+Opens a page, prints its title and its console output, and takes a screenshot. Tested with Firefox 153.
 """
 
 import base64
@@ -29,7 +29,7 @@ def result(reply: dict[str, Any]) -> Any:
 
 
 class Browser(WebSocketApp):
-    """A connection to a browser. Commands have replies."""
+    """A connection to a browser, which replies to each command."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)

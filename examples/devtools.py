@@ -1,6 +1,6 @@
 """Control Chromium over its DevTools protocol: ``python devtools.py [URL [PICTURE.png]]``.
 
-Prints the page's title and its words to the console, and takes a screenshot. Tested with Chromium 156.
+Prints the page's title and its console output, and takes a screenshot. Tested with Chromium 156.
 """
 
 import base64
@@ -22,7 +22,7 @@ PAGE = "data:text/html,<title>Hello</title><h1>Hello, lochws</h1><script>console
 
 
 class Browser(WebSocketApp):
-    """A connection to a browser. Commands have replies."""
+    """A connection to a browser, which replies to each command."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)

@@ -1,6 +1,6 @@
 """A web service on top of a live feed: ``FEED=wss://feed.example.org uvicorn fastapi_app:app``.
 
-``/prices`` has the latest prices; the WebSocket ``/live`` sends each message on to a browser, as it arrives.
+``/prices`` returns the latest prices; the WebSocket ``/live`` forwards messages to browsers as they arrive.
 Tested with FastAPI 0.165 and uvicorn 0.54: pip install fastapi 'uvicorn[standard]'
 """
 
@@ -32,7 +32,7 @@ class Feed(WebSocketApp):
             self.loop.call_soon_threadsafe(self.put, message)  # we are on the reader thread
 
     def put(self, message: object) -> None:
-        """Queue a message for each browser. A browser that does not keep up misses some."""
+        """Queue a message for each browser. A browser that cannot keep up misses some."""
         for queue in self.queues:
             if not queue.full():
                 queue.put_nowait(message)
@@ -44,7 +44,7 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
     feed.loop = asyncio.get_running_loop()
     feed.start()  # reconnects by itself
     yield
-    await asyncio.to_thread(feed.stop, timeout=5)  # it waits, which the event loop must not
+    await asyncio.to_thread(feed.stop, timeout=5)  # it blocks, so not in the event loop
 
 
 feed = Feed(os.environ["FEED"])
@@ -64,7 +64,7 @@ async def health(response: Response) -> None:
 
 @app.websocket("/live")
 async def live(browser: WebSocket) -> None:
-    """Send each price to a browser, until it leaves."""
+    """Send each price to a browser until it disconnects."""
     queue: asyncio.Queue[object] = asyncio.Queue(100)
     feed.queues.add(queue)
     await browser.accept()

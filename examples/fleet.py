@@ -1,6 +1,6 @@
 """A fleet of devices in one process, a thousand on five threads: ``python fleet.py [DEVICES]``.
 
-The server, another process, is killed and started again. Devices come back one by one, after random times.
+The server, a separate process, is killed and restarted. Devices reconnect one by one, after random waits.
 """
 
 import logging

@@ -1,7 +1,7 @@
-"""Follow Home Assistant, and switch something: ``python home_assistant.py URL TOKEN [ENTITY]``.
+"""Follow Home Assistant and toggle an entity: ``python home_assistant.py URL TOKEN [ENTITY]``.
 
-URL is such as ``ws://homeassistant.local:8123/api/websocket``; create the token on your profile page. Prints
-each change of a state, and toggles the entity, such as ``light.kitchen``, for each line of its input.
+A URL is ``ws://homeassistant.local:8123/api/websocket``, for example; create the token on your profile page.
+Prints each change of state, and toggles the entity, such as ``light.kitchen``, for each line of its input.
 """
 
 import sys
@@ -35,7 +35,7 @@ class HomeAssistant(WebSocketApp):
         Every(self, 30, lambda: self.ask("ping"))
 
     def ask(self, kind: str, **fields: object) -> Any:
-        """Send a request, and return the future result."""
+        """Send a request, and return a future of the result."""
         return self.replies.request({"type": kind, **fields})
 
     def follow(self, event: events.Ready) -> None:
@@ -43,7 +43,7 @@ class HomeAssistant(WebSocketApp):
         self.ask("subscribe_events", event_type="state_changed")
 
     def toggle(self, entity: str) -> Any:
-        """Switch something on or off, and return the future result."""
+        """Toggle an entity, and return a future of the result."""
         service = {"domain": entity.partition(".")[0], "service": "toggle"}
         return self.ask("call_service", **service, target={"entity_id": entity})
 

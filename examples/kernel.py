@@ -57,4 +57,4 @@ if __name__ == "__main__":
     with Kernel(*sys.argv[1:]) as kernel:
         for line in sys.stdin:
             kernel.wait_ready()
-            kernel.run(line).exception()  # waits, also if the connection is lost
+            kernel.run(line).exception()  # waits, even if the connection is lost

@@ -15,7 +15,7 @@ CONNECT, CONNACK, PUBLISH, SUBSCRIBE, SUBACK, PINGREQ, PINGRESP = 0x10, 0x20, 0x
 
 
 def packet(kind: int, *parts: bytes | str) -> bytes:
-    """Return a packet of up to 16 KiB. Its parts are bytes, and texts, which follow their lengths."""
+    """Return a packet of up to 16 KiB. Its parts are bytes, and texts, each preceded by its length."""
     body = b""
     for part in parts:
         body += part if isinstance(part, bytes) else len(part.encode()).to_bytes(2, "big") + part.encode()

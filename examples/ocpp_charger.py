@@ -1,6 +1,6 @@
 """A charger that speaks OCPP 1.6 to a central system: ``python ocpp_charger.py URL NAME``.
 
-Charges when it is told to, and then reports its meter. Tested with a central system made with ocpp 2.1.
+Charges when told to, and then sends meter readings. Tested with a central system made with ocpp 2.1.
 """
 
 import sys
@@ -45,7 +45,7 @@ class Charger(WebSocketApp):
         return [ERROR, event.json[1], "NotImplemented", event.json[2], {}]
 
     def report(self) -> Reply[Any]:
-        """Report the meter."""
+        """Report the meter reading."""
         self.energy += 1
         value = {"timestamp": now().isoformat(), "sampledValue": [{"value": str(self.energy)}]}
         return self.request("MeterValues", transactionId=self.transaction, meterValue=[value])

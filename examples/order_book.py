@@ -1,7 +1,7 @@
 """Keep an order book up to date: ``python order_book.py SNAPSHOT_URL FEED_URL``.
 
-Exchanges send the whole book over HTTP, and each change over WebSocket. Changes are numbered: after one was
-lost, and after a reconnect, the book is loaded again. The names of the fields are those of the test's
+Exchanges send the whole book over HTTP, and each change over WebSocket. Changes are numbered: after a lost
+change, and after a reconnect, the book is loaded again. The names of the fields are those of the test's
 exchange (tests/examples/test_order_book.py); Binance, Kraken and others differ only in the names.
 """
 

@@ -16,7 +16,7 @@ from lochws.handlers.subscriptions import Step, Subscriptions
 
 
 def parsed(event: events.Text, kind: str) -> tuple[int, list[Any]] | None:
-    """Return the number and the data of a packet of this kind, None if it is another one."""
+    """Return the number and the data of a packet of this kind, or None for any other packet."""
     found = re.fullmatch(kind + r"(\d*)(\[.*)", event.text, re.DOTALL)
     return found and (int(found[1] or 0), json.loads(found[2]))
 
@@ -39,7 +39,7 @@ class SocketIO(WebSocketApp):
         Every(self, 1, self.order)
 
     def emit(self, name: str, *data: object) -> Reply[Any]:
-        """Emit an event, and return the future data of its acknowledgement."""
+        """Emit an event, and return a future of the data in its acknowledgement."""
         return self.replies.request((0, [name, *data]))
 
     def order(self) -> Reply[Any]:

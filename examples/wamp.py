@@ -1,7 +1,7 @@
 """Subscribe, publish and call procedures with WAMP: ``python wamp.py URL``, such as ``ws://localhost:8080/ws``.
 
-Offers a procedure, calls it every second, and publishes the result to a topic, which it prints. Tested with
-Crossbar 26.10.
+Offers a procedure, calls it every second, publishes the result to a topic, and prints what arrives. Tested
+with Crossbar 26.10.
 """
 
 import sys
@@ -38,11 +38,11 @@ class Wamp(WebSocketApp):
         Every(self, 1, lambda: self.call("example.time"))
 
     def call(self, procedure: str, *arguments: object) -> Reply[Any]:
-        """Call a procedure, and return the future reply."""
+        """Call a procedure, and return a future of the reply."""
         return self.replies.request([CALL, 0, {}, procedure, arguments])
 
     def publish(self, topic: str, *arguments: object) -> Reply[Any]:
-        """Publish an event to all subscribers, ourselves included, and return the future reply."""
+        """Publish an event to all subscribers, including us, and return a future of the reply."""
         options = {"acknowledge": True, "exclude_me": False}
         return self.replies.request([PUBLISH, 0, options, topic, arguments])
 

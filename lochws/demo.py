@@ -358,7 +358,7 @@ def run(colors: bool | None = None) -> int:
 
 
 def serve(port: int = 8765) -> int:
-    """Serve the demonstration's feed until Ctrl-C, for programs to connect to. Blocks.
+    """Serve the demo's feed to other programs until Ctrl-C. Blocks.
 
     Args:
         port: the port on 127.0.0.1; 0 picks a free one.

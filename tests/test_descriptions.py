@@ -1,4 +1,4 @@
-"""Descriptions: `help` shows the docstring of a class, an editor the text below an attribute."""
+"""Descriptions: `help` shows a class's docstring, and an editor shows the text below an attribute."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def _print_version(ctx: click.Context, parameter: click.Parameter, is_wanted: bo
 @click.group(
     cls=_Commands, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]},
     subcommand_metavar="[COMMAND] [ARGS]...",
-    epilog="`lochws URL` is `lochws connect URL`. For completion in a shell, see `lochws completion --help`.",
+    epilog="`lochws URL` means `lochws connect URL`. For shell completion, see `lochws completion --help`.",
 )
 @click.option(
     "-V", "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version,
@@ -128,8 +128,8 @@ def demo_command(*, serve: bool, port: int) -> int:
 def completion_command(*, shell: str) -> None:
     """Print the script that makes a shell complete commands, options and file names.
 
-    For bash, add `eval "$(lochws completion bash)"` to ~/.bashrc; for zsh, add the same line, with zsh, to
-    ~/.zshrc; for fish, add `lochws completion fish | source` to ~/.config/fish/config.fish.
+    For bash, add `eval "$(lochws completion bash)"` to ~/.bashrc; for zsh, `eval "$(lochws completion zsh)"`
+    to ~/.zshrc; for fish, `lochws completion fish | source` to ~/.config/fish/config.fish.
     """
     kind = get_completion_class(shell)
     assert kind is not None
@@ -141,7 +141,7 @@ def completion_command(*, shell: str) -> None:
 def man_command() -> None:
     """Print the manual page lochws(1); `lochws man | man -l -` displays it.
 
-    `pip install` also puts it into share/man, where `man lochws` finds it.
+    `pip install` also installs it in share/man, where `man lochws` finds it.
     """
     from .manual import manual  # noqa: PLC0415  rarely used
 

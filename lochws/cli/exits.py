@@ -48,7 +48,7 @@ _FINE = (None, 1000, 1001)
 
 
 class Failed(Exception):
-    """A command ends with this sentence on stderr and an exit code.
+    """Ends a command with a sentence on stderr and an exit code.
 
     Args:
         sentence: what is wrong, and what would be right; empty to print nothing.

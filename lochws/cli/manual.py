@@ -1,4 +1,4 @@
-"""The manual page lochws(1), made from the commands and their options."""
+"""The manual page lochws(1), generated from the commands and their options."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _EXAMPLES = {
 
 
 def manual(group: click.Group) -> str:
-    """Return the manual page of a group of commands, in the macros of man(7)."""
+    """Return the manual page of a group of commands, written with the macros of man(7)."""
     return "\n".join(_lines(group)) + "\n"
 
 
@@ -40,7 +40,8 @@ def _lines(group: click.Group) -> Iterator[str]:
     yield from (".SH NAME", roff(f"lochws - {purpose[0].lower()}{purpose[1:]}"))
     yield from (".SH SYNOPSIS", ".B lochws", roff("[OPTIONS] URL"), ".br", ".B lochws", "[OPTIONS] COMMAND")
     yield ".SH DESCRIPTION"
-    yield roff("`lochws URL` is `lochws connect URL`. Errors are one sentence on stderr and an exit status.")
+    errors = "Errors are one sentence on stderr and an exit status."
+    yield roff(f"`lochws URL` means `lochws connect URL`. {errors}")
     yield ".SH COMMANDS"
     for name in group.list_commands(context):
         command = group.get_command(context, name)

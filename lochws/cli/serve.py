@@ -29,7 +29,7 @@ NO_CODE = 1005
 
 
 def _complete(ctx: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    """Return the completions of WHAT in a shell: its words, and files."""
+    """Return a shell's completions for WHAT: its keywords, and file names."""
     words = [CompletionItem(word) for word in ("echo", "ticker") if word.startswith(begun)]
     return [*words, CompletionItem(begun, type="file")]
 
@@ -122,7 +122,7 @@ def _answer(what: str, interval: float, speed: float) -> Sequence[Step]:
 
 
 class _Guest:
-    """A step that does others for a client until it leaves, and logs that it has come and gone.
+    """A step that runs other steps for a client until it disconnects, and logs its arrival and departure.
 
     Args:
         steps: the other steps.
@@ -132,7 +132,7 @@ class _Guest:
         self._steps = steps
 
     def __call__(self, connection: ServerConnection) -> None:
-        """Do the steps, on the connection's thread."""
+        """Run the steps, on the connection's thread."""
         self._log(connection, f"from {connection.link.peer}, to {connection.request.target}")
         try:
             for step in self._steps:

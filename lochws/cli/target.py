@@ -96,7 +96,7 @@ _HAS_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:/", re.IGNORECASE)
 
 
 def full_url(given: str) -> str:
-    """Complete a URL that has no scheme, or no host.
+    """Complete a URL that lacks a scheme or a host.
 
     The scheme is ``ws``, or ``wss`` if the port is 443; the host is ``localhost``.
     """

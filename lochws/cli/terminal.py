@@ -44,7 +44,7 @@ HELP = (
     ("Ctrl-C", "clear the line; if it is empty, close and exit with 130"),
     ("Ctrl-D", "if the line is empty, close and exit"),
 )
-#: Those that are commands.
+#: The entries that are commands.
 COMMANDS = tuple((what, means) for what, means in HELP if re.match(r"/\w", what))
 
 

@@ -64,7 +64,7 @@ def of_bytes(data: bytes, payloads: Payloads) -> str:
 
 
 class EventWords(logging.Handler):
-    """Finds the words for events; for those of the connection's life, they are the words of `Log`.
+    """Puts events into words; events of the connection's life cycle get the words of `Log`.
 
     Args:
         payloads: the notation for binary messages.

@@ -74,7 +74,7 @@ class Connection:
         gather: whether messages sent in quick succession may share a system call.
         trace: records steps, or None.
         taps: functions that receive what is about to be sent; the sequence may change at any time.
-        window: the budget that an earlier connection has used in part, or None.
+        window: the budget already partly used by an earlier connection, or None.
 
     Attributes:
         tls: the parameters that TLS negotiated with the server, or None without TLS.
@@ -122,7 +122,7 @@ class Connection:
         self._polls = PollTimer(timing.poll or 0)
         self._closing = ClosingHandshake(timing.close_timeout or 0)
         self._failure: ProtocolError | CriticalProtocolError | None = None
-        self._ping_was_held = False  # by the budget, at the last look: the wait for its answer begins later
+        self._ping_was_held = False  # by the budget, when last checked: the wait for its answer begins later
         self._finished = False
         self._past = past
         self._ready_at: float | None = None
@@ -355,7 +355,7 @@ class Connection:
                 self._receiving.wait_begins()
 
     def _check_silence(self, now: float) -> None:
-        """Post Stale if the server has been mute for too long, and drop the connection if that is wanted."""
+        """Post Stale if the server has sent no message for too long; drop the connection if so configured."""
         seconds = self._staleness.silence(self._receiving.heard, now)
         if seconds is not None:
             self._history.happened("stale")

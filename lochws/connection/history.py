@@ -1,7 +1,7 @@
-"""History: a flight recorder, which keeps the last things that happened on one connection.
+"""History: a flight recorder of the latest things that happened on one connection.
 
-It costs nothing per message: rare things such as pings are noted, and each of these notes counts the messages
-since the one before. With the option `history`, each message gets an entry of its own. Memory is bounded
+It costs nothing per message: only rare things such as pings get an entry, which also counts the messages
+since the previous one. With the option `history`, each message gets an entry of its own. Memory is bounded
 either way, and no payload is kept.
 """
 
@@ -25,7 +25,7 @@ _NAMES = (
     "ready", "paused", "resumed", "suspended", "stale", "unresponsive", "protocol error", "dropped",
     "text", "binary", "ping", "pong", "close", "messages",
 )
-#: An entry, packed, because there may be many connections: time, direction, name, count, size, code or -1.
+#: A packed entry, because there may be many connections: time, direction, name, count, size, code or -1.
 _PACKED = Struct("<dBBIQi")
 
 
@@ -38,11 +38,11 @@ class Counted(Protocol):
 
 
 class History:
-    """The last entries of one connection. Any thread may add some, and each addition is one step.
+    """The latest entries of one connection. Any thread may add entries; each addition is atomic.
 
     Args:
         messages: how many entries to keep if each message is to have one; 0 to count messages only.
-        connection: has the counters.
+        connection: holds the counters.
         wall: returns the time by the wall clock, in seconds since 1970.
 
     Attributes:

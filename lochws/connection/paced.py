@@ -5,10 +5,9 @@ Like `lochws.connection.outgoing`, it is a plain data structure without lock and
 kernel. So the bound of the queue, the order, compression and `Disconnected.unsent` need no rules of their
 own.
 
-Frames are counted at a time after the kernel has sent them, and further frames are admitted at a time before
-it can take those. So if the window holds for these times, it also holds for the true ones. TCP may keep
-frames back after it has taken them: a burst that is too large for its congestion window, or what follows a
-lost packet. They are counted once it is no longer behind.
+A frame is admitted by the time before the kernel takes it, and counted by the time after. So a window that
+holds for these times also holds for the true ones. TCP may hold back frames that it has taken: a burst too
+large for its congestion window, or whatever follows a lost packet. They are counted once TCP has caught up.
 """
 
 from __future__ import annotations
@@ -20,20 +19,20 @@ from ..protocol.frames import Item, Opcode
 from .outgoing import BATCH_BYTES, Outgoing, Pack, Raw
 from .window import SlidingWindow
 
-#: The time between two looks at whether TCP is still behind: this part of the window's length, and at least
-#: this many seconds.
+#: The interval at which to check whether TCP is still behind: this fraction of the window's length, but at
+#: least this many seconds.
 LOOK_PART = 0.01
 LOOK_SECONDS = 0.001
 
 
 class Budget(NamedTuple):
-    """The rule that a connection's frames must keep to.
+    """The limit on the frames of a connection.
 
     Attributes:
-        window: how many may be sent when.
+        window: tells how many may be sent now.
         counts_frames: whether pings, pongs and the Close frame count like messages.
         clock: returns the time in monotonic seconds.
-        is_behind: returns whether TCP has not sent all that it has taken.
+        is_behind: returns whether TCP has yet to send some of what it has taken.
     """
 
     window: SlidingWindow
@@ -45,12 +44,12 @@ class Budget(NamedTuple):
 class PacedOutgoing(Outgoing):
     """The messages and frames that wait to be sent on one connection, within a budget.
 
-    Pings and pongs go before all messages. Our Close frame goes behind them, until `overtake` is called.
-    After that it goes next, and the messages that it has overtaken are never sent.
+    Pings and pongs go ahead of all messages. Our Close frame goes after all messages, until `overtake` is
+    called: then it goes next, and the messages that it has overtaken are never sent.
 
     Args:
         pack: makes the frames of plain messages.
-        budget: the rule.
+        budget: the limit.
     """
 
     __slots__ = ("_budget", "_close", "_is_cut", "_kept_back", "_user_controls", "_window")
@@ -62,7 +61,7 @@ class PacedOutgoing(Outgoing):
         self._user_controls: list[bytes] = []  # the user's pings and pongs; they count towards `size`
         self._close: bytes | None = None  # our Close frame, once it may overtake what waits before it
         self._is_cut = False  # it has: nothing else will be sent
-        self._kept_back = 0  # frames that the kernel has taken, but TCP had not sent at the last look
+        self._kept_back = 0  # frames that the kernel has taken, but TCP had not sent when last checked
 
     # Adding.
 
@@ -105,7 +104,7 @@ class PacedOutgoing(Outgoing):
         return not self._is_cut and (self._has_controls or self._start < len(self.items))
 
     def next_time(self) -> float | None:
-        """Return when more of what waits may be written, which may be now; None if nothing waits."""
+        """Return the time at which more may be written, possibly now; None if nothing waits."""
         if not self.is_waiting:
             return None
         now = self._budget.clock()

@@ -32,7 +32,7 @@ class Past:
         self._attempts += 1
 
     def opened(self, now: float) -> Opening:
-        """Record that a WebSocket is open, and return how it came about."""
+        """Record that a WebSocket has opened, and return its origin."""
         ended_at = self._ended_at
         outage = None if ended_at is None else now - ended_at
         opening = Opening(self._attempts, ended_at is not None, outage, self._last_message_at)

@@ -37,7 +37,7 @@ class Line(Sink, Protocol):
     """The stream that a connection sends to."""
 
     def is_behind(self) -> bool:
-        """Return whether TCP has not sent all that it has taken."""
+        """Return whether TCP has yet to send some of what it has taken."""
 
 
 class SendingHalf:
@@ -50,7 +50,7 @@ class SendingHalf:
         ask_flush, may_block, gather, taps: passed on to `SendQueue`.
         trace: records steps, or None.
         clock: the clock of the budget, and of the user's pings.
-        window: the budget that an earlier connection has used in part, or None to begin a new one.
+        window: the budget already partly used by an earlier connection, or None to begin a new one.
     """
 
     def __init__(
@@ -77,15 +77,15 @@ class SendingHalf:
         #: Whether messages need no work before they are queued.
         self.is_plain = trace is None and not self._sender.deflates
         self._ask_flush = ask_flush
-        # The arguments of `close`. Any thread writes, the loop takes.
+        # The arguments of `close`. Any thread sets them; the loop takes them.
         self._owed_close: tuple[int | None, str | bytes, bool] | None = None
-        #: The user's pings and when they were sent. Any thread appends, the loop takes.
+        #: The user's pings and when they were sent. Any thread appends; the loop removes.
         self.pings_sent: list[tuple[bytes, float]] = []
         budget = None
         if (rate := options.rate) is not None:
             window = window or make_window(rate)
             budget = Budget(window, rate.counts == "frames", clock.monotonic)
-            if clock.passes:  # else its time has nothing to do with that of the network
+            if clock.passes:  # a virtual clock's time is unrelated to the network's
                 budget = budget._replace(is_behind=stream.is_behind)
         self.queue = SendQueue(
             stream,
@@ -189,7 +189,7 @@ class SendingHalf:
         """Send our Close frame, unless it was sent or cannot be. Any thread, which then touches the loop.
 
         Args:
-            code, reason: what it says.
+            code, reason: its contents.
             overtakes: whether it goes ahead of the messages that wait for the budget.
         """
         try:

@@ -24,9 +24,9 @@ So one of the two always notices the other. While `_drop_off_limit` is not 0, me
 certain: either the loop was asked for one, or the sender will return in time. While the lock is held, its
 holder will take the messages up.
 
-**With a budget** (`lochws.connection.paced`), messages also wait for the time when the server's limit allows
-them. Then nothing gathers. Whoever leaves such messages behind asks the loop, which sets a timer for
-`wake_at`; a message that is sent after that time, but before the timer, is written by its sender.
+**With a budget** (`lochws.connection.paced`), messages also wait until the server's limit allows them, and
+nothing gathers. A sender that leaves messages waiting asks the loop, which sets a timer for `wake_at`. A
+message that is sent after that time, but before the timer fires, is written by its sender.
 """
 
 from __future__ import annotations
@@ -101,9 +101,9 @@ class SendQueue:
             discards it.
         send_timeout: seconds that ``"block"`` waits at most, or None for no limit.
         may_block: returns whether the calling thread may wait; one that runs handlers must not.
-        gather: whether messages may gather. Without a loop that comes when asked they must not.
+        gather: whether messages may gather; only allowed with a loop that flushes when asked.
         taps: functions that receive what is about to be sent, in order; may change at any time.
-        budget: how many frames may be sent when, or None for no limit.
+        budget: the limit on frames, or None for no limit.
 
     Attributes:
         failure: what ended sending, or None. Read by anyone.
@@ -159,7 +159,7 @@ class SendQueue:
         self._lock = plain_lock()
         self._changed = Waiters(self._lock)  # room was made, or a writer has finished
         # Everything below is guarded by _lock.
-        # The same object twice, and None as the second without a budget.
+        # Both are the same object with a budget; without one, `_paced` is None.
         self._paced = PacedOutgoing(pack, budget) if budget is not None else None
         self._outgoing = Outgoing(pack) if self._paced is None else self._paced
         self._writer: _Part | None = None  # the role of the thread that writes
@@ -433,7 +433,7 @@ class SendQueue:
         if not (self._lock.locked() and interrupts_lochws()):
             with self._lock:
                 return paced.wait(len(self._dropped_off))
-        return paced.wait(len(self._dropped_off))  # the holder of the lock is this thread, which stands still
+        return paced.wait(len(self._dropped_off))  # the interrupted call on this thread holds the lock
 
     @property
     def dropped(self) -> int:
@@ -482,9 +482,9 @@ class SendQueue:
         if self._paced is None:
             return None
         if self._lock.locked() and interrupts_lochws():
-            return None  # the call that it interrupts asks again
+            return None  # the interrupted call asks again
         with self._lock:
-            # A writer asks the loop in the end, and a full kernel wakes it.
+            # A writer asks the loop when it is done, and the loop is woken once a full kernel has room.
             is_idle = self._writer is None and not self.is_blocked and not self._is_over()
             when = self._paced.next_time() if is_idle else None
             self._has_timer = when is not None

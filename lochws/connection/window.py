@@ -1,4 +1,4 @@
-"""Sliding window: how many frames may be sent now if no more than so many may be sent within some seconds.
+"""Sliding window: a limit on the number of frames sent within any span of some seconds.
 
 It never reads a clock: all times are seconds of the caller's monotonic clock.
 """
@@ -11,7 +11,7 @@ from ..options import Rate
 
 
 class SlidingWindow:
-    """The frames that were sent within the last `seconds`, as numbers, and how many may follow.
+    """Counts the frames sent within the last `seconds`, and tells how many more may be sent.
 
     `spend` is for one thread at a time, and no other method may run meanwhile; the others change nothing.
 
@@ -25,7 +25,7 @@ class SlidingWindow:
     def __init__(self, limit: int, seconds: float) -> None:
         self.limit = limit
         self.seconds = seconds
-        self._spent: deque[tuple[float, int]] = deque()  # when, and how many, oldest first
+        self._spent: deque[tuple[float, int]] = deque()  # when and how many, oldest first
         self._count = 0  # the sum of these numbers
 
     def free(self, now: float) -> int:
@@ -45,19 +45,19 @@ class SlidingWindow:
         return self._spent[len(self._spent_before(now))][0] + self.seconds
 
     def wait(self, ahead: int, now: float) -> float:
-        """Return how long one must wait that is sent after `ahead` others, each as early as possible.
+        """Return how long a frame must wait if `ahead` others go first, each as early as possible.
 
         Args:
             ahead: how many go first.
             now: the time.
         """
         used = self.limit - self.free(now)
-        # Each goes `seconds` after the one that is `limit` places before it, unless that is already over.
+        # Each goes `seconds` after the one `limit` places before it, or now if that time has passed.
         rounds, place = divmod(used + ahead, self.limit)
         return max(0.0, self._sent_at(place, now) + rounds * self.seconds - now)
 
     def _sent_at(self, place: int, now: float) -> float:
-        """Return when the one at this place was sent, among those that still count; now if it is free."""
+        """Return when the frame at this place was sent, among those that still count, or `now`."""
         for when, count in list(self._spent)[len(self._spent_before(now)) :]:
             place -= count
             if place < 0:

@@ -1,6 +1,6 @@
 """Diagnosis of a connection: each step of opening it, with its result, its duration and advice.
 
-`lochws.WebSocketApp.diagnose` returns a list of `Finding`, and so prints the command ``lochws doctor``.
+`lochws.WebSocketApp.diagnose` returns a list of `Finding`; the command ``lochws doctor`` prints them.
 """
 
 from .findings import Finding, Verdict

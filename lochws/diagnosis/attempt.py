@@ -1,4 +1,4 @@
-"""Attempt of a diagnosis: an ordinary attempt to connect, followed by pings, whose events become findings."""
+"""Diagnostic attempt: an ordinary attempt to connect, followed by pings, whose events become findings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Examination: everything that a diagnosis of a server finds out, step by step."""
+"""Examination: the complete diagnosis of a server, step by step."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def diagnose(
     """Make one attempt to connect, and examine the server's addresses and certificate. Blocks.
 
     Args:
-        websocket: makes the attempt; it must not be iterated by anybody else.
+        websocket: makes the attempt; nothing else may iterate it.
         seconds: the time limit for each step; None for `STEP_SECONDS`.
         own: the client certificate for the examination; the attempt uses that of `websocket`.
         is_direct: whether the server is reached at an address of its host. Addresses of a proxied server

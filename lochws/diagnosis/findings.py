@@ -1,4 +1,4 @@
-"""Findings: the results of the single steps of a diagnosis."""
+"""Findings: the results of the individual steps of a diagnosis."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Verdict(str, enum.Enum):
 
     OK = "ok"
     NOTE = "note"  # neither good nor bad
-    WARNING = "warning"  # works nevertheless
+    WARNING = "warning"  # works anyway
     FAILED = "failed"
 
 

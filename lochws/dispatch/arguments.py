@@ -1,4 +1,4 @@
-"""Arguments: decorators that refuse unknown keywords, and name the right one."""
+"""Arguments: decorators that refuse unknown keywords and suggest the right one."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def refusing_unknown(*, is_app: bool) -> Callable[[_Function], _Function]:
-    """Make a function refuse unknown keywords with an error that says what was probably meant: a decorator.
+    """Return a decorator that makes a function refuse unknown keywords and suggest what was probably meant.
 
-    Python's own error would name the wrong keyword only, but people come with the names of other libraries.
+    Python's own error names only the wrong keyword, but users often try the names of other libraries.
 
     Args:
         is_app: whether the function is for a WebSocketApp.
@@ -45,9 +45,9 @@ def refusing_unknown(*, is_app: bool) -> Callable[[_Function], _Function]:
 
 
 def refusing_unknown_fields(cls: _Class) -> _Class:
-    """Make the dataclass of a back-off refuse unknown fields in the same way: a decorator."""
-    original: Callable[..., None] = cls.__init__  # type: ignore[misc]  # it is called with its own instances
-    known: tuple[str, ...] = tuple(cls.__dataclass_fields__)  # type: ignore[attr-defined]  # a dataclass has it
+    """Decorate a back-off's dataclass so that it refuses unknown fields and suggests what was meant."""
+    original: Callable[..., None] = cls.__init__  # type: ignore[misc]  # it is only called on instances of cls
+    known: tuple[str, ...] = tuple(cls.__dataclass_fields__)  # type: ignore[attr-defined]  # cls is a dataclass
 
     @wraps(original)
     def initialize(self: object, *args: Any, **kwargs: Any) -> None:
@@ -57,5 +57,5 @@ def refusing_unknown_fields(cls: _Class) -> _Class:
             refuse_fields(cls.__name__, kwargs, known)
         original(self, *args, **kwargs)
 
-    cls.__init__ = initialize  # type: ignore[misc]  # it takes what the original takes
+    cls.__init__ = initialize  # type: ignore[misc]  # same signature as the original
     return cls

@@ -36,7 +36,7 @@ def _flags(function: object) -> int:
     while isinstance(function, (partial, MethodType)):
         function = function.func if isinstance(function, partial) else function.__func__
     if type(function) is FunctionType and inspect.iscoroutinefunction(function):
-        return inspect.CO_COROUTINE  # it may only be marked as one
+        return inspect.CO_COROUTINE  # it may be marked as one without being one
     flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
     return flags if type(flags) is int else 0
 
@@ -47,7 +47,7 @@ def _all_flags(function: object) -> int:
 
 
 def is_coroutine_function(function: object) -> bool:
-    """Return whether calling `function` only makes a coroutine or an asynchronous generator."""
+    """Return whether calling `function` only creates a coroutine or an asynchronous generator."""
     return bool(_all_flags(function) & _COROUTINE)
 
 
@@ -67,7 +67,7 @@ def check_runs(name: str, function: object) -> None:
 
 
 def not_run(result: object) -> str:
-    """Say why a function that returned this has run nothing; return "" if it has.
+    """Return why a function that returned this result has not run its body, or "" if it has.
 
     A new coroutine is closed, so that Python does not warn that it was never awaited.
     """

@@ -1,4 +1,4 @@
-"""Foreign names: what other libraries call our options, events and methods, and how to say it with lochws.
+"""Foreign names: other libraries' names for our options, events and methods, and the lochws equivalents.
 
 Imported only after a mistake, so that `import lochws` does not pay for the tables.
 """
@@ -31,7 +31,7 @@ _APP_ONLY = ("on_handler_error", "threads")
 _BACKOFF = "persist=Backoff(min_wait=5, max_wait=5) waits 5 seconds each time"
 _PROXIES = 'pass proxies="http://user:password@host:port" to the constructor'
 
-#: Options of other libraries, and ours that mean the same.
+#: Options of other libraries, and our equivalents.
 _RENAMED: Mapping[str, str] = {
     "header": "headers", "extra_headers": "headers", "additional_headers": "headers",
     "http_headers": "headers", "custom_headers": "headers", "proxy": "proxies", "http_proxy": "proxies",
@@ -123,7 +123,7 @@ _FIELDS: Mapping[str, str] = {
     "deadline": "max_elapsed", "on_retry": "retry", "callback": "retry",
 }
 
-#: Callbacks of other libraries: ours that are called at that moment, and a remark.
+#: Callbacks of other libraries: our events at the same moment, and a remark.
 _CALLBACKS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "open": (("ready",), ""), "opened": (("ready",), ""), "connection_made": (("ready",), ""),
     "connect": (("ready",), "{prefix}connected comes before the upgrade"),
@@ -164,8 +164,8 @@ def nearest_events(name: str, cutoff: float) -> tuple[tuple[str, ...], str]:
 def assignable() -> tuple[str, ...]:
     """Return the attributes to which people assign handlers: events, callbacks and likely misspellings.
 
-    A misspelling has one letter missing or doubled, or two neighbors swapped. The attributes are interned,
-    because Python caches only such ones, and each start looks for all of them.
+    A misspelling has one letter missing or doubled, or two neighbors swapped. The names are interned,
+    because Python caches lookups of interned names only, and each start looks up all of them.
     """
     found: dict[str, None] = {}
     for name in (*_NAMES, "message", "open", "close", "connect", "disconnect", "reconnect"):

@@ -99,7 +99,7 @@ def _check_override(shown: str, function: Callable[..., object], ours: type, nam
     """Refuse an override that lochws and handlers cannot call with the arguments that they pass.
 
     Raises:
-        TypeError: it is one.
+        TypeError: it cannot be called that way, or is a coroutine function.
     """
     if is_coroutine_function(function):
         raise TypeError(f"{shown} is a coroutine function, but {ours.__name__}.{name} is a plain function")
@@ -107,7 +107,7 @@ def _check_override(shown: str, function: Callable[..., object], ours: type, nam
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
-        return  # some built-in functions have none to see
+        return  # some built-in functions have no signature
     try:
         signature.bind(*given)
     except TypeError:

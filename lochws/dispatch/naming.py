@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     as_marking, as_registering = typed.as_marking, typed.as_registering
 else:
     def as_marking(function):
-        """Return the function, which gets an overload for each event in the eyes of type checkers."""
+        """Return the function unchanged; type checkers see an overload for each event."""
         return function
 
     as_registering = as_marking
@@ -80,7 +80,7 @@ def on(*names: EventName) -> Callable[[Function], Function]:
 
 
 def not_a_handler(function: Function) -> Function:
-    """Mark a method of your own whose name looks like a handler's, such as ``on_message``: a decorator.
+    """Decorate a method of your own whose name looks like a handler's, such as ``on_message``.
 
     lochws refuses a method that looks like a misspelt handler, or like a callback of another library, since
     it would never be called. With this mark the method is yours, and so are its overrides in subclasses. A
@@ -102,7 +102,7 @@ def check_class(cls: type) -> None:
 
     Raises:
         TypeError: a method's name nearly matches an event, or is a callback of another library; or a base
-            class with handlers is listed after lochws's class, whose methods that do nothing hide them.
+            class with handlers is listed after lochws's class, whose empty methods hide them.
     """
     is_ours = issubclass(cls, Handler)
     for name in dir(cls):
@@ -116,7 +116,7 @@ def check_class(cls: type) -> None:
 
 
 def check_attributes(handler: object) -> None:
-    """Refuse an object to which a handler was assigned as an attribute, as is usual with other libraries.
+    """Refuse an object to which a handler was assigned as an attribute, as is common with other libraries.
 
     Such a handler would not be called. Assignments themselves are not checked, because that would slow down
     every assignment in the user's handlers.

@@ -39,7 +39,7 @@ _ROOT = logging.getLogger()
 
 
 class Lines(Protocol):
-    """The default log lines of an app, as the registry sees them. Both methods raise nothing."""
+    """The default log lines of an app, as the registry sees them. Neither method raises."""
 
     def note(self, event: events.Event) -> None:
         """Log the line of an event that belongs to one of the agreed kinds. On the reader's thread."""
@@ -109,7 +109,7 @@ class Registry:
         Args:
             lines: the lines.
             kinds: the classes of events that are noted one by one. They are rare; messages are not among
-                them, so that messages cost no more than before.
+                them, so that messages cost nothing extra.
         """
         self._lines = lines, kinds
         self._change(lambda entries, wrappers: (entries, wrappers))
@@ -274,10 +274,10 @@ class Registry:
                 self._on_failure(only, event, error)
 
     def _returned(self, handler: Callable[..., object], result: object) -> None:
-        """Notice a handler that has run nothing, because it returned a coroutine or a generator.
+        """Refuse the result of a handler whose body did not run: a coroutine or a generator.
 
         Raises:
-            TypeError: it did, for the first time.
+            TypeError: the handler returned one for the first time.
         """
         reason = not_run(result)
         name = safe_name(handler) if reason else ""

@@ -64,8 +64,8 @@ class Gate:
         """Have a function called whenever the last closed gate of a connection has been opened.
 
         It runs on the thread that opened the gate, without any lock, and should neither block nor raise. It
-        is not called for connections on which no gate is closed. It may be late, when that connection has
-        already ended.
+        is not called for connections on which no gate is closed. The call may come late, after that
+        connection has already ended.
         """
         self._gates.when_all_open(function)
 

@@ -34,7 +34,7 @@ _End: TypeAlias = events.Rejected | events.ConnectFail | events.Disconnected
 
 
 class LoggedLife(Protocol):
-    """The life of an app, as seen from here."""
+    """The part of an app's life cycle that the log lines depend on."""
 
     url: str
 

@@ -237,7 +237,7 @@ def advice_for_close(reason: str, messages: int, seconds: float | None, *, has_r
         reason: the reason in the server's Close frame.
         messages: how many messages were sent on the connection.
         seconds: how long it was open, or None if that is not known.
-        has_rate: whether the user gave a limit on messages.
+        has_rate: whether the user has set a limit on messages.
     """
     if seconds is None or not messages or not _SENT_TOO_MUCH.search(reason):
         return ""

@@ -36,8 +36,8 @@ class Receiver:
     """Turns the bytes of a server, in pieces of any size, into events.
 
     No byte from the server raises anything: once a rule is broken, `failure` says which, and everything after
-    it is ignored. Memory stays within the message being received, of which a declared length reserves little
-    (`lochws.protocol.payload`). Not thread-safe: one thread at a time.
+    it is ignored. Memory use is bounded by what has arrived of the current message; a declared length alone
+    reserves little (`lochws.protocol.payload`). Not thread-safe: one thread at a time.
 
     Call `receive` with bytes, or, to receive large messages without copying, ask for `room`, fill it, and
     call `received`.

@@ -1,7 +1,7 @@
 """Staleness: the detection of a server that sends no messages, although it may answer pings.
 
-It never reads a clock: all times are seconds of the caller's monotonic clock. Messages set no timer. Their
-receiver only stores when it last received part of one, and that time is looked at when the deadline passes.
+It never reads a clock: all times are seconds of the caller's monotonic clock. Messages set no timer: the
+receiver only stores when it last received part of one, and that time is checked when the deadline passes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Staleness:
     def __init__(self, limit: float) -> None:
         self._limit = limit
         self._since = 0.0  # silence counts from here at the earliest
-        self._reported: float | None = None  # when the silence began that was reported last
+        self._reported: float | None = None  # the beginning of the silence reported last
         self.deadline: float | None = None
 
     def start(self, now: float) -> None:

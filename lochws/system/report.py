@@ -55,15 +55,16 @@ def report(
     limit: RateLimit | None = None,
     fields: Mapping[str, object] | None = None,
 ) -> None:
-    """Log a message on the calling thread. Raises nothing but what a signal handler raises.
+    """Log a message on the calling thread. Only a signal handler can make it raise.
 
     Args:
         level: one of `logging`'s, such as ``logging.ERROR``.
-        message: the text, with ``%`` placeholders for `args`; what has no text is named by its type.
+        message: the text, with ``%`` placeholders for `args`; an argument whose `str` fails is shown as its
+            type.
         error: an exception, whose traceback is logged too.
         limit: decides which of several similar messages are logged.
         fields: attributes of the log record, for structured logging. Their names begin with ``ws_``, so that
-            they are different from all others. Numbers, truth values and None stay as they are; anything else
+            they cannot clash with others. Numbers, truth values and None stay as they are; anything else
             becomes text that is safe to show.
     """
     suffix = limit.take() if limit is not None else ""

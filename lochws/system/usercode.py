@@ -50,7 +50,7 @@ def marked(owner: object, function: Callable[P, T]) -> Callable[P, T]:
 
 
 def named_like(function: Callable[..., object], wrapper: Callable[P, T]) -> Callable[P, T]:
-    """Give a wrapper the name of the function that it calls, unless that has none, as some mocks do."""
+    """Give a wrapper the name of the function that it calls, unless that has none, like some mocks."""
     with suppress(AttributeError, TypeError):
         update_wrapper(wrapper, function)
     return wrapper

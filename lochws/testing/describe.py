@@ -1,4 +1,4 @@
-"""Descriptions of a server's connections for error messages: how far a script has come, what was sent."""
+"""Descriptions of a server's connections for error messages: how far a script has got, and what was sent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def describe(connection: ServerConnection) -> str:
-    """Return in words how far the script of a connection has come, and what the client has sent."""
+    """Describe how far the script of a connection has got, and what the client has sent."""
     step = f" at {connection.remaining[0]!r}" if connection.remaining else ""
     if connection.failure is not None:
         state = f"the script failed{step}: {connection.failure}"
@@ -36,7 +36,7 @@ def describe(connection: ServerConnection) -> str:
 
 
 def what_was_sent(connection: ServerConnection) -> str:
-    """Return in words what the client has sent; only the last messages if there are many."""
+    """Describe what the client has sent; only the last messages if there are many."""
     if not connection.requests:
         return f"the client sent {counted(connection.bytes_received, 'byte')}, but no complete request"
     messages = connection.messages[-SHOWN:]

@@ -26,7 +26,7 @@ PASSING = (events.Ping, events.Poll, events.Pong)
 _SHOWN = 40
 #: The interval at which the log checks on the app and the servers, in seconds.
 _LOOK = 0.05
-#: The beginnings of the names of threads that never start an app.
+#: The prefixes of the names of threads that never start an app.
 _NOT_STARTING = ("lochws-", "scripted-server", "ws-clock", "pytest_timeout")
 
 
@@ -40,8 +40,8 @@ class EventLog:
     Args:
         app: the app; it may already be running.
         patience: the time limit for every wait, in seconds of the machine's clock.
-        servers: the scripted servers that the app connects to. If one of their scripts fails, a wait ends at
-            once, and the error message says what the app has sent. The fixture ``ws_events`` passes those of
+        servers: the scripted servers that the app connects to. If one of their scripts fails, a wait ends
+            early, and the error message says what the app has sent. The fixture ``ws_events`` passes those of
             ``ws_server``.
 
     Raises:
@@ -50,7 +50,7 @@ class EventLog:
     Attributes:
         app: the app.
         servers: the argument.
-        reported: the exception of a script with which a wait has ended, or None.
+        reported: the exception of a script that has ended a wait, or None.
         events: the events so far; the list only grows.
         errors: the exceptions raised by handlers, in order, without those that `wait_for_error` returned.
     """
@@ -92,8 +92,9 @@ class EventLog:
                 time of ``ws_clock`` stands still.
 
         Raises:
-            AssertionError: no such event arrived; at once if the app has stopped or was never started, or if
-                the script of a server has failed. The message lists the events and what the app has sent.
+            AssertionError: no such event arrived in time, or none can arrive because the app has stopped, was
+                never started, or a server's script has failed. The message lists the events and what the app
+                has sent.
             TypeError: `kind` is not an event class.
         """
         __tracebackhide__ = True
@@ -127,7 +128,8 @@ class EventLog:
             timeout: seconds to wait, virtual ones while ``ws_clock`` is in use; None for the log's patience.
 
         Raises:
-            AssertionError: no handler raised one in time; as for an event, perhaps at once.
+            AssertionError: no handler raised one in time, or none can because the app has stopped, was never
+                started, or a server's script has failed.
         """
         __tracebackhide__ = True
 

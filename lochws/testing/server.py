@@ -110,7 +110,7 @@ class ScriptedServer:
         return f"<ScriptedServer {self.url}, {counted(len(self.connections), 'connection')}>"
 
     def describe(self) -> str:
-        """Return in words how far the scripts have come, and what the clients have sent. Any thread.
+        """Describe how far the scripts have got, and what the clients have sent. Any thread.
 
         Error messages of an `EventLog` with this server end with it.
         """

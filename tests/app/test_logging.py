@@ -212,7 +212,7 @@ class TestProperEnds:
         assert lines()[-1] == ("INFO", f"{url}: closed; there was no connection")
 
 
-def test_a_recovery_says_after_which_outage_and_on_which_attempt(
+def test_a_recovery_line_names_the_outage_and_the_attempt(
     ws_server: StartServer, ws_events: LogEvents, ws_clock: VirtualClock, lines: Lines
 ) -> None:
     server = ws_server([t.accept(), t.reset()], [t.upgrade(503)], [t.accept()])

@@ -229,12 +229,12 @@ class TestApps:
         assert app.wait_ready(PATIENCE)
         assert app.stop(PATIENCE)
 
-    def test_an_app_without_persistence_knows_no_fatal_ends(self, start_peer: StartPeer) -> None:
+    def test_an_app_without_persistence_has_no_fatal_ends(self, start_peer: StartPeer) -> None:
         last = Noting(start_peer(refusing("401 Who")).url).run_forever(persist=False)
         assert not last.fatal
 
     @pytest.mark.parametrize(("lasts", "most"), [(9.9, 1.36), (10.0, 0.1)])
-    def test_after_a_clean_end_of_a_stable_connection_an_app_returns_at_once(
+    def test_after_a_clean_end_of_a_stable_connection_an_app_reconnects_immediately(
         self, lasts: float, most: float, ws_server: StartServer, ws_events: LogEvents, ws_clock: VirtualClock,
     ) -> None:
         server = ws_server([t.accept()], [t.accept()])

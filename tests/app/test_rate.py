@@ -63,7 +63,7 @@ class TestOnAVirtualClock:
             assert app.queued_for == 0.0
             assert app.queued_bytes == 0
 
-    def test_apps_on_shared_threads_have_a_budget_each(
+    def test_apps_on_shared_threads_each_have_their_own_budget(
         self, ws_server: StartServer, ws_clock: VirtualClock
     ) -> None:
         server = ws_server(MUTE)
@@ -215,7 +215,7 @@ class TestClosing:
             assert server.connection().messages == numbered(50)
 
     @pytest.mark.parametrize("closes_first", [False, True], ids=["server first", "both"])
-    def test_the_servers_close_frame_is_answered_at_once(
+    def test_the_servers_close_frame_is_answered_immediately(
         self, closes_first: bool, ws_server: StartServer, ws_clock: VirtualClock, ws_events: LogEvents
     ) -> None:
         server = ws_server(MUTE)
@@ -355,7 +355,7 @@ class TestAgainstAStrictServer:
 
     @pytest.mark.parametrize("counts", ["messages", "frames"])
     @pytest.mark.parametrize("compress", [False, True])
-    def test_many_threads_together_keep_to_the_limit(self, counts: str, compress: bool) -> None:
+    def test_many_threads_together_respect_the_limit(self, counts: str, compress: bool) -> None:
         judge = Judge(10, 0.05, counts_frames=counts == "frames")
         with Peer(judge) as peer:
             rate = Rate(10, per=0.05, counts=counts, margin=0.05)  # type: ignore[arg-type]
@@ -394,7 +394,7 @@ class TestAgainstAStrictServer:
                 sent.set()
         assert judge.excesses == 0
 
-    def test_an_iteration_keeps_to_the_limit(self, start_peer: StartPeer) -> None:
+    def test_an_iteration_respects_the_limit(self, start_peer: StartPeer) -> None:
         judge = Judge(2, 0.1, most=7)
         websocket = WebSocket(start_peer(judge).url, rate=Rate(2, per=0.1, margin=0.1))
         answers = []

@@ -1,4 +1,4 @@
-"""A server that answers pings but sends no messages: when it is reported, and what is not its silence."""
+"""A server that answers pings but sends no messages: when it is reported, and which silences do not count."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def serve(request: pytest.FixtureRequest, ws_server: StartServer, ws_clock: Virt
 
 class TestReconnect:
     @fault("open", MUTE)
-    def test_a_mute_server_that_answers_pings_is_left_and_the_next_connection_has_the_feed(
+    def test_a_mute_server_that_answers_pings_is_dropped_and_the_next_connection_has_the_feed(
         self, serve: Any, ws_clock: VirtualClock
     ) -> None:
         app = serve([t.accept(), t.send("last price")], [t.accept(), t.send("first price")])
@@ -70,7 +70,7 @@ class TestReconnect:
             ws_clock.advance(LIMIT)
             assert app.wait_closed(PATIENCE)
 
-    def test_eight_dead_hours_are_left_after_ninety_seconds(
+    def test_eight_dead_hours_end_after_ninety_seconds(
         self, ws_server: StartServer, ws_clock: VirtualClock
     ) -> None:
         feed = [step for _ in range(8 * 60) for step in (t.pause(60), t.send("tick"))]
@@ -108,7 +108,7 @@ class TestReconnect:
 
 class TestTell:
     @fault("open", MUTE)
-    def test_the_connection_stays_and_each_silence_is_told_once(
+    def test_the_connection_stays_and_each_silence_is_reported_once(
         self, serve: Any, ws_clock: VirtualClock
     ) -> None:
         app = serve([t.accept(), t.send("1"), t.pause(10 * LIMIT), t.send("2")])
@@ -231,7 +231,7 @@ class TestOurOwnBacklog:
             ws_clock.advance(1)
             assert app.wait_for("stale").seconds == LIMIT
 
-    def test_what_arrives_while_a_handler_is_busy_is_life(self, serve: Any, ws_clock: VirtualClock) -> None:
+    def test_what_arrives_while_a_handler_is_busy_counts(self, serve: Any, ws_clock: VirtualClock) -> None:
         app = serve([t.accept(), *[t.pause(LIMIT - 1), t.send("tick")] * 10])
         go = threading.Event()
         app.on("text")(lambda _: go.wait(PATIENCE))

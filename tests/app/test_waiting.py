@@ -69,7 +69,7 @@ def test_an_app_that_was_not_closed_says_so(state: State) -> None:
 
 
 class TestReady:
-    def test_an_app_that_gave_up_says_why_at_once(self, ws_server: StartServer) -> None:
+    def test_an_app_that_gave_up_says_why_immediately(self, ws_server: StartServer) -> None:
         app = WebSocketApp(ws_server(REFUSED).url)
         app.start(persist=False)
         with pytest.raises(WaitFailed) as caught:
@@ -108,7 +108,7 @@ class TestReady:
 
 class TestStopped:
     @pytest.mark.parametrize("method", ["wait_closed", "join"])
-    def test_an_app_that_nobody_closed_says_so(self, ws_server: StartServer, method: str) -> None:
+    def test_an_app_that_is_still_running_says_so(self, ws_server: StartServer, method: str) -> None:
         with opened(WebSocketApp(ws_server().url)) as app:
             words = rf"{method}\(\): not stopped within 0 s: the app has not been closed"
             with pytest.raises(WaitFailed, match=words):

@@ -10,12 +10,12 @@ from lochws.testing import StartServer, VirtualClock
 from ..support.apps import AT_ONCE, opened
 from ..support.seen import Noting
 
-#: The size of the Close frame that `reconnect` sends; its answer is not larger.
+#: The size of the Close frame that `reconnect` sends; the answer is no larger.
 CLOSE_SIZE = 2 + 4 + 2 + len("reconnect requested")
 TEN_SECONDS = Backoff(min_wait=10.0, max_wait=10.0)
 
 
-def test_ready_says_after_which_attempt_and_outage_it_comes(
+def test_ready_reports_the_attempt_and_the_outage_before_it(
     ws_server: StartServer, ws_clock: VirtualClock
 ) -> None:
     refuse = [t.upgrade(status=503)]
@@ -41,7 +41,7 @@ def test_ready_says_after_which_attempt_and_outage_it_comes(
     assert app.stop(10)
 
 
-def test_a_new_start_is_a_new_beginning(ws_server: StartServer) -> None:
+def test_a_new_start_forgets_the_past(ws_server: StartServer) -> None:
     app = Noting(ws_server().url)
     for count in (1, 2):
         with opened(app):
@@ -70,7 +70,7 @@ def test_each_connection_has_its_own_counters(ws_server: StartServer) -> None:
     assert (total.connections, total.messages_received, total.messages_sent) == (3, 2, 2)
 
 
-def test_persist_tells_of_the_past_too(ws_server: StartServer) -> None:
+def test_persist_reports_the_past_too(ws_server: StartServer) -> None:
     server = ws_server([t.accept(), t.send("one"), t.fin()], [t.upgrade(status=503)], [t.accept()])
     found: list[events.Ready] = []
     websocket = WebSocket(server.url)

@@ -334,7 +334,7 @@ def test_a_password_that_cannot_be_asked_for_is_one_sentence() -> None:
         (":8765/feed", "ws://localhost:8765/feed"), ("", ""),
     ],
 )
-def test_a_url_may_do_without_its_scheme_and_its_host(given: str, url: str) -> None:
+def test_a_url_may_omit_its_scheme_and_its_host(given: str, url: str) -> None:
     assert full_url(given) == url
 
 

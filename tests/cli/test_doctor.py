@@ -411,7 +411,7 @@ def test_ws_to_a_tls_port_is_told_to_try_wss(examine: Examine, server_tls: ssl.S
 
 
 @pytest.mark.parametrize("case", ["ws to TLS", "wss to plain", "expired", "no Upgrade"])
-def test_a_problem_is_one_line_and_all_that_q_prints(
+def test_a_problem_is_one_line_and_q_prints_nothing_else(
     case: str, authority: trustme.CA, ca_file: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tls = None

@@ -167,7 +167,7 @@ def test_the_exit_code_says_how_it_ended(script: list[object], code: Exit, sente
     assert len(done.errors.splitlines()) == bool(sentence)
 
 
-def test_what_a_server_sent_is_quoted_without_the_b_of_python() -> None:
+def test_what_a_server_sent_is_quoted_without_pythons_b_prefix() -> None:
     with ScriptedServer([send_raw(b"it's SSH\x00\r\n\r\n")]) as server:
         done = run("connect", "--wait", "inf", server.url)
         assert run("doctor", "-q", server.url).output.count(r"""begins with "it's SSH\x00""") == 1

@@ -1,4 +1,4 @@
-"""The send queue of a connection with a budget: who goes when, and what the loop is asked for."""
+"""The send queue of a connection with a budget: what is sent when, and what is asked of the loop."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Paced:
         self.queue.push_control(self.sender.close, 1000, "bye", seal=True, overtakes=overtakes)
 
     def pass_time(self, seconds: float) -> None:
-        """Let time pass as the loop does: it comes when it was asked, and at the time that it was told."""
+        """Let time pass as the loop does: flush now, and at each time for which the queue asks."""
         end = self.clock.now + seconds
         self.queue.flush()
         while (when := self.queue.wake_at()) is not None and when <= end:
@@ -112,7 +112,7 @@ class TestData:
         paced.push("e")
         assert paced.asked.times <= 2
 
-    def test_a_sender_writes_itself_if_the_window_opens_before_the_loop_comes(self) -> None:
+    def test_a_sender_writes_by_itself_if_the_window_opens_before_the_loop_comes(self) -> None:
         paced = Paced(1)
         paced.push("a", "b")
         paced.clock.now += 1.0
@@ -320,7 +320,7 @@ class TestControls:
         paced.pass_time(100.0)
         assert not paced.queue.waiting_bytes
 
-    def test_the_wait_that_is_told_includes_what_goes_first(self) -> None:
+    def test_the_predicted_wait_includes_what_goes_first(self) -> None:
         paced = Paced(2, frames=True)
         assert paced.queue.wait_for_budget() == 0.0
         paced.push("a", "b", "c")
@@ -357,7 +357,7 @@ class TestClose:
             paced.push("d")
         assert paced.queue.finish() == ("b", "c")
 
-    def test_an_echo_overtakes_at_once(self) -> None:
+    def test_an_echo_overtakes_immediately(self) -> None:
         paced = Paced(1)
         paced.push("a", "b")
         paced.close(overtakes=True)

@@ -12,12 +12,12 @@ from lochws.options import Rate
 #: Whole numbers, so that sums of times are exact.
 LIMITS = st.integers(1, 6)
 SPANS = st.integers(1, 8).map(float)
-#: What a program does: after this many seconds it wants to send this many.
+#: The demands of a program: after this many seconds, it wants to send this many.
 DEMANDS = st.lists(st.tuples(st.integers(0, 6), st.integers(1, 9)), min_size=1, max_size=25)
 
 
 def send_all(window: SlidingWindow, demands: list[tuple[int, int]]) -> list[float]:
-    """Send what is demanded as early as the window allows; return when each was sent."""
+    """Send everything as early as the window allows; return when each was sent."""
     sent: list[float] = []
     now, waiting, arrivals = 1000.0, 0, [*demands]
     while arrivals or waiting:
@@ -54,7 +54,7 @@ def test_no_span_holds_more_than_the_limit_and_no_wait_is_longer_than_needed(
 
 
 @given(LIMITS, SPANS, DEMANDS, st.integers(0, 6), st.integers(0, 30))
-def test_the_wait_that_is_told_is_the_wait_that_follows(
+def test_the_predicted_wait_is_the_actual_wait(
     limit: int, seconds: float, demands: list[tuple[int, int]], later: int, ahead: int
 ) -> None:
     window = SlidingWindow(limit, seconds)
@@ -100,7 +100,7 @@ def test_old_entries_take_no_memory() -> None:
     (Rate(5, margin=0), 1.0),
     (Rate(5, per=2.0, margin=1.0), 3.0),
 ])
-def test_the_span_that_is_kept_to_has_a_margin(rate: Rate, seconds: float) -> None:
+def test_the_span_includes_a_margin(rate: Rate, seconds: float) -> None:
     assert make_window(rate).seconds == seconds
 
 

@@ -1,4 +1,4 @@
-"""Mistakes of users, and of those who come from other libraries, get errors that name the right way."""
+"""Mistakes, such as names from other libraries, get errors that show the right way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""examples/order_book.py: an order book that agrees with its exchange, whatever was lost in between."""
+"""examples/order_book.py: an order book that agrees with its exchange, whatever was lost on the way."""
 
 from __future__ import annotations
 

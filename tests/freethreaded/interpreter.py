@@ -24,8 +24,8 @@ _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 def find_or_build(sanitize: bool = False) -> str:
     """Return the path of a free-threaded Python.
 
-    That is the one named by ``FREE_THREADED_PYTHON``, one on the path or from pyenv, or one that is built
-    here, which takes about six minutes on two cores.
+    It is the one that ``FREE_THREADED_PYTHON`` names, one found on the path or in pyenv, or one built here,
+    which takes about six minutes on two cores.
 
     Args:
         sanitize: whether it must report data races (ThreadSanitizer). Such a Python is always our own.

@@ -1,6 +1,6 @@
 """The compiled parts work when several threads use them at once.
 
-These tests say most in a Python without a GIL, and with ThreadSanitizer.
+These tests are most useful in a Python without a GIL, and with ThreadSanitizer.
 """
 
 from __future__ import annotations

@@ -257,7 +257,7 @@ def test_a_server_cannot_make_the_channels_grow_without_bound(
 
 
 def test_a_message_that_waits_behind_a_slow_handler_counts() -> None:
-    """In real time, since nobody reads the network in the place of a handler while time stands still."""
+    """In real time, because nothing reads the network during a handler while virtual time stands still."""
     with ScriptedServer([t.accept(), t.send('{"key": "a"}'), t.send("slow")]) as server:
         watched = Watched(server, 100)
 
@@ -356,7 +356,7 @@ def unstarted() -> WebSocketApp:
     ],
     ids=str,
 )
-def test_invalid_arguments_are_refused_at_once(
+def test_invalid_arguments_are_refused_immediately(
     arguments: dict[str, Any], error: type[Exception], words: str
 ) -> None:
     given: dict[str, Any] = {"app": unstarted(), "key": len, "limit": 1, "on_stale": print, **arguments}

@@ -1,4 +1,4 @@
-"""Heartbeats: when they are sent, what counts as a reply, and answers to those of the server."""
+"""Heartbeats: when they are sent, what counts as a reply, and how the server's are answered."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ class TestWhen:
 
 
 class TestWhat:
-    """Heartbeats may be made for the occasion."""
+    """Heartbeats may be made by a function, or sent on request."""
 
     def test_a_function_makes_each_and_may_leave_some_out(
         self, ws_server: StartServer, ws_clock: VirtualClock
@@ -196,7 +196,7 @@ class TestWhat:
             assert count_beats(ws_clock, app, 4) == 2
         assert raised == ["TypeError", "IndexError"]
 
-    def test_beat_sends_one_at_once_and_begins_a_new_interval(
+    def test_beat_sends_one_immediately_and_begins_a_new_interval(
         self, ws_server: StartServer, ws_clock: VirtualClock
     ) -> None:
         server = ws_server([t.accept()])
@@ -663,7 +663,7 @@ def unstarted() -> WebSocketApp:
         (lambda: answer(unstarted(), "x", 5), TypeError, "pong=5"),
     ],
 )
-def test_invalid_arguments_are_refused_at_once(
+def test_invalid_arguments_are_refused_immediately(
     make: Callable[[], object], error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):

@@ -242,7 +242,7 @@ def test_watching_again_and_again_leaves_nothing_behind(metrics: Metrics) -> Non
         (lambda metrics, app: metrics.unwatch(WebSocketApp(URL)), ValueError, "is not being watched"),
     ],
 )
-def test_invalid_arguments_are_refused_at_once(
+def test_invalid_arguments_are_refused_immediately(
     act: Callable[[Any, WebSocketApp], object], error: type[Exception], said: str, metrics: Metrics
 ) -> None:
     app = WebSocketApp(URL)

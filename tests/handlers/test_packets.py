@@ -1,4 +1,4 @@
-"""Packets: any split of a stream gives the same packets, and nothing a server sends costs without bound."""
+"""Packets: any split of a stream gives the same packets, and no server can cause unbounded cost."""
 
 from __future__ import annotations
 

@@ -577,7 +577,7 @@ class TestServerFirst:
 
 
 class TestRefusals:
-    """What a refusal leaves behind, and what is not one."""
+    """What follows from a refusal, and what does not count as one."""
 
     @pytest.mark.parametrize(
         ("answer", "shown"),
@@ -775,7 +775,7 @@ def length(data: bytes) -> int | None:
 
 
 class TestStreams:
-    """Protocols whose packets have nothing to do with the borders of messages."""
+    """Protocols whose packets do not follow the boundaries of messages."""
 
     @pytest.mark.parametrize("cuts", [[], [1], [3], [1, 2, 3, 4, 5, 6], [4, 8]], ids=str)
     def test_packets_may_be_split_across_messages_or_share_one(self, cuts: list[int]) -> None:
@@ -853,7 +853,7 @@ subscriptions: Any = Subscriptions
         (lambda: subscriptions(unstarted(), [step("a")]).remove("a", 5), TypeError, "message=5"),
     ],
 )
-def test_invalid_arguments_are_refused_at_once(
+def test_invalid_arguments_are_refused_immediately(
     make: Callable[[], object], error: type[Exception], said: str
 ) -> None:
     with pytest.raises(error, match=said):

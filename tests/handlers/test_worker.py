@@ -666,7 +666,7 @@ class TestWhatIsGiven:
         ],
         ids=str,
     )
-    def test_invalid_arguments_are_refused_at_once(
+    def test_invalid_arguments_are_refused_immediately(
         self, arguments: dict[str, Any], error: type[Exception], said: str
     ) -> None:
         with pytest.raises(error, match=said):

@@ -204,7 +204,7 @@ class TestCleanEnds:
         assert Row(Backoff(stable_after=60)).range_after(closed(1001), opened_for=59) == (0.1, 1.35)
         assert Row(Backoff(stable_after=60)).range_after(closed(1001), opened_for=60) == (0, 0.1)
 
-    def test_apps_that_share_their_threads_do_not_return_all_at_once(self) -> None:
+    def test_apps_that_share_their_threads_do_not_all_return_together(self) -> None:
         assert Row(Backoff(), is_shared=True).range_after(closed(1012), opened_for=10) == (0.1, 1.1)
 
     def test_a_longer_min_wait_holds_after_a_clean_end_too(self) -> None:

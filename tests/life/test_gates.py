@@ -217,7 +217,7 @@ def test_a_thread_that_waits_is_released_when_the_gate_opens() -> None:
             assert found == [True]
 
 
-def test_whoever_asked_is_told_when_the_last_gate_of_a_connection_opens() -> None:
+def test_a_listener_is_called_when_the_last_gate_of_a_connection_opens() -> None:
     with ScriptedServer() as server:
         app = Noting(server.url)
         first, second, third = (app.hooks.gate() for _ in range(3))

@@ -21,7 +21,7 @@ from ..support.seen import PATIENCE, Noting
 
 PACKAGE = Path(lochws.__file__).parent
 #: The code that is interrupted: all of ours except the sending half, which has tests of its own, the registry
-#: and the locks that it takes. The registry repeats a change if another one came first: here, for ever.
+#: and the locks that it takes. The registry retries a change if another one came first: here, forever.
 FILES = {
     str(path) for path in PACKAGE.rglob("*.py")
     if path.relative_to(PACKAGE).parts[0] in {"life", "engine", "system", "app.py", "websocket.py"}

@@ -1,4 +1,4 @@
-"""The page on logging: the log of one life, written again by a scripted server, and the table of fields."""
+"""The page on logging: its log of an app's life, reproduced by a scripted server; its table of fields."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A hub with one lamp that speaks Home Assistant's WebSocket protocol, as documented: ``python hub.py PORT``.
+"""A hub with one lamp that speaks Home Assistant's documented WebSocket protocol: ``python hub.py PORT``.
 
-Home Assistant itself is too large to be installed for each run of the tests. Like it, the hub refuses wrong
-tokens, and numbers that do not grow.
+Home Assistant itself is too large to install for each test run. Like it, the hub refuses wrong tokens and
+request numbers that do not increase.
 """
 
 import asyncio

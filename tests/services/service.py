@@ -29,7 +29,7 @@ from ..peers.programs import find, free_ports
 
 HERE = Path(__file__).parent
 
-#: Seconds for a server to listen, and for a program to go on. RabbitMQ needs seven, or more if it is busy.
+#: Seconds for a server to listen, and for a program to respond. RabbitMQ needs seven, or more if it is busy.
 PATIENCE = 120.0
 
 #: The environment variable with the folder of the virtual environments of the servers written in Python.
@@ -37,7 +37,7 @@ VIRTUAL_ENVIRONMENTS = "LOCHWS_SERVICES"
 
 
 def example(name: str, *arguments: str) -> AbstractContextManager[Running]:
-    """Start an example, with more patience than others need, and kill it at the end of the block."""
+    """Start an example with more patience than usual, and kill it at the end of the block."""
     return running(name, *arguments, patience=PATIENCE)
 
 
@@ -45,7 +45,7 @@ def service_program(name: str, environment: str = "servers") -> str:
     """Return the path of a program in one of the servers' virtual environments; skip the test without it."""
     folder = os.environ.get(VIRTUAL_ENVIRONMENTS)
     if folder is None:
-        pytest.skip(f"{VIRTUAL_ENVIRONMENTS} does not name the folder of the servers' virtual environments")
+        pytest.skip(f"{VIRTUAL_ENVIRONMENTS} is not set to the folder of the servers' virtual environments")
     program = Path(folder, environment, "bin", name)
     if not program.exists():
         pytest.skip(f"{program} is not installed")
@@ -80,7 +80,7 @@ class Service:
         ports: how many ports it needs: ``$port`` and then ``$port1``, ``$port2`` and so on.
         files: the names of its files among those here, copied to its folder with all values filled in.
         environment: variables for it, templates as well.
-        values: what else the templates want.
+        values: any other values that the templates use.
         ready: returns whether it can be used; None waits until it listens on its first port.
     """
 

@@ -1,4 +1,4 @@
-"""examples/mqtt.py, stomp.py and nats.py, and the brokers that they are for."""
+"""examples/mqtt.py, stomp.py and nats.py, with the brokers that they are for."""
 
 from __future__ import annotations
 

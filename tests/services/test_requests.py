@@ -1,4 +1,4 @@
-"""examples/socket_io.py, ocpp_charger.py and wamp.py, and the servers that they are for."""
+"""examples/socket_io.py, ocpp_charger.py and wamp.py, with the servers that they are for."""
 
 from __future__ import annotations
 

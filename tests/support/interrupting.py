@@ -91,7 +91,7 @@ def enter(
 def enter_everywhere(
     action: Callable[[], object], step: int, files: Collection[str | None], nested: Callable[[], object]
 ) -> int:
-    """Run something, and call `nested` at every so many bytecodes of these files' code. Returns how often."""
+    """Run `action`, and call `nested` at every `step`-th bytecode of these files' code. Return how often."""
     count = seen = 0
 
     def look(_frame: FrameType) -> None:
@@ -108,7 +108,7 @@ def enter_everywhere(
 def _traced(
     action: Callable[[], object], files: Collection[str | None], look: Callable[[FrameType], object]
 ) -> None:
-    """Run something, and call `look` with the frame before each bytecode of the code of these files."""
+    """Run `action`, and call `look` with the frame before each bytecode of these files' code."""
 
     def trace(frame: FrameType, event: str, _arg: object) -> Any:
         if frame.f_code.co_filename not in files:

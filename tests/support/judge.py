@@ -9,16 +9,16 @@ from time import monotonic
 
 from .peer import CLOSE, PING, PONG, TEXT, Link
 
-#: How often to look whether something has arrived, in seconds: how exactly the time of arrival is known.
+#: The interval at which to check for arrivals, in seconds; it limits how precisely their times are known.
 LOOK_SECONDS = 0.001
 
 
 class Judge:
-    """A script for `Peer`: answers each text with the same text, while at most `limit` come within `per` s.
+    """A script for `Peer`: echoes each text, as long as at most `limit` arrive within `per` s.
 
-    A busy machine may let this thread wait, and so it may see a message late. So it notes two times for each:
-    when it had certainly not arrived yet, and when it certainly had. Two messages are too close only if they
-    are too close by the times that are furthest apart.
+    On a busy machine this thread may have to wait, and see a message late. So it notes two times for each:
+    one when it certainly had not arrived yet, and one when it certainly had. Two messages are too close only
+    if they are too close by the times that are furthest apart.
 
     Args:
         limit, per: the rule.

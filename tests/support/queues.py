@@ -58,15 +58,15 @@ class Clock:
 
 
 class Hourly(Clock):
-    """A clock that is an hour later whenever it is asked: each window has passed by then."""
+    """A clock that advances by an hour whenever it is read, so that every window has passed."""
 
     def __call__(self) -> float:
         self.now += 3600.0
         return self.now
 
 
-#: Makes the budget of a queue, by its name in a test: none, or one that lets single frames pass, of which the
-#: next is due at any later time.
+#: Makes the budget of a queue, by its name in a test: none, or one that admits a single frame at a time, and
+#: the next one whenever the clock is read again.
 BUDGETS: dict[str, Callable[[], Budget | None]] = {
     "no budget": lambda: None,
     "one at a time": lambda: Budget(SlidingWindow(1, 1.0), True, Hourly()),

@@ -226,10 +226,10 @@ class TestRest:
 
 
 class Resting:
-    """Something that waits for no point in time.
+    """Something that waits for no deadline.
 
     Attributes:
-        wakes: how often it was told that the clock was moved.
+        wakes: how often it was told that the clock had moved.
     """
 
     def __init__(self) -> None:
@@ -243,7 +243,7 @@ class Resting:
 
 
 def attended_in_the_middle(point: int) -> bool:
-    """Move a clock, and have it attend something at a given bytecode. Return whether it got there."""
+    """Move a clock, and have it attend to something at a given bytecode. Return whether that was reached."""
     virtual, first, second = VirtualClock(patience=PATIENCE), Resting(), Resting()
 
     def use() -> None:

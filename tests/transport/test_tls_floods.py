@@ -33,7 +33,7 @@ from .test_stream import connected
 
 #: The longest turn, in seconds of the thread's processor time.
 MOST_SECONDS = 0.01
-#: An interrupt counts as time of the thread that it interrupts. It may hit one flood, not each of three.
+#: An interrupt counts towards the time of the thread that it interrupts. It may hit one flood, but not three.
 FLOODS_AT_MOST = 3
 
 #: Floods by name: the records, and the data in them.
@@ -119,7 +119,7 @@ def flooding(kind: str, keys: Path, data: list[bytes]) -> Callable[[Link], None]
 
 @pytest.fixture
 def uncollected() -> Iterator[None]:
-    """Collect no garbage: all objects of a test run take 40 ms, in whatever turn the collector begins."""
+    """Disable the garbage collector: in a full test run it takes 40 ms, during whatever turn."""
     gc.collect()
     gc.disable()
     yield
@@ -127,7 +127,7 @@ def uncollected() -> Iterator[None]:
 
 
 def longest_turn(flood: Callable[[], list[float]]) -> float:
-    """Return the longest turn of a flood, namely of the best of three if it is too long in the first ones."""
+    """Return the longest turn of a flood; if it is too long, the shortest of up to three attempts."""
     longest = []
     while len(longest) < FLOODS_AT_MOST and min(longest, default=MOST_SECONDS) >= MOST_SECONDS:
         longest.append(max(flood()))

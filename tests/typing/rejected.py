@@ -1,6 +1,6 @@
-"""Handlers that type checkers reject: mypy and pyright have to find a mistake in each line with an ignore.
+"""Handlers that type checkers reject: mypy and pyright must report a mistake in each line with an ignore.
 
-An ignore that is not needed is an error too, for both of them.
+Both of them also report an ignore that is not needed.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ from ...sent import Sent
 class Departures:
     """Calls a function for each message once it leaves the send queue of the app. For the handlers' thread.
 
-    Messages usually leave at once. They wait if the server does not keep up, or if they exceed the budget of
-    the option `rate`; only then is a handler of ``"sent"`` registered, for as long as any of them waits.
+    Messages usually leave immediately. They wait if the server does not keep up, or if they exceed the budget
+    of the option `rate`; only then is a handler of ``"sent"`` registered, for as long as any of them waits.
 
     Args:
         app: the app.
@@ -26,7 +26,7 @@ class Departures:
     def __init__(self, app: WebSocketApp) -> None:
         self._app = app
         # The messages that have not left yet, in the order of sending. The handlers' thread appends and
-        # clears, the thread that writes takes; each of these is atomic.
+        # clears, and the writing thread removes; each of these operations is atomic.
         self._waiting: deque[tuple[str | BytesLike, Callable[[], object]]] = deque()
         self._listens = False
 
@@ -38,7 +38,7 @@ class Departures:
         Args:
             send: sends the message. What it raises reaches the caller, and `left` is then not called.
             message: the message.
-            left: called during this call if the message leaves at once, otherwise later.
+            left: called during this call if the message leaves immediately, otherwise later.
 
         Returns:
             What `send` returned. If False, `left` is not called.

@@ -1,4 +1,4 @@
-"""Threads of executors: what the calling thread is doing for an executor of `concurrent.futures`."""
+"""Executor threads: the role of the calling thread in an executor of `concurrent.futures`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any
 
 _LIBRARY = "concurrent.futures."
-#: The functions of the library that call what was submitted, and those that call what waits for its end.
+#: The library's functions that run submitted jobs, and those that run the callbacks of finished ones.
 _CALLING_WORK = ("run", "_process_worker", "_process_chunk")
 _CALLING_BACK = ("_invoke_callbacks", "add_done_callback")
 
@@ -19,10 +19,10 @@ class Place(Enum):
     """The role of the calling thread for some jobs of an executor.
 
     Attributes:
-        ELSEWHERE: nothing for any of the given jobs.
-        AT_WORK: it does one of these jobs.
-        INSIDE: it ends one of them, or a finalizer has interrupted the library's own code, which may be about
-            to start one.
+        ELSEWHERE: it has nothing to do with the given jobs.
+        AT_WORK: it is running one of these jobs.
+        INSIDE: it is finishing one of them, or a finalizer has interrupted the library's own code, which may
+            be about to start one.
     """
 
     ELSEWHERE = 1

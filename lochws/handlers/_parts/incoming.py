@@ -31,7 +31,7 @@ class Incoming:
         return self._packets is not None
 
     def clear(self) -> None:
-        """Begin with a new connection."""
+        """Start over for a new connection."""
         self._is_broken = False
         if self._packets is not None:
             self._packets.clear()

@@ -116,7 +116,7 @@ class Measures:
         elif isinstance(event, (events.ConnectFail, events.Disconnected)):
             fallback = event.phase if isinstance(event, events.ConnectFail) else event.ended_by
             if self._cause == events.Stale.name and fallback != "client":
-                self._cause = None  # that was only reported, and the connection ended in another way
+                self._cause = None  # it was only reported; the connection ended for another reason
             self._cause = self._cause or fallback
             self.unsent += len(event.unsent) if isinstance(event, events.Disconnected) else 0
 

@@ -1,7 +1,7 @@
 """A stand-in for trustme, which needs packages that do not exist for a free-threaded Python 3.13.
 
-The real trustme makes the certificates, in the Python that the variable ``TRUSTME_PYTHON`` names. There is
-only what the tests use.
+The real trustme makes the certificates, in the Python that the variable ``TRUSTME_PYTHON`` names. Only what
+the tests use is provided.
 """
 
 from __future__ import annotations
