@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import datetime
 from time import time
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
@@ -532,6 +531,8 @@ class HistoryEntry:
     code: int | None = None
 
     def __str__(self) -> str:
+        from datetime import datetime  # noqa: PLC0415  not needed by programs that print no history
+
         when = f"{datetime.fromtimestamp(self.time):%H:%M:%S.%f}"[:-3]  # noqa: DTZ006  local, as in logs
         if not self.direction:
             return f"{when} {self.name}"

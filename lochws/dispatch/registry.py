@@ -36,6 +36,7 @@ REPLACES_LINES = "replaces_default_lines"
 
 _MESSAGES = frozenset({events.Text, events.Binary})
 _ROOT = logging.getLogger()
+_NOBODY: frozenset[str] = frozenset()  # Python makes a new one each time
 
 
 class Lines(Protocol):
@@ -86,6 +87,8 @@ class Registry:
             run, this registry is their owner in `lochws.system.usercode`.
     """
 
+    __slots__ = ("_failed", "_limits", "_lines", "_misled", "_setup", "taps")
+
     # One lock for all registries: it is held for moments. Reentrant, because a signal handler may register
     # while the thread that it interrupts is doing so.
     _lock: ClassVar = control_lock()
@@ -96,7 +99,7 @@ class Registry:
         self._setup = _Setup()  # written under _lock, read without it
         self.taps: list[HandlerFunction] = []
         self._limits: dict[str, RateLimit] = {}  # by the handler's name; the reader's
-        self._misled: frozenset[str] = frozenset()  # handlers whose coroutines have been reported
+        self._misled = _NOBODY  # handlers whose coroutines have been reported
 
     @classmethod
     def reset_after_fork(cls) -> None:
@@ -282,7 +285,7 @@ class Registry:
         reason = not_run(result)
         name = safe_name(handler) if reason else ""
         if reason and name not in self._misled:
-            known = self._misled if len(self._misled) < MAX_LIMITS else frozenset[str]()
+            known = self._misled if len(self._misled) < MAX_LIMITS else _NOBODY
             self._misled = known | {name}
             raise TypeError(f"{name} {reason}")
 
@@ -347,8 +350,9 @@ class Registry:
         if lines is None or any(getattr(type(owner), REPLACES_LINES, False) for _, _, owner in entries):
             return _Setup(entries, wrappers, table, every, errors, batch, sent)
         note = lines.note
+        usual = (note, *every)  # one for all, because there may be many apps
         for kind in kinds:
-            table[kind] = (note, *table.get(kind, every))
+            table[kind] = (note, *table[kind]) if kind in table else usual
         return _Setup(entries, wrappers, table, every, errors, batch, sent, note, lines.debug)
 
 
