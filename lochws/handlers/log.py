@@ -203,6 +203,7 @@ def _reason(event: events.ConnectFail | events.Rejected) -> str:
 
 
 def _prefixed(how: str, reason: str) -> str:
+    reason = reason.removeprefix("unable to connect; ")  # "could not connect" says it already
     return reason if reason.startswith(how) else f"{how}: {reason}"
 
 

@@ -48,6 +48,10 @@ REFUSAL = Response(b"HTTP/1.1 503 Service Unavailable\r\n\r\n")
     [
         (events.Connecting("wss://a.example/x"), "INFO", "connecting to wss://a.example/x"),
         (events.ConnectFail("dead", advice="Is it up?"), "WARNING", "could not connect: dead. Is it up?"),
+        (
+            events.ConnectFail("unable to connect; 127.0.0.1:1: Connection refused", advice="Is it up?"),
+            "WARNING", "could not connect: 127.0.0.1:1: Connection refused. Is it up?",
+        ),
         (events.Connected("ws://a/"), "DEBUG", "connected, waiting for the upgrade"),
         (events.Connected("ws://a/", "http://p:1"), "DEBUG",
          "connected through proxy http://p:1, waiting for the upgrade"),
