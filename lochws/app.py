@@ -277,7 +277,7 @@ class WebSocketApp(WebSocket, Handler):
         send_timeout: seconds that a send waits for room with ``when_full="block"``. Default: 30.0.
         rate: how many messages the server accepts in a given time. Default: None.
         encoder: a function that converts the objects passed to `send_json` to JSON. Default: None.
-        history: how many entries `Disconnected.history` keeps. Default: 0.
+        history: how many messages `Disconnected.history` lists one by one. Default: 0.
         on_handler_error: what to do when a handler raises. Default: 'continue'.
         threads: a `Threads` to share with other apps. Default: None.
 
@@ -352,8 +352,8 @@ class WebSocketApp(WebSocket, Handler):
             auto_pong: whether to answer the server's pings automatically.
             close_timeout: seconds that the server has to answer a Close frame and end the connection; 0 or
                 None for no limit.
-            stale_after: seconds without any part of a message after which the server counts as mute, even if
-                it answers pings, and a Stale event is emitted; 0 or None for no limit.
+            stale_after: seconds without any part of a message after which a Stale event is emitted, even if
+                the server answers pings; 0 or None for no limit.
             on_stale: what happens then: ``"reconnect"`` drops the connection, as `force_disconnect` does;
                 ``"tell"`` leaves it open.
             persist: whether to reconnect whenever an attempt fails or a connection ends without a call to
@@ -411,8 +411,8 @@ class WebSocketApp(WebSocket, Handler):
             auto_pong: whether to answer the server's pings automatically.
             close_timeout: seconds that the server has to answer a Close frame and end the connection; 0 or
                 None for no limit.
-            stale_after: seconds without any part of a message after which the server counts as mute, even if
-                it answers pings, and a Stale event is emitted; 0 or None for no limit.
+            stale_after: seconds without any part of a message after which a Stale event is emitted, even if
+                the server answers pings; 0 or None for no limit.
             on_stale: what happens then: ``"reconnect"`` drops the connection, as `force_disconnect` does;
                 ``"tell"`` leaves it open.
             persist: whether to reconnect whenever an attempt fails or a connection ends without a call to
@@ -514,9 +514,8 @@ class WebSocketApp(WebSocket, Handler):
             check: whether to raise WaitFailed, which says why, instead of returning False.
 
         Returns:
-            True once all of that is the case; False if the timeout expires or the app stops first. Then
-            `last_end` says how the last attempt ended, and with ``check=True`` the exception says it. So the
-            result is a plain bool, and the reason cannot be overlooked where it is asked for.
+            True once all of that is the case; False if the timeout expires or the app stops first. In that
+            case `last_end` says how the last attempt ended; with ``check=True``, the exception does.
 
         Raises:
             TypeError, ValueError: the timeout is not a number, or `check` is not a bool.
@@ -579,7 +578,7 @@ class WebSocketApp(WebSocket, Handler):
         if timeout is not None:
             check_number("diagnose: timeout", timeout, 0.001, "seconds from 0.001 up, or None")
         if self.in_handler or interrupts_lochws():
-            raise WebSocketError("diagnose() blocks, and was called in a function that lochws calls")
+            raise WebSocketError("diagnose() blocks: do not call it in a handler or other callback")
         options = self._lochws.options
         if options.sock is not None:
             raise WebSocketError("diagnose(): only one connection can use the socket given as sock")

@@ -16,7 +16,8 @@ class Counters:
         messages_dropped: messages discarded because the send queue was full (``when_full="drop"``).
         bytes_received: bytes received, including frame headers and control frames, but excluding TLS overhead
             and the opening handshake.
-        bytes_sent: bytes sent, counted likewise.
+        bytes_sent: bytes sent, including frame headers and control frames, but excluding TLS overhead and the
+            opening handshake.
     """
 
     connections: int = 0
@@ -31,4 +32,5 @@ class Counters:
     """Bytes received, including frame headers and control frames, but excluding TLS overhead and the
     opening handshake."""
     bytes_sent: int = 0
-    """Bytes sent, counted likewise."""
+    """Bytes sent, including frame headers and control frames, but excluding TLS overhead and the opening
+    handshake."""

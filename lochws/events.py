@@ -225,11 +225,11 @@ class Ready(Event):
             Unix socket.
         timings: seconds spent in each phase of the opening that was entered, by its name: ``"resolve"``,
             ``"tcp"``, ``"proxy"``, ``"tls"``, ``"upgrade"``.
-        attempt: the number of attempts that this connection took, since `start` or since the connection
-            before; 1 if the first one succeeded.
-        is_reconnect: whether there was a connection before: since `start`, or for a WebSocket that is
-            iterated, since it was created.
-        outage: seconds since the connection before ended, by the monotonic clock; None if there was none.
+        attempt: the number of attempts that this connection took, since `start` or since the previous
+            connection; 1 if the first one succeeded.
+        is_reconnect: whether there was an earlier connection since `start` (for a WebSocket that is iterated:
+            since it was created).
+        outage: seconds since the previous connection ended, by the monotonic clock; None if there was none.
         last_message_at: the `received_time` of the last message that arrived over earlier connections, by the
             wall clock, in seconds since 1970; None if there was none.
     """
@@ -252,13 +252,13 @@ class Ready(Event):
     """Seconds spent in each phase of the opening that was entered, by its name: ``"resolve"``, ``"tcp"``,
     ``"proxy"``, ``"tls"``, ``"upgrade"``."""
     attempt: int
-    """The number of attempts that this connection took, since `start` or since the connection before; 1 if
+    """The number of attempts that this connection took, since `start` or since the previous connection; 1 if
     the first one succeeded."""
     is_reconnect: bool
-    """Whether there was a connection before: since `start`, or for a WebSocket that is iterated, since it was
-    created."""
+    """Whether there was an earlier connection since `start` (for a WebSocket that is iterated: since it was
+    created)."""
     outage: float | None
-    """Seconds since the connection before ended, by the monotonic clock; None if there was none."""
+    """Seconds since the previous connection ended, by the monotonic clock; None if there was none."""
     last_message_at: float | None
     """The `received_time` of the last message that arrived over earlier connections, by the wall clock, in
     seconds since 1970; None if there was none."""
@@ -432,11 +432,11 @@ class Stale(Event):
     """The server has sent no message for `stale_after` seconds, although it may still answer pings.
 
     With ``on_stale="reconnect"`` the connection has been dropped, and Disconnected follows. With ``"tell"``
-    it stays open, and there is no other Stale before another message has arrived.
+    it stays open, and there is no further Stale until another message has arrived.
 
     Attributes:
         seconds: how long no part of a message has arrived, by the monotonic clock: since the last part, since
-            Ready, or since lochws resumed reading after a pause of its own or a suspend of the machine.
+            Ready, or since lochws resumed reading after a pause of its own or the machine was suspended.
         last_message_at: the `received_time` of the connection's last message, by the wall clock, in seconds
             since 1970; None if there was none.
     """
@@ -445,7 +445,7 @@ class Stale(Event):
     name: ClassVar[Literal["stale"]] = "stale"
     seconds: float
     """How long no part of a message has arrived, by the monotonic clock: since the last part, since Ready, or
-    since lochws resumed reading after a pause of its own or a suspend of the machine."""
+    since lochws resumed reading after a pause of its own or the machine was suspended."""
     last_message_at: float | None
     """The `received_time` of the connection's last message, by the wall clock, in seconds since 1970; None if
     there was none."""
@@ -519,7 +519,7 @@ class HistoryEntry:
             or ``"resumed"`` (reading, while handlers are behind), ``"suspended"`` (the machine), ``"stale"``,
             ``"unresponsive"``, ``"protocol error"`` or ``"dropped"`` (by us).
         count: how many frames or messages.
-        size: the bytes of their payloads; for ``"messages"``, the bytes of the stream, with all frame heads.
+        size: the bytes of their payloads; for ``"messages"``, the bytes of their frames, headers included.
         code: the code of a Close frame, or None.
     """
 

@@ -299,9 +299,9 @@ class Rate:
     message counts from when TCP has sent it; messages that TCP keeps back, because it resends lost packets or
     its congestion window is full, count from when it has caught up (on Linux; elsewhere from when the
     operating system has taken them). The server sees the same spans if the network delays all messages
-    equally, and `margin` covers delays that vary by less. No client can prevent that a network which holds
-    messages back for longer, or a server that pauses reading, lets two bursts meet: choose a larger margin or
-    a lower limit if the server still closes the connection.
+    equally, and `margin` covers delays that vary by less. If a network holds messages back for longer, or a
+    server pauses reading, two bursts can still meet, which no client can prevent: choose a larger margin or a
+    lower limit if the server still closes the connection.
 
     ::
 
@@ -311,13 +311,13 @@ class Rate:
         limit: how many messages the server accepts within `per` seconds.
         per: the length of the span, in seconds; more than 0, and at most 366 days.
         counts: ``"messages"`` if the server counts text and binary messages only, ``"frames"`` if it counts
-            pings, pongs and Close frames as well. These then wait for the limit too, though before all
+            pings, pongs and Close frames as well. These then wait for the limit too, though ahead of all
             messages, and only the newest pong is kept. Choose `ping_rate` such that keepalive pings leave
             room for messages.
         scope: ``"connection"`` if each connection begins with the full limit, which is how servers usually
             count; ``"client"`` if what earlier connections of the same WebSocket or app have sent still
             counts, for servers that count by address or account.
-        margin: seconds added to `per`, from 0 to `per`. None adds 5 %, and at most 0.25 s.
+        margin: seconds added to `per`, from 0 to `per`. None adds 5 % of `per`, but at most 0.25 s.
 
     Raises:
         TypeError, ValueError: an attribute is invalid; the message names it and says what would be valid.
@@ -329,14 +329,14 @@ class Rate:
     """The length of the span, in seconds; more than 0, and at most 366 days."""
     counts: Literal["messages", "frames"] = field(default="messages", kw_only=True)
     """``"messages"`` if the server counts text and binary messages only, ``"frames"`` if it counts pings,
-    pongs and Close frames as well. These then wait for the limit too, though before all messages, and
+    pongs and Close frames as well. These then wait for the limit too, though ahead of all messages, and
     only the newest pong is kept. Choose `ping_rate` such that keepalive pings leave room for messages."""
     scope: Literal["connection", "client"] = field(default="connection", kw_only=True)
     """``"connection"`` if each connection begins with the full limit, which is how servers usually count;
     ``"client"`` if what earlier connections of the same WebSocket or app have sent still counts, for
     servers that count by address or account."""
     margin: float | None = field(default=None, kw_only=True)
-    """Seconds added to `per`, from 0 to `per`. None adds 5 %, and at most 0.25 s."""
+    """Seconds added to `per`, from 0 to `per`. None adds 5 % of `per`, but at most 0.25 s."""
 
     def __post_init__(self) -> None:
         check_range("Rate: limit", self.limit, 1, sys.maxsize)
@@ -750,8 +750,8 @@ class Timing:
         auto_pong: whether to answer the server's pings automatically.
         close_timeout: seconds from the first Close frame until the connection is dropped; 0 or None for no
             limit.
-        stale_after: seconds without any part of a message after which the server counts as mute; 0 or None
-            for no limit.
+        stale_after: seconds without any part of a message after which Stale is emitted; 0 or None for no
+            limit.
         on_stale: what to do then: ``"reconnect"`` drops the connection, ``"tell"`` only emits Stale.
     """
 

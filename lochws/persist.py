@@ -61,8 +61,8 @@ def persist(
         auto_pong: whether to answer the server's pings automatically.
         close_timeout: seconds that the server has to answer a Close frame and end the connection; 0 or None
             for no limit.
-        stale_after: seconds without any part of a message after which the server counts as mute, even if it
-            answers pings, and a Stale event is yielded; 0 or None for no limit.
+        stale_after: seconds without any part of a message after which a Stale event is yielded, even if
+            the server answers pings; 0 or None for no limit.
         on_stale: what happens then: ``"reconnect"`` drops the connection, as `WebSocket.force_disconnect`
             does, and the next attempt follows; ``"tell"`` leaves it open.
         backoff: the complete policy, used instead of `min_wait`, `max_wait` and `respect_retry_after`.

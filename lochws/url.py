@@ -142,7 +142,7 @@ def without_secrets(url: str) -> str:
 def without_queries(text: str) -> str:
     """Return a text without the credentials and the whole queries of the URLs in it.
 
-    Also cuts a very long text, since the time grows faster than its length.
+    Also cuts a very long text, since the time needed grows faster than the length.
     """
     # Credentials first: a password may contain a question mark.
     return _VALUES.sub(r"\1…", _QUERIES.sub(r"\1", redacted(text)[:_MAX_SEARCHED]))

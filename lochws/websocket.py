@@ -225,7 +225,7 @@ class WebSocket:
         send_timeout: seconds that a send waits for room with ``when_full="block"``. Default: 30.0.
         rate: how many messages the server accepts in a given time. Default: None.
         encoder: a function that converts the objects passed to `send_json` to JSON. Default: None.
-        history: how many entries `Disconnected.history` keeps. Default: 0.
+        history: how many messages `Disconnected.history` lists one by one. Default: 0.
 
     Raises:
         TypeError, ValueError: an argument is invalid; the message says which, and what would be right.
@@ -306,8 +306,8 @@ class WebSocket:
             auto_pong: whether to answer the server's pings automatically.
             close_timeout: seconds that the server has to answer a Close frame and end the connection; 0 or
                 None for no limit.
-            stale_after: seconds without any part of a message after which the server counts as mute, even if
-                it answers pings, and a Stale event is emitted; 0 or None for no limit.
+            stale_after: seconds without any part of a message after which a Stale event is emitted, even if
+                the server answers pings; 0 or None for no limit.
             on_stale: what happens then: ``"reconnect"`` drops the connection, as `force_disconnect` does;
                 ``"tell"`` leaves it open.
 

@@ -29,7 +29,7 @@ _CODES = "\b\nExit codes:\n" + "\n".join(f"{code.value:5}  {meaning}" for code, 
 
     In a terminal: type messages and watch those that arrive; /help lists the commands. In a pipe: each input
     line is sent as a message, and each message received becomes an output line. After the end of the input,
-    the connection is closed once the server has nothing more to send. The exit code tells how it ended.
+    the connection is closed once the server has nothing more to send. The exit code says how it ended.
     """,
 )
 @click.option(

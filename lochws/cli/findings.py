@@ -16,7 +16,7 @@ _STYLES = {Verdict.OK: "green", Verdict.NOTE: "dim", Verdict.WARNING: "yellow", 
 
 
 def show(findings: Sequence[Finding], *, json: bool) -> None:
-    """Print findings: as a table on a terminal, else one per line; with `json`, as one object per line.
+    """Print findings: as a table on a terminal, otherwise one per line; with `json`, as one object per line.
 
     With ``-q``, only problems are printed.
     """

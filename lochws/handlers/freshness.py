@@ -36,12 +36,12 @@ __all__ = ["Freshness", "StaleChannel"]
 
 K = TypeVar("K", bound=Hashable)
 
-#: How late, in seconds, the end of a limit may be noticed, so that channels share looks; at most a tenth of
-#: the shortest limit.
+#: How late, in seconds, the end of a limit may be noticed, so that one look serves several channels; at most
+#: a tenth of the shortest limit.
 _LATE = 0.1
 #: How much later, in seconds, a channel is looked at again whose message may wait behind a slow handler.
 _AGAIN = 1.0
-#: The difference, in seconds, by which the sum of two times may be wrong.
+#: The largest rounding error, in seconds, in the sum of two times.
 _ROUNDING = 1e-6
 
 

@@ -6,7 +6,7 @@
     Answer(app, {"op": "ping"}, {"op": "pong"})             # the server asks, even during session setup
 
 These are messages of the application's protocol. The pings of WebSocket itself (RFC 6455 section 5.5.2) need
-none of this: lochws sends and answers them by itself.
+none of this: lochws sends and answers them automatically.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class Every:
 
     The first heartbeat is sent one interval after the session (or the connection) is ready, the last before
     it ends. The next connection begins anew, so there is never more than one series. Replies, if any are
-    expected, are checked when a heartbeat is due: if the last `missing` heartbeats have all remained without
-    a reply, this is logged, the connection is dropped, and the app reconnects as after any loss.
+    expected, are checked when a heartbeat is due: if none of the last `missing` heartbeats has had a reply,
+    this is logged, the connection is dropped, and the app reconnects as after any loss.
 
     Everything runs on the handlers' thread, so a handler that blocks delays heartbeats; a reply that waits
     behind it is not counted as missing. Neither is that of a heartbeat which has not left the send queue yet,
@@ -268,7 +268,7 @@ class Every:
             _report_full("a heartbeat", self._drops)
 
     def _departed(self, heartbeat: object) -> None:
-        """Begin to miss the reply to a heartbeat, which has left the send queue, unless it has arrived."""
+        """Count a heartbeat that has left the send queue as unanswered, unless its reply has arrived."""
         if self._waiting is heartbeat:
             self._waiting = None
             if self._expect is not None:
@@ -425,7 +425,7 @@ def _as_interval(name: str, seconds: float | None, shortest: float = MIN_SECONDS
 
 
 def _open_gate(app: WebSocketApp) -> Gate:
-    """Return a gate that holds nobody up, and through which messages pass the closed gates of others."""
+    """Return an open gate, through which messages pass the closed gates of others."""
     gate = app.hooks.gate()
     gate.remove()
     return gate

@@ -25,7 +25,7 @@ _MAX_CHARACTERS = 300
 
 
 class Log:
-    """A handler that writes one log line per event, with a label, in place of the lines of every app.
+    """A handler that writes one log line per event, with a label, in place of an app's default lines.
 
     ===========================================  =======
     event                                        level

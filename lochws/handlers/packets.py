@@ -1,4 +1,4 @@
-"""Packets: the packets of a protocol that treats its WebSocket messages as one stream of bytes, like MQTT.
+"""Packets: the parts of a stream of bytes that is spread over WebSocket messages, as in MQTT.
 
 ::
 
@@ -58,11 +58,11 @@ class Packets:
             data: the content of the next message; a text counts as its UTF-8 bytes.
 
         Returns:
-            An iterator. Packets that it was not asked for are returned by that of the next call.
+            An iterator. Packets that were not taken from it are returned by the iterator of the next call.
 
         Raises:
             TypeError, ValueError: raised by the iterator: the function returned something other than a length
-                or None, the packet is longer than `max_bytes`, or its length cannot be told from 64 KiB.
+                or None, the packet is longer than `max_bytes`, or 64 KiB do not tell its length.
             Exception: raised by the iterator: whatever the function raised.
         """
         self._buffer += data.encode() if isinstance(data, str) else data

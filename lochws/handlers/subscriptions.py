@@ -215,7 +215,7 @@ class Subscriptions:
     def send(self, message: Message) -> bool:
         """Send a message even while the session is being set up, when other sends are refused.
 
-        For what a server wants at any time, such as answers to its own pings. See also
+        Use it for messages that the server wants at any time, such as answers to its own pings. See also
         `lochws.handlers.heartbeat`.
 
         Args:

@@ -71,15 +71,16 @@ class Backoff:
             returns the seconds to wait, `USE_BACKOFF` for the wait that the back-off has chosen, or None to
             give up. If it raises an exception, that is logged and the back-off's wait applies. An app calls
             it on a separate thread, so that no connection waits for it; `persist` calls it on the iterating
-            thread. It is not called after an end that is fatal, see below.
+            thread. It is not called after a fatal end (`fatal_codes`, `fatal_statuses`).
         clean_wait: the longest wait, in seconds, after the server has ended a stable connection cleanly. None
             for 0.1 if the app has threads of its own and `min_wait` is not longer than that. Otherwise None
             treats a clean end like any other: a fleet that shares threads would return all at once.
         fatal_codes: close codes, such as ``{4400, 4401}``, with which the server tells a client not to come
             back. If it closes the connection with one of them, the app stops, or `persist` ends, and the
             event's `fatal` is True.
-        fatal_statuses: HTTP statuses, such as ``{401, 403}``, that have the same effect if the server, or a
-            proxy on the way, refuses an attempt to connect with them.
+        fatal_statuses: HTTP statuses, such as ``{401, 403}``, with which the server, or a proxy on the way,
+            tells a client not to come back. If it refuses an attempt to connect with one of them, the app
+            stops, or `persist` ends, and the event's `fatal` is True.
 
     Raises:
         TypeError, ValueError: an attribute is not valid; the message names it.
@@ -109,7 +110,7 @@ class Backoff:
     seconds to wait, `USE_BACKOFF` for the wait that the back-off has chosen, or None to give up. If it
     raises an exception, that is logged and the back-off's wait applies. An app calls it on a separate
     thread, so that no connection waits for it; `persist` calls it on the iterating thread. It is not
-    called after an end that is fatal, see below."""
+    called after a fatal end (`fatal_codes`, `fatal_statuses`)."""
     clean_wait: float | None = None
     """The longest wait, in seconds, after the server has ended a stable connection cleanly. None for 0.1
     if the app has threads of its own and `min_wait` is not longer than that. Otherwise None treats a
@@ -119,8 +120,9 @@ class Backoff:
     closes the connection with one of them, the app stops, or `persist` ends, and the event's `fatal` is
     True."""
     fatal_statuses: Collection[int] = frozenset()
-    """HTTP statuses, such as ``{401, 403}``, that have the same effect if the server, or a proxy on the
-    way, refuses an attempt to connect with them."""
+    """HTTP statuses, such as ``{401, 403}``, with which the server, or a proxy on the way, tells a client not
+    to come back. If it refuses an attempt to connect with one of them, the app stops, or `persist` ends,
+    and the event's `fatal` is True."""
 
     def __post_init__(self) -> None:
         for name in ("min_wait", "max_wait", "max_retry_after", "stable_after"):

@@ -218,7 +218,7 @@ _WITH_LINE = LIFE_KINDS - {events.Connecting}
 
 
 def span(seconds: float) -> str:
-    """Return a length of time for people: ``0.25 s``, ``12.3 s``, ``5 min 1 s``, ``3 h 12 min``."""
+    """Return a length of time in readable units: ``0.25 s``, ``12.3 s``, ``5 min 1 s``, ``3 h 12 min``."""
     if seconds < 60:
         return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
     whole = round(seconds)

@@ -11,7 +11,7 @@ class Staleness:
     """The silences of one connection's server. Not thread-safe: one thread at a time.
 
     Args:
-        limit: seconds without any part of a message after which the server counts as mute; 0 for never.
+        limit: seconds without any part of a message after which the server is considered silent; 0 for never.
 
     Attributes:
         deadline: when `silence` must be called next, or None for never.
@@ -39,7 +39,7 @@ class Staleness:
         self.start(now)
 
     def silence(self, heard: float, now: float) -> float | None:
-        """Return for how long the server has been mute, in seconds, if that must be reported now.
+        """Return for how long the server has been silent, in seconds, if that must be reported now.
 
         Each silence is reported once.
 

@@ -53,6 +53,6 @@ def choose(part: ModuleType | None, name: str, python_twin: _Twin) -> _Twin:
 
 
 def parts_in_use() -> dict[str, bool]:
-    """Return what can be compiled for this Python, and whether this process uses the compiled twin of it."""
+    """Return what can be compiled for this Python, and whether this process uses its compiled twin."""
     parts = _PARTS if _HAS_CALLS else ["protocol"]
     return {part: not is_pure_python() and load(part) is not None for part in parts}

@@ -119,7 +119,7 @@ class Stream:
         return progress_of(self._sock)
 
     def is_behind(self) -> bool:
-        """Return whether TCP has not sent all that it has taken. Any thread while it sends, and the loop."""
+        """Return whether TCP still holds bytes to send. Any thread while it sends, and the loop."""
         return is_behind(self._sock)
 
     def fileno(self) -> int:

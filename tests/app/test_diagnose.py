@@ -132,7 +132,7 @@ class TestWhereItIsRefused:
         @app.on("ready")
         def ready(_: events.Ready) -> None:
             for one in (app, other):
-                with pytest.raises(WebSocketError, match="in a function that lochws calls"):
+                with pytest.raises(WebSocketError, match="do not call it in a handler or other callback"):
                     one.diagnose()
                 refused.append(one)
 
@@ -144,7 +144,7 @@ class TestWhereItIsRefused:
 
         def trace(_: dict[str, Any]) -> None:
             if not refused:
-                with pytest.raises(WebSocketError, match="in a function that lochws calls"):
+                with pytest.raises(WebSocketError, match="do not call it in a handler or other callback"):
                     WebSocketApp("ws://example.invalid").diagnose()
                 refused.append(True)
 
@@ -156,7 +156,7 @@ class TestWhereItIsRefused:
         app, refused = Noting(ws_server().url), []
 
         def interrupt(*_: object) -> None:
-            with pytest.raises(WebSocketError, match="in a function that lochws calls"):
+            with pytest.raises(WebSocketError, match="do not call it in a handler or other callback"):
                 app.diagnose()
             refused.append(True)
             app.close()

@@ -180,7 +180,7 @@ class TestNamesOfOptions:
     @pytest.mark.parametrize(
         ("name", "hint"),
         [
-            ("jitter", "the waits are always random, over their whole range"),
+            ("jitter", "the waits always have full jitter"),
             ("max_delay", "did you mean 'max_wait'?"),
             ("max_retries", "did you mean 'max_attempts'?"),
             ("multiplier", "did you mean 'factor'?"),

@@ -197,9 +197,9 @@ FAULTS: Mapping[str, Mapping[str, str]] = {
             "A connection shorter than `stable_after` counts as a failure. The delays keep growing, up to "
             "`max_wait`.",
         "1,000 apps reconnect after a crash":
-            "Each waits a random time within a range that begins at 1 s and grows with each failure. Within "
-            "any 0.1 s at most a sixth of them tries, after 20 s at most a fiftieth, if they share threads; "
-            "otherwise a fifth, and a thirtieth. All are back within `max_wait`.",
+            "Each waits a random time within a range that begins at 1 s and grows with each failure. If they "
+            "share threads, at most a sixth of them try within any 0.1 s, and after 20 s at most a fiftieth; "
+            "otherwise at most a fifth, and a thirtieth. All are back within `max_wait`.",
         "gevent patches the standard library":
             "If it does so first, apps run on greenlets and block none of them. If `threading` is patched "
             "after lochws was imported, `start` refuses and says so.",

@@ -839,7 +839,7 @@ subscriptions: Any = Subscriptions
         (lambda: step(None), ValueError, "message=None needs expect"),
         (lambda: step(None, {}, give_up=True), ValueError, "give_up needs refused"),
         (lambda: step("x", {}, refused={}, give_up=1), TypeError, "give_up=1"),
-        (lambda: step(lambda one, two: "x"), TypeError, "without an argument, or with one"),
+        (lambda: step(lambda one, two: "x"), TypeError, "at most one required argument"),
         (lambda: subscriptions(unstarted(), [step("x"), step(len)]), ValueError, "len: it takes an answer"),
         (lambda: subscriptions(unstarted(), split="x"), TypeError, "split='x': expected a function"),
         (lambda: step("x", timeout="1"), TypeError, "timeout='1'"),

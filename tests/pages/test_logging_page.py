@@ -48,7 +48,7 @@ def normalised(log: str) -> list[str]:
     return [line for line in _SPAN.sub("SPAN", log).splitlines() if line]
 
 
-def test_the_log_of_one_life_is_what_an_app_writes(
+def test_the_log_in_the_example_is_what_an_app_writes(
     ws_server: StartServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL, "lochws.testing")

@@ -1,4 +1,4 @@
-"""Staleness: when a silent server counts as mute, with a clock that the test moves; what counts as life."""
+"""Staleness: when a server counts as silent, with a clock that the test moves; what counts as life."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class TestSilence:
         assert staleness.deadline is None
         assert staleness.silence(NEVER, START + 1e9) is None
 
-    def test_a_server_that_never_sends_is_mute_after_the_limit(self) -> None:
+    def test_a_server_that_never_sends_is_silent_after_the_limit(self) -> None:
         staleness = started()
         assert staleness.deadline == START + 90
         assert staleness.silence(NEVER, START + 89.9) is None

@@ -1,4 +1,4 @@
-"""Departures: when the messages of a ready-made handler leave the send queue, where time limits begin."""
+"""Departures: when the messages of a ready-made handler leave the send queue, and their time limits begin."""
 
 from __future__ import annotations
 

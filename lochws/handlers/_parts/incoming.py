@@ -15,7 +15,7 @@ class Incoming:
 
     Args:
         app: the app, whose connection is dropped if its stream cannot be split.
-        split: the function that tells the length of a packet; None if each message stands for itself.
+        split: the function that tells the length of a packet; None if each message is one packet.
     """
 
     __slots__ = ("_app", "_is_broken", "_packets")

@@ -50,7 +50,7 @@ def check_expected(name: str, value: object) -> None:
 
 
 def fits(expected: Expected, event: events.Text | events.Binary) -> bool:
-    """Return whether a message is one that `expected` describes. What a function raises propagates."""
+    """Return whether a message is one that `expected` describes. Exceptions of a function propagate."""
     if callable(expected):
         return bool(expected(event))
     if isinstance(event, events.Binary):

@@ -135,7 +135,7 @@ class Step:
                 signature.bind(None)
             except TypeError:
                 raise TypeError(
-                    f"message={self.message!r}: expected a function without an argument, or with one"
+                    f"message={self.message!r}: expected a function with at most one required argument"
                 ) from None
             return True
         return False
