@@ -68,7 +68,7 @@ _LOGS = 'lochws logs to the logger named "lochws"; trace=True in the constructor
 _CALLBACK = "override on_<event> in a subclass, or register functions with @app.on"
 _IN_URL = "write it into the URL"
 _ALWAYS = "persist() always reconnects; backoff=Backoff(…) says when"
-_JITTER = "the waits are always random, over their whole range"
+_JITTER = "the waits always have full jitter"
 #: Options of other libraries that lochws does not have, and what to do instead.
 _INSTEAD: Mapping[str, str] = {
     "reconnect": _RECONNECT, "auto_reconnect": _RECONNECT, "autoreconnect": _RECONNECT,

@@ -166,7 +166,7 @@ class TestNamesOfOptions:
             ("origin", "pass origin to the constructor of WebSocket"),
             ("max_attempts", "pass backoff=Backoff(max_attempts=…)"),
             ("persist", "persist() always reconnects; backoff=Backoff(…) says when"),
-            ("jitter", "the waits are always random, over their whole range"),
+            ("jitter", "the waits always have full jitter"),
             ("reconnect", RECONNECT.partition(", persist=False")[0].replace("lochws", "persist()")
              .replace("persist=", "backoff=")),
         ],
