@@ -228,7 +228,7 @@ class WebSocketApp(WebSocket, Handler):
     `stop` is called. All methods may be called from any thread. All threads are daemons.
 
     The parameters up to `trace` may be passed by position; their names and order are Lomond's. The other
-    options are keyword-only. An editor shows more about each of them where it is used.
+    options are keyword-only. Editors show each option's full description where it is used.
 
     Args:
         url: a ``ws://`` or ``wss://`` URL; ``http://`` and ``https://`` are accepted as aliases. A user name

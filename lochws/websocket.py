@@ -176,7 +176,7 @@ class WebSocket:
     methods that send and close may be called from any thread.
 
     The parameters up to `trace` may be passed by position; their names and order are Lomond's. The other
-    options are keyword-only. An editor shows more about each of them where it is used.
+    options are keyword-only. Editors show each option's full description where it is used.
 
     Args:
         url: a ``ws://`` or ``wss://`` URL; ``http://`` and ``https://`` are accepted as aliases. A user name

@@ -20,7 +20,7 @@ from .backoff import CLEAN_CODES
 
 #: Lines of one kind that an app may log in quick succession, and per second in the long run.
 BURST, PER_SECOND = 20, 1 / 30
-#: Lines about one kind of event at level DEBUG, likewise.
+#: The same for lines about one kind of event at level DEBUG.
 DEBUG_BURST, DEBUG_PER_SECOND = 100, 10.0
 #: A connection that the server closes cleanly before this time, in seconds, was short. The second short
 #: connection in a row is logged as a warning.

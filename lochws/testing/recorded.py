@@ -1,4 +1,4 @@
-"""Scripts from a recording: the server repeats its part, and checks that the client does likewise."""
+"""Scripts from a recording: the server repeats its part, and checks that the client does the same."""
 
 from __future__ import annotations
 
