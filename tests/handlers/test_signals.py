@@ -101,7 +101,7 @@ from lochws.handlers.replies import Replies
 from lochws.handlers.subscriptions import Step, Subscriptions
 from lochws.handlers.worker import Worker
 
-rpc, subs, metrics, recorder = Replies(app), Subscriptions(app), Metrics(), Recorder(PATH)
+rpc, subs, metrics, recorder = Replies(app, max_open=1 << 30), Subscriptions(app), Metrics(), Recorder(PATH)
 metrics.watch(app, "app")
 app.add_handler(recorder)
 pool, done, replies, count = ThreadPoolExecutor(2), [], [], 0
