@@ -8,11 +8,12 @@ import ssl
 import threading
 from collections.abc import Callable, Sequence
 from itertools import count
-from types import TracebackType
+from types import FunctionType, TracebackType
 from typing import TYPE_CHECKING, Literal
 
 from ..clock import Rest, current
-from ..options import check_number
+from ..options import check_number, check_range
+from . import steps
 from .connection import ScriptError, ServerConnection, Step, logger
 from .describe import counted, describe, what_was_sent
 from .link import Link, WaitSelector
@@ -78,12 +79,14 @@ class ScriptedServer:
         for script in scripts:
             if not (isinstance(script, Sequence) and all(map(callable, script))):
                 raise TypeError(f"script {script!r}: expected a list of steps, such as [accept(), echo()]")
+            _refuse_uncalled(script)
         if afterwards not in ("repeat", "refuse"):
             raise ValueError(f"afterwards={afterwards!r}: expected 'repeat' or 'refuse'")
         if not (tls is None or isinstance(tls, ssl.SSLContext)):
             raise TypeError(f"tls={tls!r}: expected an ssl.SSLContext, or None for no TLS")
         check_number("patience", patience, 0)
         check_number("scale", scale, 0)
+        check_range("port", port, 0, 65535)
         self._scripts = scripts or (_ECHO,)
         self._repeats = afterwards == "repeat"
         self._tls = tls
@@ -289,3 +292,10 @@ class ScriptedServer:
             logger.info("connection %d: %s", connection.number, failure)
         elif failure is not None:
             logger.error("connection %d: the script failed", connection.number, exc_info=failure)
+
+
+def _refuse_uncalled(script: Sequence[Step]) -> None:
+    """Raise TypeError if a script has ``accept`` in place of ``accept()``, which would do nothing."""
+    for step in script:
+        if isinstance(step, FunctionType) and vars(steps).get(step.__name__) is step:
+            raise TypeError(f"step {step.__name__}: write {step.__name__}(…), which returns the step")

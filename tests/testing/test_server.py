@@ -337,6 +337,10 @@ def test_its_threads_end_with_it_whatever_a_script_waits_for(script: list[t.Step
         # The most likely mistake: the steps of one script, without their list.
         ([t.accept(), t.send("hello")], {}, TypeError, r"script accept\(.*\): expected a list of steps"),
         ([[t.accept(), "hello"]], {}, TypeError, r"'hello'\]: expected a list of steps"),
+        ([[t.accept, t.echo()]], {}, TypeError, r"step accept: write accept\(…\), which returns the step"),
+        ([[t.accept(), t.wait_for]], {}, TypeError, r"step wait_for: write wait_for\(…\)"),
+        ([], {"port": 65536}, ValueError, "port=65536: expected a whole number from 0 to 65535"),
+        ([], {"port": "80"}, TypeError, "port='80': expected a whole number"),
         (["hello"], {}, TypeError, "script 'hello'"),
         ([], {"afterwards": "stop"}, ValueError, "afterwards='stop': expected 'repeat' or 'refuse'"),
     ],
