@@ -207,7 +207,7 @@ def encode_json(value: Any) -> str:
 
 
 def refusing_unknown(**meant: str) -> Callable[[_Class], _Class]:
-    """Make a class refuse unknown keywords with an error that names the right one: a decorator.
+    """Make a class refuse unknown keywords with an error that names the right one (a decorator).
 
     Args:
         meant: other names for an argument, under the argument's name, separated by spaces.

@@ -66,8 +66,8 @@ _AUTH = "pass auth=(user, password) to the constructor"
 _TOKEN = 'pass headers={"Authorization": "…"}, or a function that returns the token as auth'
 _LOGS = 'lochws logs to the logger named "lochws"; trace=True in the constructor logs every step'
 _CALLBACK = "override on_<event> in a subclass, or register functions with @app.on"
-_IN_URL = "write it into the URL"
-_ALWAYS = "persist() always reconnects; backoff=Backoff(…) says when"
+_IN_URL = "put it in the URL"
+_ALWAYS = "persist() always reconnects; backoff=Backoff(…) sets the waits"
 _JITTER = "the waits always have full jitter"
 #: Options of other libraries that lochws does not have, and what to do instead.
 _INSTEAD: Mapping[str, str] = {

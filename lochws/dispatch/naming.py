@@ -214,14 +214,14 @@ def event_names(names: tuple[EventName, ...], caller: str = "on") -> tuple[Name,
 
 
 def _refuse_function(names: tuple[object, ...], caller: str) -> None:
-    """Refuse a function after the events, which is where some libraries expect it."""
+    """Refuse a function passed after the events, where some libraries expect it."""
     *wanted, last = names
     if wanted and callable(last) and not isinstance(last, type):
         shown = ", ".join(repr(_event_name(name, caller)) for name in wanted)
         call = f"{caller.removeprefix('@')}({shown})"
         function = getattr(last, "__name__", "function")
         raise TypeError(
-            f"{caller} takes events alone: write {call}({function}), or decorate the function with @{call}"
+            f"{caller} takes only events: write {call}({function}), or decorate the function with @{call}"
         )
 
 
@@ -232,7 +232,7 @@ def _event_name(name: object, caller: str) -> Name:
         if name.__module__ != events.__name__:
             ours = next(each for each in name.__mro__ if each.__module__ == events.__name__)
             raise TypeError(
-                f"events are never of the class {name.__qualname__}: write {caller}(events.{ours.__name__})"
+                f"lochws never creates a {name.__qualname__} event: write {caller}(events.{ours.__name__})"
             )
         name = name.name
     if not isinstance(name, str):

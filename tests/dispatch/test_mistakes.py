@@ -90,7 +90,7 @@ class TestNamesOfOptions:
             ("on_handler_eror", "did you mean 'on_handler_error'?"),
             ("read_timeout", "pass ping_timeout: any byte from the server counts as a sign of life"),
             ("bearer", 'pass headers={"Authorization": "…"}, or a function that returns the token as auth'),
-            ("path", "write it into the URL"),
+            ("path", "put it in the URL"),
             ("rate_limit", "did you mean 'rate'?"),
             ("zzz", "see the documentation of WebSocketApp"),
         ],
@@ -165,7 +165,7 @@ class TestNamesOfOptions:
             ("ping_interval", "did you mean 'ping_rate'?"),
             ("origin", "pass origin to the constructor of WebSocket"),
             ("max_attempts", "pass backoff=Backoff(max_attempts=…)"),
-            ("persist", "persist() always reconnects; backoff=Backoff(…) says when"),
+            ("persist", "persist() always reconnects; backoff=Backoff(…) sets the waits"),
             ("jitter", "the waits always have full jitter"),
             ("reconnect", RECONNECT.partition(", persist=False")[0].replace("lochws", "persist()")
              .replace("persist=", "backoff=")),
@@ -353,7 +353,7 @@ class TestRegistering:
         [
             (
                 ("text", print),
-                "takes events alone: write {0}('text')(print), or decorate the function with @{0}('text')",
+                "takes only events: write {0}('text')(print), or decorate the function with @{0}('text')",
             ),
             ((["text"],), "write @{0}('text'): events are separate arguments, got ['text']"),
             ((("ping", "pong"),),
@@ -371,7 +371,7 @@ class TestRegistering:
     def test_of_a_class_derived_from_an_event(self) -> None:
         kind = type("Mine", (events.Text,), {})
         assert message(TypeError, lambda: WebSocketApp(URL).on(kind)) == (
-            "events are never of the class Mine: write @app.on(events.Text)"
+            "lochws never creates a Mine event: write @app.on(events.Text)"
         )
 
     def test_of_the_class_in_place_of_an_app(self) -> None:
