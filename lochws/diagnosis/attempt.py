@@ -12,6 +12,7 @@ from .. import events
 from ..errors import TransportFail, WebSocketUnavailable
 from ..response import Response
 from ..text import cut
+from ..url import without_secrets
 from .certificate import agreement
 from .findings import Finding, Verdict
 
@@ -80,7 +81,7 @@ class Attempt:
     def on_connecting(self, event: events.Connecting) -> None:
         """Start the attempt, or report a redirect."""
         if self.findings:
-            self._find("redirect", Verdict.NOTE, f"to {event.url}")
+            self._find("redirect", Verdict.NOTE, f"to {without_secrets(event.url)}")
         self.url = self.url or event.url
         self._began = monotonic()
 
@@ -90,7 +91,7 @@ class Attempt:
         if event.proxy is not None:
             self._find("proxy", Verdict.OK, f"connected through {event.proxy}", self._took)
         else:
-            self._find("connect", Verdict.OK, f"to {event.url}", self._took)
+            self._find("connect", Verdict.OK, f"to {without_secrets(event.url)}", self._took)
         self._began = monotonic()
 
     def on_connect_fail(self, event: events.ConnectFail) -> None:

@@ -63,6 +63,16 @@ def test_a_refusal_has_its_advice(ws_server: StartServer) -> None:
     assert isinstance(app.last_end, events.Disconnected)
 
 
+def test_no_finding_shows_a_token_in_the_url_or_in_that_of_a_redirect(ws_server: StartServer) -> None:
+    moved = t.upgrade(status=302, headers={"Location": "/new?token=secret"})
+    server = ws_server([moved], [t.accept()])
+    found = WebSocketApp(f"{server.url}?token=secret").diagnose(PATIENCE)
+    assert [one.result.partition("?")[2] for one in found if one.phase in ("connect", "redirect")] == [
+        "token=…"
+    ] * 3
+    assert "secret" not in repr(found)
+
+
 def test_a_port_on_which_nothing_listens() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
