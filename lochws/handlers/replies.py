@@ -29,8 +29,9 @@ from typing import Any, Generic, TypeAlias, TypeVar, overload
 
 from .. import WebSocketApp, events
 from ..clock import Rest, current
+from ..dispatch.callables import check_takes
 from ..errors import QueueFull, WebSocketError
-from ..options import check_range
+from ..options import check_range, check_seconds
 from ..system import forks
 from ..system.locks import reentrant_lock
 from ..system.rate_limit import RateLimit
@@ -198,8 +199,14 @@ class Replies(Generic[M, R]):
         for name, function in (("encode", encode), ("decode", decode), ("unwrap", unwrap)):
             if function is not None and not callable(function):
                 raise TypeError(f"{name}={function!r}: expected a function of one argument, or None")
+            if function is not None:
+                check_takes(name, function, 1)
+        if callable(match):
+            check_takes("match", match, 1)
         if number is not None and not callable(number):
             raise TypeError(f"number={number!r}: expected a function of a request and a number, or None")
+        if number is not None:
+            check_takes("number", number, 2)
         if split is not None and decode is None:
             raise ValueError("split needs decode, which gets the packets")
         check_range("max_open", max_open, 1)
@@ -247,15 +254,17 @@ class Replies(Generic[M, R]):
 
         Raises:
             TypeError: the message is not a mapping although `match` is a field, or cannot be written as JSON,
-                or its key is not hashable; or `encode` returned neither str nor bytes.
+                or its key is not hashable; `encode` returned neither str nor bytes; or the timeout is not a
+                number.
             ValueError: the message has no key, its key is that of a request still open, or it contains a
-                number that JSON cannot express (NaN, infinity).
+                number that JSON cannot express (NaN, infinity); or the timeout is negative or not finite.
             WebSocketUnavailable: the connection is not open.
             QueueFull: the app's send queue is full, or `max_open` requests are open.
             TransportFail: the network failed; the request was not sent completely.
             RuntimeError: the thread for timeouts cannot be started.
             Exception: whatever `encode`, `number` or `match` raised.
         """
+        check_seconds("timeout", timeout)
         if self._field is not None and not isinstance(message, Mapping):
             raise TypeError(f"request {message!r}: expected a mapping, such as a dict")
         if len(self._open) + len(self._unnumbered) >= self._max_open:
@@ -438,7 +447,7 @@ class Replies(Generic[M, R]):
         for reply in list(self._open.values()):
             self._forget(reply)
             reason = f"no reply to {reply.key!r}: the connection has ended; {event.reason}"
-            settle(reply, error=ReplyLost(reason))
+            self._timeouts.fail(reply, ReplyLost(reason))
         self._timeouts.wake()
 
     def _received(self, message: Any) -> None:
@@ -456,7 +465,7 @@ class Replies(Generic[M, R]):
     def _answer(self, reply: Reply[Any], message: Any) -> None:
         try:
             result = message if self._unwrap is None else self._unwrap(message)
-        except Exception as error:  # noqa: BLE001  it is passed on to the caller
+        except BaseException as error:  # noqa: BLE001  it is passed on to the caller, even a SystemExit
             settle(reply, error=error)
         else:
             settle(reply, result)
@@ -565,6 +574,13 @@ class _Timeouts:
         with suppress(RuntimeError):  # the thread has been woken already, and has not run yet
             self._signal.release()
 
+    def fail(self, reply: Reply[Any], error: Exception) -> None:
+        """Fail a reply. If a callback raises an exception, log it: others are still to be failed."""
+        try:
+            settle(reply, error=error)
+        except BaseException as failure:  # noqa: BLE001  not even SystemExit may end the calling thread
+            report(logging.ERROR, "a callback of a reply failed", error=failure, limit=self._failures)
+
     def rest(self, *, handlers: bool) -> Rest | None:
         """Return how the thread is waiting: part of the interface of `lochws.clock.Timed`."""
         now = self._clock.monotonic()
@@ -596,10 +612,7 @@ class _Timeouts:
         elif left <= 0:
             self._is_settling, self._settled = True, self._settled + 1
             heapq.heappop(self._due)
-            try:
-                settle(reply, error=TimeoutError(f"no reply to {reply.key!r} in time{self._doubts}"))
-            except BaseException as error:  # noqa: BLE001  not even SystemExit may end the thread
-                report(logging.ERROR, "a callback of a reply failed", error=error, limit=self._failures)
+            self.fail(reply, TimeoutError(f"no reply to {reply.key!r} in time{self._doubts}"))
             self._is_settling = False
         else:
             del reply  # do not wait for a reply that only this thread refers to

@@ -120,6 +120,13 @@ def test_unwrap_returns_the_result_or_raises_what_the_request_fails_with(
         assert not replies.open_requests
 
 
+def test_a_request_whose_unwrap_exits_fails_with_that(start_peer: StartPeer) -> None:
+    app = WebSocketApp(start_peer(same).url)
+    replies = Replies(app, unwrap=lambda _: sys.exit("no"))
+    with opened(app):
+        assert isinstance(replies.request({}, timeout=None).exception(PATIENCE), SystemExit)
+
+
 def test_invalid_arguments_are_refused() -> None:
     with pytest.raises(TypeError, match="unwrap='result': expected a function"):
         Replies(WebSocketApp("ws://localhost"), unwrap="result")  # type: ignore[call-overload]
@@ -195,6 +202,43 @@ def test_a_callback_that_exits_does_not_end_the_thread_that_keeps_the_time(
         with pytest.raises(TimeoutError):
             second.result(PATIENCE)
     assert "a callback of a reply failed" in caplog.text
+
+
+def test_a_callback_that_exits_does_not_keep_other_requests_open_when_the_connection_ends(
+    start_peer: StartPeer, caplog: pytest.LogCaptureFixture
+) -> None:
+    begin = threading.Event()
+
+    def script(link: Link) -> None:
+        link.accept()
+        begin.wait(PATIENCE)
+        link.reset()
+
+    def leave(_reply: object) -> None:
+        raise SystemExit
+
+    app = WebSocketApp(start_peer(script).url)
+    replies = Replies(app)
+    with opened(app):
+        pending = [replies.request({}, timeout=None) for _ in range(3)]
+        pending[0].add_done_callback(leave)
+        begin.set()
+        for reply in pending:
+            assert isinstance(reply.exception(PATIENCE), ReplyLost)
+        assert replies.open_requests == 0
+    assert "a callback of a reply failed" in caplog.text
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan"), float("inf"), 10**400, "5", True], ids=lambda _: "")
+def test_an_invalid_timeout_is_refused_before_the_request_is_sent(
+    timeout: Any, start_peer: StartPeer
+) -> None:
+    app = WebSocketApp(start_peer(silent).url)
+    replies = Replies(app)
+    with opened(app):
+        with pytest.raises((TypeError, ValueError), match=r"timeout=.*expected seconds from 0 up, or None"):
+            replies.request({}, timeout=timeout)
+        assert replies.open_requests == app.counters.messages_sent == 0
 
 
 def test_a_shorter_timeout_is_kept_although_a_longer_one_began_before(start_peer: StartPeer) -> None:
