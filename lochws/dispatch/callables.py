@@ -112,6 +112,31 @@ def check_callable(function: Callable[..., object], shown: str = "handler") -> N
         raise TypeError(f"{name}{signature} cannot be called with one argument, the event") from None
 
 
+def check_takes(name: str, function: Callable[..., object], count: int) -> None:
+    """Raise TypeError if a function given as an argument cannot be called, or if its body would not run.
+
+    Args:
+        name: the name of the argument.
+        function: its value.
+        count: the number of arguments that the function will be called with, at most 2.
+
+    Raises:
+        TypeError: it is not callable with that many arguments, or is a coroutine or generator function.
+    """
+    shown = getattr(function, "__qualname__", None)
+    shown = shown if isinstance(shown, str) else type(function).__name__
+    check_runs(f"{name}: {shown}", function)
+    try:
+        signature = inspect.signature(function)
+    except (ValueError, TypeError):
+        return  # some built-in functions have none to see
+    try:
+        signature.bind(*range(count))
+    except TypeError:
+        words = ("without arguments", "with one argument", "with two arguments")[count]
+        raise TypeError(f"{name}: {shown}{signature} cannot be called {words}") from None
+
+
 def accepted(
     function: Callable[..., object], wanted: Mapping[str, Any], defaults: Mapping[str, Any]
 ) -> dict[str, Any]:

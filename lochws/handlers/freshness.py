@@ -23,6 +23,7 @@ from typing import Any, Generic, TypeVar
 
 from .. import WebSocketApp, events
 from ..clock import Clock, current
+from ..dispatch.callables import check_takes
 from ..errors import WebSocketError
 from ..life.calls import ScheduledCall
 from ..options import check_number, check_range
@@ -109,6 +110,10 @@ class Freshness(Generic[K]):
         for name, function in (("key", key), ("on_stale", on_stale), ("on_fresh", on_fresh)):
             if not callable(function) and not (function is None and name == "on_fresh"):
                 raise TypeError(f"{name}={function!r}: expected a function")
+            if function is not None:
+                check_takes(name, function, 1)
+        if not (clock is None or callable(getattr(clock, "monotonic", None))):
+            raise TypeError(f"clock={clock!r}: expected a lochws.clock.Clock, or None")
         check_range("max_keys", max_keys, 1)
         self._app = app
         self._key = key

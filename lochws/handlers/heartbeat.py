@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any, Literal, TypeAlias
 
 from .. import WebSocketApp, events
+from ..dispatch.callables import check_takes
 from ..errors import QueueFull, TransportFail, WebSocketError, WebSocketUnavailable
 from ..life.calls import ScheduledCall
 from ..life.gate import Gate
@@ -29,7 +30,16 @@ from ..system.report import report
 from ._parts.checks import check_app
 from ._parts.departures import Departures
 from ._parts.incoming import Incoming
-from ._parts.messages import Doubts, Expected, Message, as_payload, check_expected, fits, is_message
+from ._parts.messages import (
+    Doubts,
+    Expected,
+    Message,
+    as_payload,
+    check_expected,
+    check_message,
+    fits,
+    is_message,
+)
 from .packets import Split
 
 __all__ = ["Answer", "Every"]
@@ -90,8 +100,14 @@ class Every:
         split: Split | None = None,
     ) -> None:
         check_app(app)
-        if not (is_message(message) or callable(message)):
+        if callable(message):
+            check_takes("message", message, 0)
+        elif is_message(message):
+            check_message("message", message)
+        else:
             raise TypeError(f"message={message!r}: expected str, bytes, a mapping, a list or a function")
+        if callable(seconds):
+            check_takes("seconds", seconds, 1)
         if expect is not None:
             check_expected("expect", expect)
         check_range("missing", missing, 1)
@@ -158,9 +174,11 @@ class Every:
     def beat(self) -> None:
         """Send a heartbeat now, on the handlers' thread, and begin a new interval. Never blocks.
 
-        Nothing is sent while there is no session (or connection, with ``begins="connection"``).
+        Nothing is sent while there is no session (or connection, with ``begins="connection"``). If an earlier
+        heartbeat has had no reply so far, this one does not count as another that has none, and the interval
+        goes on: however often this is called, a server has the usual time to reply.
         """
-        self._soon(self._beat)
+        self._soon(self._beat_early)
 
     def leave(self) -> None:
         """Stop for good, and stop handling events. Never blocks."""
@@ -197,12 +215,14 @@ class Every:
         self._interval = self._given
         self._incoming.clear()
         self._is_asking = self._ask is not None
-        if self._is_asking:
-            self._ask_interval(event)
         if self._is_asking or self._incoming.is_stream:
             self._listen()
         if not self._waits_for_session or self._app.is_active:
             self._begin()
+        if self._is_asking:  # last, because it raises an exception if the function returns nonsense
+            self._ask_interval(event)
+            if not (self._is_asking or self._incoming.is_stream):
+                self._stop_listening()
 
     def on_disconnected(self, _event: events.Disconnected) -> None:
         """Stop, until the next connection."""
@@ -241,23 +261,43 @@ class Every:
             self._drop()
             return
         self._arm()  # first, so that an exception of the user's function does not end the heartbeats
+        self._make_and_send(ready, counts=True)
+
+    def _beat_early(self) -> None:
+        """Send a heartbeat that was asked for; it does not count as another without a reply."""
+        ready = self._ready
+        if ready is None or not self._has_begun:
+            return
+        counts = not self._unanswered
+        if counts:
+            self._arm()
+        self._make_and_send(ready, counts)
+
+    def _make_and_send(self, ready: events.Ready, counts: bool) -> None:
+        """Make and send a heartbeat, unless one is in the send queue.
+
+        Args:
+            ready: the connection.
+            counts: whether it counts as one without a reply, until the reply arrives.
+        """
         if self._waiting is not None:
             return
         message = self._message() if callable(self._message) else self._message
         if message is None or self._ready is not ready:
             return
         if isinstance(message, Future):
-            self._unanswered += 1
+            self._unanswered += counts
             message.add_done_callback(partial(self._future_done, ready))
             return
-        self._send(as_payload("the heartbeat's function", message))
+        self._send(as_payload("the heartbeat's function", message), counts)
 
-    def _send(self, payload: str | bytes) -> None:
+    def _send(self, payload: str | bytes, counts: bool) -> None:
         self._waiting = heartbeat = object()
         if self._expect is not None:  # before sending: the reply may be fast
             self._listen()
         try:
-            was_accepted = self._departures.send(self._gate.send, payload, partial(self._departed, heartbeat))
+            left = partial(self._departed, heartbeat, counts)
+            was_accepted = self._departures.send(self._gate.send, payload, left)
         except QueueFull:
             was_accepted = False
         except (WebSocketUnavailable, TransportFail):
@@ -267,12 +307,12 @@ class Every:
             self._waiting = None
             _report_full("a heartbeat", self._drops)
 
-    def _departed(self, heartbeat: object) -> None:
+    def _departed(self, heartbeat: object, counts: bool) -> None:
         """Count a heartbeat that has left the send queue as unanswered, unless its reply has arrived."""
         if self._waiting is heartbeat:
             self._waiting = None
             if self._expect is not None:
-                self._unanswered += 1
+                self._unanswered += counts
 
     def _drop(self) -> None:
         count = "a heartbeat" if self._unanswered == 1 else f"{self._unanswered} heartbeats in a row"
@@ -351,7 +391,7 @@ class Answer:
             `lochws.handlers.packets.Packets`. The functions then get a `Binary` per packet.
 
     Raises:
-        TypeError: an argument is invalid; the message names it and says what would be valid.
+        TypeError, ValueError: an argument is invalid; the message names it and says what would be valid.
     """
 
     def __init__(
@@ -364,7 +404,11 @@ class Answer:
     ) -> None:
         check_app(app)
         check_expected("ping", ping)
-        if not (is_message(pong) or callable(pong)):
+        if callable(pong):
+            check_takes("pong", pong, 1)
+        elif is_message(pong):
+            check_message("pong", pong)
+        else:
             raise TypeError(f"pong={pong!r}: expected str, bytes, a mapping, a list or a function")
         self._app = app
         self._ping = ping

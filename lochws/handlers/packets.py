@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
+from ..dispatch.callables import check_takes
 from ..options import MIB, check_range
 
 #: A function that is given the beginning of a stream and returns the length of its first packet in bytes, or
@@ -45,6 +46,7 @@ class Packets:
     def __init__(self, split: Split, *, max_bytes: int = 16 * MIB) -> None:
         if not callable(split):
             raise TypeError(f"split={split!r}: expected a function of bytes")
+        check_takes("split", split, 1)
         check_range("max_bytes", max_bytes, 1)
         self._split = split
         self._max_bytes = max_bytes

@@ -26,11 +26,13 @@ from functools import partial
 from typing import Any
 
 from .. import WebSocketApp, events
+from ..dispatch.callables import check_takes
 from ..errors import QueueFull, TransportFail, WaitFailed, WebSocketError, WebSocketUnavailable
 from ..options import check_range
 from ..system import forks
 from ..system.locks import reentrant_lock
-from ..system.report import report, safe_name
+from ..system.report import report, safe_name, safe_repr
+from ..text import cut
 from ._parts.checks import check_app
 from ._parts.departures import Departures
 from ._parts.incoming import Incoming
@@ -39,6 +41,10 @@ from ._parts.steps import Step, StepFailed
 from .packets import Split
 
 __all__ = ["Step", "StepFailed", "Subscriptions"]
+
+
+#: The longest name of a step in log lines and errors, in characters: its key may have been the server's.
+MAX_NAME = 100
 
 
 class _Progress:
@@ -55,7 +61,7 @@ class _Progress:
     @property
     def name(self) -> str:
         """The step's name in log lines and errors."""
-        return "a step" if self.step.key is None else f"step {self.step.key!r}"
+        return "a step" if self.step.key is None else f"step {cut(safe_repr(self.step.key), MAX_NAME)}"
 
 
 class Subscriptions:
@@ -106,9 +112,13 @@ class Subscriptions:
         split: Split | None = None,
     ) -> None:
         check_app(app)
-        for name, function in (("on_session_ready", on_session_ready), ("on_step_failed", on_step_failed)):
+        for name, function, count in (
+            ("on_session_ready", on_session_ready, 1), ("on_step_failed", on_step_failed, 2)
+        ):
             if not (function is None or callable(function)):
                 raise TypeError(f"{name}={function!r}: expected a function, or None")
+            if function is not None:
+                check_takes(name, function, count)
         check_range("max_steps", max_steps, 1)
         self._app = app
         self._on_session_ready = on_session_ready

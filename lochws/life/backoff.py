@@ -13,7 +13,7 @@ from typing import Final, Literal, TypeAlias
 
 from .. import events
 from ..dispatch.arguments import refusing_unknown_fields
-from ..dispatch.callables import check_runs
+from ..dispatch.callables import check_takes
 from ..options import check_bool, check_number, check_range
 from ..status import Status
 from ..system.deadline import Cancelled
@@ -141,7 +141,7 @@ class Backoff:
         if self.retry is not None and not callable(self.retry):
             raise TypeError(f"retry={self.retry!r}: expected a function of one argument, or None")
         if self.retry is not None:
-            check_runs(f"retry: {getattr(self.retry, '__qualname__', repr(self.retry))}", self.retry)
+            check_takes("retry", self.retry, 1)
         codes = _numbers("fatal_codes", self.fatal_codes, "close codes, such as {4400, 4401}")
         statuses = _numbers("fatal_statuses", self.fatal_statuses, "HTTP statuses, such as {401, 403}")
         for code in codes:

@@ -211,6 +211,24 @@ class TestWhat:
             assert count_beats(ws_clock, app, 9.9) == 0
             assert count_beats(ws_clock, app, 0.1) == 1
 
+    def test_beat_never_drops_a_connection_however_often_it_is_called(
+        self, ws_server: StartServer, ws_clock: VirtualClock
+    ) -> None:
+        server = ws_server([t.accept()])
+        app = Noting(server.url)
+        every = Every(app, 10, "beat", expect="reply")
+        with opened(app, persist=NEVER, **QUIET):
+            ws_clock.advance(5)
+            for _ in range(50):
+                every.beat()
+            server.connection().wait_until(lambda: beats(server) > 0)
+            ws_clock.settle()
+            eventually(lambda: every.unanswered == 1)
+            ws_clock.advance(19.9)
+            assert app.is_active
+            ws_clock.advance(0.1)
+            assert app.wait_for("disconnected").reason == "no reply to 2 heartbeats in a row"
+
     def test_a_full_queue_is_logged_and_ends_nothing(
         self, ws_clock: VirtualClock, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -528,6 +546,22 @@ class TestInterval:
             assert every.seconds == seconds
             assert len(raised) == errors
 
+    def test_heartbeats_can_be_set_after_the_function_has_returned_nonsense(
+        self, ws_server: StartServer, ws_clock: VirtualClock
+    ) -> None:
+        server = ws_server([t.accept()])
+        app = Noting(server.url)
+        raised: list[BaseException] = []
+        app.on("error")(raised.append)
+        every = Every(app, lambda _: -5, "beat")
+        with opened(app, **QUIET):
+            ws_clock.settle()
+            assert not every.is_running
+            every.seconds = 5
+            ws_clock.settle()
+            assert count_beats(ws_clock, app, 20) == 4
+        assert [type(error) for error in raised] == [ValueError]
+
     def test_a_dictated_zero_is_not_asked_for_again(self, ws_server: StartServer) -> None:
         asked: list[str] = []
 
@@ -653,7 +687,12 @@ def unstarted() -> WebSocketApp:
         (lambda: every(unstarted(), float("nan"), "x"), ValueError, "seconds=nan"),
         (lambda: every(unstarted(), 0.001, "x"), ValueError, r"seconds=0.001: expected 0, or at least 0.01"),
         (lambda: every(unstarted(), 1, 5), TypeError, "message=5"),
+        (lambda: every(unstarted(), 1, lambda _: "x"), TypeError, "message: .* cannot be called without arg"),
+        (lambda: every(unstarted(), 1, {"a": object()}), TypeError, "message=.* cannot be written as JSON"),
+        (lambda: every(unstarted(), 1, "\ud800"), ValueError, "message=.* cannot be encoded as UTF-8"),
+        (lambda: every(unstarted(), lambda: 1, "x"), TypeError, "seconds: .* cannot be called with one arg"),
         (lambda: every(unstarted(), 1, "x", expect=5), TypeError, "expect=5"),
+        (lambda: every(unstarted(), 1, "x", expect=lambda: 1), TypeError, "expect: .* cannot be called with"),
         (lambda: every(unstarted(), 1, "x", missing=0), ValueError, "missing=0"),
         (lambda: every(unstarted(), 1, "x", begins="now"), ValueError, "begins='now'"),
         (lambda: every(unstarted(), 1, "x", split=5), TypeError, "split=5"),
@@ -661,6 +700,8 @@ def unstarted() -> WebSocketApp:
         (lambda: answer("x", "x", "y"), TypeError, "app: expected"),
         (lambda: answer(unstarted(), 5, "y"), TypeError, "ping=5"),
         (lambda: answer(unstarted(), "x", 5), TypeError, "pong=5"),
+        (lambda: answer(unstarted(), "x", lambda: "y"), TypeError, "pong: .* cannot be called with one arg"),
+        (lambda: answer(unstarted(), "x", ["\ud800", {1}]), TypeError, "pong=.* cannot be written as JSON"),
     ],
 )
 def test_invalid_arguments_are_refused_immediately(

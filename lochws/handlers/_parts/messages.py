@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from ... import events
+from ...dispatch.callables import check_takes
 from ...system.rate_limit import RateLimit
 from ...system.report import report, safe_name, safe_repr
 from ...text import cut, escaped
@@ -20,7 +21,7 @@ Expected: TypeAlias = "str | bytes | Mapping[str, Any] | list[Any] | Callable[[A
 
 _MESSAGES = (str, bytes, Mapping, list)
 #: How many characters of a server's message an error or a log line quotes.
-_MAX_QUOTED = 300
+MAX_QUOTED = 300
 #: How many characters the repr of a user's exception may have in an error.
 _MAX_ERROR = 100
 
@@ -43,8 +44,22 @@ def as_payload(name: str, value: object) -> str | bytes:
     raise TypeError(f"{name} returned {type(value).__name__}: expected str, bytes, a mapping or a list")
 
 
+def check_message(name: str, value: object) -> None:
+    """Raise TypeError or ValueError unless a message, which may be any value of `Message`, can be sent."""
+    try:
+        payload = as_payload(name, value)
+        if isinstance(payload, str):
+            payload.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        wanted = "encoded as UTF-8" if isinstance(value, str) else "written as JSON"
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name}={safe_repr(value)} cannot be {wanted}: {error}") from error
+
+
 def check_expected(name: str, value: object) -> None:
     """Raise TypeError unless the value describes received messages."""
+    if callable(value):
+        check_takes(name, value, 1)
     if not (is_message(value) or callable(value)):
         raise TypeError(f"{name}={value!r}: expected str, bytes, a mapping, a list or a function")
 
@@ -79,9 +94,9 @@ def _is(found: object, wanted: object) -> bool:
 def quoted(event: events.Text | events.Binary) -> str:
     """Return the beginning of a message as one line that is safe to show."""
     if isinstance(event, events.Text):
-        return escaped(cut(event.text, _MAX_QUOTED))
-    more = "…" if len(event.data) > _MAX_QUOTED else ""
-    return f"{event.data[:_MAX_QUOTED]!r}{more}"
+        return escaped(cut(event.text, MAX_QUOTED))
+    more = "…" if len(event.data) > MAX_QUOTED else ""
+    return f"{event.data[:MAX_QUOTED]!r}{more}"
 
 
 class Doubts:

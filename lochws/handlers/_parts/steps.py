@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from ... import events
+from ...dispatch.callables import check_runs
 from ...errors import WebSocketError
 from ...options import check_bool, check_seconds
-from .messages import Doubts, Expected, Message, check_expected, fits, is_message
+from ...system.report import safe_name, safe_str
+from ...text import cut, escaped
+from .messages import MAX_QUOTED, Doubts, Expected, Message, check_expected, check_message, fits, is_message
 
 #: A function that makes a message, from nothing or from the previous answer.
 MakeMessage: TypeAlias = "Callable[[], Message] | Callable[[events.Text], Message] | _FromBinary"
@@ -81,7 +84,11 @@ class Step:
         if self.message is None:
             if self.expect is None:
                 raise ValueError("message=None needs expect: without either, the step would do nothing")
-        elif not is_message(self.message) and not callable(self.message):
+        elif is_message(self.message):
+            check_message("message", self.message)
+        elif callable(self.message):
+            check_runs(f"message: {safe_name(self.message)}", self.message)
+        else:
             raise TypeError(
                 f"message={self.message!r}: expected str, bytes, a mapping, a list, a function or None"
             )
@@ -92,6 +99,7 @@ class Step:
         if self.refused is not None and self.expect is None:
             raise ValueError("refused needs expect: without it, the step does not wait for an answer")
         check_bool("give_up", self.give_up)
+        check_bool("in_turn", self.in_turn)
         if self.give_up and self.refused is None and not callable(self.expect):
             raise ValueError("give_up needs refused, which describes a refusal")
         check_seconds("timeout", self.timeout)
@@ -173,7 +181,8 @@ class Step:
             try:
                 is_it = fits(described, event)
             except StepFailed as error:
-                raise StepFailed(f"was refused: {error}", error.answer or event) from error
+                words = escaped(cut(safe_str(error), MAX_QUOTED))  # perhaps those of the server
+                raise StepFailed(f"was refused: {words}", error.answer or event) from error
             except BaseException as error:  # noqa: BLE001  not even SystemExit may end the handlers' thread
                 doubts.add(described, error)
                 continue
@@ -186,6 +195,9 @@ class Step:
 
 def _hashable(value: object) -> Hashable:
     if isinstance(value, (Mapping, list)):
-        return json.dumps(value, sort_keys=True)
+        try:
+            return json.dumps(value, sort_keys=True)
+        except TypeError:  # its keys are of several types
+            return json.dumps(value)
     assert isinstance(value, Hashable)
     return value

@@ -1,0 +1,106 @@
+"""Arguments of ready-made handlers: functions that cannot be called as they will be are refused at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from lochws import Backoff, WebSocketApp
+from lochws import testing as t
+from lochws.handlers.freshness import Freshness
+from lochws.handlers.packets import Packets
+from lochws.handlers.replies import Replies
+from lochws.handlers.subscriptions import Step, StepFailed, Subscriptions
+from lochws.testing import StartServer
+
+from ..support.apps import NEVER, running
+from ..support.seen import Noting
+
+
+def nothing() -> None:
+    """Take no argument."""
+
+
+async def later(_argument: object) -> None:
+    """Run only when awaited."""
+
+
+def app() -> WebSocketApp:
+    return WebSocketApp("ws://127.0.0.1:1/")
+
+
+MAKERS: dict[str, Callable[[Any], object]] = {
+    "expect": lambda function: Step("x", function),
+    "refused": lambda function: Step("x", "y", function),
+    "on_session_ready": lambda function: Subscriptions(app(), on_session_ready=function),
+    "on_step_failed": lambda function: Subscriptions(app(), on_step_failed=function),
+    "match": lambda function: Replies(app(), function),
+    "encode": lambda function: Replies(app(), encode=function),
+    "decode": lambda function: Replies(app(), decode=function),
+    "number": lambda function: Replies(app(), number=function),
+    "unwrap": lambda function: Replies(app(), unwrap=function),
+    "key": lambda function: Freshness(app(), key=function, limit=1, on_stale=print),
+    "on_stale": lambda function: Freshness(app(), key=print, limit=1, on_stale=function),
+    "on_fresh": lambda function: Freshness(app(), key=print, limit=1, on_stale=print, on_fresh=function),
+    "split": Packets,
+    "retry": lambda function: Backoff(retry=function),
+}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_function_that_takes_too_few_arguments_is_refused(name: str) -> None:
+    with pytest.raises(TypeError, match=f"^{name}: nothing.* cannot be called with (one|two) argument"):
+        MAKERS[name](nothing)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_coroutine_function_is_refused(name: str) -> None:
+    with pytest.raises(TypeError, match=f"^{name}: later is a coroutine function"):
+        MAKERS[name](later)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_function_that_takes_any_arguments_is_accepted(name: str) -> None:
+    MAKERS[name](lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: Step(later), TypeError, "message: later is a coroutine function"),
+        (lambda: Step({"a": object()}), TypeError, "message=.* cannot be written as JSON"),
+        (lambda: Step("\ud800"), ValueError, "message=.* cannot be encoded as UTF-8"),
+        (lambda: Step("x", in_turn="no"), TypeError, "in_turn='no': expected True or False"),
+        (
+            lambda: Freshness(app(), key=print, limit=1, on_stale=print, clock=5),
+            TypeError, "clock=5: expected a lochws.clock.Clock, or None",
+        ),
+    ],
+)
+def test_other_invalid_arguments_are_refused(make: Any, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        make()
+
+
+def test_a_mapping_with_keys_of_several_types_identifies_a_step() -> None:
+    assert Step({1: 2, "a": 3}).identity == '{"1": 2, "a": 3}'
+
+
+def test_words_of_the_server_in_a_refusal_are_short_and_safe_to_show(
+    ws_server: StartServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = "\x1b[31mno\u202e\n" + "x" * 100_000
+
+    def expect(event: Any) -> bool:
+        raise StepFailed(event.text)
+
+    client = Noting(ws_server([t.accept(), t.wait_for("login"), t.send(words)]).url)
+    subscriptions = Subscriptions(client, [Step("login", expect, key="k" * 100_000)])
+    with running(client, persist=NEVER):
+        reason = client.wait_for("disconnected").reason
+    assert r"was refused: \x1b[31mno\u202e\nxxx" in reason
+    assert len(reason) < 500
+    assert len(str(subscriptions.failure)) < 500
+    assert max(len(record.getMessage()) for record in caplog.records) < 1000
