@@ -221,8 +221,7 @@ class Every:
             self._begin()
         if self._is_asking:  # last, because it raises an exception if the function returns nonsense
             self._ask_interval(event)
-            if not (self._is_asking or self._incoming.is_stream):
-                self._stop_listening()
+            self._rest()
 
     def on_disconnected(self, _event: events.Disconnected) -> None:
         """Stop, until the next connection."""
@@ -345,6 +344,10 @@ class Every:
                 self._unanswered = 0
                 self._waiting = None
                 self._doubts.clear()
+        self._rest()
+
+    def _rest(self) -> None:
+        """Stop listening unless a message may tell the interval, or a reply, or is part of a stream."""
         is_expecting = self._unanswered or self._waiting is not None
         if not (self._is_asking or is_expecting or self._incoming.is_stream):
             self._stop_listening()

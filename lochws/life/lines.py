@@ -240,7 +240,7 @@ def _about(event: _End) -> dict[str, object]:
     """Return the fields that the lines about all ends have."""
     reason = getattr(event, "received_reason", "") or event.reason
     return {
-        "ws_reason": cut(without_queries(reason), MAX_CHARACTERS), "ws_advice": event.advice,
+        "ws_reason": cut(without_queries(reason), MAX_CHARACTERS), "ws_advice": without_queries(event.advice),
         "ws_phase": event.phase, "ws_fatal": event.fatal,
     }
 
@@ -257,5 +257,5 @@ def _details(event: events.Event) -> str:
         code = "no code" if event.code is None else str(event.code)
         return f": {code} {cut(without_queries(event.reason), MAX_CHARACTERS)}".rstrip()
     if isinstance(event, events.ProtocolError):
-        return f": {cut(event.error, MAX_CHARACTERS)}"
+        return f": {cut(without_queries(event.error), MAX_CHARACTERS)}"
     return ""
