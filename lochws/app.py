@@ -576,7 +576,7 @@ class WebSocketApp(WebSocket, Handler):
                 which only one connection can use.
         """
         if timeout is not None:
-            check_number("diagnose: timeout", timeout, 0.001, "seconds from 0.001 up, or None")
+            check_number("diagnose: timeout", timeout, 0.001, "0.001 seconds or more, or None")
         if self.in_handler or interrupts_lochws():
             raise WebSocketError("diagnose() blocks: do not call it in a handler or other callback")
         options = self._lochws.options

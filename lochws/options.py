@@ -340,7 +340,7 @@ class Rate:
 
     def __post_init__(self) -> None:
         check_range("Rate: limit", self.limit, 1, sys.maxsize)
-        expected = "seconds above 0, and at most 366 days"
+        expected = "more than 0 seconds, and at most 366 days"
         check_number("Rate: per", self.per, 0, expected)
         if not 0 < self.per <= YEAR_SECONDS:
             raise ValueError(f"Rate: per={_shown(self.per)}: expected {expected}")
@@ -364,7 +364,7 @@ class Rate:
 
 def check_range(name: str, value: int, low: int, high: int | None = None) -> None:
     """Raise TypeError or ValueError unless `value` is an int (not a bool) from `low` to `high`."""
-    expected = f"a whole number from {low} up" if high is None else f"a whole number from {low} to {high}"
+    expected = f"a whole number of at least {low}" if high is None else f"a whole number from {low} to {high}"
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name}={value!r}: expected {expected}")
     if value < low or (high is not None and value > high):
@@ -373,7 +373,7 @@ def check_range(name: str, value: int, low: int, high: int | None = None) -> Non
 
 def check_number(name: str, value: float, low: float, expected: str = "") -> None:
     """Raise TypeError or ValueError unless `value` is a finite number (not a bool) of at least `low`."""
-    expected = expected or f"a number from {low:g} up"
+    expected = expected or f"a number of at least {low:g}"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name}={value!r}: expected {expected}")
     # An int can be larger than any float; adding a float to it would fail.
@@ -384,7 +384,7 @@ def check_number(name: str, value: float, low: float, expected: str = "") -> Non
 def check_seconds(name: str, value: float | None) -> None:
     """Raise TypeError or ValueError unless `value` is a non-negative number of seconds, or None."""
     if value is not None:
-        check_number(name, value, 0, "seconds from 0 up, or None")
+        check_number(name, value, 0, "0 seconds or more, or None")
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

@@ -277,7 +277,7 @@ class TestRate:
         ({"limit": 0}, ValueError, "Rate: limit=0: expected a whole number from 1 to"),
         ({"limit": 2.5}, TypeError, "Rate: limit=2.5"),
         ({"limit": True}, TypeError, "Rate: limit=True"),
-        ({"per": 0}, ValueError, "Rate: per=0: expected seconds above 0, and at most 366 days"),
+        ({"per": 0}, ValueError, "Rate: per=0: expected more than 0 seconds, and at most 366 days"),
         ({"per": -1}, ValueError, "Rate: per=-1"),
         ({"per": "1"}, TypeError, "Rate: per='1'"),
         ({"per": NAN}, ValueError, "Rate: per=nan"),
@@ -394,10 +394,10 @@ def test_a_size_beyond_what_memory_can_hold_is_refused(option: str, value: int) 
 
 @pytest.mark.parametrize("option", ["open_timeout", "send_timeout", "phase_timeouts"])
 def test_a_time_beyond_every_float_is_refused(option: str) -> None:
-    with expect(ValueError, option, "expected seconds from 0 up, or None"):
+    with expect(ValueError, option, "expected 0 seconds or more, or None"):
         value = {"tcp": 10**400} if option == "phase_timeouts" else 10**400
         WebSocketApp(URL, **{option: value})  # type: ignore[arg-type]
-    with expect(ValueError, "ping_rate", "expected seconds from 0 up, or None"):
+    with expect(ValueError, "ping_rate", "expected 0 seconds or more, or None"):
         WebSocketApp(URL).start(ping_rate=10**400)
 
 

@@ -81,7 +81,7 @@ class Freshness(Generic[K]):
         key: a function that is called with each `Text` and `Binary` and returns the key of its channel: a
             symbol, a topic. None: the message belongs to no channel. If it raises an exception, or the key is
             not hashable, the same applies, and the exception is logged at level DEBUG.
-        limit: seconds above 0. A number is the limit of every channel; a channel is then watched from its
+        limit: more than 0 seconds. A number is the limit of every channel; a channel is then watched from its
             first message on, on later connections too. A mapping has the limit for each key; its channels are
             watched from the beginning, and others are ignored.
         on_stale: called with a `StaleChannel` when a channel has had no message for as long as its limit. It
@@ -404,6 +404,6 @@ def _checked_limit(limit: float | Mapping[K, float], max_keys: int) -> float | M
 
 
 def _check_above_0(name: str, seconds: float) -> None:
-    check_number(name, seconds, 0, "seconds above 0")
+    check_number(name, seconds, 0, "more than 0 seconds")
     if seconds == 0:
-        raise ValueError(f"{name}=0: expected seconds above 0")
+        raise ValueError(f"{name}=0: expected more than 0 seconds")

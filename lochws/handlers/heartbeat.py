@@ -465,7 +465,7 @@ def _as_interval(name: str, seconds: float | None, shortest: float = MIN_SECONDS
     """
     if seconds is None:
         return None
-    check_number(name, seconds, 0, "seconds from 0 up, or None")
+    check_number(name, seconds, 0, "0 seconds or more, or None")
     if 0 < seconds < shortest:
         raise ValueError(f"{name}={seconds!r}: expected 0, or at least {shortest:g} seconds")
     return max(float(seconds), MIN_SECONDS) if seconds else None

@@ -75,7 +75,7 @@ class VirtualClock:
             AssertionError: the threads did not become idle; the message shows their stacks.
         """
         if not seconds >= 0:
-            raise ValueError(f"seconds={seconds!r}: expected a number from 0 up")
+            raise ValueError(f"seconds={seconds!r}: expected a number of at least 0")
         self.advance_to(self._now + seconds, handlers=handlers)
 
     def advance_to(self, end: float, *, handlers: bool = True) -> None:
@@ -120,7 +120,7 @@ class VirtualClock:
             AssertionError: the threads did not become idle; the message shows their stacks.
         """
         if not seconds >= 0:
-            raise ValueError(f"seconds={seconds!r}: expected a number from 0 up")
+            raise ValueError(f"seconds={seconds!r}: expected a number of at least 0")
         self.settle()
         self._ahead += seconds
         self._move(self._now)

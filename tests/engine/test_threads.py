@@ -253,7 +253,7 @@ class TestSharing:
 
     @pytest.mark.parametrize("wrong", [1, 0, -3, True, 2.5, "4", None])
     def test_fewer_than_two_supervisors_are_refused(self, wrong: object) -> None:
-        with pytest.raises((TypeError, ValueError), match="expected a whole number from 2 up"):
+        with pytest.raises((TypeError, ValueError), match="expected a whole number of at least 2"):
             Threads(wrong)  # type: ignore[arg-type]
 
     def test_without_a_thread_to_be_had_nothing_is_left(self, monkeypatch: pytest.MonkeyPatch) -> None:

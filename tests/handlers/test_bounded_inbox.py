@@ -67,8 +67,8 @@ class TestRules:
         ("arguments", "words"),
         [
             (("drop", 1, 1), "when_full='drop': expected one of 'pause', 'drop_oldest', 'latest'"),
-            (("pause", 0, 1), "max_events=0: expected a whole number from 1 up"),
-            (("pause", 1, 0), "max_bytes=0: expected a whole number from 1 up"),
+            (("pause", 0, 1), "max_events=0: expected a whole number of at least 1"),
+            (("pause", 1, 0), "max_bytes=0: expected a whole number of at least 1"),
         ],
     )
     def test_invalid_arguments_are_refused(self, arguments: tuple[Any, ...], words: str) -> None:

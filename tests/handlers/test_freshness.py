@@ -347,7 +347,7 @@ def unstarted() -> WebSocketApp:
         ({"key": "x"}, TypeError, "key='x': expected a function"),
         ({"on_stale": None}, TypeError, "on_stale=None"),
         ({"on_fresh": 1}, TypeError, "on_fresh=1"),
-        ({"limit": 0}, ValueError, "limit=0: expected seconds above 0"),
+        ({"limit": 0}, ValueError, "limit=0: expected more than 0 seconds"),
         ({"limit": float("nan")}, ValueError, "limit=nan"),
         ({"limit": "30"}, TypeError, "limit='30'"),
         ({"limit": {"a": -1}}, ValueError, r"limit\['a'\]=-1"),

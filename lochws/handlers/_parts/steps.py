@@ -104,7 +104,7 @@ class Step:
             raise ValueError("give_up needs refused, which describes a refusal")
         check_seconds("timeout", self.timeout)
         if self.timeout == 0:
-            raise ValueError("timeout=0: expected seconds above 0, or None for no limit")
+            raise ValueError("timeout=0: expected more than 0 seconds, or None for no limit")
         hash(self.identity)
         _ = self.takes_answer  # raises if the function cannot be called
 
