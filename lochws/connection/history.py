@@ -95,9 +95,10 @@ class History:
         """Return the entries, oldest first, at the end of the connection. Baton holder."""
         if not self.has_messages:
             self._count(self._wall())
+        # A copy, because nothing could be added to the original meanwhile.
         entries = [
             HistoryEntry(when, _DIRECTIONS[direction], _NAMES[name], count, size, None if code < 0 else code)
-            for when, direction, name, count, size, code in _PACKED.iter_unpack(self._entries)
+            for when, direction, name, count, size, code in _PACKED.iter_unpack(bytes(self._entries))
         ]
         entries.sort(key=attrgetter("time"))  # two threads may have added them
         return tuple(entries[-self._most:])

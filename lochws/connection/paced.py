@@ -110,8 +110,11 @@ class PacedOutgoing(Outgoing):
         now = self._budget.clock()
         if self.is_ready:
             return now
-        look = max(LOOK_PART * self._window.seconds, LOOK_SECONDS)
-        return now + look if self._kept_back else self._window.opens_at(now)
+        return self.next_look() if self._kept_back else self._window.opens_at(now)
+
+    def next_look(self) -> float:
+        """Return when to look again for a change that nobody announces. Needs no lock."""
+        return self._budget.clock() + max(LOOK_PART * self._window.seconds, LOOK_SECONDS)
 
     @property
     def holds_ping(self) -> bool:

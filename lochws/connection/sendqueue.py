@@ -430,10 +430,15 @@ class SendQueue:
         paced = self._paced
         if paced is None:
             return 0.0
-        if not (self._lock.locked() and interrupts_lochws()):
-            with self._lock:
+        while self._lock.locked() and interrupts_lochws():
+            try:
                 return paced.wait(len(self._dropped_off))
-        return paced.wait(len(self._dropped_off))  # the interrupted call on this thread holds the lock
+            except RecursionError:
+                raise
+            except RuntimeError:  # another thread, which holds the lock, was changing the window
+                continue
+        with self._lock:
+            return paced.wait(len(self._dropped_off))
 
     @property
     def dropped(self) -> int:
@@ -482,7 +487,7 @@ class SendQueue:
         if self._paced is None:
             return None
         if self._lock.locked() and interrupts_lochws():
-            return None  # the interrupted call asks again
+            return self._paced.next_look()  # the interrupted call may rely on the timer that there was
         with self._lock:
             # A writer asks the loop when it is done, and the loop is woken once a full kernel has room.
             is_idle = self._writer is None and not self.is_blocked and not self._is_over()
@@ -493,7 +498,10 @@ class SendQueue:
     @property
     def holds_ping(self) -> bool:
         """True if a ping or pong waits for the budget. Loop only."""
-        return self._paced is not None and self._paced.holds_ping
+        if self._paced is None or (self._lock.locked() and interrupts_lochws()):
+            return False
+        with self._lock:  # a thread that has written changes the window under it
+            return self._paced.holds_ping
 
     def finish(self) -> tuple[str | bytes, ...]:
         """Refuse everything from now on, and return the messages not sent completely. Loop only, once.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -40,11 +41,12 @@ class Paced:
     """A queue with a budget, its sink and its clock."""
 
     def __init__(self, count: int, seconds: float = 1.0, *, frames: bool = False, **options: Any) -> None:
-        self.clock = Clock()
+        self.clock: Clock = options.pop("clock", None) or Clock()
         self.sink = Line(self.clock)
         self.asked = Asked()
         self.sender = Sender(keys=ZEROS)
-        budget = Budget(SlidingWindow(count, seconds), frames, self.clock)
+        window = options.pop("window", None) or SlidingWindow(count, seconds)
+        budget = Budget(window, frames, self.clock)
         options = {"limit": 1 << 24, "pack": self.sender.pack, **options}
         self.queue = SendQueue(self.sink, ask_flush=self.asked, budget=budget, **options)
 
@@ -329,6 +331,68 @@ class TestControls:
         assert paced.queue.wait_for_budget() == 2.0
         paced.pass_time(5.0)
         assert paced.queue.wait_for_budget() == 0.0
+
+
+class TestOtherThreads:
+    def test_the_loop_reads_the_window_under_the_lock_because_writers_change_it(self) -> None:
+        clock = Watched()
+        paced = Paced(1, frames=True, clock=clock)
+        paced.push("a")
+        paced.pong(b"1")
+        held: list[bool] = []
+        clock.looked = lambda: held.append(paced.queue._lock.locked())
+        assert paced.queue.holds_ping
+        assert paced.queue.wake_at() == paced.clock.now + 1.0
+        assert held
+        assert all(held)
+
+    def test_a_call_that_interrupts_the_locks_holder_looks_again_soon_instead_of_waiting_for_it(self) -> None:
+        paced = Paced(1, frames=True)
+        paced.push("a", "b")
+        seen: list[object] = []
+
+        def interrupt() -> bytes:
+            seen.extend((paced.queue.wake_at(), paced.queue.holds_ping, paced.queue.wait_for_budget()))
+            return paced.sender.ping(b"1")
+
+        assert paced.queue.push_control(interrupt)
+        assert seen == [paced.clock.now + 0.01, False, 2.0]
+
+    def test_a_call_that_interrupts_another_one_survives_a_change_of_the_window(self) -> None:
+        window = Changing(1, 1.0)
+        paced = Paced(1, window=window)
+        waits: list[float] = []
+
+        def interrupt() -> bytes:
+            window.changes = 3
+            waits.append(paced.queue.wait_for_budget())
+            return paced.sender.ping(b"1")
+
+        assert paced.queue.push_control(interrupt)
+        assert waits == [0.0]
+        assert window.changes == 0
+
+
+class Watched(Clock):
+    """A clock that calls a function whenever it is read."""
+
+    looked: Callable[[], object] = staticmethod(lambda: None)
+
+    def __call__(self) -> float:
+        self.looked()
+        return super().__call__()
+
+
+class Changing(SlidingWindow):
+    """A window that another thread changes during the next few calls of `wait`."""
+
+    changes = 0
+
+    def wait(self, ahead: int, now: float) -> float:
+        if self.changes:
+            self.changes -= 1
+            raise RuntimeError("deque mutated during iteration")
+        return super().wait(ahead, now)
 
 
 class TestClose:
