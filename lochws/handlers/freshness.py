@@ -19,18 +19,20 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from math import inf
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from .. import WebSocketApp, events
 from ..clock import Clock, current
 from ..dispatch.callables import check_takes
 from ..errors import WebSocketError
 from ..life.calls import ScheduledCall
-from ..options import check_number, check_range
+from ..options import check_choice, check_number, check_range
 from ..system import forks
 from ..system.rate_limit import RateLimit
-from ..system.report import report
+from ..system.report import safe_repr
+from ..text import cut, escaped
 from ._parts.checks import check_app
+from ._parts.lines import report_about
 from ._parts.messages import Doubts
 
 __all__ = ["Freshness", "StaleChannel"]
@@ -44,6 +46,8 @@ _LATE = 0.1
 _AGAIN = 1.0
 #: The largest rounding error, in seconds, in the sum of two times.
 _ROUNDING = 1e-6
+#: The longest key in a log line, in characters.
+_MAX_KEY = 60
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,8 @@ class Freshness(Generic[K]):
             first message on, on later connections too. A mapping has the limit for each key; its channels are
             watched from the beginning, and others are ignored.
         on_stale: called with a `StaleChannel` when a channel has had no message for as long as its limit. It
-            may call `WebSocketApp.reconnect`, for example.
+            may ask the server for a new subscription, for example. Or ``"reconnect"`` to log a warning and
+            drop the connection, as `WebSocketApp.force_disconnect` does, or ``"tell"`` for the warning alone.
         on_fresh: called with the key when a stale channel has a message again, or None.
         max_keys: the maximum number of channels, so that a server cannot make them grow without bound.
             Further channels are not watched, which is logged.
@@ -101,13 +106,17 @@ class Freshness(Generic[K]):
         *,
         key: Callable[[Any], K | None],
         limit: float | Mapping[K, float],
-        on_stale: Callable[[StaleChannel[K]], object],
+        on_stale: Callable[[StaleChannel[K]], object] | Literal["reconnect", "tell"],
         on_fresh: Callable[[K], object] | None = None,
         max_keys: int = 100_000,
         clock: Clock | None = None,
     ) -> None:
         check_app(app)
-        for name, function in (("key", key), ("on_stale", on_stale), ("on_fresh", on_fresh)):
+        if isinstance(on_stale, str):
+            check_choice("on_stale", on_stale, ("reconnect", "tell"))
+        elif not callable(on_stale):
+            raise TypeError(f"on_stale={on_stale!r}: expected a function, 'reconnect' or 'tell'")
+        for name, function in (("key", key), ("on_fresh", on_fresh)):
             if not callable(function) and not (function is None and name == "on_fresh"):
                 raise TypeError(f"{name}={function!r}: expected a function")
             if function is not None:
@@ -137,6 +146,7 @@ class Freshness(Generic[K]):
         self._timer: ScheduledCall | None = None
         self._due = inf  # when the timer looks
         self._doubts = Doubts()
+        self._lines = RateLimit(burst=20, per_second=1 / 30)
         self._refusals = RateLimit(burst=1, per_second=1 / 60)
         forks.register(self)
         gate = app.hooks.gate()
@@ -282,7 +292,9 @@ class Freshness(Generic[K]):
                 self._watch(key)
             else:
                 text = "channel %r is not being watched: there are already max_keys=%d"
-                report(logging.WARNING, text, key, self._max_keys, limit=self._refusals)
+                report_about(
+                    self._app, logging.WARNING, "not_watched", text, key, self._max_keys, limit=self._refusals
+                )
 
     def _watch(self, key: K) -> None:
         self._seen[key] = now = self._now()
@@ -380,11 +392,26 @@ class Freshness(Generic[K]):
             while found:
                 channel = found.popleft()
                 if self._stale.get(channel.key) is channel:  # or the user's function has removed it
-                    self._on_stale(channel)
+                    self._react(channel)
         finally:
             if found:  # the function failed, which is a handler's failure, and no reason to skip the others
                 with suppress(WebSocketError):
                     self._app.call_later(0, partial(self._report, found))
+
+    def _react(self, channel: StaleChannel[K]) -> None:
+        if callable(self._on_stale):
+            self._on_stale(channel)
+            return
+        drops = self._on_stale == "reconnect"
+        key = escaped(cut(safe_repr(channel.key), _MAX_KEY))
+        words = f"channel {key} has had no message for {channel.seconds:.3g} s"
+        report_about(
+            self._app, logging.WARNING, "stale_channel", "disconnecting: %s" if drops else "%s", words,
+            limit=self._lines, ws_reason=words, ws_silence=channel.seconds,
+        )
+        if drops:
+            self._end()
+            self._app.force_disconnect(words)
 
 
 def _checked_limit(limit: float | Mapping[K, float], max_keys: int) -> float | Mapping[K, float]:

@@ -26,10 +26,10 @@ from ..life.gate import Gate
 from ..options import check_choice, check_number, check_range
 from ..system import forks
 from ..system.rate_limit import RateLimit
-from ..system.report import report
 from ._parts.checks import check_app
 from ._parts.departures import Departures
 from ._parts.incoming import Incoming
+from ._parts.lines import report_about
 from ._parts.messages import (
     Doubts,
     Expected,
@@ -304,7 +304,7 @@ class Every:
             return
         if not was_accepted:
             self._waiting = None
-            _report_full("a heartbeat", self._drops)
+            _report_full(self._app, "a heartbeat", self._drops)
 
     def _departed(self, heartbeat: object, counts: bool) -> None:
         """Count a heartbeat that has left the send queue as unanswered, unless its reply has arrived."""
@@ -316,7 +316,10 @@ class Every:
     def _drop(self) -> None:
         count = "a heartbeat" if self._unanswered == 1 else f"{self._unanswered} heartbeats in a row"
         words = f"no reply to {count}"
-        report(logging.WARNING, "disconnecting: %s%s", words, self._doubts)
+        report_about(
+            self._app, logging.WARNING, "heartbeat_lost", "disconnecting: %s%s", words, self._doubts,
+            ws_reason=words,
+        )
         self._end()
         self._app.force_disconnect(words)
 
@@ -447,7 +450,7 @@ class Answer:
         except (WebSocketUnavailable, TransportFail):
             return  # closing or lost, which the Disconnected event reports
         if not was_accepted:
-            _report_full("the answer to a heartbeat", self._drops)
+            _report_full(self._app, "the answer to a heartbeat", self._drops)
 
     def _is_ping(self, message: events.Text | events.Binary) -> bool:
         try:
@@ -478,5 +481,6 @@ def _open_gate(app: WebSocketApp) -> Gate:
     return gate
 
 
-def _report_full(name: str, limit: RateLimit) -> None:
-    report(logging.WARNING, "%s was dropped: the send queue is full", name, limit=limit)
+def _report_full(app: WebSocketApp, name: str, limit: RateLimit) -> None:
+    text = "%s was dropped: the send queue is full"
+    report_about(app, logging.WARNING, "heartbeat_dropped", text, name, limit=limit)

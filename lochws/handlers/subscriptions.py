@@ -31,11 +31,12 @@ from ..errors import QueueFull, TransportFail, WaitFailed, WebSocketError, WebSo
 from ..options import check_range
 from ..system import forks
 from ..system.locks import reentrant_lock
-from ..system.report import report, safe_name, safe_repr
+from ..system.report import safe_name, safe_repr
 from ..text import cut
 from ._parts.checks import check_app
 from ._parts.departures import Departures
 from ._parts.incoming import Incoming
+from ._parts.lines import report_about
 from ._parts.messages import Doubts, Message, as_payload, is_message, quoted
 from ._parts.steps import Step, StepFailed
 from .packets import Split
@@ -474,7 +475,10 @@ class Subscriptions:
         gives_up = answer is not None and step.give_up
         then = "giving up" if gives_up else "disconnecting"
         shown = None if isinstance(cause, StepFailed) else cause
-        report(logging.WARNING, f"{then}: %s", failure, error=shown)
+        report_about(
+            self._app, logging.WARNING, "gave_up" if gives_up else "step_failed", f"{then}: %s", failure,
+            error=shown, ws_reason=str(failure),
+        )
         self._end()
         self._failure = failure
         self._app.force_disconnect(f"{progress.name} {words}")

@@ -244,7 +244,8 @@ def test_a_server_cannot_make_the_channels_grow_without_bound(
     with opened(watched.app, **QUIET):
         watched.send(ws_clock, *range(10))
         assert freshness.keys == (0, 1, 2)
-        assert caplog.messages == ["channel 3 is not being watched: there are already max_keys=3"]
+        line = "channel 3 is not being watched: there are already max_keys=3"
+        assert caplog.messages == [f"{watched.app.url}: {line}"]
         with pytest.raises(ValueError, match="max_keys=3 channels are being watched already"):
             freshness.add(3)
         freshness.add(2)
@@ -363,3 +364,45 @@ def test_invalid_arguments_are_refused_immediately(
     make: Callable[..., object] = freshness
     with pytest.raises(error, match=words):
         make(given.pop("app"), **given)
+
+
+class TestOnStaleInWords:
+    """Instead of a function, ``on_stale`` may say what happens."""
+
+    def test_reconnect_logs_a_warning_and_drops_the_connection_once(
+        self, ws_server: StartServer, ws_clock: VirtualClock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        server = ws_server([t.accept()], [t.accept()])
+        app = Noting(f"{server.url}?token=hush")
+        freshness = Freshness(app, key=lambda event: None, limit={"a": 30, "b": 30}, on_stale="reconnect")
+        with opened(app, persist=AT_ONCE, **QUIET):
+            ws_clock.advance(30)
+            event = app.wait_for("disconnected")
+            assert event.reason == "channel 'a' has had no message for 30 s"
+            assert event.ended_by == "client"
+            app.wait_for("ready", 2)
+            assert freshness.stale == ()
+        (record,) = [vars(record) for record in caplog.records if hasattr(record, "ws_silence")]
+        assert record["message"] == f"{server.url}: disconnecting: {event.reason}", "without the query"
+        assert [record[field] for field in ("levelname", "ws_event", "ws_silence")] == [
+            "WARNING", "stale_channel", 30
+        ]
+
+    def test_tell_logs_a_warning_for_each_channel(
+        self, ws_server: StartServer, ws_clock: VirtualClock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        app = Noting(ws_server([t.accept()]).url)
+        freshness = Freshness(app, key=lambda event: None, limit={"a": 30, "b": 30}, on_stale="tell")
+        with opened(app, **QUIET):
+            ws_clock.advance(100)
+            assert [channel.key for channel in freshness.stale] == ["a", "b"]
+            assert app.is_active
+            assert caplog.messages == [
+                f"{app.url}: channel {key!r} has had no message for 30 s" for key in ("a", "b")
+            ]
+
+    @pytest.mark.parametrize(("on_stale", "error"), [("die", ValueError), (None, TypeError), (3, TypeError)])
+    def test_anything_else_is_refused(self, on_stale: Any, error: type[Exception]) -> None:
+        app = Noting("ws://127.0.0.1:9")
+        with pytest.raises(error, match=f"on_stale={on_stale!r}: expected "):
+            Freshness(app, key=lambda event: None, limit=30, on_stale=on_stale)

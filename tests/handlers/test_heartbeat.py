@@ -239,7 +239,7 @@ class TestWhat:
             with opened(app, persist=NEVER, **QUIET):
                 fill(app)
                 ws_clock.advance(50)
-                assert caplog.messages == ["a heartbeat was dropped: the send queue is full"] * 3
+                assert caplog.messages == [f"{app.url}: a heartbeat was dropped: the send queue is full"] * 3
                 assert every.unanswered == 0, "none was sent"
                 assert not app.all("disconnected")
                 app.force_disconnect()
@@ -289,7 +289,9 @@ class TestReplies:
             assert event.ended_by == "client"
             app.wait_for("back_off")
         assert app.counters.messages_sent == 2
-        assert "disconnecting: no reply to 2 heartbeats in a row" in caplog.messages
+        line = f"{app.url}: disconnecting: no reply to 2 heartbeats in a row"
+        records = [vars(record) for record in caplog.records if record.getMessage() == line]
+        assert [(record["ws_event"], record["ws_url"]) for record in records] == [("heartbeat_lost", app.url)]
 
     def test_a_reply_in_time_keeps_it_for_hours(
         self, ws_server: StartServer, ws_clock: VirtualClock
@@ -375,7 +377,7 @@ class TestReplies:
             ws_clock.advance(30)
             app.wait_for("disconnected")
         assert (
-            "disconnecting: no reply to 2 heartbeats in a row "
+            f"{app.url}: disconnecting: no reply to 2 heartbeats in a row "
             f"({expect.__qualname__} raised KeyError('okay'); "
             "messages on which a function raised an exception: 1)"
         ) in caplog.messages
@@ -666,7 +668,8 @@ class TestAnswer:
             with running(app, persist=NEVER):
                 app.wait_for("text", 100)
                 app.force_disconnect()
-        assert caplog.messages.count("the answer to a heartbeat was dropped: the send queue is full") == 3
+        line = f"{app.url}: the answer to a heartbeat was dropped: the send queue is full"
+        assert caplog.messages.count(line) == 3
 
 
 every: Any = Every

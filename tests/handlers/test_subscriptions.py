@@ -231,7 +231,7 @@ def test_after_a_failed_step_the_next_connection_follows_after_the_back_off(
         cause = session.failed[0][1].__cause__
         assert cause is None or isinstance(cause, StepFailed) or type(cause).__name__ in words
         assert len(session.ready) == 1
-    assert [line.startswith(f"disconnecting: {words}") for line in caplog.messages] == [True]
+    assert [f": disconnecting: {words}" in line for line in caplog.messages] == [True]
 
 
 def test_when_several_steps_are_refused_only_the_first_fails() -> None:
@@ -598,7 +598,7 @@ class TestRefusals:
                 assert session.app.wait_closed(PATIENCE)
             failure = session.subs.failure
         assert str(failure) == f"step 'login' was refused; the server said: {shown}"
-        assert caplog.messages == [f"disconnecting: {failure}"]
+        assert caplog.messages == [f"{session.app.url}: disconnecting: {failure}"]
         assert session.reasons == ["step 'login' was refused"], "the server sees the reason"
         assert [error for _, error in session.failed] == [failure]
 
@@ -626,7 +626,11 @@ class TestRefusals:
                 assert not session.subs.wait_session_ready(PATIENCE)
             assert len(server.connections) == 1
         assert len(session.failed) == 1
-        assert [line.startswith("giving up: a step was refused") for line in caplog.messages] == [True]
+        (record,) = caplog.records
+        assert record.getMessage().startswith(f"{session.app.url}: giving up: a step was refused")
+        assert [vars(record)[field] for field in ("ws_event", "ws_url", "ws_reason")] == [
+            "gave_up", session.app.url, str(session.subs.failure)
+        ]
 
     def test_a_checked_wait_says_what_the_server_said(self) -> None:
         with ScriptedServer([accept(), wait_for("x"), send("wrong password")]) as server:

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Iterator
 
 from ... import WebSocketApp, events
-from ...system.report import report
 from ..packets import Packets, Split
+from .lines import report_about
 
 
 class Incoming:
@@ -53,7 +53,7 @@ class Incoming:
             except BaseException as error:  # noqa: BLE001  not even SystemExit may end the handlers' thread
                 self._is_broken = True
                 words = "the received bytes cannot be split into packets"
-                report(logging.WARNING, "%s: disconnecting", words, error=error)
+                report_about(self._app, logging.WARNING, "not_split", "disconnecting: %s", words, error=error)
                 self._app.force_disconnect(f"{words} ({type(error).__name__})")
                 return
             if packet is None:

@@ -1,0 +1,36 @@
+"""Log lines of ready-made handlers about one app, in the form of the lines that the app itself writes."""
+
+from __future__ import annotations
+
+from ... import WebSocketApp
+from ...system.rate_limit import RateLimit
+from ...system.report import report
+from ...url import without_queries
+
+
+def report_about(
+    app: WebSocketApp,
+    level: int,
+    kind: str,
+    message: str,
+    *args: object,
+    error: BaseException | None = None,
+    limit: RateLimit | None = None,
+    **fields: object,
+) -> None:
+    """Log a message that begins with the app's URL, without its query. Raises nothing, as `report`.
+
+    Args:
+        app: the app.
+        level: one of `logging`'s, such as ``logging.WARNING``.
+        kind: the field ``ws_event`` of the log record.
+        message: the text, with ``%`` placeholders for `args`.
+        error: an exception, whose traceback is logged too.
+        limit: decides which of several similar messages are logged.
+        fields: further attributes of the log record, whose names begin with ``ws_``.
+    """
+    place = without_queries(app.url)
+    report(
+        level, f"%s: {message}", place, *args, error=error, limit=limit,
+        fields={"ws_event": kind, "ws_url": place, **fields},
+    )
