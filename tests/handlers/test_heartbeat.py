@@ -684,7 +684,7 @@ def unstarted() -> WebSocketApp:
     ("make", "error", "words"),
     [
         (lambda: every("x", 1, "x"), TypeError, "app: expected"),
-        (lambda: every(unstarted(), "1", "x"), TypeError, "seconds='1': expected seconds"),
+        (lambda: every(unstarted(), "1", "x"), TypeError, "seconds='1': expected 0 seconds or more"),
         (lambda: every(unstarted(), True, "x"), TypeError, "seconds=True"),
         (lambda: every(unstarted(), -1, "x"), ValueError, "seconds=-1"),
         (lambda: every(unstarted(), float("nan"), "x"), ValueError, "seconds=nan"),

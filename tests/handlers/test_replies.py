@@ -236,7 +236,7 @@ def test_an_invalid_timeout_is_refused_before_the_request_is_sent(
     app = WebSocketApp(start_peer(silent).url)
     replies = Replies(app)
     with opened(app):
-        with pytest.raises((TypeError, ValueError), match=r"timeout=.*expected seconds from 0 up, or None"):
+        with pytest.raises((TypeError, ValueError), match=r"timeout=.*expected 0 seconds or more, or None"):
             replies.request({}, timeout=timeout)
         assert replies.open_requests == app.counters.messages_sent == 0
 
