@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from . import events
 from .diagnosis.findings import Finding
 from .dispatch.arguments import refusing_unknown
-from .dispatch.callables import accepted, check_runs
+from .dispatch.callables import accepted, check_runs, needs_arguments
 from .dispatch.handler import Handler
 from .dispatch.hiding import check_instance, read_only
 from .dispatch.naming import EventName, Function, as_registering, check_attributes, check_class, event_names
@@ -689,7 +689,7 @@ class WebSocketApp(WebSocket, Handler):
             The scheduled call, which can be cancelled.
 
         Raises:
-            TypeError: `seconds` is not a number, or `function` is not callable.
+            TypeError: `seconds` is not a number, or `function` cannot be called without arguments.
             ValueError: `seconds` is not finite.
             WebSocketError: the app is not running.
         """
@@ -700,6 +700,8 @@ class WebSocketApp(WebSocket, Handler):
         if not callable(function):
             raise TypeError(f"call_later: function={function!r}: expected something that can be called")
         check_runs(f"call_later: {getattr(function, '__qualname__', repr(function))}", function)
+        if needs_arguments(function):
+            raise TypeError(f"call_later: function={function!r}: it is called without arguments, but needs some")
         return self._lochws.life.call_later(seconds, function)
 
     @read_only

@@ -72,6 +72,8 @@ def persist(
     """
     if not isinstance(websocket, WebSocket):
         raise TypeError(f"websocket={websocket!r}: expected a lochws.WebSocket")
+    if hasattr(websocket, "run_forever"):
+        raise TypeError(f"websocket={websocket!r}: a WebSocketApp reconnects by itself: call run_forever()")
     if exit_event is not None and not hasattr(exit_event, "is_set"):
         raise TypeError(f"exit_event={exit_event!r}: expected a threading.Event, or None")
     if backoff is not None and not isinstance(backoff, Backoff):

@@ -66,6 +66,16 @@ def check_runs(name: str, function: object) -> None:
         raise TypeError(f"{name} is a generator function, whose body would never run: remove the yield")
 
 
+def needs_arguments(function: object) -> bool:
+    """Return whether this is a Python function or method that cannot be called without arguments."""
+    inner = function.__func__ if isinstance(function, MethodType) else function
+    if type(inner) is not FunctionType:
+        return False
+    code = inner.__code__
+    needed = code.co_argcount - len(inner.__defaults__ or ()) - (inner is not function)
+    return needed > 0 or code.co_kwonlyargcount > len(inner.__kwdefaults__ or ())
+
+
 def not_run(result: object) -> str:
     """Return why a function that returned this result has not run its body, or "" if it has.
 

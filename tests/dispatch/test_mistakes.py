@@ -26,6 +26,7 @@ from lochws import (
 from lochws.dispatch.foreign import _FIELDS, _INSTEAD, _RENAMED, CALLBACKS
 from lochws.dispatch.naming import NAMES, check_attributes
 from lochws.dispatch.registry import MAX_LIMITS, Registry
+from lochws.errors import WebSocketError
 from lochws.options import KEYWORDS, POSITIONAL, Timing
 from lochws.persist import persist
 
@@ -501,6 +502,27 @@ class TestCoroutines:
         assert message(TypeError, lambda: WebSocketApp(wrong)) == f"url: later {PLAIN}"
         assert message(TypeError, lambda: WebSocket(URL, auth=wrong)) == f"auth: later {PLAIN}"
         assert message(TypeError, lambda: Backoff(retry=wrong)) == f"retry: later {PLAIN}"
+
+
+class TestScheduledCalls:
+    """Functions that could not be called when they are due."""
+
+    @pytest.mark.parametrize("wrong", [plain, lambda event: None, lambda *, event: None])
+    def test_of_functions_with_arguments_are_refused(self, wrong: Any) -> None:
+        assert message(TypeError, lambda: WebSocketApp(URL).call_later(1, wrong)) == (
+            f"call_later: function={wrong!r}: it is called without arguments, but needs some"
+        )
+
+    @pytest.mark.parametrize("right", [print, lambda event=1: None, lambda *args: None, Mock(), dict])
+    def test_of_other_functions_are_accepted(self, right: Any) -> None:
+        with pytest.raises(WebSocketError, match="has not been started"):
+            WebSocketApp(URL).call_later(1, right)
+
+    def test_an_app_is_not_iterated_by_persist(self) -> None:
+        app = WebSocketApp(URL)
+        assert message(TypeError, lambda: persist(app)) == (
+            f"websocket={app!r}: a WebSocketApp reconnects by itself: call run_forever()"
+        )
 
 
 class TestReturnedCoroutines:
