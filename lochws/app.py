@@ -701,7 +701,7 @@ class WebSocketApp(WebSocket, Handler):
             raise TypeError(f"call_later: function={function!r}: expected something that can be called")
         check_runs(f"call_later: {getattr(function, '__qualname__', repr(function))}", function)
         if needs_arguments(function):
-            raise TypeError(f"call_later: function={function!r}: it is called without arguments, but needs some")
+            raise TypeError(f"call_later: function={function!r}: expected a function without arguments")
         return self._lochws.life.call_later(seconds, function)
 
     @read_only

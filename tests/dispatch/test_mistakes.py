@@ -510,7 +510,7 @@ class TestScheduledCalls:
     @pytest.mark.parametrize("wrong", [plain, lambda event: None, lambda *, event: None])
     def test_of_functions_with_arguments_are_refused(self, wrong: Any) -> None:
         assert message(TypeError, lambda: WebSocketApp(URL).call_later(1, wrong)) == (
-            f"call_later: function={wrong!r}: it is called without arguments, but needs some"
+            f"call_later: function={wrong!r}: expected a function without arguments"
         )
 
     @pytest.mark.parametrize("right", [print, lambda event=1: None, lambda *args: None, Mock(), dict])
