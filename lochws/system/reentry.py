@@ -15,6 +15,8 @@ _CORE = tuple(
     f"{__name__.split('.')[0]}.{part}."
     for part in ("connection", "dispatch", "engine", "life", "opening", "protocol", "system", "transport")
 )
+#: The functions around public methods that check their arguments: they hold no lock.
+_WRAPPERS = f"{__name__.split('.')[0]}.dispatch.arguments"
 
 
 def interrupts_lochws() -> bool:
@@ -27,7 +29,8 @@ def interrupts_lochws() -> bool:
     frame: FrameType | None = sys._getframe(1)
     is_own = True
     while frame is not None:
-        if not str(frame.f_globals.get("__name__")).startswith(_CORE):
+        name = str(frame.f_globals.get("__name__"))
+        if not name.startswith(_CORE) or name == _WRAPPERS:
             is_own = False
         elif not is_own:
             return True
