@@ -435,12 +435,18 @@ def test_no_query_of_a_url_is_shown_in_any_line_or_field(
     words = b"see wss://me:s3cret@a.example/x?s3cret and ws://b/?t=s3cret"
     moved = b"HTTP/1.1 302 Found\r\nLocation: ftp://me:s3cret@b/?s3cret\r\nContent-Length: 0\r\n\r\n"
 
-    def move(link: Link) -> None:
-        link.read_request()
-        link.send(moved)
+    busy = b"HTTP/1.1 503 Busy\r\nRetry-After: wss://me:s3cret@c/?s3cret\r\nContent-Length: 0\r\n\r\n"
 
-    app = Noting(start_peer(in_turn(closing(4000, words), move, lose)).url + "?s3cret")
-    app.run_forever(persist=Backoff(0, 0, max_attempts=3))
+    def answer(data: bytes) -> Callable[[Link], None]:
+        def script(link: Link) -> None:
+            link.read_request()
+            link.send(data)
+
+        return script
+
+    peer = start_peer(in_turn(closing(4000, words), answer(moved), answer(busy), lose))
+    app = Noting(peer.url + "?s3cret")
+    app.run_forever(persist=Backoff(0, 0, max_attempts=4))
     await_reports()
     assert caplog.records
     for record in caplog.records:
