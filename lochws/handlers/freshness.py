@@ -116,6 +116,8 @@ class Freshness(Generic[K]):
             check_choice("on_stale", on_stale, ("reconnect", "tell"))
         elif not callable(on_stale):
             raise TypeError(f"on_stale={on_stale!r}: expected a function, 'reconnect' or 'tell'")
+        else:
+            check_takes("on_stale", on_stale, 1)
         for name, function in (("key", key), ("on_fresh", on_fresh)):
             if not callable(function) and not (function is None and name == "on_fresh"):
                 raise TypeError(f"{name}={function!r}: expected a function")
