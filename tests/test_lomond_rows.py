@@ -62,6 +62,7 @@ class TestSetup:
         shutil.copytree(ROOT / "lochws", source / "lochws", ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("setup.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"):
             shutil.copy(ROOT / name, source / name)
+        shutil.copytree(ROOT / "docs/man", source / "docs/man")
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target)]
         subprocess.run([*pip, str(source)], check=True, timeout=120)
         assert (target / "lochws" / "py.typed").exists()

@@ -35,7 +35,7 @@ MAX_LIMITS = 256
 REPLACES_LINES = "replaces_default_lines"
 
 _MESSAGES = frozenset({events.Text, events.Binary})
-_ROOT = logging.getLogger()
+_ROOT = logging.root
 _NOBODY: frozenset[str] = frozenset()  # Python makes a new one each time
 
 
