@@ -8,7 +8,6 @@ either way, and no payload is kept.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from operator import attrgetter
 from struct import Struct
 from typing import Literal, Protocol, TypeAlias
 
@@ -92,16 +91,18 @@ class History:
                 self._append(now, "sent", "binary", 1, len(item), None)
 
     def taken(self) -> tuple[HistoryEntry, ...]:
-        """Return the entries, oldest first, at the end of the connection. Baton holder."""
+        """Return the entries at the end of the connection, in the order of their addition. Baton holder.
+
+        They are not sorted by time, because the wall clock may have been set back.
+        """
         if not self.has_messages:
             self._count(self._wall())
         # A copy, because nothing could be added to the original meanwhile.
-        entries = [
+        entries = tuple(
             HistoryEntry(when, _DIRECTIONS[direction], _NAMES[name], count, size, None if code < 0 else code)
             for when, direction, name, count, size, code in _PACKED.iter_unpack(bytes(self._entries))
-        ]
-        entries.sort(key=attrgetter("time"))  # two threads may have added them
-        return tuple(entries[-self._most:])
+        )
+        return entries[-self._most:]
 
     def _add(
         self, when: float, direction: _Direction, name: str, count: int, size: int, code: int | None

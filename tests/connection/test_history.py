@@ -57,6 +57,14 @@ class TestCounting:
         assert len(entries) == ENTRIES
         assert entries[-1] == events.HistoryEntry(999.0, "received", "ping", 1, 999)
 
+    @pytest.mark.parametrize("messages", [0, 10])
+    def test_entries_keep_their_order_when_the_clock_is_set_back(self, messages: int) -> None:
+        noted = Noted(messages)
+        noted.history.happened("ready")
+        noted.now -= 500
+        noted.history.happened("stale")
+        assert [name for _, name, *_ in noted.lines] == ["ready", "stale"]
+
 
 class TestEachMessage:
     def test_each_has_an_entry_with_its_size_in_bytes(self) -> None:
