@@ -7,6 +7,7 @@ Python code replaces any of them.
 
 from . import errors, events
 from .app import WebSocketApp
+from .codec import Codec
 from .counters import Counters
 from .dispatch.naming import not_a_handler, on
 from .engine.threads import Threads
@@ -21,6 +22,7 @@ from .websocket import WebSocket
 
 __all__ = [
     "Backoff",
+    "Codec",
     "Counters",
     "Deflate",
     "Rate",

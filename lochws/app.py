@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import events
+from .codec import Codec
 from .diagnosis.findings import Finding
 from .dispatch.arguments import refusing_unknown
 from .dispatch.callables import accepted, check_runs, needs_arguments
@@ -159,6 +160,11 @@ class Hooks:
     def __init__(self, internals: AppInternals) -> None:
         self._internals = internals
 
+    @property
+    def codec(self) -> Codec:
+        """The codec that decodes and encodes the app's messages: the option `codec`, or JSON as text."""
+        return self._internals.options.codec
+
     def gate(self) -> Gate:
         """Create a gate, which refuses ordinary sends on each new connection until it is opened.
 
@@ -277,6 +283,7 @@ class WebSocketApp(WebSocket, Handler):
         send_timeout: seconds that a send waits for room with ``when_full="block"``. Default: 30.0.
         rate: how many messages the server accepts in a given time. Default: None.
         encoder: a function that converts the objects passed to `send_json` to JSON. Default: None.
+        codec: the functions that decode and encode messages, in place of Python's `json`. Default: None.
         history: how many messages `Disconnected.history` lists one by one. Default: 0.
         on_handler_error: what to do when a handler raises. Default: 'continue'.
         threads: a `Threads` to share with other apps. Default: None.

@@ -8,16 +8,16 @@ Events have no behavior. lochws keeps no reference to an event after it has been
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from time import time
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
+from .codec import JSON, Codec
 from .counters import Counters
 from .text import escaped
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from .response import Response
 
@@ -313,18 +313,17 @@ class Text(Event):
 
     @property
     def json(self) -> Any:
-        """The message parsed as JSON. It is parsed on first use.
+        """The message parsed as JSON, or by the option `codec`. It is parsed on first use.
 
         Raises:
             ValueError: the text is not valid JSON (`json.JSONDecodeError`), or it is nested more deeply than
                 the recursion limit allows at this point.
+            Exception: whatever the codec's `loads` raised.
         """
-        if not hasattr(self, "_json"):
-            try:
-                self._json: Any = json.loads(self.text)
-            except RecursionError:  # usually because of the server's data, so not a bug of the caller
-                raise ValueError(f"the JSON is nested too deeply for Python here: {self!r}") from None
-        return self._json
+        found: Any = getattr(self, "_json", JSON)
+        if isinstance(found, Codec):
+            self._json = found = _decoded(self, found, self.text)
+        return found
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(text={_shortened(self.text, 'chars')})"
@@ -337,7 +336,7 @@ class Binary(Event):
         data: the message.
     """
 
-    __slots__ = ("data",)
+    __slots__ = ("_json", "data")
     name: ClassVar[Literal["binary"]] = "binary"
     data: bytes
     """The message."""
@@ -345,6 +344,22 @@ class Binary(Event):
     def __init__(self, data: bytes) -> None:
         self.received_time: float = time()
         self.data = data
+
+    @property
+    def json(self) -> Any:
+        """The message parsed as JSON, or by the option `codec` if that is for binary messages.
+
+        It is parsed on first use.
+
+        Raises:
+            ValueError: the data is not valid JSON (`json.JSONDecodeError` or `UnicodeDecodeError`), or it is
+                nested more deeply than the recursion limit allows at this point.
+            Exception: whatever the codec's `loads` raised.
+        """
+        found: Any = getattr(self, "_json", JSON)
+        if isinstance(found, Codec):
+            self._json = found = _decoded(self, found, self.data)
+        return found
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(data={_shortened(self.data, 'bytes')})"
@@ -693,3 +708,18 @@ AnyEvent: TypeAlias = (
 
 def _shortened(content: str | bytes, unit: str) -> str:
     return repr(content) if len(content) <= 24 else f"{content[:24]!r} + {len(content) - 24} {unit}"
+
+
+def use_codec(received: Iterable[Event], codec: Codec) -> None:
+    """Have `json` decode these messages with a codec, if they are of its kind. Nothing is decoded yet."""
+    kind = Binary if codec.binary else Text
+    for event in received:
+        if isinstance(event, kind):
+            event._json = codec
+
+
+def _decoded(event: Text | Binary, codec: Codec, message: str | bytes) -> Any:
+    try:
+        return codec.loads(message)
+    except RecursionError:  # usually because of the server's data, so not a bug of the caller
+        raise ValueError(f"the message is nested too deeply for Python here: {event!r}") from None

@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import wraps
 from itertools import chain, pairwise
-from json import JSONEncoder
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict, TypeGuard, TypeVar
 
+from .codec import JSON, Codec, Dumps, check_function
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ SocketOption: TypeAlias = tuple[int, int, int | bytes]
 Password: TypeAlias = str | bytes | Callable[[], str | bytes]
 TraceFunction: TypeAlias = Callable[[dict[str, Any]], object]
 #: Converts an object to JSON, as str or UTF-8 bytes.
-Encoder: TypeAlias = Callable[[Any], str | bytes]
+Encoder: TypeAlias = Dumps
 
 
 class CookieJar(Protocol):
@@ -171,12 +171,14 @@ class WebSocketOptions(TypedDict, total=False):
     encoder: Encoder | None
     """A function that converts the objects passed to `send_json` to JSON, as str or UTF-8 bytes, such as
     `orjson.dumps`. Default: None, which is `json.dumps` except that NaN and infinity are refused."""
+    codec: Codec | None
+    """A `Codec`, the two functions that decode received messages (`Text.json`, routes, ready-made handlers)
+    and encode sent ones (`send_json`, ready-made handlers), in place of Python's `json`.
+    Default: None."""
     history: int
     """How many entries `Disconnected.history` keeps, with one for each message. Default: 0, for the last 32
     entries, in which messages are only counted: that costs nothing per message."""
 
-
-_encode = JSONEncoder(allow_nan=False).encode
 
 RATE_COUNTS = ("messages", "frames")
 RATE_SCOPES = ("connection", "client")
@@ -186,24 +188,6 @@ MARGIN_PART = 0.05
 MARGIN_SECONDS = 0.25
 #: The longest span of a `Rate`, in seconds.
 YEAR_SECONDS = 366 * 86_400
-
-
-def encode_json(value: Any) -> str:
-    """Convert an object to JSON.
-
-    Raises:
-        TypeError: part of the object cannot be represented in JSON.
-        ValueError: the object contains itself, or NaN or infinity, which JSON does not have.
-    """
-    try:
-        return _encode(value)
-    except TypeError as error:
-        raise TypeError(f"send_json: {error}") from None
-    except ValueError as error:
-        text = f"send_json: {error}"
-        if "float" in text:
-            text += " (JSON has no NaN and no infinity; encoder=json.dumps sends them)"
-        raise ValueError(text) from None
 
 
 def refusing_unknown(**meant: str) -> Callable[[_Class], _Class]:
@@ -603,11 +587,16 @@ def _as_connect(name: str, connect: object) -> object:
 
 
 def _as_encoder(name: str, encoder: object) -> object:
-    if encoder is None:
-        return encode_json
-    if not callable(encoder):
-        raise TypeError(f"{name}={encoder!r}: expected a function from an object to JSON, such as json.dumps")
+    if encoder is not None:
+        check_function(name, encoder, "a function from an object to JSON, such as json.dumps")
     return encoder
+
+
+def _as_codec(name: str, codec: object) -> object:
+    if codec is not None and not isinstance(codec, Codec):
+        example = "a lochws.Codec, such as Codec(json.loads, json.dumps)"
+        raise TypeError(f"{name}={codec!r}: expected {example}, or None")
+    return codec
 
 
 def _as_source_address(name: str, source: Any) -> Any:
@@ -632,6 +621,19 @@ def _as_text(pair: Any) -> Any:
 
 def _is_pair_of_str(pair: object) -> TypeGuard[tuple[str, str]]:
     return isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(part, str) for part in pair)
+
+
+def _one_codec(codec: Codec | None, encoder: Encoder | None) -> Codec:
+    """Return the codec that the options `codec` and `encoder` mean together.
+
+    Raises:
+        ValueError: both were passed, and are not the same.
+    """
+    if encoder is None:
+        return codec or JSON
+    if codec is not None and codec.dumps is not encoder:
+        raise ValueError("encoder and codec: the codec encodes already; give one of them")
+    return codec or Codec(JSON.loads, encoder)
 
 
 #: Takes an option's name and value; returns the value as lochws uses it, or raises TypeError or ValueError.
@@ -709,12 +711,14 @@ class Options:
     when_full: Literal["raise", "block", "drop"] = _option("raise", _checked(check_choice, WHEN_FULL))
     send_timeout: float | None = _option(30.0, _seconds)
     rate: Rate | None = _option(None, _checked(_check_kind, Rate, "a lochws.Rate, or None", none=True))
-    encoder: Encoder = _option(None, _as_encoder)
+    encoder: Encoder | None = _option(None, _as_encoder)
+    codec: Codec = _option(None, _as_codec)
     history: int = _option(0, _checked(check_range, 0, MAX_HISTORY))
 
     def __post_init__(self) -> None:
         for name, convert in _CONVERSIONS:
             object.__setattr__(self, name, convert(name, getattr(self, name)))
+        object.__setattr__(self, "codec", _one_codec(self.codec, self.encoder))
         if self.ssl_keyfile is not None and self.ssl_certfile is None:
             raise ValueError(f"ssl_keyfile={self.ssl_keyfile!r} needs ssl_certfile")
         if self.require_protocol and not self.protocols:

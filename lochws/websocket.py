@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 
 from . import events
+from .codec import as_message
 from .connection.sending import LARGE_BYTES, SendingHalf
 from .counters import Counters
 from .dispatch.arguments import refusing_unknown
@@ -38,11 +39,12 @@ from .options import (
     WebSocketOptions,
     as_deflate,
     as_headers,
+    check_bool,
     show_options,
 )
 from .protocol.close import as_reason, encode_close
 from .protocol.frames import BytesLike
-from .protocol.sender import as_bytes, as_control_payload
+from .protocol.sender import as_bytes, as_control_payload, as_text
 from .system.waits import ReentrantEvent
 from .transport.stream import TLS
 from .url import Endpoint, redacted
@@ -225,6 +227,7 @@ class WebSocket:
         send_timeout: seconds that a send waits for room with ``when_full="block"``. Default: 30.0.
         rate: how many messages the server accepts in a given time. Default: None.
         encoder: a function that converts the objects passed to `send_json` to JSON. Default: None.
+        codec: the functions that decode and encode messages, in place of Python's `json`. Default: None.
         history: how many messages `Disconnected.history` lists one by one. Default: 0.
 
     Raises:
@@ -340,21 +343,22 @@ class WebSocket:
 
     # Sending.
 
-    def send_text(self, text: str, compress: bool = True) -> bool:
+    def send_text(self, text: str | BytesLike, compress: bool = True) -> bool:
         """Send a text message. Any thread may call it.
 
         It never waits for the network; it waits for room in a full queue only with ``when_full="block"``.
 
         Args:
-            text: the message.
+            text: the message, a str or its UTF-8 as a bytes-like object, which is checked.
             compress: whether to compress it, if the server agreed to permessage-deflate.
 
         Returns:
             True; False if the message was dropped because the queue is full (``when_full="drop"``).
 
         Raises:
-            TypeError: the text is not a str.
-            ValueError: the text contains lone surrogates and cannot be encoded as UTF-8.
+            TypeError: the text is neither a str nor bytes-like.
+            ValueError: the text contains lone surrogates and cannot be encoded as UTF-8, or the bytes are not
+                valid UTF-8.
             WebSocketUnavailable: the WebSocket is not open; the message says why, and when to send.
                 `WebSocketClosing` if our Close frame has been sent, `WebSocketClosed` if the connection has
                 ended for good.
@@ -362,7 +366,9 @@ class WebSocket:
             TransportFail: the network failed; the message was not sent completely.
         """
         if not isinstance(text, str):
-            raise TypeError(f"send_text: expected a str, not {type(text).__name__}")
+            data = as_bytes("send_text", text, "a str or UTF-8 bytes")
+            decoded = as_text("send_text", data)
+            return self._lochws.sending().send_utf8(decoded, data, compress)
         internals = self._lochws
         connection = internals.life.sendable
         if connection is None:
@@ -402,15 +408,16 @@ class WebSocket:
         encoder: Encoder | None = None,
         **fields: Any,
     ) -> bool:
-        """Send one object as a JSON text message: the positional argument, or a dict of the keywords.
+        """Send one object as a message: the positional argument, or a dict of the keywords.
 
-        An object with a field named ``compress`` or ``encoder`` must be passed by position. Any thread may
-        call this; it never waits for the network, and waits for room in a full queue only with
-        ``when_full="block"``.
+        It is sent as JSON in a text message, unless the option `codec` says otherwise. An object with a field
+        named ``compress`` or ``encoder`` must be passed by position. Any thread may call this; it never waits
+        for the network, and waits for room in a full queue only with ``when_full="block"``.
 
         Args:
             compress: whether to compress the message, if the server agreed to permessage-deflate.
-            encoder: converts the object to JSON, as a str or UTF-8 bytes; None uses the WebSocket's option.
+            encoder: converts the object to JSON, as a str or UTF-8 bytes, which is sent as a text message;
+                None uses the WebSocket's option `encoder` or `codec`.
 
         Returns:
             True; False if the message was dropped because the queue is full (``when_full="drop"``).
@@ -418,20 +425,23 @@ class WebSocket:
         Raises:
             ValueError: both an object and keywords were passed; or the object contains NaN or infinity, which
                 JSON does not have (``encoder=json.dumps`` sends them).
-            TypeError: the object cannot be represented in JSON.
+            TypeError: the object cannot be represented in JSON; or the encoder returned something else than
+                a message.
             WebSocketUnavailable: the WebSocket is not open; the message says why, and when to send.
             QueueFull: the queue has no room.
             TransportFail: the network failed; the message was not sent completely.
         """
         if _obj is not ... and fields:
             raise ValueError("send_json: give one object or keywords, not both")
-        text = (encoder or self._lochws.options.encoder)(fields if _obj is ... else _obj)
-        if isinstance(text, (bytes, bytearray)):
-            text = text.decode()
-        # An override in a subclass may accept only the text.
-        return self.send_text(text) if compress else self.send_text(text, compress=False)
+        given = fields if _obj is ... else _obj
+        message = self._lochws.options.codec.encode(given) if encoder is None else as_message(encoder, given)
+        # An override in a subclass may accept only the message, and only a str as a text.
+        send = self.send_text if isinstance(message, str) else self.send_binary
+        return send(message) if compress else send(message, compress=False)  # type: ignore[arg-type]
 
-    def send_many(self, messages: Iterable[str | BytesLike], compress: bool = True) -> bool:
+    def send_many(
+        self, messages: Iterable[str | BytesLike], compress: bool = True, *, text: bool = False
+    ) -> bool:
         """Send several messages in a row, with no other message between them; cheaper than one call for each.
 
         Either all messages are accepted or none. If the network fails after some have been sent, the others
@@ -441,19 +451,24 @@ class WebSocket:
         Args:
             messages: str for text messages, bytes-like objects for binary ones.
             compress: whether to compress them, if the server agreed to permessage-deflate.
+            text: whether to send bytes-like objects as text messages too; they must be valid UTF-8.
 
         Returns:
             True; False if the messages were dropped because the queue is full (``when_full="drop"``).
 
         Raises:
-            TypeError: a message is neither a str nor bytes-like.
-            ValueError: a text contains lone surrogates and cannot be encoded as UTF-8.
+            TypeError: a message is neither a str nor bytes-like, or `text` is not a bool.
+            ValueError: a text contains lone surrogates and cannot be encoded as UTF-8, or the bytes of one
+                are not valid UTF-8.
             WebSocketUnavailable: the WebSocket is not open; the message says why, and when to send.
             QueueFull: the queue does not have room for all of them.
             TransportFail: the network failed.
         """
-        checked = [
-            message if isinstance(message, str) else as_bytes("send_many", message) for message in messages
+        check_bool("text", text)
+        checked: list[str | bytes] = [
+            message if isinstance(message, str)
+            else as_text("send_many", message) if text else as_bytes("send_many", message)
+            for message in messages
         ]
         return self._lochws.sending().send_many(checked, compress)
 

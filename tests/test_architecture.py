@@ -36,8 +36,8 @@ LAYERS = [
     {"engine", "protocol", "transport", "dispatch"},
     {"system"},
     {
-        "clock", "counters", "errors", "events", "options", "response", "sent", "status", "text", "url",
-        "version",
+        "clock", "codec", "counters", "errors", "events", "options", "response", "sent", "status", "text",
+        "url", "version",
     },
 ]
 

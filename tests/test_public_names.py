@@ -14,7 +14,7 @@ import pytest
 import lochws
 
 NAMES = {
-    "Backoff", "Counters", "Deflate", "Rate", "State", "Status", "TLS", "Threads", "WebSocket",
+    "Backoff", "Codec", "Counters", "Deflate", "Rate", "State", "Status", "TLS", "Threads", "WebSocket",
     "WebSocketApp", "__version__", "compiled", "errors", "events", "not_a_handler", "on",
 }
 

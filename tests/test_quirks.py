@@ -289,7 +289,7 @@ class TestSendTypes:
     @pytest.mark.parametrize(
         ("method", "data", "error"),
         [
-            ("send_text", b"bytes", TypeError), ("send_text", None, TypeError), ("send_text", 5, TypeError),
+            ("send_text", b"\xff", ValueError), ("send_text", None, TypeError), ("send_text", 5, TypeError),
             ("send_binary", "str", TypeError), ("send_binary", [1], TypeError), ("send_binary", 5, TypeError),
             ("send_ping", "str", TypeError), ("send_ping", bytes(126), ValueError),
             ("send_pong", None, TypeError), ("send_pong", bytes(126), ValueError),

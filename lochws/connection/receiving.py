@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Protocol
 
 from .. import events
+from ..codec import JSON
 from ..engine.inbox import Inbox
 from ..options import Options, Timing
 from ..protocol.deflate import DeflateParameters, Inflater
@@ -88,8 +89,8 @@ class ReceivingHalf:
     """
 
     __slots__ = (
-        "_acknowledged", "_auto_pong", "_deflates", "_ends", "_has_entries", "_history", "_inbox",
-        "_is_plain", "_ping_at", "_queue", "_sending", "_stream", "_trace", "_unposted", "at_eof", "bytes",
+        "_acknowledged", "_auto_pong", "_codec", "_deflates", "_ends", "_history", "_inbox", "_is_plain",
+        "_ping_at", "_prepares", "_queue", "_sending", "_stream", "_trace", "_unposted", "at_eof", "bytes",
         "heard", "is_paused", "keepalive", "last_message_at", "messages", "receiver", "staleness",
     )
 
@@ -114,7 +115,9 @@ class ReceivingHalf:
         self._ends = ends
         self._trace = trace
         self._history = history
-        self._has_entries = history.has_messages
+        self._codec = options.codec
+        #: Whether received messages need something done that most apps do not ask for.
+        self._prepares = history.has_messages or self._codec.binary or self._codec.loads is not JSON.loads
         self._auto_pong = timing.auto_pong
         self._deflates = agreed is not None
         self.receiver = Receiver(options.max_message_size, Inflater(agreed) if agreed is not None else None)
@@ -265,8 +268,8 @@ class ReceivingHalf:
                 self.heard = now
                 last = received[-1] if not controls else _last_message(received)
                 self.last_message_at = last.received_time
-                if self._has_entries:
-                    self._history.received(received)
+                if self._prepares:
+                    self._prepare(received)
             elif receiver.advanced:
                 self.heard = now
             if self._trace:
@@ -292,6 +295,12 @@ class ReceivingHalf:
             self._ends.server_is_done(now)
         # A large message ends the turn, so that it is delivered, and its memory is free, before the next one.
         return extra + earlier
+
+    def _prepare(self, received: list[events.Event]) -> None:
+        """Have the codec decode messages when asked to, and list them in the history, as the options say."""
+        events.use_codec(received, self._codec)
+        if self._history.has_messages:
+            self._history.received(received)
 
     def _react(self, controls: Sequence[events.Ping | events.Pong], now: float) -> None:
         owed = False

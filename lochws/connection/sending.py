@@ -113,10 +113,13 @@ class SendingHalf:
         """Send a text message."""
         if self.is_plain and type(text) is str and text.isascii() and len(text) < LARGE_BYTES:
             return self.queue.push(text, len(text))
-        data = text.encode()
-        if self._trace:
-            self._trace("send_text", length=len(data), compressed=compress)
-        return self._push(self._item(text, data, compress), data)
+        return self._send_encoded(text, text.encode(), compress)
+
+    def send_utf8(self, text: str, data: bytes, compress: bool) -> bool:
+        """Send a text message whose UTF-8 is at hand."""
+        if self.is_plain and text.isascii() and len(data) < LARGE_BYTES:
+            return self.queue.push(text, len(data))
+        return self._send_encoded(text, data, compress)
 
     def send_binary(self, data: bytes, compress: bool) -> bool:
         """Send a binary message."""
@@ -216,6 +219,11 @@ class SendingHalf:
             self.queue.put_urgent(encode(payload))
         except WebSocketClosing:
             return  # nothing may follow our Close frame
+
+    def _send_encoded(self, text: str, data: bytes, compress: bool) -> bool:
+        if self._trace:
+            self._trace("send_text", length=len(data), compressed=compress)
+        return self._push(self._item(text, data, compress), data)
 
     def _push(self, item: Item | Raw, data: bytes) -> bool:
         size = _bound(item, data)

@@ -55,7 +55,8 @@ _RENAMED: Mapping[str, str] = {
     "closing_timeout": "close_timeout", "rate_limit": "rate", "rate_limiter": "rate", "throttle": "rate",
     "poll_interval": "poll", "poll_rate": "poll", "ssl_ca": "ssl_cafile", "ca": "ssl_cafile",
     "per_message_deflate": "compress", "ratelimit": "rate",
-    "encoding": "encoder",
+    "encoding": "encoder", "decoder": "codec", "loads": "codec", "deserializer": "codec",
+    "json_module": "codec", "json_loads": "codec", "json_dumps": "encoder",
 }
 _RECONNECT = f"lochws reconnects by default; {_BACKOFF}, persist=False turns it off"
 _SSLOPT = "use ssl_cafile, ssl_verify, ssl_certfile, ssl_keyfile or ssl_context in the constructor"

@@ -9,8 +9,9 @@ from typing import Protocol
 from ..connection.connection import Connection
 from ..connection.sending import SendingHalf
 from ..errors import WebSocketUnavailable
+from ..options import check_bool
 from ..protocol.frames import BytesLike
-from ..protocol.sender import as_bytes
+from ..protocol.sender import as_bytes, as_text
 
 
 class Gate:
@@ -30,23 +31,30 @@ class Gate:
     def __init__(self, gates: Gates) -> None:
         self._gates = gates
 
-    def send(self, message: str | BytesLike) -> bool:
+    def send(self, message: str | BytesLike, *, text: bool = False) -> bool:
         """Send a message even while gates are closed, this one included; also after `remove`.
 
         Args:
             message: a str for a text message, or a bytes-like object for a binary one.
+            text: whether to send a bytes-like object as a text message; it must be valid UTF-8.
 
         Returns:
             True; False if the message was dropped because the queue is full (``when_full="drop"``).
 
         Raises:
-            TypeError: the message is neither a str nor a bytes-like object.
-            ValueError: the text has lone surrogates and cannot be encoded as UTF-8.
+            TypeError: the message is neither a str nor a bytes-like object, or `text` is not a bool.
+            ValueError: the text has lone surrogates and cannot be encoded as UTF-8, or its bytes are not
+                valid UTF-8.
             WebSocketUnavailable: there is no connection, or it is closing.
             QueueFull: there is no room in the queue.
             TransportFail: the network failed, and the message was not sent completely.
         """
-        data = message if isinstance(message, str) else as_bytes("Gate.send", message)
+        check_bool("text", text)
+        data: str | bytes
+        if text or isinstance(message, str):
+            data = as_text("Gate.send", message)
+        else:
+            data = as_bytes("Gate.send", message)
         sending = self._gates.sending()
         if sending is None:
             raise WebSocketUnavailable("not sent: there is no connection")

@@ -11,16 +11,20 @@ from .deflate import Deflater
 from .frames import FIN, MAX_CONTROL_PAYLOAD, RSV1, BytesLike, Item, Opcode, build_frame, pack
 from .masking import MaskKeys
 
+#: The number of bytes of a message that an error shows.
+MAX_SHOWN = 32
+
 _TEXT = FIN | Opcode.TEXT
 _BINARY = FIN | Opcode.BINARY
 
 
-def as_bytes(method: str, data: BytesLike) -> bytes:
+def as_bytes(method: str, data: BytesLike, expected: str = "a bytes-like object") -> bytes:
     """Return the data as bytes, copied unless it is bytes already.
 
     Args:
         method: the name of the method that was called, for the error.
         data: any bytes-like object.
+        expected: what the method accepts, for the error.
 
     Raises:
         TypeError: the data is not bytes-like.
@@ -30,7 +34,34 @@ def as_bytes(method: str, data: BytesLike) -> bytes:
     try:
         return bytes(memoryview(data))
     except TypeError:
-        raise TypeError(f"{method}: expected a bytes-like object, not {type(data).__name__}") from None
+        raise TypeError(f"{method}: expected {expected}, not {type(data).__name__}") from None
+
+
+def as_text(method: str, text: str | BytesLike) -> str:
+    """Return a text as a str; bytes are decoded as UTF-8.
+
+    Args:
+        method: the name of the method that was called, for the error.
+        text: a str, or any bytes-like object that holds UTF-8.
+
+    Raises:
+        TypeError: the text is neither a str nor bytes-like.
+        ValueError: the bytes are not valid UTF-8.
+    """
+    if isinstance(text, str):
+        return text
+    data = as_bytes(method, text, "a str or UTF-8 bytes")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{method}: {_shown(data)} is not valid UTF-8 (byte 0x{data[error.start]:02x} at position "
+            f"{error.start}); send_binary sends any bytes"
+        ) from None
+
+
+def _shown(data: bytes) -> str:
+    return repr(data) if len(data) <= MAX_SHOWN else f"{data[:MAX_SHOWN]!r}…"
 
 
 def as_control_payload(method: str, data: BytesLike) -> bytes:

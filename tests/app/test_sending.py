@@ -17,8 +17,11 @@ from ..support.scripts import answer_close, polite
 from ..support.seen import PATIENCE, Noting, eventually, in_thread
 
 WRONG: list[tuple[str, object, type[Exception], str]] = [
-    ("send_text", b"bytes", TypeError, "expected a str, not bytes"),
-    ("send_text", None, TypeError, "expected a str, not NoneType"),
+    ("send_text", 5, TypeError, "expected a str or UTF-8 bytes, not int"),
+    ("send_text", None, TypeError, "expected a str or UTF-8 bytes, not NoneType"),
+    ("send_text", b"a\xff", ValueError, r"b'a\\xff' is not valid UTF-8 \(byte 0xff at position 1\)"),
+    ("send_text", bytearray(b"\xed\xa0\x80"), ValueError, "is not valid UTF-8"),
+    ("send_text", memoryview(b"\xe2\x82"), ValueError, "is not valid UTF-8"),
     ("send_text", "\ud800", ValueError, "surrogates"),
     ("send_binary", "text", TypeError, "expected a bytes-like object, not str"),
     ("send_binary", 5, TypeError, "expected a bytes-like object, not int"),
@@ -123,7 +126,7 @@ class TestRefused:
             app.send_text("fine")
 
     @pytest.mark.parametrize(("method", "argument"), [
-        ("send_text", b"x"), ("send_binary", "x"), ("send_ping", "x"), ("send_ping", bytes(126)),
+        ("send_text", b"\xff"), ("send_binary", "x"), ("send_ping", "x"), ("send_ping", bytes(126)),
     ])
     def test_wrong_arguments_are_refused_before_the_state_is_looked_at(
         self, method: str, argument: object

@@ -116,7 +116,7 @@ def of_an_app() -> None:
 
     assert_type(show(events.Text("text")), str)
 
-    app.send_text(b"bytes")  # type: ignore[arg-type]
+    app.send_text(5)  # type: ignore[arg-type]
     app.send_binary("text")  # type: ignore[arg-type]
     app.start(persist="yes")  # type: ignore[arg-type]
     Ticker()  # type: ignore[call-arg]
