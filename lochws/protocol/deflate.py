@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from importlib import import_module
 from types import ModuleType
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from lochws.errors import CompressionParameterError, CriticalProtocolError, HandshakeError, PayloadTooLarge
 from lochws.options import Deflate
 
-from ..system.compiled import is_pure_python
+from ..system.compiled import choose, is_pure_python, load
 
 EXTENSION = "permessage-deflate"
 TAIL = b"\x00\x00\xff\xff"
@@ -50,6 +50,16 @@ def engine() -> ModuleType:
         except ImportError:
             pass
     return zlib
+
+
+@cache
+def _compiled_message() -> Callable[[bytes, int, int], bytes | None] | None:
+    """Return the compiled function that inflates a message which needs no context, if there is one.
+
+    It takes the payload, the limit and the window's bits, and returns None for what it leaves to
+    `Inflater`. It is imported when the first connection needs it.
+    """
+    return choose(load("inflating"), "inflate_message", None)
 
 
 class DeflateParameters(NamedTuple):
@@ -241,6 +251,7 @@ class Inflater:
         # 8 counts as 9: zlib's deflate used to take 9 when asked for 8, and some servers still do.
         self._bits = max(9, parameters.server_max_window_bits)
         self._afresh = parameters.server_no_context_takeover
+        self._whole = _compiled_message() if self._afresh else None
         self._stream: Any = None  # made for the first message
         self._open = False  # whether the message has data that TAIL must end
         self._ended = 0  # streams of the message that have ended
@@ -289,6 +300,10 @@ class Inflater:
             CriticalProtocolError: the data is not a valid deflate stream, or consists of too many of them
             (1007).
         """
+        if self._whole is not None:
+            whole = self._whole(data, limit, self._bits)
+            if whole is not None:
+                return whole
         stream = self._stream  # None unless the server keeps its context between messages
         if stream is None or not data:
             first = self.inflate(data, limit)

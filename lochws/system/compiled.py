@@ -18,9 +18,11 @@ _Twin = TypeVar("_Twin")
 _PACKAGE = __name__.rpartition(".")[0].rpartition(".")[0]
 
 #: The compiled parts: what each does, the package that it is in, and the module's name.
-_PARTS = {"protocol": ("protocol", "_compiled"), "system calls": ("system", "_calls")}
-# Where setup.py builds the second part: it holds the GIL, and free-threaded Pythons have none.
-_HAS_CALLS = os.name == "posix" and "t" not in sys.abiflags
+_PARTS = {
+    "protocol": ("protocol", "_compiled"),
+    "inflating": ("protocol", "_inflating"),
+    "system calls": ("system", "_calls"),
+}
 
 
 def is_pure_python() -> bool:
@@ -32,7 +34,7 @@ def load(part: str) -> ModuleType | None:
     """Import a compiled part, wanted or not.
 
     Args:
-        part: ``"protocol"`` or ``"system calls"``.
+        part: ``"protocol"``, ``"inflating"`` or ``"system calls"``.
 
     Returns:
         Its module, or None if it was not built for this interpreter.
@@ -54,5 +56,11 @@ def choose(part: ModuleType | None, name: str, python_twin: _Twin) -> _Twin:
 
 def parts_in_use() -> dict[str, bool]:
     """Return what can be compiled for this Python, and whether this process uses its compiled twin."""
-    parts = _PARTS if _HAS_CALLS else ["protocol"]
-    return {part: not is_pure_python() and load(part) is not None for part in parts}
+    return {part: not is_pure_python() and load(part) is not None for part in _PARTS if _is_built_here(part)}
+
+
+def _is_built_here(part: str) -> bool:
+    # As in setup.py. What relies on the GIL is not built for Pythons without one.
+    if part == "protocol":
+        return True
+    return "t" not in getattr(sys, "abiflags", "") and (part == "inflating" or os.name == "posix")

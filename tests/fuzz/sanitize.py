@@ -18,7 +18,8 @@ FLAGS = [
 ]
 #: The compiled parts, as setup.py has them, each with where its sources are.
 EXTENSIONS = {
-    "lochws/protocol/_compiled": "lochws/protocol/*.c",
+    "lochws/protocol/_compiled": "lochws/protocol/_[!i]*.c",
+    "lochws/protocol/_inflating": "lochws/protocol/_inflating.c",
     "lochws/system/_calls": "lochws/system/_calls.c",
 }
 #: What runs the compiled part on known inputs: its twins' tests, those of their users, and the corpus.
@@ -27,6 +28,7 @@ TESTS = [
     "tests/protocol/test_sender.py", "tests/protocol/test_violations.py", "tests/protocol/test_limits.py",
     "tests/protocol/test_payload.py", "tests/system/test_syscalls.py", "tests/fuzz/test_corpus.py",
     "tests/fuzz/test_connection.py", "tests/protocol/test_utf8.py", "tests/protocol/test_large_text.py",
+    "tests/protocol/test_deflate.py",
 ]
 #: What measures memory, of which the sanitizers need a multiple.
 LEFT_OUT = [
@@ -54,7 +56,8 @@ def build(folder: Path) -> Place:
     left = set(folder.rglob("*.c"))
     for name, where in EXTENSIONS.items():
         sources = sorted(folder.glob(where))
-        _checked([COMPILER, *FLAGS, include, *map(str, sources), "-o", f"{folder / name}{suffix}"])
+        target = f"{folder / name}{suffix}"
+        _checked([COMPILER, *FLAGS, include, *map(str, sources), "-o", target, "-lz"])
         left -= set(sources)
     if left:
         raise RuntimeError(f"EXTENSIONS does not say what these belong to: {sorted(map(str, left))}")

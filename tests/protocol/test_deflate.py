@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from lochws.errors import CompressionParameterError, CriticalProtocolError, HandshakeError, PayloadTooLarge
 from lochws.options import Deflate
+from lochws.protocol import deflate as deflate_module
 from lochws.protocol.deflate import DeflateParameters, Deflater, Inflater, accept, offer
+from lochws.system.compiled import is_pure_python, load
 
 from ..support.wire import mirrored
 
@@ -322,6 +324,18 @@ _payloads = st.lists(
 ).map(b"".join)
 
 
+def without_context(twin):
+    """An inflater for a server that keeps no context, with the compiled function or without it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(deflate_module, "_compiled_message", lambda: twin)
+        return Inflater(DeflateParameters(server_no_context_takeover=True))
+
+
+INFLATING = load("inflating")
+TWINS = {"Python": None} if INFLATING is None else {"Python": None, "C": INFLATING.inflate_message}
+twins = pytest.mark.parametrize("twin", TWINS.values(), ids=TWINS)
+
+
 def outcome(function):
     try:
         return function()
@@ -330,11 +344,19 @@ def outcome(function):
 
 
 @settings(max_examples=500)
-@given(payloads=st.lists(_payloads, max_size=3), limit=st.integers(0, 100), afresh=st.booleans())
-def test_a_message_at_once_holds_what_it_holds_in_parts(payloads, limit, afresh):
-    parameters = DeflateParameters(server_no_context_takeover=afresh)
-    at_once, in_parts = Inflater(parameters), Inflater(parameters)
+@given(payloads=st.lists(_payloads, max_size=3), limit=st.integers(0, 100))
+def test_a_message_at_once_holds_what_it_holds_in_parts(payloads, limit):
+    compare(Inflater(DeflateParameters()), Inflater(DeflateParameters()), payloads, limit)
 
+
+@twins
+@settings(max_examples=500)
+@given(payloads=st.lists(_payloads, max_size=3), limit=st.integers(0, 100))
+def test_so_does_a_message_without_context(twin, payloads, limit):
+    compare(without_context(twin), without_context(None), payloads, limit)
+
+
+def compare(at_once, in_parts, payloads, limit):
     def parts():
         first = in_parts.inflate(payload, limit)
         return first + in_parts.finish(limit - len(first))
@@ -344,6 +366,45 @@ def test_a_message_at_once_holds_what_it_holds_in_parts(payloads, limit, afresh)
         assert outcome(lambda: at_once.message(payload, limit)) == expected  # noqa: B023  called at once
         if isinstance(expected, tuple):
             break
+
+
+@twins
+class TestAMessageWithoutContext:
+    @pytest.mark.parametrize("bits", range(9, 16))
+    def test_its_window_may_have_any_size(self, twin, bits):
+        parameters = DeflateParameters(client_no_context_takeover=True, client_max_window_bits=bits)
+        deflater, inflater = Deflater(parameters, Deflate()), without_context(twin)
+        for message in (b"", b"a", os.urandom(5000), b"lochws " * 5000, b"lochws"):
+            assert inflater.message(deflater.compress(message), len(message)) == message
+
+    @pytest.mark.parametrize("size", [65_534, 65_535, 65_536, 65_537, 200_000])
+    def test_it_may_be_larger_than_the_compiled_function_has_room_for(self, twin, size):
+        inflater = without_context(twin)
+        for message in (bytes(size), os.urandom(size)):
+            assert inflater.message(raw(message, zlib.Z_SYNC_FLUSH, 4), size) == message
+            with pytest.raises(PayloadTooLarge):
+                without_context(twin).message(raw(message, zlib.Z_SYNC_FLUSH, 4), size - 1)
+
+    def test_it_cannot_see_what_came_before_it(self, twin):
+        """Not on this connection, nor on another one that shares the compiled stream."""
+        compressor = zlib.compressobj(wbits=-15)
+        secret = os.urandom(200)
+        first, second = (compressor.compress(secret) + compressor.flush(zlib.Z_SYNC_FLUSH) for _ in range(2))
+        assert without_context(twin).message(first[:-4], 200) == secret
+        assert len(second) < 50
+        with pytest.raises(CriticalProtocolError, match="unable to decompress payload"):
+            without_context(twin).message(second[:-4], 200)
+
+    @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+    def test_its_payload_may_be_any_kind_of_bytes(self, twin, kind):
+        payload = kind(raw(b"lochws", zlib.Z_SYNC_FLUSH, 4))
+        assert without_context(twin).message(payload, 10) == b"lochws"
+
+
+@pytest.mark.skipif(INFLATING is None, reason="built without a compiler or without zlib's headers")
+def test_the_compiled_function_is_used_for_servers_without_context_unless_python_alone_is_wanted():
+    used = deflate_module._compiled_message()
+    assert (used is None) if is_pure_python() else (used is INFLATING.inflate_message)
 
 
 #: Payloads of whole messages, and what they hold.
@@ -360,11 +421,12 @@ WHOLE = {
 }
 
 
+@pytest.mark.parametrize("makes", ["with context", *TWINS])
 @pytest.mark.parametrize(("payload", "held"), WHOLE.values(), ids=WHOLE)
 class TestAMessageAtOnceBehindAnother:
     @pytest.fixture
-    def inflater(self):
-        inflater = Inflater(DeflateParameters())
+    def inflater(self, makes):
+        inflater = without_context(TWINS[makes]) if makes in TWINS else Inflater(DeflateParameters())
         assert inflater.message(raw(b"first", zlib.Z_SYNC_FLUSH, 4), 5) == b"first"
         return inflater
 
