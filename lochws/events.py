@@ -571,6 +571,11 @@ class Disconnected(_Ending):
         received_code: the code of the server's Close frame; None if there was none, or it had no code.
         received_reason: the reason in the server's Close frame, often empty.
         unsent: the messages that were accepted but not sent completely, oldest first, as they were passed.
+            They have not arrived.
+        in_doubt: the latest messages that were sent without proof that the server has read them, oldest
+            first, as they were passed. They may have arrived or not. Read more in `Receipt`.
+        in_doubt_omitted: how many messages before those are in doubt too, at most: only the latest ones stay
+            in memory.
         error: the exception that caused the end, or None.
         address: the server's address if the WebSocket never opened, otherwise None.
         advice: what would help, in one human-readable sentence; may be empty.
@@ -584,8 +589,8 @@ class Disconnected(_Ending):
     """
 
     __slots__ = (
-        "counters", "ended_by", "graceful", "history", "opened_for", "received_code", "received_reason",
-        "sent_code", "unsent",
+        "counters", "ended_by", "graceful", "history", "in_doubt", "in_doubt_omitted", "opened_for",
+        "received_code", "received_reason", "sent_code", "unsent",
     )
     name: ClassVar[Literal["disconnected"]] = "disconnected"
     reason: str
@@ -603,7 +608,13 @@ class Disconnected(_Ending):
     received_reason: str
     """The reason in the server's Close frame, often empty."""
     unsent: tuple[str | bytes, ...]
-    """The messages that were accepted but not sent completely, oldest first, as they were passed."""
+    """The messages that were accepted but not sent completely, oldest first, as they were passed. They have
+    not arrived."""
+    in_doubt: tuple[str | bytes, ...]
+    """The latest messages that were sent without proof that the server has read them, oldest first, as they
+    were passed. They may have arrived or not."""
+    in_doubt_omitted: int
+    """How many messages before those are in doubt too, at most: only the latest ones stay in memory."""
     error: BaseException | None
     """The exception that caused the end, or None."""
     address: str | None
@@ -627,6 +638,7 @@ class Disconnected(_Ending):
         self, reason: str = "closed", graceful: bool = False, *, phase: str = "open",
         ended_by: EndedBy = "network", sent_code: int | None = None, received_code: int | None = None,
         received_reason: str = "", unsent: tuple[str | bytes, ...] = (),
+        in_doubt: tuple[str | bytes, ...] = (), in_doubt_omitted: int = 0,
         opened_for: float | None = None, counters: Counters | None = None,
         history: tuple[HistoryEntry, ...] = (), **about: Any,
     ) -> None:
@@ -637,6 +649,8 @@ class Disconnected(_Ending):
         self.received_code = received_code
         self.received_reason = received_reason
         self.unsent = unsent
+        self.in_doubt = in_doubt
+        self.in_doubt_omitted = in_doubt_omitted
         self.opened_for = opened_for
         self.counters = counters or Counters()
         self.history = history

@@ -34,6 +34,7 @@ from ..transport.waiting import loss
 from .history import History, Taps
 from .past import Past
 from .poll_timer import PollTimer
+from .proofs import Doubts
 from .receiving import ReceivingHalf
 from .sending import SendingHalf
 from .trace import Trace
@@ -379,6 +380,10 @@ class Connection:
         if self.is_closing:
             queue.overtake()  # the server takes no more messages, and waits for our Close frame
             self._closing.sent(now, taken=queue.is_close_taken)
+            if frame.reason and frame == self.sending.close_sent and queue.is_close_taken:
+                # It has read ours, and everything before. Without a reason of ours in it, this may be a Close
+                # frame that the server sent by itself at the same time.
+                self._receiving.answered(None)
             self._inbox.post([events.Closed(frame.code, frame.reason)])
         else:
             self._inbox.post([events.Closing(frame.code, frame.reason)], after=self._answer_close)
@@ -420,7 +425,8 @@ class Connection:
         if self._ready_at is not None:
             opened_for = now - self._ready_at
             self._past.ended(now, self._receiving.last_message_at)
-        unsent = queue.finish()
+        unsent = queue.finish(self._stream.uncounted)
+        doubts = queue.doubts or Doubts((), 0, [])
         if sent is not None:
             self._history.frames("sent", "close", size=sent.size, code=sent.code)
         if self._abort is not None:
@@ -434,6 +440,8 @@ class Connection:
             received_reason=received.reason if received is not None else "",
             error=outcome.error,
             unsent=unsent,
+            in_doubt=doubts.messages,
+            in_doubt_omitted=doubts.omitted,
             opened_for=opened_for,
             counters=self.counters,
             history=self._history.taken(),
@@ -443,5 +451,6 @@ class Connection:
         )
         if self._trace:
             self._trace("disconnected", reason=outcome.reason, graceful=outcome.graceful)
+        self._receiving.settle(doubts.receipts)
         self._listener.connection_ended(self, event)
         self._inbox.post([event], after=self._listener.end_handled)

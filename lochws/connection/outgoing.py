@@ -13,6 +13,10 @@ A queued message has one of three forms:
   everything queued behind it, since messages must be compressed in the order of sending.
 
 The user's control frames are passed as ``(frame, None, None)`` and stored as ``(frame, None)``.
+
+Items that the kernel has taken stay in memory for a while, within a limit: nothing proves that the server has
+read them, and if the connection is lost, `Disconnected.in_doubt` names them. Each item has a position, which
+counts from the beginning of the connection in the order of sending.
 """
 
 from __future__ import annotations
@@ -26,8 +30,10 @@ from ..protocol.frames import Item, Opcode, frame_length, measure, payload_of
 
 #: The maximum number of bytes in a batch, unless a single message is larger.
 BATCH_BYTES = 256 * 1024
-#: While items wait, sent items are deleted from the list in groups of this many.
-_CLEAR_ITEMS = 4096
+#: Sent items are kept in two groups, and the older one is dropped when the newer one is full: when it has
+#: this many items, or takes about this many bytes.
+KEPT_ITEMS = 4096
+KEPT_BYTES = 512 * 1024
 
 #: A message as the user passed it, for `Disconnected.unsent`; None for a control frame.
 Message: TypeAlias = "str | bytes | None"
@@ -72,14 +78,18 @@ class Outgoing:
     """
 
     __slots__ = (
-        "_completed", "_controls", "_end", "_overtaken", "_pack", "_prefix", "_prefix_left", "_start",
-        "_withdrawn", "bytes_sent", "extra", "items", "messages_sent", "raw", "rest", "size", "urgent",
+        "_base", "_completed", "_controls", "_end", "_full_at", "_older", "_overtaken", "_pack", "_prefix",
+        "_prefix_left", "_start", "_withdrawn", "bytes_sent", "extra", "items", "messages_sent", "raw",
+        "rest", "size", "urgent",
     )
 
     def __init__(self, pack: Pack) -> None:
         self._pack = pack
         self.items: list[Item] = []
+        self._base = 0  # the position of the first of them
         self._start = 0  # items before it were taken by the kernel
+        self._older: list[Item] = []  # sent items that were before `items`
+        self._full_at = KEPT_BYTES  # the `bytes_sent` at which the sent ones among `items` become `_older`
         self._end = 0  # items from _start to here are the batch, while there is a rest
         self.rest: bytes | memoryview = b""
         self._prefix: list[bytes] = []  # urgent frames that go before the next batch, or are part of this one
@@ -94,6 +104,20 @@ class Outgoing:
         self._completed = 0  # messages in the batches that were taken completely
         self.messages_sent = 0
         self.bytes_sent = 0
+
+    # Positions.
+
+    @property
+    def next_position(self) -> int:
+        """The position of the next item to be added."""
+        return self._base + len(self.items) + len(self.raw)
+
+    @property
+    def items_taken(self) -> int:
+        """The position before which the kernel has taken everything. Needs no lock."""
+        # In this order: what is moved from the second to the first in between is not counted twice.
+        base = self._base
+        return base + self._start
 
     # Adding.
 
@@ -156,6 +180,11 @@ class Outgoing:
                 self.extra += item[1].cost
         self.size += frame_length(item)
         return self.raw or self.items, item
+
+    def add_barrier(self, frame: bytes) -> None:
+        """Add a ping that must not overtake anything, even with a budget."""
+        target, item = Outgoing._place(self, (frame, None))
+        target.append(item)
 
     # Compressing.
 
@@ -243,15 +272,37 @@ class Outgoing:
         start, end = self._start, self._end
         messages = self._messages_in(start, end) if self._controls else end - start
         if self.extra:
-            self.extra -= sum(_extra(item) for item in self.items[start:end])
-        clear = end == len(self.items) or end >= _CLEAR_ITEMS
+            extra = sum(_extra(item) for item in self.items[start:end])
+            self.extra -= extra
+            self._full_at -= extra
+        is_full = end >= KEPT_ITEMS or self.bytes_sent >= self._full_at
+        older = self._group(start, end) if is_full else []
         # There is no call between these statements, so Ctrl-C cannot interrupt them.
         self.messages_sent = self._completed = self._completed + messages
         self._controls -= end - start - messages
         self.rest, self._prefix, self._start = b"", [], end
-        if clear:
+        if is_full:
+            self._older = older
+            self._full_at = self.bytes_sent + KEPT_BYTES
             self._start = self._end = 0
             del self.items[:end]
+            self._base += end
+
+    def _group(self, start: int, end: int) -> list[Item]:
+        """Return the sent items to keep, of which those from `start` on have just been sent."""
+        is_large = end == start + 1 and frame_length(self.items[start]) > KEPT_BYTES
+        return [] if is_large else self.items[:end]
+
+    def forget(self, position: int) -> None:
+        """Release the sent items before a position, which the server has read. Not while there is a writer."""
+        count = min(position - self._base, self._start)
+        if count >= 0:
+            self._older = []
+        if count > 0:
+            self._start -= count
+            self._end -= count
+            del self.items[:count]
+            self._base += count
 
     def _taken_whole(self) -> int:
         """Return the index after the last item of the batch that the kernel has taken completely."""
@@ -275,6 +326,20 @@ class Outgoing:
             return False
         self._withdrawn += unwanted
         return True
+
+    def take_in_doubt(self, proven: int) -> tuple[list[Item], int]:
+        """Return the sent items that the server may not have read, before `take_unsent`.
+
+        Args:
+            proven: the position before which the server has read everything.
+
+        Returns:
+            The items that are still kept, in order, and the position after the last one.
+        """
+        end = self._taken_whole() if self.rest else self._start
+        sent = [*self._older, *self.items[:end]]
+        count = max(0, self._base + end - proven)
+        return sent[max(0, len(sent) - count) :], self._base + end
 
     def take_unsent(self) -> list[Item | Raw]:
         """Remove and return the messages that were not sent completely, in order."""

@@ -81,9 +81,9 @@ class PacedOutgoing(Outgoing):
 
     def overtake(self) -> None:
         """Let our Close frame overtake what waits before it, unless it is being written already."""
-        waiting = self.raw or self.items
-        if self._controls and waiting:
-            self._close = waiting[-1][0]  # type: ignore[assignment]  # nothing is ever added behind it
+        waiting = self.raw or (self.items if self._start < len(self.items) else [])
+        if self._controls and waiting and _is_close(waiting[-1]):  # nothing is ever added behind it
+            self._close = waiting[-1][0]  # type: ignore[assignment]
 
     # Writing.
 
@@ -215,6 +215,17 @@ class PacedOutgoing(Outgoing):
         free = self._free()
         if self._budget.counts_frames:
             return min(waiting, free - len(self._prefix))
-        last = items[start + waiting - 1]
-        is_close = type(last) is tuple and last[1] is None
-        return waiting if waiting - is_close <= free else min(waiting, free)
+        if not self._controls:
+            return min(waiting, free)
+        share = messages = 0
+        while share < waiting:  # our Close frame and barriers take nothing from the budget
+            item = items[start + share]
+            messages += not (type(item) is tuple and item[1] is None)
+            if messages > free:
+                break
+            share += 1
+        return share
+
+
+def _is_close(item: Item | Raw) -> bool:
+    return type(item) is tuple and item[1] is None and item[0][0] & 0x0F == Opcode.CLOSE

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from sys import getsizeof
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..clock import Clock
-from ..errors import TransportFail, WebSocketClosed, WebSocketClosing
+from ..errors import TransportFail, WebSocketClosed, WebSocketClosing, WebSocketUnavailable
 from ..options import Options
 from ..protocol.close import CloseFrame
 from ..protocol.deflate import DeflateParameters, Deflater
@@ -24,9 +24,13 @@ from ..sent import Tap
 from ..system import syscalls
 from .outgoing import BATCH_BYTES, Raw
 from .paced import Budget
+from .proofs import Proofs
 from .sendqueue import AskFlush, SendQueue, Sink
 from .trace import Trace
 from .window import SlidingWindow, make_window
+
+if TYPE_CHECKING:
+    from .receipts import Receipt
 
 #: The frame of a message of at least this many bytes is built by the sending thread. Otherwise the thread
 #: that writes it would do so, and that may be the loop, which all connections wait for.
@@ -77,6 +81,7 @@ class SendingHalf:
         #: Whether messages need no work before they are queued.
         self.is_plain = trace is None and not self._sender.deflates
         self._ask_flush = ask_flush
+        self._may_block = may_block
         # The arguments of `close`. Any thread sets them; the loop takes them.
         self._owed_close: tuple[int | None, str | bytes, bool] | None = None
         #: The user's pings and when they were sent. Any thread appends; the loop removes.
@@ -100,6 +105,7 @@ class SendingHalf:
             gather=gather,
             taps=taps,
             budget=budget,
+            proofs=Proofs(self._sender.ping, syscalls.random_bytes),
         )
 
     @property
@@ -131,9 +137,27 @@ class SendingHalf:
 
     def send_many(self, messages: Sequence[str | bytes], compress: bool) -> bool:
         """Send messages in a row, with no other message between them."""
+        return self.queue.push_many(*self._prepared(messages, compress))
+
+    def send_with_receipt(self, messages: Sequence[str | bytes], compress: bool) -> Receipt:
+        """Send messages as `send_many` does, and return the receipt for all of them."""
+        from .receipts import Receipt, ReceiptState  # noqa: PLC0415  few programs need it
+
+        receipt = Receipt(self.queue, self._may_block)
+        items, size = self._prepared(messages, compress)
+        if not items:
+            receipt._settled(ReceiptState.CONFIRMED)
+        elif not self.queue.push_many(items, size, receipt):
+            receipt._settled(ReceiptState.UNSENT)
+        return receipt
+
+    def _prepared(
+        self, messages: Sequence[str | bytes], compress: bool
+    ) -> tuple[Sequence[Item | Raw], int]:
+        """Return messages in their queued form, and the bytes that count towards the bound."""
         is_small = max(map(len, messages), default=0) < LARGE_BYTES
         if self.is_plain and is_small and all(map(_is_plain, messages)):
-            return self.queue.push_many(messages, sum(map(len, messages)))
+            return messages, sum(map(len, messages))
         items: list[Item | Raw] = []
         size = length = 0
         for message in messages:
@@ -144,7 +168,7 @@ class SendingHalf:
             length += len(data)
         if self._trace:
             self._trace("send_many", length=length, compressed=compress)
-        return self.queue.push_many(items, size)
+        return items, size
 
     def send_ping(self, data: bytes) -> None:
         """Send a ping."""
@@ -196,6 +220,8 @@ class SendingHalf:
             overtakes: whether it goes ahead of the messages that wait for the budget.
         """
         try:
+            if not overtakes:
+                self.queue.push_barrier()
             if not self.queue.push_control(self._sender.close, code, reason, seal=True, overtakes=overtakes):
                 self._owed_close = (code, reason, overtakes)
         except WebSocketClosing:
@@ -207,12 +233,20 @@ class SendingHalf:
     def ping(self, payload: bytes) -> None:
         """Send a keepalive ping. The loop only."""
         if not self.queue.is_blocked:  # otherwise it would only wait, and displace a pong
+            self.queue.pinged(payload)
             self._urgent(self._sender.ping, payload)
             self.queue.flush()
 
     def pong(self, payload: bytes) -> None:
         """Answer a ping with the next flush. The loop only."""
         self._urgent(self._sender.pong, payload)
+
+    def answered(self, payload: bytes | None) -> list[Receipt]:
+        """Note a pong, or (None) the answer to our Close frame. Return what it confirms. The loop only."""
+        confirmed = self.queue.answered(payload)
+        with suppress(WebSocketUnavailable, TransportFail):
+            self.queue.push_barrier()
+        return confirmed
 
     def _urgent(self, encode: Callable[[bytes], bytes], payload: bytes) -> None:
         try:

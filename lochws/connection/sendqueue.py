@@ -35,7 +35,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from time import monotonic
-from typing import Any, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from ..errors import QueueFull, TransportFail, WebSocketClosed, WebSocketClosing, WebSocketError
 from ..protocol.deflate import PIECE_BYTES
@@ -49,6 +49,10 @@ from ..system.report import is_interrupt, report_aside, safe_name
 from ..system.waits import Waiters, wait_for
 from .outgoing import Outgoing, Pack, Raw, message_of
 from .paced import Budget, PacedOutgoing
+from .proofs import NOWHERE, Doubts, Proofs
+
+if TYPE_CHECKING:
+    from .receipts import Receipt
 
 #: A message sent within this time after the last write, in seconds, may be gathered with others.
 FOLLOWS_SECONDS = 20e-6
@@ -104,8 +108,10 @@ class SendQueue:
         gather: whether messages may gather; only allowed with a loop that flushes when asked.
         taps: functions that receive what is about to be sent, in order; may change at any time.
         budget: the limit on frames, or None for no limit.
+        proofs: what the server has read; None if no receipts are needed.
 
     Attributes:
+        doubts: after `finish`, what is in doubt; None before.
         failure: what ended sending, or None. Read by anyone.
         is_blocked: whether the kernel is full: only the loop, told that the socket is writable, tries again.
             Read by anyone.
@@ -115,9 +121,10 @@ class SendQueue:
     __slots__ = (
         "_ask_flush", "_asked", "_changed", "_compress", "_compress_in_pieces", "_compressing",
         "_compressor", "_corks", "_discarded", "_drop_off_limit", "_dropped", "_dropped_off", "_due",
-        "_finished", "_follows", "_gathering", "_has_timer", "_is_shut", "_last_write", "_limit", "_lock",
-        "_may_block", "_outgoing", "_paced", "_room_threshold", "_sealed", "_send_timeout", "_stream",
-        "_tap_failures", "_taps", "_waiting", "_when_full", "_writer", "failure", "is_blocked", "is_paced",
+        "_finished", "_follows", "_gathering", "_has_timer", "_is_shut", "_is_unsure", "_last_write",
+        "_limit", "_lock", "_may_block", "_nested", "_outgoing", "_paced", "_proofs", "_room_threshold",
+        "_sealed", "_send_timeout", "_stream", "_tap_failures", "_taps", "_waiting", "_when_full", "_writer",
+        "doubts", "failure", "is_blocked", "is_paced",
     )
 
     def __init__(
@@ -135,6 +142,7 @@ class SendQueue:
         gather: bool = True,
         taps: Sequence[Tap] = (),
         budget: Budget | None = None,
+        proofs: Proofs | None = None,
     ) -> None:
         self._stream = stream
         self._compress = compress
@@ -176,6 +184,11 @@ class SendQueue:
         self._sealed = False  # our Close frame is queued: nothing may follow it
         self._finished = False
         self._is_shut = False  # sealed, failed or finished
+        self._is_unsure = False  # an interrupted writer could not record what the kernel took of its batch
+        self._proofs = proofs or Proofs(bytes, bytes)
+        # Messages dropped off by calls that interrupt the holder of the lock, and their receipts.
+        self._nested: list[tuple[Sequence[Item | Raw], Receipt]] = []
+        self.doubts: Doubts | None = None
         self._dropped = 0  # messages
         # The same by calls that interrupt the holder of the lock; never emptied, as there are few of them.
         self._discarded: list[int] = []
@@ -283,6 +296,8 @@ class SendQueue:
                 if not self._outgoing.raw:
                     self._check_open()  # a Close frame that was queued meanwhile is ahead
                     self._compressor = None
+                if self._outgoing.raw:
+                    self._proofs.inserted(self._outgoing.next_position - len(self._outgoing.raw))
                 item = self._outgoing.add_compressed(raw, frame)
                 is_unsure = False
                 step = self._next_step()
@@ -302,24 +317,37 @@ class SendQueue:
             raise
         return True
 
-    def push_many(self, items: Sequence[Item | Raw], size: int) -> bool:
+    def push_many(
+        self, items: Sequence[Item | Raw], size: int, receipt: Receipt | None = None
+    ) -> bool:
         """Send messages that belong together: all or none are admitted, and no others come between.
 
         Args:
             items: the messages, each in any of the forms of `push_item`.
             size: the bytes that count towards the bound.
+            receipt: learns the positions of the messages, and is settled later; or None.
 
         Returns, raises:
-            The same as `push`.
+            The same as `push`. QueueFull also if too many receipts are open.
         """
         if not items:
             return True
         if self._lock.locked() and interrupts_lochws():
-            return self._drop_off_nested(items, size)
-        return self._push_all(items, size)
+            return self._drop_off_nested(items, size, receipt)
+        return self._push_all(items, size, receipt)
+
+    def push_barrier(self) -> None:
+        """Send a barrier after everything that waits, if a receipt needs one.
+
+        Raises:
+            WebSocketClosing, WebSocketClosed, TransportFail: the same as for `push`.
+        """
+        if self._proofs.wants_barrier:
+            self.push_control(self._barrier, is_barrier=True)
 
     def push_control(
-        self, encode: Callable[..., bytes], *args: object, seal: bool = False, overtakes: bool = False
+        self, encode: Callable[..., bytes], *args: object, seal: bool = False, overtakes: bool = False,
+        is_barrier: bool = False,
     ) -> bool:
         """Send a control frame of the protocol itself; it is small and always admitted.
 
@@ -327,6 +355,7 @@ class SendQueue:
             encode: makes the frame, from these arguments, under the lock. What it raises reaches the caller.
             seal: whether it is the Close frame: from now on every message is refused.
             overtakes: whether the Close frame goes ahead of the messages that wait for the budget.
+            is_barrier: whether it is a ping that must not overtake anything.
 
         Returns:
             False if the lock cannot be waited for, since this call interrupts its holder.
@@ -345,7 +374,10 @@ class SendQueue:
                     self._changed.notify_all()  # they look again when the lock is free, and then it is sealed
                 try:
                     item = encode(*args), None
-                    self._outgoing.add(item)
+                    if is_barrier:
+                        self._outgoing.add_barrier(item[0])
+                    else:
+                        self._outgoing.add(item)
                     if seal:
                         self._sealed = self._is_shut = True
                         self._drop_off_limit = 0
@@ -446,6 +478,11 @@ class SendQueue:
         return self._dropped + sum(self._discarded)
 
     @property
+    def items_taken(self) -> int:
+        """The position before which the kernel has taken everything. Read without the lock."""
+        return self._outgoing.items_taken
+
+    @property
     def messages_sent(self) -> int:
         """Messages that the kernel has taken completely. Read without the lock."""
         return self._outgoing.messages_sent
@@ -472,6 +509,28 @@ class SendQueue:
             elif self._paced is not None:
                 self._paced.replace_older(frame)
             self._outgoing.urgent.append(frame)
+
+    def pinged(self, payload: bytes) -> None:
+        """Note that an automatic ping with this payload is about to be sent. Baton holder only."""
+        with self._lock:
+            self._proofs.pinged(payload, self._outgoing.items_taken)
+
+    def answered(self, payload: bytes | None) -> list[Receipt]:
+        """Note a pong, or (None) the answer to our Close frame. Baton holder only.
+
+        Returns:
+            The receipts that it confirms.
+        """
+        with self._lock:
+            if payload is None:
+                is_new = self._proofs.prove(self._outgoing.items_taken)
+            else:
+                is_new = self._proofs.answered(payload)
+            if not is_new:
+                return []
+            if self._writer is None:
+                self._outgoing.forget(self._proofs.proven)
+            return self._proofs.take_confirmed()
 
     def overtake(self) -> None:
         """Let our Close frame overtake the messages that wait for the budget, and flush. Any thread."""
@@ -503,14 +562,18 @@ class SendQueue:
         with self._lock:  # a thread that has written changes the window under it
             return self._paced.holds_ping
 
-    def finish(self) -> tuple[str | bytes, ...]:
+    def finish(self, uncounted: Callable[[], int] = lambda: 0) -> tuple[str | bytes, ...]:
         """Refuse everything from now on, and return the messages not sent completely. Loop only, once.
 
-        When it returns, no thread is using the stream, so the socket may be closed.
+        When it returns, `doubts` is set, and no thread is using the stream, so the socket may be closed.
+
+        Args:
+            uncounted: returns how many bytes the stream has sent beyond what `Sink.send` returned.
         """
         if self._lock.locked() and interrupts_lochws():
             # An iteration was abandoned inside a send on its own thread. The result is not used.
             self._finished = self._is_shut = True
+            self.doubts = Doubts((), 0, self._proofs.take_all(NOWHERE))
             return ()
         with self._lock:
             self._finished = self._is_shut = True
@@ -518,10 +581,52 @@ class SendQueue:
             self._changed.notify_all()
             # The writer makes one non-blocking call; it fails to return only if Ctrl-C interrupted it.
             wait_for(self._changed, lambda: self._writer is None, WRITER_SECONDS)
+            self._settle(uncounted())
             unsent: list[Item | Raw] = [*self._outgoing.take_unsent()]
             while self._dropped_off:
                 unsent.append(self._dropped_off.pop(0))
-        return tuple(message for message in map(message_of, unsent) if message is not None)
+        return _messages_of(unsent)
+
+    # Receipts. Under the lock.
+
+    def _barrier(self) -> bytes:
+        return self._proofs.barrier(self._outgoing.next_position)
+
+    def _add_receipt(self, receipt: Receipt, count: int) -> None:
+        """Note that the messages of a receipt were queued, and queue a barrier if it needs one."""
+        end = self._outgoing.next_position
+        self._proofs.add(receipt, end - count, end)
+        if self._proofs.wants_barrier:
+            self._outgoing.add_barrier(self._barrier())
+
+    def _place_nested(self, entries: Sequence[Any]) -> None:
+        """Note the positions of dropped-off messages with receipts, which are about to be queued.
+
+        The same object may have been dropped off several times. Which of them belongs to the receipt does not
+        matter: all of them count.
+        """
+        start = self._outgoing.next_position
+        nested, self._nested = self._nested, []
+        for items, receipt in nested:
+            places = [start + place for place, entry in enumerate(entries) if entry is items[0]]
+            ends = [start + place + 1 for place, entry in enumerate(entries) if entry is items[-1]]
+            if not places or self._sealed:
+                self._proofs.add(receipt, NOWHERE, NOWHERE)
+            else:
+                self._proofs.add(receipt, places[0], ends[-1])
+
+    def _settle(self, uncounted: int) -> None:
+        """Set `doubts` at the end."""
+        outgoing = self._outgoing
+        if outgoing.rest:
+            # What an interrupted writer was writing may have been sent.
+            is_unsure = self._is_unsure or self._writer is not None
+            outgoing.took(len(outgoing.rest) if is_unsure else min(uncounted, len(outgoing.rest)))
+        sent, end = outgoing.take_in_doubt(self._proofs.proven)
+        omitted = max(0, end - self._proofs.proven - len(sent))
+        if self._nested:
+            self._place_nested(())
+        self.doubts = Doubts(_messages_of(sent), omitted, self._proofs.take_all(end))
 
     # Admission. Under the lock.
 
@@ -585,7 +690,9 @@ class SendQueue:
         if self._sealed:
             raise WebSocketClosing("data not sent: the WebSocket is closing")
 
-    def _push_all(self, items: Sequence[Item | Raw], size: int) -> bool:
+    def _push_all(
+        self, items: Sequence[Item | Raw], size: int, receipt: Receipt | None = None
+    ) -> bool:
         mine: _Part | None = None
         part: _Part | None = None
         try:
@@ -593,6 +700,8 @@ class SendQueue:
                 if not self._admit(size, len(items)):
                     return False
                 self._check_open()
+                if receipt is not None:
+                    self._proofs.check_room()
                 outgoing = self._outgoing
                 try:
                     if len(items) == 1:
@@ -601,6 +710,8 @@ class SendQueue:
                         outgoing.add_all(list(items))
                         self._gathering = True
                         self._due = 0.0  # they need not wait for others
+                    if receipt is not None:
+                        self._add_receipt(receipt, len(items))
                 except BaseException as error:
                     self._fail_unless_refused(error)
                     raise
@@ -636,7 +747,9 @@ class SendQueue:
             return True
         return self._drop_off_nested((item,), size) if interrupts_lochws() else None
 
-    def _drop_off_nested(self, items: Sequence[Item | Raw], size: int) -> bool:
+    def _drop_off_nested(
+        self, items: Sequence[Item | Raw], size: int, receipt: Receipt | None = None
+    ) -> bool:
         """Drop off messages of any size for the lock's holder, which this call interrupts."""
         self._check_alive()
         self._check_open()
@@ -647,6 +760,9 @@ class SendQueue:
                 raise QueueFull(f"{full}; a call that interrupts a send cannot wait for room")
             self._discarded.append(len(items))
             return False
+        if receipt is not None:
+            self._proofs.check_room()
+            self._nested.append((items, receipt))
         self._hand_over(items)
         return True
 
@@ -711,7 +827,12 @@ class SendQueue:
         if not count or self._finished:
             return
         try:
+            has_receipts = bool(self._nested)
+            if has_receipts:
+                self._place_nested(dropped_off[:count])
             self._outgoing.take_over(dropped_off, count, self._sealed)
+            if has_receipts and self._proofs.wants_barrier and not self._sealed:
+                self._outgoing.add_barrier(self._barrier())
         except BaseException as error:
             self._fail(error)
             raise
@@ -821,6 +942,8 @@ class SendQueue:
                 self._ask_loop()
         except BaseException as error:
             self._fail_if(is_unsure, error)
+            if is_unsure and not isinstance(error, OSError):
+                self._is_unsure = True
             self._give_back(mine)
             if not isinstance(error, OSError):
                 raise
@@ -978,6 +1101,10 @@ def _size_of(entry: Item | Raw) -> int:
     if not isinstance(entry, tuple):
         return len(entry)
     return len(entry[1] if len(entry) == 3 and entry[1] is not None else entry[0])
+
+
+def _messages_of(items: Sequence[Item | Raw]) -> tuple[str | bytes, ...]:
+    return tuple(message for message in map(message_of, items) if message is not None)
 
 
 def _as_sent(item: Item) -> Sent:

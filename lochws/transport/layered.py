@@ -288,6 +288,11 @@ class TLSStream(Stream):
     def is_behind(self) -> bool:
         return self._stream.is_behind()
 
+    def uncounted(self) -> int:
+        # `receive_into` may have sent the end of a record on the sender's behalf.
+        is_sent = not self._outgoing.pending and self._stream.uncounted() >= len(self._unsent)
+        return self._recorded if is_sent else 0
+
     def fileno(self) -> int:
         return self._stream.fileno()
 

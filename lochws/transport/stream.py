@@ -122,6 +122,10 @@ class Stream:
         """Return whether TCP still holds bytes to send. Any thread while it sends, and the loop."""
         return is_behind(self._sock)
 
+    def uncounted(self) -> int:
+        """Return how many bytes have been sent that the next `send` would count. While no thread sends."""
+        return 0
+
     def fileno(self) -> int:
         """Return the descriptor to wait on; -1 after `close`."""
         return self._sock.fileno()
