@@ -8,6 +8,7 @@ Python code replaces any of them.
 from . import errors, events
 from .app import WebSocketApp
 from .codec import Codec
+from .connection.receipts import Receipt, ReceiptState
 from .counters import Counters
 from .dispatch.naming import not_a_handler, on
 from .engine.threads import Threads
@@ -26,6 +27,8 @@ __all__ = [
     "Counters",
     "Deflate",
     "Rate",
+    "Receipt",
+    "ReceiptState",
     "State",
     "Status",
     "TLS",

@@ -573,7 +573,7 @@ class Disconnected(_Ending):
         unsent: the messages that were accepted but not sent completely, oldest first, as they were passed.
             They have not arrived.
         in_doubt: the latest messages that were sent without proof that the server has read them, oldest
-            first, as they were passed. They may have arrived or not. Read more in `Receipt`.
+            first, as they were passed. They may have arrived or not.
         in_doubt_omitted: how many messages before those are in doubt too, at most: only the latest ones stay
             in memory.
         error: the exception that caused the end, or None.

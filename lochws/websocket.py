@@ -6,14 +6,15 @@ import os
 import ssl
 import sys
 import threading
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast, overload
 
 from . import events
 from .codec import as_message
+from .connection.receipts import Receipt
 from .connection.sending import LARGE_BYTES, SendingHalf
 from .counters import Counters
 from .dispatch.arguments import refusing_unknown
@@ -131,6 +132,18 @@ class Internals:
         if connection is None:
             self.refuse_to_send()
         return connection.sending
+
+    def send_with_receipt(
+        self, receipt: object, messages: Sequence[str | bytes], compress: bool
+    ) -> Receipt:
+        """Send messages in a row, and return the receipt for all of them.
+
+        Raises:
+            TypeError: `receipt` is not a bool.
+            WebSocketUnavailable: there is no open connection, or a gate is closed.
+        """
+        check_bool("receipt", receipt)
+        return self.sending().send_with_receipt(messages, compress)
 
     def sending_past_gates(self) -> SendingHalf:
         """Return the sending half of the open connection, even while gates are closed.
@@ -343,7 +356,24 @@ class WebSocket:
 
     # Sending.
 
-    def send_text(self, text: str | BytesLike, compress: bool = True) -> bool:
+    @overload
+    def send_text(
+        self, text: str | BytesLike, compress: bool = True, *, receipt: Literal[False] = False,
+    ) -> bool: ...
+
+    @overload
+    def send_text(
+        self, text: str | BytesLike, compress: bool = True, *, receipt: Literal[True],
+    ) -> Receipt: ...
+
+    @overload
+    def send_text(
+        self, text: str | BytesLike, compress: bool = True, *, receipt: bool,
+    ) -> bool | Receipt: ...
+
+    def send_text(
+        self, text: str | BytesLike, compress: bool = True, *, receipt: bool = False
+    ) -> bool | Receipt:
         """Send a text message. Any thread may call it.
 
         It never waits for the network; it waits for room in a full queue only with ``when_full="block"``.
@@ -351,9 +381,11 @@ class WebSocket:
         Args:
             text: the message, a str or its UTF-8 as a bytes-like object, which is checked.
             compress: whether to compress it, if the server agreed to permessage-deflate.
+            receipt: whether to return a `Receipt`, which tells what becomes of the message.
 
         Returns:
-            True; False if the message was dropped because the queue is full (``when_full="drop"``).
+            True; False if the message was dropped because the queue is full (``when_full="drop"``). With
+            ``receipt=True``, a `Receipt` in both cases.
 
         Raises:
             TypeError: the text is neither a str nor bytes-like.
@@ -368,8 +400,12 @@ class WebSocket:
         if not isinstance(text, str):
             data = as_bytes("send_text", text, "a str or UTF-8 bytes")
             decoded = as_text("send_text", data)
+            if receipt is not False:
+                return self._lochws.send_with_receipt(receipt, [decoded], compress)
             return self._lochws.sending().send_utf8(decoded, data, compress)
         internals = self._lochws
+        if receipt is not False:
+            return internals.send_with_receipt(receipt, [text], compress)
         connection = internals.life.sendable
         if connection is None:
             internals.refuse_to_send()
@@ -378,7 +414,24 @@ class WebSocket:
             return sending.queue.push(text, len(text))  # saves a call for most messages
         return sending.send_text(text, compress)
 
-    def send_binary(self, data: BytesLike, compress: bool = True) -> bool:
+    @overload
+    def send_binary(
+        self, data: BytesLike, compress: bool = True, *, receipt: Literal[False] = False,
+    ) -> bool: ...
+
+    @overload
+    def send_binary(
+        self, data: BytesLike, compress: bool = True, *, receipt: Literal[True],
+    ) -> Receipt: ...
+
+    @overload
+    def send_binary(
+        self, data: BytesLike, compress: bool = True, *, receipt: bool,
+    ) -> bool | Receipt: ...
+
+    def send_binary(
+        self, data: BytesLike, compress: bool = True, *, receipt: bool = False
+    ) -> bool | Receipt:
         """Send a binary message. Any thread may call it.
 
         It never waits for the network; it waits for room in a full queue only with ``when_full="block"``.
@@ -386,9 +439,11 @@ class WebSocket:
         Args:
             data: the message, a bytes-like object; anything but bytes is copied immediately.
             compress: whether to compress it, if the server agreed to permessage-deflate.
+            receipt: whether to return a `Receipt`, which tells what becomes of the message.
 
         Returns:
-            True; False if the message was dropped because the queue is full (``when_full="drop"``).
+            True; False if the message was dropped because the queue is full (``when_full="drop"``). With
+            ``receipt=True``, a `Receipt` in both cases.
 
         Raises:
             TypeError: the data is not bytes-like.
@@ -397,7 +452,27 @@ class WebSocket:
             TransportFail: the network failed; the message was not sent completely.
         """
         payload = as_bytes("send_binary", data)
+        if receipt is not False:
+            return self._lochws.send_with_receipt(receipt, [payload], compress)
         return self._lochws.sending().send_binary(payload, compress)
+
+    @overload
+    def send_json(
+        self, _obj: Any = ..., /, *, compress: bool = True, encoder: Encoder | None = None,
+        receipt: Literal[False] = False, **fields: Any,
+    ) -> bool: ...
+
+    @overload
+    def send_json(
+        self, _obj: Any = ..., /, *, compress: bool = True, encoder: Encoder | None = None,
+        receipt: Literal[True], **fields: Any,
+    ) -> Receipt: ...
+
+    @overload
+    def send_json(
+        self, _obj: Any = ..., /, *, compress: bool = True, encoder: Encoder | None = None,
+        receipt: bool, **fields: Any,
+    ) -> bool | Receipt: ...
 
     def send_json(
         self,
@@ -406,21 +481,24 @@ class WebSocket:
         *,
         compress: bool = True,
         encoder: Encoder | None = None,
+        receipt: bool = False,
         **fields: Any,
-    ) -> bool:
+    ) -> bool | Receipt:
         """Send one object as a message: the positional argument, or a dict of the keywords.
 
         It is sent as JSON in a text message, unless the option `codec` says otherwise. An object with a field
-        named ``compress`` or ``encoder`` must be passed by position. Any thread may call this; it never waits
-        for the network, and waits for room in a full queue only with ``when_full="block"``.
+        named ``compress``, ``encoder`` or ``receipt`` must be passed by position. Any thread may call this;
+        it never waits for the network, and waits for room in a full queue only with ``when_full="block"``.
 
         Args:
             compress: whether to compress the message, if the server agreed to permessage-deflate.
             encoder: converts the object to JSON, as a str or UTF-8 bytes, which is sent as a text message;
                 None uses the WebSocket's option `encoder` or `codec`.
+            receipt: whether to return a `Receipt`, which tells what becomes of the message.
 
         Returns:
-            True; False if the message was dropped because the queue is full (``when_full="drop"``).
+            True; False if the message was dropped because the queue is full (``when_full="drop"``). With
+            ``receipt=True``, a `Receipt` in both cases.
 
         Raises:
             ValueError: both an object and keywords were passed; or the object contains NaN or infinity, which
@@ -436,12 +514,35 @@ class WebSocket:
         given = fields if _obj is ... else _obj
         message = self._lochws.options.codec.encode(given) if encoder is None else as_message(encoder, given)
         # An override in a subclass may accept only the message, and only a str as a text.
-        send = self.send_text if isinstance(message, str) else self.send_binary
-        return send(message) if compress else send(message, compress=False)  # type: ignore[arg-type]
+        send: Callable[..., bool | Receipt] = (
+            self.send_text if isinstance(message, str) else self.send_binary
+        )
+        if receipt is not False:
+            return send(message, compress, receipt=receipt)
+        return send(message) if compress else send(message, compress=False)
+
+    @overload
+    def send_many(
+        self, messages: Iterable[str | BytesLike], compress: bool = True, *, text: bool = False,
+        receipt: Literal[False] = False,
+    ) -> bool: ...
+
+    @overload
+    def send_many(
+        self, messages: Iterable[str | BytesLike], compress: bool = True, *, text: bool = False,
+        receipt: Literal[True],
+    ) -> Receipt: ...
+
+    @overload
+    def send_many(
+        self, messages: Iterable[str | BytesLike], compress: bool = True, *, text: bool = False,
+        receipt: bool,
+    ) -> bool | Receipt: ...
 
     def send_many(
-        self, messages: Iterable[str | BytesLike], compress: bool = True, *, text: bool = False
-    ) -> bool:
+        self, messages: Iterable[str | BytesLike], compress: bool = True, *, text: bool = False,
+        receipt: bool = False,
+    ) -> bool | Receipt:
         """Send several messages in a row, with no other message between them; cheaper than one call for each.
 
         Either all messages are accepted or none. If the network fails after some have been sent, the others
@@ -452,9 +553,11 @@ class WebSocket:
             messages: str for text messages, bytes-like objects for binary ones.
             compress: whether to compress them, if the server agreed to permessage-deflate.
             text: whether to send bytes-like objects as text messages too; they must be valid UTF-8.
+            receipt: whether to return one `Receipt` for all of them, which costs a single ping.
 
         Returns:
-            True; False if the messages were dropped because the queue is full (``when_full="drop"``).
+            True; False if the messages were dropped because the queue is full (``when_full="drop"``). With
+            ``receipt=True``, a `Receipt` in both cases.
 
         Raises:
             TypeError: a message is neither a str nor bytes-like, or `text` is not a bool.
@@ -470,6 +573,8 @@ class WebSocket:
             else as_text("send_many", message) if text else as_bytes("send_many", message)
             for message in messages
         ]
+        if receipt is not False:
+            return self._lochws.send_with_receipt(receipt, checked, compress)
         return self._lochws.sending().send_many(checked, compress)
 
     @contextmanager

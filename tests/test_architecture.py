@@ -64,7 +64,7 @@ MAX_FUNCTION_LINES = 60  # without its signature and docstring
 MAX_METHODS = 30
 
 #: Whole objects with more methods than that, and how many: one lock, or one script, guards all their state.
-LARGER = {"SendQueue": 50, "WebSocket": 31, "Lifecycle": 40, "Connection": 33, "ServerConnection": 31}
+LARGER = {"SendQueue": 58, "WebSocket": 31, "Lifecycle": 40, "Connection": 33, "ServerConnection": 31}
 
 PACKAGE = Path(lochws.__file__).parent
 DOCS = PACKAGE.parent / "docs"

@@ -92,6 +92,7 @@ ROWS: list[tuple[events.Event, str, dict[str, Any], str]] = [
         {
             "reason": "closed", "graceful": False, "phase": "open", "ended_by": "network",
             "sent_code": None, "received_code": None, "received_reason": "", "error": None, "unsent": (),
+            "in_doubt": (), "in_doubt_omitted": 0,
             **ABOUT, **UNOPENED,
         },
         "Disconnected(reason='closed', graceful=False)",
@@ -101,7 +102,7 @@ ROWS: list[tuple[events.Event, str, dict[str, Any], str]] = [
         {
             "reason": "gone", "graceful": True, "phase": "open", "ended_by": "network",
             "sent_code": None, "received_code": None, "received_reason": "", "error": None,
-            "unsent": ("secret", b"x"), **ABOUT, **UNOPENED,
+            "unsent": ("secret", b"x"), "in_doubt": (), "in_doubt_omitted": 0, **ABOUT, **UNOPENED,
         },
         "Disconnected(reason='gone', graceful=True, unsent=2)",
     ),

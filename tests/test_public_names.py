@@ -14,8 +14,9 @@ import pytest
 import lochws
 
 NAMES = {
-    "Backoff", "Codec", "Counters", "Deflate", "Rate", "State", "Status", "TLS", "Threads", "WebSocket",
-    "WebSocketApp", "__version__", "compiled", "errors", "events", "not_a_handler", "on",
+    "Backoff", "Codec", "Counters", "Deflate", "Rate", "Receipt", "ReceiptState", "State", "Status", "TLS",
+    "Threads", "WebSocket", "WebSocketApp", "__version__", "compiled", "errors", "events", "not_a_handler",
+    "on",
 }
 
 

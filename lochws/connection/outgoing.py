@@ -294,7 +294,7 @@ class Outgoing:
         return [] if is_large else self.items[:end]
 
     def forget(self, position: int) -> None:
-        """Release the sent items before a position, which the server has read. Not while there is a writer."""
+        """Release the sent items before a position, which the server has read. Only without a writer."""
         count = min(position - self._base, self._start)
         if count >= 0:
             self._older = []

@@ -12,17 +12,11 @@ one and guards it with its lock.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from ..errors import QueueFull
-
-if TYPE_CHECKING:
-    from .receipts import Receipt, ReceiptState
-
-#: The position of messages that will never be sent, or have not been queued yet.
-NOWHERE: Final = sys.maxsize
+from .receipts import NOWHERE, Receipt, ReceiptState
 
 #: The number of barriers that may wait for their pongs. A receipt beyond that gets its barrier, together with
 #: all others, once a pong arrives.
@@ -35,7 +29,7 @@ MAX_RECEIPTS = 100_000
 
 
 class Doubts(NamedTuple):
-    """What is in doubt when a connection has ended.
+    """The messages and receipts that are in doubt when a connection has ended.
 
     Attributes:
         messages: messages that were sent, and that the server may not have read, oldest first.
@@ -49,7 +43,7 @@ class Doubts(NamedTuple):
 
 
 class Proofs:
-    """What is known about the items of one connection.
+    """The proofs and open receipts of one connection.
 
     Args:
         ping: builds the frame of a ping with this payload.
@@ -57,9 +51,11 @@ class Proofs:
 
     Attributes:
         proven: the position before which the server has read everything.
+        nested: messages dropped off by calls that interrupt the holder of the queue's lock, and their
+            receipts. Such calls append without the lock.
     """
 
-    __slots__ = ("_barriers", "_covered", "_pings", "_ping", "_random", "_receipts", "proven")
+    __slots__ = ("_barriers", "_covered", "_ping", "_pings", "_random", "_receipts", "nested", "proven")
 
     def __init__(self, ping: Callable[[bytes], bytes], random: Callable[[int], bytes]) -> None:
         self._ping = ping
@@ -70,6 +66,7 @@ class Proofs:
         self._covered = 0  # the position of the last barrier
         self._receipts: list[Receipt] = []  # those that are open, in the order of sending
         self.proven = 0
+        self.nested: list[tuple[Sequence[Any], Receipt]] = []
 
     def check_room(self) -> None:
         """Raise QueueFull if too many receipts are open."""
@@ -80,6 +77,28 @@ class Proofs:
         """Note the positions of a receipt's messages: of the first one, and after the last one."""
         receipt._first, receipt._end = first, end
         self._receipts.append(receipt)
+
+    def place_nested(self, entries: Sequence[Any], position: int) -> None:
+        """Note the positions of the nested messages among dropped-off ones, which are about to be queued.
+
+        The same object may have been dropped off several times. Which of them belongs to a receipt does not
+        matter, because all of them count for it.
+
+        Args:
+            entries: what was dropped off.
+            position: the position of the first one; `NOWHERE` if they will not be sent.
+        """
+        for nested in tuple(self.nested):
+            items, receipt = nested
+            firsts = [place for place, entry in enumerate(entries) if entry is items[0]]
+            lasts = [place for place, entry in enumerate(entries) if entry is items[-1]]
+            if not firsts or not lasts:
+                continue  # about to be dropped off
+            if position == NOWHERE:
+                self.add(receipt, NOWHERE, NOWHERE)
+            else:
+                self.add(receipt, position + firsts[0], position + lasts[-1] + 1)
+            self.nested.remove(nested)
 
     def inserted(self, position: int) -> None:
         """Note that an item was queued ahead of those from `position` on."""
@@ -148,11 +167,8 @@ class Proofs:
         Args:
             taken: the position before which the kernel has, or may have, taken everything.
         """
-        if not self._receipts:
-            return []
-        from .receipts import ReceiptState  # noqa: PLC0415  loaded already, since there are receipts
-
-        receipts, self._receipts = self._receipts, []
+        receipts = [*self._receipts, *(receipt for _, receipt in self.nested)]
+        self._receipts, self.nested = [], []
         settled = []
         for receipt in receipts:
             if receipt._end <= self.proven:

@@ -9,18 +9,22 @@ from __future__ import annotations
 import enum
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterable
 from functools import partial
+from math import isnan
 from threading import Event
 from time import monotonic
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from ..dispatch.callables import check_runs, check_takes
 from ..errors import WebSocketError
 from ..system.reentry import interrupts_lochws
 from ..system.report import is_interrupt, report, safe_name
 from ..system.waits import LONGEST_SECONDS, ReentrantEvent, wait_set
-from .proofs import NOWHERE
+
+#: The position of messages that will never be sent, or have not been queued yet.
+NOWHERE: Final = sys.maxsize
 
 #: A function that the user wants to be called, with its argument.
 Call: TypeAlias = "Callable[[], object]"
@@ -52,8 +56,13 @@ class ReceiptState(str, enum.Enum):
     UNSENT = "unsent"
     """The message was not written, and has not arrived."""
 
-    __str__ = str.__str__
-    __format__ = str.__format__
+    def __str__(self) -> str:
+        """Return the value, as f-strings do in every version of Python."""
+        return self.value
+
+    def __format__(self, spec: str) -> str:
+        """Format the value."""
+        return format(self.value, spec)
 
 
 class Line(Protocol):
@@ -75,7 +84,9 @@ class Receipt:
     its result is its final state.
     """
 
-    __slots__ = ("__weakref__", "_calls", "_end", "_events", "_final", "_first", "_line", "_may_block", "_process")
+    __slots__ = (
+        "__weakref__", "_calls", "_end", "_events", "_final", "_first", "_line", "_may_block", "_process",
+    )
 
     def __init__(self, line: Line, may_block: Callable[[], bool]) -> None:
         self._line: Line | None = line  # until it is settled
@@ -122,7 +133,7 @@ class Receipt:
         if timeout is not None:
             if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
                 raise TypeError(f"result: timeout={timeout!r}: expected seconds, or None")
-            if timeout != timeout:  # NaN
+            if isnan(timeout):
                 raise ValueError(f"result: timeout={timeout!r}: expected seconds, or None")
         if self._final is None:
             self._check_wait()
@@ -177,13 +188,13 @@ class Receipt:
     def _check_wait(self) -> None:
         if self._process != os.getpid():
             raise WebSocketError("result(): the message was sent in the parent of this forked process")
-        if interrupts_lochws():
-            raise WebSocketError("result(): a call that interrupts lochws cannot wait")
         if not self._may_block():
             raise WebSocketError(
                 "result() was called in a handler, and would wait for that handler's end: "
                 "use add_done_callback"
             )
+        if interrupts_lochws():
+            raise WebSocketError("result(): a call that interrupts lochws cannot wait")
 
     def _wait(self, timeout: float | None) -> None:
         event = ReentrantEvent()

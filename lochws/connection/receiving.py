@@ -13,7 +13,7 @@ from functools import partial
 from selectors import EVENT_WRITE
 from sys import getsizeof
 from time import monotonic
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from .. import events
 from ..codec import JSON
@@ -25,11 +25,9 @@ from ..protocol.receiver import Receiver
 from ..protocol.staleness import Staleness
 from ..transport.stream import Stream
 from .history import History
+from .receipts import Receipt, ReceiptState, run_calls
 from .sending import SendingHalf
 from .trace import Trace
-
-if TYPE_CHECKING:
-    from .receipts import Receipt, ReceiptState
 
 #: The longest that one turn keeps receiving through TLS, in seconds: decrypting takes time.
 TURN_SECONDS = 0.003
@@ -327,16 +325,12 @@ class ReceivingHalf:
     def answered(self, payload: bytes | None) -> None:
         """Confirm receipts after a pong, or (None) after the answer to our Close frame."""
         if confirmed := self._sending.answered(payload):
-            from .receipts import ReceiptState  # noqa: PLC0415  loaded already, since there are receipts
-
             self.settle([(receipt, ReceiptState.CONFIRMED) for receipt in confirmed])
 
     def settle(self, receipts: Sequence[tuple[Receipt, ReceiptState]]) -> None:
         """Set the final states of receipts, and have their callbacks called between two handlers."""
         calls = [call for receipt, state in receipts for call in receipt._settled(state)]
         if calls:
-            from .receipts import run_calls  # noqa: PLC0415  likewise
-
             self._inbox.post([], after=partial(run_calls, calls))
 
     def _pause(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from sys import getsizeof
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from ..clock import Clock
 from ..errors import TransportFail, WebSocketClosed, WebSocketClosing, WebSocketUnavailable
@@ -25,12 +25,10 @@ from ..system import syscalls
 from .outgoing import BATCH_BYTES, Raw
 from .paced import Budget
 from .proofs import Proofs
+from .receipts import Receipt, ReceiptState
 from .sendqueue import AskFlush, SendQueue, Sink
 from .trace import Trace
 from .window import SlidingWindow, make_window
-
-if TYPE_CHECKING:
-    from .receipts import Receipt
 
 #: The frame of a message of at least this many bytes is built by the sending thread. Otherwise the thread
 #: that writes it would do so, and that may be the loop, which all connections wait for.
@@ -141,8 +139,6 @@ class SendingHalf:
 
     def send_with_receipt(self, messages: Sequence[str | bytes], compress: bool) -> Receipt:
         """Send messages as `send_many` does, and return the receipt for all of them."""
-        from .receipts import Receipt, ReceiptState  # noqa: PLC0415  few programs need it
-
         receipt = Receipt(self.queue, self._may_block)
         items, size = self._prepared(messages, compress)
         if not items:

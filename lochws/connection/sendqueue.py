@@ -35,7 +35,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias, cast
 
 from ..errors import QueueFull, TransportFail, WebSocketClosed, WebSocketClosing, WebSocketError
 from ..protocol.deflate import PIECE_BYTES
@@ -49,10 +49,8 @@ from ..system.report import is_interrupt, report_aside, safe_name
 from ..system.waits import Waiters, wait_for
 from .outgoing import Outgoing, Pack, Raw, message_of
 from .paced import Budget, PacedOutgoing
-from .proofs import NOWHERE, Doubts, Proofs
-
-if TYPE_CHECKING:
-    from .receipts import Receipt
+from .proofs import Doubts, Proofs
+from .receipts import NOWHERE, Receipt
 
 #: A message sent within this time after the last write, in seconds, may be gathered with others.
 FOLLOWS_SECONDS = 20e-6
@@ -122,7 +120,7 @@ class SendQueue:
         "_ask_flush", "_asked", "_changed", "_compress", "_compress_in_pieces", "_compressing",
         "_compressor", "_corks", "_discarded", "_drop_off_limit", "_dropped", "_dropped_off", "_due",
         "_finished", "_follows", "_gathering", "_has_timer", "_is_shut", "_is_unsure", "_last_write",
-        "_limit", "_lock", "_may_block", "_nested", "_outgoing", "_paced", "_proofs", "_room_threshold",
+        "_limit", "_lock", "_may_block", "_outgoing", "_paced", "_proofs", "_room_threshold",
         "_sealed", "_send_timeout", "_stream", "_tap_failures", "_taps", "_waiting", "_when_full", "_writer",
         "doubts", "failure", "is_blocked", "is_paced",
     )
@@ -186,8 +184,6 @@ class SendQueue:
         self._is_shut = False  # sealed, failed or finished
         self._is_unsure = False  # an interrupted writer could not record what the kernel took of its batch
         self._proofs = proofs or Proofs(bytes, bytes)
-        # Messages dropped off by calls that interrupt the holder of the lock, and their receipts.
-        self._nested: list[tuple[Sequence[Item | Raw], Receipt]] = []
         self.doubts: Doubts | None = None
         self._dropped = 0  # messages
         # The same by calls that interrupt the holder of the lock; never emptied, as there are few of them.
@@ -296,9 +292,7 @@ class SendQueue:
                 if not self._outgoing.raw:
                     self._check_open()  # a Close frame that was queued meanwhile is ahead
                     self._compressor = None
-                if self._outgoing.raw:
-                    self._proofs.inserted(self._outgoing.next_position - len(self._outgoing.raw))
-                item = self._outgoing.add_compressed(raw, frame)
+                item = self._add_compressed(raw, frame)
                 is_unsure = False
                 step = self._next_step()
                 if step:
@@ -332,6 +326,8 @@ class SendQueue:
         """
         if not items:
             return True
+        if receipt is not None:
+            self._proofs.check_room()
         if self._lock.locked() and interrupts_lochws():
             return self._drop_off_nested(items, size, receipt)
         return self._push_all(items, size, receipt)
@@ -343,7 +339,7 @@ class SendQueue:
             WebSocketClosing, WebSocketClosed, TransportFail: the same as for `push`.
         """
         if self._proofs.wants_barrier:
-            self.push_control(self._barrier, is_barrier=True)
+            self.push_control(lambda: self._proofs.barrier(self._outgoing.next_position), is_barrier=True)
 
     def push_control(
         self, encode: Callable[..., bytes], *args: object, seal: bool = False, overtakes: bool = False,
@@ -589,31 +585,22 @@ class SendQueue:
 
     # Receipts. Under the lock.
 
-    def _barrier(self) -> bytes:
-        return self._proofs.barrier(self._outgoing.next_position)
+    def _add_receipt(self, receipt: Receipt | None, count: int) -> None:
+        """Note that the last messages in the queue have a receipt, and queue a barrier if it needs one."""
+        if receipt is not None:
+            end = self._outgoing.next_position
+            self._proofs.add(receipt, end - count, end)
+            self._add_barrier()
 
-    def _add_receipt(self, receipt: Receipt, count: int) -> None:
-        """Note that the messages of a receipt were queued, and queue a barrier if it needs one."""
-        end = self._outgoing.next_position
-        self._proofs.add(receipt, end - count, end)
-        if self._proofs.wants_barrier:
-            self._outgoing.add_barrier(self._barrier())
+    def _add_barrier(self) -> None:
+        if self._proofs.wants_barrier and not self._sealed:
+            self._outgoing.add_barrier(self._proofs.barrier(self._outgoing.next_position))
 
-    def _place_nested(self, entries: Sequence[Any]) -> None:
-        """Note the positions of dropped-off messages with receipts, which are about to be queued.
-
-        The same object may have been dropped off several times. Which of them belongs to the receipt does not
-        matter: all of them count.
-        """
-        start = self._outgoing.next_position
-        nested, self._nested = self._nested, []
-        for items, receipt in nested:
-            places = [start + place for place, entry in enumerate(entries) if entry is items[0]]
-            ends = [start + place + 1 for place, entry in enumerate(entries) if entry is items[-1]]
-            if not places or self._sealed:
-                self._proofs.add(receipt, NOWHERE, NOWHERE)
-            else:
-                self._proofs.add(receipt, places[0], ends[-1])
+    def _add_compressed(self, raw: Raw, frame: bytes) -> Item:
+        outgoing = self._outgoing
+        if outgoing.raw:  # queued later, but sent after it
+            self._proofs.inserted(outgoing.next_position - len(outgoing.raw))
+        return outgoing.add_compressed(raw, frame)
 
     def _settle(self, uncounted: int) -> None:
         """Set `doubts` at the end."""
@@ -624,8 +611,6 @@ class SendQueue:
             outgoing.took(len(outgoing.rest) if is_unsure else min(uncounted, len(outgoing.rest)))
         sent, end = outgoing.take_in_doubt(self._proofs.proven)
         omitted = max(0, end - self._proofs.proven - len(sent))
-        if self._nested:
-            self._place_nested(())
         self.doubts = Doubts(_messages_of(sent), omitted, self._proofs.take_all(end))
 
     # Admission. Under the lock.
@@ -700,8 +685,6 @@ class SendQueue:
                 if not self._admit(size, len(items)):
                     return False
                 self._check_open()
-                if receipt is not None:
-                    self._proofs.check_room()
                 outgoing = self._outgoing
                 try:
                     if len(items) == 1:
@@ -710,8 +693,7 @@ class SendQueue:
                         outgoing.add_all(list(items))
                         self._gathering = True
                         self._due = 0.0  # they need not wait for others
-                    if receipt is not None:
-                        self._add_receipt(receipt, len(items))
+                    self._add_receipt(receipt, len(items))
                 except BaseException as error:
                     self._fail_unless_refused(error)
                     raise
@@ -761,8 +743,7 @@ class SendQueue:
             self._discarded.append(len(items))
             return False
         if receipt is not None:
-            self._proofs.check_room()
-            self._nested.append((items, receipt))
+            self._proofs.nested.append((items, receipt))
         self._hand_over(items)
         return True
 
@@ -827,12 +808,13 @@ class SendQueue:
         if not count or self._finished:
             return
         try:
-            has_receipts = bool(self._nested)
+            has_receipts = bool(self._proofs.nested)
             if has_receipts:
-                self._place_nested(dropped_off[:count])
+                position = NOWHERE if self._sealed else self._outgoing.next_position
+                self._proofs.place_nested(dropped_off[:count], position)
             self._outgoing.take_over(dropped_off, count, self._sealed)
-            if has_receipts and self._proofs.wants_barrier and not self._sealed:
-                self._outgoing.add_barrier(self._barrier())
+            if has_receipts:
+                self._add_barrier()
         except BaseException as error:
             self._fail(error)
             raise
@@ -942,8 +924,7 @@ class SendQueue:
                 self._ask_loop()
         except BaseException as error:
             self._fail_if(is_unsure, error)
-            if is_unsure and not isinstance(error, OSError):
-                self._is_unsure = True
+            self._is_unsure = self._is_unsure or (is_unsure and not isinstance(error, OSError))
             self._give_back(mine)
             if not isinstance(error, OSError):
                 raise

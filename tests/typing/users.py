@@ -116,8 +116,8 @@ def of_an_app() -> None:
 
     assert_type(show(events.Text("text")), str)
 
-    app.send_text(5)  # type: ignore[arg-type]
-    app.send_binary("text")  # type: ignore[arg-type]
+    app.send_text(5)  # type: ignore[call-overload]
+    app.send_binary("text")  # type: ignore[call-overload]
     app.start(persist="yes")  # type: ignore[arg-type]
     Ticker()  # type: ignore[call-arg]
     Ticker("wss://feed.example.org", when_full="explode")  # type: ignore[arg-type]
