@@ -444,7 +444,10 @@ class TestOverrides:
     @pytest.mark.parametrize(
         ("name", "override", "its", "ours"),
         [
-            ("send_text", lambda self, ws, message: None, "(ws, message)", "(text, compress=True, *, receipt=False)"),
+            (
+                "send_text", lambda self, ws, message: None, "(ws, message)",
+                "(text, compress=True, *, receipt=False)",
+            ),
             ("close", lambda self, ws: None, "(ws)", "(code=1000, reason='goodbye')"),
             ("stop", lambda self, *, now: None, "(*, now)", "(timeout=None, *, check=False)"),
             ("add_handler", lambda self: None, "()", "(handler)"),
