@@ -11,6 +11,7 @@ from .codec import Codec
 from .connection.receipts import Receipt, ReceiptState
 from .counters import Counters
 from .dispatch.naming import not_a_handler, on
+from .dispatch.routes import route
 from .engine.threads import Threads
 from .life.state import State
 from .options import Deflate, Rate
@@ -41,6 +42,7 @@ __all__ = [
     "events",
     "not_a_handler",
     "on",
+    "route",
 ]
 
 compiled: bool = all(_parts_in_use().values())

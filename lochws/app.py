@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from math import inf, isnan
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +19,7 @@ from .dispatch.handler import Handler
 from .dispatch.hiding import check_instance, read_only
 from .dispatch.naming import EventName, Function, as_registering, check_attributes, check_class, event_names
 from .dispatch.registry import Registry, Wrapper
+from .dispatch.routes import Match
 from .engine.threads import Threads
 from .errors import WaitFailed, WebSocketError
 from .life.backoff import DEFAULT_BACKOFF, Backoff
@@ -51,6 +52,11 @@ if sys.version_info >= (3, 11):
     from typing import Self, Unpack
 elif TYPE_CHECKING:
     from typing_extensions import Self, Unpack
+
+if TYPE_CHECKING:
+    from .dispatch.typed import Routed
+else:
+    Routed = Function
 
 #: How long a closing handshake may take after Ctrl-C, in seconds, before the connection is dropped.
 INTERRUPT_SECONDS = 5.0
@@ -95,7 +101,7 @@ class AppInternals(Internals):
         if threads is not None and not isinstance(threads, Threads):
             raise TypeError(f"threads={threads!r}: expected a lochws.Threads, or None")
         self.app = app
-        self.registry = Registry(self.handler_failed)
+        self.registry = Registry(self.handler_failed, self.options.codec)
         self.life = Lifecycle(self.url, self.dialler, self.options, threads, self.registry, self.traffic)
 
     def why_not_open(self, state: State) -> str:
@@ -662,8 +668,50 @@ class WebSocketApp(WebSocket, Handler):
 
         return register
 
+    def route(
+        self,
+        match: Mapping[Any, Any] | Callable[[Any], object] | type[object] | None = None,
+        /,
+        **fields: Any,
+    ) -> Callable[[Routed], Routed]:
+        """Register a function as a handler of the messages whose decoded fields match: a decorator.
+
+        ``@app.route(type="ticker")``, ``@app.route(type="trade", data={"side": "buy"})``,
+        ``@app.route(lambda message: message["price"] > 100)``. The function receives the `Text` event, or
+        `Binary` if the option `codec` is for binary messages; ``event.json`` is the decoded message. A
+        message is decoded once, however many routes there are. Every route that matches is called, in the
+        order of registration, after the handlers of ``"text"`` (or ``"binary"``), and also if there are
+        handlers of ``"batch"``. A text that is not valid JSON matches no route. Exceptions of the predicate,
+        and others that occur in decoding, are treated like a handler's. In a class, mark methods with
+        `lochws.route`; `remove_handler` removes a function from its routes. The decorator returns the
+        function unchanged. Any thread may call this; it never blocks.
+
+        Args:
+            match: a predicate, which takes the decoded message and returns whether it matches; a class that
+                the decoded message must be an instance of, for codecs that return such objects; or a mapping
+                of fields whose names are not identifiers. None: the fields decide.
+            fields: the fields that the message must have at least, and their values: items of a mapping, or
+                attributes of another object. A mapping as the value describes a nested object.
+
+        Raises:
+            TypeError, ValueError: the arguments do not describe messages; or the function cannot be called
+                with one argument, or is a coroutine or generator function.
+        """
+        if not isinstance(self, WebSocketApp):
+            raise TypeError(
+                "WebSocketApp.route needs an app: write @app.route(…), or @lochws.route(…) in a class"
+            )
+        wanted = Match(match, fields)
+
+        def register(function: Routed) -> Routed:
+            self._lochws.registry.add_route(function, wanted)
+            self._lochws.handlers_changed()
+            return function
+
+        return register
+
     def add_handler(self, handler: object) -> None:
-        """Register all ``on_<event>`` methods of an object, and those marked with `lochws.on`.
+        """Register all ``on_<event>`` methods of an object, and those marked with `on` or `route` of lochws.
 
         Raises:
             TypeError: the object has no such method, or one of them is misspelt or cannot be called with one

@@ -158,5 +158,6 @@ def _name(function: object) -> str:
     return f"{module}.{name}" if isinstance(module, str) and module not in ("builtins", "__main__") else name
 
 
-#: The default codec.
-JSON = Codec(json.loads, encode_json)
+#: The default codec. Its functions are not checked, which would make every import slower.
+JSON = Codec.__new__(Codec)
+JSON.loads, JSON.dumps, JSON.binary = json.loads, encode_json, False

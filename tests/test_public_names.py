@@ -16,7 +16,7 @@ import lochws
 NAMES = {
     "Backoff", "Codec", "Counters", "Deflate", "Rate", "Receipt", "ReceiptState", "State", "Status", "TLS",
     "Threads", "WebSocket", "WebSocketApp", "__version__", "compiled", "errors", "events", "not_a_handler",
-    "on",
+    "on", "route",
 }
 
 

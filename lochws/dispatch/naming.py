@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 from .. import events
 from .callables import MARK, check_callable
 from .handler import Handler
+from .routes import Match
 
 if TYPE_CHECKING:
     from . import typed
@@ -23,6 +24,8 @@ else:
     as_registering = as_marking
 
 HandlerFunction: TypeAlias = Callable[[Any], object]
+#: What a method is marked as a handler of: the event with a name, or messages that match.
+Mark: TypeAlias = str | Match
 Function = TypeVar("Function", bound=Callable[..., object])
 #: The names that `on` accepts.
 Name: TypeAlias = Literal[
@@ -52,7 +55,7 @@ CLASSES: Final = MappingProxyType({
 NAMES: Final = (*CLASSES, ANY, ERROR, BATCH, SENT)
 _METHODS: Final = frozenset(f"on_{name}" for name in NAMES)
 _INHERITED: Final = tuple((name, f"on_{name}", getattr(Handler, f"on_{name}")) for name in NAMES)
-_classes: WeakKeyDictionary[type, tuple[int, Mapping[str, tuple[str, ...]]]] = WeakKeyDictionary()
+_classes: WeakKeyDictionary[type, tuple[int, Mapping[str, tuple[Mark, ...]]]] = WeakKeyDictionary()
 # The attribute of functions that `not_a_handler` has marked.
 _NO_HANDLER: Final = "__lochws_not_a_handler__"
 
@@ -142,14 +145,14 @@ def check_attributes(handler: object) -> None:
             )
 
 
-def methods_of(handler: object) -> list[tuple[str, HandlerFunction]]:
+def methods_of(handler: object) -> list[tuple[Mark, HandlerFunction]]:
     """Return an object's handler methods: those named after events, then the marked ones in definition order.
 
     Raises:
         TypeError: a method is misspelt, or cannot be called with one argument.
     """
     marked = _marked(type(handler))
-    found: list[tuple[str, HandlerFunction]] = []
+    found: list[tuple[Mark, HandlerFunction]] = []
     for name, attribute, inherited in _INHERITED:
         method = getattr(handler, attribute, None)
         if method is None or getattr(method, "__func__", method) is inherited:
@@ -177,8 +180,8 @@ def check_assigned(handler: object) -> None:
             _check_spelling(attribute[3:], type(handler), attribute)
 
 
-def _marked(cls: type) -> Mapping[str, tuple[str, ...]]:
-    """Return the methods of a class that `on` has marked, with their events, and check the class.
+def _marked(cls: type) -> Mapping[str, tuple[Mark, ...]]:
+    """Return the methods of a class that `on` and `route` have marked, with their marks; check the class.
 
     The result is cached until the class changes, which makes creating an app five times as fast.
     """
@@ -186,7 +189,7 @@ def _marked(cls: type) -> Mapping[str, tuple[str, ...]]:
     known = _classes.get(cls)
     if known is None or known[0] != size:
         check_class(cls)
-        marked: dict[str, tuple[str, ...]] = {}
+        marked: dict[str, tuple[Mark, ...]] = {}
         for base in reversed(cls.__mro__):
             for attribute, value in vars(base).items():
                 wanted = getattr(value, MARK, None)

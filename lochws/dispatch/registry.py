@@ -11,20 +11,22 @@ from itertools import groupby
 from typing import ClassVar, Protocol, TypeAlias
 
 from .. import events
+from ..codec import JSON, Codec
 from ..system import forks
 from ..system.control import control_lock
 from ..system.rate_limit import RateLimit
 from ..system.report import logger, report, safe_name
 from ..system.usercode import marked, named_like
 from .callables import check_callable, not_run
-from .naming import ANY, BATCH, CLASSES, ERROR, SENT, HandlerFunction, check_assigned, methods_of
+from .naming import ANY, BATCH, CLASSES, ERROR, SENT, HandlerFunction, Mark, check_assigned, methods_of
+from .routes import Match, Route, Router
 
 #: A function of a name and the handler registered for it; returns the function to call instead.
 Wrapper: TypeAlias = Callable[[str, HandlerFunction], HandlerFunction]
 
 _Functions: TypeAlias = tuple[HandlerFunction, ...]
-#: The name that a handler is registered under, the function to call, and the object that the user registered.
-_Entry: TypeAlias = tuple[str, HandlerFunction, object]
+#: The name that a handler is registered under, the function or the route, and what the user registered.
+_Entry: TypeAlias = tuple[str, HandlerFunction | Route, object]
 _Entries: TypeAlias = tuple[_Entry, ...]
 _Wrappers: TypeAlias = tuple[Wrapper, ...]
 
@@ -58,6 +60,7 @@ class _Setup:
         table: the functions to call for each event that has handlers of its own.
         every: the functions to call for all other events.
         errors, batch, sent: the functions for ``"error"``, ``"batch"`` and ``"sent"``.
+        router: the function that calls the handlers of routes, or None. It is in the table too.
         note, debug: the functions that log the default lines, or None if a handler replaces them.
     """
 
@@ -68,6 +71,7 @@ class _Setup:
     errors: _Functions = ()
     batch: _Functions = ()
     sent: _Functions = ()
+    router: Router | None = None
     note: HandlerFunction | None = None
     debug: Callable[[Sequence[events.Event]], object] | None = None
 
@@ -77,24 +81,27 @@ class Registry:
 
     Any thread, handler or signal handler may add and remove handlers at any time. An event is passed to the
     handlers that are registered when it is delivered: first to every `on_event`, then to the handlers of its
-    own kind, each group in the order of registration. `dispatch_all` is for one thread at a time: the reader.
+    own kind, then to those of routes, each group in the order of registration. `dispatch_all` is for one
+    thread at a time: the reader.
 
     Args:
         failed: called on the reader thread after a handler raised and `on_error` has run.
+        codec: decodes the messages for routes.
 
     Attributes:
         taps: the handlers of ``"sent"``, for the send queue to call. The list is changed in place. While they
             run, this registry is their owner in `lochws.system.usercode`.
     """
 
-    __slots__ = ("_failed", "_limits", "_lines", "_misled", "_setup", "taps")
+    __slots__ = ("_codec", "_failed", "_limits", "_lines", "_misled", "_setup", "taps")
 
     # One lock for all registries: it is held for moments. Reentrant, because a signal handler may register
     # while the thread that it interrupts is doing so.
     _lock: ClassVar = control_lock()
 
-    def __init__(self, failed: Callable[[BaseException], object]) -> None:
+    def __init__(self, failed: Callable[[BaseException], object], codec: Codec = JSON) -> None:
         self._failed = failed
+        self._codec = codec
         self._lines: tuple[Lines, frozenset[type[events.Event]]] | None = None  # set before any handler
         self._setup = _Setup()  # written under _lock, read without it
         self.taps: list[HandlerFunction] = []
@@ -132,6 +139,16 @@ class Registry:
         check_callable(function)
         self._add([(name, function, function) for name in names])
 
+    def add_route(self, function: Callable[..., object], match: Match) -> None:
+        """Register a function for the messages that match.
+
+        Raises:
+            TypeError: the function cannot be called with one argument, or is a coroutine or generator
+                function.
+        """
+        check_callable(function)
+        self._add([self._entry(match, function, function)])
+
     def add_object(self, handler: object) -> None:
         """Register every ``on_…`` method and every method marked with `on` of an object.
 
@@ -142,7 +159,7 @@ class Registry:
         if isinstance(handler, type):
             name = handler.__name__
             raise TypeError(f"add_handler({name}) got a class, not an object: write add_handler({name}())")
-        entries = [(name, method, handler) for name, method in methods_of(handler)]
+        entries = [self._entry(mark, method, handler) for mark, method in methods_of(handler)]
         if not entries and inspect.isroutine(handler):
             raise TypeError(
                 f"add_handler({safe_name(handler)}): expected an object with methods on_<event>; register a "
@@ -159,7 +176,7 @@ class Registry:
         Raises:
             TypeError: a method is misspelt, or cannot be called with one argument.
         """
-        self._add([(name, method, handler) for name, method in methods_of(handler)])
+        self._add([self._entry(mark, method, handler) for mark, method in methods_of(handler)])
 
     def remove(self, handler: object) -> None:
         """Remove a function or object from all events that it is registered for.
@@ -248,6 +265,10 @@ class Registry:
             for message in messages:
                 self._call(self._setup.every, message, message)
         self._call(self._setup.batch, messages, messages[0])
+        if (router := self._setup.router) is not None:
+            for message in messages:
+                if type(message) is self._routed:
+                    router(message)
 
     def _call(self, handlers: _Functions, argument: object, event: events.Event) -> None:
         for handler in handlers:
@@ -327,6 +348,16 @@ class Registry:
             limits.clear()
         return limits.setdefault(name, RateLimit())
 
+    @property
+    def _routed(self) -> type[events.Text | events.Binary]:
+        """The class of the messages that the codec decodes."""
+        return events.Binary if self._codec.binary else events.Text
+
+    def _entry(self, mark: Mark, function: HandlerFunction, owner: object) -> _Entry:
+        if isinstance(mark, Match):
+            return self._routed.name, Route(mark, function), owner
+        return mark, function, owner
+
     def _add(self, added: list[_Entry]) -> None:
         self._change(lambda entries, wrappers: ((*entries, *added), wrappers))
 
@@ -342,31 +373,40 @@ class Registry:
                 self.taps[:] = self._setup.sent
 
     def _set_up(self, entries: _Entries, wrappers: _Wrappers) -> _Setup:
-        by_name = _wrapped(entries, wrappers)
+        by_name, routes = _wrapped(entries, wrappers)
         errors, batch = by_name.pop(ERROR, ()), by_name.pop(BATCH, ())
         sent, every = tuple(map(self._tap, by_name.pop(SENT, ()))), by_name.pop(ANY, ())
+        table: dict[type[events.Event], _Functions]
         table = {CLASSES[name]: (*every, *functions) for name, functions in by_name.items()}
+        router = None
+        if routes:
+            router = Router(routes, self._codec.loads, self._call, self._on_failure)
+            table[self._routed] = (*table.get(self._routed, every), router)
         lines, kinds = self._lines or (None, frozenset())
         if lines is None or any(getattr(type(owner), REPLACES_LINES, False) for _, _, owner in entries):
-            return _Setup(entries, wrappers, table, every, errors, batch, sent)
+            return _Setup(entries, wrappers, table, every, errors, batch, sent, router)
         note = lines.note
         usual = (note, *every)  # one for all, because there may be many apps
         for kind in kinds:
             table[kind] = (note, *table[kind]) if kind in table else usual
-        return _Setup(entries, wrappers, table, every, errors, batch, sent, note, lines.debug)
+        return _Setup(entries, wrappers, table, every, errors, batch, sent, router, note, lines.debug)
 
 
 forks.register(Registry)
 
 
-def _wrapped(entries: _Entries, wrappers: _Wrappers) -> dict[str, _Functions]:
-    """Return the functions to call, by the names that they are registered for."""
+def _wrapped(entries: _Entries, wrappers: _Wrappers) -> tuple[dict[str, _Functions], list[Route]]:
+    """Return the functions to call, by the names that they are registered for; and the routes."""
     by_name: dict[str, _Functions] = {}
+    routes: list[Route] = []
     for name, function, _ in entries:
-        called = function
+        called = function.handler if isinstance(function, Route) else function
         for wrapper in wrappers:
             called = wrapper(name, called)
             if not callable(called):
                 raise TypeError(f"{wrapper!r} returned {called!r} for a handler, which cannot be called")
-        by_name[name] = (*by_name.get(name, ()), called)
-    return by_name
+        if isinstance(function, Route):
+            routes.append(Route(function.match, called))
+        else:
+            by_name[name] = (*by_name.get(name, ()), called)
+    return by_name, routes

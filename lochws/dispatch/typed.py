@@ -49,6 +49,12 @@ _Close = TypeVar("_Close", bound=Callable[[events.Closing | events.Closed], obje
 _Ending = TypeVar("_Ending", bound=Callable[[events.ConnectFail | events.Disconnected], object])
 _Session = TypeVar("_Session", bound=Callable[[events.Ready | events.Disconnected], object])
 
+#: Handlers of routes, as functions and as methods.
+Routed = TypeVar("Routed", bound=Callable[[events.Text], object] | Callable[[events.Binary], object])
+RoutedMethod = TypeVar(
+    "RoutedMethod", bound=Callable[[Any, events.Text], object] | Callable[[Any, events.Binary], object]
+)
+
 _ConnectingMethod = TypeVar("_ConnectingMethod", bound=Callable[[Any, events.Connecting], object])
 _ConnectFailMethod = TypeVar("_ConnectFailMethod", bound=Callable[[Any, events.ConnectFail], object])
 _ConnectedMethod = TypeVar("_ConnectedMethod", bound=Callable[[Any, events.Connected], object])

@@ -22,6 +22,7 @@ from time import monotonic, sleep
 from typing import Any, TypeVar
 
 from .. import events
+from ..codec import JSON, Codec
 from ..dispatch.registry import Registry
 from ..sent import Sent
 from ..system.report import report
@@ -195,6 +196,7 @@ class Replay:
         speed: float | None = 1.0,
         clock: Callable[[], float] = monotonic,
         wait: Callable[[float], object] = sleep,
+        codec: Codec | None = None,
     ) -> Replayed:
         """Play the events into handlers, on the calling thread, in order.
 
@@ -202,16 +204,17 @@ class Replay:
         continues.
 
         Args:
-            handlers: objects with ``on_<event>`` methods, or with methods marked with `lochws.on`; or
-                functions, which get all events.
+            handlers: objects with ``on_<event>`` methods, or with methods marked with `lochws.on` or
+                `lochws.route`; or functions, which get all events.
             speed: 1 for the original speed, 2 for twice as fast, None for no pauses.
             clock: a function that returns monotonic seconds.
             wait: a function that waits for a number of seconds. If it returns True, as
                 `threading.Event.wait` does when the event is set, the replay ends.
+            codec: decodes the messages, for ``event.json`` and for routes; None parses JSON.
 
         Raises:
-            TypeError: a handler handles no events; or it is an app, which needs a connection (see
-                `lochws.testing.recorded`).
+            TypeError: `codec` is not a Codec; a handler handles no events; or it is an app, which needs a
+                connection (see `lochws.testing.recorded`).
             ValueError: `speed` is not above 0.
             RecordingError: a line is damaged or too long; the events before it have been played.
             OSError: a file cannot be read.
@@ -219,7 +222,9 @@ class Replay:
         if speed is not None and not 0 < speed < float("inf"):
             raise ValueError(f"speed={speed!r}: expected a number above 0, or None for no pauses")
         played = Replayed()
-        registry = Registry(played.errors.append)
+        if codec is not None and not isinstance(codec, Codec):
+            raise TypeError(f"codec={codec!r}: expected a lochws.Codec, or None")
+        registry = Registry(played.errors.append, codec or JSON)
         for handler in handlers:
             if hasattr(handler, "run_forever"):
                 raise TypeError(f"{handler!r} is an app: connect it to lochws.testing.recorded instead")
@@ -236,7 +241,10 @@ class Replay:
                 began = now - entry.at / speed if began is None else began
                 if (pause := began + entry.at / speed - now) > 0 and wait(min(pause, MAX_PAUSE)) is True:
                     break
-            registry.dispatch_all([entry.as_event(self._fill)])
+            event = entry.as_event(self._fill)
+            if codec is not None:
+                events.use_codec([event], codec)
+            registry.dispatch_all([event])
             played.events += 1
         return played
 

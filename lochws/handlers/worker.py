@@ -336,6 +336,8 @@ def _work_by_event(
         raise TypeError(f"events={wanted!r}: an object receives the events that it has methods for")
     methods: dict[str, list[Callable[[Any], object]]] = {}
     for name, method in methods_of(work):
+        if not isinstance(name, str):
+            raise TypeError(f"{work!r} has a {name!r}, which a worker does not call: add it to the app")
         if name not in CLASSES and name != "event":
             raise TypeError(f"{work!r} has on_{name}, which a worker does not call; failures go to on_done")
         methods.setdefault(name, []).append(method)

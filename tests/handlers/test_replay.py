@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from lochws import WebSocketApp, events, on
+from lochws import Codec, WebSocketApp, events, on, route
 from lochws.handlers._parts.recording_files import PIECE_BYTES, LineReader, RecordingError
 from lochws.handlers._parts.recording_lines import VERSION, RecordedError
 from lochws.handlers.replay import Replay
@@ -151,6 +151,21 @@ class TestPace:
         path = written(tmp_path / "a.jsonl", text_at(0.0), text_at(1e9))
         played = Replay(path).run(lambda event: None, speed=None, wait=lambda _: pytest.fail("it waited"))
         assert played.events == 2
+
+    def test_a_codec_decodes_the_messages_for_handlers_and_routes(self, tmp_path: Path) -> None:
+        class Routed:
+            @route(list)
+            def note(self, event: events.Text) -> None:
+                seen.append(event.json)
+
+        seen: list[object] = []
+        path = written(tmp_path / "a.jsonl", text_at(0.0))
+        Replay(path).run(Routed(), speed=None, codec=Codec(lambda text: [text], str))
+        (event,) = Replay(path)
+        assert isinstance(event, events.Text)
+        assert seen == [[event.text]]
+        with pytest.raises(TypeError, match="codec=5: expected a lochws"):
+            Replay(path).run(Routed(), codec=5)  # type: ignore[arg-type]
 
     @pytest.mark.parametrize(("result", "played"), [(True, 1), (False, 3), (7.0, 3), (None, 3)])
     def test_a_wait_that_returns_true_ends_the_replay(

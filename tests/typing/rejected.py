@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lochws import WebSocket, WebSocketApp, events, on
+from lochws import WebSocket, WebSocketApp, events, on, route
 from lochws.sent import Sent
 
 app = WebSocketApp("wss://feed.example.org")
@@ -141,3 +141,14 @@ for each in WebSocket("wss://feed.example.org"):
     is_message = each.name == "message"  # type: ignore[comparison-overlap]
     if isinstance(each, events.Disconnected):
         is_ours = each.ended_by == "me"  # type: ignore[comparison-overlap]
+
+
+# Routes.
+
+@app.route(type="ticker")  # type: ignore[type-var]
+def routed(event: events.Ready) -> None: ...
+
+
+class Routed(WebSocketApp):
+    @route(type="ticker")  # type: ignore[type-var]
+    def routed(self, event: events.Ready) -> None: ...

@@ -6,6 +6,7 @@ a checker stops seeing is noticed.
 
 from __future__ import annotations
 
+import json
 import ssl
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import lochws
 from lochws import (
     Backoff,
+    Codec,
     Counters,
     Deflate,
     State,
@@ -25,6 +27,7 @@ from lochws import (
     errors,
     events,
     on,
+    route,
 )
 from lochws.diagnosis import Finding
 from lochws.handlers.jsonrpc import JsonRpc
@@ -78,6 +81,22 @@ class Ticker(WebSocketApp):
         assert_type(self.state, State)
 
 
+class Struct:
+    """A class that a codec makes."""
+
+
+class Routes(WebSocketApp):
+    """Routes as methods."""
+
+    @route(type="ticker")
+    @route(Struct)
+    def ticker(self, event: events.Text) -> None:
+        assert_type(event.json, Any)
+
+    @route(lambda message: "trade" in message, type="trade")
+    def trade(self, event: events.Binary) -> None: ...
+
+
 class Wrong(WebSocketApp):
     """What a checker sees without running anything."""
 
@@ -116,6 +135,25 @@ def of_an_app() -> None:
 
     assert_type(show(events.Text("text")), str)
 
+    @app.route(type="ticker", data={"side": "buy"})
+    def ticker(event: events.Text) -> int:
+        return len(event.text)
+
+    @app.route(lambda message: bool(message["price"]))
+    @app.route({"event-type": "packed"})
+    def packed(event: events.Binary) -> None:
+        assert_type(event.json, Any)
+
+    @app.route(Struct)
+    def either(event: events.Text | events.Binary) -> None: ...
+
+    assert_type(ticker(events.Text("text")), int)
+    assert_type(app.hooks.codec, Codec)
+    assert_type(app.send_text(bytearray(b"text")), bool)
+    assert_type(app.send_many([b"text"], text=True), bool)
+    WebSocketApp("wss://feed.example.org", codec=Codec(json.loads, json.dumps))
+    WebSocketApp("wss://feed.example.org", codec=Codec(bytes.hex, bytes.fromhex, binary=True))
+    WebSocketApp("wss://feed.example.org", codec=json.loads)  # type: ignore[arg-type]
     app.send_text(5)  # type: ignore[call-overload]
     app.send_binary("text")  # type: ignore[call-overload]
     app.start(persist="yes")  # type: ignore[arg-type]
