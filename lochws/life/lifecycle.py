@@ -61,9 +61,9 @@ class Lifecycle:
     __slots__ = (
         "__weakref__", "_again", "_asking", "_changed", "_clock", "_crew", "_deadline", "_dialler", "_gates",
         "_handlers", "_has_failed", "_host", "_inbox", "_is_ready", "_job", "_lines", "_options", "_past",
-        "_pool", "_rejected", "_retries", "_state", "_stop", "_threads", "_timing", "_traffic",
+        "_pool", "_rejected", "_retries", "_state", "_stop", "_timing", "_traffic",
         "_user_functions", "_wait", "_window", "connection", "final_event", "is_forked_copy", "lock",
-        "sendable", "url",
+        "sendable", "threads", "url",
     )
 
     def __init__(
@@ -78,7 +78,7 @@ class Lifecycle:
         self.url = url
         self._dialler = dialler
         self._options = options
-        self._threads = threads
+        self.threads = threads
         self._handlers = handlers
         self._traffic = traffic
         self._window = kept_window(options.rate)
@@ -177,7 +177,7 @@ class Lifecycle:
         began = monotonic()
         if not self.wait_stopped(timeout):
             return False
-        if self._crew is None or self._pool is self._threads:
+        if self._crew is None or self._pool is self.threads:
             return True
         return self._crew.join(None if timeout is None else max(0.0, timeout - (monotonic() - began)))
 
@@ -199,11 +199,11 @@ class Lifecycle:
         """
         with self.lock:
             state = after(self._state, Step.START)
-            pool = self._threads or Threads.private(name)
+            pool = self.threads or Threads.private(name)
             crew = pool.attach(self)
             try:
                 inbox = Inbox(self._handlers.dispatch_all, crew.reader.loop.notify)
-                is_shared = self._threads is not None
+                is_shared = self.threads is not None
                 retries = Retries(backoff, is_shared=is_shared) if backoff is not None else None
                 clock, past = crew.clock, Past()
                 self._lines.started()

@@ -1,0 +1,552 @@
+"""Feed: one stream of events over several connections, renewed before they end and replaced when they fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import suppress
+from math import inf
+from types import TracebackType
+from typing import Any, Literal, NoReturn
+
+from .. import events
+from ..app import INTERRUPT_SECONDS, Handler, WebSocketApp
+from ..dispatch.callables import check_runs, check_takes, needs_arguments
+from ..dispatch.naming import EventName, Function, check_class, event_names
+from ..dispatch.registry import Registry
+from ..engine.threads import Threads
+from ..errors import WaitFailed, WebSocketClosed, WebSocketError, WebSocketUnavailable
+from ..life.backoff import DEFAULT_BACKOFF, Backoff
+from ..life.calls import ScheduledCall
+from ..options import Encoder, Timing, check_bool, check_number, check_range
+from ..protocol.close import as_reason, encode_close
+from ..protocol.frames import BytesLike
+from ..system import forks
+from ..system.control import control_lock
+from ..system.waits import Waiters, wait_for
+from ..url import parse_url
+from .conductor import Conductor, Plan, shown
+from .leg import made_app
+from .status import FeedStatus, Switch
+
+Final = events.ConnectFail | events.Disconnected
+
+
+class Feed(Handler):
+    """One stream of events over several connections: an app that outlives its connections.
+
+    ::
+
+        def connect(url):
+            app = WebSocketApp(url)
+            Subscriptions(app, [Step({"op": "subscribe", "channel": "trades"})])
+            return app
+
+        feed = Feed(connect, urls=["wss://a.example.org", "wss://b.example.org"],
+                    renew_after=23 * 3600, key=lambda event: event.json["id"])
+
+        @feed.on("text")
+        def show(event):
+            print(event.json)
+
+        feed.run_forever()
+
+    Before a known end of a connection, a second one opens, sets up its session and takes over; the first one
+    is closed when the second has caught up with it. With ``copies=2`` two connections are always open, and
+    the first copy of each message wins. Either way, handlers see one stream.
+
+    Handlers are registered as with a `WebSocketApp`: override ``on_<event>`` methods in a subclass, or use
+    `on` and `add_handler`. They all run on one thread, one at a time. ``ready`` and ``disconnected`` are the
+    beginning and the end of a time during which the feed can send, however many connections that takes. While
+    there is no connection, handlers also see how the next one opens, fails and backs off. Of other events
+    they see those of the connection that sends.
+
+    The handlers of an app that the factory returns see its own connection, except that its ``on_text``,
+    ``on_binary`` and ``on_batch`` are called only for messages that the feed passes on.
+
+    The constructor starts nothing. All methods may be called from any thread.
+
+    Args:
+        factory: a function that takes a URL and returns a new `WebSocketApp`, with what each connection needs:
+            options, Subscriptions, heartbeats. `WebSocketApp` itself will do, or a subclass. It is called for
+            each connection, on the handlers' thread, and must not block.
+        urls: one or more URLs, the preferred one first. A URL stays in use until it fails; then the first one
+            that has not failed recently is used. A second copy uses another URL, if there is one.
+        copies: 1, or 2 for two connections at a time; the latter needs `key`.
+        renew_after: seconds after which a connection is renewed; None for never.
+        renew_on: close codes, such as ``{1001, 1012}``, with which the server announces the end of the
+            connection, so that the next one opens at once, without a back-off. Or a function that receives
+            each `Closing`, `Text` and `Binary`, and returns whether to renew the connection. A connection is
+            renewed at the server's request only if it has been in use for a second.
+        key: a function that takes a `Text` or `Binary` and returns what identifies the message on every
+            connection, such as its sequence number; a message whose key was seen is dropped. None, or an
+            exception: the message belongs to one connection, such as the answer to a request, and is passed
+            on if that connection sends. Without a function, receiving changes to the new connection at the
+            moment when sending does, and what is in flight then may be missed, or arrive twice.
+        order: a function that takes a message with a key and returns a pair: its channel, and its position
+            there. A message is dropped if a later one of its channel has been passed on. None to pass on the
+            first copy of every message, in whatever order the faster connection delivers them.
+        window: how many keys are remembered.
+        drain: the longest time that a connection stays open after it has been replaced, and that messages of
+            a new connection are held back until it is clear where they continue those of the old one, in
+            seconds.
+        cool_down: how long a URL that has failed is not used, in seconds, unless all have failed.
+        on_switch: called on the handlers' thread with a `lochws.feed.Switch` whenever another connection has
+            taken over.
+        threads: a `Threads` to share with other apps; None for threads of the feed's own.
+
+    Raises:
+        TypeError, ValueError: an argument is invalid; the message says which, and what would be right.
+    """
+
+    def __init__(
+        self,
+        factory: Callable[[str], WebSocketApp],
+        urls: Sequence[str],
+        *,
+        copies: Literal[1, 2] = 1,
+        renew_after: float | None = None,
+        renew_on: Iterable[int] | Callable[[Any], object] = (1001, 1012),
+        key: Callable[[Any], Hashable] | None = None,
+        order: Callable[[Any], tuple[Hashable, Any] | None] | None = None,
+        window: int = 10_000,
+        drain: float = 10.0,
+        cool_down: float = 30.0,
+        on_switch: Callable[[Switch], object] | None = None,
+        threads: Threads | None = None,
+    ) -> None:
+        for name, function in (("factory", factory), ("key", key), ("order", order), ("on_switch", on_switch)):
+            if function is not None or name == "factory":
+                check_takes(name, function, 1)  # type: ignore[arg-type]  # it refuses what is no function
+        check_range("copies", copies, 1, 2)
+        check_range("window", window, 1)
+        check_number("drain", drain, 0)
+        check_number("cool_down", cool_down, 0)
+        if renew_after is not None:
+            check_number("renew_after", renew_after, 0.001, "more than 0 seconds, or None")
+        for needed, name in ((copies == 2, "copies=2"), (order is not None, "order")):
+            if needed and key is None:
+                raise ValueError(f"{name} needs key, a function that returns what identifies a message")
+        if threads is not None and not isinstance(threads, Threads):
+            raise TypeError(f"threads={threads!r}: expected a lochws.Threads, or None")
+        codes, predicate = _renew_on(renew_on)
+        self._plan = Plan(
+            factory, _checked_urls(urls), copies, renew_after, codes, predicate, key, order, window, drain,
+            cool_down, on_switch,
+        )
+        self._threads = threads or Threads(supervisors=2, name=f"{type(self).__name__}")
+        self._lock = control_lock()
+        self._waiters = Waiters(self._lock)
+        self._conductor: Conductor | None = None  # replaced under the lock
+        self._was_closed = False  # before the first start
+        self._registry = Registry(lambda error: None)
+        self._registry.add_methods(self)
+        forks.register(self)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse a subclass with a misspelt handler."""
+        super().__init_subclass__(**kwargs)
+        check_class(cls)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(repr, map(shown, self._plan.urls)))})"
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        """Refuse to be copied or pickled."""
+        raise TypeError(f"a {type(self).__name__} cannot be copied or pickled, since it owns connections")
+
+    def __enter__(self) -> Feed:
+        """Start the feed, unless it is running."""
+        if not self._is_running:
+            self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the feed, and wait until it has stopped."""
+        self.stop()
+
+    # Running.
+
+    def start(self, *, persist: bool | Backoff = True, **timing: Any) -> None:
+        """Start connecting in the background, and return immediately.
+
+        A feed that has stopped can be started again. The factory is called once on the calling thread, so that
+        its errors appear here.
+
+        Args:
+            persist: whether to try again after a failure: True uses the default `Backoff`; or pass a Backoff
+                of your own, without a `retry` hook. There is no wait while another URL can be tried.
+            timing: the other arguments of `WebSocketApp.start`, such as `ping_rate` and `stale_after`, for
+                each connection.
+
+        Raises:
+            TypeError, ValueError: an argument is invalid, or the factory returned something else than a new
+                app.
+            WebSocketError: the feed is already running.
+            RuntimeError: no thread can be started.
+            Exception: whatever the factory raised.
+        """
+        if not isinstance(persist, (bool, Backoff)):
+            raise TypeError(f"persist={persist!r}: expected True, False or a Backoff")
+        backoff = DEFAULT_BACKOFF if persist is True else persist or None
+        if backoff is not None and backoff.retry is not None:
+            raise ValueError("persist: a feed calls no retry hook; use fatal_codes, or call close()")
+        Timing(**timing)  # raises for what is invalid
+        if self._is_running:
+            raise WebSocketError("already started")
+        first = made_app(self._plan.factory, self._plan.urls[0], self._threads)
+        conductor = Conductor(
+            self._plan, timing, backoff, self._threads, self._registry, self._lock, self._waiters
+        )
+        with self._lock:
+            lost = self._is_running  # a race with another call of start
+            if not lost:
+                self._conductor = conductor
+                self._waiters.notify_all()
+        if lost:
+            conductor.abandon()
+            raise WebSocketError("already started")
+        conductor.call_later(0, lambda: conductor.begin(first))
+        if self._was_closed:
+            self._was_closed = False
+            conductor.close(1000, "goodbye")
+
+    def run_forever(self, *, persist: bool | Backoff = True, **timing: Any) -> Final | None:
+        """Start the feed and block until it has stopped. Ctrl-C closes it, and then propagates.
+
+        Args:
+            persist: whether to try again after a failure, or a `Backoff`; see `start`.
+            timing: the other arguments of `WebSocketApp.start`, for each connection.
+
+        Returns:
+            The final event of the last connection or attempt, or None if there was none.
+
+        Raises:
+            TypeError, ValueError: an argument is invalid.
+            WebSocketError: the feed is already running.
+            RuntimeError: no thread can be started.
+        """
+        self.start(persist=persist, **timing)
+        try:
+            self._refuse_in_handler("run_forever")  # of an app that shares the threads
+            self.join()
+        except BaseException:
+            self.close(reason="interrupted")
+            if not self.in_handler and not self.join(INTERRUPT_SECONDS):
+                self.force_disconnect()
+            raise
+        return self.last_end
+
+    def close(self, code: int | None = 1000, reason: str | bytes = "goodbye") -> None:
+        """Close all connections with a closing handshake, and open no more. Never blocks.
+
+        Args:
+            code: the close code; None to send none.
+            reason: the reason, at most 123 bytes of UTF-8.
+
+        Raises:
+            TypeError, ValueError: the code or the reason is invalid.
+        """
+        reason = as_reason(reason)
+        encode_close(code, reason)
+        conductor = self._conductor
+        if conductor is None:
+            self._was_closed = True
+        else:
+            conductor.close(code, reason)
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """Close the feed and wait until it has stopped; in a handler, close it without waiting.
+
+        Args:
+            timeout: the longest time to wait, in seconds; None for no limit.
+
+        Returns:
+            True if the feed has stopped.
+        """
+        timeout = _as_timeout("stop", timeout)
+        self.close()
+        return not self.in_handler and self.join(timeout)
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until the feed has stopped and its own threads have ended.
+
+        Args:
+            timeout: the longest time to wait, in seconds; None for no limit.
+
+        Returns:
+            True if the feed stopped in time or was never started.
+
+        Raises:
+            WebSocketError: called from a handler of this feed, which would then wait for itself.
+        """
+        timeout = _as_timeout("join", timeout)
+        self._refuse_in_handler("join")
+        conductor = self._conductor
+        if conductor is None:
+            return True
+        with self._lock:
+            if not wait_for(self._waiters, lambda: conductor.is_over, self._time_for_waiting(timeout)):
+                return False
+        return conductor.crew.tenants != [] or conductor.crew.join(timeout)
+
+    def wait_ready(self, timeout: float | None = None, *, check: bool = False) -> bool:
+        """Wait until the feed can send: the session of a connection is set up.
+
+        Args:
+            timeout: the longest time to wait, in seconds; None for no limit.
+            check: whether to raise WaitFailed, which says why, instead of returning False.
+
+        Returns:
+            True once that is the case; False if the timeout expires or the feed stops first.
+
+        Raises:
+            TypeError, ValueError: the timeout is not a number, or `check` is not a bool.
+            WebSocketError: the feed has not been started; or called from a handler while there is no
+                connection.
+            WaitFailed: with ``check=True``, the wait failed.
+        """
+        timeout = _as_timeout("wait_ready", timeout)
+        check_bool("check", check)
+        conductor = self._conductor
+        if conductor is None:
+            raise WebSocketError("wait_ready(): the feed has not been started; call start() first")
+        if conductor.sender is None:
+            self._refuse_in_handler("wait_ready")
+            with self._lock:
+                wait_for(
+                    self._waiters, lambda: conductor.sender is not None or conductor.is_over,
+                    self._time_for_waiting(timeout),
+                )
+        done = conductor.sender is not None
+        if check and not done:
+            end = conductor.last_end
+            why = "the feed has stopped" if conductor.is_over else "no connection is open yet"
+            raise WaitFailed(
+                f"wait_ready(): {why}{'' if end is None else f': {end}'}", event=end,
+                timed_out=not conductor.is_over,
+            )
+        return done
+
+    def renew(self) -> None:
+        """Have every connection replaced by a new one, as after `renew_after` seconds. Never blocks.
+
+        Raises:
+            WebSocketError: the feed is not running.
+        """
+        conductor = self._running("renew")
+        conductor.call_later(0, conductor.renew_all)
+
+    def force_disconnect(self, reason: str = "force_disconnect was called") -> None:
+        """Drop every connection without a closing handshake. Unless the feed is closed, others follow.
+
+        Args:
+            reason: the reason, for the Disconnected event.
+        """
+        conductor = self._conductor
+        for leg in () if conductor is None else conductor.legs:
+            leg.app.force_disconnect(reason)
+
+    def call_later(self, seconds: float, function: Callable[[], object]) -> ScheduledCall:
+        """Call a function on the handlers' thread, between two handlers, after a number of seconds.
+
+        Args:
+            seconds: the delay from now; a negative number counts as 0.
+            function: the function to call, without arguments. Its exceptions are treated like a handler's.
+
+        Returns:
+            The scheduled call, which can be cancelled.
+
+        Raises:
+            TypeError: `seconds` is not a number, or `function` cannot be called without arguments.
+            ValueError: `seconds` is not finite.
+            WebSocketError: the feed is not running.
+        """
+        check_number("call_later: seconds", seconds, -inf, "a finite number")
+        if not callable(function) or needs_arguments(function):
+            raise TypeError(f"call_later: function={function!r}: expected a function without arguments")
+        check_runs("call_later: function", function)
+        return self._running("call_later").call_later(seconds, function)
+
+    # Handlers.
+
+    def on(self, *names: EventName) -> Callable[[Function], Function]:
+        """Register a function as the handler of one or more events, by name or by class: a decorator.
+
+        Raises:
+            TypeError: an argument is neither a name nor an event class; or the function cannot be called with
+                one argument.
+            ValueError: no event has that name; or it is ``"sent"``, which belongs to single connections.
+        """
+        wanted = event_names(names, "@feed.on")
+        if "sent" in wanted:
+            raise ValueError("@feed.on('sent'): register this handler with the apps that the factory makes")
+
+        def register(function: Function) -> Function:
+            self._registry.add_function(function, wanted)
+            return function
+
+        return register
+
+    def add_handler(self, handler: object) -> None:
+        """Register all ``on_<event>`` methods of an object, and those marked with `lochws.on`.
+
+        Raises:
+            TypeError: the object has no such method, or one of them is misspelt or cannot be called with one
+                argument.
+        """
+        self._registry.add_object(handler)
+
+    def remove_handler(self, handler: object) -> None:
+        """Remove a registered function or object from all its events.
+
+        Raises:
+            ValueError: it is not registered.
+        """
+        self._registry.remove(handler)
+
+    # Sending.
+
+    def send_text(self, text: str, compress: bool = True) -> bool:
+        """Send a text message on the connection in use. Arguments, result and errors: `WebSocket.send_text`."""
+        return self.app.send_text(text, compress)
+
+    def send_binary(self, data: BytesLike, compress: bool = True) -> bool:
+        """Send a binary message on the connection in use. Arguments and errors: `WebSocket.send_binary`."""
+        return self.app.send_binary(data, compress)
+
+    def send_json(
+        self, _obj: Any = ..., /, *, compress: bool = True, encoder: Encoder | None = None, **fields: Any
+    ) -> bool:
+        """Send an object as JSON on the connection in use. Arguments and errors: `WebSocket.send_json`."""
+        return self.app.send_json(_obj, compress=compress, encoder=encoder, **fields)
+
+    def send_many(self, messages: Iterable[str | BytesLike], compress: bool = True) -> bool:
+        """Send several messages in a row on the connection in use. Arguments: `WebSocket.send_many`."""
+        return self.app.send_many(messages, compress)
+
+    def send_ping(self, data: BytesLike = b"") -> None:
+        """Send a ping on the connection in use. Arguments and errors: `WebSocket.send_ping`."""
+        self.app.send_ping(data)
+
+    @property
+    def app(self) -> WebSocketApp:
+        """The app of the connection in use, made by the factory. It changes whenever another one takes over.
+
+        Raises:
+            WebSocketUnavailable: there is no open connection whose session is set up; `WebSocketClosed` if
+                the feed has stopped.
+        """
+        conductor = self._conductor
+        leg = None if conductor is None else conductor.sender
+        if leg is not None:
+            return leg.app
+        if conductor is None:
+            raise WebSocketUnavailable("not sent: the feed has not been started; call start() first")
+        if conductor.is_over:
+            raise WebSocketClosed("not sent: the feed has stopped")
+        raise WebSocketUnavailable(
+            "not sent: no connection of the feed is ready; send in on_ready, or after wait_ready()"
+        )
+
+    # State.
+
+    @property
+    def is_active(self) -> bool:
+        """True if the feed can send. Any thread may read it."""
+        conductor = self._conductor
+        return conductor is not None and conductor.sender is not None
+
+    @property
+    def is_stopping(self) -> bool:
+        """True if `close` has been called since the feed was started. Any thread may read it."""
+        conductor = self._conductor
+        return self._was_closed if conductor is None else conductor.stop is not None
+
+    @property
+    def in_handler(self) -> bool:
+        """True if the calling thread is the one that runs the handlers."""
+        conductor = self._conductor
+        return conductor is not None and conductor.crew.reader.is_current
+
+    @property
+    def last_end(self) -> Final | None:
+        """The final event of the last connection or attempt that has ended since `start`, or None."""
+        conductor = self._conductor
+        return None if conductor is None else conductor.last_end
+
+    def status(self) -> FeedStatus:
+        """Return the state of the feed, of its connections and of its URLs. Any thread; never blocks.
+
+        Raises:
+            WebSocketError: the feed has not been started.
+        """
+        if self._conductor is None:
+            raise WebSocketError("status(): the feed has not been started; call start() first")
+        return self._conductor.report()
+
+    def reset_after_fork(self) -> None:
+        """Become stopped in the child of a fork. The feed keeps running in the parent."""
+        self._lock = control_lock()
+        self._waiters = Waiters(self._lock)
+        self._conductor = None
+
+    @property
+    def _is_running(self) -> bool:
+        return self._conductor is not None and not self._conductor.is_over
+
+    def _running(self, method: str) -> Conductor:
+        conductor = self._conductor
+        if conductor is None or conductor.is_over:
+            raise WebSocketError(f"{method}(): the feed is not running")
+        return conductor
+
+    def _refuse_in_handler(self, method: str) -> None:
+        if self.in_handler:
+            raise WebSocketError(f"{method}() was called in a handler, and would wait for that handler's end")
+
+    def _time_for_waiting(self, timeout: float | None) -> float | None:
+        """Return the timeout, or 0 in a signal handler that has interrupted its own thread under the lock."""
+        count = getattr(self._lock, "_recursion_count", None)
+        return 0.0 if count is not None and count() > 1 else timeout
+
+
+def _checked_urls(urls: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(urls, str):
+        raise TypeError(f"urls={shown(urls)!r}: expected a list of URLs")
+    try:
+        given = tuple(urls)
+    except TypeError:
+        raise TypeError(f"urls={urls!r}: expected a list of URLs") from None
+    if not given:
+        raise ValueError("urls is empty: expected one or more URLs")
+    for url in given:
+        parse_url(url)
+    if len(set(given)) < len(given):
+        raise ValueError("urls: a URL is listed twice")
+    return given
+
+
+def _renew_on(
+    renew_on: Iterable[int] | Callable[[Any], object]
+) -> tuple[frozenset[int], Callable[[Any], object] | None]:
+    """Return the close codes and the function that an argument stands for."""
+    if callable(renew_on):
+        check_takes("renew_on", renew_on, 1)
+        return frozenset(), renew_on
+    codes: set[int] = set()
+    with suppress(TypeError):
+        codes.update(renew_on)
+        for code in codes:
+            check_range("renew_on", code, 1000, 4999)
+        return frozenset(codes), None
+    raise TypeError(f"renew_on={renew_on!r}: expected close codes, or a function of an event")
+
+
+def _as_timeout(method: str, timeout: float | None) -> float | None:
+    """Return a timeout, checked; None for no limit."""
+    if timeout is None or timeout == inf:
+        return None
+    check_number(f"{method}: timeout", timeout, -inf, "seconds, or None")
+    return max(0.0, float(timeout))

@@ -1,0 +1,151 @@
+"""Leg: one connection of a feed, and what of it reaches the handlers of its own app."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable
+from functools import partial, wraps
+from typing import Any, TypeAlias
+
+from .. import events
+from ..app import WebSocketApp
+from ..engine.threads import Threads
+from ..life.calls import ScheduledCall
+from ..life.state import State
+from .meter import LegMeter
+from .status import Phase, Reason
+
+Message: TypeAlias = events.Text | events.Binary
+#: The most messages of one batch whose fate is remembered until the batch is handled.
+_MAX_RUN = 65_536
+
+
+class Ticket:
+    """A message, and its fate: passed on (True), dropped (False), or held back (None).
+
+    Attributes:
+        leg: the connection that delivered it.
+        event: the message.
+        fate: see above.
+        calls: the calls of the leg's own handlers, to be made once the message is passed on.
+    """
+
+    __slots__ = ("calls", "event", "fate", "leg")
+
+    def __init__(self, leg: Leg, event: Message) -> None:
+        self.leg = leg
+        self.event = event
+        self.fate: bool | None = None
+        self.calls: list[Callable[[], object]] = []
+
+
+class Leg:
+    """One connection of a feed. For the handlers' thread; any thread may read the attributes.
+
+    Args:
+        number: counts the legs of the feed.
+        copy: the number of the copy of the feed that it delivers, 0 or 1.
+        url: the URL as it was passed to the feed.
+        app: the app that the factory made.
+        opened_at: when it began to open, in monotonic seconds.
+        heir_of: the leg that it is going to replace, or None.
+        reason: why it was opened.
+    """
+
+    def __init__(
+        self, number: int, copy: int, url: str, app: WebSocketApp, opened_at: float, heir_of: Leg | None,
+        reason: Reason,
+    ) -> None:
+        self.number = number
+        self.copy = copy
+        self.url = url
+        self.app = app
+        self.opened_at = opened_at
+        self.heir_of = heir_of
+        self.reason = reason
+        self.heir: Leg | None = None
+        self.phase: Phase = "opening"
+        self.ready_at: float | None = None
+        self.ready_event: events.Ready | None = None
+        self.can_receive = True
+        self.is_done = False  # its end is wanted or was announced, and so no failure
+        self.rejected: events.Rejected | None = None
+        self.meter = LegMeter()
+        self.timer: ScheduledCall | None = None
+        self.early: deque[tuple[Hashable, Ticket]] = deque()  # what arrives before its session is ready
+        self.ticket: Ticket | None = None
+        self._run: deque[Ticket] = deque(maxlen=_MAX_RUN)  # the tickets of the batch being delivered
+        self._has_batches = False
+
+    def install(self, received: Callable[[Leg, Any], object], ready: Callable[[Leg, Any], object]) -> None:
+        """Register the feed's own handlers with the app, and put its handlers of messages behind a filter."""
+        # Ready comes to the feed after the app's own handlers, and everything else before them.
+        self.app.on("event")(partial(received, self))
+        self.app.on("ready")(partial(ready, self))
+        self.app.hooks.wrap_handlers(self._filter)
+
+    def note(self, event: Message) -> Ticket:
+        """Create the ticket of a message that is about to be delivered."""
+        ticket = self.ticket = Ticket(self, event)
+        if self._has_batches:
+            self._run.append(ticket)
+        return ticket
+
+    def call_own(self, ticket: Ticket) -> None:
+        """Make the calls of the leg's own handlers for a message that was held back."""
+        calls, ticket.calls = ticket.calls, []
+        for call in calls:
+            self.app._lochws.registry.call(call)
+
+    def _filter(self, name: str, handler: Callable[[Any], object]) -> Callable[[Any], object]:
+        """Have the app's own handlers of messages called only for what the feed passes on."""
+        if name in {"text", "binary"}:
+
+            @wraps(handler)
+            def one(event: Message) -> object:
+                ticket = self.ticket
+                if ticket is None or ticket.fate:
+                    return handler(event)
+                if ticket.fate is None:
+                    ticket.calls.append(partial(handler, event))
+                return None
+
+            return one
+        if name != "batch":
+            return handler
+        self._has_batches = True
+
+        @wraps(handler)
+        def many(messages: list[Message]) -> object:
+            tickets = {id(ticket.event): ticket for ticket in self._run}
+            passed = []
+            for message in messages:
+                ticket = tickets.get(id(message))
+                if ticket is None or ticket.fate:
+                    passed.append(message)
+                elif ticket.fate is None:
+                    ticket.calls.append(partial(handler, [message]))
+            self._run.clear()
+            return handler(passed) if passed else None
+
+        return many
+
+
+def made_app(factory: Callable[[str], Any], url: str, threads: Threads) -> WebSocketApp:
+    """Call a factory, and have the app that it returns use the feed's threads.
+
+    Raises:
+        TypeError: it returned something else than an app.
+        ValueError: the app has been started, or has threads of its own.
+        Exception: whatever the factory raised.
+    """
+    app = factory(url)
+    if not isinstance(app, WebSocketApp):
+        raise TypeError(f"factory returned {app!r}: expected a WebSocketApp")
+    life = app._lochws.life
+    if life.state is not State.NEW:
+        raise ValueError(f"factory returned {app!r}, which has been started: expected a new app for each call")
+    if life.threads not in (None, threads):
+        raise ValueError("factory returned an app with threads=: pass them to the Feed instead")
+    life.threads = threads
+    return app
