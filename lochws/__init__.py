@@ -5,6 +5,8 @@ iterated and starts no threads. ``lochws.compiled`` is True if all compiled part
 Python code replaces any of them.
 """
 
+import typing as _typing
+
 from . import errors, events
 from .app import WebSocketApp
 from .codec import Codec
@@ -18,15 +20,23 @@ from .options import Deflate, Rate
 from .persist import Backoff
 from .status import Status
 from .system.compiled import parts_in_use as _parts_in_use
+from .system.lazy import attributes_of as _attributes_of
 from .transport.stream import TLS
 from .version import __version__
 from .websocket import WebSocket
+
+if _typing.TYPE_CHECKING:
+    from .feed import Feed
+else:
+    # Imported when first used: most programs need only a connection.
+    __getattr__ = _attributes_of(__name__, {"Feed": "feed"})
 
 __all__ = [
     "Backoff",
     "Codec",
     "Counters",
     "Deflate",
+    "Feed",
     "Rate",
     "Receipt",
     "ReceiptState",

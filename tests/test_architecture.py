@@ -27,6 +27,7 @@ LAYERS = [
     {"testing"},
     {"handlers"},
     {"__init__"},
+    {"feed"},
     {"app", "persist"},
     {"diagnosis"},
     {"websocket"},
@@ -58,13 +59,16 @@ FORBIDDEN = {
 #: Names that look private but belong to the public interface of a NamedTuple or of zlib's type stubs.
 PUBLIC_ALL_THE_SAME = {"_asdict", "_Decompress"}
 
-MAX_PARTS = 30
+MAX_PARTS = 33
 MAX_LEVELS = 14
 MAX_FUNCTION_LINES = 60  # without its signature and docstring
 MAX_METHODS = 30
 
 #: Whole objects with more methods than that, and how many: one lock, or one script, guards all their state.
-LARGER = {"SendQueue": 58, "WebSocket": 31, "Lifecycle": 40, "Connection": 33, "ServerConnection": 31}
+LARGER = {
+    "SendQueue": 58, "WebSocket": 31, "Lifecycle": 40, "Connection": 33, "ServerConnection": 31,
+    "Conductor": 43, "Feed": 34,
+}
 
 PACKAGE = Path(lochws.__file__).parent
 DOCS = PACKAGE.parent / "docs"

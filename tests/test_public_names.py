@@ -13,10 +13,12 @@ import pytest
 
 import lochws
 
+#: Names that are imported when they are first used.
+LAZY = {"Feed"}
 NAMES = {
-    "Backoff", "Codec", "Counters", "Deflate", "Rate", "Receipt", "ReceiptState", "State", "Status", "TLS",
-    "Threads", "WebSocket", "WebSocketApp", "__version__", "compiled", "errors", "events", "not_a_handler",
-    "on", "route",
+    "Backoff", "Codec", "Counters", "Deflate", "Feed", "Rate", "Receipt", "ReceiptState", "State", "Status",
+    "TLS", "Threads", "WebSocket", "WebSocketApp", "__version__", "compiled", "errors", "events",
+    "not_a_handler", "on", "route",
 }
 
 
@@ -26,7 +28,17 @@ def test_the_package_exports_these_names_and_no_others() -> None:
         name for name, thing in vars(lochws).items()
         if not name.startswith("_") and not inspect.ismodule(thing)
     }
-    assert public == NAMES - {"__version__", "errors", "events"}
+    assert public | LAZY == NAMES - {"__version__", "errors", "events"}
+
+
+def test_a_name_that_is_imported_on_first_use_costs_nothing_before() -> None:
+    program = (
+        "import sys, lochws; assert 'lochws.feed' not in sys.modules; lochws.Feed; "
+        "assert 'lochws.feed' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    with pytest.raises(AttributeError, match="module 'lochws' has no attribute 'Fed'"):
+        lochws.Fed  # type: ignore[attr-defined]  # noqa: B018  the access is the test
 
 
 @pytest.mark.parametrize(

@@ -215,12 +215,16 @@ class Conductor:
             heir_of.heir = leg
         else:
             slot.main = leg
+        self._close_if_stopping(app)
+
+    def _close_if_stopping(self, app: WebSocketApp) -> None:
         if self.stop is not None:
             app.close(*self.stop)
 
     def _is_taken(self, slot: _Slot, heir_of: Leg | None) -> bool:
         """Return whether another connection is open or opening."""
-        return heir_of is not None or any(other.main is not None for other in self._slots if other is not slot)
+        others = (other for other in self._slots if other is not slot)
+        return heir_of is not None or any(other.main is not None for other in others)
 
     def _try_later(self, slot: _Slot, heir_of: Leg | None, reason: Reason) -> None:
         slot.failures += 1
@@ -281,7 +285,8 @@ class Conductor:
             self.switches += 1
             seconds = self.crew.clock.monotonic() - leg.opened_at
             switch = Switch(reason, shown(old.url), shown(leg.url), seconds, is_overlapping)
-            report(logging.INFO, "the feed switched from %s to %s (%s)", switch.from_url, switch.to_url, reason)
+            words = "the feed switched from %s to %s (%s)"
+            report(logging.INFO, words, switch.from_url, switch.to_url, reason)
             if self._plan.on_switch is not None:
                 self._registry.call(partial(self._plan.on_switch, switch))
 
@@ -357,8 +362,8 @@ class Conductor:
             self.single_session = True
             report(
                 logging.WARNING,
-                "the server of a feed seems to allow only one session at a time: from now on, a connection is "
-                "closed before the next one opens",
+                "the server of a feed seems to allow only one session at a time: from now on, the feed "
+                "closes a connection before it opens the next one",
             )
 
     # Events of the connections.
@@ -396,7 +401,7 @@ class Conductor:
             self.renew(leg, "message")
 
     def _ask(self, function: Callable[[Any], Any] | None, event: Message) -> Any:
-        """Return what one of the user's functions says about a message, if that can be looked up in a table."""
+        """Return what one of the user's functions says about a message; None if that cannot be hashed."""
         if function is None:
             return None
         try:
@@ -459,8 +464,8 @@ class Conductor:
             leg.phase = "ending"
         self._pass_on(self._merge.leave(leg.number))
         if leg is self.sender:
-            self._lose_sender(leg, "close", met)
-            if self.sender is None and not is_announced:
+            has_other = self._lose_sender(leg, "close", met)
+            if not (has_other or is_announced):
                 self._tell(event)
 
     def _met_others(self, leg: Leg) -> set[Leg]:
@@ -470,14 +475,15 @@ class Conductor:
             if other is not leg and other.ready_at is not None and not self._merge.is_held(other.number)
         }
 
-    def _lose_sender(self, leg: Leg, reason: Reason, met: set[Leg]) -> None:
-        """Send on another connection from now on, if there is one."""
+    def _lose_sender(self, leg: Leg, reason: Reason, met: set[Leg]) -> bool:
+        """Send on another connection from now on; return False if there is none."""
         with self._lock:
             self.sender = None
-        for other in self.legs:
+        for other in () if self.stop is not None else self.legs:
             if other.phase == "ready" and other is not leg:
                 self._send_on(other, leg, reason, is_overlapping=other in met)
-                break
+                return True
+        return False
 
     def _ended(self, leg: Leg, event: events.ConnectFail | events.Disconnected) -> None:
         """Take the end of a connection, and open another one if it was needed."""
@@ -508,16 +514,20 @@ class Conductor:
             self.chooser.failed(leg.url, self.crew.clock.monotonic(), without_secrets(str(event)))
         fatal = slot.retries is not None and slot.retries.ends_with(leg.rejected or event)
         event.fatal = fatal
+        self._tell_end(event)
+        if slot.main is leg:
+            self._replace(slot, leg, leg.rejected or event, is_wanted, fatal)
+        elif leg.heir_of is not None and leg.heir_of.heir is leg and was == "opening":
+            self._heir_failed(slot, leg)
+
+    def _tell_end(self, event: events.ConnectFail | events.Disconnected) -> None:
+        """Tell the handlers of an end, unless another connection is in use or about to be."""
         if self._is_up and self.sender is None:
             self._is_up = False
             self.losses += 1
             self._tell(event)
         elif not self._is_up and not any(other.can_receive for other in self.legs):
             self._tell(event)
-        if slot.main is leg:
-            self._replace(slot, leg, leg.rejected or event, is_wanted, fatal)
-        elif leg.heir_of is not None and leg.heir_of.heir is leg and was == "opening":
-            self._heir_failed(slot, leg)
 
     def _note_rivalry(self, leg: Leg, event: events.ConnectFail | events.Disconnected, was: str) -> None:
         """Look for signs of a server that allows only one session: the rise of one is the fall of another."""

@@ -1,4 +1,4 @@
-"""Feed: one stream of events over several connections, renewed before they end and replaced when they fail."""
+"""Feed: one stream of events over several connections, renewed before they end, replaced when they fail."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from types import TracebackType
 from typing import Any, Literal, NoReturn
 
 from .. import events
-from ..app import INTERRUPT_SECONDS, Handler, WebSocketApp
+from ..app import INTERRUPT_SECONDS, WebSocketApp
 from ..dispatch.callables import check_runs, check_takes, needs_arguments
+from ..dispatch.handler import Handler
 from ..dispatch.naming import EventName, Function, check_class, event_names
 from ..dispatch.registry import Registry
 from ..engine.threads import Threads
@@ -66,9 +67,9 @@ class Feed(Handler):
     The constructor starts nothing. All methods may be called from any thread.
 
     Args:
-        factory: a function that takes a URL and returns a new `WebSocketApp`, with what each connection needs:
-            options, Subscriptions, heartbeats. `WebSocketApp` itself will do, or a subclass. It is called for
-            each connection, on the handlers' thread, and must not block.
+        factory: a function that takes a URL and returns a new `WebSocketApp`, with everything that a
+            connection needs: options, Subscriptions, heartbeats. `WebSocketApp` itself will do, or a
+            subclass. It is called for each connection, on the handlers' thread, and must not block.
         urls: one or more URLs, the preferred one first. A URL stays in use until it fails; then the first one
             that has not failed recently is used. A second copy uses another URL, if there is one.
         copies: 1, or 2 for two connections at a time; the latter needs `key`.
@@ -114,9 +115,10 @@ class Feed(Handler):
         on_switch: Callable[[Switch], object] | None = None,
         threads: Threads | None = None,
     ) -> None:
-        for name, function in (("factory", factory), ("key", key), ("order", order), ("on_switch", on_switch)):
-            if function is not None or name == "factory":
-                check_takes(name, function, 1)  # type: ignore[arg-type]  # it refuses what is no function
+        check_takes("factory", factory, 1)
+        for name, function in (("key", key), ("order", order), ("on_switch", on_switch)):
+            if function is not None:
+                check_takes(name, function, 1)
         check_range("copies", copies, 1, 2)
         check_range("window", window, 1)
         check_number("drain", drain, 0)
@@ -134,6 +136,7 @@ class Feed(Handler):
             cool_down, on_switch,
         )
         self._threads = threads or Threads(supervisors=2, name=f"{type(self).__name__}")
+        self._is_shared = threads is not None
         self._lock = control_lock()
         self._waiters = Waiters(self._lock)
         self._conductor: Conductor | None = None  # replaced under the lock
@@ -171,8 +174,8 @@ class Feed(Handler):
     def start(self, *, persist: bool | Backoff = True, **timing: Any) -> None:
         """Start connecting in the background, and return immediately.
 
-        A feed that has stopped can be started again. The factory is called once on the calling thread, so that
-        its errors appear here.
+        A feed that has stopped can be started again. The factory is called once on the calling thread, so
+        that its errors appear here.
 
         Args:
             persist: whether to try again after a failure: True uses the default `Backoff`; or pass a Backoff
@@ -200,10 +203,10 @@ class Feed(Handler):
             self._plan, timing, backoff, self._threads, self._registry, self._lock, self._waiters
         )
         with self._lock:
-            lost = self._is_running  # a race with another call of start
+            other = self._conductor  # another call of start may have come first
+            lost = other is not None and not other.is_over
             if not lost:
                 self._conductor = conductor
-                self._waiters.notify_all()
         if lost:
             conductor.abandon()
             raise WebSocketError("already started")
@@ -286,10 +289,11 @@ class Feed(Handler):
         conductor = self._conductor
         if conductor is None:
             return True
+        limit = self._time_for_waiting(timeout)
         with self._lock:
-            if not wait_for(self._waiters, lambda: conductor.is_over, self._time_for_waiting(timeout)):
+            if not wait_for(self._waiters, lambda: conductor.is_over, limit):
                 return False
-        return conductor.crew.tenants != [] or conductor.crew.join(timeout)
+        return self._is_shared or conductor.crew.join(timeout)
 
     def wait_ready(self, timeout: float | None = None, *, check: bool = False) -> bool:
         """Wait until the feed can send: the session of a connection is set up.
@@ -314,10 +318,10 @@ class Feed(Handler):
             raise WebSocketError("wait_ready(): the feed has not been started; call start() first")
         if conductor.sender is None:
             self._refuse_in_handler("wait_ready")
+            limit = self._time_for_waiting(timeout)
             with self._lock:
                 wait_for(
-                    self._waiters, lambda: conductor.sender is not None or conductor.is_over,
-                    self._time_for_waiting(timeout),
+                    self._waiters, lambda: conductor.sender is not None or conductor.is_over, limit
                 )
         done = conductor.sender is not None
         if check and not done:
@@ -408,8 +412,11 @@ class Feed(Handler):
 
     # Sending.
 
-    def send_text(self, text: str, compress: bool = True) -> bool:
-        """Send a text message on the connection in use. Arguments, result and errors: `WebSocket.send_text`."""
+    def send_text(self, text: str | BytesLike, compress: bool = True) -> bool:
+        """Send a text message on the connection in use. Arguments and errors: `WebSocket.send_text`.
+
+        For a receipt, call the method of `app`.
+        """
         return self.app.send_text(text, compress)
 
     def send_binary(self, data: BytesLike, compress: bool = True) -> bool:
@@ -420,7 +427,7 @@ class Feed(Handler):
         self, _obj: Any = ..., /, *, compress: bool = True, encoder: Encoder | None = None, **fields: Any
     ) -> bool:
         """Send an object as JSON on the connection in use. Arguments and errors: `WebSocket.send_json`."""
-        return self.app.send_json(_obj, compress=compress, encoder=encoder, **fields)
+        return bool(self.app.send_json(_obj, compress=compress, encoder=encoder, **fields))
 
     def send_many(self, messages: Iterable[str | BytesLike], compress: bool = True) -> bool:
         """Send several messages in a row on the connection in use. Arguments: `WebSocket.send_many`."""
@@ -508,8 +515,7 @@ class Feed(Handler):
 
     def _time_for_waiting(self, timeout: float | None) -> float | None:
         """Return the timeout, or 0 in a signal handler that has interrupted its own thread under the lock."""
-        count = getattr(self._lock, "_recursion_count", None)
-        return 0.0 if count is not None and count() > 1 else timeout
+        return 0.0 if self._lock._is_owned() else timeout  # type: ignore[attr-defined]  # what Condition asks it, too
 
 
 def _checked_urls(urls: Sequence[str]) -> tuple[str, ...]:

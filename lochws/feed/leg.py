@@ -144,7 +144,7 @@ def made_app(factory: Callable[[str], Any], url: str, threads: Threads) -> WebSo
         raise TypeError(f"factory returned {app!r}: expected a WebSocketApp")
     life = app._lochws.life
     if life.state is not State.NEW:
-        raise ValueError(f"factory returned {app!r}, which has been started: expected a new app for each call")
+        raise ValueError(f"factory returned {app!r}, which has been started: expected a new app each time")
     if life.threads not in (None, threads):
         raise ValueError("factory returned an app with threads=: pass them to the Feed instead")
     life.threads = threads

@@ -73,7 +73,7 @@ class Merge(Generic[T]):
             self._established = added.bit
 
     def leave(self, leg: int) -> list[T]:
-        """Remove a connection, which need not be known. Return messages of others that need not wait for it."""
+        """Remove a connection, if it is known. Return the messages of others that waited for it."""
         member = self._members.pop(leg, None)
         if member is None:
             return []

@@ -82,6 +82,8 @@ class UrlChooser:
     def report(self, now: float) -> dict[str, UrlStatus]:
         """Return the health of each URL, by the URL as it was passed."""
         return {
-            url: UrlStatus(url, record.opened, record.failures, record.last_failure, max(0.0, record.until - now))
+            url: UrlStatus(
+                url, record.opened, record.failures, record.last_failure, max(0.0, record.until - now)
+            )
             for url, record in self._records.items()
         }
