@@ -21,7 +21,7 @@ _MISSING = object()
 #: Types whose values are equal only to values with the same hash, so that a dict finds what `==` would.
 _PLAIN = frozenset({str, int, float, bool, type(None), bytes})
 #: Types of decoded messages that have no fields.
-_NO_FIELDS = (str, int, float, bytes, list, tuple, type(None))
+NO_FIELDS = (str, int, float, bytes, list, tuple, type(None))
 
 
 class Match:
@@ -83,7 +83,7 @@ def has_fields(message: object, wanted: Mapping[Any, Any]) -> bool:
     """
     if type(message) is dict or isinstance(message, Mapping):
         return all(name in message and is_like(message[name], value) for name, value in wanted.items())
-    if isinstance(message, _NO_FIELDS):
+    if isinstance(message, NO_FIELDS):
         return False
     return all(
         isinstance(name, str) and is_like(getattr(message, name, _MISSING), value)

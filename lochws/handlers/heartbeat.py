@@ -39,6 +39,7 @@ from ._parts.messages import (
     check_message,
     fits,
     is_message,
+    kind_of,
 )
 from .packets import Split
 
@@ -103,7 +104,7 @@ class Every:
         if callable(message):
             check_takes("message", message, 0)
         elif is_message(message):
-            check_message("message", message)
+            check_message("message", message, app.hooks.codec)
         else:
             raise TypeError(f"message={message!r}: expected str, bytes, a mapping, a list or a function")
         if callable(seconds):
@@ -120,6 +121,8 @@ class Every:
         self._missing = missing
         self._waits_for_session = begins == "session"
         self._incoming = Incoming(app, split)
+        self._codec = app.hooks.codec
+        self._kind = kind_of(app)
         self._doubts = Doubts()
         self._drops = RateLimit(burst=3, per_second=1 / 10)
         # Written on the handlers' thread; `seconds` also by the thread that sets it.
@@ -288,7 +291,7 @@ class Every:
             self._unanswered += counts
             message.add_done_callback(partial(self._future_done, ready))
             return
-        self._send(as_payload("the heartbeat's function", message), counts)
+        self._send(as_payload("the heartbeat's function", message, self._codec), counts)
 
     def _send(self, payload: str | bytes, counts: bool) -> None:
         self._waiting = heartbeat = object()
@@ -359,7 +362,7 @@ class Every:
         if self._expect is None or not (self._unanswered or self._waiting):
             return False
         try:
-            return fits(self._expect, message)
+            return fits(self._expect, message, self._kind)
         except BaseException as error:  # noqa: BLE001  not even SystemExit may end the handlers' thread
             self._doubts.add(self._expect, error)
             return False
@@ -413,13 +416,15 @@ class Answer:
         if callable(pong):
             check_takes("pong", pong, 1)
         elif is_message(pong):
-            check_message("pong", pong)
+            check_message("pong", pong, app.hooks.codec)
         else:
             raise TypeError(f"pong={pong!r}: expected str, bytes, a mapping, a list or a function")
         self._app = app
         self._ping = ping
         self._pong = pong
         self._incoming = Incoming(app, split)
+        self._codec = app.hooks.codec
+        self._kind = kind_of(app)
         self._doubts = Doubts()
         self._drops = RateLimit(burst=3, per_second=1 / 10)
         self._gate = _open_gate(app)
@@ -440,7 +445,7 @@ class Answer:
                 continue
             answer = self._pong(message) if callable(self._pong) else self._pong
             if answer is not None:
-                self._send(as_payload("pong", answer))
+                self._send(as_payload("pong", answer, self._codec))
 
     def _send(self, payload: str | bytes) -> None:
         try:
@@ -454,7 +459,7 @@ class Answer:
 
     def _is_ping(self, message: events.Text | events.Binary) -> bool:
         try:
-            return fits(self._ping, message)
+            return fits(self._ping, message, self._kind)
         except BaseException as error:  # noqa: BLE001  not even SystemExit may end the handlers' thread
             self._doubts.add(self._ping, error)
             return False

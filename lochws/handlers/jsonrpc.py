@@ -17,7 +17,6 @@ Section numbers are those of https://www.jsonrpc.org/specification.
 from __future__ import annotations
 
 import inspect
-import json
 import logging
 import math
 from collections.abc import Callable, Mapping
@@ -29,6 +28,7 @@ from ..errors import QueueFull, TransportFail, WebSocketError, WebSocketUnavaila
 from ..system.rate_limit import RateLimit
 from ..system.report import report
 from ..text import cut
+from ._parts.messages import encoded
 from .replies import Replies, Reply
 
 INVALID_REQUEST = -32600
@@ -65,7 +65,7 @@ class JsonRpc(Replies[Mapping[str, Any], Any]):
     work to a thread of your own.
 
     Args:
-        app: the app whose connection is used.
+        app: the app whose connection is used. If it has a `codec`, that must decode objects as dicts.
     """
 
     def __init__(self, app: WebSocketApp) -> None:
@@ -153,7 +153,7 @@ class JsonRpc(Replies[Mapping[str, Any], Any]):
             return _answer(_error(INVALID_REQUEST, "Invalid Request"), None)
         try:
             outcome = self._outcome(message)
-            json.dumps(outcome, allow_nan=False)  # a result that JSON cannot express also counts as a failure
+            encoded(self._app.hooks.codec, outcome)  # a result that cannot be sent also counts as a failure
         except Exception as error:  # noqa: BLE001  it is reported
             name = cut(str(message["method"]), _MAX_NAME)
             text = "unexpected error in the JSON-RPC method %r"

@@ -7,9 +7,9 @@
     app.wait_ready()
     print(rpc.request({"op": "time"}, timeout=5).result())      # {"id": 1, "time": ...}
 
-By default requests and replies are JSON objects, and a reply has the same ``"id"`` as its request. Functions
-describe other protocols: how a message is encoded, decoded, numbered and matched. For JSON-RPC 2.0 use
-`lochws.handlers.jsonrpc`.
+By default requests and replies are JSON objects, or objects of the app's `codec`, and a reply has the same
+``"id"`` as its request. Functions describe other protocols: how a message is encoded, decoded, numbered and
+matched. For JSON-RPC 2.0 use `lochws.handlers.jsonrpc`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from typing import Any, Generic, TypeAlias, TypeVar, overload
 
 from .. import WebSocketApp, events
 from ..clock import Rest, current
+from ..codec import JSON
 from ..dispatch.callables import check_takes
 from ..errors import QueueFull, WebSocketError
 from ..options import check_range, check_seconds
@@ -39,7 +40,7 @@ from ..system.report import report
 from ..system.waits import slice_of
 from ._parts.checks import check_app
 from ._parts.incoming import Incoming
-from ._parts.messages import Doubts
+from ._parts.messages import Doubts, encoded, field_of, kind_of
 from .packets import Split
 
 #: A function that returns the key by which a message, sent or received, is matched; None if it has none.
@@ -106,9 +107,9 @@ class Reply(Future[R]):
 class Replies(Generic[M, R]):
     """Sends requests and finds their replies among the received messages. Registers itself with the app.
 
-    By default, requests and replies are JSON in text messages. Messages that are not replies are ignored, and
-    the app's other handlers see the replies too. Requests may be made from any thread and in handlers, but a
-    handler must not wait for a reply.
+    By default, requests and replies are JSON in text messages, or in the format of the app's option `codec`.
+    Messages that are not replies are ignored, and the app's other handlers see the replies too. Requests may
+    be made from any thread and in handlers, but a handler must not wait for a reply.
 
     Requests are numbered in the order in which they are sent, on each connection starting with 1: the numbers
     on the wire always increase, even if several threads make requests. (Home Assistant and WAMP require
@@ -121,13 +122,14 @@ class Replies(Generic[M, R]):
         app: the app whose connection is used.
         match: how a reply is matched to its request. A str is the name of a field: messages are mappings, a
             request without the field is given the next number in it, and the reply repeats it. A function
-            takes a message, sent or decoded, and returns its key, or None if it has none. If it raises an
+            takes a message, sent or decoded, and returns its key, or None if it has none. (A codec may return
+            other objects than mappings; then the field is an attribute.) If it raises an
             exception on a received message, that message counts as unrelated.
         encode: a function that takes a request and returns a str, which is sent as a text message, or bytes,
-            which are sent as a binary one. None: JSON.
+            which are sent as a binary one. None: the app's codec, which is JSON by default.
         decode: a function that takes a `Text` or `Binary` event and returns the message in it, or None if it
             cannot be a reply; called on the handlers' thread for each message. If it raises an exception, the
-            message counts as unrelated. None: the JSON of text messages.
+            message counts as unrelated. None: the app's codec, by default the JSON of text messages.
         number: a function that takes a request and the next number, and returns the request with the number
             in it; it must not change its argument. It is called on the thread that sends, immediately before
             `encode` and `match` are called with what it returned, and again with the next number if that key
@@ -212,7 +214,9 @@ class Replies(Generic[M, R]):
         check_range("max_open", max_open, 1)
         self._app = app
         self._field = match if isinstance(match, str) else None
-        self._match: Match = match if callable(match) else lambda message: message.get(match)
+        self._match: Match = match if callable(match) else lambda message: field_of(message, match)
+        self._codec = app.hooks.codec
+        self._kind = kind_of(app)
         self._encode = encode
         self._decode = decode
         self._number_in = number
@@ -265,7 +269,8 @@ class Replies(Generic[M, R]):
             Exception: whatever `encode`, `number` or `match` raised.
         """
         check_seconds("timeout", timeout)
-        if self._field is not None and not isinstance(message, Mapping):
+        has_key = self._field is None or field_of(message, self._field) is not None
+        if not (has_key or isinstance(message, Mapping)):
             raise TypeError(f"request {message!r}: expected a mapping, such as a dict")
         if len(self._open) + len(self._unnumbered) >= self._max_open:
             raise QueueFull(f"not sent: {self._max_open} requests are open, as many as max_open allows")
@@ -290,9 +295,9 @@ class Replies(Generic[M, R]):
         """Return the function that puts a number into a request; None if the request has a key."""
         number_in = self._number_in
         if number_in is None:
-            if self._field is None or self._field in message:
+            if self._field is None or not isinstance(message, Mapping) or self._field in message:
                 return None
-            if self._encode is None:
+            if self._encode is None and self._codec is JSON:
                 text = _json_before_number(dict(message), self._field)
                 return lambda number: (number, f"{text}{number}}}")
             number_in = self._number_in_field
@@ -314,7 +319,7 @@ class Replies(Generic[M, R]):
         return key
 
     def _encoded(self, message: Any) -> str | bytes:
-        payload = json.dumps(message, allow_nan=False) if self._encode is None else self._encode(message)
+        payload = encoded(self._codec, message) if self._encode is None else self._encode(message)
         if not isinstance(payload, (str, bytes)):
             raise TypeError(f"encode returned {type(payload).__name__}: expected str or bytes")
         return payload
@@ -424,9 +429,8 @@ class Replies(Generic[M, R]):
     def on_event(self, event: events.Event) -> None:
         """Settle a reply. (`on_text` would not be called if another handler takes batches.)"""
         if self._decode is None:
-            if isinstance(event, events.Text):
-                with suppress(ValueError):  # not JSON, so not a reply
-                    self._received(event.json)
+            if isinstance(event, self._kind):
+                self._received_encoded(event)
             return
         for part in self._incoming.of(event):
             try:
@@ -450,9 +454,17 @@ class Replies(Generic[M, R]):
             self._timeouts.fail(reply, ReplyLost(reason))
         self._timeouts.wake()
 
-    def _received(self, message: Any) -> None:
-        if self._field is not None and not isinstance(message, Mapping):
+    def _received_encoded(self, event: events.Text | events.Binary) -> None:
+        try:
+            message = event.json
+        except ValueError:
+            return  # not JSON, so not a reply
+        except BaseException as error:  # noqa: BLE001  not even SystemExit may end the handlers' thread
+            self._doubts.add(self._codec.loads, error)
             return
+        self._received(message)
+
+    def _received(self, message: Any) -> None:
         try:
             key = self._match(message)
         except BaseException as error:  # noqa: BLE001  not even SystemExit may end the handlers' thread

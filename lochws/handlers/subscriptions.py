@@ -37,7 +37,7 @@ from ._parts.checks import check_app
 from ._parts.departures import Departures
 from ._parts.incoming import Incoming
 from ._parts.lines import report_about
-from ._parts.messages import Doubts, Message, as_payload, is_message, quoted
+from ._parts.messages import Doubts, Message, as_payload, check_message, is_message, kind_of, quoted
 from ._parts.steps import Step, StepFailed
 from .packets import Split
 
@@ -126,6 +126,8 @@ class Subscriptions:
         self._on_step_failed = on_step_failed
         self._max_steps = max_steps
         self._incoming = Incoming(app, split)
+        self._codec = app.hooks.codec
+        self._kind = kind_of(app)
         # Guards the next three; a leaf. Reentrant: a signal handler may call add, remove or leave.
         self._lock = reentrant_lock()
         self._table: dict[Hashable, _Progress] = {}
@@ -175,12 +177,15 @@ class Subscriptions:
         has the same key replaces it.
 
         Raises:
-            TypeError: `step` is not a Step.
-            ValueError: there are already `max_steps` steps; or the message is a function of the previous
-                answer, and no step before it expects one.
+            TypeError: `step` is not a Step, or its message cannot be written as JSON or by the app's codec.
+            ValueError: the message contains a value that cannot be written, such as NaN; there are already
+                `max_steps` steps; or the message is a function of the previous answer, and no step before it
+                expects one.
         """
         if not isinstance(step, Step):
             raise TypeError(f"step={step!r}: expected a lochws.handlers.subscriptions.Step")
+        if is_message(step.message):
+            check_message("message", step.message, self._codec)
         key = step.identity
         takes_answer, name = step.takes_answer, safe_name(step.message)
         before = self._table.get(key)
@@ -211,10 +216,13 @@ class Subscriptions:
             Whether the step existed.
 
         Raises:
-            TypeError: `message` is not a str, bytes, a mapping or a list.
+            TypeError, ValueError: `message` is not a str, bytes, a mapping or a list, or cannot be encoded.
+                In that case the step is not removed.
         """
         if not (message is None or is_message(message)):
             raise TypeError(f"message={message!r}: expected str, bytes, a mapping or a list")
+        if message is not None:
+            check_message("message", message, self._codec)
         with self._lock:
             before = self._table.pop(step.identity if isinstance(step, Step) else step, None)
             ready = self._ready
@@ -244,7 +252,7 @@ class Subscriptions:
         """
         if not is_message(message):
             raise TypeError(f"message={message!r}: expected str, bytes, a mapping or a list")
-        return self._gate.send(as_payload("message", message))
+        return self._gate.send(as_payload("message", message, self._codec))
 
     def wait_session_ready(self, timeout: float | None = None, *, check: bool = False) -> bool:
         """Wait until all steps have been answered and other threads may send. Must not be called in handlers.
@@ -366,7 +374,7 @@ class Subscriptions:
             if message is None and not callable(step.message):
                 begin()
             elif not self._departures.send(
-                self._gate.send, as_payload("the step's function", message), begin
+                self._gate.send, as_payload("the step's function", message, self._codec), begin
             ):
                 raise QueueFull("the send queue is full")
         except (WebSocketUnavailable, TransportFail):
@@ -408,7 +416,7 @@ class Subscriptions:
         """Check whether this is an answer. It settles only the first step that accepts it."""
         for progress in self._unanswered:
             try:
-                is_answer = progress.step.is_answer(event, progress.doubts)
+                is_answer = progress.step.is_answer(event, progress.doubts, self._kind)
             except StepFailed as error:
                 self._fail(progress, str(error), answer=error.answer, cause=error.__cause__)
                 return

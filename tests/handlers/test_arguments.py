@@ -10,6 +10,7 @@ import pytest
 from lochws import Backoff, WebSocketApp
 from lochws import testing as t
 from lochws.handlers.freshness import Freshness
+from lochws.handlers.heartbeat import Answer, Every
 from lochws.handlers.packets import Packets
 from lochws.handlers.replies import Replies
 from lochws.handlers.subscriptions import Step, StepFailed, Subscriptions
@@ -17,6 +18,8 @@ from lochws.testing import StartServer
 
 from ..support.apps import NEVER, running
 from ..support.seen import Noting
+
+NAN = float("nan")
 
 
 def nothing() -> None:
@@ -70,7 +73,13 @@ def test_a_function_that_takes_any_arguments_is_accepted(name: str) -> None:
     ("make", "error", "words"),
     [
         (lambda: Step(later), TypeError, "message: later is a coroutine function"),
-        (lambda: Step({"a": object()}), TypeError, "message=.* cannot be written as JSON"),
+        (
+            lambda: Subscriptions(app(), [Step({"a": object()})]),
+            TypeError, "message=.* cannot be written as JSON",
+        ),
+        (lambda: Step({"a": [NAN]}), ValueError, "message=.* cannot be written as JSON"),
+        (lambda: Every(app(), 1, {"a": [NAN]}), ValueError, "message=.* cannot be written as JSON"),
+        (lambda: Answer(app(), "x", [-NAN]), ValueError, "pong=.* cannot be written as JSON"),
         (lambda: Step("\ud800"), ValueError, "message=.* cannot be encoded as UTF-8"),
         (lambda: Step("x", in_turn="no"), TypeError, "in_turn='no': expected True or False"),
         (

@@ -849,7 +849,7 @@ subscriptions: Any = Subscriptions
         (lambda: step("x", timeout="1"), TypeError, "timeout='1'"),
         (lambda: step("x", timeout=0), ValueError, "timeout=0"),
         (lambda: step("x", key=[]), TypeError, "unhashable"),
-        (lambda: step({"x": object()}), TypeError, "JSON"),
+        (lambda: subscriptions(unstarted(), [step({"x": object()})]), TypeError, "JSON"),
         (lambda: subscriptions(unstarted(), ["x"]), TypeError, "step='x': expected"),
         (lambda: subscriptions(unstarted(), max_steps=0), ValueError, "max_steps=0"),
         (lambda: subscriptions(unstarted(), on_session_ready=5), TypeError, "on_session_ready=5"),

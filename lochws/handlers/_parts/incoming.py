@@ -58,4 +58,6 @@ class Incoming:
                 return
             if packet is None:
                 return
-            yield events.Binary(packet)
+            binary = events.Binary(packet)
+            events.use_codec([binary], self._app.hooks.codec)
+            yield binary

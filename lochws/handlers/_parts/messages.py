@@ -7,17 +7,22 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from ... import events
+from ... import WebSocketApp, events
+from ...codec import JSON, Codec
 from ...dispatch.callables import check_takes
+from ...dispatch.routes import NO_FIELDS, has_fields, is_like
 from ...system.rate_limit import RateLimit
 from ...system.report import report, safe_name, safe_repr
 from ...text import cut, escaped
 
-#: A message to send: text, binary, or an object or array that is sent as JSON.
+#: A message to send: text, binary, or an object or array that the app's codec encodes, as JSON by default.
 Message: TypeAlias = "str | bytes | Mapping[str, Any] | list[Any]"
 #: A description of received messages: a text, bytes, fields of a JSON object, the first elements of a JSON
 #: array, or a function of the event.
 Expected: TypeAlias = "str | bytes | Mapping[str, Any] | list[Any] | Callable[[Any], object]"
+
+#: The kind of message that an app's codec decodes.
+Kind: TypeAlias = "type[events.Text | events.Binary]"
 
 _MESSAGES = (str, bytes, Mapping, list)
 #: How many characters of a server's message an error or a log line quotes.
@@ -31,27 +36,47 @@ def is_message(value: object) -> bool:
     return isinstance(value, _MESSAGES)
 
 
-def as_payload(name: str, value: object) -> str | bytes:
-    """Return a message as it is sent: objects and arrays as JSON.
+def kind_of(app: WebSocketApp) -> Kind:
+    """Return the class of the messages that an app's codec decodes."""
+    return events.Binary if app.hooks.codec.binary else events.Text
+
+
+def field_of(message: object, name: str) -> Any:
+    """Return a field of a decoded message, an item of a mapping or an attribute; None if there is none."""
+    if isinstance(message, Mapping):
+        return message.get(name)
+    return None if isinstance(message, NO_FIELDS) else getattr(message, name, None)
+
+
+def encoded(codec: Codec, value: object) -> str | bytes:
+    """Return an object as a message: str for text, bytes for binary. What the codec raises propagates."""
+    return json.dumps(value, allow_nan=False) if codec is JSON else codec.encode(value)
+
+
+def as_payload(name: str, value: object, codec: Codec) -> str | bytes:
+    """Return a message as it is sent: objects and arrays as the codec encodes them.
 
     Raises:
-        TypeError: the value is not a message, or cannot be written as JSON.
+        TypeError: the value is not a message.
+        Exception: whatever the codec raised; TypeError or ValueError if JSON cannot express the value.
     """
     if isinstance(value, (str, bytes)):
         return value
     if isinstance(value, (Mapping, list)):
-        return json.dumps(value)
+        return encoded(codec, value)
     raise TypeError(f"{name} returned {type(value).__name__}: expected str, bytes, a mapping or a list")
 
 
-def check_message(name: str, value: object) -> None:
+def check_message(name: str, value: object, codec: Codec) -> None:
     """Raise TypeError or ValueError unless a message, which may be any value of `Message`, can be sent."""
     try:
-        payload = as_payload(name, value)
+        payload = as_payload(name, value, codec)
         if isinstance(payload, str):
             payload.encode()
-    except (TypeError, ValueError, RecursionError) as error:
+    except Exception as error:  # the codec may raise anything
         wanted = "encoded as UTF-8" if isinstance(value, str) else "written as JSON"
+        if codec.loads is not JSON.loads and not isinstance(value, str):
+            wanted = f"encoded by {codec!r}"
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"{name}={safe_repr(value)} cannot be {wanted}: {error}") from error
 
@@ -64,31 +89,28 @@ def check_expected(name: str, value: object) -> None:
         raise TypeError(f"{name}={value!r}: expected str, bytes, a mapping, a list or a function")
 
 
-def fits(expected: Expected, event: events.Text | events.Binary) -> bool:
-    """Return whether a message is one that `expected` describes. Exceptions of a function propagate."""
+def fits(expected: Expected, event: events.Text | events.Binary, kind: Kind) -> bool:
+    """Return whether a message is one that `expected` describes. Exceptions of a function propagate.
+
+    Args:
+        expected: the description.
+        event: the message.
+        kind: the class of the messages that the app's codec decodes.
+    """
     if callable(expected):
         return bool(expected(event))
-    if isinstance(event, events.Binary):
-        return expected == event.data
     if isinstance(expected, (str, bytes)):
-        return expected == event.text
+        return expected == (event.text if isinstance(event, events.Text) else event.data)
+    if not isinstance(event, kind):
+        return False
     try:
         found = event.json
     except ValueError:
         return False  # not JSON, so not the message
     if isinstance(expected, Mapping):
-        return _has(found, expected)
-    return isinstance(found, list) and len(found) >= len(expected) and all(map(_is, found, expected))
-
-
-def _has(found: object, wanted: Mapping[str, Any]) -> bool:
-    return isinstance(found, dict) and all(
-        name in found and _is(found[name], value) for name, value in wanted.items()
-    )
-
-
-def _is(found: object, wanted: object) -> bool:
-    return _has(found, wanted) if isinstance(wanted, Mapping) else found == wanted
+        return has_fields(found, expected)
+    is_long_enough = isinstance(found, (list, tuple)) and len(found) >= len(expected)
+    return is_long_enough and all(map(is_like, found, expected))
 
 
 def quoted(event: events.Text | events.Binary) -> str:

@@ -9,15 +9,28 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from ... import events
+from ...codec import Codec
 from ...dispatch.callables import check_runs
 from ...errors import WebSocketError
 from ...options import check_bool, check_seconds
 from ...system.report import safe_name, safe_str
 from ...text import cut, escaped
-from .messages import MAX_QUOTED, Doubts, Expected, Message, check_expected, check_message, fits, is_message
+from .messages import (
+    MAX_QUOTED,
+    Doubts,
+    Expected,
+    Kind,
+    Message,
+    check_expected,
+    check_message,
+    fits,
+    is_message,
+)
 
 #: A function that makes a message, from nothing or from the previous answer.
 MakeMessage: TypeAlias = "Callable[[], Message] | Callable[[events.Text], Message] | _FromBinary"
+# A step does not know the codec of the app that it is for, which may express more than JSON does.
+_ANY_CODEC = Codec(json.loads, json.JSONEncoder(allow_nan=False, default=repr).encode)
 _FromBinary: TypeAlias = "Callable[[events.Binary], Message]"  # a function of both kinds is one of either
 
 
@@ -45,12 +58,13 @@ class Step:
     """A message to send after each Ready, and the answer to it; or a message to wait for.
 
     Attributes:
-        message: text, bytes, or a mapping or list that is sent as JSON; or a function that returns one of
-            these, which is called for each connection, to obtain a fresh token or timestamp, for instance. A
-            function that requires an argument is passed the answer to the previous step, the `Text` or
-            `Binary` event, to respond to a challenge. The function runs on the handlers' thread and blocks
-            all handlers while it waits, though the connection is kept alive. If it raises an exception, the
-            step fails. None: nothing is sent, and the step waits for a message that the server sends first.
+        message: text, bytes, or a mapping or list that is sent as JSON, or as the app's `codec` encodes it
+            (NaN and infinity are refused in any case); or a function that returns one of these, which is
+            called for each connection, to obtain a fresh token or timestamp, for instance. A function that
+            requires an argument is passed the answer to the previous step, the `Text` or `Binary` event, to
+            respond to a challenge. The function runs on the handlers' thread and blocks all handlers while it
+            waits, though the connection is kept alive. If it raises an exception, the step fails. None:
+            nothing is sent, and the step waits for a message that the server sends first.
         expect: the answer. A str or bytes matches a message that is equal. A mapping matches a text message
             that is a JSON object with at least these fields and values; nested mappings are matched in the
             same way. A list matches a JSON array that begins with these elements. A function is called with
@@ -85,7 +99,7 @@ class Step:
             if self.expect is None:
                 raise ValueError("message=None needs expect: without either, the step would do nothing")
         elif is_message(self.message):
-            check_message("message", self.message)
+            check_message("message", self.message, _ANY_CODEC)
         elif callable(self.message):
             check_runs(f"message: {safe_name(self.message)}", self.message)
         else:
@@ -165,12 +179,15 @@ class Step:
             raise WebSocketError("no previous step has been answered on this connection")
         return self.message(answer)  # type: ignore[call-arg, arg-type]  # the same
 
-    def is_answer(self, event: events.Text | events.Binary, doubts: Doubts) -> bool:
+    def is_answer(
+        self, event: events.Text | events.Binary, doubts: Doubts, kind: Kind = events.Text
+    ) -> bool:
         """Return whether this is the answer that the step is waiting for.
 
         Args:
             event: the message.
             doubts: receives the exceptions of the functions; the message then counts as unrelated.
+            kind: the class of the messages that the app's codec decodes.
 
         Raises:
             StepFailed: the message is a refusal.
@@ -179,7 +196,7 @@ class Step:
             if described is None:
                 continue
             try:
-                is_it = fits(described, event)
+                is_it = fits(described, event, kind)
             except StepFailed as error:
                 words = escaped(cut(safe_str(error), MAX_QUOTED))  # perhaps those of the server
                 raise StepFailed(f"was refused: {words}", error.answer or event) from error
@@ -196,8 +213,8 @@ class Step:
 def _hashable(value: object) -> Hashable:
     if isinstance(value, (Mapping, list)):
         try:
-            return json.dumps(value, sort_keys=True)
+            return json.dumps(value, sort_keys=True, default=repr)
         except TypeError:  # its keys are of several types
-            return json.dumps(value)
+            return json.dumps(value, default=repr)
     assert isinstance(value, Hashable)
     return value
