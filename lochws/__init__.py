@@ -26,10 +26,11 @@ from .version import __version__
 from .websocket import WebSocket
 
 if _typing.TYPE_CHECKING:
+    from .conversation import connect
     from .feed import Feed
 else:
     # Imported when first used: most programs need only a connection.
-    __getattr__ = _attributes_of(__name__, {"Feed": "feed"})
+    __getattr__ = _attributes_of(__name__, {"Feed": "feed", "connect": "conversation"})
 
 __all__ = [
     "Backoff",
@@ -48,6 +49,7 @@ __all__ = [
     "WebSocketApp",
     "__version__",
     "compiled",
+    "connect",
     "errors",
     "events",
     "not_a_handler",

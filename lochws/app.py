@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import ssl
 import sys
-from collections.abc import Callable, Generator, Iterator, Mapping
-from math import inf, isnan
+from collections.abc import Callable, Generator, Hashable, Iterator, Mapping
+from math import inf
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from . import events
 from .codec import Codec
@@ -30,6 +30,7 @@ from .life.reasons import why_not_ready, why_running
 from .life.state import State, describe
 from .options import (
     KEYWORDS,
+    MIB,
     ON_HANDLER_ERROR,
     URL,
     Deflate,
@@ -39,6 +40,7 @@ from .options import (
     Timing,
     TraceFunction,
     WebSocketOptions,
+    as_timeout,
     check_bool,
     check_choice,
     check_number,
@@ -55,8 +57,12 @@ elif TYPE_CHECKING:
 
 if TYPE_CHECKING:
     from .dispatch.typed import Routed
+    from .engine.bounded_inbox import WhenFull
+    from .mailbox import Mailbox
 else:
     Routed = Function
+
+_Event = TypeVar("_Event", bound=events.Event)
 
 #: How long a closing handshake may take after Ctrl-C, in seconds, before the connection is dropped.
 INTERRUPT_SECONDS = 5.0
@@ -480,7 +486,7 @@ class WebSocketApp(WebSocket, Handler):
                 not closed.
             WaitFailed: with ``check=True``, the wait failed; `WaitFailed.event` is the last final event.
         """
-        timeout = _as_timeout("stop", timeout)
+        timeout = as_timeout("stop", timeout)
         check_bool("check", check)
         if check:
             self._lochws.refuse_in_handler("stop")
@@ -503,7 +509,7 @@ class WebSocketApp(WebSocket, Handler):
             WebSocketError: called from a handler of this app, which would then wait for itself.
             WaitFailed: with ``check=True``, the wait failed; `WaitFailed.event` is the last final event.
         """
-        timeout = _as_timeout("join", timeout)
+        timeout = as_timeout("join", timeout)
         check_bool("check", check)
         self._lochws.refuse_in_handler("join")
         done = self._lochws.life.join(timeout)
@@ -536,7 +542,7 @@ class WebSocketApp(WebSocket, Handler):
                 or called from a handler while there is no connection: the handler would wait for itself.
             WaitFailed: with ``check=True``, the wait failed; `WaitFailed.event` is the last final event.
         """
-        timeout = _as_timeout("wait_ready", timeout)
+        timeout = as_timeout("wait_ready", timeout)
         check_bool("check", check)
         life = self._lochws.life
         if not life.wait_started(START_SECONDS if timeout is None else min(timeout, START_SECONDS)):
@@ -561,7 +567,7 @@ class WebSocketApp(WebSocket, Handler):
             WebSocketError: called from a handler of this app, which would then wait for itself.
             WaitFailed: with ``check=True``, the wait failed; `WaitFailed.event` is the last final event.
         """
-        timeout = _as_timeout("wait_closed", timeout)
+        timeout = as_timeout("wait_closed", timeout)
         check_bool("check", check)
         self._lochws.refuse_in_handler("wait_closed")
         done = self._lochws.life.wait_stopped(timeout)
@@ -728,6 +734,90 @@ class WebSocketApp(WebSocket, Handler):
         """
         self._lochws.registry.remove(handler)
 
+    @overload
+    def mailbox(
+        self, name: Literal["text"] | type[events.Text], /, *, size: int = 1000,
+        when_full: WhenFull = "pause", key: Callable[[events.Text], Hashable] | None = None,
+        max_bytes: int = 16 * MIB,
+    ) -> Mailbox[events.Text]: ...
+
+    @overload
+    def mailbox(
+        self, name: Literal["binary"] | type[events.Binary], /, *, size: int = 1000,
+        when_full: WhenFull = "pause", key: Callable[[events.Binary], Hashable] | None = None,
+        max_bytes: int = 16 * MIB,
+    ) -> Mailbox[events.Binary]: ...
+
+    @overload
+    def mailbox(
+        self, *names: Literal["text", "binary"], size: int = 1000, when_full: WhenFull = "pause",
+        key: Callable[[Any], Hashable] | None = None, max_bytes: int = 16 * MIB,
+    ) -> Mailbox[events.Text | events.Binary]: ...
+
+    @overload
+    def mailbox(
+        self, *names: type[_Event], size: int = 1000, when_full: WhenFull = "pause",
+        key: Callable[[Any], Hashable] | None = None, max_bytes: int = 16 * MIB,
+    ) -> Mailbox[_Event]: ...
+
+    @overload
+    def mailbox(
+        self, *names: EventName, size: int = 1000, when_full: WhenFull = "pause",
+        key: Callable[[Any], Hashable] | None = None, max_bytes: int = 16 * MIB,
+    ) -> Mailbox[Any]: ...
+
+    def mailbox(
+        self,
+        *names: EventName,
+        size: int = 1000,
+        when_full: WhenFull = "pause",
+        key: Callable[[Any], Hashable] | None = None,
+        max_bytes: int = 16 * MIB,
+    ) -> Mailbox[Any]:
+        """Create a mailbox, in which received messages wait for a thread or a coroutine that asks for them.
+
+        ::
+
+            mailbox = app.mailbox("text")
+            app.start()
+            for message in mailbox:                  # or: mailbox.get(timeout=5)
+                print(message.text)
+
+        Any thread and any handler may call this; it never blocks. The mailbox gets what arrives from now on,
+        after the handlers, and lasts until the app stops; a reconnect does not end it. Keep a reference to
+        it: a mailbox that nothing refers to is closed.
+
+        Args:
+            names: the events to receive, by name or by class, such as ``"text"`` or `lochws.events.Ready`;
+                ``"event"`` means all. None given: text and binary messages.
+            size: the maximum number of waiting events.
+            when_full: what happens if that many are waiting.
+                ``"pause"``: the app's handlers wait until half of the room is free, and nothing is lost.
+                lochws soon stops reading, and TCP backpressure slows the server down; pings are still
+                answered. Apps that share `threads` wait, too. Once the app is being closed nothing waits:
+                about 16 MiB more are accepted, and the rest is dropped.
+                ``"drop_oldest"``: the event that has waited longest is dropped.
+                ``"latest"``: the oldest waiting event with the same key is dropped; failing that, one of
+                another key that has newer events waiting. So each key keeps its latest event. If there is no
+                room for one event per key, the handlers wait.
+            key: a function that returns the key of an event, for ``when_full="latest"``; called on the
+                handlers' thread. None: all events have the same key.
+            max_bytes: the maximum memory for waiting events, in bytes. A single event is accepted whatever
+                its size.
+
+        Raises:
+            TypeError, ValueError: an argument is invalid; the message names it and says what would be valid.
+        """
+        from .mailbox import make_mailbox  # noqa: PLC0415  most apps have none
+
+        internals = self._lochws
+        mailbox = make_mailbox(
+            internals.life, internals.registry, names, size=size, when_full=when_full, key=key,
+            max_bytes=max_bytes,
+        )
+        internals.handlers_changed()
+        return mailbox
+
     def call_later(self, seconds: float, function: Callable[[], object]) -> ScheduledCall:
         """Call a function on the reader thread, between two handlers, after a number of seconds.
 
@@ -790,20 +880,3 @@ class WebSocketApp(WebSocket, Handler):
     def waiting_bytes(self) -> int:
         """The approximate number of received bytes waiting for handlers. Any thread may read it."""
         return self._lochws.life.waiting_bytes
-
-
-def _as_timeout(method: str, timeout: float | None) -> float | None:
-    """Return the timeout in seconds, checked and short enough for Python to wait; None for no limit.
-
-    Raises:
-        TypeError: the timeout is not a number.
-        ValueError: the timeout is NaN.
-    """
-    if timeout is None:
-        return None
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-        raise TypeError(f"{method}: timeout={timeout!r}: expected seconds, or None")
-    if isinstance(timeout, float) and isnan(timeout):
-        raise ValueError(f"{method}: timeout={timeout!r}: expected seconds, or None")
-    # An int can be beyond every float, on either side, and then nothing can be added to it.
-    return None if timeout > sys.float_info.max else max(timeout, 0.0)

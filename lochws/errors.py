@@ -12,6 +12,7 @@
     ├── ConnectFail                  connecting failed: reported as event ConnectFail
     ├── TransportFail                the network failed during a send
     ├── QueueFull                    the send queue has no room
+    ├── ConnectionFailed             `lochws.connect` could not open a connection
     ├── WaitFailed                   a wait for an app failed, and was called with check=True
     └── WebSocketUnavailable         there is no open connection to send on
         ├── WebSocketClosing         our Close frame has been sent
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .events import ConnectFail as ConnectFailEvent
-    from .events import Disconnected
+    from .events import Disconnected, Rejected
     from .response import Response
 
 
@@ -158,6 +159,26 @@ class WaitFailed(WebSocketError):
         self.timed_out = timed_out
 
 
+class ConnectionFailed(WebSocketError):
+    """`lochws.connect` could not open a connection. The cause, if any, is chained.
+
+    Attributes:
+        event: the event that says what happened: ConnectFail if there was no connection, Rejected if the
+            server did not upgrade to WebSocket (it has the `response`), else Disconnected.
+        phase: the step that failed: ``"prepare"``, ``"resolve"``, ``"tcp"``, ``"proxy"``, ``"tls"`` or
+            ``"upgrade"``.
+        reason: why it failed, in one human-readable sentence.
+        advice: what would help, in one human-readable sentence; may be empty.
+    """
+
+    def __init__(self, msg: str, *, event: ConnectFailEvent | Rejected | Disconnected) -> None:
+        super().__init__(msg)
+        self.event = event
+        self.phase: str = event.phase
+        self.reason = event.reason
+        self.advice = event.advice
+
+
 class WebSocketUnavailable(WebSocketError):
     """There is no open connection to send on; the message says why, and when to send."""
 
@@ -167,7 +188,16 @@ class WebSocketClosing(WebSocketUnavailable):
 
 
 class WebSocketClosed(WebSocketUnavailable):
-    """The connection has ended."""
+    """The connection has ended.
+
+    Attributes:
+        event: the final event of the last connection or attempt, if the error was raised by a wait for
+            messages (`lochws.mailbox.Mailbox.get`, `lochws.connect`); otherwise None.
+    """
+
+    def __init__(self, msg: str, *, event: ConnectFailEvent | Disconnected | None = None) -> None:
+        super().__init__(msg)
+        self.event = event
 
 
 def _again(kind: type[WebSocketError], args: tuple[Any, ...]) -> WebSocketError:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import wraps
 from itertools import chain, pairwise
+from math import isnan
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict, TypeGuard, TypeVar
 
 from .codec import JSON, Codec, Dumps, check_function
@@ -369,6 +370,23 @@ def check_seconds(name: str, value: float | None) -> None:
     """Raise TypeError or ValueError unless `value` is a non-negative number of seconds, or None."""
     if value is not None:
         check_number(name, value, 0, "0 seconds or more, or None")
+
+
+def as_timeout(method: str, timeout: float | None) -> float | None:
+    """Return a timeout in seconds, checked and short enough for Python to wait; None for no limit.
+
+    Raises:
+        TypeError: the timeout is not a number.
+        ValueError: the timeout is NaN.
+    """
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError(f"{method}: timeout={timeout!r}: expected seconds, or None")
+    if isinstance(timeout, float) and isnan(timeout):
+        raise ValueError(f"{method}: timeout={timeout!r}: expected seconds, or None")
+    # An int can be beyond every float, on either side, and then nothing can be added to it.
+    return None if timeout > sys.float_info.max else max(timeout, 0.0)
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

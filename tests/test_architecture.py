@@ -27,10 +27,10 @@ LAYERS = [
     {"testing"},
     {"handlers"},
     {"__init__"},
-    {"feed"},
+    {"conversation", "feed"},
     {"app", "persist"},
-    {"diagnosis"},
-    {"websocket"},
+    {"diagnosis", "mailbox"},
+    {"aio", "websocket"},
     {"life"},
     {"connection"},
     {"opening"},
@@ -59,14 +59,14 @@ FORBIDDEN = {
 #: Names that look private but belong to the public interface of a NamedTuple or of zlib's type stubs.
 PUBLIC_ALL_THE_SAME = {"_asdict", "_Decompress"}
 
-MAX_PARTS = 33
-MAX_LEVELS = 14
+MAX_PARTS = 36
+MAX_LEVELS = 16
 MAX_FUNCTION_LINES = 60  # without its signature and docstring
 MAX_METHODS = 30
 
 #: Whole objects with more methods than that, and how many: one lock, or one script, guards all their state.
 LARGER = {
-    "SendQueue": 58, "WebSocket": 31, "Lifecycle": 40, "Connection": 33, "ServerConnection": 31,
+    "SendQueue": 58, "WebSocket": 31, "Lifecycle": 48, "Connection": 33, "ServerConnection": 31,
     "Conductor": 43, "Feed": 34,
 }
 

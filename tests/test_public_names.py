@@ -14,10 +14,10 @@ import pytest
 import lochws
 
 #: Names that are imported when they are first used.
-LAZY = {"Feed"}
+LAZY = {"Feed", "connect"}
 NAMES = {
     "Backoff", "Codec", "Counters", "Deflate", "Feed", "Rate", "Receipt", "ReceiptState", "State", "Status",
-    "TLS", "Threads", "WebSocket", "WebSocketApp", "__version__", "compiled", "errors", "events",
+    "TLS", "Threads", "WebSocket", "WebSocketApp", "__version__", "compiled", "connect", "errors", "events",
     "not_a_handler", "on", "route",
 }
 
@@ -81,6 +81,8 @@ def test_the_annotations_of_public_names_can_be_evaluated(name: str) -> None:
     ]
     # Before Python 3.11 these two come from typing_extensions, for type checkers alone.
     names = {"Self": object, "Unpack": typing.Optional, **vars(typing)}
+    # These are imported when the first mailbox is created.
+    names |= {"Mailbox": list, "WhenFull": str}
     for function in functions:
         module = vars(sys.modules[function.__module__])
         typing.get_type_hints(function, {**names, **module})

@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 import logging
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import ClassVar, Protocol, TypeAlias
+from typing import ClassVar, Protocol, TypeAlias, cast
 
 from .. import events
 from ..codec import JSON, Codec
@@ -37,6 +37,8 @@ MAX_LIMITS = 256
 REPLACES_LINES = "replaces_default_lines"
 
 _MESSAGES = frozenset({events.Text, events.Binary})
+#: The name under which intakes are registered; users cannot register anything under it.
+_MAIL = "mail"
 _ROOT = logging.root
 _NOBODY: frozenset[str] = frozenset()  # Python makes a new one each time
 
@@ -51,6 +53,21 @@ class Lines(Protocol):
         """Log a line at level DEBUG for each event. On the reader's thread."""
 
 
+class Intake(Protocol):
+    """The entrance of a mailbox, as the registry sees it.
+
+    Attributes:
+        kinds: the classes of the events that it wants.
+        key: a function of the user's that it calls with each event, or None.
+    """
+
+    kinds: frozenset[type[events.Event]]
+    key: HandlerFunction | None
+
+    def take(self, received: Sequence[events.Event]) -> None:
+        """Take the wanted ones of some events, in order, and wait for room if necessary."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Setup:
     """All handlers at one moment. Immutable, and replaced as a whole.
@@ -62,6 +79,7 @@ class _Setup:
         errors, batch, sent: the functions for ``"error"``, ``"batch"`` and ``"sent"``.
         router: the function that calls the handlers of routes, or None. It is in the table too.
         note, debug: the functions that log the default lines, or None if a handler replaces them.
+        mail: the intakes.
     """
 
     entries: _Entries = ()
@@ -74,6 +92,7 @@ class _Setup:
     router: Router | None = None
     note: HandlerFunction | None = None
     debug: Callable[[Sequence[events.Event]], object] | None = None
+    mail: tuple[Intake, ...] = ()
 
 
 class Registry:
@@ -81,8 +100,8 @@ class Registry:
 
     Any thread, handler or signal handler may add and remove handlers at any time. An event is passed to the
     handlers that are registered when it is delivered: first to every `on_event`, then to the handlers of its
-    own kind, then to those of routes, each group in the order of registration. `dispatch_all` is for one
-    thread at a time: the reader.
+    own kind, then to those of routes, each group in the order of registration; mailboxes come last.
+    `dispatch_all` is for one thread at a time: the reader.
 
     Args:
         failed: called on the reader thread after a handler raised and `on_error` has run.
@@ -93,7 +112,7 @@ class Registry:
             run, this registry is their owner in `lochws.system.usercode`.
     """
 
-    __slots__ = ("_codec", "_failed", "_limits", "_lines", "_misled", "_setup", "taps")
+    __slots__ = ("_codec", "_failed", "_limits", "_lines", "_misled", "_new", "_pending", "_setup", "taps")
 
     # One lock for all registries: it is held for moments. Reentrant, because a signal handler may register
     # while the thread that it interrupts is doing so.
@@ -107,6 +126,8 @@ class Registry:
         self.taps: list[HandlerFunction] = []
         self._limits: dict[str, RateLimit] = {}  # by the handler's name; the reader's
         self._misled = _NOBODY  # handlers whose coroutines have been reported
+        self._pending: Iterator[events.Event] = iter(())  # what is being dispatched; the reader's
+        self._new: dict[Intake, int] = {}  # intakes that were added meanwhile, and how many events they get
 
     @classmethod
     def reset_after_fork(cls) -> None:
@@ -178,6 +199,11 @@ class Registry:
         """
         self._add([self._entry(mark, method, handler) for mark, method in methods_of(handler)])
 
+    def add_intake(self, intake: Intake) -> None:
+        """Register an intake, which gets the events that are dispatched from now on."""
+        self._new[intake] = operator.length_hint(self._pending)
+        self._add([(_MAIL, intake.take, intake)])
+
     def remove(self, handler: object) -> None:
         """Remove a function or object from all events that it is registered for.
 
@@ -233,11 +259,16 @@ class Registry:
     def has_handler_for(self, kind: type[events.Event]) -> bool:
         """Return whether any handler would get an event of this class now. Any thread."""
         setup = self._setup
-        return any(handler is not setup.note for handler in setup.table.get(kind, setup.every))
+        return any(handler is not setup.note for handler in setup.table.get(kind, setup.every)) or (
+            any(kind in intake.kinds for intake in setup.mail)
+        )
 
-    def has(self, names: Iterable[str]) -> bool:
+    def has(self, names: Sequence[str]) -> bool:
         """Return whether anything is registered under one of these names. Any thread."""
-        return any(name in names for name, _, _ in self._setup.entries)
+        setup = self._setup
+        if any(name in names for name, _, _ in setup.entries):
+            return True
+        return any(CLASSES.get(name) in intake.kinds for name in names for intake in setup.mail)
 
     def dispatch_all(self, received: Sequence[events.Event]) -> None:
         """Call the handlers of each event in turn, on the reader thread. Their exceptions do not propagate.
@@ -259,6 +290,26 @@ class Registry:
                     self._dispatch_batch(list(run))
                 else:
                     self._dispatch_each(tuple(run))
+        if setup.mail or self._new:
+            self._fill_mailboxes(received, setup.mail)
+
+    def _fill_mailboxes(self, received: Sequence[events.Event], before: tuple[Intake, ...]) -> None:
+        """Pass events to the intakes; to those that a handler has just added, only the later events."""
+        for intake in self._setup.mail:
+            left = self._new.pop(intake, None) if self._new else None
+            wanted = received if left is None or intake in before else received[len(received) - left:]
+            # The user's function may fail for any of the events, and the others are to be taken all the same.
+            for part in (wanted,) if intake.key is None else ([event] for event in wanted):
+                try:
+                    intake.take(part)
+                except BaseException as error:  # noqa: BLE001  SystemExit too must not end the reader
+                    self._on_failure(intake.key or intake.take, part[0], error)
+
+    def handler_failed(
+        self, handler: Callable[..., object], event: events.Event, error: BaseException
+    ) -> None:
+        """Report the exception of a handler that ran on another thread. On the reader thread."""
+        self._on_failure(handler, event, error)
 
     def _dispatch_batch(self, messages: list[events.Event]) -> None:
         if self._setup.every:
@@ -282,7 +333,8 @@ class Registry:
         # Most events are of the same kind as the previous one, and most kinds have a single handler.
         kind = setup = only = None
         handlers: _Functions = ()
-        for event in received:
+        self._pending = pending = iter(received)
+        for event in pending:
             if type(event) is not kind or setup is not self._setup:
                 kind, setup = type(event), self._setup
                 handlers = setup.table.get(kind, setup.every)
@@ -374,6 +426,8 @@ class Registry:
 
     def _set_up(self, entries: _Entries, wrappers: _Wrappers) -> _Setup:
         by_name, routes = _wrapped(entries, wrappers)
+        by_name.pop(_MAIL, None)
+        mail = tuple(cast(Intake, owner) for name, _, owner in entries if name == _MAIL)
         errors, batch = by_name.pop(ERROR, ()), by_name.pop(BATCH, ())
         sent, every = tuple(map(self._tap, by_name.pop(SENT, ()))), by_name.pop(ANY, ())
         table: dict[type[events.Event], _Functions]
@@ -384,12 +438,12 @@ class Registry:
             table[self._routed] = (*table.get(self._routed, every), router)
         lines, kinds = self._lines or (None, frozenset())
         if lines is None or any(getattr(type(owner), REPLACES_LINES, False) for _, _, owner in entries):
-            return _Setup(entries, wrappers, table, every, errors, batch, sent, router)
+            return _Setup(entries, wrappers, table, every, errors, batch, sent, router, mail=mail)
         note = lines.note
         usual = (note, *every)  # one for all, because there may be many apps
         for kind in kinds:
             table[kind] = (note, *table[kind]) if kind in table else usual
-        return _Setup(entries, wrappers, table, every, errors, batch, sent, router, note, lines.debug)
+        return _Setup(entries, wrappers, table, every, errors, batch, sent, router, note, lines.debug, mail)
 
 
 forks.register(Registry)
@@ -401,7 +455,7 @@ def _wrapped(entries: _Entries, wrappers: _Wrappers) -> tuple[dict[str, _Functio
     routes: list[Route] = []
     for name, function, _ in entries:
         called = function.handler if isinstance(function, Route) else function
-        for wrapper in wrappers:
+        for wrapper in wrappers if name != _MAIL else ():
             called = wrapper(name, called)
             if not callable(called):
                 raise TypeError(f"{wrapper!r} returned {called!r} for a handler, which cannot be called")

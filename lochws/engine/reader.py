@@ -65,6 +65,7 @@ class Reader:
         self.deliveries = 0  # so far; written by the reader, read by anyone
         self.is_watched = False  # set by the reader, cleared by the watching thread
         self.has_stand_in = False  # written by the stand-in, read by any thread
+        self.is_pausing = False  # waits on purpose until a consumer has room; written by the reader
         self._wanted = False  # the reader waits for its baton; written by the reader
         self._stopping = False  # written once, by anyone
         self._error: BaseException | None = None  # why the loop cannot be turned; written once, by anyone
@@ -218,6 +219,13 @@ class Reader:
             loop.baton.release()
 
     def _warn(self, seconds: float) -> None:
+        if self.is_pausing:
+            report_aside(
+                logging.INFO,
+                "%s has been waiting for more than %g s for room in a full mailbox or for coroutine handlers",
+                self._thread.name, seconds, fields={"ws_event": "paused", "ws_running_for": seconds},
+            )
+            return
         frames = users_frames(sys._current_frames().get(self._thread.ident or 0))
         name = _name_of(frames[0]) if frames else "a function without a Python frame"
         walked = ((frame, frame.f_lineno or 0) for frame in frames)

@@ -39,13 +39,13 @@ from typing import NamedTuple
 
 from .. import WebSocketApp, events
 from ..dispatch.naming import EventName
+from ..engine.bounded_inbox import WhenFull
 from ..options import MIB, check_range, check_seconds
 from ..system import forks
 from ..system.rate_limit import RateLimit
 from ..system.report import report
 from ..system.waits import join
 from ..url import without_secrets
-from ._parts.bounded_inbox import WhenFull
 from ._parts.checks import check_app, wanted_events
 from ._parts.redis_stream import Client, Entry, Sender, Unacknowledged, client_of
 

@@ -28,12 +28,12 @@ from weakref import WeakSet
 from .. import events
 from ..dispatch.callables import check_callable
 from ..dispatch.naming import CLASSES, EventName, methods_of
+from ..engine.bounded_inbox import BoundedInbox, Turn, WhenFull
 from ..options import MIB, check_range
 from ..system import forks
 from ..system.rate_limit import RateLimit
 from ..system.report import is_interrupt, report
 from ..system.waits import wait_for
-from ._parts.bounded_inbox import BoundedInbox, Turn, WhenFull
 from ._parts.checks import wanted_events
 from ._parts.executor_threads import Place, place_of_caller
 

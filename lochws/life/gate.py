@@ -94,6 +94,9 @@ class Guarded(Protocol):
     def gates_changed(self) -> None:
         """Allow ordinary sends if all gates are open. Under the lock."""
 
+    def tell_watchers(self) -> None:
+        """Tell those who wait for the app to be ready. Without the lock."""
+
 
 class Gates:
     """All gates of one app. Their state is guarded by the lock of the app's life."""
@@ -129,6 +132,7 @@ class Gates:
                 self._all -= {gate}
             self._life.gates_changed()
             told = self._when_all_open if self.are_open and not were_open else ()
+        self._life.tell_watchers()
         for function in told:
             function()
 

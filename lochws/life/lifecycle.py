@@ -9,7 +9,8 @@ nested. Any thread may call `close` and `reconnect`, which set a flag and wake t
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from time import monotonic
 from typing import TypeVar
@@ -62,8 +63,8 @@ class Lifecycle:
         "__weakref__", "_again", "_asking", "_changed", "_clock", "_crew", "_deadline", "_dialler", "_gates",
         "_handlers", "_has_failed", "_host", "_inbox", "_is_ready", "_job", "_lines", "_options", "_past",
         "_pool", "_rejected", "_retries", "_state", "_stop", "_timing", "_traffic",
-        "_user_functions", "_wait", "_window", "connection", "final_event", "is_forked_copy", "lock",
-        "sendable", "threads", "url",
+        "_user_functions", "_wait", "_watchers", "_window", "connection", "final_event", "is_forked_copy",
+        "lock", "sendable", "threads", "url",
     )
 
     def __init__(
@@ -111,6 +112,7 @@ class Lifecycle:
         self._has_failed = False  # the last attempt failed before a connection was open
         self._rejected: events.Rejected | None = None
         self.final_event: events.ConnectFail | events.Disconnected | None = None
+        self._watchers: tuple[Callable[[], object], ...] = ()  # read without the lock
         self._lines = LifeLines(self)  # for the reader's thread, like the handlers
         handlers.set_lines(self._lines, LIFE_KINDS)
         forks.register(self)
@@ -130,6 +132,16 @@ class Lifecycle:
     def is_stopping(self) -> bool:
         """True if `close` was called, so that no further attempt follows."""
         return self._stop is not None
+
+    @property
+    def is_ready(self) -> bool:
+        """True if the handlers of Ready have run and all gates are open. Takes no lock."""
+        return self._is_ready and self.sendable is not None
+
+    @property
+    def has_stopped(self) -> bool:
+        """True if the app has stopped, and so delivers no more events. Takes no lock."""
+        return self._state is State.STOPPED
 
     @property
     def is_unattended(self) -> bool:
@@ -158,13 +170,10 @@ class Lifecycle:
 
         Return False if the timeout expires or the app stops before that.
         """
-        def lets_in() -> bool:
-            return self._is_ready and self.sendable is not None
-
         timeout = self._time_for_waiting(timeout)
         with self.lock:
-            wait_for(self._changed, lambda: lets_in() or self._state is State.STOPPED, timeout)
-            return lets_in()
+            wait_for(self._changed, lambda: self.is_ready or self._state is State.STOPPED, timeout)
+            return self.is_ready
 
     def wait_stopped(self, timeout: float | None) -> bool:
         """Wait until the app has stopped or was never started. Return False if the timeout expires first."""
@@ -180,6 +189,24 @@ class Lifecycle:
         if self._crew is None or self._pool is self.threads:
             return True
         return self._crew.join(None if timeout is None else max(0.0, timeout - (monotonic() - began)))
+
+    def watch(self, function: Callable[[], object]) -> None:
+        """Have a function called when the app becomes ready, is closed, or has stopped.
+
+        It is called without a lock, by the thread that causes the change. It must neither wait nor raise.
+        """
+        with self.lock:
+            self._watchers += (function,)
+
+    def unwatch(self, function: Callable[[], object]) -> None:
+        """Stop calling a function that was passed to `watch`."""
+        with self.lock:
+            self._watchers = tuple(one for one in self._watchers if one != function)
+
+    def tell_watchers(self) -> None:
+        """Call the functions passed to `watch`. Without the lock."""
+        for function in self._watchers:
+            function()
 
     def _time_for_waiting(self, timeout: T) -> T | float:
         """Return the timeout, or 0 in a signal handler that has interrupted its own thread under the lock.
@@ -237,6 +264,7 @@ class Lifecycle:
             self._end_asking()
         if connection is not None:
             connection.close(code, reason)
+        self.tell_watchers()
 
     def reconnect(self) -> None:
         """Drop the connection and open a new one immediately; during a back-off, end the wait.
@@ -256,6 +284,19 @@ class Lifecycle:
                 self._end_asking()
         if connection is not None:
             connection.drop("reconnect requested")
+
+    @contextmanager
+    def pausing(self) -> Iterator[None]:
+        """Mark the reader as waiting for a consumer during a block, which is not a handler that is stuck."""
+        crew = self._crew
+        if crew is None:
+            yield
+            return
+        crew.reader.is_pausing = True
+        try:
+            yield
+        finally:
+            crew.reader.is_pausing = False
 
     def drop(self, reason: str) -> None:
         """Drop the connection, if there is one; the back-off decides what follows."""
@@ -299,6 +340,7 @@ class Lifecycle:
                 held.reset_after_fork()
         self._user_functions = {}
         self._is_ready = False
+        self._watchers = ()
         self.connection = self.sendable = self._crew = self._deadline = None
         self._wait = self._job = self._asking = None
 
@@ -404,6 +446,7 @@ class Lifecycle:
             if self._state is State.OPEN and not self._again:
                 self._is_ready = True
                 self._changed.notify_all()
+        self.tell_watchers()
 
     def end_handled(self) -> None:
         """Decide what comes next, after the handlers of a final event have run."""
@@ -495,6 +538,7 @@ class Lifecycle:
             if self._wait is not None:  # perhaps no supervisor is left to end it
                 self._wait = self._job = None
                 self._post([], self._finish)
+        self.tell_watchers()
 
     def _finish(self) -> None:
         if self._stop is not None and self._handlers.has_default_lines:
@@ -504,6 +548,7 @@ class Lifecycle:
             unattended.ended(self)
             self._changed.notify_all()
             pool, crew = self._pool, self._crew
+        self.tell_watchers()
         assert pool is not None and crew is not None
         pool.detach(crew, self)
 

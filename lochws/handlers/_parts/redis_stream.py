@@ -7,9 +7,9 @@ import threading
 from time import monotonic
 from typing import Any, NamedTuple, Protocol
 
+from ...engine.bounded_inbox import BoundedInbox, WhenFull
 from ...system.rate_limit import RateLimit
 from ...system.report import report
-from .bounded_inbox import BoundedInbox, WhenFull
 
 
 class Client(Protocol):

@@ -12,13 +12,13 @@ The rules are the same for all handlers that queue events:
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
-from ...options import check_choice, check_range
-from ...system.locks import reentrant_lock
-from ...system.waits import Waiters, slice_of
+from ..options import check_choice, check_range
+from ..system.locks import reentrant_lock
+from ..system.waits import SLICE_SECONDS, Waiters, slice_of
 
 WhenFull: TypeAlias = Literal["pause", "drop_oldest", "latest"]
 WHEN_FULL: tuple[WhenFull, ...] = ("pause", "drop_oldest", "latest")
@@ -144,12 +144,57 @@ class KeyedQueue(Generic[_T]):
         return value
 
 
+class PlainQueue(Generic[_T]):
+    """Values in order of arrival, all of the same key: a `KeyedQueue` without turns, at a third of the cost.
+
+    For use by one thread at a time.
+
+    Attributes:
+        cost: the sum of the costs of all values.
+    """
+
+    def __init__(self) -> None:
+        self.cost = 0
+        self._waiting: deque[tuple[int, _T]] = deque()  # cost, value
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, _key: Hashable, cost: int, value: _T) -> None:
+        """Append a value."""
+        self._waiting.append((cost, value))
+        self.cost += cost
+
+    def take_oldest(self) -> _T | None:
+        """Take the value that has waited longest; None if the queue is empty."""
+        if not self._waiting:
+            return None
+        cost, value = self._waiting.popleft()
+        self.cost -= cost
+        return value
+
+    def drop_outdated(self, _key: Hashable) -> _T | None:
+        """Drop and return the oldest value; None if the queue is empty."""
+        return self.take_oldest()
+
+    def values(self) -> list[_T]:
+        """Return all values, oldest first."""
+        return [value for _, value in self._waiting]
+
+    def clear(self) -> list[_T]:
+        """Drop and return all values."""
+        dropped = self.values()
+        self._waiting.clear()
+        self.cost = 0
+        return dropped
+
+
 class BoundedInbox(Generic[_T]):
     """A bounded queue of waiting values. Any thread, signal handler or finalizer may call any method.
 
-    Values are taken in one of two ways: in turns, so that only one value per key is in use at a time
-    (`take_turn`); or in batches, which count towards the bounds until `end_batch`, in case they have to be
-    used again.
+    Values are taken in one of three ways: in turns, so that only one value per key is in use at a time
+    (`take_turn`); in batches, which count towards the bounds until `end_batch`, in case they have to be used
+    again; or one by one (`take`).
 
     The lock is held only briefly, and never while user code is called. A signal handler or a finalizer that
     interrupts a step on its own thread already owns the lock; its own step is then done right after the
@@ -159,6 +204,8 @@ class BoundedInbox(Generic[_T]):
         when_full: one of `WHEN_FULL`.
         max_events: the maximum number of waiting values.
         max_bytes: the maximum total cost of the waiting values. A single value is accepted whatever its cost.
+        by_key: whether values have different keys. If not, no turns can be taken, and everything else is
+            faster.
 
     Raises:
         TypeError, ValueError: an argument is invalid; the message names it.
@@ -170,7 +217,9 @@ class BoundedInbox(Generic[_T]):
         is_closed: whether `close` was called.
     """
 
-    def __init__(self, when_full: WhenFull, max_events: int, max_bytes: int) -> None:
+    def __init__(
+        self, when_full: WhenFull, max_events: int, max_bytes: int, *, by_key: bool = True
+    ) -> None:
         check_choice("when_full", when_full, WHEN_FULL)
         check_range("max_events", max_events, 1)
         check_range("max_bytes", max_bytes, 1)
@@ -179,8 +228,9 @@ class BoundedInbox(Generic[_T]):
         self.changed = Waiters(self.lock)
         self.batch: list[_T] = []
         self.is_closed = False
-        self._queue: KeyedQueue[_T] = KeyedQueue()
+        self._queue: KeyedQueue[_T] | PlainQueue[_T] = KeyedQueue() if by_key else PlainQueue()
         self._batch_cost = 0
+        self._is_low_awaited = False  # a thread is in wait_until_low
         self._is_busy = False  # a step is in progress
         self._later: deque[Callable[[], object]] = deque()  # steps requested meanwhile
 
@@ -212,6 +262,15 @@ class BoundedInbox(Generic[_T]):
         result = self._do(self._offer, self._append, value, cost, key)
         return (True, []) if result is None else result  # a call that interrupts a step cannot wait for room
 
+    def offer_many(self, values: Sequence[tuple[_T, int, Hashable]]) -> tuple[int, list[_T]]:
+        """Append values, each with its cost and key, until there is no room for one and the rule makes none.
+
+        Returns:
+            How many values were dealt with, and those that were dropped, as `offer` does.
+        """
+        result = self._do(self._offer_many, self._append_many, values)
+        return (len(values), []) if result is None else result
+
     def append(self, value: _T, cost: int, key: Hashable = None) -> None:
         """Append a value whether there is room or not, for a caller that must not wait."""
         self._do(self._append, self._append, value, cost, key)
@@ -224,6 +283,29 @@ class BoundedInbox(Generic[_T]):
         with self.lock:
             if self.is_full(cost) and not (self.is_closed or self._is_busy):
                 self.changed.wait(slice_of(timeout))
+
+    def wait_until_low(self, is_over: Callable[[], bool]) -> None:
+        """Wait until at most half of the bounds is in use, the inbox is closed, or something else is over.
+
+        A thread that waited only for the next free place would switch with the taking thread at each value.
+
+        Args:
+            is_over: tells whether to stop waiting. It is called with the lock held, so it must take no lock.
+                It is asked again after each change, and every half second.
+        """
+        with self.lock:
+            if self._is_busy:
+                return
+            self._is_low_awaited = True
+            try:
+                while not (self._is_low() or self.is_closed or is_over()):
+                    self.changed.wait(SLICE_SECONDS)
+            finally:
+                self._is_low_awaited = False
+
+    def take(self) -> _T | None:
+        """Take the value that has waited longest, whatever its key; None if nothing is waiting."""
+        return self._do(self._take, None)
 
     def take_turn(self) -> Turn[_T] | None:
         """Take the oldest value of the next key that has no value in use; None if there is no such key."""
@@ -288,17 +370,41 @@ class BoundedInbox(Generic[_T]):
             self._append(value, cost, key)
         return True, dropped
 
+    def _offer_many(self, values: Sequence[tuple[_T, int, Hashable]]) -> tuple[int, list[_T]]:
+        dropped: list[_T] = []
+        for number, (value, cost, key) in enumerate(values):
+            is_settled, others = self._offer(value, cost, key)
+            dropped += others
+            if not is_settled:
+                return number, dropped
+        return len(values), dropped
+
+    def _append_many(self, values: Sequence[tuple[_T, int, Hashable]]) -> None:
+        for value, cost, key in values:
+            self._append(value, cost, key)
+
+    def _is_low(self) -> bool:
+        return len(self) <= self._max_events // 2 and self.cost <= self._max_bytes // 2
+
+    def _take(self) -> _T | None:
+        value = self._queue.take_oldest()
+        if self._is_low_awaited and self._is_low():
+            self.changed.notify_all()
+        return value
+
     def _append(self, value: _T, cost: int, key: Hashable) -> None:
         if not self.is_closed:
             self._queue.put(key, cost, value)
             self.changed.notify_all()
 
     def _take_turn(self) -> Turn[_T] | None:
+        assert isinstance(self._queue, KeyedQueue)
         turn = self._queue.take_turn()
         self.changed.notify_all()
         return turn
 
     def _end_turn(self, turn: Turn[_T]) -> None:
+        assert isinstance(self._queue, KeyedQueue)
         self._queue.end_turn(turn)
         self.changed.notify_all()
 

@@ -1,0 +1,1 @@
+"""The bridge to asyncio: imported only by programs that use lochws from an event loop."""
