@@ -25,7 +25,7 @@ LAYERS = [
     {"cli"},
     {"demo"},
     {"testing"},
-    {"handlers"},
+    {"handlers", "compat"},
     {"__init__"},
     {"conversation", "feed"},
     {"app", "persist"},
@@ -66,7 +66,7 @@ MAX_METHODS = 30
 
 #: Whole objects with more methods than that, and how many: one lock, or one script, guards all their state.
 LARGER = {
-    "SendQueue": 58, "WebSocket": 31, "Lifecycle": 48, "Connection": 33, "ServerConnection": 31,
+    "SendQueue": 58, "WebSocket": 34, "Lifecycle": 48, "Connection": 33, "ServerConnection": 31,
     "Conductor": 43, "Feed": 34,
 }
 

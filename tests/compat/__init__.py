@@ -1,0 +1,1 @@
+"""The drop-in for websocket-client beside the original."""
