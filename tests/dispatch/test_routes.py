@@ -19,7 +19,7 @@ from lochws.dispatch.registry import Registry
 from lochws.dispatch.routes import Match, Route, Router, has_fields
 from lochws.handlers.worker import Worker
 
-from ..support.apps import opened
+from ..support.apps import running
 from ..support.peer import BINARY, TEXT, Link, StartPeer
 from ..support.scripts import answer_close
 from ..support.seen import PATIENCE, Noting
@@ -483,6 +483,6 @@ def test_routes_work_over_a_connection(start_peer: StartPeer, binary: bool) -> N
         numbers.append(event.json["number"])
         app.close()
 
-    with opened(app):
+    with running(app):
         assert app.wait_closed(PATIENCE)
     assert numbers == [0, 2, 4, 5]
