@@ -194,7 +194,7 @@ class Conductor:
         if self.stop is not None or (self.single_session and self._is_taken(slot, heir_of)):
             return
         now = self.crew.clock.monotonic()
-        avoid = {leg.url for leg in self.legs if leg.copy != slot.copy}
+        avoid = self._urls_beside(slot.copy)
         url = self._plan.urls[0] if made is not None else self.chooser.choose(now, slot.url, avoid)
         self._count += 1
         try:
@@ -266,8 +266,24 @@ class Conductor:
             self._deliver(leg, key, ticket, now)
         if self._merge.is_held(leg.number):
             self.call_later(self._plan.drain, partial(self._establish, leg))
+        if leg.url in self._urls_beside(leg.copy) and len(self._plan.urls) > 1:
+            self.call_later(max(MIN_AGE, self._plan.cool_down), partial(self._spread, leg))
         if old is not None and old in self.legs:
             self._drain(old, leg)
+
+    def _urls_beside(self, copy: int) -> set[str]:
+        """Return the URLs that the other copy uses."""
+        return {leg.url for leg in self.legs if leg.copy != copy}
+
+    def _spread(self, leg: Leg) -> None:
+        """Move a copy that shares its URL with the other one to another URL, once one has cooled down."""
+        beside = self._urls_beside(leg.copy)
+        if leg not in self.legs or leg.url not in beside:
+            return
+        if self.chooser.choose(self.crew.clock.monotonic(), leg.url, beside) not in beside:
+            self.renew(leg, "spread")
+        else:
+            self.call_later(max(MIN_AGE, self._plan.cool_down), partial(self._spread, leg))
 
     def _establish(self, leg: Leg) -> None:
         self._pass_on(self._merge.establish(leg.number))

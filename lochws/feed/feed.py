@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
 from math import inf
 from types import TracebackType
-from typing import Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from .. import events
 from ..app import INTERRUPT_SECONDS, WebSocketApp
@@ -28,6 +29,11 @@ from ..url import parse_url
 from .conductor import Conductor, Plan, shown
 from .leg import made_app
 from .status import FeedStatus, Switch
+
+if sys.version_info >= (3, 11):
+    from typing import Self
+elif TYPE_CHECKING:
+    from typing_extensions import Self
 
 Final = events.ConnectFail | events.Disconnected
 
@@ -115,10 +121,13 @@ class Feed(Handler):
         on_switch: Callable[[Switch], object] | None = None,
         threads: Threads | None = None,
     ) -> None:
-        check_takes("factory", factory, 1)
-        for name, function in (("key", key), ("order", order), ("on_switch", on_switch)):
-            if function is not None:
-                check_takes(name, function, 1)
+        given = (("factory", factory), ("key", key), ("order", order), ("on_switch", on_switch))
+        for name, function in given:
+            if function is None and name != "factory":
+                continue
+            if not callable(function):
+                raise TypeError(f"{name}={function!r}: expected a function of one argument")
+            check_takes(name, function, 1)
         check_range("copies", copies, 1, 2)
         check_range("window", window, 1)
         check_number("drain", drain, 0)
@@ -157,7 +166,7 @@ class Feed(Handler):
         """Refuse to be copied or pickled."""
         raise TypeError(f"a {type(self).__name__} cannot be copied or pickled, since it owns connections")
 
-    def __enter__(self) -> Feed:
+    def __enter__(self) -> Self:
         """Start the feed, unless it is running."""
         if not self._is_running:
             self.start()

@@ -3,7 +3,8 @@
 Each connection is assumed to deliver the same stream in the same order, from some point on. A connection that
 *joins* an established one may be ahead of it or behind it. So its messages are held back until the two meet:
 until one of them delivers a message that the other has delivered, too. From then on the first copy of each
-message is passed on, and as both are gapless, so is the result, in the order of the faster one.
+message is passed on, and as both are gapless, so is the result, in the order of the faster one. Messages that
+the joining connection delivered before that common one are dropped: they would come after a later one.
 """
 
 from __future__ import annotations
@@ -112,6 +113,7 @@ class Merge(Generic[T]):
                 if len(member.held) >= self._window:
                     self._release(member, passed)
                 return passed
+            self._drop(member, len(member.held))
             self._release(member, passed)
         self._take(member, key, item, now, place, passed)
         return passed
@@ -139,6 +141,12 @@ class Merge(Generic[T]):
     def size(self) -> int:
         """The number of remembered keys and held messages."""
         return len(self._seen) + sum(len(member.held or ()) for member in self._members.values())
+
+    def _drop(self, member: _Member[T], count: int) -> None:
+        """Drop the oldest held messages of a member, since a later one has been passed on."""
+        assert member.held is not None
+        del member.held[:count]
+        member.meter.backwards += count
 
     def _release(self, member: _Member[T], passed: list[T]) -> None:
         """End a member's time of joining, and treat its held messages as if they arrived now."""
@@ -174,6 +182,7 @@ class Merge(Generic[T]):
             passed.append(item)
         for other in tuple(self._members.values()):
             if other.held is not None and key in other.held_keys:
+                self._drop(other, next(index for index, entry in enumerate(other.held) if entry[0] == key))
                 self._release(other, passed)
 
     def _is_backwards(self, channel: Hashable, position: Any) -> bool:

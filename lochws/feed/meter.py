@@ -35,7 +35,7 @@ class LegMeter:
         later: the messages that another connection had delivered before.
         repeated: the messages that it had delivered itself before.
         lost: the messages that it should have delivered, according to the others, and has not.
-        backwards: the messages that were dropped because a later one of their channel had been passed on.
+        backwards: the messages that were dropped because a later one had been passed on.
     """
 
     __slots__ = ("_lags", "_largest", "backwards", "first", "later", "lost", "repeated")

@@ -9,8 +9,8 @@ from .meter import Lag
 from .urls import UrlStatus
 
 #: Why a feed changed connections: its age, the server's Close frame, a message for which `renew_on` returned
-#: True, a call of `Feed.renew`, or the loss of the connection.
-Reason: TypeAlias = Literal["age", "close", "message", "asked", "lost"]
+#: True, a call of `Feed.renew`, the loss of the connection, or a URL that the other copy uses too.
+Reason: TypeAlias = Literal["age", "close", "message", "asked", "lost", "spread"]
 #: The phase of a connection: not open yet or setting up its session; in use; still open after another one has
 #: taken over; closing, or no longer able to receive.
 Phase: TypeAlias = Literal["opening", "ready", "draining", "ending"]
@@ -21,7 +21,8 @@ class Switch:
     """Another connection has taken over sending. Passed to the function `on_switch` of a `lochws.Feed`.
 
     Attributes:
-        reason: ``"age"``, ``"close"`` (a Close frame), ``"message"``, ``"asked"`` or ``"lost"``.
+        reason: ``"age"``, ``"close"`` (a Close frame), ``"message"``, ``"asked"``, ``"lost"``, or
+            ``"spread"`` (the other copy used the same URL).
         from_url: the URL of the connection before, without credentials.
         to_url: the URL of the connection now, without credentials.
         seconds: the time since the new connection began to open.
@@ -51,7 +52,7 @@ class LegStatus:
         first: the messages that it was the first to deliver.
         later: the messages of which another connection had delivered a copy before.
         lost: the messages that only other connections have delivered, counted when they leave the window.
-        backwards: the messages that were dropped because a later one of their channel had been passed on.
+        backwards: the messages that were dropped because a later one had been passed on.
         lag: how far it lags behind the first copies.
     """
 

@@ -99,19 +99,27 @@ def test_positions_of_a_channel_never_go_backwards() -> None:
     assert meter.backwards == 1
 
 
+def test_what_a_joining_connection_delivers_before_the_first_common_message_is_dropped() -> None:
+    merge, _ = merged()
+    merge.receive(0, 5, 5, 0.0)
+    early = LegMeter()
+    merge.join(1, early)
+    assert [merge.receive(1, key, key, 0.0) for key in (3, 4, 5, 6)] == [[], [], [], [6]]
+    assert early.backwards == 2
+
+
 @given(st.data())
 def test_two_overlapping_streams_make_one_without_gaps_or_duplicates(data: st.DataObject) -> None:
-    """The second joins at any point, before or behind the first; either may end once they have met."""
+    """The second joins at any point, ahead of the first or behind it, which may end once they have met."""
     last = 30
-    start = data.draw(st.integers(0, 20), "the first message of the second")
+    starts = st.integers(0, 20)
+    first, second = data.draw(starts, "start of the first"), data.draw(starts, "start of the second")
     merge, _ = merged(window=100)
-    streams = {0: list(range(last)), 1: list(range(start, last))}
+    streams = {0: list(range(first, last)), 1: list(range(second, last))}
     began, passed = False, []
     while any(streams.values()):
         leg = data.draw(st.sampled_from([leg for leg in streams if streams[leg]]))
         if leg == 1 and not began:
-            if not streams[0]:
-                break
             began = True
             merge.join(1, LegMeter())
         passed += merge.receive(leg, streams[leg][0], streams[leg][0], 0.0)
@@ -119,7 +127,8 @@ def test_two_overlapping_streams_make_one_without_gaps_or_duplicates(data: st.Da
         if began and merge.is_level(1) and data.draw(st.booleans(), "the first ends"):
             passed += merge.leave(0)
             streams[0].clear()
-    assert passed == list(range(passed[0], last if not streams[0] else len(passed)))
+    assert passed == list(range(passed[0], passed[0] + len(passed)))
+    assert passed[-1] == last - 1
     assert merge.size <= 2 * 100
 
 
