@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 import sys
-from collections.abc import Callable, Generator, Hashable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Hashable, Iterator, Mapping
 from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
@@ -56,6 +56,9 @@ elif TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
 if TYPE_CHECKING:
+    import asyncio
+
+    from .aio.coroutines import CoroutineHandlers
     from .dispatch.typed import Routed
     from .engine.bounded_inbox import WhenFull
     from .mailbox import Mailbox
@@ -96,7 +99,7 @@ class AppInternals(Internals):
         given: the options that the user passed, by their public names.
     """
 
-    __slots__ = ("app", "on_handler_error", "registry")
+    __slots__ = ("app", "coroutines", "on_handler_error", "registry")
     life: Lifecycle
 
     def __init__(self, app: WebSocketApp, url: URL, given: dict[str, Any]) -> None:
@@ -107,6 +110,7 @@ class AppInternals(Internals):
         if threads is not None and not isinstance(threads, Threads):
             raise TypeError(f"threads={threads!r}: expected a lochws.Threads, or None")
         self.app = app
+        self.coroutines: tuple[tuple[object, CoroutineHandlers], ...] = ()  # by event loop
         self.registry = Registry(self.handler_failed, self.options.codec)
         self.life = Lifecycle(self.url, self.dialler, self.options, threads, self.registry, self.traffic)
 
@@ -151,6 +155,27 @@ class AppInternals(Internals):
         """Tell the loop that handlers were added: it does not create events that no handler wants."""
         if (connection := self.life.connection) is not None:
             connection.loop.touch(connection)
+
+    def add_coroutine(
+        self, function: Callable[..., Any], names: tuple[EventName, ...], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        """Register a coroutine function as a handler that runs on an event loop.
+
+        Raises:
+            TypeError: the function is not a coroutine function of one argument, or `loop` is not a loop.
+            ValueError: one of the names is not that of an event.
+        """
+        from .aio.coroutines import CoroutineHandlers, check  # noqa: PLC0415  most programs have no loop
+        from .mailbox import kinds_of  # noqa: PLC0415  likewise
+
+        check(function, loop)
+        kinds = kinds_of(names, "@app.on")
+        self.coroutines = tuple(one for one in self.coroutines if not one[1].is_over)
+        handlers = next((one for own, one in self.coroutines if own is loop), None)
+        if handlers is None:
+            handlers = CoroutineHandlers(self.life, self.registry, loop)
+            self.coroutines += ((loop, handlers),)
+        handlers.add(function, kinds)
 
     def handler_failed(self, error: BaseException) -> None:
         """Continue, reconnect or stop after a handler's failure, as the option `on_handler_error` says."""
@@ -645,10 +670,84 @@ class WebSocketApp(WebSocket, Handler):
         """Close the app, and wait until it has stopped."""
         self.stop()
 
+    # Coroutines.
+
+    def ready(self, timeout: float | None = None) -> Coroutine[Any, Any, None]:
+        """Wait in a coroutine until messages can be sent, as `wait_ready` does: ``await app.ready()``.
+
+        The event loop is not blocked. Plain handlers of Ready have run by then; coroutine handlers perhaps
+        not.
+
+        Args:
+            timeout: the longest time to wait, in seconds; None for no limit.
+
+        Raises:
+            TypeError, ValueError: the timeout is not a number.
+            WebSocketError: the app has not been started.
+            WaitFailed: the app stopped or the timeout expired; the message says why, and `WaitFailed.event`
+                is the final event of the last attempt or connection.
+        """
+        timeout = as_timeout("ready", timeout)
+        internals = self._lochws
+        life = internals.life
+        if life.state is State.NEW:
+            raise WebSocketError("ready(): the app has not been started; call start() first")
+
+        async def ready() -> None:
+            from .aio.waiting import until  # noqa: PLC0415  most programs have no event loop
+
+            await until(life, lambda: life.is_ready or life.has_stopped, timeout)
+            internals.check_wait("ready", timeout, life.is_ready, for_ready=True)
+
+        return ready()
+
+    def closed(
+        self, timeout: float | None = None
+    ) -> Coroutine[Any, Any, events.ConnectFail | events.Disconnected | None]:
+        """Wait in a coroutine until the app has stopped, as `wait_closed` does: ``await app.closed()``.
+
+        The event loop is not blocked.
+
+        Args:
+            timeout: the longest time to wait, in seconds; None for no limit.
+
+        Returns:
+            The final event of the last connection or attempt; None if there was none.
+
+        Raises:
+            TypeError, ValueError: the timeout is not a number.
+            WaitFailed: the timeout expired; the message says what the app is doing.
+        """
+        timeout = as_timeout("closed", timeout)
+        internals = self._lochws
+        life = internals.life
+
+        async def closed() -> events.ConnectFail | events.Disconnected | None:
+            from .aio.waiting import until  # noqa: PLC0415  most programs have no event loop
+
+            done = await until(life, lambda: life.state in (State.NEW, State.STOPPED), timeout)
+            internals.check_wait("closed", timeout, done)
+            return life.final_event
+
+        return closed()
+
+    async def __aenter__(self) -> Self:
+        """Start the app, unless it is running."""
+        return WebSocketApp.__enter__(self)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the app, and wait until it has stopped, without blocking the event loop."""
+        self.close()
+        await self.closed()
+
     # Handlers and their thread.
 
     @as_registering
-    def on(self, *names: EventName) -> Callable[[Function], Function]:
+    def on(
+        self, *names: EventName, loop: asyncio.AbstractEventLoop | None = None
+    ) -> Callable[[Function], Function]:
         """Register a function as the handler of one or more events, by name or by class: a decorator.
 
         ``@app.on("text")``, ``@app.on(events.Ready, events.Disconnected)``. ``"event"`` means every event,
@@ -656,10 +755,22 @@ class WebSocketApp(WebSocket, Handler):
         ``"sent"`` what is about to be sent (see `Handler.on_batch` and `Handler.on_sent`). The decorator
         returns the function unchanged.
 
+        With `loop`, the function is a coroutine function, which runs on that event loop:
+        ``@app.on("text", loop=asyncio.get_running_loop())``. The coroutine handlers of an app on the same
+        loop run one at a time, in the order of the events, after the plain handlers. When 1,000 events are
+        waiting for them, the app's plain handlers wait too, and TCP backpressure slows the server down. They
+        end with their loop; the log says so.
+
+        Args:
+            names: the events, by name or by class.
+            loop: the event loop for a coroutine function; None for a plain function.
+
         Raises:
             TypeError: an argument is neither a name nor an event class; or the function cannot be called
-                with one argument, or is a coroutine or generator function.
-            ValueError: no event has that name; the message suggests the closest one.
+                with one argument; or it is a generator function; or a coroutine function without a loop, or
+                a plain function with one.
+            ValueError: no event has that name; the message suggests the closest one. Or a loop was given for
+                ``"error"``, ``"batch"`` or ``"sent"``.
         """
         if not isinstance(self, WebSocketApp):
             raise TypeError(
@@ -668,7 +779,10 @@ class WebSocketApp(WebSocket, Handler):
         wanted = event_names(names, "@app.on")
 
         def register(function: Function) -> Function:
-            self._lochws.registry.add_function(function, wanted)
+            if loop is not None:
+                self._lochws.add_coroutine(function, wanted, loop)
+            else:
+                self._lochws.registry.add_function(function, wanted)
             self._lochws.handlers_changed()
             return function
 
@@ -732,6 +846,9 @@ class WebSocketApp(WebSocket, Handler):
         Raises:
             ValueError: it is not registered.
         """
+        found = [handlers.remove(handler) for _, handlers in self._lochws.coroutines]
+        if True in found:
+            return
         self._lochws.registry.remove(handler)
 
     @overload

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import inspect
 import os
@@ -81,8 +82,8 @@ def test_the_annotations_of_public_names_can_be_evaluated(name: str) -> None:
     ]
     # Before Python 3.11 these two come from typing_extensions, for type checkers alone.
     names = {"Self": object, "Unpack": typing.Optional, **vars(typing)}
-    # These are imported when the first mailbox is created.
-    names |= {"Mailbox": list, "WhenFull": str}
+    # These are imported when they are needed.
+    names |= {"Mailbox": list, "WhenFull": str, "asyncio": asyncio}
     for function in functions:
         module = vars(sys.modules[function.__module__])
         typing.get_type_hints(function, {**names, **module})

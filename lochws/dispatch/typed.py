@@ -6,7 +6,8 @@ functions that can handle it, and another one for methods, which are functions o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Coroutine
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, cast, overload
 
 from .. import events
@@ -22,6 +23,7 @@ _EndingName: TypeAlias = (
 )
 _SessionName: TypeAlias = Literal["ready", "disconnected"] | type[events.Ready] | type[events.Disconnected]
 
+_Coroutine = TypeVar("_Coroutine", bound=Callable[[Any], Coroutine[Any, Any, object]])
 _Connecting = TypeVar("_Connecting", bound=Callable[[events.Connecting], object])
 _ConnectFail = TypeVar("_ConnectFail", bound=Callable[[events.ConnectFail], object])
 _Connected = TypeVar("_Connected", bound=Callable[[events.Connected], object])
@@ -90,8 +92,12 @@ _SessionMethod = TypeVar("_SessionMethod", bound=Callable[[Any, events.Ready | e
 
 
 class On(Protocol):
-    """The type of `WebSocketApp.on`: one overload per event."""
+    """The type of `WebSocketApp.on`: one for coroutine functions, and one overload per event."""
 
+    @overload
+    def __call__(
+        self, name: EventName, /, *others: EventName, loop: asyncio.AbstractEventLoop
+    ) -> Callable[[_Coroutine], _Coroutine]: ...
     @overload
     def __call__(  # type: ignore[overload-overlap]
         self, name: _MessageName, second: _MessageName, /, *others: _MessageName

@@ -20,7 +20,7 @@ import logging
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Generator, Hashable, Mapping
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from itertools import count
@@ -95,6 +95,21 @@ class Reply(Future[R]):
         """
         self._check()
         return super().exception(timeout)
+
+    def __await__(self) -> Generator[Any, None, R]:
+        """Wait for the reply in a coroutine: ``await rpc.request(…)``. The event loop is not blocked.
+
+        Cancelling the wait abandons the request.
+
+        Raises:
+            RuntimeError: no event loop is running in the calling thread.
+            ReplyLost: the connection ended before the reply arrived.
+            TimeoutError: the request has timed out.
+            Exception: whatever `unwrap` raised.
+        """
+        from ..aio.waiting import reply_of  # noqa: PLC0415  most programs have no event loop
+
+        return reply_of(self)
 
     def _check(self) -> None:
         if not self.done() and self._is_handlers_thread():

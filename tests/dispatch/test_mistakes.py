@@ -451,7 +451,7 @@ class TestOverrides:
             ("close", lambda self, ws: None, "(ws)", "(code=1000, reason='goodbye')"),
             ("stop", lambda self, *, now: None, "(*, now)", "(timeout=None, *, check=False)"),
             ("add_handler", lambda self: None, "()", "(handler)"),
-            ("on", lambda self: None, "()", "(*names)"),
+            ("on", lambda self: None, "()", "(*names, loop=None)"),
         ],
     )
     def test_with_other_arguments_are_refused_at_construction(

@@ -6,6 +6,7 @@ a checker stops seeing is noticed.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 from collections.abc import Callable, Iterator
@@ -33,6 +34,7 @@ from lochws.diagnosis import Finding
 from lochws.handlers.jsonrpc import JsonRpc
 from lochws.handlers.log import Log
 from lochws.handlers.replies import Replies
+from lochws.mailbox import Mailbox
 from lochws.persist import USE_BACKOFF, persist
 from lochws.response import Response
 from lochws.testing import LogEvents, StartServer, VirtualClock, accept, send
@@ -272,3 +274,50 @@ class Marked:
     @on("poll", events.Pong)
     def lives(self, event: events.Poll | events.Pong) -> None:
         assert_type(self.received(events.Text(""), times=3), int)
+
+
+def scripts() -> None:
+    """A script that asks for its messages."""
+    try:
+        with lochws.connect("ws://127.0.0.1:1/", size=10, headers={"a": "b"}, close_timeout=1) as ws:
+            assert_type(ws.receive(timeout=5), events.Text | events.Binary)
+            for message in ws:
+                assert_type(message, events.Text | events.Binary)
+    except errors.ConnectionFailed as error:
+        assert_type(error.event, events.ConnectFail | events.Rejected | events.Disconnected)
+        assert_type(error.advice, str)
+    except errors.WebSocketClosed as error:
+        assert_type(error.event, events.ConnectFail | events.Disconnected | None)
+
+
+def mailboxes(app: WebSocketApp) -> None:
+    """Mailboxes know which events they hold."""
+    assert_type(app.mailbox("text"), Mailbox[events.Text])
+    assert_type(app.mailbox(events.Binary, size=5).get(timeout=1), events.Binary)
+    assert_type(app.mailbox(), Mailbox[events.Text | events.Binary])
+    assert_type(app.mailbox("text", "binary"), Mailbox[events.Text | events.Binary])
+    assert_type(app.mailbox(events.Pong), Mailbox[events.Pong])
+    assert_type(app.mailbox("ready", "text"), Mailbox[Any])
+    assert_type(len(app.mailbox("text", when_full="latest", key=lambda event: event.text)), int)
+    for message in app.mailbox("text"):
+        assert_type(message, events.Text)
+    app.mailbox("text", when_full="drop")  # type: ignore[call-overload]
+
+
+async def coroutines(app: WebSocketApp, loop: asyncio.AbstractEventLoop) -> None:
+    """An app in a program with an event loop."""
+    async with app as same:
+        assert_type(same, WebSocketApp)
+    assert_type(await app.closed(), events.ConnectFail | events.Disconnected | None)
+    async for message in app.mailbox("text"):
+        assert_type(message, events.Text)
+    assert_type(await JsonRpc(app).call("add", 1, 2), Any)
+
+    @app.on("text", loop=loop)
+    async def handle(event: events.Text) -> None:
+        await app.ready(timeout=5)
+
+    assert_type(await handle(events.Text("")), None)
+
+    @app.on("text", loop=loop)  # type: ignore[type-var]
+    def plain(event: events.Text) -> None: ...
