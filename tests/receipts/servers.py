@@ -1,0 +1,209 @@
+"""Servers that list the messages they read, and a relay that cuts the link at a given byte."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import socket
+import struct
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import Opcode
+from websockets.sync.server import ServerConnection, serve
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import AcceptConnection as Accept
+from wsproto.events import CloseConnection, Ping, Request, TextMessage
+from wsproto.utilities import LocalProtocolError, RemoteProtocolError
+
+from ..peers.programs import PATIENCE, find, free_ports
+
+#: What a server puts into its list after the messages of a connection.
+END = "end"
+
+
+class Record:
+    """The messages that a server reads, one connection at a time."""
+
+    def __init__(self) -> None:
+        self._read: queue.Queue[str] = queue.Queue()
+
+    def add(self, message: str) -> None:
+        self._read.put(message)
+
+    def connection(self) -> list[str]:
+        """Return the messages of the next connection, once it has ended."""
+        messages = []
+        while (message := self._read.get(timeout=PATIENCE)) != END:
+            messages.append(message)
+        return messages
+
+
+@contextlib.contextmanager
+def websockets_server(record: Record) -> Iterator[int]:
+    """Run a server made with websockets."""
+
+    class Connection(ServerConnection):
+        """Lists what the WebSocket layer reads: `recv` may not return the last messages before an end."""
+
+        def process_event(self, event: Any) -> None:
+            if getattr(event, "opcode", None) is Opcode.TEXT:  # the first event is the request
+                record.add(bytes(event.data).decode())
+            super().process_event(event)
+
+    def handle(connection: ServerConnection) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                connection.recv()
+        connection.recv_events_thread.join(PATIENCE)
+        record.add(END)
+
+    with serve(handle, "127.0.0.1", 0, ping_interval=None, create_connection=Connection) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.socket.getsockname()[1]
+        finally:
+            server.shutdown()
+            thread.join(PATIENCE)
+
+
+@contextlib.contextmanager
+def wsproto_server(record: Record) -> Iterator[int]:
+    """Run a server made with wsproto."""
+
+    def handle(sock: socket.socket) -> None:
+        protocol = WSConnection(ConnectionType.SERVER)
+        text = ""
+        with sock, contextlib.suppress(OSError, LocalProtocolError, RemoteProtocolError):
+            while data := sock.recv(65536):
+                protocol.receive_data(data)
+                for event in protocol.events():
+                    if isinstance(event, Request):
+                        sock.sendall(protocol.send(Accept()))
+                    elif isinstance(event, TextMessage):
+                        text += event.data
+                        if event.message_finished:
+                            record.add(text)
+                            text = ""
+                    elif isinstance(event, (Ping, CloseConnection)):
+                        sock.sendall(protocol.send(event.response()))
+        record.add(END)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threads: list[threading.Thread] = []
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    threads.append(threading.Thread(target=handle, args=(listener.accept()[0],)))
+                    threads[-1].start()
+
+        accepting = threading.Thread(target=accept)
+        accepting.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            for thread in [accepting, *threads]:
+                thread.join(PATIENCE)
+
+
+@contextlib.contextmanager
+def node_server(record: Record) -> Iterator[int]:
+    """Run a server made with the package ws of Node."""
+    [port] = free_ports(1)
+    command = [find("node"), str(Path(__file__).with_name("recorder.js")), str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ)) as process:
+
+        def read() -> None:
+            assert process.stdout is not None
+            for line in process.stdout:
+                record.add(line.rstrip("\n"))
+
+        thread = threading.Thread(target=read)
+        thread.start()
+        try:
+            yield port
+        finally:
+            process.terminate()
+            process.wait(PATIENCE)
+            thread.join(PATIENCE)
+
+
+SERVERS = {"websockets": websockets_server, "wsproto": wsproto_server, "Node ws": node_server}
+
+
+class Cutter:
+    """A relay for one connection, which ends both sides once it has relayed a number of bytes.
+
+    Args:
+        port: the port of the server.
+        upstream, downstream: how many bytes of WebSocket to relay to the server, and to the client; None for
+            no limit. The heads of HTTP do not count.
+        is_reset: whether to end with a reset rather than properly.
+    """
+
+    def __init__(self, port: int, upstream: int | None, downstream: int | None, is_reset: bool) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._is_reset = is_reset
+        self.port: int = self._listener.getsockname()[1]
+        #: How many bytes were relayed in each direction.
+        self.relayed = [0, 0]
+        self._thread = threading.Thread(target=self._run, args=(port, upstream, downstream))
+        self._thread.start()
+
+    def join(self) -> None:
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive()
+
+    def _run(self, port: int, upstream: int | None, downstream: int | None) -> None:
+        with self._listener:
+            client = self._listener.accept()[0]
+        server = socket.create_connection(("127.0.0.1", port), PATIENCE)
+        with client, server:
+            for sock in (client, server):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            over, heads = threading.Event(), threading.Barrier(2)
+            ways = [(client, server, upstream), (server, client, downstream)]
+            threads = [
+                threading.Thread(target=self._relay, args=(way, *ends, over, heads))
+                for way, ends in enumerate(ways)
+            ]
+            for thread in threads:
+                thread.start()
+            over.wait(PATIENCE)
+            if self._is_reset:
+                for sock in (client, server):
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            # Wakes the threads; with the option above, closing resets what the shutdown has not ended.
+            for sock in (client, server):
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RD if self._is_reset else socket.SHUT_RDWR)
+            for thread in threads:
+                thread.join(PATIENCE)
+
+    def _relay(
+        self, way: int, source: socket.socket, target: socket.socket, limit: int | None,
+        over: threading.Event, heads: threading.Barrier,
+    ) -> None:
+        head = b""
+        try:
+            while b"\r\n\r\n" not in head:
+                head += source.recv(1)
+            target.sendall(head)
+            heads.wait(PATIENCE)
+            while limit is None or self.relayed[way] < limit:
+                data = source.recv(65536 if limit is None else limit - self.relayed[way])
+                if not data:
+                    break
+                self.relayed[way] += len(data)
+                target.sendall(data)
+        except OSError:
+            pass
+        over.set()
