@@ -321,6 +321,7 @@ class WebSocketApp(WebSocket, Handler):
         rate: how many messages the server accepts in a given time. Default: None.
         encoder: a function that converts the objects passed to `send_json` to JSON. Default: None.
         codec: the functions that decode and encode messages, in place of Python's `json`. Default: None.
+        text_as: whether text messages are kept as str or as UTF-8 bytes. Default: 'str'.
         history: how many messages `Disconnected.history` lists one by one. Default: 0.
         on_handler_error: what to do when a handler raises. Default: 'continue'.
         threads: a `Threads` to share with other apps. Default: None.

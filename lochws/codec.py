@@ -48,11 +48,11 @@ class Codec:
     functions may be called from any thread, and by several threads at once; neither should block.
 
     Args:
-        loads: takes a message, a str or, with ``binary=True``, bytes; returns the object. What it raises
-            reaches whoever asked for the object. When lochws decodes a message for a route,
-            `json.JSONDecodeError` (orjson raises it too) means that no route matches the message, and any
-            other exception is treated like a handler's. The ready-made handlers ignore a message that cannot
-            be decoded.
+        loads: takes a message, a str or, with ``binary=True`` or the option ``text_as="bytes"``, bytes;
+            returns the object. What it raises reaches whoever asked for the object. When lochws decodes a
+            message for a route, `json.JSONDecodeError` (orjson raises it too) means that no route matches the
+            message, and any other exception is treated like a handler's. The ready-made handlers ignore a
+            message that cannot be decoded.
         dumps: takes an object; returns the message: a str or UTF-8 bytes, or bytes with ``binary=True``.
         binary: whether the codec is for binary messages.
 

@@ -298,18 +298,38 @@ class Text(Event):
     """A text message.
 
     Attributes:
-        text: the message.
+        text: the message. With ``text_as="bytes"`` it is decoded on first use.
     """
 
-    __slots__ = ("_json", "text")
+    __slots__ = ("_data", "_json", "text")
     name: ClassVar[Literal["text"]] = "text"
+    _data: bytes | None
+    _json: Any
     text: str
-    """The message."""
+    """The message. With ``text_as="bytes"`` it is decoded on first use."""
 
     # Text and Binary are created for each message, so they save the call of super().__init__().
     def __init__(self, text: str) -> None:
         self.received_time: float = time()
         self.text = text
+
+    if not TYPE_CHECKING:  # else type checkers would accept any attribute
+
+        def __getattr__(self, name: str) -> Any:
+            # Python calls this only for names that are not found, such as those of empty slots.
+            if name == "_json":
+                return JSON
+            if name == "_data":
+                return None
+            if name == "text" and self._data is not None:
+                self.text = text = self._data.decode()
+                return text
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    @property
+    def data(self) -> bytes:
+        """The message in UTF-8: with ``text_as="bytes"`` as it arrived, otherwise encoded on each use."""
+        return self.text.encode() if self._data is None else self._data
 
     @property
     def json(self) -> Any:
@@ -320,13 +340,17 @@ class Text(Event):
                 the recursion limit allows at this point.
             Exception: whatever the codec's `loads` raised.
         """
-        found: Any = getattr(self, "_json", JSON)
+        found: Any = self._json
         if isinstance(found, Codec):
-            self._json = found = _decoded(self, found, self.text)
+            self._json = found = _decoded(self, found, self._for(found))
         return found
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(text={_shortened(self.text, 'chars')})"
+
+    def _for(self, codec: Codec) -> str | bytes:
+        """Return the message as `codec` gets it. `json.loads` gets a str: it would guess the encoding."""
+        return self.text if codec.loads is JSON.loads else content_of(self)
 
 
 class Binary(Event):
@@ -722,6 +746,19 @@ AnyEvent: TypeAlias = (
 
 def _shortened(content: str | bytes, unit: str) -> str:
     return repr(content) if len(content) <= 24 else f"{content[:24]!r} + {len(content) - 24} {unit}"
+
+
+def text_of(data: bytes) -> Text:
+    """Return the event of a text message in UTF-8, which has been validated and is decoded on first use."""
+    event = Text.__new__(Text)
+    event.received_time = time()
+    event._data = data
+    return event
+
+
+def content_of(event: Text) -> str | bytes:
+    """Return a text message as it is kept: a str, or UTF-8 that is not decoded for this."""
+    return event.text if event._data is None else event._data
 
 
 def use_codec(received: Iterable[Event], codec: Codec) -> None:

@@ -71,6 +71,7 @@ class CookieJar(Protocol):
 
 PROXY_AUTH = ("auto", "basic", "digest")
 WHEN_FULL = ("raise", "block", "drop")
+TEXT_AS = ("str", "bytes")
 REDIRECT_HEADERS = ("own", "all")
 ON_HANDLER_ERROR = ("continue", "reconnect", "stop")
 ON_STALE = ("reconnect", "tell")
@@ -176,6 +177,10 @@ class WebSocketOptions(TypedDict, total=False):
     """A `Codec`, the two functions that decode received messages (`Text.json`, routes, ready-made handlers)
     and encode sent ones (`send_json`, ready-made handlers), in place of Python's `json`.
     Default: None."""
+    text_as: Literal["str", "bytes"]
+    """Whether text messages are kept as ``"str"``, decoded when they arrive, or as ``"bytes"``: `Text.data`
+    is the UTF-8 as it arrived, validated but not decoded, `Text.text` decodes it on first use, and the
+    decoder of a `codec` gets the bytes. Default: 'str'."""
     history: int
     """How many entries `Disconnected.history` keeps, with one for each message. Default: 0, for the last 32
     entries, in which messages are only counted: that costs nothing per message."""
@@ -731,6 +736,7 @@ class Options:
     rate: Rate | None = _option(None, _checked(_check_kind, Rate, "a lochws.Rate, or None", none=True))
     encoder: Encoder | None = _option(None, _as_encoder)
     codec: Codec = _option(None, _as_codec)
+    text_as: Literal["str", "bytes"] = _option("str", _checked(check_choice, TEXT_AS))
     history: int = _option(0, _checked(check_range, 0, MAX_HISTORY))
 
     def __post_init__(self) -> None:

@@ -241,6 +241,7 @@ class WebSocket:
         rate: how many messages the server accepts in a given time. Default: None.
         encoder: a function that converts the objects passed to `send_json` to JSON. Default: None.
         codec: the functions that decode and encode messages, in place of Python's `json`. Default: None.
+        text_as: whether text messages are kept as str or as UTF-8 bytes. Default: 'str'.
         history: how many messages `Disconnected.history` lists one by one. Default: 0.
 
     Raises:

@@ -69,6 +69,8 @@ BAD_OPTIONS: list[tuple[str, Any, type[Exception], str]] = [
     ("max_queue", 0, ValueError, "0"),
     ("max_queue", None, TypeError, "None"),
     ("max_queue", True, TypeError, "True"),
+    ("text_as", "utf-8", ValueError, "'utf-8': expected one of 'str', 'bytes'"),
+    ("text_as", bytes, ValueError, "expected one of 'str', 'bytes'"),
     ("when_full", "wait", ValueError, "'wait': expected one of 'raise', 'block', 'drop'"),
     ("when_full", None, ValueError, "None"),
     ("when_full", ["raise"], ValueError, "['raise']"),

@@ -12,7 +12,7 @@ from struct import Struct
 from typing import Literal, Protocol, TypeAlias
 
 from ..counters import Counters
-from ..events import Binary, Event, HistoryEntry, Text
+from ..events import Binary, Event, HistoryEntry, Text, content_of
 from ..sent import ControlFrame, Sent, Tap
 
 #: The number of entries without the option `history`.
@@ -75,7 +75,7 @@ class History:
         now = self._wall()
         for event in messages[-self._most:]:
             if isinstance(event, Text):
-                self._append(now, "received", event.name, 1, _size(event.text), None)
+                self._append(now, "received", event.name, 1, _size(content_of(event)), None)
             elif isinstance(event, Binary):
                 self._append(now, "received", event.name, 1, len(event.data), None)
 
@@ -135,9 +135,9 @@ class History:
             del self._entries[:-self._most * _PACKED.size]
 
 
-def _size(text: str) -> int:
+def _size(text: str | bytes) -> int:
     """Return the length of a text in bytes of UTF-8."""
-    return len(text) if text.isascii() else len(text.encode())
+    return len(text) if isinstance(text, bytes) or text.isascii() else len(text.encode())
 
 
 class Taps(Sequence[Tap]):

@@ -122,7 +122,11 @@ class ReceivingHalf:
         self._prepares = history.has_messages or self._codec.binary or self._codec.loads is not JSON.loads
         self._auto_pong = timing.auto_pong
         self._deflates = agreed is not None
-        self.receiver = Receiver(options.max_message_size, Inflater(agreed) if agreed is not None else None)
+        self.receiver = Receiver(
+            options.max_message_size,
+            Inflater(agreed) if agreed is not None else None,
+            text_as_bytes=options.text_as == "bytes",
+        )
         self.keepalive = Keepalive(timing.ping_rate or 0, timing.ping_limit)
         self.staleness = Staleness(timing.stale_after or 0)
         self.heard = 0.0
@@ -354,7 +358,8 @@ def _memory_of(received: Sequence[events.Event], but: int = 0) -> int:
     total = 0
     for event in received:
         if isinstance(event, events.Text):
-            total += len(event.text) if event.text.isascii() else getsizeof(event.text)
+            content = events.content_of(event)
+            total += len(content) if content.isascii() else getsizeof(content)
         elif isinstance(event, events.Binary):
             total += len(event.data)
     return max(0, total - but)

@@ -60,7 +60,7 @@ class Trace:
         """Record what was received."""
         for event in received:
             if isinstance(event, events.Text):
-                self("message_text", length=len(event.text))
+                self("message_text", length=len(events.content_of(event)))
             elif isinstance(event, (events.Binary, events.Ping, events.Pong)):
                 self(f"message_{event.name}", length=len(event.data))
 

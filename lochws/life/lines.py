@@ -248,7 +248,7 @@ def _about(event: _End) -> dict[str, object]:
 def _details(event: events.Event) -> str:
     """Return what is shown of an event at level DEBUG: never a payload, which may contain secrets."""
     if isinstance(event, events.Text):
-        return f", length {len(event.text)}"
+        return f", length {len(events.content_of(event))}"
     if isinstance(event, (events.Binary, events.Ping)):
         return f", length {len(event.data)}"
     if isinstance(event, events.Pong):

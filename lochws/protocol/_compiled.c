@@ -265,6 +265,7 @@ static PyMethodDef methods[] = {
     {"measure", (PyCFunction)(void (*)(void))measure_items, METH_FASTCALL, measure_doc},
     {"pack", (PyCFunction)(void (*)(void))pack, METH_FASTCALL, pack_doc},
     {"decode_payload", utf8_decode_payload, METH_O, utf8_decode_doc},
+    {"is_utf8", utf8_is_valid, METH_O, utf8_is_valid_doc},
     {NULL, NULL, 0, NULL},
 };
 

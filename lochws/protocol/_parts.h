@@ -12,7 +12,7 @@
 typedef struct {
     /* The event classes, and where in their instances the slots are. All NULL and 0 until configure(). */
     PyTypeObject *text_type, *binary_type;
-    Py_ssize_t text_time, text_text, binary_time, binary_data;
+    Py_ssize_t text_time, text_text, text_data, binary_time, binary_data;
     PyTypeObject *payload_type;
 } State;
 
@@ -28,8 +28,10 @@ PyObject *scanning_configure(PyObject *module, PyObject *args);
 PyObject *scanning_scan(PyObject *module, PyObject *const *args, Py_ssize_t count);
 
 /* _utf8.c: return the str, or NULL with the UnicodeDecodeError of bytes.decode(). */
-extern const char utf8_decode_doc[];
+extern const char utf8_decode_doc[], utf8_is_valid_doc[];
 PyObject *decode_utf8(const char *payload, Py_ssize_t length);
+int is_utf8(const unsigned char *at, Py_ssize_t length);
+PyObject *utf8_is_valid(PyObject *module, PyObject *data);
 PyObject *utf8_decode_payload(PyObject *module, PyObject *buffer);
 
 /* _payload.c */

@@ -33,7 +33,8 @@ slot_offset(PyTypeObject *type, const char *name)
 
 const char scanning_configure_doc[] = PyDoc_STR(
 "configure(Text, Binary)\n--\n\n"
-"Set the event classes that scan() creates. Both need the slot received_time, and text or data.");
+"Set the event classes that scan() creates. Both need the slot received_time; "
+"Text needs text and _data, and Binary data.");
 
 PyObject *
 scanning_configure(PyObject *module, PyObject *args)
@@ -43,9 +44,10 @@ scanning_configure(PyObject *module, PyObject *args)
         return NULL;
     }
     /* Everything is looked up first, so that a call that fails changes nothing. */
-    Py_ssize_t text_time, text_text, binary_time, binary_data;
+    Py_ssize_t text_time, text_text, text_data, binary_time, binary_data;
     if ((text_time = slot_offset(text, "received_time")) < 0 ||
         (text_text = slot_offset(text, "text")) < 0 ||
+        (text_data = slot_offset(text, "_data")) < 0 ||
         (binary_time = slot_offset(binary, "received_time")) < 0 ||
         (binary_data = slot_offset(binary, "data")) < 0) {
         return NULL;
@@ -54,6 +56,7 @@ scanning_configure(PyObject *module, PyObject *args)
     PyTypeObject *old_text = state->text_type, *old_binary = state->binary_type;
     state->text_time = text_time;
     state->text_text = text_text;
+    state->text_data = text_data;
     state->binary_time = binary_time;
     state->binary_data = binary_data;
     Py_INCREF(text);
@@ -136,9 +139,21 @@ measure(const unsigned char *at, const unsigned char *end, int may_be_deflated, 
     return size <= (uint64_t)(end - at - *head);
 }
 
-/* Return what `inflate` makes of a compressed payload, as str or bytes depending on the first byte. */
+/* Return the content of a text in UTF-8 as str or, if that is wanted, as bytes; or NULL with a
+ * UnicodeDecodeError. */
 static PyObject *
-inflated(PyObject *inflate, PyObject *limit, int first, const char *payload, Py_ssize_t length)
+text_content(const char *payload, Py_ssize_t length, int as_bytes)
+{
+    if (as_bytes && is_utf8((const unsigned char *)payload, length)) {
+        return PyBytes_FromStringAndSize(payload, length);
+    }
+    return decode_utf8(payload, length); /* for the error, if it is to be bytes */
+}
+
+/* Return what `inflate` makes of a compressed payload: bytes, or a str if the first byte says text and
+ * `as_bytes` is false. */
+static PyObject *
+inflated(PyObject *inflate, PyObject *limit, int first, const char *payload, Py_ssize_t length, int as_bytes)
 {
     PyObject *data = PyBytes_FromStringAndSize(payload, length);
     if (data == NULL) {
@@ -152,7 +167,8 @@ inflated(PyObject *inflate, PyObject *limit, int first, const char *payload, Py_
         Py_CLEAR(content);
     }
     if (content != NULL && first & 1) {
-        Py_SETREF(content, decode_utf8(PyBytes_AS_STRING(content), PyBytes_GET_SIZE(content)));
+        Py_SETREF(content,
+                  text_content(PyBytes_AS_STRING(content), PyBytes_GET_SIZE(content), as_bytes));
     }
     return content;
 }
@@ -160,15 +176,15 @@ inflated(PyObject *inflate, PyObject *limit, int first, const char *payload, Py_
 /* Append the event of a message to `events`.
  * Return 1, 0 if Python has to say what is wrong with the frame, or -1 with an exception. */
 static int
-take(const State *state, PyObject *events, PyObject *received, PyObject *inflate, PyObject *limit, int first,
-     const char *payload, Py_ssize_t length)
+take(const State *state, PyObject *events, PyObject *received, PyObject *inflate, PyObject *limit, int as_bytes,
+     int first, const char *payload, Py_ssize_t length)
 {
     PyObject *content;
     if (first & DEFLATED) {
-        content = inflated(inflate, limit, first, payload, length);
+        content = inflated(inflate, limit, first, payload, length, as_bytes);
     }
     else if (first == FINAL_TEXT) {
-        content = decode_utf8(payload, length);
+        content = text_content(payload, length, as_bytes);
         if (content == NULL && PyErr_ExceptionMatches(PyExc_UnicodeDecodeError)) {
             PyErr_Clear();
             return 0;
@@ -181,7 +197,8 @@ take(const State *state, PyObject *events, PyObject *received, PyObject *inflate
         return -1;
     }
     PyObject *event =
-        (first & 1) ? make_event(state->text_type, state->text_time, received, state->text_text, content)
+        (first & 1) ? make_event(state->text_type, state->text_time, received,
+                                 as_bytes ? state->text_data : state->text_text, content)
                     : make_event(state->binary_type, state->binary_time, received, state->binary_data, content);
     if (event == NULL) {
         return -1;
@@ -192,14 +209,14 @@ take(const State *state, PyObject *events, PyObject *received, PyObject *inflate
 }
 
 const char scanning_scan_doc[] = PyDoc_STR(
-"scan(data, position, limit, events, inflate=None)\n--\n\n"
+"scan(data, position, limit, events, inflate=None, as_bytes=False)\n--\n\n"
 "The compiled twin of scan_python.");
 
 PyObject *
 scanning_scan(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
-    if (count < 4 || count > 5 || !PyList_CheckExact(args[3])) {
-        PyErr_SetString(PyExc_TypeError, "scan(data, position, limit, events: list, inflate=None)");
+    if (count < 4 || count > 6 || !PyList_CheckExact(args[3])) {
+        PyErr_SetString(PyExc_TypeError, "scan(data, position, limit, events: list, inflate=None, as_bytes=False)");
         return NULL;
     }
     const State *state = state_of(module);
@@ -207,7 +224,8 @@ scanning_scan(PyObject *module, PyObject *const *args, Py_ssize_t count)
         PyErr_SetString(PyExc_RuntimeError, "scan: call configure() first");
         return NULL;
     }
-    PyObject *inflate = count == 5 && args[4] != Py_None ? args[4] : NULL;
+    PyObject *inflate = count >= 5 && args[4] != Py_None ? args[4] : NULL;
+    int as_bytes = count == 6 && args[5] == Py_True;
     Py_ssize_t position = PyLong_AsSsize_t(args[1]);
     Py_ssize_t limit = PyLong_AsSsize_t(args[2]);
     if (PyErr_Occurred()) {
@@ -234,8 +252,8 @@ scanning_scan(PyObject *module, PyObject *const *args, Py_ssize_t count)
         if (received == NULL && (received = wall_clock()) == NULL) {
             goto failed;
         }
-        int taken = take(state, args[3], received, inflate, args[2], at[0], (const char *)at + head,
-                         (Py_ssize_t)length);
+        int taken = take(state, args[3], received, inflate, args[2], as_bytes, at[0],
+                         (const char *)at + head, (Py_ssize_t)length);
         if (taken < 0) {
             goto failed;
         }

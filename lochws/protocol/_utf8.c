@@ -270,3 +270,55 @@ utf8_decode_payload(PyObject *Py_UNUSED(module), PyObject *buffer)
     Py_XDECREF(bytes);
     return text;
 }
+
+/* Return whether the bytes are valid UTF-8 (RFC 3629 section 4). Nothing is decoded. */
+int
+is_utf8(const unsigned char *at, Py_ssize_t length)
+{
+    const unsigned char *end = at + length;
+    while (at < end) {
+        uint64_t word;
+        if (end - at >= 8 && (memcpy(&word, at, 8), !(word & UINT64_C(0x8080808080808080)))) {
+            at += 8;
+            continue;
+        }
+        unsigned char first = *at++;
+        if (first < 0x80) {
+            continue;
+        }
+        if (first < 0xC2 || first > 0xF4) {
+            return 0;
+        }
+        Py_ssize_t more = first < 0xE0 ? 1 : first < 0xF0 ? 2 : 3;
+        if (end - at < more) {
+            return 0;
+        }
+        /* The second byte excludes overlong forms, surrogates, and what lies beyond U+10FFFF. */
+        unsigned char least = first == 0xE0 ? 0xA0 : first == 0xF0 ? 0x90 : 0x80;
+        unsigned char most = first == 0xED ? 0x9F : first == 0xF4 ? 0x8F : 0xBF;
+        if (at[0] < least || at[0] > most) {
+            return 0;
+        }
+        for (Py_ssize_t i = 1; i < more; i++) {
+            if (!continues(at[i])) {
+                return 0;
+            }
+        }
+        at += more;
+    }
+    return 1;
+}
+
+const char utf8_is_valid_doc[] = PyDoc_STR(
+"is_utf8(data)\n--\n\n"
+"The compiled twin of is_utf8_python.");
+
+PyObject *
+utf8_is_valid(PyObject *Py_UNUSED(module), PyObject *data)
+{
+    if (!PyBytes_Check(data)) {
+        PyErr_SetString(PyExc_TypeError, "is_utf8(data: bytes)");
+        return NULL;
+    }
+    return PyBool_FromLong(is_utf8((const unsigned char *)PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)));
+}

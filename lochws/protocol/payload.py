@@ -120,5 +120,17 @@ def decode_payload_python(buffer: BytesIO) -> str:
     return data.decode()
 
 
+def is_utf8_python(data: bytes) -> bool:
+    """Return whether `data` is valid UTF-8 (RFC 3629). The compiled twin decodes nothing."""
+    if data.isascii():
+        return True
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 _Payload = compiled_or("Payload", PayloadPython)
 decode_payload = compiled_or("decode_payload", decode_payload_python)
+is_utf8 = compiled_or("is_utf8", is_utf8_python)

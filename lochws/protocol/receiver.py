@@ -7,12 +7,12 @@ from codecs import utf_8_decode
 from io import BytesIO
 
 from lochws.errors import CriticalProtocolError, PayloadTooLarge, ProtocolError
-from lochws.events import Binary, Event, Ping, Pong, Text
+from lochws.events import Binary, Event, Ping, Pong, Text, text_of
 
 from .close import CloseFrame, parse_close
 from .deflate import Inflater
 from .frames import LENGTH_LIMIT, MAX_CONTROL_PAYLOAD, BytesLike, Opcode
-from .payload import Payload, decode_payload, new_payload
+from .payload import Payload, decode_payload, is_utf8, new_payload
 from .scanning import scan
 
 _OPCODES = frozenset({
@@ -45,6 +45,7 @@ class Receiver:
     Args:
         max_message_size: the largest message in bytes, after decompression, or None for no limit.
         inflater: for compressed messages, if permessage-deflate was agreed on.
+        text_as_bytes: whether the events of texts keep the UTF-8, validated, in place of a str.
 
     Attributes:
         close_received: the server's Close frame, or None.
@@ -55,13 +56,16 @@ class Receiver:
         advanced: whether the last call took part of a message that is not complete yet.
     """
 
-    def __init__(self, max_message_size: int | None, inflater: Inflater | None = None) -> None:
+    def __init__(
+        self, max_message_size: int | None, inflater: Inflater | None = None, *, text_as_bytes: bool = False
+    ) -> None:
         self.close_received: CloseFrame | None = None
         self.failure: ProtocolError | CriticalProtocolError | None = None
         self.done = False
         self.controls: list[Ping | Pong] = []
         self._limit = sys.maxsize - 1 if max_message_size is None else max_message_size
         self._inflater = inflater
+        self._text_as_bytes = text_as_bytes
         # The beginning of an incomplete frame: less than a head, or less than a control frame.
         self._beginning = b""
         # The message being received: its opcode (0 if there is none), and its content so far.
@@ -153,7 +157,7 @@ class Receiver:
     def _scan(self, data: BytesLike, position: int, events: list[Event]) -> int:
         inflate = None if self._inflater is None else self._inflater.message
         try:
-            return scan(data, position, self._limit, events, inflate)
+            return scan(data, position, self._limit, events, inflate, self._text_as_bytes)
         except UnicodeDecodeError:
             raise CriticalProtocolError(_NOT_UTF8) from None
 
@@ -250,7 +254,7 @@ class Receiver:
             opcode, payload, large = self._opcode, self._payload, self._large
             self._forget()
             if opcode == Opcode.TEXT:
-                events.append(_text(payload))
+                events.append(_text(payload, self._text_as_bytes))
             else:
                 events.append(Binary((large or payload).getvalue()))
             return
@@ -273,7 +277,12 @@ class Receiver:
         self._inflater = None
 
 
-def _text(payload: BytesIO) -> Text:
+def _text(payload: BytesIO, as_bytes: bool) -> Text:
+    if as_bytes:
+        data = payload.getvalue()
+        if not is_utf8(data):
+            raise CriticalProtocolError(_NOT_UTF8)
+        return text_of(data)
     try:
         return Text(decode_payload(payload))
     except UnicodeDecodeError:

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from lochws.events import Binary, Event, Text
+from lochws.events import Binary, Event, Text, text_of
 
 from .compiled import compiled_or
 from .frames import FIN, LENGTH_LIMIT, RSV1, Opcode
+from .payload import is_utf8
 
 #: Takes the payload of a compressed message and the size limit; returns the message.
 Inflate: TypeAlias = Callable[[bytes, int], bytes]
@@ -30,6 +31,7 @@ def scan_python(
     limit: int,
     events: list[Event],
     inflate: Inflate | None = None,
+    as_bytes: bool = False,
 ) -> int:
     """Append the events of all messages from `position` up to the first frame that needs more care.
 
@@ -43,6 +45,7 @@ def scan_python(
         limit: the largest message in bytes. Compressed messages are limited by `inflate`.
         events: the list to append to.
         inflate: decompresses a message, or None if compression was not agreed on. Its exceptions propagate.
+        as_bytes: whether the events of texts keep the UTF-8, validated, in place of a str.
 
     Returns:
         The position of the first frame that was not taken, or the length of the data.
@@ -69,13 +72,15 @@ def scan_python(
             break
         if first == _TEXT and length <= limit:
             try:
-                append(text(data[start:stop].decode()))
+                content = data[start:stop]
+                append(_validated(content) if as_bytes else text(content.decode()))
             except UnicodeDecodeError:
                 break
         elif first == _BINARY and length <= limit:
             append(Binary(data[start:stop]))
         elif inflate is not None and first in (_DEFLATED_TEXT, _DEFLATED_BINARY):
-            append(_inflated(first, inflate(data[start:stop], limit)))
+            content = inflate(data[start:stop], limit)
+            append(_text(content, as_bytes) if first == _DEFLATED_TEXT else Binary(content))
         else:
             break
         position = stop
@@ -90,8 +95,14 @@ def _long_payload(data: bytes, start: int, end: int) -> tuple[int, int]:
     return start + 8 if is_taken else end + 1, length
 
 
-def _inflated(first: int, content: bytes) -> Event:
-    return Text(content.decode()) if first == _DEFLATED_TEXT else Binary(content)
+def _text(content: bytes, as_bytes: bool) -> Text:
+    return _validated(content) if as_bytes else Text(content.decode())
+
+
+def _validated(data: bytes) -> Text:
+    if not is_utf8(data):
+        data.decode()  # raises the error that says where
+    return text_of(data)
 
 
 scan = compiled_or("scan", scan_python)

@@ -137,7 +137,7 @@ class Overridden(WebSocketApp):
 for each in WebSocket("wss://feed.example.org"):
     content: Any = each.text  # type: ignore[union-attr]
     if each.name == "text":
-        content = each.data  # type: ignore[attr-defined]
+        content = each.code  # type: ignore[attr-defined]
     is_message = each.name == "message"  # type: ignore[comparison-overlap]
     if isinstance(each, events.Disconnected):
         is_ours = each.ended_by == "me"  # type: ignore[comparison-overlap]
