@@ -555,7 +555,7 @@ class Conductor:
             )
             self._signs += bool(alive) and refused
         elif isinstance(event, events.Disconnected) and event.received_code is not None and (
-            event.ended_by == "server" and not self._plan.renew_codes.intersection({event.received_code})
+            event.ended_by == "server" and not leg.is_done
         ):
             self._signs += any(
                 now - (other.ready_at or 0.0) < RIVALRY_SECONDS and other.reason != "message"

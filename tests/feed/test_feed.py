@@ -44,9 +44,9 @@ class Noting(Feed):
 
 def test_no_message_is_missing_or_repeated_at_announced_ends_nor_with_two_copies_at_any() -> None:
     """The short form of ``python -m tests.feed``: a stream of 500 messages per second."""
-    kinds = [("asked", 1), ("message", 1), ("fin", 2), ("1001", 2)]
+    kinds = [("asked", 1, 1), ("message", 1, 1), ("fin", 2, 1), ("1001", 2, 2)]
     with ThreadPoolExecutor(len(kinds)) as pool:
-        outcomes: list[Outcome] = list(pool.map(lambda kind: run(kind[0], kind[1], 1), kinds))
+        outcomes: list[Outcome] = list(pool.map(lambda kind: run(*kind), kinds))
     for outcome in outcomes:
         assert outcome.messages > 100
         assert (outcome.missing, outcome.duplicates, outcome.backwards) == (0, 0, 0), outcome
