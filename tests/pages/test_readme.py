@@ -87,6 +87,13 @@ def asyncio_urls() -> dict[str, str]:
 
 
 @pytest.fixture
+def fastapi_urls() -> dict[str, str]:
+    """Require FastAPI."""
+    pytest.importorskip("fastapi")
+    return {}
+
+
+@pytest.fixture
 def screen_urls(tmp_path: Path) -> dict[str, str]:
     """Provide a stand-in for tkinter, since there is no screen."""
     shutil.copy(Path(__file__).parents[1] / "screen/tkinter.py", tmp_path)

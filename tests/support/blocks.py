@@ -34,7 +34,7 @@ PAGES = [
     ),
 ]
 #: What a program may need in addition to the server that every program has.
-NEEDS = {"asyncio", "engineio", "mqtt", "ocpp", "proxy", "redis", "screen", "stomp", "tls"}
+NEEDS = {"asyncio", "engineio", "fastapi", "mqtt", "ocpp", "proxy", "redis", "screen", "stomp", "tls"}
 #: A program that runs until Ctrl-C says so in a comment; it is interrupted once it has printed something.
 FOREVER = "until Ctrl-C"
 #: The beginnings of commands that change the machine or need a checkout: `.ci/run` runs them, or people do.
