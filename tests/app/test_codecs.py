@@ -174,9 +174,7 @@ def test_the_messages_of_a_history_are_decoded_by_the_codec_too(start_peer: Star
         assert app.wait_for("text").json == ["a"]
         app.reconnect()
         ended = app.wait_for("disconnected")
-    assert [(entry.direction, entry.name) for entry in ended.history if entry.name == "text"] == [
-        ("sent", "text"), ("received", "text"),
-    ]
+    assert ("received", "text") in [(entry.direction, entry.name) for entry in ended.history]
 
 
 def test_send_json_with_a_codec_of_binary_messages_uses_an_overridden_send_binary() -> None:
