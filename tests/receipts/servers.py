@@ -49,12 +49,22 @@ def websockets_server(record: Record) -> Iterator[int]:
     """Run a server made with websockets."""
 
     class Connection(ServerConnection):
-        """Lists what the WebSocket layer reads: `recv` may not return the last messages before an end."""
+        """Lists what the WebSocket layer reads, before it answers anything.
 
-        def process_event(self, event: Any) -> None:
-            if getattr(event, "opcode", None) is Opcode.TEXT:  # the first event is the request
-                record.add(bytes(event.data).decode())
-            super().process_event(event)
+        Its program may not get the last messages before the connection ends: they are handed on after the
+        pongs have been sent, and not at all if sending fails.
+        """
+
+        def __init__(self, sock: socket.socket, protocol: Any, server: Any, **options: Any) -> None:
+            receive = protocol.recv_frame
+
+            def note(frame: Any) -> None:
+                if frame.opcode is Opcode.TEXT:
+                    record.add(bytes(frame.data).decode())
+                receive(frame)
+
+            protocol.recv_frame = note
+            super().__init__(sock, protocol, server, **options)
 
     def handle(connection: ServerConnection) -> None:
         with contextlib.suppress(ConnectionClosed):
@@ -120,6 +130,8 @@ def node_server(record: Record) -> Iterator[int]:
     [port] = free_ports(1)
     command = [find("node"), str(Path(__file__).with_name("recorder.js")), str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ)) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
 
         def read() -> None:
             assert process.stdout is not None
