@@ -140,7 +140,9 @@ class Merge(Generic[T]):
     @property
     def size(self) -> int:
         """The number of remembered keys and held messages."""
-        return len(self._seen) + sum(len(member.held or ()) for member in self._members.values())
+        return len(self._seen) + sum(
+            len(member.held or ()) for member in tuple(self._members.values())  # any thread may ask
+        )
 
     def _drop(self, member: _Member[T], count: int) -> None:
         """Drop the oldest held messages of a member, since a later one has been passed on."""
