@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lochws.feed.merge import Merge
@@ -108,6 +108,7 @@ def test_what_a_joining_connection_delivers_before_the_first_common_message_is_d
     assert early.backwards == 2
 
 
+@settings(max_examples=50)  # it draws for each message
 @given(st.data())
 def test_two_overlapping_streams_make_one_without_gaps_or_duplicates(data: st.DataObject) -> None:
     """The second joins at any point, ahead of the first or behind it, which may end once they have met."""
