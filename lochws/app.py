@@ -316,6 +316,7 @@ class WebSocketApp(WebSocket, Handler):
         socket_options: arguments for `socket.setsockopt`. Default: None.
         max_message_size: the largest message to accept, in bytes. Default: 64 MiB.
         max_queue: how many bytes may wait to be sent. Default: 16 MiB.
+        fragment: the largest payload of a frame in bytes; larger messages are fragmented. Default: 256 KiB.
         when_full: what a send does when the queue has no room. Default: 'raise'.
         send_timeout: seconds that a send waits for room with ``when_full="block"``. Default: 30.0.
         rate: how many messages the server accepts in a given time. Default: None.

@@ -161,6 +161,10 @@ class WebSocketOptions(TypedDict, total=False):
     close code 1009. None for no limit. Default: 64 MiB."""
     max_queue: int
     """How many bytes may wait to be sent. Default: 16 MiB."""
+    fragment: int | None
+    """The largest payload of a frame in bytes. A larger message is sent in fragments of this size (RFC 6455
+    section 5.4), so that pings and pongs need not wait until all of it is sent. None sends each message in a
+    single frame. Default: 256 KiB."""
     when_full: Literal["raise", "block", "drop"]
     """What a send does when the queue has no room: ``"raise"`` QueueFull, ``"block"`` until there is room
     (never in a handler or in the iterating thread), or ``"drop"`` the message. Default: 'raise'."""
@@ -731,6 +735,7 @@ class Options:
     socket_options: tuple[SocketOption, ...] = _option(None, lambda _, given: as_socket_options(given))
     max_message_size: int | None = _option(64 * MIB, _checked(check_range, 1, sys.maxsize, none=True))
     max_queue: int = _option(16 * MIB, _checked(check_range, 1, sys.maxsize))
+    fragment: int | None = _option(256 * 1024, _checked(check_range, 1, sys.maxsize, none=True))
     when_full: Literal["raise", "block", "drop"] = _option("raise", _checked(check_choice, WHEN_FULL))
     send_timeout: float | None = _option(30.0, _seconds)
     rate: Rate | None = _option(None, _checked(_check_kind, Rate, "a lochws.Rate, or None", none=True))

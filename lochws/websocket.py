@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast, overload
 from . import events
 from .codec import as_message
 from .connection.receipts import Receipt
-from .connection.sending import LARGE_BYTES, SendingHalf
+from .connection.sending import SendingHalf
 from .counters import Counters
 from .dispatch.arguments import refusing_unknown
 from .dispatch.callables import check_runs
@@ -236,6 +236,7 @@ class WebSocket:
         socket_options: arguments for `socket.setsockopt`. Default: None.
         max_message_size: the largest message to accept, in bytes. Default: 64 MiB.
         max_queue: how many bytes may wait to be sent. Default: 16 MiB.
+        fragment: the largest payload of a frame in bytes; larger messages are fragmented. Default: 256 KiB.
         when_full: what a send does when the queue has no room. Default: 'raise'.
         send_timeout: seconds that a send waits for room with ``when_full="block"``. Default: 30.0.
         rate: how many messages the server accepts in a given time. Default: None.
@@ -411,7 +412,7 @@ class WebSocket:
         if connection is None:
             internals.refuse_to_send()
         sending = connection.sending
-        if sending.is_plain and type(text) is str and text.isascii() and len(text) < LARGE_BYTES:
+        if sending.is_plain and type(text) is str and text.isascii() and len(text) < sending.large_bytes:
             return sending.queue.push(text, len(text))  # saves a call for most messages
         return sending.send_text(text, compress)
 

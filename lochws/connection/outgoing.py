@@ -8,7 +8,9 @@ A queued message has one of three forms:
 * Plain: the ASCII text or the bytes as the user passed them. The frames of a whole batch are built together,
   right before it is written: the bytes are then still in the processor's cache when the kernel copies them,
   and a full queue holds no second copy of any message.
-* Framed: ``(frame, kept)``, where ``kept`` lets `message_of` recover the message.
+* Framed: ``(frames, kept)``, where ``kept`` lets `message_of` recover the message. There are several frames
+  if the message is fragmented (RFC 6455 section 5.4). They may be spread over batches, and urgent control
+  frames go between them.
 * Raw: ``(opcode, data, message)``, which must be compressed first. It waits in `raw`, together with
   everything queued behind it, since messages must be compressed in the order of sending.
 
@@ -26,9 +28,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, cast
 
-from ..protocol.frames import Item, Opcode, frame_length, measure, payload_of
+from ..protocol.frames import RSV1, Item, Opcode, frame_end, frame_length, measure, payload_of
 
-#: The maximum number of bytes in a batch, unless a single message is larger.
+#: The maximum number of bytes in a batch, unless a single frame is larger.
 BATCH_BYTES = 256 * 1024
 #: Sent items are kept in two groups, and the older one is dropped when the newer one is full: when it has
 #: this many items, or takes about this many bytes.
@@ -63,6 +65,7 @@ class Outgoing:
 
     Args:
         pack: makes the frames of plain messages.
+        batch_bytes: the maximum number of bytes in a batch, unless a single frame is larger.
 
     Attributes:
         items: the items that are ready to be packed, including those of the batch. While `raw` is empty,
@@ -78,19 +81,23 @@ class Outgoing:
     """
 
     __slots__ = (
-        "_base", "_completed", "_controls", "_end", "_full_at", "_older", "_overtaken", "_pack", "_prefix",
-        "_prefix_left", "_start", "_withdrawn", "bytes_sent", "extra", "items", "messages_sent", "raw",
-        "rest", "size", "urgent",
+        "_base", "_batch_bytes", "_completed", "_controls", "_end", "_full_at", "_next_offset", "_offset",
+        "_older", "_overtaken", "_pack", "_prefix", "_prefix_left", "_start", "_withdrawn", "bytes_sent",
+        "extra", "items", "messages_sent", "raw", "rest", "size", "urgent",
     )
 
-    def __init__(self, pack: Pack) -> None:
+    def __init__(self, pack: Pack, batch_bytes: int = BATCH_BYTES) -> None:
         self._pack = pack
+        self._batch_bytes = batch_bytes
         self.items: list[Item] = []
         self._base = 0  # the position of the first of them
         self._start = 0  # items before it were taken by the kernel
         self._older: list[Item] = []  # sent items that were before `items`
         self._full_at = KEPT_BYTES  # the `bytes_sent` at which the sent ones among `items` become `_older`
         self._end = 0  # items from _start to here are the batch, while there is a rest
+        # Bytes of the item at `_start` that the kernel has taken in earlier batches: whole fragments.
+        self._offset = 0
+        self._next_offset = 0  # what it will be after the batch
         self.rest: bytes | memoryview = b""
         self._prefix: list[bytes] = []  # urgent frames that go before the next batch, or are part of this one
         self._prefix_left = 0  # bytes of them that are in the rest
@@ -240,19 +247,45 @@ class Outgoing:
         if self.rest:
             return
         items, start = self.items, self._start
-        packed, end = self._pack(items, start, BATCH_BYTES) if start < len(items) else (b"", start)
+        packed, end, offset = b"", start, 0
+        if start < len(items):
+            item = items[start]
+            if is_fragmented(item) and len(frames := cast("bytes", item[0])) > self._batch_bytes:
+                packed, end, offset = self._fragments(frames, self._batch_bytes)
+            else:
+                packed, end = self._pack(items, start, self._batch_bytes)
         if self._prefix:
             prefix = b"".join(self._prefix)
             packed = prefix + packed
             self._prefix_left = len(prefix)
         # OpenSSL wants the same bytes again after a write that would block: they are kept until all are
         # taken, and nothing is put in front of them.
-        self._end, self.rest = end, packed
+        self._next_offset, self._end, self.rest = offset, end, packed
+
+    def _fragments(self, frames: bytes, limit: int) -> tuple[bytes, int, int]:
+        """Return the next fragments of a message, for a batch of their own.
+
+        Args:
+            frames: all frames of the item at `_start`.
+            limit: the largest result in bytes. One fragment is returned whatever its size.
+
+        Returns:
+            The fragments, and what `_end` and `_offset` are after them.
+        """
+        start = self._offset
+        end = frame_end(frames, start)
+        while end < len(frames) and (following := frame_end(frames, end)) - start <= limit:
+            end = following
+        if end == len(frames):
+            return frames[start:], self._start + 1, 0
+        return frames[start:end], self._start, end
 
     @property
     def batch(self) -> list[Item]:
         """The items of the batch that is being written."""
-        items = self.items[self._start : self._end] if self.rest else []
+        # A fragmented message belongs to the batch in which it begins.
+        start, end = self._start + (self._offset > 0), self._end + (self._next_offset > 0)
+        items = self.items[start:end] if self.rest else []
         return [*((frame, None) for frame in self._prefix), *items]
 
     def took(self, taken: int) -> None:
@@ -280,7 +313,7 @@ class Outgoing:
         # There is no call between these statements, so Ctrl-C cannot interrupt them.
         self.messages_sent = self._completed = self._completed + messages
         self._controls -= end - start - messages
-        self.rest, self._prefix, self._start = b"", [], end
+        self.rest, self._prefix, self._start, self._offset = b"", [], end, self._next_offset
         if is_full:
             self._older = older
             self._full_at = self.bytes_sent + KEPT_BYTES
@@ -347,7 +380,7 @@ class Outgoing:
             self._completed = self.messages_sent
         unsent = [*self._unsent(), *self._overtaken]
         self.items, self.raw, self._overtaken, self._withdrawn, self.urgent = [], [], [], [], []
-        self._start = self._end = self.size = self.extra = 0
+        self._start = self._end = self._offset = self.size = self.extra = 0
         self.rest = b""
         return unsent
 
@@ -372,6 +405,18 @@ def message_of(item: Item | Raw) -> Message:
         payload = payload_of(cast("bytes", item[0]))
         return payload.decode() if kept == Opcode.TEXT else payload
     return cast("Message", kept.message if isinstance(kept, Original) else kept)
+
+
+def is_fragmented(item: Item | Raw) -> bool:
+    """Return whether an item has more than one frame."""
+    if type(item) is not tuple or type(item[1]) not in _KINDS_OF_LARGE:
+        return False
+    first: int = cast("bytes", item[0])[0]
+    return first & ~RSV1 in (Opcode.TEXT, Opcode.BINARY)  # without FIN
+
+
+#: What is kept of a message that was framed before it was queued.
+_KINDS_OF_LARGE = (int, Original)
 
 
 def _is_raw(item: Item | Raw) -> bool:

@@ -13,10 +13,11 @@ large for its congestion window, or whatever follows a lost packet. They are cou
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from itertools import takewhile
+from typing import Any, NamedTuple, cast
 
 from ..protocol.frames import Item, Opcode
-from .outgoing import BATCH_BYTES, Outgoing, Pack, Raw
+from .outgoing import BATCH_BYTES, Outgoing, Pack, Raw, is_fragmented
 from .window import SlidingWindow
 
 #: The interval at which to check whether TCP is still behind: this fraction of the window's length, but at
@@ -50,12 +51,13 @@ class PacedOutgoing(Outgoing):
     Args:
         pack: makes the frames of plain messages.
         budget: the limit.
+        batch_bytes: the maximum number of bytes in a batch, unless a single frame is larger.
     """
 
     __slots__ = ("_budget", "_close", "_is_cut", "_kept_back", "_user_controls", "_window")
 
-    def __init__(self, pack: Pack, budget: Budget) -> None:
-        super().__init__(pack)
+    def __init__(self, pack: Pack, budget: Budget, batch_bytes: int = BATCH_BYTES) -> None:
+        super().__init__(pack, batch_bytes)
         self._budget = budget
         self._window = budget.window
         self._user_controls: list[bytes] = []  # the user's pings and pongs; they count towards `size`
@@ -167,17 +169,31 @@ class PacedOutgoing(Outgoing):
             return
         start = self._start
         share = [] if self._is_cut else self.items[start : start + self._share()]
-        packed, count = self._pack(share, 0, BATCH_BYTES) if share else (b"", 0)
+        packed, end, offset = b"", start, self._offset
+        if share:
+            # If frames count, then so do fragments: they are sent one by one.
+            one_by_one = self._budget.counts_frames
+            limit = 0 if one_by_one else self._batch_bytes
+            if is_fragmented(share[0]) and len(frames := cast("bytes", share[0][0])) > limit:
+                packed, end, offset = self._fragments(frames, limit)
+            else:
+                if one_by_one:
+                    share = list(takewhile(lambda item: not is_fragmented(item), share))
+                packed, count = self._pack(share, 0, self._batch_bytes)
+                end = start + count
         prefix = b"".join(self._prefix)
         self._prefix_left = len(prefix)
-        self._end, self.rest = start + count, prefix + packed
+        self._next_offset, self._end, self.rest = offset, end, prefix + packed
 
     def took(self, taken: int) -> None:
         """Note that the kernel has taken this many bytes of the rest; a whole batch then counts."""
         if taken == len(self.rest):
             start, end = self._start, self._end
             messages = self._messages_in(start, end)
-            count = len(self._prefix) + end - start if self._budget.counts_frames else messages
+            count = messages
+            if self._budget.counts_frames:
+                has_fragment = self._next_offset > self._offset  # and does not end its message
+                count = len(self._prefix) + end - start + has_fragment
             if self._budget.is_behind():
                 self._kept_back += count
             else:

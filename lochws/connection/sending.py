@@ -33,6 +33,8 @@ from .window import SlidingWindow, make_window
 #: The frame of a message of at least this many bytes is built by the sending thread. Otherwise the thread
 #: that writes it would do so, and that may be the loop, which all connections wait for.
 LARGE_BYTES = BATCH_BYTES
+#: Batches are not made smaller than this, in bytes, however small the fragments are.
+SMALLEST_BATCH = 16 * 1024
 
 
 class Line(Sink, Protocol):
@@ -73,7 +75,10 @@ class SendingHalf:
         offered = options.deflate
         deflater = Deflater(agreed, offered) if agreed is not None and offered is not None else None
         threshold = offered.threshold if offered is not None else 0
-        self._sender = Sender(deflater, threshold, MaskKeys(syscalls.random_bytes))
+        fragment = options.fragment
+        self._sender = Sender(deflater, threshold, MaskKeys(syscalls.random_bytes), fragment)
+        #: Messages from this size on are framed by the sending thread, and fragmented if need be.
+        self.large_bytes = LARGE_BYTES if fragment is None else min(LARGE_BYTES, fragment + 1)
         self._trace = trace
         self._clock = clock
         #: Whether messages need no work before they are queued.
@@ -104,6 +109,7 @@ class SendingHalf:
             taps=taps,
             budget=budget,
             proofs=Proofs(self._sender.ping, syscalls.random_bytes),
+            batch_bytes=min(BATCH_BYTES, max(fragment or BATCH_BYTES, SMALLEST_BATCH)),
         )
 
     @property
@@ -115,19 +121,19 @@ class SendingHalf:
 
     def send_text(self, text: str, compress: bool) -> bool:
         """Send a text message."""
-        if self.is_plain and type(text) is str and text.isascii() and len(text) < LARGE_BYTES:
+        if self.is_plain and type(text) is str and text.isascii() and len(text) < self.large_bytes:
             return self.queue.push(text, len(text))
         return self._send_encoded(text, text.encode(), compress)
 
     def send_utf8(self, text: str, data: bytes, compress: bool) -> bool:
         """Send a text message whose UTF-8 is at hand."""
-        if self.is_plain and text.isascii() and len(data) < LARGE_BYTES:
+        if self.is_plain and text.isascii() and len(data) < self.large_bytes:
             return self.queue.push(text, len(data))
         return self._send_encoded(text, data, compress)
 
     def send_binary(self, data: bytes, compress: bool) -> bool:
         """Send a binary message."""
-        if self.is_plain and len(data) < LARGE_BYTES:
+        if self.is_plain and len(data) < self.large_bytes:
             return self.queue.push(data, len(data))
         if self._trace:
             self._trace("send_binary", length=len(data), compressed=compress)
@@ -151,7 +157,7 @@ class SendingHalf:
         self, messages: Sequence[str | bytes], compress: bool
     ) -> tuple[Sequence[Item | Raw], int]:
         """Return messages in their queued form, and the bytes that count towards the bound."""
-        is_small = max(map(len, messages), default=0) < LARGE_BYTES
+        is_small = max(map(len, messages), default=0) < self.large_bytes
         if self.is_plain and is_small and all(map(_is_plain, messages)):
             return messages, sum(map(len, messages))
         items: list[Item | Raw] = []
@@ -266,7 +272,7 @@ class SendingHalf:
         is_text = isinstance(message, str)
         if self._sender.must_compress(data, compress):
             return (Opcode.TEXT if is_text else Opcode.BINARY), data, message
-        if len(data) < LARGE_BYTES and _is_plain(message):
+        if len(data) < self.large_bytes and _is_plain(message):
             return message
         # The frame is all that is kept: the message can be read from it.
         frame = self._sender.text(data, False) if is_text else self._sender.binary(data, False)

@@ -47,7 +47,7 @@ from ..system.rate_limit import RateLimit
 from ..system.reentry import interrupts_lochws
 from ..system.report import is_interrupt, report_aside, safe_name
 from ..system.waits import Waiters, wait_for
-from .outgoing import Outgoing, Pack, Raw, message_of
+from .outgoing import BATCH_BYTES, Outgoing, Pack, Raw, message_of
 from .paced import Budget, PacedOutgoing
 from .proofs import Doubts, Proofs
 from .receipts import NOWHERE, Receipt
@@ -107,6 +107,7 @@ class SendQueue:
         taps: functions that receive what is about to be sent, in order; may change at any time.
         budget: the limit on frames, or None for no limit.
         proofs: what the server has read; None if no receipts are needed.
+        batch_bytes: the maximum number of bytes in a batch, unless a single frame is larger.
 
     Attributes:
         doubts: after `finish`, what is in doubt; None before.
@@ -141,6 +142,7 @@ class SendQueue:
         taps: Sequence[Tap] = (),
         budget: Budget | None = None,
         proofs: Proofs | None = None,
+        batch_bytes: int = BATCH_BYTES,
     ) -> None:
         self._stream = stream
         self._compress = compress
@@ -166,8 +168,8 @@ class SendQueue:
         self._changed = Waiters(self._lock)  # room was made, or a writer has finished
         # Everything below is guarded by _lock.
         # Both are the same object with a budget; without one, `_paced` is None.
-        self._paced = PacedOutgoing(pack, budget) if budget is not None else None
-        self._outgoing = Outgoing(pack) if self._paced is None else self._paced
+        self._paced = PacedOutgoing(pack, budget, batch_bytes) if budget is not None else None
+        self._outgoing = Outgoing(pack, batch_bytes) if self._paced is None else self._paced
         self._writer: _Part | None = None  # the role of the thread that writes
         self._compressor: _Part | None = None  # the role of the thread that compresses
         self._compressing: Iterator[bytes] | None = None  # the compressor's current message

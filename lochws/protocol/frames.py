@@ -8,6 +8,8 @@ advance. Each is the compiled twin where there is one; the Python twins mask wit
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
+from io import BytesIO
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -110,11 +112,47 @@ def frame_length(item: Item) -> int:
     return size + (6 if size < 126 else 8 if size < 65536 else 14)
 
 
-def payload_of(frame: bytes) -> bytes:
-    """Return the unmasked payload of a frame that `build_frame` made."""
-    length = frame[1] & 0x7F
-    start = 6 if length < 126 else 8 if length == 126 else 14
-    return mask(memoryview(frame)[start:], frame[start - 4 : start])
+def build_frames(first: int, payload: BytesLike, fragment: int | None, keys: Callable[[], bytes]) -> bytes:
+    """Build the frames of one message: a single frame, or fragments (RFC 6455 section 5.4).
+
+    Args:
+        first: the first byte of the message's only frame: FIN, RSV1 if it is compressed, and the opcode.
+        payload: any bytes-like object.
+        fragment: the largest payload of a frame in bytes, or None for a single frame.
+        keys: returns the next masking key.
+    """
+    length = len(payload)
+    if fragment is None or length <= fragment:
+        return build_frame(first, payload, keys())
+    frames = BytesIO()  # unlike a list to be joined, it holds only one copy
+    first &= ~FIN
+    with memoryview(payload) as view:
+        for start in range(0, length, fragment):
+            is_last = start + fragment >= length
+            with view[start : start + fragment] as part:
+                frames.write(build_frame(first | FIN if is_last else first, part, keys()))
+            first = Opcode.CONTINUATION
+    return frames.getvalue()
+
+
+def frame_end(frames: bytes, start: int) -> int:
+    """Return the position after the frame that begins at `start`, in frames that `build_frames` made."""
+    length = frames[start + 1] & 0x7F
+    if length < 126:
+        return start + 6 + length
+    if length == 126:
+        return start + 8 + int.from_bytes(frames[start + 2 : start + 4], "big")
+    return start + 14 + int.from_bytes(frames[start + 2 : start + 10], "big")
+
+
+def payload_of(frames: bytes) -> bytes:
+    """Return the unmasked payload of the message whose frames `build_frames` made."""
+    view, parts, end = memoryview(frames), [], 0
+    while end < len(frames):
+        length = frames[end + 1] & 0x7F
+        start, end = end + (6 if length < 126 else 8 if length == 126 else 14), frame_end(frames, end)
+        parts.append(mask(view[start:end], frames[start - 4 : start]))
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def measure_python(items: list[Any], start: int) -> int:

@@ -8,7 +8,7 @@ from lochws.errors import WebSocketClosing
 
 from .close import CloseFrame, as_reason, encode_close
 from .deflate import Deflater
-from .frames import FIN, MAX_CONTROL_PAYLOAD, RSV1, BytesLike, Item, Opcode, build_frame, pack
+from .frames import FIN, MAX_CONTROL_PAYLOAD, RSV1, BytesLike, Item, Opcode, build_frames, pack
 from .masking import MaskKeys
 
 #: The number of bytes of a message that an error shows.
@@ -82,7 +82,7 @@ def as_control_payload(method: str, data: BytesLike) -> bytes:
 
 
 class Sender:
-    """Builds the frames of one connection, one frame for each message. Never blocks.
+    """Builds the frames of one connection: one for each message, or several for a large one. Never blocks.
 
     There is one Close frame and nothing after it: once it was built, every method raises, `close` included.
     Not thread-safe: frames must be sent in the order in which they were built, so one lock guards both.
@@ -91,18 +91,25 @@ class Sender:
         deflater: compresses messages, if permessage-deflate was agreed on.
         threshold: messages with fewer bytes are not compressed.
         keys: the source of masking keys.
+        fragment: the largest payload of a frame in bytes: larger messages are fragmented (RFC 6455 section
+            5.4). None for no limit.
 
     Attributes:
         close_sent: our Close frame, or None.
     """
 
     def __init__(
-        self, deflater: Deflater | None = None, threshold: int = 0, keys: MaskKeys | None = None
+        self,
+        deflater: Deflater | None = None,
+        threshold: int = 0,
+        keys: MaskKeys | None = None,
+        fragment: int | None = None,
     ) -> None:
         self.close_sent: CloseFrame | None = None
         self._deflater = deflater if deflater is not None and deflater.usable else None
         self._threshold = threshold
         self._keys = keys or MaskKeys()
+        self._fragment = fragment
 
     @property
     def deflates(self) -> bool:
@@ -130,7 +137,7 @@ class Sender:
         return packed, end
 
     def text(self, data: bytes, compress: bool = True) -> bytes:
-        """Build the frame of a text message.
+        """Build the frames of a text message.
 
         Args:
             data: the text in UTF-8.
@@ -141,10 +148,10 @@ class Sender:
         """
         if self.close_sent is not None or self._deflater is not None:
             return self._message(Opcode.TEXT, data, compress)
-        return build_frame(_TEXT, data, self._keys())
+        return build_frames(_TEXT, data, self._fragment, self._keys)
 
     def binary(self, data: BytesLike, compress: bool = True) -> bytes:
-        """Build the frame of a binary message.
+        """Build the frames of a binary message.
 
         Args:
             data: any bytes-like object.
@@ -156,15 +163,15 @@ class Sender:
         """
         if self.close_sent is not None or self._deflater is not None or type(data) is not bytes:
             return self._message(Opcode.BINARY, as_bytes("binary", data), compress)
-        return build_frame(_BINARY, data, self._keys())
+        return build_frames(_BINARY, data, self._fragment, self._keys)
 
     def compressed(self, opcode: int, data: bytes) -> bytes:
-        """Build the frame of a compressed message at once, for a message that `must_compress` has chosen."""
+        """Build the frames of a compressed message at once, for a message that `must_compress` has chosen."""
         assert self._deflater is not None  # else there is nothing that must be compressed
-        return build_frame(FIN | RSV1 | opcode, self._deflater.compress(data), self._keys())
+        return self._deflated(opcode, self._deflater.compress(data))
 
     def compressing(self, opcode: int, data: bytes) -> Iterator[bytes]:
-        """Build the frame of a compressed message in steps, so that a large one does not hold up others.
+        """Build the frames of a compressed message in steps, so that a large one does not hold up others.
 
         It does not matter whether our Close frame was built: what the caller had queued before may follow it.
 
@@ -173,12 +180,12 @@ class Sender:
             data: the message, which `must_compress` has chosen.
 
         Yields:
-            An empty bytes object after each step, and the frame at the end. No other message may be
+            An empty bytes object after each step, and the frames at the end. No other message may be
             compressed in between.
         """
         assert self._deflater is not None  # else there is nothing that must be compressed
         for payload in self._deflater.compress_in_pieces(data):
-            yield build_frame(FIN | RSV1 | opcode, payload, self._keys()) if payload else b""
+            yield self._deflated(opcode, payload) if payload else b""
 
     def must_compress(self, data: bytes, compress: bool) -> bool:
         """Return whether to compress a message: compression was agreed on, is wanted, and pays."""
@@ -233,7 +240,13 @@ class Sender:
 
     def _frame(self, opcode: int, payload: bytes, rsv1: bool = False) -> bytes:
         self._check_open()
-        return build_frame(FIN | RSV1 | opcode if rsv1 else FIN | opcode, payload, self._keys())
+        first = FIN | RSV1 | opcode if rsv1 else FIN | opcode
+        # Control frames are never fragmented (RFC 6455 section 5.5).
+        fragment = None if opcode >= Opcode.CLOSE else self._fragment
+        return build_frames(first, payload, fragment, self._keys)
+
+    def _deflated(self, opcode: int, payload: bytes) -> bytes:
+        return build_frames(FIN | RSV1 | opcode, payload, self._fragment, self._keys)
 
     def _check_open(self) -> None:
         if self.close_sent is not None:
