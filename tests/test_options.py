@@ -357,7 +357,8 @@ class TestDeclaredOnce:
             assert re.search(rf"^    {name}: \S", text, re.MULTILINE), name
             if parameter.kind is parameter.KEYWORD_ONLY:
                 default = parameter.default
-                shown = {64 << 20: "64 MiB", 16 << 20: "16 MiB"}.get(default, repr(default))
+                sizes = {64 << 20: "64 MiB", 16 << 20: "16 MiB", 256 << 10: "256 KiB"}
+                shown = sizes.get(default, repr(default))
                 said = re.search(rf"^    {name}: (.*(?:\n     .*)*)", text, re.MULTILINE)
                 assert said
                 assert re.search(rf"Default:\s+{re.escape(shown)}(,\s|\.)", said[1]), (name, shown)

@@ -63,6 +63,7 @@ class Link:
         self.sock.settimeout(PATIENCE)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._received = bytearray()
+        self._fragments: list[tuple[int, bytes]] = []  # of the message that is arriving
 
     def start_tls(self, context: ssl.SSLContext) -> None:
         """Perform the server's side of a TLS handshake."""
@@ -118,15 +119,30 @@ class Link:
         self.send(frame(opcode, payload, fin=fin, rsv=rsv, key=key))
 
     def read_frame(self) -> tuple[int, bytes]:
-        """Read a frame, which must be masked and not a fragment; return opcode and unmasked payload."""
+        """Read a control frame or a whole message; return its opcode and unmasked payload.
+
+        Every frame must be masked. A message may be fragmented, with control frames between its fragments.
+        """
+        while True:
+            first, payload = self._read_one_frame()
+            opcode = first & 0x0F
+            if opcode >= CLOSE:
+                assert first & 0x80, "the client sent a fragment of a control frame"
+                return opcode, payload
+            assert (opcode == 0) == bool(self._fragments), "the client began or continued the wrong message"
+            self._fragments.append((opcode, payload))
+            if first & 0x80:
+                fragments, self._fragments = self._fragments, []
+                return fragments[0][0], b"".join(part for _, part in fragments)
+
+    def _read_one_frame(self) -> tuple[int, bytes]:
         first, second = self.read(2)
-        assert first & 0x80, "the client sent a fragment"
         assert second & 0x80, "the client sent an unmasked frame"
         length = second & 0x7F
         if length >= 126:
             length = int.from_bytes(self.read(2 if length == 126 else 8), "big")
         key = self.read(4)
-        return first & 0x0F, masked(self.read(length), key)
+        return first, masked(self.read(length), key)
 
     def wait_for_end(self) -> None:
         """Read and discard, in silence, until the client ends the connection, however long that takes."""
