@@ -342,15 +342,13 @@ class Text(Event):
         """
         found: Any = self._json
         if isinstance(found, Codec):
-            self._json = found = _decoded(self, found, self._for(found))
+            # json.loads gets a str: it would guess the encoding of bytes.
+            message = self.text if found.loads is JSON.loads else content_of(self)
+            self._json = found = _decoded(self, found, message)
         return found
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(text={_shortened(self.text, 'chars')})"
-
-    def _for(self, codec: Codec) -> str | bytes:
-        """Return the message as `codec` gets it. `json.loads` gets a str: it would guess the encoding."""
-        return self.text if codec.loads is JSON.loads else content_of(self)
 
 
 class Binary(Event):
