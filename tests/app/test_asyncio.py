@@ -33,7 +33,10 @@ def run_with_uvloop(main: Coroutine[Any, Any, Any]) -> Any:
 @pytest.fixture(params=["asyncio", "uvloop"])
 def run_loop(request: pytest.FixtureRequest) -> Run:
     """Run a coroutine to its end, on both kinds of event loop."""
-    return asyncio.run if request.param == "asyncio" else run_with_uvloop
+    if request.param == "asyncio":
+        return asyncio.run
+    pytest.importorskip("uvloop")  # here, before a coroutine exists that would never run
+    return run_with_uvloop
 
 
 def numbers(count: int) -> Callable[[Link], None]:
