@@ -39,6 +39,9 @@ _COUNTERS = {
     "messages_unsent": (
         "lochws_messages_unsent", "Messages accepted but not sent, because the connection ended."
     ),
+    "messages_in_doubt": (
+        "lochws_messages_in_doubt", "Messages sent without proof that the server read them, at most."
+    ),
     "bytes_received": ("lochws_received_bytes", "Bytes received, including frame headers, without TLS."),
     "bytes_sent": ("lochws_sent_bytes", "Bytes sent, including frame headers, without TLS."),
     "handler_errors": ("lochws_handler_errors", "Exceptions raised by handlers."),
@@ -128,6 +131,9 @@ class Metrics:
             the attributes of `lochws.Counters`.
         ``messages_unsent``
             messages that were accepted but not sent: the sum of the lengths of all `Disconnected.unsent`.
+        ``messages_in_doubt``
+            messages that were sent, but that the server may not have read, at most: the sum of the lengths of
+            all `Disconnected.in_doubt` and of all `Disconnected.in_doubt_omitted`.
         ``queued_bytes``, ``waiting_bytes``
             bytes waiting to be sent, and bytes of received messages waiting for handlers.
         ``last_message_time``
@@ -261,6 +267,7 @@ def _numbers(app: WebSocketApp, measures: Measures) -> dict[str, Any]:
         "messages_sent": counters.messages_sent,
         "messages_dropped": counters.messages_dropped,
         "messages_unsent": measures.unsent,
+        "messages_in_doubt": measures.in_doubt,
         "bytes_received": counters.bytes_received,
         "bytes_sent": counters.bytes_sent,
         "queued_bytes": app.queued_bytes,

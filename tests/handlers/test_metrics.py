@@ -172,6 +172,14 @@ def test_accepted_messages_that_were_not_sent_are_counted(metrics: Metrics) -> N
         assert metrics.snapshot()["feed"]["messages_unsent"] == 2
 
 
+def test_messages_in_doubt_are_counted_with_those_that_are_not_named(metrics: Metrics) -> None:
+    app = WebSocketApp("ws://127.0.0.1:1/")
+    metrics.watch(app, "feed")
+    for end in (events.Disconnected(in_doubt=("a", b"b"), in_doubt_omitted=40), events.Disconnected()):
+        app._lochws.registry.dispatch_all([end])
+    assert metrics.snapshot()["feed"]["messages_in_doubt"] == 42
+
+
 def test_a_value_is_counted_up_to_its_bound() -> None:
     histogram = Histogram((1, 2.5))
     for value in (0, 1, 1.5, 2.5, 3):
@@ -289,7 +297,7 @@ def test_scraped_metrics_follow_the_conventions_of_prometheus(
     lively.force_disconnect()
     text = generate_latest(registry).decode()
     families = list(text_string_to_metric_families(text))
-    assert len(families) == 9 + 5 + 1 + 4 + 1
+    assert len(families) == 10 + 5 + 1 + 4 + 1
     for family in families:
         assert re.fullmatch(r"lochws(_[a-z]+)+", family.name)
         assert family.documentation.endswith(".")

@@ -239,8 +239,8 @@ class TestLeavingOut:
     def test_payloads_can_be_left_out(self, tmp_path: Path) -> None:
         path = record(
             tmp_path / "a.jsonl", events.Text("secret"), events.Binary(b"abc"), events.Ping(b"abcd"),
-            ("secret", b"abc", ControlFrame("pong", b"abcd")), events.Disconnected(unsent=("secret",)),
-            payloads=False,
+            ("secret", b"abc", ControlFrame("pong", b"abcd")),
+            events.Disconnected(unsent=("secret",), in_doubt=("secret",)), payloads=False,
         )
         assert "secret" not in path.read_text(encoding="utf-8")
         assert [entry.length for entry in Replay(path).entries()] == [6, 3, 4, 6, 3, 4, None]
@@ -261,12 +261,15 @@ class TestLeavingOut:
             return payload.replace("secret", direction)
 
         path = record(
-            tmp_path / "a.jsonl", events.Text("secret 1"), events.Binary(b"22"), ("secret 3",), redact=redact
+            tmp_path / "a.jsonl", events.Text("secret 1"), events.Binary(b"22"), ("secret 3",),
+            events.Disconnected(unsent=("secret 4",), in_doubt=("secret 3", b"33")), redact=redact,
         )
         assert "secret" not in path.read_text(encoding="utf-8")
         entries = list(Replay(path).entries())
-        assert [entry.fields.get("text") for entry in entries] == ["in 1", None, "out 3"]
+        assert [entry.fields.get("text") for entry in entries] == ["in 1", None, "out 3", None]
         assert entries[1].length == 2
+        assert entries[3].fields["unsent"] == [{"text": "out 4"}]
+        assert entries[3].fields["in_doubt"] == [{"text": "out 3"}, {"length": 2}]
 
     @pytest.mark.parametrize("result", ["raises", 7, b"bytes for text"])
     def test_a_redact_that_fails_leaves_the_payload_out(

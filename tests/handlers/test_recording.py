@@ -26,6 +26,7 @@ from ..support.traffic import Listener, chatter
 
 _ANY_TEXT = st.text(st.characters(), max_size=40)
 _DATA = st.binary(max_size=40)
+_MESSAGES = st.lists(_ANY_TEXT | _DATA, max_size=3).map(tuple)
 _CODES = st.none() | st.integers(1000, 4999)
 _HEADS = st.just(b"HTTP/1.1 101 Switching Protocols\r\nX: \xff\xe9 y\r\n\r\n")
 _RESPONSES = st.builds(Response, _HEADS, _DATA)
@@ -64,7 +65,7 @@ EVENTS: dict[type[events.Event], st.SearchStrategy[Any]] = {
     events.Closed: st.builds(events.Closed, _CODES, _ANY_TEXT),
     events.Disconnected: st.builds(
         events.Disconnected, graceful=st.booleans(), ended_by=_ANY_TEXT, sent_code=_CODES,
-        received_code=_CODES, unsent=st.lists(_ANY_TEXT | _DATA, max_size=3).map(tuple),
+        received_code=_CODES, unsent=_MESSAGES, in_doubt=_MESSAGES, in_doubt_omitted=st.integers(0),
         opened_for=st.none() | st.floats(0, 1e6), counters=st.builds(Counters, *[st.integers(0)] * 6),
         history=st.lists(_ENTRIES, max_size=3).map(tuple), **_ABOUT,
     ),

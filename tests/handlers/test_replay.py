@@ -31,7 +31,8 @@ READY_WITHOUT_HEAD = (
 DISCONNECTED = (
     b'{"at":0,"time":0,"direction":"in","event":"disconnected","reason":"closed","phase":"open",'
     b'"address":null,"error":null,"advice":"","timings":{},"fatal":false,"graceful":true,"ended_by":"client",'
-    b'"sent_code":null,"received_code":null,"received_reason":"","unsent":[],"opened_for":1.5,'
+    b'"sent_code":null,"received_code":null,"received_reason":"","unsent":[],"in_doubt":[],'
+    b'"in_doubt_omitted":0,"opened_for":1.5,'
 )
 
 
@@ -330,10 +331,12 @@ class TestDamage:
         with pytest.raises(RecordingError, match="'length' is "):
             list(Replay(written(tmp_path / "a.jsonl", line), fill=True))
 
-    def test_neither_are_all_fillers_for_unsent_messages_together(self, tmp_path: Path) -> None:
-        path = record(tmp_path / "a.jsonl", events.Disconnected(unsent=("a", "b")), payloads=False)
+    @pytest.mark.parametrize("name", ["unsent", "in_doubt"])
+    def test_neither_are_all_fillers_for_lost_messages_together(self, tmp_path: Path, name: str) -> None:
+        lost: dict[str, Any] = {name: ("a", "b")}
+        path = record(tmp_path / "a.jsonl", events.Disconnected(**lost), payloads=False)
         path.write_bytes(path.read_bytes().replace(b'"length":1', b'"length":400000000'))
-        with pytest.raises(RecordingError, match="'unsent' is longer than"):
+        with pytest.raises(RecordingError, match=f"'{name}' is longer than"):
             list(Replay(path, fill=True))
 
     def test_a_pause_of_centuries_does_not_overflow(self, tmp_path: Path) -> None:

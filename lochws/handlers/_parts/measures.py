@@ -64,6 +64,7 @@ class Measures:
         reconnects: the number of new attempts, keyed by the cause that made them necessary.
         handler_errors: exceptions raised by handlers.
         unsent: messages that were accepted but not sent.
+        in_doubt: messages that were sent without proof that the server has read them.
         stale: how often the server sent no message for `stale_after` seconds.
         last_message: the `received_time` of the last message; None before the first one.
         outages: seconds from the end of a connection to the next Ready.
@@ -76,7 +77,7 @@ class Measures:
         self.handlers: dict[str, Histogram] = {}
         self.reconnects: dict[str, int] = {}
         self.handler_errors = 0
-        self.unsent = 0
+        self.unsent = self.in_doubt = 0
         self.stale = 0
         self.last_message: float | None = None
         self.outages = Histogram(OUTAGES)
@@ -118,7 +119,9 @@ class Measures:
             if self._cause == events.Stale.name and fallback != "client":
                 self._cause = None  # it was only reported; the connection ended for another reason
             self._cause = self._cause or fallback
-            self.unsent += len(event.unsent) if isinstance(event, events.Disconnected) else 0
+            if isinstance(event, events.Disconnected):
+                self.unsent += len(event.unsent)
+                self.in_doubt += len(event.in_doubt) + event.in_doubt_omitted
 
     # The writing thread, one at a time.
 

@@ -44,7 +44,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "address": (str, _NONE), "advice": (str,), "attempt": (int,), "code": (int, _NONE), "counters": (dict,),
     "critical": (bool,), "data": (str,),
     "delay": (int, float), "ended_by": (str,), "error": (str, dict, _NONE), "extensions": (list,),
-    "fatal": (bool,), "graceful": (bool,), "history": (list,), "is_reconnect": (bool,),
+    "fatal": (bool,), "graceful": (bool,), "history": (list,), "in_doubt": (list,),
+    "in_doubt_omitted": (int,), "is_reconnect": (bool,),
     "last_message_at": (int, float, _NONE), "latency": (int, float, _NONE),
     "opened_for": (int, float, _NONE), "outage": (int, float, _NONE), "phase": (str,),
     "protocol": (str, _NONE), "proxy": (str, _NONE), "reason": (str,), "received_code": (int, _NONE),
@@ -53,6 +54,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 #: The modules whose exceptions are recreated by name; any other becomes a `RecordedError`.
 _ERRORS = {module.__name__: module for module in (builtins, errors, socket, ssl)}
+#: Fields of events that are tuples of messages.
+_MESSAGES = frozenset({"unsent", "in_doubt"})
 #: Fields of events that are URLs or may quote URLs.
 _QUOTES_URLS = frozenset({"url", "proxy", "reason", "received_reason", "advice"})
 #: Headers of a response whose URLs are recorded without their secrets.
@@ -155,7 +158,7 @@ class Scribe:
     def _field(self, name: str, value: Any) -> Any:
         if name == "response":
             return None if value is None else self._response(value)
-        if name == "unsent":
+        if name in _MESSAGES:
             return [self._payload("out", message) for message in value]
         if name in _AS_JSON:
             return _AS_JSON[name](value)
@@ -326,9 +329,9 @@ def _value(name: str, value: Any, fill: bool) -> Any:
         raise ValueError(f"{name!r} is {value!r}")
     if name == "extensions":
         return set(map(str, value))
-    if name == "unsent":
+    if name in _MESSAGES:
         if sum(length_of(message) or 0 for message in value) > MAX_LINE:
-            raise ValueError(f"'unsent' is longer than {MAX_LINE} bytes")
+            raise ValueError(f"{name!r} is longer than {MAX_LINE} bytes")
         return tuple(payload_of({"event": "text", **message}, fill) for message in value)
     if isinstance(value, dict) and name == "response":
         return Response(str(value["head"]).encode("latin-1"), _bytes(value["body"]))
