@@ -16,8 +16,6 @@ from .meter import LegMeter
 from .status import Phase, Reason
 
 Message: TypeAlias = events.Text | events.Binary
-#: The most messages of one batch whose fate is remembered until the batch is handled.
-_MAX_RUN = 65_536
 
 
 class Ticket:
@@ -73,9 +71,8 @@ class Leg:
         self.meter = LegMeter()
         self.timer: ScheduledCall | None = None
         self.early: deque[tuple[Hashable, Ticket]] = deque()  # what arrives before its session is ready
-        self.ticket: Ticket | None = None
-        self._run: deque[Ticket] = deque(maxlen=_MAX_RUN)  # the tickets of the batch being delivered
-        self._has_batches = False
+        self._batch: dict[int, Ticket] = {}  # the tickets of the batch being delivered, by id() of the event
+        self._is_handled = False  # handlers of that batch have been called, so it has been noted whole
 
     def install(self, received: Callable[[Leg, Any], object], ready: Callable[[Leg, Any], object]) -> None:
         """Register the feed's own handlers with the app, and put its handlers of messages behind a filter."""
@@ -86,10 +83,18 @@ class Leg:
 
     def note(self, event: Message) -> Ticket:
         """Create the ticket of a message that is about to be delivered."""
-        ticket = self.ticket = Ticket(self, event)
-        if self._has_batches:
-            self._run.append(ticket)
+        ticket = Ticket(self, event)
+        if self._is_handled or not self.app._lochws.registry.has(("batch",)):
+            self._batch.clear()
+            self._is_handled = False
+        # All messages of a batch are noted before a handler of any of them is called.
+        self._batch[id(event)] = ticket
         return ticket
+
+    def _ticket_of(self, event: Message) -> Ticket | None:
+        """Return the ticket of a message that is being handled, or None if it was not noted."""
+        self._is_handled = True
+        return self._batch.get(id(event))
 
     def call_own(self, ticket: Ticket) -> None:
         """Make the calls of the leg's own handlers for a message that was held back."""
@@ -103,7 +108,7 @@ class Leg:
 
             @wraps(handler)
             def one(event: Message) -> object:
-                ticket = self.ticket
+                ticket = self._ticket_of(event)
                 if ticket is None or ticket.fate:
                     return handler(event)
                 if ticket.fate is None:
@@ -113,19 +118,16 @@ class Leg:
             return one
         if name != "batch":
             return handler
-        self._has_batches = True
 
         @wraps(handler)
         def many(messages: list[Message]) -> object:
-            tickets = {id(ticket.event): ticket for ticket in self._run}
             passed = []
             for message in messages:
-                ticket = tickets.get(id(message))
+                ticket = self._ticket_of(message)
                 if ticket is None or ticket.fate:
                     passed.append(message)
                 elif ticket.fate is None:
                     ticket.calls.append(partial(handler, [message]))
-            self._run.clear()
             return handler(passed) if passed else None
 
         return many

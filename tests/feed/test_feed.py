@@ -12,7 +12,18 @@ from lochws import Backoff, Feed, Threads, WebSocketApp, events
 from lochws.errors import WaitFailed, WebSocketClosed, WebSocketError, WebSocketUnavailable
 from lochws.feed import Switch
 from lochws.handlers.subscriptions import Step, Subscriptions
-from lochws.testing import ScriptedServer, accept, echo, fin, reject, send, wait_for, wait_for_close
+from lochws.testing import (
+    ScriptedServer,
+    accept,
+    echo,
+    fin,
+    reject,
+    send,
+    send_raw,
+    wait_for,
+    wait_for_close,
+)
+from lochws.testing.rawframes import frame
 
 from ..support.apps import NEVER
 from ..support.seen import PATIENCE, eventually
@@ -109,6 +120,61 @@ def test_the_apps_own_handlers_of_messages_see_only_what_is_passed_on() -> None:
     with ScriptedServer(script, script) as server, Noting(Own, [server.url], copies=2, key=key_of) as feed:
         eventually(lambda: sum(leg.first + leg.later for leg in feed.status().legs) == 4)
         assert feed.texts() == seen == ['{"n": 1}', '{"n": 2}']
+
+
+class Batching(WebSocketApp):
+    """An app with two handlers of batches and a route, which note what they get."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.batched: list[str] = []
+        self.batched_too: list[str] = []
+        self.routed: list[str] = []
+        for noted in (self.batched, self.batched_too):
+            self.on("batch")(lambda batch, noted=noted: noted.extend(event.text for event in batch))
+        self.route(lambda message: "n" in message)(lambda event: self.routed.append(event.text))
+
+    def noted(self) -> list[list[str]]:
+        return [self.batched, self.batched_too, self.routed]
+
+
+def at_once(*messages: str) -> Any:
+    """Send messages so that they are received as one batch."""
+    return send_raw(b"".join(frame(1, message.encode()) for message in messages))
+
+
+def test_each_message_of_a_batch_reaches_the_apps_own_handlers_by_its_own_fate() -> None:
+    one, two, three = '{"n": 1}', '{"n": 2}', '{"n": 3}'
+    script = [accept(), at_once(one, one, two, two), wait_for("more"), at_once(two, three), wait_for_close()]
+    apps: list[Batching] = []
+
+    def connect(url: str) -> Batching:
+        apps.append(Batching(url))
+        return apps[-1]
+
+    with ScriptedServer(script) as server:
+        with Noting(connect, [server.url], key=key_of) as feed:
+            eventually(lambda: feed.texts() == [one, two])
+            feed.send_text("more")
+            eventually(lambda: feed.texts() == [one, two, three])
+        assert apps[0].noted() == [[one, two, three]] * 3
+
+
+def test_a_batch_that_is_held_back_until_the_session_is_ready_is_then_handled_by_the_fate_of_each() -> None:
+    one, two, welcome = '{"n": 1}', '{"n": 2}', '{"welcome": true}'
+    apps: list[Batching] = []
+
+    def connect(url: str) -> Batching:
+        app = Batching(url)
+        Subscriptions(app, [Step("log in", expect=lambda event: event.text == welcome)])
+        apps.append(app)
+        return app
+
+    script = [accept(), wait_for("log in"), at_once(one, one, two, welcome), wait_for_close()]
+    with ScriptedServer(script) as server:
+        with Noting(connect, [server.url], key=key_of) as feed:
+            eventually(lambda: feed.texts() == [one, two, welcome])
+        assert apps[0].noted() == [[one, two, welcome], [one, two, welcome], [one, two]]
 
 
 def test_a_url_that_fails_is_replaced_by_the_next_at_once_and_the_report_says_why() -> None:
