@@ -151,9 +151,9 @@ class Freshness(Generic[K]):
         self._lines = RateLimit(burst=20, per_second=1 / 30)
         self._refusals = RateLimit(burst=1, per_second=1 / 60)
         forks.register(self)
-        gate = app.hooks.gate()
-        gate.remove()
-        gate.when_all_open(self._gates_opened)
+        self._gate = app.hooks.gate()
+        self._gate.remove()
+        self._gate.when_all_open(self._gates_opened)
         app.add_handler(self)
 
     # Any thread.
@@ -211,6 +211,8 @@ class Freshness(Generic[K]):
         """Stop watching for good, and stop handling events."""
         with suppress(ValueError):  # leave() was called before
             self._app.remove_handler(self)
+        with suppress(ValueError):
+            self._gate.forget(self._gates_opened)
         self._soon(self._end)
 
     def reset_after_fork(self) -> None:

@@ -188,6 +188,8 @@ class Every:
         self._has_left = True
         with suppress(ValueError):  # leave() was called before
             self._app.remove_handler(self)
+        with suppress(ValueError):
+            self._gate.forget(self._gates_opened)
         self._soon(self._end)
 
     def reset_after_fork(self) -> None:

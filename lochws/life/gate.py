@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
+import logging
 import threading
 from collections.abc import Callable
-from typing import Protocol
+from typing import Literal, Protocol, overload
 
 from ..connection.connection import Connection
+from ..connection.receipts import Receipt
 from ..connection.sending import SendingHalf
 from ..errors import WebSocketUnavailable
 from ..options import check_bool
 from ..protocol.frames import BytesLike
 from ..protocol.sender import as_bytes, as_text
+from ..system.rate_limit import RateLimit
+from ..system.report import is_interrupt, report, safe_name
 
 
 class Gate:
@@ -31,18 +36,34 @@ class Gate:
     def __init__(self, gates: Gates) -> None:
         self._gates = gates
 
-    def send(self, message: str | BytesLike, *, text: bool = False) -> bool:
+    @overload
+    def send(
+        self, message: str | BytesLike, *, text: bool = False, receipt: Literal[False] = False
+    ) -> bool: ...
+
+    @overload
+    def send(self, message: str | BytesLike, *, text: bool = False, receipt: Literal[True]) -> Receipt: ...
+
+    @overload
+    def send(self, message: str | BytesLike, *, text: bool = False, receipt: bool) -> bool | Receipt: ...
+
+    def send(
+        self, message: str | BytesLike, *, text: bool = False, receipt: bool = False
+    ) -> bool | Receipt:
         """Send a message even while gates are closed, this one included; also after `remove`.
 
         Args:
             message: a str for a text message, or a bytes-like object for a binary one.
             text: whether to send a bytes-like object as a text message; it must be valid UTF-8.
+            receipt: whether to return a `Receipt`, which tells what becomes of the message.
 
         Returns:
-            True; False if the message was dropped because the queue is full (``when_full="drop"``).
+            True; False if the message was dropped because the queue is full (``when_full="drop"``). With
+            ``receipt=True``, a `Receipt` in both cases.
 
         Raises:
-            TypeError: the message is neither a str nor a bytes-like object, or `text` is not a bool.
+            TypeError: the message is neither a str nor a bytes-like object, or `text` or `receipt` is not a
+                bool.
             ValueError: the text has lone surrogates and cannot be encoded as UTF-8, or its bytes are not
                 valid UTF-8.
             WebSocketUnavailable: there is no connection, or it is closing.
@@ -50,6 +71,7 @@ class Gate:
             TransportFail: the network failed, and the message was not sent completely.
         """
         check_bool("text", text)
+        check_bool("receipt", receipt)
         data: str | bytes
         if text or isinstance(message, str):
             data = as_text("Gate.send", message)
@@ -58,6 +80,8 @@ class Gate:
         sending = self._gates.sending()
         if sending is None:
             raise WebSocketUnavailable("not sent: there is no connection")
+        if receipt:
+            return sending.send_with_receipt([data], True)
         return sending.send_text(data, True) if isinstance(data, str) else sending.send_binary(data, True)
 
     def open(self) -> None:
@@ -71,11 +95,24 @@ class Gate:
     def when_all_open(self, function: Callable[[], object]) -> None:
         """Have a function called whenever the last closed gate of a connection has been opened.
 
-        It runs on the thread that opened the gate, without any lock, and should neither block nor raise. It
-        is not called for connections on which no gate is closed. The call may come late, after that
-        connection has already ended.
+        It runs on the thread that opened the gate, without any lock, and should not block. An exception is
+        logged. The function is not called for connections on which no gate is closed. The call may come late,
+        after that connection has already ended.
+
+        The app keeps the function, even if this gate is removed, until it is passed to `forget`.
         """
         self._gates.when_all_open(function)
+
+    def forget(self, function: Callable[[], object]) -> None:
+        """Have a function that was passed to `when_all_open` called no more. Any gate of the app will do.
+
+        A call that another thread has already begun to make may still come. If the function was passed
+        several times, this takes back one of them.
+
+        Raises:
+            ValueError: the function was not passed to `when_all_open`, or has been forgotten already.
+        """
+        self._gates.forget(function)
 
     def remove(self) -> None:
         """Remove the gate from this connection and from all later ones."""
@@ -106,6 +143,7 @@ class Gates:
         self._all: frozenset[Gate] = frozenset()
         self._closed: frozenset[Gate] = frozenset()  # on the present connection
         self._when_all_open: tuple[Callable[[], object], ...] = ()
+        self._failures = RateLimit()
 
     def make(self) -> Gate:
         """Create a gate, which is closed on each later connection. Any thread."""
@@ -134,14 +172,39 @@ class Gates:
             told = self._when_all_open if self.are_open and not were_open else ()
         self._life.tell_watchers()
         for function in told:
-            function()
+            try:
+                function()
+            except BaseException as error:
+                if is_interrupt(error):
+                    raise
+                words = "%s, which was passed to when_all_open, failed"
+                report(logging.ERROR, words, safe_name(function), error=error, limit=self._failures)
 
     def when_all_open(self, function: Callable[[], object]) -> None:
         """Have a function called when all gates of a connection have been opened. Any thread."""
         with self._life.lock:
             self._when_all_open += (function,)
 
+    def forget(self, function: Callable[[], object]) -> None:
+        """Have a function called no more. Any thread.
+
+        Raises:
+            ValueError: the function is not known.
+        """
+        with self._life.lock:
+            known = self._when_all_open
+            for index in reversed(range(len(known))):
+                if _is_same(known[index], function):
+                    self._when_all_open = (*known[:index], *known[index + 1:])
+                    return
+        raise ValueError(f"{safe_name(function)} is not a function that was passed to when_all_open")
+
     def sending(self) -> SendingHalf | None:
         """Return the open connection's sending half even while gates are closed, or None. Any thread."""
         connection = self._life.connection
         return None if connection is None else connection.sending
+
+
+def _is_same(one: object, other: object) -> bool:
+    """Compare by identity, but methods by equality, since they are never identical. Runs no user code."""
+    return one is other or (inspect.ismethod(one) and inspect.ismethod(other) and one == other)

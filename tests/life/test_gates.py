@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from lochws import Backoff, WebSocketApp, events
+from lochws import Backoff, ReceiptState, WebSocketApp, events
 from lochws.errors import WebSocketClosed, WebSocketUnavailable
+from lochws.handlers.freshness import Freshness
+from lochws.handlers.heartbeat import Every
 from lochws.testing import ScriptedServer, accept, fin, wait_for
 
 from ..support.apps import AT_ONCE, NEVER, opened, running
@@ -240,6 +244,90 @@ def test_a_listener_is_called_when_the_last_gate_of_a_connection_opens() -> None
             app.reconnect()
             app.wait_for("ready", 3)
         assert told == [True, True], "no gate was closed"
+
+
+def test_a_listener_that_is_forgotten_is_called_no_more_and_released() -> None:
+    class Listener:
+        calls = 0
+
+        def told(self) -> None:
+            self.calls += 1
+
+    with ScriptedServer() as server:
+        app = Noting(server.url)
+        gate, other = app.hooks.gate(), app.hooks.gate()
+        other.remove()
+        listener, kept = Listener(), Listener()
+        for told in (listener.told, kept.told, listener.told):
+            gate.when_all_open(told)
+        with running(app, persist=AT_ONCE):
+            app.wait_for("ready")
+            other.forget(listener.told)
+            gate.open()
+            assert (listener.calls, kept.calls) == (1, 1), "it was passed twice, and one is left"
+            gate.forget(listener.told)
+            app.reconnect()
+            app.wait_for("ready", 2)
+            gate.open()
+            assert (listener.calls, kept.calls) == (1, 2)
+    with pytest.raises(ValueError, match=r"told is not a function that was passed to when_all_open"):
+        gate.forget(listener.told)
+    reference = weakref.ref(listener)
+    del listener, told
+    gc.collect()
+    assert reference() is None
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), SystemExit(3)])
+def test_a_listener_that_raises_is_reported_and_the_others_are_called(
+    caplog: pytest.LogCaptureFixture, error: BaseException
+) -> None:
+    def fail() -> None:
+        raise error
+
+    told: list[int] = []
+    with ScriptedServer() as server:
+        app = Noting(server.url)
+        gate = app.hooks.gate()
+        gate.when_all_open(fail)
+        gate.when_all_open(lambda: told.append(threading.get_ident()))
+        with running(app):
+            app.wait_for("ready")
+            opener = in_thread(gate.open)
+            opener.join(PATIENCE)
+            assert told == [opener.ident]
+    assert "fail, which was passed to when_all_open, failed" in caplog.text
+
+
+@pytest.mark.parametrize("make", [
+    lambda app: Every(app, 10, "beat"),
+    lambda app: Freshness(app, key=str, limit=10, on_stale="tell"),
+], ids=["heartbeats", "freshness"])
+def test_a_handler_that_has_left_is_released_by_the_app(make: Callable[[Noting], Any]) -> None:
+    app = Noting("ws://127.0.0.1:1/")
+    handler = make(app)
+    handler.leave()
+    handler.leave()
+    reference = weakref.ref(handler)
+    del handler
+    gc.collect()
+    assert reference() is None
+
+
+def test_a_closed_gate_sends_with_a_receipt() -> None:
+    with ScriptedServer() as server:
+        app = Noting(server.url)
+        gate = app.hooks.gate()
+        with running(app):
+            app.wait_for("ready")
+            for receipt in (
+                gate.send("a", receipt=True), gate.send(b"b", receipt=True),
+                gate.send(b"c", text=True, receipt=True),
+            ):
+                assert receipt.result(PATIENCE) is ReceiptState.CONFIRMED
+            assert server.messages[:3] == ["a", b"b", "c"]
+            with pytest.raises(TypeError, match="receipt=1"):
+                gate.send("x", receipt=1)  # type: ignore[call-overload]
 
 
 def test_a_removed_gate_sends_past_closed_ones() -> None:
