@@ -219,10 +219,11 @@ class Feed(Handler):
         if lost:
             conductor.abandon()
             raise WebSocketError("already started")
-        conductor.call_later(0, lambda: conductor.begin(first))
         if self._was_closed:
             self._was_closed = False
-            conductor.close(1000, "goodbye")
+            conductor.close(1000, "goodbye")  # nothing begins: an attempt might fail before it is closed
+        else:
+            conductor.call_later(0, lambda: conductor.begin(first))
 
     def run_forever(self, *, persist: bool | Backoff = True, **timing: Any) -> Final | None:
         """Start the feed and block until it has stopped. Ctrl-C closes it, and then propagates.

@@ -300,10 +300,17 @@ class TestWaiting:
             called.set()
             raise SystemExit("not this way")
 
-        with opened(WebSocketApp(start_peer(echo).url), ping_rate=0) as app:
+        server = Server(answers_pings=False)
+        with opened(WebSocketApp(start_peer(server).url), ping_rate=0) as app:
+            # If the receipt were confirmed by now, this thread would call it, where SystemExit propagates.
             app.send_text("x", receipt=True).add_done_callback(fails)
+            eventually(lambda: bool(server.pings))
+            server.links[0].send_frame(PONG, server.pings[-1])
             assert called.wait(PATIENCE)
-            assert app.send_text("y", receipt=True).result(PATIENCE) is CONFIRMED
+            receipt = app.send_text("y", receipt=True)
+            eventually(lambda: len(server.pings) > 1)
+            server.links[0].send_frame(PONG, server.pings[-1])
+            assert receipt.result(PATIENCE) is CONFIRMED
         await_reports()
         assert any("of a receipt failed" in record.getMessage() for record in caplog.records)
 
