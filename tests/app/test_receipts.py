@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ class Server:
         self.messages: list[bytes] = []
         self.pings: list[bytes] = []
         self.links: list[Link] = []
+        self.before_answer: Callable[[], object] = lambda: None  # to a Close frame
 
     @property
     def automatic(self) -> list[bytes]:
@@ -49,6 +51,7 @@ class Server:
                     link.send_frame(PONG, payload)
             elif opcode == CLOSE:
                 if self.answers_close:
+                    self.before_answer()
                     link.send_frame(CLOSE, payload)
                 return
 
@@ -102,6 +105,10 @@ class TestConfirmed:
     def test_the_answer_to_our_close_frame_confirms_what_was_before(self, start_peer: StartPeer) -> None:
         server = Server(answers_pings=False)
         with opened(Noting(start_peer(server).url), ping_rate=0) as app:
+            connection = app._lochws.life.connection
+            assert connection is not None
+            # Locally, the answer may come before the thread that sent our Close frame has noted that it did.
+            server.before_answer = lambda: eventually(lambda: connection.sending.queue.is_close_taken)
             receipt = app.send_text("x", receipt=True)
             app.send_text("without")
             app.close()
