@@ -20,6 +20,7 @@ PARENTS = {
     "TransportFail": "WebSocketError",
     "QueueFull": "WebSocketError",  # ours
     "WaitFailed": "WebSocketError",  # ours
+    "ConnectionFailed": "WebSocketError",  # ours
     "WebSocketUnavailable": "WebSocketError",
     "WebSocketClosing": "WebSocketUnavailable",
     "WebSocketClosed": "WebSocketUnavailable",
