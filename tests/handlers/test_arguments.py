@@ -13,6 +13,7 @@ from lochws.handlers.freshness import Freshness
 from lochws.handlers.heartbeat import Answer, Every
 from lochws.handlers.packets import Packets
 from lochws.handlers.replies import Replies
+from lochws.handlers.sequence import Sequence
 from lochws.handlers.subscriptions import Step, StepFailed, Subscriptions
 from lochws.testing import StartServer
 
@@ -47,6 +48,10 @@ MAKERS: dict[str, Callable[[Any], object]] = {
     "key": lambda function: Freshness(app(), key=function, limit=1, on_stale=print),
     "on_stale": lambda function: Freshness(app(), key=print, limit=1, on_stale=function),
     "on_fresh": lambda function: Freshness(app(), key=print, limit=1, on_stale=print, on_fresh=function),
+    "on_gap": lambda function: Sequence(app(), number=print, on_gap=function),
+    "on_disorder": lambda function: Sequence(app(), number=print, on_disorder=function),
+    "resync": lambda function: Sequence(app(), number=print, resync=function, on_snapshot=print),
+    "on_snapshot": lambda function: Sequence(app(), number=print, resync=print, on_snapshot=function),
     "split": Packets,
     "retry": lambda function: Backoff(retry=function),
 }
@@ -86,6 +91,12 @@ def test_a_function_that_takes_any_arguments_is_accepted(name: str) -> None:
             lambda: Freshness(app(), key=print, limit=1, on_stale=print, clock=5),
             TypeError, "clock=5: expected a lochws.clock.Clock, or None",
         ),
+        (lambda: Sequence(app(), number=None), TypeError, "number=None: expected a function"),
+        (lambda: Sequence(app(), number=nothing), TypeError, "number: nothing.* cannot be called with one"),
+        (lambda: Sequence(app(), number=print, key=later), TypeError, "key: later is a coroutine function"),
+        (lambda: Sequence(app(), number=print, on_snapshot=print), ValueError, "pass both, or neither"),
+        (lambda: Sequence(app(), number=print, executor=5), TypeError, "executor=5: expected a concurrent"),
+        (lambda: Sequence(app(), number=print, max_held=0), ValueError, "max_held=0"),
     ],
 )
 def test_other_invalid_arguments_are_refused(make: Any, error: type[Exception], words: str) -> None:

@@ -17,6 +17,7 @@ from lochws.handlers.metrics import Metrics
 from lochws.handlers.recorder import Recorder
 from lochws.handlers.relay import Relay
 from lochws.handlers.replies import Replies
+from lochws.handlers.sequence import Sequence
 from lochws.handlers.subscriptions import Step, Subscriptions
 from lochws.handlers.worker import Worker
 from lochws.system.control import control_lock
@@ -52,6 +53,14 @@ CASES: dict[str, Case] = {
         lambda freshness: (
             freshness.add("a"), freshness.remove("a"), setattr(freshness, "limit", 5), freshness.stale,
             freshness.keys, freshness.leave(),
+        ),
+    ),
+    "sequence": (
+        lambda app, path: Sequence(app, number=len, state=path / "numbers"),
+        lambda sequence: sequence._file._lock,
+        lambda sequence: (
+            sequence.counts, sequence.keys, sequence.last(), sequence.is_live(), sequence.forget(),
+            sequence.flush(0), sequence.leave(),
         ),
     ),
     "metrics": (

@@ -10,6 +10,7 @@ from lochws.handlers.heartbeat import Answer, Every
 from lochws.handlers.jsonrpc import JsonRpc
 from lochws.handlers.packets import Packets
 from lochws.handlers.replies import Replies, Reply
+from lochws.handlers.sequence import Gap, Sequence, Snapshot
 from lochws.handlers.subscriptions import Step, StepFailed, Subscriptions
 
 if TYPE_CHECKING:
@@ -123,3 +124,23 @@ def of_freshness(app: WebSocketApp) -> None:
     freshness.limit = 30
     assert_type(freshness.remove("abc"), bool)
     freshness.add(5)  # type: ignore[arg-type]
+
+
+def of_sequences(app: WebSocketApp) -> None:
+    """The keys of the streams have the type that `key` returns."""
+
+    def key(event: events.Text) -> str:
+        return event.text[:3]
+
+    def on_gap(gap: Gap[str]) -> None:
+        assert_type(gap.count, int)
+
+    def load(key: str) -> Snapshot:
+        return Snapshot(len(key))
+
+    sequence = Sequence(app, number=lambda _: 5, key=key, on_gap=on_gap, resync=load, on_snapshot=print)
+    assert_type(sequence, Sequence[str])
+    assert_type(sequence.keys, tuple[str, ...])
+    assert_type(sequence.last("abc"), int | None)
+    assert_type(sequence.counts.missing, int)
+    sequence.forget(5)  # type: ignore[arg-type]

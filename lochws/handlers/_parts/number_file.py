@@ -1,0 +1,119 @@
+"""A file with the last number of each stream, replaced as a whole so that a crash leaves a complete one."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+
+from ...system.rate_limit import RateLimit
+from ...system.report import report
+from ...system.waits import Waiters, wait_for
+
+_FORMAT = "lochws sequence 1"
+
+
+class NumberFile:
+    """Saves numbers in a file, on a daemon thread that exists only while there is something to save.
+
+    All methods may be called from any thread.
+
+    Args:
+        path: the file. Its directory must exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.reset_after_fork()
+
+    def reset_after_fork(self) -> None:
+        """Leave saving to the parent."""
+        self._lock = threading.RLock()
+        self._changed = Waiters(self._lock)
+        self._wanted: dict[Hashable, int] | None = None
+        self._is_busy = False
+        self._lines = RateLimit(burst=1, per_second=1 / 60)
+
+    def load(self) -> dict[Hashable, int]:
+        """Return the numbers in the file; none if it does not exist.
+
+        Raises:
+            ValueError: the file is damaged, or is not one of these.
+            OSError: it cannot be read.
+        """
+        try:
+            text = self.path.read_bytes()
+        except FileNotFoundError:
+            return {}
+        try:
+            found = json.loads(text)
+            if found["format"] != _FORMAT:
+                raise ValueError("unknown format")
+            numbers: dict[Hashable, int] = dict(found["numbers"])
+            if not all(is_savable(key) and type(number) is int for key, number in numbers.items()):
+                raise ValueError("not a number for each key")
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ValueError(
+                f"state={str(self.path)!r} is not a valid state file ({error}); remove it to begin anew"
+            ) from error
+        return numbers
+
+    def save(self, numbers: Mapping[Hashable, int]) -> None:
+        """Save these numbers soon, in place of all that are in the file. Never blocks."""
+        with self._lock:
+            self._wanted = dict(numbers)
+            if self._is_busy:
+                return
+            self._is_busy = True
+        try:
+            threading.Thread(target=self._run, name="lochws-sequence", daemon=True).start()
+        except RuntimeError as error:  # there is no room for a thread, or the interpreter is exiting
+            with self._lock:
+                self._is_busy = False
+            self._failed(error)
+
+    def flush(self, timeout: float | None) -> bool:
+        """Wait until all has been saved, or saving has failed; return whether it is so in time."""
+        with self._lock:
+            wait_for(self._changed, lambda: not self._is_busy, timeout)
+            return not self._is_busy
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                numbers, self._wanted = self._wanted, None
+                if numbers is None:
+                    self._is_busy = False
+                    self._changed.notify_all()
+                    return
+            try:
+                self._write(numbers)
+            except Exception as error:  # noqa: BLE001  a full disk, for example
+                self._failed(error)
+
+    def _write(self, numbers: dict[Hashable, int]) -> None:
+        text = json.dumps({"format": _FORMAT, "numbers": list(numbers.items())})
+        draft = self.path.with_name(f"{self.path.name}.new")
+        with draft.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(self.path)
+        if os.name == "posix":  # the new name, too, survives a power cut
+            directory = os.open(self.path.parent, os.O_RDONLY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+
+    def _failed(self, error: Exception) -> None:
+        words = "the numbers of a sequence cannot be saved in %s"
+        report(logging.ERROR, words, self.path, error=error, limit=self._lines)
+
+
+def is_savable(key: object) -> bool:
+    """Return whether a key can be saved: a str, an int or None."""
+    return key is None or (isinstance(key, (str, int)) and not isinstance(key, bool))

@@ -1,0 +1,132 @@
+"""Resyncs: a bounded number of calls, in an executor, of a user's function that fetches a snapshot."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable
+from concurrent.futures import Executor, Future
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from ... import WebSocketApp
+from ...errors import WebSocketError
+from ...system.report import safe_name
+
+#: Called on the handlers' thread with the result or the exception of a call.
+_Done = Callable[[object, "BaseException | None"], object]
+
+
+class Job:
+    """A call that waits or runs. `cancel` makes sure that its outcome is ignored."""
+
+    __slots__ = ("done", "is_over", "key", "timer")
+
+    def __init__(self, key: Hashable, done: _Done) -> None:
+        self.key = key
+        self.done = done
+        self.is_over = False
+        self.timer: Any = None
+
+    def cancel(self) -> None:
+        """Ignore the outcome."""
+        self.is_over = True
+        if self.timer is not None:
+            self.timer.cancel()
+
+
+class Resyncs:
+    """Calls a function for keys, at most `parallel` at once. For the handlers' thread.
+
+    A call that exceeds the time limit counts as failed at once, but keeps its place until it returns. So a
+    server that does not answer cannot make the number of threads grow.
+
+    Args:
+        app: the app.
+        function: the function.
+        executor: the executor that calls it; None for a daemon thread per call.
+        parallel: how many calls may run at once.
+        timeout: the time limit in seconds.
+    """
+
+    def __init__(
+        self, app: WebSocketApp, function: Callable[[Any], object], executor: Executor | None, parallel: int,
+        timeout: float,
+    ) -> None:
+        self._app = app
+        self._function = function
+        self._executor = executor
+        self._parallel = parallel
+        self._timeout = timeout
+        self._waiting: deque[Job] = deque()
+        self._running = 0
+
+    def begin(self, key: Hashable, done: _Done) -> Job:
+        """Have the function called with a key, and then `done` with its result, or with its exception."""
+        job = Job(key, done)
+        self._waiting.append(job)
+        self._go_on()
+        return job
+
+    def reset_after_fork(self) -> None:
+        """Forget the calls, whose threads exist only in the parent."""
+        self._waiting.clear()
+        self._running = 0
+
+    def _go_on(self) -> None:
+        while self._waiting and self._running < self._parallel:
+            job = self._waiting.popleft()
+            if job.is_over:
+                continue
+            self._running += 1
+            with suppress(WebSocketError):  # the app has stopped
+                job.timer = self._app.call_later(self._timeout, partial(self._too_late, job))
+            self._submit(job.key).add_done_callback(partial(self._returned, job))
+
+    def _submit(self, key: Hashable) -> Future[object]:
+        failed: Future[object] = Future()
+        try:
+            if self._executor is not None:
+                return self._executor.submit(self._function, key)
+            future: Future[object] = Future()
+            run = partial(_run, future, self._function, key)
+            threading.Thread(target=run, name="lochws-resync", daemon=True).start()
+            return future
+        except Exception as error:  # noqa: BLE001  the executor was shut down, or there is no room for a thread
+            failed.set_exception(error)
+            return failed
+
+    # Any thread.
+
+    def _returned(self, job: Job, future: Future[object]) -> None:
+        with suppress(WebSocketError):  # the app has stopped
+            self._app.call_later(0, partial(self._end, job, future))
+
+    # The handlers' thread.
+
+    def _end(self, job: Job, future: Future[object]) -> None:
+        self._running = max(0, self._running - 1)
+        self._go_on()
+        if job.is_over:
+            return
+        job.cancel()
+        if future.cancelled():
+            job.done(None, RuntimeError("the executor cancelled the call"))
+        else:
+            error = future.exception()
+            job.done(None if error else future.result(), error)
+
+    def _too_late(self, job: Job) -> None:
+        job.is_over = True
+        name = safe_name(self._function)
+        job.done(None, TimeoutError(f"{name} has not returned for {self._timeout:g} s"))
+
+
+def _run(future: Future[object], function: Callable[[Any], object], key: Hashable) -> None:
+    try:
+        result = function(key)
+    except BaseException as error:  # noqa: BLE001  it is passed on
+        future.set_exception(error)
+    else:
+        future.set_result(result)

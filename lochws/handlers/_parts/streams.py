@@ -1,0 +1,406 @@
+"""Streams: the streams of a Sequence, with their held messages and their snapshots."""
+
+from __future__ import annotations
+
+import logging
+import random
+import sys
+from collections import deque
+from collections.abc import Callable, Hashable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, Literal, TypeVar
+
+from ... import WebSocketApp, events
+from ...errors import WebSocketError
+from ...life.calls import ScheduledCall
+from ...system.rate_limit import RateLimit
+from ...system.report import safe_repr
+from ...text import cut, escaped
+from .fates import Fate, Fates
+from .lines import report_about
+from .numbered import Disorder, Gap, Snapshot
+from .numbering import Numbering, Place
+from .resyncs import Job, Resyncs
+
+K = TypeVar("K", bound=Hashable)
+
+#: The longest key in a log line, in characters.
+_MAX_KEY = 60
+#: The shortest and the longest wait before a snapshot is loaded again, in seconds.
+_MIN_WAIT, _MAX_WAIT = 0.1, 30.0
+
+
+@dataclass(frozen=True)
+class Rules(Generic[K]):
+    """The options of a `Sequence` that its streams obey, under the same names if they are the same.
+
+    Attributes:
+        passes_late: whether late messages are passed on.
+        max_bytes: `max_held_bytes`.
+    """
+
+    on_gap: Callable[[Gap[K]], object] | Literal["tell", "reconnect"] | None
+    on_disorder: Callable[[Disorder[K]], object] | None
+    on_snapshot: Callable[[K, Snapshot], object] | None
+    passes_late: bool
+    patience: float
+    continues: bool
+    max_held: int
+    max_bytes: int
+    max_keys: int
+
+
+class Stream(Generic[K]):
+    """One stream: its numbering, and what it waits for.
+
+    Attributes:
+        phase: ``"live"``, or why its messages are held: they wait for a late one, for a snapshot, or for
+            their turn.
+        is_behind: whether it needs a snapshot that its connection ended too early for.
+        has_snapshot: whether the held messages are being passed on behind a snapshot.
+    """
+
+    __slots__ = (
+        "calls", "failures", "has_snapshot", "is_behind", "job", "key", "numbering", "phase", "timer",
+    )
+
+    def __init__(self, key: K, last: int | None) -> None:
+        self.key = key
+        self.numbering: Numbering[Fate] = Numbering(last)
+        self.phase: Literal["live", "waiting", "resync", "turn"] = "live"
+        self.is_behind = False
+        self.has_snapshot = False
+        self.job: Job | None = None
+        self.timer: ScheduledCall | None = None
+        self.calls: deque[Callable[[], object]] = deque()
+        self.failures = 0
+
+    def stop(self) -> None:
+        """Cancel the timer and the call of `resync`."""
+        if self.job is not None:
+            self.job.cancel()
+            self.job = None
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+
+class Streams(Generic[K]):
+    """Decides on the messages of all streams. The handlers' thread calls it; any thread may read.
+
+    Args:
+        app: the app.
+        fates: what becomes of the messages that are not passed on at once.
+        resyncs: calls the function that loads a snapshot; None: there is no such function.
+        rules: the options.
+        saved: the last numbers of the streams that are known from before.
+
+    Attributes:
+        by_key: the streams.
+        counts: the counts of `SequenceCounts`, except that of passed messages.
+        passed: the number of messages that were passed on.
+        refusals: the limit of the log lines about what exceeds a limit.
+    """
+
+    def __init__(
+        self, app: WebSocketApp, fates: Fates, resyncs: Resyncs | None, rules: Rules[K],
+        saved: dict[Any, int],
+    ) -> None:
+        self._app = app
+        self._fates = fates
+        self._resyncs = resyncs
+        self._rules = rules
+        self.by_key: dict[K, Stream[K]] = {key: Stream(key, last) for key, last in saved.items()}
+        names = ("held", "duplicates", "late", "dropped", "gaps", "missing", "snapshots", "failures")
+        self.counts = dict.fromkeys(names, 0)
+        self.passed = 0
+        self._held_bytes = 0
+        self._lines = RateLimit(burst=20, per_second=1 / 30)
+        self.refusals = RateLimit(burst=1, per_second=1 / 60)
+
+    def begin(self) -> None:
+        """Load the streams that need it, as the session is ready."""
+        if self._resyncs is None or not self._app.is_active:
+            return
+        for stream in list(self.by_key.values()):
+            needs = stream.is_behind or (not self._rules.continues and stream.numbering.last is None)
+            if needs and stream.phase == "live":
+                self._load(stream)
+
+    def end(self) -> None:
+        """Drop all held messages, because their connection has ended."""
+        for stream in self.by_key.values():
+            self.stop(stream)
+        self._fates.clear()
+
+    def stop(self, stream: Stream[K]) -> None:
+        """Drop the held messages of a stream, and load no snapshot of it."""
+        stream.stop()
+        stream.is_behind |= stream.phase == "resync" or not stream.numbering.is_complete
+        stream.phase = "live"
+        stream.failures = 0
+        stream.calls.clear()
+        held = stream.numbering.clear()
+        self._released(len(held), sum(one.size for one in held))
+        self.counts["dropped"] += len(held)
+
+    def ask(self, key: K) -> None:
+        """Load a snapshot of a stream, now or in the next session."""
+        stream = self.by_key.get(key) or self.added(key)
+        if stream is None or stream.phase == "resync":
+            return
+        stream.stop()
+        if self._app.is_active:
+            self._load(stream)
+        else:
+            stream.is_behind = True
+
+    def forget(self, key: K) -> None:
+        """Forget a stream and drop its held messages."""
+        if (stream := self.by_key.get(key)) is not None:
+            self.stop(stream)
+            del self.by_key[key]
+
+    def added(self, key: K) -> Stream[K] | None:
+        """Return a new stream, or None if there are too many."""
+        if len(self.by_key) < self._rules.max_keys:
+            self.by_key[key] = stream = Stream(key, None)
+            return stream
+        self.passed += 1
+        text = "the order of %s is not checked: there are already max_keys=%d streams"
+        report_about(
+            self._app, logging.WARNING, "not_ordered", text, shown(key), self._rules.max_keys,
+            limit=self.refusals,
+        )
+        return None
+
+    def examine(
+        self, stream: Stream[K], event: events.Text | events.Binary, first: int, last: int
+    ) -> None:
+        """Decide on a message that does not simply follow the last one."""
+        numbering = stream.numbering
+        if stream.phase == "live" and numbering.last is None:
+            if self._resyncs is None:
+                numbering.begin(last)
+                self.passed += 1
+                return
+            self._hold(stream, event, first, last)
+            self._load(stream)
+            return
+        place = Place.AHEAD if numbering.last is None else numbering.place(first, last)
+        if stream.phase != "resync" and place in (Place.DUPLICATE, Place.LATE):
+            self._out_of_order(stream, event, first, last, place)
+        elif stream.phase == "live" and place is Place.NEXT:  # it overlaps with the one before
+            numbering.last = last
+            self.passed += 1
+        elif stream.phase == "live" and self._resyncs is None and not self._rules.patience:
+            gap = self._gap(stream, first)
+            numbering.last = last
+            self.passed += 1
+            self._tell(gap)
+        else:
+            self._hold(stream, event, first, last)
+            if stream.phase == "live":
+                self._hole(stream)
+            elif stream.phase == "waiting" and place is Place.NEXT:
+                self._go_on_soon(stream)
+
+    def _out_of_order(
+        self, stream: Stream[K], event: events.Text | events.Binary, first: int, last: int, place: Place
+    ) -> None:
+        is_late = place is Place.LATE
+        self.counts["late" if is_late else "duplicates"] += 1
+        if is_late:
+            stream.numbering.fill(first, last)
+        if is_late and self._rules.passes_late:
+            self.passed += 1
+        else:
+            self._fates.note(Fate(event, False))
+        if self._rules.on_disorder is not None:
+            kind: Literal["late", "duplicate"] = "late" if is_late else "duplicate"
+            self._rules.on_disorder(Disorder(stream.key, last, stream.numbering.last or 0, kind, event))
+
+    def _hold(self, stream: Stream[K], event: events.Text | events.Binary, first: int, last: int) -> None:
+        fate = Fate(event, True)
+        size = _size(event)
+        self._fates.note(fate)
+        stream.numbering.hold(first, last, size, fate)
+        self.counts["held"] += 1
+        self._held_bytes += size
+        while self.counts["held"] > self._rules.max_held or self._held_bytes > self._rules.max_bytes:
+            oldest = stream.numbering.pop_oldest()
+            if oldest is None:
+                return
+            self._released(1, oldest.size)
+            self.counts["dropped"] += 1
+            words = "a held message of %s was dropped: there is no room for more (max_held, max_held_bytes)"
+            report_about(
+                self._app, logging.WARNING, "not_held", words, shown(stream.key), limit=self.refusals
+            )
+
+    def _released(self, count: int, size: int) -> None:
+        self.counts["held"] -= count
+        self._held_bytes -= size
+
+    def _hole(self, stream: Stream[K]) -> None:
+        """Wait for a missing message, or accept that it is lost."""
+        if self._rules.patience and stream.timer is None:
+            stream.phase = "waiting"
+            self._set_timer(stream, self._rules.patience, self._patience_ended)
+        elif not self._rules.patience:
+            self._lost(stream)
+
+    def _patience_ended(self, stream: Stream[K]) -> None:
+        if stream.phase == "waiting":
+            self._lost(stream)
+
+    def _lost(self, stream: Stream[K]) -> None:
+        """Report a gap before the first held message, and load a snapshot or go on behind the gap."""
+        held = stream.numbering.held
+        if held and stream.numbering.last is not None and held[0].first > stream.numbering.last + 1:
+            gap = Gap(stream.key, stream.numbering.last + 1, held[0].first - 1)
+            self._count(gap)
+            if self._resyncs is None:
+                stream.numbering.skip_to(held[0].first)
+                self._go_on_soon(stream)
+            else:
+                self._load(stream)
+            self._tell(gap)
+        elif self._resyncs is not None:
+            self._load(stream)
+        else:
+            stream.numbering.completed()
+            self._go_on_soon(stream)
+
+    def _gap(self, stream: Stream[K], first: int) -> Gap[K]:
+        last = stream.numbering.last
+        assert last is not None
+        gap = Gap(stream.key, last + 1, first - 1)
+        self._count(gap)
+        stream.numbering.skip_to(first)
+        return gap
+
+    def _count(self, gap: Gap[K]) -> None:
+        self.counts["gaps"] += 1
+        self.counts["missing"] += gap.count
+
+    def _tell(self, gap: Gap[K]) -> None:
+        """Report a gap. The last step, because the user's function may raise an exception."""
+        if self._rules.on_gap is None:
+            return
+        if callable(self._rules.on_gap):
+            self._rules.on_gap(gap)
+            return
+        drops = self._rules.on_gap == "reconnect"
+        words = f"{gap.count} messages of {shown(gap.key)} are missing, from number {gap.first}"
+        report_about(
+            self._app, logging.WARNING, "gap", "disconnecting: %s" if drops else "%s", words,
+            limit=self._lines, ws_reason=words,
+        )
+        if drops:
+            self._app.force_disconnect(words)
+
+    def _set_timer(
+        self, stream: Stream[K], seconds: float, function: Callable[[Stream[K]], object]
+    ) -> None:
+        with suppress(WebSocketError):  # the app has stopped
+            stream.timer = self._app.call_later(seconds, partial(self._timer_ended, stream, function))
+
+    def _timer_ended(self, stream: Stream[K], function: Callable[[Stream[K]], object]) -> None:
+        stream.timer = None
+        function(stream)
+
+    def _load(self, stream: Stream[K]) -> None:
+        """Have a snapshot loaded, and hold all messages meanwhile."""
+        assert self._resyncs is not None
+        stream.stop()
+        stream.phase, stream.is_behind = "resync", False
+        stream.calls.clear()
+        stream.job = self._resyncs.begin(stream.key, partial(self._loaded, stream))
+
+    def _loaded(self, stream: Stream[K], result: object, error: BaseException | None) -> None:
+        stream.job = None
+        snapshot = None
+        if error is None:
+            try:
+                snapshot = _as_snapshot(result)
+            except TypeError as wrong:
+                error = wrong
+        if snapshot is None:
+            text = "the snapshot of %s could not be loaded"
+            report_about(
+                self._app, logging.WARNING, "resync_failed", text, shown(stream.key), error=error,
+                limit=self._lines,
+            )
+            self._load_again(stream)
+            return
+        try:
+            if self._rules.on_snapshot is not None:
+                self._rules.on_snapshot(stream.key, snapshot)
+        except BaseException:
+            self._load_again(stream)  # the state may be incomplete
+            raise
+        self.counts["snapshots"] += 1
+        stream.numbering.begin(snapshot.number)
+        stream.phase, stream.has_snapshot = "turn", True
+        self._go_on(stream)
+
+    def _load_again(self, stream: Stream[K]) -> None:
+        self.counts["failures"] += 1
+        stream.phase = "resync"
+        wait = min(_MAX_WAIT, _MIN_WAIT * 2 ** min(stream.failures, 16))
+        stream.failures += 1
+        self._set_timer(stream, wait * (0.5 + random.random() / 2), self._load)
+
+    def _go_on_soon(self, stream: Stream[K]) -> None:
+        stream.stop()
+        stream.phase, stream.has_snapshot = "turn", False
+        self._set_timer(stream, 0, self._go_on)
+
+    def _go_on(self, stream: Stream[K]) -> None:
+        """Pass on the held messages that follow, until one is missing."""
+        if stream.phase != "turn":
+            return
+        numbering = stream.numbering
+        try:
+            while True:
+                while stream.calls:
+                    stream.calls.popleft()()
+                found = numbering.next_held()
+                if found is None:
+                    break
+                place, held = found
+                self._released(1, held.size)
+                if place is Place.NEXT:
+                    self.passed += 1
+                    stream.calls.extend(held.item.calls)
+                else:
+                    self.counts["duplicates"] += 1
+        except BaseException:
+            # That is a handler's failure, and no reason to skip the others.
+            self._set_timer(stream, 0, self._go_on)
+            raise
+        if numbering.is_complete or (self._resyncs is None and not numbering.held):
+            numbering.completed()
+            stream.phase, stream.failures = "live", 0
+        elif stream.has_snapshot:
+            self._load_again(stream)  # the snapshot was too old, or another message is missing behind it
+        else:
+            self._hole(stream)
+
+
+def _as_snapshot(result: object) -> Snapshot:
+    if isinstance(result, tuple) and len(result) == 2 and type(result[0]) is int:
+        return Snapshot(*result)
+    raise TypeError(f"resync returned {cut(safe_repr(result), 100)}: expected a Snapshot(number, data)")
+
+
+def shown(key: object) -> str:
+    """Return the name of a stream for a log line."""
+    return f"stream {escaped(cut(safe_repr(key), _MAX_KEY))}"
+
+
+def _size(event: events.Text | events.Binary) -> int:
+    return sys.getsizeof(event.text) if isinstance(event, events.Text) else len(event.data)
