@@ -3,24 +3,78 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from websockets.extensions.permessage_deflate import PerMessageDeflate
+from websockets.frames import Frame
+from websockets.frames import Opcode as PeerOpcode
+from websockets.protocol import State
+from websockets.server import ServerProtocol
 
 from lochws.connection.outgoing import message_of
 from lochws.connection.paced import Budget
 from lochws.connection.sendqueue import SendQueue
 from lochws.connection.window import SlidingWindow
+from lochws.options import Deflate
+from lochws.protocol.deflate import DeflateParameters, Deflater
 from lochws.protocol.frames import Opcode, payload_of
 from lochws.protocol.masking import MaskKeys
 from lochws.protocol.sender import Sender
 
-from ..support.queues import Clock, Sink
+from ..support.queues import Clock, Hourly, Sink
 
 MESSAGE = bytes(range(250))
+#: Whether frames count, for each kind of budget; None without one.
+BUDGETS = {"none": None, "messages": False, "frames": True}
+
+
+class Server:
+    """A server by another hand, which puts fragments together.
+
+    Attributes:
+        messages: the messages that it has read.
+        pongs: the pongs that it has read.
+    """
+
+    def __init__(self, compress: bool) -> None:
+        self._core = ServerProtocol(state=State.OPEN)
+        if compress:
+            self._core.extensions = [PerMessageDeflate(False, False, 15, 15)]
+        self._parts: list[Frame] = []
+        self.messages: list[str | bytes] = []
+        self.pongs: list[bytes] = []
+
+    def read(self, data: bytes) -> None:
+        self._core.receive_data(data)
+        for frame in self._core.events_received():
+            assert isinstance(frame, Frame)
+            if frame.opcode is PeerOpcode.PONG:
+                self.pongs.append(bytes(frame.data))
+                continue
+            self._parts.append(frame)
+            if frame.fin:
+                whole = b"".join(bytes(part.data) for part in self._parts)
+                self.messages.append(whole.decode() if self._parts[0].opcode is PeerOpcode.TEXT else whole)
+                self._parts = []
+        assert self._core.parser_exc is None
+
+
+def queued(sender: Sender, queue: SendQueue, message: str | bytes) -> None:
+    """Send a message in the form that a connection gives it."""
+    data = message.encode() if isinstance(message, str) else message
+    opcode = Opcode.TEXT if isinstance(message, str) else Opcode.BINARY
+    if sender.must_compress(data, True):
+        queue.push_raw((opcode, data, message), len(data))
+    else:
+        frames = sender.text(data) if isinstance(message, str) else sender.binary(data)
+        queue.push_item((frames, opcode), len(data))
 
 
 def queue_of(sink: Sink, sender: Sender, budget: Budget | None = None) -> SendQueue:
     return SendQueue(
         sink, pack=sender.pack, limit=1 << 20, ask_flush=lambda _flush: None, gather=False, budget=budget,
-        batch_bytes=100,
+        batch_bytes=100, compress=sender.compressed if sender.deflates else None,
+        compress_in_pieces=sender.compressing if sender.deflates else None,
     )
 
 
@@ -70,3 +124,65 @@ def test_where_frames_are_counted_each_fragment_counts() -> None:
     clock.now += 1.1
     queue.flush()
     assert sink.taken == frames
+
+
+@pytest.mark.parametrize("compress", [False, True], ids=["plain", "compressed"])
+@pytest.mark.parametrize("counts_frames", BUDGETS.values(), ids=BUDGETS)
+def test_wherever_the_connection_is_cut_each_message_is_in_doubt_or_unsent_once_and_whole(
+    compress: bool, counts_frames: bool | None
+) -> None:
+    messages: list[str | bytes] = ["before", "grüße " * 20, bytes(range(150)), "after"]
+    room, is_whole = 0, False
+    while not is_whole:
+        sender = Sender(Deflater(DeflateParameters(), Deflate()) if compress else None, fragment=40)
+        budget = None if counts_frames is None else Budget(SlidingWindow(1, 1.0), counts_frames, Hourly())
+        sink, server = Sink(room), Server(compress)
+        queue = queue_of(sink, sender, budget)
+        for message in messages:
+            queued(sender, queue, message)
+        for _ in range(20):
+            queue.flush()
+        is_whole = not queue.waiting_bytes
+        unsent = queue.finish()
+        assert queue.doubts is not None
+        server.read(sink.taken)
+        assert queue.doubts.messages == tuple(server.messages)
+        assert queue.messages_sent == len(server.messages)
+        assert not queue.doubts.omitted
+        assert [*queue.doubts.messages, *unsent] == messages
+        room += 1
+    assert room > 150
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    fragment=st.one_of(st.none(), st.integers(1, 300)),
+    messages=st.lists(
+        st.one_of(st.text(max_size=80), st.binary(max_size=300), st.integers(0, 700).map("é".__mul__)),
+        max_size=6,
+    ),
+    rooms=st.lists(st.integers(0, 200), max_size=12),
+    reads=st.integers(1, 500),
+    compress=st.booleans(),
+    counts_frames=st.sampled_from([None, False, True]),
+)
+def test_the_server_reads_the_same_messages_whatever_the_fragments_and_the_splits(
+    fragment: int | None, messages: list[str | bytes], rooms: list[int], reads: int, compress: bool,
+    counts_frames: bool | None,
+) -> None:
+    sender = Sender(Deflater(DeflateParameters(), Deflate()) if compress else None, fragment=fragment)
+    budget = None if counts_frames is None else Budget(SlidingWindow(1, 1.0), counts_frames, Hourly())
+    sink, server = Sink(room=0), Server(compress)
+    queue = queue_of(sink, sender, budget)
+    for message in messages:
+        queued(sender, queue, message)
+    for number, sink.room in enumerate(rooms):
+        queue.put_urgent(sender.pong(b"%d" % number))
+        queue.flush()
+    sink.room = None
+    while queue.waiting_bytes:
+        queue.flush()
+    for start in range(0, len(sink.taken), reads):
+        server.read(sink.taken[start : start + reads])
+    assert server.messages == messages
+    assert server.pongs == sorted(server.pongs, key=int)
