@@ -6,9 +6,9 @@ import inspect
 import logging
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import groupby
-from typing import ClassVar, Protocol, TypeAlias, cast
+from types import MappingProxyType
+from typing import ClassVar, NamedTuple, Protocol, TypeAlias, cast
 
 from .. import events
 from ..codec import JSON, Codec
@@ -68,8 +68,7 @@ class Intake(Protocol):
         """Take the wanted ones of some events, in order, and wait for room if necessary."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Setup:
+class _Setup(NamedTuple):
     """All handlers at one moment. Immutable, and replaced as a whole.
 
     Attributes:
@@ -84,7 +83,7 @@ class _Setup:
 
     entries: _Entries = ()
     wrappers: _Wrappers = ()
-    table: Mapping[type[events.Event], _Functions] = field(default_factory=dict)
+    table: Mapping[type[events.Event], _Functions] = MappingProxyType({})
     every: _Functions = ()
     errors: _Functions = ()
     batch: _Functions = ()
