@@ -180,7 +180,7 @@ class ConnectionFailed(WebSocketError):
 
 
 class WebSocketUnavailable(WebSocketError):
-    """There is no open connection to send on; the message says why, and when to send."""
+    """Nothing can be sent, because no connection is open; the message says why, and when to send."""
 
 
 class WebSocketClosing(WebSocketUnavailable):

@@ -249,7 +249,7 @@ class BoundedInbox(Generic[_T]):
         return self._values() if values is None else values
 
     def is_full(self, cost: int) -> bool:
-        """Return whether there is no room for a value of this cost."""
+        """Return whether a value of this cost would exceed a bound."""
         return len(self) >= self._max_events or (len(self) > 0 and self.cost + cost > self._max_bytes)
 
     def offer(self, value: _T, cost: int, key: Hashable = None) -> tuple[bool, list[_T]]:
@@ -263,7 +263,7 @@ class BoundedInbox(Generic[_T]):
         return (True, []) if result is None else result  # a call that interrupts a step cannot wait for room
 
     def offer_many(self, values: Sequence[tuple[_T, int, Hashable]]) -> tuple[int, list[_T]]:
-        """Append values, each with its cost and key, until there is no room for one and the rule makes none.
+        """Append values, each with its cost and key, as long as there is room or the rule makes some.
 
         Returns:
             How many values were dealt with, and those that were dropped, as `offer` does.
@@ -308,7 +308,7 @@ class BoundedInbox(Generic[_T]):
         return self._do(self._take, None)
 
     def take_turn(self) -> Turn[_T] | None:
-        """Take the oldest value of the next key that has no value in use; None if there is no such key."""
+        """Take the oldest value of the next key whose values are all free, or return None."""
         return self._do(self._take_turn, None)
 
     def end_turn(self, turn: Turn[_T]) -> None:

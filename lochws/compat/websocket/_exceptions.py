@@ -16,7 +16,7 @@ class WebSocketPayloadException(WebSocketException):
 
 
 class WebSocketConnectionClosedException(WebSocketException):
-    """There is no open connection: it was never opened, it has been closed, or the server has gone away.
+    """The connection is not open: it was never opened, it has been closed, or the server has gone away.
 
     When `WebSocketApp` passes it to `on_error` because the server sent a Close frame, it has the attributes
     `status_code` and `reason`.
