@@ -47,7 +47,7 @@ from .options import (
     show_options,
 )
 from .system.reentry import interrupts_lochws
-from .system.report import safe_str
+from .system.report import flush_reports, safe_str
 from .websocket import Internals, WebSocket, check_given
 
 if sys.version_info >= (3, 11):
@@ -490,8 +490,10 @@ class WebSocketApp(WebSocket, Handler):
         except BaseException:
             if not was_running and life.state not in (State.NEW, State.STOPPED):  # else start() has failed
                 self._lochws.close_app(reason="interrupted")
-                if not life.in_handler and not life.join(INTERRUPT_SECONDS):
-                    self.force_disconnect()
+                if not life.in_handler:
+                    if not life.join(INTERRUPT_SECONDS):
+                        self.force_disconnect()
+                    flush_reports()  # what the log says of the end stands before the traceback, not inside it
             raise
         life.join(None)
         return life.final_event

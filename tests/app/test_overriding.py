@@ -150,7 +150,8 @@ def test_a_refused_force_disconnect_leaves_the_connection_as_it_was() -> None:
 
 def test_ctrl_c_in_run_forever_shows_one_frame_of_ours() -> None:
     program = (
-        "import _thread, lochws\n"
+        "import _thread, logging, lochws\n"
+        "logging.disable()\n"
         "class App(lochws.WebSocketApp):\n"
         "    def on_connecting(self, event): _thread.interrupt_main()\n"
         f"App({NOBODY!r}).run_forever()\n"
