@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from websockets.sync.server import ServerConnection, serve
+from websockets.sync.server import ServerConnection
 
 from lochws import WebSocket, WebSocketApp, errors, events
 from lochws.persist import persist
@@ -24,6 +24,7 @@ from lochws.persist import persist
 from .support.peer import CLOSE, PING, PONG, TEXT, Link, StartPeer
 from .support.scripts import Ends, answer_close, dropping, polite, refusing, silent
 from .support.seen import PATIENCE, in_thread, names, take
+from .support.threaded_websockets import serve
 
 ROOT = Path(__file__).parent.parent
 GREETING = [(TEXT, b'{"a": 1}'), (2, b"\x00\x01"), (PING, b"ping"), (PONG, b"unasked")]

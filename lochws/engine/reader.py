@@ -21,7 +21,7 @@ from ..clock import SYSTEM, Clock, Rest
 from ..system.control import start_thread
 from ..system.rate_limit import RateLimit
 from ..system.report import Block, flush_reports, report_aside
-from ..system.waits import join
+from ..system.waits import is_alive, join
 from .loop import Loop
 
 #: If a delivery takes longer than this, in seconds, a stand-in turns the loop for the reader.
@@ -111,7 +111,7 @@ class Reader:
                 return Rest(self.deliveries, None)
         elif self.loop.mail:
             return None
-        if self._stopping and not self._thread.is_alive():
+        if self._stopping and not is_alive(self._thread):
             return Rest(self.deliveries, None)
         return self.loop.rest()
 

@@ -13,7 +13,7 @@ from time import monotonic
 from ..clock import SYSTEM, Clock, Rest
 from ..system.control import control_lock, start_thread
 from ..system.report import report_aside
-from ..system.waits import join
+from ..system.waits import is_alive, join
 from .blocking import BlockingJobs
 
 #: The number of threads that may be added while blocking jobs take long.
@@ -145,7 +145,7 @@ class Supervisor:
         """
         now = self._clock.monotonic()
         with self._lock:
-            if self._idle < sum(thread.is_alive() for thread in self._threads) - away:
+            if self._idle < sum(map(is_alive, self._threads)) - away:
                 return None
             jobs = [(when, job.aside) for when, _, job in self._jobs if not job.is_cancelled]
             if any(when <= now for when, _ in jobs):

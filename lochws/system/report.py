@@ -24,6 +24,7 @@ from ..text import escaped, escaped_block
 from . import forks
 from .control import control_lock, start_thread
 from .rate_limit import RateLimit
+from .waits import join
 
 logger = logging.getLogger("lochws")
 
@@ -261,8 +262,8 @@ class _Aside:
 
     def flush(self, seconds: float) -> None:
         thread = self._thread
-        if thread is not None and thread.is_alive() and thread is not threading.current_thread():
-            thread.join(seconds)
+        if thread is not None and thread is not threading.current_thread():
+            join(thread, seconds)
 
     def reset_after_fork(self) -> None:
         self._lock = control_lock()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import overload
 
@@ -111,8 +112,45 @@ def wait_set(event: threading.Event, timeout: float) -> bool:
 
 
 def join(thread: threading.Thread, timeout: float | None) -> bool:
-    """Wait until a thread has ended, in slices. Return False if the timeout expires first."""
-    return _in_slices(thread.join, lambda: not thread.is_alive(), timeout)
+    """Wait until a thread has ended, in slices. Return False if the timeout expires first.
+
+    Any number of threads may wait for the same one.
+
+    Raises:
+        RuntimeError: it is the calling thread.
+    """
+    if thread is threading.current_thread():
+        raise RuntimeError("a thread cannot wait for its own end")
+    return _in_slices(partial(_join_once, thread), lambda: not is_alive(thread), timeout)
+
+
+def is_alive(thread: threading.Thread) -> bool:
+    """Return whether a thread is running, also while other threads ask or wait for it to end."""
+    while True:
+        try:
+            return thread.is_alive()
+        except (AssertionError, RuntimeError) as error:
+            _check_race(error)
+
+
+def _join_once(thread: threading.Thread, timeout: float | None) -> None:
+    try:
+        thread.join(timeout)
+    except (AssertionError, RuntimeError) as error:
+        _check_race(error)
+
+
+def _check_race(error: AssertionError | RuntimeError) -> None:
+    """Raise the error again unless `threading` raised it because several threads waited for the same one.
+
+    Before Python 3.13 each of them takes and releases the same lock inside `threading`, and they get in each
+    other's way. Asking again gives the answer.
+    """
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    if traceback is None or traceback.tb_frame.f_globals is not vars(threading):
+        raise error  # of a signal handler
 
 
 def _in_slices(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ..clock import Rest, current
 from ..options import check_number, check_range
+from ..system.waits import is_alive, join
 from . import steps
 from .connection import ScriptError, ServerConnection, Step, logger
 from .describe import counted, describe, what_was_sent
@@ -216,13 +217,13 @@ class ScriptedServer:
 
     def close(self) -> None:
         """End all connections and threads, and wait for them. May be called again."""
-        if self._acceptor.is_alive():
+        if is_alive(self._acceptor):
             self._far.send(b"x")
-            self._acceptor.join()
+            join(self._acceptor, None)
         for connection in list(self.connections):
             connection.stop()
         for thread in self._threads:
-            thread.join(None if self._history else _PATIENCE_AT_END)
+            join(thread, None if self._history else _PATIENCE_AT_END)
         for sock in (self._listener, self._near, self._far):
             sock.close()
 
@@ -264,7 +265,7 @@ class ScriptedServer:
             link, steps, number, self._changed,
             patience=self._patience, scale=self._scale, clock=clock, history=self._history,
         )
-        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        self._threads = [thread for thread in self._threads if is_alive(thread)]
         thread = threading.Thread(
             target=self._run, args=(connection,), name=f"scripted-server-{number}", daemon=True
         )

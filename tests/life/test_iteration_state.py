@@ -7,13 +7,14 @@ import ssl
 from typing import Any
 
 import pytest
-from websockets.sync.server import ServerConnection, serve
+from websockets.sync.server import ServerConnection
 
 from lochws import State, WebSocket, errors
 
 from ..support.peer import PING, PONG, TEXT, Link, StartPeer, frame, upgrade
 from ..support.scripts import Ends, polite, silent
 from ..support.seen import PATIENCE, in_thread, take
+from ..support.threaded_websockets import serve
 
 
 class TestState:

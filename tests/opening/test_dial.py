@@ -13,7 +13,7 @@ from contextlib import closing
 import pytest
 import trustme
 from websockets.http11 import Request, Response
-from websockets.sync.server import ServerConnection, serve
+from websockets.sync.server import ServerConnection
 from websockets.typing import Subprotocol
 
 from lochws import errors
@@ -26,6 +26,7 @@ from lochws.transport import tcp, tls
 from ..faults.registry import fault
 from ..support.attempts import Attempt, Dial
 from ..support.peer import TEXT, Link, StartPeer, frame, upgrade
+from ..support.threaded_websockets import serve
 
 #: The limit for what should not wait, in seconds.
 SOON = 0.7

@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from websockets.sync.server import ServerConnection, unix_serve
+from websockets.sync.server import ServerConnection
 
 from lochws import WebSocket, WebSocketApp, events
 from lochws.opening.dial import Dialler
@@ -19,6 +19,7 @@ from lochws.system.deadline import Deadline
 
 from ..support.attempts import Attempt, Dial
 from ..support.peer import Link, StartPeer
+from ..support.threaded_websockets import unix_serve
 
 #: The limit for what should not wait, in seconds.
 SOON = 0.7

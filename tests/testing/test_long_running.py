@@ -15,13 +15,14 @@ from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import ClientConnection
 
 from lochws import testing as t
 from lochws.testing import connection as limits
 
 from ..support.peer import TEXT, frame
 from ..support.seen import PATIENCE, eventually
+from ..support.threaded_websockets import connect
 
 KEY = "AAAAAAAAAAAAAAAAAAAAAA=="
 REQUEST = (

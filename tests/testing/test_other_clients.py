@@ -12,7 +12,6 @@ import pytest
 import websocket
 from websockets.asyncio.client import connect as connect_async
 from websockets.exceptions import InvalidStatus
-from websockets.sync.client import connect
 
 from lochws import WebSocketApp, events
 from lochws.testing import (
@@ -26,6 +25,8 @@ from lochws.testing import (
     wait_for,
     wait_for_pong,
 )
+
+from ..support.threaded_websockets import connect
 
 # asyncio leaves the transports of aiohttp open for a moment when its session is closed over TLS.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")

@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect as connect_async
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK, InvalidStatus
-from websockets.sync.client import connect
 
 from lochws import WebSocket, WebSocketApp
 from lochws import testing as t
@@ -25,6 +24,7 @@ from lochws import testing as t
 from ..support.apps import AT_ONCE, opened, running
 from ..support.peer import PONG, TEXT, frame
 from ..support.seen import PATIENCE, Noting, eventually, names
+from ..support.threaded_websockets import connect
 
 
 def live(url: str, **options: object) -> list[str]:
