@@ -753,7 +753,8 @@ class WebSocket:
         control frames that go first, or a network that takes nothing, make it longer.
         """
         connection = self._lochws.life.connection
-        return 0.0 if connection is None else connection.sending.queue.wait_for_budget()
+        pacing = None if connection is None else connection.sending.queue.pacing
+        return 0.0 if pacing is None else pacing.wait()
 
     @read_only
     def counters(self) -> Counters:

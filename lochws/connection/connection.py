@@ -246,7 +246,7 @@ class Connection:
     def on_timer(self, now: float) -> None:
         """Act on the deadlines of closing, keepalive, staleness and Poll that have passed."""
         queue = self.sending.queue
-        if queue.is_paced:
+        if queue.pacing is not None:
             if self._ping_was_held:
                 self._ping_was_held = False
                 self._keepalive.postpone(now)
@@ -289,9 +289,9 @@ class Connection:
         when = earliest(self._polls.deadline, closing.deadline)
         if not closing.is_begun:
             when = earliest(when, earliest(self._keepalive.next_deadline(), self._staleness.deadline))
-        if (queue := self.sending.queue).is_paced:
-            self._ping_was_held = self._ping_was_held or queue.holds_ping
-            when = earliest(earliest(when, closing.overtakes_at), queue.wake_at())
+        if (pacing := self.sending.queue.pacing) is not None:
+            self._ping_was_held = self._ping_was_held or pacing.holds_ping
+            when = earliest(earliest(when, closing.overtakes_at), pacing.wake_at())
         return when
 
     def on_error(self, error: BaseException) -> None:
@@ -419,7 +419,8 @@ class Connection:
             return
         self._finished = True
         queue = self.sending.queue
-        outcome = outcome.checked(is_taken=queue.is_close_taken if queue.is_paced else not queue.is_blocked)
+        is_paced = queue.pacing is not None
+        outcome = outcome.checked(is_taken=queue.is_close_taken if is_paced else not queue.is_blocked)
         sent, received = self.sending.close_sent, self._receiving.receiver.close_received
         now, opened_for = self.loop.clock.monotonic(), None
         if self._ready_at is not None:
@@ -446,7 +447,7 @@ class Connection:
             counters=self.counters,
             history=self._history.taken(),
             advice=advice_for_close(
-                received.reason, queue.messages_sent, opened_for, has_rate=queue.is_paced
+                received.reason, queue.messages_sent, opened_for, has_rate=is_paced
             ) if received is not None else "",
         )
         if self._trace:

@@ -126,6 +126,11 @@ class Outgoing:
         base = self._base
         return base + self._start
 
+    @property
+    def pending(self) -> int:
+        """The bytes of memory that are taken by what waits."""
+        return self.size + self.extra
+
     # Adding.
 
     def add(self, item: Item | Raw) -> None:

@@ -22,10 +22,12 @@ from ..protocol.masking import MaskKeys
 from ..protocol.sender import Sender
 from ..sent import Tap
 from ..system import syscalls
+from .compression import Compress
 from .outgoing import BATCH_BYTES, Raw
 from .paced import Budget
 from .proofs import Proofs
 from .receipts import Receipt, ReceiptState
+from .room import Bound
 from .sendqueue import AskFlush, SendQueue, Sink
 from .trace import Trace
 from .window import SlidingWindow, make_window
@@ -72,43 +74,30 @@ class SendingHalf:
         window: SlidingWindow | None = None,
     ) -> None:
         prepare()
-        offered = options.deflate
-        deflater = Deflater(agreed, offered) if agreed is not None and offered is not None else None
-        threshold = offered.threshold if offered is not None else 0
+        self._sender = sender = _sender(options, agreed)
         fragment = options.fragment
-        self._sender = Sender(deflater, threshold, MaskKeys(syscalls.random_bytes), fragment)
         #: Messages from this size on are framed by the sending thread, and fragmented if need be.
         self.large_bytes = LARGE_BYTES if fragment is None else min(LARGE_BYTES, fragment + 1)
         self._trace = trace
         self._clock = clock
         #: Whether messages need no work before they are queued.
-        self.is_plain = trace is None and not self._sender.deflates
+        self.is_plain = trace is None and not sender.deflates
         self._ask_flush = ask_flush
         self._may_block = may_block
         # The arguments of `close`. Any thread sets them; the loop takes them.
         self._owed_close: tuple[int | None, str | bytes, bool] | None = None
         #: The user's pings and when they were sent. Any thread appends; the loop removes.
         self.pings_sent: list[tuple[bytes, float]] = []
-        budget = None
-        if (rate := options.rate) is not None:
-            window = window or make_window(rate)
-            budget = Budget(window, rate.counts == "frames", clock.monotonic)
-            if clock.passes:  # a virtual clock's time is unrelated to the network's
-                budget = budget._replace(is_behind=stream.is_behind)
         self.queue = SendQueue(
             stream,
-            pack=self._sender.pack,
-            compress=self._sender.compressed if self._sender.deflates else None,
-            compress_in_pieces=self._sender.compressing if self._sender.deflates else None,
-            limit=options.max_queue,
-            when_full=options.when_full,
-            send_timeout=options.send_timeout,
+            pack=sender.pack,
+            bound=Bound(options.max_queue, options.when_full, options.send_timeout, may_block),
             ask_flush=ask_flush,
-            may_block=may_block,
+            compress=Compress(sender.compressed, sender.compressing) if sender.deflates else None,
             gather=gather,
             taps=taps,
-            budget=budget,
-            proofs=Proofs(self._sender.ping, syscalls.random_bytes),
+            budget=_budget(options, clock, stream, window),
+            proofs=Proofs(sender.ping, syscalls.random_bytes),
             batch_bytes=min(BATCH_BYTES, max(fragment or BATCH_BYTES, SMALLEST_BATCH)),
         )
 
@@ -277,6 +266,22 @@ class SendingHalf:
         # The frame is all that is kept: the message can be read from it.
         frame = self._sender.text(data, False) if is_text else self._sender.binary(data, False)
         return frame, (Opcode.TEXT if is_text else Opcode.BINARY)
+
+
+def _sender(options: Options, agreed: DeflateParameters | None) -> Sender:
+    offered = options.deflate
+    deflater = Deflater(agreed, offered) if agreed is not None and offered is not None else None
+    threshold = offered.threshold if offered is not None else 0
+    return Sender(deflater, threshold, MaskKeys(syscalls.random_bytes), options.fragment)
+
+
+def _budget(options: Options, clock: Clock, stream: Line, window: SlidingWindow | None) -> Budget | None:
+    if (rate := options.rate) is None:
+        return None
+    budget = Budget(window or make_window(rate), rate.counts == "frames", clock.monotonic)
+    if clock.passes:  # a virtual clock's time is unrelated to the network's
+        budget = budget._replace(is_behind=stream.is_behind)
+    return budget
 
 
 def _is_plain(message: str | bytes) -> bool:

@@ -31,26 +31,26 @@ message that is sent after that time, but before the timer fires, is written by 
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any, Protocol, TypeAlias, cast
 
-from ..errors import QueueFull, TransportFail, WebSocketClosed, WebSocketClosing, WebSocketError
+from ..errors import TransportFail, WebSocketClosed, WebSocketClosing, WebSocketError
 from ..protocol.deflate import PIECE_BYTES
-from ..protocol.frames import Item, Opcode
-from ..protocol.masking import mask
-from ..sent import ControlFrame, Sent, Tap
+from ..protocol.frames import Item
+from ..sent import Tap
 from ..system.locks import plain_lock
-from ..system.rate_limit import RateLimit
 from ..system.reentry import interrupts_lochws
-from ..system.report import is_interrupt, report_aside, safe_name
 from ..system.waits import Waiters, wait_for
+from .announcer import Announcer
+from .compression import Compress, Compression
 from .outgoing import BATCH_BYTES, Outgoing, Pack, Raw, message_of
 from .paced import Budget, PacedOutgoing
+from .pacing import Pacing
 from .proofs import Doubts, Proofs
 from .receipts import NOWHERE, Receipt
+from .room import Bound, Room
 
 #: A message sent within this time after the last write, in seconds, may be gathered with others.
 FOLLOWS_SECONDS = 20e-6
@@ -65,16 +65,9 @@ COMPRESSED_PER_FLUSH = 2 * PIECE_BYTES
 #: The maximum size of a message that may be dropped off, in bytes, and the maximum number of such messages.
 DROP_OFF_BYTES = 4096
 DROP_OFF_MESSAGES = 512
-#: Threads that wait for room are woken when this fraction of the limit is free: waking a thread for each
-#: message would cost more than sending the message.
-ROOM_PART = 8
 #: How long `finish` waits for a thread that is writing, in seconds.
 WRITER_SECONDS = 1.0
 
-#: Makes the frame of a raw message, whole or in pieces: `compressed` and `compressing` of
-#: `lochws.protocol.sender.Sender`.
-Compress: TypeAlias = "Callable[[int, bytes], bytes]"
-CompressInPieces: TypeAlias = "Callable[[int, bytes], Iterator[bytes]]"
 #: Asks for a flush: see `SendQueue`.
 AskFlush: TypeAlias = "Callable[[Callable[[], object] | None], object]"
 # The role of writer or compressor: a new list each time, so that its holder can distinguish it from the next.
@@ -94,15 +87,10 @@ class SendQueue:
     Args:
         stream: where the bytes go.
         pack: builds the frames of a batch.
-        compress, compress_in_pieces: build the frames of raw messages; None without compression.
-        limit: bytes of memory that may be taken by what waits. A message is admitted if it fits, or if
-            nothing else waits.
+        bound: the limit on what may wait.
         ask_flush: asks for a flush, by the loop or by any thread that calls the function it is given; None if
             only the loop can do it. Called without a lock.
-        when_full: ``"raise"`` refuses a message that does not fit, ``"block"`` waits for room, ``"drop"``
-            discards it.
-        send_timeout: seconds that ``"block"`` waits at most, or None for no limit.
-        may_block: returns whether the calling thread may wait; one that runs handlers must not.
+        compress: builds the frames of raw messages; None without compression.
         gather: whether messages may gather; only allowed with a loop that flushes when asked.
         taps: functions that receive what is about to be sent, in order; may change at any time.
         budget: the limit on frames, or None for no limit.
@@ -114,16 +102,14 @@ class SendQueue:
         failure: what ended sending, or None. Read by anyone.
         is_blocked: whether the kernel is full: only the loop, told that the socket is writable, tries again.
             Read by anyone.
-        is_paced: whether there is a budget.
+        pacing: what exists only with a budget, or None.
     """
 
     __slots__ = (
-        "_ask_flush", "_asked", "_changed", "_compress", "_compress_in_pieces", "_compressing",
-        "_compressor", "_corks", "_discarded", "_drop_off_limit", "_dropped", "_dropped_off", "_due",
-        "_finished", "_follows", "_gathering", "_has_timer", "_is_shut", "_is_unsure", "_last_write",
-        "_limit", "_lock", "_may_block", "_outgoing", "_paced", "_proofs", "_room_threshold",
-        "_sealed", "_send_timeout", "_stream", "_tap_failures", "_taps", "_waiting", "_when_full", "_writer",
-        "doubts", "failure", "is_blocked", "is_paced",
+        "_announcer", "_ask_flush", "_asked", "_changed", "_compression", "_compressor", "_corks",
+        "_drop_off_limit", "_dropped_off", "_due", "_finished", "_follows", "_gathering", "_is_shut",
+        "_is_unsure", "_last_write", "_limit", "_lock", "_outgoing", "_paced", "_proofs", "_room", "_sealed",
+        "_stream", "_writer", "doubts", "failure", "is_blocked", "pacing",
     )
 
     def __init__(
@@ -131,13 +117,9 @@ class SendQueue:
         stream: Sink,
         *,
         pack: Pack,
-        limit: int,
+        bound: Bound,
         ask_flush: AskFlush,
         compress: Compress | None = None,
-        compress_in_pieces: CompressInPieces | None = None,
-        when_full: str = "raise",
-        send_timeout: float | None = None,
-        may_block: Callable[[], bool] = lambda: True,
         gather: bool = True,
         taps: Sequence[Tap] = (),
         budget: Budget | None = None,
@@ -145,18 +127,11 @@ class SendQueue:
         batch_bytes: int = BATCH_BYTES,
     ) -> None:
         self._stream = stream
-        self._compress = compress
-        self._compress_in_pieces = compress_in_pieces
-        self._limit = limit
-        self._room_threshold = limit - limit // ROOM_PART
+        self._compression = Compression(compress) if compress is not None else None
+        self._limit = bound.limit
         self._ask_flush = ask_flush
-        self._when_full = when_full
-        self._send_timeout = send_timeout
-        self._may_block = may_block
-        self.is_paced = budget is not None
         self._follows = FOLLOWS_SECONDS if gather and budget is None else -1.0
-        self._taps = taps
-        self._tap_failures: RateLimit | None = None  # limits the reports about taps; made with the first
+        self._announcer = Announcer(taps)
         # Appended to by any thread without the lock, emptied by the lock's holder.
         self._dropped_off: list[Item | Raw] = []
         # How many messages may be dropped off without checking the lock. Written under it, read without it.
@@ -170,16 +145,16 @@ class SendQueue:
         # Both are the same object with a budget; without one, `_paced` is None.
         self._paced = PacedOutgoing(pack, budget, batch_bytes) if budget is not None else None
         self._outgoing = Outgoing(pack, batch_bytes) if self._paced is None else self._paced
+        self.pacing: Pacing | None = None
+        if self._paced is not None:
+            self.pacing = Pacing(self._paced, self._lock, self._dropped_off, self._is_idle)
+        self._room = Room(bound, self._outgoing, self._changed)
         self._writer: _Part | None = None  # the role of the thread that writes
         self._compressor: _Part | None = None  # the role of the thread that compresses
-        self._compressing: Iterator[bytes] | None = None  # the compressor's current message
         self.is_blocked = False
         self._asked = False  # the loop was asked to flush and has not come yet
-        self._has_timer = False  # the loop comes when the budget allows more
         self._gathering = False  # a message waits for others to join it, until _due
-        self._due = 0.0
-        self._last_write = 0.0
-        self._waiting = 0  # threads that wait in _changed
+        self._due = self._last_write = 0.0
         self.failure: OSError | None = None
         self._sealed = False  # our Close frame is queued: nothing may follow it
         self._finished = False
@@ -187,9 +162,6 @@ class SendQueue:
         self._is_unsure = False  # an interrupted writer could not record what the kernel took of its batch
         self._proofs = proofs or Proofs(bytes, bytes)
         self.doubts: Doubts | None = None
-        self._dropped = 0  # messages
-        # The same by calls that interrupt the holder of the lock; never emptied, as there are few of them.
-        self._discarded: list[int] = []
 
     # Any thread.
 
@@ -274,7 +246,7 @@ class SendQueue:
         """
         if len(raw[1]) > PIECE_BYTES or self._compressor is not None or self._lock.locked():
             return self.push_item(raw, size)
-        assert self._compress is not None  # else nothing is raw
+        assert self._compression is not None  # else nothing is raw
         mine: _Part | None = None
         part: _Part | None = None
         is_unsure = False
@@ -283,15 +255,16 @@ class SendQueue:
                 if not self._admit(size):
                     return False
                 self._check_open()
-                if not self._outgoing.raw and self._compressor is None:
+                outgoing = self._outgoing
+                if not outgoing.raw and self._compressor is None:
                     self._compressor = part = []
             if part is None:
                 return self.push_item(raw, size)
             is_unsure = True
-            frame = self._compress(raw[0], raw[1])
+            frame = self._compression.whole(raw[0], raw[1])
             with self._lock:
                 self._check_alive()
-                if not self._outgoing.raw:
+                if not outgoing.raw:
                     self._check_open()  # a Close frame that was queued meanwhile is ahead
                     self._compressor = None
                 item = self._add_compressed(raw, frame)
@@ -368,7 +341,7 @@ class SendQueue:
             with self._lock:
                 self._check_alive()
                 self._take_up()
-                if seal and self._waiting:
+                if seal and self._room.waiting:
                     self._changed.notify_all()  # they look again when the lock is free, and then it is sealed
                 try:
                     item = encode(*args), None
@@ -455,25 +428,10 @@ class SendQueue:
         """True if the kernel has taken everything including our Close frame, which was sent before."""
         return not self._outgoing.size if self._paced is None else self._paced.is_close_taken
 
-    def wait_for_budget(self) -> float:
-        """Return how many seconds a message sent now would wait for the budget; 0.0 without one."""
-        paced = self._paced
-        if paced is None:
-            return 0.0
-        while self._lock.locked() and interrupts_lochws():
-            try:
-                return paced.wait(len(self._dropped_off))
-            except RecursionError:
-                raise
-            except RuntimeError:  # another thread, which holds the lock, was changing the window
-                continue
-        with self._lock:
-            return paced.wait(len(self._dropped_off))
-
     @property
     def dropped(self) -> int:
         """Messages that were discarded because the queue was full. Read without the lock."""
-        return self._dropped + sum(self._discarded)
+        return self._room.dropped
 
     @property
     def items_taken(self) -> int:
@@ -539,27 +497,6 @@ class SendQueue:
                 self._paced.overtake()
             self.flush(by_loop=False)
 
-    def wake_at(self) -> float | None:
-        """Return when the loop must flush because the budget then allows more, or None. Loop only."""
-        if self._paced is None:
-            return None
-        if self._lock.locked() and interrupts_lochws():
-            return self._paced.next_look()  # the interrupted call may rely on the timer that there was
-        with self._lock:
-            # A writer asks the loop when it is done, and the loop is woken once a full kernel has room.
-            is_idle = self._writer is None and not self.is_blocked and not self._is_over()
-            when = self._paced.next_time() if is_idle else None
-            self._has_timer = when is not None
-            return when
-
-    @property
-    def holds_ping(self) -> bool:
-        """True if a ping or pong waits for the budget. Loop only."""
-        if self._paced is None or (self._lock.locked() and interrupts_lochws()):
-            return False
-        with self._lock:  # a thread that has written changes the window under it
-            return self._paced.holds_ping
-
     def finish(self, uncounted: Callable[[], int] = lambda: 0) -> tuple[str | bytes, ...]:
         """Refuse everything from now on, and return the messages not sent completely. Loop only, once.
 
@@ -617,11 +554,6 @@ class SendQueue:
 
     # Admission. Under the lock.
 
-    @property
-    def _pending(self) -> int:
-        """The bytes that count towards the bound."""
-        return self._outgoing.size + self._outgoing.extra
-
     def _admit(self, size: int, count: int = 1) -> bool:
         """Take up what was dropped off, and return whether this many bytes more may wait.
 
@@ -632,40 +564,13 @@ class SendQueue:
             self._check_alive()
         if self._dropped_off:
             self._take_up()
-        pending = self._pending
-        if pending and pending + size > self._limit and not self._find_room(size):
-            self._dropped += count
+        pending = self._outgoing.pending
+        if not pending or pending + size <= self._limit or self._sealed:
+            return True  # behind our Close frame, any message is refused by `_check_open`
+        if not self._room.find(size, count, lambda: self._is_shut):
             return False
-        return True
-
-    def _find_room(self, size: int) -> bool:
-        """Apply `when_full`. Return False to discard the message. The lock is released during a wait."""
-        if self._sealed:
-            return True  # for `push` to refuse: no room could be enough behind our Close frame
-        if self._when_full == "drop":
-            return False
-        full = self._full(self._pending, size)
-        if self._when_full == "raise":
-            raise QueueFull(full)
-        if not self._may_block() or interrupts_lochws():
-            raise QueueFull(f"{full}; a handler cannot wait for room")
-        self._waiting += 1
-        try:
-            has_room = wait_for(
-                self._changed,
-                lambda: self._finished or self.failure or self._sealed or not self._pending
-                or self._pending + size <= self._limit,
-                self._send_timeout,
-            )
-        finally:
-            self._waiting -= 1
-        if not has_room:
-            raise QueueFull(f"{full}; no room was made in {self._send_timeout:g} s")
         self._check_alive()
         return True
-
-    def _full(self, pending: int, size: int) -> str:
-        return f"the queue is full: {pending} bytes wait, {size} more exceed max_queue={self._limit}"
 
     def _check_alive(self) -> None:
         if self._finished:
@@ -737,12 +642,7 @@ class SendQueue:
         """Drop off messages of any size for the lock's holder, which this call interrupts."""
         self._check_alive()
         self._check_open()
-        waiting = self._pending + sum(map(_size_of, tuple(self._dropped_off)))
-        if waiting and waiting + size > self._limit:
-            if self._when_full != "drop":
-                full = self._full(waiting, size)
-                raise QueueFull(f"{full}; a call that interrupts a send cannot wait for room")
-            self._discarded.append(len(items))
+        if not self._room.find_nested(size, len(items), sum(map(_size_of, tuple(self._dropped_off)))):
             return False
         if receipt is not None:
             self._proofs.nested.append((items, receipt))
@@ -801,7 +701,7 @@ class SendQueue:
         """Return how many messages may be dropped off within the queue's limit."""
         if self._is_shut:
             return 0
-        return min(DROP_OFF_MESSAGES, (self._limit - self._pending) // DROP_OFF_BYTES)
+        return min(DROP_OFF_MESSAGES, (self._limit - self._outgoing.pending) // DROP_OFF_BYTES)
 
     def _take_up(self) -> None:
         """Queue what others dropped off, in order. Under the lock."""
@@ -838,7 +738,7 @@ class SendQueue:
             or (outgoing.raw and not outgoing.is_ready)
         ):
             return None
-        if (outgoing.urgent or self.is_paced) and not self._is_ready():
+        if (outgoing.urgent or self.pacing) and not self._is_ready():
             return self._want_timer()
         if self._corks:
             if outgoing.size >= GATHER_BYTES:
@@ -861,7 +761,7 @@ class SendQueue:
 
     def _is_ready(self) -> bool:
         """Return whether there is something to write, after planning its control frames. Under the lock."""
-        if self._outgoing.urgent or self.is_paced:
+        if self._outgoing.urgent or self.pacing:
             self._outgoing.take_urgent()
         return self._outgoing.is_ready
 
@@ -871,9 +771,10 @@ class SendQueue:
         Under the lock. The caller has found that nothing may be written; that may have changed by now, so
         the time must not be looked at again here.
         """
-        if self._paced is None or self._has_timer or self._asked or self.is_blocked:
+        pacing = self.pacing
+        if pacing is None or pacing.has_timer or self._asked or self.is_blocked:
             return None
-        if not self._paced.is_waiting:
+        if self._paced is None or not self._paced.is_waiting:
             return None
         self._asked = True
         return False
@@ -897,8 +798,9 @@ class SendQueue:
             while True:
                 if not outgoing.rest:
                     outgoing.make_batch()
-                if self._taps and type(outgoing.rest) is bytes:  # a memoryview once the taps saw it
-                    self._tell()
+                if self._announcer.taps and type(outgoing.rest) is bytes:  # a memoryview once they saw it
+                    outgoing.rest = memoryview(outgoing.rest)
+                    self._announcer.tell(outgoing.batch)
                 is_unsure = True  # if interrupted from here on, it is unknown how much the kernel took
                 taken = self._stream.send(outgoing.rest)
                 batches += 1
@@ -908,7 +810,7 @@ class SendQueue:
                     self.is_blocked = blocked = bool(outgoing.rest)
                     self._drop_off_limit = 0
                     self._last_write = monotonic()
-                    if (self._waiting and self._pending <= self._room_threshold) or self._finished:
+                    if (self._room.waiting and outgoing.pending <= self._room.threshold) or self._finished:
                         self._changed.notify_all()
                     if self._dropped_off:
                         self._take_up()
@@ -934,24 +836,9 @@ class SendQueue:
             if self._withdraw(items):
                 raise TransportFail(f"connection lost: {error}") from error
 
-    def _tell(self) -> None:
-        """Pass a batch that is about to be written to the taps, once and in order. For the writer."""
-        outgoing = self._outgoing
-        outgoing.rest = memoryview(outgoing.rest)
-        sent = tuple(map(_as_sent, outgoing.batch))
-        for tap in tuple(self._taps):
-            try:
-                tap(sent)
-            except BaseException as error:
-                # On the main thread that may be Ctrl-C; on others SystemExit must not end the reader.
-                if is_interrupt(error):
-                    raise
-                self._tap_failures = limit = self._tap_failures or RateLimit()
-                report_aside(logging.ERROR, "handler %s failed", safe_name(tap), error=error, limit=limit)
-
     def _ask_loop(self) -> None:
         # Only the loop can wait until the kernel has room, and only it can end a connection that has failed.
-        is_loops = self.is_blocked or self.failure is not None or self.is_paced
+        is_loops = self.is_blocked or self.failure is not None or self.pacing is not None
         self._ask_flush(None if is_loops else self._flush_aside)
 
     def _flush_aside(self) -> None:
@@ -973,7 +860,8 @@ class SendQueue:
         Raises:
             TransportFail: the network failed before one of the caller's items was sent whole.
         """
-        outgoing = self._outgoing
+        outgoing, compression = self._outgoing, self._compression
+        assert compression is not None  # else nothing is raw
         own = list(items)
         places = {id(item): place for place, item in enumerate(own)}
         awaited = {id(item) for item in own if isinstance(item, tuple) and len(item) == 3}
@@ -986,12 +874,12 @@ class SendQueue:
                     break
                 raw = cast("Raw", first[0])
                 is_unsure = True  # after an interruption, it is unknown what the compressor has consumed
-                frame, limit = self._compress_some(raw, limit)
+                frame, limit = compression.some(raw, limit)
                 with self._lock:
                     if self._is_over():
                         break
                     if frame:
-                        self._compressing = None
+                        compression.done()
                         ready = outgoing.compressed(frame)
                         if id(raw) in places:
                             own[places[id(raw)]] = ready
@@ -1016,26 +904,14 @@ class SendQueue:
             self._give_back(mine, part)
             raise
 
-    def _compress_some(self, raw: Raw, limit: float) -> tuple[bytes, float]:
-        """Compress the next pieces of a message. For the compressor.
-
-        Returns:
-            Its frame, empty if the limit was reached before, and what is left of the limit.
-        """
-        assert self._compress_in_pieces is not None  # else nothing is raw
-        if self._compressing is None:
-            self._compressing = self._compress_in_pieces(raw[0], raw[1])
-        frame = b""
-        for frame in self._compressing:
-            limit -= min(PIECE_BYTES, 1024 + len(raw[1]))
-            if frame or limit <= 0:
-                break
-        return frame, limit
-
     # Failing.
 
     def _is_over(self) -> bool:
         return self._finished or self.failure is not None
+
+    def _is_idle(self) -> bool:
+        # A writer asks the loop when it is done, and the loop is woken once a full kernel has room.
+        return self._writer is None and not self.is_blocked and not self._is_over()
 
     def _withdraw(self, items: Sequence[Item | Raw]) -> bool:
         """Remove items, unless one was sent completely or they are already reported. Without the lock."""
@@ -1088,12 +964,3 @@ def _size_of(entry: Item | Raw) -> int:
 
 def _messages_of(items: Sequence[Item | Raw]) -> tuple[str | bytes, ...]:
     return tuple(message for message in map(message_of, items) if message is not None)
-
-
-def _as_sent(item: Item) -> Sent:
-    message = message_of(item)
-    if message is not None:
-        return message
-    frame = item[0]
-    assert isinstance(frame, bytes)
-    return ControlFrame(Opcode.to_str(frame[0] & 0x0F).lower(), mask(frame[6:], frame[2:6]))

@@ -233,6 +233,6 @@ class TestLeavingMessagesWithTheHolder:
             assert len(queue._dropped_off) == DROP_OFF_MESSAGES
         for sender in senders:
             sender.join(PATIENCE)
-        while queue._pending:
+        while queue._outgoing.pending:
             queue.flush()
         assert queue.messages_sent == DROP_OFF_MESSAGES + 2

@@ -251,7 +251,7 @@ class TestAFullQueue:
         with opened(app):
             threads = [in_thread(send) for _ in range(2)]
             queue = app._lochws.life.connection.sending.queue  # type: ignore[union-attr]
-            eventually(lambda: queue._waiting == 2)
+            eventually(lambda: queue._room.waiting == 2)
             deaf.read.set()
             for thread in threads:
                 thread.join(PATIENCE)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lochws import WebSocketApp
-from lochws.connection import sendqueue
+from lochws.connection import announcer
 from lochws.errors import QueueFull, TransportFail
 from lochws.protocol.sender import Sender
 from lochws.sent import ControlFrame, Sent
@@ -199,7 +199,7 @@ class TestWhoIsTold:
         for _ in range(12):
             sink.room = 1
             queue.flush()
-        assert not queue._pending
+        assert not queue._outgoing.pending
         assert told == [("abc",)]
 
     def test_what_the_connection_failed_under_is_told_of_and_unsent(self) -> None:
@@ -292,6 +292,6 @@ def test_the_frames_of_every_control_can_be_read_again() -> None:
         (sender.pong(b""), ControlFrame("pong", b"")),
         (sender.close(1001, "é"), ControlFrame("close", b"\x03\xe9\xc3\xa9")),
     ]:
-        assert sendqueue._as_sent((frame, None)) == expected
+        assert announcer.as_sent((frame, None)) == expected
 
 

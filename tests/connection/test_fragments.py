@@ -11,8 +11,10 @@ from websockets.frames import Opcode as PeerOpcode
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from lochws.connection.compression import Compress
 from lochws.connection.outgoing import message_of
 from lochws.connection.paced import Budget
+from lochws.connection.room import Bound
 from lochws.connection.sendqueue import SendQueue
 from lochws.connection.window import SlidingWindow
 from lochws.options import Deflate
@@ -72,9 +74,9 @@ def queued(sender: Sender, queue: SendQueue, message: str | bytes) -> None:
 
 def queue_of(sink: Sink, sender: Sender, budget: Budget | None = None) -> SendQueue:
     return SendQueue(
-        sink, pack=sender.pack, limit=1 << 20, ask_flush=lambda _flush: None, gather=False, budget=budget,
-        batch_bytes=100, compress=sender.compressed if sender.deflates else None,
-        compress_in_pieces=sender.compressing if sender.deflates else None,
+        sink, pack=sender.pack, bound=Bound(1 << 20), ask_flush=lambda _flush: None, gather=False,
+        budget=budget, batch_bytes=100,
+        compress=Compress(sender.compressed, sender.compressing) if sender.deflates else None,
     )
 
 

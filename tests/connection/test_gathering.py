@@ -63,7 +63,7 @@ class TestGathering:
         assert (len(sink.offered), asked.times) == (1, 1)
         queue.flush()
         assert payloads(sink.offered[1]) == ["b", b"c", "d" * 126]
-        assert (queue.messages_sent, queue._pending) == (4, 0)
+        assert (queue.messages_sent, queue._outgoing.pending) == (4, 0)
 
     def test_they_are_left_without_the_lock_until_the_oldest_has_waited(self, clock: Clock) -> None:
         sink = Sink()
@@ -91,7 +91,7 @@ class TestGathering:
         for number in range(2 * DROP_OFF_MESSAGES):
             push(queue, str(number))
             assert len(queue._dropped_off) <= DROP_OFF_MESSAGES
-        assert queue._pending
+        assert queue._outgoing.pending
 
     def test_a_large_one_does_not_overtake_those_that_were_left(self, clock: Clock) -> None:
         sink = Sink()
@@ -118,7 +118,7 @@ class TestGathering:
         sink = Sink()
         queue = blocked_queue(sink, limit=5000)
         accepted = len(list(iter(lambda: is_accepted(queue, "x" * 100), False)))
-        assert 5000 - 200 < queue._pending <= 5000 + 6
+        assert 5000 - 200 < queue._outgoing.pending <= 5000 + 6
         sink.room = None
         queue.flush()
         assert queue.messages_sent == accepted + 1
@@ -265,7 +265,7 @@ def test_each_message_of_many_senders_is_sent_once_in_its_order_or_reported(seed
         other.join(PATIENCE)
     done.set()
     looper.join(PATIENCE)
-    while queue._pending and dice.random() < 0.9:
+    while queue._outgoing.pending and dice.random() < 0.9:
         sink.room = None
         queue.flush()
     unsent = queue.finish()

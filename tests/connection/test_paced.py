@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lochws.connection.paced import Budget
-from lochws.connection.sendqueue import SendQueue
 from lochws.connection.window import SlidingWindow
 from lochws.errors import QueueFull, WebSocketClosing
 from lochws.options import Deflate
@@ -19,7 +18,7 @@ from lochws.protocol.deflate import DeflateParameters, Deflater
 from lochws.protocol.masking import MaskKeys
 from lochws.protocol.sender import Sender
 
-from ..support.queues import Asked, Clock, Sink, push
+from ..support.queues import Asked, Clock, Sink, make_queue, push
 
 ZEROS = MaskKeys(bytes)
 
@@ -47,8 +46,10 @@ class Paced:
         self.sender = Sender(keys=ZEROS)
         window = options.pop("window", None) or SlidingWindow(count, seconds)
         budget = Budget(window, frames, self.clock)
-        options = {"limit": 1 << 24, "pack": self.sender.pack, **options}
-        self.queue = SendQueue(self.sink, ask_flush=self.asked, budget=budget, **options)
+        options = {"pack": self.sender.pack, **options}
+        self.queue = make_queue(self.sink, ask_loop=self.asked, budget=budget, **options)
+        assert self.queue.pacing is not None
+        self.pacing = self.queue.pacing
 
     def push(self, *texts: str) -> None:
         for text in texts:
@@ -69,7 +70,7 @@ class Paced:
         """Let time pass as the loop does: flush now, and at each time for which the queue asks."""
         end = self.clock.now + seconds
         self.queue.flush()
-        while (when := self.queue.wake_at()) is not None and when <= end:
+        while (when := self.pacing.wake_at()) is not None and when <= end:
             self.clock.now = when
             self.queue.flush()
         self.clock.now = end
@@ -101,7 +102,7 @@ class TestData:
         assert paced.sent == "abcd"
         paced.pass_time(1.0)
         assert paced.sent == "abcde"
-        assert paced.queue.wake_at() is None
+        assert paced.pacing.wake_at() is None
 
     def test_the_loop_is_asked_once_for_all_messages_that_wait(self) -> None:
         paced = Paced(1)
@@ -110,7 +111,7 @@ class TestData:
         paced.push("b", "c", "d")
         assert paced.asked.times == 1
         paced.queue.flush()  # it comes, and sets its timer
-        assert paced.queue.wake_at() == paced.clock.now + 1.0
+        assert paced.pacing.wake_at() == paced.clock.now + 1.0
         paced.push("e")
         assert paced.asked.times <= 2
 
@@ -120,7 +121,7 @@ class TestData:
         paced.clock.now += 1.0
         paced.push("c")
         assert paced.sent == "ab"
-        assert paced.queue.wake_at() == paced.clock.now + 1.0
+        assert paced.pacing.wake_at() == paced.clock.now + 1.0
 
     def test_messages_sent_together_wait_for_their_budget_one_by_one(self) -> None:
         paced = Paced(3)
@@ -160,12 +161,12 @@ class TestData:
         outgoing._budget = outgoing._budget._replace(is_behind=lambda: behind[0])
         paced.push("a", "b", "c", "d")
         assert paced.sent == "ab"
-        assert paced.queue.wait_for_budget() == 2.0
+        assert paced.pacing.wait() == 2.0
         paced.pass_time(5.0)
         assert paced.sent == "ab"
         behind[0] = False
         paced.pass_time(0.02)  # the next look
-        assert paced.queue.wait_for_budget() == pytest.approx(2.0, abs=0.02)
+        assert paced.pacing.wait() == pytest.approx(2.0, abs=0.02)
         paced.pass_time(0.97)
         assert paced.sent == "ab"
         paced.pass_time(0.02)
@@ -186,7 +187,7 @@ class TestData:
         paced.push("first", "x" * 20)
         thread = threading.Thread(target=paced.push, args=("y" * 20,))
         thread.start()
-        while not paced.queue._waiting:
+        while not paced.queue._room.waiting:
             assert thread.is_alive()
         paced.clock.now += 1.0
         paced.queue.flush()
@@ -263,10 +264,10 @@ def test_wherever_the_window_opens_in_the_meantime_the_loop_comes(hundredths: in
         asked = paced.asked.times
         paced.push(letter)
         is_asked = paced.asked.times > asked or paced.queue._asked
-        assert is_asked or paced.queue._has_timer or not paced.queue.waiting_bytes, letter
+        assert is_asked or paced.pacing.has_timer or not paced.queue.waiting_bytes, letter
         if is_asked:
             paced.queue.flush()
-            has_timer = paced.queue.wake_at() is not None
+            has_timer = paced.pacing.wake_at() is not None
             assert has_timer or paced.queue._asked or not paced.queue.waiting_bytes, letter
 
 
@@ -307,10 +308,10 @@ class TestControls:
         paced.pong(b"1")
         paced.queue.put_urgent(paced.sender.ping(b"2"))
         paced.queue.flush()
-        assert paced.queue.holds_ping
+        assert paced.pacing.holds_ping
         paced.pass_time(2.0)
         assert controls(paced) == "a<p1><P2>"
-        assert not paced.queue.holds_ping
+        assert not paced.pacing.holds_ping
 
     def test_the_users_pings_are_bounded_by_the_queue(self) -> None:
         paced = Paced(1, frames=True, limit=100)
@@ -324,13 +325,13 @@ class TestControls:
 
     def test_the_predicted_wait_includes_what_goes_first(self) -> None:
         paced = Paced(2, frames=True)
-        assert paced.queue.wait_for_budget() == 0.0
+        assert paced.pacing.wait() == 0.0
         paced.push("a", "b", "c")
-        assert paced.queue.wait_for_budget() == 1.0
+        assert paced.pacing.wait() == 1.0
         paced.ping(b"1")
-        assert paced.queue.wait_for_budget() == 2.0
+        assert paced.pacing.wait() == 2.0
         paced.pass_time(5.0)
-        assert paced.queue.wait_for_budget() == 0.0
+        assert paced.pacing.wait() == 0.0
 
 
 class TestOtherThreads:
@@ -341,8 +342,8 @@ class TestOtherThreads:
         paced.pong(b"1")
         held: list[bool] = []
         clock.looked = lambda: held.append(paced.queue._lock.locked())
-        assert paced.queue.holds_ping
-        assert paced.queue.wake_at() == paced.clock.now + 1.0
+        assert paced.pacing.holds_ping
+        assert paced.pacing.wake_at() == paced.clock.now + 1.0
         assert held
         assert all(held)
 
@@ -352,7 +353,7 @@ class TestOtherThreads:
         seen: list[object] = []
 
         def interrupt() -> bytes:
-            seen.extend((paced.queue.wake_at(), paced.queue.holds_ping, paced.queue.wait_for_budget()))
+            seen.extend((paced.pacing.wake_at(), paced.pacing.holds_ping, paced.pacing.wait()))
             return paced.sender.ping(b"1")
 
         assert paced.queue.push_control(interrupt)
@@ -365,7 +366,7 @@ class TestOtherThreads:
 
         def interrupt() -> bytes:
             window.changes = 3
-            waits.append(paced.queue.wait_for_budget())
+            waits.append(paced.pacing.wait())
             return paced.sender.ping(b"1")
 
         assert paced.queue.push_control(interrupt)
@@ -416,7 +417,7 @@ class TestClose:
         assert paced.queue.is_close_taken
         paced.pass_time(100.0)
         assert controls(paced) == "a<C>"
-        assert paced.queue.wake_at() is None
+        assert paced.pacing.wake_at() is None
         with pytest.raises(WebSocketClosing):
             paced.push("d")
         assert paced.queue.finish() == ("b", "c")

@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lochws.connection import outgoing, proofs
+from lochws.connection.compression import Compress
 from lochws.connection.paced import Budget
 from lochws.connection.proofs import MAX_BARRIERS, Proofs
 from lochws.connection.receipts import NOWHERE, Receipt, ReceiptState
+from lochws.connection.room import Bound
 from lochws.connection.sendqueue import SendQueue
 from lochws.connection.window import SlidingWindow
 from lochws.errors import QueueFull
@@ -190,9 +192,8 @@ class Conversation:
         self.compress = compress
         paced = Budget(SlidingWindow(1, 1.0), budget == "frames", Hourly()) if budget else None
         self.queue = SendQueue(
-            self.sink, pack=self.sender.pack, limit=1 << 24, ask_flush=lambda _: None, budget=paced,
-            compress=self.sender.compressed if compress else None,
-            compress_in_pieces=self.sender.compressing if compress else None,
+            self.sink, pack=self.sender.pack, bound=Bound(1 << 24), ask_flush=lambda _: None, budget=paced,
+            compress=Compress(self.sender.compressed, self.sender.compressing) if compress else None,
             proofs=Proofs(self.sender.ping, numbered()),
         )
         self.read = 0  # how much of what was taken the server has read

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from lochws.connection import outgoing, paced, sendqueue, window
+from lochws.connection import compression, outgoing, paced, pacing, room, sendqueue, window
 from lochws.connection.sendqueue import SendQueue
 from lochws.errors import QueueFull, WebSocketClosing
 
@@ -14,7 +14,7 @@ from ..faults.registry import fault
 from ..support.interrupting import enter
 from ..support.queues import BUDGETS, Asked, Sink, blocked_queue, make_queue, push
 
-FILES = {outgoing.__file__, sendqueue.__file__, paced.__file__, window.__file__}
+FILES = {module.__file__ for module in (compression, outgoing, paced, pacing, room, sendqueue, window)}
 
 
 def in_pieces(_opcode: int, data: bytes) -> Iterator[bytes]:
@@ -43,7 +43,7 @@ NESTED: dict[str, Callable[[SendQueue], object]] = {
     "many": lambda queue: queue.push_many([(b"<in", "<in"), (b"ner>", "ner>")], 7),
     "raw": lambda queue: queue.push_raw((1, b"<inner>", "<inner>"), 7),
     "numbers": lambda queue: (queue.messages_sent, queue.bytes_sent, queue.dropped, queue.waiting_bytes,
-                              queue.wait_for_budget()),
+                              queue.pacing and queue.pacing.wait()),
     "flush": lambda queue: queue.flush(by_loop=False),
     "corks": lambda queue: (queue.cork(), queue.uncork()),
 }

@@ -29,7 +29,7 @@ class TestWriting:
         push(queue, "two")
         assert sink.offered == [b"one", b"two"]
         assert asked.times == 0
-        assert not queue._pending
+        assert not queue._outgoing.pending
 
     def test_messages_that_follow_closely_gather_and_the_loop_is_asked_once(self, clock: Clock) -> None:
         sink, asked = Sink(), Asked()
@@ -96,7 +96,7 @@ class TestWriting:
         queue.flush()
         assert len(sink.offered) == BATCHES_PER_FLUSH
         assert asked.times == before + 1
-        while queue._pending:
+        while queue._outgoing.pending:
             queue.flush()
         assert sink.taken == b"first" + 2 * BATCHES_PER_FLUSH * BATCH_BYTES * b"x"
 
@@ -109,7 +109,7 @@ class TestWriting:
             sink.room = 1
             queue.flush()
         assert sink.taken == b"abcdefghi"
-        assert not queue._pending
+        assert not queue._outgoing.pending
         assert not queue.is_blocked
 
     def test_messages_pushed_while_a_thread_is_in_the_kernel_are_written_by_that_thread(self) -> None:
@@ -144,7 +144,7 @@ class TestWriting:
 
         with pytest.raises(UnicodeEncodeError):
             push(queue, "\ud800")
-        assert not queue._pending
+        assert not queue._outgoing.pending
         assert queue.messages_sent == 0
         push(queue, "y")
         assert sink.taken == b"y"
@@ -192,7 +192,7 @@ class TestAFullKernel:
         queue = blocked_queue(sink)
         for number in range(1000):
             queue.put_urgent(b"<%d>" % number)
-        assert queue._pending == len("first")
+        assert queue._outgoing.pending == len("first")
         push(queue, "text")
         sink.room = None
         queue.flush()
@@ -239,13 +239,13 @@ class TestCounting:
         queue = make_queue(sink)
         push(queue, "abc")
         push(queue, "def")
-        assert (queue.messages_sent, queue.bytes_sent, queue._pending) == (1, 3, 3)
+        assert (queue.messages_sent, queue.bytes_sent, queue._outgoing.pending) == (1, 3, 3)
         queue.flush()
-        assert (queue.messages_sent, queue.bytes_sent, queue._pending) == (1, 4, 2)
+        assert (queue.messages_sent, queue.bytes_sent, queue._outgoing.pending) == (1, 4, 2)
         sink.room = None
         queue.push_control(bytes, b"PING")
         queue.flush()
-        assert (queue.messages_sent, queue.bytes_sent, queue._pending) == (2, 10, 0)
+        assert (queue.messages_sent, queue.bytes_sent, queue._outgoing.pending) == (2, 10, 0)
 
 
 #: One step: push so many bytes (0: a pong; negative: a control frame), or flush with so much room.
@@ -288,7 +288,7 @@ def test_whatever_the_kernel_takes_nothing_is_lost_and_the_order_stays(
                 clock.now += size
         assert everything.startswith(sink.taken.decode())
         assert queue.bytes_sent == len(sink.taken)
-        assert queue.bytes_sent + queue._pending == len(everything)
+        assert queue.bytes_sent + queue._outgoing.pending == len(everything)
         sent = queue.messages_sent
         assert queue.finish() == tuple(messages[sent:])
         assert queue.messages_sent == sent
@@ -330,7 +330,7 @@ class TestManyThreads:
             thread.join(20)
         done.set()
         looper.join(10)
-        while queue._pending:
+        while queue._outgoing.pending:
             queue.flush()
         seen: dict[str, list[int]] = {str(number): [] for number in range(threads)}
         for entry in sink.taken.decode().split(";")[:-1]:

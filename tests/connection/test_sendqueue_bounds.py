@@ -32,7 +32,7 @@ class TestWhenFull:
         sink = Sink(room=0)
         queue = make_queue(sink, limit=10)
         assert push(queue, "x" * 100)
-        assert queue._pending == 100
+        assert queue._outgoing.pending == 100
 
     def test_drop_discards_the_message_and_counts_it(self) -> None:
         sink = Sink()
@@ -159,13 +159,13 @@ class Waiter:
             except Exception as error:  # noqa: BLE001  it is looked at by the test
                 self._outcome = error
 
-        queue._may_block = may_block
+        queue._room._bound = queue._room._bound._replace(may_block=may_block)
         self._thread = threading.Thread(target=run)
         self._thread.start()
         # The thread asks whether it may wait with the lock held, and lets it go only by waiting.
         assert asked.wait(10)
         with queue._lock:
-            assert queue._waiting == 1
+            assert queue._room.waiting == 1
 
     def outcome(self) -> object:
         self._thread.join(10)

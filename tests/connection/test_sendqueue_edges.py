@@ -170,22 +170,22 @@ class TestTheBound:
         queue = blocked_queue(Sink())
         queue.push_many([(b"abc", "abc")], 3)
         queue.push_many([(b"de", "de")], 2)
-        assert queue._pending == len("firstabcde")
+        assert queue._outgoing.pending == len("firstabcde")
         assert queue.finish() == ("first", "abc", "de")
-        assert queue._pending == 0
+        assert queue._outgoing.pending == 0
 
     def test_may_be_used_to_the_last_byte_by_who_waited(self) -> None:
         sink = Sink()
         queue = blocked_queue(sink, limit=10, when_full="block", send_timeout=PATIENCE)
         push(queue, "later")
         waiter = in_thread(lambda: push(queue, "x" * 5))
-        while not queue._waiting:
+        while not queue._room.waiting:
             waiter.join(0.0001)
         sink.room = 5
         queue.flush()
         waiter.join(PATIENCE / 5)
-        assert queue._pending == 10
-        assert queue._waiting == 0
+        assert queue._outgoing.pending == 10
+        assert queue._room.waiting == 0
 
     def test_leaves_room_for_as_many_as_fit_behind_what_waits(self) -> None:
         queue = blocked_queue(Sink(), limit=2 * DROP_OFF_BYTES)
@@ -207,13 +207,13 @@ class TestTheBound:
         sink = Sink()
         queue = blocked_queue(sink, limit=5, when_full="block", send_timeout=PATIENCE)
         waiters = [in_thread(lambda: push(queue, "ab")) for _ in range(2)]
-        while queue._waiting < 2 and all(waiter.is_alive() for waiter in waiters):
+        while queue._room.waiting < 2 and all(waiter.is_alive() for waiter in waiters):
             waiters[0].join(0.0001)
         sink.room = None
         queue.flush()
         for waiter in waiters:
             waiter.join(PATIENCE)
-        assert queue._waiting == 0
+        assert queue._room.waiting == 0
 
 
 class TestCorks:
@@ -277,7 +277,7 @@ class TestTheLoop:
             push(queue, "x" * BATCH_BYTES)
         sink.room = None
         queue.flush()
-        assert queue._pending
+        assert queue._outgoing.pending
         assert asked.times == 2
         push(queue, "y")
         assert asked.times == 2
@@ -295,7 +295,7 @@ class TestTheLoop:
         assert queue.messages_sent == 3
         outgoing = queue._outgoing
         waiting = outgoing.items[outgoing.items_taken :]
-        assert (waiting, outgoing.batch, outgoing._controls, queue._pending) == ([], [], 0, 0)
+        assert (waiting, outgoing.batch, outgoing._controls, queue._outgoing.pending) == ([], [], 0, 0)
 
 
 class TestWhatWasLeft:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lochws.connection import outgoing, paced, sendqueue, window
+from lochws.connection import compression, outgoing, paced, pacing, room, sendqueue, window
 from lochws.connection.sendqueue import DROP_OFF_BYTES, SendQueue
 from lochws.errors import TransportFail, WebSocketClosed, WebSocketClosing
 from lochws.protocol.sender import Sender
@@ -20,7 +20,7 @@ from ..support.seen import PATIENCE
 
 pytestmark = pytest.mark.skipif(sys.version_info >= (3, 14), reason="opcodes are others there")
 
-FILES = {outgoing.__file__, sendqueue.__file__, paced.__file__, window.__file__}
+FILES = {module.__file__ for module in (compression, outgoing, paced, pacing, room, sendqueue, window)}
 
 
 def entry(text: str) -> tuple[bytes, str]:

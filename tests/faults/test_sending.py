@@ -91,7 +91,7 @@ class Calls:
 
 def waiting(app: Noting) -> int:
     """How many bytes wait in the queue, and how many threads for room in it."""
-    return int(app._lochws.life.connection.sending.queue._pending)  # type: ignore[union-attr]
+    return int(app._lochws.life.connection.sending.queue._outgoing.pending)  # type: ignore[union-attr]
 
 
 # A peer that stops reading.
@@ -144,7 +144,7 @@ def test_who_waits_for_room_is_let_go_when_the_app_ends_the_connection(end: str)
 
             threads = [in_thread(send) for _ in range(3)]
             queue = app._lochws.life.connection.sending.queue  # type: ignore[union-attr]
-            eventually(lambda: queue._waiting == 3)
+            eventually(lambda: queue._room.waiting == 3)
             began = monotonic()
             getattr(app, end)()
             for thread in threads:

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from lochws.connection import sendqueue
+from lochws.connection.compression import Compress
 from lochws.connection.paced import Budget
+from lochws.connection.room import Bound
 from lochws.connection.sendqueue import SendQueue
 from lochws.connection.window import SlidingWindow
 from lochws.errors import WebSocketClosed
@@ -85,9 +87,11 @@ class Asked:
 
 def make_queue(sink: Sink, *, limit: int = 1 << 24, ask_loop: Callable[[], None] = lambda: None,
                **options: Any) -> SendQueue:
-    return SendQueue(
-        sink, pack=Sender().pack, limit=limit, ask_flush=lambda _flush: ask_loop(), **options
-    )
+    bound = Bound(limit, **{name: options.pop(name) for name in Bound._fields if name in options})
+    options.setdefault("pack", Sender().pack)
+    if in_pieces := options.pop("compress_in_pieces", None):
+        options["compress"] = Compress(options.get("compress", bytes), in_pieces)
+    return SendQueue(sink, bound=bound, ask_flush=lambda _flush: ask_loop(), **options)
 
 
 def push(queue: SendQueue, text: str) -> bool:

@@ -1,0 +1,124 @@
+"""Room in a send queue: how many bytes may wait, and what a send does that finds no room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ..errors import QueueFull
+from ..system.reentry import interrupts_lochws
+from ..system.waits import Waiters, wait_for
+from .outgoing import Outgoing
+
+#: Threads that wait for room are woken when this fraction of the limit is free: waking a thread for each
+#: message would cost more than sending the message.
+ROOM_PART = 8
+
+
+class Bound(NamedTuple):
+    """The limit on what may wait in a send queue.
+
+    Attributes:
+        limit: bytes of memory that may be taken by what waits. A message is admitted if it fits, or if
+            nothing else waits.
+        when_full: ``"raise"`` refuses a message that does not fit, ``"block"`` waits for room, ``"drop"``
+            discards it.
+        send_timeout: seconds that ``"block"`` waits at most, or None for no limit.
+        may_block: returns whether the calling thread may wait; one that runs handlers must not.
+    """
+
+    limit: int
+    when_full: str = "raise"
+    send_timeout: float | None = None
+    may_block: Callable[[], bool] = lambda: True
+
+
+class Room:
+    """The room in one send queue. The queue's lock guards it, except where stated otherwise.
+
+    Args:
+        bound: the limit.
+        outgoing: what waits.
+        changed: notified when room was made, and at the end.
+
+    Attributes:
+        threshold: wake the waiting threads once no more than this many bytes wait.
+        waiting: the number of threads that wait for room.
+    """
+
+    __slots__ = ("_bound", "_changed", "_discarded", "_dropped", "_outgoing", "threshold", "waiting")
+
+    def __init__(self, bound: Bound, outgoing: Outgoing, changed: Waiters) -> None:
+        self._bound = bound
+        self._outgoing = outgoing
+        self._changed = changed
+        self.threshold = bound.limit - bound.limit // ROOM_PART
+        self.waiting = 0
+        self._dropped = 0  # messages
+        # The same by calls that interrupt the holder of the lock; never emptied, as there are few of them.
+        self._discarded: list[int] = []
+
+    @property
+    def dropped(self) -> int:
+        """Messages that were discarded because there was no room. Read without the lock."""
+        return self._dropped + sum(self._discarded)
+
+    def find(self, size: int, count: int, is_shut: Callable[[], bool]) -> bool:
+        """Apply `when_full` to messages that do not fit. The lock is released during a wait.
+
+        Args:
+            size: their size in bytes.
+            count: how many they are.
+            is_shut: returns whether waiting has become pointless.
+
+        Returns:
+            Whether to go on; False if they are discarded.
+
+        Raises:
+            QueueFull: there is no room.
+        """
+        _, when_full, send_timeout, may_block = self._bound
+        if when_full == "drop":
+            self._dropped += count
+            return False
+        full = self._full(self._outgoing.pending, size)
+        if when_full == "raise":
+            raise QueueFull(full)
+        if not may_block() or interrupts_lochws():
+            raise QueueFull(f"{full}; a handler cannot wait for room")
+        self.waiting += 1
+        try:
+            has_room = wait_for(self._changed, lambda: is_shut() or self._fits(size), send_timeout)
+        finally:
+            self.waiting -= 1
+        if not has_room:
+            raise QueueFull(f"{full}; no room was made in {send_timeout:g} s")
+        return True
+
+    def find_nested(self, size: int, count: int, dropped_off: int) -> bool:
+        """Apply `when_full` to messages of a call that interrupts the holder of the lock. Without the lock.
+
+        Args:
+            size, count: the same as for `find`.
+            dropped_off: the bytes of the messages that others have dropped off.
+
+        Returns, raises:
+            The same as `find`.
+        """
+        waiting = self._outgoing.pending + dropped_off
+        if not waiting or waiting + size <= self._bound.limit:
+            return True
+        if self._bound.when_full != "drop":
+            raise QueueFull(
+                f"{self._full(waiting, size)}; a call that interrupts a send cannot wait for room"
+            )
+        self._discarded.append(count)
+        return False
+
+    def _fits(self, size: int) -> bool:
+        pending = self._outgoing.pending
+        return not pending or pending + size <= self._bound.limit
+
+    def _full(self, pending: int, size: int) -> str:
+        limit = self._bound.limit
+        return f"the queue is full: {pending} bytes wait, {size} more exceed max_queue={limit}"
