@@ -7,6 +7,7 @@ at a time here, and the clock is checked in between.
 
 from __future__ import annotations
 
+import socket
 import ssl
 from time import monotonic
 
@@ -85,6 +86,10 @@ class TLSStream(Stream):
         self._is_end_told = False
         self._is_stuck = False
         forks.register(self)
+
+    @property
+    def raw_socket(self) -> socket.socket:
+        return self._stream.raw_socket
 
     def agreed(self) -> TLS | None:
         return agreed_by(self.tls)

@@ -77,6 +77,11 @@ class Stream:
         self._lock = reentrant_lock()
         forks.register(self)
 
+    @property
+    def raw_socket(self) -> socket.socket:
+        """The socket of the network connection. It is for its options and addresses only."""
+        return self._sock
+
     def agreed(self) -> TLS | None:
         """Return the TLS parameters, or None without TLS. Call only before other threads use the stream."""
         return None

@@ -208,6 +208,23 @@ def test_the_descriptor_tells_when_there_is_something_to_receive(
             ws.recv()
 
 
+@pytest.mark.parametrize("is_secure", [False, True], ids=["plain", "tls"])
+def test_the_socket_has_addresses_and_options(
+    websocket: ModuleType, ws_server: StartServer, server_tls: ssl.SSLContext, ca_file: str, is_secure: bool
+) -> None:
+    server = ws_server(tls=server_tls if is_secure else None)
+    options = {"sslopt": {"ca_certs": ca_file}, "sockopt": [(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)]}
+    with closing(websocket.create_connection(server.url, timeout=10, **options)) as ws:
+        assert ws.sock.getpeername() == ("127.0.0.1", server.port)
+        assert ws.sock.getsockname()[0] == "127.0.0.1"
+        assert ws.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) < 20_000
+        ws.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
+        assert ws.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 0
+        sock = ws.sock
+    with pytest.raises(OSError):
+        sock.getpeername()
+
+
 def test_the_handshake_is_remembered(websocket: ModuleType, ws_server: StartServer) -> None:
     server = ws_server([accept(protocol="Two"), wait_for_end()])
     with closing(websocket.create_connection(server.url, subprotocols=["one", "Two"], timeout=10)) as ws:

@@ -67,6 +67,12 @@ def echo(programs: Programs, certificate: Certificate) -> dict[str, int]:
     return dict(zip(("ws", "wss"), programs.start(command, 2, **certificate.names), strict=True))
 
 
+@pytest.fixture(scope="module")
+def nobody() -> int:
+    """A port on which nothing listens."""
+    return free_ports(1)[0]
+
+
 @pytest.fixture(scope="session")
 def node_echo(programs: Programs, certificate: Certificate) -> dict[str, int]:
     """An echo server made with Node's ws, found through NODE_PATH; skips without them."""

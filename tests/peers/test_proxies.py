@@ -177,14 +177,6 @@ def test_the_environment_leads_through_a_proxy(
     assert seen_proxy(talk(url, ssl_cafile=ca_file)) is None
 
 
-@pytest.fixture(scope="module")
-def nobody() -> int:
-    """A port on which nothing listens."""
-    from .programs import free_ports
-
-    return free_ports(1)[0]
-
-
 def fail(url: str, proxy: str, ca_file: str | None, **options: Any) -> Any:
     """Return the ConnectFail that ends an attempt."""
     *_, last = WebSocket(url, proxies=proxy, ssl_cafile=ca_file, **options)

@@ -13,6 +13,7 @@ exceptions and the order of callbacks are those of websocket-client 1.9. Argumen
 raise NotImplementedError when they are passed, and the message says what to do instead.
 """
 
+from . import _http, _ssl_compat, _url, _utils  # noqa: F401  programs reach them as attributes
 from ._abnf import (
     ABNF,
     STATUS_ABNORMAL_CLOSED,

@@ -303,7 +303,13 @@ class WebSocketApp:
                 if not self._handle(sock, event):
                     return
             if link.is_over and self.keep_running:
-                raise why_ended(link)
+                raise self._why_ended(link)
+
+    def _why_ended(self, link: Link) -> Exception:
+        # A program that shuts its connection down finds out when a pong is missing, as with the original.
+        if link.is_discarded and self.ping_interval and self.ping_timeout:
+            return WebSocketTimeoutException("ping/pong timed out")
+        return why_ended(link)
 
     def _handle(self, sock: WebSocket, event: Item) -> bool:
         """Call the callbacks of one event. Return whether the connection goes on."""

@@ -15,6 +15,7 @@ from ._exceptions import (
     WebSocketTimeoutException,
 )
 from ._failures import why_ended, why_not_open
+from ._handshake import handshake_response
 from ._link import Link
 from ._logging import dump, isEnabledForTrace, trace
 from ._options import lochws_options, refuse_unsupported
@@ -33,21 +34,6 @@ if TYPE_CHECKING:
 Received = tuple[int, ABNF]
 
 MAX_CODE = 0xFFFF
-
-
-class HandshakeResponse:
-    """The server's answer to the upgrade request.
-
-    Attributes:
-        status: the status code.
-        headers: values by lower-case name.
-        subprotocol: the subprotocol that the server chose, in lower case, or None.
-    """
-
-    def __init__(self, ready: events.Ready) -> None:
-        self.status = ready.response.status_code
-        self.headers = dict(ready.response.headers)
-        self.subprotocol = ready.protocol.lower() if ready.protocol is not None else None
 
 
 class WebSocket:
@@ -106,7 +92,7 @@ class WebSocket:
         self.sock: SocketView | Any = None
         self.connected = False
         self.close_frame: ABNF | None = None
-        self.handshake_response: HandshakeResponse | None = None
+        self.handshake_response: handshake_response | None = None
 
     def __del__(self) -> None:
         if (link := getattr(self, "_link", None)) is not None:
@@ -239,7 +225,10 @@ class WebSocket:
             link.discard()
             raise error
         link.timeout = self._timeout  # another thread may have changed it
-        self.handshake_response = HandshakeResponse(ready)
+        self.handshake_response = handshake_response(
+            ready.response.status_code, dict(ready.response.headers),
+            ready.protocol.lower() if ready.protocol is not None else None,
+        )
         self.sock = SocketView(link)
         self.connected = True
         dump("response", ready.response.status)
@@ -306,7 +295,10 @@ class WebSocket:
         sock, self.sock = self.sock, None
         self.connected = False
         if sock is not None:
-            sock.close()
+            try:
+                sock.close()
+            except OSError:
+                pass  # not ours, and closed already
         elif self._link is not None:
             self._link.discard()
 

@@ -17,9 +17,9 @@ from ._exceptions import (
     WebSocketProxyException,
     WebSocketTimeoutException,
 )
+from ._handshake import SUPPORTED_REDIRECT_STATUSES
 from ._link import Link
 
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SWITCHING_PROTOCOLS = 101
 _BY_PHASE: dict[str, type[WebSocketException]] = {
     "resolve": WebSocketAddressException,
@@ -61,7 +61,7 @@ def why_ended(link: Link) -> Exception:
 def _refusal(rejected: events.Rejected) -> WebSocketException:
     response: Response = rejected.response
     status, body = response.status_code, response.body
-    if status in _REDIRECTS:
+    if status in SUPPORTED_REDIRECT_STATUSES:
         return WebSocketException(f"the redirect was not followed: {rejected}")
     if status is None or status == _SWITCHING_PROTOCOLS:
         return WebSocketException(f"the response does not open a WebSocket: {rejected}")

@@ -13,6 +13,7 @@ from ...url import Endpoint, bracketed, parse_url
 from ._exceptions import WebSocketException, WebSocketProxyException
 from ._logging import warning
 from ._socket import DEFAULT_SOCKET_OPTION
+from ._url import exemptions
 
 #: The arguments of `connect`; the others are for `create_connection`, which passes all of them on.
 _KNOWN = frozenset({
@@ -23,7 +24,8 @@ _KNOWN = frozenset({
 })
 #: The part of the upgrade request that lochws writes, whatever the user's headers say about it.
 _OWN_HEADERS = frozenset({"upgrade", "connection", "sec-websocket-version"})
-_PROXY_TYPES = ("http", "socks4", "socks4a", "socks5", "socks5h")
+#: The kinds of proxies that `proxy_type` may name.
+PROXY_TYPES = ("http", "socks4", "socks4a", "socks5", "socks5h")
 _MASK_KEYS = "{}: mask keys come from the operating system's random source; leave the argument out"
 
 
@@ -73,7 +75,6 @@ def lochws_options(
         ValueError: the URL or an argument is invalid.
         WebSocketException: the TLS options are invalid.
         WebSocketProxyException: the proxy's address is incomplete.
-        NotImplementedError: an argument is not supported.
     """
     endpoint = parse_url(url)
     if unknown := [name for name in given if name not in _KNOWN]:
@@ -124,7 +125,7 @@ def _headers(given: Mapping[str, Any]) -> tuple[list[tuple[str, str]], list[str]
         elif lower == "sec-websocket-extensions":
             compress = compress or "permessage-deflate" in value
         elif lower == "sec-websocket-key":
-            raise NotImplementedError(f"header: {name} is made for each request; leave it out")
+            warning(f"header: {name} is ignored: lochws makes a key for each request")
         elif lower not in _OWN_HEADERS:
             headers.append((name, value))
     if host := given.get("host"):
@@ -147,16 +148,17 @@ def _origin(endpoint: Endpoint, given: Mapping[str, Any]) -> str | None:
 def _proxies(endpoint: Endpoint, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options about proxies."""
     host, port = given.get("http_proxy_host"), given.get("http_proxy_port")
-    exempt = given.get("http_no_proxy") or ()
-    if exempt and is_exempt(endpoint, exempt if isinstance(exempt, str) else ",".join(exempt)):
+    scheme = given.get("proxy_type") or "http"
+    if scheme not in PROXY_TYPES:
+        raise ValueError(f"proxy_type={scheme!r}: expected one of {', '.join(PROXY_TYPES)}")
+    exempt = given.get("http_no_proxy")
+    # The environment's exemptions do not count for a SOCKS proxy that was given.
+    if (exempt or scheme == "http") and is_exempt(endpoint, exemptions(exempt)):
         return {"proxies": {}}
     if not host:
         return {"proxies": None}  # those of the environment
     if not port:
         raise WebSocketProxyException(f"http_proxy_host={host!r} needs http_proxy_port")
-    scheme = given.get("proxy_type") or "http"
-    if scheme not in _PROXY_TYPES:
-        raise ValueError(f"proxy_type={scheme!r}: expected one of {', '.join(_PROXY_TYPES)}")
     auth = given.get("http_proxy_auth")
     user = ""
     if auth and auth[0]:

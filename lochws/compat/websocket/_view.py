@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import socket
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ._link import Link
 
@@ -38,13 +39,31 @@ class SocketView:
         """Set the timeout of `WebSocket.recv` in seconds; None for no limit, 0 not to wait at all."""
         self._link.timeout = timeout
 
-    def getpeername(self) -> tuple[str, int]:
-        """Return the IP address and the port of the server, or of the proxy if there is one."""
-        ready = self._link.ready
-        host, _, port = (ready.address or "" if ready is not None else "").rpartition(":")
-        if not port.isdigit():
-            raise OSError("getpeername(): the connection is not a TCP connection, or is not open")
-        return host.strip("[]"), int(port)
+    def getpeername(self) -> Any:
+        """Return the address of the server, or of the proxy if there is one, as a socket does.
+
+        Raises:
+            OSError: the connection has ended.
+        """
+        return self._socket().getpeername()
+
+    def getsockname(self) -> Any:
+        """Return the local address, as a socket does; raises what `getpeername` raises."""
+        return self._socket().getsockname()
+
+    def getsockopt(self, level: int, option: int, *size: int) -> int | bytes:
+        """Return an option of the network connection; raises what `getpeername` raises."""
+        return self._socket().getsockopt(level, option, *size)
+
+    def setsockopt(self, level: int, option: int, *value: Any) -> None:
+        """Set an option of the network connection; raises what `getpeername` raises."""
+        self._socket().setsockopt(level, option, *value)
+
+    def _socket(self) -> socket.socket:
+        connection = self._link.app._lochws.life.connection
+        if connection is None or self._link.is_discarded:
+            raise OSError(errno.EBADF, "the connection of the WebSocket has ended")
+        return connection._stream.raw_socket
 
     def shutdown(self, how: int = socket.SHUT_RDWR) -> None:
         """End the connection, without a Close frame; threads in `WebSocket.recv` wake up."""
