@@ -35,6 +35,7 @@ from .options import (
     URL,
     Deflate,
     OptionsDocumentation,
+    OptionsSignature,
     Protocols,
     Proxies,
     Timing,
@@ -44,7 +45,6 @@ from .options import (
     check_bool,
     check_choice,
     check_number,
-    show_options,
 )
 from .system.reentry import interrupts_lochws
 from .system.report import flush_reports, safe_str
@@ -363,7 +363,7 @@ class WebSocketApp(WebSocket, Handler):
         self._lochws.registry.add_methods(self)
 
     if not TYPE_CHECKING:
-        show_options(__init__, WebSocketAppOptions, _DEFAULTS)
+        __signature__ = OptionsSignature(__init__, WebSocketAppOptions, _DEFAULTS)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Refuse a subclass with a misspelt handler, or one that hides a public name of this class."""

@@ -9,10 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
+
+from .base.records import record
 
 
-class Rest(NamedTuple):
+@record(frozen=True)
+class Rest:
     """The state of something that is waiting.
 
     Attributes:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from .base.records import record
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Counters:
     """The messages and bytes of all connections since a WebSocket was created, or of one connection.
 

@@ -8,10 +8,10 @@ Events have no behavior. lochws keeps no reference to an event after it has been
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from time import time
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
+from .base.records import record
 from .codec import JSON, Codec
 from .counters import Counters
 from .text import escaped
@@ -542,7 +542,7 @@ class Closed(_CloseFrame):
     """The server's reason, often empty."""
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class HistoryEntry:
     """An entry of `Disconnected.history`: frames that were sent or received, or something that happened.
 

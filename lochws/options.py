@@ -7,25 +7,31 @@ An invalid value is refused as soon as it is passed, never later.
 
 from __future__ import annotations
 
-import inspect
-import ipaddress
 import os
 import re
 import socket
 import ssl
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
 from functools import wraps
 from itertools import chain, pairwise
 from math import isnan
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict, TypeGuard, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeGuard, TypeVar
 
+from .base.records import field, fields_of, parameters_of, record
 from .codec import JSON, Codec, Dumps, check_function
 from .version import __version__
 
 if TYPE_CHECKING:
+    from inspect import Signature
     from types import FunctionType
+    from typing import TypedDict
+else:
+    class TypedDict(dict):
+        """Replaces `typing.TypedDict`, which takes a millisecond to compile each annotation."""
+
+        def __init_subclass__(cls, *, total):
+            cls.__annotations__ = {**getattr(cls.__base__, "__annotations__", {}), **cls.__annotations__}
 
 _Class = TypeVar("_Class", bound=type)
 
@@ -81,7 +87,7 @@ MAX_HISTORY = 100_000
 PHASES = ("resolve", "tcp", "proxy", "tls", "upgrade")
 
 # RFC 9110 section 5.6.2.
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 # Headers that are part of the upgrade itself: a user's value could only break it.
 _RESERVED_HEADERS = frozenset({
     "upgrade", "connection", "sec-websocket-key", "sec-websocket-version", "sec-websocket-accept",
@@ -208,10 +214,10 @@ def refusing_unknown(**meant: str) -> Callable[[_Class], _Class]:
     """
     def decorate(cls: _Class) -> _Class:
         original: Callable[..., None] = cls.__init__  # type: ignore[misc]  # it is called with its instances
+        known = list(parameters_of(cls))
 
         @wraps(original)
         def initialize(self: object, *args: Any, **kwargs: Any) -> None:
-            _, *known = inspect.signature(original).parameters if kwargs else ("self",)
             if unknown := [name for name in kwargs if name not in known]:
                 name = unknown[0]
                 likely = [each for each, others in meant.items() if name in others.split()]
@@ -232,7 +238,7 @@ def refusing_unknown(**meant: str) -> Callable[[_Class], _Class]:
     memory="mem_level memlevel", level="levle compression compresslevel", threshold="min_size minimum",
     required="require",
 )
-@dataclass(frozen=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class Deflate:
     """An offer of permessage-deflate (RFC 7692); ``compress=True`` means ``Deflate()``.
 
@@ -280,7 +286,7 @@ class Deflate:
 
 
 @refusing_unknown(limit="messages count max burst n", per="seconds period interval window time duration")
-@dataclass(frozen=True)
+@record(frozen=True)
 class Rate:
     """A server's limit on the messages that a client may send: at most `limit` within any `per` seconds.
 
@@ -416,7 +422,7 @@ def check_header(name: str, value: str) -> None:
     """
     if not isinstance(name, str):
         raise TypeError(f"header name {name!r}: expected a str")
-    if not _TOKEN.fullmatch(name):
+    if not re.fullmatch(_TOKEN, name):
         raise ValueError(f"header name {name!r} is not a valid HTTP token (RFC 9110 section 5.6.2)")
     if not isinstance(value, str):
         raise TypeError(f"header {name!r}: expected a str as its value, not {type(value).__name__}")
@@ -536,7 +542,7 @@ def as_protocols(protocols: Iterable[str] | None) -> tuple[str, ...]:
     for name in names:
         if not isinstance(name, str):
             raise TypeError(f"protocols: {name!r}: expected a str")
-        if not _TOKEN.fullmatch(name):
+        if not re.fullmatch(_TOKEN, name):
             raise ValueError(f"protocols: {name!r} is not a valid HTTP token (RFC 9110 section 5.6.2)")
         if names.count(name) > 1:
             raise ValueError(f"protocols: {name!r} is listed twice")
@@ -632,6 +638,8 @@ def _as_source_address(name: str, source: Any) -> Any:
     if not isinstance(source, tuple) or len(source) != 2:
         raise TypeError(f"{name}={source!r}: expected (address, port)")
     check_range(f"{name}: port", source[1], 0, 65535)
+    import ipaddress  # noqa: PLC0415  few programs choose an address
+
     try:
         ipaddress.ip_address(source[0])
     except ValueError:
@@ -686,7 +694,7 @@ _seconds = _checked(check_seconds)
 _path = _checked(_check_kind, (str, os.PathLike), "a path, or None", none=True)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+@record(frozen=True, kw_only=True, eq=False, slots=True)
 class Options:
     """All options of a WebSocket except its URL, checked.
 
@@ -760,9 +768,9 @@ class Options:
 
 
 _CONVERSIONS: tuple[tuple[str, _Conversion], ...] = tuple(
-    (each.name, each.metadata["convert"]) for each in fields(Options)
+    (name, each.metadata["convert"]) for name, each in fields_of(Options).items()
 )
-_DEFAULTS: Mapping[str, Any] = {each.name: each.default for each in fields(Options)}
+_DEFAULTS: Mapping[str, Any] = {name: each.default for name, each in fields_of(Options).items()}
 #: The parameters that may be passed by position, in Lomond's order.
 POSITIONAL = (
     "proxies", "protocols", "agent", "compress", "ssl_verify", "ssl_cafile", "ssl_context", "trace",
@@ -771,7 +779,7 @@ POSITIONAL = (
 KEYWORDS = frozenset(WebSocketOptions.__annotations__)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@record(frozen=True, kw_only=True, eq=False)
 class Timing:
     """The options of `WebSocket.connect`: keepalive, Poll events and closing.
 
@@ -822,29 +830,39 @@ class Timing:
 # Signatures and help texts that show every option, although the code lists the options only once.
 
 
-def show_options(function: FunctionType, declared: type, defaults: Mapping[str, Any] | None = None) -> None:
-    """Give a function that takes ``**options`` a signature that lists them.
+class OptionsSignature:
+    """A class's ``__signature__``, which lists the options, made when it is read.
 
     Args:
-        function: a function of `self`, Lomond's parameters and ``**options``.
+        function: the constructor, a function of `self`, Lomond's parameters and ``**options``.
         declared: the TypedDict that declares its options.
         defaults: the defaults of those options that are not in `Options`.
     """
-    signature = inspect.signature(function)
-    signature = signature.replace(return_annotation=_Annotation(signature.return_annotation))
-    defaults = {**_DEFAULTS, **(defaults or {})}
-    own = [
-        each if each.annotation is each.empty else each.replace(annotation=_Annotation(each.annotation))
-        for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD
-    ]
-    listed = [
-        inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default=defaults[name],
-            annotation=_Annotation(getattr(kind, "__forward_arg__", kind)),
+
+    def __init__(
+        self, function: FunctionType, declared: type, defaults: Mapping[str, Any] | None = None
+    ) -> None:
+        self._function = function
+        self._declared = declared
+        self._defaults = {**_DEFAULTS, **(defaults or {})}
+
+    def __get__(self, instance: object, owner: Any) -> Signature:
+        import inspect  # noqa: PLC0415  for help alone
+
+        if owner.__init__ is not self._function:
+            raise AttributeError("__signature__")  # a subclass has a constructor of its own
+        _, *own, _ = inspect.signature(self._function).parameters.values()
+        listed = [
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=self._defaults[name],
+                annotation=kind,
+            )
+            for name, kind in self._declared.__annotations__.items()
+        ]
+        return inspect.Signature(
+            [each.replace(annotation=_Annotation(each.annotation)) for each in (*own, *listed)],
+            return_annotation=_Annotation(None),
         )
-        for name, kind in declared.__annotations__.items()
-    ]
-    function.__signature__ = signature.replace(parameters=[*own, *listed])  # type: ignore[attr-defined]
 
 
 class _Annotation(str):
@@ -867,20 +885,23 @@ class OptionsDocumentation:
     """
 
     def __init__(self, text: str | None, *declared: type) -> None:
-        before, raises, after = inspect.cleandoc(text or "").partition("\nRaises:")
-        self._before, _, _ = before.partition("\nOptions (keyword-only):")
-        self._after = raises + after
+        self._text = text or ""
         self._declared = declared
 
     def __get__(self, instance: object, owner: type | None = None) -> str:
+        from inspect import cleandoc  # noqa: PLC0415  for help alone
+
+        before, raises, after = cleandoc(self._text).partition("\nRaises:")
+        before, _, _ = before.partition("\nOptions (keyword-only):")
         options = chain.from_iterable(options_documented(kind).items() for kind in self._declared)
         listed = "".join(map(_paragraph, options))
-        return f"{self._before.rstrip()}\n{listed}{self._after}".rstrip() + "\n"
+        return f"{before.rstrip()}\n{listed}{raises}{after}".rstrip() + "\n"
 
 
 def options_documented(declared: type) -> dict[str, str]:
     """Return the documentation of each option in a TypedDict; empty if the source is not installed."""
     import ast  # noqa: PLC0415  for help alone
+    import inspect  # noqa: PLC0415  for help alone
     import textwrap  # noqa: PLC0415  for help alone
 
     try:

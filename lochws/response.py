@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 
-_STATUS_LINE = re.compile(r"(HTTP/\d\.\d) (\d{3})(?: (.*))?$", re.DOTALL)
+_STATUS_LINE = r"(?s)(HTTP/\d\.\d) (\d{3})(?: (.*))?$"
 
 # Compiled only when the text of a refusal is read.
 _CHARSET = r"""charset\s*=\s*["']?([A-Za-z0-9._:+-]+)"""
@@ -16,9 +16,9 @@ _NO_CHARSETS = frozenset({"idna", "punycode"})
 # server's text ends up in logs and on terminals, where such characters would start lines or move the cursor.
 _CONTROLS = dict.fromkeys([*range(9), *range(10, 32), 127], " ")
 
-#: The end of a head. A lone line feed may end a line, too (RFC 9112 section 2.2).
-HEAD_END = re.compile(rb"\n\r?\n")
-_LINE_END = re.compile(r"\r?\n")
+#: A pattern for the end of a head. A lone line feed may end a line, too (RFC 9112 section 2.2).
+HEAD_END = rb"\n\r?\n"
+_LINE_END = r"\r?\n"
 
 
 class Response:
@@ -46,8 +46,8 @@ class Response:
         self.raw = header_data
         self.body = body
         # Latin-1 maps each byte to one character, so that values can be sent back to the server unchanged.
-        first, *lines = _LINE_END.split(header_data.decode("latin-1"))
-        match = _STATUS_LINE.match(first)
+        first, *lines = re.split(_LINE_END, header_data.decode("latin-1"))
+        match = re.match(_STATUS_LINE, first)
         self.http_ver: str = match[1] if match else ""
         self.status_code: int | None = int(match[2]) if match else None
         self.status: str = _text(_readable(match[3] or "")) if match else ""

@@ -15,8 +15,8 @@ _FORMAT = (
     "\ud800-\udfff\ufeff\ufff9-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3"
     "\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f"
 )
-_UNSAFE = re.compile(rf"[\x00-\x1f\x7f-\x9f{_FORMAT}]")
-_UNSAFE_IN_BLOCKS = re.compile(rf"[\x00-\x08\x0b-\x1f\x7f-\x9f{_FORMAT}]")
+_UNSAFE = rf"[\x00-\x1f\x7f-\x9f{_FORMAT}]"
+_UNSAFE_IN_BLOCKS = rf"[\x00-\x08\x0b-\x1f\x7f-\x9f{_FORMAT}]"
 
 
 def escaped(text: str) -> str:
@@ -26,12 +26,12 @@ def escaped(text: str) -> str:
     displayed (U+202E, for instance) are written as in a Python literal: ``\n``, ``\x1b``, ``\u202e``.
     Everything else is left unchanged.
     """
-    return _UNSAFE.sub(_as_escape, text)
+    return re.sub(_UNSAFE, _as_escape, text)
 
 
 def escaped_block(text: str) -> str:
     """Escape control and invisible characters, but keep line feeds and tabs, for text shown as a block."""
-    return _UNSAFE_IN_BLOCKS.sub(_as_escape, text)
+    return re.sub(_UNSAFE_IN_BLOCKS, _as_escape, text)
 
 
 def cut(text: str, length: int) -> str:

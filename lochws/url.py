@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from urllib.parse import SplitResult, quote, unquote, urlsplit
+
+from .base.records import field, record
 
 #: http and https are aliases, as in the WHATWG's WebSocket interface.
 _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
@@ -14,18 +15,18 @@ _DEFAULT_PORTS = {"ws": 80, "wss": 443}
 _SAFE = "/?:@!$&'()*+,;=-._~%[]"
 # Characters that a host name may contain (RFC 3986 section 3.2.2), and the zone of an IPv6 address. The
 # percent sign is missing because no resolver looks up names with escapes.
-_NAME = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=]+")
+_NAME = r"[A-Za-z0-9\-._~!$&'()*+,;=]+"
 # Host and port: brackets, if any, must enclose the whole host. urllib is more lenient.
-_HOST_AND_PORT = re.compile(r"(?:(?P<address>\[[^\[\]]*\])|[^\[\]:]*)(?::[^\[\]]*)?")
+_HOST_AND_PORT = r"(?:(?P<address>\[[^\[\]]*\])|[^\[\]:]*)(?::[^\[\]]*)?"
 # A name contains no delimiter, so that matching takes linear time: servers choose some of these texts.
-_VALUES = re.compile(r"([?&;][^?&;=\s]*=)[^&;#\s]+")
-_QUERIES = re.compile(r"(://[^\s?\"'<>]*)\?[^\s\"'<>]*")
+_VALUES = r"([?&;][^?&;=\s]*=)[^&;#\s]+"
+_QUERIES = r"(://[^\s?\"'<>]*)\?[^\s\"'<>]*"
 _MAX_SEARCHED = 2000  # characters: room for any URL and for any sentence of ours
 # Socket paths are bytes; those that are not valid UTF-8 are decoded the way Python decodes file names.
 _ANY_BYTES = "surrogateescape"
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Endpoint:
     """The endpoint that a WebSocket URL names.
 
@@ -136,7 +137,7 @@ def without_secrets(url: str) -> str:
 
     Also works on any text that contains URLs. Takes time proportional to the length.
     """
-    return _VALUES.sub(r"\1…", redacted(url))
+    return re.sub(_VALUES, r"\1…", redacted(url))
 
 
 def without_queries(text: str) -> str:
@@ -145,7 +146,7 @@ def without_queries(text: str) -> str:
     Also cuts a very long text, since the time needed grows faster than the length.
     """
     # Credentials first: a password may contain a question mark.
-    return _VALUES.sub(r"\1…", _QUERIES.sub(r"\1", redacted(text)[:_MAX_SEARCHED]))
+    return re.sub(_VALUES, r"\1…", re.sub(_QUERIES, r"\1", redacted(text)[:_MAX_SEARCHED]))
 
 
 def bracketed(host: str) -> str:
@@ -199,7 +200,7 @@ def host_of(parts: SplitResult) -> str:
     Raises:
         ValueError: the host is neither a valid name nor an IPv6 address in brackets.
     """
-    place = _HOST_AND_PORT.fullmatch(parts.netloc.rpartition("@")[2])
+    place = re.fullmatch(_HOST_AND_PORT, parts.netloc.rpartition("@")[2])
     if place is None:
         raise ValueError("brackets must enclose the whole host")
     host = parts.hostname or ""
@@ -220,7 +221,7 @@ def ascii_host(host: str) -> str:
         import idna  # noqa: PLC0415  large, and most hosts are ASCII
 
         name = idna.encode(host, uts46=True, transitional=False).decode("ascii")
-    if not _NAME.fullmatch(name):
+    if not re.fullmatch(_NAME, name):
         raise ValueError("it contains a character that host names cannot have")
     return name
 
@@ -233,6 +234,6 @@ def _address(host: str) -> str:
         ipaddress.IPv6Address(address)
     except ValueError:
         raise ValueError("only an IPv6 address can be in brackets") from None
-    if percent and not _NAME.fullmatch(zone):
+    if percent and not re.fullmatch(_NAME, zone):
         raise ValueError("its zone contains a character that interface names cannot have")
     return address + percent + zone

@@ -8,11 +8,11 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast, overload
 
 from . import events
+from .base.records import values_of
 from .codec import as_message
 from .connection.receipts import Receipt
 from .connection.sending import SendingHalf
@@ -33,6 +33,7 @@ from .options import (
     Encoder,
     Options,
     OptionsDocumentation,
+    OptionsSignature,
     Protocols,
     Proxies,
     Timing,
@@ -41,7 +42,6 @@ from .options import (
     as_deflate,
     as_headers,
     check_bool,
-    show_options,
 )
 from .protocol.close import as_reason, encode_close
 from .protocol.frames import BytesLike
@@ -109,7 +109,7 @@ class Internals:
 
     def as_websocket(self, **changes: Any) -> WebSocket:
         """Return a new WebSocket for the same URL, with the same options and headers except for changes."""
-        given = {each.name: getattr(self.options, each.name) for each in fields(Options)}
+        given = values_of(self.options)
         given["compress"] = given.pop("deflate") or False
         websocket = WebSocket(self._given_url, **{**given, **changes})
         websocket._lochws._added_headers.extend(self._added_headers)
@@ -283,7 +283,7 @@ class WebSocket:
         check_instance(self)
 
     if not TYPE_CHECKING:
-        show_options(__init__, WebSocketOptions)
+        __signature__ = OptionsSignature(__init__, WebSocketOptions)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Refuse a subclass that hides a public name of this class."""
@@ -599,9 +599,6 @@ class WebSocket:
     def send_ping(self, data: BytesLike = b"") -> None:
         """Send a ping. If its data is unique, the Pong event reports the latency.
 
-        It keeps its place among the messages, but does not wait for one that is sent in several fragments
-        (RFC 6455 section 5.4), nor for the budget of the option `rate`.
-
         Args:
             data: the payload, at most 125 bytes.
 
@@ -648,9 +645,8 @@ class WebSocket:
 
         May be called from any thread, handler or loop, in any state and any number of times; only the first
         call has an effect. Never blocks. If the WebSocket is still connecting, the attempt is cancelled.
-        Messages that were accepted before are sent first. Those in several fragments, and those that wait for
-        the budget of the option `rate`, hold the Close frame back for at most half of `close_timeout`; what
-        is left then is not sent.
+        Messages that were accepted before are sent first; those that wait for the budget of the option `rate`
+        hold the Close frame back for at most half of `close_timeout`, and what is left then is not sent.
 
         Args:
             code: 1000 to 1003, 1007 to 1014 or 3000 to 4999; or None for a Close frame without a code.

@@ -176,8 +176,8 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
 
 #: Lomond's parameters in Lomond's order (contract section 2).
 LOMOND = {
-    WebSocket.__init__: [
-        "self", "url", "proxies", "protocols", "agent", "compress", "ssl_verify", "ssl_cafile", "ssl_context",
+    WebSocket: [
+        "url", "proxies", "protocols", "agent", "compress", "ssl_verify", "ssl_cafile", "ssl_context",
         "trace",
     ],
     WebSocket.connect: ["self", "poll", "ping_rate", "ping_timeout", "auto_pong", "close_timeout"],

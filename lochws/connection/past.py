@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from ..base.records import record
 
 
-class Opening(NamedTuple):
+@record(frozen=True)
+class Opening:
     """The origin of a connection: the attributes of `lochws.events.Ready` with these names."""
 
     attempt: int

@@ -13,8 +13,9 @@ one and guards it with its lock.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+from ..base.records import record
 from ..errors import QueueFull
 from .receipts import NOWHERE, Receipt, ReceiptState
 
@@ -28,7 +29,8 @@ MAX_PINGS = 16
 MAX_RECEIPTS = 100_000
 
 
-class Doubts(NamedTuple):
+@record(frozen=True)
+class Doubts:
     """The messages and receipts that are in doubt when a connection has ended.
 
     Attributes:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from sys import getsizeof
 from typing import Protocol
 
+from ..base.records import changed
 from ..clock import Clock
 from ..errors import TransportFail, WebSocketClosed, WebSocketClosing, WebSocketUnavailable
 from ..options import Options
@@ -280,7 +281,7 @@ def _budget(options: Options, clock: Clock, stream: Line, window: SlidingWindow 
         return None
     budget = Budget(window or make_window(rate), rate.counts == "frames", clock.monotonic)
     if clock.passes:  # a virtual clock's time is unrelated to the network's
-        budget = budget._replace(is_behind=stream.is_behind)
+        budget = changed(budget, is_behind=stream.is_behind)
     return budget
 
 

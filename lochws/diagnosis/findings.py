@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import Any
+
+from ..base.records import record
 
 
 class Verdict(str, enum.Enum):
@@ -16,7 +17,7 @@ class Verdict(str, enum.Enum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Finding:
     """The result of one step.
 

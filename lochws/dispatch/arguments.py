@@ -7,6 +7,8 @@ from functools import wraps
 from types import FunctionType
 from typing import Any, TypeVar, cast
 
+from ..base.records import parameters_of
+
 _Class = TypeVar("_Class", bound=type)
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -45,9 +47,9 @@ def refusing_unknown(*, is_app: bool) -> Callable[[_Function], _Function]:
 
 
 def refusing_unknown_fields(cls: _Class) -> _Class:
-    """Decorate a back-off's dataclass so that it refuses unknown fields and suggests what was meant."""
+    """Decorate a back-off's record so that it refuses unknown fields and suggests what was meant."""
     original: Callable[..., None] = cls.__init__  # type: ignore[misc]  # it is only called on instances of cls
-    known: tuple[str, ...] = tuple(cls.__dataclass_fields__)  # type: ignore[attr-defined]  # cls is a dataclass
+    known = parameters_of(cls)
 
     @wraps(original)
     def initialize(self: object, *args: Any, **kwargs: Any) -> None:

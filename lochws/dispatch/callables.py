@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType, MethodType
@@ -10,10 +9,12 @@ from typing import Any
 
 #: The attribute of functions that `lochws.on` has marked.
 MARK = "__lochws_events__"
-_COROUTINE = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE | inspect.CO_ASYNC_GENERATOR
+# Flags of code objects, as `inspect` names them: it is a large module, and most programs need nothing of it.
+CO_GENERATOR, CO_COROUTINE, CO_ITERABLE_COROUTINE, CO_ASYNC_GENERATOR = 0x20, 0x80, 0x100, 0x200
+_COROUTINE = CO_COROUTINE | CO_ITERABLE_COROUTINE | CO_ASYNC_GENERATOR
 _RUN_COROUTINE = "from a plain function, call asyncio.run_coroutine_threadsafe(coroutine, loop)"
 # The flags of functions whose body does not run when they are called.
-_NO_FUNCTION = _COROUTINE | inspect.CO_GENERATOR
+_NO_FUNCTION = _COROUTINE | CO_GENERATOR
 
 
 def _takes_one(function: object) -> bool:
@@ -35,8 +36,11 @@ def _flags(function: object) -> int:
     """
     while isinstance(function, (partial, MethodType)):
         function = function.func if isinstance(function, partial) else function.__func__
-    if type(function) is FunctionType and inspect.iscoroutinefunction(function):
-        return inspect.CO_COROUTINE  # it may be marked as one without being one
+    if type(function) is FunctionType and function.__dict__:
+        from inspect import iscoroutinefunction  # noqa: PLC0415  it has attributes, which few functions have
+
+        if iscoroutinefunction(function):
+            return CO_COROUTINE  # it may be marked as one without being one
     flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
     return flags if type(flags) is int else 0
 
@@ -62,7 +66,7 @@ def check_runs(name: str, function: object) -> None:
             f"{name} is a coroutine function, but lochws calls plain functions on its own threads: "
             f"{_RUN_COROUTINE}"
         )
-    if _all_flags(function) & inspect.CO_GENERATOR:
+    if _all_flags(function) & CO_GENERATOR:
         raise TypeError(f"{name} is a generator function, whose body would never run: remove the yield")
 
 
@@ -81,12 +85,16 @@ def not_run(result: object) -> str:
 
     A new coroutine is closed, so that Python does not warn that it was never awaited.
     """
+    if not isinstance(result, (GeneratorType, AsyncGeneratorType, Coroutine)):
+        return ""
+    import inspect  # noqa: PLC0415  for mistakes alone
+
     if isinstance(result, CoroutineType):
         is_new = inspect.getcoroutinestate(result) == inspect.CORO_CREATED
     elif isinstance(result, GeneratorType):
         is_new = inspect.getgeneratorstate(result) == inspect.GEN_CREATED
     else:
-        is_new = isinstance(result, (AsyncGeneratorType, Coroutine))
+        is_new = True
     if not is_new:
         return ""
     if isinstance(result, Coroutine):
@@ -112,6 +120,8 @@ def check_callable(function: Callable[..., object], shown: str = "handler") -> N
     if not callable(function):
         raise TypeError(f"{shown}: expected a function of one argument, got {function!r}")
     check_runs(name, function)
+    import inspect  # noqa: PLC0415  most functions are plain enough for the checks above
+
     try:
         signature = inspect.signature(function)
     except (ValueError, TypeError):
@@ -136,6 +146,8 @@ def check_takes(name: str, function: Callable[..., object], count: int) -> None:
     shown = getattr(function, "__qualname__", None)
     shown = shown if isinstance(shown, str) else type(function).__name__
     check_runs(f"{name}: {shown}", function)
+    import inspect  # noqa: PLC0415  few programs pass such a function
+
     try:
         signature = inspect.signature(function)
     except (ValueError, TypeError):
@@ -155,6 +167,10 @@ def accepted(
     An override may lack some parameters of the original. An argument for a missing parameter is omitted if it
     has its default value; otherwise it is kept, and Python's own error names it.
     """
+    if str(getattr(function, "__module__", "")).startswith("lochws."):
+        return dict(wanted)  # it is the original
+    import inspect  # noqa: PLC0415  few programs override such a method
+
     try:
         parameters = inspect.signature(function).parameters
     except (ValueError, TypeError):

@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import fields
 from difflib import get_close_matches
 from functools import cache
 from typing import NoReturn
 
+from ..base.records import fields_of
 from ..options import KEYWORDS, POSITIONAL, Timing
 from .handler import Handler
 
@@ -25,7 +25,7 @@ _CUTOFF = 0.7
 _CALLBACK_CUTOFF = 0.85
 
 #: The options of `WebSocketApp.start`, `WebSocketApp.run_forever` and `WebSocket.connect`.
-_RUNNING = (*(each.name for each in fields(Timing)), "persist")
+_RUNNING = (*fields_of(Timing), "persist")
 _CONSTRUCTOR = (*POSITIONAL, *KEYWORDS)
 _APP_ONLY = ("on_handler_error", "threads")
 _BACKOFF = "persist=Backoff(min_wait=5, max_wait=5) waits 5 seconds each time"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from functools import cache, partialmethod
 from typing import TYPE_CHECKING
@@ -104,6 +103,8 @@ def _check_override(shown: str, function: Callable[..., object], ours: type, nam
     if is_coroutine_function(function):
         raise TypeError(f"{shown} is a coroutine function, but {ours.__name__}.{name} is a plain function")
     given = _passed(ours, name)
+    import inspect  # noqa: PLC0415  most classes override nothing
+
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
@@ -125,7 +126,9 @@ def _check_override(shown: str, function: Callable[..., object], ours: type, nam
 @cache
 def _passed(ours: type, name: str) -> tuple[str, ...]:
     """Return the names of the arguments that every call of a method passes, by position."""
-    _, *parameters = inspect.signature(getattr(ours, name)).parameters.values()
+    from inspect import signature  # noqa: PLC0415  as above
+
+    _, *parameters = signature(getattr(ours, name)).parameters.values()
     positional = (each for each in parameters if each.kind <= each.VAR_POSITIONAL)
     return tuple(each.name for each in positional if each.default is each.empty)
 

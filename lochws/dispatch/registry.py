@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from types import MappingProxyType
-from typing import ClassVar, NamedTuple, Protocol, TypeAlias, cast
+from typing import ClassVar, Protocol, TypeAlias, cast
 
 from .. import events
+from ..base.records import record
 from ..codec import JSON, Codec
 from ..system import forks
 from ..system.control import control_lock
@@ -68,7 +68,8 @@ class Intake(Protocol):
         """Take the wanted ones of some events, in order, and wait for room if necessary."""
 
 
-class _Setup(NamedTuple):
+@record(frozen=True)
+class _Setup:
     """All handlers at one moment. Immutable, and replaced as a whole.
 
     Attributes:
@@ -180,12 +181,14 @@ class Registry:
             name = handler.__name__
             raise TypeError(f"add_handler({name}) got a class, not an object: write add_handler({name}())")
         entries = [self._entry(mark, method, handler) for mark, method in methods_of(handler)]
-        if not entries and inspect.isroutine(handler):
-            raise TypeError(
-                f"add_handler({safe_name(handler)}): expected an object with methods on_<event>; register a "
-                "function with @app.on('text')"
-            )
         if not entries:
+            from inspect import isroutine  # noqa: PLC0415  for mistakes alone
+
+            if isroutine(handler):
+                raise TypeError(
+                    f"add_handler({safe_name(handler)}): expected an object with methods on_<event>; "
+                    "register a function with @app.on('text')"
+                )
             check_assigned(handler)
             raise TypeError(f"{handler!r} has no handlers: expected methods on_<event>, such as on_text")
         self._add(entries)
@@ -209,11 +212,13 @@ class Registry:
         Raises:
             ValueError: the handler is not registered.
         """
+        from inspect import isroutine  # noqa: PLC0415  few programs remove handlers
+
         def without(entries: _Entries, wrappers: _Wrappers) -> tuple[_Entries, _Wrappers]:
             # Objects are compared by identity; bound methods by equality, since they are never identical.
             kept = tuple(
                 entry for entry in entries
-                if not (entry[2] is handler or (inspect.isroutine(handler) and entry[2] == handler))
+                if not (entry[2] is handler or (isroutine(handler) and entry[2] == handler))
             )
             if len(kept) == len(entries):
                 raise ValueError(f"{handler!r} is not registered")

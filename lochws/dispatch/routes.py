@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from json import JSONDecodeError
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from .. import events
+from ..base.records import record
 from .callables import MARK, check_takes
 
 if TYPE_CHECKING:
@@ -96,7 +97,8 @@ def is_like(found: object, wanted: object) -> bool:
     return has_fields(found, wanted) if isinstance(wanted, Mapping) else bool(found == wanted)
 
 
-class Route(NamedTuple):
+@record(frozen=True)
+class Route:
     """A handler of the messages that match."""
 
     match: Match

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 #: A job that has run for longer than this, in seconds, no longer takes up a slot: another job may begin.
@@ -13,13 +12,15 @@ SLOW_SECONDS = 0.5
 J = TypeVar("J", bound=Hashable)
 
 
-@dataclass
 class _Running:
     """A running job: when it began, for which host, and whether the last attempt for that host failed."""
 
-    began: float
-    host: Hashable
-    doubtful: bool
+    __slots__ = ("began", "doubtful", "host")
+
+    def __init__(self, began: float, host: Hashable, doubtful: bool) -> None:
+        self.began = began
+        self.host = host
+        self.doubtful = doubtful
 
 
 class BlockingJobs(Generic[J]):

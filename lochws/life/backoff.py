@@ -6,12 +6,12 @@ import enum
 import logging
 import os
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 from functools import partial
 from math import isnan
 from typing import Final, Literal, TypeAlias
 
 from .. import events
+from ..base.records import record
 from ..dispatch.arguments import refusing_unknown_fields
 from ..dispatch.callables import check_takes
 from ..options import check_bool, check_number, check_range
@@ -43,7 +43,7 @@ CallHook: TypeAlias = Callable[[Callable[[], HookAnswer]], HookAnswer]
 
 
 @refusing_unknown_fields
-@dataclass(frozen=True)
+@record(frozen=True)
 class Backoff:
     """Exponential back-off with full jitter: how long to wait before connecting again, and when to give up.
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
+from ..base.records import fields_of, record
 from ..counters import Counters
 
 
@@ -18,7 +18,8 @@ class CountedConnection(Protocol):
         """The messages and bytes of the connection so far."""
 
 
-class _Ended(NamedTuple):
+@record(frozen=True)
+class _Ended:
     """The totals of all connections that have ended, and the connection that is being added."""
 
     totals: Counters
@@ -57,4 +58,4 @@ class Traffic:
 def _sum(ended: Counters, connection: CountedConnection) -> Counters:
     """Add the counters of a connection to the totals of those before it."""
     added = connection.counters
-    return Counters(*(getattr(ended, each.name) + getattr(added, each.name) for each in fields(Counters)))
+    return Counters(*(getattr(ended, name) + getattr(added, name) for name in fields_of(Counters)))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import threading
 from collections.abc import Callable
+from types import MethodType
 from typing import Literal, Protocol, overload
 
 from ..connection.connection import Connection
@@ -207,4 +207,4 @@ class Gates:
 
 def _is_same(one: object, other: object) -> bool:
     """Compare by identity, but methods by equality, since they are never identical. Runs no user code."""
-    return one is other or (inspect.ismethod(one) and inspect.ismethod(other) and one == other)
+    return one is other or (isinstance(one, MethodType) and isinstance(other, MethodType) and one == other)

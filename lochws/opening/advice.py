@@ -51,28 +51,24 @@ _TRY_WS = "Try ws:// instead of wss://, or check the port: the server does not s
 
 # The answers of servers whose WebSocket endpoint receives a request without an Upgrade header: aiohttp,
 # Tornado, Spring, Jetty, gorilla, websockets, Cowboy, ws and others. The last one is all that Socket.IO says.
-_SAW_NO_UPGRADE = re.compile(
-    r"upgrade|websocket (client|connection|handshake|protocol|request)|not a websocket|expected websocket"
-    r'|"code": ?3, ?"message": ?"Bad request"',
-    re.IGNORECASE,
+_SAW_NO_UPGRADE = (
+    r"(?i)upgrade|websocket (client|connection|handshake|protocol|request)|not a websocket|expected websocket"
+    r'|"code": ?3, ?"message": ?"Bad request"'
 )
 # The words with which servers close a connection that sends too much.
-_SENT_TOO_MUCH = re.compile(
-    r"too (many (requests|messages|frames)|fast|frequent)|rate.?limit|flood|throttl"
-    r"|(request|message|rate)s?\b.*(exceed|limit)|exceed.*(request|message|rate)",
-    re.IGNORECASE,
+_SENT_TOO_MUCH = (
+    r"(?i)too (many (requests|messages|frames)|fast|frequent)|rate.?limit|flood|throttl"
+    r"|(request|message|rate)s?\b.*(exceed|limit)|exceed.*(request|message|rate)"
 )
 # The answers of servers to plain HTTP on a TLS port: nginx, Apache, Go, Tomcat.
-_WANTS_TLS = re.compile(
-    r"plain HTTP request was sent to HTTPS port|plain HTTP to an SSL-enabled server"
-    r"|HTTP request to an HTTPS server|requires TLS",
-    re.IGNORECASE,
+_WANTS_TLS = (
+    r"(?i)plain HTTP request was sent to HTTPS port|plain HTTP to an SSL-enabled server"
+    r"|HTTP request to an HTTPS server|requires TLS"
 )
 # The names of reverse proxies in the Server header.
-_PROXIES = re.compile(
-    r"(nginx|openresty|tengine|caddy|apache|haproxy|envoy|istio|traefik|cloudflare|cloudfront|varnish|awselb"
-    r"|akamai|litespeed|microsoft-iis|kong|squid|yarp)\b",
-    re.IGNORECASE,
+_PROXIES = (
+    r"(?i)(nginx|openresty|tengine|caddy|apache|haproxy|envoy|istio|traefik|cloudflare|cloudfront|varnish|awselb"
+    r"|akamai|litespeed|microsoft-iis|kong|squid|yarp)\b"
 )
 
 _BY_PROXY_STATUS = {
@@ -194,11 +190,11 @@ def _for_unseen_upgrade(response: Response) -> str:
     if start is None:
         return ""
     text = response.text
-    if _WANTS_TLS.search(text):
+    if re.search(_WANTS_TLS, text):
         return _TRY_WSS
-    if _SAW_NO_UPGRADE.search(text):
+    if re.search(_SAW_NO_UPGRADE, text):
         return _NO_FORWARD
-    proxy = _PROXIES.match(response.get("server") or "")
+    proxy = re.match(_PROXIES, response.get("server") or "")
     if proxy is None and response.get("via") is None:
         return ""
     name = proxy[1] if proxy else "the proxy"
@@ -239,7 +235,7 @@ def advice_for_close(reason: str, messages: int, seconds: float | None, *, has_r
         seconds: how long it was open, or None if that is not known.
         has_rate: whether the user has set a limit on messages.
     """
-    if seconds is None or not messages or not _SENT_TOO_MUCH.search(reason):
+    if seconds is None or not messages or not re.search(_SENT_TOO_MUCH, reason):
         return ""
     counted = "1 message" if messages == 1 else f"{messages} messages"
     what = "Pass the server's message limit as rate=Rate(…)"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from .. import errors, events
+from ..base.records import changed, record
 from ..options import Options, as_headers
 from ..protocol.handshake import Agreement, HeadParser, check_response
 from ..response import Response
@@ -33,7 +33,8 @@ _COOKIE = rb"(?i)(\nset-cookie2?[ \t]*:)(?:[^\r\n]|\r?\n[ \t])*"
 _HIDDEN = rb"\1 ***"
 
 
-class Opened(NamedTuple):
+@record(frozen=True)
+class Opened:
     """A WebSocket that has just opened. Its receiver owns the stream.
 
     Attributes:
@@ -179,7 +180,7 @@ class _Attempt:
                 return None
             headers = options.proxy_headers
             own = as_headers(self._ask("proxy_headers", headers)) if callable(headers) else headers
-            return replace(proxy, headers=own, auth=options.proxy_auth, agent=options.agent)
+            return changed(proxy, headers=own, auth=options.proxy_auth, agent=options.agent)
         except Cancelled:
             raise errors.ConnectFail("closed while connecting", phase="proxy") from None
         except BaseException as error:  # from the environment, or from the user's function

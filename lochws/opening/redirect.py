@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import replace
 from itertools import pairwise
 from urllib.parse import quote, urljoin, urlsplit
 
+from ..base.records import changed
 from ..response import Response
 from ..url import Endpoint, parse_url
 
@@ -18,11 +18,10 @@ CODES = frozenset({301, 302, 303, 307, 308})
 _ASCII = "".join(map(chr, range(33, 127)))
 
 # Words that name a credential or announce that one follows.
-_TELLING = re.compile(
-    r"access|api-?key|auth|basic|bearer|cookie|credential|jwt|pass|secret|session|sign|ticket|token|header-|\bkey\b|\b[ps]k[_-]",
-    re.IGNORECASE,
+_TELLING = (
+    r"(?i)access|api-?key|auth|basic|bearer|cookie|credential|jwt|pass|secret|session|sign|ticket|token|header-|\bkey\b|\b[ps]k[_-]"
 )
-_WORDS = re.compile(r"[^0-9A-Za-z]+")
+_WORDS = r"[^0-9A-Za-z]+"
 # Names longer than any registered one, and words longer than any in them, are suspicious.
 _LONGEST_NAME = 40
 _LONGEST_WORD = 16
@@ -55,11 +54,11 @@ def target(endpoint: Endpoint, response: Response) -> Endpoint:
     except ValueError as error:
         raise ValueError(f"redirect not followed: {error}") from error
     if not where.scheme and not where.netloc:
-        return replace(endpoint, resource=found.resource)
+        return changed(endpoint, resource=found.resource)
     if endpoint.is_secure and not found.is_secure:
         raise ValueError("redirect not followed: it leads from wss to ws")
     same = found.origin == endpoint.origin
-    return replace(found, credentials=endpoint.credentials if same else None)
+    return changed(found, credentials=endpoint.credentials if same else None)
 
 
 def _locations(response: Response) -> list[str]:
@@ -78,17 +77,17 @@ def without_credentials(protocols: Iterable[str]) -> tuple[str, ...]:
     names = []
     is_announced = False
     for protocol in protocols:
-        is_telling = bool(_TELLING.search(protocol))
+        is_telling = bool(re.search(_TELLING, protocol))
         if not is_telling and not is_announced and _looks_like_name(protocol):
             names.append(protocol)
-        is_announced = bool(_TELLING.search(_WORDS.split(protocol)[-1]))
+        is_announced = bool(re.search(_TELLING, re.split(_WORDS, protocol)[-1]))
     return tuple(names)
 
 
 def _looks_like_name(protocol: str) -> bool:
     if len(protocol) > _LONGEST_NAME:
         return False
-    return all(_looks_like_word(word) for word in _WORDS.split(protocol))
+    return all(_looks_like_word(word) for word in re.split(_WORDS, protocol))
 
 
 def _looks_like_word(word: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 import zlib
 from time import monotonic
@@ -64,13 +63,22 @@ def excerpt(response: Response) -> str:
     text = response.text.lstrip()
     if text.startswith("<"):
         title = re.search(r"<title[^>]*>([^<]*)", text, re.IGNORECASE)
-        text = html.unescape(title[1] if title else re.sub(r"<[^>]*>", " ", text))
+        text = _unescaped(title[1] if title else re.sub(r"<[^>]*>", " ", text))
     words = escaped(" ".join(text[:_MAX_TEXT].split()))
     # Most bodies only repeat the status line.
     said = {response.status, f"{response.status_code} {response.status}", str(response.status_code)}
     if not words or words.rstrip(".").lower() in {text.lower() for text in said}:
         return ""
     return cut(words, MAX_WORDS)
+
+
+def _unescaped(text: str) -> str:
+    """Replace HTML's character references."""
+    try:
+        from html import unescape  # noqa: PLC0415  it brings a large table, and few refusals are HTML
+    except (ImportError, OSError):  # no descriptor is left to read the module with
+        return text
+    return unescape(text)
 
 
 def _decompressed(body: bytes, encoding: str) -> bytes:

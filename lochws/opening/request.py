@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Iterable
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
+from ..base.records import record
 from ..options import Options, as_headers, as_protocols
 from ..protocol import deflate
 from ..protocol.handshake import build_request, make_key
@@ -24,7 +25,8 @@ class Ask(Protocol):
         """Call the function, and return its result, which depends on `key`."""
 
 
-class Request(NamedTuple):
+@record(frozen=True)
+class Request:
     """One upgrade request.
 
     Attributes:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from lochws.errors import CriticalProtocolError, ProtocolError
 from lochws.status import Status
+
+from ..base.records import record
 
 if TYPE_CHECKING:
     from lochws.events import EndedBy
@@ -20,7 +22,8 @@ SERVER: Final = "server"
 NETWORK: Final = "network"
 
 
-class CloseFrame(NamedTuple):
+@record(frozen=True)
+class CloseFrame:
     """A Close frame, sent or received.
 
     Attributes:
@@ -105,7 +108,8 @@ def parse_close(payload: bytes) -> CloseFrame:
         raise CriticalProtocolError("Close frame with a reason that is not valid UTF-8") from None
 
 
-class Outcome(NamedTuple):
+@record(frozen=True)
+class Outcome:
     """The way a connection ended.
 
     Attributes:

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from importlib import import_module
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 from lochws.errors import CompressionParameterError, CriticalProtocolError, HandshakeError, PayloadTooLarge
 from lochws.options import Deflate
 
+from ..base.records import record
 from ..system.compiled import choose, is_pure_python, load
 
 EXTENSION = "permessage-deflate"
@@ -62,7 +63,8 @@ def _compiled_message() -> Callable[[bytes, int, int], bytes | None] | None:
     return choose(load("inflating"), "inflate_message", None)
 
 
-class DeflateParameters(NamedTuple):
+@record(frozen=True)
+class DeflateParameters:
     """The parameters that client and server have agreed on (RFC 7692 section 7.1).
 
     Attributes:

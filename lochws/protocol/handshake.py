@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import re
-from base64 import b64encode
+from binascii import b2a_base64
 from collections.abc import Callable, Sequence
-from hashlib import sha1
-from typing import NamedTuple
 
 from lochws.errors import HandshakeError
 from lochws.options import Deflate
 from lochws.response import HEAD_END, Response
 from lochws.url import Endpoint
 
+from ..base.records import record
 from . import deflate as permessage_deflate
 from .deflate import DeflateParameters
+
+try:
+    from _sha1 import sha1  # type: ignore[import-not-found]  # it saves loading all hashes, as in `random`
+except ImportError:  # not every implementation of Python has it
+    from hashlib import sha1
 
 #: The server appends this to the key before hashing it (RFC 6455 section 1.3).
 WS_KEY = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -24,10 +28,11 @@ WS_VERSION = 13
 MAX_HEAD = 16 * 1024
 
 _HTTP = b"HTTP/1."
-_INTERIM = re.compile(rb"HTTP/1\.\d 1(?!01)\d\d[ \r\n]")
+_INTERIM = rb"HTTP/1\.\d 1(?!01)\d\d[ \r\n]"
 
 
-class Agreement(NamedTuple):
+@record(frozen=True)
+class Agreement:
     """The result of an opening handshake.
 
     Attributes:
@@ -39,14 +44,18 @@ class Agreement(NamedTuple):
     deflate: DeflateParameters | None
 
 
+def _in_base64(data: bytes) -> str:
+    return b2a_base64(data, newline=False).decode()
+
+
 def make_key(random: Callable[[int], bytes] = os.urandom) -> str:
     """Make a new Sec-WebSocket-Key: 16 random bytes in base64."""
-    return b64encode(random(16)).decode()
+    return _in_base64(random(16))
 
 
 def accept_key(key: str) -> str:
     """Return the Sec-WebSocket-Accept that answers a key (RFC 6455 section 4.2.2 item 5.4)."""
-    return b64encode(sha1(key.encode() + WS_KEY, usedforsecurity=False).digest()).decode()
+    return _in_base64(sha1(key.encode() + WS_KEY, usedforsecurity=False).digest())
 
 
 def build_request(
@@ -109,7 +118,7 @@ def _basic(user: str, password: str) -> str:
     """Return the credentials of RFC 7617, in UTF-8."""
     if ":" in user:
         raise ValueError("the user name contains a colon, which Basic authentication cannot express")
-    return "Basic " + b64encode(f"{user}:{password}".encode()).decode()
+    return "Basic " + _in_base64(f"{user}:{password}".encode())
 
 
 def _encoded(value: str) -> bytes:
@@ -220,7 +229,7 @@ class HeadParser:
             beginning = self._buffer[: len(_HTTP)]
             if beginning != _HTTP[: len(beginning)]:
                 raise _not_http(bytes(self._buffer))
-            end = HEAD_END.search(self._buffer, searched)
+            end = re.compile(HEAD_END).search(self._buffer, searched)
             size = len(self._buffer) if end is None else end.end()
             if self._skipped + size > MAX_HEAD:
                 raise HandshakeError("response head is over 16 KiB")
@@ -232,7 +241,7 @@ class HeadParser:
     def _take(self, size: int) -> None:
         head = bytes(self._buffer[:size])
         del self._buffer[:size]
-        if _INTERIM.match(head):
+        if re.match(_INTERIM, head):
             self._skipped += size
         else:
             self.head = head

@@ -18,8 +18,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from time import time
 from types import CodeType
-from typing import NamedTuple
 
+from ..base.records import record
 from ..text import escaped, escaped_block
 from . import forks
 from .control import control_lock, start_thread
@@ -35,7 +35,7 @@ MAX_WAITING = 1000
 #: Seconds that the end of the program waits for the reports that are still to be logged.
 EXIT_SECONDS = 1.0
 
-_PLACEHOLDER = re.compile(r"%[^a-zA-Z]*([a-zA-Z])")
+_PLACEHOLDER = r"%[^a-zA-Z]*([a-zA-Z])"
 _depth = threading.local()
 
 
@@ -150,7 +150,7 @@ def _shown(message: str, args: tuple[object, ...]) -> tuple[object, ...]:
 
     A server may have chosen the words: they must neither forge lines of the log nor take over a terminal.
     """
-    kinds = _PLACEHOLDER.findall(message.replace("%%", ""))
+    kinds = re.findall(_PLACEHOLDER, message.replace("%%", ""))
     return tuple(_safe(value, kind) for value, kind in zip(args, kinds, strict=False))
 
 
@@ -162,7 +162,8 @@ def _safe(value: object, kind: str) -> object:
     return _Text(escaped(_text(value, repr if kind == "r" else str)))
 
 
-class _Report(NamedTuple):
+@record(frozen=True)
+class _Report:
     """One report, with the place in lochws and the thread that made it."""
 
     level: int

@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 import struct
 import sys
-from typing import NamedTuple
+
+from ..base.records import record
 
 try:  # Linux and macOS; only Linux reports how much TCP has acknowledged
     import fcntl
@@ -21,7 +22,8 @@ _BYTES_ACKED = struct.Struct("=120xQ")
 _UNSENT = struct.Struct("=2xB141xL")
 
 
-class Progress(NamedTuple):
+@record(frozen=True)
+class Progress:
     """The progress of the bytes sent on a connection.
 
     Attributes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import sha256
 
 
 def mismatch(pins: Sequence[tuple[str, str]], host: str, certificate: bytes | None) -> str | None:
@@ -17,6 +16,7 @@ def mismatch(pins: Sequence[tuple[str, str]], host: str, certificate: bytes | No
     if not pins:
         return None
     from fnmatch import fnmatchcase  # noqa: PLC0415  pins are rarely used
+    from hashlib import sha256  # noqa: PLC0415  likewise
 
     wanted = {digest for pattern, digest in pins if fnmatchcase(host, pattern)}
     digest = sha256(certificate or b"").hexdigest()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import ssl
-from dataclasses import replace
 
+from ..base.records import changed
 from ..errors import ConnectFail
 from ..options import Options
 from ..system.deadline import Deadline
@@ -83,7 +83,7 @@ class ClientTLS:
         options = self._options
         home = home or options.ssl_certfile is None or options.ssl_context is not None
         if home not in self._contexts:
-            ours = options if home else replace(options, ssl_certfile=None, ssl_keyfile=None)
+            ours = options if home else changed(options, ssl_certfile=None, ssl_keyfile=None)
             self._contexts[home] = make_context(ours)
         return self._contexts[home]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from lochws import WebSocketApp, events
 
 MIB = 1024 * 1024
@@ -28,16 +26,10 @@ class Question(WebSocketApp):
         self.answer = event.text
 
 
-def echo(url: str, fragment: int | None = None) -> None:
-    """Echo until the server ends the connection.
-
-    Args:
-        url: where.
-        fragment: the largest payload of a frame in bytes, or None for lochws's default.
-    """
+def echo(url: str) -> None:
+    """Echo until the server ends the connection."""
     # The largest message is 16 MiB, and its echo has a frame head on top of that.
-    options: dict[str, Any] = {} if fragment is None else {"fragment": fragment}
-    app = Echo(url, proxies={}, compress=True, max_queue=32 * MIB, **options)
+    app = Echo(url, proxies={}, compress=True, max_queue=32 * MIB)
     # The server counts what it receives: pings of our own would be something it did not ask for.
     app.run_forever(persist=False, ping_rate=0)
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lochws.base.records import changed
 from lochws.connection.paced import Budget
 from lochws.connection.window import SlidingWindow
 from lochws.errors import QueueFull, WebSocketClosing
@@ -158,7 +159,7 @@ class TestData:
         paced = Paced(2)
         behind = [True]
         outgoing: Any = paced.queue._outgoing
-        outgoing._budget = outgoing._budget._replace(is_behind=lambda: behind[0])
+        outgoing._budget = changed(outgoing._budget, is_behind=lambda: behind[0])
         paced.push("a", "b", "c", "d")
         assert paced.sent == "ab"
         assert paced.pacing.wait() == 2.0
@@ -259,7 +260,7 @@ class Ticking(Clock):
 def test_wherever_the_window_opens_in_the_meantime_the_loop_comes(hundredths: int) -> None:
     paced = Paced(1, 1.0)
     clock = Ticking(hundredths / 100)
-    paced.queue._outgoing._budget = paced.queue._outgoing._budget._replace(clock=clock)  # type: ignore[attr-defined]
+    paced.queue._outgoing._budget = changed(paced.queue._outgoing._budget, clock=clock)  # type: ignore[attr-defined]
     for letter in "abcdefgh":
         asked = paced.asked.times
         paced.push(letter)

@@ -265,11 +265,11 @@ class Life(RuleBasedStateMachine):
         sent = self.connection.sending.close_sent
         if self.close is None and wrong and sent is not None:
             assert sent.code in (wrong[0], 1011)
-            self.close = encode_close(*sent)
+            self.close = encode_close(sent.code, sent.reason)
         if self.close is None and sent is not None:
             assert sent.code == 1011
             assert self.scene.clock.now - self.began >= PING_TIMEOUT
-            self.close = encode_close(*sent)
+            self.close = encode_close(sent.code, sent.reason)
 
     @rule()
     def handlers_run(self) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
+from ...base.records import field, record
 from ...options import Proxies
 from ...url import Endpoint, bracketed, host_of
 
@@ -26,7 +26,7 @@ _SYSTEM_HAS_SETTINGS = sys.platform in {"darwin", "win32"}
 MAX_SOCKS_TEXT = 127
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class ProxyURL:
     """A proxy's address and our credentials for it. Its text never contains the credentials.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from time import monotonic
 
 from ...errors import ConnectFail
@@ -105,7 +106,7 @@ def _read_answer(stream: Stream, deadline: Deadline) -> tuple[Response, bytes]:
     """Receive the answer's head, and what follows it. Interim answers (1xx) are skipped."""
     received = b""
     while True:
-        end = HEAD_END.search(received)
+        end = re.search(HEAD_END, received)
         if end is not None:
             response = Response(received[:end.end()])
             if response.status_code is None or response.status_code >= 200:

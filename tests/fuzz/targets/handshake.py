@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from http.cookiejar import CookieJar
 from math import isnan
@@ -64,7 +65,7 @@ def parsed(pieces: Iterable[bytes]) -> tuple[bytes, bytes] | None:
     if parser.head is None:
         return b"", b""
     assert len(parser.head) <= MAX_HEAD
-    end = HEAD_END.search(parser.head)
+    end = re.search(HEAD_END, parser.head)
     assert end is not None
     assert end.end() == len(parser.head)
     return parser.head, parser.surplus

@@ -121,7 +121,7 @@ def check_end(receiver: Receiver) -> None:
         assert receiver.failure.close_code in (1002, 1007, 1009)
         assert receiver.failure.__traceback__ is None
     if receiver.close_received is not None:
-        code, reason = receiver.close_received
+        code, reason = receiver.close_received.code, receiver.close_received.reason
         assert code is None or Status.is_valid(code)
         assert len(reason.encode()) <= MAX_CONTROL_PAYLOAD - 2
     if receiver.done:

@@ -1,0 +1,1 @@
+"""Parts that all the others may use: records."""
