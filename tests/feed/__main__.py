@@ -2,6 +2,9 @@
 
 Without a kind, every kind has its turn, CUTS times each (default 100). The exit code is 1 if a message was
 missing, twice or out of order where it may not be: at announced ends, and with two copies at any single one.
+Behind a link with delay and loss::
+
+    python -m tests.support.delayed_link --delay-ms 80 --loss 0.01 -- python -m tests.feed 20
 """
 
 from __future__ import annotations

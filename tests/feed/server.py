@@ -130,7 +130,7 @@ async def main(port: int, rate: int) -> None:
     """Serve until stdin ends."""
     server = Server(rate)
     loop = asyncio.get_running_loop()
-    listener = await asyncio.start_server(server.serve, "127.0.0.1", port)
+    listener = await asyncio.start_server(server.serve, "0.0.0.0", port)
     ticking = loop.create_task(server.tick())
     commands = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
