@@ -202,6 +202,7 @@ class Conductor:
             leg = Leg(self._count, slot.copy, url, app, now, heir_of, reason)
             leg.install(self._received, self._opened)
             app._lochws.life.gates.when_all_open(partial(self._gates_open, leg))
+            app._lochws.life.watch(partial(self._life_changed, leg))
             app.start(**self._timing, persist=False)
         except BaseException as error:  # noqa: BLE001  it is reported, and the feed goes on
             words = "a feed could not make or start an app for %s"
@@ -535,6 +536,23 @@ class Conductor:
             self._replace(slot, leg, leg.rejected or event, is_wanted, fatal)
         elif leg.heir_of is not None and leg.heir_of.heir is leg and was == "opening":
             self._heir_failed(slot, leg)
+
+    def _life_changed(self, leg: Leg) -> None:
+        """Look whether an app has stopped. Any thread."""
+        if leg.app._lochws.life.has_stopped:
+            self.call_later(0, partial(self._stopped, leg))
+
+    def _stopped(self, leg: Leg) -> None:
+        """Note that an app has stopped: one that was closed before its first attempt has no final event."""
+        if leg not in self.legs:
+            return
+        if self.stop is None:
+            why = "the app was closed before its first attempt to connect"
+            self._ended(leg, events.ConnectFail(why, phase="prepare"))
+            return
+        self.legs = tuple(other for other in self.legs if other is not leg)
+        if not self.legs:
+            self._finish()
 
     def _tell_end(self, event: events.ConnectFail | events.Disconnected) -> None:
         """Tell the handlers of an end, unless another connection is in use or about to be."""

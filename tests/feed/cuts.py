@@ -162,11 +162,11 @@ def run(kind: str, copies: int, cuts: int) -> Outcome:
             proxy = Proxy(kind, folder, ports[0])
             stack.callback(proxy.end)
             ports[0] = proxy.port
-        recorder = Recorder()
+        recorder = Recorder(copies)
         feed = Feed(
             WebSocketApp, [f"ws://{HOST}:{port}" for port in ports], copies=2 if copies == 2 else 1,
             key=lambda event: event.json["n"], renew_on=renew_on, cool_down=0.1,
-            renew_after=1.2 if kind == "age" else None, on_switch=recorder.on_switch,
+            renew_after=1.5 if kind == "age" else None, on_switch=recorder.on_switch,
         )
         feed.on("text")(recorder.on_text)
         # Only a short limit notices silence in time; on a busy machine it would end healthy connections.
@@ -229,13 +229,14 @@ def renew_on(event: Any) -> bool:
 class Recorder:
     """What the feed's handlers see: the numbers, and when."""
 
-    def __init__(self) -> None:
+    def __init__(self, copies: int) -> None:
+        self.copies = copies
         self.seen: list[tuple[int, float]] = []
         self.switches: list[float] = []
         self.threads: set[int] = set()
 
     def on_switch(self, switch: Switch) -> None:
-        if switch.reason != "lost":  # to a connection that was open before
+        if self.copies == 1:  # otherwise, to a connection that was open before
             self.switches.append(switch.seconds)
 
     def on_text(self, event: Any) -> None:

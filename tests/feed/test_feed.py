@@ -250,6 +250,28 @@ def test_closing_ends_a_back_off_and_leaves_no_thread() -> None:
     assert threading.active_count() == before
 
 
+def test_a_feed_that_is_closed_at_any_moment_after_its_start_stops() -> None:
+    with ScriptedServer([accept(), wait_for_close()]) as server:
+        for number in range(100):
+            feed = Feed(WebSocketApp, [server.url], copies=2, key=key_of)
+            feed.start()
+            if number % 2:
+                threading.Event().wait(number / 20_000)
+            assert feed.stop(PATIENCE)
+
+
+def test_an_app_that_was_closed_before_its_start_counts_as_a_failed_attempt() -> None:
+    def connect(url: str) -> WebSocketApp:
+        app = WebSocketApp(url)
+        app.close()
+        return app
+
+    feed = Noting(connect, ["ws://127.0.0.1:9"])
+    end = feed.run_forever(persist=False)
+    assert "closed before its first attempt" in str(end)
+    assert feed.names() == ["connect_fail"]
+
+
 def test_a_feed_that_was_closed_before_its_start_stops_at_once() -> None:
     feed = Feed(WebSocketApp, ["ws://127.0.0.1:9"])
     assert feed.stop(PATIENCE)
