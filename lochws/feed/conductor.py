@@ -1,11 +1,10 @@
-"""Conductor: opens, renews, replaces and merges the connections of a feed."""
+"""Conductor: opens, renews and replaces the connections of a feed."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -19,37 +18,19 @@ from ..system.rate_limit import RateLimit
 from ..system.report import report, safe_repr
 from ..system.waits import Waiters
 from ..url import redacted, without_secrets
-from .leg import Leg, Message, Ticket, made_app
-from .merge import Merge, Place
-from .status import FeedStatus, LegStatus, Reason, Switch
+from .handover import Handover
+from .leg import Leg, made_app
+from .outlet import Outlet
+from .plan import Plan
+from .rivalry import Rivalry
+from .status import FeedStatus, LegStatus, Reason
+from .stream import Stream
 from .urls import UrlChooser
 
-#: How soon after another session's beginning, in seconds, the end of one looks like its consequence.
-RIVALRY_SECONDS = 2.0
-#: How many such ends, or refusals of a second session, show that the server allows only one.
-RIVALRY_SIGNS = 2
 #: How long a connection must have been in use, in seconds, for the server to have it renewed at once.
 MIN_AGE = 1.0
 #: The longest wait before the next attempt to renew a connection that is still open, in seconds.
 MAX_RENEWAL_WAIT = 30.0
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The options of a feed, checked. `lochws.feed.feed.Feed` describes them."""
-
-    factory: Callable[[str], Any]
-    urls: tuple[str, ...]
-    copies: int
-    renew_after: float | None
-    renew_codes: frozenset[int]
-    renew_when: Callable[[Any], object] | None
-    key: Callable[[Any], Hashable] | None
-    order: Callable[[Any], tuple[Hashable, Any] | None] | None
-    window: int
-    drain: float
-    cool_down: float
-    on_switch: Callable[[Switch], object] | None
 
 
 class _Slot:
@@ -68,8 +49,8 @@ class _Slot:
 class Conductor:
     """The moving part of a running feed, from its start to its end.
 
-    Its methods are called on the handlers' thread, except `sender`, `legs` and `report`, which any thread may
-    read, and those that say so. A new conductor is made for each start.
+    Its methods are called on the handlers' thread, except those that say so. Any thread may read the
+    attributes. A new conductor is made for each start.
 
     Args:
         plan: the options.
@@ -91,18 +72,16 @@ class Conductor:
         self._lock = lock
         self._waiters = waiters
         self.crew: Crew = threads.attach(self)
-        self.chooser = UrlChooser(plan.urls, plan.cool_down)
-        self._merge: Merge[Ticket] = Merge(plan.window)
+        self.outlet = Outlet(registry, plan.on_switch, self.crew.clock, lock, waiters)
+        self._chooser = UrlChooser(plan.urls, plan.cool_down)
+        self._stream = Stream(plan, self.outlet)
+        self._rivalry = Rivalry()
+        self._handover = Handover(plan, self._stream, self.call_later, self._rivalry.coexisted)
         self._slots = [_Slot(copy, backoff) for copy in range(plan.copies)]
         self.legs: tuple[Leg, ...] = ()  # replaced as a whole
-        self.sender: Leg | None = None
         self.stop: tuple[int | None, str | bytes] | None = None  # guarded by the lock
         self.is_over = False
-        self.single_session = False
         self.last_end: events.ConnectFail | events.Disconnected | None = None
-        self.passed = self.switches = self.losses = 0
-        self._is_up = False  # the handlers have been told Ready, and not Disconnected since
-        self._signs = 0  # of a server that allows only one session
         self._count = 0
         self._limit = RateLimit()
 
@@ -126,33 +105,27 @@ class Conductor:
             leg.app.close(code, reason)
         self.call_later(0, self._stopping)
 
-    def abandon(self) -> None:
-        """End without having begun."""
-        self._finish()
-
     def threads_failed(self, crew: Crew, error: BaseException) -> None:
         """End the feed after a fatal error in one of its threads. The connections end by themselves."""
         with self._lock:
             self.stop = self.stop or (1001, "")
-            self.sender = None
-        self._finish()
+        self.finish()
 
     def report(self) -> FeedStatus:
         """Return the state of the feed."""
         now = self.crew.clock.monotonic()
-        sender = self.sender
+        sender = self.outlet.sender
         legs = tuple(
             LegStatus(
-                leg.number, leg.copy, shown(leg.url), leg.phase, leg is sender,
+                leg.number, leg.copy, redacted(leg.url), leg.phase, leg is sender,
                 None if leg.ready_at is None else now - leg.ready_at, leg.meter.first, leg.meter.later,
                 leg.meter.lost, leg.meter.backwards, leg.meter.lag,
             )
             for leg in self.legs
         )
-        urls = tuple(url_status for url_status in self.chooser.report(now).values())
         return FeedStatus(
-            sender is not None, self.single_session, self.passed, self.switches, self.losses,
-            self._merge.size, legs, urls,
+            sender is not None, self._rivalry.is_found, self._stream.passed, self.outlet.switches,
+            self.outlet.losses, self._stream.merge.size, legs, tuple(self._chooser.report(now).values()),
         )
 
     # The beginning and the end.
@@ -170,17 +143,18 @@ class Conductor:
         for leg in self.legs:
             leg.app.close(*self.stop)
         if not self.legs:
-            self._finish()
+            self.finish()
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """End: no connection is left. Any thread, also before `begin`."""
         with self._lock:
             if self.is_over:
                 return
             self.is_over = True
-            self.sender = None
+            self.outlet.use_none()
             self._waiters.notify_all()
         for leg in self.legs:
-            _cancel(leg)
+            leg.cancel_timer()
         self._threads.detach(self.crew, self)
 
     # Opening.
@@ -191,11 +165,11 @@ class Conductor:
     ) -> None:
         """Open a connection, in the place of another one or in an empty slot."""
         slot.timer = None
-        if self.stop is not None or (self.single_session and self._is_taken(slot, heir_of)):
+        if self.stop is not None or (self._rivalry.is_found and self._is_taken(slot, heir_of)):
             return
         now = self.crew.clock.monotonic()
         avoid = self._urls_beside(slot.copy)
-        url = self._plan.urls[0] if made is not None else self.chooser.choose(now, slot.url, avoid)
+        url = self._plan.urls[0] if made is not None else self._chooser.choose(now, slot.url, avoid)
         self._count += 1
         try:
             app = made or made_app(self._plan.factory, url, self._threads)
@@ -206,8 +180,8 @@ class Conductor:
             app.start(**self._timing, persist=False)
         except BaseException as error:  # noqa: BLE001  it is reported, and the feed goes on
             words = "a feed could not make or start an app for %s"
-            report(logging.ERROR, words, shown(url), error=error, limit=self._limit)
-            self.chooser.failed(url, now, safe_repr(error))
+            report(logging.ERROR, words, redacted(url), error=error, limit=self._limit)
+            self._chooser.failed(url, now, safe_repr(error))
             self._try_later(slot, heir_of, reason)
             return
         slot.url = url
@@ -233,7 +207,7 @@ class Conductor:
         if heir_of is None:
             slot.timer = self.call_later(wait, partial(self._open, slot))
         elif heir_of in self.legs:
-            _cancel(heir_of)
+            heir_of.cancel_timer()
             heir_of.timer = self.call_later(wait, partial(self.renew, heir_of, reason))
 
     def _opened(self, leg: Leg, event: events.Ready) -> None:
@@ -254,23 +228,21 @@ class Conductor:
         slot, old = self._slots[leg.copy], leg.heir_of
         leg.phase, leg.ready_at = "ready", now
         slot.main, slot.failures = leg, 0
-        self.chooser.worked(leg.url)
+        self._chooser.worked(leg.url)
         if slot.retries is not None:
             slot.retries.opened(now)
-        self._merge.join(leg.number, leg.meter)
+        self._stream.join(leg)
         if self._plan.renew_after is not None:
             leg.timer = self.call_later(self._plan.renew_after, partial(self.renew, leg, "age"))
-        if self.sender is None or self.sender is old:
-            self._send_on(leg, old, leg.reason, is_overlapping=old is not None and old.can_receive)
-        while leg.early:
-            key, ticket = leg.early.popleft()
-            self._deliver(leg, key, ticket, now)
-        if self._merge.is_held(leg.number):
-            self.call_later(self._plan.drain, partial(self._establish, leg))
+        if self.outlet.sender in (None, old):
+            self.outlet.use(leg, old, leg.reason, is_overlapping=old is not None and old.can_receive)
+        self._stream.take_early(leg, now)
+        if self._stream.merge.is_held(leg.number):
+            self.call_later(self._plan.drain, partial(self._stream.establish, leg))
         if leg.url in self._urls_beside(leg.copy) and len(self._plan.urls) > 1:
             self.call_later(max(MIN_AGE, self._plan.cool_down), partial(self._spread, leg))
         if old is not None and old in self.legs:
-            self._drain(old, leg)
+            self._handover.begin(old, leg)
 
     def _urls_beside(self, copy: int) -> set[str]:
         """Return the URLs that the other copy uses."""
@@ -281,58 +253,10 @@ class Conductor:
         beside = self._urls_beside(leg.copy)
         if leg not in self.legs or leg.url not in beside:
             return
-        if self.chooser.choose(self.crew.clock.monotonic(), leg.url, beside) not in beside:
+        if self._chooser.choose(self.crew.clock.monotonic(), leg.url, beside) not in beside:
             self.renew(leg, "spread")
         else:
             self.call_later(max(MIN_AGE, self._plan.cool_down), partial(self._spread, leg))
-
-    def _establish(self, leg: Leg) -> None:
-        self._pass_on(self._merge.establish(leg.number))
-
-    def _send_on(self, leg: Leg, old: Leg | None, reason: Reason, is_overlapping: bool) -> None:
-        """Send on another connection from now on."""
-        with self._lock:
-            self.sender = leg
-            self._waiters.notify_all()
-        if not self._is_up:
-            self._is_up = True
-            assert leg.ready_event is not None
-            self._tell(leg.ready_event)
-        elif old is not None:
-            self.switches += 1
-            seconds = self.crew.clock.monotonic() - leg.opened_at
-            switch = Switch(reason, shown(old.url), shown(leg.url), seconds, is_overlapping)
-            words = "the feed switched from %s to %s (%s)"
-            report(logging.INFO, words, switch.from_url, switch.to_url, reason)
-            if self._plan.on_switch is not None:
-                self._registry.call(partial(self._plan.on_switch, switch))
-
-    # Draining.
-
-    def _drain(self, old: Leg, heir: Leg) -> None:
-        """Keep a connection that has been replaced until the new one is level with it."""
-        _cancel(old)
-        if old.phase != "ready":
-            return
-        old.phase = "draining"
-        if self._plan.key is None:
-            self._drained(old, heir)
-            return
-        old.timer = self.call_later(self._plan.drain, partial(self._drained, old, heir))
-        self._check_drained(heir)
-
-    def _check_drained(self, heir: Leg) -> None:
-        old = heir.heir_of
-        if old is not None and old.phase == "draining" and self._merge.is_level(heir.number):
-            self._drained(old, heir)
-
-    def _drained(self, old: Leg, heir: Leg) -> None:
-        if old.phase == "draining":
-            _cancel(old)
-            old.phase, old.is_done = "ending", True
-            self._signs = 0  # two sessions have lived side by side
-            old.app.close(1000, "renewed")
-            self._pass_on(self._merge.establish(heir.number))
 
     # Renewal.
 
@@ -343,18 +267,18 @@ class Conductor:
         slot = self._slots[leg.copy]
         if slot.main is not leg or leg.phase == "draining" or leg.is_done:
             return
-        if reason == "message" and self._age(leg) < MIN_AGE:
+        if reason == "message" and self._is_young(leg):
             return  # or a server could make us connect as fast as we can
-        _cancel(leg)
-        if not self.single_session:
+        leg.cancel_timer()
+        if not self._rivalry.is_found:
             self._open(slot, heir_of=leg, reason=reason)
         elif reason != "close":
             leg.is_done = True
             leg.app.close(1000, "renewed")
 
-    def _age(self, leg: Leg) -> float:
-        """Return how long a connection has been in use, in seconds."""
-        return 0.0 if leg.ready_at is None else self.crew.clock.monotonic() - leg.ready_at
+    def _is_young(self, leg: Leg) -> bool:
+        """Return whether the server may not yet have a connection renewed at once."""
+        return leg.ready_at is None or self.crew.clock.monotonic() - leg.ready_at < MIN_AGE
 
     def renew_all(self) -> None:
         """Renew every connection in use."""
@@ -362,33 +286,16 @@ class Conductor:
             if slot.main is not None:
                 self.renew(slot.main, "asked")
 
-    def _wants_renewal(self, event: Any) -> bool:
-        """Ask the user's predicate about a message or a Close frame."""
-        if isinstance(event, events.Closing) and event.code in self._plan.renew_codes:
-            return True
-        if self._plan.renew_when is None:
-            return False
-        try:
-            return bool(self._plan.renew_when(event))
-        except BaseException as error:  # noqa: BLE001  it is reported, and the message is handled
-            report(logging.ERROR, "renew_on failed on %r", event, error=error, limit=self._limit)
-            return False
-
-    def _found_single(self) -> None:
-        if not self.single_session:
-            self.single_session = True
-            report(
-                logging.WARNING,
-                "the server of a feed seems to allow only one session at a time: from now on, the feed "
-                "closes a connection before it opens the next one",
-            )
-
     # Events of the connections.
 
     def _received(self, leg: Leg, event: events.Event) -> None:
         """Take an event of a connection, before its own handlers."""
         if isinstance(event, (events.Text, events.Binary)):
-            self._message(leg, event)
+            self._stream.take(leg, event, self.crew.clock.monotonic())
+            self._handover.check(leg)
+            self._handover.check(leg.heir)
+            if self._plan.renew_when is not None and leg.phase == "ready" and self._plan.announces_end(event):
+                self.renew(leg, "message")
         elif isinstance(event, (events.ConnectFail, events.Disconnected)):
             self._ended(leg, event)
         elif isinstance(event, events.Closing):
@@ -396,109 +303,41 @@ class Conductor:
         elif isinstance(event, (events.Connecting, events.Connected, events.Rejected)):
             if isinstance(event, events.Rejected):
                 leg.rejected = event
-            if not self._is_up and self._is_lead(leg):
-                self._tell(event)
-        elif not isinstance(event, events.Ready) and leg is self.sender:
-            self._tell(event)
-
-    def _is_lead(self, leg: Leg) -> bool:
-        """Return whether the handlers are shown how this connection opens, while there is none."""
-        return leg is next((other for other in self.legs if other.can_receive), None)
-
-    def _message(self, leg: Leg, event: Message) -> None:
-        ticket = leg.note(event)
-        key = self._ask(self._plan.key, event)
-        if leg.phase == "opening":
-            leg.early.append((key, ticket))
-            if len(leg.early) > self._plan.window:
-                leg.early.popleft()[1].fate = False
-        else:
-            self._deliver(leg, key, ticket, self.crew.clock.monotonic())
-        if self._plan.renew_when is not None and leg.phase == "ready" and self._wants_renewal(event):
-            self.renew(leg, "message")
-
-    def _ask(self, function: Callable[[Any], Any] | None, event: Message) -> Any:
-        """Return what one of the user's functions says about a message; None if that cannot be hashed."""
-        if function is None:
-            return None
-        try:
-            answer = function(event)
-            hash(answer)
-        except BaseException as error:  # noqa: BLE001  the message has no key
-            report(logging.DEBUG, "the key function of a feed failed on %r", event, error=error)
-            return None
-        return answer
-
-    def _deliver(self, leg: Leg, key: Hashable, ticket: Ticket, now: float) -> None:
-        if key is None:
-            is_wanted = leg is self.sender or (self._plan.key is not None and leg.phase == "draining")
-            ticket.fate = is_wanted
-            if is_wanted:
-                self._pass_on([ticket])
-            return
-        place = self._ask(self._plan.order, ticket.event)
-        if not (isinstance(place, tuple) and len(place) == 2):
-            place = None
-        passed = self._merged(leg, key, ticket, now, place)
-        if ticket.fate is None and not self._merge.is_held(leg.number) and ticket not in passed:
-            ticket.fate = False
-        self._pass_on(passed)
-        self._check_drained(leg)
-        if leg.heir is not None:
-            self._check_drained(leg.heir)
-
-    def _merged(
-        self, leg: Leg, key: Hashable, ticket: Ticket, now: float, place: Place | None
-    ) -> list[Ticket]:
-        try:
-            return self._merge.receive(leg.number, key, ticket, now, place)
-        except Exception as error:  # noqa: BLE001  the user's positions cannot be compared, or keys equated
-            words = "the keys or positions of a feed cannot be compared"
-            report(logging.ERROR, words, error=error, limit=self._limit)
-            return [ticket]
-
-    def _pass_on(self, tickets: Sequence[Ticket]) -> None:
-        for ticket in tickets:
-            ticket.fate = True
-            self.passed += 1
-            self._tell(ticket.event)
-            if ticket.calls:
-                ticket.leg.call_own(ticket)
-
-    def _tell(self, event: events.Event) -> None:
-        self._registry.dispatch_all((event,))
+            self.outlet.opening(leg, event, self.legs)
+        elif not isinstance(event, events.Ready) and leg is self.outlet.sender:
+            self.outlet.tell(event)
 
     def _closing(self, leg: Leg, event: events.Closing) -> None:
         """Take a Close frame: the connection delivers no more, and the answer ends it."""
-        is_announced = self._wants_renewal(event) and self._age(leg) >= MIN_AGE
+        is_announced = self._plan.announces_end(event) and not self._is_young(leg)
         if is_announced:
             leg.is_done = True
             self.renew(leg, "close")
         met = self._met_others(leg)
         leg.can_receive = False
-        _cancel(leg)
+        leg.cancel_timer()
         if leg.phase == "ready":
             leg.phase = "ending"
-        self._pass_on(self._merge.leave(leg.number))
-        if leg is self.sender:
+        self._stream.leave(leg)
+        if leg is self.outlet.sender:
             has_other = self._lose_sender(leg, "close", met)
             if not (has_other or is_announced):
-                self._tell(event)
+                self.outlet.tell(event)
 
     def _met_others(self, leg: Leg) -> set[Leg]:
         """Return the other connections whose messages continue those of this one without a gap."""
+        is_held = self._stream.merge.is_held
         return {
             other for other in self.legs
-            if other is not leg and other.ready_at is not None and not self._merge.is_held(other.number)
+            if other is not leg and other.ready_at is not None and not is_held(other.number)
         }
 
     def _lose_sender(self, leg: Leg, reason: Reason, met: set[Leg]) -> bool:
         """Send on another connection from now on; return False if there is none."""
-        with self._lock:
-            self.sender = None
+        self.outlet.use_none()
         for other in () if self.stop is not None else self.legs:
             if other.phase == "ready" and other is not leg:
-                self._send_on(other, leg, reason, is_overlapping=other in met)
+                self.outlet.use(other, leg, reason, is_overlapping=other in met)
                 return True
         return False
 
@@ -508,30 +347,31 @@ class Conductor:
             return
         self.last_end = event
         self.legs = tuple(other for other in self.legs if other is not leg)
-        _cancel(leg)
+        leg.cancel_timer()
         was, old = leg.phase, leg.heir_of
         met = self._met_others(leg)
         leg.phase, leg.can_receive = "ending", False
-        self._pass_on(self._merge.leave(leg.number))
+        self._stream.leave(leg)
         slot = self._slots[leg.copy]
         if old is not None and old.phase == "draining" and old in self.legs:
-            _cancel(old)
+            old.cancel_timer()
             old.phase, old.heir, slot.main = "ready", None, old  # it takes its place again
             self._try_later(slot, old, leg.reason)
-        if self.sender is leg:
+        if self.outlet.sender is leg:
             self._lose_sender(leg, "lost", met)
         if self.stop is not None:
             if not self.legs:
-                self._tell(event)
-                self._finish()
+                self.outlet.tell(event)
+                self.finish()
             return
-        self._note_rivalry(leg, event, was)
+        now = self.crew.clock.monotonic()
+        self._rivalry.ended(leg, event, was, self.legs, now)
         is_wanted = leg.is_done or was == "draining"
         if not is_wanted:
-            self.chooser.failed(leg.url, self.crew.clock.monotonic(), without_secrets(str(event)))
+            self._chooser.failed(leg.url, now, without_secrets(str(event)))
         fatal = slot.retries is not None and slot.retries.ends_with(leg.rejected or event)
         event.fatal = fatal
-        self._tell_end(event)
+        self.outlet.ended(event, self.legs)
         if slot.main is leg:
             self._replace(slot, leg, leg.rejected or event, is_wanted, fatal)
         elif leg.heir_of is not None and leg.heir_of.heir is leg and was == "opening":
@@ -552,41 +392,13 @@ class Conductor:
             return
         self.legs = tuple(other for other in self.legs if other is not leg)
         if not self.legs:
-            self._finish()
-
-    def _tell_end(self, event: events.ConnectFail | events.Disconnected) -> None:
-        """Tell the handlers of an end, unless another connection is in use or about to be."""
-        if self._is_up and self.sender is None:
-            self._is_up = False
-            self.losses += 1
-            self._tell(event)
-        elif not self._is_up and not any(other.can_receive for other in self.legs):
-            self._tell(event)
-
-    def _note_rivalry(self, leg: Leg, event: events.ConnectFail | events.Disconnected, was: str) -> None:
-        """Look for signs of a server that allows only one session: the rise of one is the fall of another."""
-        alive = [other for other in self.legs if other.ready_at is not None and other.can_receive]
-        now = self.crew.clock.monotonic()
-        if was == "opening":
-            refused = leg.rejected is not None or (
-                isinstance(event, events.Disconnected) and event.ended_by == "server"
-            )
-            self._signs += bool(alive) and refused
-        elif isinstance(event, events.Disconnected) and event.received_code is not None and (
-            event.ended_by == "server" and not leg.is_done
-        ):
-            self._signs += any(
-                now - (other.ready_at or 0.0) < RIVALRY_SECONDS and other.reason != "message"
-                and (leg.ready_at or 0.0) < (other.ready_at or 0.0) for other in alive
-            )
-        if self._signs >= RIVALRY_SIGNS:
-            self._found_single()
+            self.finish()
 
     def _heir_failed(self, slot: _Slot, heir: Leg) -> None:
         main = heir.heir_of
         assert main is not None
         main.heir = None
-        if self.single_session:
+        if self._rivalry.is_found:
             self.renew(main, heir.reason)
         else:
             self._try_later(slot, main, heir.reason)
@@ -607,22 +419,10 @@ class Conductor:
         if wait is None:
             slot.has_given_up = True
             if all(other.has_given_up for other in self._slots) and not self.legs:
-                self._finish()
+                self.finish()
             return
-        if self.chooser.can_try_another(now, leg.url) and not is_wanted:
+        if self._chooser.can_try_another(now, leg.url) and not is_wanted:
             wait = 0.0
-        if wait and not self._is_up:
-            self._tell(events.BackOff(wait))
+        if wait and not self.outlet.is_up:
+            self.outlet.tell(events.BackOff(wait))
         slot.timer = self.call_later(wait, partial(self._open, slot))
-
-
-def shown(url: str) -> str:
-    """Return a URL without its credentials."""
-    return redacted(url)
-
-
-def _cancel(leg: Leg) -> None:
-    """Cancel the timer of a leg."""
-    if leg.timer is not None:
-        leg.timer.cancel()
-        leg.timer = None

@@ -25,9 +25,10 @@ from ..protocol.frames import BytesLike
 from ..system import forks
 from ..system.control import control_lock
 from ..system.waits import Waiters, wait_for
-from ..url import parse_url
-from .conductor import Conductor, Plan, shown
+from ..url import parse_url, redacted
+from .conductor import Conductor
 from .leg import made_app
+from .plan import Plan
 from .status import FeedStatus, Switch
 
 if sys.version_info >= (3, 11):
@@ -160,7 +161,7 @@ class Feed(Handler):
         check_class(cls)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(map(repr, map(shown, self._plan.urls)))})"
+        return f"{type(self).__name__}({', '.join(map(repr, map(redacted, self._plan.urls)))})"
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         """Refuse to be copied or pickled."""
@@ -217,7 +218,7 @@ class Feed(Handler):
             if not lost:
                 self._conductor = conductor
         if lost:
-            conductor.abandon()
+            conductor.finish()
             raise WebSocketError("already started")
         if self._was_closed:
             self._was_closed = False
@@ -326,14 +327,14 @@ class Feed(Handler):
         conductor = self._conductor
         if conductor is None:
             raise WebSocketError("wait_ready(): the feed has not been started; call start() first")
-        if conductor.sender is None:
+        if conductor.outlet.sender is None:
             self._refuse_in_handler("wait_ready")
             limit = self._time_for_waiting(timeout)
             with self._lock:
                 wait_for(
-                    self._waiters, lambda: conductor.sender is not None or conductor.is_over, limit
+                    self._waiters, lambda: conductor.outlet.sender is not None or conductor.is_over, limit
                 )
-        done = conductor.sender is not None
+        done = conductor.outlet.sender is not None
         if check and not done:
             end = conductor.last_end
             why = "the feed has stopped" if conductor.is_over else "no connection is open yet"
@@ -456,7 +457,7 @@ class Feed(Handler):
                 the feed has stopped.
         """
         conductor = self._conductor
-        leg = None if conductor is None else conductor.sender
+        leg = None if conductor is None else conductor.outlet.sender
         if leg is not None:
             return leg.app
         if conductor is None:
@@ -473,7 +474,7 @@ class Feed(Handler):
     def is_active(self) -> bool:
         """True if the feed can send. Any thread may read it."""
         conductor = self._conductor
-        return conductor is not None and conductor.sender is not None
+        return conductor is not None and conductor.outlet.sender is not None
 
     @property
     def is_stopping(self) -> bool:
@@ -530,7 +531,7 @@ class Feed(Handler):
 
 def _checked_urls(urls: Sequence[str]) -> tuple[str, ...]:
     if isinstance(urls, str):
-        raise TypeError(f"urls={shown(urls)!r}: expected a list of URLs")
+        raise TypeError(f"urls={redacted(urls)!r}: expected a list of URLs")
     try:
         given = tuple(urls)
     except TypeError:

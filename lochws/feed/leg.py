@@ -96,6 +96,12 @@ class Leg:
         self._is_handled = True
         return self._batch.get(id(event))
 
+    def cancel_timer(self) -> None:
+        """Cancel the timer, if there is one."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
     def call_own(self, ticket: Ticket) -> None:
         """Make the calls of the leg's own handlers for a message that was held back."""
         calls, ticket.calls = ticket.calls, []

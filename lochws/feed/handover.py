@@ -1,0 +1,58 @@
+"""Handover: keeps a connection that was replaced open until its heir has delivered what it has delivered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from ..life.calls import ScheduledCall
+from .leg import Leg
+from .plan import Plan
+from .stream import Stream
+
+
+class Handover:
+    """The change from connections to their heirs. For the handlers' thread.
+
+    Args:
+        plan: the options.
+        stream: knows when an heir is level with the connection before.
+        call_later: has the handlers' thread call a function after a number of seconds.
+        done: called when a connection has been replaced, and is being closed.
+    """
+
+    def __init__(
+        self, plan: Plan, stream: Stream, call_later: Callable[[float, Callable[[], object]], ScheduledCall],
+        done: Callable[[], object],
+    ) -> None:
+        self._plan = plan
+        self._stream = stream
+        self._call_later = call_later
+        self._done = done
+
+    def begin(self, old: Leg, heir: Leg) -> None:
+        """Keep a connection, whose heir sends from now on, until the two are level."""
+        old.cancel_timer()
+        if old.phase != "ready":
+            return
+        old.phase = "draining"
+        if self._plan.key is None:
+            self._finish(old, heir)
+            return
+        old.timer = self._call_later(self._plan.drain, partial(self._finish, old, heir))
+        self.check(heir)
+
+    def check(self, heir: Leg | None) -> None:
+        """Close the connection before if its heir, which has got a message, is level with it."""
+        if heir is None or (old := heir.heir_of) is None:
+            return
+        if old.phase == "draining" and self._stream.merge.is_level(heir.number):
+            self._finish(old, heir)
+
+    def _finish(self, old: Leg, heir: Leg) -> None:
+        if old.phase == "draining":
+            old.cancel_timer()
+            old.phase, old.is_done = "ending", True
+            self._done()
+            old.app.close(1000, "renewed")
+            self._stream.establish(heir)

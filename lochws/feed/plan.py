@@ -1,0 +1,69 @@
+"""Plan: the options of a feed, checked, and the calls of the user's functions among them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any
+
+from .. import events
+from ..system.rate_limit import RateLimit
+from ..system.report import report
+from .leg import Message
+from .merge import Place
+from .status import Switch
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The options of a feed, checked. `lochws.feed.feed.Feed` describes them.
+
+    The methods are called on the handlers' thread. They report what the user's functions raise.
+    """
+
+    factory: Callable[[str], Any]
+    urls: tuple[str, ...]
+    copies: int
+    renew_after: float | None
+    renew_codes: frozenset[int]
+    renew_when: Callable[[Any], object] | None
+    key: Callable[[Any], Hashable] | None
+    order: Callable[[Any], tuple[Hashable, Any] | None] | None
+    window: int
+    drain: float
+    cool_down: float
+    on_switch: Callable[[Switch], object] | None
+    _limit: RateLimit = field(default_factory=RateLimit)
+
+    def key_of(self, event: Message) -> Hashable:
+        """Return what identifies a message on every connection; None if it belongs to one of them."""
+        return None if self.key is None else _answer(self.key, event)
+
+    def place_of(self, event: Message) -> Place | None:
+        """Return the channel of a message and its position there, or None if it has none."""
+        place = None if self.order is None else _answer(self.order, event)
+        return place if isinstance(place, tuple) and len(place) == 2 else None
+
+    def announces_end(self, event: Any) -> bool:
+        """Return whether a message or a Close frame says that its connection is to be renewed."""
+        if isinstance(event, events.Closing) and event.code in self.renew_codes:
+            return True
+        if self.renew_when is None:
+            return False
+        try:
+            return bool(self.renew_when(event))
+        except BaseException as error:  # noqa: BLE001  it is reported, and the message is handled
+            report(logging.ERROR, "renew_on failed on %r", event, error=error, limit=self._limit)
+            return False
+
+
+def _answer(function: Callable[[Any], Any], event: Message) -> Any:
+    """Return what a function says about a message; None if it fails, or if that cannot be hashed."""
+    try:
+        answer = function(event)
+        hash(answer)
+    except BaseException as error:  # noqa: BLE001  the message has no key
+        report(logging.DEBUG, "the key function of a feed failed on %r", event, error=error)
+        return None
+    return answer
