@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import random
 import threading
 from collections.abc import Callable
 from functools import partial
+from math import inf
 from typing import Any
 
 from .. import events
@@ -31,6 +33,9 @@ from .urls import UrlChooser
 MIN_AGE = 1.0
 #: The longest wait before the next attempt to renew a connection that is still open, in seconds.
 MAX_RENEWAL_WAIT = 30.0
+#: How much earlier a connection may be renewed, as a share of its age: clients that were started together,
+#: and the two copies of a feed, are not to connect together each time.
+EARLIER = 0.05
 
 
 class _Slot:
@@ -124,7 +129,7 @@ class Conductor:
             for leg in self.legs
         )
         return FeedStatus(
-            sender is not None, self._rivalry.is_found, self._stream.passed, self.outlet.switches,
+            sender is not None, self._rivalry.allows_one(now), self._stream.passed, self.outlet.switches,
             self.outlet.losses, self._stream.merge.size, legs, tuple(self._chooser.report(now).values()),
         )
 
@@ -143,6 +148,10 @@ class Conductor:
         for leg in self.legs:
             leg.app.close(*self.stop)
         if not self.legs:
+            self.finish()
+
+    def _finish_if_given_up(self) -> None:
+        if not self.legs and all(slot.has_given_up for slot in self._slots):
             self.finish()
 
     def finish(self) -> None:
@@ -165,9 +174,13 @@ class Conductor:
     ) -> None:
         """Open a connection, in the place of another one or in an empty slot."""
         slot.timer = None
-        if self.stop is not None or (self._rivalry.is_found and self._is_taken(slot, heir_of)):
-            return
         now = self.crew.clock.monotonic()
+        if self.stop is not None:
+            return
+        if self._rivalry.allows_one(now) and self._is_taken(slot, heir_of):
+            if heir_of is None and (wait := self._rivalry.until - now) < inf:
+                slot.timer = self.call_later(wait, partial(self._open, slot))
+            return
         avoid = self._urls_beside(slot.copy)
         url = self._plan.urls[0] if made is not None else self._chooser.choose(now, slot.url, avoid)
         self._count += 1
@@ -204,7 +217,10 @@ class Conductor:
     def _try_later(self, slot: _Slot, heir_of: Leg | None, reason: Reason) -> None:
         slot.failures += 1
         wait = min(MAX_RENEWAL_WAIT, 2.0 ** min(slot.failures, 10) / 2)
-        if heir_of is None:
+        if heir_of is None and slot.retries is None:
+            slot.has_given_up = True
+            self._finish_if_given_up()
+        elif heir_of is None:
             slot.timer = self.call_later(wait, partial(self._open, slot))
         elif heir_of in self.legs:
             heir_of.cancel_timer()
@@ -233,16 +249,19 @@ class Conductor:
             slot.retries.opened(now)
         self._stream.join(leg)
         if self._plan.renew_after is not None:
-            leg.timer = self.call_later(self._plan.renew_after, partial(self.renew, leg, "age"))
+            age = self._plan.renew_after * (1 - EARLIER * random.random())
+            leg.timer = self.call_later(age, partial(self.renew, leg, "age"))
         if self.outlet.sender in (None, old):
             self.outlet.use(leg, old, leg.reason, is_overlapping=old is not None and old.can_receive)
         self._stream.take_early(leg, now)
         if self._stream.merge.is_held(leg.number):
-            self.call_later(self._plan.drain, partial(self._stream.establish, leg))
+            self.call_later(self._plan.drain, partial(self._stream.establish, leg.number))
         if leg.url in self._urls_beside(leg.copy) and len(self._plan.urls) > 1:
             self.call_later(max(MIN_AGE, self._plan.cool_down), partial(self._spread, leg))
         if old is not None and old in self.legs:
             self._handover.begin(old, leg)
+        else:
+            leg.heir_of = None
 
     def _urls_beside(self, copy: int) -> set[str]:
         """Return the URLs that the other copy uses."""
@@ -270,7 +289,7 @@ class Conductor:
         if reason == "message" and self._is_young(leg):
             return  # or a server could make us connect as fast as we can
         leg.cancel_timer()
-        if not self._rivalry.is_found:
+        if not self._rivalry.allows_one(self.crew.clock.monotonic()):
             self._open(slot, heir_of=leg, reason=reason)
         elif reason != "close":
             leg.is_done = True
@@ -319,6 +338,7 @@ class Conductor:
         if leg.phase == "ready":
             leg.phase = "ending"
         self._stream.leave(leg)
+        self._restore(leg)
         if leg is self.outlet.sender:
             has_other = self._lose_sender(leg, "close", met)
             if not (has_other or is_announced):
@@ -346,17 +366,17 @@ class Conductor:
         if leg not in self.legs:
             return
         self.last_end = event
+        leg.app.close()  # or `app.reconnect` would have it open another connection by itself
         self.legs = tuple(other for other in self.legs if other is not leg)
         leg.cancel_timer()
-        was, old = leg.phase, leg.heir_of
+        was = leg.phase
         met = self._met_others(leg)
         leg.phase, leg.can_receive = "ending", False
+        if was == "opening" and not (self.outlet.is_up or any(other.can_receive for other in self.legs)):
+            self._stream.pass_on_early(leg)
         self._stream.leave(leg)
         slot = self._slots[leg.copy]
-        if old is not None and old.phase == "draining" and old in self.legs:
-            old.cancel_timer()
-            old.phase, old.heir, slot.main = "ready", None, old  # it takes its place again
-            self._try_later(slot, old, leg.reason)
+        self._restore(leg)
         if self.outlet.sender is leg:
             self._lose_sender(leg, "lost", met)
         if self.stop is not None:
@@ -374,8 +394,23 @@ class Conductor:
         self.outlet.ended(event, self.legs)
         if slot.main is leg:
             self._replace(slot, leg, leg.rejected or event, is_wanted, fatal)
-        elif leg.heir_of is not None and leg.heir_of.heir is leg and was == "opening":
-            self._heir_failed(slot, leg)
+        elif was == "opening" and (main := leg.heir_of) is not None and main.heir is leg:
+            main.heir = None
+            self._try_later(slot, main, leg.reason)
+        leg.unlink()
+        self._finish_if_given_up()
+
+    def _restore(self, leg: Leg) -> None:
+        """Have the connection before take its place again, if it is still open, and be replaced later."""
+        old, slot = leg.heir_of, self._slots[leg.copy]
+        if slot.main is not leg or old is None or old.phase != "draining" or old not in self.legs:
+            return
+        old.cancel_timer()
+        old.phase, old.heir, slot.main = "ready", None, old
+        if leg.heir is not None and leg.heir.phase == "opening":
+            old.heir, leg.heir.heir_of = leg.heir, old
+        else:
+            self._try_later(slot, old, leg.reason)
 
     def _life_changed(self, leg: Leg) -> None:
         """Look whether an app has stopped. Any thread."""
@@ -394,15 +429,6 @@ class Conductor:
         if not self.legs:
             self.finish()
 
-    def _heir_failed(self, slot: _Slot, heir: Leg) -> None:
-        main = heir.heir_of
-        assert main is not None
-        main.heir = None
-        if self._rivalry.is_found:
-            self.renew(main, heir.reason)
-        else:
-            self._try_later(slot, main, heir.reason)
-
     def _replace(
         self, slot: _Slot, leg: Leg, outcome: AttemptEnd, is_wanted: bool, fatal: bool
     ) -> None:
@@ -418,8 +444,6 @@ class Conductor:
             wait = 0.0 if is_wanted else retries.next_wait(outcome, now, clock.wall())
         if wait is None:
             slot.has_given_up = True
-            if all(other.has_given_up for other in self._slots) and not self.legs:
-                self.finish()
             return
         if self._chooser.can_try_another(now, leg.url) and not is_wanted:
             wait = 0.0

@@ -13,7 +13,7 @@ from .. import events
 from ..app import INTERRUPT_SECONDS, WebSocketApp
 from ..dispatch.callables import check_runs, check_takes, needs_arguments
 from ..dispatch.handler import Handler
-from ..dispatch.naming import EventName, Function, check_class, event_names
+from ..dispatch.naming import EventName, Function, check_class, event_names, methods_of
 from ..dispatch.registry import Registry
 from ..engine.threads import Threads
 from ..errors import WaitFailed, WebSocketClosed, WebSocketError, WebSocketUnavailable
@@ -24,6 +24,7 @@ from ..protocol.close import as_reason, encode_close
 from ..protocol.frames import BytesLike
 from ..system import forks
 from ..system.control import control_lock
+from ..system.report import safe_name
 from ..system.waits import Waiters, wait_for
 from ..url import parse_url, redacted
 from .conductor import Conductor
@@ -80,7 +81,8 @@ class Feed(Handler):
         urls: one or more URLs, the preferred one first. A URL stays in use until it fails; then the first one
             that has not failed recently is used. A second copy uses another URL, if there is one.
         copies: 1, or 2 for two connections at a time; the latter needs `key`.
-        renew_after: seconds after which a connection is renewed; None for never.
+        renew_after: seconds after which a connection is renewed; None for never. It is renewed up to 5 %
+            earlier, so that clients that were started together do not connect together each time.
         renew_on: close codes, such as ``{1001, 1012}``, with which the server announces the end of the
             connection, so that the next one opens at once, without a back-off. Or a function that receives
             each `Closing`, `Text` and `Binary`, and returns whether to renew the connection. A connection is
@@ -92,8 +94,10 @@ class Feed(Handler):
             moment when sending does, and what is in flight then may be missed, or arrive twice.
         order: a function that takes a message with a key and returns a pair: its channel, and its position
             there. A message is dropped if a later one of its channel has been passed on. None to pass on the
-            first copy of every message, in whatever order the faster connection delivers them.
-        window: how many keys are remembered.
+            first copy of every message, in whatever order the faster connection delivers them. A position
+            that is a str or bytes of more than 200 characters counts as None.
+        window: how many keys are remembered. A str or bytes of more than 200 characters in a key is
+            remembered by its SHA-256 digest.
         drain: the longest time that a connection stays open after it has been replaced, and that messages of
             a new connection are held back until it is clear where they continue those of the old one, in
             seconds.
@@ -152,6 +156,7 @@ class Feed(Handler):
         self._conductor: Conductor | None = None  # replaced under the lock
         self._was_closed = False  # before the first start
         self._registry = Registry(lambda error: None)
+        _refuse_sent(self)
         self._registry.add_methods(self)
         forks.register(self)
 
@@ -209,22 +214,24 @@ class Feed(Handler):
         if self._is_running:
             raise WebSocketError("already started")
         first = made_app(self._plan.factory, self._plan.urls[0], self._threads)
-        conductor = Conductor(
-            self._plan, timing, backoff, self._threads, self._registry, self._lock, self._waiters
-        )
         with self._lock:
-            other = self._conductor  # another call of start may have come first
-            lost = other is not None and not other.is_over
-            if not lost:
-                self._conductor = conductor
-        if lost:
-            conductor.finish()
-            raise WebSocketError("already started")
-        if self._was_closed:
-            self._was_closed = False
-            conductor.close(1000, "goodbye")  # nothing begins: an attempt might fail before it is closed
-        else:
-            conductor.call_later(0, lambda: conductor.begin(first))
+            if self._is_running:  # another call of start has come first
+                raise WebSocketError("already started")
+            conductor = Conductor(
+                self._plan, timing, backoff, self._threads, self._registry, self._lock, self._waiters
+            )
+            try:
+                if self._was_closed:
+                    conductor.close(1000, "goodbye")  # nothing begins: it might fail before it is closed
+                else:
+                    conductor.call_later(0, lambda: conductor.begin(first))
+                if self._is_running:
+                    raise WebSocketError("already started")  # by a signal handler
+            except BaseException:
+                conductor.finish()
+                raise
+            # No call from here on, so Ctrl-C strikes either before all of it or after.
+            self._conductor, self._was_closed = conductor, False
 
     def run_forever(self, *, persist: bool | Backoff = True, **timing: Any) -> Final | None:
         """Start the feed and block until it has stopped. Ctrl-C closes it, and then propagates.
@@ -410,7 +417,9 @@ class Feed(Handler):
         Raises:
             TypeError: the object has no such method, or one of them is misspelt or cannot be called with one
                 argument.
+            ValueError: one of them is for ``"sent"``, which belongs to single connections.
         """
+        _refuse_sent(handler)
         self._registry.add_object(handler)
 
     def remove_handler(self, handler: object) -> None:
@@ -527,6 +536,13 @@ class Feed(Handler):
     def _time_for_waiting(self, timeout: float | None) -> float | None:
         """Return the timeout, or 0 in a signal handler that has interrupted its own thread under the lock."""
         return 0.0 if self._lock._is_owned() else timeout  # type: ignore[attr-defined]  # what Condition asks it, too
+
+
+def _refuse_sent(handler: object) -> None:
+    """Raise ValueError if a handler has a method for ``"sent"``."""
+    for mark, method in () if isinstance(handler, type) else methods_of(handler):
+        if mark == "sent":
+            raise ValueError(f"{safe_name(method)}: register it with the apps that the factory makes")
 
 
 def _checked_urls(urls: Sequence[str]) -> tuple[str, ...]:

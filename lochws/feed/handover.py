@@ -55,4 +55,4 @@ class Handover:
             old.phase, old.is_done = "ending", True
             self._done()
             old.app.close(1000, "renewed")
-            self._stream.establish(heir)
+            self._stream.establish(heir.number)

@@ -17,6 +17,9 @@ from .status import Phase, Reason
 
 Message: TypeAlias = events.Text | events.Binary
 
+#: More messages than one read can return, in case none of the handlers that were there is called.
+MAX_BATCH = 1 << 16
+
 
 class Ticket:
     """A message, and its fate: passed on (True), dropped (False), or held back (None).
@@ -71,7 +74,9 @@ class Leg:
         self.meter = LegMeter()
         self.timer: ScheduledCall | None = None
         self.early: deque[tuple[Hashable, Ticket]] = deque()  # what arrives before its session is ready
+        self.early_bytes = 0
         self._batch: dict[int, Ticket] = {}  # the tickets of the batch being delivered, by id() of the event
+        self._is_batch = False  # the handlers of batches will get what is being noted
         self._is_handled = False  # handlers of that batch have been called, so it has been noted whole
 
     def install(self, received: Callable[[Leg, Any], object], ready: Callable[[Leg, Any], object]) -> None:
@@ -84,10 +89,12 @@ class Leg:
     def note(self, event: Message) -> Ticket:
         """Create the ticket of a message that is about to be delivered."""
         ticket = Ticket(self, event)
-        if self._is_handled or not self.app._lochws.registry.has(("batch",)):
+        if self._is_handled or not self._is_batch or len(self._batch) >= MAX_BATCH:
             self._batch.clear()
             self._is_handled = False
-        # All messages of a batch are noted before a handler of any of them is called.
+            # All messages of a batch are noted before a handler of any of them is called. Handlers of batches
+            # that are added or removed in between change nothing about that.
+            self._is_batch = self.app._lochws.registry.has(("batch",))
         self._batch[id(event)] = ticket
         return ticket
 
@@ -95,6 +102,13 @@ class Leg:
         """Return the ticket of a message that is being handled, or None if it was not noted."""
         self._is_handled = True
         return self._batch.get(id(event))
+
+    def unlink(self) -> None:
+        """Forget the connections before and after, as soon as they do not need this one any more."""
+        self.heir_of = None
+        if self.heir is not None and self.heir.phase != "opening":
+            self.heir.heir_of = None
+        self.heir = None
 
     def cancel_timer(self) -> None:
         """Cancel the timer, if there is one."""
@@ -155,5 +169,10 @@ def made_app(factory: Callable[[str], Any], url: str, threads: Threads) -> WebSo
         raise ValueError(f"factory returned {app!r}, which has been started: expected a new app each time")
     if life.threads not in (None, threads):
         raise ValueError("factory returned an app with threads=: pass them to the Feed instead")
+    if app._lochws.on_handler_error == "reconnect":
+        raise ValueError(
+            "factory returned an app with on_handler_error='reconnect': use 'stop', after which the feed "
+            "opens another connection"
+        )
     life.threads = threads
     return app

@@ -10,9 +10,10 @@ the joining connection delivered before that common one are dropped: they would 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any, Generic, TypeVar
 
+from ..options import MIB
 from .meter import LegMeter
 
 T = TypeVar("T")
@@ -32,12 +33,13 @@ class _Seen:
 class _Member(Generic[T]):
     """A connection in the merge."""
 
-    __slots__ = ("bit", "held", "held_keys", "meter", "target")
+    __slots__ = ("bit", "held", "held_bytes", "held_keys", "meter", "target")
 
     def __init__(self, bit: int, meter: LegMeter) -> None:
         self.bit = bit
         self.meter = meter
         self.held: list[tuple[Hashable, T, float, Place | None]] | None = None  # while it joins
+        self.held_bytes = 0
         self.held_keys: set[Hashable] = set()
         self.target: Hashable = None  # the message it has yet to deliver to be level with the others
 
@@ -52,10 +54,16 @@ class Merge(Generic[T]):
     Args:
         window: how many keys are remembered, how many messages of a joining connection are held back, and how
             many channels have a remembered position.
+        memory_of: returns the memory of a message, in bytes.
+        max_bytes: the maximum memory of the messages of a joining connection that are held back.
     """
 
-    def __init__(self, window: int) -> None:
+    def __init__(
+        self, window: int, memory_of: Callable[[T], int] = lambda item: 0, max_bytes: int = 16 * MIB
+    ) -> None:
         self._window = window
+        self._memory_of = memory_of
+        self._max_bytes = max_bytes
         self._seen: OrderedDict[Hashable, _Seen] = OrderedDict()
         self._members: dict[int, _Member[T]] = {}
         self._established = 0  # the bits of the members that have joined
@@ -110,7 +118,8 @@ class Merge(Generic[T]):
             if key not in self._seen:
                 member.held.append((key, item, now, place))
                 member.held_keys.add(key)
-                if len(member.held) >= self._window:
+                member.held_bytes += self._memory_of(item)
+                if len(member.held) >= self._window or member.held_bytes > self._max_bytes:
                     self._release(member, passed)
                 return passed
             self._drop(member, len(member.held))
@@ -153,7 +162,7 @@ class Merge(Generic[T]):
     def _release(self, member: _Member[T], passed: list[T]) -> None:
         """End a member's time of joining, and treat its held messages as if they arrived now."""
         held, member.held = member.held or [], None
-        member.held_keys = set()
+        member.held_keys, member.held_bytes = set(), 0
         if self._established and self._seen:
             last = next(reversed(self._seen))
             member.target = None if any(entry[0] == last for entry in held) else last

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from hashlib import sha256
+from operator import is_
 from typing import Any
 
 from .. import events
@@ -13,6 +15,9 @@ from ..system.report import report
 from .leg import Message
 from .merge import Place
 from .status import Switch
+
+#: The length of a str or bytes in a key above which a digest of it is remembered in its place.
+MAX_LENGTH = 200
 
 
 @dataclass(frozen=True)
@@ -38,12 +43,14 @@ class Plan:
 
     def key_of(self, event: Message) -> Hashable:
         """Return what identifies a message on every connection; None if it belongs to one of them."""
-        return None if self.key is None else _answer(self.key, event)
+        return None if self.key is None else _shortened(_answer(self.key, event))
 
     def place_of(self, event: Message) -> Place | None:
-        """Return the channel of a message and its position there, or None if it has none."""
+        """Return the channel of a message and its position there, or None if it has none or a long one."""
         place = None if self.order is None else _answer(self.order, event)
-        return place if isinstance(place, tuple) and len(place) == 2 else None
+        if not (isinstance(place, tuple) and len(place) == 2) or _shortened(place[1]) is not place[1]:
+            return None
+        return _shortened(place[0]), place[1]
 
     def announces_end(self, event: Any) -> bool:
         """Return whether a message or a Close frame says that its connection is to be renewed."""
@@ -56,6 +63,17 @@ class Plan:
         except BaseException as error:  # noqa: BLE001  it is reported, and the message is handled
             report(logging.ERROR, "renew_on failed on %r", event, error=error, limit=self._limit)
             return False
+
+
+def _shortened(key: Any) -> Any:
+    """Return a key of limited size, since many are remembered and servers may choose them."""
+    if isinstance(key, tuple):
+        short = tuple(map(_shortened, key))
+        return key if all(map(is_, key, short)) else short
+    if isinstance(key, (str, bytes)) and len(key) > MAX_LENGTH:
+        data = key if isinstance(key, bytes) else key.encode("utf-8", "surrogatepass")
+        return type(key).__name__, len(key), sha256(data).digest()
+    return key
 
 
 def _answer(function: Callable[[Any], Any], event: Message) -> Any:

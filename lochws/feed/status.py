@@ -80,7 +80,8 @@ class FeedStatus:
         passed: the messages that were passed on to handlers.
         switches: how often another connection has taken over, without handlers being told Disconnected.
         losses: how often the feed has been without any connection.
-        remembered: the keys and messages in memory, at most `window` plus `window` for each new connection.
+        remembered: the keys and messages in memory, at most `window` plus, for each new connection, `window`
+            or 16 MiB of messages.
         legs: the connections, oldest first.
         urls: the health of each URL, in the order of preference.
     """

@@ -5,12 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Hashable, Sequence
 
+from ..life.intake import memory_of
+from ..options import MIB
 from ..system.rate_limit import RateLimit
 from ..system.report import report
 from .leg import Leg, Message, Ticket
 from .merge import Merge, Place
 from .outlet import Outlet
 from .plan import Plan
+
+#: The maximum memory of the messages that wait until their connection's session is ready, in bytes.
+MAX_EARLY_BYTES = 16 * MIB
 
 
 class Stream:
@@ -26,7 +31,7 @@ class Stream:
     """
 
     def __init__(self, plan: Plan, outlet: Outlet) -> None:
-        self.merge: Merge[Ticket] = Merge(plan.window)
+        self.merge: Merge[Ticket] = Merge(plan.window, lambda ticket: memory_of(ticket.event))
         self.passed = 0
         self._plan = plan
         self._outlet = outlet
@@ -40,8 +45,11 @@ class Stream:
             self._deliver(leg, key, ticket, now)
             return
         leg.early.append((key, ticket))
-        if len(leg.early) > self._plan.window:
-            leg.early.popleft()[1].fate = False
+        leg.early_bytes += memory_of(event)
+        while len(leg.early) > (self._plan.window if leg.early_bytes <= MAX_EARLY_BYTES else 1):
+            _, oldest = leg.early.popleft()
+            leg.early_bytes -= memory_of(oldest.event)
+            oldest.fate = False
 
     def join(self, leg: Leg) -> None:
         """Have the messages of a connection merged with those of the others from now on."""
@@ -53,13 +61,18 @@ class Stream:
             key, ticket = leg.early.popleft()
             self._deliver(leg, key, ticket, now)
 
+    def pass_on_early(self, leg: Leg) -> None:
+        """Pass on what a connection said whose session was never ready, such as why it refuses the login."""
+        self._pass_on([ticket for key, ticket in leg.early if key is None])
+        leg.early.clear()
+
     def leave(self, leg: Leg) -> None:
         """Note that a connection delivers no more."""
         self._pass_on(self.merge.leave(leg.number))
 
-    def establish(self, leg: Leg) -> None:
-        """Have a connection wait for the others no longer."""
-        self._pass_on(self.merge.establish(leg.number))
+    def establish(self, number: int) -> None:
+        """Have a connection, identified by its number, wait for the others no longer."""
+        self._pass_on(self.merge.establish(number))
 
     def _deliver(self, leg: Leg, key: Hashable, ticket: Ticket, now: float) -> None:
         if key is None:

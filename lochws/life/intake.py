@@ -93,7 +93,7 @@ class Intake:
             return
         kinds, key = self.kinds, self.key
         left = [
-            (event, _memory_of(event), None if key is None else key(event))
+            (event, memory_of(event), None if key is None else key(event))
             for event in received if type(event) in kinds
         ]
         for _, _, one in left if key is not None else ():
@@ -193,7 +193,7 @@ class Intake:
             report(logging.WARNING, "a mailbox dropped %d events: %s", count, why, limit=self._lines)
 
 
-def _memory_of(event: events.Event) -> int:
+def memory_of(event: events.Event) -> int:
     """Return the approximate memory of an event, in bytes; a character may take four."""
     if isinstance(event, events.Text):
         text = event.text
