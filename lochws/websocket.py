@@ -599,6 +599,9 @@ class WebSocket:
     def send_ping(self, data: BytesLike = b"") -> None:
         """Send a ping. If its data is unique, the Pong event reports the latency.
 
+        It keeps its place among the messages, but does not wait for one that is sent in several fragments
+        (RFC 6455 section 5.4), nor for the budget of the option `rate`.
+
         Args:
             data: the payload, at most 125 bytes.
 
@@ -645,8 +648,9 @@ class WebSocket:
 
         May be called from any thread, handler or loop, in any state and any number of times; only the first
         call has an effect. Never blocks. If the WebSocket is still connecting, the attempt is cancelled.
-        Messages that were accepted before are sent first; those that wait for the budget of the option `rate`
-        hold the Close frame back for at most half of `close_timeout`, and what is left then is not sent.
+        Messages that were accepted before are sent first. Those in several fragments, and those that wait for
+        the budget of the option `rate`, hold the Close frame back for at most half of `close_timeout`; what
+        is left then is not sent.
 
         Args:
             code: 1000 to 1003, 1007 to 1014 or 3000 to 4999; or None for a Close frame without a code.

@@ -20,16 +20,16 @@ class Announcer:
         taps: functions that receive it; may change at any time.
     """
 
-    __slots__ = ("_failures", "taps")
+    __slots__ = ("_failures", "_taps")
 
     def __init__(self, taps: Sequence[Tap]) -> None:
-        self.taps = taps
+        self._taps = taps
         self._failures: RateLimit | None = None  # limits the reports about taps; made with the first
 
     def tell(self, batch: Sequence[Item]) -> None:
         """Call the taps with the items of a batch. What they raise is logged."""
         sent = tuple(map(as_sent, batch))
-        for tap in tuple(self.taps):
+        for tap in tuple(self._taps):
             try:
                 tap(sent)
             except BaseException as error:

@@ -247,12 +247,12 @@ class Connection:
     def on_timer(self, now: float) -> None:
         """Act on the deadlines of closing, keepalive, staleness and Poll that have passed."""
         queue = self.sending.queue
+        if self._closing.must_overtake(now):
+            queue.overtake()
         if queue.pacing is not None:
             if self._ping_was_held:
                 self._ping_was_held = False
                 self._keepalive.postpone(now)
-            if self._closing.must_overtake(now):
-                queue.overtake()
             queue.flush()
         if self.is_closing:
             self._closing.sent(now, taken=queue.is_close_taken)
@@ -287,12 +287,12 @@ class Connection:
     def next_timer(self) -> float | None:
         """Return the earliest of these deadlines, or None."""
         closing = self._closing
-        when = earliest(self._polls.deadline, closing.deadline)
+        when = earliest(earliest(self._polls.deadline, closing.deadline), closing.overtakes_at)
         if not closing.is_begun:
             when = earliest(when, earliest(self._keepalive.next_deadline(), self._staleness.deadline))
         if (pacing := self.sending.queue.pacing) is not None:
             self._ping_was_held = self._ping_was_held or pacing.holds_ping
-            when = earliest(earliest(when, closing.overtakes_at), pacing.wake_at())
+            when = earliest(when, pacing.wake_at())
         return when
 
     def on_error(self, error: BaseException) -> None:

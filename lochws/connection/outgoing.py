@@ -14,7 +14,8 @@ A queued message has one of three forms:
 * Raw: ``(opcode, data, message)``, which must be compressed first. It waits in `raw`, together with
   everything queued behind it, since messages must be compressed in the order of sending.
 
-The user's control frames are passed as ``(frame, None, None)`` and stored as ``(frame, None)``.
+The user's pings and pongs are passed as ``(frame, None, None)`` and stored as ``(frame, None)``, in order
+with the messages. Only if a large message waits, they are sent with the next batch, between two fragments.
 
 Items that the kernel has taken stay in memory for a while, within a limit: nothing proves that the server has
 read them, and if the connection is lost, `Disconnected.in_doubt` names them. Each item has a position, which
@@ -76,14 +77,18 @@ class Outgoing:
         rest: the bytes of the batch that the kernel has not taken yet; for the writer only.
         raw: the messages that must be compressed, and everything queued behind them, in order.
         urgent: pings and pongs of the protocol, which are sent before everything else.
+        controls: the user's pings and pongs that do not wait for the large message in front of them. They
+            count towards `size`.
+        plans: whether `take_urgent` must be called before the next batch.
         messages_sent: the number of messages that the kernel has taken completely.
         bytes_sent: the number of bytes that the kernel has taken.
     """
 
     __slots__ = (
-        "_base", "_batch_bytes", "_completed", "_controls", "_end", "_full_at", "_next_offset", "_offset",
-        "_older", "_overtaken", "_pack", "_prefix", "_prefix_left", "_start", "_withdrawn", "bytes_sent",
-        "extra", "items", "messages_sent", "raw", "rest", "size", "urgent",
+        "_base", "_batch_bytes", "_close", "_completed", "_controls", "_end", "_full_at", "_large",
+        "_next_offset", "_offset", "_older", "_overtaken", "_pack", "_prefix", "_prefix_left", "_start",
+        "_withdrawn", "bytes_sent", "controls", "extra", "items", "messages_sent", "plans", "raw", "rest",
+        "size", "urgent",
     )
 
     def __init__(self, pack: Pack, batch_bytes: int = BATCH_BYTES) -> None:
@@ -102,6 +107,10 @@ class Outgoing:
         self._prefix: list[bytes] = []  # urgent frames that go before the next batch, or are part of this one
         self._prefix_left = 0  # bytes of them that are in the rest
         self.urgent: list[bytes] = []
+        self.controls: list[bytes] = []
+        self.plans = False
+        self._close: bytes | None = None  # our Close frame, once it may overtake what waits before it
+        self._large = 0  # messages among the items that do not fit into a batch
         self.raw: list[Item | Raw] = []
         self.size = 0
         self.extra = 0
@@ -149,6 +158,8 @@ class Outgoing:
             for item in added:
                 self.add(item)
         else:
+            if (size > self._batch_bytes or self.plans) and tuple in set(map(type, added)):
+                self._count_framed(added)
             self.items += cast("list[Item]", added)
             self.size += size
 
@@ -167,6 +178,8 @@ class Outgoing:
             return
         size = -1 if self.raw else measure(taken, 0)
         if size >= 0:
+            if (size > self._batch_bytes or self.plans) and tuple in set(map(type, taken)):
+                self._count_framed(taken)
             # There is no call between these statements, so Ctrl-C cannot interrupt them and lose an item.
             self.items += taken
             del source[:count]
@@ -187,16 +200,41 @@ class Outgoing:
                     return self.raw, item
                 item = item[0], None
             if item[1] is None:
+                if (self.raw or self._large) and not _is_close(item):
+                    self.size += len(item[0])
+                    self.plans = True
+                    return self.controls, item[0]
                 self._controls += 1
-            elif type(item[1]) is Original:
-                self.extra += item[1].cost
+            else:
+                if type(item[1]) is Original:
+                    self.extra += item[1].cost
+                self._count_framed((item,))
         self.size += frame_length(item)
         return self.raw or self.items, item
 
     def add_barrier(self, frame: bytes) -> None:
-        """Add a ping that must not overtake anything, even with a budget."""
-        target, item = Outgoing._place(self, (frame, None))
-        target.append(item)
+        """Add a ping that must not overtake anything."""
+        self._controls += 1
+        self.size += len(frame)
+        (self.raw or self.items).append((frame, None))
+
+    def _count_framed(self, added: Sequence[Item | Raw]) -> None:
+        """Count the large messages among items that are about to be added."""
+        self._large += sum(map(self._is_large, added))
+
+    def _is_large(self, item: Item | Raw) -> bool:
+        """Return whether an item is sent over several batches: control frames can go in between."""
+        return is_fragmented(item) and len(cast("bytes", item[0])) > self._batch_bytes
+
+    def overtake(self) -> None:
+        """Let our Close frame, if it waits, overtake a large message and all that waits behind that.
+
+        Such a message is cut off between two fragments if it has begun. All others are sent before.
+        """
+        waiting = self.raw or (self.items if self._start < len(self.items) else [])
+        if self._controls and waiting and _is_close(waiting[-1]):  # nothing is ever added behind it
+            self._close = waiting[-1][0]  # type: ignore[assignment]
+            self.plans = True
 
     # Compressing.
 
@@ -207,6 +245,7 @@ class Outgoing:
             The item that now represents the message.
         """
         item = frame, Original(raw[2])
+        self._count_framed((item,))
         self.extra += item[1].cost
         self.size += len(frame)
         self.items.append(item)
@@ -226,6 +265,7 @@ class Outgoing:
         while count < len(self.raw) and not _is_raw(self.raw[count]):
             count += 1
         ready = cast("list[Item]", [item, *self.raw[1:count]])
+        self._count_framed((item,))
         # No call stands in between the following, so that Ctrl-C cannot: each item is in one place.
         self.items += ready
         del self.raw[:count]
@@ -237,12 +277,45 @@ class Outgoing:
     @property
     def is_ready(self) -> bool:
         """True if there is something to write."""
-        return bool(self.rest or self._start < len(self.items) or self.urgent or self._prefix)
+        return bool(
+            self.rest or self._start < len(self.items) or self.urgent or self.controls or self._prefix
+        )
+
+    @property
+    def is_close_taken(self) -> bool:
+        """True if the kernel has taken our Close frame, which was added before."""
+        return not (self.size or self._prefix)
 
     def take_urgent(self) -> None:
         """Put the urgent frames in front of the next batch, unless one is being written. Under the lock."""
-        if not self._prefix and not self.rest:
-            self._prefix, self.urgent = self.urgent, self._prefix
+        if self._prefix or self.rest:
+            return
+        if self._close is not None and self._is_at_large:
+            self._cut(self._close)
+            return
+        prefix = [*self.urgent, *self.controls]
+        size = self.size - sum(map(len, self.controls))
+        # There is no call between these statements, so Ctrl-C cannot interrupt them and lose a frame.
+        self._prefix, self.urgent, self.controls, self.size = prefix, [], [], size
+        self.plans = self._close is not None
+
+    @property
+    def _is_at_large(self) -> bool:
+        """True if the next message is large, or compressing it takes long."""
+        if self._start < len(self.items):
+            return self._is_large(self.items[self._start])
+        return bool(self.raw) and _is_raw(self.raw[0]) and len(self.raw[0][1]) > self._batch_bytes  # type: ignore[arg-type]
+
+    def _cut(self, close: bytes) -> None:
+        """Send our Close frame next, and nothing after it. Only while no batch is being written."""
+        overtaken = [*self.items[self._start :], *self.raw]
+        # Nothing may follow it, so pings and pongs are given up.
+        # There is no call between these statements, so Ctrl-C cannot interrupt them.
+        self._overtaken, self.raw = overtaken, []
+        del self.items[self._start :]
+        self._prefix, self.urgent, self.controls = [close], [], []
+        self._close = None
+        self._offset = self._large = self._controls = self.size = self.extra = 0
 
     def make_batch(self) -> None:
         """Build the frames of the next batch, unless one is being written. For the writer.
@@ -309,6 +382,9 @@ class Outgoing:
             return
         start, end = self._start, self._end
         messages = self._messages_in(start, end) if self._controls else end - start
+        has_ended = False  # a large message
+        if self._offset and not self._next_offset:
+            has_ended = self._is_large(self.items[start])
         if self.extra:
             extra = sum(_extra(item) for item in self.items[start:end])
             self.extra -= extra
@@ -318,6 +394,8 @@ class Outgoing:
         # There is no call between these statements, so Ctrl-C cannot interrupt them.
         self.messages_sent = self._completed = self._completed + messages
         self._controls -= end - start - messages
+        if has_ended:
+            self._large -= 1
         self.rest, self._prefix, self._start, self._offset = b"", [], end, self._next_offset
         if is_full:
             self._older = older
@@ -384,7 +462,8 @@ class Outgoing:
         if self.rest:
             self._completed = self.messages_sent
         unsent = [*self._unsent(), *self._overtaken]
-        self.items, self.raw, self._overtaken, self._withdrawn, self.urgent = [], [], [], [], []
+        self.items, self.raw, self._overtaken, self._withdrawn = [], [], [], []
+        self.urgent, self.controls = [], []
         self._start = self._end = self._offset = self.size = self.extra = 0
         self.rest = b""
         return unsent
@@ -410,6 +489,10 @@ def message_of(item: Item | Raw) -> Message:
         payload = payload_of(cast("bytes", item[0]))
         return payload.decode() if kept == Opcode.TEXT else payload
     return cast("Message", kept.message if isinstance(kept, Original) else kept)
+
+
+def _is_close(item: Item | Raw) -> bool:
+    return type(item) is tuple and item[1] is None and item[0][0] & 0x0F == Opcode.CLOSE
 
 
 def is_fragmented(item: Item | Raw) -> bool:

@@ -12,12 +12,12 @@ large for its congestion window, or whatever follows a lost packet. They are cou
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import takewhile
 from typing import Any, cast
 
 from ..base.records import record
-from ..protocol.frames import Item, Opcode
+from ..protocol.frames import Item, Opcode, count_frames
 from .outgoing import BATCH_BYTES, Outgoing, Pack, Raw, is_fragmented
 from .window import SlidingWindow
 
@@ -53,7 +53,7 @@ class PacedOutgoing(Outgoing):
     """The messages and frames that wait to be sent on one connection, within a budget.
 
     Pings and pongs go ahead of all messages. Our Close frame goes after all messages, until `overtake` is
-    called: then it goes next, and the messages that it has overtaken are never sent.
+    called: then it goes next, and the messages that it has overtaken, large or not, are never sent.
 
     Args:
         pack: makes the frames of plain messages.
@@ -61,15 +61,14 @@ class PacedOutgoing(Outgoing):
         batch_bytes: the maximum number of bytes in a batch, unless a single frame is larger.
     """
 
-    __slots__ = ("_budget", "_close", "_is_cut", "_kept_back", "_user_controls", "_window")
+    __slots__ = ("_budget", "_kept_back", "_more_frames", "_window")
 
     def __init__(self, pack: Pack, budget: Budget, batch_bytes: int = BATCH_BYTES) -> None:
         super().__init__(pack, batch_bytes)
         self._budget = budget
         self._window = budget.window
-        self._user_controls: list[bytes] = []  # the user's pings and pongs; they count towards `size`
-        self._close: bytes | None = None  # our Close frame, once it may overtake what waits before it
-        self._is_cut = False  # it has: nothing else will be sent
+        self.plans = True  # always
+        self._more_frames = 0  # fragments of the items, beyond one for each; 0 if frames do not count
         self._kept_back = 0  # frames that the kernel has taken, but TCP had not sent when last checked
 
     # Adding.
@@ -77,8 +76,15 @@ class PacedOutgoing(Outgoing):
     def _place(self, item: Any) -> tuple[list[Any], Item | Raw]:
         if type(item) is tuple and item[1] is None and item[0][0] & 0x0F != Opcode.CLOSE:
             self.size += len(item[0])
-            return self._user_controls, item[0]
+            return self.controls, item[0]
         return super()._place(item)
+
+    def _count_framed(self, added: Sequence[Item | Raw]) -> None:
+        super()._count_framed(added)
+        if self._budget.counts_frames:
+            self._more_frames += sum(
+                count_frames(cast("bytes", item[0])) - 1 for item in added if is_fragmented(item)
+            )
 
     def replace_older(self, frame: bytes) -> None:
         """Forget an urgent frame of the same kind, which may still wait for the budget.
@@ -88,12 +94,6 @@ class PacedOutgoing(Outgoing):
         if self._budget.counts_frames:
             self.urgent = [other for other in self.urgent if other[0] != frame[0]]
 
-    def overtake(self) -> None:
-        """Let our Close frame overtake what waits before it, unless it is being written already."""
-        waiting = self.raw or (self.items if self._start < len(self.items) else [])
-        if self._controls and waiting and _is_close(waiting[-1]):  # nothing is ever added behind it
-            self._close = waiting[-1][0]  # type: ignore[assignment]
-
     # Writing.
 
     @property
@@ -101,8 +101,6 @@ class PacedOutgoing(Outgoing):
         """True if there is something to write that the budget allows now."""
         if self.rest or self._prefix:
             return True
-        if self._is_cut:
-            return False
         if self._has_controls:
             return not self._budget.counts_frames or self._free() > 0
         return self._share() > 0
@@ -110,7 +108,7 @@ class PacedOutgoing(Outgoing):
     @property
     def is_waiting(self) -> bool:
         """True if something waits that the budget allows now or later. Unlike `is_ready`, it ignores time."""
-        return not self._is_cut and (self._has_controls or self._start < len(self.items))
+        return self._has_controls or self._start < len(self.items)
 
     def next_time(self) -> float | None:
         """Return the time at which more may be written, possibly now; None if nothing waits."""
@@ -128,12 +126,7 @@ class PacedOutgoing(Outgoing):
     @property
     def holds_ping(self) -> bool:
         """True if a ping or pong waits for the budget."""
-        return bool(self.urgent or self._user_controls) and not self.is_ready
-
-    @property
-    def is_close_taken(self) -> bool:
-        """True if the kernel has taken our Close frame, which was added before."""
-        return not (self.rest or self._prefix) if self._is_cut else not self.size
+        return bool(self.urgent or self.controls) and not self.is_ready
 
     def wait(self, more: int) -> float:
         """Return how many seconds a message would wait for the budget if it were added now.
@@ -143,29 +136,28 @@ class PacedOutgoing(Outgoing):
         """
         ahead = len(self.items) - self._start + len(self.raw) + self._kept_back + more
         if self._budget.counts_frames:
-            ahead += len(self.urgent) + len(self._user_controls) + len(self._prefix)
+            ahead += len(self.urgent) + len(self.controls) + len(self._prefix) + self._more_frames
         else:
             ahead -= self._controls
         return self._window.wait(ahead, self._budget.clock())
 
     def take_urgent(self) -> None:
         """Put the control frames that the budget allows in front of the next batch. Under the lock."""
-        if self._prefix or self.rest or self._is_cut:
+        if self._prefix or self.rest:
             return
         if self._kept_back and not self._budget.is_behind():
             self._count(0)
-        urgent, controls = self.urgent, self._user_controls
+        urgent, controls = self.urgent, self.controls
         room = self._free() if self._budget.counts_frames else len(urgent) + len(controls) + 1
         if self._close is not None:
             if room:
-                # Pings and pongs are given up, since nothing may follow it.
-                self._prefix, self._is_cut = [self._close], True
+                self._cut(self._close)
             return
         of_user = controls[: max(0, room - len(urgent))]
         size = self.size - sum(map(len, of_user))
         taken, left, left_controls = [*urgent[:room], *of_user], urgent[room:], controls[len(of_user) :]
         # There is no call between these statements, so Ctrl-C cannot interrupt them and lose a frame.
-        self._prefix, self.urgent, self._user_controls, self.size = taken, left, left_controls, size
+        self._prefix, self.urgent, self.controls, self.size = taken, left, left_controls, size
 
     def make_batch(self) -> None:
         """Build the frames of the next batch, unless one is being written. For the writer.
@@ -175,7 +167,7 @@ class PacedOutgoing(Outgoing):
         if self.rest:
             return
         start = self._start
-        share = [] if self._is_cut else self.items[start : start + self._share()]
+        share = self.items[start : start + self._share()]
         packed, end, offset = b"", start, self._offset
         if share:
             # If frames count, then so do fragments: they are sent one by one.
@@ -201,6 +193,7 @@ class PacedOutgoing(Outgoing):
             if self._budget.counts_frames:
                 has_fragment = self._next_offset > self._offset  # and does not end its message
                 count = len(self._prefix) + end - start + has_fragment
+                self._more_frames -= has_fragment
             if self._budget.is_behind():
                 self._kept_back += count
             else:
@@ -211,14 +204,13 @@ class PacedOutgoing(Outgoing):
 
     def take_unsent(self) -> list[Item | Raw]:
         """Remove and return the messages that were not sent completely, in order."""
-        self._user_controls = []
         self._count(0)
         return super().take_unsent()
 
     @property
     def _has_controls(self) -> bool:
         """True if a control frame waits that goes before all messages."""
-        return bool(self.urgent or self._user_controls or self._close is not None)
+        return bool(self.urgent or self.controls or self._close is not None)
 
     def _count(self, count: int) -> None:
         """Count frames that have just been sent, and those that had been kept back. Under the lock."""
@@ -248,7 +240,3 @@ class PacedOutgoing(Outgoing):
                 break
             share += 1
         return share
-
-
-def _is_close(item: Item | Raw) -> bool:
-    return type(item) is tuple and item[1] is None and item[0][0] & 0x0F == Opcode.CLOSE

@@ -109,7 +109,7 @@ class SendQueue:
         "_announcer", "_ask_flush", "_asked", "_changed", "_compression", "_compressor", "_corks",
         "_drop_off_limit", "_dropped_off", "_due", "_finished", "_follows", "_gathering", "_is_shut",
         "_is_unsure", "_last_write", "_limit", "_lock", "_outgoing", "_paced", "_proofs", "_room", "_sealed",
-        "_stream", "_writer", "doubts", "failure", "is_blocked", "pacing",
+        "_stream", "_taps", "_writer", "doubts", "failure", "is_blocked", "pacing",
     )
 
     def __init__(
@@ -131,6 +131,7 @@ class SendQueue:
         self._limit = bound.limit
         self._ask_flush = ask_flush
         self._follows = FOLLOWS_SECONDS if gather and budget is None else -1.0
+        self._taps = taps
         self._announcer = Announcer(taps)
         # Appended to by any thread without the lock, emptied by the lock's holder.
         self._dropped_off: list[Item | Raw] = []
@@ -325,7 +326,8 @@ class SendQueue:
         Args:
             encode: makes the frame, from these arguments, under the lock. What it raises reaches the caller.
             seal: whether it is the Close frame: from now on every message is refused.
-            overtakes: whether the Close frame goes ahead of the messages that wait for the budget.
+            overtakes: whether the Close frame goes ahead of the messages that wait for the budget, and cuts
+                off a large one between two fragments.
             is_barrier: whether it is a ping that must not overtake anything.
 
         Returns:
@@ -352,8 +354,8 @@ class SendQueue:
                     if seal:
                         self._sealed = self._is_shut = True
                         self._drop_off_limit = 0
-                    if overtakes and self._paced is not None:
-                        self._paced.overtake()
+                    if overtakes:
+                        self._outgoing.overtake()
                 except BaseException as error:
                     self._fail_unless_refused(error)
                     raise
@@ -426,7 +428,7 @@ class SendQueue:
     @property
     def is_close_taken(self) -> bool:
         """True if the kernel has taken everything including our Close frame, which was sent before."""
-        return not self._outgoing.size if self._paced is None else self._paced.is_close_taken
+        return self._outgoing.is_close_taken
 
     @property
     def dropped(self) -> int:
@@ -465,6 +467,7 @@ class SendQueue:
             elif self._paced is not None:
                 self._paced.replace_older(frame)
             self._outgoing.urgent.append(frame)
+            self._outgoing.plans = True
 
     def pinged(self, payload: bytes) -> None:
         """Note that an automatic ping with this payload is about to be sent. Baton holder only."""
@@ -489,12 +492,10 @@ class SendQueue:
             return self._proofs.take_confirmed()
 
     def overtake(self) -> None:
-        """Let our Close frame overtake the messages that wait for the budget, and flush. Any thread."""
-        if self._paced is None:
-            return
+        """Let our Close frame overtake what waits for the budget, or a large message. Flush. Any thread."""
         if not (self._lock.locked() and interrupts_lochws()):
             with self._lock:
-                self._paced.overtake()
+                self._outgoing.overtake()
             self.flush(by_loop=False)
 
     def finish(self, uncounted: Callable[[], int] = lambda: 0) -> tuple[str | bytes, ...]:
@@ -738,7 +739,7 @@ class SendQueue:
             or (outgoing.raw and not outgoing.is_ready)
         ):
             return None
-        if (outgoing.urgent or self.pacing) and not self._is_ready():
+        if outgoing.plans and not self._is_ready():
             return self._want_timer()
         if self._corks:
             if outgoing.size >= GATHER_BYTES:
@@ -761,7 +762,7 @@ class SendQueue:
 
     def _is_ready(self) -> bool:
         """Return whether there is something to write, after planning its control frames. Under the lock."""
-        if self._outgoing.urgent or self.pacing:
+        if self._outgoing.plans:
             self._outgoing.take_urgent()
         return self._outgoing.is_ready
 
@@ -798,7 +799,7 @@ class SendQueue:
             while True:
                 if not outgoing.rest:
                     outgoing.make_batch()
-                if self._announcer.taps and type(outgoing.rest) is bytes:  # a memoryview once they saw it
+                if self._taps and type(outgoing.rest) is bytes:  # a memoryview once they saw it
                     outgoing.rest = memoryview(outgoing.rest)
                     self._announcer.tell(outgoing.batch)
                 is_unsure = True  # if interrupted from here on, it is unknown how much the kernel took
@@ -876,7 +877,7 @@ class SendQueue:
                 is_unsure = True  # after an interruption, it is unknown what the compressor has consumed
                 frame, limit = compression.some(raw, limit)
                 with self._lock:
-                    if self._is_over():
+                    if self._is_over() or not outgoing.raw:  # our Close frame has overtaken it
                         break
                     if frame:
                         compression.done()

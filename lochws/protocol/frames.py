@@ -145,6 +145,14 @@ def frame_end(frames: bytes, start: int) -> int:
     return start + 14 + int.from_bytes(frames[start + 2 : start + 10], "big")
 
 
+def count_frames(frames: bytes) -> int:
+    """Return how many frames there are."""
+    count = end = 0
+    while end < len(frames):
+        count, end = count + 1, frame_end(frames, end)
+    return count
+
+
 def payload_of(frames: bytes) -> bytes:
     """Return the unmasked payload of the message whose frames `build_frames` made."""
     view, parts, end = memoryview(frames), [], 0

@@ -295,7 +295,7 @@ class TestBothSides:
             assert over.wait(PATIENCE)
 
         stuffed, over = threading.Event(), threading.Event()
-        app = Noting(start_peer(script).url)
+        app = Noting(start_peer(script).url, fragment=None)
         with opened(app):
             app.send_binary(bytes(16 << 20))
             stuffed.set()

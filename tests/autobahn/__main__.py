@@ -7,11 +7,13 @@ import importlib
 import signal
 import sys
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from time import monotonic
+from types import SimpleNamespace
 from typing import cast
 
-from . import cases, report, wstest
+from . import cases, client_lochws, report, wstest
 from .run import Client, Run
 from .server import FuzzingServer
 
@@ -30,6 +32,9 @@ def main(arguments: list[str] | None = None) -> int:
     # Otherwise the servers would outlive a terminated run.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     client = cast(Client, importlib.import_module(f"{__package__}.client_{options.client}"))
+    if options.fragment is not None:
+        echo = partial(client_lochws.echo, fragment=options.fragment)
+        client = cast(Client, SimpleNamespace(echo=echo, ask=client.ask))
     agent = options.agent or options.client
     began = monotonic()
     try:
@@ -71,6 +76,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
                        help="sections 1-7, 9.1-9.4 and 10, and the first three cases of each 12.x and 13.x")
     parser.add_argument("--client", choices=["lochws", "websockets"], default="lochws",
                         help="whom to test; websockets is there to compare")
+    parser.add_argument("--fragment", type=int, metavar="BYTES",
+                        help="let lochws send messages in fragments of this size; default: its own")
     parser.add_argument("--agent", help="name in the reports; default: the client's")
     parser.add_argument("--jobs", type=int, choices=range(1, 17), default=2, metavar="N",
                         help="servers, and so cases, at a time; default: 2")
@@ -78,7 +85,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
                         help="give a case up after this long; default: 180")
     parser.add_argument("--reports", type=Path, default=wstest.CACHE / "reports", metavar="FOLDER",
                         help="where the servers write their reports; default: .autobahn/reports")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.fragment is not None and options.client != "lochws":
+        parser.error("--fragment is for lochws")
+    return options
 
 
 if __name__ == "__main__":

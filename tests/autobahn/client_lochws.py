@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from lochws import WebSocketApp, events
 
 MIB = 1024 * 1024
@@ -26,10 +28,16 @@ class Question(WebSocketApp):
         self.answer = event.text
 
 
-def echo(url: str) -> None:
-    """Echo until the server ends the connection."""
+def echo(url: str, fragment: int | None = None) -> None:
+    """Echo until the server ends the connection.
+
+    Args:
+        url: where.
+        fragment: the largest payload of a frame in bytes, or None for lochws's default.
+    """
     # The largest message is 16 MiB, and its echo has a frame head on top of that.
-    app = Echo(url, proxies={}, compress=True, max_queue=32 * MIB)
+    options: dict[str, Any] = {} if fragment is None else {"fragment": fragment}
+    app = Echo(url, proxies={}, compress=True, max_queue=32 * MIB, **options)
     # The server counts what it receives: pings of our own would be something it did not ask for.
     app.run_forever(persist=False, ping_rate=0)
 

@@ -14,6 +14,7 @@ from websockets.server import ServerProtocol
 from lochws.connection.compression import Compress
 from lochws.connection.outgoing import message_of
 from lochws.connection.paced import Budget
+from lochws.connection.receipts import Receipt, ReceiptState
 from lochws.connection.room import Bound
 from lochws.connection.sendqueue import SendQueue
 from lochws.connection.window import SlidingWindow
@@ -126,6 +127,122 @@ def test_where_frames_are_counted_each_fragment_counts() -> None:
     clock.now += 1.1
     queue.flush()
     assert sink.taken == frames
+
+
+class TestUsersControlFrames:
+    """The user's pings and pongs, and the Close frame, with a message that is partly sent."""
+
+    def started(self) -> tuple[Sender, Sink, SendQueue, bytes]:
+        sender, sink = zero_keyed(100), Sink(room=50)
+        queue = queue_of(sink, sender)
+        frames = sender.binary(MESSAGE)
+        queue.push_item((frames, Opcode.BINARY), len(MESSAGE))
+        return sender, sink, queue, frames
+
+    def freed(self, sink: Sink, queue: SendQueue) -> bytes:
+        sink.room = None
+        for _ in range(5):
+            queue.flush()
+        assert not queue.waiting_bytes
+        return sink.taken
+
+    def test_pings_and_pongs_go_between_two_fragments_in_order(self) -> None:
+        sender, sink, queue, frames = self.started()
+        controls = [sender.ping(b"1"), sender.pong(b"2"), sender.ping(b"3")]
+        for control in controls:
+            queue.push_item((control, None), 1)
+        automatic = sender.pong(b"automatic")
+        queue.put_urgent(automatic)
+        assert self.freed(sink, queue) == frames[:106] + automatic + b"".join(controls) + frames[106:]
+
+    @pytest.mark.parametrize("many", [False, True], ids=["alone", "one of many"])
+    def test_they_overtake_a_large_message_that_has_not_begun(self, many: bool) -> None:
+        sender, sink = zero_keyed(100), Sink(room=0)
+        queue = queue_of(sink, sender)
+        frames, ping = sender.binary(MESSAGE), sender.ping(b"!")
+        queue.push("first", 5)
+        if many:
+            queue.push_many([(frames, Opcode.BINARY), "last"], len(MESSAGE) + 4)
+        else:
+            queue.push_item((frames, Opcode.BINARY), len(MESSAGE))
+        queue.push_item((ping, None), 1)
+        assert self.freed(sink, queue)[11:].startswith(ping + frames[:106])
+
+    def test_without_a_large_message_they_keep_their_place(self) -> None:
+        sender, sink = zero_keyed(100), Sink(room=0)
+        queue = queue_of(sink, sender)
+        ping = sender.ping(b"!")
+        queue.push("first", 5)
+        queue.push("second", 6)
+        queue.push_item((ping, None), 1)
+        queue.push("third", 5)
+        assert self.freed(sink, queue).index(b"second") < sink.taken.index(ping) < sink.taken.index(b"third")
+
+    def test_those_sent_after_a_large_message_keep_their_place_again(self) -> None:
+        sender, sink, queue, frames = self.started()
+        self.freed(sink, queue)
+        sink.room = 0
+        ping = sender.ping(b"!")
+        queue.push("second", 6)
+        queue.push_item((ping, None), 1)
+        assert self.freed(sink, queue) == frames + sender.pack(["second"], 0, 100)[0] + ping
+
+    def test_a_close_frame_waits_for_the_last_fragment(self) -> None:
+        sender, sink, queue, frames = self.started()
+        queue.push_control(sender.close, 1000, "bye", seal=True)
+        assert self.freed(sink, queue).startswith(frames)
+        assert sink.taken[len(frames)] == 0x88
+        assert queue.finish() == ()
+
+    @pytest.mark.parametrize("late", [False, True], ids=["at once", "later"])
+    def test_a_close_frame_that_overtakes_goes_between_two_fragments(self, late: bool) -> None:
+        sender, sink, queue, frames = self.started()
+        queue.push("after", 5)
+        queue.push_item((sender.ping(b"never"), None), 5)
+        queue.push_control(sender.close, 1000, "bye", seal=True, overtakes=not late)
+        if late:
+            queue.overtake()
+        assert not queue.is_close_taken
+        assert self.freed(sink, queue).startswith(frames[:106])
+        assert sink.taken[106:] == zero_keyed(None).close(1000, "bye")
+        assert queue.is_close_taken
+        assert queue.finish() == (MESSAGE, "after")
+        assert queue.doubts is not None
+        assert queue.doubts.messages == ()
+
+    def test_what_waits_before_a_large_message_is_sent_before_a_close_frame_that_overtakes_it(self) -> None:
+        sender, sink = zero_keyed(100), Sink(room=0)
+        queue = queue_of(sink, sender)
+        queue.push("first", 5)
+        queue.push_item((sender.binary(MESSAGE), Opcode.BINARY), len(MESSAGE))
+        queue.push_control(sender.close, 1000, "bye", seal=True, overtakes=True)
+        sent = self.freed(sink, queue)
+        assert sent == zero_keyed(None).text(b"first") + zero_keyed(None).close(1000, "bye")
+        assert queue.finish() == (MESSAGE,)
+
+    def test_receipts_of_what_a_close_frame_overtakes_are_unsent(self) -> None:
+        sender, sink = zero_keyed(100), Sink(room=50)
+        queue = queue_of(sink, sender)
+        kept = [Receipt(queue, lambda: True) for _ in range(2)]
+        queue.push_many([(sender.binary(MESSAGE), Opcode.BINARY)], len(MESSAGE), kept[0])
+        queue.push_many(["after"], 5, kept[1])
+        queue.push_control(sender.close, 1000, "bye", seal=True, overtakes=True)
+        self.freed(sink, queue)
+        assert queue.answered(None) == []
+        queue.finish()
+        assert queue.doubts is not None
+        assert [state for _, state in queue.doubts.receipts] == [ReceiptState.UNSENT] * 2
+
+
+def test_where_frames_are_counted_the_wait_counts_fragments() -> None:
+    sender, sink, clock = zero_keyed(100), Sink(), Clock()
+    queue = queue_of(sink, sender, Budget(SlidingWindow(1, 1.0), True, clock))
+    assert queue.pacing is not None
+    queue.push_item((sender.binary(MESSAGE), Opcode.BINARY), len(MESSAGE))  # three frames, one of them sent
+    for left in (3.0, 2.0, 1.0):
+        assert queue.pacing.wait() == pytest.approx(left, abs=0.2)
+        clock.now += 1.1
+        queue.flush()
 
 
 @pytest.mark.parametrize("compress", [False, True], ids=["plain", "compressed"])

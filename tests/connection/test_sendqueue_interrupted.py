@@ -12,6 +12,8 @@ import pytest
 from lochws.connection import compression, outgoing, paced, pacing, room, sendqueue, window
 from lochws.connection.sendqueue import DROP_OFF_BYTES, SendQueue
 from lochws.errors import TransportFail, WebSocketClosed, WebSocketClosing
+from lochws.protocol.frames import Opcode
+from lochws.protocol.masking import MaskKeys
 from lochws.protocol.sender import Sender
 
 from ..support.interrupting import Interrupted, interrupt
@@ -79,6 +81,43 @@ def test_wherever_ctrl_c_strikes_nothing_is_locked_lost_or_sent_twice(
         for letter in "abcxyz" if full else "abc":
             assert letter in sent or letter in unsent, (point, letter)
             assert sent.count(letter) in ((0, 40_000) if letter in "xyz" else (0, 1)), (point, letter)
+    assert point > 10
+
+
+@pytest.mark.parametrize("closes", [False, True], ids=["flush", "close"])
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_wherever_ctrl_c_strikes_a_large_message_is_whole_or_unsent_and_a_ping_is_not_repeated(
+    budget: str, closes: bool
+) -> None:
+    large, point, struck = bytes(range(250)), 0, True
+    while struck:
+        point += 1
+        sink, sender = Sink(room=150), Sender(keys=MaskKeys(bytes), fragment=100)
+        queue = make_queue(sink, pack=sender.pack, gather=False, budget=BUDGETS[budget](), batch_bytes=100)
+        queue.push_item((sender.binary(large), Opcode.BINARY), len(large))
+        queue.push("after", 5)
+        sink.room = None
+
+        def act(queue: SendQueue = queue, sender: Sender = sender) -> None:
+            queue.push_item((sender.ping(b"<ping>"), None), 6)
+            if closes:
+                queue.push_control(sender.close, 1000, "<close>", seal=True, overtakes=True)
+            for _ in range(4):
+                queue.flush()
+
+        struck = interrupt(act, point, FILES)
+        assert not queue._lock.locked(), point
+        for _ in range(6):
+            queue.flush()
+        unsent = queue.finish()
+        assert queue.doubts is not None
+        sent = sink.taken
+        assert sent.count(b"<ping>") <= 1, point
+        assert sent.count(b"<close>") <= closes, point
+        assert (large[200:] in sent) == (large not in unsent), point
+        assert (b"after" in sent) == ("after" not in unsent), point
+        assert [*unsent].count(large) <= 1, point
+        assert not closes or b"<close>" not in sent or sent.endswith(b"<close>"), point
     assert point > 10
 
 
