@@ -32,7 +32,11 @@ class Sink:
         self.room = room
         self.error: BaseException | None = None
         self.offered: list[bytes] = []
-        self.taken = b""
+        self._taken = bytearray()
+
+    @property
+    def taken(self) -> bytes:
+        return bytes(self._taken)
 
     def send(self, data: bytes | memoryview) -> int:
         self.offered.append(bytes(data))
@@ -41,7 +45,7 @@ class Sink:
         count = len(data) if self.room is None else min(self.room, len(data))
         if self.room is not None:
             self.room -= count
-        self.taken += bytes(data[:count])
+        self._taken += data[:count]
         return count
 
 
