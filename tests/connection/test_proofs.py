@@ -421,7 +421,7 @@ class TestMemory:
         conversation.queue.flush()
         conversation.queue.finish()
         assert conversation.queue.doubts is not None
-        assert conversation.queue.doubts[:2] == ((b"after",), 2)
+        assert (conversation.queue.doubts.messages, conversation.queue.doubts.omitted) == ((b"after",), 2)
 
     def test_a_pong_releases_what_it_proves(self) -> None:
         conversation = Conversation(budget="", compress=False)
@@ -434,4 +434,4 @@ class TestMemory:
         assert len(conversation.queue._outgoing.items) == 2
         assert conversation.queue.finish() == ()
         assert conversation.queue.doubts is not None
-        assert conversation.queue.doubts[:2] == (("3", "4"), 0)
+        assert (conversation.queue.doubts.messages, conversation.queue.doubts.omitted) == (("3", "4"), 0)
