@@ -148,7 +148,7 @@ def connect(
         protocols: the subprotocols to offer, in order of preference.
         compress: offer permessage-deflate (RFC 7692): True, or a `Deflate` with details.
         options: all other options of `WebSocketApp`, such as `headers`, `auth`, `open_timeout`, `ssl_cafile`
-            and `max_message_size`.
+            and `max_message_size`; but not `stream_above`, since `receive` returns complete messages.
 
     Returns:
         The open connection.
@@ -161,6 +161,11 @@ def connect(
         RuntimeError: no thread can be started.
         OSError: there are no file descriptors left.
     """
+    if options.get("stream_above") is not None:
+        raise ValueError(
+            f"stream_above={options['stream_above']!r}: lochws.connect receives complete messages; use a "
+            "WebSocketApp with on_stream, or with app.mailbox('text', 'binary', 'stream')"
+        )
     conversation = Conversation(url, proxies=proxies, protocols=protocols, compress=compress, **options)
     conversation._open(
         size, max_bytes, _Opening(), poll=None, ping_rate=ping_rate, ping_timeout=ping_timeout,

@@ -3,13 +3,14 @@
 Handlers and loops distinguish events by class or by `name`. New versions may add events: ignore names that
 you do not know.
 
-Events have no behavior. lochws keeps no reference to an event after it has been handled.
+Events have no behavior, except `Stream`, from which its content is read. lochws keeps no reference to an
+event after it has been handled.
 """
 
 from __future__ import annotations
 
 from time import time
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
 
 from .base.records import record
 from .codec import JSON, Codec
@@ -17,14 +18,14 @@ from .counters import Counters
 from .text import escaped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 
     from .response import Response
 
 __all__ = [
     "AnyEvent", "BackOff", "Binary", "Closed", "Closing", "ConnectFail", "Connected", "Connecting",
     "Disconnected", "EndedBy", "Event", "HistoryEntry", "Ping", "Poll", "Pong", "ProtocolError", "Ready",
-    "Rejected", "Stale", "Text", "Unresponsive", "UnknownMessage",
+    "Rejected", "Stale", "Stream", "Text", "Unresponsive", "UnknownMessage",
 ]
 
 EndedBy: TypeAlias = Literal["client", "server", "network"]
@@ -387,6 +388,97 @@ class Binary(Event):
         return f"{type(self).__name__}(data={_shortened(self.data, 'bytes')})"
 
 
+class StreamSource(Protocol):
+    """The content of a `Stream`, whose methods call these."""
+
+    def read(self, size: int | None, timeout: float | None, /) -> str | bytes:
+        """Return the next part of the content."""
+
+    def chunk(self) -> str | bytes:
+        """Return what has arrived, and wait if that is nothing; empty at the end."""
+
+    def chunks(self, owner: object, /) -> AsyncIterator[str | bytes]:
+        """Iterate in a coroutine. The owner is kept alive meanwhile."""
+
+    def close(self) -> None:
+        """Skip the rest."""
+
+    def abandon(self) -> None:
+        """Skip the rest, without waiting for any lock."""
+
+
+class Stream(Event):
+    """A large message that is still arriving: its content is read in parts.
+
+    With the option `stream_above`, messages that are larger are passed on as a stream when they begin. Read
+    the stream in a ``for`` loop or with `read`; in a coroutine, in an ``async for`` loop. The parts are str
+    if the message is a text, otherwise bytes. They may be read in the handler, or in another thread that the
+    handler passed the stream to. Each part is read once, however many threads read.
+
+    Later messages wait until the stream has been read to its end or closed. About a mebibyte of it is kept in
+    memory: if it is read more slowly than it arrives, lochws stops reading from the network, and TCP slows
+    the server down. A stream that nothing refers to any more is closed, so a stream that no handler keeps is
+    skipped once they have returned. When a WebSocket is iterated, the stream is closed when the next event is
+    asked for, and only the iterating thread should read it.
+
+    Attributes:
+        is_text: whether the message is a text. If so, it is decoded and validated while it arrives.
+    """
+
+    __slots__ = ("_source", "is_text")
+    name: ClassVar[Literal["stream"]] = "stream"
+    is_text: bool
+    """Whether the message is a text. If so, it is decoded and validated while it arrives."""
+
+    def __init__(self, is_text: bool, source: StreamSource) -> None:
+        super().__init__()
+        self.is_text = is_text
+        self._source = source
+
+    def read(self, size: int | None = None, timeout: float | None = None) -> str | bytes:
+        """Return the next `size` characters or bytes, and wait until that many have arrived. Any thread.
+
+        Args:
+            size: how many; fewer are returned only at the end of the message, and none after it. None or -1
+                for all that is left, which is then in memory at once.
+            timeout: the longest time to wait, in seconds; 0 to return or raise at once; None for no limit.
+
+        Raises:
+            TimeoutError: that many have not arrived in time. Nothing is lost: the next call may return them.
+            WebSocketClosed: the connection ended, or the server violated the protocol, before the message was
+                complete, and fewer than `size` have arrived; `WebSocketClosed.event` is the final event of
+                the connection, or None if it has not ended yet. Loops return what has arrived first.
+            WebSocketError: the stream was closed; or the call would have to wait, and was made by code that
+                interrupts lochws, such as a signal handler, or that lochws calls while it moves data, such as
+                a handler of ``"sent"``.
+            TypeError, ValueError: an argument is not a number, or `size` is negative.
+        """
+        return self._source.read(size, timeout)
+
+    def __iter__(self) -> Iterator[str | bytes]:
+        """Iterate over the content, in parts of any size, as they arrive. Raises as `read` does."""
+        while part := self._source.chunk():
+            yield part
+
+    def __aiter__(self) -> AsyncIterator[str | bytes]:
+        """Iterate in a coroutine, without blocking its event loop. Cancelling loses nothing."""
+        return self._source.chunks(self)
+
+    def close(self) -> None:
+        """Skip the rest of the message. Any thread; never blocks. Reads that wait or follow raise."""
+        self._source.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_source"):
+            self._source.abandon()
+
+    def __copy__(self) -> Stream:
+        return self  # two objects would share the content, and the end of one would close the other
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(is_text={self.is_text!r})"
+
+
 class Ping(Event):
     """The server sent a ping. It has already been answered, unless `auto_pong` is off.
 
@@ -736,7 +828,7 @@ class UnknownMessage(Event):
 
 
 AnyEvent: TypeAlias = (
-    Connecting | ConnectFail | Connected | Rejected | Ready | Poll | Text | Binary | Ping | Pong
+    Connecting | ConnectFail | Connected | Rejected | Ready | Poll | Text | Binary | Stream | Ping | Pong
     | ProtocolError | Unresponsive | Stale | Closing | Closed | Disconnected | BackOff
 )
 """Any event that an iteration yields or a handler gets. `Event.name` and the class tell which one it is."""

@@ -165,6 +165,12 @@ class WebSocketOptions(TypedDict, total=False):
     max_message_size: int | None
     """The largest message to accept, in bytes after decompression; a larger one ends the connection with
     close code 1009. None for no limit. Default: 64 MiB."""
+    stream_above: int | None
+    """Messages with more bytes than this, after decompression, are passed on as a `Stream` event while they
+    arrive, in place of a Text or Binary. At most `max_message_size`. None for no streams. Default: None."""
+    max_stream_size: int | None
+    """The largest message to accept as a stream, in bytes after decompression; a larger one ends the
+    connection with close code 1009. None for no limit. Default: None."""
     max_queue: int
     """How many bytes may wait to be sent. Default: 16 MiB."""
     fragment: int | None
@@ -742,6 +748,8 @@ class Options:
     source_address: tuple[str, int] | None = _option(None, _as_source_address)
     socket_options: tuple[SocketOption, ...] = _option(None, lambda _, given: as_socket_options(given))
     max_message_size: int | None = _option(64 * MIB, _checked(check_range, 1, sys.maxsize, none=True))
+    stream_above: int | None = _option(None, _checked(check_range, 1, sys.maxsize, none=True))
+    max_stream_size: int | None = _option(None, _checked(check_range, 1, sys.maxsize, none=True))
     max_queue: int = _option(16 * MIB, _checked(check_range, 1, sys.maxsize))
     fragment: int | None = _option(256 * 1024, _checked(check_range, 1, sys.maxsize, none=True))
     when_full: Literal["raise", "block", "drop"] = _option("raise", _checked(check_choice, WHEN_FULL))
@@ -760,11 +768,23 @@ class Options:
             raise ValueError(f"ssl_keyfile={self.ssl_keyfile!r} needs ssl_certfile")
         if self.require_protocol and not self.protocols:
             raise ValueError("require_protocol=True needs protocols to choose from")
+        self._check_streams()
         given = [name for name in ("unix", "sock", "connect") if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)}: only one of them can make the connection")
         if given and self.proxies:
             raise ValueError(f"{given[0]} and proxies: the connection cannot be made by both")
+
+    def _check_streams(self) -> None:
+        above, limit, whole = self.stream_above, self.max_stream_size, self.max_message_size
+        if above is None:
+            if limit is not None:
+                raise ValueError(f"max_stream_size={limit!r} needs stream_above")
+            return
+        if whole is not None and above > whole:
+            raise ValueError(f"stream_above={above!r}: expected at most max_message_size, which is {whole!r}")
+        if limit is not None and limit < above:
+            raise ValueError(f"max_stream_size={limit!r}: expected at least stream_above, which is {above!r}")
 
 
 _CONVERSIONS: tuple[tuple[str, _Conversion], ...] = tuple(

@@ -235,6 +235,8 @@ class WebSocket:
         source_address: the IP address and port to connect from. Default: None.
         socket_options: arguments for `socket.setsockopt`. Default: None.
         max_message_size: the largest message to accept, in bytes. Default: 64 MiB.
+        stream_above: messages with more bytes than this are passed on while they arrive. Default: None.
+        max_stream_size: the largest message to accept as a stream, in bytes. Default: None.
         max_queue: how many bytes may wait to be sent. Default: 16 MiB.
         fragment: the largest payload of a frame in bytes; larger messages are fragmented. Default: 256 KiB.
         when_full: what a send does when the queue has no room. Default: 'raise'.

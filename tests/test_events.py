@@ -11,6 +11,7 @@ import pytest
 
 from lochws import Counters, events
 from lochws.dispatch.naming import CLASSES
+from lochws.handlers._parts.recording_lines import _NOT_RECORDED as NO_SOURCE
 from lochws.response import Response
 
 RESPONSE = Response(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
@@ -68,6 +69,7 @@ ROWS: list[tuple[events.Event, str, dict[str, Any], str]] = [
     (events.Text("x" * 25), "text", {"text": "x" * 25}, f"Text(text={'x' * 24!r} + 1 chars)"),
     (events.Binary(b"\x00\x01"), "binary", {"data": b"\x00\x01"}, "Binary(data=b'\\x00\\x01')"),
     (events.Binary(b"x" * 30), "binary", {"data": b"x" * 30}, f"Binary(data={b'x' * 24!r} + 6 bytes)"),
+    (events.Stream(True, NO_SOURCE), "stream", {"is_text": True}, "Stream(is_text=True)"),
     (events.Ping(b"a"), "ping", {"data": b"a"}, "Ping(data=b'a')"),
     (events.Pong(b"a", 0.5), "pong", {"data": b"a", "latency": 0.5}, "Pong(data=b'a')"),
     (

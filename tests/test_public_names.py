@@ -65,7 +65,7 @@ def test_every_event_of_lomond_can_be_imported() -> None:
         "Ping", "Pong", "ProtocolError", "Unresponsive", "Closing", "Closed", "Disconnected", "BackOff",
         "UnknownMessage",
     }
-    assert lomonds == set(lochws.events.__all__) - {"AnyEvent", "EndedBy", "HistoryEntry", "Stale"}
+    assert lomonds == set(lochws.events.__all__) - {"AnyEvent", "EndedBy", "HistoryEntry", "Stale", "Stream"}
 
 
 def test_dead_names_of_lomond_can_still_be_imported() -> None:

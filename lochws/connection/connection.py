@@ -33,6 +33,7 @@ from ..system.reentry import interrupts_lochws
 from ..system.report import safe_str
 from ..transport.waiting import loss
 from .history import History, Taps
+from .incoming import IncomingStream
 from .past import Past
 from .poll_timer import PollTimer
 from .proofs import Doubts
@@ -59,6 +60,17 @@ class Listener(Protocol):
 
     def has_handler_for(self, kind: type[events.Event]) -> bool:
         """Return whether any handler would get such an event. Any thread; a touch follows if one is added."""
+
+    def turn_for_handler(self, until: Callable[[], bool], limit: float | None) -> bool:
+        """Turn the loop once for a handler that waits; return False if that is not the calling thread's job.
+
+        Args:
+            until: called right before the loop waits; if it returns True, there is no wait.
+            limit: seconds to wait at most, or None for no limit.
+        """
+
+    def stream_handled(self, stream: IncomingStream) -> None:
+        """Note that the handlers of a Stream have run. On the handlers' thread."""
 
 
 class Connection:
@@ -115,7 +127,7 @@ class Connection:
         # Everything below belongs to the baton holder.
         self._receiving = ReceivingHalf(
             opened.stream, options, timing, agreed, inbox=inbox, sending=self.sending, ends=self,
-            history=self._history, trace=trace,
+            handlers=listener, history=self._history, trace=trace,
         )
         self._keepalive = self._receiving.keepalive
         self._staleness = self._receiving.staleness
@@ -238,6 +250,7 @@ class Connection:
         if self.is_closing:
             self._drop_if_asked()
             self._closing.sent(now, taken=self.sending.queue.is_close_taken)
+            self._receiving.closing()
         elif self.sending.queue.failure is not None:
             self._drop_if_asked()  # there is no closing handshake to wait for
         self._finish_if_over()
@@ -304,10 +317,6 @@ class Connection:
     def touch(self) -> None:
         """Have the loop call `on_touch` soon. Any thread."""
         self.loop.touch(self)
-
-    def has_handler_for(self, kind: type[events.Event]) -> bool:
-        """Return whether any handler would get such an event."""
-        return self._listener.has_handler_for(kind)
 
     def flush_blocked(self, now: float) -> None:
         """Flush the queue now that the kernel may have room again."""
@@ -385,9 +394,9 @@ class Connection:
                 # It has read ours, and everything before. Without a reason of ours in it, this may be a Close
                 # frame that the server sent by itself at the same time.
                 self._receiving.answered(None)
-            self._inbox.post([events.Closed(frame.code, frame.reason)])
+            self._receiving.post([events.Closed(frame.code, frame.reason)])
         else:
-            self._inbox.post([events.Closing(frame.code, frame.reason)], after=self._answer_close)
+            self._receiving.post([events.Closing(frame.code, frame.reason)], after=self._answer_close)
         self._closing.received(now)
 
     def _answer_close(self) -> None:
@@ -403,7 +412,7 @@ class Connection:
         self._history.happened("protocol error")
         self._closing.failed(error, now)
         critical = isinstance(error, CriticalProtocolError)
-        self._inbox.post([events.ProtocolError(str(error), critical)], after=self._say_why)
+        self._receiving.post([events.ProtocolError(str(error), critical)], after=self._say_why)
 
     def _say_why(self) -> None:
         """Send a Close frame with the failure's code and text. Handlers' thread or baton holder."""
@@ -453,6 +462,7 @@ class Connection:
         )
         if self._trace:
             self._trace("disconnected", reason=outcome.reason, graceful=outcome.graceful)
+        self._receiving.finish(event)
         self._receiving.settle(doubts.receipts)
         self._listener.connection_ended(self, event)
         self._inbox.post([event], after=self._listener.end_handled)

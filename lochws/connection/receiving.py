@@ -8,7 +8,7 @@ nothing is read, so that TCP slows the server down (backpressure).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from selectors import EVENT_WRITE
 from sys import getsizeof
@@ -18,13 +18,15 @@ from typing import Protocol
 from .. import events
 from ..codec import JSON
 from ..engine.inbox import Inbox
+from ..errors import WebSocketClosed
 from ..options import Options, Timing
 from ..protocol.deflate import DeflateParameters, Inflater
 from ..protocol.keepalive import Keepalive
-from ..protocol.receiver import Receiver
+from ..protocol.receiver import Receiver, Streaming
 from ..protocol.staleness import Staleness
 from ..transport.stream import Stream
 from .history import History
+from .incoming import Handlers, IncomingStreams
 from .receipts import Receipt, ReceiptState, run_calls
 from .sending import SendingHalf
 from .trace import Trace
@@ -58,9 +60,6 @@ class Ends(Protocol):
     def after_reading(self, more: bool) -> None:
         """Note the end of a turn's reading; `more` is whether more can be read. Skipped without changes."""
 
-    def has_handler_for(self, kind: type[events.Event]) -> bool:
-        """Return whether any handler would get such an event."""
-
     def touch(self) -> None:
         """Have the loop call `on_touch` soon. Any thread."""
 
@@ -76,6 +75,7 @@ class ReceivingHalf:
         inbox: receives the events.
         sending: the sending half, which answers pings.
         ends: the connection.
+        handlers: the listener of the connection.
         history: the last things that happened.
         trace: records steps, or None.
 
@@ -91,9 +91,10 @@ class ReceivingHalf:
     """
 
     __slots__ = (
-        "_acknowledged", "_auto_pong", "_codec", "_deflates", "_ends", "_history", "_inbox", "_is_plain",
-        "_ping_at", "_prepares", "_queue", "_sending", "_stream", "_trace", "_unposted", "at_eof", "bytes",
-        "heard", "is_paused", "keepalive", "last_message_at", "messages", "receiver", "staleness",
+        "_acknowledged", "_auto_pong", "_codec", "_deflates", "_ends", "_handlers", "_history", "_inbox",
+        "_is_plain", "_ping_at", "_prepares", "_queue", "_sending", "_stream", "_streams", "_trace",
+        "_unposted", "at_eof", "bytes", "heard", "is_paused", "keepalive", "last_message_at", "messages",
+        "receiver", "staleness",
     )
 
     def __init__(
@@ -106,6 +107,7 @@ class ReceivingHalf:
         inbox: Inbox,
         sending: SendingHalf,
         ends: Ends,
+        handlers: Handlers,
         history: History,
         trace: Trace | None,
     ) -> None:
@@ -115,6 +117,7 @@ class ReceivingHalf:
         self._sending = sending
         self._queue = sending.queue
         self._ends = ends
+        self._handlers = handlers
         self._trace = trace
         self._history = history
         self._codec = options.codec
@@ -122,10 +125,17 @@ class ReceivingHalf:
         self._prepares = history.has_messages or self._codec.binary or self._codec.loads is not JSON.loads
         self._auto_pong = timing.auto_pong
         self._deflates = agreed is not None
+        #: The streams, if large messages become streams.
+        self._streams: IncomingStreams | None = None
+        streaming = None
+        if options.stream_above is not None:
+            self._streams = IncomingStreams(inbox, ends.touch, handlers)
+            streaming = Streaming(options.stream_above, options.max_stream_size, self._streams.open)
         self.receiver = Receiver(
             options.max_message_size,
             Inflater(agreed) if agreed is not None else None,
             text_as_bytes=options.text_as == "bytes",
+            streaming=streaming,
         )
         self.keepalive = Keepalive(timing.ping_rate or 0, timing.ping_limit)
         self.staleness = Staleness(timing.stale_after or 0)
@@ -166,10 +176,21 @@ class ReceivingHalf:
 
     def resume_if_low(self, now: float) -> bool:
         """Resume reading if handlers have caught up. Return whether reading was paused until now."""
-        if not self.is_paused or self._inbox.backlog > INBOX_BYTES // 2:
+        streams = self._streams
+        if streams is not None:
+            streams.release()
+        if not self.is_paused:
+            return False
+        if self._inbox.backlog > INBOX_BYTES // 2:
+            self._inbox.call_when_low(INBOX_BYTES // 2, self._ends.touch)
+            return False
+        if streams is not None and not streams.is_low(INBOX_BYTES // 2):
             return False
         self.is_paused = False
-        self._history.happened("resumed")
+        if streams is None or not streams.pauses:
+            self._history.happened("resumed")
+        else:
+            streams.pauses = False  # a stream may do so thousands of times, which would be all of the history
         self.keepalive.resume(now)
         self.staleness.restart(now)
         return True
@@ -290,17 +311,59 @@ class ReceivingHalf:
                 extra += _memory_of(received)
             elif cost >= EXACT_BYTES * len(received) or self._inbox.batches:
                 extra += _memory_of(received, but=cost)
-            is_wanted = messages or any(self._ends.has_handler_for(type(event)) for event in received)
-            if is_wanted and self._inbox.post(received, cost + extra) > INBOX_BYTES:
+            is_wanted = messages or any(self._handlers.has_handler_for(type(event)) for event in received)
+            if is_wanted and self.post(received, cost + extra) > INBOX_BYTES:
                 self._pause()
         else:
             self._unposted += count
             if receiver.advanced:
                 self.heard = now
-        if receiver.done:
-            self._ends.server_is_done(now)
+        if self._streams is not None or receiver.done:
+            self._taken(now)
         # A large message ends the turn, so that it is delivered, and its memory is free, before the next one.
         return extra + earlier
+
+    def post(
+        self, received: Sequence[events.Event], cost: int = 0, after: Callable[[], object] | None = None
+    ) -> int:
+        """Post what the server has sent, in order, and return the backlog: see `Inbox.post`."""
+        if self._streams is None:
+            return self._inbox.post(received, cost, after)
+        return self._streams.post(received, cost, after)
+
+    def _taken(self, now: float) -> None:
+        """Check the streams, and whether the server is done, after something was received."""
+        if self._streams is not None:
+            self._check_streams(self._streams)
+        if self.receiver.done:
+            self._ends.server_is_done(now)
+
+    def _check_streams(self, streams: IncomingStreams) -> None:
+        """Release what waits behind a stream, and pause if too much does."""
+        if streams.is_arriving:
+            self._unposted = 0  # it is counted in the stream's own buffer
+        if self.receiver.done:
+            failure = self.receiver.failure
+            why = "closed the connection" if failure is None else f"violated the protocol: {failure}"
+            error = WebSocketClosed(f"the stream is incomplete, since the server {why}")
+            error.__cause__ = failure
+            streams.fail(error)
+        if streams.check(INBOX_BYTES) and not self.is_paused:
+            streams.pauses = True
+            self._pause()
+
+    def closing(self) -> None:
+        """Note that our Close frame was sent, so that no stream may keep us from reading the answer."""
+        streams = self._streams
+        if streams is not None and not streams.is_closing:
+            streams.is_closing = True
+            streams.check(INBOX_BYTES)
+
+    def finish(self, end: events.Disconnected) -> None:
+        """Note the end of the connection: everything received so far is posted."""
+        if self._streams is not None:
+            self._streams.fail(WebSocketClosed(f"the stream is incomplete: {end}", event=end))
+            self._streams.release(everything=True)
 
     def _prepare(self, received: list[events.Event]) -> None:
         """Have the codec decode messages when asked to, and list them in the history, as the options say."""
@@ -338,8 +401,11 @@ class ReceivingHalf:
             self._inbox.post([], after=partial(run_calls, calls))
 
     def _pause(self) -> None:
+        if self.is_paused:
+            return
         self.is_paused = True
-        self._history.happened("paused")
+        if self._streams is None or not self._streams.pauses:
+            self._history.happened("paused")
         self.keepalive.pause()
         self.staleness.pause()
         self._inbox.call_when_low(INBOX_BYTES // 2, self._ends.touch)

@@ -61,6 +61,8 @@ class Trace:
         for event in received:
             if isinstance(event, events.Text):
                 self("message_text", length=len(events.content_of(event)))
+            elif isinstance(event, events.Stream):
+                self("message_stream", is_text=event.is_text)
             elif isinstance(event, (events.Binary, events.Ping, events.Pong)):
                 self(f"message_{event.name}", length=len(event.data))
 

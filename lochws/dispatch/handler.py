@@ -66,6 +66,9 @@ class Handler:
     def on_binary(self, event: events.Binary) -> None:
         """Handle a binary message."""
 
+    def on_stream(self, event: events.Stream) -> None:
+        """Handle a message above `stream_above` while it arrives: read it here, or pass it to a thread."""
+
     def on_ping(self, event: events.Ping) -> None:
         """Handle a ping from the server. It has already been answered, unless `auto_pong` is off."""
 

@@ -29,9 +29,9 @@ Mark: TypeAlias = str | Match
 Function = TypeVar("Function", bound=Callable[..., object])
 #: The names that `on` accepts.
 Name: TypeAlias = Literal[
-    "connecting", "connect_fail", "connected", "rejected", "ready", "poll", "text", "binary", "ping",
-    "pong", "protocol_error", "unresponsive", "stale", "closing", "closed", "disconnected", "back_off",
-    "event", "error", "batch", "sent",
+    "connecting", "connect_fail", "connected", "rejected", "ready", "poll", "text", "binary", "stream",
+    "ping", "pong", "protocol_error", "unresponsive", "stale", "closing", "closed", "disconnected",
+    "back_off", "event", "error", "batch", "sent",
 ]
 if TYPE_CHECKING:
     EventName: TypeAlias = Name | type[events.Event]

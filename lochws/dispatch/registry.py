@@ -378,6 +378,8 @@ class Registry:
         self, handler: Callable[..., object], event: events.Event | None, error: BaseException
     ) -> None:
         name = safe_name(handler)
+        if isinstance(event, events.Stream):
+            event.close()  # the exception may keep it, and it would never be read
         if event is None:
             report(logging.ERROR, "handler %s failed", name, error=error, limit=self._limit_for(name))
         else:

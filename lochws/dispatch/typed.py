@@ -32,6 +32,7 @@ _Ready = TypeVar("_Ready", bound=Callable[[events.Ready], object])
 _Poll = TypeVar("_Poll", bound=Callable[[events.Poll], object])
 _Text = TypeVar("_Text", bound=Callable[[events.Text], object])
 _Binary = TypeVar("_Binary", bound=Callable[[events.Binary], object])
+_Stream = TypeVar("_Stream", bound=Callable[[events.Stream], object])
 _Ping = TypeVar("_Ping", bound=Callable[[events.Ping], object])
 _Pong = TypeVar("_Pong", bound=Callable[[events.Pong], object])
 _ProtocolError = TypeVar("_ProtocolError", bound=Callable[[events.ProtocolError], object])
@@ -65,6 +66,7 @@ _ReadyMethod = TypeVar("_ReadyMethod", bound=Callable[[Any, events.Ready], objec
 _PollMethod = TypeVar("_PollMethod", bound=Callable[[Any, events.Poll], object])
 _TextMethod = TypeVar("_TextMethod", bound=Callable[[Any, events.Text], object])
 _BinaryMethod = TypeVar("_BinaryMethod", bound=Callable[[Any, events.Binary], object])
+_StreamMethod = TypeVar("_StreamMethod", bound=Callable[[Any, events.Stream], object])
 _PingMethod = TypeVar("_PingMethod", bound=Callable[[Any, events.Ping], object])
 _PongMethod = TypeVar("_PongMethod", bound=Callable[[Any, events.Pong], object])
 _ProtocolErrorMethod = TypeVar("_ProtocolErrorMethod", bound=Callable[[Any, events.ProtocolError], object])
@@ -150,6 +152,10 @@ class On(Protocol):
     def __call__(
         self, name: Literal["binary"] | type[events.Binary], /, *others: EventName
     ) -> Callable[[_Binary], _Binary]: ...
+    @overload
+    def __call__(
+        self, name: Literal["stream"] | type[events.Stream], /, *others: EventName
+    ) -> Callable[[_Stream], _Stream]: ...
     @overload
     def __call__(
         self, name: Literal["ping"] | type[events.Ping], /, *others: EventName
@@ -257,6 +263,10 @@ class Mark(Protocol):
     def __call__(
         self, name: Literal["binary"] | type[events.Binary], /, *others: EventName
     ) -> Callable[[_BinaryMethod], _BinaryMethod]: ...
+    @overload
+    def __call__(
+        self, name: Literal["stream"] | type[events.Stream], /, *others: EventName
+    ) -> Callable[[_StreamMethod], _StreamMethod]: ...
     @overload
     def __call__(
         self, name: Literal["ping"] | type[events.Ping], /, *others: EventName

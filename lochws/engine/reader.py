@@ -18,9 +18,10 @@ from time import sleep
 from types import FrameType
 
 from ..clock import SYSTEM, Clock, Rest
+from ..errors import WebSocketError
 from ..system.control import start_thread
 from ..system.rate_limit import RateLimit
-from ..system.report import Block, flush_reports, report_aside
+from ..system.report import Block, flush_reports, report_aside, safe_str
 from ..system.waits import is_alive, join
 from .loop import Loop
 
@@ -149,6 +150,27 @@ class Reader:
             self.fail(error)
         finally:
             self.loop.baton.release()
+
+    def turn_for_handler(self, until: Callable[[], bool], limit: float | None) -> None:
+        """Turn the loop once in the middle of a delivery, for a handler that waits for something.
+
+        Args:
+            until: called right before the loop waits; if it returns True, there is no wait.
+            limit: seconds to wait at most, or None for no limit.
+
+        Raises:
+            WebSocketError: the loop cannot be turned any more.
+        """
+        self._take_baton()  # from the stand-in, if there is one
+        try:
+            if self._error is None:
+                self.loop.turn(until, limit)
+        except BaseException as error:  # noqa: BLE001  it ends all channels
+            self.fail(error)
+        finally:
+            self.loop.baton.release()
+        if self._error is not None:
+            raise WebSocketError(f"the threads of lochws have failed: {safe_str(self._error)}")
 
     def _end_all(self, error: BaseException) -> None:
         """End every channel, and keep delivering events until `stop` is called."""

@@ -158,7 +158,7 @@ def made_app(factory: Callable[[str], Any], url: str, threads: Threads) -> WebSo
 
     Raises:
         TypeError: it returned something else than an app.
-        ValueError: the app has been started, or has threads of its own.
+        ValueError: the app has been started, has threads of its own, or has options that a feed cannot use.
         Exception: whatever the factory raised.
     """
     app = factory(url)
@@ -174,5 +174,7 @@ def made_app(factory: Callable[[str], Any], url: str, threads: Threads) -> WebSo
             "factory returned an app with on_handler_error='reconnect': use 'stop', after which the feed "
             "opens another connection"
         )
+    if app._lochws.options.stream_above is not None:
+        raise ValueError("factory returned an app with stream_above=: a Feed cannot compare streams")
     life.threads = threads
     return app

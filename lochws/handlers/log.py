@@ -124,6 +124,11 @@ class Log:
         """Log the length, and the beginning if `payload` is given, at DEBUG."""
         self._log_message(event, "binary", "bytes", event.data)
 
+    def on_stream(self, event: events.Stream) -> None:
+        """Log that a message above `stream_above` begins, at DEBUG."""
+        kind = "text" if event.is_text else "binary"
+        self._log(event, logging.DEBUG, f"received the beginning of a {kind} stream")
+
     def on_ping(self, event: events.Ping) -> None:
         """Log the length of the payload at DEBUG."""
         self._log(event, logging.DEBUG, f"received ping, {len(event.data)} bytes")

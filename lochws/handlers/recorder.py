@@ -32,7 +32,7 @@ from ..system.rate_limit import RateLimit
 from ..system.report import report
 from ..system.waits import Waiters, join, wait_for
 from ._parts.recording_files import LineWriter
-from ._parts.recording_lines import Redact, Scribe
+from ._parts.recording_lines import Redact, Scribe, described
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -149,6 +149,8 @@ class Recorder:
     def on_event(self, event: events.Event) -> None:
         """Queue an event for the writer."""
         size = ENTRY_BYTES
+        if isinstance(event, events.Stream):
+            event = described(event)
         if isinstance(event, events.Text):
             size += len(event.text)
         elif isinstance(event, events.Binary):

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from time import monotonic
 from typing import Protocol
 
 from .. import events
 from ..connection.connection import Connection
+from ..connection.incoming import IncomingStream
 from ..connection.past import Past
 from ..connection.trace import as_trace
 from ..connection.window import kept_window
@@ -84,6 +85,7 @@ class Iteration:
         self._thread: threading.Thread | None = None  # the iterating thread
         self._past = Past()  # for the iterating thread
         self._held: tuple[Inbox | Loop, ...] = ()  # what the iteration works with
+        self._loop: Loop | None = None  # one of them
         self._stop: tuple[int | None, str | bytes] | None = None
         self.is_forked_copy = False  # it is iterated in the parent; this is the child of a fork
         forks.register(self)
@@ -105,7 +107,7 @@ class Iteration:
         for held in self._held:
             held.reset_after_fork()
         self._held = ()
-        self.connection = self.sendable = self._deadline = self._thread = None
+        self.connection = self.sendable = self._deadline = self._thread = self._loop = None
 
     def close(self, code: int | None, reason: str | bytes) -> None:
         """Close the connection, or cancel the attempt. Code and reason must be valid."""
@@ -141,6 +143,7 @@ class Iteration:
             try:
                 loop = Loop()
                 self._held = inbox, loop
+                self._loop = loop
                 deadline = Deadline(self._options.open_timeout)
                 self._past.tried()
             except OSError as error:  # no descriptors left, for one
@@ -158,11 +161,7 @@ class Iteration:
                     return
                 if connection is not self.connection:
                     raise WebSocketError(f"cannot iterate: {describe(self._state, self.is_forked_copy)}")
-                try:
-                    loop.turn(until=lambda: inbox.has_backlog, limit=slice_of(None))
-                except Exception as error:  # noqa: BLE001  the final event has it
-                    # The selector has failed, say: the connection ends, and the iteration with it.
-                    connection.on_error(error)
+                self._turn(loop, connection, until=lambda: inbox.has_backlog, limit=slice_of(None))
         finally:
             self._leave(loop)
 
@@ -194,6 +193,15 @@ class Iteration:
             connection.close(*stop)
         return connection
 
+    def _turn(
+        self, loop: Loop, connection: Connection, until: Callable[[], bool], limit: float | None
+    ) -> None:
+        try:
+            loop.turn(until, limit)
+        except Exception as error:  # noqa: BLE001  the final event has it
+            # The selector has failed, say: the connection ends, and the iteration with it.
+            connection.on_error(error)
+
     def _leave(self, loop: Loop | None) -> None:
         """Release everything after the iteration has ended or was left early."""
         connection = self.connection
@@ -203,6 +211,7 @@ class Iteration:
             connection.drop("the iteration was left")
             connection.on_touch(monotonic())
         self._held = ()
+        self._loop = None
         if loop is not None:
             loop.close()
         with self._lock:
@@ -230,3 +239,20 @@ class Iteration:
     def has_handler_for(self, kind: type[events.Event]) -> bool:
         """Return True, since an iteration yields every event."""
         return True
+
+    def turn_for_handler(self, until: Callable[[], bool], limit: float | None) -> bool:
+        """Turn the loop once if the calling thread iterates; otherwise return False. Any thread."""
+        loop, connection = self._loop, self.connection
+        if loop is None or connection is None or threading.current_thread() is not self._thread:
+            return False
+        try:
+            self._turn(loop, connection, until, limit)
+        except BaseException:
+            # Ctrl-C, which may have come between receiving bytes and processing them.
+            connection.drop("interrupted")
+            raise
+        return True
+
+    def stream_handled(self, stream: IncomingStream) -> None:
+        """Skip what is left of the stream, since the next event was asked for."""
+        stream.close()

@@ -18,6 +18,7 @@ from typing import TypeVar
 from .. import events
 from ..clock import SYSTEM, Clock
 from ..connection.connection import Connection
+from ..connection.incoming import IncomingStream
 from ..connection.past import Past
 from ..connection.trace import as_trace
 from ..connection.window import kept_window
@@ -437,6 +438,17 @@ class Lifecycle:
     def has_handler_for(self, kind: type[events.Event]) -> bool:
         """Return whether any handler would get such an event now. Any thread."""
         return self._handlers.has_handler_for(kind)
+
+    def turn_for_handler(self, until: Callable[[], bool], limit: float | None) -> bool:
+        """Turn the loop once if the calling thread runs handlers; otherwise return False. Any thread."""
+        crew = self._crew
+        if crew is None or not crew.reader.is_current:
+            return False
+        crew.reader.turn_for_handler(until, limit)
+        return True
+
+    def stream_handled(self, stream: IncomingStream) -> None:
+        """Do nothing: a stream that no handler has kept is skipped when it is freed."""
 
     # The reader's thread, after handlers.
 

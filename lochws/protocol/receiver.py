@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from codecs import utf_8_decode
+from collections.abc import Callable
 from io import BytesIO
+from typing import NamedTuple, Protocol
 
 from lochws.errors import CriticalProtocolError, PayloadTooLarge, ProtocolError
-from lochws.events import Binary, Event, Ping, Pong, Text, text_of
+from lochws.events import Binary, Event, Ping, Pong, Stream, StreamSource, Text, text_of
 
 from .close import CloseFrame, parse_close
 from .deflate import Inflater
@@ -30,6 +32,40 @@ FLOOD_BYTES = 256 * 1024
 FIRST_BYTES = 8 * 1024
 #: How much is received at once into a message's own memory, in sizes of the buffer.
 OWN_ROOM = 4
+#: A compressed message that may become a stream is decompressed in pieces of this many bytes, each of which
+#: makes about a mebibyte at most.
+PIECE_BYTES = 1024
+#: No byte of compressed data makes more than 1032 bytes (two bits for 258); and a margin for what the
+#: decompressor still held.
+RATIO, MARGIN = 1032, 4096
+
+
+class Sink(StreamSource, Protocol):
+    """The receiver of one stream's content. Its methods neither raise nor block."""
+
+    def write(self, part: str | bytes, /) -> None:
+        """Take the next part, which is never empty: characters of a text, bytes of a binary message."""
+
+    def end(self) -> None:
+        """Note that the message is complete."""
+
+
+class Streaming(NamedTuple):
+    """The choice of messages that are passed on while they arrive.
+
+    Attributes:
+        above: messages with more bytes than this, after decompression.
+        limit: the largest such message in bytes, after decompression, or None for no limit.
+        open: makes the sink of one stream, a text or not.
+    """
+
+    above: int
+    limit: int | None
+    open: Callable[[bool], Sink]
+
+
+class _MayStream(Exception):
+    """A compressed message may be larger than `Streaming.above`; nothing of it was decompressed."""
 
 
 class Receiver:
@@ -46,6 +82,7 @@ class Receiver:
         max_message_size: the largest message in bytes, after decompression, or None for no limit.
         inflater: for compressed messages, if permessage-deflate was agreed on.
         text_as_bytes: whether the events of texts keep the UTF-8, validated, in place of a str.
+        streaming: which messages become streams, or None for none. All others are limited by its `above`.
 
     Attributes:
         close_received: the server's Close frame, or None.
@@ -57,13 +94,18 @@ class Receiver:
     """
 
     def __init__(
-        self, max_message_size: int | None, inflater: Inflater | None = None, *, text_as_bytes: bool = False
+        self, max_message_size: int | None, inflater: Inflater | None = None, *, text_as_bytes: bool = False,
+        streaming: Streaming | None = None,
     ) -> None:
         self.close_received: CloseFrame | None = None
         self.failure: ProtocolError | CriticalProtocolError | None = None
         self.done = False
         self.controls: list[Ping | Pong] = []
-        self._limit = sys.maxsize - 1 if max_message_size is None else max_message_size
+        self._streaming = streaming
+        limit = max_message_size if streaming is None else streaming.limit
+        self._limit = sys.maxsize - 1 if limit is None else limit
+        #: The largest message that is kept until it is complete.
+        self._whole = self._limit if streaming is None else streaming.above
         self._inflater = inflater
         self._text_as_bytes = text_as_bytes
         # The beginning of an incomplete frame: less than a head, or less than a control frame.
@@ -76,6 +118,7 @@ class Receiver:
         self._tail = b""  # of a text: the incomplete character at the end of _payload
         # Used in place of _payload if the message is a single large frame.
         self._large: Payload | None = None
+        self._sink: Sink | None = None  # likewise if it is a stream
         self.wants_room = False
         self.advanced = False
         self._flooded = False  # whether the last thing received was a message of at least FLOOD_BYTES
@@ -156,10 +199,22 @@ class Receiver:
 
     def _scan(self, data: BytesLike, position: int, events: list[Event]) -> int:
         inflate = None if self._inflater is None else self._inflater.message
+        before = len(events)
         try:
-            return scan(data, position, self._limit, events, inflate, self._text_as_bytes)
+            if inflate is not None and self._streaming is not None:
+                inflate = self._inflate_small
+            return scan(data, position, self._whole, events, inflate, self._text_as_bytes)
         except UnicodeDecodeError:
             raise CriticalProtocolError(_NOT_UTF8) from None
+        except _MayStream:
+            return _after(data, position, len(events) - before)
+
+    def _inflate_small(self, data: bytes, limit: int) -> bytes:
+        """Decompress a message that cannot become a stream; leave any other to `_absorb`."""
+        assert self._inflater is not None
+        if len(data) * RATIO + MARGIN > limit:
+            raise _MayStream
+        return self._inflater.message(data, limit)
 
     def _take_frames(self, buffer: BytesLike, events: list[Event]) -> int:
         """Take all complete frames, of any kind. Return where the incomplete one after them begins."""
@@ -185,7 +240,7 @@ class Receiver:
                     break
                 self._control(first & 0x0F, bytes(buffer[start:stop]), events)
             else:
-                self._begin(first, length)
+                self._begin(first, length, events)
                 self._absorb(buffer[start:stop], events)
             position = min(stop, end)
         return position
@@ -226,18 +281,21 @@ class Receiver:
         inflated = self._inflater.inflate(part, room)
         return inflated + self._inflater.finish(room - len(inflated)) if complete else inflated
 
-    def _begin(self, first: int, length: int) -> None:
+    def _begin(self, first: int, length: int, events: list[Event]) -> None:
         """Begin a data frame that is not whole or not final, and its message if it is the first one."""
         if first & 0x0F:
             self._opcode = first & 0x0F
             self._compressed = bool(first & 0x40)
             self._payload = BytesIO()
-        # The size of a compressed message is known only once it is decompressed.
-        if not self._compressed and self._size + length > self._limit:
-            raise PayloadTooLarge(f"message is larger than {self._limit} bytes")
         self._missing = length
         self._final = bool(first & 0x80)
-        if first == _FINAL_BINARY and length >= LARGE_BYTES:
+        # The size of a compressed message is known only once it is decompressed.
+        if not self._compressed and self._size + length > self._whole:
+            if self._size + length > self._limit:
+                raise PayloadTooLarge(f"message is larger than {self._limit} bytes")
+            if self._sink is None:
+                self._open(events)
+        if first == _FINAL_BINARY and length >= LARGE_BYTES and self._sink is None:
             self._large = new_payload(length)
 
     def _absorb(self, part: BytesLike, events: list[Event]) -> None:
@@ -246,21 +304,68 @@ class Receiver:
         complete = self._final and not self._missing
         if self._large is not None:
             self._large.write(part)
+        elif self._streaming is not None:
+            self._absorb_for_stream(part, complete, events)
         else:
             if self._compressed:
                 part = self._inflated(part, self._size, complete)
             self._size += self._payload.write(part)
         if complete:
-            opcode, payload, large = self._opcode, self._payload, self._large
+            opcode, payload, large, sink = self._opcode, self._payload, self._large, self._sink
             self._forget()
-            if opcode == Opcode.TEXT:
+            if sink is not None:
+                sink.end()
+            elif opcode == Opcode.TEXT:
                 events.append(_text(payload, self._text_as_bytes))
             else:
                 events.append(Binary((large or payload).getvalue()))
             return
         self.advanced = True
+        if self._opcode == Opcode.TEXT and self._streaming is None:
+            _, self._tail = _decoded(self._tail + part)
+
+    def _absorb_for_stream(self, part: BytesLike, complete: bool, events: list[Event]) -> None:
+        """Take bytes of a message that is a stream, or may become one."""
+        if not self._compressed:
+            self._keep(part, complete)
+            return
+        for start in range(0, len(part) or 1, PIECE_BYTES):
+            stop = start + PIECE_BYTES
+            is_last = complete and stop >= len(part)
+            inflated = self._inflated(part[start:stop], self._size, is_last)
+            if self._sink is None and self._size + len(inflated) > self._whole:
+                self._open(events)
+            self._keep(inflated, is_last)
+
+    def _keep(self, part: BytesLike, complete: bool) -> None:
+        """Keep or pass on a part of the content."""
+        self._size += len(part)
+        if self._sink is not None:
+            self._pass_on(self._sink, part, complete)
+            return
+        self._payload.write(part)
+        if self._opcode == Opcode.TEXT and not complete:
+            _, self._tail = _decoded(self._tail + part)
+
+    def _open(self, events: list[Event]) -> None:
+        """Make a stream of the message, which begins with its content so far."""
+        assert self._streaming is not None
+        is_text = self._opcode == Opcode.TEXT
+        content, self._payload, self._tail = self._payload.getvalue(), _NOTHING, b""
+        self._sink = sink = self._streaming.open(is_text)
+        events.append(Stream(is_text, sink))
+        self._pass_on(sink, content, complete=False)
+
+    def _pass_on(self, sink: Sink, part: BytesLike, complete: bool) -> None:
+        """Pass a part of a stream's content on, a text's without the incomplete character at its end."""
         if self._opcode == Opcode.TEXT:
-            self._tail = _unfinished(self._tail + part)
+            text, self._tail = _decoded(self._tail + part if self._tail else part)
+            if complete and self._tail:
+                raise CriticalProtocolError(_NOT_UTF8)
+            if text:
+                sink.write(text)
+        elif len(part):
+            sink.write(bytes(part))
 
     def _forget(self) -> None:
         """Forget the message: it was delivered, or nothing more will be."""
@@ -269,6 +374,7 @@ class Receiver:
         self._payload = _NOTHING
         self._tail = b""
         self._large = None
+        self._sink = None
 
     def _stop(self) -> None:
         self.done = True
@@ -301,21 +407,35 @@ def _extended_length(field: BytesLike) -> int:
     return length
 
 
-def _unfinished(text: bytes) -> bytes:
-    """Return the incomplete character at the end of `text`.
+def _after(data: BytesLike, position: int, count: int) -> int:
+    """Return the position behind a number of whole messages of one frame each."""
+    for _ in range(count):
+        length = data[position + 1]
+        position += 2
+        if length > 125:
+            size = 2 if length == 126 else 8
+            length = int.from_bytes(data[position : position + size], "big")
+            position += size
+        position += length
+    return position
+
+
+def _decoded(data: BytesLike) -> tuple[str, bytes]:
+    """Decode the beginning of a text, and return the incomplete character at its end too.
 
     Raises:
-        CriticalProtocolError: what comes before it is not valid UTF-8, or it cannot become a character (RFC
-        6455
+        CriticalProtocolError: the rest is not valid UTF-8, or that cannot become a character (RFC 6455
             section 8.1).
     """
     try:
-        whole = utf_8_decode(text, "strict", False)[1]
+        text, whole = utf_8_decode(data, "strict", False)
     except UnicodeDecodeError:
         raise CriticalProtocolError(_NOT_UTF8) from None
+    if whole == len(data):
+        return text, b""
     # Python waits for the third byte of a surrogate, although the second is wrong already (RFC 3629 section
     # 4).
-    tail = text[whole:]
+    tail = bytes(data[whole:])
     if len(tail) == 2 and tail[0] == 0xED and tail[1] >= 0xA0:
         raise CriticalProtocolError(_NOT_UTF8)
-    return tail
+    return text, tail

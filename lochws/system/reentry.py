@@ -26,6 +26,14 @@ def interrupts_lochws() -> bool:
     and below it ours again if that is so. Takes about 30 ns per frame: for the rare case that a lock is
     taken.
     """
+    return interrupted_module() is not None
+
+
+def interrupted_module() -> str | None:
+    """Return the name of the module of lochws that the call under way interrupts, or that has called it.
+
+    It is the innermost one below the user's code. Returns None if `interrupts_lochws` is False.
+    """
     frame: FrameType | None = sys._getframe(1)
     is_own = True
     while frame is not None:
@@ -33,6 +41,6 @@ def interrupts_lochws() -> bool:
         if not name.startswith(_CORE) or name == _WRAPPERS:
             is_own = False
         elif not is_own:
-            return True
+            return name
         frame = frame.f_back
-    return False
+    return None

@@ -14,6 +14,7 @@ from lochws import WebSocketApp, events, on
 from lochws.dispatch import registry
 from lochws.dispatch.handler import Handler
 from lochws.dispatch.naming import NAMES
+from lochws.handlers._parts.recording_lines import _NOT_RECORDED as NO_SOURCE
 
 from ..faults.registry import fault
 from ..support.interrupting import call_at
@@ -51,7 +52,7 @@ class TestMethods:
         them = [
             events.Connecting(""), events.ConnectFail(""), events.Connected(""),
             events.Rejected(response, ""), events.Ready(response, None, set()), events.Poll(),
-            TEXT_EVENT, events.Binary(b""),
+            TEXT_EVENT, events.Binary(b""), events.Stream(False, NO_SOURCE),
             events.Ping(b""), events.Pong(b""), events.ProtocolError("", critical=False),
             events.Unresponsive(), events.Stale(90, None), events.Closing(None, ""), events.Closed(None, ""),
             events.Disconnected(), events.BackOff(0),

@@ -13,6 +13,7 @@ from wsproto.frame_protocol import FrameDecoder, Opcode
 
 from lochws.clock import SystemClock
 from lochws.connection.connection import Connection
+from lochws.connection.incoming import IncomingStream
 from lochws.connection.past import Past
 from lochws.engine.inbox import Inbox
 from lochws.engine.loop import Loop
@@ -123,6 +124,13 @@ class Scene:
     def has_handler_for(self, kind: type[Event]) -> bool:
         """Every event is wanted."""
         return True
+
+    def turn_for_handler(self, until: Callable[[], bool], limit: float | None) -> bool:
+        """Nothing reads streams."""
+        raise NotImplementedError
+
+    def stream_handled(self, stream: IncomingStream) -> None:
+        """Nothing keeps it."""
 
     # The loop and the handlers.
 

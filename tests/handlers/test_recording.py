@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from lochws import Counters, WebSocketApp, errors, events
 from lochws.dispatch.naming import CLASSES
+from lochws.handlers._parts.recording_lines import _NOT_RECORDED as NO_SOURCE
 from lochws.handlers._parts.recording_lines import fields_of
 from lochws.handlers.recorder import Recorder
 from lochws.handlers.replay import Replay
@@ -56,6 +57,7 @@ EVENTS: dict[type[events.Event], st.SearchStrategy[Any]] = {
     events.Poll: st.builds(events.Poll),
     events.Text: st.builds(events.Text, _ANY_TEXT),
     events.Binary: st.builds(events.Binary, _DATA),
+    events.Stream: st.builds(events.Stream, st.booleans(), st.just(NO_SOURCE)),
     events.Ping: st.builds(events.Ping, _DATA),
     events.Pong: st.builds(events.Pong, _DATA, st.none() | st.floats(0, 10)),
     events.ProtocolError: st.builds(events.ProtocolError, _ANY_TEXT, st.booleans()),

@@ -370,6 +370,11 @@ SECURITY: Mapping[str, tuple[str, ...]] = {
         "test_a_deflate_bomb_is_refused_in_bounded_memory",
         "test_memory_stays_near_the_message_however_finely_it_comes",
     ),
+    "Bytes of a [stream](streams.md) that wait to be read, if you use `stream_above`; "
+    "beyond it lochws stops reading": (
+        "test_reading_slowly_pauses_tcp_and_keepalive",
+        "test_a_bomb_is_decompressed_in_pieces",
+    ),
     "Messages waiting for your handlers; beyond it lochws stops reading": (
         "test_a_server_that_is_too_fast_is_held_back_and_nothing_is_lost",
         "test_small_messages_that_inflate_to_much_are_bounded_too",
@@ -525,6 +530,8 @@ SECURITY: Mapping[str, tuple[str, ...]] = {
 CONSTANTS: Mapping[str, str] = {
     "Messages waiting for your handlers; beyond it lochws stops reading":
         "lochws.connection.receiving.INBOX_BYTES",
+    "Bytes of a [stream](streams.md) that wait to be read, if you use `stream_above`; "
+    "beyond it lochws stops reading": "lochws.connection.incoming.STREAM_BUFFER",
     "The head of the server's response, interim responses included": "lochws.protocol.handshake.MAX_HEAD",
     "The body of a refusal": "lochws.opening.refusal.MAX_BODY",
     "The time for reading that body": "lochws.opening.refusal.BODY_SECONDS",

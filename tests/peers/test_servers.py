@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import ssl
 from collections.abc import Callable
@@ -64,6 +65,24 @@ def test_messages_pass_to_and_from_nodes_ws(
     seen = talk(f"{scheme}://localhost:{node_echo[scheme]}/", ssl_cafile=ca_file, compress=compress)
     ready: Any = next(event for event in seen if event.name == "ready")
     assert ("permessage-deflate" in ready.extensions) == compress
+
+
+@pytest.mark.parametrize("compress", [False, True])
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+@pytest.mark.parametrize("server", ["echo", "node_echo"])
+def test_streams_arrive_from_servers_of_others(
+    scheme: str, compress: bool, server: str, request: pytest.FixtureRequest, ca_file: str
+) -> None:
+    url = f"{scheme}://localhost:{request.getfixturevalue(server)[scheme]}/"
+    text, binary, read = "aé€😀" * 300_000, random.Random(4).randbytes(3_000_000), []
+    app = Noting(url, ssl_cafile=ca_file, compress=compress, stream_above=100_000, proxies={})
+    app.on("stream")(lambda stream: read.append(stream.read()))
+    with opened(app):
+        for message in ("before", text, "between", binary, "after"):
+            app.send_binary(message) if isinstance(message, bytes) else app.send_text(message)
+        app.wait_for("text", 3)
+    assert read == [text, binary]
+    assert app.names("ping", "pong", "poll")[3:8] == ["text", "stream", "text", "stream", "text"]
 
 
 FORWARD = "Configure the reverse proxy in front of the server to .*forward the Upgrade and Connection headers"

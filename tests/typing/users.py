@@ -249,6 +249,18 @@ def of_functions(app: WebSocketApp) -> None:
 
     assert_type(stacked(event=events.Binary(b""), times=2), int)
 
+    @app.on("stream")
+    def download(stream: events.Stream) -> None:
+        assert_type(stream.read(5, timeout=1), str | bytes)
+        for part in stream:
+            assert_type(part, str | bytes)
+
+    @app.on(events.Stream)
+    def also(stream: events.Stream, times: int = 1) -> int:
+        return times
+
+    assert_type(app.mailbox(events.Stream), Mailbox[events.Stream])
+
     @app.on("event")
     def every(event: events.AnyEvent) -> None:
         if event.name == "binary":

@@ -93,6 +93,8 @@ class Measures:
         elif isinstance(event, events.Binary):
             self.received_sizes.observe(len(event.data))
             self.last_message = event.received_time
+        elif isinstance(event, events.Stream):
+            self.last_message = event.received_time
         elif isinstance(event, events.Pong):
             if event.latency is not None:
                 self.pings.observe(event.latency)

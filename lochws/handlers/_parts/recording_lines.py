@@ -14,11 +14,12 @@ import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from ... import errors, events
 from ...counters import Counters
 from ...dispatch.naming import CLASSES
+from ...errors import WebSocketError
 from ...response import Response
 from ...sent import ControlFrame, Sent
 from ...system.rate_limit import RateLimit
@@ -45,7 +46,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "critical": (bool,), "data": (str,),
     "delay": (int, float), "ended_by": (str,), "error": (str, dict, _NONE), "extensions": (list,),
     "fatal": (bool,), "graceful": (bool,), "history": (list,), "in_doubt": (list,),
-    "in_doubt_omitted": (int,), "is_reconnect": (bool,),
+    "in_doubt_omitted": (int,), "is_reconnect": (bool,), "is_text": (bool,),
     "last_message_at": (int, float, _NONE), "latency": (int, float, _NONE),
     "opened_for": (int, float, _NONE), "outage": (int, float, _NONE), "phase": (str,),
     "protocol": (str, _NONE), "proxy": (str, _NONE), "reason": (str,), "received_code": (int, _NONE),
@@ -230,7 +231,7 @@ def as_event(fields: Mapping[str, Any], fill: bool = False) -> events.Event:
     kind = CLASSES.get(fields["event"])
     if kind is None:
         raise ValueError(f"unknown event {fields['event']!r}")
-    event = kind.__new__(kind)
+    event = events.Stream(False, _NOT_RECORDED) if kind is events.Stream else kind.__new__(kind)
     event.received_time = float(fields["time"])
     for name in fields_of(kind):
         if name in {"text", "data"}:
@@ -243,6 +244,42 @@ def as_event(fields: Mapping[str, Any], fill: bool = False) -> events.Event:
             raise ValueError(f"{name!r} is missing")
         setattr(event, name, _value(name, fields[name], fill))
     return event
+
+
+def described(event: events.Stream) -> events.Stream:
+    """Return a copy of a stream without its content, which can be kept without stopping the connection."""
+    copy = events.Stream(event.is_text, _NOT_RECORDED)
+    copy.received_time = event.received_time
+    return copy
+
+
+class _NotRecorded:
+    """The content of a stream in a recording, which has none."""
+
+    def read(self, _size: int | None, _timeout: float | None) -> NoReturn:
+        """Raise WebSocketError."""
+        raise WebSocketError("the content of streams is not recorded")
+
+    def chunk(self) -> NoReturn:
+        """Raise WebSocketError."""
+        self.read(None, None)
+
+    def chunks(self, _owner: object) -> NoReturn:
+        """Raise WebSocketError."""
+        self.read(None, None)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def abandon(self) -> None:
+        """Do nothing."""
+
+    def __reduce__(self) -> str:
+        """Be pickled by name, since there is one such object."""
+        return "_NOT_RECORDED"
+
+
+_NOT_RECORDED = _NotRecorded()
 
 
 def as_sent(fields: Mapping[str, Any], fill: bool = False) -> Sent:

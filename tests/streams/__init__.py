@@ -1,0 +1,1 @@
+"""Evidence for docs/streams.md: `python -m tests.streams`."""
