@@ -105,9 +105,11 @@ class IncomingStream:
     def write(self, part: str | bytes) -> None:
         """Add a part of the content."""
         with self._lock:
+            parts = self._parts
+            if self._is_closed:
+                parts.clear()
             if self._is_closed or self._error is not None:
                 return
-            parts = self._parts
             if parts and len(parts[-1]) < SMALL_PART:
                 parts[-1] += part
             else:
@@ -165,7 +167,7 @@ class IncomingStream:
         except WebSocketError:
             raise
         except BaseException:  # Ctrl-C, or no memory: some of the content may be lost
-            self.abandon()
+            self.close()
             raise
 
     def has(self, size: int | None = None) -> bool:
@@ -220,8 +222,8 @@ class IncomingStream:
         if timeout != 0:
             _check_may_wait()
         least = 1 if size is None else size
-        self._sizes.append(least)
         try:
+            self._sizes.append(least)
             if least > STREAM_BUFFER // 2:
                 self._touch()  # the connection may have stopped reading when the buffer was full
             while (content := self.poll(size)) is None:
@@ -233,7 +235,8 @@ class IncomingStream:
                         if not self.has(size):
                             self._changed.wait(slice_of(left))
         finally:
-            self._sizes.remove(least)
+            with suppress(ValueError):  # Ctrl-C came first
+                self._sizes.remove(least)
         return content
 
     def _take(self, size: int | None) -> str | bytes | None:
@@ -334,8 +337,12 @@ class IncomingStreams:
 
     def release(self, *, everything: bool = False) -> int:
         """Post the events whose time has come. Return the backlog of the inbox."""
+        if self._arriving is not None and self._arriving.is_complete and self._arriving.is_done:
+            self._arriving = None  # what was skipped of it takes memory
+        if self._unread is not None and self._unread.is_done:
+            self._unread = None
         held = self._held
-        while held and (everything or self._unread is None or self._unread.is_done):
+        while held and (everything or self._unread is None):
             received, cost, after = held.popleft()
             self._held_cost -= cost
             self._unread = None
@@ -345,8 +352,9 @@ class IncomingStreams:
                         held.appendleft((rest, 0, after))
                         after = None
                     received = [*received[: index + 1]]
-                    self._unread = cast("IncomingStream", event._source)
-                    after = partial(self._handled, received, self._unread, after)
+                    stream = cast("IncomingStream", event._source)
+                    after = partial(self._handled, received, stream, after)
+                    self._unread = None if stream.is_done else stream
                     break
             self._inbox.post(received, cost, after)
         return self._inbox.backlog

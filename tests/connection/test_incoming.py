@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -21,16 +22,12 @@ from ..support.seen import PATIENCE, eventually, in_thread
 class Wanting:
     """A listener whose handlers want streams, and whose loop another thread turns."""
 
-    def __init__(self) -> None:
-        self.handled: list[IncomingStream] = []
-
     def turn_for_handler(self, until: Callable[[], bool], limit: float | None) -> bool:
         """Leave the loop to the other thread."""
         return False
 
     def stream_handled(self, stream: IncomingStream) -> None:
-        """Note it."""
-        self.handled.append(stream)
+        """Keep nothing."""
 
     def has_handler_for(self, kind: type[events.Event]) -> bool:
         """Want everything."""
@@ -213,6 +210,22 @@ class TestWhatWaitsBehindAStream:
         streams.release()
         streams._inbox.deliver()
         assert posted == [["stream"], ["text"]]
+
+    def test_a_stream_that_is_done_takes_no_memory(self) -> None:
+        streams, _ = self.streams()
+        event, source = self.stream(streams)
+        streams.post([event], 5, None)
+        streams._inbox.deliver()
+        gone = weakref.ref(source)
+        del event, source
+        streams.release()
+        assert gone() is None
+
+    def test_what_arrives_of_a_closed_stream_is_dropped(self) -> None:
+        stream = stream_of(b"abc", complete=False)
+        stream.abandon()
+        stream.write(b"def")
+        assert not stream._parts
 
     def test_too_much_behind_a_stream_pauses_reading_unless_we_close(self) -> None:
         streams, _ = self.streams()
