@@ -32,6 +32,8 @@ GRACE_SECONDS = 0.1
 STUCK_SECONDS = 5.0
 #: How often a reader whose loop has failed checks whether its last app has ended, in seconds.
 END_LOOK_SECONDS = 0.02
+#: How often a handler that waits looks at the network while a test's clock stands still, in seconds.
+CLOCK_LOOK_SECONDS = 0.001
 
 _PACKAGE = os.path.dirname(os.path.dirname(__file__))
 #: Parts of the package whose code counts as the user's in a stack: users could have written it.
@@ -161,6 +163,9 @@ class Reader:
         Raises:
             WebSocketError: the loop cannot be turned any more.
         """
+        if not self.loop.clock.passes:  # the loop would wait without a limit, but `limit` is in real time
+            sleep(CLOCK_LOOK_SECONDS)
+            limit = 0.0
         self._take_baton()  # from the stand-in, if there is one
         try:
             if self._error is None:

@@ -18,14 +18,14 @@ from typing import Any
 import pytest
 
 import lochws
-from lochws import WebSocket, WebSocketApp, events
+from lochws import WebSocket, WebSocketApp, clock, events
 from lochws.connection import incoming, receiving
 from lochws.errors import CriticalProtocolError, WebSocketClosed, WebSocketError
 from lochws.feed import Feed
 from lochws.handlers.recorder import Recorder
 from lochws.handlers.replay import Replay
 from lochws.protocol.receiver import RATIO
-from lochws.testing import EventLog
+from lochws.testing import EventLog, VirtualClock
 
 from ..support.apps import echo, hurry, opened, running
 from ..support.peer import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Link, StartPeer, frame
@@ -172,6 +172,26 @@ class TestReadingInAHandler:
             hurry(app)
             eventually(lambda: len(read) == 3)
         assert read == [5000] * 3
+
+    def test_a_timeout_is_in_real_time_although_a_tests_clock_stands_still(
+        self, start_peer: StartPeer
+    ) -> None:
+        virtual, raised = VirtualClock(), []
+        with clock.using(virtual):
+            script = telling(frame(BINARY, bytes(2000), fin=False))
+            app = WebSocketApp(start_peer(script).url, stream_above=ABOVE)
+
+            @app.on("stream")
+            def _(stream: events.Stream) -> None:
+                assert stream.read(2000) == bytes(2000)
+                try:
+                    stream.read(1, timeout=0.01)
+                except TimeoutError as error:
+                    raised.append(error)
+
+            with running(app, poll=0):
+                eventually(lambda: bool(raised))
+        virtual.release()
 
     def test_handlers_of_another_app_on_the_same_threads_may_read_it(self, start_peer: StartPeer) -> None:
         shared, read = lochws.Threads(), []

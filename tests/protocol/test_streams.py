@@ -124,7 +124,7 @@ def sent(draw: st.DrawFn, agreed: DeflateParameters | None) -> tuple[list[str | 
 @pytest.mark.parametrize("agreed", AGREEMENTS.values(), ids=AGREEMENTS.keys())
 class TestAnySplit:
     @given(data=st.data())
-    @settings(max_examples=50)
+    @settings(max_examples=25)
     def test_the_content_is_that_of_complete_messages(
         self, scan: Any, agreed: DeflateParameters | None, data: st.DataObject
     ) -> None:
@@ -144,7 +144,7 @@ class TestAnySplit:
             assert isinstance(event, Stream) is (size > ABOVE)
 
     @given(data=st.data())
-    @settings(max_examples=50)
+    @settings(max_examples=25)
     def test_what_follows_is_as_before(
         self, scan: Any, agreed: DeflateParameters | None, data: st.DataObject
     ) -> None:
