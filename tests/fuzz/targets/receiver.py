@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from io import BytesIO
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from lochws.errors import ProtocolError
-from lochws.events import Binary, Event, Ping, Pong, Text
+from lochws.events import Binary, Event, Ping, Pong, Stream, Text
 from lochws.protocol import compiled, payload, scanning
 from lochws.protocol import receiver as module
 from lochws.protocol.deflate import DeflateParameters, Inflater
 from lochws.protocol.frames import MAX_CONTROL_PAYLOAD
-from lochws.protocol.receiver import Receiver
+from lochws.protocol.receiver import Receiver, Streaming
 from lochws.status import Status
 
 from ..inputs import Choices, cuts
@@ -53,6 +53,66 @@ def TestOneInput(data: bytes) -> None:  # noqa: N802  the name that fuzzers look
     ]
     for result in results[1:]:
         assert result == results[0], f"{result} differs from {results[0]}"
+    events, *end = results[0]
+    for twins in TWINS:
+        for way in (whole, pieces):
+            assert [*parted(events), *end] == list(streamed(way, limit, agreed, twins))
+
+
+#: Messages of more bytes than this are streams, unless the limit is lower.
+ABOVE = 20
+
+
+class Kept:
+    """The content of a stream."""
+
+    def __init__(self, is_text: bool) -> None:
+        self.content: Any = "" if is_text else b""
+        self.is_complete = False
+
+    def write(self, part: Any) -> None:
+        """Keep a part."""
+        assert part
+        self.content += part
+
+    def end(self) -> None:
+        """Note the end."""
+        self.is_complete = True
+
+    def abandon(self) -> None:
+        """Do nothing."""
+
+
+def parted(events: list[Any]) -> tuple[list[Any], list[Any]]:
+    """Return the messages and the rest, since a stream's event comes before what interrupts the stream."""
+    messages = ("text", "binary")
+    return [one for one in events if one[0] in messages], [one for one in events if one[0] not in messages]
+
+
+def streamed(
+    pieces: Iterable[bytes], limit: int, agreed: DeflateParameters | None, twins: tuple[Any, Any, Any]
+) -> tuple[list[Any], list[Any], Any, Any]:
+    """Return what a receiver with streams makes of it: messages, the rest, Close frame and failure."""
+    found: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "scan", twins[0])
+        receiver = Receiver(
+            limit, Inflater(agreed) if agreed is not None else None,
+            streaming=Streaming(min(ABOVE, limit), limit, Kept),  # type: ignore[arg-type]  # never read
+        )
+        for piece in pieces:
+            found += receiver.receive(piece)
+            check_memory(receiver, min(ABOVE, limit))
+        check_end(receiver)
+    events: list[Any] = []
+    for event in found:
+        if not isinstance(event, Stream):
+            events.append(content(event, limit))
+        elif (kept := cast("Kept", event._source)).is_complete:
+            assert len(kept.content.encode() if event.is_text else kept.content) > min(ABOVE, limit)
+            events.append(("text" if event.is_text else "binary", kept.content))
+    failure = _failure(receiver, compressed=agreed is not None)
+    return *parted(events), receiver.close_received, failure
 
 
 def received(
