@@ -15,6 +15,7 @@ from ..protocol.handshake import Agreement, HeadParser, check_response
 from ..response import Response
 from ..system.deadline import Cancelled, Deadline
 from ..system.report import is_interrupt, safe_str
+from ..system.steps import drive
 from ..transport.connect import Connector
 from ..transport.proxies.choose import ProxyURL, check_proxies, choose_proxy
 from ..transport.stream import TLS, Stream
@@ -197,7 +198,7 @@ class _Attempt:
         address = stream.address
         self._deadline.enter("upgrade")
         try:
-            send_all(stream, request.data, self._deadline)
+            drive(send_all(stream, request.data, self._deadline), self._deadline)
         except (OSError, Cancelled) as error:
             stream.close()
             yield self._failed(_unwritten(error, address))
@@ -316,7 +317,7 @@ class _Attempt:
 
 def _read_head(stream: Stream, parser: HeadParser, deadline: Deadline) -> Response:
     while parser.head is None:
-        data = receive(stream, _RECEIVE, deadline)
+        data = drive(receive(stream, _RECEIVE, deadline), deadline)
         if not data:
             raise EOFError
         parser.feed(data)

@@ -8,6 +8,7 @@ from time import monotonic
 
 from ..response import Response
 from ..system.deadline import Cancelled, Deadline
+from ..system.steps import drive
 from ..text import cut, escaped
 from ..transport.stream import Stream
 from ..transport.waiting import receive
@@ -48,7 +49,7 @@ def read_body(stream: Stream, response: Response, rest: bytes, deadline: Deadlin
         while len(body) < size and (left := end - monotonic()) > 0:
             if chunked and body.endswith(_LAST_CHUNK):
                 break
-            data = receive(stream, _RECEIVE, deadline, left)
+            data = drive(receive(stream, _RECEIVE, deadline, left), deadline)
             if not data:
                 break
             body += data

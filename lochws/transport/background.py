@@ -12,6 +12,7 @@ from ..system import usercode
 from ..system.deadline import Deadline
 from ..system.locks import reentrant_lock
 from ..system.report import report_aside
+from ..system.steps import drive
 from ..system.wakeup import WakePipe
 from .waiting import wait
 
@@ -68,7 +69,7 @@ class Background(Generic[T]):
                 threading.Thread(target=work.run, name=self._name, daemon=True).start()
             self._left = work
             try:
-                wait(pipe, selectors.EVENT_READ, deadline)
+                drive(wait(pipe, selectors.EVENT_READ, deadline), deadline)
                 return work.take()
             finally:
                 if work.leave():

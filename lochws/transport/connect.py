@@ -11,6 +11,7 @@ from ..errors import ConnectFail
 from ..options import Options
 from ..system.deadline import Cancelled, Deadline
 from ..system.report import is_interrupt, safe_str
+from ..system.steps import drive
 from ..url import Endpoint
 from .proxies.choose import ProxyURL
 from .stream import SSLSocketStream, Stream
@@ -103,12 +104,12 @@ class Connector:
         """Open a TCP stream to a host: the endpoint's, or the proxy's."""
         options = self._options
         deadline.enter("resolve")
-        addresses = resolve(host, port, deadline)
+        addresses = drive(resolve(host, port, deadline), deadline)
         deadline.enter("tcp")
-        sock = connect_tcp(
+        connecting = connect_tcp(
             addresses, deadline, source_address=options.source_address, socket_options=options.socket_options
         )
-        return Stream(sock)
+        return Stream(drive(connecting, deadline))
 
     def _call_connect(
         self, connect: Callable[[str, int], socket.socket], endpoint: Endpoint, deadline: Deadline

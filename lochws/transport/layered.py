@@ -14,6 +14,7 @@ from time import monotonic
 from ..system import forks
 from ..system.deadline import Deadline
 from ..system.locks import reentrant_lock
+from ..system.steps import drive
 from ..system.tcp import Progress
 from .stream import TLS, TLS_RECORD, TLS_SEND, Stream, agreed_by
 from .waiting import receive, send_all
@@ -105,10 +106,10 @@ class TLSStream(Stream):
         while True:
             try:
                 self.tls.do_handshake()
-                send_all(self._stream, self._outgoing.read(), deadline)
+                drive(send_all(self._stream, self._outgoing.read(), deadline), deadline)
                 return
             except ssl.SSLWantReadError:
-                send_all(self._stream, self._outgoing.read(), deadline)
+                drive(send_all(self._stream, self._outgoing.read(), deadline), deadline)
             except ssl.SSLError:
                 self._answer()  # sends the alert that tells the server the reason
                 raise
@@ -117,7 +118,7 @@ class TLSStream(Stream):
     def _feed(self, deadline: Deadline) -> None:
         """Pass the next record of the handshake to OpenSSL. Blocks until it has arrived."""
         while not (size := _record_size(self._records, 0, len(self._records))):
-            data = receive(self._stream, _LONGEST, deadline)
+            data = drive(receive(self._stream, _LONGEST, deadline), deadline)
             if not data:
                 self._incoming.write(self._records)
                 self._incoming.write_eof()

@@ -6,20 +6,18 @@ import errno
 import os
 import selectors
 import socket
-import threading
 from collections.abc import Sequence
+from functools import partial
 from itertools import zip_longest
 from time import monotonic
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
 from ..errors import ConnectFail
-from ..system import forks
 from ..system.deadline import Deadline
-from ..system.locks import reentrant_lock
-from ..system.waits import slice_of
-from ..system.wakeup import WakePipe
+from ..system.steps import Steps, Wait
+from .sharedcalls import SharedCalls
 from .stream import address_text
-from .waiting import Selector, cause, wait
+from .waiting import cause
 
 #: As `socket.getaddrinfo` gives it: family, type, protocol, canonical name, socket address.
 AddressInfo: TypeAlias = "tuple[int, int, int, str, tuple[Any, ...]]"
@@ -33,11 +31,16 @@ STAGGER = 0.25
 _IN_PROGRESS = {errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR}
 
 
-def resolve(host: str, port: int, deadline: Deadline) -> list[AddressInfo]:
+#: How many look-ups may run at the same time in this process.
+MAX_LOOKUPS = 16
+_lookups: SharedCalls[list[AddressInfo]] = SharedCalls("lochws-resolver", MAX_LOOKUPS)
+
+
+def resolve(host: str, port: int, deadline: Deadline) -> Steps[list[AddressInfo]]:
     """Return the addresses of a host, in the resolver's order of preference.
 
     A look-up cannot be interrupted. One that outlasts the deadline is left running, and other requests for
-    the same name share it, so that there is never more than one thread per name.
+    the same name share it, so that there is never more than one thread per name, and `MAX_LOOKUPS` in all.
 
     Raises:
         ConnectFail: the look-up failed or took too long, or found nothing (phase ``"resolve"``).
@@ -46,71 +49,23 @@ def resolve(host: str, port: int, deadline: Deadline) -> list[AddressInfo]:
     numeric = _resolve_numeric(host, port)
     if numeric:
         return numeric
-    pipe = WakePipe()
     try:
-        lookup = _Lookup.share(host, port, pipe)
-        wait(pipe, selectors.EVENT_READ, deadline)
-    except (TimeoutError, RuntimeError) as error:  # RuntimeError: no thread can be started
+        lookup = yield from _lookups.call((host, port), partial(_look_up, host, port), deadline, host)
+    except TimeoutError as error:
         raise _unresolved(host, error) from error
-    finally:
-        pipe.close()
     if lookup.error is not None:
         raise _unresolved(host, lookup.error) from lookup.error
-    if not lookup.addresses:
+    (addresses,) = lookup.results
+    if not addresses:
         raise ConnectFail(f"cannot resolve {host!r}: it has no address", phase="resolve")
-    return lookup.addresses
+    return addresses
 
 
-class _Lookup(threading.Thread):
-    """One call of `socket.getaddrinfo`, and the threads that wait for it."""
-
-    # Look-ups under way, by host and port. This and the lists of waiters are guarded by _lock.
-    _running: ClassVar[dict[tuple[str, int], _Lookup]] = {}
-    _lock: ClassVar = reentrant_lock()
-
-    def __init__(self, host: str, port: int) -> None:
-        super().__init__(name=f"lochws-resolver-{host}", daemon=True)
-        self._key = (host, port)
-        self._waiters: list[WakePipe] = []
-        # Written before the waiters are woken, read after.
-        self.addresses: list[AddressInfo] = []
-        self.error: BaseException | None = None
-
-    @classmethod
-    def share(cls, host: str, port: int, pipe: WakePipe) -> _Lookup:
-        """Return the look-up under way for this name, or start one; it wakes the pipe when it ends."""
-        with cls._lock:
-            lookup = cls._running.get((host, port))
-            if lookup is None:
-                lookup = cls(host, port)
-                lookup.start()
-                cls._running[host, port] = lookup
-            lookup._waiters.append(pipe)
-            return lookup
-
-    def run(self) -> None:
-        host, port = self._key
-        try:
-            # Programs replace this function, so it is looked up on each call. Arguments are positional,
-            # because the replacements differ in the names of their parameters.
-            found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
-            self.addresses = [address for address in map(_as_stream_address, found) if address is not None]
-        except BaseException as error:  # noqa: BLE001  it is raised where it is waited for
-            self.error = error
-        with self._lock:
-            self._running.pop(self._key, None)
-        # No thread can join any more. The pipes of threads that gave up are closed; waking them does nothing.
-        for pipe in self._waiters:
-            pipe.wake()
-
-    @classmethod
-    def reset_after_fork(cls) -> None:
-        """Forget the look-ups of the parent, in the child of a fork."""
-        cls._lock = reentrant_lock()
-        cls._running = {}
-
-
-forks.register(_Lookup)
+def _look_up(host: str, port: int) -> list[AddressInfo]:
+    # Programs replace this function, so it is looked up on each call. Arguments are positional,
+    # because the replacements differ in the names of their parameters.
+    found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
+    return [address for address in map(_as_stream_address, found) if address is not None]
 
 
 def connect_tcp(
@@ -119,7 +74,7 @@ def connect_tcp(
     *,
     source_address: tuple[str, int] | None = None,
     socket_options: Sequence[SocketOption] = (),
-) -> socket.socket:
+) -> Steps[socket.socket]:
     """Connect to the first of the addresses that accepts, in a race (RFC 8305, "Happy Eyeballs").
 
     The address families take turns, beginning with the resolver's favorite. The next address is tried as
@@ -139,7 +94,7 @@ def connect_tcp(
     """
     race = _Race(interleaved(addresses), deadline, source_address, socket_options)
     try:
-        return race.run()
+        return (yield from race.run())
     finally:
         race.end()
 
@@ -195,38 +150,34 @@ class _Race:
         self._socket_options = socket_options
         self._begun = 0  # how many of the addresses
         self._failures: dict[int, Exception] = {}  # by the address's index
-        self._selector = Selector()
+        self._racing: dict[socket.socket, int] = {}  # the address's index by socket
 
-    def run(self) -> socket.socket:
-        """Block until a socket is connected, or all have failed."""
-        self._selector.register(self._deadline, selectors.EVENT_READ)
+    def run(self) -> Steps[socket.socket]:
+        """Wait until a socket is connected, or all have failed."""
         due = 0.0
-        while self._begun < len(self._addresses) or len(self._failures) < self._begun:
+        while self._begun < len(self._addresses) or self._racing:
             try:
-                left = self._deadline.remaining()
+                until = self._deadline.until()
             except TimeoutError as error:
                 raise self._failure(error) from error
             now = monotonic()
             if self._begun < len(self._addresses):
-                if due <= now or len(self._failures) == self._begun:
-                    due = now + self._stagger(left)
+                if due <= now or not self._racing:
+                    due = now + self._stagger(None if until is None else until - now)
                     if (winner := self._begin()) is not None:
                         return winner
                     continue
-                left = due - now if left is None else min(left, due - now)
-            for key, _ in self._selector.select(slice_of(left)):
-                if key.data is not None:  # else it is the deadline
-                    if (winner := self._settle(key.fileobj, key.data)) is not None:  # type: ignore[arg-type]
-                        return winner
-                    due = 0.0
+                until = due if until is None else min(until, due)
+            for sock in (yield Wait(tuple((sock, selectors.EVENT_WRITE) for sock in self._racing), until)):
+                if (winner := self._settle(sock)) is not None:  # type: ignore[arg-type]  # one of those
+                    return winner
+                due = 0.0
         raise self._failure(None)
 
     def end(self) -> None:
         """Close the sockets that are still in the race."""
-        for key in list(self._selector.get_map().values()):
-            if key.data is not None:
-                key.fileobj.close()  # type: ignore[union-attr]
-        self._selector.close()
+        for sock in self._racing:
+            sock.close()
 
     def _stagger(self, left: float | None) -> float:
         # Each address gets a try, however little time is left.
@@ -241,7 +192,7 @@ class _Race:
         except Exception as error:  # noqa: BLE001  programs replace this class, and some refuse in their own way
             self._failures[index] = error
             return None
-        self._selector.register(sock, selectors.EVENT_WRITE, index)
+        self._racing[sock] = index
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -251,11 +202,11 @@ class _Race:
                 _bind(sock, self._source_address)
             code = sock.connect_ex(sockaddr)
         except Exception as error:  # noqa: BLE001  an address of the resolver's that is none, for one
-            self._lose(sock, index, error)
+            self._lose(sock, error)
             return None
-        return None if code in _IN_PROGRESS else self._settle(sock, index, code)
+        return None if code in _IN_PROGRESS else self._settle(sock, code)
 
-    def _settle(self, sock: socket.socket, index: int, code: int | None = None) -> socket.socket | None:
+    def _settle(self, sock: socket.socket, code: int | None = None) -> socket.socket | None:
         """Finish an attempt. Returns the socket if it is connected, else None."""
         try:
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if code is None else code
@@ -266,15 +217,14 @@ class _Race:
             if code:
                 raise OSError(code, os.strerror(code))
         except OSError as error:
-            self._lose(sock, index, error)
+            self._lose(sock, error)
             return None
-        self._selector.unregister(sock)
+        del self._racing[sock]
         return sock
 
-    def _lose(self, sock: socket.socket, index: int, error: Exception) -> None:
-        self._selector.unregister(sock)
+    def _lose(self, sock: socket.socket, error: Exception) -> None:
+        self._failures[self._racing.pop(sock)] = error
         sock.close()
-        self._failures[index] = error
 
     def _failure(self, ending: OSError | None) -> ConnectFail:
         """Describe the failure of all addresses; `ending` is that of those that were still in the race."""

@@ -1,31 +1,21 @@
-"""Waiting for non-blocking streams and sockets, under a deadline that can be cancelled."""
+"""Waiting for non-blocking streams and sockets: steps under a deadline that can be cancelled."""
 
 from __future__ import annotations
 
 import selectors
 import ssl
 from time import monotonic
-from typing import Protocol
 
 from ..system.deadline import Deadline
 from ..system.report import safe_str
-from ..system.waits import slice_of
+from ..system.steps import HasDescriptor, Steps, Wait
 from .stream import Stream
 
-#: For a few channels and a short time. poll() is preferred: unlike epoll and kqueue it needs no descriptor
-#: of its own, and unlike select() it takes descriptors over 1023.
-Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.DefaultSelector)
 
-
-class HasDescriptor(Protocol):
-    """Anything that a selector can wait on."""
-
-    def fileno(self) -> int:
-        """Return the descriptor."""
-
-
-def wait(channel: HasDescriptor, events: int, deadline: Deadline, limit: float | None = None) -> bool:
-    """Block until the channel is ready for `events` (``selectors.EVENT_…``).
+def wait(
+    channel: HasDescriptor, events: int, deadline: Deadline, limit: float | None = None
+) -> Steps[bool]:
+    """Wait until the channel is ready for `events` (``selectors.EVENT_…``).
 
     Args:
         limit: the longest wait in seconds, within the deadline; or None.
@@ -38,22 +28,19 @@ def wait(channel: HasDescriptor, events: int, deadline: Deadline, limit: float |
         Cancelled: the deadline was cancelled.
     """
     end = None if limit is None else monotonic() + limit
-    with Selector() as selector:
-        ours = selector.register(channel, events)
-        selector.register(deadline, selectors.EVENT_READ)
-        while True:
-            timeout = deadline.remaining()
-            if end is not None:
-                left = end - monotonic()
-                if left <= 0:
-                    return False
-                timeout = left if timeout is None else min(timeout, left)
-            if any(key is ours for key, _ in selector.select(slice_of(timeout))):
-                return True
+    channels = ((channel, events),)
+    while True:
+        until = deadline.until()
+        if end is not None:
+            if end <= monotonic():
+                return False
+            until = end if until is None else min(until, end)
+        if (yield Wait(channels, until)):
+            return True
 
 
-def send_all(stream: Stream, data: bytes, deadline: Deadline) -> None:
-    """Block until the kernel has taken all of `data`.
+def send_all(stream: Stream, data: bytes, deadline: Deadline) -> Steps[None]:
+    """Wait until the kernel has taken all of `data`.
 
     Raises:
         OSError: the connection failed.
@@ -62,15 +49,16 @@ def send_all(stream: Stream, data: bytes, deadline: Deadline) -> None:
     """
     rest = memoryview(data)
     while rest:
-        deadline.remaining()
+        deadline.until()
         sent = stream.send(rest)
         rest = rest[sent:]
         if not sent:
-            wait(stream, selectors.EVENT_READ if stream.writes_want_read else selectors.EVENT_WRITE, deadline)
+            events = selectors.EVENT_READ if stream.writes_want_read else selectors.EVENT_WRITE
+            yield from wait(stream, events, deadline)
 
 
-def receive(stream: Stream, size: int, deadline: Deadline, limit: float | None = None) -> bytes:
-    """Block until something is received: at most `size` bytes, none at the end of the stream.
+def receive(stream: Stream, size: int, deadline: Deadline, limit: float | None = None) -> Steps[bytes]:
+    """Wait until something is received: at most `size` bytes, none at the end of the stream.
 
     Args:
         limit: the longest wait in seconds, within the deadline; or None.
@@ -80,16 +68,17 @@ def receive(stream: Stream, size: int, deadline: Deadline, limit: float | None =
         TimeoutError: the deadline or the limit has passed.
         Cancelled: the deadline was cancelled.
     """
-    buffer = bytearray(size)
     while True:
-        deadline.remaining()
+        deadline.until()
+        buffer = bytearray(size)
         count = stream.receive_into(buffer)
         if count is not None:
             return bytes(memoryview(buffer)[:count])
+        del buffer  # thousands of openings may wait at the same time
         if stream.pending():
             continue  # it has used up its share of time, and has more to decrypt
         events = selectors.EVENT_WRITE if stream.reads_want_write else selectors.EVENT_READ
-        if not wait(stream, events, deadline, limit):
+        if not (yield from wait(stream, events, deadline, limit)):
             raise TimeoutError(f"timed out after {limit:g} s")
 
 

@@ -12,12 +12,15 @@ import pytest
 
 from lochws.errors import ConnectFail
 from lochws.system.deadline import Cancelled, Deadline
+from lochws.transport import waiting
 from lochws.transport.layered import TLSStream
 from lochws.transport.stream import SSLSocketStream, Stream
 from lochws.transport.tls import handshake
-from lochws.transport.waiting import receive, send_all
 
+from ..support.driven import driven
 from ..support.peer import Link, Peer, StartPeer
+
+receive, send_all = driven(waiting.receive), driven(waiting.send_all)
 
 Connect = Callable[[Callable[[Link], object]], TLSStream]
 
@@ -38,13 +41,14 @@ def relay(target: Peer) -> Callable[[Link], None]:
             sock.setblocking(False)
         # Both threads use the client's TLS at once, which only a stream of ours allows.
         client, server = SSLSocketStream(link.sock), Stream(behind)  # type: ignore[arg-type]
-        limit = Deadline(20)
-        inbound = threading.Thread(target=pump, args=(server, client, limit))
+        limits = Deadline(20), Deadline(20)
+        inbound = threading.Thread(target=pump, args=(server, client, limits[0]))
         inbound.start()
-        pump(client, server, limit)
+        pump(client, server, limits[1])
         inbound.join()
         server.close()
-        limit.close()
+        for limit in limits:
+            limit.close()
 
     def pump(source: Stream, sink: Stream, limit: Deadline) -> None:
         try:

@@ -10,14 +10,16 @@ import pytest
 
 from lochws.errors import ConnectFail
 from lochws.system.deadline import Cancelled, Deadline
-from lochws.transport import tcp
+from lochws.transport import tcp, waiting
 from lochws.transport.proxies.choose import parse_proxy
 from lochws.transport.proxies.through import open_through
 from lochws.transport.stream import Stream
-from lochws.transport.waiting import receive, send_all
 from lochws.url import parse_url
 
+from ..support.driven import driven
 from ..support.peer import Link, StartPeer
+
+receive, send_all = driven(waiting.receive), driven(waiting.send_all)
 
 Ask = Callable[..., Stream]
 

@@ -14,13 +14,16 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from lochws.system.deadline import Deadline
+from lochws.transport import waiting
 from lochws.transport.stream import TLS_RECORD, SSLSocketStream, Stream, address_text
 from lochws.transport.tls import handshake
-from lochws.transport.waiting import receive, send_all, wait
 
 from ..faults.registry import fault
+from ..support.driven import driven
 from ..support.peer import Link, Peer, StartPeer
 from ..support.seen import eventually
+
+receive, send_all, wait = driven(waiting.receive), driven(waiting.send_all), driven(waiting.wait)
 
 Connect = Callable[[Callable[[Link], object]], Stream]
 

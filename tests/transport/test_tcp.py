@@ -12,12 +12,14 @@ import pytest
 
 from lochws.errors import ConnectFail
 from lochws.system.deadline import Cancelled, Deadline
-from lochws.transport import tcp
-from lochws.transport.tcp import AddressInfo, connect_tcp, resolve
-from lochws.transport.waiting import wait
+from lochws.transport import tcp, waiting
+from lochws.transport.tcp import AddressInfo
 
 from ..faults.registry import fault
+from ..support.driven import driven
 from ..support.peer import Link, StartPeer
+
+connect_tcp, resolve, wait = driven(tcp.connect_tcp), driven(tcp.resolve), driven(waiting.wait)
 
 
 @pytest.fixture
@@ -131,7 +133,7 @@ class TestResolve:
 
     @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
     def test_numeric_hosts_need_no_thread(self, limit, monkeypatch, host: str) -> None:
-        monkeypatch.setattr(tcp._Lookup, "share", None)
+        monkeypatch.setattr(tcp._lookups, "call", None)
         assert [info[4][:2] for info in resolve(host, 80, limit())] == [(host, 80)]
 
     @fault("opening", "socket.getaddrinfo was replaced")

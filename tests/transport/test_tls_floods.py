@@ -18,18 +18,21 @@ import trustme
 from lochws import Threads, WebSocketApp
 from lochws.connection.receiving import ReceivingHalf
 from lochws.system.deadline import Deadline
+from lochws.transport import waiting
 from lochws.transport.layered import MAX_UNSENT, TLSStream
 from lochws.transport.stream import Stream
 from lochws.transport.tls import handshake
-from lochws.transport.waiting import receive
 
 from ..faults.registry import fault
 from ..support.apps import echo
+from ..support.driven import driven
 from ..support.peer import TEXT, Link, Peer, StartPeer, frame
 from ..support.seen import PATIENCE, eventually
 from ..support.tls_records import Records, log_keys, send_raw
 from .test_layered import relay
 from .test_stream import connected
+
+receive = driven(waiting.receive)
 
 #: The longest turn, in seconds of the thread's processor time.
 MOST_SECONDS = 0.01

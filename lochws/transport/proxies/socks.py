@@ -11,6 +11,7 @@ import socks
 
 from ...errors import ConnectFail
 from ...system.deadline import Deadline
+from ...system.steps import drive
 from ..stream import Stream
 from ..waiting import cause, receive, send_all
 from .choose import MAX_SOCKS_TEXT, ProxyURL
@@ -117,10 +118,10 @@ class _File(io.BytesIO):
         self._deadline = deadline
 
     def read(self, size: int | None = -1, /) -> bytes:
-        return receive(self._stream, size or 0, self._deadline)
+        return drive(receive(self._stream, size or 0, self._deadline), self._deadline)
 
     def flush(self) -> None:
-        send_all(self._stream, self.getvalue(), self._deadline)
+        drive(send_all(self._stream, self.getvalue(), self._deadline), self._deadline)
         self.seek(0)
         self.truncate()
 

@@ -7,6 +7,7 @@ from functools import partial
 
 from ...errors import ConnectFail
 from ...system.deadline import Deadline
+from ...system.steps import drive
 from ...url import Endpoint
 from ..stream import Stream
 from ..tcp import resolve
@@ -67,7 +68,8 @@ def _hosts(proxy: ProxyURL, endpoint: Endpoint, deadline: Deadline) -> list[str]
     if proxy.resolves:
         return [endpoint.host]
     deadline.enter("proxy")  # the proxy needs the address
-    addresses = (str(address[4][0]) for address in resolve(endpoint.host, endpoint.port, deadline))
+    looking_up = resolve(endpoint.host, endpoint.port, deadline)
+    addresses = (str(address[4][0]) for address in drive(looking_up, deadline))
     hosts = list(dict.fromkeys(addresses))
     if proxy.scheme == "socks4":
         # If there are only IPv6 addresses, `negotiate` refuses them and says why.

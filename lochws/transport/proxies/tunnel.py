@@ -9,6 +9,7 @@ from time import monotonic
 from ...errors import ConnectFail
 from ...response import HEAD_END, Response
 from ...system.deadline import Cancelled, Deadline
+from ...system.steps import drive
 from ...url import Endpoint
 from ..stream import Stream
 from ..waiting import cause, receive, send_all
@@ -62,7 +63,7 @@ def tunnel(
     """
     address = stream.address
     try:
-        send_all(stream, _request(proxy, endpoint, authorization), deadline)
+        drive(send_all(stream, _request(proxy, endpoint, authorization), deadline), deadline)
         response, rest = _read_answer(stream, deadline)
     except TimeoutError as error:
         raise ConnectFail(f"no answer to CONNECT: {cause(error)}", phase="proxy", address=address) from error
@@ -118,7 +119,7 @@ def _read_answer(stream: Stream, deadline: Deadline) -> tuple[Response, bytes]:
         if len(received) > _MAX_HEAD:
             raise ConnectionError(f"the answer to CONNECT has more than {_MAX_HEAD // 1024} KiB of headers")
         try:
-            data = receive(stream, _MAX_HEAD, deadline)
+            data = drive(receive(stream, _MAX_HEAD, deadline), deadline)
         except TimeoutError as error:
             raise TimeoutError(f"{_cut_off(received)}{cause(error)}") from error
         if not data:
@@ -139,7 +140,7 @@ def _read_body(stream: Stream, response: Response, rest: bytes, deadline: Deadli
     body = rest
     try:
         while len(body) < size and (left := end - monotonic()) > 0:
-            data = receive(stream, size - len(body), deadline, left)
+            data = drive(receive(stream, size - len(body), deadline, left), deadline)
             if not data:
                 break
             body += data

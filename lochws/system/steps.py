@@ -1,0 +1,104 @@
+"""Steps: generators that yield what they wait for, and the driver that waits on the calling thread.
+
+The opening of a connection is written once, as a generator. Where it has to wait, it yields a `Wait`, and its
+driver resumes it when the wait is over: with the sockets that are ready, or with none. It may also be resumed
+early, so it then checks again. A loop can drive thousands of such generators on one thread.
+
+Exceptions of the wait itself, such as Ctrl-C or a lack of descriptors, are raised inside the generator.
+"""
+
+from __future__ import annotations
+
+import selectors
+from collections.abc import Generator
+from time import monotonic
+from typing import NamedTuple, Protocol, TypeAlias, TypeVar
+
+from .deadline import Deadline
+from .waits import slice_of
+
+#: For a few channels and a short time. poll() is preferred: unlike epoll and kqueue it needs no descriptor
+#: of its own, and unlike select() it takes descriptors over 1023.
+Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.DefaultSelector)
+
+
+class HasDescriptor(Protocol):
+    """Anything that a selector can wait on."""
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+
+
+class Wait(NamedTuple):
+    """A wait for sockets or for the time, which a call of the deadline's `wake` also ends.
+
+    Attributes:
+        channels: the sockets to wait for, each with ``selectors.EVENT_…``; one that is ready ends the wait.
+        until: when the wait ends by itself, in monotonic seconds; None for never.
+    """
+
+    channels: tuple[tuple[HasDescriptor, int], ...]
+    until: float | None
+
+
+#: The channels that are ready, as the driver sends them to the generator.
+Ready: TypeAlias = tuple[HasDescriptor, ...]
+
+T = TypeVar("T")
+E = TypeVar("E")
+
+#: A generator that yields its waits and returns a result.
+Steps: TypeAlias = Generator[Wait, Ready, T]
+
+
+def performed(steps: Generator[Wait | E, Ready, T], deadline: Deadline) -> Generator[E, None, T]:
+    """Perform the waits of a generator on the calling thread, and yield everything else.
+
+    Args:
+        steps: the generator; it is closed if this generator is.
+        deadline: the deadline that the steps wait under, which can be cancelled.
+    """
+    ready: Ready = ()
+    failure: BaseException | None = None
+    try:
+        step = next(steps)
+        while True:
+            if isinstance(step, Wait):
+                try:
+                    ready = _perform(step, deadline)
+                except BaseException as error:  # noqa: BLE001  it is raised in the generator
+                    failure = error
+            else:
+                yield step
+                ready = ()
+            if failure is None:
+                step = steps.send(ready)
+            else:
+                raised, failure = failure, None
+                step = steps.throw(raised)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    finally:
+        steps.close()
+
+
+def drive(steps: Steps[T], deadline: Deadline) -> T:
+    """Perform the waits of a generator on the calling thread. Return its result, or raise its exception."""
+    try:
+        next(performed(steps, deadline))
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    raise AssertionError("the steps yielded something other than a wait")
+
+
+def _perform(wait: Wait, deadline: Deadline) -> Ready:
+    with Selector() as selector:
+        ours = selector.register(deadline, selectors.EVENT_READ)
+        for channel, events in wait.channels:
+            selector.register(channel, events)
+        timeout = None if wait.until is None else max(0.0, wait.until - monotonic())
+        ready = [key.fileobj for key, _ in selector.select(slice_of(timeout)) if key is not ours]
+    deadline.drain()
+    return tuple(ready)  # type: ignore[arg-type]  # the objects that were registered
