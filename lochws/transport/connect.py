@@ -61,7 +61,8 @@ class Connector:
             return stream
         try:
             deadline.enter("tls")
-            return self._tls.secure(stream, endpoint.host, endpoint.port, deadline, home=home)
+            securing = self._tls.secure(stream, endpoint.host, endpoint.port, deadline, home=home)
+            return drive(securing, deadline)
         except Exception as error:  # noqa: BLE001  likewise
             raise _as_connect_fail(error, "unable to connect", "tls") from _cause_of(error)
 
@@ -74,7 +75,8 @@ class Connector:
             stream = self._reach(proxy.host, proxy.port, deadline)
             if proxy.scheme == "https":
                 deadline.enter("tls")
-                stream = self._tls.secure(stream, proxy.host, proxy.port, deadline, home=False)
+                securing = self._tls.secure(stream, proxy.host, proxy.port, deadline, home=False)
+                stream = drive(securing, deadline)
             failing = "proxy fail"
             deadline.enter("proxy")
             return stream

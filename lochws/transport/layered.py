@@ -14,7 +14,7 @@ from time import monotonic
 from ..system import forks
 from ..system.deadline import Deadline
 from ..system.locks import reentrant_lock
-from ..system.steps import drive
+from ..system.steps import Steps
 from ..system.tcp import Progress
 from .stream import TLS, TLS_RECORD, TLS_SEND, Stream, agreed_by
 from .waiting import receive, send_all
@@ -95,8 +95,8 @@ class TLSStream(Stream):
     def agreed(self) -> TLS | None:
         return agreed_by(self.tls)
 
-    def shake_hands(self, deadline: Deadline) -> None:
-        """Do the handshake. Blocks; before anything else.
+    def shake_hands(self, deadline: Deadline) -> Steps[None]:
+        """Do the handshake, before anything else.
 
         Raises:
             OSError: the handshake failed; `ssl.SSLError` if TLS was the cause.
@@ -106,19 +106,19 @@ class TLSStream(Stream):
         while True:
             try:
                 self.tls.do_handshake()
-                drive(send_all(self._stream, self._outgoing.read(), deadline), deadline)
+                yield from send_all(self._stream, self._outgoing.read(), deadline)
                 return
             except ssl.SSLWantReadError:
-                drive(send_all(self._stream, self._outgoing.read(), deadline), deadline)
+                yield from send_all(self._stream, self._outgoing.read(), deadline)
             except ssl.SSLError:
                 self._answer()  # sends the alert that tells the server the reason
                 raise
-            self._feed(deadline)
+            yield from self._feed(deadline)
 
-    def _feed(self, deadline: Deadline) -> None:
-        """Pass the next record of the handshake to OpenSSL. Blocks until it has arrived."""
+    def _feed(self, deadline: Deadline) -> Steps[None]:
+        """Wait for the next record of the handshake, and pass it to OpenSSL."""
         while not (size := _record_size(self._records, 0, len(self._records))):
-            data = drive(receive(self._stream, _LONGEST, deadline), deadline)
+            data = yield from receive(self._stream, _LONGEST, deadline)
             if not data:
                 self._incoming.write(self._records)
                 self._incoming.write_eof()

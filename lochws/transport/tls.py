@@ -9,6 +9,7 @@ from ..base.records import changed
 from ..errors import ConnectFail
 from ..options import Options
 from ..system.deadline import Deadline
+from ..system.steps import Steps
 from .contexts import check_tls, make_context
 from .layered import TLSStream
 from .pins import mismatch
@@ -54,7 +55,9 @@ class ClientTLS:
         self._contexts: dict[bool, ssl.SSLContext] = {}  # by `home`; made when first needed
         self._sessions = Sessions()
 
-    def secure(self, stream: Stream, host: str, port: int, deadline: Deadline, *, home: bool) -> Stream:
+    def secure(
+        self, stream: Stream, host: str, port: int, deadline: Deadline, *, home: bool
+    ) -> Steps[Stream]:
         """Put TLS on a stream. The result owns the stream; if this fails, the stream is closed.
 
         Args:
@@ -69,7 +72,8 @@ class ClientTLS:
         name = (self._options.server_hostname if home else None) or host
         server = (name, port, home)
         try:
-            secured = handshake(stream, self._context(home), name, deadline, self._sessions, server)
+            context = self._context(home)
+            secured = yield from handshake(stream, context, name, deadline, self._sessions, server)
             digest = mismatch(self._options.ssl_pins, host, secured.tls.getpeercert(binary_form=True))
             if digest is not None:
                 text = f"the certificate of {host!r} is not among those pinned: its SHA-256 is {digest}"
@@ -113,8 +117,8 @@ def handshake(
     deadline: Deadline,
     sessions: Sessions | None = None,
     server: Server | None = None,
-) -> TLSStream:
-    """Put TLS on a stream and do the handshake. Blocks.
+) -> Steps[TLSStream]:
+    """Put TLS on a stream and do the handshake.
 
     The result owns the stream. If this fails, the caller closes it.
 
@@ -133,7 +137,7 @@ def handshake(
             secured = TLSStream(stream, context, name)
         else:
             secured = _ResumedStream(stream, context, name, sessions, server)
-        secured.shake_hands(deadline)
+        yield from secured.shake_hands(deadline)
         chosen = secured.tls.selected_alpn_protocol()
         if chosen not in {None, "http/1.1"}:
             text = f"the server chose {chosen!r} through ALPN, and WebSocket needs HTTP/1.1"

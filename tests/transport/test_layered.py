@@ -12,15 +12,15 @@ import pytest
 
 from lochws.errors import ConnectFail
 from lochws.system.deadline import Cancelled, Deadline
-from lochws.transport import waiting
+from lochws.transport import tls, waiting
 from lochws.transport.layered import TLSStream
 from lochws.transport.stream import SSLSocketStream, Stream
-from lochws.transport.tls import handshake
 
 from ..support.driven import driven
 from ..support.peer import Link, Peer, StartPeer
 
 receive, send_all = driven(waiting.receive), driven(waiting.send_all)
+handshake = driven(tls.handshake)
 
 Connect = Callable[[Callable[[Link], object]], TLSStream]
 

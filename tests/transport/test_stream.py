@@ -14,9 +14,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from lochws.system.deadline import Deadline
-from lochws.transport import waiting
+from lochws.transport import tls, waiting
 from lochws.transport.stream import TLS_RECORD, SSLSocketStream, Stream, address_text
-from lochws.transport.tls import handshake
 
 from ..faults.registry import fault
 from ..support.driven import driven
@@ -24,6 +23,7 @@ from ..support.peer import Link, Peer, StartPeer
 from ..support.seen import eventually
 
 receive, send_all, wait = driven(waiting.receive), driven(waiting.send_all), driven(waiting.wait)
+handshake = driven(tls.handshake)
 
 Connect = Callable[[Callable[[Link], object]], Stream]
 

@@ -15,15 +15,15 @@ import trustme
 from lochws.errors import ConnectFail
 from lochws.options import Options
 from lochws.system.deadline import Cancelled, Deadline
-from lochws.transport import contexts, waiting
+from lochws.transport import contexts, tls, waiting
 from lochws.transport.contexts import check_tls, make_context
 from lochws.transport.stream import Stream
-from lochws.transport.tls import handshake
 
 from ..support.driven import driven
 from ..support.peer import PATIENCE, Link, Peer, StartPeer
 
 wait = driven(waiting.wait)
+handshake = driven(tls.handshake)
 
 
 @pytest.fixture

@@ -18,10 +18,9 @@ import trustme
 from lochws import Threads, WebSocketApp
 from lochws.connection.receiving import ReceivingHalf
 from lochws.system.deadline import Deadline
-from lochws.transport import waiting
+from lochws.transport import tls, waiting
 from lochws.transport.layered import MAX_UNSENT, TLSStream
 from lochws.transport.stream import Stream
-from lochws.transport.tls import handshake
 
 from ..faults.registry import fault
 from ..support.apps import echo
@@ -33,6 +32,7 @@ from .test_layered import relay
 from .test_stream import connected
 
 receive = driven(waiting.receive)
+handshake = driven(tls.handshake)
 
 #: The longest turn, in seconds of the thread's processor time.
 MOST_SECONDS = 0.01
