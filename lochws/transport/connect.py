@@ -11,7 +11,7 @@ from ..errors import ConnectFail
 from ..options import Options
 from ..system.deadline import Cancelled, Deadline
 from ..system.report import is_interrupt, safe_str
-from ..system.steps import drive
+from ..system.steps import Steps, drive
 from ..url import Endpoint
 from .proxies.choose import ProxyURL
 from .stream import SSLSocketStream, Stream
@@ -69,14 +69,13 @@ class Connector:
     def _open_through(self, proxy: ProxyURL, endpoint: Endpoint, deadline: Deadline) -> Stream:
         failing = "proxy fail"
 
-        def reach() -> Stream:
+        def reach() -> Steps[Stream]:
             nonlocal failing
             failing = "unable to connect to proxy"
-            stream = self._reach(proxy.host, proxy.port, deadline)
+            stream = yield from self._reach(proxy.host, proxy.port, deadline)
             if proxy.scheme == "https":
                 deadline.enter("tls")
-                securing = self._tls.secure(stream, proxy.host, proxy.port, deadline, home=False)
-                stream = drive(securing, deadline)
+                stream = yield from self._tls.secure(stream, proxy.host, proxy.port, deadline, home=False)
             failing = "proxy fail"
             deadline.enter("proxy")
             return stream
@@ -84,7 +83,7 @@ class Connector:
         try:
             from .proxies.through import open_through  # noqa: PLC0415  with urllib.request, and most use no proxy
 
-            return open_through(reach, proxy, endpoint, deadline)
+            return drive(open_through(reach, proxy, endpoint, deadline), deadline)
         except Exception as error:  # noqa: BLE001  likewise
             raise _as_connect_fail(error, failing, "proxy") from _cause_of(error)
 
@@ -92,7 +91,7 @@ class Connector:
         options = self._options
         path = endpoint.unix or (options.unix if home else None)
         if path is None and options.sock is None and options.connect is None:
-            return self._reach(endpoint.host, endpoint.port, deadline)
+            return drive(self._reach(endpoint.host, endpoint.port, deadline), deadline)
         deadline.enter("tcp")
         if path is not None:
             stream = Stream(connect_unix(path))
@@ -102,16 +101,16 @@ class Connector:
             return _as_stream(self._call_connect(options.connect, endpoint, deadline), "connect")
         return _as_stream(self._take_given(), "sock")
 
-    def _reach(self, host: str, port: int, deadline: Deadline) -> Stream:
+    def _reach(self, host: str, port: int, deadline: Deadline) -> Steps[Stream]:
         """Open a TCP stream to a host: the endpoint's, or the proxy's."""
         options = self._options
         deadline.enter("resolve")
-        addresses = drive(resolve(host, port, deadline), deadline)
+        addresses = yield from resolve(host, port, deadline)
         deadline.enter("tcp")
-        connecting = connect_tcp(
+        sock = yield from connect_tcp(
             addresses, deadline, source_address=options.source_address, socket_options=options.socket_options
         )
-        return Stream(drive(connecting, deadline))
+        return Stream(sock)
 
     def _call_connect(
         self, connect: Callable[[str, int], socket.socket], endpoint: Endpoint, deadline: Deadline

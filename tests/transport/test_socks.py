@@ -10,15 +10,17 @@ import pytest
 
 from lochws.errors import ConnectFail
 from lochws.system.deadline import Cancelled, Deadline
+from lochws.system.steps import Steps
 from lochws.transport import tcp, waiting
+from lochws.transport.proxies import through
 from lochws.transport.proxies.choose import parse_proxy
-from lochws.transport.proxies.through import open_through
 from lochws.transport.stream import Stream
 from lochws.url import parse_url
 
 from ..support.driven import driven
 from ..support.peer import Link, StartPeer
 
+open_through = driven(through.open_through)
 receive, send_all = driven(waiting.receive), driven(waiting.send_all)
 
 Ask = Callable[..., Stream]
@@ -41,9 +43,10 @@ def ask(start_peer: StartPeer) -> Iterator[Ask]:
     ) -> Stream:
         peer = start_peer(script)
 
-        def reach() -> Stream:
+        def reach() -> Steps[Stream]:
             sock = socket.create_connection((peer.host, peer.port))
             sock.setblocking(False)
+            yield from ()
             return Stream(sock)
 
         limit = deadline or Deadline(5)

@@ -11,15 +11,19 @@ import pytest
 
 from lochws.errors import ConnectFail
 from lochws.system.deadline import Cancelled, Deadline
+from lochws.system.steps import Steps
+from lochws.transport.proxies import through
 from lochws.transport.proxies.choose import parse_proxy
-from lochws.transport.proxies.through import open_through
 from lochws.transport.stream import Stream
 from lochws.url import parse_url
 
+from ..support.driven import driven
 from ..support.peer import Link, Request, StartPeer
 
 CHALLENGE = "Proxy-Authenticate: Digest realm=\"r\", nonce=\"n\", qop=\"auth\"\r\n"
 REFUSAL = "HTTP/1.1 407 Proxy Authentication Required\r\n"
+
+open_through = driven(through.open_through)
 
 
 @pytest.fixture
@@ -37,9 +41,10 @@ def ask(start_peer: StartPeer) -> Iterator[Callable[..., Stream]]:
     ) -> Stream:
         peer = start_peer(script)
 
-        def reach() -> Stream:
+        def reach() -> Steps[Stream]:
             sock = socket.create_connection((peer.host, peer.port))
             sock.setblocking(False)
+            yield from ()
             return Stream(sock)
 
         limit = deadline or Deadline(5)

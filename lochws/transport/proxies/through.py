@@ -7,7 +7,7 @@ from functools import partial
 
 from ...errors import ConnectFail
 from ...system.deadline import Deadline
-from ...system.steps import drive
+from ...system.steps import Steps
 from ...url import Endpoint
 from ..stream import Stream
 from ..tcp import resolve
@@ -15,21 +15,21 @@ from .choose import ProxyURL
 from .tunnel import first_authorization, next_authorization, tunnel
 
 #: Opens a stream to the proxy itself, a new one per call.
-Reach = Callable[[], Stream]
+Reach = Callable[[], Steps[Stream]]
 
 
-def open_through(reach: Reach, proxy: ProxyURL, endpoint: Endpoint, deadline: Deadline) -> Stream:
-    """Open a stream to the endpoint through a proxy. Blocks. If it fails, nothing is left open.
+def open_through(reach: Reach, proxy: ProxyURL, endpoint: Endpoint, deadline: Deadline) -> Steps[Stream]:
+    """Open a stream to the endpoint through a proxy. If it fails, nothing is left open.
 
     Raises:
         ConnectFail: the proxy could not be reached, or refused.
         Cancelled: the deadline was cancelled.
     """
     if proxy.is_socks:
-        return _through_socks(reach, proxy, endpoint, deadline)
+        return (yield from _through_socks(reach, proxy, endpoint, deadline))
     ask = partial(tunnel, proxy=proxy, endpoint=endpoint, deadline=deadline)
     try:
-        return _opened(reach, partial(ask, authorization=first_authorization(proxy)))
+        return (yield from _opened(reach, partial(ask, authorization=first_authorization(proxy))))
     except ConnectFail as refusal:
         try:
             authorization = next_authorization(proxy, endpoint, refusal.response)
@@ -40,18 +40,18 @@ def open_through(reach: Reach, proxy: ProxyURL, endpoint: Endpoint, deadline: De
         if authorization is None:
             raise
     # On a new connection: many proxies close the one on which they refused.
-    return _opened(reach, partial(ask, authorization=authorization))
+    return (yield from _opened(reach, partial(ask, authorization=authorization)))
 
 
-def _through_socks(reach: Reach, proxy: ProxyURL, endpoint: Endpoint, deadline: Deadline) -> Stream:
+def _through_socks(reach: Reach, proxy: ProxyURL, endpoint: Endpoint, deadline: Deadline) -> Steps[Stream]:
     from .socks import Unreachable, negotiate  # noqa: PLC0415  brings PySocks, which few need
 
-    hosts = _hosts(proxy, endpoint, deadline)
+    hosts = yield from _hosts(proxy, endpoint, deadline)
     failures: list[str] = []
     for host in hosts:
         negotiation = partial(negotiate, proxy=proxy, host=host, port=endpoint.port, deadline=deadline)
         try:
-            return _opened(reach, negotiation)
+            return (yield from _opened(reach, negotiation))
         except Unreachable as fail:
             if host is hosts[-1]:
                 causes = "; ".join([*failures, f"{host}: {fail}"]) if failures else str(fail)
@@ -61,26 +61,25 @@ def _through_socks(reach: Reach, proxy: ProxyURL, endpoint: Endpoint, deadline: 
     raise AssertionError("there is at least one host")
 
 
-def _hosts(proxy: ProxyURL, endpoint: Endpoint, deadline: Deadline) -> list[str]:
+def _hosts(proxy: ProxyURL, endpoint: Endpoint, deadline: Deadline) -> Steps[list[str]]:
     """Return the endpoint as the proxy is told it: its name, or each of its addresses."""
     from .socks import is_ipv6  # noqa: PLC0415  likewise
 
     if proxy.resolves:
         return [endpoint.host]
     deadline.enter("proxy")  # the proxy needs the address
-    looking_up = resolve(endpoint.host, endpoint.port, deadline)
-    addresses = (str(address[4][0]) for address in drive(looking_up, deadline))
-    hosts = list(dict.fromkeys(addresses))
+    addresses = yield from resolve(endpoint.host, endpoint.port, deadline)
+    hosts = list(dict.fromkeys(str(address[4][0]) for address in addresses))
     if proxy.scheme == "socks4":
         # If there are only IPv6 addresses, `negotiate` refuses them and says why.
         hosts = [host for host in hosts if not is_ipv6(host)] or hosts
     return hosts
 
 
-def _opened(reach: Reach, prepare: Callable[[Stream], None]) -> Stream:
-    stream = reach()
+def _opened(reach: Reach, prepare: Callable[[Stream], Steps[None]]) -> Steps[Stream]:
+    stream = yield from reach()
     try:
-        prepare(stream)
+        yield from prepare(stream)
     except BaseException:
         stream.close()
         raise

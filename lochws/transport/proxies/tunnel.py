@@ -9,7 +9,7 @@ from time import monotonic
 from ...errors import ConnectFail
 from ...response import HEAD_END, Response
 from ...system.deadline import Cancelled, Deadline
-from ...system.steps import drive
+from ...system.steps import Steps
 from ...url import Endpoint
 from ..stream import Stream
 from ..waiting import cause, receive, send_all
@@ -48,10 +48,10 @@ def next_authorization(proxy: ProxyURL, endpoint: Endpoint, refusal: Response | 
 
 def tunnel(
     stream: Stream, proxy: ProxyURL, endpoint: Endpoint, deadline: Deadline, authorization: str | None
-) -> None:
+) -> Steps[None]:
     """Have the proxy connect to the endpoint: after that, the stream's bytes are the endpoint's.
 
-    Blocks. The caller keeps the stream, even if this fails.
+    The caller keeps the stream, even if this fails.
 
     Args:
         authorization: the value of Proxy-Authorization, or None for none.
@@ -63,8 +63,8 @@ def tunnel(
     """
     address = stream.address
     try:
-        drive(send_all(stream, _request(proxy, endpoint, authorization), deadline), deadline)
-        response, rest = _read_answer(stream, deadline)
+        yield from send_all(stream, _request(proxy, endpoint, authorization), deadline)
+        response, rest = yield from _read_answer(stream, deadline)
     except TimeoutError as error:
         raise ConnectFail(f"no answer to CONNECT: {cause(error)}", phase="proxy", address=address) from error
     except OSError as error:
@@ -75,7 +75,7 @@ def tunnel(
         refusal = "the answer to CONNECT is not HTTP"
     elif not 200 <= code < 300:  # any 2xx is success (RFC 9110 section 9.3.6)
         refusal = f"{code} {response.status}".rstrip()
-        response.body = _read_body(stream, response, rest, deadline)
+        response.body = yield from _read_body(stream, response, rest, deadline)
     elif rest:
         # In TLS and in HTTP the endpoint speaks only after us, so these bytes cannot be its own.
         refusal = f"{len(rest)} unexpected bytes after the answer to CONNECT"
@@ -103,7 +103,7 @@ def _encoded(line: str) -> bytes:
         return line.encode()
 
 
-def _read_answer(stream: Stream, deadline: Deadline) -> tuple[Response, bytes]:
+def _read_answer(stream: Stream, deadline: Deadline) -> Steps[tuple[Response, bytes]]:
     """Receive the answer's head, and what follows it. Interim answers (1xx) are skipped."""
     received = b""
     while True:
@@ -119,7 +119,7 @@ def _read_answer(stream: Stream, deadline: Deadline) -> tuple[Response, bytes]:
         if len(received) > _MAX_HEAD:
             raise ConnectionError(f"the answer to CONNECT has more than {_MAX_HEAD // 1024} KiB of headers")
         try:
-            data = drive(receive(stream, _MAX_HEAD, deadline), deadline)
+            data = yield from receive(stream, _MAX_HEAD, deadline)
         except TimeoutError as error:
             raise TimeoutError(f"{_cut_off(received)}{cause(error)}") from error
         if not data:
@@ -132,7 +132,7 @@ def _cut_off(received: bytes) -> str:
     return f"it stops half-way, after {received[:_SHOWN]!r}: " if received else ""
 
 
-def _read_body(stream: Stream, response: Response, rest: bytes, deadline: Deadline) -> bytes:
+def _read_body(stream: Stream, response: Response, rest: bytes, deadline: Deadline) -> Steps[bytes]:
     """Receive the beginning of a refusal's body, up to its end if that is known, else the stream's."""
     length = response.get("content-length") or ""
     size = min(int(length), _MAX_BODY) if length.isdecimal() and len(length) < 10 else _MAX_BODY
@@ -140,7 +140,7 @@ def _read_body(stream: Stream, response: Response, rest: bytes, deadline: Deadli
     body = rest
     try:
         while len(body) < size and (left := end - monotonic()) > 0:
-            data = drive(receive(stream, size - len(body), deadline, left), deadline)
+            data = yield from receive(stream, size - len(body), deadline, left)
             if not data:
                 break
             body += data
