@@ -7,9 +7,10 @@ from collections.abc import Callable, Hashable
 from typing import Any, Protocol, TypeVar
 
 from .. import events
-from ..opening.dial import Dialler, Opened, unprepared
+from ..opening.dial import Dialler, Opened
 from ..system.deadline import Deadline
 from ..system.report import report_aside, safe_str
+from ..system.steps import Steps, drive, performed
 from ..transport.background import Background
 from ..url import without_secrets
 
@@ -65,15 +66,10 @@ class Attempt:
             self._tell(events.ConnectFail(f"error; {safe_str(error)}", phase="prepare", error=error))
 
     def _open(self, open_timeout: float | None) -> Opened | None:
-        try:
-            deadline = Deadline(open_timeout)
-        except OSError as error:  # no descriptors left, for one
-            self._tell(events.Connecting(self._life.url))
-            self._tell(unprepared(error))
-            return None
+        deadline = Deadline(open_timeout)
         try:
             self._life.hold(deadline)
-            attempt = self._dialler.dial(deadline, Ask(deadline, self._functions))
+            attempt = performed(self._dialler.dial(deadline, Ask(deadline, self._functions)), deadline)
             while True:
                 try:
                     self._tell(next(attempt))
@@ -103,7 +99,7 @@ class Ask:
         self._functions = functions
         self._key = key
 
-    def __call__(self, option: str, function: Callable[[], T], /, key: Hashable = None) -> T:
+    def __call__(self, option: str, function: Callable[[], T], /, key: Hashable = None) -> Steps[T]:
         """Return what the function returns, or raise what it raises.
 
         Raises:
@@ -114,7 +110,8 @@ class Ask:
         if background is None:
             background = self._functions[option] = Background(f"lochws-{option}")
         try:
-            return background.call(function, self._deadline, key=self._key if key is None else key)
+            calling = background.call(function, self._deadline, key=self._key if key is None else key)
+            return (yield from calling)
         except TimeoutError as error:
             if not background.is_busy:
                 raise  # by the function
@@ -122,4 +119,4 @@ class Ask:
 
     def call_hook(self, hook: Callable[[], T]) -> T:
         """Call the retry hook, with the same limit on the wait."""
-        return self("retry", hook)
+        return drive(self("retry", hook), self._deadline)

@@ -27,6 +27,7 @@ from ..system import forks
 from ..system.control import control_lock
 from ..system.deadline import Deadline
 from ..system.report import report
+from ..system.steps import performed
 from ..system.waits import slice_of
 from ..url import without_secrets
 from .counters import Traffic
@@ -173,7 +174,7 @@ class Iteration:
                 self._deadline = deadline
                 if self._stop is not None:
                     deadline.cancel()
-            opened = yield from self._dialler.dial(deadline)
+            opened = yield from performed(self._dialler.dial(deadline), deadline)
         finally:
             with self._lock:
                 self._deadline = None

@@ -498,8 +498,9 @@ class Lifecycle:
 
     def _next_wait(self, asking: object, retries: Retries, outcome: AttemptEnd) -> float | None:
         def call(hook: Callable[[], T]) -> T:
-            deadline = Deadline(None)  # if there is no descriptor for it, the usual wait applies
+            deadline = Deadline(None)
             try:
+                deadline.fileno()  # if there is no descriptor for it, the usual wait applies
                 with self.lock:
                     if self._asking is not asking:
                         raise Cancelled  # the app went on: the deadline there may be is the next attempt's

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from .. import errors, events
 from ..base.records import changed, record
@@ -14,8 +14,8 @@ from ..options import Options, as_headers
 from ..protocol.handshake import Agreement, HeadParser, check_response
 from ..response import Response
 from ..system.deadline import Cancelled, Deadline
-from ..system.report import is_interrupt, safe_str
-from ..system.steps import drive
+from ..system.report import safe_str
+from ..system.steps import Ready, Steps, Wait, must_propagate
 from ..transport.connect import Connector
 from ..transport.proxies.choose import ProxyURL, check_proxies, choose_proxy
 from ..transport.stream import TLS, Stream
@@ -55,9 +55,11 @@ class Opened:
     tls: TLS | None = None
 
 
-#: A part of an attempt: yields events, and returns the open WebSocket, the Endpoint of a redirect, or None if
-#: the attempt has failed.
-Steps: TypeAlias = Generator[events.Event, None, Opened | Endpoint | None]
+T = TypeVar("T")
+#: A part of an attempt: yields its waits and events.
+Part: TypeAlias = Generator[Wait | events.Event, Ready, T]
+#: A part that returns the open WebSocket, the Endpoint of a redirect, or None if the attempt has failed.
+Hop: TypeAlias = Part[Opened | Endpoint | None]
 
 
 class Dialler:
@@ -89,10 +91,8 @@ class Dialler:
         """The endpoint, or None if a function decides it for each attempt."""
         return None if callable(self._url) else self._url
 
-    def dial(
-        self, deadline: Deadline, ask: Ask = call_directly
-    ) -> Generator[events.Event, None, Opened | None]:
-        """Make one attempt: yield its events, and block between them.
+    def dial(self, deadline: Deadline, ask: Ask = call_directly) -> Part[Opened | None]:
+        """Make one attempt: yield its events, and what it waits for between them.
 
         The first event is Connecting, followed by another one for each redirect. If the attempt fails, the
         last event is ConnectFail or Disconnected. No connection is left open then, nor if the generator is
@@ -129,12 +129,12 @@ class _Attempt:
         self._redirects = 0
         deadline.limit_phases(options.phase_timeouts)
 
-    def run(self, url: Endpoint | Callable[[], str]) -> Generator[events.Event, None, Opened | None]:
+    def run(self, url: Endpoint | Callable[[], str]) -> Part[Opened | None]:
         """Make the attempt, following redirects: yield its events, and return the open WebSocket or None."""
         try:
-            first = url if isinstance(url, Endpoint) else parse_url(self._ask("url", url))
+            first = url if isinstance(url, Endpoint) else parse_url((yield from self._ask("url", url)))
         except BaseException as error:
-            if is_interrupt(error):
+            if must_propagate(error):
                 raise
             yield events.Connecting("")  # there is no URL to show
             yield unprepared(error)
@@ -147,20 +147,21 @@ class _Attempt:
             outcome = yield from self._hop(outcome, home)
         return outcome
 
-    def _hop(self, endpoint: Endpoint, home: bool) -> Steps:
+    def _hop(self, endpoint: Endpoint, home: bool) -> Hop:
         """Connect to one endpoint and request the upgrade."""
         yield events.Connecting(str(endpoint))
         try:
             added = self._added_headers
-            request = prepare(self._options, endpoint, home=home, ask=self._ask, added_headers=added)
+            preparing = prepare(self._options, endpoint, home=home, ask=self._ask, added_headers=added)
+            request = yield from preparing
         except BaseException as error:
-            if is_interrupt(error):
+            if must_propagate(error):
                 raise
             yield unprepared(error, self._deadline.timings)
             return None
         try:
-            proxy = self._proxy(endpoint)
-            stream = self._connector.open(endpoint, proxy, self._deadline, home=home)
+            proxy = yield from self._proxy(endpoint)
+            stream = yield from self._connector.open(endpoint, proxy, self._deadline, home=home)
         except errors.ConnectFail as fail:
             yield self._failed(fail)
             return None
@@ -170,35 +171,38 @@ class _Attempt:
             stream.close()
             raise
 
-    def _proxy(self, endpoint: Endpoint) -> ProxyURL | None:
+    def _proxy(self, endpoint: Endpoint) -> Steps[ProxyURL | None]:
         options = self._options
         if endpoint.unix or options.unix or options.sock or options.connect:
             return None
         try:
             given = options.proxies
-            proxy = choose_proxy(endpoint, partial(self._ask_proxies, given) if callable(given) else given)
+            if callable(given):
+                url = str(endpoint)
+                answer = yield from self._ask("proxies", partial(given, url), key=url)
+                proxy = choose_proxy(endpoint, lambda _: answer)
+            else:
+                proxy = choose_proxy(endpoint, given)
             if proxy is None:
                 return None
             headers = options.proxy_headers
-            own = as_headers(self._ask("proxy_headers", headers)) if callable(headers) else headers
-            return changed(proxy, headers=own, auth=options.proxy_auth, agent=options.agent)
+            if callable(headers):
+                headers = as_headers((yield from self._ask("proxy_headers", headers)))
+            return changed(proxy, headers=headers, auth=options.proxy_auth, agent=options.agent)
         except Cancelled:
             raise errors.ConnectFail("closed while connecting", phase="proxy") from None
         except BaseException as error:  # from the environment, or from the user's function
-            if is_interrupt(error):
+            if must_propagate(error):
                 raise
             text = f"unable to connect to proxy; {cause(error)}"
             raise errors.ConnectFail(text, phase="proxy") from error
 
-    def _ask_proxies(self, function: Callable[[str], str | None], url: str) -> str | None:
-        return self._ask("proxies", partial(function, url), key=url)
-
-    def _upgrade(self, stream: Stream, request: Request, proxy: ProxyURL | None) -> Steps:
+    def _upgrade(self, stream: Stream, request: Request, proxy: ProxyURL | None) -> Hop:
         """Upgrade the stream, or close it and yield the final event."""
         address = stream.address
         self._deadline.enter("upgrade")
         try:
-            drive(send_all(stream, request.data, self._deadline), self._deadline)
+            yield from send_all(stream, request.data, self._deadline)
         except (OSError, Cancelled) as error:
             stream.close()
             yield self._failed(_unwritten(error, address))
@@ -206,7 +210,7 @@ class _Attempt:
         yield events.Connected(str(request.endpoint), None if proxy is None else str(proxy))
         parser = HeadParser()
         try:
-            response = _read_head(stream, parser, self._deadline)
+            response = yield from _read_head(stream, parser, self._deadline)
         except errors.HandshakeError as error:
             stream.close()
             yield events.ProtocolError(str(error), critical=True)
@@ -219,7 +223,8 @@ class _Attempt:
         if self._options.cookies is not None:
             from .cookies import keep_cookies  # noqa: PLC0415  imports urllib.request and email, rarely needed
 
-            keep_cookies(self._options.cookies, response, request.endpoint)
+            keeping = partial(keep_cookies, self._options.cookies, response, request.endpoint)
+            yield from self._ask("cookies", keeping, key=response)
         try:
             elsewhere = self._elsewhere(request, response)
             if elsewhere is not None:
@@ -229,7 +234,7 @@ class _Attempt:
             if self._options.require_protocol and agreement.protocol is None:
                 raise _no_protocol(request.protocols)
         except errors.HandshakeError as error:
-            response.body = read_body(stream, response, parser.surplus, self._deadline)
+            response.body = yield from read_body(stream, response, parser.surplus, self._deadline)
             stream.close()
             words = excerpt(response) if response.status_code != 101 else ""
             reason = f"{error}: {words}" if words else str(error)
@@ -315,9 +320,9 @@ class _Attempt:
         )
 
 
-def _read_head(stream: Stream, parser: HeadParser, deadline: Deadline) -> Response:
+def _read_head(stream: Stream, parser: HeadParser, deadline: Deadline) -> Steps[Response]:
     while parser.head is None:
-        data = drive(receive(stream, _RECEIVE, deadline), deadline)
+        data = yield from receive(stream, _RECEIVE, deadline)
         if not data:
             raise EOFError
         parser.feed(data)

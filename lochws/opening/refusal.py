@@ -8,7 +8,7 @@ from time import monotonic
 
 from ..response import Response
 from ..system.deadline import Cancelled, Deadline
-from ..system.steps import drive
+from ..system.steps import Steps
 from ..text import cut, escaped
 from ..transport.stream import Stream
 from ..transport.waiting import receive
@@ -31,7 +31,7 @@ _LAST_CHUNK = b"0\r\n\r\n"
 _CHUNK_HEAD = rb"([0-9A-Fa-f]{1,8})[^\r\n]*\r\n"
 
 
-def read_body(stream: Stream, response: Response, rest: bytes, deadline: Deadline) -> bytes:
+def read_body(stream: Stream, response: Response, rest: bytes, deadline: Deadline) -> Steps[bytes]:
     """Receive the beginning of a refusal's body: at most `MAX_BODY` bytes, in at most `BODY_SECONDS`.
 
     A chunked body is reassembled (RFC 9112 section 7.1) as far as its format is valid; the rest is kept as it
@@ -49,7 +49,7 @@ def read_body(stream: Stream, response: Response, rest: bytes, deadline: Deadlin
         while len(body) < size and (left := end - monotonic()) > 0:
             if chunked and body.endswith(_LAST_CHUNK):
                 break
-            data = drive(receive(stream, _RECEIVE, deadline, left), deadline)
+            data = yield from receive(stream, _RECEIVE, deadline, left)
             if not data:
                 break
             body += data

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Iterable
+from functools import partial
 from typing import Protocol, TypeVar
 
 from ..base.records import record
 from ..options import Options, as_headers, as_protocols
 from ..protocol import deflate
 from ..protocol.handshake import build_request, make_key
+from ..system.steps import Steps, raisable
 from ..url import Endpoint
 from .redirect import without_credentials
 
@@ -21,7 +23,7 @@ T = TypeVar("T")
 class Ask(Protocol):
     """A callable that calls a function that was passed as an option."""
 
-    def __call__(self, option: str, function: Callable[[], T], /, key: Hashable = None) -> T:
+    def __call__(self, option: str, function: Callable[[], T], /, key: Hashable = None) -> Steps[T]:
         """Call the function, and return its result, which depends on `key`."""
 
 
@@ -44,9 +46,13 @@ class Request:
     data: bytes
 
 
-def call_directly(_: str, function: Callable[[], T], key: Hashable = None) -> T:
-    """Call a function that was passed as an option, on the calling thread."""
-    return function()
+def call_directly(_: str, function: Callable[[], T], key: Hashable = None) -> Steps[T]:
+    """Call a function that was passed as an option, on the thread that makes the attempt."""
+    yield from ()
+    try:
+        return function()
+    except (StopIteration, GeneratorExit) as error:
+        raise raisable(error) from error
 
 
 def prepare(
@@ -56,7 +62,7 @@ def prepare(
     home: bool,
     ask: Ask = call_directly,
     added_headers: Iterable[tuple[str, str]] = (),
-) -> Request:
+) -> Steps[Request]:
     """Prepare a request, calling the functions that were passed as options.
 
     Args:
@@ -71,13 +77,16 @@ def prepare(
     takes_all = home or options.redirect_headers == "all"
     headers: list[tuple[str, str]] = []
     if takes_all:
-        headers = [*as_headers(ask("headers", given) if callable(given) else given), *added_headers]
-    offered = as_protocols(ask("protocols", protocols)) if callable(protocols) else protocols
+        asked = (yield from ask("headers", given)) if callable(given) else given
+        headers = [*as_headers(asked), *added_headers]
+    offered = as_protocols((yield from ask("protocols", protocols))) if callable(protocols) else protocols
     if not takes_all:
         offered = without_credentials(offered)
     basic = None
     if home:
-        auth = ask("auth", options.auth) if callable(options.auth) else options.auth or endpoint.credentials
+        auth: object = options.auth or endpoint.credentials
+        if callable(options.auth):
+            auth = yield from ask("auth", options.auth)
         if isinstance(auth, str):
             headers = _with_default(headers, "Authorization", f"Bearer {_checked_token(auth)}")
         elif auth is not None:
@@ -87,7 +96,7 @@ def prepare(
     if options.cookies is not None:
         from .cookies import cookie_header  # noqa: PLC0415  imports urllib.request and email, rarely needed
 
-        cookies = cookie_header(options.cookies, endpoint)
+        cookies = yield from ask("cookies", partial(cookie_header, options.cookies, endpoint), key=endpoint)
         if cookies:
             headers = _with_default(headers, "Cookie", cookies)
     key = make_key()

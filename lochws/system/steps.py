@@ -12,9 +12,10 @@ from __future__ import annotations
 import selectors
 from collections.abc import Generator
 from time import monotonic
-from typing import NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 from .deadline import Deadline
+from .report import is_interrupt
 from .waits import slice_of
 
 #: For a few channels and a short time. poll() is preferred: unlike epoll and kqueue it needs no descriptor
@@ -29,7 +30,7 @@ class HasDescriptor(Protocol):
         """Return the descriptor."""
 
 
-class Wait(NamedTuple):
+class Wait:
     """A wait for sockets or for the time, which a call of the deadline's `wake` also ends.
 
     Attributes:
@@ -37,8 +38,11 @@ class Wait(NamedTuple):
         until: when the wait ends by itself, in monotonic seconds; None for never.
     """
 
-    channels: tuple[tuple[HasDescriptor, int], ...]
-    until: float | None
+    __slots__ = ("channels", "until")
+
+    def __init__(self, channels: tuple[tuple[HasDescriptor, int], ...], until: float | None) -> None:
+        self.channels = channels
+        self.until = until
 
 
 #: The channels that are ready, as the driver sends them to the generator.
@@ -91,6 +95,20 @@ def drive(steps: Steps[T], deadline: Deadline) -> T:
         result: T = end.value
         return result
     raise AssertionError("the steps yielded something other than a wait")
+
+
+def must_propagate(error: BaseException) -> bool:
+    """Return whether a generator must let an exception through: Ctrl-C and the like, or its own end."""
+    return is_interrupt(error) or isinstance(error, GeneratorExit)
+
+
+def raisable(error: BaseException) -> BaseException:
+    """Return an exception of the user's to raise in a generator, where StopIteration has another meaning."""
+    if not isinstance(error, (StopIteration, GeneratorExit)):
+        return error
+    substitute = RuntimeError(f"{type(error).__name__} was raised")
+    substitute.__cause__ = error
+    return substitute
 
 
 def _perform(wait: Wait, deadline: Deadline) -> Ready:

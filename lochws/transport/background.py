@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import selectors
 import threading
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
@@ -12,9 +11,7 @@ from ..system import usercode
 from ..system.deadline import Deadline
 from ..system.locks import reentrant_lock
 from ..system.report import report_aside
-from ..system.steps import drive
-from ..system.wakeup import WakePipe
-from .waiting import wait
+from ..system.steps import Steps, Wait, raisable
 
 T = TypeVar("T")
 
@@ -27,7 +24,7 @@ class Background(Generic[T]):
     """Calls functions in daemon threads, one call at a time.
 
     A running function cannot be interrupted. So a call that outlasts its deadline is left running, and the
-    next `call` waits for it too, instead of starting another thread. For use by one thread at a time.
+    next `call` waits for it too, instead of starting another thread. For one attempt at a time.
 
     Args:
         name: the name of the threads.
@@ -44,7 +41,7 @@ class Background(Generic[T]):
         """True if a call was left running."""
         return self._left is not None
 
-    def call(self, function: Callable[[], T], deadline: Deadline, *, key: Hashable = None) -> T:
+    def call(self, function: Callable[[], T], deadline: Deadline, *, key: Hashable = None) -> Steps[T]:
         """Call a function, and wait for it until the deadline passes.
 
         Args:
@@ -56,30 +53,27 @@ class Background(Generic[T]):
             TimeoutError: the deadline has passed, or a call with another key is still running.
             Cancelled: the deadline was cancelled.
             RuntimeError: no thread can be started.
-            BaseException: any exception that the function raises.
+            BaseException: any exception that the function raises, as `raisable` changes it.
         """
-        pipe = WakePipe()
+        work = self._left
+        if work is not None and work.key != key and not work.has_ended:
+            raise TimeoutError("an earlier call of this function has not returned yet")
+        if work is None or work.key != key or not work.join(deadline):
+            work = _Work(function, self._discard, key)
+            work.join(deadline)
+            threading.Thread(target=work.run, name=self._name, daemon=True).start()
+        self._left = work
         try:
-            work = self._left
-            if work is not None and work.key != key and not work.has_ended:
-                raise TimeoutError("an earlier call of this function has not returned yet")
-            if work is None or work.key != key or not work.join(pipe):
-                work = _Work(function, self._discard, key)
-                work.join(pipe)
-                threading.Thread(target=work.run, name=self._name, daemon=True).start()
-            self._left = work
-            try:
-                drive(wait(pipe, selectors.EVENT_READ, deadline), deadline)
-                return work.take()
-            finally:
-                if work.leave():
-                    self._left = None
+            while not work.has_ended:
+                yield Wait((), deadline.until())
+            return work.take()
         finally:
-            pipe.close()
+            if work.leave():
+                self._left = None
 
 
 class _Work(Generic[T]):
-    """One call, its outcome, and the threads that wait for it."""
+    """One call, its outcome, and the deadline of the attempt that waits for it."""
 
     def __init__(self, function: Callable[[], T], discard: Callable[[T], object], key: Hashable) -> None:
         self.key = key
@@ -87,7 +81,7 @@ class _Work(Generic[T]):
         self._discard = discard
         self._owners = usercode.owners()  # of the waiting thread
         self._lock = reentrant_lock()  # guards the attributes below
-        self._waiting: WakePipe | None = None
+        self._waiting: Deadline | None = None
         self._abandoned = False
         self._results: list[T] = []
         self._error: BaseException | None = None
@@ -109,12 +103,12 @@ class _Work(Generic[T]):
         elif abandoned:
             self._discard_all()
 
-    def join(self, pipe: WakePipe) -> bool:
-        """Register a pipe to be woken when the call ends. Return False if it has already ended."""
+    def join(self, deadline: Deadline) -> bool:
+        """Register a deadline to be woken when the call ends. Return False if it has already ended."""
         with self._lock:
             if self.has_ended:
                 return False
-            self._waiting, self._abandoned = pipe, False
+            self._waiting, self._abandoned = deadline, False
             return True
 
     def leave(self) -> bool:
@@ -129,7 +123,7 @@ class _Work(Generic[T]):
     def take(self) -> T:
         """Return the result of the call, or raise its exception."""
         if self._error is not None:
-            raise self._error
+            raise raisable(self._error)
         return self._results.pop()
 
     def _discard_all(self) -> None:

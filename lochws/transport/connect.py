@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, TypeGuard
 from ..errors import ConnectFail
 from ..options import Options
 from ..system.deadline import Cancelled, Deadline
-from ..system.report import is_interrupt, safe_str
-from ..system.steps import Steps, drive
+from ..system.report import safe_str
+from ..system.steps import Steps, must_propagate
 from ..url import Endpoint
 from .proxies.choose import ProxyURL
 from .stream import SSLSocketStream, Stream
@@ -36,10 +36,10 @@ class Connector:
         self._given = options.sock
         self._connecting: Background[socket.socket] | None = None
 
-    def open(self, endpoint: Endpoint, proxy: ProxyURL | None, deadline: Deadline, *, home: bool) -> Stream:
+    def open(
+        self, endpoint: Endpoint, proxy: ProxyURL | None, deadline: Deadline, *, home: bool
+    ) -> Steps[Stream]:
         """Open a stream to the endpoint, through the proxy if there is one, all under one deadline.
-
-        Blocks the calling thread, at most until the deadline passes or is cancelled.
 
         Args:
             home: whether the endpoint has the origin of the WebSocket's own URL. Options meant for that
@@ -50,10 +50,10 @@ class Connector:
         """
         # The reasons start with the same words as Lomond's.
         if proxy is not None:
-            stream = self._open_through(proxy, endpoint, deadline)
+            stream = yield from self._open_through(proxy, endpoint, deadline)
         else:
             try:
-                stream = self._open_directly(endpoint, deadline, home)
+                stream = yield from self._open_directly(endpoint, deadline, home)
             except Exception as error:  # noqa: BLE001  the attempt has failed, whatever the error
                 raise _as_connect_fail(error, "unable to connect", deadline.phase) from _cause_of(error)
         # A socket passed by the user may already have done its TLS handshake.
@@ -62,11 +62,11 @@ class Connector:
         try:
             deadline.enter("tls")
             securing = self._tls.secure(stream, endpoint.host, endpoint.port, deadline, home=home)
-            return drive(securing, deadline)
+            return (yield from securing)
         except Exception as error:  # noqa: BLE001  likewise
             raise _as_connect_fail(error, "unable to connect", "tls") from _cause_of(error)
 
-    def _open_through(self, proxy: ProxyURL, endpoint: Endpoint, deadline: Deadline) -> Stream:
+    def _open_through(self, proxy: ProxyURL, endpoint: Endpoint, deadline: Deadline) -> Steps[Stream]:
         failing = "proxy fail"
 
         def reach() -> Steps[Stream]:
@@ -83,22 +83,22 @@ class Connector:
         try:
             from .proxies.through import open_through  # noqa: PLC0415  with urllib.request, and most use no proxy
 
-            return drive(open_through(reach, proxy, endpoint, deadline), deadline)
+            return (yield from open_through(reach, proxy, endpoint, deadline))
         except Exception as error:  # noqa: BLE001  likewise
             raise _as_connect_fail(error, failing, "proxy") from _cause_of(error)
 
-    def _open_directly(self, endpoint: Endpoint, deadline: Deadline, home: bool) -> Stream:
+    def _open_directly(self, endpoint: Endpoint, deadline: Deadline, home: bool) -> Steps[Stream]:
         options = self._options
         path = endpoint.unix or (options.unix if home else None)
         if path is None and options.sock is None and options.connect is None:
-            return drive(self._reach(endpoint.host, endpoint.port, deadline), deadline)
+            return (yield from self._reach(endpoint.host, endpoint.port, deadline))
         deadline.enter("tcp")
         if path is not None:
             stream = Stream(connect_unix(path))
             stream.address = path
             return stream
         if options.connect is not None:
-            return _as_stream(self._call_connect(options.connect, endpoint, deadline), "connect")
+            return _as_stream((yield from self._call_connect(options.connect, endpoint, deadline)), "connect")
         return _as_stream(self._take_given(), "sock")
 
     def _reach(self, host: str, port: int, deadline: Deadline) -> Steps[Stream]:
@@ -114,7 +114,7 @@ class Connector:
 
     def _call_connect(
         self, connect: Callable[[str, int], socket.socket], endpoint: Endpoint, deadline: Deadline
-    ) -> socket.socket:
+    ) -> Steps[socket.socket]:
         """Call the function given as `connect`, in the background."""
         host, port = endpoint.host, endpoint.port
         if self._connecting is None:
@@ -122,11 +122,12 @@ class Connector:
 
             self._connecting = Background(f"lochws-connect-{host}", _close_if_socket)
         try:
-            return self._connecting.call(lambda: connect(host, port), deadline, key=(host, port))
+            calling = self._connecting.call(lambda: connect(host, port), deadline, key=(host, port))
+            return (yield from calling)
         except (OSError, Cancelled):
             raise
         except BaseException as error:
-            if is_interrupt(error):
+            if must_propagate(error):
                 raise
             text = f"the connect function failed: {type(error).__name__}: {safe_str(error)}"
             raise ConnectFail(text, phase="tcp") from error

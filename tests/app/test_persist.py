@@ -11,7 +11,6 @@ import pytest
 from lochws import Backoff, Threads, WebSocketApp, events
 from lochws import testing as t
 from lochws.persist import USE_BACKOFF
-from lochws.system.deadline import Deadline
 from lochws.testing import LogEvents, StartServer, VirtualClock
 
 from ..faults.registry import fault
@@ -78,11 +77,11 @@ class TestApps:
     def test_an_attempt_without_a_free_descriptor_fails_like_any_other(
         self, start_peer: StartPeer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def none_left(seconds: float | None) -> Deadline:
+        def none_left(*_: object, **__: object) -> None:
             monkeypatch.undo()
             raise OSError(24, "Too many open files")
 
-        monkeypatch.setattr("lochws.life.attempt.Deadline", none_left)
+        monkeypatch.setattr("lochws.transport.connect.connect_tcp", none_left)
         app = Noting(start_peer(dropping).url)
         app.start(poll=0, persist=QUICK)
         app.wait_for("back_off", 2)

@@ -13,6 +13,7 @@ import pytest
 from lochws.opening.dial import Dialler
 from lochws.options import Options
 from lochws.system.deadline import Deadline
+from lochws.system.steps import performed
 
 from ..support.attempts import Attempt, Dial
 from ..support.hang import Hang
@@ -94,7 +95,7 @@ class TestEndingInTime:
         ended = threading.Event()
         peer = start_peer(lambda link: (link.read_request(), link.wait_for_end(), ended.set()))
         deadline = Deadline(5)
-        attempt = Dialler(Options(), peer.url).dial(deadline)
+        attempt = performed(Dialler(Options(), peer.url).dial(deadline), deadline)
         for _ in range(steps):
             next(attempt)
         attempt.close()

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from lochws.events import ConnectFail, Disconnected, Event
 from lochws.opening.dial import Dialler, Opened
 from lochws.system.deadline import Deadline
+from lochws.system.steps import performed
 
 
 class Attempt:
@@ -23,7 +24,7 @@ class Attempt:
     def __init__(self, dialler: Dialler, deadline: Deadline) -> None:
         self.events: list[Event] = []
         start = monotonic()
-        self.opened = _exhaust(dialler.dial(deadline), self.events)
+        self.opened = _exhaust(performed(dialler.dial(deadline), deadline), self.events)
         self.seconds = monotonic() - start
         self._check_ending()
 
