@@ -6,7 +6,7 @@ import os
 import ssl
 import sys
 from collections.abc import Callable, Coroutine, Generator, Hashable, Iterator, Mapping
-from math import inf
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
@@ -14,7 +14,7 @@ from . import events
 from .codec import Codec
 from .diagnosis.findings import Finding
 from .dispatch.arguments import refusing_unknown
-from .dispatch.callables import accepted, check_runs, needs_arguments
+from .dispatch.callables import accepted
 from .dispatch.handler import Handler
 from .dispatch.hiding import check_instance, read_only
 from .dispatch.naming import EventName, Function, as_registering, check_attributes, check_class, event_names
@@ -22,9 +22,10 @@ from .dispatch.registry import Registry, Wrapper
 from .dispatch.routes import Match
 from .engine.threads import Threads
 from .errors import WaitFailed, WebSocketError
-from .life.backoff import DEFAULT_BACKOFF, Backoff
-from .life.calls import ScheduledCall
+from .life.backoff import Backoff, as_backoff
+from .life.calls import ScheduledCall, check_call
 from .life.gate import Gate
+from .life.interruption import end_interrupted
 from .life.lifecycle import Lifecycle
 from .life.reasons import why_not_ready, why_running
 from .life.state import State, describe
@@ -47,7 +48,7 @@ from .options import (
     check_number,
 )
 from .system.reentry import interrupts_lochws
-from .system.report import flush_reports, safe_str
+from .system.report import safe_str
 from .websocket import Internals, WebSocket, check_given
 
 if sys.version_info >= (3, 11):
@@ -67,8 +68,6 @@ else:
 
 _Event = TypeVar("_Event", bound=events.Event)
 
-#: How long a closing handshake may take after Ctrl-C, in seconds, before the connection is dropped.
-INTERRUPT_SECONDS = 5.0
 #: How long `wait_ready` waits for another thread to start the app, in seconds.
 START_SECONDS = 0.5
 #: The time limit for each step of `diagnose`, in seconds, if none is given.
@@ -423,9 +422,7 @@ class WebSocketApp(WebSocket, Handler):
             poll=poll, ping_rate=ping_rate, ping_timeout=ping_timeout, auto_pong=auto_pong,
             close_timeout=close_timeout, stale_after=stale_after, on_stale=on_stale,
         )
-        if not isinstance(persist, (bool, Backoff)):
-            raise TypeError(f"persist={persist!r}: expected True, False or a Backoff")
-        backoff = DEFAULT_BACKOFF if persist is True else persist or None
+        backoff = as_backoff(persist)
         if backoff is None and internals.on_handler_error == "reconnect":
             raise ValueError('persist=False: on_handler_error="reconnect" needs persist')
         if internals.life.state not in (State.NEW, State.STOPPED):
@@ -491,11 +488,8 @@ class WebSocketApp(WebSocket, Handler):
             life.wait_stopped(None)
         except BaseException:
             if not was_running and life.state not in (State.NEW, State.STOPPED):  # else start() has failed
-                self._lochws.close_app(reason="interrupted")
-                if not life.in_handler:
-                    if not life.join(INTERRUPT_SECONDS):
-                        self.force_disconnect()
-                    flush_reports()  # what the log says of the end stands before the traceback, not inside it
+                close = partial(self._lochws.close_app, reason="interrupted")
+                end_interrupted(close, life.in_handler, life.join, self.force_disconnect)
             raise
         life.join(None)
         return life.final_event
@@ -961,15 +955,7 @@ class WebSocketApp(WebSocket, Handler):
             ValueError: `seconds` is not finite.
             WebSocketError: the app is not running.
         """
-        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-            raise TypeError(f"call_later: seconds={seconds!r}: expected a number")
-        if not -inf < seconds < inf:
-            raise ValueError(f"call_later: seconds={seconds!r}: expected a finite number")
-        if not callable(function):
-            raise TypeError(f"call_later: function={function!r}: expected something that can be called")
-        check_runs(f"call_later: {getattr(function, '__qualname__', repr(function))}", function)
-        if needs_arguments(function):
-            raise TypeError(f"call_later: function={function!r}: expected a function without arguments")
+        check_call(seconds, function)
         return self._lochws.life.call_later(seconds, function)
 
     @read_only

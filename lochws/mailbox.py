@@ -8,7 +8,7 @@
     for message in mailbox:
         print(message.json)
 
-`WebSocketApp.mailbox` creates mailboxes.
+`WebSocketApp.mailbox` and `Feed.mailbox` create mailboxes.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from .dispatch.naming import CLASSES, EventName, event_names
 from .dispatch.registry import Registry
 from .engine.bounded_inbox import WHEN_FULL, WhenFull
 from .errors import WebSocketClosed, WebSocketError
-from .life.intake import Intake
-from .life.lifecycle import Lifecycle
+from .life.intake import Intake, Life
 from .options import as_timeout, check_choice, check_range
 from .system.reentry import interrupts_lochws
 from .system.waits import slice_of
@@ -49,7 +48,7 @@ class Mailbox(Generic[_E_co]):
     and is refused. In a coroutine, use ``async for``.
     """
 
-    def __init__(self, life: Lifecycle, intake: Intake) -> None:
+    def __init__(self, life: Life, intake: Intake) -> None:
         # For `WebSocketApp.mailbox`. The app keeps the intake, but no reference to this object.
         self._life = life
         self._intake = intake
@@ -187,7 +186,7 @@ class _Loop(Iterator[_E_co]):
 
 
 def make_mailbox(
-    life: Lifecycle,
+    life: Life,
     registry: Registry,
     names: tuple[EventName, ...],
     *,
@@ -195,13 +194,14 @@ def make_mailbox(
     when_full: WhenFull,
     key: Callable[[Any], Hashable] | None,
     max_bytes: int,
+    caller: str = "app.mailbox",
 ) -> Mailbox[Any]:
     """Create a mailbox and register it: see `WebSocketApp.mailbox`.
 
     Raises:
         TypeError, ValueError: an argument is invalid; the message names it.
     """
-    kinds = kinds_of(names or ("text", "binary"), "app.mailbox")
+    kinds = kinds_of(names or ("text", "binary"), caller)
     check_range("size", size, 1)
     check_range("max_bytes", max_bytes, 1)
     check_choice("when_full", when_full, WHEN_FULL)

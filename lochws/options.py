@@ -799,6 +799,18 @@ POSITIONAL = (
 KEYWORDS = frozenset(WebSocketOptions.__annotations__)
 
 
+class TimingOptions(TypedDict, total=False):
+    """The keyword options of `Timing`, which describes them."""
+
+    poll: float | None
+    ping_rate: float | None
+    ping_timeout: float | Literal["auto"] | None
+    auto_pong: bool
+    close_timeout: float | None
+    stale_after: float | None
+    on_stale: Literal["reconnect", "tell"]
+
+
 @record(frozen=True, kw_only=True, eq=False)
 class Timing:
     """The options of `WebSocket.connect`: keepalive, Poll events and closing.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from types import FunctionType
 from typing import Any, TypeVar, cast
@@ -61,3 +61,17 @@ def refusing_unknown_fields(cls: _Class) -> _Class:
 
     cls.__init__ = initialize  # type: ignore[misc]  # same signature as the original
     return cls
+
+
+def check_keywords(name: str, given: Mapping[str, object], known: tuple[str, ...]) -> None:
+    """Raise TypeError unless all keywords that an app's or a feed's method was given are known to it.
+
+    Args:
+        name: the method, as the error names it.
+        given: the keyword arguments.
+        known: the names of those that it takes.
+    """
+    if not given.keys() <= set(known):
+        from .foreign import refuse_arguments  # noqa: PLC0415  for mistakes alone
+
+        refuse_arguments(name, dict(given), known, is_app=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -14,11 +13,10 @@ from .. import events
 from ..app import WebSocketApp
 from ..dispatch.registry import Registry
 from ..engine.threads import Crew, Threads
-from ..life.backoff import AttemptEnd, Backoff, Retries
+from ..life.backoff import AttemptEnd, Backoff, Retries, drawn
 from ..life.calls import ScheduledCall, call_later
 from ..system.rate_limit import RateLimit
 from ..system.report import report, safe_repr
-from ..system.waits import Waiters
 from ..url import redacted, without_secrets
 from .handover import Handover
 from .leg import Leg, made_app
@@ -63,21 +61,22 @@ class Conductor:
         backoff: the back-off of each copy, or None to give up after the first failure.
         threads: the threads of all connections.
         registry: the feed's handlers.
-        waiters: notified when the feed becomes ready and when it ends; with `lock`, which guards `stop`.
+        lock: guards `stop`.
+        changed: called without the lock when the feed becomes ready and when it ends. Any thread.
     """
 
     def __init__(
         self, plan: Plan, timing: dict[str, Any], backoff: Backoff | None, threads: Threads,
-        registry: Registry, lock: threading.RLock, waiters: Waiters,
+        registry: Registry, lock: threading.RLock, changed: Callable[[], object],
     ) -> None:
         self._plan = plan
         self._timing = timing
         self._threads = threads
         self._registry = registry
         self._lock = lock
-        self._waiters = waiters
+        self._changed = changed
         self.crew: Crew = threads.attach(self)
-        self.outlet = Outlet(registry, plan.on_switch, self.crew.clock, lock, waiters)
+        self.outlet = Outlet(registry, plan.on_switch, self.crew.clock, changed)
         self._chooser = UrlChooser(plan.urls, plan.cool_down)
         self._stream = Stream(plan, self.outlet)
         self._rivalry = Rivalry()
@@ -160,8 +159,8 @@ class Conductor:
             if self.is_over:
                 return
             self.is_over = True
-            self.outlet.use_none()
-            self._waiters.notify_all()
+        self.outlet.use_none()
+        self._changed()
         for leg in self.legs:
             leg.cancel_timer()
         self._threads.detach(self.crew, self)
@@ -249,7 +248,7 @@ class Conductor:
             slot.retries.opened(now)
         self._stream.join(leg)
         if self._plan.renew_after is not None:
-            age = self._plan.renew_after * (1 - EARLIER * random.random())
+            age = self._plan.renew_after * (1 - EARLIER * drawn())
             leg.timer = self.call_later(age, partial(self.renew, leg, "age"))
         if self.outlet.sender in (None, old):
             self.outlet.use(leg, old, leg.reason, is_overlapping=old is not None and old.can_receive)

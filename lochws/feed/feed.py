@@ -3,41 +3,59 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from math import inf
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
 from .. import events
-from ..app import INTERRUPT_SECONDS, WebSocketApp
-from ..dispatch.callables import check_runs, check_takes, needs_arguments
+from ..app import WebSocketApp
+from ..dispatch.arguments import check_keywords
+from ..dispatch.callables import check_takes
 from ..dispatch.handler import Handler
 from ..dispatch.naming import EventName, Function, check_class, event_names, methods_of
 from ..dispatch.registry import Registry
+from ..dispatch.routes import Match
 from ..engine.threads import Threads
 from ..errors import WaitFailed, WebSocketClosed, WebSocketError, WebSocketUnavailable
-from ..life.backoff import DEFAULT_BACKOFF, Backoff
-from ..life.calls import ScheduledCall
-from ..options import Encoder, Timing, check_bool, check_number, check_range
+from ..life.backoff import Backoff, as_backoff
+from ..life.calls import ScheduledCall, check_call
+from ..life.interruption import end_interrupted
+from ..options import (
+    MIB,
+    Encoder,
+    Timing,
+    TimingOptions,
+    as_timeout,
+    check_bool,
+    check_number,
+    check_range,
+)
 from ..protocol.close import as_reason, encode_close
 from ..protocol.frames import BytesLike
-from ..system import forks
-from ..system.control import control_lock
 from ..system.report import safe_name
-from ..system.waits import Waiters, wait_for
 from ..url import parse_url, redacted
 from .conductor import Conductor
 from .leg import made_app
+from .life import FeedLife, FinalEvent
 from .plan import Plan
 from .status import FeedStatus, Switch
 
 if sys.version_info >= (3, 11):
-    from typing import Self
+    from typing import Self, Unpack
 elif TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
 
-Final = events.ConnectFail | events.Disconnected
+if TYPE_CHECKING:
+    from ..dispatch.typed import Routed
+    from ..engine.bounded_inbox import WhenFull
+    from ..mailbox import Mailbox
+else:
+    Routed = Function
+
+_Event = TypeVar("_Event", bound=events.Event)
+
 
 
 class Feed(Handler):
@@ -64,10 +82,10 @@ class Feed(Handler):
     the first copy of each message wins. Either way, handlers see one stream.
 
     Handlers are registered as with a `WebSocketApp`: override ``on_<event>`` methods in a subclass, or use
-    `on` and `add_handler`. They all run on one thread, one at a time. ``ready`` and ``disconnected`` are the
-    beginning and the end of a time during which the feed can send, however many connections that takes. While
-    there is no connection, handlers also see how the next one opens, fails and backs off. Of other events
-    they see those of the connection that sends.
+    `on`, `route` and `add_handler`. They all run on one thread, one at a time. A `mailbox` has the events for
+    a loop instead. ``ready`` and ``disconnected`` are the beginning and the end of a time during which the
+    feed can send, however many connections that takes. While there is no connection, handlers also see how
+    the next one opens, fails and backs off. Of other events they see those of the connection that sends.
 
     The handlers of an app that the factory returns see its own connection, except that its ``on_text``,
     ``on_binary`` and ``on_batch`` are called only for messages that the feed passes on.
@@ -149,16 +167,11 @@ class Feed(Handler):
             factory, _checked_urls(urls), copies, renew_after, codes, predicate, key, order, window, drain,
             cool_down, on_switch,
         )
-        self._threads = threads or Threads(supervisors=2, name=f"{type(self).__name__}")
-        self._is_shared = threads is not None
-        self._lock = control_lock()
-        self._waiters = Waiters(self._lock)
-        self._conductor: Conductor | None = None  # replaced under the lock
-        self._was_closed = False  # before the first start
         self._registry = Registry(lambda error: None)
         _refuse_sent(self)
         self._registry.add_methods(self)
-        forks.register(self)
+        own = threads or Threads(supervisors=2, name=f"{type(self).__name__}")
+        self._life = FeedLife(self._plan, own, threads is not None, self._registry)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Refuse a subclass with a misspelt handler."""
@@ -174,7 +187,7 @@ class Feed(Handler):
 
     def __enter__(self) -> Self:
         """Start the feed, unless it is running."""
-        if not self._is_running:
+        if not self._life.is_running:
             self.start()
         return self
 
@@ -186,7 +199,7 @@ class Feed(Handler):
 
     # Running.
 
-    def start(self, *, persist: bool | Backoff = True, **timing: Any) -> None:
+    def start(self, *, persist: bool | Backoff = True, **timing: Unpack[TimingOptions]) -> None:
         """Start connecting in the background, and return immediately.
 
         A feed that has stopped can be started again. The factory is called once on the calling thread, so
@@ -205,35 +218,19 @@ class Feed(Handler):
             RuntimeError: no thread can be started.
             Exception: whatever the factory raised.
         """
-        if not isinstance(persist, (bool, Backoff)):
-            raise TypeError(f"persist={persist!r}: expected True, False or a Backoff")
-        backoff = DEFAULT_BACKOFF if persist is True else persist or None
+        backoff = as_backoff(persist)
         if backoff is not None and backoff.retry is not None:
             raise ValueError("persist: a feed calls no retry hook; use fatal_codes, or call close()")
+        check_keywords("start()", timing, (*TimingOptions.__annotations__, "persist"))
         Timing(**timing)  # raises for what is invalid
-        if self._is_running:
+        if self._life.is_running:
             raise WebSocketError("already started")
-        first = made_app(self._plan.factory, self._plan.urls[0], self._threads)
-        with self._lock:
-            if self._is_running:  # another call of start has come first
-                raise WebSocketError("already started")
-            conductor = Conductor(
-                self._plan, timing, backoff, self._threads, self._registry, self._lock, self._waiters
-            )
-            try:
-                if self._was_closed:
-                    conductor.close(1000, "goodbye")  # nothing begins: it might fail before it is closed
-                else:
-                    conductor.call_later(0, lambda: conductor.begin(first))
-                if self._is_running:
-                    raise WebSocketError("already started")  # by a signal handler
-            except BaseException:
-                conductor.finish()
-                raise
-            # No call from here on, so Ctrl-C strikes either before all of it or after.
-            self._conductor, self._was_closed = conductor, False
+        first = made_app(self._plan.factory, self._plan.urls[0], self._life.threads)
+        self._life.start(first, dict(timing), backoff)
 
-    def run_forever(self, *, persist: bool | Backoff = True, **timing: Any) -> Final | None:
+    def run_forever(
+        self, *, persist: bool | Backoff = True, **timing: Unpack[TimingOptions]
+    ) -> FinalEvent | None:
         """Start the feed and block until it has stopped. Ctrl-C closes it, and then propagates.
 
         Args:
@@ -248,15 +245,17 @@ class Feed(Handler):
             WebSocketError: the feed is already running.
             RuntimeError: no thread can be started.
         """
-        self.start(persist=persist, **timing)
+        was_running = self._life.is_running
         try:
+            self.start(persist=persist, **timing)
             self._refuse_in_handler("run_forever")  # of an app that shares the threads
-            self.join()
+            self._life.wait_stopped(None)
         except BaseException:
-            self.close(reason="interrupted")
-            if not self.in_handler and not self.join(INTERRUPT_SECONDS):
-                self.force_disconnect()
+            if self._life.is_running and not was_running:  # else start() has failed
+                close = partial(self.close, reason="interrupted")
+                end_interrupted(close, self.in_handler, self._life.join, self.force_disconnect)
             raise
+        self._life.join(None)
         return self.last_end
 
     def close(self, code: int | None = 1000, reason: str | bytes = "goodbye") -> None:
@@ -271,11 +270,7 @@ class Feed(Handler):
         """
         reason = as_reason(reason)
         encode_close(code, reason)
-        conductor = self._conductor
-        if conductor is None:
-            self._was_closed = True
-        else:
-            conductor.close(code, reason)
+        self._life.close(code, reason)
 
     def stop(self, timeout: float | None = None) -> bool:
         """Close the feed and wait until it has stopped; in a handler, close it without waiting.
@@ -285,10 +280,13 @@ class Feed(Handler):
 
         Returns:
             True if the feed has stopped.
+
+        Raises:
+            TypeError, ValueError: the timeout is not a number; the feed is not closed.
         """
-        timeout = _as_timeout("stop", timeout)
+        timeout = as_timeout("stop", timeout)
         self.close()
-        return not self.in_handler and self.join(timeout)
+        return not self.in_handler and self._life.join(timeout)
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait until the feed has stopped and its own threads have ended.
@@ -300,18 +298,12 @@ class Feed(Handler):
             True if the feed stopped in time or was never started.
 
         Raises:
+            TypeError, ValueError: the timeout is not a number.
             WebSocketError: called from a handler of this feed, which would then wait for itself.
         """
-        timeout = _as_timeout("join", timeout)
+        timeout = as_timeout("join", timeout)
         self._refuse_in_handler("join")
-        conductor = self._conductor
-        if conductor is None:
-            return True
-        limit = self._time_for_waiting(timeout)
-        with self._lock:
-            if not wait_for(self._waiters, lambda: conductor.is_over, limit):
-                return False
-        return self._is_shared or conductor.crew.join(timeout)
+        return self._life.join(timeout)
 
     def wait_ready(self, timeout: float | None = None, *, check: bool = False) -> bool:
         """Wait until the feed can send: the session of a connection is set up.
@@ -329,26 +321,19 @@ class Feed(Handler):
                 connection.
             WaitFailed: with ``check=True``, the wait failed.
         """
-        timeout = _as_timeout("wait_ready", timeout)
+        timeout = as_timeout("wait_ready", timeout)
         check_bool("check", check)
-        conductor = self._conductor
-        if conductor is None:
+        life = self._life
+        if life.conductor is None:
             raise WebSocketError("wait_ready(): the feed has not been started; call start() first")
-        if conductor.outlet.sender is None:
+        if not life.is_ready:
             self._refuse_in_handler("wait_ready")
-            limit = self._time_for_waiting(timeout)
-            with self._lock:
-                wait_for(
-                    self._waiters, lambda: conductor.outlet.sender is not None or conductor.is_over, limit
-                )
-        done = conductor.outlet.sender is not None
+        done = life.is_ready or life.wait_ready(timeout)
         if check and not done:
-            end = conductor.last_end
-            why = "the feed has stopped" if conductor.is_over else "no connection is open yet"
-            raise WaitFailed(
-                f"wait_ready(): {why}{'' if end is None else f': {end}'}", event=end,
-                timed_out=not conductor.is_over,
-            )
+            end, has_stopped = life.final_event, life.has_stopped
+            why = "the feed has stopped" if has_stopped else "no connection is open yet"
+            words = f"wait_ready(): {why}{'' if end is None else f': {end}'}"
+            raise WaitFailed(words, event=end, timed_out=not has_stopped)
         return done
 
     def renew(self) -> None:
@@ -366,7 +351,7 @@ class Feed(Handler):
         Args:
             reason: the reason, for the Disconnected event.
         """
-        conductor = self._conductor
+        conductor = self._life.conductor
         for leg in () if conductor is None else conductor.legs:
             leg.app.force_disconnect(reason)
 
@@ -385,10 +370,7 @@ class Feed(Handler):
             ValueError: `seconds` is not finite.
             WebSocketError: the feed is not running.
         """
-        check_number("call_later: seconds", seconds, -inf, "a finite number")
-        if not callable(function) or needs_arguments(function):
-            raise TypeError(f"call_later: function={function!r}: expected a function without arguments")
-        check_runs("call_later: function", function)
+        check_call(seconds, function)
         return self._running("call_later").call_later(seconds, function)
 
     # Handlers.
@@ -411,8 +393,83 @@ class Feed(Handler):
 
         return register
 
+    def route(
+        self,
+        match: Mapping[Any, Any] | Callable[[Any], object] | type[object] | None = None,
+        /,
+        **fields: Any,
+    ) -> Callable[[Routed], Routed]:
+        """Register a function as a handler of the messages whose JSON matches: see `WebSocketApp.route`.
+
+        Args:
+            match: a predicate of the decoded message, a class of it, or a mapping of fields; None: the fields
+                decide.
+            fields: the fields that the message must have at least, and their values.
+
+        Raises:
+            TypeError, ValueError: the arguments do not describe messages; or the function cannot be called
+                with one argument, or is a coroutine or generator function.
+        """
+        wanted = Match(match, fields)
+
+        def register(function: Routed) -> Routed:
+            self._registry.add_route(function, wanted)
+            return function
+
+        return register
+
+    @overload
+    def mailbox(
+        self, *names: Literal["text", "binary"], size: int = 1000, when_full: WhenFull = "pause",
+        key: Callable[[Any], Hashable] | None = None, max_bytes: int = 16 * MIB,
+    ) -> Mailbox[events.Text | events.Binary]: ...
+
+    @overload
+    def mailbox(
+        self, *names: type[_Event], size: int = 1000, when_full: WhenFull = "pause",
+        key: Callable[[Any], Hashable] | None = None, max_bytes: int = 16 * MIB,
+    ) -> Mailbox[_Event]: ...
+
+    @overload
+    def mailbox(
+        self, *names: EventName, size: int = 1000, when_full: WhenFull = "pause",
+        key: Callable[[Any], Hashable] | None = None, max_bytes: int = 16 * MIB,
+    ) -> Mailbox[Any]: ...
+
+    def mailbox(
+        self,
+        *names: EventName,
+        size: int = 1000,
+        when_full: WhenFull = "pause",
+        key: Callable[[Any], Hashable] | None = None,
+        max_bytes: int = 16 * MIB,
+    ) -> Mailbox[Any]:
+        """Create a mailbox, in which the feed's one stream of events waits for a thread or a coroutine.
+
+        Any thread and any handler may call this; it never blocks. The mailbox lasts until the feed stops. The
+        arguments and errors are those of `WebSocketApp.mailbox`.
+
+        Args:
+            names: the events to receive, by name or by class; ``"event"`` means all. None given: text and
+                binary messages.
+            size: the maximum number of waiting events.
+            when_full: ``"pause"``, ``"drop_oldest"`` or ``"latest"``. With ``"pause"``, reading stops on all
+                connections of the feed.
+            key: a function that returns the key of an event, for ``when_full="latest"``.
+            max_bytes: the maximum memory for waiting events, in bytes.
+
+        Raises:
+            TypeError, ValueError: an argument is invalid; the message names it and says what would be valid.
+        """
+        from ..mailbox import make_mailbox  # noqa: PLC0415  most feeds have none
+
+        return make_mailbox(
+            self._life, self._registry, names, size=size, when_full=when_full, key=key, max_bytes=max_bytes,
+            caller="feed.mailbox",
+        )
+
     def add_handler(self, handler: object) -> None:
-        """Register all ``on_<event>`` methods of an object, and those marked with `lochws.on`.
+        """Register all ``on_<event>`` methods of an object, and those marked with `on` or `route` of lochws.
 
         Raises:
             TypeError: the object has no such method, or one of them is misspelt or cannot be called with one
@@ -423,7 +480,7 @@ class Feed(Handler):
         self._registry.add_object(handler)
 
     def remove_handler(self, handler: object) -> None:
-        """Remove a registered function or object from all its events.
+        """Remove a registered function or object from all its events and routes.
 
         Raises:
             ValueError: it is not registered.
@@ -465,12 +522,12 @@ class Feed(Handler):
             WebSocketUnavailable: there is no open connection whose session is set up; `WebSocketClosed` if
                 the feed has stopped.
         """
-        conductor = self._conductor
-        leg = None if conductor is None else conductor.outlet.sender
-        if leg is not None:
-            return leg.app
+        conductor = self._life.conductor
         if conductor is None:
             raise WebSocketUnavailable("not sent: the feed has not been started; call start() first")
+        leg = conductor.outlet.sender
+        if leg is not None:
+            return leg.app
         if conductor.is_over:
             raise WebSocketClosed("not sent: the feed has stopped")
         raise WebSocketUnavailable(
@@ -482,26 +539,22 @@ class Feed(Handler):
     @property
     def is_active(self) -> bool:
         """True if the feed can send. Any thread may read it."""
-        conductor = self._conductor
-        return conductor is not None and conductor.outlet.sender is not None
+        return self._life.is_ready
 
     @property
     def is_stopping(self) -> bool:
         """True if `close` has been called since the feed was started. Any thread may read it."""
-        conductor = self._conductor
-        return self._was_closed if conductor is None else conductor.stop is not None
+        return self._life.is_stopping
 
     @property
     def in_handler(self) -> bool:
         """True if the calling thread is the one that runs the handlers."""
-        conductor = self._conductor
-        return conductor is not None and conductor.crew.reader.is_current
+        return self._life.in_handler
 
     @property
-    def last_end(self) -> Final | None:
+    def last_end(self) -> FinalEvent | None:
         """The final event of the last connection or attempt that has ended since `start`, or None."""
-        conductor = self._conductor
-        return None if conductor is None else conductor.last_end
+        return self._life.final_event
 
     def status(self) -> FeedStatus:
         """Return the state of the feed, of its connections and of its URLs. Any thread; never blocks.
@@ -509,22 +562,13 @@ class Feed(Handler):
         Raises:
             WebSocketError: the feed has not been started.
         """
-        if self._conductor is None:
+        conductor = self._life.conductor
+        if conductor is None:
             raise WebSocketError("status(): the feed has not been started; call start() first")
-        return self._conductor.report()
-
-    def reset_after_fork(self) -> None:
-        """Become stopped in the child of a fork. The feed keeps running in the parent."""
-        self._lock = control_lock()
-        self._waiters = Waiters(self._lock)
-        self._conductor = None
-
-    @property
-    def _is_running(self) -> bool:
-        return self._conductor is not None and not self._conductor.is_over
+        return conductor.report()
 
     def _running(self, method: str) -> Conductor:
-        conductor = self._conductor
+        conductor = self._life.conductor
         if conductor is None or conductor.is_over:
             raise WebSocketError(f"{method}(): the feed is not running")
         return conductor
@@ -532,10 +576,6 @@ class Feed(Handler):
     def _refuse_in_handler(self, method: str) -> None:
         if self.in_handler:
             raise WebSocketError(f"{method}() was called in a handler, and would wait for that handler's end")
-
-    def _time_for_waiting(self, timeout: float | None) -> float | None:
-        """Return the timeout, or 0 in a signal handler that has interrupted its own thread under the lock."""
-        return 0.0 if self._lock._is_owned() else timeout  # type: ignore[attr-defined]  # what Condition asks it, too
 
 
 def _refuse_sent(handler: object) -> None:
@@ -575,11 +615,3 @@ def _renew_on(
             check_range("renew_on", code, 1000, 4999)
         return frozenset(codes), None
     raise TypeError(f"renew_on={renew_on!r}: expected close codes, or a function of an event")
-
-
-def _as_timeout(method: str, timeout: float | None) -> float | None:
-    """Return a timeout, checked; None for no limit."""
-    if timeout is None or timeout == inf:
-        return None
-    check_number(f"{method}: timeout", timeout, -inf, "seconds, or None")
-    return max(0.0, float(timeout))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -11,7 +10,6 @@ from .. import events
 from ..clock import Clock
 from ..dispatch.registry import Registry
 from ..system.report import report
-from ..system.waits import Waiters
 from ..url import redacted
 from .leg import Leg
 from .status import Reason, Switch
@@ -26,10 +24,10 @@ class Outlet:
         registry: the feed's handlers.
         on_switch: the user's function for changes of the connection, or None.
         clock: the clock of the feed's threads.
-        waiters: notified when the feed can send; with `lock`, which they use.
+        changed: called when the feed can send.
 
     Attributes:
-        sender: the connection in use, or None. Changed under the lock.
+        sender: the connection in use, or None.
         is_up: whether the handlers have been told Ready, and not Disconnected since.
         switches: how often another connection has taken over.
         losses: how often the handlers have been told Disconnected while the feed was running.
@@ -37,7 +35,7 @@ class Outlet:
 
     def __init__(
         self, registry: Registry, on_switch: Callable[[Switch], object] | None, clock: Clock,
-        lock: threading.RLock, waiters: Waiters,
+        changed: Callable[[], object],
     ) -> None:
         self.sender: Leg | None = None
         self.is_up = False
@@ -45,8 +43,7 @@ class Outlet:
         self._registry = registry
         self._on_switch = on_switch
         self._clock = clock
-        self._lock = lock
-        self._waiters = waiters
+        self._changed = changed
 
     def tell(self, event: events.Event) -> None:
         """Call the handlers of an event."""
@@ -54,9 +51,8 @@ class Outlet:
 
     def use(self, leg: Leg, old: Leg | None, reason: Reason, is_overlapping: bool) -> None:
         """Send on a connection from now on."""
-        with self._lock:
-            self.sender = leg
-            self._waiters.notify_all()
+        self.sender = leg
+        self._changed()
         if not self.is_up:
             self.is_up = True
             assert leg.ready_event is not None
@@ -72,8 +68,7 @@ class Outlet:
 
     def use_none(self) -> None:
         """Send on no connection for now. Any thread."""
-        with self._lock:
-            self.sender = None
+        self.sender = None
 
     def opening(self, leg: Leg, event: events.Event, legs: Iterable[Leg]) -> None:
         """Tell how a connection opens, if the feed has no other one."""

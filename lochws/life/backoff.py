@@ -194,7 +194,7 @@ class Retries:
         self, backoff: Backoff, draw: Callable[[], float] | None = None, *, is_shared: bool = False
     ) -> None:
         self._backoff = backoff
-        self._draw = draw or _drawn
+        self._draw = draw or drawn
         self._factor = backoff.factor or (SHARED_FACTOR if is_shared else FACTOR)
         self._clean_wait = backoff.clean_wait
         if self._clean_wait is None and not is_shared and backoff.min_wait <= CLEAN_WAIT:
@@ -333,10 +333,22 @@ def retry_after(value: str | None, wall: float) -> float | None:
     return None if isnan(seconds) else max(0.0, seconds)
 
 
-def _drawn() -> float:
+def drawn() -> float:
+    """Return a random number from 0 up to, but not including, 1."""
     # The module `random` is slow to load, and only one number per attempt is needed.
     return int.from_bytes(os.urandom(4), "big") / 2**32
 
 
 #: The back-off that ``persist=True`` selects.
 DEFAULT_BACKOFF: Final = Backoff()
+
+
+def as_backoff(persist: bool | Backoff) -> Backoff | None:
+    """Return the back-off that the argument `persist` stands for; None for no further attempt.
+
+    Raises:
+        TypeError: it is neither a bool nor a Backoff.
+    """
+    if not isinstance(persist, (bool, Backoff)):
+        raise TypeError(f"persist={persist!r}: expected True, False or a Backoff")
+    return DEFAULT_BACKOFF if persist is True else persist or None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from threading import TIMEOUT_MAX
 from typing import TypeAlias
 
+from ..dispatch.callables import check_runs, needs_arguments
 from ..engine.inbox import Inbox
 from ..engine.supervisor import Job
 from ..engine.threads import Crew
@@ -76,3 +78,16 @@ def call_later(
         RuntimeError: the thread that keeps the time cannot be started.
     """
     return ScheduledCall(function, make)._schedule(crew, seconds)
+
+
+def check_call(seconds: float, function: Function) -> None:
+    """Raise TypeError or ValueError unless a user may have this function called after that many seconds."""
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise TypeError(f"call_later: seconds={seconds!r}: expected a number")
+    if not -inf < seconds < inf:
+        raise ValueError(f"call_later: seconds={seconds!r}: expected a finite number")
+    if not callable(function):
+        raise TypeError(f"call_later: function={function!r}: expected something that can be called")
+    check_runs(f"call_later: {getattr(function, '__qualname__', repr(function))}", function)
+    if needs_arguments(function):
+        raise TypeError(f"call_later: function={function!r}: expected a function without arguments")

@@ -10,8 +10,8 @@ import logging
 import sys
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from contextlib import suppress
-from typing import Any
+from contextlib import AbstractContextManager, suppress
+from typing import Any, Protocol
 
 from .. import events
 from ..dispatch.registry import Registry
@@ -20,13 +20,41 @@ from ..options import MIB
 from ..system import forks
 from ..system.rate_limit import RateLimit
 from ..system.report import report
-from .lifecycle import Lifecycle
 
 #: The assumed memory cost of an event in addition to its payload, in bytes.
 EVENT_BYTES = 100
 #: The memory for events that a full inbox accepts in addition once the app is closing, in bytes: about what
 #: may have waited for the handlers.
 CLOSING_BYTES = 16 * MIB
+
+
+class Life(Protocol):
+    """The life of an app or a feed, as its mailboxes see it. Any thread; nothing here waits."""
+
+    @property
+    def is_stopping(self) -> bool:
+        """True if `close` was called."""
+
+    @property
+    def has_stopped(self) -> bool:
+        """True if no more events will arrive until the next start. Takes no lock."""
+
+    @property
+    def in_handler(self) -> bool:
+        """True if the calling thread runs a handler."""
+
+    @property
+    def final_event(self) -> events.ConnectFail | events.Disconnected | None:
+        """The final event of the last connection or attempt, or None."""
+
+    def pausing(self) -> AbstractContextManager[None]:
+        """Mark the reader as waiting for a consumer during a block."""
+
+    def watch(self, function: Callable[[], object]) -> None:
+        """Have a function called when this is closed, and when it has stopped."""
+
+    def unwatch(self, function: Callable[[], object]) -> None:
+        """Stop calling a function that was passed to `watch`."""
 
 
 class Intake:
@@ -49,7 +77,7 @@ class Intake:
 
     def __init__(
         self,
-        life: Lifecycle,
+        life: Life,
         registry: Registry,
         kinds: frozenset[type[events.Event]],
         when_full: WhenFull,

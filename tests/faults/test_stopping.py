@@ -104,7 +104,7 @@ def test_ctrl_c_gets_through_though_a_handler_never_returns(run: Run, start_peer
 
     program = run("""
 import lochws.app
-lochws.app.INTERRUPT_SECONDS = 0.1
+lochws.life.interruption.INTERRUPT_SECONDS = 0.1
 def text(event):
     say("in the handler")
     time.sleep(1000)

@@ -211,7 +211,7 @@ def test_long_keys_from_a_server_are_remembered_by_their_digest_and_still_tell_d
     with ScriptedServer(script) as server, Noting(WebSocketApp, [server.url], key=key) as feed:
         eventually(lambda: len(feed.texts()) == 3)
         assert feed.texts() == [one, other, '{"id": 1}']
-        conductor = feed._conductor
+        conductor = feed._life.conductor
         assert conductor is not None
         assert len(repr(conductor._stream.merge._seen)) < 2_000
 
@@ -326,7 +326,7 @@ def test_a_server_that_refuses_copies_for_a_while_gets_the_second_one_later() ->
         feed = Noting(WebSocketApp, [server.url], copies=2, key=key_of)
         with feed:
             eventually(lambda: feed.status().single_session)
-            conductor = feed._conductor
+            conductor = feed._life.conductor
             assert conductor is not None
             conductor._rivalry.until = 0.0
             conductor.call_later(0, lambda: conductor._open(conductor._slots[1]))

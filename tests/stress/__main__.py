@@ -1,6 +1,6 @@
 """Interrupts lochws with signals at 1 kHz and a garbage collection at every allocation, for some seconds.
 
-The signal handler and the finalizers call every public method and property of `WebSocketApp` in turn, on
+The signal handler and the finalizers call every public method of `WebSocketApp` and `Feed` in turn, on
 whatever thread and at whatever bytecode they come. Nothing may hang, and every message that was accepted must
 be echoed once: ``python -m tests.stress --seconds 60``.
 """
@@ -19,11 +19,13 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from types import FrameType
+from typing import Any
 
 import lochws
-from lochws import Backoff, Rate, WebSocketApp, events
+from lochws import Backoff, Feed, Rate, WebSocketApp, events
 from lochws.errors import WebSocketError
 
 #: Seconds without any progress after which the stacks are shown and the program ends.
@@ -40,13 +42,15 @@ class Object:
         """Take the event."""
 
 
-class Steady(WebSocketApp):
-    """Stays connected, and keeps account of its messages."""
+class Accountable:
+    """Keeps account of the messages that it sends, and of their echoes. A base class."""
 
-    def __init__(self, url: str, **options: object) -> None:
-        super().__init__(url, **options)  # type: ignore[arg-type]
-        self.accepted: list[str] = []
-        self.echoed: list[str] = []
+    accepted: list[str]
+    echoed: list[str]
+    send_text: Callable[..., bool]
+    send_binary: Callable[..., bool]
+    send_json: Callable[..., bool]
+    send_many: Callable[..., bool]
 
     def on_text(self, event: events.Text) -> None:
         """Keep the echo, and leave garbage behind."""
@@ -81,6 +85,14 @@ class Steady(WebSocketApp):
         if self.send_many([names[0], names[1].encode(), f"{names[2]} ü"]):
             self.accepted.extend(names)
 
+
+class Steady(Accountable, WebSocketApp):  # type: ignore[misc]  # it declares what it uses of the other base
+    """An app that stays connected."""
+
+    def __init__(self, url: str, **options: object) -> None:
+        super().__init__(url, **options)  # type: ignore[arg-type]
+        self.accepted, self.echoed = [], []
+
     def say_corked(self) -> None:
         """Send two messages that gather, and note them."""
         with self.corked():
@@ -88,7 +100,19 @@ class Steady(WebSocketApp):
             self.say("ü")
 
 
-def on_and_off(app: WebSocketApp) -> None:
+class SteadyFeed(Accountable, Feed):  # type: ignore[misc]  # likewise
+    """A feed whose connections are replaced again and again."""
+
+    def __init__(self, url: str) -> None:
+        # An echo belongs to its connection, so the two never meet: the old one is open for the whole time.
+        super().__init__(
+            partial(WebSocketApp, proxies={}), [url], key=lambda event: event.text.split()[0]
+            if event.name == "text" else event.data, drain=0.2,
+        )
+        self.accepted, self.echoed = [], []
+
+
+def on_and_off(app: WebSocketApp | Feed) -> None:
     """Register handlers of every kind, and remove them."""
     function = app.on("pong")(lambda event: None)
     thing = Object()
@@ -130,13 +154,23 @@ CALLS: list[Callable[[Steady], object]] = [
     lambda app: app.start(),
 ]
 
+#: What may be called on a feed.
+FEED_CALLS: list[Callable[[SteadyFeed], object]] = [
+    SteadyFeed.say, SteadyFeed.say_bytes, SteadyFeed.say_json, SteadyFeed.say_many, on_and_off, repr,
+    SteadyFeed.renew, SteadyFeed.status, lambda feed: feed.send_ping(b"?"),
+    lambda feed: feed.mailbox().close(), lambda feed: feed.call_later(0, lambda: None),
+    lambda feed: feed.call_later(9, lambda: None).cancel(),
+    lambda feed: feed.wait_ready(0), lambda feed: feed.join(0), lambda feed: feed.start(),
+    lambda feed: (feed.is_active, feed.in_handler, feed.is_stopping, feed.last_end),
+]
+
 #: What may be called on one that need not.
 ROUGH: list[Callable[[Steady], object]] = [
     *CALLS, WebSocketApp.reconnect, lambda app: app.force_disconnect("enough"),
     lambda app: app.close(1000, "bye"), lambda app: app.stop(0),
 ]
 
-APPS: list[tuple[Steady, list[Callable[[Steady], object]]]] = []
+APPS: list[tuple[Any, list[Callable[[Any], object]]]] = []
 TURNS = itertools.count()
 DEPTH = threading.local()
 
@@ -184,7 +218,10 @@ def run(url: str, seconds: float) -> list[str]:
     for app in (calm, full, paced, rough):
         app.start(poll=0.01, ping_rate=0.05, ping_timeout=HANGS, close_timeout=0.5, persist=BACKOFF)
         assert app.wait_ready(10)
-    APPS[:] = [(calm, CALLS), (full, CALLS), (paced, CALLS), (rough, ROUGH)]
+    feed = SteadyFeed(url)
+    feed.start(poll=0.01, ping_rate=0.05, ping_timeout=HANGS, close_timeout=HANGS, persist=BACKOFF)
+    assert feed.wait_ready(10)
+    APPS[:] = [(calm, CALLS), (full, CALLS), (paced, CALLS), (feed, FEED_CALLS), (rough, ROUGH)]
     before = gc.get_threshold()
     gc.set_threshold(1, 1, 1)
     signal.signal(signal.SIGALRM, interrupted)
@@ -194,7 +231,7 @@ def run(url: str, seconds: float) -> list[str]:
         faulthandler.dump_traceback_later(HANGS, exit=True)
         call_something()
         Garbage()
-        while max(len(app.accepted) - len(app.echoed) for app in (calm, paced)) > 500:
+        while max(len(app.accepted) - len(app.echoed) for app in (calm, paced, feed)) > 500:
             behind.wait(0.01)
         if rough.state is lochws.State.STOPPED:
             with suppress(WebSocketError):  # a signal handler was faster
@@ -204,7 +241,7 @@ def run(url: str, seconds: float) -> list[str]:
     gc.set_threshold(*before)
     APPS.clear()
     wrong = []
-    for name, app in (("calm", calm), ("full", full), ("paced", paced)):
+    for name, app in (("calm", calm), ("full", full), ("paced", paced), ("feed", feed)):
         end = monotonic() + HANGS / 2
         while len(app.echoed) < len(app.accepted) and monotonic() < end:
             behind.wait(0.01)
@@ -212,8 +249,10 @@ def run(url: str, seconds: float) -> list[str]:
         print(f"{name}: {len(app.accepted)} messages accepted, {len(app.echoed)} echoed")  # noqa: T201
         if sent != echoed:
             wrong.append(f"{name}: lost {list(sent - echoed)[:9]}, too many {list(echoed - sent)[:9]}")
-    wrong += [f"{name} did not stop: it is {app.state}" for name, app in
-              (("calm", calm), ("full", full), ("paced", paced), ("rough", rough)) if not app.stop(10)]
+    print(f"the feed switched {feed.status().switches} times")  # noqa: T201
+    wrong += [f"{name} did not stop" for name, app in
+              (("calm", calm), ("full", full), ("paced", paced), ("rough", rough), ("feed", feed))
+              if not app.stop(10)]
     return wrong
 
 

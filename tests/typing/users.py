@@ -19,6 +19,7 @@ from lochws import (
     Codec,
     Counters,
     Deflate,
+    Feed,
     State,
     Status,
     Threads,
@@ -31,6 +32,7 @@ from lochws import (
     route,
 )
 from lochws.diagnosis import Finding
+from lochws.feed import FeedStatus, LegStatus, Switch, UrlStatus
 from lochws.handlers.jsonrpc import JsonRpc
 from lochws.handlers.log import Log
 from lochws.handlers.replies import Replies
@@ -333,3 +335,56 @@ async def coroutines(app: WebSocketApp, loop: asyncio.AbstractEventLoop) -> None
 
     @app.on("text", loop=loop)  # type: ignore[type-var]
     def plain(event: events.Text) -> None: ...
+
+
+class Trades(Feed):
+    """A feed with methods as handlers."""
+
+    def on_text(self, event: events.Text) -> None:
+        assert_type(event.json, Any)
+
+    def on_ready(self, event: events.Ready) -> None:
+        assert_type(self.send_text("x"), bool)
+        assert_type(self.send_json(op="subscribe"), bool)
+        assert_type(self.app, WebSocketApp)
+        self.app.send_text("x", receipt=True)
+
+
+def feeds() -> None:
+    """Feeds: factories, options, handlers, mailboxes, reports."""
+
+    def switched(switch: Switch) -> None:
+        assert_type(switch.seconds, float)
+        assert_type(switch.is_overlapping, bool)
+
+    feed = Feed(WebSocketApp, ["wss://a", "wss://b"], renew_after=3600, on_switch=switched)
+    Feed(Ticker, urls=("wss://a",), key=lambda event: event.json["id"], copies=2, renew_on={1001, 1012})
+    Feed(lambda url: WebSocketApp(url, compress=True), ["wss://a"], renew_on=lambda event: False)
+    Feed(WebSocketApp, ["wss://a"], copies=3)  # type: ignore[arg-type]
+    Feed(len, ["wss://a"])  # type: ignore[arg-type]
+
+    @feed.on("text", events.Binary)
+    def show(event: events.Text | events.Binary) -> None:
+        assert_type(event.received_time, float)
+
+    @feed.route(type="trade")
+    def trade(event: events.Text) -> None:
+        assert_type(event.text, str)
+
+    feed.remove_handler(show)
+    feed.remove_handler(trade)
+    assert_type(feed.mailbox("text"), Mailbox[events.Text | events.Binary])
+    assert_type(feed.mailbox(events.Ready), Mailbox[events.Ready])
+    with feed as running:
+        assert_type(running, Feed)
+        assert_type(feed.wait_ready(5), bool)
+    feed.start(ping_rate=5, ping_timeout="auto", on_stale="tell", persist=Backoff(max_wait=5))
+    feed.start(ping_rate="5")  # type: ignore[arg-type]
+    feed.start(on_stale="ignore")  # type: ignore[arg-type]
+    feed.start(pong_rate=5)  # type: ignore[call-arg]
+    assert_type(feed.run_forever(poll=1), events.ConnectFail | events.Disconnected | None)
+    status = feed.status()
+    assert_type(status, FeedStatus)
+    assert_type(status.legs, tuple[LegStatus, ...])
+    assert_type(status.urls, tuple[UrlStatus, ...])
+    assert_type(feed.stop(timeout=5), bool)
