@@ -106,7 +106,7 @@ class Conductor:
                 return
             self.stop = self.stop or (code, reason)
         for leg in self.legs:
-            leg.app.close(code, reason)
+            leg.close(code, reason)
         self.call_later(0, self._stopping)
 
     def threads_failed(self, crew: Crew, error: BaseException) -> None:
@@ -145,7 +145,7 @@ class Conductor:
                 slot.timer.cancel()
         assert self.stop is not None
         for leg in self.legs:
-            leg.app.close(*self.stop)
+            leg.close(*self.stop)
         if not self.legs:
             self.finish()
 
@@ -202,11 +202,11 @@ class Conductor:
             heir_of.heir = leg
         else:
             slot.main = leg
-        self._close_if_stopping(app)
+        self._close_if_stopping(leg)
 
-    def _close_if_stopping(self, app: WebSocketApp) -> None:
+    def _close_if_stopping(self, leg: Leg) -> None:
         if self.stop is not None:
-            app.close(*self.stop)
+            leg.close(*self.stop)
 
     def _is_taken(self, slot: _Slot, heir_of: Leg | None) -> bool:
         """Return whether another connection is open or opening."""
@@ -292,7 +292,7 @@ class Conductor:
             self._open(slot, heir_of=leg, reason=reason)
         elif reason != "close":
             leg.is_done = True
-            leg.app.close(1000, "renewed")
+            leg.close(1000, "renewed")
 
     def _is_young(self, leg: Leg) -> bool:
         """Return whether the server may not yet have a connection renewed at once."""
@@ -365,7 +365,7 @@ class Conductor:
         if leg not in self.legs:
             return
         self.last_end = event
-        leg.app.close()  # or `app.reconnect` would have it open another connection by itself
+        leg.app._lochws.life.close(1000, "")  # or `app.reconnect` would have it open a connection by itself
         self.legs = tuple(other for other in self.legs if other is not leg)
         leg.cancel_timer()
         was = leg.phase
@@ -444,8 +444,8 @@ class Conductor:
         if wait is None:
             slot.has_given_up = True
             return
-        if self._chooser.can_try_another(now, leg.url) and not is_wanted:
-            wait = 0.0
+        if retries is not None and retries.failures < len(self._plan.urls):  # else each has had its turn
+            wait = 0.0 if self._chooser.can_try_another(now, leg.url) else wait
         if wait and not self.outlet.is_up:
             self.outlet.tell(events.BackOff(wait))
         slot.timer = self.call_later(wait, partial(self._open, slot))

@@ -207,7 +207,8 @@ class Feed(Handler):
 
         Args:
             persist: whether to try again after a failure: True uses the default `Backoff`; or pass a Backoff
-                of your own, without a `retry` hook. There is no wait while another URL can be tried.
+                of your own, without a `retry` hook. There is no wait while another URL can be tried that has
+                not failed yet.
             timing: the other arguments of `WebSocketApp.start`, such as `ping_rate` and `stale_after`, for
                 each connection.
 

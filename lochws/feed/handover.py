@@ -54,5 +54,5 @@ class Handover:
             old.cancel_timer()
             old.phase, old.is_done = "ending", True
             self._done()
-            old.app.close(1000, "renewed")
+            old.close(1000, "renewed")
             self._stream.establish(heir.number)

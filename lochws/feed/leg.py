@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Hashable
 from functools import partial, wraps
@@ -12,6 +13,7 @@ from ..app import WebSocketApp
 from ..engine.threads import Threads
 from ..life.calls import ScheduledCall
 from ..life.state import State
+from ..system.report import is_interrupt, report, safe_repr
 from .meter import LegMeter
 from .status import Phase, Reason
 
@@ -102,6 +104,16 @@ class Leg:
         """Return the ticket of a message that is being handled, or None if it was not noted."""
         self._is_handled = True
         return self._batch.get(id(event))
+
+    def close(self, code: int | None, reason: str | bytes) -> None:
+        """Close the connection by the app's `close`, which a subclass may have overridden. Any thread."""
+        try:
+            self.app._lochws.close_app(code=code, reason=reason)
+        except BaseException as error:
+            self.app._lochws.life.close(code, reason)
+            if is_interrupt(error):
+                raise
+            report(logging.ERROR, "close failed in %s", safe_repr(self.app), error=error)
 
     def unlink(self) -> None:
         """Forget the connections before and after, as soon as they do not need this one any more."""

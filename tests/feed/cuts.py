@@ -19,7 +19,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from lochws import Feed, WebSocketApp
+from lochws import Backoff, Feed, WebSocketApp
 from lochws.feed import Switch
 
 RATE = 500
@@ -172,7 +172,8 @@ def run(kind: str, copies: int, cuts: int) -> Outcome:
         # Only a short limit notices silence in time; on a busy machine it would end healthy connections.
         patience = 3.0 if IS_FAR else 1.0  # where packets are lost, an answer may take several attempts
         timing: dict[str, Any] = {"ping_rate": 0.5, "ping_timeout": patience} if kind == "dead" else {}
-        feed.start(**timing)
+        # Connections end sooner here than a Backoff expects, and the next cut waits for the next connection.
+        feed.start(**timing, persist=Backoff(min_wait=0.01, max_wait=0.1))
         stack.callback(feed.stop, PATIENCE)
         assert feed.wait_ready(PATIENCE)
         moments = []

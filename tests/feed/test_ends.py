@@ -21,6 +21,7 @@ from lochws.handlers.subscriptions import Step, Subscriptions
 from lochws.response import Response
 from lochws.testing import ScriptedServer, accept, close, fin, reject, send, wait_for, wait_for_close
 
+from ..support.apps import NEVER
 from ..support.seen import PATIENCE, eventually
 from .test_feed import Noting, at_once, key_of
 
@@ -331,3 +332,26 @@ def test_a_server_that_refuses_copies_for_a_while_gets_the_second_one_later() ->
             conductor._rivalry.until = 0.0
             conductor.call_later(0, lambda: conductor._open(conductor._slots[1]))
             eventually(lambda: len(feed.status().legs) == 2 and not feed.status().single_session)
+
+
+def test_when_every_url_has_failed_the_back_off_decides_even_without_a_cool_down() -> None:
+    with ScriptedServer([reject(503)]) as one, ScriptedServer([reject(503)]) as other:
+        feed = Noting(WebSocketApp, [one.url, other.url], cool_down=0)
+        feed.start(persist=NEVER)
+        eventually(lambda: "back_off" in feed.names())
+        assert feed.names().count("connecting") == 2
+        assert feed.stop(PATIENCE)
+
+
+def test_a_close_method_of_the_users_that_fails_keeps_no_connection_open() -> None:
+    class Failing(WebSocketApp):
+        def close(self, code: int | None = 1000, reason: str | bytes = "") -> None:
+            raise OSError("cannot")
+
+    with ScriptedServer(STAYS) as server:
+        feed = Noting(Failing, [server.url])
+        feed.start()
+        assert feed.wait_ready(PATIENCE)
+        renewed(feed)
+        eventually(lambda: len(feed.status().legs) == 1)
+        assert feed.stop(PATIENCE)
