@@ -1,4 +1,4 @@
-"""Event loop: selector, wake-up and deadlines for many channels, independent of WebSocket and of threads.
+"""Event loop: poller, wake-up and deadlines for many channels, independent of WebSocket and of threads.
 
 A `Loop` moves the bytes of its channels. Its baton is the right to do so: only the thread that holds the
 baton may call `turn`, and channels are called from nowhere else. In a threaded program that thread is the
@@ -8,12 +8,11 @@ reader or its stand-in (see `lochws.engine.reader`); in an iteration it is the i
 from __future__ import annotations
 
 import logging
-import selectors
 import threading
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
+from selectors import EVENT_READ
 from typing import Any, Protocol
 
 from ..clock import SYSTEM, Clock, Rest
@@ -21,6 +20,7 @@ from ..system.report import is_interrupt, report, report_aside
 from ..system.waits import LONGEST_SECONDS
 from ..system.wakeup import WakePipe
 from .inbox import BATCHES_PER_DELIVERY, Inbox
+from .poller import make_poller, mask_of
 from .suspension import SuspensionDetector
 from .timers import Timers
 
@@ -109,12 +109,14 @@ class Loop:
         self.is_ending = False
         # All below is the baton holder's.
         try:
-            self._selector = selectors.DefaultSelector()
+            self._poller = make_poller()
         except BaseException:
             self._pipe.close()
             raise
-        self._selector.register(self._pipe, selectors.EVENT_READ)
-        self._registered: dict[Channel, tuple[int, int]] = {}  # descriptor, mask (0: not in the selector)
+        self._poll = self._poller.poll  # called in each turn
+        self._poller.watch(self._pipe.fileno(), 0, EVENT_READ)
+        self._registered: dict[Channel, tuple[int, int]] = {}  # descriptor, mask (0: not in the poller)
+        self._watched: dict[int, Channel] = {}  # those in the poller, by descriptor
         self._again: dict[Channel, None] = {}  # the channels with more to do immediately, in order
         self._timers: Timers[Channel] = Timers()
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
@@ -162,7 +164,7 @@ class Loop:
         if not self._asleep or self._touched or self._added:
             return None
         try:
-            return None if self._selector.select(0) else rest
+            return None if self._poll(0, 1) else rest
         except (OSError, ValueError, RuntimeError):  # it was just closed or changed
             return None
 
@@ -178,7 +180,7 @@ class Loop:
         waiting = len(self.mail)
         # The more inboxes wait, the less of each is delivered. Otherwise the backlog behind a slow handler
         # would keep the reader busy for so long that it looks slow again and gets another stand-in.
-        batches = max(1, BATCHES_PER_DELIVERY // max(1, waiting))
+        batches = BATCHES_PER_DELIVERY if waiting <= 1 else max(1, BATCHES_PER_DELIVERY // waiting)
         for _ in range(waiting):
             inbox = self.mail.popleft()
             inbox.is_scheduled = False
@@ -210,15 +212,17 @@ class Loop:
         if self._again:
             again, self._again, timeout = self._again, {}, 0.0
         elif self._timers.next is not None:
-            left = min(max(0.0, self._timers.next - now), LONGEST_SECONDS)
-            timeout = left if limit is None else min(left, limit)
+            left = self._timers.next - now
+            left = 0.0 if left < 0.0 else min(LONGEST_SECONDS, left)
+            timeout = left if limit is None or left < limit else limit
         self._turns += 1
         self._due = due = None if timeout is None else now + timeout
         self._asleep = True
         is_over = self.mail or self.is_ending if until is None else until()
         if is_over or self._touched or self._added:
             timeout, due = 0.0, now
-        ready = self._selector.select(timeout if not timeout or self.clock.passes else None)
+        most = len(self._registered) + 1
+        ready = self._poll(timeout if not timeout or self.clock.passes else None, most)
         self._asleep = False
         now, wall = self._monotonic(), self._wall()
         # The full check is made only if a suspension is possible.
@@ -228,13 +232,15 @@ class Loop:
         self._suspensions.ahead = wall - now
         # If many channels are ready, each gets less room: the messages of one turn must not keep the handlers
         # busy for so long that they look slow.
-        buffer = self._buffer[: max(BUFFER_BYTES // max(1, len(ready)), SHARE_BYTES)]
-        for key, mask in ready:
-            channel = key.data
-            if channel is None:
+        count = len(ready)
+        buffer = self._buffer if count <= 1 else self._buffer[: max(BUFFER_BYTES // count, SHARE_BYTES)]
+        for descriptor, events in ready:
+            channel = self._watched.get(descriptor)
+            if channel is None:  # the pipe, or a channel that was removed in this turn
                 self._pipe.drain()
                 continue
             try:
+                mask = events if events == EVENT_READ else mask_of(events, self._registered[channel][1])
                 more = channel.on_ready(mask, buffer, now)
                 if more is not None:
                     self._settle(channel, more)
@@ -253,7 +259,7 @@ class Loop:
         """Call the channels that have more to do, and all channels after a suspension."""
         for channel in again:
             if channel in self._registered:
-                self._call(channel, channel.on_ready, selectors.EVENT_READ, buffer, now)
+                self._call(channel, channel.on_ready, EVENT_READ, buffer, now)
         for channel in list(self._registered) if was_suspended else ():
             self._call(channel, channel.on_suspension, now)
 
@@ -262,7 +268,7 @@ class Loop:
         for channel in [*self._registered, *self._added]:
             self._remove(channel)
         self._added.clear()
-        self._selector.close()
+        self._poller.close()
         self._pipe.close()
 
     def fail(self, error: BaseException) -> None:
@@ -274,12 +280,12 @@ class Loop:
     def reset_after_fork(self) -> None:
         """Release the parent's channels in the child of a fork. The loop's owner calls this.
 
-        Nothing is removed from the selector, which the child shares with its parent.
+        Nothing is removed from the poller, which the child shares with its parent.
         """
         self.baton = threading.Lock()
-        self._selector.close()
+        self._poller.close()
         self._pipe.reset_after_fork()
-        self._again, self._registered = {}, {}
+        self._again, self._registered, self._watched = {}, {}, {}
         self._timers = Timers()
         for waiting in (self._added, self._touched, self.mail):
             waiting.clear()
@@ -318,7 +324,7 @@ class Loop:
                 report_aside(logging.ERROR, "unexpected error while %r ends", channel, error=another)
 
     def _settle(self, channel: Channel, more: bool) -> None:
-        """Update the selector and the timers to the channel's current interest and deadline."""
+        """Update the poller and the timers to the channel's current interest and deadline."""
         if channel.is_finished:
             self._remove(channel)
             return
@@ -327,13 +333,12 @@ class Loop:
         descriptor, mask = self._registered[channel]
         wanted = channel.interest()
         if wanted != mask:
-            if not mask:
-                self._selector.register(descriptor, wanted, channel)
-            elif not wanted:
-                self._selector.unregister(descriptor)
-            else:
-                self._selector.modify(descriptor, wanted, channel)
+            self._poller.watch(descriptor, mask, wanted)
             self._registered[channel] = (descriptor, wanted)
+            if not mask:
+                self._watched[descriptor] = channel
+            elif not wanted:
+                del self._watched[descriptor]
         when = channel.next_timer()
         if when is not None:
             # With a clock that stands still, rounding would save nothing, so deadlines are kept exactly.
@@ -344,8 +349,8 @@ class Loop:
         self._timers.remove(channel)
         try:
             if mask:
-                with suppress(KeyError):  # removed by a change that failed on a closed descriptor
-                    self._selector.unregister(descriptor)
+                self._watched.pop(descriptor, None)
+                self._poller.watch(descriptor, mask, 0)
         finally:
             channel.release()
 

@@ -359,7 +359,7 @@ class TestErrors:
             raise OSError(24, "Too many open files")
 
         monkeypatch.setattr("lochws.engine.loop.WakePipe", pipe)
-        monkeypatch.setattr("lochws.engine.loop.selectors.DefaultSelector", selector)
+        monkeypatch.setattr("lochws.engine.loop.make_poller", selector)
         with pytest.raises(OSError, match="Too many"):
             Loop()
         assert pipes[0].fileno() == -1

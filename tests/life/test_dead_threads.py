@@ -12,6 +12,7 @@ import pytest
 
 from lochws import Backoff, Threads, WebSocket, WebSocketApp
 from lochws.clock import SYSTEM, SystemClock
+from lochws.engine.poller import SelectorPoller
 from lochws.life.state import State
 
 from ..faults.registry import fault
@@ -37,6 +38,7 @@ class Broken(selectors.DefaultSelector):
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Broken]]:
     monkeypatch.setattr(selectors, "DefaultSelector", Broken)
+    monkeypatch.setattr("lochws.engine.loop.make_poller", SelectorPoller)
     monkeypatch.setattr(Broken, "error", None)
     yield Broken
     Broken.error = None

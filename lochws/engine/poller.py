@@ -1,0 +1,105 @@
+"""Pollers tell a loop which of its descriptors are ready: epoll itself, or a selector where there is none."""
+
+from __future__ import annotations
+
+import select
+import selectors
+from selectors import EVENT_READ, EVENT_WRITE
+from typing import Protocol
+
+# Events of epoll.
+_IN, _OUT = 1, 4
+#: Bits of epoll by interest.
+_BITS = (0, _IN, _OUT, _IN | _OUT)
+
+
+def mask_of(events: int, wanted: int) -> int:
+    """Return which of the wanted EVENT_READ and EVENT_WRITE these events mean; an error means both."""
+    return wanted & ((EVENT_READ if events & ~_OUT else 0) | (EVENT_WRITE if events & ~_IN else 0))
+
+
+class Poller(Protocol):
+    """A set of descriptors to wait for. For one thread at a time, except where stated otherwise."""
+
+    def watch(self, descriptor: int, before: int, wanted: int) -> None:
+        """Change what a descriptor is waited for.
+
+        Args:
+            descriptor: the descriptor. One that is waited for may have been closed already.
+            before: what it has been waited for: EVENT_READ, EVENT_WRITE, both, or 0.
+            wanted: likewise.
+
+        Raises:
+            OSError, ValueError, KeyError: the descriptor cannot be waited for.
+        """
+
+    def poll(self, timeout: float | None, most: int, /) -> list[tuple[int, int]]:
+        """Wait until a descriptor is ready. Any thread may call this with a timeout of 0.
+
+        Args:
+            timeout: seconds to wait at most, or None for no limit.
+            most: the largest number of descriptors to return.
+
+        Returns:
+            The descriptors that are ready, with their events: see `mask_of`. EVENT_READ means just that.
+        """
+
+    def close(self) -> None:
+        """Release the poller's own descriptor."""
+
+
+class EpollPoller:
+    """A poller that is Linux's epoll, without the objects and calls of the module selectors."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self.poll = self._epoll.poll
+        self.close = self._epoll.close
+
+    def watch(self, descriptor: int, before: int, wanted: int) -> None:
+        """Change what a descriptor is waited for."""
+        if not before:
+            self._epoll.register(descriptor, _BITS[wanted])
+        elif wanted:
+            self._epoll.modify(descriptor, _BITS[wanted])
+        else:
+            try:
+                self._epoll.unregister(descriptor)
+            except OSError:
+                pass  # it was closed, so that epoll has forgotten it
+
+
+class SelectorPoller:
+    """A poller on top of whatever the module selectors has chosen."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+
+    def watch(self, descriptor: int, before: int, wanted: int) -> None:
+        """Change what a descriptor is waited for."""
+        if not before:
+            self._selector.register(descriptor, wanted)
+        elif wanted:
+            self._selector.modify(descriptor, wanted)
+        else:
+            try:
+                self._selector.unregister(descriptor)
+            except KeyError:
+                pass  # it was removed by a change that failed on a closed descriptor
+
+    def poll(self, timeout: float | None, most: int, /) -> list[tuple[int, int]]:
+        """Wait until a descriptor is ready."""
+        return [(key.fd, _BITS[mask]) for key, mask in self._selector.select(timeout)]
+
+    def close(self) -> None:
+        """Release the poller's own descriptor."""
+        self._selector.close()
+
+
+def make_poller() -> Poller:
+    """Return a new poller. gevent removes epoll from `select`, and replaces the selectors.
+
+    Raises:
+        OSError: there are no descriptors left.
+    """
+    return EpollPoller() if hasattr(select, "epoll") else SelectorPoller()
