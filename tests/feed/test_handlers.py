@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import os
 import threading
@@ -190,3 +191,20 @@ def test_a_feed_that_is_closed_during_a_switch_stops() -> None:
             feed.renew()
             threading.Event().wait(number / 2000)
             assert feed.stop(PATIENCE)
+
+
+def test_ctrl_c_in_run_forever_closes_the_feed_and_propagates() -> None:
+    with ScriptedServer(STAYS) as server:
+        feed = Noting(WebSocketApp, [server.url])
+        feed.on("ready")(lambda event: _thread.interrupt_main())
+        with pytest.raises(KeyboardInterrupt):
+            feed.run_forever()
+        assert feed.join(PATIENCE)
+        assert feed.names()[-1] == "disconnected"
+
+
+def test_a_feed_that_fails_to_start_in_run_forever_is_not_closed_for_later() -> None:
+    feed = Noting(WebSocketApp, ["ws://127.0.0.1:9"])
+    with pytest.raises(ValueError, match="ping_rate"):
+        feed.run_forever(ping_rate=-1)
+    assert not feed.is_stopping
