@@ -26,7 +26,7 @@ _MAX_SEARCHED = 2000  # characters: room for any URL and for any sentence of our
 _ANY_BYTES = "surrogateescape"
 
 
-@record(frozen=True)
+@record(frozen=True, slots=True)
 class Endpoint:
     """The endpoint that a WebSocket URL names.
 

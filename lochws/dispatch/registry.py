@@ -68,7 +68,7 @@ class Intake(Protocol):
         """Take the wanted ones of some events, in order, and wait for room if necessary."""
 
 
-@record(frozen=True)
+@record(frozen=True, slots=True)
 class _Setup:
     """All handlers at one moment. Immutable, and replaced as a whole.
 

@@ -18,7 +18,7 @@ class CountedConnection(Protocol):
         """The messages and bytes of the connection so far."""
 
 
-@record(frozen=True)
+@record(frozen=True, slots=True)
 class _Ended:
     """The totals of all connections that have ended, and the connection that is being added."""
 

@@ -16,7 +16,7 @@ from ..system.compiled import is_pure_python
 _FEW_KEYS = 8
 _MANY_KEYS = 1024
 # Keys that are kept as objects of their own, at most.
-_SINGLE_KEYS = 16
+_SINGLE_KEYS = 4
 # Integers of this size are still XORed in cache, and need little memory besides the result.
 _PIECE = 64 * 1024
 
