@@ -38,6 +38,7 @@ from ._parts.lines import report_about
 from ._parts.messages import Doubts
 from ._parts.number_file import NumberFile, is_savable
 from ._parts.numbered import Disorder, Gap, SequenceCounts, Snapshot
+from ._parts.numbering import NUMBER_LIMIT, as_range
 from ._parts.resyncs import Resyncs
 from ._parts.streams import Rules, Streams, shown
 
@@ -71,7 +72,9 @@ class Sequence(Generic[K]):
             first and last number (such as Binance's ``U`` and ``u``), or None if it has none. Messages
             without a number are passed on as they are. So are those for which `number` or `key` raises an
             exception, which is logged at level DEBUG.
+            A number of more than 64 bits, or one of another type, is not used, which is logged as a warning.
         key: a function that returns the key of a numbered message; None: there is one stream, with key None.
+            A key may take one KiB of memory.
         on_gap: called with each `Gap`; or ``"tell"`` to log a warning, ``"reconnect"`` to drop the connection
             as well, as `WebSocketApp.force_disconnect` does, or None.
         on_disorder: called with a `Disorder` for each duplicate and each late message; or None.
@@ -90,19 +93,22 @@ class Sequence(Generic[K]):
             between are a gap. Otherwise each connection begins anew: with `resync`, all known streams are
             loaded as soon as the session is ready (and all steps of a `Subscriptions` are answered). None:
             True without `resync`.
-        max_held: the maximum number of held messages. Beyond it, the stream's oldest one is dropped, so that
-            the stream needs another snapshot.
-        max_held_bytes: the maximum memory for the texts and bytes of held messages.
+        max_held: the maximum number of held messages, in all streams together. Beyond it, a stream that
+            holds more than its share drops its oldest one, so that it needs a newer snapshot; one without
+            `resync` drops nothing, but stops waiting for the missing message.
+        max_held_bytes: the maximum memory for the texts and bytes of held messages, in the same way. Objects
+            that `key` and `number` decode from them are kept as well, and may take several times as much.
         max_keys: the maximum number of streams. Messages of further ones are passed on unchecked, which is
             logged.
         state: a file for the last numbers, for servers that can resume: `last` returns them after a restart
             of the program. It is replaced, crash-safe, about once per second and after each connection, by a
-            thread of its own, and never contains a number before the handlers have returned. The keys must
-            be str, int or None, and `continues` must not be False.
+            thread of its own, and never contains a number before the handlers have returned. If that fails,
+            it is logged, and tried again. The keys must be str, int or None, and `continues` must not be
+            False. No other sequence may use the file.
 
     Raises:
         TypeError, ValueError: an argument is invalid, or the file is damaged.
-        OSError: the file cannot be read.
+        OSError: the file cannot be read, or its directory does not exist.
     """
 
     def __init__(
@@ -153,8 +159,7 @@ class Sequence(Generic[K]):
         self._resyncs = None if resync is None else Resyncs(app, resync, executor, parallel, timeout)
         # A saved number is of no use to a program that begins anew.
         self._continues = (resync is None or state is not None) if continues is None else continues
-        self._max_keys = max_keys
-        self._file = None if state is None else NumberFile(Path(state))
+        self._file = None if state is None else NumberFile(_as_path(state))
         self._saved: dict[Any, int] = {} if self._file is None else self._file.load()
         self._save_timer: ScheduledCall | None = None
         self._doubts = Doubts()
@@ -165,9 +170,9 @@ class Sequence(Generic[K]):
         )
         self._streams = Streams(app, self._fates, self._resyncs, rules, self._saved)
         forks.register(self)
-        gate = app.hooks.gate()
-        gate.remove()
-        gate.when_all_open(self._gates_opened)
+        self._gate = app.hooks.gate()
+        self._gate.remove()
+        self._gate.when_all_open(self._gates_opened)
         app.hooks.wrap_handlers(self._fates.wrap)
         app.add_handler(self)
 
@@ -201,30 +206,45 @@ class Sequence(Generic[K]):
 
         Without a connection, the stream is loaded as soon as the next session is ready.
 
+        If other streams become `max_keys` at the same time, a new key is refused later, with a log line.
+
         Raises:
             TypeError: the key is not hashable.
-            ValueError: the sequence was created without `resync`, or has `max_keys` streams.
+            ValueError: the sequence was created without `resync`; or the key is new, and there are `max_keys`
+                streams, or it is too large.
         """
         hash(key)
         if self._resyncs is None:
             raise ValueError("resync: the sequence was created without this function")
-        if key not in self._streams.by_key and len(self._streams.by_key) >= self._max_keys:
-            raise ValueError(f"key={key!r}: there are already max_keys={self._max_keys} streams")
-        self._soon(partial(self._streams.ask, key))
+        if (reason := self._streams.refusal(key)) is not None:
+            raise ValueError(f"resync: {shown(key)} cannot be added: {reason}")
+        if not self._soon(partial(self._streams.ask, key)):
+            self._streams.request(key)
+            self._soon(self._streams.begin)  # the app may have started meanwhile
 
     def forget(self, key: K = None) -> None:  # type: ignore[assignment]  # the key of the only stream
         """Forget a stream, which was unsubscribed, and drop its held messages."""
-        self._soon(partial(self._streams.forget, key))
+        hash(key)
+        if not self._soon(partial(self._streams.forget, key)):
+            self._soon(self._streams.remove(key))  # the app may have started meanwhile
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Wait until the numbers that are due have been saved.
+        """Save the numbers that are due, and wait for that. Call it at the end of the program.
+
+        Due are those of the last connection, and those that are a second old.
 
         Args:
             timeout: seconds to wait at most, or None for no limit.
 
         Returns:
-            Whether nothing is left to save.
+            Whether nothing is left to save. False also if the file cannot be written, which is logged, and
+            immediately if the call interrupts this class, as a finalizer may.
+
+        Raises:
+            TypeError, ValueError: the timeout is not a number.
         """
+        if timeout is not None:
+            check_number("timeout", timeout, 0)
         return self._file is None or self._file.flush(timeout)
 
     def leave(self) -> None:
@@ -233,11 +253,13 @@ class Sequence(Generic[K]):
             self._app.remove_handler(self)
         with suppress(ValueError):
             self._app.hooks.unwrap_handlers(self._fates.wrap)
+        with suppress(ValueError):
+            self._gate.forget(self._gates_opened)
         self._soon(self._streams.end)
 
     def reset_after_fork(self) -> None:
         """Stop in the child of a fork: the connection is the parent's."""
-        for stream in self._streams.by_key.values():
+        for stream in self._streams.all():
             stream.job = stream.timer = None
         if self._resyncs is not None:
             self._resyncs.reset_after_fork()
@@ -247,12 +269,13 @@ class Sequence(Generic[K]):
     def _gates_opened(self) -> None:
         self._soon(self._streams.begin)
 
-    def _soon(self, change: Callable[[], object]) -> None:
-        """Make a change on the handlers' thread."""
+    def _soon(self, change: Callable[[], object]) -> bool:
+        """Make a change on the handlers' thread. Return whether the app is running, so that it has one."""
         try:
             self._app.call_later(0, change)
-        except WebSocketError:  # the app is not running, so this is the only thread
-            change()
+        except WebSocketError:
+            return False
+        return True
 
     # The handlers' thread.
 
@@ -264,14 +287,19 @@ class Sequence(Generic[K]):
             numbers = self._number(event)
             if numbers is None:
                 return
-            first, last = (numbers, numbers) if isinstance(numbers, int) else numbers
+            if type(numbers) is int and -NUMBER_LIMIT <= numbers < NUMBER_LIMIT:
+                found: tuple[int, int] | None = (numbers, numbers)
+            else:
+                found = as_range(numbers)
             key: Any = None if self._key is None else self._key(event)
             stream = self._streams.by_key.get(key)
-            if not first <= last:
-                raise ValueError(f"the first number, {first!r}, is above the last, {last!r}")
         except BaseException as error:  # noqa: BLE001  not even SystemExit may end the handlers' thread
             self._doubts.add(self._number, error)
             return
+        if found is None:
+            self._refuse(numbers)
+            return
+        first, last = found
         if stream is not None and stream.phase == "live" and stream.numbering.last == first - 1:
             stream.numbering.last = last
             self._streams.passed += 1
@@ -283,8 +311,7 @@ class Sequence(Generic[K]):
     def on_ready(self, _event: events.Ready) -> None:
         """Begin, unless there is a session to wait for."""
         if not self._continues:
-            for stream in self._streams.by_key.values():
-                stream.numbering.begin(None)
+            self._streams.begin_numbering()
         if self._app.is_active:
             self._streams.begin()
 
@@ -292,6 +319,15 @@ class Sequence(Generic[K]):
         """Drop what is held, until the next connection."""
         self._streams.end()
         self._save()
+
+    def _refuse(self, numbers: object) -> None:
+        """Log that a message has no number that can be used."""
+        text = (
+            "a message is passed on unchecked: number returned something else (%s) than an int of at most "
+            "64 bits, a pair of them in ascending order, or None"
+        )
+        kind = type(numbers).__name__
+        report_about(self._app, logging.WARNING, "not_numbered", text, kind, limit=self._streams.refusals)
 
     def _plan_saving(self) -> None:
         with suppress(WebSocketError):  # the app has stopped; it is saved after the connection
@@ -305,7 +341,7 @@ class Sequence(Generic[K]):
         if self._file is None:
             return
         numbers: dict[Any, int] = {}
-        for key, stream in self._streams.by_key.items():
+        for key, stream in self._streams.by_key.copy().items():
             if stream.numbering.last is None:
                 continue
             if is_savable(key):
@@ -315,9 +351,24 @@ class Sequence(Generic[K]):
                 report_about(
                     self._app, logging.WARNING, "not_saved", text, shown(key), limit=self._streams.refusals
                 )
-        if numbers != self._saved:
+        if numbers != self._saved or self._file.has_failed:
             self._saved = numbers
             self._file.save(numbers)
+
+
+def _as_path(state: object) -> Path:
+    """Return the path of the state file.
+
+    Raises:
+        TypeError: that is not a path.
+        OSError: its directory does not exist.
+    """
+    if not isinstance(state, (str, os.PathLike)) or not isinstance(os.fspath(state), str):
+        raise TypeError(f"state={state!r}: expected the path of a file as a str or os.PathLike")
+    path = Path(state)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"state={str(path)!r}: the directory {str(path.parent)!r} does not exist")
+    return path
 
 
 def _check_functions(

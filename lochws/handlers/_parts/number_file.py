@@ -12,6 +12,7 @@ from pathlib import Path
 from ...system.rate_limit import RateLimit
 from ...system.report import report
 from ...system.waits import Waiters, wait_for
+from .numbering import NUMBER_LIMIT
 
 _FORMAT = "lochws sequence 1"
 
@@ -33,9 +34,15 @@ class NumberFile:
         """Leave saving to the parent."""
         self._lock = threading.RLock()
         self._changed = Waiters(self._lock)
-        self._wanted: dict[Hashable, int] | None = None
+        self._wanted: dict[Hashable, int] | None = None  # not saved yet
         self._is_busy = False
+        self._inside: set[int] = set()  # threads that a finalizer or signal handler would interrupt
         self._lines = RateLimit(burst=1, per_second=1 / 60)
+
+    @property
+    def has_failed(self) -> bool:
+        """True if the latest numbers could not be saved, and nobody is trying to."""
+        return self._wanted is not None and not self._is_busy
 
     def load(self) -> dict[Hashable, int]:
         """Return the numbers in the file; none if it does not exist.
@@ -53,8 +60,9 @@ class NumberFile:
             if found["format"] != _FORMAT:
                 raise ValueError("unknown format")
             numbers: dict[Hashable, int] = dict(found["numbers"])
-            if not all(is_savable(key) and type(number) is int for key, number in numbers.items()):
-                raise ValueError("not a number for each key")
+            for key, number in numbers.items():
+                if not (is_savable(key) and type(number) is int and -NUMBER_LIMIT <= number < NUMBER_LIMIT):
+                    raise ValueError("not a number for each key")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(
                 f"state={str(self.path)!r} is not a valid state file ({error}); remove it to begin anew"
@@ -63,36 +71,61 @@ class NumberFile:
 
     def save(self, numbers: Mapping[Hashable, int]) -> None:
         """Save these numbers soon, in place of all that are in the file. Never blocks."""
-        with self._lock:
-            self._wanted = dict(numbers)
-            if self._is_busy:
-                return
-            self._is_busy = True
-        try:
-            threading.Thread(target=self._run, name="lochws-sequence", daemon=True).start()
-        except RuntimeError as error:  # there is no room for a thread, or the interpreter is exiting
-            with self._lock:
-                self._is_busy = False
-            self._failed(error)
+        self._start(dict(numbers))
 
     def flush(self, timeout: float | None) -> bool:
-        """Wait until all has been saved, or saving has failed; return whether it is so in time."""
+        """Try again what has failed, wait for the end, and return whether all has been saved in time."""
+        if threading.get_ident() in self._inside:
+            return False  # it would wait for the call that it interrupts
+        if self.has_failed:
+            self._start(None)
         with self._lock:
             wait_for(self._changed, lambda: not self._is_busy, timeout)
-            return not self._is_busy
+            return self._wanted is None and not self._is_busy
 
-    def _run(self) -> None:
-        while True:
+    def _start(self, numbers: dict[Hashable, int] | None) -> None:
+        ident = threading.get_ident()
+        is_outermost = ident not in self._inside
+        self._inside.add(ident)
+        try:
             with self._lock:
-                numbers, self._wanted = self._wanted, None
-                if numbers is None:
+                self._wanted = self._wanted if numbers is None else numbers
+                if self._is_busy:
+                    return
+                self._is_busy = True
+            try:
+                threading.Thread(target=self._run, name="lochws-sequence", daemon=True).start()
+            except BaseException as error:
+                with self._lock:
                     self._is_busy = False
                     self._changed.notify_all()
-                    return
+                if not isinstance(error, RuntimeError):
+                    raise
+                self._failed(error)  # there is no room for a thread, or the interpreter is exiting
+        finally:
+            if is_outermost:
+                self._inside.discard(ident)
+
+    def _run(self) -> None:
+        ident = threading.get_ident()
+        self._inside.add(ident)
+        error = None
+        while True:
+            with self._lock:
+                if self._wanted is None or error is not None:
+                    self._is_busy = False
+                    self._changed.notify_all()
+                    break
+                numbers, self._wanted = self._wanted, None
             try:
                 self._write(numbers)
-            except Exception as error:  # noqa: BLE001  a full disk, for example
-                self._failed(error)
+            except Exception as raised:  # noqa: BLE001  a full disk, for example
+                error = raised
+                with self._lock:
+                    self._wanted = numbers if self._wanted is None else self._wanted
+        self._inside.discard(ident)
+        if error is not None:
+            self._failed(error)
 
     def _write(self, numbers: dict[Hashable, int]) -> None:
         text = json.dumps({"format": _FORMAT, "numbers": list(numbers.items())})

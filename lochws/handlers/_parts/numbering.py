@@ -11,6 +11,9 @@ T = TypeVar("T")
 
 #: The most gaps of a stream that are remembered, to tell a late message from a duplicate.
 _MAX_GAPS = 100
+#: Numbers are below this, and not below its negative. A larger one is a server's mistake, after which all
+#: later messages would count as duplicates, and its digits would take time.
+NUMBER_LIMIT = 2**64
 
 
 class Place(Enum):
@@ -42,14 +45,16 @@ class Numbering(Generic[T]):
         last: the last number of the stream so far, or None if it has not begun.
         newest: the highest number of a message that was held since the stream was last complete, or None.
         held: the messages that are held, in the order of their numbers.
+        held_bytes: their sizes together.
     """
 
-    __slots__ = ("_gaps", "_turn", "held", "last", "newest")
+    __slots__ = ("_gaps", "_turn", "held", "held_bytes", "last", "newest")
 
     def __init__(self, last: int | None = None) -> None:
         self.last = last
         self.newest: int | None = None
         self.held: list[Held] = []
+        self.held_bytes = 0
         self._gaps: deque[tuple[int, int]] = deque(maxlen=_MAX_GAPS)
         self._turn = 0
 
@@ -58,6 +63,11 @@ class Numbering(Generic[T]):
         """True if no message is held, and the stream has reached the highest number that was held."""
         behind = self.newest is not None and (self.last is None or self.last < self.newest)
         return not self.held and not behind
+
+    @property
+    def is_missing_next(self) -> bool:
+        """True if messages are held, and those that come before them are missing."""
+        return bool(self.held) and (self.last is None or self.held[0].first > self.last + 1)
 
     def place(self, first: int, last: int) -> Place:
         """Return the place of a message. The stream must have begun."""
@@ -87,11 +97,12 @@ class Numbering(Generic[T]):
         """Hold a message."""
         self._turn += 1
         insort(self.held, Held(first, last, self._turn, size, item), key=lambda held: held[:3])
+        self.held_bytes += size
         self.newest = last if self.newest is None else max(self.newest, last)
 
     def pop_oldest(self) -> Held | None:
         """Remove and return the held message with the lowest numbers, for want of room; None if none is."""
-        return self.held.pop(0) if self.held else None
+        return self._pop() if self.held else None
 
     def next_held(self) -> tuple[Place, Held] | None:
         """Remove and return the next held message and its place, or None if the next one is missing.
@@ -104,10 +115,9 @@ class Numbering(Generic[T]):
         place = self.place(head.first, head.last)
         if place is Place.AHEAD:
             return None
-        del self.held[0]
         if place is Place.NEXT:
             self.last = head.last
-        return place, head
+        return place, self._pop()
 
     def completed(self) -> None:
         """Note that the stream is complete again."""
@@ -121,5 +131,19 @@ class Numbering(Generic[T]):
     def clear(self) -> list[Held]:
         """Remove and return all held messages, whose connection has ended."""
         held, self.held = self.held, []
-        self.newest = None
+        self.newest, self.held_bytes = None, 0
         return held
+
+    def _pop(self) -> Held:
+        head = self.held.pop(0)
+        self.held_bytes -= head.size
+        return head
+
+
+def as_range(numbers: object) -> tuple[int, int] | None:
+    """Return the first and the last number of a message, or None if that is not what the value is."""
+    pair = numbers if isinstance(numbers, (tuple, list)) else (numbers, numbers)
+    if len(pair) != 2 or not all(isinstance(one, int) and not isinstance(one, bool) for one in pair):
+        return None
+    first, last = map(int, pair)
+    return (first, last) if -NUMBER_LIMIT <= first <= last < NUMBER_LIMIT else None

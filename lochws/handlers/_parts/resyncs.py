@@ -60,7 +60,7 @@ class Resyncs:
         self._parallel = parallel
         self._timeout = timeout
         self._waiting: deque[Job] = deque()
-        self._running = 0
+        self._running: set[Job] = set()  # threads of the executor remove from it
 
     def begin(self, key: Hashable, done: _Done) -> Job:
         """Have the function called with a key, and then `done` with its result, or with its exception."""
@@ -72,41 +72,42 @@ class Resyncs:
     def reset_after_fork(self) -> None:
         """Forget the calls, whose threads exist only in the parent."""
         self._waiting.clear()
-        self._running = 0
+        self._running.clear()
 
     def _go_on(self) -> None:
-        while self._waiting and self._running < self._parallel:
+        while self._waiting and len(self._running) < self._parallel:
             job = self._waiting.popleft()
             if job.is_over:
                 continue
-            self._running += 1
+            self._running.add(job)
             with suppress(WebSocketError):  # the app has stopped
                 job.timer = self._app.call_later(self._timeout, partial(self._too_late, job))
-            self._submit(job.key).add_done_callback(partial(self._returned, job))
+            returned = partial(self._returned, job)
+            try:
+                self._submit(job.key).add_done_callback(returned)
+            except Exception as error:  # noqa: BLE001  the executor was shut down, or there is no room for a thread
+                failed: Future[object] = Future()
+                failed.set_exception(error)
+                returned(failed)
 
     def _submit(self, key: Hashable) -> Future[object]:
-        failed: Future[object] = Future()
-        try:
-            if self._executor is not None:
-                return self._executor.submit(self._function, key)
-            future: Future[object] = Future()
-            run = partial(_run, future, self._function, key)
-            threading.Thread(target=run, name="lochws-resync", daemon=True).start()
-            return future
-        except Exception as error:  # noqa: BLE001  the executor was shut down, or there is no room for a thread
-            failed.set_exception(error)
-            return failed
+        if self._executor is not None:
+            return self._executor.submit(self._function, key)
+        future: Future[object] = Future()
+        run = partial(_run, future, self._function, key)
+        threading.Thread(target=run, name="lochws-resync", daemon=True).start()
+        return future
 
     # Any thread.
 
     def _returned(self, job: Job, future: Future[object]) -> None:
-        with suppress(WebSocketError):  # the app has stopped
+        self._running.discard(job)  # also if the app has stopped, since it may start again
+        with suppress(WebSocketError):
             self._app.call_later(0, partial(self._end, job, future))
 
     # The handlers' thread.
 
     def _end(self, job: Job, future: Future[object]) -> None:
-        self._running = max(0, self._running - 1)
         self._go_on()
         if job.is_over:
             return

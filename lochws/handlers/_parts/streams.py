@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import sys
-from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -21,13 +20,15 @@ from ...text import cut, escaped
 from .fates import Fate, Fates
 from .lines import report_about
 from .numbered import Disorder, Gap, Snapshot
-from .numbering import Numbering, Place
+from .numbering import NUMBER_LIMIT, Numbering, Place
 from .resyncs import Job, Resyncs
 
 K = TypeVar("K", bound=Hashable)
 
 #: The longest key in a log line, in characters.
 _MAX_KEY = 60
+#: The largest key of a stream, in bytes of memory: `max_keys` of them must not fill it.
+_MAX_KEY_SIZE = 1024
 #: The shortest and the longest wait before a snapshot is loaded again, in seconds.
 _MIN_WAIT, _MAX_WAIT = 0.1, 30.0
 
@@ -62,9 +63,7 @@ class Stream(Generic[K]):
         has_snapshot: whether the held messages are being passed on behind a snapshot.
     """
 
-    __slots__ = (
-        "calls", "failures", "has_snapshot", "is_behind", "job", "key", "numbering", "phase", "timer",
-    )
+    __slots__ = ("failures", "has_snapshot", "is_behind", "job", "key", "numbering", "phase", "timer")
 
     def __init__(self, key: K, last: int | None) -> None:
         self.key = key
@@ -74,7 +73,6 @@ class Stream(Generic[K]):
         self.has_snapshot = False
         self.job: Job | None = None
         self.timer: ScheduledCall | None = None
-        self.calls: deque[Callable[[], object]] = deque()
         self.failures = 0
 
     def stop(self) -> None:
@@ -88,7 +86,9 @@ class Stream(Generic[K]):
 
 
 class Streams(Generic[K]):
-    """Decides on the messages of all streams. The handlers' thread calls it; any thread may read.
+    """Decides on the messages of all streams. For the handlers' thread.
+
+    Any thread may read the attributes, and may call `all`, `refusal`, `request` and `remove`.
 
     Args:
         app: the app.
@@ -117,21 +117,54 @@ class Streams(Generic[K]):
         self.counts = dict.fromkeys(names, 0)
         self.passed = 0
         self._held_bytes = 0
+        self._holding: set[Stream[K]] = set()
         self._lines = RateLimit(burst=20, per_second=1 / 30)
         self.refusals = RateLimit(burst=1, per_second=1 / 60)
+
+    # Any thread.
+
+    def all(self) -> tuple[Stream[K], ...]:
+        """Return all streams."""
+        return tuple(self.by_key.copy().values())
+
+    def refusal(self, key: K) -> str | None:
+        """Return why there can be no stream with this key, or None."""
+        if key in self.by_key:
+            return None
+        if len(self.by_key) >= self._rules.max_keys:
+            return f"there are already max_keys={self._rules.max_keys} streams"
+        if _key_size(key) > _MAX_KEY_SIZE:
+            return f"its key takes more than {_MAX_KEY_SIZE} bytes"
+        return None
+
+    def request(self, key: K) -> None:
+        """Have a snapshot of a stream loaded in the next session."""
+        self.by_key.setdefault(key, Stream(key, None)).is_behind = True
+
+    def remove(self, key: K) -> Callable[[], object]:
+        """Remove a stream. Return the function with which the handlers' thread must stop it."""
+        stream = self.by_key.pop(key, None)
+        return lambda: None if stream is None else self.stop(stream)
+
+    # The handlers' thread.
 
     def begin(self) -> None:
         """Load the streams that need it, as the session is ready."""
         if self._resyncs is None or not self._app.is_active:
             return
-        for stream in list(self.by_key.values()):
+        for stream in self.all():
             needs = stream.is_behind or (not self._rules.continues and stream.numbering.last is None)
             if needs and stream.phase == "live":
                 self._load(stream)
 
+    def begin_numbering(self) -> None:
+        """Forget the numbers of the connection before."""
+        for stream in self.all():
+            stream.numbering.begin(None)
+
     def end(self) -> None:
         """Drop all held messages, because their connection has ended."""
-        for stream in self.by_key.values():
+        for stream in self.all():
             self.stop(stream)
         self._fates.clear()
 
@@ -141,10 +174,10 @@ class Streams(Generic[K]):
         stream.is_behind |= stream.phase == "resync" or not stream.numbering.is_complete
         stream.phase = "live"
         stream.failures = 0
-        stream.calls.clear()
-        held = stream.numbering.clear()
-        self._released(len(held), sum(one.size for one in held))
-        self.counts["dropped"] += len(held)
+        size, held = stream.numbering.held_bytes, stream.numbering.clear()
+        if held:
+            self._released(stream, len(held), size)
+            self.counts["dropped"] += len(held)
 
     def ask(self, key: K) -> None:
         """Load a snapshot of a stream, now or in the next session."""
@@ -159,21 +192,16 @@ class Streams(Generic[K]):
 
     def forget(self, key: K) -> None:
         """Forget a stream and drop its held messages."""
-        if (stream := self.by_key.get(key)) is not None:
-            self.stop(stream)
-            del self.by_key[key]
+        self.remove(key)()
 
     def added(self, key: K) -> Stream[K] | None:
-        """Return a new stream, or None if there are too many."""
-        if len(self.by_key) < self._rules.max_keys:
+        """Return a new stream, or None if there are too many, or its key is too large."""
+        reason = self.refusal(key)
+        if reason is None:
             self.by_key[key] = stream = Stream(key, None)
             return stream
-        self.passed += 1
-        text = "the order of %s is not checked: there are already max_keys=%d streams"
-        report_about(
-            self._app, logging.WARNING, "not_ordered", text, shown(key), self._rules.max_keys,
-            limit=self.refusals,
-        )
+        text = "the order of a stream is not checked: %s"
+        report_about(self._app, logging.WARNING, "not_ordered", text, reason, limit=self.refusals)
         return None
 
     def examine(
@@ -192,9 +220,11 @@ class Streams(Generic[K]):
         place = Place.AHEAD if numbering.last is None else numbering.place(first, last)
         if stream.phase != "resync" and place in (Place.DUPLICATE, Place.LATE):
             self._out_of_order(stream, event, first, last, place)
-        elif stream.phase == "live" and place is Place.NEXT:  # it overlaps with the one before
+        elif stream.phase in ("live", "waiting") and place is Place.NEXT:
             numbering.last = last
             self.passed += 1
+            if stream.phase == "waiting":
+                self._go_on_soon(stream)
         elif stream.phase == "live" and self._resyncs is None and not self._rules.patience:
             gap = self._gap(stream, first)
             numbering.last = last
@@ -204,8 +234,6 @@ class Streams(Generic[K]):
             self._hold(stream, event, first, last)
             if stream.phase == "live":
                 self._hole(stream)
-            elif stream.phase == "waiting" and place is Place.NEXT:
-                self._go_on_soon(stream)
 
     def _out_of_order(
         self, stream: Stream[K], event: events.Text | events.Binary, first: int, last: int, place: Place
@@ -229,20 +257,46 @@ class Streams(Generic[K]):
         stream.numbering.hold(first, last, size, fate)
         self.counts["held"] += 1
         self._held_bytes += size
+        self._holding.add(stream)
         while self.counts["held"] > self._rules.max_held or self._held_bytes > self._rules.max_bytes:
-            oldest = stream.numbering.pop_oldest()
-            if oldest is None:
-                return
-            self._released(1, oldest.size)
-            self.counts["dropped"] += 1
-            words = "a held message of %s was dropped: there is no room for more (max_held, max_held_bytes)"
-            report_about(
-                self._app, logging.WARNING, "not_held", words, shown(stream.key), limit=self.refusals
-            )
+            if not self._make_room(stream):
+                break
 
-    def _released(self, count: int, size: int) -> None:
+    def _make_room(self, stream: Stream[K]) -> bool:
+        """Drop the oldest held message of this stream, or of a stream that holds more than its share.
+
+        Otherwise one stream that cannot be loaded would keep all others from being loaded. Streams that need
+        no snapshot do not drop what has arrived: they accept the gap before it, after this delivery.
+
+        Returns:
+            Whether a message was dropped.
+        """
+        if self._load_of(stream) * len(self._holding) < self.counts["held"] / self._rules.max_held + (
+            self._held_bytes / self._rules.max_bytes
+        ):
+            stream = max(self._holding, key=self._load_of)
+        if stream.phase == "waiting":
+            stream.stop()
+            stream.phase = "turn"
+            self._set_timer(stream, 0, self._lost)
+        oldest = stream.numbering.pop_oldest() if stream.phase == "resync" else None
+        if oldest is None:
+            return False
+        self._released(stream, 1, oldest.size)
+        self.counts["dropped"] += 1
+        words = "a held message of %s was dropped: there is no room for more (max_held, max_held_bytes)"
+        report_about(self._app, logging.WARNING, "not_held", words, shown(stream.key), limit=self.refusals)
+        return True
+
+    def _load_of(self, stream: Stream[K]) -> float:
+        held = stream.numbering
+        return len(held.held) / self._rules.max_held + held.held_bytes / self._rules.max_bytes
+
+    def _released(self, stream: Stream[K], count: int, size: int) -> None:
         self.counts["held"] -= count
         self._held_bytes -= size
+        if not stream.numbering.held:
+            self._holding.discard(stream)
 
     def _hole(self, stream: Stream[K]) -> None:
         """Wait for a missing message, or accept that it is lost."""
@@ -258,20 +312,19 @@ class Streams(Generic[K]):
 
     def _lost(self, stream: Stream[K]) -> None:
         """Report a gap before the first held message, and load a snapshot or go on behind the gap."""
-        held = stream.numbering.held
-        if held and stream.numbering.last is not None and held[0].first > stream.numbering.last + 1:
-            gap = Gap(stream.key, stream.numbering.last + 1, held[0].first - 1)
+        numbering = stream.numbering
+        if numbering.is_missing_next and numbering.last is not None:
+            gap = Gap(stream.key, numbering.last + 1, numbering.held[0].first - 1)
             self._count(gap)
             if self._resyncs is None:
-                stream.numbering.skip_to(held[0].first)
+                numbering.skip_to(numbering.held[0].first)
                 self._go_on_soon(stream)
             else:
                 self._load(stream)
             self._tell(gap)
-        elif self._resyncs is not None:
-            self._load(stream)
+        elif self._resyncs is not None and not numbering.held:
+            self._load(stream)  # those that were held have been dropped
         else:
-            stream.numbering.completed()
             self._go_on_soon(stream)
 
     def _gap(self, stream: Stream[K], first: int) -> Gap[K]:
@@ -317,11 +370,12 @@ class Streams(Generic[K]):
         assert self._resyncs is not None
         stream.stop()
         stream.phase, stream.is_behind = "resync", False
-        stream.calls.clear()
         stream.job = self._resyncs.begin(stream.key, partial(self._loaded, stream))
 
     def _loaded(self, stream: Stream[K], result: object, error: BaseException | None) -> None:
         stream.job = None
+        if self.by_key.get(stream.key) is not stream:
+            return  # forgotten without a connection, which there is again
         snapshot = None
         if error is None:
             try:
@@ -364,24 +418,19 @@ class Streams(Generic[K]):
         if stream.phase != "turn":
             return
         numbering = stream.numbering
-        try:
-            while True:
-                while stream.calls:
-                    stream.calls.popleft()()
-                found = numbering.next_held()
-                if found is None:
-                    break
-                place, held = found
-                self._released(1, held.size)
-                if place is Place.NEXT:
-                    self.passed += 1
-                    stream.calls.extend(held.item.calls)
-                else:
-                    self.counts["duplicates"] += 1
-        except BaseException:
-            # That is a handler's failure, and no reason to skip the others.
-            self._set_timer(stream, 0, self._go_on)
-            raise
+        while (found := numbering.next_held()) is not None:
+            place, held = found
+            self._released(stream, 1, held.size)
+            if place is Place.NEXT:
+                self.passed += 1
+                try:
+                    self._call_all(held.item.calls)
+                except BaseException:
+                    # That is a handler's failure, and no reason to skip the messages that follow.
+                    self._set_timer(stream, 0, self._go_on)
+                    raise
+            else:
+                self.counts["duplicates"] += 1
         if numbering.is_complete or (self._resyncs is None and not numbering.held):
             numbering.completed()
             stream.phase, stream.failures = "live", 0
@@ -391,8 +440,29 @@ class Streams(Generic[K]):
             self._hole(stream)
 
 
+    def _call_all(self, calls: Iterable[Callable[[], object]]) -> None:
+        """Call the handlers of a message, all of them, and raise the exception of the first that failed."""
+        raised: list[BaseException] = []
+        for call in calls:
+            try:
+                call()
+            except BaseException as error:  # noqa: BLE001  it is raised below, or in a call of its own
+                raised.append(error)
+        for another in raised[1:]:
+            with suppress(WebSocketError):  # the app has stopped
+                self._app.call_later(0, partial(_throw, another))
+        if raised:
+            raise raised[0]
+
+
+def _throw(error: BaseException) -> None:
+    raise error
+
+
 def _as_snapshot(result: object) -> Snapshot:
     if isinstance(result, tuple) and len(result) == 2 and type(result[0]) is int:
+        if not -NUMBER_LIMIT <= result[0] < NUMBER_LIMIT:
+            raise TypeError("resync returned a number of more than 64 bits")
         return Snapshot(*result)
     raise TypeError(f"resync returned {cut(safe_repr(result), 100)}: expected a Snapshot(number, data)")
 
@@ -400,6 +470,13 @@ def _as_snapshot(result: object) -> Snapshot:
 def shown(key: object) -> str:
     """Return the name of a stream for a log line."""
     return f"stream {escaped(cut(safe_repr(key), _MAX_KEY))}"
+
+
+def _key_size(key: object) -> int:
+    """Return how much memory a key takes, as far as a server determines that."""
+    if isinstance(key, tuple):
+        return sum(map(_key_size, key))
+    return sys.getsizeof(key) if isinstance(key, (str, bytes, int)) else 0
 
 
 def _size(event: events.Text | events.Binary) -> int:
