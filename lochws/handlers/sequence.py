@@ -46,6 +46,9 @@ __all__ = ["Disorder", "Gap", "Sequence", "SequenceCounts", "Snapshot"]
 
 K = TypeVar("K", bound=Hashable)
 
+#: The time between two saves of the numbers, in seconds.
+SAVE_SECONDS = 1.0
+
 
 class Sequence(Generic[K]):
     """Passes the numbered messages of an app on in order, each once, and reports gaps. Registers itself.
@@ -331,7 +334,7 @@ class Sequence(Generic[K]):
 
     def _plan_saving(self) -> None:
         with suppress(WebSocketError):  # the app has stopped; it is saved after the connection
-            self._save_timer = self._app.call_later(1, self._save)
+            self._save_timer = self._app.call_later(SAVE_SECONDS, self._save)
 
     def _save(self) -> None:
         """Save the numbers that were passed on. Called between two handlers, so none of them is in use."""

@@ -50,7 +50,8 @@ class Disorder(Generic[K]):
         key: the key of the stream.
         number: its number; the last one if it has several.
         last: the last number of the stream.
-        kind: ``"duplicate"``, or ``"late"`` if it belongs to a gap that was reported before.
+        kind: ``"duplicate"``, or ``"late"`` if it belongs to a gap that was reported before, or precedes the
+            first message of the stream.
         event: the message.
     """
 
@@ -68,7 +69,8 @@ class SequenceCounts(NamedTuple):
         passed: messages passed to the handlers.
         held: messages that are held now.
         duplicates: messages that were dropped, because they had arrived before or a snapshot includes them.
-        late: messages that arrived after the gap to which they belong had been reported.
+        late: messages that arrived after the gap to which they belong had been reported, or after the first
+            message of the stream, which they precede.
         dropped: held messages that were dropped because there was no room, or their connection ended.
         gaps: gaps that were reported.
         missing: numbers in these gaps.

@@ -87,6 +87,11 @@ class Numbering(Generic[T]):
         self._gaps.clear()
         self._gaps.extend((low, high) for low, high in parts if low <= high)
 
+    def begin_with(self, first: int, last: int) -> None:
+        """Begin with a message. Those from before it are late rather than duplicates."""
+        self.begin(last)
+        self._gaps.append((-NUMBER_LIMIT, first - 1))
+
     def skip_to(self, first: int) -> None:
         """Accept a gap: continue with the message that begins with this number."""
         assert self.last is not None

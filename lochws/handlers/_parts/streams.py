@@ -211,7 +211,7 @@ class Streams(Generic[K]):
         numbering = stream.numbering
         if stream.phase == "live" and numbering.last is None:
             if self._resyncs is None:
-                numbering.begin(last)
+                numbering.begin_with(first, last)
                 self.passed += 1
                 return
             self._hold(stream, event, first, last)
