@@ -168,7 +168,7 @@ class LifeLines:
             level, event.name, "%s after %s%s%s%s", what, span(opened_for), colon, words, row,
             ws_opened_for=opened_for, ws_ended_by=event.ended_by, ws_graceful=event.graceful,
             ws_code=event.received_code, ws_sent_code=event.sent_code, ws_unsent=len(event.unsent),
-            **_about(event),
+            ws_in_doubt=len(event.in_doubt) + event.in_doubt_omitted, **_about(event),
         )
 
     def _stale(self, event: events.Stale) -> None:

@@ -415,7 +415,7 @@ def test_a_line_has_fields_for_structured_logging(
     assert {name: end[name] for name in end if name not in {"ws_opened_for", "ws_url"}} == {
         "ws_event": "disconnected", "ws_ended_by": "server", "ws_graceful": True, "ws_code": 1001,
         "ws_sent_code": 1001, "ws_reason": r"rest\x1bart", "ws_advice": "", "ws_phase": "open",
-        "ws_fatal": False, "ws_unsent": 0,
+        "ws_fatal": False, "ws_unsent": 0, "ws_in_doubt": 0,
     }
     assert wait["ws_delay"] == 0
     assert (refusal["ws_status"], refusal["ws_phase"], refusal["ws_attempt"]) == (401, "upgrade", 1)

@@ -1,1 +1,1 @@
-"""Order books that are kept by docs/sequences.md's program, compared with those of an exchange that misbehaves."""
+"""The program of docs/sequences.md keeps the order books of an exchange that misbehaves."""

@@ -1,4 +1,4 @@
-"""Evidence for docs/sequences.md: `python -m tests.exchange` plays many more examples than the test, and kills.
+"""Evidence for docs/sequences.md: `python -m tests.exchange` plays more examples than the test, and kills.
 
 The program of the page keeps the books of an exchange that drops, duplicates, reorders and merges messages,
 cuts connections, and answers with errors or with old books. Then programs are killed while they save numbers.
@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from .exchange import Exchange
-#from .kills import kill_many
+from .kills import kill_many
 from .play import Step, play, steps
 
 
@@ -56,7 +56,7 @@ def main() -> None:
             sys.stdout.flush()
     for name, count in sorted(total.items()):
         sys.stdout.write(f"  {name}: {count}\n")
-    if 0:
+    if options.kills:
         with tempfile.TemporaryDirectory() as folder:
             for line in kill_many(Path(folder), options.kills):
                 sys.stdout.write(f"{line}\n")

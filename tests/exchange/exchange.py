@@ -13,7 +13,7 @@ from typing import Any
 
 from lochws import testing as t
 
-from ..support.seen import PATIENCE, eventually
+from ..support.seen import PATIENCE
 
 SYMBOLS = ("BTC", "ETH")
 #: What may be wrong with a snapshot. The exchange answers ``"slow"`` ones after the next changes.

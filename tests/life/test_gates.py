@@ -14,6 +14,7 @@ from lochws import Backoff, ReceiptState, WebSocketApp, events
 from lochws.errors import WebSocketClosed, WebSocketUnavailable
 from lochws.handlers.freshness import Freshness
 from lochws.handlers.heartbeat import Every
+from lochws.handlers.sequence import Sequence
 from lochws.testing import ScriptedServer, accept, fin, wait_for
 
 from ..support.apps import AT_ONCE, NEVER, opened, running
@@ -302,7 +303,9 @@ def test_a_listener_that_raises_is_reported_and_the_others_are_called(
 @pytest.mark.parametrize("make", [
     lambda app: Every(app, 10, "beat"),
     lambda app: Freshness(app, key=str, limit=10, on_stale="tell"),
-], ids=["heartbeats", "freshness"])
+    lambda app: Sequence(app, number=hash),
+    lambda app: Sequence(app, number=hash, resync=hash, on_snapshot=print),
+], ids=["heartbeats", "freshness", "sequence", "resync"])
 def test_a_handler_that_has_left_is_released_by_the_app(make: Callable[[Noting], Any]) -> None:
     app = Noting("ws://127.0.0.1:1/")
     handler = make(app)

@@ -1,8 +1,8 @@
 """Interrupts lochws with signals at 1 kHz and a garbage collection at every allocation, for some seconds.
 
-The signal handler and the finalizers call every public method of `WebSocketApp` and `Feed` in turn, on
-whatever thread and at whatever bytecode they come. Nothing may hang, and every message that was accepted must
-be echoed once: ``python -m tests.stress --seconds 60``.
+The signal handler and the finalizers call every public method of `WebSocketApp`, `Feed`, `Receipt` and
+`Sequence` in turn, on whatever thread and at whatever bytecode they come. Nothing may hang, every message
+that was accepted must be echoed once, and its receipt confirmed: ``python -m tests.stress --seconds 60``.
 """
 
 from __future__ import annotations
@@ -15,18 +15,22 @@ import logging
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from time import monotonic
 from types import FrameType
 from typing import Any
 
 import lochws
-from lochws import Backoff, Feed, Rate, WebSocketApp, events
+from lochws import Backoff, Feed, Rate, Receipt, ReceiptState, WebSocketApp, events
 from lochws.errors import WebSocketError
+from lochws.handlers import sequence as sequences
+from lochws.handlers.sequence import Sequence, Snapshot
 
 #: Seconds without any progress after which the stacks are shown and the program ends.
 HANGS = 10
@@ -92,6 +96,47 @@ class Steady(Accountable, WebSocketApp):  # type: ignore[misc]  # it declares wh
     def __init__(self, url: str, **options: object) -> None:
         super().__init__(url, **options)  # type: ignore[arg-type]
         self.accepted, self.echoed = [], []
+        self.receipts: deque[Receipt] = deque()
+        self.with_receipt: list[str] = []
+        self.settled: list[ReceiptState] = []
+        self.sequence: Sequence[Any] | None = None
+
+    def say_with_receipt(self) -> None:
+        """Send a text with a receipt, and note them."""
+        name = f"<{next(NUMBERS)}>"
+        receipt = WebSocketApp.send_text(self, name, receipt=True)
+        self.accepted.append(name)
+        self.with_receipt.append(name)
+        self.receipts.append(receipt)
+        receipt.add_done_callback(lambda receipt: self.settled.append(receipt.result(0)))
+
+    def look_at_receipt(self) -> None:
+        """Ask a receipt everything, and drop it when it is settled."""
+        if self.receipts:
+            receipt = self.receipts[0]
+            with suppress(TimeoutError):
+                receipt.result(0)
+            repr(receipt)
+            if receipt.done():
+                with suppress(ValueError):  # a call that interrupted this one has removed it
+                    self.receipts.remove(receipt)
+
+    def look_at_sequence(self) -> None:
+        """Ask a sequence everything, and change it."""
+        if self.sequence is not None:
+            for key in self.sequence.keys:
+                self.sequence.last(key)
+                self.sequence.is_live(key)
+            repr(self.sequence.counts)
+            self.sequence.flush(0)
+            self.sequence.flush(0.001)
+            self.sequence.forget(f"stream {next(TURNS) % 3}")
+            self.sequence.forget()
+
+    def resync(self) -> None:
+        """Have a stream loaded again."""
+        if self.sequence is not None:
+            self.sequence.resync(f"stream {next(TURNS) % 3}")
 
     def say_corked(self) -> None:
         """Send two messages that gather, and note them."""
@@ -130,6 +175,11 @@ def wrap_and_unwrap(app: WebSocketApp) -> None:
     app.hooks.unwrap_handlers(wrapper)
 
 
+def sequence_and_leave(app: WebSocketApp) -> None:
+    """Number messages for a moment."""
+    Sequence(app, number=lambda _: None).leave()
+
+
 PROPERTIES = [
     name for name in dir(WebSocketApp)
     if not name.startswith("_") and isinstance(getattr(WebSocketApp, name), property)
@@ -151,7 +201,8 @@ CALLS: list[Callable[[Steady], object]] = [
     lambda app: app.call_later(0, lambda: None), lambda app: app.call_later(9, lambda: None).cancel(),
     lambda app: app.hooks.gate().remove(), lambda app: app.add_header(b"X-Name", b"value"),
     lambda app: app.wait_ready(0), lambda app: app.wait_closed(0), lambda app: app.join(0),
-    lambda app: app.start(),
+    lambda app: app.start(), Steady.say_with_receipt, Steady.look_at_receipt, Steady.look_at_sequence,
+    sequence_and_leave,
 ]
 
 #: What may be called on a feed.
@@ -167,7 +218,7 @@ FEED_CALLS: list[Callable[[SteadyFeed], object]] = [
 #: What may be called on one that need not.
 ROUGH: list[Callable[[Steady], object]] = [
     *CALLS, WebSocketApp.reconnect, lambda app: app.force_disconnect("enough"),
-    lambda app: app.close(1000, "bye"), lambda app: app.stop(0),
+    lambda app: app.close(1000, "bye"), lambda app: app.stop(0), Steady.resync,
 ]
 
 APPS: list[tuple[Any, list[Callable[[Any], object]]]] = []
@@ -209,12 +260,19 @@ def interrupted(_number: int, _frame: FrameType | None) -> None:
     call_something()
 
 
-def run(url: str, seconds: float) -> list[str]:
+def run(url: str, seconds: float, folder: str) -> list[str]:
     """Run for some seconds, and return what was wrong."""
     calm = Steady(url, proxies={})
     full = Steady(url, proxies={}, when_full="block", max_queue=20_000, send_timeout=5)
     paced = Steady(url, proxies={}, rate=Rate(100, per=0.01, counts="frames"))
     rough = Steady(url, proxies={}, rate=Rate(100, per=0.01, scope="client"))
+    arrivals = itertools.count()
+    state = Path(folder) / "numbers"
+    calm.sequence = Sequence(calm, number=lambda _: next(arrivals), patience=1, state=state)
+    rough.sequence = Sequence(
+        rough, key=lambda event: f"stream {len(event.data) % 3}", number=lambda _: next(NUMBERS),
+        resync=lambda _: Snapshot(next(NUMBERS)), on_snapshot=lambda *_: None, on_gap=None,
+    )
     for app in (calm, full, paced, rough):
         app.start(poll=0.01, ping_rate=0.05, ping_timeout=HANGS, close_timeout=0.5, persist=BACKOFF)
         assert app.wait_ready(10)
@@ -249,6 +307,13 @@ def run(url: str, seconds: float) -> list[str]:
         print(f"{name}: {len(app.accepted)} messages accepted, {len(app.echoed)} echoed")  # noqa: T201
         if sent != echoed:
             wrong.append(f"{name}: lost {list(sent - echoed)[:9]}, too many {list(echoed - sent)[:9]}")
+    for name, app in (("calm", calm), ("full", full), ("paced", paced)):
+        end = monotonic() + HANGS / 2
+        while len(app.settled) < len(app.with_receipt) and monotonic() < end:
+            behind.wait(0.01)
+        print(f"{name}: {len(app.with_receipt)} receipts")  # noqa: T201
+        if app.settled != [ReceiptState.CONFIRMED] * len(app.with_receipt):
+            wrong.append(f"{name}: receipts ended as {Counter(app.settled)}")
     print(f"the feed switched {feed.status().switches} times")  # noqa: T201
     wrong += [f"{name} did not stop" for name, app in
               (("calm", calm), ("full", full), ("paced", paced), ("rough", rough), ("feed", feed))
@@ -263,12 +328,14 @@ def main() -> int:
     seconds = parser.parse_args().seconds
     logging.getLogger("lochws").addHandler(logging.NullHandler())
     logging.getLogger("lochws").propagate = False
+    sequences.SAVE_SECONDS = 0.01
     sys.unraisablehook = lambda what: sys.stderr.write(f"{what.exc_value!r} in {what.object!r}\n")
     server = [sys.executable, "-m", "tests.stress.server"]
     with subprocess.Popen(server, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
-            wrong = run(process.stdout.readline().strip(), seconds)
+            with tempfile.TemporaryDirectory() as folder:
+                wrong = run(process.stdout.readline().strip(), seconds, folder)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             process.kill()

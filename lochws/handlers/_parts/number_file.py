@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 import threading
 from collections.abc import Hashable, Mapping
 from pathlib import Path
+from types import FrameType
 
 from ...system.rate_limit import RateLimit
 from ...system.report import report
@@ -36,7 +38,7 @@ class NumberFile:
         self._changed = Waiters(self._lock)
         self._wanted: dict[Hashable, int] | None = None  # not saved yet
         self._is_busy = False
-        self._inside: set[int] = set()  # threads that a finalizer or signal handler would interrupt
+        self._thread: threading.Thread | None = None
         self._lines = RateLimit(burst=1, per_second=1 / 60)
 
     @property
@@ -75,7 +77,7 @@ class NumberFile:
 
     def flush(self, timeout: float | None) -> bool:
         """Try again what has failed, wait for the end, and return whether all has been saved in time."""
-        if threading.get_ident() in self._inside:
+        if self._is_interrupted():
             return False  # it would wait for the call that it interrupts
         if self.has_failed:
             self._start(None)
@@ -84,31 +86,34 @@ class NumberFile:
             return self._wanted is None and not self._is_busy
 
     def _start(self, numbers: dict[Hashable, int] | None) -> None:
-        ident = threading.get_ident()
-        is_outermost = ident not in self._inside
-        self._inside.add(ident)
+        with self._lock:
+            self._wanted = self._wanted if numbers is None else numbers
+            if self._is_busy:
+                return
+            self._is_busy = True
         try:
+            self._thread = threading.Thread(target=self._run, name="lochws-sequence", daemon=True)
+            self._thread.start()
+        except BaseException as error:
             with self._lock:
-                self._wanted = self._wanted if numbers is None else numbers
-                if self._is_busy:
-                    return
-                self._is_busy = True
-            try:
-                threading.Thread(target=self._run, name="lochws-sequence", daemon=True).start()
-            except BaseException as error:
-                with self._lock:
-                    self._is_busy = False
-                    self._changed.notify_all()
-                if not isinstance(error, RuntimeError):
-                    raise
-                self._failed(error)  # there is no room for a thread, or the interpreter is exiting
-        finally:
-            if is_outermost:
-                self._inside.discard(ident)
+                self._is_busy = False
+                self._changed.notify_all()
+            if not isinstance(error, RuntimeError):
+                raise
+            self._failed(error)  # there is no room for a thread, or the interpreter is exiting
+
+    def _is_interrupted(self) -> bool:
+        """Return whether the caller, a finalizer or signal handler, interrupts this object on its thread."""
+        frame: FrameType | None = sys._getframe(2)
+        while frame is not None:
+            if frame.f_globals.get("__name__") in (__name__, "threading"):
+                owner = frame.f_locals.get("self")
+                if owner is self or (owner is not None and owner is self._thread):
+                    return True
+            frame = frame.f_back
+        return False
 
     def _run(self) -> None:
-        ident = threading.get_ident()
-        self._inside.add(ident)
         error = None
         while True:
             with self._lock:
@@ -123,7 +128,6 @@ class NumberFile:
                 error = raised
                 with self._lock:
                     self._wanted = numbers if self._wanted is None else self._wanted
-        self._inside.discard(ident)
         if error is not None:
             self._failed(error)
 

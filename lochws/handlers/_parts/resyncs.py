@@ -129,7 +129,7 @@ def _run(future: Future[object], function: Callable[[Any], object], key: Hashabl
         result = function(key)
     except BaseException as error:  # noqa: BLE001  it is passed on
         future.set_exception(error)
-        # The traceback refers to this frame. Without the cycle, what the function has left open is closed now.
+        # The traceback refers to this frame. Without this cycle, sockets that the function left open close.
         del future
     else:
         future.set_result(result)
