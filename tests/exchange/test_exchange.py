@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -11,9 +14,15 @@ from .play import Step, play, steps
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["ranges", "numbers"])
-def exchange(request: pytest.FixtureRequest):
+def exchange(request: pytest.FixtureRequest) -> Iterator[Exchange]:
     with Exchange(ranges=request.param) as exchange:
         yield exchange
+
+
+@pytest.fixture(autouse=True)
+def silent(caplog: pytest.LogCaptureFixture) -> None:
+    """Log nothing: pytest keeps the tracebacks, and with them the sockets of the snapshots that failed."""
+    caplog.set_level(logging.CRITICAL, "lochws")
 
 
 @pytest.mark.parametrize("patience", [0.0, 0.01])
