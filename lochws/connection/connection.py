@@ -390,7 +390,7 @@ class Connection:
         if self.is_closing:
             queue.overtake()  # the server takes no more messages, and waits for our Close frame
             self._closing.sent(now, taken=queue.is_close_taken)
-            if frame.reason and frame == self.sending.close_sent and queue.is_close_taken:
+            if frame.reason and frame == self.sending.close_sent:
                 # It has read ours, and everything before. Without a reason of ours in it, this may be a Close
                 # frame that the server sent by itself at the same time.
                 self._receiving.answered(None)

@@ -359,6 +359,11 @@ class Outgoing:
         return frames[start:end], self._start, end
 
     @property
+    def is_last_batch(self) -> bool:
+        """True if everything that waits is in the batch that is being written."""
+        return bool(self.rest and self._end == len(self.items)) and not (self._next_offset or self.raw)
+
+    @property
     def batch(self) -> list[Item]:
         """The items of the batch that is being written."""
         # A fragmented message belongs to the batch in which it begins.

@@ -431,6 +431,12 @@ class SendQueue:
         return self._outgoing.is_close_taken
 
     @property
+    def _is_close_being_taken(self) -> bool:
+        """True if a writer has yet to note that the kernel has taken our Close frame. Under the lock."""
+        is_writing = self._sealed and self._writer is not None and not self.is_blocked
+        return is_writing and self._paced is None and self._outgoing.is_last_batch
+
+    @property
     def dropped(self) -> int:
         """Messages that were discarded because the queue was full. Read without the lock."""
         return self._room.dropped
@@ -478,11 +484,15 @@ class SendQueue:
         """Note a pong, or (None) the answer to our Close frame. Baton holder only.
 
         Returns:
-            The receipts that it confirms.
+            The receipts that it confirms. None, if our Close frame still waits: it was the server's own.
         """
         with self._lock:
             if payload is None:
-                is_new = self._proofs.prove(self._outgoing.items_taken)
+                outgoing = self._outgoing
+                is_noted = self.is_close_taken
+                if not (is_noted or self._is_close_being_taken):
+                    return []
+                is_new = self._proofs.prove(outgoing.items_taken if is_noted else outgoing.next_position)
             else:
                 is_new = self._proofs.answered(payload)
             if not is_new:

@@ -435,3 +435,57 @@ class TestMemory:
         assert conversation.queue.finish() == ()
         assert conversation.queue.doubts is not None
         assert (conversation.queue.doubts.messages, conversation.queue.doubts.omitted) == (("3", "4"), 0)
+
+
+class AnsweredSink(Sink):
+    """Gets the answer to our Close frame, or an identical one of the server's own, while it takes bytes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue: SendQueue | None = None
+        self.confirmed: list[Receipt] = []
+
+    def send(self, data: bytes | memoryview) -> int:
+        taken = super().send(data)
+        if self.queue is not None:
+            self.confirmed += self.queue.answered(None)
+        return taken
+
+
+def closing(sink: AnsweredSink, **options: Any) -> tuple[SendQueue, Receipt]:
+    """Return a queue with an open receipt, before it is closed."""
+    sender = Sender()
+    queue = SendQueue(
+        sink, pack=sender.pack, bound=Bound(1 << 24), ask_flush=lambda _: None,
+        proofs=Proofs(sender.ping, numbered()), **options,
+    )
+    mine = receipt(queue)
+    assert queue.push_many(["before"], 6, mine)
+    sink.queue = queue
+    return queue, mine
+
+
+def test_the_answer_to_our_close_frame_may_arrive_before_the_writer_has_noted_that_it_was_sent() -> None:
+    sink = AnsweredSink()
+    queue, mine = closing(sink)
+    assert queue.push_control(Sender().close, 1000, "bye", seal=True)
+    assert sink.confirmed == [mine]
+    assert queue.finish() == ()
+    assert queue.doubts is not None
+    assert queue.doubts.messages == ()
+    assert queue.doubts.receipts == []
+
+
+def test_a_close_frame_of_the_servers_own_proves_nothing_while_ours_waits() -> None:
+    sink = AnsweredSink()
+    queue, mine = closing(sink)
+    sink.room = 0
+    assert queue.push_many(["a message that the kernel does not take"], 39)
+    assert queue.push_control(Sender().close, 1000, "bye", seal=True)
+    assert not queue.answered(None)
+    sink.room = 20  # a part of the batch without our Close frame
+    queue.flush()
+    assert sink.confirmed == []
+    assert len(queue.finish()) == 1
+    assert queue.doubts is not None
+    assert queue.doubts.receipts == [(mine, IN_DOUBT)]
