@@ -469,6 +469,7 @@ def test_the_answer_to_our_close_frame_may_arrive_before_the_writer_has_noted_th
     sink = AnsweredSink()
     queue, mine = closing(sink)
     assert queue.push_control(Sender().close, 1000, "bye", seal=True)
+    queue.flush()
     assert sink.confirmed == [mine]
     assert queue.finish() == ()
     assert queue.doubts is not None
@@ -481,6 +482,8 @@ def test_a_close_frame_of_the_servers_own_proves_nothing_while_ours_waits() -> N
     queue, mine = closing(sink)
     sink.room = 0
     assert queue.push_many(["a message that the kernel does not take"], 39)
+    queue.flush()
+    assert queue.is_blocked
     assert queue.push_control(Sender().close, 1000, "bye", seal=True)
     assert not queue.answered(None)
     sink.room = 20  # a part of the batch without our Close frame
