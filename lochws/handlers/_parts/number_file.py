@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import os
-import sys
 import threading
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from types import FrameType
 
 from ...system.rate_limit import RateLimit
 from ...system.report import report
@@ -104,7 +103,9 @@ class NumberFile:
 
     def _is_interrupted(self) -> bool:
         """Return whether the caller, a finalizer or signal handler, interrupts this object on its thread."""
-        frame: FrameType | None = sys._getframe(2)
+        frame = inspect.currentframe()
+        for _ in range(2):  # this method and `flush`
+            frame = None if frame is None else frame.f_back
         while frame is not None:
             if frame.f_globals.get("__name__") in (__name__, "threading"):
                 owner = frame.f_locals.get("self")
