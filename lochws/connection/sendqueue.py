@@ -431,12 +431,6 @@ class SendQueue:
         return self._outgoing.is_close_taken
 
     @property
-    def _is_close_being_taken(self) -> bool:
-        """True if a writer has yet to note that the kernel has taken our Close frame. Under the lock."""
-        is_writing = self._sealed and self._writer is not None and not self.is_blocked
-        return is_writing and self._paced is None and self._outgoing.is_last_batch
-
-    @property
     def dropped(self) -> int:
         """Messages that were discarded because the queue was full. Read without the lock."""
         return self._room.dropped
@@ -490,7 +484,9 @@ class SendQueue:
             if payload is None:
                 outgoing = self._outgoing
                 is_noted = self.is_close_taken
-                if not (is_noted or self._is_close_being_taken):
+                # A writer may have yet to note that the kernel has taken our frame.
+                is_writing = self._sealed and self._writer is not None and not self.is_blocked
+                if not is_noted and not (is_writing and self._paced is None and outgoing.is_last_batch):
                     return []
                 is_new = self._proofs.prove(outgoing.items_taken if is_noted else outgoing.next_position)
             else:

@@ -184,24 +184,26 @@ class Sequence(Generic[K]):
     @property
     def counts(self) -> SequenceCounts:
         """The counts of messages by what became of them."""
-        return SequenceCounts(**{**self._streams.counts, "passed": self._streams.passed})
+        return SequenceCounts(
+            **self._streams.counts, passed=self._streams.passed, held=self._streams.room.held
+        )
 
     @property
     def keys(self) -> tuple[K, ...]:
         """The keys of all streams."""
-        return tuple(self._streams.by_key.copy())
+        return tuple(self._streams.table.by_key.copy())
 
     def last(self, key: K = None) -> int | None:  # type: ignore[assignment]  # the key of the only stream
         """Return the last number of a stream that was passed on, or None if there is none.
 
         A URL function, or a step of a `Subscriptions`, can ask the server to resume after it.
         """
-        stream = self._streams.by_key.get(key)
+        stream = self._streams.table.by_key.get(key)
         return None if stream is None else stream.numbering.last
 
     def is_live(self, key: K = None) -> bool:  # type: ignore[assignment]  # the key of the only stream
         """Return whether a stream has begun, and its messages are passed on as they arrive."""
-        stream = self._streams.by_key.get(key)
+        stream = self._streams.table.by_key.get(key)
         return stream is not None and stream.phase == "live" and stream.numbering.last is not None
 
     def resync(self, key: K = None) -> None:  # type: ignore[assignment]  # the key of the only stream
@@ -219,17 +221,19 @@ class Sequence(Generic[K]):
         hash(key)
         if self._resyncs is None:
             raise ValueError("resync: the sequence was created without this function")
-        if (reason := self._streams.refusal(key)) is not None:
+        if (reason := self._streams.table.refusal(key)) is not None:
             raise ValueError(f"resync: {shown(key)} cannot be added: {reason}")
         if not self._soon(partial(self._streams.ask, key)):
-            self._streams.request(key)
+            self._streams.table.request(key)
             self._soon(self._streams.begin)  # the app may have started meanwhile
 
     def forget(self, key: K = None) -> None:  # type: ignore[assignment]  # the key of the only stream
         """Forget a stream, which was unsubscribed, and drop its held messages."""
         hash(key)
-        if not self._soon(partial(self._streams.forget, key)):
-            self._soon(self._streams.remove(key))  # the app may have started meanwhile
+        if self._soon(partial(self._streams.forget, key)):
+            return
+        if (stream := self._streams.table.remove(key)) is not None:
+            self._soon(partial(self._streams.stop, stream))  # the app may have started meanwhile
 
     def flush(self, timeout: float | None = None) -> bool:
         """Save the numbers that are due, and wait for that. Call it at the end of the program.
@@ -262,7 +266,7 @@ class Sequence(Generic[K]):
 
     def reset_after_fork(self) -> None:
         """Stop in the child of a fork: the connection is the parent's."""
-        for stream in self._streams.all():
+        for stream in self._streams.table.all():
             stream.job = stream.timer = None
         if self._resyncs is not None:
             self._resyncs.reset_after_fork()
@@ -295,7 +299,7 @@ class Sequence(Generic[K]):
             else:
                 found = as_range(numbers)
             key: Any = None if self._key is None else self._key(event)
-            stream = self._streams.by_key.get(key)
+            stream = self._streams.table.by_key.get(key)
         except BaseException as error:  # noqa: BLE001  not even SystemExit may end the handlers' thread
             self._doubts.add(self._number, error)
             return
@@ -344,7 +348,7 @@ class Sequence(Generic[K]):
         if self._file is None:
             return
         numbers: dict[Any, int] = {}
-        for key, stream in self._streams.by_key.copy().items():
+        for key, stream in self._streams.table.by_key.copy().items():
             if stream.numbering.last is None:
                 continue
             if is_savable(key):

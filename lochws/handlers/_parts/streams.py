@@ -13,22 +13,20 @@ from typing import Any, Generic, Literal, TypeVar
 
 from ... import WebSocketApp, events
 from ...errors import WebSocketError
-from ...life.calls import ScheduledCall
 from ...system.rate_limit import RateLimit
 from ...system.report import safe_repr
 from ...text import cut, escaped
 from .fates import Fate, Fates
 from .lines import report_about
 from .numbered import Disorder, Gap, Snapshot
-from .numbering import NUMBER_LIMIT, Numbering, Place
-from .resyncs import Job, Resyncs
+from .numbering import NUMBER_LIMIT, Place
+from .resyncs import Resyncs
+from .stream_table import Room, Stream, Table
 
 K = TypeVar("K", bound=Hashable)
 
 #: The longest key in a log line, in characters.
 _MAX_KEY = 60
-#: The largest key of a stream, in bytes of memory: `max_keys` of them must not fill it.
-_MAX_KEY_SIZE = 1024
 #: The shortest and the longest wait before a snapshot is loaded again, in seconds.
 _MIN_WAIT, _MAX_WAIT = 0.1, 30.0
 
@@ -53,42 +51,10 @@ class Rules(Generic[K]):
     max_keys: int
 
 
-class Stream(Generic[K]):
-    """One stream: its numbering, and what it waits for.
-
-    Attributes:
-        phase: ``"live"``, or why its messages are held: they wait for a late one, for a snapshot, or for
-            their turn.
-        is_behind: whether it needs a snapshot that its connection ended too early for.
-        has_snapshot: whether the held messages are being passed on behind a snapshot.
-    """
-
-    __slots__ = ("failures", "has_snapshot", "is_behind", "job", "key", "numbering", "phase", "timer")
-
-    def __init__(self, key: K, last: int | None) -> None:
-        self.key = key
-        self.numbering: Numbering[Fate] = Numbering(last)
-        self.phase: Literal["live", "waiting", "resync", "turn"] = "live"
-        self.is_behind = False
-        self.has_snapshot = False
-        self.job: Job | None = None
-        self.timer: ScheduledCall | None = None
-        self.failures = 0
-
-    def stop(self) -> None:
-        """Cancel the timer and the call of `resync`."""
-        if self.job is not None:
-            self.job.cancel()
-            self.job = None
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
-
-
 class Streams(Generic[K]):
     """Decides on the messages of all streams. For the handlers' thread.
 
-    Any thread may read the attributes, and may call `all`, `refusal`, `request` and `remove`.
+    Any thread may read the attributes.
 
     Args:
         app: the app.
@@ -98,8 +64,9 @@ class Streams(Generic[K]):
         saved: the last numbers of the streams that are known from before.
 
     Attributes:
-        by_key: the streams.
-        counts: the counts of `SequenceCounts`, except that of passed messages.
+        table: the streams.
+        room: the room for their held messages.
+        counts: the counts of `SequenceCounts`, except those of passed and of held messages.
         passed: the number of messages that were passed on.
         refusals: the limit of the log lines about what exceeds a limit.
     """
@@ -112,59 +79,31 @@ class Streams(Generic[K]):
         self._fates = fates
         self._resyncs = resyncs
         self._rules = rules
-        self.by_key: dict[K, Stream[K]] = {key: Stream(key, last) for key, last in saved.items()}
-        names = ("held", "duplicates", "late", "dropped", "gaps", "missing", "snapshots", "failures")
+        self.table: Table[K] = Table(saved, rules.max_keys)
+        self.room: Room[K] = Room(rules.max_held, rules.max_bytes)
+        names = ("duplicates", "late", "dropped", "gaps", "missing", "snapshots", "failures")
         self.counts = dict.fromkeys(names, 0)
         self.passed = 0
-        self._held_bytes = 0
-        self._holding: set[Stream[K]] = set()
         self._lines = RateLimit(burst=20, per_second=1 / 30)
         self.refusals = RateLimit(burst=1, per_second=1 / 60)
-
-    # Any thread.
-
-    def all(self) -> tuple[Stream[K], ...]:
-        """Return all streams."""
-        return tuple(self.by_key.copy().values())
-
-    def refusal(self, key: K) -> str | None:
-        """Return why there can be no stream with this key, or None."""
-        if key in self.by_key:
-            return None
-        if len(self.by_key) >= self._rules.max_keys:
-            return f"there are already max_keys={self._rules.max_keys} streams"
-        if _key_size(key) > _MAX_KEY_SIZE:
-            return f"its key takes more than {_MAX_KEY_SIZE} bytes"
-        return None
-
-    def request(self, key: K) -> None:
-        """Have a snapshot of a stream loaded in the next session."""
-        self.by_key.setdefault(key, Stream(key, None)).is_behind = True
-
-    def remove(self, key: K) -> Callable[[], object]:
-        """Remove a stream. Return the function with which the handlers' thread must stop it."""
-        stream = self.by_key.pop(key, None)
-        return lambda: None if stream is None else self.stop(stream)
-
-    # The handlers' thread.
 
     def begin(self) -> None:
         """Load the streams that need it, as the session is ready."""
         if self._resyncs is None or not self._app.is_active:
             return
-        for stream in self.all():
+        for stream in self.table.all():
             needs = stream.is_behind or (not self._rules.continues and stream.numbering.last is None)
             if needs and stream.phase == "live":
                 self._load(stream)
 
     def begin_numbering(self) -> None:
         """Forget the numbers of the connection before."""
-        for stream in self.all():
+        for stream in self.table.all():
             stream.numbering.begin(None)
 
     def end(self) -> None:
         """Drop all held messages, because their connection has ended."""
-        for stream in self.all():
+        for stream in self.table.all():
             self.stop(stream)
         self._fates.clear()
 
@@ -176,12 +115,12 @@ class Streams(Generic[K]):
         stream.failures = 0
         size, held = stream.numbering.held_bytes, stream.numbering.clear()
         if held:
-            self._released(stream, len(held), size)
+            self.room.release(stream, len(held), size)
             self.counts["dropped"] += len(held)
 
     def ask(self, key: K) -> None:
         """Load a snapshot of a stream, now or in the next session."""
-        stream = self.by_key.get(key) or self.added(key)
+        stream = self.table.by_key.get(key) or self.added(key)
         if stream is None or stream.phase == "resync":
             return
         stream.stop()
@@ -192,13 +131,14 @@ class Streams(Generic[K]):
 
     def forget(self, key: K) -> None:
         """Forget a stream and drop its held messages."""
-        self.remove(key)()
+        if (stream := self.table.remove(key)) is not None:
+            self.stop(stream)
 
     def added(self, key: K) -> Stream[K] | None:
         """Return a new stream, or None if there are too many, or its key is too large."""
-        reason = self.refusal(key)
+        reason = self.table.refusal(key)
         if reason is None:
-            self.by_key[key] = stream = Stream(key, None)
+            self.table.by_key[key] = stream = Stream(key, None)
             return stream
         text = "the order of a stream is not checked: %s"
         report_about(self._app, logging.WARNING, "not_ordered", text, reason, limit=self.refusals)
@@ -227,6 +167,7 @@ class Streams(Generic[K]):
                 self._go_on_soon(stream)
         elif stream.phase == "live" and self._resyncs is None and not self._rules.patience:
             gap = self._gap(stream, first)
+            numbering.skip_to(first)
             numbering.last = last
             self.passed += 1
             self._tell(gap)
@@ -255,12 +196,9 @@ class Streams(Generic[K]):
         size = _size(event)
         self._fates.note(fate)
         stream.numbering.hold(first, last, size, fate)
-        self.counts["held"] += 1
-        self._held_bytes += size
-        self._holding.add(stream)
-        while self.counts["held"] > self._rules.max_held or self._held_bytes > self._rules.max_bytes:
-            if not self._make_room(stream):
-                break
+        self.room.take(stream, size)
+        while self.room.is_exceeded and self._make_room(stream):
+            pass
 
     def _make_room(self, stream: Stream[K]) -> bool:
         """Drop the oldest held message of this stream, or of a stream that holds more than its share.
@@ -271,10 +209,7 @@ class Streams(Generic[K]):
         Returns:
             Whether a message was dropped.
         """
-        if self._load_of(stream) * len(self._holding) < self.counts["held"] / self._rules.max_held + (
-            self._held_bytes / self._rules.max_bytes
-        ):
-            stream = max(self._holding, key=self._load_of)
+        stream = self.room.culprit(stream)
         if stream.phase == "waiting":
             stream.stop()
             stream.phase = "turn"
@@ -282,21 +217,11 @@ class Streams(Generic[K]):
         oldest = stream.numbering.pop_oldest() if stream.phase == "resync" else None
         if oldest is None:
             return False
-        self._released(stream, 1, oldest.size)
+        self.room.release(stream, 1, oldest.size)
         self.counts["dropped"] += 1
         words = "a held message of %s was dropped: there is no room for more (max_held, max_held_bytes)"
         report_about(self._app, logging.WARNING, "not_held", words, shown(stream.key), limit=self.refusals)
         return True
-
-    def _load_of(self, stream: Stream[K]) -> float:
-        held = stream.numbering
-        return len(held.held) / self._rules.max_held + held.held_bytes / self._rules.max_bytes
-
-    def _released(self, stream: Stream[K], count: int, size: int) -> None:
-        self.counts["held"] -= count
-        self._held_bytes -= size
-        if not stream.numbering.held:
-            self._holding.discard(stream)
 
     def _hole(self, stream: Stream[K]) -> None:
         """Wait for a missing message, or accept that it is lost."""
@@ -314,8 +239,7 @@ class Streams(Generic[K]):
         """Report a gap before the first held message, and load a snapshot or go on behind the gap."""
         numbering = stream.numbering
         if numbering.is_missing_next and numbering.last is not None:
-            gap = Gap(stream.key, numbering.last + 1, numbering.held[0].first - 1)
-            self._count(gap)
+            gap = self._gap(stream, numbering.held[0].first)
             if self._resyncs is None:
                 numbering.skip_to(numbering.held[0].first)
                 self._go_on_soon(stream)
@@ -331,13 +255,9 @@ class Streams(Generic[K]):
         last = stream.numbering.last
         assert last is not None
         gap = Gap(stream.key, last + 1, first - 1)
-        self._count(gap)
-        stream.numbering.skip_to(first)
-        return gap
-
-    def _count(self, gap: Gap[K]) -> None:
         self.counts["gaps"] += 1
         self.counts["missing"] += gap.count
+        return gap
 
     def _tell(self, gap: Gap[K]) -> None:
         """Report a gap. The last step, because the user's function may raise an exception."""
@@ -374,7 +294,7 @@ class Streams(Generic[K]):
 
     def _loaded(self, stream: Stream[K], result: object, error: BaseException | None) -> None:
         stream.job = None
-        if self.by_key.get(stream.key) is not stream:
+        if self.table.by_key.get(stream.key) is not stream:
             return  # forgotten without a connection, which there is again
         snapshot = None
         if error is None:
@@ -420,11 +340,11 @@ class Streams(Generic[K]):
         numbering = stream.numbering
         while (found := numbering.next_held()) is not None:
             place, held = found
-            self._released(stream, 1, held.size)
+            self.room.release(stream, 1, held.size)
             if place is Place.NEXT:
                 self.passed += 1
                 try:
-                    self._call_all(held.item.calls)
+                    _call_all(self._app, held.item.calls)
                 except BaseException:
                     # That is a handler's failure, and no reason to skip the messages that follow.
                     self._set_timer(stream, 0, self._go_on)
@@ -440,19 +360,19 @@ class Streams(Generic[K]):
             self._hole(stream)
 
 
-    def _call_all(self, calls: Iterable[Callable[[], object]]) -> None:
-        """Call the handlers of a message, all of them, and raise the exception of the first that failed."""
-        raised: list[BaseException] = []
-        for call in calls:
-            try:
-                call()
-            except BaseException as error:  # noqa: BLE001  it is raised below, or in a call of its own
-                raised.append(error)
-        for another in raised[1:]:
-            with suppress(WebSocketError):  # the app has stopped
-                self._app.call_later(0, partial(_throw, another))
-        if raised:
-            raise raised[0]
+def _call_all(app: WebSocketApp, calls: Iterable[Callable[[], object]]) -> None:
+    """Call the handlers of a message, all of them, and raise the exception of the first that failed."""
+    raised: list[BaseException] = []
+    for call in calls:
+        try:
+            call()
+        except BaseException as error:  # noqa: BLE001  it is raised below, or in a call of its own
+            raised.append(error)
+    for another in raised[1:]:
+        with suppress(WebSocketError):  # the app has stopped
+            app.call_later(0, partial(_throw, another))
+    if raised:
+        raise raised[0]
 
 
 def _throw(error: BaseException) -> None:
@@ -470,13 +390,6 @@ def _as_snapshot(result: object) -> Snapshot:
 def shown(key: object) -> str:
     """Return the name of a stream for a log line."""
     return f"stream {escaped(cut(safe_repr(key), _MAX_KEY))}"
-
-
-def _key_size(key: object) -> int:
-    """Return how much memory a key takes, as far as a server determines that."""
-    if isinstance(key, tuple):
-        return sum(map(_key_size, key))
-    return sys.getsizeof(key) if isinstance(key, (str, bytes, int)) else 0
 
 
 def _size(event: events.Text | events.Binary) -> int:
