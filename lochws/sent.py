@@ -30,7 +30,21 @@ class ControlFrame(NamedTuple):
         return self.data[2:].decode() if self.name == "close" else ""
 
 
-#: A text message, a binary message, or a control frame.
-Sent: TypeAlias = "str | bytes | ControlFrame"
+class Streamed(NamedTuple):
+    """A message sent by `lochws.WebSocket.send_stream`, which is never in memory as a whole.
+
+    Attributes:
+        name: ``"text"`` or ``"binary"``.
+        size: its length in bytes, before compression.
+    """
+
+    name: str
+    """``"text"`` or ``"binary"``."""
+    size: int
+    """Its length in bytes, before compression."""
+
+
+#: A text message, a binary message, a control frame, or a message that was sent as a stream.
+Sent: TypeAlias = "str | bytes | ControlFrame | Streamed"
 #: A function that receives the items that are about to be written.
 Tap: TypeAlias = "Callable[[tuple[Sent, ...]], object]"

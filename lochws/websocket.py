@@ -45,7 +45,8 @@ from .options import (
 )
 from .protocol.close import as_reason, encode_close
 from .protocol.frames import BytesLike
-from .protocol.sender import as_bytes, as_control_payload, as_text
+from .protocol.payload import as_bytes
+from .protocol.sender import as_chunks, as_control_payload, as_text
 from .system.waits import ReentrantEvent
 from .transport.stream import TLS
 from .url import Endpoint, redacted
@@ -580,6 +581,69 @@ class WebSocket:
         if receipt is not False:
             return self._lochws.send_with_receipt(receipt, checked, compress)
         return self._lochws.sending().send_many(checked, compress)
+
+    @overload
+    def send_stream(
+        self, chunks: Iterable[str | BytesLike], text: bool = False, compress: bool = True, *,
+        receipt: Literal[False] = False,
+    ) -> bool: ...
+
+    @overload
+    def send_stream(
+        self, chunks: Iterable[str | BytesLike], text: bool = False, compress: bool = True, *,
+        receipt: Literal[True],
+    ) -> Receipt: ...
+
+    @overload
+    def send_stream(
+        self, chunks: Iterable[str | BytesLike], text: bool = False, compress: bool = True, *,
+        receipt: bool,
+    ) -> bool | Receipt: ...
+
+    def send_stream(
+        self, chunks: Iterable[str | BytesLike], text: bool = False, compress: bool = True, *,
+        receipt: bool = False,
+    ) -> bool | Receipt:
+        """Send one message of any length in bounded memory, while its chunks are produced.
+
+        The message is sent in fragments (RFC 6455 section 5.4) of the size that the option `fragment` sets,
+        or 256 KiB. Messages that are sent meanwhile, by any thread, wait behind it; pings, pongs and the
+        Close frame do not. It runs on the calling thread and blocks until the operating system has taken the
+        last fragment, so it cannot be called in a handler. Other threads may call it at any time.
+
+        With ``when_full="block"`` it first waits up to `send_timeout` seconds for room and for the end of
+        another stream; otherwise it raises `QueueFull`, or returns False. Once it has begun, it waits for the
+        network, `send_timeout` seconds at a time at most.
+
+        If the message cannot be completed, since iterating raises or there is no progress, the connection
+        ends with close code 1011. An incomplete message is not in `Disconnected.unsent`, because its chunks
+        are not kept; for the same reason, `Disconnected.in_doubt_omitted` counts a complete one.
+
+        Args:
+            chunks: the parts of the message, in order; of any size, and small ones are gathered. An iterable
+                of bytes-like objects, or in a text of str and UTF-8 bytes, which may split a character.
+            text: whether it is a text message.
+            compress: whether to compress it, if the server agreed to permessage-deflate.
+            receipt: whether to return a `Receipt`, which tells what becomes of the message.
+
+        Returns:
+            True; False if nothing was sent because there is no room (``when_full="drop"``). With
+            ``receipt=True``, a `Receipt` in both cases.
+
+        Raises:
+            TypeError: `chunks` is a single message, an asynchronous iterable or not iterable, or a chunk has
+                the wrong type.
+            ValueError: a text is not valid UTF-8, or contains lone surrogates.
+            WebSocketUnavailable: the WebSocket is not open, or closes before the message was sent to its end.
+            QueueFull: there is no room, or no progress; or the calling thread runs a handler, iterates the
+                WebSocket, or interrupts lochws.
+            TransportFail: the network failed; the message was not sent completely.
+        """
+        for name, value in (("text", text), ("compress", compress), ("receipt", receipt)):
+            check_bool(name, value)
+        iterator = as_chunks("send_stream", chunks)
+        sending = self._lochws.sending()
+        return sending.send_stream(iterator, text=text, compress=compress, receipt=receipt)
 
     @contextmanager
     def corked(self) -> Iterator[None]:

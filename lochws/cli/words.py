@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from .. import events
 from ..handlers.log import Log
-from ..sent import Sent
+from ..sent import Sent, Streamed
 from ..text import cut
 from .payloads import Payloads
 from .shown import as_options
@@ -51,6 +51,8 @@ def of_sent(item: Sent, payloads: Payloads) -> Words:
         return Words("sent", ">", item)
     if isinstance(item, bytes):
         return Words("sent", ">", of_bytes(item, payloads))
+    if isinstance(item, Streamed):
+        return Words("sent", ">", f"[{item.name} stream of {item.size:,} bytes]")
     if item.name == "close":
         code = "" if item.code is None else f" {item.code}"
         return Words("sent", ">", f"close{code} {item.reason}".rstrip())

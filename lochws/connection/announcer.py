@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from itertools import filterfalse
 
 from ..protocol.frames import Item, Opcode
 from ..protocol.masking import mask
-from ..sent import ControlFrame, Sent, Tap
+from ..sent import ControlFrame, Sent, Streamed, Tap
 from ..system.rate_limit import RateLimit
 from ..system.report import is_interrupt, report_aside, safe_name
-from .outgoing import message_of
+from .outgoing import is_fragment, message_of
 
 
 class Announcer:
@@ -28,7 +29,9 @@ class Announcer:
 
     def tell(self, batch: Sequence[Item]) -> None:
         """Call the taps with the items of a batch. What they raise is logged."""
-        sent = tuple(map(as_sent, batch))
+        sent = tuple(map(as_sent, filterfalse(is_fragment, batch)))
+        if not sent:
+            return
         for tap in tuple(self._taps):
             try:
                 tap(sent)
@@ -45,6 +48,8 @@ def as_sent(item: Item) -> Sent:
     message = message_of(item)
     if message is not None:
         return message
+    if isinstance(item[1], Streamed):
+        return item[1]
     frame = item[0]
     assert isinstance(frame, bytes)
     return ControlFrame(Opcode.to_str(frame[0] & 0x0F).lower(), mask(frame[6:], frame[2:6]))

@@ -260,6 +260,7 @@ class Connection:
     def on_timer(self, now: float) -> None:
         """Act on the deadlines of closing, keepalive, staleness and Poll that have passed."""
         queue = self.sending.queue
+        self.sending.send_owed_close()
         if self._closing.must_overtake(now):
             queue.overtake()
         if queue.pacing is not None:

@@ -13,7 +13,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from ..counters import Counters
 from ..events import Binary, Event, HistoryEntry, Text, content_of
-from ..sent import ControlFrame, Sent, Tap
+from ..sent import ControlFrame, Sent, Streamed, Tap
 
 #: The number of entries without the option `history`.
 ENTRIES = 32
@@ -85,6 +85,8 @@ class History:
         for item in items[-self._most:]:
             if isinstance(item, ControlFrame):
                 self._append(now, "sent", item.name, 1, len(item.data), item.code)
+            elif isinstance(item, Streamed):
+                self._append(now, "sent", item.name, 1, item.size, None)
             elif isinstance(item, str):
                 self._append(now, "sent", "text", 1, _size(item), None)
             else:

@@ -14,6 +14,10 @@ A queued message has one of three forms:
 * Raw: ``(opcode, data, message)``, which must be compressed first. It waits in `raw`, together with
   everything queued behind it, since messages must be compressed in the order of sending.
 
+A message of unknown length is an `OpenStream` while its sender adds its fragments: it is the first in `raw`,
+so everything queued behind it waits. Each fragment is an item ``(frame, None)``, and the last one
+``(frame, Streamed)`` stands for the message.
+
 The user's pings and pongs are passed as ``(frame, None, None)`` and stored as ``(frame, None)``, in order
 with the messages. Only if a large message waits, they are sent with the next batch, between two fragments.
 
@@ -27,9 +31,11 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from threading import get_ident
 from typing import Any, TypeAlias, cast
 
 from ..protocol.frames import RSV1, Item, Opcode, frame_end, frame_length, measure, payload_of
+from ..sent import Streamed
 
 #: The maximum number of bytes in a batch, unless a single frame is larger.
 BATCH_BYTES = 256 * 1024
@@ -37,6 +43,8 @@ BATCH_BYTES = 256 * 1024
 #: this many items, or takes about this many bytes.
 KEPT_ITEMS = 4096
 KEPT_BYTES = 512 * 1024
+#: For this many streams it is known which positions were fragments.
+MAX_STREAMED = 100
 
 #: A message as the user passed it, for `Disconnected.unsent`; None for a control frame.
 Message: TypeAlias = "str | bytes | None"
@@ -61,6 +69,25 @@ class Original:
         self.cost = sys.getsizeof(message)
 
 
+class OpenStream:
+    """A message of unknown length, between its first fragment and its last one.
+
+    Attributes:
+        is_open: whether it waits in `Outgoing.raw`, so that nothing else is sent.
+        thread: the identifier of the thread that sends it.
+        first: the position of its first fragment.
+        end: the position after its last fragment, once that was added.
+    """
+
+    __slots__ = ("end", "first", "is_open", "thread")
+
+    def __init__(self) -> None:
+        self.is_open = False
+        self.thread = get_ident()
+        self.first = 0
+        self.end: int | None = None
+
+
 class Outgoing:
     """The messages and frames that wait to be sent on one connection.
 
@@ -80,6 +107,9 @@ class Outgoing:
         controls: the user's pings and pongs that do not wait for the large message in front of them. They
             count towards `size`.
         plans: whether `take_urgent` must be called before the next batch.
+        is_cut: whether our Close frame has overtaken everything that waited.
+        streamed: the positions of the latest streams' fragments, as ranges without the last one: they are not
+            messages of their own.
         messages_sent: the number of messages that the kernel has taken completely.
         bytes_sent: the number of bytes that the kernel has taken.
     """
@@ -87,8 +117,8 @@ class Outgoing:
     __slots__ = (
         "_base", "_batch_bytes", "_close", "_completed", "_controls", "_end", "_full_at", "_large",
         "_next_offset", "_offset", "_older", "_overtaken", "_pack", "_prefix", "_prefix_left", "_start",
-        "_withdrawn", "bytes_sent", "controls", "extra", "items", "messages_sent", "plans", "raw", "rest",
-        "size", "urgent",
+        "_withdrawn", "bytes_sent", "controls", "extra", "is_cut", "items", "messages_sent", "plans", "raw",
+        "rest", "size", "streamed", "urgent",
     )
 
     def __init__(self, pack: Pack, batch_bytes: int = BATCH_BYTES) -> None:
@@ -107,8 +137,9 @@ class Outgoing:
         self._prefix: list[bytes] = []  # urgent frames that go before the next batch, or are part of this one
         self._prefix_left = 0  # bytes of them that are in the rest
         self.urgent: list[bytes] = []
-        self.controls: list[bytes] = []
-        self.plans = False
+        self.controls: list[bytes] | tuple[()] = ()  # a list once it is needed: idle connections stay small
+        self.plans = self.is_cut = False
+        self.streamed: Sequence[range] = ()
         self._close: bytes | None = None  # our Close frame, once it may overtake what waits before it
         self._large = 0  # messages among the items that do not fit into a batch
         self.raw: list[Item | Raw] = []
@@ -201,9 +232,7 @@ class Outgoing:
                 item = item[0], None
             if item[1] is None:
                 if (self.raw or self._large) and not _is_close(item):
-                    self.size += len(item[0])
-                    self.plans = True
-                    return self.controls, item[0]
+                    return self._place_control(item[0])
                 self._controls += 1
             else:
                 if type(item[1]) is Original:
@@ -211,6 +240,13 @@ class Outgoing:
                 self._count_framed((item,))
         self.size += frame_length(item)
         return self.raw or self.items, item
+
+    def _place_control(self, frame: bytes) -> tuple[list[Any], Any]:
+        """Count a ping or pong of the user that overtakes what waits, as `_place` does."""
+        self.size += len(frame)
+        self.plans = True
+        self.controls = self.controls or []
+        return self.controls, frame
 
     def add_barrier(self, frame: bytes) -> None:
         """Add a ping that must not overtake anything."""
@@ -236,7 +272,67 @@ class Outgoing:
             self._close = waiting[-1][0]  # type: ignore[assignment]
             self.plans = True
 
+    # Streams.
+
+    @property
+    def stream(self) -> OpenStream | None:
+        """The message that is being sent as a stream, if there is one."""
+        first: list[object] = self.raw[:1]  # type: ignore[assignment]
+        return first[0] if first and type(first[0]) is OpenStream else None
+
+    @property
+    def wants_compressor(self) -> bool:
+        """True if a message waits to be compressed, and no stream is in front of it."""
+        return bool(self.raw) and self.stream is None
+
+    @property
+    def waiting_items(self) -> int:
+        """The number of items that are ready and not taken by the kernel."""
+        return len(self.items) - self._start
+
+    def open_stream(self, stream: OpenStream) -> None:
+        """Begin a message of unknown length. Only while `raw` is empty."""
+        stream.first = self.next_position
+        stream.is_open = True
+        self.raw += (stream,)  # type: ignore[arg-type]
+
+    def add_fragment(self, frame: bytes) -> None:
+        """Add a fragment of the stream that is not the last one."""
+        self.size += len(frame)
+        self._controls += 1
+        self.items.append((frame, None))
+
+    def end_stream(self, stream: OpenStream, frame: bytes, sent: Streamed) -> None:
+        """Add the last fragment of the stream. The items up to the next raw message then are ready."""
+        count = self._ready_count()
+        ready = cast("list[Item]", [(frame, sent), *self.raw[1:count]])
+        end = self._base + len(self.items) + 1
+        streamed = [*self.streamed[-MAX_STREAMED:], range(stream.first, end - 1)]
+        size = self.size + len(frame)
+        # There is no call between these statements, so Ctrl-C cannot interrupt them.
+        self.items += ready
+        del self.raw[:count]
+        stream.is_open, stream.end, self.size, self.streamed = False, end, size, streamed
+
+    @staticmethod
+    def streams_among(sent: Sequence[Item]) -> int:
+        """Return how many streams have ended among some items: their contents are not kept."""
+        return sum(type(item) is tuple and type(item[1]) is Streamed for item in sent)
+
+    def fragments_between(self, start: int, end: int) -> int:
+        """Return how many of these positions are fragments of streams, without their last ones."""
+        last = self.stream
+        ranges = self.streamed if last is None else [*self.streamed, range(last.first, end)]
+        return sum(max(0, min(end, each.stop) - max(start, each.start)) for each in ranges)
+
     # Compressing.
+
+    def _ready_count(self) -> int:
+        """Return how many items are ready once the first of `raw` is."""
+        count = 1
+        while count < len(self.raw) and not _is_raw(self.raw[count]):
+            count += 1
+        return count
 
     def add_compressed(self, raw: Raw, frame: bytes) -> Item:
         """Add a message that was compressed while `raw` was empty, ahead of what was added to `raw` since.
@@ -261,9 +357,7 @@ class Outgoing:
         item = frame, Original(message)
         extra = self.extra + item[1].cost - _raw_cost(cast("Raw", self.raw[0]))
         size = self.size + len(frame) - len(data)
-        count = 1
-        while count < len(self.raw) and not _is_raw(self.raw[count]):
-            count += 1
+        count = self._ready_count()
         ready = cast("list[Item]", [item, *self.raw[1:count]])
         self._count_framed((item,))
         # No call stands in between the following, so that Ctrl-C cannot: each item is in one place.
@@ -296,24 +390,29 @@ class Outgoing:
         prefix = [*self.urgent, *self.controls]
         size = self.size - sum(map(len, self.controls))
         # There is no call between these statements, so Ctrl-C cannot interrupt them and lose a frame.
-        self._prefix, self.urgent, self.controls, self.size = prefix, [], [], size
+        self._prefix, self.urgent, self.controls, self.size = prefix, [], (), size
         self.plans = self._close is not None
 
     @property
     def _is_at_large(self) -> bool:
-        """True if the next message is large, or compressing it takes long."""
+        """True if the next message is large or a stream, or compressing it takes long."""
         if self._start < len(self.items):
-            return self._is_large(self.items[self._start])
+            item = self.items[self._start]
+            return self._is_large(item) or is_fragment(item)
+        if self.stream is not None:
+            return True
         return bool(self.raw) and _is_raw(self.raw[0]) and len(self.raw[0][1]) > self._batch_bytes  # type: ignore[arg-type]
 
     def _cut(self, close: bytes) -> None:
         """Send our Close frame next, and nothing after it. Only while no batch is being written."""
         overtaken = [*self.items[self._start :], *self.raw]
+        if (stream := self.stream) is not None:
+            self.streamed = [*self.streamed, range(stream.first, self.items_taken)]
         # Nothing may follow it, so pings and pongs are given up.
         # There is no call between these statements, so Ctrl-C cannot interrupt them.
-        self._overtaken, self.raw = overtaken, []
+        self._overtaken, self.raw, self.is_cut = overtaken, [], True
         del self.items[self._start :]
-        self._prefix, self.urgent, self.controls = [close], [], []
+        self._prefix, self.urgent, self.controls = [close], [], ()
         self._close = None
         self._offset = self._large = self._controls = self.size = self.extra = 0
 
@@ -467,8 +566,9 @@ class Outgoing:
         if self.rest:
             self._completed = self.messages_sent
         unsent = [*self._unsent(), *self._overtaken]
+        self._base += self._taken_whole() if self.rest else self._start  # `items_taken` stays true
         self.items, self.raw, self._overtaken, self._withdrawn = [], [], [], []
-        self.urgent, self.controls = [], []
+        self.urgent, self.controls = [], ()
         self._start = self._end = self._offset = self.size = self.extra = 0
         self.rest = b""
         return unsent
@@ -488,8 +588,11 @@ class Outgoing:
 def message_of(item: Item | Raw) -> Message:
     """Return the message that an item represents, or None if it is a control frame."""
     if not isinstance(item, tuple):
-        return item
+        other: object = item
+        return None if isinstance(other, OpenStream) else item
     kept = item[-1]
+    if type(kept) is Streamed:
+        return None
     if isinstance(kept, int):  # the opcode of a message that is kept as its frame only
         payload = payload_of(cast("bytes", item[0]))
         return payload.decode() if kept == Opcode.TEXT else payload
@@ -498,6 +601,11 @@ def message_of(item: Item | Raw) -> Message:
 
 def _is_close(item: Item | Raw) -> bool:
     return type(item) is tuple and item[1] is None and item[0][0] & 0x0F == Opcode.CLOSE
+
+
+def is_fragment(item: Item | Raw) -> bool:
+    """Return whether an item is a fragment of a stream that is not its last one."""
+    return type(item) is tuple and item[1] is None and item[0][0] & 0x0F < Opcode.CLOSE
 
 
 def is_fragmented(item: Item | Raw) -> bool:

@@ -75,8 +75,7 @@ class PacedOutgoing(Outgoing):
 
     def _place(self, item: Any) -> tuple[list[Any], Item | Raw]:
         if type(item) is tuple and item[1] is None and item[0][0] & 0x0F != Opcode.CLOSE:
-            self.size += len(item[0])
-            return self.controls, item[0]
+            return self._place_control(item[0])
         return super()._place(item)
 
     def _count_framed(self, added: Sequence[Item | Raw]) -> None:
@@ -147,7 +146,7 @@ class PacedOutgoing(Outgoing):
             return
         if self._kept_back and not self._budget.is_behind():
             self._count(0)
-        urgent, controls = self.urgent, self.controls
+        urgent, controls = self.urgent, list(self.controls)
         room = self._free() if self._budget.counts_frames else len(urgent) + len(controls) + 1
         if self._close is not None:
             if room:

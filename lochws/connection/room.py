@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from threading import get_ident
+from time import monotonic
 from typing import NamedTuple
 
 from ..errors import QueueFull
@@ -13,6 +16,8 @@ from .outgoing import Outgoing
 #: Threads that wait for room are woken when this fraction of the limit is free: waking a thread for each
 #: message would cost more than sending the message.
 ROOM_PART = 8
+#: How often a stream checks whether its turn has come, in seconds. Nothing announces the end of compressing.
+TURN_SECONDS = 0.01
 
 
 class Bound(NamedTuple):
@@ -43,17 +48,20 @@ class Room:
 
     Attributes:
         threshold: wake the waiting threads once no more than this many bytes wait.
-        waiting: the number of threads that wait for room.
+        waiting: the number of threads that wait for room, or for a stream to go on.
+        streaming: how many of them wait for a stream.
     """
 
-    __slots__ = ("_bound", "_changed", "_discarded", "_dropped", "_outgoing", "threshold", "waiting")
+    __slots__ = (
+        "_bound", "_changed", "_discarded", "_dropped", "_outgoing", "streaming", "threshold", "waiting",
+    )
 
     def __init__(self, bound: Bound, outgoing: Outgoing, changed: Waiters) -> None:
         self._bound = bound
         self._outgoing = outgoing
         self._changed = changed
         self.threshold = bound.limit - bound.limit // ROOM_PART
-        self.waiting = 0
+        self.waiting = self.streaming = 0
         self._dropped = 0  # messages
         # The same by calls that interrupt the holder of the lock; never emptied, as there are few of them.
         self._discarded: list[int] = []
@@ -86,6 +94,9 @@ class Room:
             raise QueueFull(full)
         if not may_block() or interrupts_lochws():
             raise QueueFull(f"{full}; a handler cannot wait for room")
+        stream = self._outgoing.stream
+        if stream is not None and stream.thread == get_ident():
+            raise QueueFull(f"{full}; the thread that sends the stream in front of it cannot wait for room")
         self.waiting += 1
         try:
             has_room = wait_for(self._changed, lambda: is_shut() or self._fits(size), send_timeout)
@@ -94,6 +105,60 @@ class Room:
         if not has_room:
             raise QueueFull(f"{full}; no room was made in {send_timeout:g} s")
         return True
+
+    def find_turn(self, is_free: Callable[[], bool]) -> bool:
+        """Wait until no other stream is being sent, and no thread compresses. The lock is released meanwhile.
+
+        Args:
+            is_free: returns whether that is so, or waiting has become pointless.
+
+        Returns, raises:
+            The same as `find`.
+        """
+        _, when_full, send_timeout, _ = self._bound
+        stream = self._outgoing.stream
+        if stream is None:
+            send_timeout = None  # a thread compresses, which takes a while at most
+        elif when_full == "drop":
+            self._dropped += 1
+            return False
+        elif when_full == "raise":
+            raise QueueFull("not sent: another stream is being sent")
+        elif stream.thread == get_ident():
+            raise QueueFull("not sent: this thread is sending another stream")
+        end = math.inf if send_timeout is None else monotonic() + send_timeout
+        self.streaming += 1
+        try:
+            while not is_free():
+                if monotonic() > end:
+                    raise QueueFull(f"not sent: another stream was still being sent after {send_timeout:g} s")
+                self._changed.wait(TURN_SECONDS)
+        finally:
+            self.streaming -= 1
+        return True
+
+    def wait_for_progress(self, is_enough: Callable[[], bool]) -> None:
+        """Wait until a stream may go on. The lock is released meanwhile.
+
+        Raises:
+            QueueFull: that took longer than `send_timeout`.
+        """
+        self.waiting += 1
+        self.streaming += 1
+        try:
+            has_room = wait_for(self._changed, is_enough, self._bound.send_timeout)
+        finally:
+            self.streaming -= 1
+            self.waiting -= 1
+        if not has_room:
+            raise QueueFull(f"the stream cannot go on: no room was made in {self._bound.send_timeout:g} s")
+
+    def check_stream(self) -> None:
+        """Raise QueueFull if the calling thread may not send a stream, since it would have to wait."""
+        if not self._bound.may_block():
+            raise QueueFull("send_stream waits for room, and a handler cannot: call it on another thread")
+        if interrupts_lochws():
+            raise QueueFull("send_stream waits for room, and a call that interrupts lochws cannot")
 
     def find_nested(self, size: int, count: int, dropped_off: int) -> bool:
         """Apply `when_full` to messages of a call that interrupts the holder of the lock. Without the lock.

@@ -7,24 +7,32 @@ shared context, and the Close frame.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from sys import getsizeof
+from time import monotonic
 from typing import Protocol
 
 from ..base.records import changed
 from ..clock import Clock
-from ..errors import TransportFail, WebSocketClosed, WebSocketClosing, WebSocketUnavailable
+from ..errors import (
+    TransportFail,
+    WebSocketClosed,
+    WebSocketClosing,
+    WebSocketError,
+    WebSocketUnavailable,
+)
 from ..options import Options
 from ..protocol.close import CloseFrame
 from ..protocol.deflate import DeflateParameters, Deflater
-from ..protocol.frames import Item, Opcode, prepare
+from ..protocol.frames import BytesLike, Item, Opcode, prepare
 from ..protocol.masking import MaskKeys
 from ..protocol.sender import Sender
-from ..sent import Tap
+from ..sent import Streamed, Tap
 from ..system import syscalls
 from .compression import Compress
-from .outgoing import BATCH_BYTES, Raw
+from .outgoing import BATCH_BYTES, OpenStream, Raw
 from .paced import Budget
 from .proofs import Proofs
 from .receipts import Receipt, ReceiptState
@@ -36,6 +44,12 @@ from .window import SlidingWindow, make_window
 #: The frame of a message of at least this many bytes is built by the sending thread. Otherwise the thread
 #: that writes it would do so, and that may be the loop, which all connections wait for.
 LARGE_BYTES = BATCH_BYTES
+#: The largest payload of a fragment of a stream, in bytes, if the option `fragment` sets none.
+FRAGMENT_BYTES = 256 * 1024
+#: Chunks of a stream are gathered until a fragment is full, or the last one was sent this many seconds ago.
+HELD_SECONDS = 0.05
+#: About this many bytes of a stream may wait in the queue, but at least two fragments.
+WINDOW_BYTES = 1024 * 1024
 #: Batches are not made smaller than this, in bytes, however small the fragments are.
 SMALLEST_BATCH = 16 * 1024
 
@@ -99,6 +113,7 @@ class SendingHalf:
             taps=taps,
             budget=_budget(options, clock, stream, window),
             proofs=Proofs(sender.ping, syscalls.random_bytes),
+            window=max(2, min(WINDOW_BYTES, options.max_queue) // (fragment or FRAGMENT_BYTES)),
             batch_bytes=min(BATCH_BYTES, max(fragment or BATCH_BYTES, SMALLEST_BATCH)),
         )
 
@@ -142,6 +157,44 @@ class SendingHalf:
         elif not self.queue.push_many(items, size, receipt):
             receipt._settled(ReceiptState.UNSENT)
         return receipt
+
+    def send_stream(
+        self, chunks: Iterator[str | BytesLike], *, text: bool, compress: bool, receipt: bool
+    ) -> bool | Receipt:
+        """Send one message from chunks, as they come. Blocks until the kernel has taken the last one.
+
+        If the message cannot be ended, the connection ends with 1011.
+        """
+        if self._trace:
+            self._trace("send_stream", compressed=compress)
+        stream, process = OpenStream(), os.getpid()
+        kept = Receipt(self.queue, self._may_block) if receipt else None
+        try:
+            if not self.queue.begin_stream(stream, kept):
+                if kept is not None:
+                    kept._settled(ReceiptState.UNSENT)
+                return kept or False
+            fragmenter = self._sender.fragmenter(text, compress, FRAGMENT_BYTES)
+            last = monotonic()
+            for chunk in chunks:
+                if os.getpid() != process:
+                    raise WebSocketError("send_stream goes on in the parent of this forked process only")
+                for frame in fragmenter.add(chunk):
+                    self.queue.add_fragment(stream, frame)
+                    last = monotonic()
+                if fragmenter.has_gathered and monotonic() - last > HELD_SECONDS:
+                    self.queue.add_fragment(stream, fragmenter.cut())
+                    last = monotonic()
+            *others, end = fragmenter.end()
+            for frame in others:
+                self.queue.add_fragment(stream, frame)
+            self.queue.add_fragment(stream, end, Streamed("text" if text else "binary", fragmenter.size))
+        finally:
+            # No call stands between the end of the block above and this mark, so that Ctrl-C cannot.
+            if stream.is_open and process == os.getpid():
+                self._owed_close = 1011, "a streamed message was not completed", True
+                self._ask_flush(None)
+        return kept or True
 
     def _prepared(
         self, messages: Sequence[str | bytes], compress: bool

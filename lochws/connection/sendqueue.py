@@ -39,13 +39,13 @@ from typing import Any, Protocol, TypeAlias, cast
 from ..errors import TransportFail, WebSocketClosed, WebSocketClosing, WebSocketError
 from ..protocol.deflate import PIECE_BYTES
 from ..protocol.frames import Item
-from ..sent import Tap
+from ..sent import Streamed, Tap
 from ..system.locks import plain_lock
 from ..system.reentry import interrupts_lochws
 from ..system.waits import Waiters, wait_for
 from .announcer import Announcer
 from .compression import Compress, Compression
-from .outgoing import BATCH_BYTES, Outgoing, Pack, Raw, message_of
+from .outgoing import BATCH_BYTES, OpenStream, Outgoing, Pack, Raw, message_of
 from .paced import Budget, PacedOutgoing
 from .pacing import Pacing
 from .proofs import Doubts, Proofs
@@ -96,6 +96,7 @@ class SendQueue:
         budget: the limit on frames, or None for no limit.
         proofs: what the server has read; None if no receipts are needed.
         batch_bytes: the maximum number of bytes in a batch, unless a single frame is larger.
+        window: how many items may wait when a stream adds a fragment.
 
     Attributes:
         doubts: after `finish`, what is in doubt; None before.
@@ -109,7 +110,7 @@ class SendQueue:
         "_announcer", "_ask_flush", "_asked", "_changed", "_compression", "_compressor", "_corks",
         "_drop_off_limit", "_dropped_off", "_due", "_finished", "_follows", "_gathering", "_is_shut",
         "_is_unsure", "_last_write", "_limit", "_lock", "_outgoing", "_paced", "_proofs", "_room", "_sealed",
-        "_stream", "_taps", "_writer", "doubts", "failure", "is_blocked", "pacing",
+        "_stream", "_taps", "_window", "_writer", "doubts", "failure", "is_blocked", "pacing",
     )
 
     def __init__(
@@ -125,14 +126,16 @@ class SendQueue:
         budget: Budget | None = None,
         proofs: Proofs | None = None,
         batch_bytes: int = BATCH_BYTES,
+        window: int = 4,
     ) -> None:
         self._stream = stream
         self._compression = Compression(compress) if compress is not None else None
         self._limit = bound.limit
+        self._window = window
         self._ask_flush = ask_flush
         self._follows = FOLLOWS_SECONDS if gather and budget is None else -1.0
         self._taps = taps
-        self._announcer = Announcer(taps)
+        self._announcer: Announcer | None = None  # made when it is needed
         # Appended to by any thread without the lock, emptied by the lock's holder.
         self._dropped_off: list[Item | Raw] = []
         # How many messages may be dropped off without checking the lock. Written under it, read without it.
@@ -406,7 +409,7 @@ class SendQueue:
                         if self._is_ready():
                             self._writer = mine = []
                         ask = self._want_timer() if mine is None else None
-                    if outgoing.raw and self._compressor is None:
+                    if outgoing.wants_compressor and self._compressor is None:
                         self._compressor = part = []
             if mine is not None:
                 self._write(mine, by_loop=by_loop)
@@ -529,6 +532,87 @@ class SendQueue:
                 unsent.append(self._dropped_off.pop(0))
         return _messages_of(unsent)
 
+    # Streams.
+
+    def begin_stream(self, stream: OpenStream, receipt: Receipt | None = None) -> bool:
+        """Begin a message of unknown length, behind everything that waits.
+
+        From now on all other messages wait behind it, until `add_fragment` has added its last fragment. If
+        that cannot be, our Close frame must overtake it.
+
+        Args:
+            stream: the message.
+            receipt: learns the message's position, and is settled later; or None.
+
+        Returns, raises:
+            The same as `push`. QueueFull also if the calling thread may not wait.
+        """
+        room, outgoing = self._room, self._outgoing
+        room.check_stream()
+        if receipt is not None:
+            self._proofs.check_room()
+        with self._lock:
+            if not self._admit(1):
+                return False
+            self._check_open()
+            if not self._is_free() and not room.find_turn(self._is_free):
+                return False
+            self._check_alive()
+            self._check_open()
+            try:
+                self._compressor = []  # nobody else may compress before its end
+                outgoing.open_stream(stream)
+                self._add_receipt(receipt, 1)
+            except BaseException as error:
+                self._fail(error)
+                raise
+        return True
+
+    def add_fragment(self, stream: OpenStream, frame: bytes, last: Streamed | None = None) -> None:
+        """Add the next fragment of a stream, once few of the earlier ones wait. Blocks until then.
+
+        Args:
+            stream: the message.
+            frame: the fragment.
+            last: describes the message if this is its last fragment. Blocks until the kernel has taken it.
+
+        Raises:
+            QueueFull: there was no progress for `send_timeout`.
+            WebSocketClosed, WebSocketClosing, TransportFail: the connection ends before the message's end.
+        """
+        outgoing = self._outgoing
+        with self._lock:
+            self._wait_for_stream(lambda: outgoing.waiting_items < self._window)
+            try:
+                if last is None:
+                    self._proofs.inserted(outgoing.next_position - len(outgoing.raw))
+                    outgoing.add_fragment(frame)
+                else:
+                    outgoing.end_stream(stream, frame, last)
+                    self._compressor = None
+            except BaseException as error:
+                self._fail(error)
+                raise
+        self.flush(by_loop=False)
+        if last is not None:
+            with self._lock:
+                self._wait_for_stream(lambda: outgoing.items_taken >= cast("int", stream.end), is_last=True)
+
+    def _is_free(self) -> bool:
+        return self._is_shut or not (self._outgoing.raw or self._compressor is not None)
+
+    def _wait_for_stream(self, is_enough: Callable[[], bool], is_last: bool = False) -> None:
+        if not (self._is_over() or self._outgoing.is_cut or is_enough()):
+            self._room.wait_for_progress(lambda: self._is_over() or self._outgoing.is_cut or is_enough())
+        if is_last and is_enough():
+            return
+        if self._outgoing.is_cut:
+            raise WebSocketClosing("not sent to its end: our Close frame has cut the stream off")
+        if self.failure is not None:
+            raise TransportFail(f"connection lost: {self.failure}")
+        if self._finished:
+            raise WebSocketClosed("not sent to its end: the connection has ended")
+
     # Receipts. Under the lock.
 
     def _add_receipt(self, receipt: Receipt | None, count: int) -> None:
@@ -556,7 +640,8 @@ class SendQueue:
             is_unsure = self._is_unsure or self._writer is not None
             outgoing.took(len(outgoing.rest) if is_unsure else min(uncounted, len(outgoing.rest)))
         sent, end = outgoing.take_in_doubt(self._proofs.proven)
-        omitted = max(0, end - self._proofs.proven - len(sent))
+        omitted = max(0, end - self._proofs.proven - len(sent)) + outgoing.streams_among(sent)
+        omitted -= outgoing.fragments_between(self._proofs.proven, end - len(sent))
         self.doubts = Doubts(_messages_of(sent), omitted, self._proofs.take_all(end))
 
     # Admission. Under the lock.
@@ -614,7 +699,7 @@ class SendQueue:
                 step = self._next_step()
                 if step:
                     self._writer = mine = []
-                if outgoing.raw and self._compressor is None:
+                if outgoing.wants_compressor and self._compressor is None:
                     self._compressor = part = []
             if mine is not None:
                 self._write(mine, items)
@@ -690,7 +775,7 @@ class SendQueue:
                     step = self._next_step()
                     if step:
                         self._writer = mine = []
-                    if self._outgoing.raw and self._compressor is None:
+                    if self._outgoing.wants_compressor and self._compressor is None:
                         self._compressor = part = []
                 if mine is not None:
                     self._write(mine)
@@ -742,7 +827,7 @@ class SendQueue:
             or self.is_blocked  # the loop comes when the kernel has room
             or self.failure is not None
             or not outgoing.size
-            or (outgoing.raw and not outgoing.is_ready)
+            or (outgoing.raw and not outgoing.plans and not outgoing.is_ready)
         ):
             return None
         if outgoing.plans and not self._is_ready():
@@ -807,6 +892,7 @@ class SendQueue:
                     outgoing.make_batch()
                 if self._taps and type(outgoing.rest) is bytes:  # a memoryview once they saw it
                     outgoing.rest = memoryview(outgoing.rest)
+                    self._announcer = self._announcer or Announcer(self._taps)
                     self._announcer.tell(outgoing.batch)
                 is_unsure = True  # if interrupted from here on, it is unknown how much the kernel took
                 taken = self._stream.send(outgoing.rest)
@@ -817,7 +903,7 @@ class SendQueue:
                     self.is_blocked = blocked = bool(outgoing.rest)
                     self._drop_off_limit = 0
                     self._last_write = monotonic()
-                    if (self._room.waiting and outgoing.pending <= self._room.threshold) or self._finished:
+                    if (self._room.waiting and self._has_made_room()) or self._finished:
                         self._changed.notify_all()
                     if self._dropped_off:
                         self._take_up()
@@ -825,7 +911,7 @@ class SendQueue:
                         is_ready = self._is_ready() and not self._finished
                         if is_ready and batches < BATCHES_PER_FLUSH and not blocked:
                             continue
-                        is_left = is_ready or (outgoing.raw and self._compressor is None)
+                        is_left = is_ready or (outgoing.wants_compressor and self._compressor is None)
                         ask = bool(is_left and not self._asked and not (blocked and by_loop))
                         self._asked = self._asked or ask
                         ask = ask or self._want_timer() is False
@@ -842,6 +928,9 @@ class SendQueue:
             self._ask_loop()
             if self._withdraw(items):
                 raise TransportFail(f"connection lost: {error}") from error
+
+    def _has_made_room(self) -> bool:
+        return self._room.streaming > 0 or self._outgoing.pending <= self._room.threshold
 
     def _ask_loop(self) -> None:
         # Only the loop can wait until the kernel has room, and only it can end a connection that has failed.
@@ -877,7 +966,7 @@ class SendQueue:
         try:
             while not is_last:
                 first = outgoing.raw[:1]
-                if not first:  # the queue has ended
+                if not first or outgoing.stream is not None:  # the queue has ended
                     break
                 raw = cast("Raw", first[0])
                 is_unsure = True  # after an interruption, it is unknown what the compressor has consumed

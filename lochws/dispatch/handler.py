@@ -35,6 +35,8 @@ class Handler:
     def on_sent(self, sent: tuple[Sent, ...]) -> None:
         """Observe what is sent, in order: str for text, bytes for binary, and `lochws.sent.ControlFrame`.
 
+        A message of `send_stream` is observed with its last fragment, as `lochws.sent.Streamed`.
+
         Unlike other handlers, this one is called by the thread that writes, right before it writes, and may
         run at the same time as a handler on the reader thread. Further messages wait until it returns, so it
         must be quick, and must not wait for other threads that send. Exceptions that it raises are only

@@ -14,7 +14,8 @@ from ..connection.sending import SendingHalf
 from ..errors import WebSocketUnavailable
 from ..options import check_bool
 from ..protocol.frames import BytesLike
-from ..protocol.sender import as_bytes, as_text
+from ..protocol.payload import as_bytes
+from ..protocol.sender import as_text
 from ..system.rate_limit import RateLimit
 from ..system.report import is_interrupt, report, safe_name
 

@@ -215,13 +215,23 @@ class Deflater:
         if not data:
             # Section 7.2.3.6. zlib would not flush a second time without new input.
             return b"\x00"
+        stream = self.begin()
+        deflated: bytes = stream.compress(data) + stream.flush(zlib.Z_SYNC_FLUSH)
+        return deflated[:-4]
+
+    def begin(self) -> Any:
+        """Return the object of zlib that compresses the next message, which `end` must end."""
         stream = self._stream
         if stream is None:
             stream = engine().compressobj(self._level, zlib.DEFLATED, -self._bits, self._memory)
             if not self._afresh:
                 self._stream = stream
-        deflated: bytes = stream.compress(data) + stream.flush(zlib.Z_SYNC_FLUSH)
-        return deflated[:-4]
+        return stream
+
+    def end(self, stream: Any) -> bytes:
+        """Return the last bytes of the payload of a message that is not empty."""
+        last: bytes = stream.flush(zlib.Z_SYNC_FLUSH)
+        return last[:-4]
 
     def compress_in_pieces(self, data: bytes) -> Iterator[bytes]:
         """Compress a message in steps, with the same result as `compress`.
@@ -233,16 +243,12 @@ class Deflater:
         if len(data) <= PIECE_BYTES:
             yield self.compress(data)
             return
-        stream = self._stream
-        if stream is None:
-            stream = engine().compressobj(self._level, zlib.DEFLATED, -self._bits, self._memory)
-            if not self._afresh:
-                self._stream = stream
+        stream = self.begin()
         view, pieces = memoryview(data), []
         for start in range(0, len(data), PIECE_BYTES):
             pieces.append(stream.compress(view[start : start + PIECE_BYTES]))
             yield b""
-        pieces.append(stream.flush(zlib.Z_SYNC_FLUSH)[:-4])
+        pieces.append(self.end(stream))
         yield b"".join(pieces)
 
 

@@ -104,6 +104,25 @@ def new_payload(length: int) -> Payload:
     return payload
 
 
+def as_bytes(method: str, data: BytesLike, expected: str = "a bytes-like object") -> bytes:
+    """Return the data as bytes, copied unless it is bytes already.
+
+    Args:
+        method: the name of the method that was called, for the error.
+        data: any bytes-like object.
+        expected: what the method accepts, for the error.
+
+    Raises:
+        TypeError: the data is not bytes-like.
+    """
+    if type(data) is bytes:
+        return data
+    try:
+        return bytes(memoryview(data))
+    except TypeError:
+        raise TypeError(f"{method}: expected {expected}, not {type(data).__name__}") from None
+
+
 def decode_payload_python(buffer: BytesIO) -> str:
     """Decode the text in a buffer that is no longer needed.
 

@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from lochws.errors import WebSocketClosing
 
 from .close import CloseFrame, as_reason, encode_close
 from .deflate import Deflater
+from .fragmenter import Fragmenter
 from .frames import FIN, MAX_CONTROL_PAYLOAD, RSV1, BytesLike, Item, Opcode, build_frames, pack
 from .masking import MaskKeys
+from .payload import as_bytes
 
 #: The number of bytes of a message that an error shows.
 MAX_SHOWN = 32
 
 _TEXT = FIN | Opcode.TEXT
 _BINARY = FIN | Opcode.BINARY
-
-
-def as_bytes(method: str, data: BytesLike, expected: str = "a bytes-like object") -> bytes:
-    """Return the data as bytes, copied unless it is bytes already.
-
-    Args:
-        method: the name of the method that was called, for the error.
-        data: any bytes-like object.
-        expected: what the method accepts, for the error.
-
-    Raises:
-        TypeError: the data is not bytes-like.
-    """
-    if type(data) is bytes:
-        return data
-    try:
-        return bytes(memoryview(data))
-    except TypeError:
-        raise TypeError(f"{method}: expected {expected}, not {type(data).__name__}") from None
 
 
 def as_text(method: str, text: str | BytesLike) -> str:
@@ -57,6 +40,33 @@ def as_text(method: str, text: str | BytesLike) -> str:
         raise ValueError(
             f"{method}: {_shown(data)} is not valid UTF-8 (byte 0x{data[error.start]:02x} at position "
             f"{error.start}); send_binary sends any bytes"
+        ) from None
+
+
+def as_chunks(method: str, chunks: Iterable[str | BytesLike]) -> Iterator[str | BytesLike]:
+    """Return an iterator over the chunks of a message.
+
+    Args:
+        method: the name of the method that was called, for the error.
+        chunks: an iterable that is not a message itself.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if isinstance(chunks, (str, bytes, bytearray, memoryview)):
+        other = "send_text" if isinstance(chunks, str) else "send_binary"
+        kind = type(chunks).__name__
+        raise TypeError(f"{method}: expected an iterable of chunks, not {kind}; {other} sends a message")
+    if hasattr(chunks, "__aiter__"):
+        raise TypeError(
+            f"{method}: {type(chunks).__name__} is asynchronous: pass a generator that gets each chunk from "
+            "the event loop (docs/streams.md), and call it on another thread"
+        )
+    try:
+        return iter(chunks)
+    except TypeError:
+        raise TypeError(
+            f"{method}: expected an iterable of chunks, not {type(chunks).__name__}"
         ) from None
 
 
@@ -186,6 +196,17 @@ class Sender:
         assert self._deflater is not None  # else there is nothing that must be compressed
         for payload in self._deflater.compress_in_pieces(data):
             yield self._deflated(opcode, payload) if payload else b""
+
+    def fragmenter(self, is_text: bool, compress: bool, limit: int) -> Fragmenter:
+        """Return what builds the frames of a message of unknown length.
+
+        Args:
+            is_text: whether it is text.
+            compress: whether to compress the message if that was agreed on.
+            limit: the largest payload of a frame in bytes, if there is no `fragment`.
+        """
+        deflater = self._deflater if compress else None
+        return Fragmenter(is_text, self._fragment or limit, self._keys, deflater)
 
     def must_compress(self, data: bytes, compress: bool) -> bool:
         """Return whether to compress a message: compression was agreed on, is wanted, and pays."""

@@ -85,6 +85,16 @@ def test_streams_arrive_from_servers_of_others(
     assert app.names("ping", "pong", "poll")[3:8] == ["text", "stream", "text", "stream", "text"]
 
 
+@pytest.mark.parametrize("compress", [False, True])
+def test_nodes_ws_reads_a_stream_as_one_message(compress: bool, node_echo: dict[str, int]) -> None:
+    chunks = [bytes([number]) * 100_000 for number in range(20)]
+    with opened(Noting(f"ws://localhost:{node_echo['ws']}/", compress=compress)) as app:
+        assert app.send_stream(chunks)
+        assert app.send_stream(["grü", "ße".encode()[:1], "ße".encode()[1:]], text=True)
+        assert app.wait_for("binary").data == b"".join(chunks)
+        assert app.wait_for("text").text == "grüße"
+
+
 FORWARD = "Configure the reverse proxy in front of the server to .*forward the Upgrade and Connection headers"
 
 

@@ -11,7 +11,8 @@ from lochws.options import Deflate
 from lochws.protocol.close import CloseFrame
 from lochws.protocol.deflate import DeflateParameters, Deflater, Inflater
 from lochws.protocol.masking import MaskKeys, mask_python
-from lochws.protocol.sender import Sender, as_bytes, as_control_payload
+from lochws.protocol.payload import as_bytes
+from lochws.protocol.sender import Sender, as_control_payload
 
 from ..support.wire import SIZES
 

@@ -123,6 +123,9 @@ def of_an_app() -> None:
     assert_type(app.send_text("text"), bool)
     assert_type(app.send_binary(memoryview(b"data")), bool)
     assert_type(app.send_many(["text", b"data"]), bool)
+    assert_type(app.send_stream([b"data", bytearray(b"data")]), bool)
+    assert_type(app.send_stream((part for part in ("a", b"b")), text=True, receipt=True), lochws.Receipt)
+    app.send_stream(5)  # type: ignore[call-overload]
     assert_type(app.counters, Counters)
     assert_type(app.latency, float | None)
     assert_type(app.stop(timeout=5), bool)

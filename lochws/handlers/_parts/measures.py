@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import Any
 
 from ... import events
+from ...sent import Streamed
 
 #: Upper bounds for the sizes of messages, in bytes.
 SIZES = (64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216)
@@ -134,6 +135,8 @@ class Measures:
                 self.sent_sizes.observe(_size(one))
             elif isinstance(one, bytes):
                 self.sent_sizes.observe(len(one))
+            elif isinstance(one, Streamed):
+                self.sent_sizes.observe(one.size)
 
     # Any thread.
 

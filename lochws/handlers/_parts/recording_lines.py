@@ -21,7 +21,7 @@ from ...counters import Counters
 from ...dispatch.naming import CLASSES
 from ...errors import WebSocketError
 from ...response import Response
-from ...sent import ControlFrame, Sent
+from ...sent import ControlFrame, Sent, Streamed
 from ...system.rate_limit import RateLimit
 from ...system.report import report
 from ...url import without_secrets
@@ -118,7 +118,9 @@ class Scribe:
         if self._payloads and self._redact is None and isinstance(sent, str):
             return self._text(at, time, "out", sent)
         line: dict[str, Any] = {"at": round(at, 6), "time": time, "direction": "out"}
-        if not isinstance(sent, ControlFrame):
+        if isinstance(sent, Streamed):
+            line.update(event=sent.name, length=sent.size)
+        elif not isinstance(sent, ControlFrame):
             line["event"] = "text" if isinstance(sent, str) else "binary"
             line.update(self._payload("out", sent))
         elif sent.name == "close":
