@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lochws.engine.inbox import BATCHES_PER_DELIVERY, Inbox
+from lochws.engine.inbox import BATCHES_PER_DELIVERY, SHORT, Inbox
 from lochws.engine.loop import Loop
 
 
@@ -26,6 +26,24 @@ def test_items_are_handled_in_order_each_batch_before_what_comes_after_it() -> N
     inbox.post(["c"])
     assert not inbox.deliver()
     assert seen == ["a", "b", "after b", "nothing", "c"]
+
+
+@pytest.mark.parametrize("count", [SHORT - 1, SHORT, SHORT + 1, 3 * SHORT])
+def test_however_many_batches_wait_they_keep_their_order(count: int) -> None:
+    seen: list[int] = []
+    inbox = Inbox(seen.extend, lambda _: None)
+    for number in range(count):
+        inbox.post([number], cost=1)
+    for number in range(count):
+        assert inbox.has_backlog
+        assert inbox.deliver(1)
+        assert inbox.backlog == count - 1
+        inbox.post([count + number], cost=1)
+        assert seen[-1] == number
+    while inbox.deliver():
+        assert inbox.has_backlog
+    assert seen == list(range(2 * count))
+    assert (inbox.has_backlog, inbox.backlog) == (False, 0)
 
 
 def test_it_says_once_that_something_waits() -> None:
