@@ -192,7 +192,7 @@ class Conductor:
             app.start(**self._timing, persist=False)
         except BaseException as error:  # noqa: BLE001  it is reported, and the feed goes on
             words = "a feed could not make or start an app for %s"
-            report(logging.ERROR, words, redacted(url), error=error, limit=self._limit)
+            report(logging.ERROR, words, without_secrets(url), error=error, limit=self._limit)
             self._chooser.failed(url, now, safe_repr(error))
             self._try_later(slot, heir_of, reason)
             return
@@ -387,7 +387,7 @@ class Conductor:
         self._rivalry.ended(leg, event, was, self.legs, now)
         is_wanted = leg.is_done or was == "draining"
         if not is_wanted:
-            self._chooser.failed(leg.url, now, without_secrets(str(event)))
+            self._chooser.failed(leg.url, now, str(event))
         fatal = slot.retries is not None and slot.retries.ends_with(leg.rejected or event)
         event.fatal = fatal
         self.outlet.ended(event, self.legs)

@@ -35,7 +35,7 @@ from ..options import (
 from ..protocol.close import as_reason, encode_close
 from ..protocol.frames import BytesLike
 from ..system.report import safe_name
-from ..url import parse_url, redacted
+from ..url import parse_url, redacted, without_secrets
 from .conductor import Conductor
 from .leg import made_app
 from .life import FeedLife, FinalEvent
@@ -588,7 +588,7 @@ def _refuse_sent(handler: object) -> None:
 
 def _checked_urls(urls: Sequence[str]) -> tuple[str, ...]:
     if isinstance(urls, str):
-        raise TypeError(f"urls={redacted(urls)!r}: expected a list of URLs")
+        raise TypeError(f"urls={without_secrets(urls)!r}: expected a list of URLs")
     try:
         given = tuple(urls)
     except TypeError:

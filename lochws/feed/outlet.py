@@ -10,7 +10,7 @@ from .. import events
 from ..clock import Clock
 from ..dispatch.registry import Registry
 from ..system.report import report
-from ..url import redacted
+from ..url import redacted, without_secrets
 from .leg import Leg
 from .status import Reason, Switch
 
@@ -62,7 +62,7 @@ class Outlet:
             seconds = self._clock.monotonic() - leg.opened_at
             switch = Switch(reason, redacted(old.url), redacted(leg.url), seconds, is_overlapping)
             words = "the feed switched from %s to %s (%s)"
-            report(logging.INFO, words, switch.from_url, switch.to_url, reason)
+            report(logging.INFO, words, without_secrets(old.url), without_secrets(leg.url), reason)
             if self._on_switch is not None:
                 self._registry.call(partial(self._on_switch, switch))
 

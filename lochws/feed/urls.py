@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from ..url import redacted, without_secrets
+
 
 @dataclass(frozen=True)
 class UrlStatus:
@@ -76,14 +78,15 @@ class UrlChooser:
         """Note that an attempt failed or that a connection was lost; the URL cools down."""
         record = self._records[url]
         record.failures += 1
-        record.last_failure = why
+        record.last_failure = without_secrets(why)
         record.until = now + self._cool_down
 
     def report(self, now: float) -> dict[str, UrlStatus]:
         """Return the health of each URL, by the URL as it was passed."""
         return {
             url: UrlStatus(
-                url, record.opened, record.failures, record.last_failure, max(0.0, record.until - now)
+                redacted(url), record.opened, record.failures, record.last_failure,
+                max(0.0, record.until - now),
             )
             for url, record in self._records.items()
         }

@@ -355,3 +355,34 @@ def test_a_close_method_of_the_users_that_fails_keeps_no_connection_open() -> No
         renewed(feed)
         eventually(lambda: len(feed.status().legs) == 1)
         assert feed.stop(PATIENCE)
+
+
+def test_no_report_and_no_log_line_has_the_credentials_or_the_token_of_a_url(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    made: list[str] = []
+
+    def connect(url: str) -> WebSocketApp:
+        made.append(url)
+        if len(made) == 2:
+            raise OSError(f"{url}: no")
+        return WebSocketApp(url)
+
+    caplog.set_level("INFO", "lochws")
+    with ScriptedServer(STAYS) as server:
+        url = server.url.replace("ws://", "ws://me:hunter2@") + "?token=sesame"
+        switches: list[Any] = []
+        feed = Noting(connect, [url], on_switch=switches.append)
+        with feed:
+            assert feed.wait_ready(PATIENCE)
+            feed.renew()  # the factory fails, and is called again
+            eventually(lambda: bool(switches))
+            shown = f"{feed!r} {feed.status()} {switches}"
+            assert feed.status().urls[0].last_failure.count("no")
+    assert made == [url] * 3
+    assert "hunter2" not in shown
+    lines = [record.getMessage() for record in caplog.records]
+    assert any("could not make" in line for line in lines)
+    assert any("switched" in line for line in lines)
+    assert not any("hunter2" in line or "sesame" in line for line in lines)
+    assert "sesame" not in feed.status().urls[0].last_failure
