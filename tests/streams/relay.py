@@ -10,8 +10,9 @@ import sys
 import threading
 from time import monotonic, sleep
 
-#: The most that is taken at a time, and the size of the buffers in the kernel, in bytes.
-PART, BUFFER = 16 * 1024, 64 * 1024
+#: The most that is taken at a time, and the size of the buffers in the kernel, in bytes. With smaller ones,
+#: which hold few of the large segments of loopback, TCP stops for its timers of 0.2 s and more.
+PART, BUFFER = 16 * 1024, 512 * 1024
 
 
 def pass_on(source: socket.socket, target: socket.socket, rate: float) -> None:

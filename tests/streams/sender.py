@@ -40,8 +40,9 @@ def serve_websockets(port: int, size: int) -> None:
         def ping() -> None:
             with contextlib.suppress(ConnectionClosed):
                 while not done.wait(PING_EVERY):
+                    pong = connection.ping()  # waits until the part that is being sent has been sent
                     began = monotonic()
-                    connection.ping().wait(60)
+                    pong.wait(60)
                     latencies.append(monotonic() - began)
 
         def parts() -> Iterator[bytes]:
