@@ -9,7 +9,7 @@ from lochws import Receipt, ReceiptState, WebSocketApp, events
 from lochws.errors import WebSocketError
 
 from ..support.seen import PATIENCE
-from .servers import Cutter, Record
+from .servers import Certificate, Cutter, Record
 
 
 class Result(NamedTuple):
@@ -26,7 +26,7 @@ class Result(NamedTuple):
 
 def converse(
     record: Record, port: int, *, upstream: int | None = None, downstream: int | None = None,
-    is_reset: bool = False,
+    is_reset: bool = False, tls: Certificate | None = None,
 ) -> Result:
     """Send some messages, with and without receipts, over a link that is cut, and check what is reported.
 
@@ -34,7 +34,10 @@ def converse(
         AssertionError: a confirmed message is not in the server's list, or an unsent one is.
     """
     cutter = Cutter(port, upstream, downstream, is_reset)
-    app = WebSocketApp(f"ws://127.0.0.1:{cutter.port}")
+    if tls is None:
+        app = WebSocketApp(f"ws://127.0.0.1:{cutter.port}")
+    else:
+        app = WebSocketApp(f"wss://localhost:{cutter.port}", ssl_cafile=tls.authority)
     ended: list[events.Disconnected] = []
     app.on(events.Disconnected)(ended.append)
     accepted: list[str] = []
@@ -51,7 +54,8 @@ def converse(
 
     app.start(persist=False, ping_rate=0)
     try:
-        assert app.wait_ready(PATIENCE) or ended
+        assert app.wait_ready(PATIENCE)
+        cutter.begin()
         send("first", receipt=True)
         send("second", receipt=False)
         send("third", "fourth", "fifth " + "x" * 150, receipt=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lochws import WebSocketApp, events
+from lochws import Receipt, ReceiptState, WebSocketApp, events
 from lochws.handlers.freshness import Freshness, StaleChannel
 from lochws.handlers.heartbeat import Answer, Every
 from lochws.handlers.jsonrpc import JsonRpc
@@ -124,6 +124,26 @@ def of_freshness(app: WebSocketApp) -> None:
     freshness.limit = 30
     assert_type(freshness.remove("abc"), bool)
     freshness.add(5)  # type: ignore[arg-type]
+
+
+def of_receipts(app: WebSocketApp, *, wanted: bool) -> None:
+    """A method that sends returns a receipt only if it was asked for one."""
+    assert_type(app.send_text("text", receipt=True), Receipt)
+    assert_type(app.send_binary(b"data", receipt=True), Receipt)
+    assert_type(app.send_json({"a": 1}, receipt=True), Receipt)
+    assert_type(app.send_many(["text", b"data"], receipt=True), Receipt)
+    assert_type(app.hooks.gate().send("text", receipt=True), Receipt)
+    assert_type(app.send_text("text", receipt=False), bool)
+    assert_type(app.send_text("text", receipt=wanted), bool | Receipt)
+    receipt = app.send_text("text", receipt=True)
+    assert_type(receipt.result(timeout=10), ReceiptState)
+    assert_type(receipt.done(), bool)
+    if receipt.state == "confirmed":
+        receipt.add_done_callback(lambda receipt: assert_type(receipt.state, ReceiptState))
+    elif receipt.state is ReceiptState.IN_DOUBT:
+        receipt.add_done_callback(str)
+    receipt.add_done_callback(lambda: None)  # type: ignore[arg-type,misc]
+    app.send_text("text", receipt="yes")  # type: ignore[call-overload]
 
 
 def of_sequences(app: WebSocketApp) -> None:
