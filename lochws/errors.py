@@ -137,7 +137,7 @@ class TransportFail(WebSocketError):
 
 
 class QueueFull(WebSocketError):
-    """The message was not accepted, because the send queue (at most `max_queue` bytes) has no room for it."""
+    """The message was not accepted: the send queue (at most `max_queue` bytes), or an outbox, has no room."""
 
 
 class WaitFailed(WebSocketError):

@@ -57,7 +57,7 @@ FORBIDDEN = {
 }
 
 #: Names that look private but belong to the public interface of a NamedTuple or of zlib's type stubs.
-PUBLIC_ALL_THE_SAME = {"_asdict", "_Decompress"}
+PUBLIC_ALL_THE_SAME = {"_asdict", "_replace", "_Decompress"}
 
 MAX_PARTS = 36
 MAX_LEVELS = 16

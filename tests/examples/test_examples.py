@@ -18,6 +18,7 @@ SHOWN = {
     "decorators.py": ["journal: Ready", "Text\\(text='hello'\\)", "journal: we closed", "last event: we"],
     "echo.py": ["Is anybody there\\? -> Is anybody there\\?", "Who says so\\? -> Who says so\\?"],
     "iteration.py": ["Connecting", "Connected", "Ready", "Text", "Closed\\(code=1000", "we closed"],
+    "outbox.py": ["offline: 4", "file: 4", "all confirmed: True"],
     "persist.py": ["Ready", "Text", "connection lost", "BackOff", "Ready", "Text", "Closed", "we closed"],
     "ticker.py": [
         "ticker: ready", "6\\d{4}\\.\\d", "ticker: connection lost", "ticker: reconnecting",

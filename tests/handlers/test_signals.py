@@ -14,6 +14,7 @@ from lochws import WebSocketApp, events
 from lochws.handlers.freshness import Freshness
 from lochws.handlers.heartbeat import Every
 from lochws.handlers.metrics import Metrics
+from lochws.handlers.outbox import Outbox
 from lochws.handlers.recorder import Recorder
 from lochws.handlers.relay import Relay
 from lochws.handlers.replies import Replies
@@ -62,6 +63,14 @@ CASES: dict[str, Case] = {
             sequence.counts, sequence.keys, sequence.last(), sequence.is_live(), sequence.forget(),
             sequence.flush(0), sequence.leave(),
         ),
+    ),
+    "outbox in memory": (
+        lambda app, path: Outbox(app), lambda outbox: outbox._keeper._lock,
+        lambda outbox: (outbox.put("x"), outbox.counts, list(outbox), outbox.pending, outbox.close()),
+    ),
+    "outbox in a file": (
+        lambda app, path: Outbox(app, path / "box"), lambda outbox: control_lock(),
+        lambda outbox: (outbox.put("x"), outbox.counts, list(outbox), outbox.pending, outbox.close()),
     ),
     "metrics": (
         lambda app, path: Metrics(), lambda metrics: metrics._lock,

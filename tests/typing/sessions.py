@@ -8,6 +8,7 @@ from lochws import Receipt, ReceiptState, WebSocketApp, events
 from lochws.handlers.freshness import Freshness, StaleChannel
 from lochws.handlers.heartbeat import Answer, Every
 from lochws.handlers.jsonrpc import JsonRpc
+from lochws.handlers.outbox import Outbox, OutboxMessage
 from lochws.handlers.packets import Packets
 from lochws.handlers.replies import Replies, Reply
 from lochws.handlers.sequence import Gap, Sequence, Snapshot
@@ -164,3 +165,21 @@ def of_sequences(app: WebSocketApp) -> None:
     assert_type(sequence.last("abc"), int | None)
     assert_type(sequence.counts.missing, int)
     sequence.forget(5)  # type: ignore[arg-type]
+
+
+def of_outboxes(app: WebSocketApp) -> None:
+    """A function that confirms returns ids, and messages are what an app can encode."""
+
+    def confirm(event: events.Text) -> str | None:
+        return event.text or None
+
+    def tell(message: OutboxMessage) -> None:
+        assert_type(message.payload, str | bytes)
+
+    outbox = Outbox(app, "file", confirm=confirm, in_doubt="tell", on_in_doubt=tell, when_full="block")
+    assert_type(outbox.put({"a": 1}, supersede="key", expires=5), str)
+    assert_type(outbox.put_many(["x", b"y"]), list[str])
+    assert_type(outbox.flush(5), bool)
+    assert_type([message.id for message in outbox], list[str])
+    outbox.put(5)  # type: ignore[arg-type]
+    Outbox(app, confirm="never")  # type: ignore[arg-type]

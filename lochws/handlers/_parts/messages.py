@@ -67,12 +67,17 @@ def as_payload(name: str, value: object, codec: Codec) -> str | bytes:
     raise TypeError(f"{name} returned {type(value).__name__}: expected str, bytes, a mapping or a list")
 
 
-def check_message(name: str, value: object, codec: Codec) -> None:
-    """Raise TypeError or ValueError unless a message, which may be any value of `Message`, can be sent."""
+def check_message(name: str, value: object, codec: Codec) -> str | bytes:
+    """Return a message, which may be any value of `Message`, as it is sent.
+
+    Raises:
+        TypeError, ValueError: it cannot be sent.
+    """
     try:
         payload = as_payload(name, value, codec)
-        if isinstance(payload, str):
+        if isinstance(payload, str) and not payload.isascii():
             payload.encode()
+        return payload
     except Exception as error:  # the codec may raise anything
         wanted = "encoded as UTF-8" if isinstance(value, str) else "written as JSON"
         if codec.loads is not JSON.loads and not isinstance(value, str):

@@ -1,0 +1,192 @@
+"""Keepers: they run the steps of an outbox's ledger, on the caller's thread or on one of their own.
+
+Neither holds a lock while it calls user code, and the thread of the second takes no lock at all while it runs
+steps. So a caller may wait for it wherever it is: a signal handler, for instance, may have interrupted code
+that holds any lock.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Protocol
+
+from ...system.locks import reentrant_lock
+from ...system.rate_limit import RateLimit
+from ...system.report import report
+from .outbox_ledger import Close, Ledger, Step
+from .outbox_messages import OutboxError
+
+if TYPE_CHECKING:
+    from .outbox_file import FileTable
+
+#: Seconds between two attempts to write what a full disk had no room for.
+RETRY_SECONDS = 1.0
+#: The largest number of steps in one transaction.
+MAX_STEPS = 10_000
+
+
+class Keeper(Protocol):
+    """Runs the steps of a ledger in order. Any thread, signal handler or finalizer may call the methods.
+
+    Attributes:
+        ledger: the ledger.
+    """
+
+    ledger: Ledger
+
+    @property
+    def is_here(self) -> bool:
+        """True if the caller interrupts the thread that runs steps, and so must not wait for one."""
+
+    def ask(self, step: Step) -> None:
+        """Have a step run. It is done now or later."""
+
+    def reset_after_fork(self) -> None:
+        """Leave everything to the parent."""
+
+
+class DirectKeeper:
+    """Runs steps on the thread that asks, for a table in memory."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self._asked: deque[Step] = deque()
+        self._make_lock()
+
+    def _make_lock(self) -> None:
+        self._lock = reentrant_lock()
+        self._runner: int | None = None  # the thread that runs steps; guarded by the lock
+
+    @property
+    def is_here(self) -> bool:
+        """True if the caller interrupts itself running steps."""
+        return self._runner == threading.get_ident()
+
+    def ask(self, step: Step) -> None:
+        """Run a step; if this interrupts the run of another one, leave it to that one's caller."""
+        self._asked.append(step)
+        while self._asked:
+            done: list[Step] = []
+            with self._lock:
+                if self._runner is not None:
+                    return
+                self._runner = threading.get_ident()
+                try:
+                    while self._asked:
+                        done += self.ledger.run([self._asked.popleft()])
+                finally:
+                    self._runner = None
+            for one in done:
+                one.done()
+
+    def reset_after_fork(self) -> None:
+        """Refuse everything in the child: the messages are the parent's."""
+        self._make_lock()
+        self._asked.clear()
+        self.ledger.failure = _forked()
+
+
+class ThreadKeeper:
+    """Runs steps on a thread of its own, for a table in a file, and passes their results on by another one.
+
+    All steps that were asked for during a transaction share the next one, and so its wait for the disk.
+
+    Args:
+        ledger: the ledger.
+        table: its table.
+
+    Raises:
+        RuntimeError: no thread can be started.
+    """
+
+    def __init__(self, ledger: Ledger, table: FileTable) -> None:
+        self.ledger = ledger
+        self._table = table
+        self._asked: SimpleQueue[Step] = SimpleQueue()
+        self._calls: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._lines = RateLimit(burst=1, per_second=1 / 60)
+        self._thread = threading.Thread(target=self._run, name="lochws-outbox", daemon=True)
+        caller = threading.Thread(target=self._call, name="lochws-outbox-calls", daemon=True)
+        caller.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._calls.put(None)
+            raise
+
+    @property
+    def is_here(self) -> bool:
+        """True in a finalizer that runs on the thread of the file."""
+        return self._thread.ident == threading.get_ident()
+
+    def ask(self, step: Step) -> None:
+        """Have a step run soon."""
+        self._asked.put(step)
+        if not self._thread.is_alive():  # closed, or a copy in a forked child
+            self._refuse()
+
+    def _refuse(self) -> None:
+        while True:
+            try:
+                self._asked.get_nowait().settle(self.ledger.failure)
+            except Empty:
+                return
+
+    def reset_after_fork(self) -> None:
+        """Refuse everything in the child, and never close the file there."""
+        self._table.abandon()
+        self._asked, self._calls = SimpleQueue(), SimpleQueue()
+        self.ledger.failure = _forked()
+
+    def _run(self) -> None:
+        ledger = self.ledger
+        is_over = False
+        while not is_over:
+            steps = self._next()
+            trouble, failure = ledger.trouble, ledger.failure
+            done = ledger.run(steps)
+            is_over = any(isinstance(step, Close) for step in steps)
+            if not is_over and ledger.trouble is not None and ledger.trouble is not trouble:
+                is_final = ledger.failure is not failure
+                self._calls.put(partial(self._report, ledger.trouble, None if is_final else self._lines))
+            if done:
+                self._calls.put(partial(_tell, done))
+        self._calls.put(None)
+        self._refuse()
+
+    def _next(self) -> list[Step]:
+        """Wait for steps. Return none if it is time to try again those that could not be run."""
+        steps: list[Step] = []
+        try:
+            steps.append(self._asked.get(timeout=RETRY_SECONDS if self.ledger.must_retry else None))
+            while len(steps) < MAX_STEPS:
+                steps.append(self._asked.get_nowait())
+        except Empty:
+            pass
+        return steps
+
+    def _call(self) -> None:
+        while (call := self._calls.get()) is not None:
+            try:
+                call()
+            except BaseException as error:  # noqa: BLE001  not even SystemExit may end this thread
+                report(logging.ERROR, "a call of an outbox failed", error=error)
+
+    def _report(self, trouble: OutboxError, limit: RateLimit | None) -> None:
+        report(logging.ERROR, "%s", trouble, limit=limit)
+
+
+def _tell(done: Sequence[Step]) -> None:
+    for step in done:
+        step.done()
+
+
+def _forked() -> OutboxError:
+    return OutboxError(
+        "the outbox belongs to the parent of this forked process: make one with another path in the child"
+    )

@@ -1,0 +1,76 @@
+"""Signal handlers and finalizers put messages while they interrupt an outbox, and lose none."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from ..support.peer import StartPeer
+from ..support.programs import Run
+from .acking import Acking
+
+#: Puts messages for two seconds, while a signal handler (at 500 Hz) and finalizers do so as well.
+STRESS = """
+import gc
+from lochws.handlers.outbox import Outbox
+
+boxes = [
+    Outbox(app, path, confirm=lambda event: event.json["ack"], id_field="id", synchronous="NORMAL")
+    for path in (None, PATH)
+]
+here, puts, done_with = threading.local(), [], threading.Event()
+
+def put():
+    for box in boxes:
+        puts.append(box.put({"n": 0}))
+
+def interrupt(*_):
+    if getattr(here, "inside", False):
+        return
+    here.inside = True
+    try:
+        put()
+        for box in boxes:
+            box.pending, box.counts
+    finally:
+        here.inside = False
+
+class Finalized:
+    def __init__(self):
+        self.cycle = self
+    def __del__(self):
+        if not done_with.is_set():
+            interrupt()
+
+app.start(persist=Backoff(0.01, 0.1))
+gc.set_threshold(1, 1, 1)
+signal.signal(signal.SIGALRM, interrupt)
+signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
+end = time.monotonic() + 2
+while time.monotonic() < end:
+    Finalized()
+    put()
+signal.setitimer(signal.ITIMER_REAL, 0)
+done_with.set()
+gc.set_threshold(700, 10, 10)
+gc.collect()
+flushed = [box.flush(60) for box in boxes]
+counts = [box.counts for box in boxes]
+for box in boxes:
+    box.close()
+app.stop(5)
+kept = sum(one.confirmed for one in counts)
+say("well" if all(flushed) and kept == len(puts) == sum(one.put for one in counts) else f"{flushed} {counts}")
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no such timers")
+def test_puts_that_interrupt_puts_are_all_confirmed(tmp_path: Path, run: Run, start_peer: StartPeer) -> None:
+    server = Acking()
+    program = run(f"PATH = {str(tmp_path / 'box')!r}\n{STRESS}", start_peer(server).url)
+    program.wait_for("well")
+    status, _, errors = program.end()
+    assert (status, errors) == (0, "")
+    assert len({message["id"] for message in server.seen}) == len(server.seen) > 50
