@@ -45,7 +45,7 @@ PRICE = '{"type": "ticker", "price": 64000.0}'
 #: Seconds that a program may take on a machine with much else to do.
 LIMIT = 20
 
-PROGRAMS = [block for block in everywhere("python") if not block.is_tests]
+PROGRAMS = [block for block in everywhere("python") if not (block.is_tests or block.is_cell)]
 BY_NAME = {str(block): block for block in PROGRAMS}
 #: The output of programs that wait for an echo before they close.
 SHOWN = {

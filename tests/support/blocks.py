@@ -3,7 +3,8 @@
 The language of a block says what it is:
 
 ==================  ==================================================================================
-``python``          a program; with functions called ``test_…``, a file of tests for pytest
+``python``          a program; with functions called ``test_…``, a file of tests for pytest; marked as
+                    ``notebook``, a cell, which `tests/services` runs in a kernel of Jupyter
 ``sh``              commands; those that install something, or need a checkout, are left to `.ci/run`
 ``ini``, ``json``,
 ``yaml``            are parsed
@@ -34,7 +35,7 @@ PAGES = [
     ),
 ]
 #: What a program may need in addition to the server that every program has.
-NEEDS = {"asyncio", "engineio", "fastapi", "mqtt", "ocpp", "proxy", "redis", "screen", "stomp", "tls"}
+NEEDS = {"asyncio", "engineio", "fastapi", "mqtt", "notebook", "ocpp", "proxy", "redis", "screen", "stomp", "tls"}
 #: A program that runs until Ctrl-C says so in a comment; it is interrupted once it has printed something.
 FOREVER = "until Ctrl-C"
 #: The beginnings of commands that change the machine or need a checkout: `.ci/run` runs them, or people do.
@@ -80,7 +81,12 @@ class Block:
     @property
     def is_tests(self) -> bool:
         """Whether it is a file of tests."""
-        return self.language == "python" and re.search(r"^ *def test_", self.text, re.MULTILINE) is not None
+        return self.language == "python" and re.search(r"^ *(async )?def test_", self.text, re.MULTILINE) is not None
+
+    @property
+    def is_cell(self) -> bool:
+        """Whether it is a cell of a notebook."""
+        return "notebook" in self.marks
 
     @property
     def is_endless(self) -> bool:
