@@ -1,8 +1,8 @@
 """Run cells in a kernel, as a notebook does: ``python notebook.py < CELLS.json``.
 
-Reads a list of cells. Prints for each a list of what it printed and of the name of its exception, or None, as
-JSON. A cell that would run forever is interrupted once it has printed something. Run it in an environment that
-has ipykernel.
+Reads a list of cells. Prints for each a list of what it printed and of the name of its exception, or None,
+as JSON. A cell that would run forever is interrupted once it has printed something. Run it in an environment
+that has ipykernel.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ FOREVER = "interrupt the kernel"
 def main() -> None:
     """Run the cells."""
     manager, client = start_new_kernel(kernel_name="python3", startup_timeout=PATIENCE)
+    assert manager.provisioner is not None
+    kernel: int = manager.provisioner.pid  # type: ignore[attr-defined]  # a local one has it
     results: list[tuple[str, str | None]] = []
     try:
         for cell in json.load(sys.stdin):
@@ -31,7 +33,7 @@ def main() -> None:
             def note(message: dict[str, Any], cell: str = cell, printed: list[str] = printed) -> None:
                 if message["msg_type"] == "stream":
                     if FOREVER in cell and not printed:
-                        os.kill(manager.provisioner.pid, signal.SIGINT)
+                        os.kill(kernel, signal.SIGINT)
                     printed.append(message["content"]["text"])
 
             reply = client.execute_interactive(cell, output_hook=note, timeout=PATIENCE)

@@ -35,7 +35,9 @@ PAGES = [
     ),
 ]
 #: What a program may need in addition to the server that every program has.
-NEEDS = {"asyncio", "engineio", "fastapi", "mqtt", "notebook", "ocpp", "proxy", "redis", "screen", "stomp", "tls"}
+NEEDS = {
+    "asyncio", "engineio", "fastapi", "mqtt", "notebook", "ocpp", "proxy", "redis", "screen", "stomp", "tls",
+}
 #: A program that runs until Ctrl-C says so in a comment; it is interrupted once it has printed something.
 FOREVER = "until Ctrl-C"
 #: The beginnings of commands that change the machine or need a checkout: `.ci/run` runs them, or people do.
@@ -81,7 +83,8 @@ class Block:
     @property
     def is_tests(self) -> bool:
         """Whether it is a file of tests."""
-        return self.language == "python" and re.search(r"^ *(async )?def test_", self.text, re.MULTILINE) is not None
+        has_tests = re.search(r"^ *(async )?def test_", self.text, re.MULTILINE) is not None
+        return self.language == "python" and has_tests
 
     @property
     def is_cell(self) -> bool:
