@@ -1,8 +1,9 @@
 """Messages that are asked for: `receive` beside websockets' threads, coroutine handlers beside aiohttp.
 
 Run it as ``python -m benchmarks.waiting``. A server in a process of its own sends numbers in order, as text
-messages; each client checks them. The latency is that of an echo: one message at a time, there and back. The
-coroutine handlers run once alone, and once beside a coroutine that only ever waits for its next turn.
+messages; each client checks them. The latency is that of an echo: one message at a time, there and back, some
+with one client and then some with the other, so that what else the machine does meets both. The coroutine
+handlers run alone, and beside a coroutine that only ever waits for its next turn.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from websockets.sync import client
 
 import lochws
 
-RECEIVED, HANDLED, ECHOED = 1_000_000, 100_000, 5_000
+RECEIVED, HANDLED, ECHOED = 1_000_000, 100_000, 100
+#: How often the clients take turns.
+ROUNDS, ECHO_ROUNDS = 3, 150
 
 
 def server(port: Any) -> None:
@@ -43,54 +46,63 @@ def server(port: Any) -> None:
     asyncio.run(main())
 
 
-def receive_all(receive: Callable[[], str], echo: Callable[[str], str], longest: Callable[[], int]) -> str:
-    """Receive all numbers and measure some echoes; return the results in words."""
+def receive_all(receive: Callable[[], str], longest: Callable[[], int]) -> str:
+    """Receive all numbers; return the results in words."""
     began, used, most = time.perf_counter(), time.process_time(), 0
     for number in range(RECEIVED):
         assert receive() == str(number)
         if not number % 100:
             most = max(most, longest())
     used, took = time.process_time() - used, time.perf_counter() - began
-    latencies = []
-    for number in range(ECHOED):
-        sent = time.perf_counter()
-        assert echo(str(number)) == str(number)
-        latencies.append(time.perf_counter() - sent)
-    latencies.sort()
-    median, p99 = statistics.median(latencies) * 1e6, latencies[-ECHOED // 100] * 1e6
     return (
         f"{RECEIVED / took:,.0f} messages/s, {used / RECEIVED * 1e6:.1f} us CPU each, "
-        f"at most {most} waiting; "
-        f"echo: {median:.0f} us median, {p99:.0f} us p99"
+        f"at most {most} waiting"
     )
+
+
+def text_of(message: lochws.events.Text | lochws.events.Binary) -> str:
+    """Return the text of a message."""
+    assert isinstance(message, lochws.events.Text)
+    return message.text
 
 
 def by_lochws(url: str) -> str:
     """Receive with `lochws.connect`."""
     with lochws.connect(f"{url}/{RECEIVED}") as ws:
-        def receive() -> str:
-            message = ws.receive(10)
-            assert isinstance(message, lochws.events.Text)
-            return message.text
-
-        def echo(text: str) -> str:
-            ws.send_text(text)
-            return receive()
-
-        return receive_all(receive, echo, lambda: len(ws._messages))
+        return receive_all(lambda: text_of(ws.receive(10)), lambda: len(ws._messages))
 
 
 def by_websockets(url: str) -> str:
     """Receive with the threads of websockets."""
     with client.connect(f"{url}/{RECEIVED}", compression=None, ping_interval=None) as ws:
-        def receive() -> str:
-            return str(ws.recv(10))
+        return receive_all(lambda: str(ws.recv(10)), lambda: 0)
 
-        def echo(text: str) -> str:
-            ws.send(text)
-            return receive()
 
-        return receive_all(receive, echo, lambda: 0)
+def echo_in_turn(url: str) -> tuple[str, str]:
+    """Measure the echoes of both clients in turn; return the results in words."""
+    with (
+        lochws.connect(f"{url}/0") as ours,
+        client.connect(f"{url}/0", compression=None, ping_interval=None) as theirs,
+    ):
+        took: tuple[list[float], list[float]] = ([], [])
+        for _ in range(ECHO_ROUNDS):
+            for number in range(ECHOED):
+                sent = time.perf_counter()
+                ours.send_text(str(number))
+                assert text_of(ours.receive(10)) == str(number)
+                took[0].append(time.perf_counter() - sent)
+            for number in range(ECHOED):
+                sent = time.perf_counter()
+                theirs.send(str(number))
+                assert theirs.recv(10) == str(number)
+                took[1].append(time.perf_counter() - sent)
+    return latency(took[0]), latency(took[1])
+
+
+def latency(took: list[float]) -> str:
+    """Return the median and the 99th percentile in words."""
+    took.sort()
+    return f"{statistics.median(took) * 1e6:.0f} us median, {took[-len(took) // 100] * 1e6:.0f} us p99"
 
 
 @asynccontextmanager
@@ -170,9 +182,12 @@ def main() -> None:
     print(sys.version.split()[0], "lochws compiled:", lochws.compiled)
     print("receive, lochws:     ", by_lochws(url))
     print("receive, websockets: ", by_websockets(url))
+    for name, words in zip(("lochws:", "websockets:"), echo_in_turn(url), strict=True):
+        print("echo,", name.ljust(15), words)
     for is_busy in (False, True):
-        print("coroutines, lochws:  ", asyncio.run(handled(url, feed_lochws, is_busy=is_busy)))
-        print("coroutines, aiohttp: ", asyncio.run(handled(url, feed_aiohttp, is_busy=is_busy)))
+        for _ in range(ROUNDS):
+            print("coroutines, lochws:  ", asyncio.run(handled(url, feed_lochws, is_busy=is_busy)))
+            print("coroutines, aiohttp: ", asyncio.run(handled(url, feed_aiohttp, is_busy=is_busy)))
     process.terminate()
     process.join()
 

@@ -19,7 +19,7 @@ from .dispatch.handler import Handler
 from .dispatch.hiding import check_instance, read_only
 from .dispatch.naming import EventName, Function, as_registering, check_attributes, check_class, event_names
 from .dispatch.registry import Registry, Wrapper
-from .dispatch.routes import Match
+from .dispatch.routes import Match, check_not_bare
 from .engine.threads import Threads
 from .errors import WaitFailed, WebSocketError
 from .life.backoff import Backoff, as_backoff
@@ -821,6 +821,7 @@ class WebSocketApp(WebSocket, Handler):
             raise TypeError(
                 "WebSocketApp.route needs an app: write @app.route(…), or @lochws.route(…) in a class"
             )
+        check_not_bare(match, sys._getframe(1), "app.route")
         wanted = Match(match, fields)
 
         def register(function: Routed) -> Routed:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from json import JSONDecodeError
+from types import FrameType, FunctionType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from .. import events
@@ -95,6 +97,34 @@ def has_fields(message: object, wanted: Mapping[Any, Any]) -> bool:
 def is_like(found: object, wanted: object) -> bool:
     """Return whether a value is equal to another, or an object with the fields in a mapping."""
     return has_fields(found, wanted) if isinstance(wanted, Mapping) else bool(found == wanted)
+
+
+def check_not_bare(match: object, caller: FrameType, decorator: str) -> None:
+    """Refuse a function that ``@route`` without parentheses decorates, which looks like a predicate.
+
+    Such a function is passed on one of its own lines, and before it has a name.
+
+    Args:
+        match: the argument of the decorator.
+        caller: the frame that called the decorator.
+        decorator: the name of the decorator, for the error.
+
+    Raises:
+        TypeError: the argument is the decorated function.
+    """
+    if type(match) is not FunctionType or match.__name__ == "<lambda>":
+        return
+    code, name = match.__code__, match.__name__
+    if code.co_filename != caller.f_code.co_filename or caller.f_locals.get(name) is match:
+        return
+    first = code.co_firstlineno
+    # Python 3.10 calls a decorator on the line of the def, which may be all that the body has.
+    last = max(first + 1, *(line or 0 for _, _, line in code.co_lines()))
+    if first <= caller.f_lineno <= last and caller.f_globals.get(name) is not match:
+        raise TypeError(
+            f"@{decorator} without parentheses takes {name} for a predicate: write "
+            f"@{decorator}(type='ticker')"
+        )
 
 
 @record(frozen=True)
@@ -197,6 +227,7 @@ def route(
         TypeError, ValueError: the arguments do not describe messages, or the decorated object is not a
             method.
     """
+    check_not_bare(match, sys._getframe(1), "lochws.route")
     wanted = Match(match, fields)
 
     def mark(function: RoutedMethod) -> RoutedMethod:

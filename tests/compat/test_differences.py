@@ -7,12 +7,15 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import closing
+from time import monotonic
 from typing import Any
 
 import pytest
 
 from lochws.compat import websocket
 from lochws.testing import StartServer, accept, ping, send, wait_for, wait_for_end, wait_for_pong
+
+from ..support.seen import eventually
 
 
 def run_python(code: str) -> str:
@@ -169,6 +172,20 @@ def test_a_slow_program_slows_the_server_down(ws_server: StartServer) -> None:
             if seen == 2:
                 assert len(connection.remaining) > 10  # it could not send everything
     assert seen == count
+
+
+def test_a_full_backlog_is_not_a_slow_handler_and_delays_no_close(ws_server: StartServer) -> None:
+    count, size = 40, 1024 * 1024
+    server = ws_server([accept(), *(send(bytes(size)) for _ in range(count)), wait_for_end()])
+    ws = websocket.create_connection(server.url, timeout=30)
+    link = ws._link
+    assert link is not None
+    reader = link.app._lochws.life._crew.reader  # type: ignore[union-attr]
+    eventually(lambda: reader.is_pausing)
+    began = monotonic()
+    ws.close(timeout=60)
+    assert monotonic() - began < 30
+    assert ws.close_frame is not None
 
 
 def test_close_wakes_a_thread_in_recv(ws_server: StartServer) -> None:

@@ -416,6 +416,43 @@ def test_a_wrong_handler_is_refused() -> None:
         WebSocketApp.route({"a": 1})  # type: ignore[arg-type, call-arg]
 
 
+@pytest.mark.parametrize("name", ["app.route", "lochws.route"])
+def test_without_parentheses_the_decorated_function_is_not_taken_for_a_predicate(name: str) -> None:
+    route: Any = WebSocketApp(URL).route if name == "app.route" else lochws.route
+    with pytest.raises(TypeError, match=rf"@{name} without parentheses .* write @{name}\(type='ticker'\)"):
+        @route
+        def show(event: events.Text) -> None:
+            """Show it."""
+
+    with pytest.raises(TypeError, match=rf"write @{name}\("):
+        class Feed:
+            @staticmethod
+            def first(event: events.Text) -> None:
+                """Come first."""
+
+            @route
+            def second(self, event: events.Text) -> None:
+                """Come second."""
+
+
+def test_a_predicate_that_has_a_name_is_one() -> None:
+    def is_large(message: Any) -> bool:
+        return bool(message["size"] > 10)
+
+    app = WebSocketApp(URL)
+
+    @app.route(is_large)
+    def show(event: events.Text) -> None:
+        """Show it."""
+
+    @app.route(lambda message: message["size"] < 3)
+    def hide(event: events.Text) -> None:
+        """Hide it."""
+
+    for function in (show, hide):
+        app.remove_handler(function)
+
+
 def test_its_repr_shows_what_it_matches() -> None:
     assert repr(Match(None, {"type": "a", "data": {"b": 1}})) == "route(type='a', data={'b': 1})"
     assert repr(Match(print, {"a": 1})) == "route(print, a=1)"

@@ -277,6 +277,7 @@ class WebSocket:
         except (WebSocketException, OSError):
             pass  # it has ended by itself
         if link is not None:
+            link.ignore_the_rest()
             link.wait_answered(timeout)
             if link.close_frame is not None:
                 self.close_frame = as_frame(link.close_frame)

@@ -63,6 +63,7 @@ class Link:
         self.close_frame: events.Closing | events.Closed | None = None
         self.pongs = 0
         self.is_discarded = False
+        self._is_closing = False
         # Reentrant, because a finalizer or a signal handler may come to want it on a thread that holds it.
         self._lock = reentrant_lock()
         self._changed = Waiters(self._lock)
@@ -84,16 +85,18 @@ class Link:
 
     def post(self, items: Sequence[Item], cost: int) -> None:
         """Add items; wait while too much waits. For the reader."""
+        if self._is_closing:
+            return
         self._items.extend(items)
         self._posted += cost
         if self._waiting or self._bell is not None:
             self.changed()
         if self._posted - self._taken > BACKLOG_BYTES:
-            with self._lock:
+            with self.app._lochws.life.pausing(), self._lock:
                 wait_for(self._changed, self._has_room, None)
 
     def _has_room(self) -> bool:
-        return self.is_discarded or self._posted - self._taken <= BACKLOG_BYTES // 2
+        return self.is_discarded or self._is_closing or self._posted - self._taken <= BACKLOG_BYTES // 2
 
     def changed(self) -> None:
         """Wake all threads that wait, and make the descriptor readable if there is something to receive."""
@@ -171,6 +174,13 @@ class Link:
             self._changed.notify_all()
         if self._bell is not None:
             self._ring()
+
+    def ignore_the_rest(self) -> None:
+        """Drop what waits and what arrives from now on, so that a full backlog delays no closing."""
+        with self._lock:
+            self._is_closing = True
+            self._items.clear()
+            self._changed.notify_all()
 
     def send_close(self, code: int | None, reason: str | bytes) -> None:
         """Send a Close frame. What the server sent before its own can still be received."""
