@@ -85,11 +85,14 @@ class CoroutineHandlers:
         self._intake.on_change(self._arrived)
         if self._is_scheduled or not len(self._intake.inbox):
             return
-        self._is_scheduled = True
         try:
+            self._is_scheduled = True
             self._loop.call_soon_threadsafe(self._start, context=self._context)
         except RuntimeError:
             self._end("their event loop was closed")
+        except BaseException:  # Ctrl-C: the next event schedules it
+            self._is_scheduled = False
+            raise
 
     def _start(self) -> None:
         if self._task is None or self._task.done():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ import pytest
 from lochws.compat import websocket
 from lochws.testing import StartServer, accept, ping, send, wait_for, wait_for_end, wait_for_pong
 
+from ..support.interrupting import enter
 from ..support.seen import eventually
 
 
@@ -234,6 +236,53 @@ def test_the_socket_of_another_thread_can_be_selected_until_it_is_closed(ws_serv
     assert view.fileno() >= 0
     ws.close()
     assert view.fileno() == -1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_in_the_child_of_a_fork_it_is_closed_and_in_the_parent_it_goes_on(ws_server: StartServer) -> None:
+    output = run_python(f"""if True:
+        import os, select
+        from lochws.compat import websocket
+        ws = websocket.create_connection({ws_server().url!r}, timeout=10)
+        ws.fileno()
+        child = os.fork()
+        if child == 0:
+            try:
+                ws.recv()
+            except websocket.WebSocketConnectionClosedException as error:
+                print(error, ws.sock.fileno(), flush=True)
+            ws.close()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        ws.send("on")
+        assert select.select([ws], [], [], 10)[0]
+        print(ws.recv(), flush=True)
+        ws.close()
+    """)
+    assert output == "not received: the WebSocket is not connected -1\non\n"
+
+
+@pytest.mark.parametrize("take", ["take", "take_some"])
+def test_a_signal_handler_may_close_wherever_it_interrupts_a_receiver(
+    ws_server: StartServer, take: str
+) -> None:
+    server = ws_server(*[[accept(), send("1"), send("2"), wait_for_end()] for _ in range(120)])
+    file = sys.modules[websocket._core.Link.__module__].__file__
+    point, was_reached = 0, True
+    while was_reached:
+        point += 1
+        ws = websocket.create_connection(server.url, timeout=10)
+        link = ws._link
+        assert link is not None
+        eventually(lambda link=link: len(link._items) == 2)  # type: ignore[misc]
+        was_reached = enter(getattr(link, take), point, [file], link.discard)
+        ws.close()
+    assert point > 20
+
+
+def test_a_payload_that_no_ping_can_have_is_refused() -> None:
+    with pytest.raises(websocket.WebSocketException, match="ping_payload has 126 bytes"):
+        websocket.WebSocketApp("ws://127.0.0.1:1").run_forever(ping_interval=1, ping_payload="x" * 126)
 
 
 def test_a_websocket_is_a_context_manager(ws_server: StartServer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -153,6 +154,45 @@ class TestTaking:
         assert (len(inbox), inbox.cost) == (0, 0)
         assert not inbox._queue._turns
 
+    @given(
+        st.sampled_from(WHEN_FULL), st.integers(1, 5), st.integers(2, 12),
+        st.lists(st.sampled_from(["take", "batch", 1, 2, 5]), max_size=40),
+    )
+    def test_without_keys_values_stay_in_order_and_a_plain_queue_does_what_a_keyed_one_does(
+        self, when_full: WhenFull, max_events: int, max_bytes: int, steps: list[Any]
+    ) -> None:
+        plain: BoundedInbox[int] = BoundedInbox(when_full, max_events, max_bytes, by_key=False)
+        keyed: BoundedInbox[int] = BoundedInbox(when_full, max_events, max_bytes)
+        put, gone, taken = list[int](), list[int](), list[int]()
+        number = 0
+        for step in steps:
+            if step == "take":
+                value = plain.take()
+                assert value == keyed.take()
+                taken += [] if value is None else [value]
+            elif step == "batch":
+                taken += plain.take_batch(2)
+                assert plain.take_batch(2) == keyed.take_batch(2)
+                plain.end_batch()
+                keyed.end_batch()
+            else:
+                values = [(number + each, 1 + each % 3, None) for each in range(step)]
+                number += step
+                count, dropped = plain.offer_many(values)
+                assert (count, dropped) == keyed.offer_many(values)
+                assert count == len(values) or when_full == "pause" or plain.is_full(values[count][1])
+                put += [value for value, _, _ in values[:count]]
+                gone += dropped
+            assert plain.values() == keyed.values()
+            assert (len(plain), plain.cost) == (len(keyed), keyed.cost)
+            assert len(plain) <= max_events
+            assert plain.cost <= max_bytes or len(plain) == 1
+        assert taken == sorted(taken)
+        assert gone == sorted(gone)
+        assert sorted([*gone, *taken, *plain.values()]) == put
+        assert plain.close() == keyed.close()
+        assert plain.offer_many([(1, 1, None)]) == (1, [1])
+
     def test_each_step_takes_the_same_time_however_much_waits(self) -> None:
         def operations(count: int) -> int:
             queue: KeyedQueue[int] = KeyedQueue()
@@ -197,6 +237,60 @@ class TestThreads:
         inbox.close()
         second.join(PATIENCE)
         assert settled[1:] == [(True, ["b2"])]
+
+    def test_waiting_until_it_is_low_ends_at_half_of_both_bounds(self) -> None:
+        inbox = filled(BoundedInbox("pause", 6, 8, by_key=False), "a1", "a2", "a3", "a4")
+        was_low: list[bool] = []
+
+        def wait() -> None:
+            inbox.wait_until_low(lambda: False)
+            was_low.append(len(inbox) <= 3 and inbox.cost <= 4)
+
+        thread = in_thread(wait)
+        assert [inbox.take(), inbox.take()] == ["a1", "a2"]
+        thread.join(PATIENCE)
+        assert was_low == [True]
+
+    @pytest.mark.parametrize("end", ["close", "over"])
+    def test_waiting_until_it_is_low_ends_when_the_inbox_is_closed_or_all_is_over(self, end: str) -> None:
+        inbox = filled(BoundedInbox("pause", 2, 100, by_key=False), "a1", "a2")
+        is_over = threading.Event()
+        thread = in_thread(lambda: inbox.wait_until_low(is_over.is_set))
+        if end == "close":
+            inbox.close()
+        else:
+            is_over.set()
+            with inbox.lock:
+                inbox.changed.notify_all()
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+
+    @pytest.mark.parametrize("by_key", [True, False], ids=["keyed", "plain"])
+    @pytest.mark.parametrize(
+        "step",
+        [lambda inbox: inbox.take(), lambda inbox: inbox.offer_many([("a8", 2, "a"), ("a9", 2, "a")])],
+        ids=["take", "offer_many"],
+    )
+    def test_wherever_taking_or_offering_many_is_interrupted_nothing_is_lost(
+        self, step: Callable[[BoundedInbox[str]], Any], by_key: bool
+    ) -> None:
+        point, was_reached = 0, True
+        while was_reached:
+            inbox = filled(BoundedInbox("pause", 100, 1000, by_key=by_key), "a1", "b1")
+            results: list[Any] = []
+            was_reached = interrupted(
+                lambda inbox=inbox, results=results: results.append(step(inbox)), point,  # type: ignore[misc]
+                lambda inbox=inbox: (  # type: ignore[misc]
+                    inbox.take(), inbox.offer_many([("z1", 2, "z"), ("z2", 2, "z")]), len(inbox),
+                ),
+            )
+            left = list(iter(inbox.take, None))
+            assert ("z1" in left and "z2" in left) is was_reached, point
+            assert len(left) == len(set(left)), point
+            assert inbox.cost == 0, point
+            assert results[0] == (2, []) or results[0] not in left, point
+            point += 1
+        assert point > 30
 
     @pytest.mark.parametrize(
         "step",

@@ -2,12 +2,14 @@
 
 The signal handler and the finalizers call every public method of `WebSocketApp`, `Feed`, `Receipt` and
 `Sequence` in turn, on whatever thread and at whatever bytecode they come. Nothing may hang, every message
-that was accepted must be echoed once, and its receipt confirmed: ``python -m tests.stress --seconds 60``.
+that was accepted must be echoed once, its receipt confirmed, and its echo must reach a mailbox and a
+coroutine handler once: ``python -m tests.stress --seconds 60``.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import faulthandler
 import gc
 import itertools
@@ -100,6 +102,8 @@ class Steady(Accountable, WebSocketApp):  # type: ignore[misc]  # it declares wh
         self.with_receipt: list[str] = []
         self.settled: list[ReceiptState] = []
         self.sequence: Sequence[Any] | None = None
+        self.newest = self.mailbox("text", "binary", "pong", size=3, when_full="drop_oldest")
+        self.latest = self.mailbox("text", size=3, when_full="latest", key=type)
 
     def say_with_receipt(self) -> None:
         """Send a text with a receipt, and note them."""
@@ -157,6 +161,21 @@ class SteadyFeed(Accountable, Feed):  # type: ignore[misc]  # likewise
         self.accepted, self.echoed = [], []
 
 
+def ask(app: Steady) -> None:
+    """Ask the mailboxes for an event, without waiting."""
+    for mailbox in (app.newest, app.latest):
+        with suppress(TimeoutError):
+            mailbox.get(0)
+        repr(mailbox)
+
+
+def open_mailboxes(app: Steady) -> None:
+    """Create mailboxes, of which one is full at once; close one, and forget the other. Likewise a route."""
+    app.remove_handler(app.route(type="x")(lambda event: None))
+    app.mailbox("text", size=1)
+    app.mailbox("pong", "text", when_full="latest", key=type).close()
+
+
 def on_and_off(app: WebSocketApp | Feed) -> None:
     """Register handlers of every kind, and remove them."""
     function = app.on("pong")(lambda event: None)
@@ -197,7 +216,8 @@ def look(app: WebSocketApp) -> None:
 CALLS: list[Callable[[Steady], object]] = [
     Steady.say, lambda app: app.say("ü"), lambda app: app.say("x" * 5000), Steady.say_bytes, Steady.say_json,
     Steady.say_many, Steady.say_corked, lambda app: app.send_ping(b"?"), lambda app: app.send_pong(b"!"),
-    look, on_and_off, wrap_and_unwrap, lambda app: app.hooks.handles("text"), lambda app: app.counters,
+    look, ask, open_mailboxes, on_and_off, wrap_and_unwrap,
+    lambda app: app.hooks.handles("text"), lambda app: app.counters,
     lambda app: app.call_later(0, lambda: None), lambda app: app.call_later(9, lambda: None).cancel(),
     lambda app: app.hooks.gate().remove(), lambda app: app.add_header(b"X-Name", b"value"),
     lambda app: app.wait_ready(0), lambda app: app.wait_closed(0), lambda app: app.join(0),
@@ -260,6 +280,60 @@ def interrupted(_number: int, _frame: FrameType | None) -> None:
     call_something()
 
 
+class Consumers:
+    """A thread that iterates over a mailbox of an app, and one with an event loop that runs a handler."""
+
+    def __init__(self, app: Steady) -> None:
+        self.by_name: dict[str, list[str]] = {"a mailbox": [], "a coroutine": []}
+        self._loop = asyncio.new_event_loop()
+        self._mailbox = app.mailbox("text", "binary", size=50)
+        app.on("text", "binary", loop=self._loop)(self._handle)
+        self._threads = [threading.Thread(target=self._iterate), threading.Thread(target=self._run_loop)]
+        for thread in self._threads:
+            thread.start()
+
+    def _iterate(self) -> None:
+        for event in self._mailbox:
+            self.by_name["a mailbox"].append(name_of(event))
+            Garbage()
+
+    async def _handle(self, event: events.Text | events.Binary) -> None:
+        self.by_name["a coroutine"].append(name_of(event))
+        Garbage()
+
+    def _run_loop(self) -> None:
+        self._loop.run_forever()
+
+    def check(self, app: Steady) -> list[str]:
+        """Return what was wrong with the messages."""
+        wrong = []
+        for name, seen in self.by_name.items():
+            end, behind = monotonic() + HANGS / 2, threading.Event()
+            while len(seen) < len(app.echoed) and monotonic() < end:
+                behind.wait(0.01)
+            print(f"{name}: {len(seen)} messages")  # noqa: T201
+            if seen != app.echoed:
+                wrong.append(f"{name}: {len(seen)} of {len(app.echoed)} messages, or not in order")
+        return wrong
+
+    def end(self) -> None:
+        """End the threads."""
+        self._mailbox.close()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        for thread in self._threads:
+            thread.join(HANGS)
+        for task in asyncio.all_tasks(self._loop):
+            task.cancel()
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.close()
+
+
+def name_of(event: events.Text | events.Binary) -> str:
+    """Return the name of an echo."""
+    text = event.text if isinstance(event, events.Text) else event.data.decode()
+    return text.split()[0]
+
+
 def run(url: str, seconds: float, folder: str) -> list[str]:
     """Run for some seconds, and return what was wrong."""
     calm = Steady(url, proxies={})
@@ -273,6 +347,7 @@ def run(url: str, seconds: float, folder: str) -> list[str]:
         rough, key=lambda event: f"stream {len(event.data) % 3}", number=lambda _: next(NUMBERS),
         resync=lambda _: Snapshot(next(NUMBERS)), on_snapshot=lambda *_: None, on_gap=None,
     )
+    consumers = Consumers(calm)
     for app in (calm, full, paced, rough):
         app.start(poll=0.01, ping_rate=0.05, ping_timeout=HANGS, close_timeout=0.5, persist=BACKOFF)
         assert app.wait_ready(10)
@@ -314,10 +389,12 @@ def run(url: str, seconds: float, folder: str) -> list[str]:
         print(f"{name}: {len(app.with_receipt)} receipts")  # noqa: T201
         if app.settled != [ReceiptState.CONFIRMED] * len(app.with_receipt):
             wrong.append(f"{name}: receipts ended as {Counter(app.settled)}")
+    wrong += consumers.check(calm)
     print(f"the feed switched {feed.status().switches} times")  # noqa: T201
     wrong += [f"{name} did not stop" for name, app in
               (("calm", calm), ("full", full), ("paced", paced), ("rough", rough), ("feed", feed))
               if not app.stop(10)]
+    consumers.end()
     return wrong
 
 

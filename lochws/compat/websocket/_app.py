@@ -22,6 +22,9 @@ from ._logging import error, info, isEnabledForTrace, trace
 from ._options import refuse_unsupported
 from ._socket import getdefaulttimeout
 
+#: The longest payload of a control frame (RFC 6455 section 5.5).
+MAX_PAYLOAD = 125
+
 _default_reconnect: float = 0
 
 
@@ -220,7 +223,7 @@ class WebSocketApp:
             skip_utf8_validation=skip_utf8_validation, dispatcher=dispatcher,
             get_mask_key=self.get_mask_key, on_cont_message=self.on_cont_message,
         )
-        _check_pings(ping_interval, ping_timeout)
+        _check_pings(ping_interval, ping_timeout, ping_payload)
         parse_url(self.url)
         if self.sock is not None:
             raise WebSocketException("run_forever(): it is running already, or was left with an open socket")
@@ -423,12 +426,14 @@ class _Pings:
             self._link.fail(WebSocketTimeoutException("ping/pong timed out"))
 
 
-def _check_pings(interval: float, timeout: float | None) -> None:
-    """Refuse an interval and a timeout that contradict each other.
+def _check_pings(interval: float, timeout: float | None, payload: str | bytes) -> None:
+    """Refuse an interval and a timeout that contradict each other, and a payload that is too long.
 
     Raises:
-        WebSocketException: they do; the message names them.
+        WebSocketException: they are not valid; the message names them.
     """
+    if (size := len(as_payload(payload, "utf-8"))) > MAX_PAYLOAD:
+        raise WebSocketException(f"ping_payload has {size} bytes: expected at most {MAX_PAYLOAD}")
     if timeout is not None and timeout <= 0:
         raise WebSocketException(f"ping_timeout={timeout!r}: expected a number above 0, or None")
     if interval is None or interval < 0:

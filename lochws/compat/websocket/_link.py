@@ -7,9 +7,11 @@ import socket
 import weakref
 from collections import deque
 from collections.abc import Sequence
+from time import monotonic
 from typing import Any
 
 from ... import WebSocketApp, events
+from ...system import forks
 from ...system.locks import reentrant_lock
 from ...system.waits import Waiters, wait_for
 
@@ -78,6 +80,7 @@ class Link:
             url, when_full="block", send_timeout=timeout or None, open_timeout=timeout or None, **options
         )
         self.app.add_handler(_Receiver(self))
+        forks.register(self)
         self.app.start(poll=0, ping_rate=0, persist=False)
         _links.add(self)
 
@@ -152,18 +155,23 @@ class Link:
 
     def take_some(self) -> list[Item]:
         """Take the oldest items, a limited number; none if there are none."""
+        items: list[Item] = []
         with self._lock:
-            count = min(len(self._items), ITEMS_AT_ONCE)
-            items = [self._items.popleft() for _ in range(count)]
+            try:
+                while len(items) < ITEMS_AT_ONCE:
+                    items.append(self._items.popleft())
+            except IndexError:
+                pass  # a signal handler on this thread, which closes the connection, may have emptied it
             self._took(sum(map(_cost, items)))
         return items
 
     def take(self) -> Item | None:
         """Take the oldest item; None if there is none."""
         with self._lock:
-            if not self._items:
+            try:
+                item = self._items.popleft()
+            except IndexError:
                 return None
-            item = self._items.popleft()
             self._took(_cost(item))
             return item
 
@@ -202,6 +210,16 @@ class Link:
             self._changed.notify_all()
         if self.close_frame is None and self.final is None:
             self.drop()
+        for end in bell or ():
+            end.close()
+
+    def reset_after_fork(self) -> None:
+        """Give up the copy in the child of a fork: the connection is the parent's."""
+        self._lock = reentrant_lock()
+        self._changed = Waiters(self._lock)
+        self.is_discarded = True
+        self._items.clear()
+        bell, self._bell = self._bell, None
         for end in bell or ():
             end.close()
 
@@ -293,9 +311,12 @@ def _cost(item: Item) -> int:
 @atexit.register
 def _end_of_program() -> None:
     """Close what is still open, as the end of a program closes sockets, once the network has taken all."""
+    waiting = []
     for link in list(_links):
-        if link.final is None:
-            waiting = link.app.queued_bytes
+        if link.final is None and not link.is_discarded:
+            if link.app.queued_bytes:
+                waiting.append(link.app)
             link.app.close()
-            if waiting:
-                link.app.join(EXIT_SECONDS)
+    end = monotonic() + EXIT_SECONDS
+    for app in waiting:
+        app.join(max(0.0, end - monotonic()))
