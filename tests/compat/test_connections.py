@@ -159,7 +159,8 @@ def test_an_impossible_code_is_refused(websocket: ModuleType, ws_server: StartSe
 
 def test_a_timeout_of_recv(websocket: ModuleType, ws_server: StartServer) -> None:
     server = ws_server()
-    with closing(websocket.create_connection(server.url, timeout=0.05)) as ws:
+    with closing(websocket.create_connection(server.url, timeout=10)) as ws:
+        ws.settimeout(0.05)
         assert ws.gettimeout() == ws.timeout == ws.sock.gettimeout() == 0.05
         with pytest.raises(websocket.WebSocketTimeoutException, match="timed out"):
             ws.recv()
@@ -177,10 +178,10 @@ def test_a_timeout_of_recv(websocket: ModuleType, ws_server: StartServer) -> Non
 
 def test_the_default_timeout(websocket: ModuleType, ws_server: StartServer) -> None:
     assert websocket.getdefaulttimeout() is None
-    websocket.setdefaulttimeout(0.05)
+    websocket.setdefaulttimeout(1)
     try:
         with closing(websocket.create_connection(ws_server().url)) as ws:
-            assert ws.gettimeout() == 0.05
+            assert ws.gettimeout() == 1
             with pytest.raises(websocket.WebSocketTimeoutException):
                 ws.recv()
     finally:
@@ -319,7 +320,7 @@ def test_an_invalid_url_is_refused(websocket: ModuleType, url: str) -> None:
 def test_the_server_does_not_answer_the_request(websocket: ModuleType, ws_server: StartServer) -> None:
     server = ws_server([wait_for_request(), wait_for_end()])
     with pytest.raises(websocket.WebSocketTimeoutException):
-        websocket.create_connection(server.url, timeout=0.1)
+        websocket.create_connection(server.url, timeout=0.5)
 
 
 def test_a_reset_is_an_os_error(websocket: ModuleType, ws_server: StartServer) -> None:
