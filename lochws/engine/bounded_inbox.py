@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from ..options import check_choice, check_range
-from ..system.locks import reentrant_lock
+from ..system.control import control_lock
 from ..system.waits import SLICE_SECONDS, Waiters, slice_of
 
 WhenFull: TypeAlias = Literal["pause", "drop_oldest", "latest"]
@@ -196,9 +196,10 @@ class BoundedInbox(Generic[_T]):
     (`take_turn`); in batches, which count towards the bounds until `end_batch`, in case they have to be used
     again; or one by one (`take`).
 
-    The lock is held only briefly, and never while user code is called. A signal handler or a finalizer that
-    interrupts a step on its own thread already owns the lock; its own step is then done right after the
-    interrupted one.
+    The lock is the control lock: a finalizer may run in the middle of a step and want that one, while another
+    thread that holds it runs a finalizer that takes a step. It is held only briefly, and never while code of
+    the user's is called. A signal handler or a finalizer that interrupts a step on its own thread already
+    owns the lock; its own step is then done right after the interrupted one.
 
     Args:
         when_full: one of `WHEN_FULL`.
@@ -211,7 +212,7 @@ class BoundedInbox(Generic[_T]):
         TypeError, ValueError: an argument is invalid; the message names it.
 
     Attributes:
-        lock: guards this object, and any state that its user keeps consistent with it. Reentrant.
+        lock: the control lock. It guards this object, and what its user keeps consistent with it.
         changed: notified when there may be more room, when a value arrives, and on `close`.
         batch: the batch taken last, until `end_batch`.
         is_closed: whether `close` was called.
@@ -224,7 +225,7 @@ class BoundedInbox(Generic[_T]):
         check_range("max_events", max_events, 1)
         check_range("max_bytes", max_bytes, 1)
         self._when_full, self._max_events, self._max_bytes = when_full, max_events, max_bytes
-        self.lock = reentrant_lock()
+        self.lock = control_lock()
         self.changed = Waiters(self.lock)
         self.batch: list[_T] = []
         self.is_closed = False

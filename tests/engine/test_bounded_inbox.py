@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from lochws.engine import bounded_inbox
 from lochws.engine.bounded_inbox import WHEN_FULL, BoundedInbox, KeyedQueue, WhenFull
+from lochws.system.control import control_lock
 
-from ..support.interrupting import call_at, trace_once
+from ..support.interrupting import call_at, enter, trace_once
 from ..support.seen import PATIENCE, in_thread
 
 
@@ -315,6 +316,31 @@ class TestThreads:
             assert len(found) == len(set(found)), point
             point += 1
         assert point > 30
+
+    def test_a_finalizer_in_a_step_may_want_the_control_lock_while_its_holder_takes_a_step(self) -> None:
+        inbox = filled(BoundedInbox("pause", 100, 1000), "a1", "a2")
+        inside = threading.Event()
+
+        def finalize() -> None:
+            inside.set()
+            with control_lock():
+                pass
+
+        def hold() -> None:
+            with control_lock():
+                is_held.set()
+                inside.wait(0.2)  # in vain, since the step needs the same lock
+                inbox.take()
+
+        is_held = threading.Event()
+        holder = in_thread(hold)
+        is_held.wait(PATIENCE)
+        stepper = in_thread(lambda: enter(inbox.take, 30, [bounded_inbox.__file__], finalize))
+        for thread in (holder, stepper):
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
+        assert inside.is_set()
+        assert len(inbox) == 0
 
     def test_what_interrupts_a_thread_can_close_its_inbox(self) -> None:
         point, was_reached = 0, True
