@@ -316,8 +316,9 @@ class Consumers:
                 wrong.append(f"{name}: {len(seen)} of {len(app.echoed)} messages, or not in order")
         return wrong
 
-    def end(self) -> None:
-        """End the threads."""
+    def end(self, app: Steady) -> list[str]:
+        """End the threads, and return what was wrong."""
+        wrong = self.check(app)
         self._mailbox.close()
         self._loop.call_soon_threadsafe(self._loop.stop)
         for thread in self._threads:
@@ -326,6 +327,7 @@ class Consumers:
             task.cancel()
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
+        return wrong
 
 
 def name_of(event: events.Text | events.Binary) -> str:
@@ -389,13 +391,11 @@ def run(url: str, seconds: float, folder: str) -> list[str]:
         print(f"{name}: {len(app.with_receipt)} receipts")  # noqa: T201
         if app.settled != [ReceiptState.CONFIRMED] * len(app.with_receipt):
             wrong.append(f"{name}: receipts ended as {Counter(app.settled)}")
-    wrong += consumers.check(calm)
     print(f"the feed switched {feed.status().switches} times")  # noqa: T201
     wrong += [f"{name} did not stop" for name, app in
               (("calm", calm), ("full", full), ("paced", paced), ("rough", rough), ("feed", feed))
               if not app.stop(10)]
-    consumers.end()
-    return wrong
+    return wrong + consumers.end(calm)
 
 
 def main() -> int:
