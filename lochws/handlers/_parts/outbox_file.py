@@ -37,6 +37,9 @@ _TABLES = (
     f"PRAGMA application_id = {_APPLICATION_ID}",
     f"PRAGMA user_version = {_VERSION}",
 )
+_SCHEMA = [statement.encode() for statement in _TABLES if statement.startswith("CREATE")]
+#: An SQLite database is not smaller, unless it is empty.
+_SMALLEST = 512
 
 
 class FileTable:
@@ -125,12 +128,16 @@ class FileTable:
         (version,), = execute("PRAGMA user_version")
         (tables,), = execute("SELECT COUNT(*) FROM sqlite_master")
         if not (tables or application_id or version):
+            if 0 < self.path.stat().st_size < _SMALLEST:
+                raise self._damaged("it was truncated")
             return True
         if (application_id, version) != (_APPLICATION_ID, _VERSION):
             raise OutboxError(
                 f"path={str(self.path)!r} is not an outbox file of this version of lochws: "
                 "use another path, or move the file away"
             )
+        if [sql for (sql,) in execute("SELECT sql FROM sqlite_master")] != _SCHEMA:
+            raise self._damaged("its tables have changed")
         return False
 
     def explain(self, error: Exception) -> tuple[OutboxError, bool]:
