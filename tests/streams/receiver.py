@@ -78,7 +78,7 @@ class Wsproto:
                 self._handle(event)
             if monotonic() >= next_ping and not self._is_complete:
                 next_ping = monotonic() + PING_EVERY
-                payload = str(self._size).encode()
+                payload = str(next_ping).encode()
                 self._pinged[payload] = monotonic()
                 self._send(Ping(payload))
 
