@@ -114,7 +114,7 @@ class AppInternals(Internals):
         self.life = Lifecycle(self.url, self.dialler, self.options, threads, self.registry, self.traffic)
 
     def why_not_open(self, state: State) -> str:
-        """Say why there is no connection to send on, and what to do."""
+        """Explain why a send is impossible now, and say what to do."""
         if self.life.is_forked_copy:
             return describe(state, is_forked_copy=True)
         if state is State.NEW:

@@ -49,7 +49,7 @@ class Codec:
 
     Args:
         loads: takes a message, a str or, with ``binary=True`` or the option ``text_as="bytes"``, bytes;
-            returns the object. What it raises reaches whoever asked for the object. When lochws decodes a
+            returns the object. Its exceptions reach the code that asked for the object. When lochws decodes a
             message for a route, `json.JSONDecodeError` (orjson raises it too) means that no route matches the
             message, and any other exception is treated like a handler's. The ready-made handlers ignore a
             message that cannot be decoded.

@@ -44,8 +44,8 @@ class Conversation(WebSocketApp):
 
     It is a `WebSocketApp` that does not reconnect, so all methods of an app are available: any thread may
     send, and handlers may be added for events other than messages. Threads in the background answer pings
-    and keep the connection alive while nobody receives. Messages wait in a mailbox of limited size; when it
-    is full, lochws stops reading, and TCP backpressure slows the server down.
+    and keep the connection alive between calls of `receive`. Messages wait in a mailbox of limited size; when
+    it is full, lochws stops reading, and TCP backpressure slows the server down.
     """
 
     def receive(self, timeout: float | None = None) -> events.Text | events.Binary:

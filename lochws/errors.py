@@ -180,7 +180,7 @@ class ConnectionFailed(WebSocketError):
 
 
 class WebSocketUnavailable(WebSocketError):
-    """Nothing can be sent, because no connection is open; the message says why, and when to send."""
+    """A message cannot be sent, because no connection is open; the error says why, and when to send."""
 
 
 class WebSocketClosing(WebSocketUnavailable):

@@ -389,22 +389,22 @@ class Binary(Event):
 
 
 class StreamSource(Protocol):
-    """The content of a `Stream`, whose methods call these."""
+    """The interface between a `Stream` and its content."""
 
     def read(self, size: int | None, timeout: float | None, /) -> str | bytes:
         """Return the next part of the content."""
 
     def chunk(self) -> str | bytes:
-        """Return what has arrived, and wait if that is nothing; empty at the end."""
+        """Return the content that has arrived, after a wait if there is none; empty at the end."""
 
     def chunks(self, owner: object, /) -> AsyncIterator[str | bytes]:
-        """Iterate in a coroutine. The owner is kept alive meanwhile."""
+        """Return an iterator over the parts for a coroutine. It keeps the owner alive."""
 
     def close(self) -> None:
-        """Skip the rest."""
+        """Skip the rest of the content."""
 
     def abandon(self) -> None:
-        """Skip the rest, without waiting for any lock."""
+        """Skip the rest of the content, without waiting for any lock."""
 
 
 class Stream(Event):
@@ -415,11 +415,11 @@ class Stream(Event):
     if the message is a text, otherwise bytes. They may be read in the handler, or in another thread that the
     handler passed the stream to. Each part is read once, however many threads read.
 
-    Later messages wait until the stream has been read to its end or closed. About a mebibyte of it is kept in
+    Later messages wait until the stream has been read to its end or closed. About 1 MiB of it is kept in
     memory: if it is read more slowly than it arrives, lochws stops reading from the network, and TCP slows
-    the server down. A stream that nothing refers to any more is closed, so a stream that no handler keeps is
-    skipped once they have returned. When a WebSocket is iterated, the stream is closed when the next event is
-    asked for, and only the iterating thread should read it.
+    the server down. A stream is closed when the last reference to it is gone, so one that no handler keeps is
+    skipped once its handlers have returned. When a WebSocket is iterated, only the iterating thread should
+    read the stream, and asking for the next event closes it.
 
     Attributes:
         is_text: whether the message is a text. If so, it is decoded and validated while it arrives.
@@ -439,12 +439,12 @@ class Stream(Event):
         """Return the next `size` characters or bytes, and wait until that many have arrived. Any thread.
 
         Args:
-            size: how many; fewer are returned only at the end of the message, and none after it. None or -1
-                for all that is left, which is then in memory at once.
+            size: how many to return; fewer are returned only at the end of the message, and none after it.
+                None or -1 returns all that is left, which is then in memory at once.
             timeout: the longest time to wait, in seconds; 0 to return or raise at once; None for no limit.
 
         Raises:
-            TimeoutError: that many have not arrived in time. Nothing is lost: the next call may return them.
+            TimeoutError: too few have arrived in time. None are lost: the next call may return them.
             WebSocketClosed: the connection ended, or the server violated the protocol, before the message was
                 complete, and fewer than `size` have arrived; `WebSocketClosed.event` is the final event of
                 the connection, or None if it has not ended yet. Loops return what has arrived first.
@@ -465,7 +465,7 @@ class Stream(Event):
         return self._source.chunks(self)
 
     def close(self) -> None:
-        """Skip the rest of the message. Any thread; never blocks. Reads that wait or follow raise."""
+        """Skip the rest of the message. Any thread; never blocks. Pending and later reads raise an error."""
         self._source.close()
 
     def __del__(self) -> None:

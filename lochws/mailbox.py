@@ -34,7 +34,7 @@ _E_co = TypeVar("_E_co", bound=events.Event, covariant=True)
 
 
 class Mailbox(Generic[_E_co]):
-    """Events of an app that wait for whoever asks for them. Created by `WebSocketApp.mailbox`.
+    """Events of an app or a feed, kept until a thread or coroutine asks for them. Created by their `mailbox`.
 
     Each event is handed out once, in order of arrival, to one consumer: `get`, a ``for`` loop or an
     ``async for`` loop, of which there may be several at the same time. An app may have several mailboxes, and

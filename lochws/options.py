@@ -863,7 +863,7 @@ class Timing:
 
 
 class OptionsSignature:
-    """A class's ``__signature__``, which lists the options, made when it is read.
+    """A class's ``__signature__``, which lists the options and is made when it is read.
 
     Args:
         function: the constructor, a function of `self`, Lomond's parameters and ``**options``.

@@ -615,13 +615,14 @@ class WebSocket:
         another stream; otherwise it raises `QueueFull`, or returns False. Once it has begun, it waits for the
         network, `send_timeout` seconds at a time at most.
 
-        If the message cannot be completed, since iterating raises or there is no progress, the connection
-        ends with close code 1011. An incomplete message is not in `Disconnected.unsent`, because its chunks
-        are not kept; for the same reason, `Disconnected.in_doubt_omitted` counts a complete one.
+        If the message cannot be completed, because iterating raises or the network makes no progress, the
+        connection ends with close code 1011. An incomplete message is not in `Disconnected.unsent`, because
+        its chunks are not kept; for the same reason, `Disconnected.in_doubt_omitted` counts a complete one.
 
         Args:
-            chunks: the parts of the message, in order; of any size, and small ones are gathered. An iterable
-                of bytes-like objects, or in a text of str and UTF-8 bytes, which may split a character.
+            chunks: an iterable of the parts of the message, in order: bytes-like objects, or, with `text`,
+                str and UTF-8 bytes, which may split a character. They may have any size; small ones are
+                gathered.
             text: whether it is a text message.
             compress: whether to compress it, if the server agreed to permessage-deflate.
             receipt: whether to return a `Receipt`, which tells what becomes of the message.

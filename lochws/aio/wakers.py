@@ -6,7 +6,7 @@ import asyncio
 
 
 class Waker:
-    """A one-time alarm for one coroutine. Create it in the coroutine, and pass it to whoever will call it.
+    """A one-time alarm for one coroutine. Create it in the coroutine, and pass it to the code that calls it.
 
     Attributes:
         future: completed by the first call. Await it.

@@ -1,1 +1,1 @@
-"""Parts that all the others may use: records."""
+"""The lowest layer, which every other package may import: records."""

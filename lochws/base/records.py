@@ -9,7 +9,7 @@ __all__ = ["Field", "changed", "field", "fields_of", "parameters_of", "record", 
 
 _Any = TypeVar("_Any")
 
-#: In place of a default: the field has none.
+#: Marks a field without a default.
 REQUIRED: Any = object()
 _set = object.__setattr__
 
@@ -20,7 +20,7 @@ class Field:
     __slots__ = ("default", "kw_only", "metadata", "repr")
 
     def __init__(
-        self, *, default: Any = REQUIRED, repr: bool = True, kw_only: bool | None = None,  # noqa: A002  as there
+        self, *, default: Any = REQUIRED, repr: bool = True, kw_only: bool | None = None,  # noqa: A002  its name
         metadata: Any = None,
     ) -> None:
         self.default = default
@@ -36,7 +36,7 @@ def fields_of(cls: type) -> dict[str, Field]:
 
 
 def parameters_of(cls: type) -> tuple[str, ...]:
-    """Return the names of what is passed to a record's class, or to one with a constructor in Python."""
+    """Return the names of the parameters of a record's class, or of a class with a constructor in Python."""
     if "__shape__" in vars(cls):
         return tuple(fields_of(cls))
     code = cls.__init__.__code__  # type: ignore[misc]  # it is only looked at
@@ -112,7 +112,7 @@ class _Described:
             return getattr(shape.as_dataclass(), self._name)
         if owner.__init__ is not shape.cls.__init__:  # type: ignore[misc]  # they are only compared
             raise AttributeError(self._name)  # a subclass has a constructor of its own
-        from inspect import signature  # noqa: PLC0415  only for whoever imported it
+        from inspect import signature  # noqa: PLC0415  its caller has imported it
 
         return signature(shape.as_dataclass())
 
@@ -190,7 +190,7 @@ else:
         To the functions of `dataclasses`, a record is a frozen dataclass. It inherits no fields.
         """
         if not frozen:
-            raise TypeError("a record is frozen")
+            raise TypeError(f"frozen={frozen!r}: a record is always frozen; pass True")
 
         def decorate(cls):
             shape = _Shape(cls, kw_only=kw_only, eq=eq)

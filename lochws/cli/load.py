@@ -88,7 +88,7 @@ class Load:
         self._fail(Failed(sentence, self._ending.code or Exit.LOST, is_event=True))
 
     def on_connect_fail(self, event: events.ConnectFail) -> None:
-        """Fail the run, because there is no connection."""
+        """Fail the run, because the attempt to connect has failed."""
         self._fail(Failed(self._ending.sentence, self._ending.code, is_event=True))
 
     def _send(self) -> bool:

@@ -15,10 +15,10 @@ from .outgoing import is_fragment, message_of
 
 
 class Announcer:
-    """Passes what is about to be sent to the taps, in order. For one thread at a time.
+    """Passes the items that are about to be sent to the taps, in order. For one thread at a time.
 
     Args:
-        taps: functions that receive it; may change at any time.
+        taps: functions that receive tuples of items; may change at any time.
     """
 
     __slots__ = ("_failures", "_taps")
@@ -28,7 +28,7 @@ class Announcer:
         self._failures: RateLimit | None = None  # limits the reports about taps; made with the first
 
     def tell(self, batch: Sequence[Item]) -> None:
-        """Call the taps with the items of a batch. What they raise is logged."""
+        """Call the taps with the items of a batch. Exceptions that they raise are logged."""
         sent = tuple(map(as_sent, filterfalse(is_fragment, batch)))
         if not sent:
             return

@@ -34,8 +34,8 @@ class Compression:
         """Compress the next pieces of a message.
 
         Returns:
-            Its frame, empty if the limit was reached before, and what is left of the limit. `done` must
-            follow the frame.
+            The message's frame, which is empty if the limit was reached first; and the rest of the limit.
+            Call `done` once the frame has been queued.
         """
         if self._current is None:
             self._current = self._in_pieces(raw[0], raw[1])
@@ -47,5 +47,5 @@ class Compression:
         return frame, limit
 
     def done(self) -> None:
-        """Forget the message, whose frame was queued."""
+        """Forget the message, since its frame was queued."""
         self._current = None

@@ -1,11 +1,11 @@
 """Incoming streams: large messages that are read while they arrive, and the events that wait behind them.
 
 The baton holder writes into a stream, and any thread reads from it. The handlers' thread and the thread of an
-iteration, which would otherwise turn the loop, turn it themselves while they wait here. A little is buffered;
-when that is full, the connection stops reading, and TCP slows the server down.
+iteration, which would otherwise turn the loop, turn it themselves while they wait here. When the buffer is
+full, the connection stops reading, and TCP slows the server down.
 
-Order is kept: what the server sent after a stream is posted once the stream is done. That is so if it has
-been read to its end, closed or forgotten, or if it failed.
+Order is kept: events that the server sent after a stream are posted once the stream is done. It is done when
+it has been read to its end, was closed, is no longer referenced, or has failed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Handlers(Protocol):
     """The interface between the streams of a connection and the connection's listener."""
 
     def turn_for_handler(self, until: Callable[[], bool], limit: float | None) -> bool:
-        """Turn the loop once if the calling thread is the one that does so; otherwise return False."""
+        """Turn the loop once if that is the calling thread's job; otherwise return False."""
 
     def stream_handled(self, stream: IncomingStream) -> None:
         """Note that the handlers of a Stream have run. On the handlers' thread."""
@@ -74,11 +74,11 @@ class IncomingStream:
         # Reentrant, because a signal handler may close the stream while its own thread is in here.
         self._lock = reentrant_lock()
         self._changed = Waiters(self._lock)
-        # All below is guarded by the lock, except that the flags are also read without.
+        # The lock guards everything below, except that the flags are also read without it.
         self._parts: deque[Any] = deque()  # str or bytes; Any, since either kind can be joined
         self._start = 0  # what has been read of the first part
         self.waiting = 0
-        self._sizes: list[int] = []  # how much threads wait for
+        self._sizes: list[int] = []  # the sizes that threads wait for
         self.is_complete = False
         self._is_closed = False
         self._error: WebSocketClosed | None = None
@@ -145,17 +145,18 @@ class IncomingStream:
         return self._wait(size, as_timeout("read", timeout))
 
     def chunk(self) -> str | bytes:
-        """Return what has arrived, and wait if that is nothing; empty at the end."""
+        """Return the content that has arrived, after a wait if there is none; empty at the end."""
         return self._wait(None, None)
 
     def chunks(self, owner: object) -> AsyncIterator[str | bytes]:
-        """Iterate in a coroutine."""
+        """Return an iterator over the parts for a coroutine."""
         return _Parts(self, owner)
 
     def poll(self, size: int | None = None) -> str | bytes | None:
-        """Return `size` characters or bytes, or with None some; None if those have not arrived.
+        """Return `size` characters or bytes, or some if `size` is None; return None if too few have arrived.
 
-        Raises as `Stream.read` does.
+        Raises:
+            WebSocketError: the stream was closed, or the rest of it will not arrive.
         """
         try:
             with self._lock:
@@ -171,7 +172,7 @@ class IncomingStream:
             raise
 
     def has(self, size: int | None = None) -> bool:
-        """Return whether `poll` would return something or raise."""
+        """Return whether `poll` would return content or raise."""
         return (
             self.waiting >= (1 if size is None else size)
             or self.is_complete or self._is_closed or self._error is not None
@@ -182,12 +183,12 @@ class IncomingStream:
         self._wakers.append(waker)
 
     def forget(self, waker: Callable[[], object]) -> None:
-        """Undo `on_change`."""
+        """Stop calling a function that was passed to `on_change`."""
         with suppress(ValueError):  # it has been called
             self._wakers.remove(waker)
 
     def close(self) -> None:
-        """Skip the rest."""
+        """Skip the rest of the content."""
         with self._lock:
             if not self.is_done:
                 self._is_closed = True
@@ -196,7 +197,7 @@ class IncomingStream:
         self._touch()
 
     def abandon(self) -> None:
-        """Skip the rest. For a finalizer: waits for no lock, and no thread reads any more."""
+        """Skip the rest of the content. For a finalizer: takes no lock, since no thread reads any more."""
         if not self.is_done:
             self._is_closed = True
             self._touch()
@@ -206,7 +207,7 @@ class IncomingStream:
         raise TypeError("the content of a Stream cannot be copied or pickled: read it where it arrives")
 
     def reset_after_fork(self) -> None:
-        """Fail in the child of a fork: the rest arrives in the parent."""
+        """Make reads fail in the child of a fork, since the rest arrives in the parent."""
         self._lock = reentrant_lock()
         self._changed = Waiters(self._lock)
         self._wakers.clear()
@@ -214,7 +215,7 @@ class IncomingStream:
             self._error = WebSocketClosed("the rest of the stream arrives in the parent of this process")
 
     def _wait(self, size: int | None, timeout: float | None) -> str | bytes:
-        """Wait for `size` characters or bytes, or with None for some, and return them."""
+        """Wait for `size` characters or bytes, or for some if `size` is None, and return them."""
         end = None if timeout is None else monotonic() + timeout
         content = self.poll(size)
         if content is not None:
@@ -229,7 +230,9 @@ class IncomingStream:
             while (content := self.poll(size)) is None:
                 left = None if end is None else end - monotonic()
                 if left is not None and left <= 0:
-                    raise TimeoutError(f"read(): not that many have arrived within {timeout:g} s")
+                    unit = "characters" if self._empty == "" else "bytes"
+                    wanted = "the rest of the message" if least == maxsize else f"{least} {unit}"
+                    raise TimeoutError(f"read(): {wanted} did not arrive within {timeout:g} s")
                 if not self._handlers.turn_for_handler(partial(self.has, size), slice_of(left)):
                     with self._lock:
                         if not self.has(size):
@@ -282,7 +285,7 @@ class IncomingStreams:
 
     Attributes:
         is_closing: whether our Close frame was sent, so that nothing waits for a slow reader any more.
-        pauses: whether a stream is why reading is paused; written by `ReceivingHalf`.
+        pauses: whether reading is paused because of a stream; written by `ReceivingHalf`.
     """
 
     def __init__(self, inbox: Inbox, touch: Callable[[], None], handlers: Handlers) -> None:
@@ -319,7 +322,7 @@ class IncomingStreams:
         is_full = self._held_cost > limit or (stream is not None and stream.is_full)
         if is_full and self.is_closing:
             # The thread that closed the connection may be the one that would have to read.
-            self.fail(WebSocketClosed("the stream is incomplete, since it was not read while closing"))
+            self.fail(WebSocketClosed("the stream is incomplete, because it was not read while closing"))
             backlog = self.release(everything=True)
             is_full = False
         return is_full or backlog > limit
@@ -338,7 +341,7 @@ class IncomingStreams:
     def release(self, *, everything: bool = False) -> int:
         """Post the events whose time has come. Return the backlog of the inbox."""
         if self._arriving is not None and self._arriving.is_complete and self._arriving.is_done:
-            self._arriving = None  # what was skipped of it takes memory
+            self._arriving = None  # the skipped part of it takes memory
         if self._unread is not None and self._unread.is_done:
             self._unread = None
         held = self._held
@@ -360,7 +363,7 @@ class IncomingStreams:
         return self._inbox.backlog
 
     def fail(self, error: WebSocketClosed) -> None:
-        """Note that nothing else will be received."""
+        """Make the stream that is arriving fail, since nothing else will be received."""
         if self._arriving is not None:
             self._arriving.fail(error)
 
@@ -415,6 +418,6 @@ def _check_may_wait() -> None:
     module = interrupted_module()
     if usercode.owners() or (module is not None and module != _CALLS_HANDLERS):
         raise WebSocketError(
-            "read() would have to wait, and was called by code that interrupts lochws, such as a signal "
-            "handler, or that lochws calls while it moves data: pass timeout=0 there"
+            "read() cannot wait in code that interrupts lochws, such as a signal handler, or that lochws "
+            "calls while it moves data: pass timeout=0 there"
         )

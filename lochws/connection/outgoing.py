@@ -19,7 +19,7 @@ so everything queued behind it waits. Each fragment is an item ``(frame, None)``
 ``(frame, Streamed)`` stands for the message.
 
 The user's pings and pongs are passed as ``(frame, None, None)`` and stored as ``(frame, None)``, in order
-with the messages. Only if a large message waits, they are sent with the next batch, between two fragments.
+with the messages. Only if a large message waits are they sent with the next batch, between two fragments.
 
 Items that the kernel has taken stay in memory for a while, within a limit: nothing proves that the server has
 read them, and if the connection is lost, `Disconnected.in_doubt` names them. Each item has a position, which
@@ -43,7 +43,7 @@ BATCH_BYTES = 256 * 1024
 #: this many items, or takes about this many bytes.
 KEPT_ITEMS = 4096
 KEPT_BYTES = 512 * 1024
-#: For this many streams it is known which positions were fragments.
+#: The positions of fragments are remembered for this many streams.
 MAX_STREAMED = 100
 
 #: A message as the user passed it, for `Disconnected.unsent`; None for a control frame.
@@ -168,7 +168,7 @@ class Outgoing:
 
     @property
     def pending(self) -> int:
-        """The bytes of memory that are taken by what waits."""
+        """The memory that waiting items take, in bytes."""
         return self.size + self.extra
 
     # Adding.
@@ -242,7 +242,7 @@ class Outgoing:
         return self.raw or self.items, item
 
     def _place_control(self, frame: bytes) -> tuple[list[Any], Any]:
-        """Count a ping or pong of the user that overtakes what waits, as `_place` does."""
+        """Count a ping or pong of the user that overtakes messages, and return its list and form there."""
         self.size += len(frame)
         self.plans = True
         self.controls = self.controls or []
@@ -265,7 +265,7 @@ class Outgoing:
     def overtake(self) -> None:
         """Let our Close frame, if it waits, overtake a large message and all that waits behind that.
 
-        Such a message is cut off between two fragments if it has begun. All others are sent before.
+        A large message that has begun is cut off between two fragments. Those in front of it are sent first.
         """
         waiting = self.raw or (self.items if self._start < len(self.items) else [])
         if self._controls and waiting and _is_close(waiting[-1]):  # nothing is ever added behind it
@@ -303,7 +303,7 @@ class Outgoing:
         self.items.append((frame, None))
 
     def end_stream(self, stream: OpenStream, frame: bytes, sent: Streamed) -> None:
-        """Add the last fragment of the stream. The items up to the next raw message then are ready."""
+        """Add the last fragment of the stream. The items up to the next raw message are then ready."""
         count = self._ready_count()
         ready = cast("list[Item]", [(frame, sent), *self.raw[1:count]])
         end = self._base + len(self.items) + 1
@@ -316,11 +316,11 @@ class Outgoing:
 
     @staticmethod
     def streams_among(sent: Sequence[Item]) -> int:
-        """Return how many streams have ended among some items: their contents are not kept."""
+        """Count the streams that end among some items, since their contents are not kept."""
         return sum(type(item) is tuple and type(item[1]) is Streamed for item in sent)
 
     def fragments_between(self, start: int, end: int) -> int:
-        """Return how many of these positions are fragments of streams, without their last ones."""
+        """Return how many of these positions are fragments of streams, not counting the last of each."""
         last = self.stream
         ranges = self.streamed if last is None else [*self.streamed, range(last.first, end)]
         return sum(max(0, min(end, each.stop) - max(start, each.start)) for each in ranges)
@@ -604,7 +604,7 @@ def _is_close(item: Item | Raw) -> bool:
 
 
 def is_fragment(item: Item | Raw) -> bool:
-    """Return whether an item is a fragment of a stream that is not its last one."""
+    """Return whether an item is a fragment of a stream, but not its last one."""
     return type(item) is tuple and item[1] is None and item[0][0] & 0x0F < Opcode.CLOSE
 
 

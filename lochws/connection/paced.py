@@ -28,7 +28,7 @@ LOOK_SECONDS = 0.001
 
 
 def is_never_behind() -> bool:
-    """Return False: TCP has sent all that it has taken."""
+    """Return False, which stands for a TCP that has sent all that it has taken."""
     return False
 
 
@@ -119,7 +119,7 @@ class PacedOutgoing(Outgoing):
         return self.next_look() if self._kept_back else self._window.opens_at(now)
 
     def next_look(self) -> float:
-        """Return when to look again for a change that nobody announces. Needs no lock."""
+        """Return when to look again for a change that is not announced. Needs no lock."""
         return self._budget.clock() + max(LOOK_PART * self._window.seconds, LOOK_SECONDS)
 
     @property

@@ -1,4 +1,4 @@
-"""Pacing: when the loop must come back for what waits for the budget of one connection."""
+"""Pacing: the loop's timer for the items that wait for the budget of one connection."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ class Pacing:
     """The part of a send queue that exists only with a budget. Guarded by the queue's lock.
 
     Args:
-        outgoing: what waits.
+        outgoing: the items that wait.
         lock: the queue's lock.
         dropped_off: the messages that the holder of the lock will queue.
-        is_idle: returns whether nothing but the loop would write more. Called with the lock held.
+        is_idle: returns whether only the loop would write more. Called with the lock held.
 
     Attributes:
-        has_timer: whether the loop comes when the budget allows more. For the queue, with the lock held.
+        has_timer: whether the loop will flush when the budget allows more. For the queue, with the lock held.
     """
 
     __slots__ = ("_dropped_off", "_is_idle", "_lock", "_outgoing", "has_timer")
@@ -48,7 +48,7 @@ class Pacing:
     def wake_at(self) -> float | None:
         """Return when the loop must flush because the budget then allows more, or None. Loop only."""
         if self._lock.locked() and interrupts_lochws():
-            return self._outgoing.next_look()  # the interrupted call may rely on the timer that there was
+            return self._outgoing.next_look()  # the interrupted call may rely on the earlier timer
         with self._lock:
             when = self._outgoing.next_time() if self._is_idle() else None
             self.has_timer = when is not None

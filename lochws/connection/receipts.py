@@ -95,7 +95,7 @@ class Receipt:
         # The positions of its first message and after its last one.
         self._first = self._end = NOWHERE
         self._final: ReceiptState | None = None
-        # Changed by any thread without a lock. Whoever removes an entry calls it.
+        # Changed by any thread without a lock. The thread that removes an entry calls it.
         self._calls: list[Call] = []
         self._events: list[Event] = []
 

@@ -190,7 +190,7 @@ class ReceivingHalf:
         if streams is None or not streams.pauses:
             self._history.happened("resumed")
         else:
-            streams.pauses = False  # a stream may do so thousands of times, which would be all of the history
+            streams.pauses = False  # a stream may do so thousands of times, which would fill the history
         self.keepalive.resume(now)
         self.staleness.restart(now)
         return True
@@ -339,7 +339,7 @@ class ReceivingHalf:
             self._ends.server_is_done(now)
 
     def _check_streams(self, streams: IncomingStreams) -> None:
-        """Release what waits behind a stream, and pause if too much does."""
+        """Release the events that wait behind a stream, and pause reading if too much waits."""
         if streams.is_arriving:
             self._unposted = 0  # it is counted in the stream's own buffer
         if self.receiver.done:
@@ -353,7 +353,7 @@ class ReceivingHalf:
             self._pause()
 
     def closing(self) -> None:
-        """Note that our Close frame was sent, so that no stream may keep us from reading the answer."""
+        """Note that our Close frame was sent: a slow reader of a stream must not delay the answer now."""
         streams = self._streams
         if streams is not None and not streams.is_closing:
             streams.is_closing = True

@@ -1,4 +1,4 @@
-"""Room in a send queue: how many bytes may wait, and what a send does that finds no room."""
+"""Room in a send queue: the limit on the bytes that wait, and the handling of sends beyond it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .outgoing import Outgoing
 #: Threads that wait for room are woken when this fraction of the limit is free: waking a thread for each
 #: message would cost more than sending the message.
 ROOM_PART = 8
-#: How often a stream checks whether its turn has come, in seconds. Nothing announces the end of compressing.
+#: How often a stream checks whether its turn has come, in seconds. The end of compressing is not announced.
 TURN_SECONDS = 0.01
 
 
@@ -24,8 +24,8 @@ class Bound(NamedTuple):
     """The limit on what may wait in a send queue.
 
     Attributes:
-        limit: bytes of memory that may be taken by what waits. A message is admitted if it fits, or if
-            nothing else waits.
+        limit: the maximum memory of waiting items, in bytes. A message is admitted if it fits, or if nothing
+            else waits.
         when_full: ``"raise"`` refuses a message that does not fit, ``"block"`` waits for room, ``"drop"``
             discards it.
         send_timeout: seconds that ``"block"`` waits at most, or None for no limit.
@@ -43,7 +43,7 @@ class Room:
 
     Args:
         bound: the limit.
-        outgoing: what waits.
+        outgoing: the items that wait.
         changed: notified when room was made, and at the end.
 
     Attributes:
@@ -63,7 +63,7 @@ class Room:
         self.threshold = bound.limit - bound.limit // ROOM_PART
         self.waiting = self.streaming = 0
         self._dropped = 0  # messages
-        # The same by calls that interrupt the holder of the lock; never emptied, as there are few of them.
+        # Numbers of messages discarded by calls that interrupt the lock's holder: few, so they stay here.
         self._discarded: list[int] = []
 
     @property
@@ -96,14 +96,14 @@ class Room:
             raise QueueFull(f"{full}; a handler cannot wait for room")
         stream = self._outgoing.stream
         if stream is not None and stream.thread == get_ident():
-            raise QueueFull(f"{full}; the thread that sends the stream in front of it cannot wait for room")
+            raise QueueFull(f"{full}; this thread sends the stream in front of it, and cannot wait for room")
         self.waiting += 1
         try:
             has_room = wait_for(self._changed, lambda: is_shut() or self._fits(size), send_timeout)
         finally:
             self.waiting -= 1
         if not has_room:
-            raise QueueFull(f"{full}; no room was made in {send_timeout:g} s")
+            raise QueueFull(f"{full}; no room became free within {send_timeout:g} s")
         return True
 
     def find_turn(self, is_free: Callable[[], bool]) -> bool:
@@ -151,14 +151,18 @@ class Room:
             self.streaming -= 1
             self.waiting -= 1
         if not has_room:
-            raise QueueFull(f"the stream cannot go on: no room was made in {self._bound.send_timeout:g} s")
+            raise QueueFull(
+                f"the stream cannot go on: no room became free within {self._bound.send_timeout:g} s"
+            )
 
     def check_stream(self) -> None:
         """Raise QueueFull if the calling thread may not send a stream, since it would have to wait."""
         if not self._bound.may_block():
             raise QueueFull("send_stream waits for room, and a handler cannot: call it on another thread")
         if interrupts_lochws():
-            raise QueueFull("send_stream waits for room, and a call that interrupts lochws cannot")
+            raise QueueFull(
+                "send_stream waits for room, and a signal handler or finalizer that interrupts lochws cannot"
+            )
 
     def find_nested(self, size: int, count: int, dropped_off: int) -> bool:
         """Apply `when_full` to messages of a call that interrupts the holder of the lock. Without the lock.

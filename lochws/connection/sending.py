@@ -161,9 +161,9 @@ class SendingHalf:
     def send_stream(
         self, chunks: Iterator[str | BytesLike], *, text: bool, compress: bool, receipt: bool
     ) -> bool | Receipt:
-        """Send one message from chunks, as they come. Blocks until the kernel has taken the last one.
+        """Send one message while its chunks are produced. Blocks until the kernel has taken the last one.
 
-        If the message cannot be ended, the connection ends with 1011.
+        If the message cannot be completed, the connection ends with 1011.
         """
         if self._trace:
             self._trace("send_stream", compressed=compress)
@@ -178,7 +178,7 @@ class SendingHalf:
             last = monotonic()
             for chunk in chunks:
                 if os.getpid() != process:
-                    raise WebSocketError("send_stream goes on in the parent of this forked process only")
+                    raise WebSocketError("send_stream continues only in the parent of this forked process")
                 for frame in fragmenter.add(chunk):
                     self.queue.add_fragment(stream, frame)
                     last = monotonic()
@@ -190,7 +190,7 @@ class SendingHalf:
                 self.queue.add_fragment(stream, frame)
             self.queue.add_fragment(stream, end, Streamed("text" if text else "binary", fragmenter.size))
         finally:
-            # No call stands between the end of the block above and this mark, so that Ctrl-C cannot.
+            # This mark follows the block above without a call between them, where Ctrl-C could strike.
             if stream.is_open and process == os.getpid():
                 self._owed_close = 1011, "a streamed message was not completed", True
                 self._ask_flush(None)

@@ -481,7 +481,8 @@ class SendQueue:
         """Note a pong, or (None) the answer to our Close frame. Baton holder only.
 
         Returns:
-            The receipts that it confirms. None, if our Close frame still waits: it was the server's own.
+            The receipts that it confirms. None if our Close frame still waits, so that the frame received was
+            not an answer, but the server's own.
         """
         with self._lock:
             if payload is None:
@@ -538,7 +539,7 @@ class SendQueue:
         """Begin a message of unknown length, behind everything that waits.
 
         From now on all other messages wait behind it, until `add_fragment` has added its last fragment. If
-        that cannot be, our Close frame must overtake it.
+        that is impossible, our Close frame must overtake it.
 
         Args:
             stream: the message.
@@ -560,7 +561,7 @@ class SendQueue:
             self._check_alive()
             self._check_open()
             try:
-                self._compressor = []  # nobody else may compress before its end
+                self._compressor = []  # no other thread may compress before its end
                 outgoing.open_stream(stream)
                 self._add_receipt(receipt, 1)
             except BaseException as error:
@@ -607,11 +608,11 @@ class SendQueue:
         if is_last and is_enough():
             return
         if self._outgoing.is_cut:
-            raise WebSocketClosing("not sent to its end: our Close frame has cut the stream off")
+            raise WebSocketClosing("not sent completely: our Close frame has cut the stream off")
         if self.failure is not None:
             raise TransportFail(f"connection lost: {self.failure}")
         if self._finished:
-            raise WebSocketClosed("not sent to its end: the connection has ended")
+            raise WebSocketClosed("not sent completely: the connection has ended")
 
     # Receipts. Under the lock.
 

@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 
 #: The number of batches to deliver before the network is checked again; at least one for each inbox.
 BATCHES_PER_DELIVERY = 16
-#: The longest list from whose beginning batches are taken one by one. Of a longer one, this many are taken at
-#: once: each removal moves all that remains.
+#: Up to this length, batches are removed from the beginning of the list one by one. From a longer list, this
+#: many are taken at once, because each removal moves all that remain.
 SHORT = 1024
 
 _Batch: TypeAlias = "tuple[Sequence[Any], int, Callable[[], object] | None]"
@@ -37,7 +37,7 @@ class Inbox:
         self._notify = notify
         # A list, because an empty deque takes 0.75 KiB, and most connections are idle.
         self.batches: list[_Batch] = []
-        # Older ones that the reader has taken already, latest first. While there are any, `batches` has some.
+        # Older batches that the reader took at once, latest first. While any are left, `batches` has some.
         self._ahead: list[_Batch] | None = None
         self._posted = 0  # written by the thread that posts
         self._taken = 0  # written by the reader

@@ -22,12 +22,12 @@ class Poller(Protocol):
     """A set of descriptors to wait for. For one thread at a time, except where stated otherwise."""
 
     def watch(self, descriptor: int, before: int, wanted: int) -> None:
-        """Change what a descriptor is waited for.
+        """Change the events to wait for on a descriptor.
 
         Args:
-            descriptor: the descriptor. One that is waited for may have been closed already.
-            before: what it has been waited for: EVENT_READ, EVENT_WRITE, both, or 0.
-            wanted: likewise.
+            descriptor: the descriptor, which may have been closed already if `before` is not 0.
+            before: the events waited for until now: EVENT_READ, EVENT_WRITE, both, or 0.
+            wanted: the events to wait for from now on, in the same form.
 
         Raises:
             OSError, ValueError, KeyError: the descriptor cannot be waited for.
@@ -41,7 +41,8 @@ class Poller(Protocol):
             most: the largest number of descriptors to return.
 
         Returns:
-            The descriptors that are ready, with their events: see `mask_of`. EVENT_READ means just that.
+            The descriptors that are ready, with their events, which `mask_of` translates. EVENT_READ alone
+            needs no translation.
         """
 
     def close(self) -> None:
@@ -49,7 +50,7 @@ class Poller(Protocol):
 
 
 class EpollPoller:
-    """A poller that is Linux's epoll, without the objects and calls of the module selectors."""
+    """Linux's epoll, called directly, without the objects and calls of the module selectors."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -70,7 +71,7 @@ class EpollPoller:
 
 
 class SelectorPoller:
-    """A poller on top of whatever the module selectors has chosen."""
+    """A poller on top of the default selector of the module selectors."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
@@ -97,7 +98,7 @@ class SelectorPoller:
 
 
 def make_poller() -> Poller:
-    """Return a new poller. gevent removes epoll from `select`, and replaces the selectors.
+    """Return a new poller: epoll if `select` has it (gevent removes it), otherwise a selector.
 
     Raises:
         OSError: there are no descriptors left.

@@ -31,8 +31,8 @@ from .urls import UrlChooser
 MIN_AGE = 1.0
 #: The longest wait before the next attempt to renew a connection that is still open, in seconds.
 MAX_RENEWAL_WAIT = 30.0
-#: How much earlier a connection may be renewed, as a share of its age: clients that were started together,
-#: and the two copies of a feed, are not to connect together each time.
+#: The largest fraction of its age by which a connection is renewed early, so that clients that were started
+#: together, and the two copies of a feed, do not reconnect at the same moment.
 EARLIER = 0.05
 
 
@@ -154,7 +154,7 @@ class Conductor:
             self.finish()
 
     def finish(self) -> None:
-        """End: no connection is left. Any thread, also before `begin`."""
+        """End the feed, since no connection is left. Any thread, also before `begin`."""
         with self._lock:
             if self.is_over:
                 return
@@ -295,7 +295,7 @@ class Conductor:
             leg.close(1000, "renewed")
 
     def _is_young(self, leg: Leg) -> bool:
-        """Return whether the server may not yet have a connection renewed at once."""
+        """Return whether a connection is too young to be renewed at once when its server asks for that."""
         return leg.ready_at is None or self.crew.clock.monotonic() - leg.ready_at < MIN_AGE
 
     def renew_all(self) -> None:
@@ -400,7 +400,7 @@ class Conductor:
         self._finish_if_given_up()
 
     def _restore(self, leg: Leg) -> None:
-        """Have the connection before take its place again, if it is still open, and be replaced later."""
+        """Give the place back to the previous connection, if it is still open, to be replaced later."""
         old, slot = leg.heir_of, self._slots[leg.copy]
         if slot.main is not leg or old is None or old.phase != "draining" or old not in self.legs:
             return
@@ -412,7 +412,7 @@ class Conductor:
             self._try_later(slot, old, leg.reason)
 
     def _life_changed(self, leg: Leg) -> None:
-        """Look whether an app has stopped. Any thread."""
+        """Check whether an app has stopped. Any thread."""
         if leg.app._lochws.life.has_stopped:
             self.call_later(0, partial(self._stopped, leg))
 

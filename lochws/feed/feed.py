@@ -82,10 +82,10 @@ class Feed(Handler):
     the first copy of each message wins. Either way, handlers see one stream.
 
     Handlers are registered as with a `WebSocketApp`: override ``on_<event>`` methods in a subclass, or use
-    `on`, `route` and `add_handler`. They all run on one thread, one at a time. A `mailbox` has the events for
-    a loop instead. ``ready`` and ``disconnected`` are the beginning and the end of a time during which the
-    feed can send, however many connections that takes. While there is no connection, handlers also see how
-    the next one opens, fails and backs off. Of other events they see those of the connection that sends.
+    `on`, `route` and `add_handler`. They all run on one thread, one at a time. To read the events in a loop
+    instead, use a `mailbox`. ``ready`` and ``disconnected`` are the beginning and the end of a time during
+    which the feed can send, however many connections that takes. Between such times, handlers also see the
+    next connection open, fail and back off. Otherwise they see the events of the connection that sends.
 
     The handlers of an app that the factory returns see its own connection, except that its ``on_text``,
     ``on_binary`` and ``on_batch`` are called only for messages that the feed passes on.
@@ -207,8 +207,8 @@ class Feed(Handler):
 
         Args:
             persist: whether to try again after a failure: True uses the default `Backoff`; or pass a Backoff
-                of your own, without a `retry` hook. There is no wait while another URL can be tried that has
-                not failed yet.
+                of your own, without a `retry` hook. The feed does not wait while it has another URL to try
+                that has not failed yet.
             timing: the other arguments of `WebSocketApp.start`, such as `ping_rate` and `stale_after`, for
                 each connection.
 
@@ -447,12 +447,11 @@ class Feed(Handler):
     ) -> Mailbox[Any]:
         """Create a mailbox, in which the feed's one stream of events waits for a thread or a coroutine.
 
-        Any thread and any handler may call this; it never blocks. The mailbox lasts until the feed stops. The
-        arguments and errors are those of `WebSocketApp.mailbox`.
+        Any thread and any handler may call this; it never blocks. The mailbox lasts until the feed stops.
 
         Args:
-            names: the events to receive, by name or by class; ``"event"`` means all. None given: text and
-                binary messages.
+            names: the events to receive, by name or by class; ``"event"`` means all. Without names, text and
+                binary messages are received.
             size: the maximum number of waiting events.
             when_full: ``"pause"``, ``"drop_oldest"`` or ``"latest"``. With ``"pause"``, reading stops on all
                 connections of the feed.

@@ -1,4 +1,4 @@
-"""Handover: keeps a connection that was replaced open until its heir has delivered what it has delivered."""
+"""Handover: keeps a replaced connection open until its heir has delivered the same messages."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Handover:
         self.check(heir)
 
     def check(self, heir: Leg | None) -> None:
-        """Close the connection before if its heir, which has got a message, is level with it."""
+        """Close the previous connection if its heir, which has received a message, is level with it."""
         if heir is None or (old := heir.heir_of) is None:
             return
         if old.phase == "draining" and self._stream.merge.is_level(heir.number):

@@ -19,7 +19,7 @@ from .status import Phase, Reason
 
 Message: TypeAlias = events.Text | events.Binary
 
-#: More messages than one read can return, in case none of the handlers that were there is called.
+#: The limit on the tickets of a batch, in case none of its handlers is called. One read returns fewer.
 MAX_BATCH = 1 << 16
 
 
@@ -78,7 +78,7 @@ class Leg:
         self.early: deque[tuple[Hashable, Ticket]] = deque()  # what arrives before its session is ready
         self.early_bytes = 0
         self._batch: dict[int, Ticket] = {}  # the tickets of the batch being delivered, by id() of the event
-        self._is_batch = False  # the handlers of batches will get what is being noted
+        self._is_batch = False  # handlers of batches will get the messages being noted
         self._is_handled = False  # handlers of that batch have been called, so it has been noted whole
 
     def install(self, received: Callable[[Leg, Any], object], ready: Callable[[Leg, Any], object]) -> None:
@@ -116,7 +116,7 @@ class Leg:
             report(logging.ERROR, "close failed in %s", safe_repr(self.app), error=error)
 
     def unlink(self) -> None:
-        """Forget the connections before and after, as soon as they do not need this one any more."""
+        """Forget the previous and the next connection, once they do not need this one any more."""
         self.heir_of = None
         if self.heir is not None and self.heir.phase != "opening":
             self.heir.heir_of = None
@@ -187,6 +187,8 @@ def made_app(factory: Callable[[str], Any], url: str, threads: Threads) -> WebSo
             "opens another connection"
         )
     if app._lochws.options.stream_above is not None:
-        raise ValueError("factory returned an app with stream_above=: a Feed cannot compare streams")
+        raise ValueError(
+            "factory returned an app with stream_above: leave it out; a Feed cannot compare streams"
+        )
     life.threads = threads
     return app

@@ -1,4 +1,4 @@
-"""FeedLife: the whole life of one feed, through all its starts: what a `Lifecycle` is for an app."""
+"""FeedLife: the life of one feed, through all its starts; the counterpart of an app's `Lifecycle`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class FeedLife:
         registry: the feed's handlers.
 
     Attributes:
-        conductor: that of the present or last start, or None.
+        conductor: the conductor of the current or last start, or None.
     """
 
     def __init__(self, plan: Plan, threads: Threads, is_shared: bool, registry: Registry) -> None:
@@ -92,7 +92,7 @@ class FeedLife:
             )
             try:
                 if self._was_closed:
-                    conductor.close(1000, "goodbye")  # nothing begins: it might fail before it is closed
+                    conductor.close(1000, "goodbye")  # not begun: it might fail before it is closed
                 else:
                     conductor.call_later(0, lambda: conductor.begin(first))
                 if self.is_running:
@@ -144,7 +144,7 @@ class FeedLife:
 
     @contextmanager
     def pausing(self) -> Iterator[None]:
-        """Mark the reader as waiting for a consumer during a block, which is not a handler that is stuck."""
+        """Mark the reader, during a block, as waiting for a consumer rather than stuck in a handler."""
         assert self.conductor is not None
         reader = self.conductor.crew.reader
         reader.is_pausing = True

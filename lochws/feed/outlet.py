@@ -28,9 +28,9 @@ class Outlet:
 
     Attributes:
         sender: the connection in use, or None.
-        is_up: whether the handlers have been told Ready, and not Disconnected since.
+        is_up: whether the handlers have received Ready, and no Disconnected since.
         switches: how often another connection has taken over.
-        losses: how often the handlers have been told Disconnected while the feed was running.
+        losses: how often the handlers have received Disconnected while the feed was running.
     """
 
     def __init__(
@@ -71,12 +71,12 @@ class Outlet:
         self.sender = None
 
     def opening(self, leg: Leg, event: events.Event, legs: Iterable[Leg]) -> None:
-        """Tell how a connection opens, if the feed has no other one."""
+        """Pass on the events of a connection that opens, if the feed has no other one."""
         if not self.is_up and leg is next((other for other in legs if other.can_receive), None):
             self.tell(event)
 
     def ended(self, event: events.ConnectFail | events.Disconnected, legs: Iterable[Leg]) -> None:
-        """Tell of an end, unless another one of these connections is in use or about to be."""
+        """Pass on the end of a connection, unless another of these is in use or about to be."""
         if self.is_up and self.sender is None:
             self.is_up = False
             self.losses += 1

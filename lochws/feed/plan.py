@@ -1,4 +1,4 @@
-"""Plan: the options of a feed, checked, and the calls of the user's functions among them."""
+"""Plan: the checked options of a feed, and the calls of the user's functions among them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ MAX_LENGTH = 200
 
 @dataclass(frozen=True)
 class Plan:
-    """The options of a feed, checked. `lochws.feed.feed.Feed` describes them.
+    """The checked options of a feed. `lochws.feed.feed.Feed` describes them.
 
-    The methods are called on the handlers' thread. They report what the user's functions raise.
+    The methods are called on the handlers' thread. They report exceptions of the user's functions.
     """
 
     factory: Callable[[str], Any]
@@ -42,11 +42,11 @@ class Plan:
     _limit: RateLimit = field(default_factory=RateLimit)
 
     def key_of(self, event: Message) -> Hashable:
-        """Return what identifies a message on every connection; None if it belongs to one of them."""
+        """Return the key of a message, the same on every connection; None if it belongs to one only."""
         return None if self.key is None else _shortened(_answer(self.key, event))
 
     def place_of(self, event: Message) -> Place | None:
-        """Return the channel of a message and its position there, or None if it has none or a long one."""
+        """Return the channel of a message and its position there, or None if it has none, or a long one."""
         place = None if self.order is None else _answer(self.order, event)
         if not (isinstance(place, tuple) and len(place) == 2) or _shortened(place[1]) is not place[1]:
             return None
@@ -77,7 +77,7 @@ def _shortened(key: Any) -> Any:
 
 
 def _answer(function: Callable[[Any], Any], event: Message) -> Any:
-    """Return what a function says about a message; None if it fails, or if that cannot be hashed."""
+    """Return the result of a function for a message; None if it fails, or its result cannot be hashed."""
     try:
         answer = function(event)
         hash(answer)

@@ -20,7 +20,7 @@ REFUSAL_SECONDS = 600.0
 
 
 class Rivalry:
-    """The signs of a server that allows only one session: the rise of one is the fall of another.
+    """The signs of a server that allows only one session: one ends soon after another has begun.
 
     A server that ended sessions is believed to do so always. If it only refused them, two are tried again
     after a while.

@@ -52,7 +52,7 @@ class Stream:
             oldest.fate = False
 
     def join(self, leg: Leg) -> None:
-        """Have the messages of a connection merged with those of the others from now on."""
+        """Merge the messages of a connection with those of the others from now on."""
         self.merge.join(leg.number, leg.meter)
 
     def take_early(self, leg: Leg, now: float) -> None:
@@ -62,16 +62,16 @@ class Stream:
             self._deliver(leg, key, ticket, now)
 
     def pass_on_early(self, leg: Leg) -> None:
-        """Pass on what a connection said whose session was never ready, such as why it refuses the login."""
+        """Pass on the messages of a connection whose session was never ready, such as a refused login."""
         self._pass_on([ticket for key, ticket in leg.early if key is None])
         leg.early.clear()
 
     def leave(self, leg: Leg) -> None:
-        """Note that a connection delivers no more."""
+        """Note that a connection delivers no more messages."""
         self._pass_on(self.merge.leave(leg.number))
 
     def establish(self, number: int) -> None:
-        """Have a connection, identified by its number, wait for the others no longer."""
+        """Let a connection, identified by its number, stop waiting for the others."""
         self._pass_on(self.merge.establish(number))
 
     def _deliver(self, leg: Leg, key: Hashable, ticket: Ticket, now: float) -> None:

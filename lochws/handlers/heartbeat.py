@@ -145,7 +145,7 @@ class Every:
 
     @property
     def seconds(self) -> float | None:
-        """The interval in seconds, or None if there are no heartbeats, or none yet. It may be set.
+        """The interval in seconds, or None while heartbeats are off or have not begun. It may be set.
 
         A new interval begins when it is set. It also applies to later connections, unless a function tells
         theirs.

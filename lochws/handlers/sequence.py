@@ -236,9 +236,9 @@ class Sequence(Generic[K]):
             self._soon(partial(self._streams.stop, stream))  # the app may have started meanwhile
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Save the numbers that are due, and wait for that. Call it at the end of the program.
+        """Wait until the numbers that are due are saved. Call it at the end of the program.
 
-        Due are those of the last connection, and those that are a second old.
+        The numbers of a connection are due when it has ended, and otherwise after about a second.
 
         Args:
             timeout: seconds to wait at most, or None for no limit.
@@ -328,10 +328,10 @@ class Sequence(Generic[K]):
         self._save()
 
     def _refuse(self, numbers: object) -> None:
-        """Log that a message has no number that can be used."""
+        """Log that the number of a message cannot be used."""
         text = (
-            "a message is passed on unchecked: number returned something else (%s) than an int of at most "
-            "64 bits, a pair of them in ascending order, or None"
+            "a message is passed on unchecked: number returned an invalid value of type %s; expected an int "
+            "of at most 64 bits, a pair of them in ascending order, or None"
         )
         kind = type(numbers).__name__
         report_about(self._app, logging.WARNING, "not_numbered", text, kind, limit=self._streams.refusals)

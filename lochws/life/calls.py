@@ -81,13 +81,13 @@ def call_later(
 
 
 def check_call(seconds: float, function: Function) -> None:
-    """Raise TypeError or ValueError unless a user may have this function called after that many seconds."""
+    """Raise TypeError or ValueError unless these are valid arguments of `call_later`."""
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
         raise TypeError(f"call_later: seconds={seconds!r}: expected a number")
     if not -inf < seconds < inf:
         raise ValueError(f"call_later: seconds={seconds!r}: expected a finite number")
     if not callable(function):
-        raise TypeError(f"call_later: function={function!r}: expected something that can be called")
+        raise TypeError(f"call_later: function={function!r}: expected a callable")
     check_runs(f"call_later: {getattr(function, '__qualname__', repr(function))}", function)
     if needs_arguments(function):
         raise TypeError(f"call_later: function={function!r}: expected a function without arguments")

@@ -13,7 +13,7 @@ INTERRUPT_SECONDS = 5.0
 def end_interrupted(
     close: Callable[[], object], in_handler: bool, join: Callable[[float], bool], drop: Callable[[], object]
 ) -> None:
-    """End what was interrupted, with a closing handshake if there is time, and without waiting in a handler.
+    """End an interrupted app or feed, with a closing handshake if time allows; in a handler, do not wait.
 
     Args:
         close: begins the closing handshake.

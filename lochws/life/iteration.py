@@ -200,7 +200,7 @@ class Iteration:
         try:
             loop.turn(until, limit)
         except Exception as error:  # noqa: BLE001  the final event has it
-            # The selector has failed, say: the connection ends, and the iteration with it.
+            # The poller has failed, for example: the connection ends, and the iteration with it.
             connection.on_error(error)
 
     def _leave(self, loop: Loop | None) -> None:
@@ -255,5 +255,5 @@ class Iteration:
         return True
 
     def stream_handled(self, stream: IncomingStream) -> None:
-        """Skip what is left of the stream, since the next event was asked for."""
+        """Skip the rest of the stream, since the next event was asked for."""
         stream.close()

@@ -220,7 +220,7 @@ class Deflater:
         return deflated[:-4]
 
     def begin(self) -> Any:
-        """Return the object of zlib that compresses the next message, which `end` must end."""
+        """Return zlib's compressor for the next message. `end` must be called at the end of the message."""
         stream = self._stream
         if stream is None:
             stream = engine().compressobj(self._level, zlib.DEFLATED, -self._bits, self._memory)

@@ -25,7 +25,7 @@ class Fragmenter:
 
     Attributes:
         size: the bytes of the message so far, before compression.
-        has_gathered: whether there are bytes that no frame has yet.
+        has_gathered: whether bytes wait for the next frame.
     """
 
     __slots__ = ("_buffer", "_deflater", "_first", "_keys", "_limit", "_stream", "_utf8", "size")
@@ -44,7 +44,7 @@ class Fragmenter:
 
     @property
     def has_gathered(self) -> bool:
-        """True if there are bytes that no frame has yet."""
+        """True if bytes wait for the next frame."""
         return bool(self._buffer)
 
     def add(self, chunk: str | BytesLike) -> Iterator[bytes]:

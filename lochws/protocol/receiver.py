@@ -35,8 +35,8 @@ OWN_ROOM = 4
 #: A compressed message that may become a stream is decompressed in pieces of this many bytes, each of which
 #: makes about a mebibyte at most.
 PIECE_BYTES = 1024
-#: No byte of compressed data makes more than 1032 bytes (two bits for 258); and a margin for what the
-#: decompressor still held.
+#: Each byte of compressed data expands to at most 1032 bytes (258 for two bits); and a margin for data that
+#: the decompressor still held.
 RATIO, MARGIN = 1032, 4096
 
 
@@ -424,7 +424,7 @@ def _decoded(data: BytesLike) -> tuple[str, bytes]:
     """Decode the beginning of a text, and return the incomplete character at its end too.
 
     Raises:
-        CriticalProtocolError: the rest is not valid UTF-8, or that cannot become a character (RFC 6455
+        CriticalProtocolError: the rest is not valid UTF-8, or cannot become a character (RFC 6455
             section 8.1).
     """
     try:

@@ -51,7 +51,7 @@ def as_chunks(method: str, chunks: Iterable[str | BytesLike]) -> Iterator[str | 
         chunks: an iterable that is not a message itself.
 
     Raises:
-        TypeError: it is something else.
+        TypeError: `chunks` is a message, an asynchronous iterable or not iterable.
     """
     if isinstance(chunks, (str, bytes, bytearray, memoryview)):
         other = "send_text" if isinstance(chunks, str) else "send_binary"
@@ -198,7 +198,7 @@ class Sender:
             yield self._deflated(opcode, payload) if payload else b""
 
     def fragmenter(self, is_text: bool, compress: bool, limit: int) -> Fragmenter:
-        """Return what builds the frames of a message of unknown length.
+        """Return a Fragmenter, which builds the frames of a message of unknown length.
 
         Args:
             is_text: whether it is text.

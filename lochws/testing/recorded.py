@@ -62,7 +62,7 @@ def recorded(
             raise RecordingError(*entry.where, f"{entry.missing} events and sends are missing: no script")
         event = entry.as_event() if entry.direction == "in" else None
         if isinstance(event, events.Stream):
-            raise RecordingError(*entry.where, "the content of a stream is not recorded: no script")
+            raise RecordingError(*entry.where, "the content of a stream is not recorded: it cannot be played")
         if isinstance(event, (events.Ready, events.Rejected)):
             scripts.append([])
             is_open, was_asked, has_asked, before = True, False, False, entry.time

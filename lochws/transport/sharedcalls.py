@@ -1,4 +1,4 @@
-"""Shared calls: blocking calls on a few threads, where those for the same thing are joined."""
+"""Shared calls: blocking calls on a few threads; requests for the same thing share one call."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class SharedCall(Generic[T]):
 
     Attributes:
         results: what the function returned, as the only item; empty until then, and if it raised.
-        error: what it raised, or None.
+        error: the exception that it raised, or None.
         has_ended: whether the call has ended.
     """
 
@@ -34,7 +34,7 @@ class SharedCall(Generic[T]):
         self.has_ended = False
 
     def run(self) -> None:
-        """Make the call. Runs in a thread of its own kind."""
+        """Make the call. Runs on a thread of `SharedCalls`."""
         try:
             self.results.append(self.function())
         except BaseException as error:  # noqa: BLE001  it is raised where it is waited for

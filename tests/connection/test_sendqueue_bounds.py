@@ -61,7 +61,7 @@ class TestWhenFull:
 
     def test_block_ends_with_its_time(self) -> None:
         queue = blocked_queue(Sink(), limit=5, when_full="block", send_timeout=0.01)
-        with pytest.raises(QueueFull, match=r"no room was made in 0\.01 s"):
+        with pytest.raises(QueueFull, match=r"no room became free within 0\.01 s"):
             push(queue, "x")
 
     def test_block_ends_when_there_is_room(self) -> None:

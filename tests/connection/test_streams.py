@@ -211,7 +211,7 @@ class TestFailing:
 
     def test_without_progress_it_ends_the_same_way(self) -> None:
         half = Half(room=5, send_timeout=0.05)
-        with pytest.raises(QueueFull, match=r"no room was made in 0\.05 s"):
+        with pytest.raises(QueueFull, match=r"no room became free within 0\.05 s"):
             half.stream([bytes(5_000_000)])
         assert half.queue.waiting_bytes < 2_000_000
         half.half.send_owed_close()

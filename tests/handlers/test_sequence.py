@@ -239,7 +239,7 @@ def test_numbers_of_another_kind_pass_unchecked_and_do_no_harm(
     assert right == ([2, 3, 4] if "resync" in options else [1, 2, 3, 4])
     assert len(seen.passed) == len(right) + len(HOSTILE)
     assert seen.sequence.counts.missing == 0
-    assert "number returned something else (float) than an int of at most 64 bits" in caplog.text
+    assert "number returned an invalid value of type float; expected an int of at most 64 bits" in caplog.text
     assert "7" * 100 not in caplog.text
     assert "Traceback" not in caplog.text
 

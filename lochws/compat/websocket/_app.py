@@ -309,7 +309,7 @@ class WebSocketApp:
                 raise self._why_ended(link)
 
     def _why_ended(self, link: Link) -> Exception:
-        # A program that shuts its connection down finds out when a pong is missing, as with the original.
+        # As with the original, a program that shuts its own connection down learns of it by a missing pong.
         if link.is_discarded and self.ping_interval and self.ping_timeout:
             return WebSocketTimeoutException("ping/pong timed out")
         return why_ended(link)

@@ -24,7 +24,7 @@ class WebSocketConnectionClosedException(WebSocketException):
 
 
 class WebSocketTimeoutException(WebSocketException):
-    """Nothing happened within the timeout."""
+    """An operation did not finish within its timeout."""
 
 
 class WebSocketProxyException(WebSocketException):

@@ -11,7 +11,7 @@ __all__ = ["proxy_info"]
 
 
 class proxy_info:
-    """The arguments of `WebSocket.connect` about a proxy, by shorter names.
+    """The proxy arguments of `WebSocket.connect`, under shorter names.
 
     Args:
         options: arguments of `WebSocket.connect`.
@@ -38,6 +38,6 @@ def __getattr__(name: str) -> NoReturn:
     if name in {"connect", "read_headers"}:
         raise ImportError(
             f"websocket._http.{name} needs the network connection, which lochws owns: use "
-            "create_connection() with socket= or the arguments about proxies"
+            "create_connection() with socket= or with the proxy arguments"
         )
     raise AttributeError(f"module 'websocket._http' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Questions about URLs and proxies that programs ask functions of `websocket._url`."""
+"""Functions about URLs and proxies that programs import from `websocket._url`."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def get_proxy_info(
 
 
 def exemptions(no_proxy: Iterable[str] | None) -> str:
-    """Return exempt hosts, separated by commas: those given, or if there are none, the environment's."""
+    """Return the exempt hosts, separated by commas: those given, or else the environment's."""
     if no_proxy:
         return no_proxy if isinstance(no_proxy, str) else ",".join(no_proxy)
     from urllib.request import getproxies_environment  # noqa: PLC0415  large, and most use no proxy

@@ -23,11 +23,11 @@ def validate_utf8(utfbytes: str | bytes) -> bool:
 
 
 def extract_err_message(exception: BaseException) -> str | None:
-    """Return the first argument of an exception as a str; None without arguments."""
+    """Return the first argument of an exception as a str, or None if it has no arguments."""
     return str(exception.args[0]) if exception.args else None
 
 
 def extract_error_code(exception: BaseException) -> int | None:
-    """Return the first argument of an exception with several, such as an `errno`, if it is an int."""
+    """Return the first of several arguments of an exception, such as an `errno`; None if it is not an int."""
     first = exception.args[0] if len(exception.args) > 1 else None
     return first if isinstance(first, int) else None

@@ -48,15 +48,15 @@ class SocketView:
         return self._socket().getpeername()
 
     def getsockname(self) -> Any:
-        """Return the local address, as a socket does; raises what `getpeername` raises."""
+        """Return the local address, as a socket does; raise OSError if the connection has ended."""
         return self._socket().getsockname()
 
     def getsockopt(self, level: int, option: int, *size: int) -> int | bytes:
-        """Return an option of the network connection; raises what `getpeername` raises."""
+        """Return an option of the network connection; raise OSError if that has ended."""
         return self._socket().getsockopt(level, option, *size)
 
     def setsockopt(self, level: int, option: int, *value: Any) -> None:
-        """Set an option of the network connection; raises what `getpeername` raises."""
+        """Set an option of the network connection; raise OSError if that has ended."""
         self._socket().setsockopt(level, option, *value)
 
     def _socket(self) -> socket.socket:

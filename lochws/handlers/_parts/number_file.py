@@ -42,7 +42,7 @@ class NumberFile:
 
     @property
     def has_failed(self) -> bool:
-        """True if the latest numbers could not be saved, and nobody is trying to."""
+        """True if the latest numbers could not be saved, and no thread is trying to save them."""
         return self._wanted is not None and not self._is_busy
 
     def load(self) -> dict[Hashable, int]:
@@ -63,7 +63,7 @@ class NumberFile:
             numbers: dict[Hashable, int] = dict(found["numbers"])
             for key, number in numbers.items():
                 if not (is_savable(key) and type(number) is int and -NUMBER_LIMIT <= number < NUMBER_LIMIT):
-                    raise ValueError("not a number for each key")
+                    raise ValueError("a key or its number is not valid")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(
                 f"state={str(self.path)!r} is not a valid state file ({error}); remove it to begin anew"
@@ -75,7 +75,7 @@ class NumberFile:
         self._start(dict(numbers))
 
     def flush(self, timeout: float | None) -> bool:
-        """Try again what has failed, wait for the end, and return whether all has been saved in time."""
+        """Repeat a failed save, wait for the end, and return whether everything has been saved in time."""
         if self._is_interrupted():
             return False  # it would wait for the call that it interrupts
         if self.has_failed:

@@ -88,7 +88,7 @@ class Numbering(Generic[T]):
         self._gaps.extend((low, high) for low, high in parts if low <= high)
 
     def begin_with(self, first: int, last: int) -> None:
-        """Begin with a message. Those from before it are late rather than duplicates."""
+        """Begin with a message. Messages that precede it count as late, not as duplicates."""
         self.begin(last)
         self._gaps.append((-NUMBER_LIMIT, first - 1))
 
@@ -146,7 +146,7 @@ class Numbering(Generic[T]):
 
 
 def as_range(numbers: object) -> tuple[int, int] | None:
-    """Return the first and the last number of a message, or None if that is not what the value is."""
+    """Return the first and the last number of a message, or None if the value is not such numbers."""
     pair = numbers if isinstance(numbers, (tuple, list)) else (numbers, numbers)
     if len(pair) != 2 or not all(isinstance(one, int) and not isinstance(one, bool) for one in pair):
         return None

@@ -69,7 +69,7 @@ class Table(Generic[K]):
         return tuple(self.by_key.copy().values())
 
     def refusal(self, key: K) -> str | None:
-        """Return why there can be no stream with this key, or None."""
+        """Return the reason to refuse a stream with this key, or None."""
         if key in self.by_key:
             return None
         if len(self.by_key) >= self._max_keys:
@@ -136,7 +136,7 @@ class Room(Generic[K]):
 
 
 def _key_size(key: object) -> int:
-    """Return how much memory a key takes, as far as a server determines that."""
+    """Return the memory that a key takes, as far as a server can influence it, in bytes."""
     if isinstance(key, tuple):
         return sum(map(_key_size, key))
     return sys.getsizeof(key) if isinstance(key, (str, bytes, int)) else 0

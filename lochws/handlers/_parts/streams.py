@@ -97,7 +97,7 @@ class Streams(Generic[K]):
                 self._load(stream)
 
     def begin_numbering(self) -> None:
-        """Forget the numbers of the connection before."""
+        """Forget the numbers of the previous connection."""
         for stream in self.table.all():
             stream.numbering.begin(None)
 
@@ -295,7 +295,7 @@ class Streams(Generic[K]):
     def _loaded(self, stream: Stream[K], result: object, error: BaseException | None) -> None:
         stream.job = None
         if self.table.by_key.get(stream.key) is not stream:
-            return  # forgotten without a connection, which there is again
+            return  # it was forgotten while no connection was open
         snapshot = None
         if error is None:
             try:

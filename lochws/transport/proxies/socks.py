@@ -54,7 +54,7 @@ def negotiate(stream: Stream, proxy: ProxyURL, host: str, port: int, deadline: D
 
 
 def _converse(stream: Stream, proxy: ProxyURL, host: str, port: int, deadline: Deadline) -> Steps[None]:
-    """Have PySocks negotiate, from the beginning each time that more has been received.
+    """Have PySocks negotiate, starting from the beginning whenever more has been received.
 
     What it writes depends on what it reads alone, so bytes that were sent are not sent again. It takes three
     or four rounds of a few bytes, and no thread has to wait inside PySocks.
