@@ -102,7 +102,7 @@ def is_like(found: object, wanted: object) -> bool:
 def check_not_bare(match: object, caller: FrameType, decorator: str) -> None:
     """Refuse a function that ``@route`` without parentheses decorates, which looks like a predicate.
 
-    Such a function is passed on one of its own lines, and before it has a name.
+    Such a function is recognized by the call: it is on one of the function's lines, and before it has a name.
 
     Args:
         match: the argument of the decorator.

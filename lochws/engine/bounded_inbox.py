@@ -197,8 +197,8 @@ class BoundedInbox(Generic[_T]):
     again; or one by one (`take`).
 
     The lock is the control lock: a finalizer may run in the middle of a step and want that one, while another
-    thread that holds it runs a finalizer that takes a step. It is held only briefly, and never while code of
-    the user's is called. A signal handler or a finalizer that interrupts a step on its own thread already
+    thread that holds it runs a finalizer that takes a step. It is held only briefly, and never while user
+    code runs. A signal handler or a finalizer that interrupts a step on its own thread already
     owns the lock; its own step is then done right after the interrupted one.
 
     Args:

@@ -10,7 +10,7 @@
         app.start()
         outbox.put({"op": "order", "amount": 100})
 
-Once `put` has returned, the message is in the file, whatever happens to the program or the machine. It is
+Once `put` has returned, the message is in the file, and survives a crash of the program or the machine. It is
 sent as soon as a session is ready, and again on the next connection, until the server confirms it.
 """
 
@@ -98,13 +98,13 @@ class Outbox:
             the one before, so that not even resending changes their order.
         timeout: seconds without confirmation after which the connection is dropped (between one and one and
             a quarter times as long); None for no limit. Not for ``"written"``.
-        max_messages, max_bytes: the bounds of what is kept. A message counts for its bytes plus 200. A single
-            message is accepted whatever its size.
+        max_messages, max_bytes: the limits on the messages that are kept. A message counts for its bytes plus
+            200. A single message is accepted whatever its size.
         when_full: what `put` does at a bound. ``"raise"``: it raises `QueueFull`. ``"block"``: it waits for
             room, at most `put_timeout` seconds; in handlers, and in calls that interrupt lochws, it raises.
             ``"drop_oldest"``: the messages that have waited longest are dropped, except those that are
             being sent.
-        put_timeout: see there; None for no limit.
+        put_timeout: seconds that `put` waits for room at most, with ``"block"``; None for no limit.
         synchronous: ``"FULL"``: a power cut loses nothing that `put` has accepted. ``"NORMAL"``: it may lose
             the latest messages, but the end of the program alone does not. `put` is many times faster.
 
@@ -215,7 +215,9 @@ class Outbox:
             Their ids.
 
         Raises:
-            TypeError, ValueError, QueueFull, OutboxError: see `put`.
+            TypeError, ValueError: an argument is invalid, or a message cannot be encoded.
+            QueueFull: there is no room; none of the messages is kept.
+            OutboxError: the file cannot be written or is damaged, or the outbox is closed; none is kept.
         """
         if isinstance(messages, (str, bytes, Mapping)):
             raise TypeError(f"messages={safe_repr(messages)}: expected several messages")
@@ -304,7 +306,7 @@ class Outbox:
         if not self.pending and self.failure is None:
             return True
         if self._app.in_handler or interrupts_lochws() or self._keeper.is_here:
-            raise WebSocketError("flush() was called where it would wait for itself: in a handler, for one")
+            raise WebSocketError("flush() would wait for itself here: call it on another thread")
         step = AwaitEmpty()
         self._keeper.ask(step)
         if self._await(step, timeout):

@@ -1,4 +1,4 @@
-"""Records: to users, and to the functions of `dataclasses`, they are frozen dataclasses."""
+"""Records: frozen dataclasses, as users and the functions of `dataclasses` see them."""
 
 from __future__ import annotations
 

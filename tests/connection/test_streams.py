@@ -1,4 +1,4 @@
-"""Streams in the send queue: one message at a time is sent in fragments, and others wait behind it."""
+"""Streams in the send queue: one at a time is sent, in fragments, and other messages wait behind it."""
 
 from __future__ import annotations
 

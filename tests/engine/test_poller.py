@@ -1,4 +1,4 @@
-"""Pollers: epoll itself and the module selectors do the same."""
+"""Pollers: epoll itself and a selector behave alike."""
 
 from __future__ import annotations
 

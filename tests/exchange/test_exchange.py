@@ -1,4 +1,4 @@
-"""The short form of `python -m tests.exchange`."""
+"""The order books of docs/sequences.md under faults: the short form of `python -m tests.exchange`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What handlers, mailboxes and coroutines see of a feed, and the threads and processes it is used from."""
+"""Handlers, mailboxes and coroutines of a feed, and its use from other threads and processes."""
 
 from __future__ import annotations
 

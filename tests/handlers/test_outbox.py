@@ -1,4 +1,4 @@
-"""Outbox: messages arrive in order over any number of connections, and what is not known is told as such."""
+"""Outbox: messages arrive in order over any number of connections, and those in doubt are told as such."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Outbox against a model: random puts, cuts and restarts, and what the server has seen of them."""
+"""Outbox against a model: random puts, cuts and restarts, and the messages that the server sees."""
 
 from __future__ import annotations
 

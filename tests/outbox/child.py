@@ -1,4 +1,4 @@
-"""The programs that the evidence about outboxes is about: `python -m tests.outbox.child WHAT PATH URL …`."""
+"""The programs that the evidence about outboxes starts: `python -m tests.outbox.child WHAT PATH URL …`."""
 
 from __future__ import annotations
 

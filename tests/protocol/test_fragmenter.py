@@ -1,4 +1,4 @@
-"""Fragmenter: whatever the chunks, the server reads one message, the same as if it were sent whole."""
+"""Fragmenter: the server reads the same message, however it is divided into chunks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Servers that receive one long message, which are programs of their own: `python receiver.py KIND PORT`.
+"""Servers that receive one long message, as separate programs: `python receiver.py KIND PORT`.
 
 They send a ping every `PING_EVERY` seconds meanwhile. Then they send a text: the size of the message, its
 CRC-32, and the longest time that a pong took, in seconds.

@@ -1,4 +1,4 @@
-"""A slow relay, which is a program of its own: `python relay.py PORT TARGET BYTES_PER_SECOND`.
+"""A slow relay, as a separate program: `python relay.py PORT TARGET BYTES_PER_SECOND`.
 
 It takes data from the server no faster than that and buffers little, so that TCP slows the server down.
 """

@@ -1,4 +1,4 @@
-"""Servers that send one long message, which are programs of their own: `python sender.py KIND PORT BYTES`.
+"""Servers that send one long message, as separate programs: `python sender.py KIND PORT BYTES`.
 
 They send a ping every `PING_EVERY` seconds meanwhile, then the text "end" and, as a second text, the longest
 time that a pong took, in seconds.

@@ -1,4 +1,4 @@
-"""DelayedLink: a network of one machine with delay and loss, for a command: no netem needed.
+"""DelayedLink: a network with delay and loss inside one machine, for a command, without netem.
 
 The command runs in a network namespace of its own (``unshare``). There, every packet to `FAR_HOST` leaves
 through a TUN device, waits for the delay, and comes back with its two addresses swapped. So a server that

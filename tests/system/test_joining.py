@@ -1,4 +1,4 @@
-"""Several threads that wait for the end of the same thread, and what interrupts such a wait."""
+"""Waits of several threads for the end of the same thread, and interruptions of such waits."""
 
 from __future__ import annotations
 

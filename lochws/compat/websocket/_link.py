@@ -184,7 +184,7 @@ class Link:
             self._ring()
 
     def ignore_the_rest(self) -> None:
-        """Drop what waits and what arrives from now on, so that a full backlog delays no closing."""
+        """Drop waiting and later messages, so that a full backlog does not delay closing."""
         with self._lock:
             self._is_closing = True
             self._items.clear()

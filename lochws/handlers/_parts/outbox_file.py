@@ -24,7 +24,7 @@ _APPLICATION_ID = 0x6C6F6278
 _VERSION = 1
 #: Seconds to wait for a process that is just ending.
 _PATIENCE = 1.0
-#: What SQLite says about a file that cannot be used now. Any other error is one of its contents.
+#: SQLite's errors for a file that cannot be used now. Any other error means that the contents are damaged.
 _PASSING = ("disk is full", "disk I/O error", "readonly", "locked", "unable to open", "permission", "memory")
 _COLUMNS = "number, id, is_text, payload, supersedes, put_at, expires_at, was_sent, checksum"
 _TABLES = (
@@ -99,7 +99,7 @@ class FileTable:
             )
             self.size = int(size) + self.count * OVERHEAD_BYTES
             self.last = last or 0
-            # Only the program that was interrupted knew that these were being replaced.
+            # Only the interrupted program knew that these were being replaced.
             outdated = [
                 self._message(row) for row in execute(
                     f"SELECT {_COLUMNS} FROM messages AS one WHERE supersedes IS NOT NULL AND NOT was_sent"

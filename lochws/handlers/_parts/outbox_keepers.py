@@ -1,4 +1,4 @@
-"""Keepers: they run the steps of an outbox's ledger, on the caller's thread or on one of their own.
+"""Keepers: the runners of an outbox's steps, on the caller's thread or on one of their own.
 
 Neither holds a lock while it calls user code, and the thread of the second takes no lock at all while it runs
 steps. So a caller may wait for it wherever it is: a signal handler, for instance, may have interrupted code
@@ -24,7 +24,7 @@ from .outbox_messages import OutboxError
 if TYPE_CHECKING:
     from .outbox_file import FileTable
 
-#: Seconds between two attempts to write what a full disk had no room for.
+#: Seconds between two attempts to write to a full disk.
 RETRY_SECONDS = 1.0
 #: The largest number of steps in one transaction.
 MAX_STEPS = 10_000
@@ -64,7 +64,7 @@ class DirectKeeper:
 
     @property
     def is_here(self) -> bool:
-        """True if the caller interrupts itself running steps."""
+        """True if the caller interrupts a run of steps on its own thread."""
         return self._runner == threading.get_ident()
 
     def ask(self, step: Step) -> None:
@@ -160,7 +160,7 @@ class ThreadKeeper:
         self._refuse()
 
     def _next(self) -> list[Step]:
-        """Wait for steps. Return none if it is time to try again those that could not be run."""
+        """Wait for steps. Return none if it is time to retry those that could not be run."""
         steps: list[Step] = []
         try:
             steps.append(self._asked.get(timeout=RETRY_SECONDS if self.ledger.must_retry else None))

@@ -1,4 +1,4 @@
-"""Ledger: all decisions about the messages that an outbox keeps: bounds, expiry, what replaces what.
+"""Ledger: all decisions about the messages that an outbox keeps: bounds, expiry and replacement.
 
 Any thread asks for steps; the keeper (`lochws.handlers._parts.outbox_keepers`) runs them, several in one
 transaction, on one thread at a time. What a step changes in memory, it changes after the commit.
@@ -143,7 +143,7 @@ class Withdraw(Step):
         self._put = put
 
     def apply(self, ledger: Ledger) -> bool:
-        """Have it fail instead of wait."""
+        """Make the step fail instead of wait."""
         self._put.may_wait = False
         return True
 
@@ -229,7 +229,7 @@ class Return(Step):
         ledger.counts["superseded"] += len(self._outdated)
 
     def done(self) -> None:
-        """Tell that they can be taken again."""
+        """Report that the messages can be taken again."""
         self._returned()
 
 
@@ -304,7 +304,7 @@ class AwaitEmpty(Step):
     writes = False
 
     def apply(self, ledger: Ledger) -> bool:
-        """Look whether the table is empty."""
+        """Check whether the table is empty."""
         return not ledger.table.count
 
 
@@ -318,7 +318,7 @@ class Forget(Step):
         self._step = step
 
     def apply(self, ledger: Ledger) -> bool:
-        """Have it count as done, so that it is not applied again."""
+        """Make the step count as done, so that it is not applied again."""
         self._step.is_done = True
         return True
 
@@ -348,7 +348,7 @@ class Ledger:
         outdated: those of them that a later message has replaced.
         waiting: how many messages are not taken. It is right before a step that adds some is done.
         put: how many were put.
-        counts: how many met which fate.
+        counts: the number of messages by their fate.
         trouble: why the last transaction failed; None if it did not.
         failure: why no more steps are run: the file is damaged, or the outbox closed.
     """

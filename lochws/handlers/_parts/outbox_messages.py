@@ -1,4 +1,4 @@
-"""Messages of an outbox: what is kept of each, how many there are, and the error for a file that fails."""
+"""Messages of an outbox: their records and counts, and the error for a file that cannot be used."""
 
 from __future__ import annotations
 

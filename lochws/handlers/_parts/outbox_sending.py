@@ -1,7 +1,7 @@
 """Sending side of an outbox: messages in flight, their confirmations, and what is in doubt afterwards.
 
 It takes messages from the ledger, a window of them at most, sends them over the connection in use, and tells
-the ledger what became of them. When a connection ends, it has none of its messages any more.
+the ledger what became of them. It keeps no messages of a connection that has ended.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Sending:
     Args:
         app: the app or the feed.
         keeper: runs the steps of the ledger.
-        rules: see there.
+        rules: the arguments of the outbox that concern sending.
     """
 
     def __init__(self, app: WebSocketApp | Feed, keeper: Keeper, rules: Rules) -> None:
@@ -244,7 +244,7 @@ class Sending:
             self._unrelated.add(function, error)
 
     def _look(self) -> None:
-        """Confirm what has been written, if that is all that is asked for."""
+        """Confirm the messages that have been written, if ``confirm="written"`` asks for no more."""
         waiting = ReceiptState.QUEUED, ReceiptState.UNSENT
         self._confirm([one for one in self._flights.values() if one.receipt.state not in waiting])
         if self._flights:
@@ -303,7 +303,7 @@ class Sending:
             self._keeper.ask(Return(messages, self._marks, self.wake))
 
     def _return_buffer(self) -> None:
-        """Return what could not be sent. It is taken again, in order, on the next connection."""
+        """Return the messages that could not be sent. The next connection takes them again, in order."""
         doubtful = [message for message in self._buffer if message.was_sent and self._marks]
         self._return([message for message in self._buffer if not (message.was_sent and self._marks)])
         self._buffer.clear()
