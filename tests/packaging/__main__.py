@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -18,6 +17,8 @@ import tempfile
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from ..support.interpreters import PYENV, find
 
 ROOT = Path(__file__).parent.parent.parent
 PROGRAM = Path(__file__).with_name("installed.py")
@@ -54,11 +55,9 @@ def main() -> int:
 
 def interpreter(version: str) -> str:
     """Return the path of a Python of that version: pyenv's newest, or the one on PATH."""
-    kept = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    found = {int(path.name.rpartition(".")[2]): path for path in kept.glob(f"{version}.[0-9]*")}
-    path = str(found[max(found)] / "bin" / "python") if found else shutil.which(f"python{version}")
+    path = find(version)
     if path is None:
-        raise SystemExit(f"there is no Python {version}: neither in {kept} nor on the path")
+        raise SystemExit(f"Python {version} is neither in {PYENV} nor on the path")
     return path
 
 
