@@ -211,7 +211,8 @@ def test_the_server_closes(server_class):
     sender, receiver, _ = connected(server, None)
     assert receiver.receive(server.close(4001, "grüße")) == []
     assert receiver.close_received == CloseFrame(4001, "grüße")
-    assert server.receive(sender.close(*receiver.close_received))[0][1] == b"\x0f\xa1" + "grüße".encode()
+    echo = sender.close(receiver.close_received.code, receiver.close_received.reason)
+    assert server.receive(echo)[0][1] == b"\x0f\xa1" + "grüße".encode()
 
 
 def test_messages_that_are_not_compressed_among_others(server_class):
