@@ -171,7 +171,7 @@ class Intake:
         self._wakers.append(waker)
 
     def forget(self, waker: Callable[[], object]) -> None:
-        """Undo `on_change`."""
+        """Stop calling a function that was passed to `on_change`."""
         with suppress(ValueError):  # it has been called
             self._wakers.remove(waker)
 

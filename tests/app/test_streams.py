@@ -350,7 +350,7 @@ def handlers() -> dict[str, Any]:
 
 
 class TestSkipping:
-    """What nothing reads is skipped, and later messages arrive."""
+    """Streams that are not read are skipped, and later messages arrive."""
 
     @pytest.mark.parametrize("handler", handlers().values(), ids=handlers().keys())
     def test_what_a_handler_leaves_is_skipped(

@@ -77,7 +77,7 @@ def cases(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
 
 
 class Results(unittest.TestResult):
-    """What became of each test: "passed", "skipped", or its failure in one line."""
+    """The outcome of each test: "passed", "skipped", or its failure in one line."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -71,7 +71,7 @@ class Exchange:
 
     @property
     def count(self) -> int:
-        """How many connections there have been."""
+        """The number of connections so far."""
         return len(self._feed.connections)
 
     def book(self, symbol: str) -> Book:

@@ -185,7 +185,7 @@ def test_no_number_is_saved_before_the_handlers_of_its_message_have_returned(
 
 
 def test_flush_does_not_wait_for_the_call_that_it_interrupts(tmp_path: Path) -> None:
-    """As a finalizer or a signal handler may, on any line of `save`, and on the thread that saves."""
+    """A finalizer or a signal handler may call it on any line of `save`, and on the thread that saves."""
     file = NumberFile(tmp_path / "numbers")
     results: list[bool] = []
 

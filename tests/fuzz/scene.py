@@ -126,7 +126,7 @@ class Scene:
         return True
 
     def turn_for_handler(self, until: Callable[[], bool], limit: float | None) -> bool:
-        """Nothing reads streams."""
+        """Refuse: streams are not read here."""
         raise NotImplementedError
 
     def stream_handled(self, stream: IncomingStream) -> None:

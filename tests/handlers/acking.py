@@ -17,7 +17,7 @@ from ..support.peer import CLOSE, PING, PONG, TEXT, Link
 
 
 class Plan(NamedTuple):
-    """What the server does on one connection.
+    """The behavior of the server on one connection.
 
     Attributes:
         reads: how many messages it reads before it resets the connection; None for no end.

@@ -14,7 +14,7 @@ from websockets.sync.server import ServerConnection, serve
 
 
 class Record:
-    """What the server has seen.
+    """The messages that the server has seen.
 
     Args:
         cuts: whether it resets each connection after a random number of messages.
