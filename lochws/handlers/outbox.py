@@ -51,7 +51,7 @@ from ._parts.outbox_ledger import (
     WhenFull,
     Withdraw,
 )
-from ._parts.outbox_messages import OutboxCounts, OutboxError, OutboxMessage
+from ._parts.outbox_messages import OutboxCounts, OutboxError, OutboxMessage, as_str
 from ._parts.outbox_sending import Confirm, Rules, Sending
 from ._parts.outbox_tables import SYNCHRONOUS, MemoryTable, Synchronous, Table
 
@@ -137,8 +137,8 @@ class Outbox:
             raise TypeError(f"app: expected a lochws.WebSocketApp or a lochws.Feed, not {_kind(app)}")
         if not (path is None or isinstance(path, (str, os.PathLike))):
             raise TypeError(f"path={path!r}: expected the path of a file, or None")
-        if path == "":
-            raise ValueError("path='': expected the path of a file, or None")
+        if path == "" or (path is not None and "\0" in os.fsdecode(path)):
+            raise ValueError(f"path={path!r}: expected the path of a file, or None")
         if callable(confirm):
             check_takes("confirm", confirm, 1)
         else:
@@ -219,7 +219,7 @@ class Outbox:
             QueueFull: there is no room; none of the messages is kept.
             OutboxError: the file cannot be written or is damaged, or the outbox is closed; none is kept.
         """
-        if isinstance(messages, (str, bytes, Mapping)):
+        if isinstance(messages, (str, bytes, bytearray, Mapping)) or not isinstance(messages, Iterable):
             raise TypeError(f"messages={safe_repr(messages)}: expected several messages")
         deadline = self._deadline(expires)
         made = [self._made(message, None, None, deadline) for message in messages]
@@ -243,7 +243,7 @@ class Outbox:
                 raise TypeError(f"{name}={value!r}: expected a str, or None")
             if value is not None:
                 _check_text(name, value)
-        own = f"{self._prefix}-{next(self._numbers)}" if id is None else id
+        own = f"{self._prefix}-{next(self._numbers)}" if id is None else as_str(id)
         if self._id_field is not None:
             if not isinstance(message, Mapping):
                 raise TypeError(f"message={safe_repr(message)}: expected a mapping, since id_field was given")
@@ -254,16 +254,22 @@ class Outbox:
                 kind = type(message).__name__
                 raise TypeError(f"add_id returned {kind}: expected str, bytes, a mapping or a list")
         payload = check_message("message", message, self._codec)
-        return OutboxMessage(0, own, payload, supersede, time(), deadline)
+        payload = as_str(payload) if isinstance(payload, str) else b"".join((payload,))
+        key = None if supersede is None else as_str(supersede)
+        return OutboxMessage(0, own, payload, key, time(), deadline)
 
     def _put(self, messages: list[OutboxMessage]) -> list[str]:
         may_wait = self._when_full == "block" and not (self._app.in_handler or interrupts_lochws())
-        step = Put(messages, may_wait)
-        self._keeper.ask(step)
-        if not self._await(step, self._put_timeout if may_wait else None):
-            self._keeper.ask(Withdraw(step))
-            self._await(step)
-        self._sending.wake()
+        step = Put(messages, may_wait, self._sending.wake)
+        try:
+            self._keeper.ask(step)
+            if not self._await(step, self._put_timeout if may_wait else None):
+                self._keeper.ask(Withdraw(step))
+                self._await(step)
+        finally:
+            if not step.is_done:  # Ctrl-C: it may be kept later
+                step.is_left = True
+            self._sending.wake()
         return [message.id for message in messages]
 
     # Waiting, reading, ending.

@@ -60,6 +60,7 @@ class FileTable:
         self._durable = synchronous
         self._synchronous = ""
         self._before = 0, 0, 0
+        self._file = 0, 0
         self.count = self.size = self.last = 0
         try:
             # Messages may be private; SQLite gives its other files the permissions of this one. (To close an
@@ -69,6 +70,7 @@ class FileTable:
             self._connection = sqlite3.connect(
                 path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
             )
+            self._file = self._found()
             self._connection.text_factory = bytes  # damaged text is noticed by its checksum
         except (OSError, sqlite3.Error) as error:
             raise OutboxError(f"path={str(path)!r}: the outbox file cannot be opened: {error}") from error
@@ -147,7 +149,7 @@ class FileTable:
         if is_passing(error):
             raised = OutboxError(
                 f"the outbox file {str(self.path)!r} cannot be written ({error}): nothing was stored; "
-                "free some space, or make the file writable, and try again"
+                "free some space, make the file writable, or put it back, and try again"
             )
         else:
             raised = self._damaged(str(error))
@@ -163,8 +165,15 @@ class FileTable:
     def begin(self, durable: bool) -> None:
         """Begin a transaction. One that is not durable survives the end of the process, but no power cut."""
         self._before = self.count, self.size, self.last
+        if durable and self._found() != self._file:  # SQLite would go on to write to the old one
+            raise OSError("another file has replaced it")
         self._set_synchronous(self._durable if durable else "NORMAL")
         self._connection.execute("BEGIN IMMEDIATE")
+
+    def _found(self) -> tuple[int, int]:
+        """Return which file the path leads to."""
+        found = os.stat(self.path)
+        return found.st_dev, found.st_ino
 
     def commit(self) -> None:
         """Commit."""
@@ -271,4 +280,6 @@ class FileTable:
 
 def is_passing(error: Exception) -> bool:
     """Return whether an exception says that the file cannot be used now, and not that it is damaged."""
+    if isinstance(error, OSError):  # the file was removed or replaced
+        return True
     return isinstance(error, sqlite3.OperationalError) and any(words in str(error) for words in _PASSING)

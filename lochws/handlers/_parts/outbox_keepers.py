@@ -55,7 +55,7 @@ class DirectKeeper:
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
-        self._asked: deque[Step] = deque()
+        self._asked: deque[Step] = deque()  # by calls that interrupt the run of a step
         self._make_lock()
 
     def _make_lock(self) -> None:
@@ -68,17 +68,21 @@ class DirectKeeper:
         return self._runner == threading.get_ident()
 
     def ask(self, step: Step) -> None:
-        """Run a step; if this interrupts the run of another one, leave it to that one's caller."""
-        self._asked.append(step)
-        while self._asked:
+        """Run a step; if this interrupts the run of another one, leave it to that one's caller.
+
+        No thread runs the steps of others: Ctrl-C on the main thread would end them, too.
+        """
+        mine = deque((step,))
+        while mine or self._asked:
             done: list[Step] = []
             with self._lock:
                 if self._runner is not None:
+                    self._asked.extend(mine)
                     return
-                self._runner = threading.get_ident()
                 try:
-                    while self._asked:
-                        done += self.ledger.run([self._asked.popleft()])
+                    self._runner = threading.get_ident()
+                    while mine or self._asked:
+                        done += self.ledger.run([(mine or self._asked).popleft()])
                 finally:
                     self._runner = None
             for one in done:

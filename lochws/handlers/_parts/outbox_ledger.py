@@ -71,13 +71,22 @@ class Step:
 
 
 class Put(Step):
-    """Keep messages, all of them or none. Those of one step have different keys, or none."""
+    """Keep messages, all of them or none. Those of one step have different keys, or none.
+
+    Args:
+        messages: the messages.
+        may_wait: whether the caller waits for room.
+        kept: called when they are kept, if the caller has not waited for that.
+    """
 
     is_durable = True
 
-    def __init__(self, messages: Sequence[OutboxMessage], may_wait: bool) -> None:
+    def __init__(
+        self, messages: Sequence[OutboxMessage], may_wait: bool, kept: Callable[[], object] = lambda: None
+    ) -> None:
         super().__init__()
         self.messages = messages
+        self._kept = kept
         self.size = sum(message.size for message in messages)
         self.may_wait = may_wait
         self._replaced: list[OutboxMessage] = []
@@ -100,7 +109,7 @@ class Put(Step):
         if ledger.is_over(count, size):
             if ledger.when_full == "drop_oldest":
                 self._find_oldest(ledger, count, size)
-            elif ledger.when_full == "block" and self.may_wait:
+            elif self.may_wait and not ledger.is_over(len(self.messages), self.size):
                 return False
             else:
                 raise ledger.full(len(self.messages), self.size)
@@ -130,7 +139,9 @@ class Put(Step):
 
     def done(self) -> None:
         """Log a failure that the caller could not wait for."""
-        if self.error is not None and self.is_left:
+        if self.is_left and self.error is None:
+            self._kept()
+        elif self.is_left:
             report(logging.ERROR, "%d messages that a call put into an outbox were not kept: %s",
                    len(self.messages), self.error)
 
@@ -432,8 +443,10 @@ class Ledger:
             for step in steps:
                 self._apply(step, applied, waiting)
             self.table.commit()
-        except Exception as error:  # noqa: BLE001  of SQLite, mostly; the thread that runs this must live on
+        except BaseException as error:  # of SQLite, mostly; the thread that runs this must live on
             has_room = self.table.roll_back()
+            if not isinstance(error, Exception):  # Ctrl-C, while the main thread runs its own step
+                raise
             self._failed(error)
             left = [step for step in steps if not step.is_done]
             if has_room and not again and self.failure is None:

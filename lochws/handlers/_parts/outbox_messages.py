@@ -17,6 +17,11 @@ OVERHEAD_BYTES = 200
 _CHECKED = struct.Struct("<q?d?d?")
 
 
+def as_str(text: str) -> str:
+    """Return a str of no subclass. The members of an enum, for one, are formatted as their names."""
+    return str.__str__(text)
+
+
 class OutboxError(WebSocketError):
     """The file of an outbox cannot be used: it is damaged, in use elsewhere, or cannot be written.
 

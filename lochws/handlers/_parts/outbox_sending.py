@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from ... import Feed, Receipt, ReceiptState, WebSocketApp, events
 from ...errors import QueueFull, TransportFail, WebSocketError, WebSocketUnavailable
+from ...life.calls import ScheduledCall
 from ...options import MIB
 from ...system.rate_limit import RateLimit
 from ...system.report import report, safe_name
@@ -23,7 +24,7 @@ from .lines import report_about
 from .messages import Doubts
 from .outbox_keepers import Keeper
 from .outbox_ledger import End, Return, Take
-from .outbox_messages import Fate, OutboxMessage
+from .outbox_messages import Fate, OutboxMessage, as_str
 
 #: What confirms a message: a receipt, the operating system, or a function of received messages.
 Confirm: TypeAlias = "Literal['receipt', 'written'] | Callable[[Any], _Ids]"
@@ -82,7 +83,7 @@ class Sending:
         self._flights: dict[int, Flight] = {}
         self._by_id: dict[str, list[Flight]] = {}
         self._legs: dict[WebSocketApp, list[Callable[[Any], object]]] = {}  # with our handlers
-        self._timers: set[str] = set()  # those that run
+        self._timers: dict[str, ScheduledCall] = {}  # those that run
         self._part = 0
         self._unrelated = Doubts()
         self._lines = RateLimit()
@@ -132,7 +133,18 @@ class Sending:
 
     def _ready(self, _event: events.Ready) -> None:
         self._is_woken = False
+        for timer in self._timers.values():  # if the app has stopped meanwhile, they will never run
+            timer.cancel()
+        self._timers.clear()
+        if self._flights:  # of another connection of a feed
+            self._start_timers()
         self.wake()
+
+    def _start_timers(self) -> None:
+        if self._rules.confirm == "written":
+            self._later("look", LOOK_SECONDS, self._look)
+        elif (timeout := self._rules.timeout) is not None:
+            self._later("timeout", timeout / _PARTS, self._count_time)
 
     def _join(self, leg: WebSocketApp) -> None:
         """Note what happens on the connections that messages are sent over."""
@@ -217,8 +229,7 @@ class Sending:
             self._by_id.setdefault(flight.message.id, []).append(flight)
         elif self._rules.confirm == "receipt":
             flight.receipt.add_done_callback(partial(self._settled, flight))
-        if (timeout := self._rules.timeout) is not None and self._rules.confirm != "written":
-            self._later("timeout", timeout / _PARTS, self._count_time)
+        self._start_timers()
 
     def _settled(self, flight: Flight, receipt: Receipt) -> None:
         if receipt.state is ReceiptState.CONFIRMED:
@@ -238,8 +249,11 @@ class Sending:
                 first = next((flight for flight in self._flights.values() if flight.leg is leg), None)
                 self._confirm([] if first is None else [first])
                 return
+            if isinstance(found, (bytes, bytearray, memoryview)):  # else its numbers would be taken for ids
+                raise TypeError("confirm returned bytes: expected an id, several ids, True or None")
             ids = [found] if isinstance(found, (str, int)) else found
-            self._confirm([flight for one in ids for flight in self._by_id.get(str(one), ())])
+            names = (as_str(one) if isinstance(one, str) else str(one) for one in ids)
+            self._confirm([flight for name in names for flight in self._by_id.get(name, ())])
         except BaseException as error:  # noqa: BLE001  not even SystemExit may end the handlers' thread
             self._unrelated.add(function, error)
 
@@ -248,7 +262,7 @@ class Sending:
         waiting = ReceiptState.QUEUED, ReceiptState.UNSENT
         self._confirm([one for one in self._flights.values() if one.receipt.state not in waiting])
         if self._flights:
-            self._later("look", LOOK_SECONDS, self._look)
+            self._start_timers()
 
     def _confirm(self, flights: list[Flight]) -> None:
         landed = [flight.message for flight in flights if self._land(flight)]
@@ -327,14 +341,12 @@ class Sending:
     def _later(self, name: str, seconds: float, function: Callable[[], object]) -> None:
         """Call a function later, unless the timer of this name runs already."""
         if name not in self._timers:
-            self._timers.add(name)
-            try:
-                self._app.call_later(seconds, partial(self._time_has_come, name, function))
-            except WebSocketError:  # the app has stopped
-                self._timers.discard(name)
+            call = partial(self._time_has_come, name, function)
+            with suppress(WebSocketError):  # the app has stopped
+                self._timers[name] = self._app.call_later(seconds, call)
 
     def _time_has_come(self, name: str, function: Callable[[], object]) -> None:
-        self._timers.discard(name)
+        self._timers.pop(name, None)
         if not self._is_stopped:
             function()
 
@@ -352,5 +364,5 @@ class Sending:
             words = f"no confirmation within {self._rules.timeout:g} s (messages of the outbox: {count})"
             report_about(leg, logging.WARNING, "not_confirmed", "disconnecting: %s", words)
             leg.force_disconnect(words)
-        if self._flights and self._rules.timeout is not None:
-            self._later("timeout", self._rules.timeout / _PARTS, self._count_time)
+        if self._flights:
+            self._start_timers()

@@ -79,6 +79,8 @@ class MemoryTable:
         self._messages: OrderedDict[int, OutboxMessage] = OrderedDict()
         self._by_key: dict[str, dict[int, OutboxMessage]] = {}
         self._deadlines: list[tuple[float, int]] = []  # a heap; may name messages that are gone
+        self._last_commit: tuple[int, int, list[OutboxMessage]] = 0, 0, []  # size, last, removed since
+        self._is_changing = False
 
     @property
     def count(self) -> int:
@@ -86,13 +88,30 @@ class MemoryTable:
         return len(self._messages)
 
     def begin(self, durable: bool) -> None:
-        """Do nothing: changes in memory do not fail."""
+        """Undo what is left of a change that an exception of a signal handler, such as Ctrl-C, has ended.
+
+        Nothing else makes changes fail. A second one may have ended `roll_back`, too.
+        """
+        if self._is_changing:
+            self.roll_back()
+        self._is_changing = True
 
     def commit(self) -> None:
-        """Do nothing."""
+        """Keep the changes. An exception comes either before that or after it."""
+        self._last_commit = self.size, self.last, []
+        self._is_changing = False
 
     def roll_back(self) -> bool:
-        """Do nothing."""
+        """Undo the changes, of which the last may be incomplete."""
+        size, last, removed = self._last_commit
+        kept = [message for message in self._messages.values() if message.number <= last]
+        kept = sorted({message.number: message for message in (*kept, *removed)}.values())
+        self._messages = OrderedDict((message.number, message) for message in kept)
+        self._by_key, self._deadlines = {}, []
+        for message in kept:
+            self._note(message)
+        self.size, self.last = size, last
+        self.commit()
         return False
 
     def insert(self, message: OutboxMessage) -> None:
@@ -100,6 +119,9 @@ class MemoryTable:
         self.last = message.number
         self._messages[message.number] = message
         self.size += message.size
+        self._note(message)
+
+    def _note(self, message: OutboxMessage) -> None:
         if message.supersedes is not None:
             self._by_key.setdefault(message.supersedes, {})[message.number] = message
         if message.expires_at is not None:
@@ -107,8 +129,10 @@ class MemoryTable:
 
     def remove(self, message: OutboxMessage) -> bool:
         """Remove a message."""
-        if self._messages.pop(message.number, None) is None:
+        if message.number not in self._messages:
             return False
+        self._last_commit[2].append(message)
+        del self._messages[message.number]
         self.size -= message.size
         if (key := message.supersedes) is not None:
             of_key = self._by_key[key]
@@ -148,3 +172,4 @@ class MemoryTable:
         self._by_key.clear()
         self._deadlines.clear()
         self.size = 0
+        self.commit()
