@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from prometheus_client.core import Metric
 
+    from .outbox import Outbox
+
 #: The Prometheus name and help text for each key of the snapshot.
 _COUNTERS = {
     "connections": ("lochws_connections", "Connections that were opened."),
@@ -63,6 +65,22 @@ _HISTOGRAMS = {
     "ping_seconds": ("lochws_ping_seconds", "Seconds from pings to their pongs."),
     "outage_seconds": ("lochws_outage_seconds", "Seconds from the end of a connection to the next Ready."),
 }
+#: The same for the attributes of an outbox's counts that rise, and for those that also fall.
+_OUTBOX_COUNTERS = {
+    "put": ("lochws_outbox_put", "Messages that were put into the outbox."),
+    "sent": ("lochws_outbox_sent", "How often a message of the outbox was sent."),
+    "in_doubt": ("lochws_outbox_in_doubt", "How often a connection left a message of the outbox in doubt."),
+    "confirmed": ("lochws_outbox_confirmed", "Messages of the outbox that were confirmed."),
+    "told": ("lochws_outbox_told", "Messages in doubt that were passed to on_in_doubt."),
+    "expired": ("lochws_outbox_expired", "Messages of the outbox that were not sent in time."),
+    "superseded": ("lochws_outbox_superseded", "Messages of the outbox that later ones replaced."),
+    "dropped": ("lochws_outbox_dropped", "Messages that the full outbox dropped."),
+}
+_OUTBOX_GAUGES = {
+    "pending": ("lochws_outbox_pending", "Messages that the outbox keeps."),
+    "pending_bytes": ("lochws_outbox_pending_bytes", "Their size, as max_bytes counts it."),
+    "in_flight": ("lochws_outbox_in_flight", "Messages of the outbox that were sent and are not confirmed."),
+}
 
 
 class Metrics:
@@ -76,6 +94,7 @@ class Metrics:
         # Guards changes of _watched, which is replaced whole; a leaf. Reentrant, for signal handlers.
         self._lock = reentrant_lock()
         self._watched: dict[str, tuple[WebSocketApp, Measures]] = {}
+        self._outboxes: dict[str, Outbox] = {}  # likewise
         forks.register(self)
 
     def watch(self, app: WebSocketApp, name: str | None = None) -> None:
@@ -102,6 +121,25 @@ class Metrics:
             self._watched = {**self._watched, name: (app, measures)}
         app.add_handler(measures)
         app.hooks.wrap_handlers(measures.wrapped)
+
+    def watch_outbox(self, outbox: Outbox, name: str) -> None:
+        """Export the `counts` of an outbox, as ``lochws_outbox_…`` with the label ``outbox``.
+
+        Args:
+            outbox: the outbox; it is kept alive as long as this object.
+            name: its name in the metrics. The outbox that had it before is no longer exported.
+
+        Raises:
+            TypeError: `outbox` is not an Outbox, or `name` is not a str.
+        """
+        from .outbox import Outbox  # noqa: PLC0415  few programs have one
+
+        if not isinstance(outbox, Outbox):
+            raise TypeError(f"outbox: expected a lochws.handlers.outbox.Outbox, not {type(outbox).__name__}")
+        if not isinstance(name, str):
+            raise TypeError(f"name={name!r}: expected a str")
+        with self._lock:
+            self._outboxes = {**self._outboxes, name: outbox}
 
     def unwatch(self, app: WebSocketApp) -> None:
         """Stop measuring an app, and discard its numbers.
@@ -202,11 +240,14 @@ class Collector:
 
     def describe(self) -> Iterator[Metric]:
         """Yield the metric families without values; a registry uses them to detect duplicate names."""
-        return self._families({})
+        yield from self._families({})
+        yield from self._outbox_families({})
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metric families with their current values."""
-        return self._families(self._metrics._watched)
+        yield from self._families(self._metrics._watched)
+        if outboxes := self._metrics._outboxes:
+            yield from self._outbox_families(outboxes)
 
     def _families(self, watched: dict[str, tuple[WebSocketApp, Measures]]) -> Iterator[Metric]:
         from prometheus_client.core import (  # noqa: PLC0415  optional
@@ -247,6 +288,18 @@ class Collector:
             for event, taken in found["handler_seconds"].items():
                 handlers.add_metric([name, event], _buckets(taken), taken["sum"])
         yield handlers
+
+    def _outbox_families(self, outboxes: dict[str, Outbox]) -> Iterator[Metric]:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily  # noqa: PLC0415  optional
+
+        counts = {name: outbox.counts._asdict() for name, outbox in outboxes.items()}
+        kinds = (CounterMetricFamily, _OUTBOX_COUNTERS), (GaugeMetricFamily, _OUTBOX_GAUGES)
+        for make, families in kinds:
+            for key, (family_name, words) in families.items():
+                family = make(family_name, words, labels=["outbox"])
+                for name, found in counts.items():
+                    family.add_metric([name], found[key])
+                yield family
 
 
 def _buckets(histogram: dict[str, Any]) -> list[tuple[str, float]]:

@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from lochws import WebSocketApp, events
 from lochws.handlers._parts.measures import SECONDS, SIZES, Histogram, Measures
 from lochws.handlers.metrics import Metrics
+from lochws.handlers.outbox import Outbox
 from lochws.testing import ScriptedServer, accept, fin, send, stop_reading, wait_for, wait_for_end
 
 from ..support.apps import AT_ONCE, opened, running
@@ -247,6 +248,8 @@ def test_watching_again_and_again_leaves_nothing_behind(metrics: Metrics) -> Non
         (lambda metrics, app: metrics.watch(WebSocketApp(URL), "feed"), ValueError, "name='feed': another"),
         (lambda metrics, app: metrics.watch(WebSocketApp(URL), 5), TypeError, "name=5"),
         (lambda metrics, app: metrics.watch("ws://localhost"), TypeError, "app: expected a lochws"),
+        (lambda metrics, app: metrics.watch_outbox(app, "x"), TypeError, "outbox: expected a lochws"),
+        (lambda metrics, app: metrics.watch_outbox(Outbox(app), 5), TypeError, "name=5: expected a str"),
         (lambda metrics, app: metrics.unwatch(WebSocketApp(URL)), ValueError, "is not being watched"),
     ],
 )
@@ -288,6 +291,19 @@ def test_prometheus_gets_the_same_numbers(
         assert registry.get_sample_value(name, {"app": "feed", **labels}) == value, name
     assert registry.get_sample_value("lochws_open", {"app": "idle"}) == 0
     assert registry.get_sample_value("lochws_latency_seconds", {"app": "idle"}) is None
+
+
+def test_prometheus_gets_the_counts_of_outboxes(metrics: Metrics, registry: CollectorRegistry) -> None:
+    with Outbox(WebSocketApp(URL), max_messages=2, when_full="drop_oldest") as outbox:
+        metrics.watch_outbox(outbox, "orders")
+        outbox.put_many(["x", "y"])
+        outbox.put("z")
+        for key, value in outbox.counts._asdict().items():
+            name = f"lochws_outbox_{key}"
+            name += "" if key in ("pending", "pending_bytes", "in_flight") else "_total"
+            assert registry.get_sample_value(name, {"outbox": "orders"}) == value
+        assert registry.get_sample_value("lochws_outbox_dropped_total", {"outbox": "orders"}) == 1
+    assert generate_latest(registry).decode().count('outbox="orders"') == len(outbox.counts)
 
 
 def test_scraped_metrics_follow_the_conventions_of_prometheus(
