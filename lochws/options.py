@@ -30,7 +30,8 @@ else:
     class TypedDict(dict):
         """Replaces `typing.TypedDict`, which takes a millisecond to compile each annotation."""
 
-        def __init_subclass__(cls, *, total):
+        def __init_subclass__(cls, *, total=True):
+            cls.__total__ = total
             cls.__annotations__ = {**getattr(cls.__base__, "__annotations__", {}), **cls.__annotations__}
 
 _Class = TypeVar("_Class", bound=type)
@@ -881,8 +882,9 @@ class OptionsSignature:
     def __get__(self, instance: object, owner: Any) -> Signature:
         import inspect  # noqa: PLC0415  for help alone
 
-        if owner.__init__ is not self._function:
-            raise AttributeError("__signature__")  # a subclass has a constructor of its own
+        if instance is not None or owner.__init__ is not self._function:
+            # An object has the signature of its __call__; a subclass has a constructor of its own.
+            raise AttributeError("__signature__")
         _, *own, _ = inspect.signature(self._function).parameters.values()
         listed = [
             inspect.Parameter(

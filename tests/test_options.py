@@ -349,6 +349,14 @@ class TestDeclaredOnce:
 
         assert list(inspect.signature(Mine).parameters) == ["channel"]
 
+    def test_an_app_that_can_be_called_shows_the_signature_of_its_calls(self) -> None:
+        class Mine(WebSocketApp):
+            def __call__(self, first: object, second: object) -> None: ...
+
+        assert list(inspect.signature(Mine(URL)).parameters) == ["first", "second"]
+        with pytest.raises(TypeError, match="cannot be called with one argument"):
+            WebSocketApp(URL).on("text")(Mine(URL))
+
     @pytest.mark.parametrize("kind", [WebSocket, WebSocketApp])
     def test_help_says_what_each_option_does_and_its_default(self, kind: type[WebSocket]) -> None:
         text = inspect.getdoc(kind) or ""
@@ -434,3 +442,10 @@ def test_a_wrong_timeout_is_refused_before_anything_happens(method: str, timeout
     with pytest.raises((TypeError, ValueError), match=f"{method}: timeout="):
         getattr(app, method)(timeout)
     assert not app.close_called.is_set()
+
+
+@pytest.mark.parametrize("total", [{}, {"total": False}], ids=["required", "optional"])
+def test_users_may_declare_options_of_their_own_besides_ours(total: dict[str, bool]) -> None:
+    own = type(WebSocketOptions)("Own", (WebSocketOptions,), {"__annotations__": {"mine": "int"}}, **total)
+    assert set(own.__annotations__) == {*WebSocketOptions.__annotations__, "mine"}
+    assert own(mine=1) == {"mine": 1}

@@ -110,8 +110,9 @@ class _Described:
         shape: _Shape = owner.__shape__
         if self._name != "__signature__":
             return getattr(shape.as_dataclass(), self._name)
-        if owner.__init__ is not shape.cls.__init__:  # type: ignore[misc]  # they are only compared
-            raise AttributeError(self._name)  # a subclass has a constructor of its own
+        if instance is not None or owner.__init__ is not shape.cls.__init__:  # type: ignore[misc]  # only compared
+            # An object has the signature of its __call__; a subclass has a constructor of its own.
+            raise AttributeError(self._name)
         from inspect import signature  # noqa: PLC0415  its caller has imported it
 
         return signature(shape.as_dataclass())
@@ -159,6 +160,12 @@ class _Record:
     def __delattr__(self, name: str) -> None:
         _refuse_change(self, name, "delete")
         object.__delattr__(self, name)
+
+    def __setstate__(self, state: Any) -> None:
+        # Of an object with slots, it is a tuple of the dictionary, or None, and the values of the slots.
+        for values in state if type(state) is tuple else (state,):
+            for name, value in (values or {}).items():
+                _set(self, name, value)
 
     def __replace__(self, **changes: Any) -> Any:
         return changed(self, **changes)

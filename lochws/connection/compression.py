@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
+from ..base.records import record
 from ..protocol.deflate import PIECE_BYTES
 from .outgoing import Raw
 
@@ -14,7 +15,8 @@ CompressWhole: TypeAlias = "Callable[[int, bytes], bytes]"
 CompressInPieces: TypeAlias = "Callable[[int, bytes], Iterator[bytes]]"
 
 
-class Compress(NamedTuple):
+@record(frozen=True, slots=True)
+class Compress:
     """The two ways to make the frames of a raw message."""
 
     whole: CompressWhole
@@ -27,7 +29,7 @@ class Compression:
     __slots__ = ("_current", "_in_pieces", "whole")
 
     def __init__(self, compress: Compress) -> None:
-        self.whole, self._in_pieces = compress
+        self.whole, self._in_pieces = compress.whole, compress.in_pieces
         self._current: Iterator[bytes] | None = None
 
     def some(self, raw: Raw, limit: float) -> tuple[bytes, float]:

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 from threading import get_ident
 from time import monotonic
-from typing import NamedTuple
 
+from ..base.records import record
 from ..errors import QueueFull
 from ..system.reentry import interrupts_lochws
 from ..system.waits import Waiters, wait_for
@@ -20,7 +20,8 @@ ROOM_PART = 8
 TURN_SECONDS = 0.01
 
 
-class Bound(NamedTuple):
+@record(frozen=True, slots=True)
+class Bound:
     """The limit on what may wait in a send queue.
 
     Attributes:
@@ -85,14 +86,14 @@ class Room:
         Raises:
             QueueFull: there is no room.
         """
-        _, when_full, send_timeout, may_block = self._bound
+        when_full, send_timeout = self._bound.when_full, self._bound.send_timeout
         if when_full == "drop":
             self._dropped += count
             return False
         full = self._full(self._outgoing.pending, size)
         if when_full == "raise":
             raise QueueFull(full)
-        if not may_block() or interrupts_lochws():
+        if not self._bound.may_block() or interrupts_lochws():
             raise QueueFull(f"{full}; a handler cannot wait for room")
         stream = self._outgoing.stream
         if stream is not None and stream.thread == get_ident():
@@ -115,7 +116,7 @@ class Room:
         Returns, raises:
             The same as `find`.
         """
-        _, when_full, send_timeout, _ = self._bound
+        when_full, send_timeout = self._bound.when_full, self._bound.send_timeout
         stream = self._outgoing.stream
         if stream is None:
             send_timeout = None  # a thread compresses, which takes a while at most

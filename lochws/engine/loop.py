@@ -348,8 +348,8 @@ class Loop:
         descriptor, mask = self._registered.pop(channel, (-1, 0))
         self._timers.remove(channel)
         try:
-            if mask:
-                self._watched.pop(descriptor, None)
+            if mask and self._watched.get(descriptor) is channel:  # if it was closed, another may have it now
+                del self._watched[descriptor]
                 self._poller.watch(descriptor, mask, 0)
         finally:
             channel.release()

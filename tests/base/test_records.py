@@ -96,6 +96,20 @@ def test_each_way_to_copy_gives_an_equal_record() -> None:
         assert copy.replace(one, size=3) == Record(3, "y", only=2.0)
 
 
+class Noted(Slotted):
+    """A record with slots, and a dictionary besides."""
+
+
+def test_records_with_slots_are_copied_and_pickled_too() -> None:
+    noted: Any = Noted(size=2)
+    noted.note = "kept"
+    for one in (Slotted(size=1, given=[3]), noted):
+        for copied in (copy.copy(one), copy.deepcopy(one), pickle.loads(pickle.dumps(one))):
+            assert type(copied) is type(one)
+            assert values_of(copied) == values_of(one)
+            assert getattr(copied, "note", None) == getattr(one, "note", None)
+
+
 def test_dataclasses_and_inspect_see_the_fields() -> None:
     assert dataclasses.is_dataclass(Record)
     ours, theirs = dataclasses.fields(Record), dataclasses.fields(Twin)
@@ -119,6 +133,11 @@ def test_a_subclass_may_have_its_own_constructor_attributes_and_fields() -> None
     assert (own.size, own.mine) == (1, 2)
     assert str(inspect.signature(Own)) == "() -> 'None'"
     assert own != Record(1)
+
+    class Callable(Record):
+        def __call__(self, one: int) -> None: ...
+
+    assert str(inspect.signature(Callable(1))) == "(one: 'int') -> 'None'"
 
     @dataclasses.dataclass(frozen=True)
     class More(Record):

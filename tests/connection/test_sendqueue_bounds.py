@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from lochws.base.records import changed
 from lochws.connection.sendqueue import SendQueue
 from lochws.errors import QueueFull, TransportFail, WebSocketClosed, WebSocketClosing
 from lochws.protocol.sender import Sender
@@ -159,7 +160,7 @@ class Waiter:
             except Exception as error:  # noqa: BLE001  it is looked at by the test
                 self._outcome = error
 
-        queue._room._bound = queue._room._bound._replace(may_block=may_block)
+        queue._room._bound = changed(queue._room._bound, may_block=may_block)
         self._thread = threading.Thread(target=run)
         self._thread.start()
         # The thread asks whether it may wait with the lock held, and lets it go only by waiting.

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import select
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -347,6 +350,24 @@ class TestErrors:
         assert other.names[-1] == "ready"
         await_reports()
         assert len(caplog.records) == 1
+
+    @pytest.mark.skipif(not hasattr(select, "epoll"), reason="selectors refuse the second channel")
+    def test_the_end_of_a_channel_is_no_end_for_the_one_that_has_its_descriptor_now(self, loop: Loop) -> None:
+        broken, other = Probe(), Probe()
+        joined(loop, broken)
+        descriptor = broken._near.detach()
+        os.dup2(other._near.fileno(), descriptor)  # as if others had closed it, and the number was used again
+        other._near.close()
+        other._near = socket.socket(fileno=descriptor)
+        other._near.setblocking(False)
+        joined(loop, other)
+        broken.is_finished = True
+        loop.touch(broken)
+        look(loop)
+        assert broken.closed
+        other.far.sendall(b".")
+        look(loop)
+        assert other.received == b"."
 
     def test_without_a_selector_to_be_had_nothing_is_left(self, monkeypatch: pytest.MonkeyPatch) -> None:
         pipes: list[WakePipe] = []

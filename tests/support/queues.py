@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from lochws.base.records import fields_of
 from lochws.connection import sendqueue
 from lochws.connection.compression import Compress
 from lochws.connection.paced import Budget
@@ -91,7 +92,7 @@ class Asked:
 
 def make_queue(sink: Sink, *, limit: int = 1 << 24, ask_loop: Callable[[], None] = lambda: None,
                **options: Any) -> SendQueue:
-    bound = Bound(limit, **{name: options.pop(name) for name in Bound._fields if name in options})
+    bound = Bound(limit, **{name: options.pop(name) for name in fields_of(Bound) if name in options})
     options.setdefault("pack", Sender().pack)
     if in_pieces := options.pop("compress_in_pieces", None):
         options["compress"] = Compress(options.get("compress", bytes), in_pieces)
