@@ -60,11 +60,13 @@ class IncomingStream:
     Attributes:
         waiting: the number of characters or bytes that have not been read.
         is_complete: whether all of the message has arrived.
+        is_posted: whether its event was posted; written by `IncomingStreams`, as is `held_cost`.
+        held_cost: what its content adds to the cost of the events that are held, in bytes.
     """
 
     __slots__ = (
-        "__weakref__", "_changed", "_empty", "_error", "_handlers", "_is_closed", "_lock", "_parts", "_sizes",
-        "_start", "_touch", "_wakers", "is_complete", "waiting",
+        "__weakref__", "_asked", "_changed", "_empty", "_error", "_handlers", "_is_closed", "_lock", "_parts",
+        "_sizes", "_start", "_touch", "_wakers", "held_cost", "is_complete", "is_posted", "waiting",
     )
 
     def __init__(self, is_text: bool, touch: Callable[[], None], handlers: Handlers) -> None:
@@ -79,10 +81,13 @@ class IncomingStream:
         self._start = 0  # what has been read of the first part
         self.waiting = 0
         self._sizes: list[int] = []  # the sizes that threads wait for
+        self._asked = 0  # what the last read asked for in vain, and will ask for again
         self.is_complete = False
         self._is_closed = False
         self._error: WebSocketClosed | None = None
         self._wakers: deque[Callable[[], object]] = deque()  # any thread appends and takes
+        self.is_posted = False
+        self.held_cost = 0
         forks.register(self)
 
     @property
@@ -93,12 +98,12 @@ class IncomingStream:
     @property
     def is_full(self) -> bool:
         """True if nothing more should be received until some has been read. Any thread."""
-        return self.waiting >= max(STREAM_BUFFER, *self._sizes, 0) and not self.is_done
+        return self.waiting >= max(STREAM_BUFFER, self._asked, *self._sizes) and not self.is_done
 
     @property
     def is_low(self) -> bool:
         """True if receiving may continue. Any thread."""
-        return self.waiting < max(STREAM_BUFFER // 2, *self._sizes, 0) or self.is_done
+        return self.waiting < max(STREAM_BUFFER // 2, self._asked, *self._sizes) or self.is_done
 
     # The baton holder.
 
@@ -232,6 +237,7 @@ class IncomingStream:
                 if left is not None and left <= 0:
                     unit = "characters" if self._empty == "" else "bytes"
                     wanted = "the rest of the message" if least == maxsize else f"{least} {unit}"
+                    self._asked = least
                     raise TimeoutError(f"read(): {wanted} did not arrive within {timeout:g} s")
                 if not self._handlers.turn_for_handler(partial(self.has, size), slice_of(left)):
                     with self._lock:
@@ -265,6 +271,7 @@ class IncomingStream:
             size -= len(part) - start
             parts.popleft()
             self._start = 0
+        self._asked = 0
         content: str | bytes = self._empty.join(taken)
         self.waiting -= len(content)
         return content
@@ -301,6 +308,9 @@ class IncomingStreams:
 
     def open(self, is_text: bool) -> IncomingStream:
         """Return the sink of a new stream, which the receiver puts into a Stream event."""
+        if (complete := self._arriving) is not None and not complete.is_posted:
+            complete.held_cost = complete.waiting  # which stays the same until it is posted
+            self._held_cost += complete.held_cost
         self._arriving = stream = IncomingStream(is_text, self._touch, self._handlers)
         if not self._handlers.has_handler_for(events.Stream):
             stream.close()
@@ -357,6 +367,8 @@ class IncomingStreams:
                     received = [*received[: index + 1]]
                     stream = cast("IncomingStream", event._source)
                     after = partial(self._handled, received, stream, after)
+                    self._held_cost -= stream.held_cost
+                    stream.is_posted = True
                     self._unread = None if stream.is_done else stream
                     break
             self._inbox.post(received, cost, after)

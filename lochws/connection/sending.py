@@ -182,8 +182,10 @@ class SendingHalf:
                 for frame in fragmenter.add(chunk):
                     self.queue.add_fragment(stream, frame)
                     last = monotonic()
-                if fragmenter.has_gathered and monotonic() - last > HELD_SECONDS:
-                    self.queue.add_fragment(stream, fragmenter.cut())
+                if monotonic() - last > HELD_SECONDS:
+                    # Nothing is gathered while chunks are empty, or compressed to nothing yet. That may go on
+                    # and on, so the end of the connection has to be noticed even then.
+                    self.queue.add_fragment(stream, fragmenter.cut() if fragmenter.has_gathered else b"")
                     last = monotonic()
             *others, end = fragmenter.end()
             for frame in others:
@@ -247,6 +249,8 @@ class SendingHalf:
         """
         if self._trace:
             self._trace("close_requested", code=code, reason=reason)
+        if (owed := self._owed_close) is not None and owed[2]:
+            code, reason, overtakes = owed  # a stream was not completed, and the server is to be told
         self.close(code, reason, overtakes=overtakes)
 
     # For the connection.

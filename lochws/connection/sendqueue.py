@@ -574,7 +574,7 @@ class SendQueue:
 
         Args:
             stream: the message.
-            frame: the fragment.
+            frame: the fragment; empty to add none, and only wait.
             last: describes the message if this is its last fragment. Blocks until the kernel has taken it.
 
         Raises:
@@ -584,6 +584,8 @@ class SendQueue:
         outgoing = self._outgoing
         with self._lock:
             self._wait_for_stream(lambda: outgoing.waiting_items < self._window)
+            if not frame:
+                return
             try:
                 if last is None:
                     self._proofs.inserted(outgoing.next_position - len(outgoing.raw))

@@ -12,6 +12,7 @@ import signal
 import threading
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -223,7 +224,7 @@ class TestReadingInAThread:
         stalled = threading.Event()
 
         def flood(link: Link) -> None:
-            link.sock.settimeout(0.3)
+            link.sock.settimeout(2)  # longer than the limits of keepalive
             rest = memoryview(frame(BINARY, bytes(64 << 20)))
             while rest:
                 try:
@@ -234,7 +235,7 @@ class TestReadingInAThread:
             answer_close(link)
 
         app = Taking(start_peer(telling(after=flood)).url)
-        with running(app, ping_rate=0.02, ping_timeout=0.1, stale_after=0.2):
+        with running(app, ping_rate=0.1, ping_timeout=1.5, stale_after=1.5):
             stream = app.stream()
             assert stalled.wait(PATIENCE)
             source: Any = stream._source
@@ -752,7 +753,7 @@ class TestTheRestOfLochws:
         stalled = threading.Event()
 
         def flood(link: Link) -> None:
-            link.sock.settimeout(0.3)
+            link.sock.settimeout(1)
             rest = memoryview(frame(BINARY, bytes(900)) * 20_000)
             while rest:
                 try:
@@ -773,6 +774,58 @@ class TestTheRestOfLochws:
             assert app.seen == ["connecting", "connected", "ready"]
             stream.read()
             eventually(lambda: len(app.seen) == 20_003)
+
+    def test_the_content_of_streams_behind_a_stream_is_bounded(
+        self, start_peer: StartPeer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(receiving, "INBOX_BYTES", 1 << 20)
+        compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
+        small = compressor.compress(bytes(60_000)) + compressor.flush(zlib.Z_FULL_FLUSH)[:-4]
+        one = bytes([0x80 | 0x40 | BINARY, len(small)]) + small
+
+        def script(link: Link) -> None:
+            link.accept("Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover")
+            for _ in range(2000):  # 120 MB in 150 kB
+                link.send(one)
+            link.send(text("end"))
+            answer_close(link)
+
+        app = Taking(start_peer(script).url, compress=True)
+        with running(app):
+            stream = app.stream()
+            connection = app._lochws.life.connection
+            assert connection is not None
+            eventually(lambda: connection._receiving.is_paused)
+            streams: Any = connection._receiving._streams
+            held = sum(
+                event._source.waiting for received, _, _ in streams._held for event in received
+                if isinstance(event, events.Stream)
+            )
+            assert held < (1 << 20) + RATIO * receiving.DEFLATED_READ
+            for count in range(2000):
+                assert stream.read() == bytes(60_000)
+                if count < 1999:
+                    stream = app.stream()
+            eventually(lambda: app.seen[-1] == "end")
+            assert streams._held_cost == 0
+
+    @pytest.mark.parametrize("timeout", [0, 0.001])
+    def test_more_than_the_buffer_can_be_asked_for_again_and_again(
+        self, start_peer: StartPeer, timeout: float
+    ) -> None:
+        app = Taking(start_peer(telling(frame(BINARY, LARGE), text("end"))).url)
+        with running(app):
+            stream, read = app.stream(), b""
+
+            def poll() -> bool:
+                nonlocal read
+                with suppress(TimeoutError):
+                    read = stream.read(900_000, timeout)  # type: ignore[assignment]
+                return bool(read)
+
+            eventually(poll)
+            assert read + stream.read() == LARGE  # type: ignore[operator]
+            eventually(lambda: app.seen[-1] == "end")
 
     @pytest.mark.parametrize(
         ("options", "why"), [

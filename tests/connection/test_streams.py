@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -230,6 +231,30 @@ class TestFailing:
         else:
             half.queue.finish()
         assert isinstance(stream.end(), TransportFail if is_lost else WebSocketClosed)
+
+    @pytest.mark.parametrize("compress", [False, True])
+    def test_empty_chunks_do_not_hide_the_end_of_the_connection(self, compress: bool) -> None:
+        def chunks() -> Iterator[bytes]:
+            yield b"begin" * (not compress)
+            half.queue.finish()
+            end = monotonic() + PATIENCE
+            while monotonic() < end:
+                yield b""
+            raise AssertionError("asked for chunks after the end")
+
+        half = Half(compress=compress)
+        with pytest.raises(WebSocketClosed, match="the connection has ended"):
+            half.stream(chunks())
+
+    def test_a_close_that_follows_is_replaced_by_1011(self) -> None:
+        half = Half()
+        with pytest.raises(TypeError):
+            half.stream([b"right", 5])
+        half.half.request_close(1000, "goodbye")
+        half.half.send_owed_close()
+        assert half.half.close_sent is not None
+        assert half.half.close_sent.code == 1011
+        assert half.queue.is_close_taken
 
     def test_a_chunk_of_the_wrong_type_ends_it_too(self) -> None:
         half = Half()
