@@ -237,7 +237,8 @@ class IncomingStream:
                 if left is not None and left <= 0:
                     unit = "characters" if self._empty == "" else "bytes"
                     wanted = "the rest of the message" if least == maxsize else f"{least} {unit}"
-                    self._asked = least
+                    # Another buffer each time: it may never be asked for again, and still be kept.
+                    self._asked = min(least, self.waiting + STREAM_BUFFER)
                     raise TimeoutError(f"read(): {wanted} did not arrive within {timeout:g} s")
                 if not self._handlers.turn_for_handler(partial(self.has, size), slice_of(left)):
                     with self._lock:

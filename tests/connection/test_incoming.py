@@ -129,6 +129,20 @@ def test_a_reader_that_wants_more_than_the_buffer_gets_it() -> None:
     assert stream.is_full
 
 
+def test_each_read_that_times_out_makes_room_for_one_more_buffer() -> None:
+    stream = stream_of(bytes(STREAM_BUFFER), complete=False)
+    for buffers in range(1, 4):
+        assert stream.is_full
+        with pytest.raises(TimeoutError):
+            stream.read(None, 0)
+        assert stream.is_low
+        stream.write(bytes(STREAM_BUFFER))
+        assert stream.waiting == (buffers + 1) * STREAM_BUFFER
+    assert stream.is_full
+    stream.end()
+    assert len(stream.read(None, 0)) == 4 * STREAM_BUFFER
+
+
 def test_an_exception_in_the_middle_of_a_read_closes_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C may have struck between taking a part and returning it, so the content has a hole."""
     stream = stream_of(b"abc", b"def", complete=False)
