@@ -24,7 +24,7 @@ def main() -> None:
     """Run the cells."""
     manager, client = start_new_kernel(kernel_name="python3", startup_timeout=PATIENCE)
     assert manager.provisioner is not None
-    kernel: int = manager.provisioner.pid  # type: ignore[attr-defined]  # a local one has it
+    kernel: int = manager.provisioner.pid  # a local one has it
     results: list[tuple[str, str | None]] = []
     try:
         for cell in json.load(sys.stdin):
