@@ -112,6 +112,16 @@ class Supervisor:
             self._changed.notify()
         return job
 
+    def start(self) -> None:
+        """Start the first thread, so that later jobs do not depend on whether one can be started then.
+
+        Raises:
+            RuntimeError: it cannot be started.
+        """
+        with self._lock:
+            if not self._threads and not self._stopping:
+                self._start_thread()
+
     def call_soon(
         self,
         function: Callable[[], object],

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import NoReturn
+from weakref import WeakValueDictionary
 
 from ..options import Options
+from ..system.locks import reentrant_lock
 from .waiting import cause
 
 # The first version of truststore that verifies certificates after a non-blocking handshake.
 _TRUSTSTORE = (0, 10, 5)
+# Contexts in use, by what they were made of.
+_shared: WeakValueDictionary[Hashable, ssl.SSLContext] = WeakValueDictionary()
+_lock = reentrant_lock()
 
 
 def make_context(options: Options) -> ssl.SSLContext:
@@ -40,6 +46,50 @@ def make_context(options: Options) -> ssl.SSLContext:
     # The system's configuration may require more than 1.2, which is kept.
     context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)
     return context
+
+
+def shared_context(options: Options) -> ssl.SSLContext:
+    """Return the context of another WebSocket that was made with the same options and files, or a new one.
+
+    Thousands of apps with a context each would spend minutes and gigabytes on the same authorities. Nothing
+    changes a context after it was made. Reads files, so it may block.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    key = (key_of(options), _state_of_files(options))
+    with _lock:
+        context = _shared.get(key)
+    if context is None:
+        context = make_context(options)
+        with _lock:
+            _shared[key] = context
+    return context
+
+
+def key_of(options: Options) -> Hashable:
+    """Return what a context depends on, apart from the contents of files. A function is called each time."""
+    if callable(options.ssl_password):
+        return object()
+    return (
+        options.ssl_verify, options.ssl_system_store, options.ssl_cafile, options.ssl_certfile,
+        options.ssl_keyfile, options.ssl_password,
+        # Programs replace these.
+        ssl.SSLContext, ssl.create_default_context, _TRUSTSTORE,
+    )
+
+
+def _state_of_files(options: Options) -> Hashable:
+    defaults = ssl.get_default_verify_paths()
+    files = (options.ssl_cafile, options.ssl_certfile, options.ssl_keyfile, defaults.cafile, defaults.capath)
+    state: list[Hashable] = []
+    for file in files:
+        try:
+            found = os.stat(file) if file is not None else None
+        except OSError:
+            found = None
+        state.append((file, found and (found.st_ino, found.st_size, found.st_mtime_ns)))
+    return tuple(state)
 
 
 def check_tls(options: Options) -> None:

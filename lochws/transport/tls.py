@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import errno
 import ssl
+from functools import partial
 
 from ..base.records import changed
 from ..errors import ConnectFail
 from ..options import Options
 from ..system.deadline import Deadline
-from ..system.steps import Steps
-from .contexts import check_tls, make_context
+from ..system.steps import Steps, raisable
+from .contexts import check_tls, key_of, shared_context
 from .layered import TLSStream
 from .pins import mismatch
 from .sessions import Server, Sessions
+from .sharedcalls import SharedCalls
 from .stream import Stream
 from .waiting import cause
 
@@ -35,6 +37,8 @@ NOT_TLS = {
     "WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST",
     "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL", "UNEXPECTED_MESSAGE",
 }
+# Certificates are loaded by at most so many threads.
+_loads: SharedCalls[ssl.SSLContext] = SharedCalls("lochws-loader", 4)
 _ALPN_ADVICE = "Offer http/1.1 alone in the ssl_context: set_alpn_protocols(['http/1.1'])."
 _PIN_ADVICE = "If the server has a new certificate for a good reason, add its SHA-256 to ssl_pins."
 _NO_COMMON_VERSION = {"TLSV1_ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE"}
@@ -72,7 +76,7 @@ class ClientTLS:
         name = (self._options.server_hostname if home else None) or host
         server = (name, port, home)
         try:
-            context = self._context(home)
+            context = yield from self._context(home, deadline)
             secured = yield from handshake(stream, context, name, deadline, self._sessions, server)
             digest = mismatch(self._options.ssl_pins, host, secured.tls.getpeercert(binary_form=True))
             if digest is not None:
@@ -83,12 +87,19 @@ class ClientTLS:
             raise
         return secured
 
-    def _context(self, home: bool) -> ssl.SSLContext:
+    def _context(self, home: bool, deadline: Deadline) -> Steps[ssl.SSLContext]:
         options = self._options
         home = home or options.ssl_certfile is None or options.ssl_context is not None
         if home not in self._contexts:
             ours = options if home else changed(options, ssl_certfile=None, ssl_keyfile=None)
-            self._contexts[home] = make_context(ours)
+            if ours.ssl_context is None:
+                load = partial(shared_context, ours)
+                loading = yield from _loads.call(key_of(ours), load, deadline, "of-certificates")
+                if loading.error is not None:
+                    raise raisable(loading.error)
+                (self._contexts[home],) = loading.results
+            else:
+                self._contexts[home] = ours.ssl_context
         return self._contexts[home]
 
 

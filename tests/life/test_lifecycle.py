@@ -1,4 +1,4 @@
-"""The life of an app: busy supervisors, calls between two of its steps, and its decisions."""
+"""The life of an app: attempts that wait, calls between two of its steps, and its decisions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WAYS: dict[str, tuple[Callable[[Link], object], str, Callable[[Noting], object]]
 
 
 class Crowd(NamedTuple):
-    """Apps on two supervisors: one backs off, the attempt of another hangs, and a third waits for that."""
+    """Apps that share one slot: one backs off, the attempt of another hangs, and a third waits for that."""
 
     rests: Noting
     hangs: Noting
@@ -41,12 +41,11 @@ class Crowd(NamedTuple):
 
 @pytest.fixture(params=WAYS)
 def crowd(
-    request: pytest.FixtureRequest, start_peer: StartPeer, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, start_peer: StartPeer
 ) -> Iterator[Crowd]:
-    """The attempts begin in each of the ways. Both lead to one host, and none counts as slow."""
-    monkeypatch.setattr("lochws.engine.blocking.SLOW_SECONDS", 1000.0)
+    """The attempts begin in each of the ways."""
     first, event, begin = WAYS[request.param]
-    shared = Threads(2)
+    shared = Threads(attempts=1)
     url = start_peer(in_turn(first, first, Link.wait_for_end, Link.wait_for_end)).url
     with ExitStack() as stack:
         rests = stack.enter_context(running(Noting("ws://127.0.0.1:1", threads=shared), persist=NEVER))
@@ -81,7 +80,7 @@ def test_an_app_whose_attempt_waits_for_that_of_another_is_closed_at_once(crowd:
 
 
 @pytest.mark.parametrize("crowd", ["reconnect while open"], indirect=True)
-def test_an_app_told_to_reconnect_is_connecting_while_it_waits_for_a_supervisor(crowd: Crowd) -> None:
+def test_an_app_told_to_reconnect_is_connecting_while_it_waits_for_its_turn(crowd: Crowd) -> None:
     eventually(lambda: crowd.waits.state is State.CONNECTING)
     assert not crowd.waits.all("back_off")
 
