@@ -167,7 +167,7 @@ class Internals:
         raise kind(f"not sent: {self.why_not_open(state)}")
 
     def why_not_open(self, state: State) -> str:
-        """Say why there is no connection to send on, and what to do."""
+        """Return the reason why nothing can be sent in this state, and the advice for it."""
         if self.life.is_forked_copy:
             return describe(state, is_forked_copy=True)
         if state is State.NEW:

@@ -62,7 +62,7 @@ class Deadline:
         return times
 
     def until(self) -> float | None:
-        """Return when the time is over, in monotonic seconds, or None if there is no limit.
+        """Return the time of the deadline in monotonic seconds, or None if it is unlimited.
 
         Raises:
             TimeoutError: no time is left, for the phase or for the whole.

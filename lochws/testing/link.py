@@ -169,7 +169,7 @@ class Link:
         self.send(bytes(data))
 
     def start_tls(self) -> None:
-        """Perform the server's side of the TLS handshake, unless it is complete or there is no TLS.
+        """Perform the server's side of the TLS handshake, unless it is complete or the link is plain TCP.
 
         Raises:
             ClientLeftError: the handshake failed.
