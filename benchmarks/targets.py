@@ -117,7 +117,7 @@ TARGETS = (
     Target(work="echo 125", peer=BEST, factor=1.0, metric="p99 µs"),
     Target(work="echo 125, busy", peer="websocket-client", factor=2.0, metric="p99 µs"),
     Target(work="open 1000", peer="websocket-client", factor=1.0, metric="wall ms"),
-    Target(work="import", peer="websocket-client", factor=1.0, floor=0.65, metric="wall ms", short=True),
+    Target(work="import", peer="websocket-client", factor=1.0, floor=0.75, metric="wall ms", short=True),
 )
 BOUNDS = (
     Bound(work="idle 10000", metric="KiB each", most=12.0),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import ssl
 import sys
 from collections.abc import Callable, Coroutine, Generator, Hashable, Iterator, Mapping
 from functools import partial
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from . import events
 from .codec import Codec
-from .diagnosis.findings import Finding
 from .dispatch.arguments import refusing_unknown
 from .dispatch.callables import accepted
 from .dispatch.handler import Handler
@@ -58,8 +56,10 @@ elif TYPE_CHECKING:
 
 if TYPE_CHECKING:
     import asyncio
+    import ssl
 
     from .aio.coroutines import CoroutineHandlers
+    from .diagnosis.findings import Finding
     from .dispatch.typed import Routed
     from .engine.bounded_inbox import WhenFull
     from .mailbox import Mailbox

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import socket
-import ssl
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
@@ -23,6 +22,7 @@ from .codec import JSON, Codec, Dumps, check_function
 from .version import __version__
 
 if TYPE_CHECKING:
+    import ssl
     from inspect import Signature
     from types import FunctionType
     from typing import TypedDict
@@ -639,6 +639,12 @@ def _as_codec(name: str, codec: object) -> object:
     return codec
 
 
+def _check_context(name: str, value: object) -> None:
+    import ssl  # noqa: PLC0415  large, and those who pass a context have imported it
+
+    _check_kind(name, value, ssl.SSLContext, "an ssl.SSLContext, or None")
+
+
 def _as_source_address(name: str, source: Any) -> Any:
     if source is None:
         return None
@@ -719,9 +725,7 @@ class Options:
     deflate: Deflate | None = _option(None, lambda _, given: given and as_deflate(given))
     ssl_verify: bool = _option(True, _flag)
     ssl_cafile: str | os.PathLike[str] | None = _option(None, _path)
-    ssl_context: ssl.SSLContext | None = _option(
-        None, _checked(_check_kind, ssl.SSLContext, "an ssl.SSLContext, or None", none=True)
-    )
+    ssl_context: ssl.SSLContext | None = _option(None, _checked(_check_context, none=True))
     trace: TraceFunction | bool | None = _option(None, _as_trace)
     # Ours, in the order of WebSocketOptions.
     headers: GivenHeaders = _option(None, lambda _, given: as_given_headers(given), secret=True)

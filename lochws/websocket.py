@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import ssl
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -55,6 +54,9 @@ if sys.version_info >= (3, 11):
     from typing import Self, Unpack
 elif TYPE_CHECKING:
     from typing_extensions import Self, Unpack
+
+if TYPE_CHECKING:
+    import ssl
 
 
 class _Uninitialized(WebSocketError, AttributeError):

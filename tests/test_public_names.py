@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import inspect
 import os
+import ssl
 import subprocess
 import sys
 import typing
@@ -83,7 +84,7 @@ def test_the_annotations_of_public_names_can_be_evaluated(name: str) -> None:
     # Before Python 3.11 these two come from typing_extensions, for type checkers alone.
     names = {"Self": object, "Unpack": typing.Optional, **vars(typing)}
     # These are imported when they are needed.
-    names |= {"Mailbox": list, "WhenFull": str, "asyncio": asyncio}
+    names |= {"Finding": object, "Mailbox": list, "WhenFull": str, "asyncio": asyncio, "ssl": ssl}
     for function in functions:
         module = vars(sys.modules[function.__module__])
         typing.get_type_hints(function, {**names, **module})

@@ -6,13 +6,12 @@ import errno
 import os
 import re
 import socket
-import ssl
 from collections.abc import Iterator
 
 from ..errors import ConnectFail, HandshakeError
 from ..response import Response
 from ..text import cut
-from ..transport.tls import NOT_TLS
+from ..transport.waiting import NOT_TLS, is_tls_error
 
 _NO_FORWARD = (
     "Configure the reverse proxy in front of the server to forward the Upgrade and Connection headers: "
@@ -202,13 +201,13 @@ def _for_unseen_upgrade(response: Response) -> str:
 
 
 def _for_error(phase: str, error: BaseException) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
+    if is_tls_error(error) and hasattr(error, "verify_code"):
         return _BY_VERIFICATION.get(error.verify_code, _UNTRUSTED)
     if isinstance(error, TimeoutError):
         return _TOO_LATE.get(phase, "")
     if isinstance(error, socket.gaierror):
         return _BY_PROXY_NAME if phase == "proxy" else _BY_PHASE["resolve"]
-    if isinstance(error, ssl.SSLError) and phase != "proxy":
+    if is_tls_error(error) and phase != "proxy":
         return _TRY_WS if error.reason in NOT_TLS else _BY_PHASE["tls"]
     if isinstance(error, HandshakeError):
         return _BY_PHASE["upgrade"]

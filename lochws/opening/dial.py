@@ -83,7 +83,8 @@ class Dialler:
         check_proxies(options.proxies)
         self._options = options
         self._url: Endpoint | Callable[[], str] = url if callable(url) else parse_url(url)
-        self._connector = Connector(options)
+        is_secure = not isinstance(self._url, Endpoint) or self._url.is_secure
+        self._connector = Connector(options, is_secure=is_secure)
         self._added_headers = added_headers
 
     @property

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import socket
-import ssl
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeGuard
 
 from ..errors import ConnectFail
@@ -14,25 +15,34 @@ from ..system.report import safe_str
 from ..system.steps import Steps, must_propagate
 from ..url import Endpoint
 from .proxies.choose import ProxyURL
-from .stream import SSLSocketStream, Stream
+from .stream import Stream
 from .tcp import connect_tcp, connect_unix, resolve
-from .tls import ClientTLS
 from .waiting import cause
 
 if TYPE_CHECKING:
     from .background import Background
+    from .tls import ClientTLS
 
 
 class Connector:
     """Opens the streams of one WebSocket, one at a time, and keeps TLS contexts and sessions between them.
 
+    Args:
+        options: the WebSocket's options.
+        is_secure: whether the URL, as far as it is known, needs TLS.
+
     Raises:
         TypeError, ValueError, FileNotFoundError: the TLS options are invalid.
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, *, is_secure: bool = True) -> None:
         self._options = options
-        self._tls = ClientTLS(options)
+        self._client_tls: ClientTLS | None = None
+        if options.ssl_context or options.ssl_cafile or options.ssl_certfile:
+            self._tls()
+        elif is_secure:
+            with suppress(OSError, ImportError):  # no descriptor is left to load it with; the attempt says so
+                self._tls()
         self._given = options.sock
         self._connecting: Background[socket.socket] | None = None
 
@@ -57,14 +67,21 @@ class Connector:
             except Exception as error:  # noqa: BLE001  the attempt has failed, whatever the error
                 raise _as_connect_fail(error, "unable to connect", deadline.phase) from _cause_of(error)
         # A socket passed by the user may already have done its TLS handshake.
-        if not endpoint.is_secure or (proxy is None and isinstance(stream, SSLSocketStream)):
+        if not endpoint.is_secure or (proxy is None and stream.is_encrypted):
             return stream
         try:
             deadline.enter("tls")
-            securing = self._tls.secure(stream, endpoint.host, endpoint.port, deadline, home=home)
+            securing = self._tls().secure(stream, endpoint.host, endpoint.port, deadline, home=home)
             return (yield from securing)
         except Exception as error:  # noqa: BLE001  likewise
             raise _as_connect_fail(error, "unable to connect", "tls") from _cause_of(error)
+
+    def _tls(self) -> ClientTLS:
+        if self._client_tls is None:
+            from .tls import ClientTLS  # noqa: PLC0415  with `ssl`, a tenth of what `import lochws` would take
+
+            self._client_tls = ClientTLS(self._options)
+        return self._client_tls
 
     def _open_through(self, proxy: ProxyURL, endpoint: Endpoint, deadline: Deadline) -> Steps[Stream]:
         failing = "proxy fail"
@@ -75,7 +92,7 @@ class Connector:
             stream = yield from self._reach(proxy.host, proxy.port, deadline)
             if proxy.scheme == "https":
                 deadline.enter("tls")
-                stream = yield from self._tls.secure(stream, proxy.host, proxy.port, deadline, home=False)
+                stream = yield from self._tls().secure(stream, proxy.host, proxy.port, deadline, home=False)
             failing = "proxy fail"
             deadline.enter("proxy")
             return stream
@@ -156,7 +173,11 @@ def _as_stream(sock: object, option: str) -> Stream:
         text = f"{option}: expected a connected socket, not {type(sock).__name__}"
         raise ConnectFail(text, phase="tcp") from TypeError(text)
     sock.setblocking(False)
-    return SSLSocketStream(sock) if isinstance(sock, ssl.SSLSocket) else Stream(sock)
+    if not isinstance(sock, getattr(sys.modules.get("ssl"), "SSLSocket", ())):
+        return Stream(sock)
+    from .sslsocket import SSLSocketStream  # noqa: PLC0415  few pass one
+
+    return SSLSocketStream(sock)
 
 
 def _as_connect_fail(error: BaseException, failing: str, phase: str) -> ConnectFail:

@@ -16,7 +16,8 @@ from ..system.deadline import Deadline
 from ..system.locks import reentrant_lock
 from ..system.steps import Steps
 from ..system.tcp import Progress
-from .stream import TLS, TLS_RECORD, TLS_SEND, Stream, agreed_by
+from .sslsocket import agreed_by
+from .stream import TLS, TLS_RECORD, TLS_SEND, Stream
 from .waiting import receive, send_all
 
 #: The time limit for processing received data in one `receive_into`, in seconds.
@@ -57,6 +58,8 @@ class TLSStream(Stream):
     Attributes:
         tls: the TLS object, for questions about certificate and session.
     """
+
+    is_encrypted = True
 
     def __init__(
         self, stream: Stream, context: ssl.SSLContext, server_hostname: str,

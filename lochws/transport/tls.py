@@ -15,7 +15,7 @@ from .layered import TLSStream
 from .pins import mismatch
 from .sessions import Server, Sessions
 from .stream import Stream
-from .waiting import cause
+from .waiting import NOT_TLS, cause
 
 # The usual results of a failed verification (X509_V_ERR_… in OpenSSL's x509_vfy.h).
 _CERTIFICATE_FAULTS = {
@@ -30,11 +30,6 @@ _CERTIFICATE_FAULTS = {
     64: "it is for another address",
 }
 
-#: What OpenSSL reports if the bytes it received are not TLS.
-NOT_TLS = {
-    "WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST",
-    "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL", "UNEXPECTED_MESSAGE",
-}
 _ALPN_ADVICE = "Offer http/1.1 alone in the ssl_context: set_alpn_protocols(['http/1.1'])."
 _PIN_ADVICE = "If the server has a new certificate for a good reason, add its SHA-256 to ssl_pins."
 _NO_COMMON_VERSION = {"TLSV1_ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE"}

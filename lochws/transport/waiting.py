@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import selectors
-import ssl
+import sys
 from time import monotonic
+from typing import TYPE_CHECKING, TypeGuard
 
 from ..system.deadline import Deadline
 from ..system.report import safe_str
 from ..system.steps import HasDescriptor, Steps, Wait
 from .stream import Stream
+
+if TYPE_CHECKING:
+    import ssl
+
+#: The reasons of OpenSSL for an error if the bytes it received are not TLS.
+NOT_TLS = {
+    "WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST",
+    "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL", "UNEXPECTED_MESSAGE",
+}
 
 
 def wait(
@@ -93,6 +103,11 @@ def loss(error: BaseException | None = None) -> str:
 
 def cause(error: BaseException) -> str:
     """Return what an exception says, without the error's number."""
-    if isinstance(error, ssl.SSLError) and error.reason:
+    if is_tls_error(error) and error.reason:
         return f"TLS: {error.reason.lower().replace('_', ' ')}"
     return str(getattr(error, "strerror", None) or safe_str(error) or type(error).__name__)
+
+
+def is_tls_error(error: BaseException) -> TypeGuard[ssl.SSLError]:
+    """Return whether an error is an `ssl.SSLError`. Without TLS, `ssl` is not loaded, and none is."""
+    return isinstance(error, getattr(sys.modules.get("ssl"), "SSLError", ()))

@@ -14,7 +14,8 @@ from lochws.errors import ConnectFail
 from lochws.system.deadline import Cancelled, Deadline
 from lochws.transport import tls, waiting
 from lochws.transport.layered import TLSStream
-from lochws.transport.stream import SSLSocketStream, Stream
+from lochws.transport.sslsocket import SSLSocketStream
+from lochws.transport.stream import Stream
 
 from ..support.driven import driven
 from ..support.peer import Link, Peer, StartPeer

@@ -15,7 +15,8 @@ import pytest
 
 from lochws.system.deadline import Deadline
 from lochws.transport import tls, waiting
-from lochws.transport.stream import TLS_RECORD, SSLSocketStream, Stream, address_text
+from lochws.transport.sslsocket import SSLSocketStream
+from lochws.transport.stream import TLS_RECORD, Stream, address_text
 
 from ..faults.registry import fault
 from ..support.driven import driven
