@@ -151,12 +151,15 @@ class TestReadingInAHandler:
         assert read == [bytes(5000) + b"end"]
 
     def test_a_stand_in_gives_the_loop_back(self, start_peer: StartPeer) -> None:
+        answered: list[int] = []
+
         def script(link: Link) -> None:
             link.accept()
             for part in range(3):
                 link.send(frame(BINARY if not part else CONTINUATION, bytes(5000), fin=part == 2))
                 link.send_frame(PING, b"x")
                 assert link.read_frame() == (PONG, b"x")
+                answered.append(part)
             answer_close(link)
 
         app = WebSocketApp(start_peer(script).url, stream_above=ABOVE)
@@ -171,7 +174,7 @@ class TestReadingInAHandler:
 
         with running(app, ping_rate=0):
             hurry(app)
-            eventually(lambda: len(read) == 3)
+            eventually(lambda: len(read) == len(answered) == 3)
         assert read == [5000] * 3
 
     def test_a_timeout_is_in_real_time_although_a_tests_clock_stands_still(

@@ -31,6 +31,8 @@ from lochws.testing import (
     wait_for_request,
 )
 
+from ..support.seen import PATIENCE, in_thread
+
 # The original leaves its socket open when the server closes the connection.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 
@@ -134,6 +136,34 @@ def test_close_does_not_wait_longer_than_its_timeout(websocket: ModuleType, ws_s
     ws.close(timeout=0.1)
     assert ws.close_frame is None
     assert ws.sock is None
+
+
+def test_two_threads_that_close_send_the_close_frame_of_the_first(
+    websocket: ModuleType, ws_server: StartServer
+) -> None:
+    server = ws_server()
+    first_is_in, go = threading.Event(), threading.Event()
+
+    class Slow(websocket.WebSocket):  # type: ignore[misc,name-defined]
+        def send(self, payload: Any, opcode: int = 1) -> Any:
+            first_is_in.set()
+            assert go.wait(PATIENCE)
+            return super().send(payload, opcode)
+
+    ws = Slow()
+    ws.connect(server.url)
+    first = in_thread(lambda: ws.close(status=4001, reason="first"))
+    assert first_is_in.wait(PATIENCE)
+    second = in_thread(lambda: ws.close(status=4002, reason="second"))
+    second.join(0.1)  # it may wait for the first, or return
+    go.set()
+    for thread in (first, second):
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    connection = server.connections[0]
+    connection.wait_until(lambda: connection.close_frame is not None)
+    assert connection.close_frame == (4001, "first")
+    assert ws.close_frame.data[:2] == b"\x0f\xa1"
 
 
 def test_after_send_close_the_rest_is_received(websocket: ModuleType, ws_server: StartServer) -> None:

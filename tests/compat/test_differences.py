@@ -17,7 +17,7 @@ from lochws.compat import websocket
 from lochws.testing import StartServer, accept, ping, send, wait_for, wait_for_end, wait_for_pong
 
 from ..support.interrupting import enter
-from ..support.seen import eventually
+from ..support.seen import PATIENCE, eventually
 
 
 def run_python(code: str) -> str:
@@ -333,3 +333,25 @@ def test_a_program_that_ends_has_sent_everything_and_is_silent(ws_server: StartS
     assert not output
     connection = server.connection(0)
     connection.wait_until(lambda: connection.messages == ["x" * size])
+
+
+def test_run_forever_leaves_closing_to_the_thread_that_closes(ws_server: StartServer) -> None:
+    server = ws_server()
+    opened = threading.Event()
+    app = websocket.WebSocketApp(server.url, on_open=lambda _: opened.set())
+    running = threading.Thread(target=app.run_forever)
+    running.start()
+    assert opened.wait(PATIENCE)
+    close = app.sock.close
+
+    def close_later(**kwargs: Any) -> None:
+        if threading.current_thread() is not running:
+            running.join(0.2)  # which could end, since keep_running is False by now
+        close(**kwargs)
+
+    app.sock.close = close_later
+    app.close(status=4321, reason="from outside")
+    running.join(PATIENCE)
+    connection = server.connections[0]
+    connection.wait_until(lambda: connection.close_frame is not None)
+    assert connection.close_frame == (4321, "from outside")

@@ -86,7 +86,7 @@ class TestWhenFull:
 
         sink = Sink()
         queue = blocked_queue(sink, limit=800, when_full="block", send_timeout=10)
-        told = queue._changed = LogListener(queue._lock)
+        told = queue._changed = queue._room._changed = LogListener(queue._lock)
         for _ in range(8):
             push(queue, "x" * 99)
         waiter = Waiter(queue, "y" * 10)

@@ -112,6 +112,7 @@ class WebSocketApp:
         self._keep_running = False
         self._reconnects = False
         self._stopped = ReentrantEvent()  # ends the wait before the next attempt
+        self._closing: set[object] = set()  # a token for each call of `close` that is under way
 
     @property
     def keep_running(self) -> bool:
@@ -123,8 +124,12 @@ class WebSocketApp:
         self._keep_running = bool(value)
         if not value:
             self._stopped.set()
-            if (link := getattr(self.sock, "_link", None)) is not None:
-                link.wake()
+            self._wake(self.sock)
+
+    @staticmethod
+    def _wake(sock: WebSocket | Any) -> None:
+        if (link := getattr(sock, "_link", None)) is not None:
+            link.wake()
 
     # Sending and closing.
 
@@ -160,13 +165,19 @@ class WebSocketApp:
         Args:
             kwargs: arguments of `WebSocket.close`: ``status``, ``reason``, ``timeout``.
         """
-        sock = self.sock
-        self.keep_running = False
-        if sock is not None:
-            sock.close(**kwargs)
-            if sock.close_frame is not None:
-                self.last_close_frame = sock.close_frame
-            self.sock = None
+        sock, token = self.sock, object()
+        try:
+            self._closing.add(token)  # first: run_forever() ends now, and must leave the closing to this call
+            self.keep_running = False
+            if sock is not None:
+                sock.close(**kwargs)
+                if sock.close_frame is not None:
+                    self.last_close_frame = sock.close_frame
+                if self.sock is sock:
+                    self.sock = None
+        finally:
+            self._closing.discard(token)
+            self._wake(sock)
 
     def ready(self) -> bool:
         """Return whether there is an open connection."""
@@ -358,6 +369,9 @@ class WebSocketApp:
         self._keep_running = False
         sock, self.sock = self.sock, None
         if sock is not None:
+            if (link := getattr(sock, "_link", None)) is not None:
+                # A call of close() sends its own Close frame. That call may have been cut off.
+                link.wait_until(lambda: not self._closing or link.is_discarded, None)
             sock.close()
             if sock.close_frame is not None:
                 self.last_close_frame = sock.close_frame

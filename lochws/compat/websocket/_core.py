@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from threading import get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -253,6 +254,8 @@ class WebSocket:
     ) -> None:
         """Close the connection, and wait for the server's Close frame. Does nothing if it is closed already.
 
+        If another thread is closing it, waits for that thread; only the first call's Close frame is sent.
+
         Messages that have not been received are discarded. Any thread may call it, and threads in `recv` wake
         up. While `connect` is at work in another thread, it is cancelled.
 
@@ -265,11 +268,21 @@ class WebSocket:
             ValueError: the code cannot be sent.
         """
         link = self._link
-        if not self.connected:
-            if link is not None:
+        mine = [get_ident()]
+        try:
+            if self.connected:
+                payload = _close_payload(status, reason)
+                if link is None or link.begin_close(mine):
+                    self._perform_close(link, payload, timeout)
+                    return
+            # If another call performs it, its Close frame may have yet to be sent.
+            if link is not None and link.wait_close(timeout):
                 link.discard()
-            return
-        payload = _close_payload(status, reason)
+        finally:
+            if link is not None:
+                link.end_close(mine)
+
+    def _perform_close(self, link: Link | None, payload: bytes, timeout: float | None) -> None:
         self.close_frame = None
         self.connected = False
         try:

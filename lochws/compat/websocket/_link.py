@@ -6,7 +6,8 @@ import atexit
 import socket
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from threading import get_ident
 from time import monotonic
 from typing import Any
 
@@ -26,6 +27,9 @@ EXIT_SECONDS = 5.0
 
 #: What a program receives: messages, control frames, and failures that are raised in its turn.
 Item = events.Text | events.Binary | events.Ping | events.Pong | events.Closing | events.Closed | Exception
+
+#: The role of performing the closing handshake: a new list each time, with the identifier of the thread.
+Part = list[int]
 
 _links: weakref.WeakSet[Link] = weakref.WeakSet()
 
@@ -66,6 +70,7 @@ class Link:
         self.pongs = 0
         self.is_discarded = False
         self._is_closing = False
+        self._closing: Part | None = None  # the role of the thread that performs the closing handshake
         # Reentrant, because a finalizer or a signal handler may come to want it on a thread that holds it.
         self._lock = reentrant_lock()
         self._changed = Waiters(self._lock)
@@ -126,18 +131,48 @@ class Link:
 
     def wait_open(self) -> bool:
         """Wait until the connection is open. Return False if it cannot be opened."""
-        self._wait(lambda: self.ready is not None or self.final is not None, None)
+        self.wait_until(lambda: self.ready is not None or self.final is not None, None)
         return self.ready is not None
+
+    def begin_close(self, mine: Part) -> bool:
+        """Take the role of performing the closing handshake, unless another call has it.
+
+        Args:
+            mine: a new role, which names the calling thread; to be given back by `end_close`.
+
+        Returns:
+            Whether the call has taken it.
+        """
+        with self._lock:
+            if self._closing is None:
+                self._closing = mine
+            return self._closing is mine
+
+    def end_close(self, mine: Part) -> None:
+        """Give the role back, if this call has it, and wake the threads that wait for that."""
+        if self._closing is mine:
+            self._closing = None
+            self.changed()
+
+    def wait_close(self, timeout: float | None) -> bool:
+        """Wait until no call performs the closing handshake. Return False if the timeout expires first.
+
+        A call that interrupts the handshake on its own thread does not wait: it returns False.
+        """
+        closing = self._closing
+        if closing is not None and closing != [get_ident()]:
+            self.wait_until(lambda: self._closing is None, timeout)
+        return self._closing is None
 
     def wait_answered(self, timeout: float | None) -> None:
         """Wait until the server's Close frame has arrived, or the connection has ended."""
-        self._wait(lambda: self.close_frame is not None or self.final is not None, timeout)
+        self.wait_until(lambda: self.close_frame is not None or self.final is not None, timeout)
 
     def wait_readable(self, timeout: float | None) -> bool:
         """Wait until there is something to receive. Return False if the time was up, or after `wake`."""
         if not self._items:
             count = self._wake_ups
-            self._wait(lambda: self.is_readable or self._wake_ups != count, timeout)
+            self.wait_until(lambda: self.is_readable or self._wake_ups != count, timeout)
         return self.is_readable
 
     def wake(self) -> None:
@@ -145,7 +180,8 @@ class Link:
         self._wake_ups += 1
         self.changed()
 
-    def _wait(self, predicate: Any, timeout: float | None) -> None:
+    def wait_until(self, predicate: Callable[[], object], timeout: float | None) -> None:
+        """Wait until a condition holds, which is checked after each change, or until the timeout expires."""
         with self._lock:
             self._waiting += 1
             try:
@@ -217,6 +253,7 @@ class Link:
         """Give up the copy in the child of a fork: the connection is the parent's."""
         self._lock = reentrant_lock()
         self._changed = Waiters(self._lock)
+        self._closing = None
         self.is_discarded = True
         self._items.clear()
         bell, self._bell = self._bell, None
