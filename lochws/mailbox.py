@@ -25,7 +25,7 @@ from .engine.bounded_inbox import WHEN_FULL, WhenFull
 from .errors import WebSocketClosed, WebSocketError
 from .life.intake import Intake, Life
 from .options import as_timeout, check_choice, check_range
-from .system.reentry import interrupts_lochws
+from .system.control import interrupts
 from .system.waits import slice_of
 
 __all__ = ["Mailbox"]
@@ -156,7 +156,7 @@ class Mailbox(Generic[_E_co]):
                 f"{method}() was called in a handler of the same app while nothing was waiting, and would "
                 "wait for that handler's end"
             )
-        if interrupts_lochws():
+        if interrupts():
             raise WebSocketError(
                 f"{method}() was called by code that interrupts lochws, such as a signal handler, while "
                 "nothing was waiting: pass timeout=0 there"

@@ -397,6 +397,8 @@ def check_seconds(name: str, value: float | None) -> None:
 def as_timeout(method: str, timeout: float | None) -> float | None:
     """Return a timeout in seconds, checked and short enough for Python to wait; None for no limit.
 
+    A negative number counts as 0, as in Python's own methods: callers pass what is left of a longer time.
+
     Raises:
         TypeError: the timeout is not a number.
         ValueError: the timeout is NaN.

@@ -23,6 +23,7 @@ from ..engine.inbox import Inbox
 from ..errors import WebSocketClosed, WebSocketError
 from ..options import as_timeout, check_range
 from ..system import forks, usercode
+from ..system.control import is_held
 from ..system.locks import reentrant_lock
 from ..system.reentry import interrupted_module
 from ..system.waits import Waiters, slice_of
@@ -429,7 +430,7 @@ class _Parts(AsyncIterator["str | bytes"]):
 def _check_may_wait() -> None:
     """Raise WebSocketError if waiting on the calling thread could keep the stream from arriving."""
     module = interrupted_module()
-    if usercode.owners() or (module is not None and module != _CALLS_HANDLERS):
+    if is_held() or usercode.owners() or (module is not None and module != _CALLS_HANDLERS):
         raise WebSocketError(
             "read() cannot wait in code that interrupts lochws, such as a signal handler, or that lochws "
             "calls while it moves data: pass timeout=0 there"

@@ -12,14 +12,14 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from functools import partial
-from math import isnan
 from threading import Event
 from time import monotonic
 from typing import Final, Protocol, TypeAlias
 
 from ..dispatch.callables import check_runs, check_takes
 from ..errors import WebSocketError
-from ..system.reentry import interrupts_lochws
+from ..options import as_timeout
+from ..system.control import interrupts
 from ..system.report import is_interrupt, report, safe_name
 from ..system.waits import LONGEST_SECONDS, ReentrantEvent, wait_set
 
@@ -130,11 +130,7 @@ class Receipt:
                 thread that iterates the WebSocket, which would wait for itself; or by a signal handler or
                 finalizer that interrupts lochws; or in the child of a fork.
         """
-        if timeout is not None:
-            if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-                raise TypeError(f"result: timeout={timeout!r}: expected seconds, or None")
-            if isnan(timeout):
-                raise ValueError(f"result: timeout={timeout!r}: expected seconds, or None")
+        timeout = as_timeout("result", timeout)
         if self._final is None:
             self._check_wait()
             self._wait(timeout)
@@ -193,7 +189,7 @@ class Receipt:
                 "result() was called in a handler, and would wait for that handler's end: "
                 "use add_done_callback"
             )
-        if interrupts_lochws():
+        if interrupts():
             raise WebSocketError("result(): a call that interrupts lochws cannot wait")
 
     def _wait(self, timeout: float | None) -> None:

@@ -9,7 +9,7 @@ from time import monotonic
 
 from ..base.records import record
 from ..errors import QueueFull
-from ..system.reentry import interrupts_lochws
+from ..system.control import interrupts
 from ..system.waits import Waiters, wait_for
 from .outgoing import Outgoing
 
@@ -93,7 +93,7 @@ class Room:
         full = self._full(self._outgoing.pending, size)
         if when_full == "raise":
             raise QueueFull(full)
-        if not self._bound.may_block() or interrupts_lochws():
+        if not self._bound.may_block() or interrupts():
             raise QueueFull(f"{full}; a handler cannot wait for room")
         stream = self._outgoing.stream
         if stream is not None and stream.thread == get_ident():
@@ -160,7 +160,7 @@ class Room:
         """Raise QueueFull if the calling thread may not send a stream, since it would have to wait."""
         if not self._bound.may_block():
             raise QueueFull("send_stream waits for room, and a handler cannot: call it on another thread")
-        if interrupts_lochws():
+        if interrupts():
             raise QueueFull(
                 "send_stream waits for room, and a signal handler or finalizer that interrupts lochws cannot"
             )

@@ -14,7 +14,7 @@ from ..engine.threads import Threads
 from ..errors import WebSocketError
 from ..life.backoff import Backoff
 from ..system import forks
-from ..system.control import control_lock
+from ..system.control import control_lock, is_held
 from ..system.waits import Waiters, wait_for
 from .conductor import Conductor
 from .plan import Plan
@@ -172,6 +172,6 @@ class FeedLife:
 
     def _wait(self, predicate: Callable[[], bool], timeout: float | None) -> bool:
         # A signal handler that has interrupted its own thread under the lock must not wait, as in Lifecycle.
-        is_inside = self._lock._is_owned()  # type: ignore[attr-defined]  # what Condition asks it, too
+        may_wait = not is_held()
         with self._lock:
-            return wait_for(self._waiters, predicate, 0.0 if is_inside else timeout)
+            return wait_for(self._waiters, predicate, timeout if may_wait else 0.0)

@@ -24,6 +24,7 @@ from functools import partial
 from itertools import count
 from math import inf
 from pathlib import Path
+from sys import is_finalizing
 from time import monotonic, time
 from typing import Literal
 
@@ -31,9 +32,9 @@ from .. import Feed, WebSocketApp
 from ..codec import JSON
 from ..dispatch.callables import check_takes
 from ..errors import WebSocketError
-from ..options import MIB, as_timeout, check_choice, check_number, check_range
+from ..options import MIB, as_timeout, check_choice, check_number, check_range, check_seconds
 from ..system import forks
-from ..system.reentry import interrupts_lochws
+from ..system.control import interrupts
 from ..system.report import safe_repr
 from ..system.waits import SLICE_SECONDS
 from ._parts.messages import Message, check_message, is_message
@@ -163,7 +164,8 @@ class Outbox:
         self._codec = JSON if isinstance(app, Feed) else app.hooks.codec
         self._id_field, self._add_id, self._expires = id_field, add_id, expires
         self._when_full: WhenFull = when_full
-        self._put_timeout = as_timeout("put", put_timeout)
+        check_seconds("put_timeout", put_timeout)
+        self._put_timeout = put_timeout
         self._prefix = secrets.token_hex(8)
         self._numbers = count(1)
         bounds = partial(Ledger, max_messages=max_messages, max_bytes=max_bytes, when_full=when_full)
@@ -198,8 +200,8 @@ class Outbox:
         Raises:
             TypeError, ValueError: an argument is invalid, or the message cannot be encoded.
             QueueFull: there is no room, or none within `put_timeout`; the message is not kept.
-            OutboxError: the file cannot be written or is damaged, or the outbox is closed; the message is not
-                kept. The error says what to do.
+            OutboxError: the file cannot be written or is damaged, the outbox is closed, or the interpreter is
+                shutting down; the message is not kept. The error says what to do.
             Exception: whatever `add_id` raised.
         """
         return self._put([self._made(message, id, supersede, self._deadline(expires))])[0]
@@ -217,7 +219,8 @@ class Outbox:
         Raises:
             TypeError, ValueError: an argument is invalid, or a message cannot be encoded.
             QueueFull: there is no room; none of the messages is kept.
-            OutboxError: the file cannot be written or is damaged, or the outbox is closed; none is kept.
+            OutboxError: the file cannot be written or is damaged, the outbox is closed, or the interpreter is
+                shutting down; none is kept.
         """
         if isinstance(messages, (str, bytes, bytearray, Mapping)) or not isinstance(messages, Iterable):
             raise TypeError(f"messages={safe_repr(messages)}: expected several messages")
@@ -259,7 +262,8 @@ class Outbox:
         return OutboxMessage(0, own, payload, key, time(), deadline)
 
     def _put(self, messages: list[OutboxMessage]) -> list[str]:
-        may_wait = self._when_full == "block" and not (self._app.in_handler or interrupts_lochws())
+        self._check_not_exiting()
+        may_wait = self._when_full == "block" and not (self._app.in_handler or interrupts())
         step = Put(messages, may_wait, self._sending.wake)
         try:
             self._keeper.ask(step)
@@ -306,13 +310,14 @@ class Outbox:
             TypeError, ValueError: the timeout is not a number.
             WebSocketError: called in a handler of the app, which would wait for itself, or by a call that
                 interrupts lochws.
-            OutboxError: the outbox has stopped.
+            OutboxError: the outbox has stopped, or the interpreter is shutting down.
         """
         timeout = as_timeout("flush", timeout)
         if not self.pending and self.failure is None:
             return True
-        if self._app.in_handler or interrupts_lochws() or self._keeper.is_here:
+        if self._app.in_handler or interrupts() or self._keeper.is_here:
             raise WebSocketError("flush() would wait for itself here: call it on another thread")
+        self._check_not_exiting()
         step = AwaitEmpty()
         self._keeper.ask(step)
         if self._await(step, timeout):
@@ -326,10 +331,11 @@ class Outbox:
         Messages that are put or removed meanwhile may be missing or not.
 
         Raises:
-            OutboxError: the outbox has stopped, or its file is damaged.
+            OutboxError: the outbox has stopped, its file is damaged, or the interpreter is shutting down.
         """
         last = 0
         while True:
+            self._check_not_exiting()
             step = Read(last)
             self._keeper.ask(step)
             self._await(step)
@@ -347,6 +353,8 @@ class Outbox:
             The number of messages that were pending.
         """
         pending = self.pending
+        if is_finalizing():
+            return pending
         self._sending.stop()
         if self.failure is None or not self._is_closed:
             self._is_closed = True
@@ -361,6 +369,17 @@ class Outbox:
         self._is_closed = True
         self._keeper.reset_after_fork()
         self._sending.stop()
+
+    def _check_not_exiting(self) -> None:
+        """Raise OutboxError during the shutdown of the interpreter, when daemon threads have stopped.
+
+        A call of a finalizer would wait for them, or for a lock that one of them still holds.
+        """
+        if is_finalizing():
+            raise OutboxError(
+                "the outbox takes no more messages: the interpreter is shutting down; put them before the "
+                "program ends, or in a function registered with atexit"
+            )
 
     def _await(self, step: Step, timeout: float | None = None) -> bool:
         """Wait until a step is done; return False if it is not in time.

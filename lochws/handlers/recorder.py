@@ -24,9 +24,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from .. import events
-from ..options import MIB, check_choice, check_range
+from ..dispatch.callables import check_takes
+from ..options import MIB, as_timeout, check_choice, check_range
 from ..sent import Sent
 from ..system import forks
+from ..system.control import check_not_held, is_held
 from ..system.locks import reentrant_lock
 from ..system.rate_limit import RateLimit
 from ..system.report import report
@@ -109,8 +111,10 @@ class Recorder:
             check_choice("compress", compress, ("gzip",))
         check_choice("when_full", when_full, ("drop", "pause"))
         check_range("max_pending", max_pending, 1)
-        if redact is not None and not callable(redact):
-            raise TypeError(f"redact={redact!r}: expected a function, or None")
+        if redact is not None:
+            if not callable(redact):
+                raise TypeError(f"redact={redact!r}: expected a function, or None")
+            check_takes("redact", redact, 2)
         self.path = Path(path)
         self._clock = clock
         self._began, self._started = time(), clock()
@@ -155,7 +159,7 @@ class Recorder:
             size += len(event.text)
         elif isinstance(event, events.Binary):
             size += len(event.data)
-        if self._pauses:
+        if self._pauses and not is_held():
             self._wait_for_room(size)
         self._leave(event, 0.0, size, 1, self._limit)
 
@@ -259,7 +263,15 @@ class Recorder:
 
         Returns:
             Whether everything was written in time.
+
+        Raises:
+            TypeError, ValueError: the timeout is not a number.
+            WebSocketError: called while entries are left, by a signal handler or finalizer that interrupts
+                lochws, with a timeout other than 0.
         """
+        timeout = as_timeout("flush", timeout)
+        if timeout != 0 and self._done < self._left:
+            check_not_held("flush")
         with self._lock:
             left = self._left
             self._is_hurried = self._done < left
@@ -276,7 +288,15 @@ class Recorder:
 
         Returns:
             False if writing takes longer than `timeout`; it continues in the background.
+
+        Raises:
+            TypeError, ValueError: the timeout is not a number.
+            WebSocketError: called while the recorder writes, by a signal handler or finalizer that interrupts
+                lochws, with a timeout other than 0.
         """
+        timeout = as_timeout("close", timeout)
+        if timeout != 0 and self._thread is not None:
+            check_not_held("close")
         with self._lock:
             was_closed = self._is_closed
             self._is_closed = True

@@ -34,14 +34,16 @@ import secrets
 import threading
 from collections.abc import Callable, Hashable, Iterable
 from functools import partial
+from math import inf
 from time import monotonic
 from typing import NamedTuple
 
 from .. import WebSocketApp, events
 from ..dispatch.naming import EventName
 from ..engine.bounded_inbox import WhenFull
-from ..options import MIB, check_range, check_seconds
+from ..options import MIB, as_timeout, check_number, check_range, check_seconds
 from ..system import forks
+from ..system.control import check_not_held
 from ..system.rate_limit import RateLimit
 from ..system.report import report
 from ..system.waits import join
@@ -142,6 +144,8 @@ class Relay:
             check_range("maxlen", maxlen, 1)
         for name, value in (("timeout", timeout), ("close_timeout", close_timeout)):
             check_seconds(name, value)
+        for name, value in (("min_wait", min_wait), ("max_wait", max_wait)):
+            check_number(name, value, 0)
         if not 0 < min_wait <= max_wait:
             raise ValueError(f"min_wait={min_wait!r}, max_wait={max_wait!r}: expected 0 < min <= max")
         self._app = app
@@ -183,10 +187,18 @@ class Relay:
 
         Returns:
             The events that were not acknowledged in time, oldest first; their number is also logged.
+
+        Raises:
+            TypeError, ValueError: the timeout is not a number.
+            WebSocketError: called by a signal handler or finalizer that interrupts lochws, with a timeout
+                other than 0.
         """
-        atexit.unregister(self.close)
-        timeout = self._close_timeout if timeout is None else timeout
+        timeout = as_timeout("close", self._close_timeout if timeout is None else timeout)
+        timeout = inf if timeout is None else timeout
         queue = self._queue
+        if timeout != 0 and not queue.is_over and queue.thread is not None:
+            check_not_held("close")
+        atexit.unregister(self.close)
         with queue.inbox.lock:
             if queue.is_over:
                 return queue.inbox.values()

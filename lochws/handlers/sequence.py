@@ -30,7 +30,7 @@ from .. import WebSocketApp, events
 from ..dispatch.callables import check_takes
 from ..errors import WebSocketError
 from ..life.calls import ScheduledCall
-from ..options import MIB, check_bool, check_choice, check_number, check_range
+from ..options import MIB, as_timeout, check_bool, check_choice, check_number, check_range
 from ..system import forks
 from ._parts.checks import check_app
 from ._parts.fates import Fates
@@ -250,8 +250,7 @@ class Sequence(Generic[K]):
         Raises:
             TypeError, ValueError: the timeout is not a number.
         """
-        if timeout is not None:
-            check_number("timeout", timeout, 0)
+        timeout = as_timeout("flush", timeout)
         return self._file is None or self._file.flush(timeout)
 
     def leave(self) -> None:

@@ -29,8 +29,9 @@ from .. import events
 from ..dispatch.callables import check_callable
 from ..dispatch.naming import CLASSES, EventName, methods_of
 from ..engine.bounded_inbox import BoundedInbox, Turn, WhenFull
-from ..options import MIB, check_range
+from ..options import MIB, as_timeout, check_range
 from ..system import forks
+from ..system.control import check_not_held, is_held
 from ..system.rate_limit import RateLimit
 from ..system.report import is_interrupt, report
 from ..system.waits import wait_for
@@ -160,8 +161,9 @@ class Worker:
 
         If the inbox is full and `when_full` requires waiting, it waits until there is room or the worker is
         closed. The work may call it, too, and waits for other jobs of this worker to make room. `on_done`
-        never waits, and neither does the work if no other job can make room: the event is then queued beyond
-        the limits. Exceptions raised by `key` and `payload` propagate.
+        never waits, and neither does the work if no other job can make room, nor a signal handler or
+        finalizer that interrupts lochws: the event is then queued beyond the limits. Exceptions raised by
+        `key` and `payload` propagate.
         """
         key = None if self._key is None else self._key(event)
         hash(key)  # an unhashable key is refused before anything is counted
@@ -194,8 +196,16 @@ class Worker:
 
         Returns:
             Whether all work is done.
+
+        Raises:
+            TypeError, ValueError: the timeout is not a number.
+            WebSocketError: called while work is left, by a signal handler or finalizer that interrupts
+                lochws, with a timeout other than 0.
         """
+        timeout = as_timeout("drain", timeout)
         inbox = self._inbox
+        if timeout != 0 and (len(inbox) or self._running):
+            check_not_held("drain")
         with inbox.lock:
             wait_for(inbox.changed, lambda: not (len(inbox) or self._running), timeout)
         return not (len(inbox) or self._running)
@@ -231,9 +241,10 @@ class Worker:
         """Wait until there may be room; return False at once if the caller would wait for itself.
 
         A thread that hands over jobs or ends one is needed to make room; it may call this in a finalizer.
+        So is one that holds the control lock.
         So is a thread that does a job, unless there is another job that is not waiting here itself.
         """
-        if threading.get_ident() in self._handing:
+        if threading.get_ident() in self._handing or is_held():
             return False
         with self._inbox.lock:  # reentrant: from the checks to the wait, nobody else can change the numbers
             place = place_of_caller(self._running_futures, self._futures)

@@ -30,7 +30,7 @@ from ..errors import WebSocketError
 from ..opening.dial import Dialler, Opened
 from ..options import Options, Timing
 from ..system import forks, usercode
-from ..system.control import control_lock
+from ..system.control import control_lock, is_held
 from ..system.deadline import Cancelled, Deadline
 from ..system.report import report_aside
 from ..system.waits import Waiters, wait_for
@@ -214,7 +214,7 @@ class Lifecycle:
 
         Waiting would release the lock, and other threads would see the life in the middle of a step.
         """
-        return 0.0 if self.lock._is_owned() else timeout  # type: ignore[attr-defined]  # what Condition asks it, too
+        return 0.0 if is_held() else timeout
 
     # Operations of users.
 

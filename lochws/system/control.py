@@ -14,6 +14,7 @@ import os
 import threading
 from typing import Any
 
+from ..errors import WebSocketError
 from .locks import reentrant_lock
 from .reentry import interrupts_lochws
 
@@ -23,6 +24,33 @@ _lock = reentrant_lock()
 def control_lock() -> threading.RLock:
     """Return the lock. The child of a fork has a new one, so objects there must call this again."""
     return _lock
+
+
+def is_held() -> bool:
+    """Return whether the calling thread holds the lock: the call interrupts a section that needs it.
+
+    Such a call must not wait. A condition variable would release the lock for as long, however often it was
+    taken, and other threads would find the section half done. Any other wait would keep the lock from them.
+    """
+    return _lock._is_owned()  # type: ignore[attr-defined, no-any-return]  # what Condition asks it, too
+
+
+def interrupts() -> bool:
+    """Return whether the call under way interrupts lochws, or is one of its handlers, and must not wait."""
+    return is_held() or interrupts_lochws()
+
+
+def check_not_held(method: str) -> None:
+    """Raise WebSocketError if the calling thread holds the lock, and so must not wait.
+
+    Args:
+        method: the name of the method that would wait.
+    """
+    if is_held():
+        raise WebSocketError(
+            f"{method}() would wait, and was called by code that interrupts lochws, such as a signal handler "
+            "or a finalizer: pass timeout=0 there, or call it elsewhere"
+        )
 
 
 def start_thread(thread: threading.Thread) -> None:
@@ -35,7 +63,7 @@ def start_thread(thread: threading.Thread) -> None:
         RuntimeError: no thread can be started.
     """
     lock: Any = _lock
-    if not lock._is_owned() or interrupts_lochws():  # then what is interrupted counts on the lock
+    if not is_held() or interrupts_lochws():  # then what is interrupted counts on the lock
         thread.start()
         return
     depth = lock._release_save()  # what `threading.Condition` calls to wait

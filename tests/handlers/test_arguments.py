@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lochws import Backoff, WebSocketApp
+from lochws import Backoff, Receipt, ReceiptState, WebSocketApp
 from lochws import testing as t
 from lochws.handlers.freshness import Freshness
 from lochws.handlers.heartbeat import Answer, Every
+from lochws.handlers.outbox import Outbox
 from lochws.handlers.packets import Packets
+from lochws.handlers.recorder import Recorder
+from lochws.handlers.relay import Relay
 from lochws.handlers.replies import Replies
 from lochws.handlers.sequence import Sequence
 from lochws.handlers.subscriptions import Step, StepFailed, Subscriptions
+from lochws.handlers.worker import Worker
 from lochws.testing import StartServer
 
 from ..support.apps import NEVER, running
 from ..support.seen import Noting
+from .executors import ByHand
 
 NAN = float("nan")
 
@@ -102,6 +108,44 @@ def test_a_function_that_takes_any_arguments_is_accepted(name: str) -> None:
 def test_other_invalid_arguments_are_refused(make: Any, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         make()
+
+
+def settled_receipt() -> Receipt:
+    class Line:
+        items_taken = 0
+
+    receipt = Receipt(Line(), lambda: True)
+    receipt._settled(ReceiptState.UNSENT)
+    return receipt
+
+
+def with_recorder(path: Path, use: Callable[[Recorder], object]) -> None:
+    with Recorder(path / "talk.jsonl") as recorder:
+        use(recorder)
+
+
+METHODS: dict[str, Callable[[Path, Any], object]] = {
+    "worker.drain": lambda path, timeout: Worker(print, ByHand()).drain(timeout),
+    "relay.close": lambda path, timeout: Relay(app(), "feed", "redis://127.0.0.1:1/").close(timeout),
+    "recorder.flush": lambda path, timeout: with_recorder(path, lambda one: one.flush(timeout)),
+    "recorder.close": lambda path, timeout: with_recorder(path, lambda one: one.close(timeout)),
+    "sequence.flush": lambda path, timeout: Sequence(app(), number=len).flush(timeout),
+    "outbox.flush": lambda path, timeout: Outbox(app()).flush(timeout),
+    "receipt.result": lambda path, timeout: settled_receipt().result(timeout),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("timeout", [NAN, True, "1"])
+def test_a_timeout_that_is_not_a_number_is_refused(name: str, timeout: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError if timeout is NAN else TypeError, match=f"timeout={timeout!r}"):
+        METHODS[name](tmp_path, timeout)
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("timeout", [-1, 10**400, float("inf")], ids=["negative", "huge", "infinite"])
+def test_any_number_is_a_timeout(name: str, timeout: float, tmp_path: Path) -> None:
+    METHODS[name](tmp_path, timeout)
 
 
 def test_a_mapping_with_keys_of_several_types_identifies_a_step() -> None:

@@ -452,7 +452,9 @@ def test_texts_and_bytes_arrive_as_they_are(ws_server: StartServer, place: Path 
         ({"max_messages": 0}, "max_messages=0"),
         ({"max_bytes": 1.5}, "max_bytes=1.5"),
         ({"when_full": "pause"}, "when_full='pause': expected one of 'raise', 'block', 'drop_oldest'"),
-        ({"put_timeout": "x"}, "timeout='x'"),
+        ({"put_timeout": "x"}, "put_timeout='x'"),
+        ({"put_timeout": -1}, "put_timeout=-1: expected 0 seconds or more, or None"),
+        ({"put_timeout": inf}, "put_timeout=inf: expected 0 seconds or more, or None"),
         ({"synchronous": "OFF"}, "synchronous='OFF': expected one of 'FULL', 'NORMAL'"),
     ],
 )

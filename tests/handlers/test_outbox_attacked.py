@@ -16,6 +16,7 @@ from lochws.handlers.outbox import Outbox, OutboxError, OutboxMessage
 
 from ..support.apps import opened
 from ..support.peer import StartPeer
+from ..support.programs import Run
 from ..support.seen import PATIENCE, Noting, eventually, in_thread
 from .acking import Acking, Plan, acked, offline, reconnecting
 
@@ -152,6 +153,43 @@ def test_times_that_are_none_are_refused(expires: Any) -> None:
 def test_a_path_that_no_file_can_have_is_refused() -> None:
     with pytest.raises(ValueError, match=r"path='a\\x00b': expected the path of a file"):
         Outbox(offline(), "a\0b")
+
+
+#: At the end of this program, a global object is finalized when daemon threads have stopped.
+LATE = """
+from lochws.handlers.outbox import Outbox
+
+box = Outbox(app, PATH)
+box.put("kept")
+class Late:
+    def __del__(self):
+        for name, call in (
+            ("put", lambda: box.put("late")), ("put_many", lambda: box.put_many(["late"])),
+            ("flush", lambda: box.flush(60)), ("iterate", lambda: list(box)), ("close", box.close),
+        ):
+            try:
+                say(f"{name} returned {call()}")
+            except Exception as error:
+                say(f"{name} raised {type(error).__name__}: {error}")
+late = Late()
+"""
+
+
+@pytest.mark.parametrize("in_file", [True, False], ids=["file", "memory"])
+def test_a_finalizer_at_the_exit_of_the_interpreter_is_refused_at_once(
+    run: Run, tmp_path: Path, in_file: bool
+) -> None:
+    path = tmp_path / "box" if in_file else None
+    program = run(f"PATH = {None if path is None else str(path)!r}\n{LATE}", "ws://127.0.0.1:1/")
+    status, output, errors = program.end()
+    assert (status, errors) == (0, "")
+    *refused, closed = output.splitlines()
+    assert [line.split()[0] for line in refused] == ["put", "put_many", "flush", "iterate"]
+    assert all("raised OutboxError: " in line and "is shutting down" in line for line in refused)
+    assert closed == "close returned 1"
+    if path is not None:
+        with Outbox(offline(), path) as again:
+            assert [message.payload for message in again] == ["kept"]
 
 
 def test_a_doubtful_message_may_be_put_again_by_the_function_that_is_told(start_peer: StartPeer) -> None:

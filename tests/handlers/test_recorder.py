@@ -648,6 +648,7 @@ class TestArguments:
         [
             ({"compress": "zip"}, ValueError, "compress='zip': expected .*'gzip'"),
             ({"redact": "x"}, TypeError, "redact='x': expected a function"),
+            ({"redact": len}, TypeError, r"redact: len\(.* cannot be called with two arguments"),
             ({"max_pending": 0}, ValueError, "max_pending=0"),
             ({"max_pending": "1M"}, TypeError, "max_pending='1M'"),
             ({"when_full": "block"}, ValueError, "when_full='block': expected .*'drop'.*'pause'"),

@@ -465,6 +465,8 @@ class TestWhatIsGiven:
             ({"timeout": -1}, ValueError, "timeout=-1"),
             ({"close_timeout": "x"}, TypeError, "close_timeout='x'"),
             ({"min_wait": 2, "max_wait": 1}, ValueError, "min_wait=2, max_wait=1"),
+            ({"min_wait": True}, TypeError, "min_wait=True"),
+            ({"max_wait": float("inf")}, ValueError, "max_wait=inf"),
         ],
         ids=str,
     )

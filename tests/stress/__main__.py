@@ -1,9 +1,10 @@
 """Interrupts lochws with signals at 1 kHz and a garbage collection at every allocation, for some seconds.
 
-The signal handler and the finalizers call every public method of `WebSocketApp`, `Feed`, `Receipt` and
-`Sequence` in turn, on whatever thread and at whatever bytecode they come. Nothing may hang, every message
-that was accepted must be echoed once, its receipt confirmed, and its echo must reach a mailbox and a
-coroutine handler once: ``python -m tests.stress --seconds 60``.
+The signal handler and the finalizers call every public method of `WebSocketApp`, `Feed`, `Receipt`,
+`Sequence` and `Outbox` in turn, on whatever thread and at whatever bytecode they come. Nothing may hang,
+every message that was accepted must be echoed once, its receipt confirmed, and its echo must reach a mailbox
+and a coroutine handler once. Every message that was put into an outbox must be confirmed, although its app
+reconnects and stops all the time: ``python -m tests.stress --seconds 60``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import sys
 import tempfile
 import threading
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,7 @@ import lochws
 from lochws import Backoff, Feed, Rate, Receipt, ReceiptState, WebSocketApp, events
 from lochws.errors import WebSocketError
 from lochws.handlers import sequence as sequences
+from lochws.handlers.outbox import Outbox
 from lochws.handlers.sequence import Sequence, Snapshot
 
 #: Seconds without any progress after which the stacks are shown and the program ends.
@@ -46,6 +48,12 @@ class Object:
 
     def on_pong(self, event: events.Pong) -> None:
         """Take the event."""
+
+
+def name_of(event: events.Text | events.Binary) -> str:
+    """Return the name of an echo."""
+    text = event.text if isinstance(event, events.Text) else event.data.decode()
+    return text.split()[0]
 
 
 class Accountable:
@@ -149,6 +157,62 @@ class Steady(Accountable, WebSocketApp):  # type: ignore[misc]  # it declares wh
             self.say("ü")
 
 
+class Keeping(Steady):
+    """An app with an outbox in memory, confirmed by receipts, and one in a file, confirmed by echoes."""
+
+    def __init__(self, url: str, folder: str) -> None:
+        super().__init__(url, proxies={})
+        self.boxes = (
+            Outbox(self),
+            Outbox(self, Path(folder) / "box", confirm=name_of, synchronous="NORMAL", window=20),
+        )
+        self.kept: tuple[list[str], list[str]] = [], []
+        self.replaced: tuple[list[str], list[str]] = [], []
+
+    def put(self) -> None:
+        """Put a message into each outbox, and note it."""
+        for box, kept in zip(self.boxes, self.kept, strict=True):
+            kept.append(box.put(name := f"<{next(NUMBERS)}>", id=name))
+
+    def put_many(self) -> None:
+        """Put several messages in one transaction; their ids are not their names."""
+        names = [f"<{next(NUMBERS)}>" for _ in range(3)]
+        self.boxes[0].put_many(names)
+        self.kept[0].extend(names)
+
+    def replace(self) -> None:
+        """Put a message that replaces others."""
+        for box, replaced in zip(self.boxes, self.replaced, strict=True):
+            replaced.append(box.put(name := f"<{next(NUMBERS)}>", id=name, supersede="latest"))
+
+    def look_at_boxes(self) -> None:
+        """Ask the outboxes everything."""
+        for box in self.boxes:
+            box.flush(0)
+            repr((box.pending, box.counts, box.failure))
+        next(iter(self.boxes[0]), None)
+        next(iter(self.boxes[1]), None)
+        Outbox(self).close()
+
+    def check(self) -> list[str]:
+        """Wait until everything is confirmed, and return what was wrong."""
+        wrong = []
+        for name, box, kept, replaced in zip(
+            ("memory", "file"), self.boxes, self.kept, self.replaced, strict=True
+        ):
+            is_flushed, counts = box.flush(HANGS / 2), box.counts
+            print(f"the outbox in {name}: {counts.confirmed} confirmed, {counts.in_doubt} doubts")  # noqa: T201
+            put = len(kept) + len(replaced)
+            if not (is_flushed and counts.put == put == counts.confirmed + counts.superseded):
+                wrong.append(f"the outbox in {name}: {put} messages were put, and it says {counts}")
+            if counts.superseded > len(replaced):
+                wrong.append(f"the outbox in {name} has replaced other messages: {counts}")
+            box.close()
+        if lost := set(self.kept[1]) - set(self.echoed):
+            wrong.append(f"the outbox in file has confirmed messages that did not arrive: {sorted(lost)[:9]}")
+        return wrong
+
+
 class SteadyFeed(Accountable, Feed):  # type: ignore[misc]  # likewise
     """A feed whose connections are replaced again and again."""
 
@@ -241,6 +305,13 @@ ROUGH: list[Callable[[Steady], object]] = [
     lambda app: app.close(1000, "bye"), lambda app: app.stop(0), Steady.resync,
 ]
 
+#: What may be called on one with outboxes.
+KEEPING: list[Callable[[Keeping], object]] = [
+    Keeping.put, Keeping.put_many, Keeping.put, Keeping.replace, Keeping.look_at_boxes, Steady.say,
+    WebSocketApp.reconnect, lambda app: app.force_disconnect("enough"), lambda app: app.close(1000, "bye"),
+    look,
+]
+
 APPS: list[tuple[Any, list[Callable[[Any], object]]]] = []
 TURNS = itertools.count()
 DEPTH = threading.local()
@@ -308,9 +379,7 @@ class Consumers:
         """Return what was wrong with the messages."""
         wrong = []
         for name, seen in self.by_name.items():
-            end, behind = monotonic() + HANGS / 2, threading.Event()
-            while len(seen) < len(app.echoed) and monotonic() < end:
-                behind.wait(0.01)
+            wait_until(lambda seen=seen: len(seen) >= len(app.echoed))  # type: ignore[misc]
             print(f"{name}: {len(seen)} messages")  # noqa: T201
             if seen != app.echoed:
                 wrong.append(f"{name}: {len(seen)} of {len(app.echoed)} messages, or not in order")
@@ -330,10 +399,37 @@ class Consumers:
         return wrong
 
 
-def name_of(event: events.Text | events.Binary) -> str:
-    """Return the name of an echo."""
-    text = event.text if isinstance(event, events.Text) else event.data.decode()
-    return text.split()[0]
+def restart(app: WebSocketApp) -> None:
+    """Start an app if it has stopped."""
+    if app.state is lochws.State.STOPPED:
+        with suppress(WebSocketError):  # a signal handler was faster
+            app.start(poll=0.01, persist=BACKOFF)
+
+
+def wait_until(predicate: Callable[[], bool]) -> None:
+    """Wait until something is so, but not for long."""
+    end, behind = monotonic() + HANGS / 2, threading.Event()
+    while not predicate() and monotonic() < end:
+        behind.wait(0.01)
+
+
+def check_echoes(apps: dict[str, Steady | SteadyFeed]) -> Iterator[str]:
+    """Yield what was wrong with the echoes of messages."""
+    for name, app in apps.items():
+        wait_until(lambda app=app: len(app.echoed) >= len(app.accepted))  # type: ignore[misc]
+        sent, echoed = Counter(app.accepted), Counter(app.echoed)
+        print(f"{name}: {len(app.accepted)} messages accepted, {len(app.echoed)} echoed")  # noqa: T201
+        if sent != echoed:
+            yield f"{name}: lost {list(sent - echoed)[:9]}, too many {list(echoed - sent)[:9]}"
+
+
+def check_receipts(apps: dict[str, Steady]) -> Iterator[str]:
+    """Yield what was wrong with the receipts."""
+    for name, app in apps.items():
+        wait_until(lambda app=app: len(app.settled) >= len(app.with_receipt))  # type: ignore[misc]
+        print(f"{name}: {len(app.with_receipt)} receipts")  # noqa: T201
+        if app.settled != [ReceiptState.CONFIRMED] * len(app.with_receipt):
+            yield f"{name}: receipts ended as {Counter(app.settled)}"
 
 
 def run(url: str, seconds: float, folder: str) -> list[str]:
@@ -353,10 +449,14 @@ def run(url: str, seconds: float, folder: str) -> list[str]:
     for app in (calm, full, paced, rough):
         app.start(poll=0.01, ping_rate=0.05, ping_timeout=HANGS, close_timeout=0.5, persist=BACKOFF)
         assert app.wait_ready(10)
+    keeping = Keeping(url, folder)
+    keeping.start(poll=0.01, persist=BACKOFF)
     feed = SteadyFeed(url)
     feed.start(poll=0.01, ping_rate=0.05, ping_timeout=HANGS, close_timeout=HANGS, persist=BACKOFF)
     assert feed.wait_ready(10)
-    APPS[:] = [(calm, CALLS), (full, CALLS), (paced, CALLS), (feed, FEED_CALLS), (rough, ROUGH)]
+    APPS[:] = [
+        (calm, CALLS), (full, CALLS), (paced, CALLS), (feed, FEED_CALLS), (rough, ROUGH), (keeping, KEEPING),
+    ]
     before = gc.get_threshold()
     gc.set_threshold(1, 1, 1)
     signal.signal(signal.SIGALRM, interrupted)
@@ -368,32 +468,23 @@ def run(url: str, seconds: float, folder: str) -> list[str]:
         Garbage()
         while max(len(app.accepted) - len(app.echoed) for app in (calm, paced, feed)) > 500:
             behind.wait(0.01)
-        if rough.state is lochws.State.STOPPED:
-            with suppress(WebSocketError):  # a signal handler was faster
-                rough.start(poll=0.01, persist=BACKOFF)
+        while max(box.pending for box in keeping.boxes) > 500 and keeping.state is not lochws.State.STOPPED:
+            behind.wait(0.01)
+        restart(rough)
+        restart(keeping)
     faulthandler.dump_traceback_later(HANGS, exit=True)
     signal.setitimer(signal.ITIMER_REAL, 0)
     gc.set_threshold(*before)
     APPS.clear()
-    wrong = []
-    for name, app in (("calm", calm), ("full", full), ("paced", paced), ("feed", feed)):
-        end = monotonic() + HANGS / 2
-        while len(app.echoed) < len(app.accepted) and monotonic() < end:
-            behind.wait(0.01)
-        sent, echoed = Counter(app.accepted), Counter(app.echoed)
-        print(f"{name}: {len(app.accepted)} messages accepted, {len(app.echoed)} echoed")  # noqa: T201
-        if sent != echoed:
-            wrong.append(f"{name}: lost {list(sent - echoed)[:9]}, too many {list(echoed - sent)[:9]}")
-    for name, app in (("calm", calm), ("full", full), ("paced", paced)):
-        end = monotonic() + HANGS / 2
-        while len(app.settled) < len(app.with_receipt) and monotonic() < end:
-            behind.wait(0.01)
-        print(f"{name}: {len(app.with_receipt)} receipts")  # noqa: T201
-        if app.settled != [ReceiptState.CONFIRMED] * len(app.with_receipt):
-            wrong.append(f"{name}: receipts ended as {Counter(app.settled)}")
+    wrong = [*check_echoes({"calm": calm, "full": full, "paced": paced, "feed": feed})]
+    wrong += check_receipts({"calm": calm, "full": full, "paced": paced})
+    keeping.stop(HANGS)
+    restart(keeping)
+    wrong += keeping.check()
     print(f"the feed switched {feed.status().switches} times")  # noqa: T201
     wrong += [f"{name} did not stop" for name, app in
-              (("calm", calm), ("full", full), ("paced", paced), ("rough", rough), ("feed", feed))
+              (("calm", calm), ("full", full), ("paced", paced), ("rough", rough), ("keeping", keeping),
+               ("feed", feed))
               if not app.stop(10)]
     return wrong + consumers.end(calm)
 

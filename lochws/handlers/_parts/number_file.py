@@ -10,6 +10,7 @@ import threading
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 
+from ...system.control import is_held
 from ...system.rate_limit import RateLimit
 from ...system.report import report
 from ...system.waits import Waiters, wait_for
@@ -80,6 +81,7 @@ class NumberFile:
             return False  # it would wait for the call that it interrupts
         if self.has_failed:
             self._start(None)
+        timeout = 0.0 if is_held() else timeout
         with self._lock:
             wait_for(self._changed, lambda: not self._is_busy, timeout)
             return self._wanted is None and not self._is_busy
