@@ -88,7 +88,7 @@ def busy_recorder(path: Path, method: str) -> Iterator[Callable[[], object]]:
 @contextmanager
 def full_outbox(method: str) -> Iterator[Callable[[], object]]:
     """Make an outbox without room."""
-    outbox = Outbox(offline(), max_messages=1, when_full="block", put_timeout=PATIENCE)
+    outbox = Outbox(offline(), max_messages=1, when_full="block", put_timeout=3 * PATIENCE)
     outbox.put("first")
     yield (lambda: outbox.put("second")) if method == "put" else (lambda: outbox.flush(PATIENCE))
     outbox.close()
