@@ -302,9 +302,8 @@ class Text(Event):
         text: the message. With ``text_as="bytes"`` it is decoded on first use.
     """
 
-    __slots__ = ("_data", "_json", "text")
+    __slots__ = ("_json", "text")
     name: ClassVar[Literal["text"]] = "text"
-    _data: bytes | None
     _json: Any
     text: str
     """The message. With ``text_as="bytes"`` it is decoded on first use."""
@@ -314,23 +313,10 @@ class Text(Event):
         self.received_time: float = time()
         self.text = text
 
-    if not TYPE_CHECKING:  # else type checkers would accept any attribute
-
-        def __getattr__(self, name: str) -> Any:
-            # Python calls this only for names that are not found, such as those of empty slots.
-            if name == "_json":
-                return JSON
-            if name == "_data":
-                return None
-            if name == "text" and self._data is not None:
-                self.text = text = self._data.decode()
-                return text
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
     @property
     def data(self) -> bytes:
         """The message in UTF-8: with ``text_as="bytes"`` as it arrived, otherwise encoded on each use."""
-        return self.text.encode() if self._data is None else self._data
+        return self.text.encode()
 
     @property
     def json(self) -> Any:
@@ -341,7 +327,7 @@ class Text(Event):
                 the recursion limit allows at this point.
             Exception: whatever the codec's `loads` raised.
         """
-        found: Any = self._json
+        found: Any = getattr(self, "_json", JSON)
         if isinstance(found, Codec):
             # json.loads gets a str: it would guess the encoding of bytes.
             message = self.text if found.loads is JSON.loads else content_of(self)
@@ -349,7 +335,30 @@ class Text(Event):
         return found
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(text={_shortened(self.text, 'chars')})"
+        return f"Text(text={_shortened(self.text, 'chars')})"
+
+
+class _EncodedText(Text):
+    """A text message that is kept in UTF-8: with ``text_as="bytes"``, texts are of this class.
+
+    It is a class of its own because `__getattr__` makes each attribute of a class slower to find.
+    """
+
+    __slots__ = ("_data",)
+    _data: bytes
+
+    @property
+    def data(self) -> bytes:
+        return self._data
+
+    if not TYPE_CHECKING:  # else type checkers would accept any attribute
+
+        def __getattr__(self, name: str) -> Any:
+            # Python calls this only for names that are not found, such as those of empty slots.
+            if name == "text":
+                self.text = text = self._data.decode()
+                return text
+            raise AttributeError(f"'Text' object has no attribute {name!r}")
 
 
 class Binary(Event):
@@ -840,7 +849,7 @@ def _shortened(content: str | bytes, unit: str) -> str:
 
 def text_of(data: bytes) -> Text:
     """Return the event of a text message in UTF-8, which has been validated and is decoded on first use."""
-    event = Text.__new__(Text)
+    event = _EncodedText.__new__(_EncodedText)
     event.received_time = time()
     event._data = data
     return event
@@ -848,7 +857,7 @@ def text_of(data: bytes) -> Text:
 
 def content_of(event: Text) -> str | bytes:
     """Return a text message as it is kept: a str, or UTF-8 that is not decoded for this."""
-    return event.text if event._data is None else event._data
+    return event._data if isinstance(event, _EncodedText) else event.text
 
 
 def use_codec(received: Iterable[Event], codec: Codec) -> None:

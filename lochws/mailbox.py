@@ -99,7 +99,7 @@ class Mailbox(Generic[_E_co]):
         return True
 
     def __repr__(self) -> str:
-        names = ", ".join(sorted(kind.name for kind in self._intake.kinds))
+        names = ", ".join(sorted({kind.name for kind in self._intake.kinds}))
         return f"<Mailbox of {names}: {len(self)} waiting, {self.dropped} dropped>"
 
     def __del__(self) -> None:
@@ -224,8 +224,9 @@ def kinds_of(names: tuple[EventName, ...], caller: str) -> frozenset[type[events
     """
     wanted = event_names(names, caller)
     if "event" in wanted:
-        return frozenset(CLASSES.values())
+        return frozenset({*CLASSES.values(), events._EncodedText})
     for name in wanted:
         if name not in CLASSES:
             raise ValueError(f"{caller}({name!r}): expected an event, such as 'text'; {name!r} is not one")
-    return frozenset(CLASSES[name] for name in wanted)
+    kinds = frozenset(CLASSES[name] for name in wanted)
+    return kinds | {events._EncodedText} if events.Text in kinds else kinds

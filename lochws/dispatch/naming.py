@@ -49,7 +49,7 @@ SENT: Final = "sent"
 CLASSES: Final = MappingProxyType({
     kind.name: kind
     for kind in vars(events).values()
-    if isinstance(kind, type) and issubclass(kind, events.Event) and hasattr(kind, "name")
+    if isinstance(kind, type) and issubclass(kind, events.Event) and "name" in vars(kind)
     and kind is not events.UnknownMessage
 })
 NAMES: Final = (*CLASSES, ANY, ERROR, BATCH, SENT)

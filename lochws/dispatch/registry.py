@@ -36,7 +36,7 @@ MAX_LIMITS = 256
 #: The attribute of a handler's class that is True if its own lines replace the default ones.
 REPLACES_LINES = "replaces_default_lines"
 
-_MESSAGES = frozenset({events.Text, events.Binary})
+_MESSAGES = frozenset({events.Text, events._EncodedText, events.Binary})
 #: The name under which intakes are registered; users cannot register anything under it.
 _MAIL = "mail"
 _ROOT = logging.root
@@ -322,7 +322,7 @@ class Registry:
         self._call(self._setup.batch, messages, messages[0])
         if (router := self._setup.router) is not None:
             for message in messages:
-                if type(message) is self._routed:
+                if isinstance(message, self._routed):
                     router(message)
 
     def _call(self, handlers: _Functions, argument: object, event: events.Event) -> None:
@@ -442,6 +442,8 @@ class Registry:
         if routes:
             router = Router(routes, self._codec.loads, self._call, self._on_failure)
             table[self._routed] = (*table.get(self._routed, every), router)
+        if events.Text in table:
+            table[events._EncodedText] = table[events.Text]
         lines, kinds = self._lines or (None, frozenset())
         if lines is None or any(getattr(type(owner), REPLACES_LINES, False) for _, _, owner in entries):
             return _Setup(entries, wrappers, table, every, errors, batch, sent, router, mail=mail)

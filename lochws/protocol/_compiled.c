@@ -282,6 +282,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
 {
     State *state = state_of(module);
     Py_VISIT(state->text_type);
+    Py_VISIT(state->encoded_type);
     Py_VISIT(state->binary_type);
     Py_VISIT(state->payload_type);
     return 0;
@@ -292,6 +293,7 @@ module_clear(PyObject *module)
 {
     State *state = state_of(module);
     Py_CLEAR(state->text_type);
+    Py_CLEAR(state->encoded_type);
     Py_CLEAR(state->binary_type);
     Py_CLEAR(state->payload_type);
     return 0;

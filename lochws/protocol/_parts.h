@@ -11,8 +11,8 @@
  * variable outside it ever changes. */
 typedef struct {
     /* The event classes, and where in their instances the slots are. All NULL and 0 until configure(). */
-    PyTypeObject *text_type, *binary_type;
-    Py_ssize_t text_time, text_text, text_data, binary_time, binary_data;
+    PyTypeObject *text_type, *encoded_type, *binary_type;
+    Py_ssize_t text_time, text_text, encoded_time, encoded_data, binary_time, binary_data;
     PyTypeObject *payload_type;
 } State;
 

@@ -32,39 +32,45 @@ slot_offset(PyTypeObject *type, const char *name)
 }
 
 const char scanning_configure_doc[] = PyDoc_STR(
-"configure(Text, Binary)\n--\n\n"
-"Set the event classes that scan() creates. Both need the slot received_time; "
-"Text needs text and _data, and Binary data.");
+"configure(Text, EncodedText, Binary)\n--\n\n"
+"Set the event classes that scan() creates. All need the slot received_time; "
+"Text needs text, EncodedText _data, and Binary data.");
 
 PyObject *
 scanning_configure(PyObject *module, PyObject *args)
 {
-    PyTypeObject *text, *binary;
-    if (!PyArg_ParseTuple(args, "O!O!:configure", &PyType_Type, &text, &PyType_Type, &binary)) {
+    PyTypeObject *text, *encoded, *binary, *meta = &PyType_Type;
+    if (!PyArg_ParseTuple(args, "O!O!O!:configure", meta, &text, meta, &encoded, meta, &binary)) {
         return NULL;
     }
     /* Everything is looked up first, so that a call that fails changes nothing. */
-    Py_ssize_t text_time, text_text, text_data, binary_time, binary_data;
+    Py_ssize_t text_time, text_text, encoded_time, encoded_data, binary_time, binary_data;
     if ((text_time = slot_offset(text, "received_time")) < 0 ||
         (text_text = slot_offset(text, "text")) < 0 ||
-        (text_data = slot_offset(text, "_data")) < 0 ||
+        (encoded_time = slot_offset(encoded, "received_time")) < 0 ||
+        (encoded_data = slot_offset(encoded, "_data")) < 0 ||
         (binary_time = slot_offset(binary, "received_time")) < 0 ||
         (binary_data = slot_offset(binary, "data")) < 0) {
         return NULL;
     }
     State *state = state_of(module);
-    PyTypeObject *old_text = state->text_type, *old_binary = state->binary_type;
+    PyTypeObject *old_text = state->text_type, *old_encoded = state->encoded_type;
+    PyTypeObject *old_binary = state->binary_type;
     state->text_time = text_time;
     state->text_text = text_text;
-    state->text_data = text_data;
+    state->encoded_time = encoded_time;
+    state->encoded_data = encoded_data;
     state->binary_time = binary_time;
     state->binary_data = binary_data;
     Py_INCREF(text);
+    Py_INCREF(encoded);
     Py_INCREF(binary);
     state->text_type = text;
+    state->encoded_type = encoded;
     state->binary_type = binary;
     /* Last, since letting go of a class may run any code. */
     Py_XDECREF(old_text);
+    Py_XDECREF(old_encoded);
     Py_XDECREF(old_binary);
     Py_RETURN_NONE;
 }
@@ -197,9 +203,9 @@ take(const State *state, PyObject *events, PyObject *received, PyObject *inflate
         return -1;
     }
     PyObject *event =
-        (first & 1) ? make_event(state->text_type, state->text_time, received,
-                                 as_bytes ? state->text_data : state->text_text, content)
-                    : make_event(state->binary_type, state->binary_time, received, state->binary_data, content);
+        !(first & 1) ? make_event(state->binary_type, state->binary_time, received, state->binary_data, content)
+        : as_bytes ? make_event(state->encoded_type, state->encoded_time, received, state->encoded_data, content)
+                   : make_event(state->text_type, state->text_time, received, state->text_text, content);
     if (event == NULL) {
         return -1;
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import TypeVar
 
-from lochws.events import Binary, Text
+from lochws.events import Binary, Text, _EncodedText
 
 from ..system.compiled import choose, load
 
@@ -15,7 +15,7 @@ _Twin = TypeVar("_Twin")
 def _load() -> ModuleType | None:
     module = load("protocol")
     if module is not None:
-        module.configure(Text, Binary)
+        module.configure(Text, _EncodedText, Binary)
     return module
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from lochws.events import Binary, Text
+from lochws.events import Binary, Text, _EncodedText
 from lochws.protocol import compiled
 from lochws.testing import ScriptedServer, accept, send
 
@@ -182,8 +182,11 @@ print("done")
 
 @pytest.mark.skipif(compiled.twins is None, reason="built without a compiler")
 class TestConfigure:
-    @pytest.mark.parametrize("classes", [(Text, object), (object, Binary), (Binary, Binary), (Text, Text)])
-    def test_when_it_fails_nothing_changes(self, classes: tuple[type, type]) -> None:
+    @pytest.mark.parametrize("classes", [
+        (Text, _EncodedText, object), (Text, object, Binary), (object, _EncodedText, Binary),
+        (Binary, _EncodedText, Binary), (Text, Text, Binary), (Text, _EncodedText, Text),
+    ])
+    def test_when_it_fails_nothing_changes(self, classes: tuple[type, type, type]) -> None:
         with pytest.raises((AttributeError, TypeError)):
             compiled.twins.configure(*classes)  # type: ignore[union-attr]  # skipped if None
         events: list[object] = []
@@ -197,7 +200,7 @@ class TestConfigure:
             text = Text.text  # type: ignore[misc]  # a slot where it does not belong
 
         with pytest.raises(TypeError, match="text is not a slot"):
-            compiled.twins.configure(Stranger, Binary)  # type: ignore[union-attr]  # skipped if None
+            compiled.twins.configure(Stranger, _EncodedText, Binary)  # type: ignore[union-attr]  # skipped if None
 
     def test_before_it_nothing_is_scanned(self, environment: dict[str, str]) -> None:
         printed = run('''
@@ -206,7 +209,7 @@ module = importlib.import_module("lochws.protocol._compiled")
 del sys.modules["lochws.protocol._compiled"]
 fresh = importlib.import_module("lochws.protocol._compiled")
 assert fresh is not module
-for failing in (lambda: fresh.configure(str, bytes), lambda: fresh.scan(b"", 0, 1, [])):
+for failing in (lambda: fresh.configure(str, str, bytes), lambda: fresh.scan(b"", 0, 1, [])):
     try: failing()
     except Exception as error: print(type(error).__name__, error)
 ''', environment)

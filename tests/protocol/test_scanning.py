@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lochws.events import Binary, Text
+from lochws.events import Binary, Text, _EncodedText
 from lochws.protocol import compiled
 from lochws.protocol.frames import Opcode
 from lochws.protocol.scanning import scan_python
@@ -149,10 +149,10 @@ class TestCompiled:
 
     def test_classes_without_the_slots_are_refused(self):
         with pytest.raises((AttributeError, TypeError)):
-            compiled.twins.configure(str, bytes)
+            compiled.twins.configure(str, str, bytes)
         with pytest.raises(TypeError):
-            compiled.twins.configure(1, 2)
-        compiled.twins.configure(Text, Binary)
+            compiled.twins.configure(1, 2, 3)
+        compiled.twins.configure(Text, _EncodedText, Binary)
 
     def test_a_flood_leaves_no_object_behind(self):
         data = text(b"x" * 50) * 1000

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lochws.codec import Codec
 from lochws.errors import CriticalProtocolError
-from lochws.events import Binary, Event, Text, content_of, text_of, use_codec
+from lochws.events import Binary, Event, Text, _EncodedText, content_of, text_of, use_codec
 from lochws.protocol import compiled
 from lochws.protocol.deflate import DeflateParameters, Inflater
 from lochws.protocol.frames import Opcode
@@ -55,7 +55,7 @@ class TestScan:
         data = frame(Opcode.TEXT, "größer".encode()) + frame(Opcode.BINARY, b"\xff")
         events: list[Any] = []
         assert scan(data, 0, 100, events, None, True) == len(data)
-        assert type(events[0]) is Text
+        assert type(events[0]) is _EncodedText
         assert content_of(events[0]) == events[0].data == "größer".encode()
         assert events[0].data is events[0].data
         assert events[0].text is events[0].text
@@ -141,6 +141,10 @@ class TestEvent:
         assert seen == [b"[1]", b""]
         with pytest.raises(ValueError, match="Extra data"):
             plain.json  # noqa: B018  json.loads would take these bytes for UTF-16
+
+    def test_the_class_of_ordinary_texts_has_nothing_that_slows_its_attributes_down(self) -> None:
+        assert not hasattr(Text, "__getattr__")
+        assert not hasattr(Text("a"), "__dict__")
 
     def test_a_copy_has_the_same_content(self) -> None:
         assert copy.copy(text_of(b"a")).text == copy.copy(Text("a")).text == "a"
