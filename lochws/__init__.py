@@ -27,10 +27,13 @@ from .websocket import WebSocket
 
 if _typing.TYPE_CHECKING:
     from .conversation import connect
+    from .engine.governor import Governor
     from .feed import Feed
 else:
     # Imported when first used: most programs need only a connection.
-    __getattr__ = _attributes_of(__name__, {"Feed": "feed", "connect": "conversation"})
+    __getattr__ = _attributes_of(
+        __name__, {"Feed": "feed", "Governor": "engine.governor", "connect": "conversation"}
+    )
 
 __all__ = [
     "Backoff",
@@ -38,6 +41,7 @@ __all__ = [
     "Counters",
     "Deflate",
     "Feed",
+    "Governor",
     "Rate",
     "Receipt",
     "ReceiptState",

@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from .diagnosis.findings import Finding
     from .dispatch.typed import Routed
     from .engine.bounded_inbox import WhenFull
+    from .engine.governor import Governor
     from .mailbox import Mailbox
 else:
     Routed = Function
@@ -75,7 +76,7 @@ STEP_SECONDS = 30.0
 
 
 class WebSocketAppOptions(WebSocketOptions, total=False):
-    """The keyword options of `WebSocketApp`: those of `WebSocket`, plus two."""
+    """The keyword options of `WebSocketApp`: those of `WebSocket`, plus three."""
 
     on_handler_error: Literal["continue", "reconnect", "stop"]
     """What to do when a handler raises: ``"continue"``, ``"reconnect"``, or ``"stop"`` the app with close
@@ -83,9 +84,11 @@ class WebSocketAppOptions(WebSocketOptions, total=False):
     Default: 'continue'."""
     threads: Threads | None
     """A `Threads` to share with other apps. Default: None, for a pair of threads of its own."""
+    governor: Governor | None
+    """A `Governor` to share with other apps, which limits their attempts to connect. Default: None."""
 
 
-_DEFAULTS: dict[str, Any] = {"on_handler_error": "continue", "threads": None}
+_DEFAULTS: dict[str, Any] = {"on_handler_error": "continue", "threads": None, "governor": None}
 _KEYWORDS = KEYWORDS.union(_DEFAULTS)
 
 
@@ -104,14 +107,22 @@ class AppInternals(Internals):
     def __init__(self, app: WebSocketApp, url: URL, given: dict[str, Any]) -> None:
         self.on_handler_error: str = given.pop("on_handler_error", "continue")
         threads: Threads | None = given.pop("threads", None)
+        governor: Governor | None = given.pop("governor", None)
         super().__init__(url, given)
         check_choice("on_handler_error", self.on_handler_error, ON_HANDLER_ERROR)
         if threads is not None and not isinstance(threads, Threads):
             raise TypeError(f"threads={threads!r}: expected a lochws.Threads, or None")
+        if governor is not None:
+            from .engine.governor import Governor  # noqa: PLC0415  few share one
+
+            if not isinstance(governor, Governor):
+                raise TypeError(f"governor={governor!r}: expected a lochws.Governor, or None")
         self.app = app
         self.coroutines: tuple[tuple[object, CoroutineHandlers], ...] = ()  # by event loop
         self.registry = Registry(self.handler_failed, self.options.codec)
-        self.life = Lifecycle(self.url, self.dialler, self.options, threads, self.registry, self.traffic)
+        self.life = Lifecycle(
+            self.url, self.dialler, self.options, threads, self.registry, self.traffic, governor
+        )
 
     def why_not_open(self, state: State) -> str:
         """Explain why a send is impossible now, and say what to do."""
@@ -327,6 +338,7 @@ class WebSocketApp(WebSocket, Handler):
         history: how many messages `Disconnected.history` lists one by one. Default: 0.
         on_handler_error: what to do when a handler raises. Default: 'continue'.
         threads: a `Threads` to share with other apps. Default: None.
+        governor: a `Governor` to share with other apps, which limits their attempts. Default: None.
 
     Raises:
         TypeError, ValueError: an argument is invalid; the message says which, and what would be right.

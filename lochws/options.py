@@ -137,8 +137,8 @@ class WebSocketOptions(TypedDict, total=False):
     """How to authenticate to an HTTP proxy: ``"basic"``, ``"digest"``, or ``"auto"``, which uses Basic first
     and Digest if the proxy asks for it. Default: 'auto'."""
     ssl_system_store: bool
-    """Whether to trust the system's certificate authorities (through truststore if that is installed); False
-    trusts only those in `ssl_cafile`. Default: True."""
+    """Whether to trust the system's certificate authorities (on macOS and Windows through truststore if that
+    is installed); False trusts only those in `ssl_cafile`. Default: True."""
     ssl_certfile: str | os.PathLike[str] | None
     """A file with the client certificate, for servers that ask for one. Default: None."""
     ssl_keyfile: str | os.PathLike[str] | None

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from lochws import Backoff, Deflate, Rate, Threads, WebSocket, WebSocketApp
+from lochws import Backoff, Deflate, Governor, Rate, Threads, WebSocket, WebSocketApp
 from lochws.app import WebSocketAppOptions
 from lochws.options import USER_AGENT, Options, Timing, WebSocketOptions
 from lochws.persist import persist
@@ -86,6 +86,7 @@ BAD_APP_OPTIONS: list[tuple[str, Any, type[Exception], str]] = [
     ("on_handler_error", "ignore", ValueError, "'ignore': expected one of 'continue', 'reconnect', 'stop'"),
     ("threads", 5, TypeError, "5"),
     ("threads", Threads, TypeError, "expected a lochws.Threads"),
+    ("governor", 5, TypeError, "governor=5: expected a lochws.Governor, or None"),
 ]
 BAD_TIMING: list[tuple[str, Any, type[Exception], str]] = [
     (name, value, error, shown)
@@ -196,11 +197,11 @@ def test_lomonds_parameters_keep_their_order_and_new_ones_are_keywords(function:
     assert all(each.kind is each.KEYWORD_ONLY for each in parameters if each.name not in positional)
 
 
-def test_an_app_takes_what_a_websocket_takes_and_two_more() -> None:
+def test_an_app_takes_what_a_websocket_takes_and_three_more() -> None:
     websocket = inspect.signature(WebSocket).parameters
     app = inspect.signature(WebSocketApp).parameters
     assert {name: app[name] for name in websocket} == dict(websocket)
-    assert set(app) - set(websocket) == {"on_handler_error", "threads"}
+    assert set(app) - set(websocket) == {"governor", "on_handler_error", "threads"}
 
 
 def test_start_and_run_forever_take_what_connect_takes_and_persist() -> None:
@@ -315,6 +316,7 @@ def test_construction_accepts_every_option_at_once(ca_file: str) -> None:
         ca_file, ssl.create_default_context(), print, headers=dict, origin="https://here",
         auth=("me", "secret"), open_timeout=None, max_message_size=None, max_queue=1, when_full="drop",
         send_timeout=None, rate=Rate(5), on_handler_error="stop", threads=Threads(),
+        governor=Governor(),
     )
 
 

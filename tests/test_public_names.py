@@ -16,11 +16,11 @@ import pytest
 import lochws
 
 #: Names that are imported when they are first used.
-LAZY = {"Feed", "connect"}
+LAZY = {"Feed", "Governor", "connect"}
 NAMES = {
-    "Backoff", "Codec", "Counters", "Deflate", "Feed", "Rate", "Receipt", "ReceiptState", "State", "Status",
-    "TLS", "Threads", "WebSocket", "WebSocketApp", "__version__", "compiled", "connect", "errors", "events",
-    "not_a_handler", "on", "route",
+    "Backoff", "Codec", "Counters", "Deflate", "Feed", "Governor", "Rate", "Receipt", "ReceiptState", "State",
+    "Status", "TLS", "Threads", "WebSocket", "WebSocketApp", "__version__", "compiled", "connect", "errors",
+    "events", "not_a_handler", "on", "route",
 }
 
 

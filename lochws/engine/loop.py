@@ -11,8 +11,10 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from selectors import EVENT_READ
+from time import monotonic
 from typing import Any, Protocol
 
 from ..clock import SYSTEM, Clock, Rest
@@ -84,6 +86,13 @@ class Channel(Protocol):
         """Close the descriptor, which the loop no longer uses."""
 
 
+class Watch(Protocol):
+    """One of several descriptors of a channel."""
+
+    def on_ready(self, mask: int, buffer: memoryview, now: float, /) -> None:
+        """Note that the descriptor is ready. The arguments are those of `Channel.on_ready`."""
+
+
 class Loop:
     """An event loop for any number of channels.
 
@@ -113,10 +122,11 @@ class Loop:
         except BaseException:
             self._pipe.close()
             raise
-        self._poll = self._poller.poll  # called in each turn
+        # Called in each turn. Alarms are only needed beside the machine's clock.
+        self._poll = self._poller.poll if clock is SYSTEM else self._poll_until_alarm
         self._poller.watch(self._pipe.fileno(), 0, EVENT_READ)
         self._registered: dict[Channel, tuple[int, int]] = {}  # descriptor, mask (0: not in the poller)
-        self._watched: dict[int, Channel] = {}  # those in the poller, by descriptor
+        self._watched: dict[int, Any] = {}  # those in the poller, and each Watch, by descriptor
         self._again: dict[Channel, None] = {}  # the channels with more to do immediately, in order
         self._timers: Timers[Channel] = Timers()
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
@@ -124,6 +134,8 @@ class Loop:
         self._asleep = False
         self._turns = 0
         self._due: float | None = None  # when the wait of this turn ends at the latest
+        self._alarmed: Channel | None = None  # set by `set_alarm`, like the next
+        self._alarm_at: float | None = None
 
     # Any thread.
 
@@ -163,8 +175,10 @@ class Loop:
         rest = Rest(self._turns, self._due)
         if not self._asleep or self._touched or self._added:
             return None
+        if self._alarmed in self._registered:
+            return None
         try:
-            return None if self._poll(0, 1) else rest
+            return None if self._poller.poll(0, 1) else rest
         except (OSError, ValueError, RuntimeError):  # it was just closed or changed
             return None
 
@@ -221,7 +235,7 @@ class Loop:
         is_over = self.mail or self.is_ending if until is None else until()
         if is_over or self._touched or self._added:
             timeout, due = 0.0, now
-        most = len(self._registered) + 1
+        most = len(self._watched) + 1
         ready = self._poll(timeout if not timeout or self.clock.passes else None, most)
         self._asleep = False
         now, wall = self._monotonic(), self._wall()
@@ -240,7 +254,7 @@ class Loop:
                 self._pipe.drain()
                 continue
             try:
-                mask = events if events == EVENT_READ else mask_of(events, self._registered[channel][1])
+                mask = events if events == EVENT_READ else self._mask_for(channel, events)
                 more = channel.on_ready(mask, buffer, now)
                 if more is not None:
                     self._settle(channel, more)
@@ -252,6 +266,56 @@ class Loop:
             self._go_on(again or {}, buffer, was_suspended, now)
         if self._timers.next is not None and self._timers.next <= now:
             self._run_timers(now)
+
+    def watch(self, watch: Watch, descriptor: int, events: int) -> None:
+        """Wait for one more descriptor, of a channel that waits for several, until `unwatch` is called.
+
+        Args:
+            watch: its `on_ready` is called when the descriptor is ready.
+            descriptor: the descriptor, which nothing else in this loop waits for.
+            events: EVENT_READ and EVENT_WRITE of `selectors`.
+
+        Raises:
+            OSError, ValueError, KeyError: the descriptor cannot be waited for.
+        """
+        self._poller.watch(descriptor, 0, events)
+        self._watched[descriptor] = watch
+
+    def unwatch(self, descriptor: int) -> None:
+        """Stop waiting for a descriptor that was passed to `watch`. Call this before it is closed."""
+        if self._watched.pop(descriptor, None) is not None:
+            with suppress(OSError, ValueError, RuntimeError):  # the poller has been closed
+                self._poller.watch(descriptor, EVENT_READ, 0)
+
+    def go_on(self, channel: Channel) -> None:
+        """Have a channel's `on_ready` called in the next turn, which does not wait."""
+        self._again[channel] = None
+
+    def set_alarm(self, channel: Channel, when: float | None) -> None:
+        """Have a channel's `on_ready` called at a time of the machine's clock. One channel per loop.
+
+        It is for loops with another clock: with the machine's, `next_timer` says the same.
+
+        Args:
+            channel: the channel. While it is in the loop, `rest` says that the loop does not rest.
+            when: the time in monotonic seconds; None for never.
+        """
+        self._alarmed, self._alarm_at = channel, when
+
+    def _mask_for(self, channel: Channel, events: int) -> int:
+        # A `Watch`, which is not registered, ignores the mask.
+        registered = self._registered.get(channel)
+        return 0 if registered is None else mask_of(events, registered[1])
+
+    def _poll_until_alarm(self, limit: float | None, most: int) -> list[tuple[int, int]]:
+        """Wait as the poller does, until the alarm at the latest."""
+        if self._alarm_at is not None:
+            left = max(0.0, self._alarm_at - monotonic())
+            limit = left if limit is None else min(left, limit)
+        ready = self._poller.poll(limit, most)
+        if self._alarmed is not None and self._alarm_at is not None and self._alarm_at <= monotonic():
+            self._again[self._alarmed] = None
+        return ready
 
     def _go_on(
         self, again: dict[Channel, None], buffer: memoryview, was_suspended: bool, now: float
@@ -287,6 +351,7 @@ class Loop:
         self._pipe.reset_after_fork()
         self._again, self._registered, self._watched = {}, {}, {}
         self._timers = Timers()
+        self._alarmed = self._alarm_at = None
         for waiting in (self._added, self._touched, self.mail):
             waiting.clear()
 

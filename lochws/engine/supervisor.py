@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import logging
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
 from time import monotonic
@@ -14,30 +14,20 @@ from ..clock import SYSTEM, Clock, Rest
 from ..system.control import control_lock, start_thread
 from ..system.report import report_aside
 from ..system.waits import is_alive, join
-from .blocking import BlockingJobs
-
-#: The number of threads that may be added while blocking jobs take long.
-EXTRA_THREADS = 16
 
 
 class Job:
     """A job for a certain time. Created by `Supervisor.call_at`."""
 
-    def __init__(self, function: Callable[[], object], blocking: bool, aside: bool) -> None:
+    def __init__(self, function: Callable[[], object], aside: bool) -> None:
         self.function = function
-        self.blocking = blocking
         self.aside = aside
-        self.host: Hashable = None
-        self.doubtful = False
         self.is_cancelled = False  # guarded by the supervisor's _lock
         self.is_started = False  # likewise
 
 
 class Supervisor:
     """A few daemon threads that share a heap of jobs. Each thread starts when it is first needed.
-
-    With more than one thread, one is always kept free of blocking jobs, so that quick jobs run on time. When
-    blocking jobs take long, up to `EXTRA_THREADS` threads are added, which end as soon as they are idle.
 
     Args:
         name: the name of the threads.
@@ -55,7 +45,6 @@ class Supervisor:
     ) -> None:
         self._name = name
         self._size = size
-        self._most = size + EXTRA_THREADS if size > 1 else 1
         self._clock = clock
         self._failed = failed
         # Reentrant, because a signal handler may run while its own thread is in here. Entered as a lock and
@@ -64,35 +53,21 @@ class Supervisor:
         self._changed = threading.Condition(self._lock)
         # All below is guarded by _lock.
         self._jobs: list[tuple[float, int, Job]] = []
-        self._blocking: BlockingJobs[Job] = BlockingJobs(max(1, size - 1), max(1, self._most - 1))
         self._number = count()
         self._threads: list[threading.Thread] = []
         self._idle = 0
         self._begun = 0  # jobs, so far
-        self._aside = 0  # jobs under way that stand in for others, perhaps for long
         self._stopping = False
 
     # Any thread.
 
-    def call_at(
-        self,
-        when: float,
-        function: Callable[[], object],
-        *,
-        blocking: bool = False,
-        aside: bool = False,
-        host: Hashable = None,
-        doubtful: bool = False,
-    ) -> Job:
+    def call_at(self, when: float, function: Callable[[], object], *, aside: bool = False) -> Job:
         """Have a function called at a time (monotonic seconds of the clock), on a supervisor thread.
 
         Args:
             when: the time; a time in the past means immediately.
             function: the function to call. An exception that it raises is logged.
-            blocking: whether the function may block.
             aside: whether nothing waits for the job, so that `rest` can ignore it.
-            host: for a blocking job, the host that it connects to; `BlockingJobs` lets hosts take turns.
-            doubtful: for a blocking job, whether the last attempt to connect there failed.
 
         Returns:
             The job; it is cancelled already if the supervisor was stopped.
@@ -100,8 +75,7 @@ class Supervisor:
         Raises:
             RuntimeError: there is no thread yet, and none can be started.
         """
-        job = Job(function, blocking, aside)
-        job.host, job.doubtful = host, doubtful
+        job = Job(function, aside)
         with self._lock:
             if not self._stopping and len(self._jobs) >= self._idle:
                 self._start_if_needed()  # the lock is free while a thread starts
@@ -112,16 +86,19 @@ class Supervisor:
             self._changed.notify()
         return job
 
-    def call_soon(
-        self,
-        function: Callable[[], object],
-        *,
-        blocking: bool = False,
-        host: Hashable = None,
-        doubtful: bool = False,
-    ) -> Job:
-        """Have a function called immediately, on a supervisor thread, with the options of `call_at`."""
-        return self.call_at(0.0, function, blocking=blocking, host=host, doubtful=doubtful)
+    def start(self) -> None:
+        """Start the first thread, so that later jobs do not depend on whether one can be started then.
+
+        Raises:
+            RuntimeError: it cannot be started.
+        """
+        with self._lock:
+            if not self._threads and not self._stopping:
+                self._start_thread()
+
+    def call_soon(self, function: Callable[[], object]) -> Job:
+        """Have a function called immediately, on a supervisor thread, as `call_at` does at a time."""
+        return self.call_at(0.0, function)
 
     def cancel(self, job: Job) -> bool:
         """Cancel a job. Return False if it has begun or was cancelled before."""
@@ -158,7 +135,6 @@ class Supervisor:
         with self._lock:
             self._stopping = True
             self._jobs.clear()
-            self._blocking.clear()
             self._changed.notify_all()
 
     def join(self, timeout: float | None = None) -> bool:
@@ -198,10 +174,6 @@ class Supervisor:
                     job.function()
                 except BaseException as error:  # noqa: BLE001  it is reported
                     report_aside(logging.ERROR, "unexpected error in a job of %s", self._name, error=error)
-                with self._lock:
-                    self._aside -= job.aside
-                    if job.blocking:
-                        self._blocking.ended(job)
                 del job  # it may hold much, and the next one may come late
         except BaseException as error:  # noqa: BLE001  for example from a clock; the apps are informed
             with self._lock:
@@ -216,18 +188,12 @@ class Supervisor:
                 return None
             job.is_started = True
             self._begun += 1
-            self._aside += job.aside
-            if not self._idle and (self._jobs or self._blocking.has_waiting):
+            if not self._idle and self._jobs:
                 self._start_if_needed()
             return job
 
-    @property
-    def _needed(self) -> int:
-        """Return the number of threads allowed now, which keeps one free of blocking jobs."""
-        return min(self._most, max(self._size, self._blocking.running + self._aside + 1))
-
     def _start_if_needed(self) -> None:
-        if len(self._threads) < (self._needed if self._blocking.running else self._size):
+        if len(self._threads) < self._size:
             self._start_thread()
 
     def _next_job(self) -> Job | None:
@@ -235,31 +201,12 @@ class Supervisor:
             now = self._clock.monotonic()
             while self._jobs and (self._jobs[0][0] <= now or self._jobs[0][2].is_cancelled):
                 job = heapq.heappop(self._jobs)[2]
-                if job.is_cancelled:
-                    continue
-                if not job.blocking:
+                if not job.is_cancelled:
                     return job
-                self._blocking.add(job, job.host, doubtful=job.doubtful)
-            began = monotonic()  # by the machine's clock, as opening a connection takes its time
-            while (waiting := self._blocking.take(began)) is not None:
-                if not waiting.is_cancelled:
-                    return waiting
-                self._blocking.ended(waiting)
-            if self._idle and len(self._threads) > self._needed:
-                self._leave(threading.current_thread())
-                return None
-            self._wait(now, began)
+            left = self._jobs[0][0] - now if self._jobs and self._clock.passes else None
+            self._idle += 1
+            try:
+                self._changed.wait(left if left is None else min(left, threading.TIMEOUT_MAX))
+            finally:
+                self._idle -= 1
         return None
-
-    def _wait(self, now: float, began: float) -> None:
-        """Wait for the next job, or until another blocking job may begin."""
-        look = self._blocking.next_look(began)
-        left = threading.TIMEOUT_MAX if look is None else look - began
-        if self._jobs and self._clock.passes:
-            left = min(left, self._jobs[0][0] - now)
-        timed = look is not None or (self._jobs and self._clock.passes)
-        self._idle += 1
-        try:
-            self._changed.wait(left if timed else None)
-        finally:
-            self._idle -= 1

@@ -16,7 +16,12 @@ from ..system.control import control_lock
 from ..system.report import report_aside
 from .loop import Channel
 from .reader import Reader
+from .slots import Slots
 from .supervisor import Supervisor
+from .tasks import Tasks
+
+#: How many attempts to connect may be under way at the same time, unless `Threads` is told otherwise.
+ATTEMPTS = 800
 
 _numbers = count(1)
 
@@ -40,14 +45,26 @@ class Crew:
         supervisors: the maximum number of supervisor threads.
         clock: the clock of timers, jobs and the watch.
         retire: takes the crew out of use after a failure, and returns its tenants.
+        attempts: how many attempts to connect may be under way at the same time.
+
+    Attributes:
+        tasks: the attempts of the tenants, as tasks of the loop.
+        slots: the limit on these attempts, for the tasks.
     """
 
     def __init__(
-        self, name: str, supervisors: int, clock: Clock, retire: Callable[[Crew], list[Tenant]]
+        self,
+        name: str,
+        supervisors: int,
+        clock: Clock,
+        retire: Callable[[Crew], list[Tenant]],
+        attempts: int = ATTEMPTS,
     ) -> None:
         self.clock = clock
         self._retire = retire
         self.reader = Reader(f"lochws-reader-{name}", self._watch, clock, self._failed)
+        self.tasks = Tasks(self.reader.loop)
+        self.slots = Slots(attempts)
         self.supervisor = Supervisor(f"lochws-supervisor-{name}", supervisors, clock, self.reader.fail)
         # One entry per run of an app: an app may begin its next run before the end of the last one was noted
         # here. Guarded by the lock of Threads.
@@ -100,6 +117,7 @@ class Crew:
         """Drop the parent's threads, jobs and channels in the child of a fork."""
         self.supervisor.reset_after_fork()
         self.reader.reset_after_fork()
+        self.tasks.reset_after_fork()
 
     def _failed(self, error: BaseException) -> None:
         """End the apps, because the loop is no longer turned. On the reader's thread."""
@@ -134,41 +152,54 @@ class Crew:
         self._look_again()
 
 
-@refusing_unknown(supervisors="workers max_workers threads count size n")
+@refusing_unknown(
+    supervisors="workers max_workers threads count size n",
+    attempts="max_attempts max_connecting connecting concurrency",
+)
 class Threads:
     """Threads for apps to share. Without one, each app starts a pair of threads of its own.
 
     ``shared = Threads()`` and ``WebSocketApp(url, threads=shared)`` let one process hold thousands of
-    connections on a handful of threads: one reader, which calls the handlers of all apps that share it, and a
-    few supervisors, which open connections. The threads start with the first app and end with the last.
+    connections on a handful of threads: one reader, which opens all connections and calls the handlers of all
+    apps that share it, and a few supervisors. The threads start with the first app and end with the last.
 
-    A host that does not answer does not delay the others: an attempt that takes longer than half a second no
-    longer counts, and up to 16 more threads are started for other hosts. The apps for one host, and the hosts
-    whose last attempt failed, never get more than half of all threads.
+    Hundreds of connections are opened at the same time. Only functions that may block have threads of their
+    own: lookups of names (at most 16 at a time), and the functions given as options. Of the attempts that
+    wait because others are under way, those of apps whose last attempt did not fail come first, and their
+    hosts take turns; the others follow, beginning with the one that failed least recently, and get at most
+    half of all `attempts`. So hosts that do not answer do not delay the others.
 
     After a fatal error in one of the threads, for example if the selector fails, the apps that run on them
     end: each connection gets its final event, and the error is logged. An app that is started afterwards gets
     new threads.
 
     Args:
-        supervisors: how many supervisor threads there may be, 2 or more. All but one of them open
-            connections; the last one stands in for the reader while a handler is slow.
+        supervisors: how many supervisor threads there may be, 2 or more. One of them stands in for the
+            reader while a handler is slow, and they start attempts when a back-off has passed.
+        attempts: how many attempts to connect may be under way at the same time, 1 or more.
         name: becomes part of the threads' names.
         clock: the clock for keepalive, Poll, closing and back-off. None for the clock that `lochws.clock`
             uses when the threads start, which is the machine's unless a test has replaced it.
 
     Raises:
-        TypeError: `supervisors` is not an int, `name` is not a str, or an argument is unknown.
-        ValueError: `supervisors` is less than 2.
+        TypeError: `supervisors` or `attempts` is not an int, `name` is not a str, or an argument is unknown.
+        ValueError: `supervisors` is less than 2, or `attempts` is less than 1.
     """
 
     def __init__(
-        self, supervisors: int = 4, *, name: str | None = None, clock: Clock | None = None
+        self,
+        supervisors: int = 4,
+        *,
+        attempts: int = ATTEMPTS,
+        name: str | None = None,
+        clock: Clock | None = None,
     ) -> None:
         check_range("supervisors", supervisors, 2)
+        check_range("attempts", attempts, 1)
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name={name!r}: expected a str, or None")
         self._supervisors = supervisors
+        self._attempts = attempts
         self._name = name or f"shared-{next(_numbers)}"
         self._clock = clock
         self._lock = control_lock()  # reentrant, because a signal handler may start or end an app
@@ -223,7 +254,7 @@ class Threads:
 
     def _start(self) -> Crew:
         clock = self._clock or current()
-        crew = Crew(self._name, self._supervisors, clock, self._retire)
+        crew = Crew(self._name, self._supervisors, clock, self._retire, self._attempts)
         try:
             crew.reader.start()
         except BaseException:

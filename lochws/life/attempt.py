@@ -1,4 +1,4 @@
-"""Attempt: one attempt of an app to connect, on a supervisor's thread."""
+"""Attempt: one attempt of an app to connect, as steps that its loop takes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .. import events
 from ..opening.dial import Dialler, Opened
 from ..system.deadline import Deadline
 from ..system.report import report_aside, safe_str
-from ..system.steps import Steps, drive, performed
+from ..system.steps import Steps, told
 from ..transport.background import Background
 from ..url import without_secrets
 
@@ -51,34 +51,35 @@ class Attempt:
         self._functions = functions
         self._has_begun = False
 
-    def run(self, open_timeout: float | None) -> None:
-        """Make the attempt, under a limit in seconds or without one. Never raises."""
+    def steps(self, open_timeout: float | None, wake: Callable[[], object]) -> Steps[None]:
+        """Make the attempt.
+
+        Args:
+            open_timeout: the limit in seconds, or None.
+            wake: has these steps resumed; any thread may call it.
+        """
         try:
-            opened = self._open(open_timeout)
+            opened = yield from self._open(open_timeout, wake)
             if opened is not None:
                 self._life.opened(opened)
+        except GeneratorExit:
+            raise  # the loop has ended before the attempt
         except BaseException as error:  # noqa: BLE001  no memory, say: one more way to fail
             url = without_secrets(self._life.url)
-            if not self._life.is_forked_copy:  # if a function has forked, the child's descriptors are closed
-                report_aside(logging.ERROR, "unexpected error while connecting to %s", url, error=error)
+            report_aside(logging.ERROR, "unexpected error while connecting to %s", url, error=error)
             if not self._has_begun:
                 self._tell(events.Connecting(url))
             self._tell(events.ConnectFail(f"error; {safe_str(error)}", phase="prepare", error=error))
 
-    def _open(self, open_timeout: float | None) -> Opened | None:
+    def _open(self, open_timeout: float | None, wake: Callable[[], object]) -> Steps[Opened | None]:
         deadline = Deadline(open_timeout)
+        deadline.attend(wake)
         try:
             self._life.hold(deadline)
-            attempt = performed(self._dialler.dial(deadline, Ask(deadline, self._functions)), deadline)
-            while True:
-                try:
-                    self._tell(next(attempt))
-                except StopIteration as end:
-                    opened: Opened | None = end.value
-                    return opened
+            attempt = self._dialler.dial(deadline, Ask(deadline, self._functions))
+            return (yield from told(attempt, self._tell))
         finally:
             self._life.hold(None)
-            deadline.close()
 
     def _tell(self, event: events.Event) -> None:
         self._has_begun = True
@@ -106,6 +107,7 @@ class Ask:
             TimeoutError: the function did not return in time.
             Cancelled: the deadline was cancelled.
         """
+        self._deadline.until()  # nothing is called for an app that has gone on
         background: Background[T] | None = self._functions.get(option)
         if background is None:
             background = self._functions[option] = Background(f"lochws-{option}")
@@ -116,7 +118,3 @@ class Ask:
             if not background.is_busy:
                 raise  # by the function
             raise TimeoutError(f"the function given as {option} did not return: {error}") from error
-
-    def call_hook(self, hook: Callable[[], T]) -> T:
-        """Call the retry hook, with the same limit on the wait."""
-        return drive(self("retry", hook), self._deadline)

@@ -19,6 +19,7 @@ from ..status import Status
 from ..system.deadline import Cancelled
 from ..system.rate_limit import RateLimit
 from ..system.report import report
+from ..system.steps import Steps, raisable
 
 
 class _Answer(enum.Enum):
@@ -39,7 +40,7 @@ CLEAN_CODES: Final = frozenset({Status.NORMAL, Status.GOING_AWAY, 1012})
 AttemptEnd: TypeAlias = events.Rejected | events.ConnectFail | events.Disconnected
 HookAnswer: TypeAlias = float | Literal[_Answer.USE_BACKOFF] | None
 RetryHook: TypeAlias = Callable[[AttemptEnd], HookAnswer]
-CallHook: TypeAlias = Callable[[Callable[[], HookAnswer]], HookAnswer]
+CallHook: TypeAlias = Callable[[Callable[[], HookAnswer]], Steps[HookAnswer]]
 
 
 @refusing_unknown_fields
@@ -243,16 +244,29 @@ class Retries:
         """True if `next_wait` may call one of the user's functions."""
         return self._backoff.retry is not None
 
-    def next_wait(
-        self, outcome: AttemptEnd, now: float, wall: float, call: CallHook | None = None
-    ) -> float | None:
-        """Return how long to wait after `ended`, in seconds, or None to give up.
+    def next_wait(self, outcome: AttemptEnd, now: float, wall: float) -> float | None:
+        """Return how long to wait after `ended`, in seconds, or None to give up. Calls the user's hook.
 
         Args:
             outcome: how the attempt ended.
             now: the time, in monotonic seconds.
             wall: the time by the wall clock, in seconds, for a Retry-After that is a date.
-            call: calls the user's hook and returns its result; None to call the hook directly.
+        """
+        try:
+            next(self.find_wait(outcome, now, wall, _call_directly))
+        except StopIteration as end:
+            wait: float | None = end.value
+            return wait
+        raise AssertionError("a direct call has nothing to wait for")
+
+    def find_wait(
+        self, outcome: AttemptEnd, now: float, wall: float, call: CallHook
+    ) -> Steps[float | None]:
+        """Return what `next_wait` returns.
+
+        Args:
+            outcome, now, wall: those of `next_wait`.
+            call: calls the user's hook, and returns its result.
         """
         backoff = self._backoff
         self.end = self._limit_reached(now) if self.failures else None
@@ -261,7 +275,7 @@ class Retries:
             return usual
         try:
             hook = partial(backoff.retry, outcome)
-            answer = hook() if call is None else call(hook)
+            answer = yield from call(hook)
             if answer is None:
                 self.end = "the retry hook returned None"
                 return None
@@ -331,6 +345,14 @@ def retry_after(value: str | None, wall: float) -> float | None:
         except (ValueError, OverflowError, OSError):  # OSError: no descriptor left for the import
             return None
     return None if isnan(seconds) else max(0.0, seconds)
+
+
+def _call_directly(hook: Callable[[], HookAnswer]) -> Steps[HookAnswer]:
+    yield from ()
+    try:
+        return hook()
+    except (StopIteration, GeneratorExit) as error:
+        raise raisable(error) from error
 
 
 def drawn() -> float:

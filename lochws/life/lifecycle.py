@@ -1,9 +1,9 @@
 """Lifecycle: the whole life of one app, from start() through attempts, connections and back-offs to its end.
 
-Three threads take turns. A supervisor opens the connection. The holder of the loop's baton reports when the
-connection has ended. The reader runs the handlers and, right after those of the final event, decides what
-comes next. So each step happens at a definite point in the sequence of events, and steps are scheduled, never
-nested. Any thread may call `close` and `reconnect`, which set a flag and wake the thread at work.
+Two threads take turns, which are often the same. The holder of the loop's baton opens the connection, and
+reports when it has ended. The reader runs the handlers and, right after those of the final event, decides
+what comes next. So each step happens at a definite point in the sequence of events, and steps are scheduled,
+never nested. Any thread may call `close` and `reconnect`, which set a flag and wake the thread at work.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from time import monotonic
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from .. import events
 from ..clock import SYSTEM, Clock
@@ -33,6 +33,7 @@ from ..system import forks, usercode
 from ..system.control import control_lock, is_held
 from ..system.deadline import Cancelled, Deadline
 from ..system.report import report_aside
+from ..system.steps import Steps
 from ..system.waits import Waiters, wait_for
 from ..url import without_secrets
 from . import unattended
@@ -43,6 +44,9 @@ from .counters import Traffic
 from .gate import Gates
 from .lines import LIFE_KINDS, LifeLines
 from .state import State, Step, after, describe, public_state
+
+if TYPE_CHECKING:
+    from ..engine.governor import Governor
 
 T = TypeVar("T")
 
@@ -58,14 +62,48 @@ class Lifecycle:
         handlers: the registry that receives the events in order, on the reader's thread. While one of the
             user's functions runs, this registry is its owner in `lochws.system.usercode`.
         traffic: the totals of the connections that have ended.
+        governor: limits the attempts of all apps that share it, or None.
     """
 
     __slots__ = (
-        "__weakref__", "_again", "_asking", "_changed", "_clock", "_crew", "_deadline", "_dialler", "_gates",
-        "_handlers", "_has_failed", "_host", "_inbox", "_is_ready", "_job", "_lines", "_options", "_past",
-        "_pool", "_rejected", "_retries", "_state", "_stop", "_timing", "_traffic",
-        "_user_functions", "_wait", "_watchers", "_window", "connection", "final_event", "is_forked_copy",
-        "lock", "sendable", "threads", "url",
+        "__weakref__",
+        "_again",
+        "_asking",
+        "_changed",
+        "_clock",
+        "_crew",
+        "_deadline",
+        "_dialler",
+        "_failed_at",
+        "_gates",
+        "_handlers",
+        "_host",
+        "_inbox",
+        "_is_ready",
+        "_job",
+        "_lines",
+        "_options",
+        "_past",
+        "_pool",
+        "_queued",
+        "_rejected",
+        "_retries",
+        "_state",
+        "_stop",
+        "_timing",
+        "_traffic",
+        "_user_functions",
+        "_wait",
+        "_watchers",
+        "_window",
+        "connection",
+        "final_event",
+        "governor",
+        "is_forked_copy",
+        "lock",
+        "sendable",
+        "threads",
+        "url",
     )
 
     def __init__(
@@ -76,8 +114,10 @@ class Lifecycle:
         threads: Threads | None,
         handlers: Registry,
         traffic: Traffic,
+        governor: Governor | None = None,
     ) -> None:
         self.url = url
+        self.governor = governor
         self._dialler = dialler
         self._options = options
         self.threads = threads
@@ -85,13 +125,13 @@ class Lifecycle:
         self._traffic = traffic
         self._window = kept_window(options.rate)
         self._host = dialler.endpoint.origin if dialler.endpoint is not None else self
-        self._user_functions: UserFunctions = {}  # for the supervisor thread that makes the attempt
+        self._user_functions: UserFunctions = {}  # for the task that makes the attempt
         self._timing = Timing()
         self._pool: Threads | None = None  # with _crew and _inbox: written by start, while nothing runs
         self._crew: Crew | None = None
         self._inbox: Inbox | None = None
         self._clock: Clock = SYSTEM
-        self._past = Past()  # likewise; then the attempt's thread and the baton holder take turns
+        self._past = Past()  # likewise; then the baton holder's
 
         # Reentrant, because a signal handler may call close() while its own thread is in here.
         self.lock = control_lock()
@@ -110,7 +150,8 @@ class Lifecycle:
         self._stop: tuple[int | None, str | bytes] | None = None  # the arguments of close, if it was called
         self._asking: object | None = None  # identifies the pending call of the retry hook
         self._again = False  # reconnect was called
-        self._has_failed = False  # the last attempt failed before a connection was open
+        self._queued: object | None = None  # the wait for which a task waits for its turn
+        self._failed_at: float | None = None  # when the last attempt failed before a connection was open
         self._rejected: events.Rejected | None = None
         self.final_event: events.ConnectFail | events.Disconnected | None = None
         self._watchers: tuple[Callable[[], object], ...] = ()  # read without the lock
@@ -235,8 +276,9 @@ class Lifecycle:
                 retries = Retries(backoff, is_shared=is_shared) if backoff is not None else None
                 clock, past = crew.clock, Past()
                 self._lines.started()
-                wait = object()  # for a free supervisor; close() does not wait for one
-                crew.supervisor.call_soon(partial(self._due, wait), blocking=True, host=self._host)
+                wait = object()  # for the loop, and perhaps for a slot
+                crew.supervisor.start()
+                crew.tasks.add(partial(self._attempt, wait), self._handlers)
                 unattended.began(self)
                 after(self._state, Step.START)  # a signal handler may have started it meanwhile
             except BaseException:
@@ -248,7 +290,8 @@ class Lifecycle:
             self._state = state
             self._timing, self._retries, self._past = timing, retries, past
             self._pool, self._crew, self._inbox, self._clock = pool, crew, inbox, clock
-            self._again = self._is_ready = self.is_forked_copy = self._has_failed = False
+            self._again = self._is_ready = self.is_forked_copy = False
+            self._failed_at = None
             self.final_event, self._wait = None, wait
             self._changed.notify_all()
 
@@ -261,7 +304,7 @@ class Lifecycle:
             connection = self.connection
             if self._deadline is not None:
                 self._deadline.cancel()
-            self._end_wait(blocking=False)
+            self._end_wait()
             self._end_asking()
         if connection is not None:
             connection.close(code, reason)
@@ -280,7 +323,7 @@ class Lifecycle:
                 return
             connection = self.connection
             self._is_ready = False
-            if not self._end_wait(blocking=True):
+            if not self._end_wait():
                 self._again = True
                 self._end_asking()
         if connection is not None:
@@ -343,26 +386,53 @@ class Lifecycle:
         self._is_ready = False
         self._watchers = ()
         self.connection = self.sendable = self._crew = self._deadline = None
-        self._wait = self._job = self._asking = None
+        self._wait = self._job = self._asking = self._queued = None
 
-    # A supervisor's thread.
+    # The holder of the loop's baton, in the loop's tasks.
 
-    def _due(self, wait: object) -> None:
-        """End a wait and make one attempt, unless another of the jobs for this wait has done so."""
-        with self.lock:
-            if self._wait is not wait:
+    def _attempt(self, wait: object, wake: Callable[[], object]) -> Steps[None]:
+        """Make one attempt when it may begin, unless another task for this wait does so."""
+        governor, deadline = self.governor, Deadline(None)
+        deadline.attend(wake)
+        with self.lock:  # which `start` holds until all is set
+            crew = self._crew
+            if self._wait is not wait or crew is None:
                 return  # or Ctrl-C struck in the middle of `start`
-            self._wait = self._job = None
             if self._stop is not None:
-                self._post([], self._finish)
+                self._post([], partial(self._called_off, wait))
                 return
-            if self._state is State.BACKING_OFF:
-                self._state = after(self._state, Step.DUE)
-            self._rejected = None
-            self._again = False  # a reconnect() during the last pause gets this attempt
-            self._past.tried()
-        attempt = Attempt(self, self._dialler, self._user_functions)
-        usercode.run(partial(attempt.run, self._options.open_timeout), self._handlers)
+            if self._queued is wait:
+                return
+            self._queued, self._deadline = wait, deadline
+        try:
+            yield from () if governor is None else governor.enter(self._host, deadline)
+            try:
+                is_doubtful = yield from crew.slots.enter(self._host, self._failed_at, deadline)
+                try:
+                    with self.lock:
+                        if self._wait is not wait or self._stop is not None:
+                            raise Cancelled
+                        self._wait = self._job = self._deadline = None
+                        if self._state is State.BACKING_OFF:
+                            self._state = after(self._state, Step.DUE)
+                        self._rejected = None
+                        self._again = False  # a reconnect() during the last pause gets this attempt
+                        self._past.tried()
+                    attempt = Attempt(self, self._dialler, self._user_functions)
+                    yield from attempt.steps(self._options.open_timeout, wake)
+                finally:
+                    crew.slots.leave(is_doubtful)
+            finally:
+                if governor is not None:
+                    governor.leave(self._host)
+        except Cancelled:
+            with self.lock:
+                if self._wait is wait:  # the app was closed
+                    self._post([], partial(self._called_off, wait))
+        finally:
+            with self.lock:
+                if self._deadline is deadline:
+                    self._deadline = None
 
     def hold(self, deadline: Deadline | None) -> None:
         """Keep the deadline of the attempt, so that `close` can cancel it."""
@@ -389,7 +459,7 @@ class Lifecycle:
             raise
         with self.lock:
             self._state = after(self._state, Step.OPENED)
-            self._has_failed = False
+            self._failed_at = None
             self.connection = connection
             if self._gates is not None:
                 self._gates.close_all()
@@ -414,7 +484,7 @@ class Lifecycle:
 
     def _end(self, event: events.ConnectFail | events.Disconnected) -> None:
         with self.lock:
-            self._has_failed = self._state is State.CONNECTING
+            self._failed_at = monotonic() if self._state is State.CONNECTING else None
             self._state = after(self._state, Step.ENDED)
             self.final_event = event
             self.connection = self.sendable = None
@@ -478,43 +548,47 @@ class Lifecycle:
             self._decided(again, None)
         elif asking is not None and crew is not None:
             # It may never return, and so must not run on the reader's thread.
-            job = partial(self._ask_hook, asking, retries, outcome)
-            crew.supervisor.call_soon(job, blocking=True, host=self._host, doubtful=self._has_failed)
+            crew.tasks.add(partial(self._ask_hook, asking, retries, outcome), self._handlers)
         else:
             now, wall = self._clock.monotonic(), self._clock.wall()
             self._decided(False, retries.next_wait(outcome, now, wall))
 
-    def _ask_hook(self, asking: object, retries: Retries, outcome: AttemptEnd) -> None:
-        """Call the user's retry hook, and pass its result to the reader. On a supervisor's thread."""
+    def _ask_hook(
+        self, asking: object, retries: Retries, outcome: AttemptEnd, wake: Callable[[], object]
+    ) -> Steps[None]:
+        """Call the user's retry hook, and pass its result to the reader. In a task of the loop."""
+        deadline = Deadline(None)
+        deadline.attend(wake)
+        with self.lock:
+            if self._asking is not asking:
+                return  # the app went on: the deadline there may be is the next attempt's
+            self._deadline = deadline
+            if self._stop is not None or self._again:
+                deadline.cancel()
         wait = None
         try:
-            wait = usercode.run(partial(self._next_wait, asking, retries, outcome), self._handlers)
+            ask = partial(Ask(deadline, self._user_functions, key=outcome), "retry")
+            wait = yield from retries.find_wait(outcome, self._clock.monotonic(), self._clock.wall(), ask)
+        except GeneratorExit:
+            raise
         except BaseException as error:  # noqa: BLE001  a hook can mean only one thing by SystemExit
             url = without_secrets(self.url)
             report_aside(logging.ERROR, "the retry hook ends the app for %s", url, error=error)
         with self.lock:
+            if self._deadline is deadline:
+                self._deadline = None
             if self._asking is asking:  # or the app went on without the answer, or the hook has forked
                 self._post([], partial(self._hook_answered, asking, wait))
 
-    def _next_wait(self, asking: object, retries: Retries, outcome: AttemptEnd) -> float | None:
-        def call(hook: Callable[[], T]) -> T:
-            deadline = Deadline(None)
-            try:
-                deadline.fileno()  # if there is no descriptor for it, the usual wait applies
-                with self.lock:
-                    if self._asking is not asking:
-                        raise Cancelled  # the app went on: the deadline there may be is the next attempt's
-                    self._deadline = deadline
-                    if self._stop is not None or self._again:
-                        deadline.cancel()
-                return Ask(deadline, self._user_functions, key=outcome).call_hook(hook)
-            finally:
-                with self.lock:
-                    if self._deadline is deadline:
-                        self._deadline = None
-                deadline.close()
-
-        return retries.next_wait(outcome, self._clock.monotonic(), self._clock.wall(), call)
+    def _called_off(self, wait: object) -> None:
+        """End the app, which was closed before its attempt began. On the reader's thread."""
+        with self.lock:
+            if self._wait is not wait:
+                return
+            if self._job is not None and self._crew is not None:
+                self._crew.supervisor.cancel(self._job)
+            self._wait = self._job = None
+        self._finish()
 
     def _hook_answered(self, asking: object, wait: float | None) -> None:
         """Use the hook's result, unless close or reconnect came first. On the reader's thread."""
@@ -532,7 +606,7 @@ class Lifecycle:
                 self._state = after(self._state, Step.AGAIN if again else Step.WAIT)
                 if not again and wait is not None:
                     self._post([events.BackOff(wait)])
-                self._schedule(self._clock.monotonic() + (0.0 if again or wait is None else wait))
+                self._schedule(0.0 if again or wait is None else wait)
                 return
             why = None if self._stop is not None or self._retries is None else self._retries.end
         if why is not None:
@@ -548,9 +622,8 @@ class Lifecycle:
             self._end_asking()
             if self._deadline is not None:
                 self._deadline.cancel()
-            if self._wait is not None:  # perhaps no supervisor is left to end it
-                self._wait = self._job = None
-                self._post([], self._finish)
+            if self._wait is not None:  # perhaps no task is left to end it
+                self._post([], partial(self._called_off, self._wait))
         self.tell_watchers()
 
     def _finish(self) -> None:
@@ -576,28 +649,28 @@ class Lifecycle:
             self._retries.opened(connection.loop.clock.monotonic())
         self._changed.notify_all()
 
-    def _schedule(self, when: float) -> None:
+    def _schedule(self, seconds: float) -> None:
         assert self._crew is not None
-        self._wait = object()
-        self._job = self._crew.supervisor.call_at(
-            when, partial(self._due, self._wait), blocking=True, host=self._host, doubtful=self._has_failed
-        )
+        self._wait = wait = object()
+        connect = partial(self._crew.tasks.add, partial(self._attempt, wait), self._handlers)
+        if seconds:
+            self._job = self._crew.supervisor.call_at(self._clock.monotonic() + seconds, connect)
+        else:
+            connect()
 
-    def _end_wait(self, blocking: bool) -> bool:
-        """End the wait immediately; return whether there is one. Not `blocking` if no attempt will follow.
+    def _end_wait(self) -> bool:
+        """Connect immediately, or end the app if it was closed; return whether there is a wait.
 
-        Another job is added before the old one is cancelled: wherever Ctrl-C strikes, one job remains, or
+        Another task is added before the job is cancelled: wherever Ctrl-C strikes, one of them remains, or
         this can be called again.
         """
         wait, crew = self._wait, self._crew
         if wait is None or crew is None:
             return False
-        supervisor = crew.supervisor
-        supervisor.call_soon(
-            partial(self._due, wait), blocking=blocking, host=self._host, doubtful=self._has_failed
-        )
+        if self._queued is not wait or self._stop is not None:
+            crew.tasks.add(partial(self._attempt, wait), self._handlers)
         if self._job is not None:
-            supervisor.cancel(self._job)
+            crew.supervisor.cancel(self._job)
         return True
 
     def _end_asking(self) -> None:

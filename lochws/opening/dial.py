@@ -17,7 +17,7 @@ from ..system.deadline import Cancelled, Deadline
 from ..system.report import safe_str
 from ..system.steps import Ready, Steps, Wait, must_propagate
 from ..transport.connect import Connector
-from ..transport.proxies.choose import ProxyURL, check_proxies, choose_proxy
+from ..transport.proxies.choose import ProxyURL, check_proxies, choose_proxy, may_block
 from ..transport.stream import TLS, Stream
 from ..transport.waiting import cause, loss, receive, send_all
 from ..url import Endpoint, parse_url
@@ -182,6 +182,9 @@ class _Attempt:
                 url = str(endpoint)
                 answer = yield from self._ask("proxies", partial(given, url), key=url)
                 proxy = choose_proxy(endpoint, lambda _: answer)
+            elif may_block(given):
+                choosing = partial(choose_proxy, endpoint, given)
+                proxy = yield from self._ask("proxies", choosing, key=str(endpoint))
             else:
                 proxy = choose_proxy(endpoint, given)
             if proxy is None:

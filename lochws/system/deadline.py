@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from time import monotonic
 
-from . import forks
 from .wakeup import WakePipe
 
 
@@ -38,7 +37,6 @@ class Deadline:
         self._limits: Mapping[str, float] = {}
         self._phase_end: float | None = None
         self._times: dict[str, float] = {}
-        forks.register(self)
 
     def limit_phases(self, limits: Mapping[str, float]) -> None:
         """Limit phases, by name, to a number of seconds each, within the limit of the whole."""
@@ -93,7 +91,7 @@ class Deadline:
             notify()
 
     def reset_after_fork(self) -> None:
-        """Count as cancelled in the child of a fork: the parent goes on with the attempt."""
+        """Count as cancelled in the child of a fork: the parent goes on. For the thread that waits."""
         self._cancelled = True
 
     def attend(self, notify: Callable[[], object]) -> None:

@@ -12,6 +12,7 @@ The parent is not affected, and without a fork nothing happens at all.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Protocol
 from weakref import ref
 
@@ -54,6 +55,8 @@ class _Living:
 
 
 _living = _Living()
+_is_resetting = False
+_later: list[Callable[[], object]] = []
 
 
 def register(owner: Copied) -> None:
@@ -61,9 +64,22 @@ def register(owner: Copied) -> None:
     _living.add(owner)
 
 
+def afterwards(function: Callable[[], object]) -> None:
+    """Call a function once all objects are reset, because it takes their locks. For `reset_after_fork`."""
+    if _is_resetting:
+        _later.append(function)
+    else:  # a test has called that method
+        function()
+
+
 def _in_child() -> None:
+    global _is_resetting  # noqa: PLW0603  this is the only thread
+    _is_resetting = True
     for owner in _living.all():
         owner.reset_after_fork()
+    _is_resetting = False
+    while _later:
+        _later.pop()()
 
 
 if hasattr(os, "register_at_fork"):  # Windows has no fork

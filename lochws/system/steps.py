@@ -10,10 +10,11 @@ Exceptions of the wait itself, such as Ctrl-C or a lack of descriptors, are rais
 from __future__ import annotations
 
 import selectors
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from time import monotonic
 from typing import Protocol, TypeAlias, TypeVar
 
+from . import forks
 from .deadline import Deadline
 from .report import is_interrupt
 from .waits import slice_of
@@ -62,6 +63,7 @@ def performed(steps: Generator[Wait | E, Ready, T], deadline: Deadline) -> Gener
         steps: the generator; it is closed if this generator is.
         deadline: the deadline that the steps wait under, which can be cancelled.
     """
+    forks.register(deadline)
     ready: Ready = ()
     failure: BaseException | None = None
     try:
@@ -75,11 +77,32 @@ def performed(steps: Generator[Wait | E, Ready, T], deadline: Deadline) -> Gener
             else:
                 yield step
                 ready = ()
-            if failure is None:
-                step = steps.send(ready)
+            step = _resume(steps, ready, failure)
+            failure = None
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    finally:
+        steps.close()
+
+
+def told(steps: Generator[Wait | E, Ready, T], tell: Callable[[E], object]) -> Steps[T]:
+    """Pass on the waits of a generator, and call a function with everything else that it yields."""
+    ready: Ready = ()
+    failure: BaseException | None = None
+    try:
+        step = next(steps)
+        while True:
+            if isinstance(step, Wait):
+                try:
+                    ready = yield step
+                except BaseException as error:  # noqa: BLE001  it is raised in the generator
+                    failure = error
             else:
-                raised, failure = failure, None
-                step = steps.throw(raised)
+                tell(step)
+                ready = ()
+            step = _resume(steps, ready, failure)
+            failure = None
     except StopIteration as end:
         result: T = end.value
         return result
@@ -109,6 +132,12 @@ def raisable(error: BaseException) -> BaseException:
     substitute = RuntimeError(f"{type(error).__name__} was raised")
     substitute.__cause__ = error
     return substitute
+
+
+def _resume(
+    steps: Generator[Wait | E, Ready, T], ready: Ready, failure: BaseException | None
+) -> Wait | E:
+    return steps.send(ready) if failure is None else steps.throw(failure)
 
 
 def _perform(wait: Wait, deadline: Deadline) -> Ready:

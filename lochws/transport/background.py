@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
-from ..system import usercode
+from ..system import forks, usercode
 from ..system.deadline import Deadline
 from ..system.locks import reentrant_lock
 from ..system.report import report_aside
@@ -86,6 +86,11 @@ class _Work(Generic[T]):
         self._results: list[T] = []
         self._error: BaseException | None = None
         self.has_ended = False
+        forks.register(self)
+
+    def reset_after_fork(self) -> None:
+        """Make a new lock, in the child of a fork."""
+        self._lock = reentrant_lock()
 
     def run(self) -> None:
         """Make the call. Runs in its own thread."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Callable
 from time import monotonic
+from typing import Protocol, TypeVar
 
 from ..system import forks
 from ..system.deadline import Deadline
@@ -36,6 +38,21 @@ _LONGEST = TLS_RECORD + 2048
 # The buffer into which all streams receive, in turn. They keep only bytes that are left over.
 _BUFFER_BYTES = 64 * 1024
 _buffers: list[bytearray] = []
+
+T = TypeVar("T")
+
+
+class Call(Protocol):
+    """A caller of functions, directly or on another thread."""
+
+    def __call__(self, function: Callable[[], T], /) -> Steps[T]:
+        """Call the function, and return its result or raise its exception."""
+
+
+def directly(function: Callable[[], T], /) -> Steps[T]:
+    """Call a function on the thread that takes the step."""
+    yield from ()
+    return function()
 
 
 class TLSStream(Stream):
@@ -98,8 +115,12 @@ class TLSStream(Stream):
     def agreed(self) -> TLS | None:
         return agreed_by(self.tls)
 
-    def shake_hands(self, deadline: Deadline) -> Steps[None]:
+    def shake_hands(self, deadline: Deadline, call: Call = directly) -> Steps[None]:
         """Do the handshake, before anything else.
+
+        Args:
+            deadline: the limit for it.
+            call: calls the functions of the TLS object.
 
         Raises:
             OSError: the handshake failed; `ssl.SSLError` if TLS was the cause.
@@ -108,7 +129,7 @@ class TLSStream(Stream):
         """
         while True:
             try:
-                self.tls.do_handshake()
+                yield from call(self.tls.do_handshake)
                 yield from send_all(self._stream, self._outgoing.read(), deadline)
                 return
             except ssl.SSLWantReadError:

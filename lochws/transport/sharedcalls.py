@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
-from ..system import forks
+from ..system import forks, usercode
 from ..system.deadline import Deadline
 from ..system.locks import reentrant_lock
 from ..system.steps import Steps, Wait
@@ -28,6 +28,7 @@ class SharedCall(Generic[T]):
         self.key = key
         self.function = function
         self.about = about
+        self._owners = usercode.owners()  # of the waiting thread
         self.waiting: dict[Deadline, None] = {}  # guarded by the lock of SharedCalls
         self.results: list[T] = []
         self.error: BaseException | None = None
@@ -36,7 +37,7 @@ class SharedCall(Generic[T]):
     def run(self) -> None:
         """Make the call. Runs on a thread of `SharedCalls`."""
         try:
-            self.results.append(self.function())
+            self.results.append(usercode.run(self.function, *self._owners))
         except BaseException as error:  # noqa: BLE001  it is raised where it is waited for
             self.error = error
 

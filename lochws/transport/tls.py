@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import errno
 import ssl
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
 
 from ..base.records import changed
 from ..errors import ConnectFail
 from ..options import Options
 from ..system.deadline import Deadline
-from ..system.steps import Steps
-from .contexts import check_tls, make_context
-from .layered import TLSStream
+from ..system.steps import Steps, raisable
+from .contexts import check_tls, fresh_context, key_of, may_block, shared_context
+from .layered import TLSStream, directly
 from .pins import mismatch
 from .sessions import Server, Sessions
+from .sharedcalls import SharedCalls
 from .stream import Stream
 from .waiting import NOT_TLS, cause
 
@@ -30,9 +34,16 @@ _CERTIFICATE_FAULTS = {
     64: "it is for another address",
 }
 
+# Certificates are loaded by at most so many threads.
+_loads: SharedCalls[ssl.SSLContext] = SharedCalls("lochws-loader", 4)
+# TLS objects that may block are used by at most so many threads.
+_handshakes: SharedCalls[Any] = SharedCalls("lochws-handshake", 16)
 _ALPN_ADVICE = "Offer http/1.1 alone in the ssl_context: set_alpn_protocols(['http/1.1'])."
 _PIN_ADVICE = "If the server has a new certificate for a good reason, add its SHA-256 to ssl_pins."
 _NO_COMMON_VERSION = {"TLSV1_ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE"}
+
+
+T = TypeVar("T")
 
 
 class ClientTLS:
@@ -67,7 +78,7 @@ class ClientTLS:
         name = (self._options.server_hostname if home else None) or host
         server = (name, port, home)
         try:
-            context = self._context(home)
+            context = yield from self._context(home, deadline)
             secured = yield from handshake(stream, context, name, deadline, self._sessions, server)
             digest = mismatch(self._options.ssl_pins, host, secured.tls.getpeercert(binary_form=True))
             if digest is not None:
@@ -78,12 +89,27 @@ class ClientTLS:
             raise
         return secured
 
-    def _context(self, home: bool) -> ssl.SSLContext:
+    def _context(self, home: bool, deadline: Deadline) -> Steps[ssl.SSLContext]:
         options = self._options
         home = home or options.ssl_certfile is None or options.ssl_context is not None
         if home not in self._contexts:
             ours = options if home else changed(options, ssl_certfile=None, ssl_keyfile=None)
-            self._contexts[home] = make_context(ours)
+            if ours.ssl_context is None:
+                key = key_of(ours)
+                context = fresh_context(key)
+                if context is None:
+                    load = partial(shared_context, ours)
+                    calling = _loads.call(key or object(), load, deadline, "of-certificates")
+                    try:
+                        loading = yield from calling
+                    except TimeoutError as error:
+                        raise ConnectFail(f"certificates were not loaded: {error}", phase="tls") from error
+                    if loading.error is not None:
+                        raise raisable(loading.error)
+                    (context,) = loading.results
+                self._contexts[home] = context
+            else:
+                self._contexts[home] = ours.ssl_context
         return self._contexts[home]
 
 
@@ -103,6 +129,22 @@ class _ResumedStream(TLSStream):
             if self.fileno() >= 0:
                 self._sessions.take_from(self.tls, self._server)
             super().close()
+
+
+class _Elsewhere:
+    """A caller of functions of a TLS object that may block. One that outlasts the deadline is left behind."""
+
+    def __init__(self, name: str, deadline: Deadline) -> None:
+        self._name = name
+        self._deadline = deadline
+
+    def __call__(self, function: Callable[[], T], /) -> Steps[T]:
+        """Call the function on another thread, and return its result."""
+        made = yield from _handshakes.call(object(), function, self._deadline, self._name)
+        if made.error is not None:
+            raise raisable(made.error)
+        result: T = made.results[0]
+        return result
 
 
 def handshake(
@@ -127,12 +169,13 @@ def handshake(
     """
     # Certificates contain neither the dot at the end of a name nor the zone of an IPv6 address.
     name = server_hostname.rstrip(".").partition("%")[0]
+    call = _Elsewhere(name, deadline) if may_block(context) else directly
+    make: Callable[[], TLSStream] = partial(TLSStream, stream, context, name)
+    if sessions is not None and server is not None:
+        make = partial(_ResumedStream, stream, context, name, sessions, server)
     try:
-        if sessions is None or server is None:
-            secured = TLSStream(stream, context, name)
-        else:
-            secured = _ResumedStream(stream, context, name, sessions, server)
-        yield from secured.shake_hands(deadline)
+        secured = yield from call(make)
+        yield from secured.shake_hands(deadline, call)
         chosen = secured.tls.selected_alpn_protocol()
         if chosen not in {None, "http/1.1"}:
             text = f"the server chose {chosen!r} through ALPN, and WebSocket needs HTTP/1.1"

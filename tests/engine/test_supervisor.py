@@ -81,7 +81,7 @@ class Blocker:
 
 def blocked(supervisor: Supervisor) -> Blocker:
     blocker = Blocker()
-    supervisor.call_soon(blocker, blocking=True)
+    supervisor.call_soon(blocker)
     assert blocker.began.wait(PATIENCE)
     return blocker
 
@@ -142,40 +142,6 @@ def test_a_job_can_be_cancelled_until_it_has_begun(make: Supervisors) -> None:
     supervisor.call_soon(log.note("then"))
     blocker.go.set()
     assert log.wait(1) == ["then"]
-
-
-@pytest.mark.parametrize("size", [2, 4])
-def test_one_thread_is_always_free_of_blocking_jobs(make: Supervisors, size: int) -> None:
-    supervisor, log = make(size), Log()
-    blockers = [blocked(supervisor) for _ in range(size - 1)]
-    surplus = Blocker()
-    supervisor.call_soon(surplus, blocking=True)
-    for number in range(3):
-        supervisor.call_soon(log.note(number))
-    assert log.wait(3) == [0, 1, 2]
-    assert not surplus.began.is_set()
-    blockers[0].go.set()
-    assert surplus.began.wait(PATIENCE)
-    for blocker in (surplus, *blockers):
-        blocker.go.set()
-
-
-def test_a_blocking_job_that_waits_for_a_thread_can_still_be_cancelled(make: Supervisors) -> None:
-    supervisor, log = make(2), Log()
-    blocker = blocked(supervisor)
-    waiting = supervisor.call_soon(log.note("never"), blocking=True)
-    supervisor.call_soon(log.note("seen"))  # so the waiting one has been looked at, too
-    log.wait(1)
-    assert supervisor.cancel(waiting)
-    supervisor.call_soon(log.note("last"), blocking=True)
-    blocker.go.set()
-    assert log.wait(2) == ["seen", "last"]
-
-
-def test_a_single_thread_runs_blocking_jobs_too(make: Supervisors) -> None:
-    supervisor, log = make(1), Log()
-    supervisor.call_soon(log.note("done"), blocking=True)
-    assert log.wait(1) == ["done"]
 
 
 def test_no_more_threads_than_its_size(make: Supervisors) -> None:

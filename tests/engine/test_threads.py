@@ -166,29 +166,6 @@ class TestTheWatch:
             assert who_moves(probe) == "reader"
 
 
-def test_somebody_stands_in_even_if_all_other_supervisors_are_busy() -> None:
-    threads = Threads(3)
-    crew = threads.attach(NOBODY)
-    crew.reader.grace = GRACE
-    probe, stay, go = Probe(), Stay(crew), threading_events(3)
-    for event in go:
-        crew.supervisor.call_soon(lambda event=event: event.wait(PATIENCE), blocking=True)  # type: ignore[misc]
-    crew.reader.loop.add(probe)
-    stay.begin()
-    assert who_moves(probe) == "supervisor"
-    stay.end()
-    for event in go:
-        event.set()
-    probe.is_finished = True
-    crew.reader.loop.touch(probe)
-    threads.detach(crew, NOBODY)
-    assert crew.join(PATIENCE)
-
-
-def threading_events(count: int) -> list[threading.Event]:
-    return [threading.Event() for _ in range(count)]
-
-
 class TestSharing:
     def test_making_threads_starts_none(self) -> None:
         before = threading.active_count()

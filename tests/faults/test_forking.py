@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 import ssl
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import pytest
 
@@ -94,6 +96,83 @@ app.send_text("after")
     status, output, _ = program.end()
     assert (status, output) == (0, "child 0\n")
     assert noted[0].connections == [[(TEXT, b"before"), (TEXT, b"after")]]
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["ws", "wss"])
+@fault("program", "A fork while connected")
+def test_a_child_keeps_nothing_of_an_attempt_whatever_lock_is_held_while_the_parent_forks(
+    run: Run, start_peer: StartPeer, server_tls: ssl.SSLContext, ca_file: str, tls: bool
+) -> None:
+    waiting, ended = threading.Semaphore(0), threading.Semaphore(0)
+
+    def script(link: Link) -> None:
+        link.read_request()
+        waiting.release()
+        link.wait_for_end()
+        ended.release()
+
+    program = run(using("""
+from lochws import Threads
+from lochws.system.control import control_lock
+held, forked_now = threading.Event(), threading.Event()
+def hold():
+    with control_lock():
+        held.set()
+        forked_now.wait(5)
+shared = Threads()
+apps = [WebSocketApp(sys.argv[1], threads=shared, ssl_cafile=CAFILE) for _ in range(2)]
+for app in apps:
+    app.start()
+sys.stdin.readline()
+daemon(hold)
+held.wait(5)
+if not os.fork():
+    use()
+    say("used")
+    sys.stdin.read()
+    os._exit(0)
+forked_now.set()
+for app in apps:
+    app.stop()
+""").replace("CAFILE", repr(ca_file)), start_peer(script, tls=server_tls if tls else None).url)
+    for _ in range(2):
+        assert waiting.acquire(timeout=PATIENCE)
+    program.write("go")
+    program.wait_for("used")
+    for _ in range(2):
+        assert ended.acquire(timeout=PATIENCE)  # although the child still runs
+    assert program.end()[0] == 0
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="what is open cannot be counted")
+@fault("program", "A fork while connected")
+def test_a_child_keeps_no_socket_of_a_race_of_addresses(run: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as stack:
+        for _ in range(2):  # from now on, the kernel drops the packets that ask for a connection
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        program = run(using("""
+def sockets():
+    links = []
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            links.append(os.readlink(f"/proc/self/fd/{number}"))
+        except OSError:
+            pass
+    return sum(link.startswith("socket:") for link in links)
+before = sockets()
+app.start()
+while sockets() < before + 3:  # two of the wake-up pipe, and one of the race
+    time.sleep(0.001)
+def look():
+    use()
+    assert sockets() == before
+fork(look)
+app.stop()
+"""), f"ws://127.0.0.1:{full.getsockname()[1]}/")
+        status, output, _ = program.end()
+    assert (status, output) == (0, "child 0\n")
 
 
 @fault("program", "A fork while connected")

@@ -1,8 +1,11 @@
-"""The life of an app: busy supervisors, calls between two of its steps, and its decisions."""
+"""The life of an app: attempts that wait, calls between two of its steps, and its decisions."""
 
 from __future__ import annotations
 
 import re
+import ssl
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from email.utils import formatdate
@@ -14,7 +17,9 @@ import pytest
 
 from lochws import Backoff, Threads, WebSocketApp
 from lochws.connection.connection import Connection
+from lochws.engine.tasks import Tasks
 from lochws.engine.threads import Crew
+from lochws.life import unattended
 from lochws.life.state import State
 
 from ..faults.registry import fault
@@ -32,7 +37,7 @@ WAYS: dict[str, tuple[Callable[[Link], object], str, Callable[[Noting], object]]
 
 
 class Crowd(NamedTuple):
-    """Apps on two supervisors: one backs off, the attempt of another hangs, and a third waits for that."""
+    """Apps that share one slot: one backs off, the attempt of another hangs, and a third waits for that."""
 
     rests: Noting
     hangs: Noting
@@ -41,12 +46,11 @@ class Crowd(NamedTuple):
 
 @pytest.fixture(params=WAYS)
 def crowd(
-    request: pytest.FixtureRequest, start_peer: StartPeer, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, start_peer: StartPeer
 ) -> Iterator[Crowd]:
-    """The attempts begin in each of the ways. Both lead to one host, and none counts as slow."""
-    monkeypatch.setattr("lochws.engine.blocking.SLOW_SECONDS", 1000.0)
+    """The attempts begin in each of the ways."""
     first, event, begin = WAYS[request.param]
-    shared = Threads(2)
+    shared = Threads(attempts=1)
     url = start_peer(in_turn(first, first, Link.wait_for_end, Link.wait_for_end)).url
     with ExitStack() as stack:
         rests = stack.enter_context(running(Noting("ws://127.0.0.1:1", threads=shared), persist=NEVER))
@@ -81,7 +85,7 @@ def test_an_app_whose_attempt_waits_for_that_of_another_is_closed_at_once(crowd:
 
 
 @pytest.mark.parametrize("crowd", ["reconnect while open"], indirect=True)
-def test_an_app_told_to_reconnect_is_connecting_while_it_waits_for_a_supervisor(crowd: Crowd) -> None:
+def test_an_app_told_to_reconnect_is_connecting_while_it_waits_for_its_turn(crowd: Crowd) -> None:
     eventually(lambda: crowd.waits.state is State.CONNECTING)
     assert not crowd.waits.all("back_off")
 
@@ -220,3 +224,56 @@ def test_the_log_says_which_app_is_ended_by_an_exit_in_a_retry_hook(
         Noting("ws://127.0.0.1:1/").run_forever(persist=Backoff(0, 0, retry=leave))
     await_reports()
     assert [line for line in told if "retry hook" in line] == ["the retry hook ends the app for ws://127.0.0.1:1/"]
+
+
+def test_an_attempt_that_begins_before_start_has_returned_is_not_lost(
+    start_peer: StartPeer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_at_the_attempt() -> bool:
+        crew = shared._crew
+        frame = sys._current_frames().get(crew.reader._thread.ident or 0) if crew is not None else None
+        return frame is not None and frame.f_code.co_name == "_attempt"
+
+    def began(_: object) -> None:
+        eventually(is_at_the_attempt)  # where it waits for the lock that start() holds
+
+    shared = Threads()
+    app = Noting(start_peer(polite).url, threads=shared)
+    monkeypatch.setattr(unattended, "began", began)
+    app.start(persist=NEVER)
+    assert app.wait_ready(PATIENCE)
+    assert app.stop(PATIENCE)
+
+
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+def test_an_app_without_functions_opens_on_the_loops_thread_alone(
+    scheme: str, start_peer: StartPeer, server_tls: ssl.SSLContext, ca_file: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shared = Threads()
+    url = start_peer(polite, tls=server_tls if scheme == "wss" else None).url
+    first, app = (Noting(url, threads=shared, ssl_cafile=ca_file) for _ in range(2))
+    with running(first, persist=Backoff(0, 0)):
+        assert first.wait_ready(PATIENCE)
+        started: list[threading.Thread] = []
+        stepped: set[str] = set()
+        start, step = threading.Thread.start, Tasks._step
+
+        def starting(thread: threading.Thread) -> None:
+            started.append(thread)
+            start(thread)
+
+        def stepping(tasks: Tasks, *args: Any) -> None:
+            stepped.add(threading.current_thread().name)
+            step(tasks, *args)
+
+        monkeypatch.setattr(threading.Thread, "start", starting)
+        monkeypatch.setattr(Tasks, "_step", stepping)
+        assert shared._crew is not None
+        shared._crew.reader.grace = 1000.0  # no supervisor stands in, however slow this machine is
+        with running(app, persist=NEVER):
+            assert app.wait_ready(PATIENCE)
+            first.reconnect()
+            first.wait_for("ready", 2)
+        assert [thread.name for thread in started if thread.name.startswith("lochws-")] == []
+        assert stepped == {shared._crew.reader._thread.name}

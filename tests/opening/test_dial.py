@@ -21,7 +21,7 @@ from lochws.opening import refusal
 from lochws.opening.dial import Dialler
 from lochws.options import Deflate, Options
 from lochws.system.deadline import Deadline
-from lochws.transport import tcp, tls
+from lochws.transport import contexts, tcp, tls
 
 from ..faults.registry import fault
 from ..support.attempts import Attempt, Dial
@@ -135,8 +135,8 @@ class TestOpening:
             made.append(original(options))
             return made[-1]
 
-        original = tls.make_context
-        monkeypatch.setattr(tls, "make_context", make_context)
+        original = contexts.make_context
+        monkeypatch.setattr(contexts, "make_context", make_context)
         peer = start_peer(Link.accept, tls=server_tls)
         dialler = Dialler(Options(ssl_cafile=ca_file), peer.url)
         assert made == []  # nothing is read before it is needed

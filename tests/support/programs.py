@@ -62,6 +62,12 @@ class Program:
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == f"{word}\n", self._process.stderr
 
+    def write(self, line: str) -> None:
+        """Write a line to its input."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+
     def send(self, number: int) -> None:
         """Send it a signal."""
         self._process.send_signal(number)

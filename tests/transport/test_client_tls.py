@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import sys
+import threading
 from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
@@ -22,7 +23,7 @@ from lochws.transport.pins import mismatch
 from lochws.transport.sessions import ASKED_AGAIN, ASKED_AT_ONCE, Askings
 
 from ..support.attempts import Attempt, Dial
-from ..support.peer import Link, Peer, StartPeer
+from ..support.peer import PATIENCE, Link, Peer, StartPeer
 
 
 @pytest.fixture
@@ -68,14 +69,87 @@ class TestStores:
         assert dial(peer.url, ssl_cafile=str(other), ssl_system_store=False).last.phase == "tls"
         assert dial(peer.url, ssl_cafile=ca_file, ssl_system_store=False).opened
 
-    def test_truststore_is_used_when_it_is_installed(self, dial: Dial, peer: Peer, ca_file: str) -> None:
+    def test_truststore_is_used_where_the_system_verifies_through_it(
+        self, dial: Dial, peer: Peer, ca_file: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         truststore = pytest.importorskip("truststore")
+        monkeypatch.setattr(contexts, "_SYSTEM_VERIFIES", True)
         context = make_context(Options(ssl_cafile=ca_file))
         assert type(context) is truststore.SSLContext
         assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
+        assert contexts.shared_context(Options()) is not contexts.shared_context(Options())
         assert dial(peer.url, ssl_cafile=ca_file).opened
         refused = dial(peer.url).last
         assert refused.reason.endswith("it comes from an unknown authority")
+
+    @pytest.mark.skipif(contexts._SYSTEM_VERIFIES, reason="the system verifies here")
+    def test_elsewhere_openssl_verifies_and_reads_the_authorities_once(self) -> None:
+        pytest.importorskip("truststore")
+        context = contexts.shared_context(Options())
+        assert type(context) is ssl.SSLContext
+        assert contexts.shared_context(Options()) is context
+
+    @pytest.mark.skipif(contexts._SYSTEM_VERIFIES, reason="the system has no such files")
+    def test_authorities_are_found_where_openssl_was_not_compiled_to_look(
+        self, ca_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+            monkeypatch.delenv(name, raising=False)
+        nowhere = ssl.DefaultVerifyPaths(None, str(tmp_path), "", "", "", "")  # type: ignore[call-arg]
+        monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: nowhere)
+        monkeypatch.setattr(ssl.SSLContext, "set_default_verify_paths", lambda _: None)
+        monkeypatch.setattr(contexts, "_CA_FILES", ("/nonexistent", ca_file))
+        assert make_context(Options()).cert_store_stats()["x509_ca"] == 1
+
+    def test_a_context_that_may_block_does_so_on_another_thread(
+        self, dial: Dial, peer: Peer, ca_file: str
+    ) -> None:
+        threads: list[str] = []
+
+        class NotingObject(ssl.SSLObject):
+            def do_handshake(self) -> None:
+                threads.append(threading.current_thread().name)
+                super().do_handshake()
+
+        class NotingContext(ssl.SSLContext):
+            def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+                threads.append(threading.current_thread().name)
+                return super().wrap_bio(*args, **kwargs)
+
+        context = ssl.create_default_context(cafile=ca_file)
+        context.sslobject_class = NotingObject
+        assert dial(peer.url, ssl_context=context).opened
+        assert len(threads) > 1
+        context = NotingContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(ca_file)
+        assert dial(peer.url, ssl_context=context).opened
+        assert set(threads) == {"lochws-handshake-127.0.0.1"}
+        refused = dial(peer.url, ssl_context=NotingContext(ssl.PROTOCOL_TLS_CLIENT)).last
+        assert refused.reason.endswith("it comes from an unknown authority")
+
+    def test_a_context_of_truststore_may_block(self, dial: Dial, peer: Peer, ca_file: str) -> None:
+        truststore = pytest.importorskip("truststore")
+        context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(ca_file)
+        assert contexts.may_block(context)
+        assert not contexts.may_block(ssl.create_default_context())
+        assert dial(peer.url, ssl_context=context).opened
+
+    def test_one_that_blocks_for_long_ends_with_the_deadline(
+        self, dial: Dial, peer: Peer, ca_file: str
+    ) -> None:
+        go = threading.Event()
+
+        class Blocking(ssl.SSLContext):
+            def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+                go.wait(PATIENCE)
+                return super().wrap_bio(*args, **kwargs)
+
+        try:
+            last = dial(peer.url, ssl_context=Blocking(ssl.PROTOCOL_TLS_CLIENT), deadline=Deadline(0.2)).last
+        finally:
+            go.set()
+        assert (last.phase, "timed out" in last.reason) == ("tls", True)
 
     def test_without_truststore_openssl_finds_the_system_store(
         self, dial: Dial, peer: Peer, ca_file: str, monkeypatch: pytest.MonkeyPatch

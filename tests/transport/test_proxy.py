@@ -6,7 +6,13 @@ import re
 
 import pytest
 
-from lochws.transport.proxies.choose import ProxyURL, check_proxies, choose_proxy, parse_proxy
+from lochws.transport.proxies.choose import (
+    ProxyURL,
+    check_proxies,
+    choose_proxy,
+    may_block,
+    parse_proxy,
+)
 from lochws.url import Endpoint, parse_url
 
 WS = parse_url("ws://target.example/")
@@ -83,6 +89,10 @@ class TestChoice:
         monkeypatch.setattr("urllib.request.proxy_bypass", lambda host: host == "exempt.example")
         assert str(choose_proxy(WS, None)) == "http://one:1"
         assert choose_proxy(parse_url("ws://exempt.example"), None) is None
+        assert may_block(None)
+        assert not may_block({})
+        monkeypatch.setenv("all_proxy", "http://two:2")
+        assert not may_block(None)
 
     def test_http_proxy_in_a_cgi_script_is_a_strangers_header(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HTTP_PROXY", "http://evil:1")

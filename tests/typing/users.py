@@ -20,6 +20,7 @@ from lochws import (
     Counters,
     Deflate,
     Feed,
+    Governor,
     State,
     Status,
     Threads,
@@ -114,7 +115,8 @@ def of_an_app() -> None:
         headers={"Authorization": "Bearer token"},
         compress=Deflate(level=1),
         ssl_context=ssl.create_default_context(),
-        threads=Threads(),
+        threads=Threads(attempts=100),
+        governor=Governor(per_second=20, per_host=1),
         when_full="block",
         phase_timeouts={"tcp": 1.0},
     )

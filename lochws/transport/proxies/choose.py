@@ -89,6 +89,11 @@ def choose_proxy(endpoint: Endpoint, proxies: Proxies) -> ProxyURL | None:
     return None if url is None or url == "" else parse_proxy(url)
 
 
+def may_block(proxies: Proxies) -> bool:
+    """Return whether `choose_proxy` may block: the system's settings can exempt hosts by their addresses."""
+    return proxies is None and _SYSTEM_HAS_SETTINGS and not _is_in_environment()
+
+
 def check_proxies(proxies: object) -> None:
     """Refuse proxies that `choose_proxy` would refuse later.
 
@@ -162,8 +167,12 @@ def _by_key(endpoint: Endpoint, proxies: Mapping[str, str | None]) -> str | None
     return None
 
 
+def _is_in_environment() -> bool:
+    return any(name.lower().endswith("_proxy") for name in os.environ)
+
+
 def _from_environment(endpoint: Endpoint) -> str | None:
-    if not (_SYSTEM_HAS_SETTINGS or any(name.lower().endswith("_proxy") for name in os.environ)):
+    if not (_SYSTEM_HAS_SETTINGS or _is_in_environment()):
         return None
     from urllib.request import (  # noqa: PLC0415  as large as all of lochws, and most use no proxy
         getproxies,
