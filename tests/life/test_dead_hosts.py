@@ -9,9 +9,10 @@ import pytest
 
 from lochws import Backoff, Threads
 
+from ..faults.registry import fault
 from ..support.peer import Link, StartPeer
 from ..support.scripts import polite
-from ..support.seen import PATIENCE, Noting, eventually
+from ..support.seen import PATIENCE, Noting
 
 #: Seconds within which an app of a healthy host must be ready.
 PROMPTLY = 3.0
@@ -23,6 +24,7 @@ def stop_all(apps: list[Noting]) -> None:
     assert all(app.join(PATIENCE) for app in apps)
 
 
+@fault("opening", "Hosts that do not answer share threads with others")
 @pytest.mark.parametrize("hosts", ["one host", "a host each"])
 @pytest.mark.parametrize("supervisors", [2, 4])
 def test_in_their_first_attempt(hosts: str, supervisors: int, start_peer: StartPeer) -> None:
@@ -57,6 +59,7 @@ def test_after_many_attempts_of_more_hosts_than_there_are_threads(start_peer: St
     stop_all([good, *dead])
 
 
+@fault("opening", "Hosts that do not answer share threads with others")
 def test_a_connection_that_is_lost_comes_back_while_others_hang(start_peer: StartPeer) -> None:
     shared = Threads(2)
     good = Noting(start_peer(polite).url, threads=shared)
@@ -71,18 +74,29 @@ def test_a_connection_that_is_lost_comes_back_while_others_hang(start_peer: Star
     stop_all([good, *dead])
 
 
-def test_the_threads_that_were_added_end_when_they_are_idle(start_peer: StartPeer) -> None:
-    shared = Threads(2, name="elastic")
-    dead = [Noting(start_peer(Link.wait_for_end).url, threads=shared) for _ in range(4)]
-    good = Noting(start_peer(polite).url, threads=shared)
-    good.start()
-    assert good.wait_ready(PATIENCE)
+def test_attempts_that_hang_take_no_thread(start_peer: StartPeer) -> None:
+    shared = Threads(2, name="few")
+    dead = [Noting(start_peer(Link.wait_for_end).url, threads=shared) for _ in range(20)]
     for app in dead:
         app.start(persist=False)
     for app in dead:
         app.wait_for("connected")
+    ours = [thread.name for thread in threading.enumerate() if thread.name.startswith("lochws-")]
+    assert sum("-few" in name for name in ours) <= 3, ours
     stop_all(dead)
-    eventually(
-        lambda: sum("supervisor-elastic" in thread.name for thread in threading.enumerate()) <= 2
-    )
-    stop_all([good])
+
+
+@fault("opening", "Hosts that do not answer share threads with others")
+def test_hosts_that_have_failed_leave_half_of_the_attempts_to_others(start_peer: StartPeer) -> None:
+    shared = Threads(2, attempts=2)
+    dead = [
+        Noting(start_peer(Link.wait_for_end).url, threads=shared, open_timeout=0.05) for _ in range(10)
+    ]
+    for app in dead:
+        app.start(persist=Backoff(0, 0))
+    for app in dead:
+        app.wait_for("back_off")
+    good = Noting(start_peer(polite).url, threads=shared)
+    good.start()
+    assert good.wait_ready(PATIENCE)
+    stop_all([good, *dead])
