@@ -175,17 +175,11 @@ class AppInternals(Internals):
             TypeError: the function is not a coroutine function of one argument, or `loop` is not a loop.
             ValueError: one of the names is not that of an event.
         """
-        from .aio.coroutines import CoroutineHandlers, check  # noqa: PLC0415  most programs have no loop
+        from .aio.coroutines import added  # noqa: PLC0415  most programs have no loop
         from .mailbox import kinds_of  # noqa: PLC0415  likewise
 
-        check(function, loop)
         kinds = kinds_of(names, "@app.on")
-        self.coroutines = tuple(one for one in self.coroutines if not one[1].is_over)
-        handlers = next((one for own, one in self.coroutines if own is loop), None)
-        if handlers is None:
-            handlers = CoroutineHandlers(self.life, self.registry, loop)
-            self.coroutines += ((loop, handlers),)
-        handlers.add(function, kinds)
+        self.coroutines = added(self.coroutines, self.life, self.registry, function, kinds, loop)
 
     def handler_failed(self, error: BaseException) -> None:
         """Continue, reconnect or stop after a handler's failure, as the option `on_handler_error` says."""

@@ -9,14 +9,13 @@ import logging
 from collections.abc import Callable, Coroutine
 from functools import partial
 from time import monotonic
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from .. import events
 from ..dispatch.callables import is_coroutine_function
 from ..dispatch.registry import Registry
 from ..errors import WebSocketError
-from ..life.intake import Intake
-from ..life.lifecycle import Lifecycle
+from ..life.intake import Intake, Life
 from ..options import MIB
 from ..system.rate_limit import RateLimit
 from ..system.report import report, safe_name
@@ -28,8 +27,12 @@ MAX_EVENTS, MAX_BYTES = 1000, 16 * MIB
 BATCH = 100
 
 
+#: The coroutine handlers of an app or a feed, by event loop.
+Existing: TypeAlias = "tuple[tuple[object, CoroutineHandlers], ...]"
+
+
 class CoroutineHandlers:
-    """The coroutine handlers of one app on one event loop.
+    """The coroutine handlers of one app or feed on one event loop.
 
     The reader's thread puts events into a bounded inbox, and waits while it is full. A task on the loop calls
     the handlers for one event after the other, and ends when nothing is waiting. At most one call to start
@@ -41,7 +44,7 @@ class CoroutineHandlers:
         loop: the event loop.
     """
 
-    def __init__(self, life: Lifecycle, registry: Registry, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, life: Life, registry: Registry, loop: asyncio.AbstractEventLoop) -> None:
         self._life = life
         self._registry = registry
         self._loop = loop
@@ -150,6 +153,35 @@ class CoroutineHandlers:
             "coroutine handlers will not be called any more, since %s; %d events dropped: %s",
             why, dropped, names,
         )
+
+
+def added(
+    existing: Existing, life: Life, registry: Registry, function: Callable[..., Any],
+    kinds: frozenset[type[events.Event]], loop: asyncio.AbstractEventLoop,
+) -> Existing:
+    """Add a coroutine function to the handlers on its event loop.
+
+    Args:
+        existing: the coroutine handlers of the app or feed, by event loop.
+        life, registry: what new `CoroutineHandlers` need.
+        function: the function.
+        kinds: the classes of its events.
+        loop: the event loop.
+
+    Returns:
+        The coroutine handlers that are left or new, by event loop.
+
+    Raises:
+        TypeError: the function is not a coroutine function of one argument, or `loop` is not an event loop.
+    """
+    check(function, loop)
+    left = tuple(one for one in existing if not one[1].is_over)
+    handlers = next((one for own, one in left if own is loop), None)
+    if handlers is None:
+        handlers = CoroutineHandlers(life, registry, loop)
+        left += ((loop, handlers),)
+    handlers.add(function, kinds)
+    return left
 
 
 def check(function: object, loop: object) -> None:

@@ -7,18 +7,18 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from ..life.lifecycle import Lifecycle
+from ..life.intake import Life
 from .wakers import Waker
 
 _R = TypeVar("_R")
 
 
-async def until(life: Lifecycle, is_over: Callable[[], bool], timeout: float | None) -> bool:
-    """Wait until a condition about an app holds. Return False if the timeout expires first.
+async def until(life: Life, is_over: Callable[[], bool], timeout: float | None) -> bool:
+    """Wait until a condition about an app or a feed holds. Return False if the timeout expires first.
 
     Args:
-        life: the life of the app.
-        is_over: the condition; asked again when the app becomes ready, is closed, or has stopped.
+        life: the life of the app or the feed.
+        is_over: the condition; asked again when it becomes ready, is closed, or has stopped.
         timeout: the longest time to wait, in seconds; None for no limit.
     """
     loop = asyncio.get_running_loop()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from math import inf
 from typing import Any
@@ -98,6 +99,16 @@ class Conductor:
                 self._registry.call(function)
 
         return call_later(self.crew, seconds, function, make)
+
+    @contextmanager
+    def streaming(self, leg: Leg) -> Iterator[None]:
+        """Keep a connection open, within `drain`, for the stream that a thread sends in the block."""
+        leg.streams.append(None)
+        try:
+            yield
+        finally:
+            leg.streams.pop()
+            self.call_later(0, lambda: self._handover.check(leg.heir))
 
     def close(self, code: int | None, reason: str | bytes) -> None:
         """Close all connections and open no more. Code and reason must be valid."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
@@ -14,7 +14,14 @@ from ..app import WebSocketApp
 from ..dispatch.arguments import check_keywords
 from ..dispatch.callables import check_takes
 from ..dispatch.handler import Handler
-from ..dispatch.naming import EventName, Function, check_class, event_names, methods_of
+from ..dispatch.naming import (
+    EventName,
+    Function,
+    as_registering,
+    check_class,
+    event_names,
+    methods_of,
+)
 from ..dispatch.registry import Registry
 from ..dispatch.routes import Match
 from ..engine.threads import Threads
@@ -37,7 +44,7 @@ from ..protocol.frames import BytesLike
 from ..system.report import safe_name
 from ..url import parse_url, redacted, without_secrets
 from .conductor import Conductor
-from .leg import made_app
+from .leg import Leg, made_app
 from .life import FeedLife, FinalEvent
 from .plan import Plan
 from .status import FeedStatus, Switch
@@ -48,6 +55,9 @@ elif TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
 if TYPE_CHECKING:
+    import asyncio
+
+    from ..aio.coroutines import Existing
     from ..dispatch.typed import Routed
     from ..engine.bounded_inbox import WhenFull
     from ..mailbox import Mailbox
@@ -55,7 +65,6 @@ else:
     Routed = Function
 
 _Event = TypeVar("_Event", bound=events.Event)
-
 
 
 class Feed(Handler):
@@ -172,6 +181,7 @@ class Feed(Handler):
         self._registry.add_methods(self)
         own = threads or Threads(supervisors=2, name=f"{type(self).__name__}")
         self._life = FeedLife(self._plan, own, threads is not None, self._registry)
+        self._coroutines: Existing = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Refuse a subclass with a misspelt handler."""
@@ -331,10 +341,7 @@ class Feed(Handler):
             self._refuse_in_handler("wait_ready")
         done = life.is_ready or life.wait_ready(timeout)
         if check and not done:
-            end, has_stopped = life.final_event, life.has_stopped
-            why = "the feed has stopped" if has_stopped else "no connection is open yet"
-            words = f"wait_ready(): {why}{'' if end is None else f': {end}'}"
-            raise WaitFailed(words, event=end, timed_out=not has_stopped)
+            raise self._not_ready("wait_ready")
         return done
 
     def renew(self) -> None:
@@ -343,7 +350,7 @@ class Feed(Handler):
         Raises:
             WebSocketError: the feed is not running.
         """
-        conductor = self._running("renew")
+        conductor = self._life.running("renew")
         conductor.call_later(0, conductor.renew_all)
 
     def force_disconnect(self, reason: str = "force_disconnect was called") -> None:
@@ -372,24 +379,112 @@ class Feed(Handler):
             WebSocketError: the feed is not running.
         """
         check_call(seconds, function)
-        return self._running("call_later").call_later(seconds, function)
+        return self._life.call_later(seconds, function)
+
+    # Coroutines.
+
+    def ready(self, timeout: float | None = None) -> Coroutine[Any, Any, None]:
+        """Wait in a coroutine until the feed can send, as `wait_ready` does: ``await feed.ready()``.
+
+        The event loop is not blocked.
+
+        Args:
+            timeout: the longest time to wait, in seconds; None for no limit.
+
+        Raises:
+            TypeError, ValueError: the timeout is not a number.
+            WebSocketError: the feed has not been started.
+            WaitFailed: the feed stopped or the timeout expired; the message says why, and `WaitFailed.event`
+                is the final event of the last attempt or connection.
+        """
+        timeout = as_timeout("ready", timeout)
+        life = self._life
+        if life.conductor is None:
+            raise WebSocketError("ready(): the feed has not been started; call start() first")
+
+        async def ready() -> None:
+            from ..aio.waiting import until  # noqa: PLC0415  most programs have no event loop
+
+            await until(life, lambda: life.is_ready or life.has_stopped, timeout)
+            if not life.is_ready:
+                raise self._not_ready("ready")
+
+        return ready()
+
+    def closed(self, timeout: float | None = None) -> Coroutine[Any, Any, FinalEvent | None]:
+        """Wait in a coroutine until the feed has stopped: ``await feed.closed()``.
+
+        The event loop is not blocked.
+
+        Args:
+            timeout: the longest time to wait, in seconds; None for no limit.
+
+        Returns:
+            The final event of the last connection or attempt; None if there was none.
+
+        Raises:
+            TypeError, ValueError: the timeout is not a number.
+            WaitFailed: the timeout expired.
+        """
+        timeout = as_timeout("closed", timeout)
+        life = self._life
+
+        async def closed() -> FinalEvent | None:
+            from ..aio.waiting import until  # noqa: PLC0415  most programs have no event loop
+
+            if not await until(life, lambda: not life.is_running, timeout):
+                why = "its connections are closing" if life.is_stopping else "close() has not been called"
+                words = f"closed(): not stopped within {timeout:g} s: {why}"
+                raise WaitFailed(words, event=life.final_event, timed_out=True)
+            return life.final_event
+
+        return closed()
+
+    async def __aenter__(self) -> Self:
+        """Start the feed, unless it is running."""
+        return Feed.__enter__(self)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the feed, and wait until it has stopped, without blocking the event loop."""
+        self.close()
+        await self.closed()
 
     # Handlers.
 
-    def on(self, *names: EventName) -> Callable[[Function], Function]:
+    @as_registering
+    def on(
+        self, *names: EventName, loop: asyncio.AbstractEventLoop | None = None
+    ) -> Callable[[Function], Function]:
         """Register a function as the handler of one or more events, by name or by class: a decorator.
+
+        Args:
+            names: the events, by name or by class.
+            loop: the event loop on which a coroutine function runs; None for a plain function. The coroutine
+                handlers of a feed on the same loop run one at a time, in the order of the events, after the
+                plain handlers. When 1,000 events are waiting for them, the plain handlers wait, too, and TCP
+                backpressure slows the servers down on all connections of the feed.
 
         Raises:
             TypeError: an argument is neither a name nor an event class; or the function cannot be called with
-                one argument.
-            ValueError: no event has that name; or it is ``"sent"``, which belongs to single connections.
+                one argument; or it is a coroutine function without a loop, or a plain function with one.
+            ValueError: no event has that name; or it is ``"sent"``, which belongs to single connections. Or a
+                loop was given for ``"error"`` or ``"batch"``.
         """
         wanted = event_names(names, "@feed.on")
         if "sent" in wanted:
             raise ValueError("@feed.on('sent'): register this handler with the apps that the factory makes")
 
         def register(function: Function) -> Function:
-            self._registry.add_function(function, wanted)
+            if loop is None:
+                self._registry.add_function(function, wanted)
+                return function
+            from ..aio.coroutines import added  # noqa: PLC0415  most programs have no event loop
+            from ..mailbox import kinds_of  # noqa: PLC0415  likewise
+
+            kinds = kinds_of(wanted, "@feed.on")
+            self._coroutines = added(self._coroutines, self._life, self._registry, function, kinds, loop)
             return function
 
         return register
@@ -485,7 +580,8 @@ class Feed(Handler):
         Raises:
             ValueError: it is not registered.
         """
-        self._registry.remove(handler)
+        if True not in [handlers.remove(handler) for _, handlers in self._coroutines]:
+            self._registry.remove(handler)
 
     # Sending.
 
@@ -510,6 +606,21 @@ class Feed(Handler):
         """Send several messages in a row on the connection in use. Arguments: `WebSocket.send_many`."""
         return self.app.send_many(messages, compress)
 
+    def send_stream(
+        self, chunks: Iterable[str | BytesLike], text: bool = False, compress: bool = True
+    ) -> bool:
+        """Send one message of any length on the connection in use: see `WebSocket.send_stream`.
+
+        A connection that is replaced meanwhile stays open until the message has been sent, for `drain`
+        seconds at most. If it ends before that, `WebSocketUnavailable` is raised, and nothing is sent again:
+        the chunks are not kept.
+        """
+        conductor = self._life.conductor
+        leg = self._sender(conductor)
+        assert conductor is not None
+        with conductor.streaming(leg):
+            return leg.app.send_stream(chunks, text, compress)
+
     def send_ping(self, data: BytesLike = b"") -> None:
         """Send a ping on the connection in use. Arguments and errors: `WebSocket.send_ping`."""
         self.app.send_ping(data)
@@ -522,12 +633,16 @@ class Feed(Handler):
             WebSocketUnavailable: there is no open connection whose session is set up; `WebSocketClosed` if
                 the feed has stopped.
         """
-        conductor = self._life.conductor
+        return self._sender(self._life.conductor).app
+
+    @staticmethod
+    def _sender(conductor: Conductor | None) -> Leg:
+        """Return the connection in use. Raises as `app` does."""
         if conductor is None:
             raise WebSocketUnavailable("not sent: the feed has not been started; call start() first")
         leg = conductor.outlet.sender
         if leg is not None:
-            return leg.app
+            return leg
         if conductor.is_over:
             raise WebSocketClosed("not sent: the feed has stopped")
         raise WebSocketUnavailable(
@@ -567,11 +682,11 @@ class Feed(Handler):
             raise WebSocketError("status(): the feed has not been started; call start() first")
         return conductor.report()
 
-    def _running(self, method: str) -> Conductor:
-        conductor = self._life.conductor
-        if conductor is None or conductor.is_over:
-            raise WebSocketError(f"{method}(): the feed is not running")
-        return conductor
+    def _not_ready(self, method: str) -> WaitFailed:
+        end, has_stopped = self._life.final_event, self._life.has_stopped
+        why = "the feed has stopped" if has_stopped else "no connection is open yet"
+        words = f"{method}(): {why}{'' if end is None else f': {end}'}"
+        return WaitFailed(words, event=end, timed_out=not has_stopped)
 
     def _refuse_in_handler(self, method: str) -> None:
         if self.in_handler:

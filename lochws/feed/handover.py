@@ -36,17 +36,14 @@ class Handover:
         if old.phase != "ready":
             return
         old.phase = "draining"
-        if self._plan.key is None:
-            self._finish(old, heir)
-            return
         old.timer = self._call_later(self._plan.drain, partial(self._finish, old, heir))
         self.check(heir)
 
     def check(self, heir: Leg | None) -> None:
-        """Close the previous connection if its heir, which has received a message, is level with it."""
-        if heir is None or (old := heir.heir_of) is None:
+        """Close the previous connection if its heir is level with it, and no stream is being sent on it."""
+        if heir is None or (old := heir.heir_of) is None or old.phase != "draining" or old.streams:
             return
-        if old.phase == "draining" and self._stream.merge.is_level(heir.number):
+        if self._plan.key is None or self._stream.merge.is_level(heir.number):
             self._finish(old, heir)
 
     def _finish(self, old: Leg, heir: Leg) -> None:

@@ -67,6 +67,7 @@ class Leg:
         self.heir_of = heir_of
         self.reason = reason
         self.heir: Leg | None = None
+        self.streams: list[None] = []  # one for each stream that is being sent; any thread adds and removes
         self.phase: Phase = "opening"
         self.ready_at: float | None = None
         self.ready_event: events.Ready | None = None

@@ -13,6 +13,7 @@ from ..dispatch.registry import Registry
 from ..engine.threads import Threads
 from ..errors import WebSocketError
 from ..life.backoff import Backoff
+from ..life.calls import ScheduledCall
 from ..system import forks
 from ..system.control import control_lock, is_held
 from ..system.waits import Waiters, wait_for
@@ -141,6 +142,25 @@ class FeedLife:
         """Stop calling a function that was passed to `watch`."""
         with self._lock:
             self._watchers = tuple(one for one in self._watchers if one != function)
+
+    def running(self, method: str) -> Conductor:
+        """Return the conductor for a method that needs a running feed.
+
+        Raises:
+            WebSocketError: the feed is not running.
+        """
+        conductor = self.conductor
+        if conductor is None or conductor.is_over:
+            raise WebSocketError(f"{method}(): the feed is not running")
+        return conductor
+
+    def call_later(self, seconds: float, function: Callable[[], object]) -> ScheduledCall:
+        """Have the handlers' thread call a function, unless the feed has ended by then.
+
+        Raises:
+            WebSocketError: the feed is not running.
+        """
+        return self.running("call_later").call_later(seconds, function)
 
     @contextmanager
     def pausing(self) -> Iterator[None]:

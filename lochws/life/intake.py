@@ -20,6 +20,7 @@ from ..options import MIB
 from ..system import forks
 from ..system.rate_limit import RateLimit
 from ..system.report import report
+from .calls import ScheduledCall
 
 #: The assumed memory cost of an event in addition to its payload, in bytes.
 EVENT_BYTES = 100
@@ -55,6 +56,9 @@ class Life(Protocol):
 
     def unwatch(self, function: Callable[[], object]) -> None:
         """Stop calling a function that was passed to `watch`."""
+
+    def call_later(self, seconds: float, function: Callable[[], object]) -> ScheduledCall:
+        """Have the handlers' thread call a function; raise WebSocketError if it has stopped."""
 
 
 class Intake:

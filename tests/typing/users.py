@@ -355,6 +355,25 @@ class Trades(Feed):
         self.app.send_text("x", receipt=True)
 
 
+async def feed_in_a_loop(feed: Feed, loop: asyncio.AbstractEventLoop) -> None:
+    """A feed from a running event loop."""
+
+    @feed.on("text", loop=loop)
+    async def show(event: events.Text) -> None:
+        assert_type(event.text, str)
+
+    @feed.on("text", loop=loop)  # type: ignore[type-var]
+    def plain(event: events.Text) -> None: ...
+
+    @feed.on("text")  # type: ignore[type-var]
+    def wrong(event: events.Binary) -> None: ...
+
+    async with feed as running:
+        assert_type(running, Feed)
+        assert_type(await feed.ready(5), None)
+    assert_type(await feed.closed(), events.ConnectFail | events.Disconnected | None)
+
+
 def feeds() -> None:
     """Feeds: factories, options, handlers, mailboxes, reports."""
 
@@ -378,6 +397,7 @@ def feeds() -> None:
 
     feed.remove_handler(show)
     feed.remove_handler(trade)
+    assert_type(feed.send_stream([b"x"]), bool)
     assert_type(feed.mailbox("text"), Mailbox[events.Text | events.Binary])
     assert_type(feed.mailbox(events.Ready), Mailbox[events.Ready])
     with feed as running:
