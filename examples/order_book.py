@@ -11,6 +11,7 @@ import urllib.request
 from typing import Any
 
 from lochws import WebSocketApp, events
+from lochws.handlers.sequence import Sequence, Snapshot
 
 
 class OrderBook(WebSocketApp):
@@ -18,8 +19,7 @@ class OrderBook(WebSocketApp):
 
     Attributes:
         bids, asks: the amount offered at each price.
-        number: the number of the last change that is included, or None while the book is not up to date.
-        loads: how often the whole book was loaded.
+        changes: passes the changes on in order, and loads the whole book when one is missing.
     """
 
     def __init__(self, snapshot_url: str, feed_url: str) -> None:
@@ -27,34 +27,26 @@ class OrderBook(WebSocketApp):
         self.snapshot_url = snapshot_url
         self.bids: dict[float, float] = {}
         self.asks: dict[float, float] = {}
-        self.number: int | None = None
-        self.loads = 0
+        self.changes = Sequence(
+            self, number=lambda event: (event.json["first"], event.json["last"]),
+            resync=self.load, on_snapshot=self.replace,
+        )
 
-    def on_disconnected(self, event: events.Disconnected) -> None:
-        self.number = None
-
-    def on_text(self, event: events.Text) -> None:
-        change = event.json
-        if self.number is None or change["first"] > self.number + 1:
-            self.load()  # changes that arrive meanwhile wait for this handler, in order
-        if self.number is None or change["first"] > self.number + 1:
-            self.number = None  # the snapshot is older than this change: try again with the next
-            return
-        if change["last"] > self.number:
-            self.update(change)
-            self.number = change["last"]
-        self.on_book()
-
-    def load(self) -> None:
-        """Load the whole book."""
-        self.bids.clear()
-        self.asks.clear()
-        self.number = None
-        self.loads += 1
+    def load(self, _key: None) -> Snapshot:
+        """Load the whole book. Called on a thread of its own; changes that arrive meanwhile wait."""
         with urllib.request.urlopen(self.snapshot_url, timeout=10) as response:
             snapshot = json.load(response)
-        self.update(snapshot)
-        self.number = snapshot["last"]
+        return Snapshot(snapshot["last"], snapshot)
+
+    def replace(self, _key: None, snapshot: Snapshot) -> None:
+        self.bids.clear()
+        self.asks.clear()
+        self.update(snapshot.data)
+        self.on_book()
+
+    def on_text(self, event: events.Text) -> None:
+        self.update(event.json)
+        self.on_book()
 
     def update(self, change: dict[str, Any]) -> None:
         """Set the amounts that are listed. An amount of 0 removes the price."""
@@ -66,7 +58,7 @@ class OrderBook(WebSocketApp):
                     del book[float(price)]
 
     def on_book(self) -> None:
-        """Print the best prices. Called after each message, when the book is up to date."""
+        """Print the best prices. Called whenever the book has changed."""
         if self.bids and self.asks:
             bid, ask = max(self.bids), min(self.asks)
             print(f"{self.bids[bid]:g} at {bid:g} | {ask:g} for {self.asks[ask]:g}", flush=True)

@@ -22,7 +22,7 @@ from ..dispatch.naming import (
     event_names,
     methods_of,
 )
-from ..dispatch.registry import Registry
+from ..dispatch.registry import Registry, Wrapper
 from ..dispatch.routes import Match
 from ..engine.threads import Threads
 from ..errors import WaitFailed, WebSocketClosed, WebSocketError, WebSocketUnavailable
@@ -652,6 +652,11 @@ class Feed(Handler):
     # State.
 
     @property
+    def hooks(self) -> FeedHooks:
+        """Tools for the authors of handlers that other programs will use."""
+        return FeedHooks(self._registry)
+
+    @property
     def is_active(self) -> bool:
         """True if the feed can send. Any thread may read it."""
         return self._life.is_ready
@@ -691,6 +696,31 @@ class Feed(Handler):
     def _refuse_in_handler(self, method: str) -> None:
         if self.in_handler:
             raise WebSocketError(f"{method}() was called in a handler, and would wait for that handler's end")
+
+
+class FeedHooks:
+    """Tools for the authors of handlers that other programs will use: `Feed.hooks`."""
+
+    __slots__ = ("_registry",)
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def wrap_handlers(self, wrapper: Wrapper) -> None:
+        """Call all handlers of the feed, present and future, through a wrapper: see `Hooks.wrap_handlers`.
+
+        Raises:
+            TypeError: the wrapper, or what it returns for a handler, is not callable.
+        """
+        self._registry.wrap(wrapper)
+
+    def unwrap_handlers(self, wrapper: Wrapper) -> None:
+        """Remove a wrapper that was passed to `wrap_handlers`, the latest if there are several.
+
+        Raises:
+            ValueError: no such wrapper is in use.
+        """
+        self._registry.unwrap(wrapper)
 
 
 def _refuse_sent(handler: object) -> None:

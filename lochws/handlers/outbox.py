@@ -37,6 +37,7 @@ from ..system import forks
 from ..system.control import interrupts
 from ..system.report import safe_repr
 from ..system.waits import SLICE_SECONDS
+from ._parts.checks import check_app_or_feed
 from ._parts.messages import Message, check_message, is_message
 from ._parts.outbox_keepers import DirectKeeper, Keeper, ThreadKeeper
 from ._parts.outbox_ledger import (
@@ -134,8 +135,7 @@ class Outbox:
         put_timeout: float | None = 30.0,
         synchronous: Synchronous = "FULL",
     ) -> None:
-        if not isinstance(app, (WebSocketApp, Feed)):
-            raise TypeError(f"app: expected a lochws.WebSocketApp or a lochws.Feed, not {_kind(app)}")
+        check_app_or_feed(app)
         if not (path is None or isinstance(path, (str, os.PathLike))):
             raise TypeError(f"path={path!r}: expected the path of a file, or None")
         if path == "" or (path is not None and "\0" in os.fsdecode(path)):
@@ -407,10 +407,6 @@ class Outbox:
     def __exit__(self, *_: object) -> None:
         """Close the outbox."""
         self.close()
-
-
-def _kind(value: object) -> str:
-    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
 
 
 def _check_function(name: str, function: object, count: int) -> None:

@@ -32,7 +32,7 @@ from ..errors import WebSocketError
 from ..life.calls import ScheduledCall
 from ..options import MIB, as_timeout, check_bool, check_choice, check_number, check_range
 from ..system import forks
-from ._parts.checks import check_app
+from ._parts.checks import AppOrFeed, check_app_or_feed
 from ._parts.fates import Fates
 from ._parts.lines import report_about
 from ._parts.messages import Doubts
@@ -51,7 +51,9 @@ SAVE_SECONDS = 1.0
 
 
 class Sequence(Generic[K]):
-    """Passes the numbered messages of an app on in order, each once, and reports gaps. Registers itself.
+    """Passes the numbered messages of an app or a feed on in order, each once, and reports gaps.
+
+    Registers itself.
 
     Each key has a stream of its own. A message whose number is one above the last is passed on at once. A
     duplicate is dropped, and so is a late message. If a number is missing, that is a gap: it is reported, and
@@ -70,7 +72,9 @@ class Sequence(Generic[K]):
     those of a handler.
 
     Args:
-        app: the app.
+        app: the app, or the feed. The numbers of a feed's messages must be the same on all connections, since
+            it changes between them unnoticed; a gap at such a change is a gap like any other. Handlers that
+            its factory registers with an app are not affected.
         number: a function that is called with each `Text` and `Binary` and returns its number, a pair of its
             first and last number (such as Binance's ``U`` and ``u``), or None if it has none. Messages
             without a number are passed on as they are. So are those for which `number` or `key` raises an
@@ -93,9 +97,9 @@ class Sequence(Generic[K]):
         timeout: how long `resync` may take, in seconds. It then counts as failed, but occupies its place
             until it returns.
         continues: whether the server's numbers continue on the next connection. If so, messages lost in
-            between are a gap. Otherwise each connection begins anew: with `resync`, all known streams are
-            loaded as soon as the session is ready (and all steps of a `Subscriptions` are answered). None:
-            True without `resync`.
+            between are a gap. Otherwise each connection of an app, and each Ready of a feed, begins anew:
+            with `resync`, all known streams are loaded as soon as the session is ready (and all steps of a
+            `Subscriptions` are answered). None: True without `resync`.
         max_held: the maximum number of held messages, in all streams together. Beyond it, a stream that
             holds more than its share drops its oldest one, so that it needs a newer snapshot; one without
             `resync` drops nothing, but stops waiting for the missing message.
@@ -116,7 +120,7 @@ class Sequence(Generic[K]):
 
     def __init__(
         self,
-        app: WebSocketApp,
+        app: AppOrFeed,
         *,
         number: Callable[[Any], int | tuple[int, int] | None],
         key: Callable[[Any], K] | None = None,
@@ -135,7 +139,7 @@ class Sequence(Generic[K]):
         max_keys: int = 100_000,
         state: str | os.PathLike[str] | None = None,
     ) -> None:
-        check_app(app)
+        check_app_or_feed(app)
         if isinstance(on_gap, str):
             check_choice("on_gap", on_gap, ("tell", "reconnect"))
         functions: dict[str, Any] = {"key": key, "on_disorder": on_disorder, "resync": resync}
@@ -173,9 +177,11 @@ class Sequence(Generic[K]):
         )
         self._streams = Streams(app, self._fates, self._resyncs, rules, self._saved)
         forks.register(self)
-        self._gate = app.hooks.gate()
-        self._gate.remove()
-        self._gate.when_all_open(self._gates_opened)
+        # A feed's Ready comes when the session is set up; an app's comes before that.
+        self._gate = app.hooks.gate() if isinstance(app, WebSocketApp) else None
+        if self._gate is not None:
+            self._gate.remove()
+            self._gate.when_all_open(self._gates_opened)
         app.hooks.wrap_handlers(self._fates.wrap)
         app.add_handler(self)
 
@@ -259,8 +265,9 @@ class Sequence(Generic[K]):
             self._app.remove_handler(self)
         with suppress(ValueError):
             self._app.hooks.unwrap_handlers(self._fates.wrap)
-        with suppress(ValueError):
-            self._gate.forget(self._gates_opened)
+        if self._gate is not None:
+            with suppress(ValueError):
+                self._gate.forget(self._gates_opened)
         self._soon(self._streams.end)
 
     def reset_after_fork(self) -> None:

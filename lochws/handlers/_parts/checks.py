@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING, TypeAlias
 
 from ... import WebSocketApp
 from ...dispatch.naming import CLASSES, EventName, Name, event_names
+
+if TYPE_CHECKING:
+    from ... import Feed
+
+#: What a handler may serve that needs no single connection.
+AppOrFeed: TypeAlias = "WebSocketApp | Feed"
 
 
 def check_app(app: object) -> None:
@@ -17,6 +24,17 @@ def check_app(app: object) -> None:
         raise TypeError(f"app: expected a lochws.WebSocketApp, not the class {app.__name__}")
     if not isinstance(app, WebSocketApp):
         raise TypeError(f"app: expected a lochws.WebSocketApp, not {type(app).__name__}")
+
+
+def check_app_or_feed(app: object) -> None:
+    """Raise TypeError unless `app` is a `lochws.WebSocketApp` or a `lochws.Feed`. Names only its type."""
+    if isinstance(app, WebSocketApp):
+        return
+    from ... import Feed  # noqa: PLC0415  most programs have no feeds
+
+    if not isinstance(app, Feed):
+        kind = f"the class {app.__name__}" if isinstance(app, type) else type(app).__name__
+        raise TypeError(f"app: expected a lochws.WebSocketApp or a lochws.Feed, not {kind}")
 
 
 def wanted_events(names: Iterable[EventName]) -> tuple[Name, ...]:

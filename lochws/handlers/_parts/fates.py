@@ -7,8 +7,9 @@ from contextlib import suppress
 from functools import partial, wraps
 from typing import Any
 
-from ... import WebSocketApp, events
+from ... import events
 from ...errors import WebSocketError
+from .checks import AppOrFeed
 
 
 class Fate:
@@ -23,13 +24,13 @@ class Fate:
 
 
 class Fates:
-    """Decides which handlers of an app see a message. For the handlers' thread.
+    """Decides which handlers of an app or a feed see a message. For the handlers' thread.
 
     Args:
-        app: the app.
+        app: the app or the feed.
     """
 
-    def __init__(self, app: WebSocketApp) -> None:
+    def __init__(self, app: AppOrFeed) -> None:
         self._app = app
         self._fates: dict[int, Fate] = {}  # by the id of the message, until all its handlers were asked
 

@@ -10,9 +10,9 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from ... import WebSocketApp
 from ...errors import WebSocketError
 from ...system.report import safe_name
+from .checks import AppOrFeed
 
 #: Called on the handlers' thread with the result or the exception of a call.
 _Done = Callable[[object, "BaseException | None"], object]
@@ -43,7 +43,7 @@ class Resyncs:
     server that does not answer cannot make the number of threads grow.
 
     Args:
-        app: the app.
+        app: the app or the feed.
         function: the function.
         executor: the executor that calls it; None for a daemon thread per call.
         parallel: how many calls may run at once.
@@ -51,7 +51,7 @@ class Resyncs:
     """
 
     def __init__(
-        self, app: WebSocketApp, function: Callable[[Any], object], executor: Executor | None, parallel: int,
+        self, app: AppOrFeed, function: Callable[[Any], object], executor: Executor | None, parallel: int,
         timeout: float,
     ) -> None:
         self._app = app

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, Literal, TypeVar
 
-from ... import WebSocketApp, events
+from ... import events
 from ...errors import WebSocketError
 from ...system.rate_limit import RateLimit
 from ...system.report import safe_repr
 from ...text import cut, escaped
+from .checks import AppOrFeed
 from .fates import Fate, Fates
 from .lines import report_about
 from .numbered import Disorder, Gap, Snapshot
@@ -57,7 +58,7 @@ class Streams(Generic[K]):
     Any thread may read the attributes.
 
     Args:
-        app: the app.
+        app: the app or the feed.
         fates: what becomes of the messages that are not passed on at once.
         resyncs: calls the function that loads a snapshot; None: there is no such function.
         rules: the options.
@@ -72,7 +73,7 @@ class Streams(Generic[K]):
     """
 
     def __init__(
-        self, app: WebSocketApp, fates: Fates, resyncs: Resyncs | None, rules: Rules[K],
+        self, app: AppOrFeed, fates: Fates, resyncs: Resyncs | None, rules: Rules[K],
         saved: dict[Any, int],
     ) -> None:
         self._app = app
@@ -360,7 +361,7 @@ class Streams(Generic[K]):
             self._hole(stream)
 
 
-def _call_all(app: WebSocketApp, calls: Iterable[Callable[[], object]]) -> None:
+def _call_all(app: AppOrFeed, calls: Iterable[Callable[[], object]]) -> None:
     """Call the handlers of a message, all of them, and raise the exception of the first that failed."""
     raised: list[BaseException] = []
     for call in calls:
