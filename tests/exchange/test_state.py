@@ -210,7 +210,7 @@ def test_flush_does_not_wait_for_the_call_that_it_interrupts(tmp_path: Path) -> 
     assert file.load() == {"a": 2}
 
 
-@pytest.mark.parametrize("wrong", ["1", True, -1, float("nan")])
+@pytest.mark.parametrize("wrong", ["1", True, float("nan")])
 def test_flush_refuses_what_is_no_timeout(wrong: Any) -> None:
     sequence: Sequence[None] = Sequence(WebSocketApp("ws://127.0.0.1:1/"), number=number)
     with pytest.raises((TypeError, ValueError), match="timeout"):
