@@ -488,9 +488,9 @@ class SendQueue:
             if payload is None:
                 outgoing = self._outgoing
                 is_noted = self.is_close_taken
-                # A writer may have yet to note that the kernel has taken our frame.
+                # A writer may have yet to note that the kernel has taken our frame, which ends its batch.
                 is_writing = self._sealed and self._writer is not None and not self.is_blocked
-                if not is_noted and not (is_writing and self._paced is None and outgoing.is_last_batch):
+                if not is_noted and not (is_writing and outgoing.is_last_batch):
                     return []
                 is_new = self._proofs.prove(outgoing.items_taken if is_noted else outgoing.next_position)
             else:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from math import inf
 from typing import Any
@@ -81,7 +80,7 @@ class Conductor:
         self._chooser = UrlChooser(plan.urls, plan.cool_down)
         self._stream = Stream(plan, self.outlet)
         self._rivalry = Rivalry()
-        self._handover = Handover(plan, self._stream, self.call_later, self._rivalry.coexisted)
+        self.handover = Handover(plan, self._stream, self.call_later, self._rivalry.coexisted)
         self._slots = [_Slot(copy, backoff) for copy in range(plan.copies)]
         self.legs: tuple[Leg, ...] = ()  # replaced as a whole
         self.stop: tuple[int | None, str | bytes] | None = None  # guarded by the lock
@@ -99,16 +98,6 @@ class Conductor:
                 self._registry.call(function)
 
         return call_later(self.crew, seconds, function, make)
-
-    @contextmanager
-    def streaming(self, leg: Leg) -> Iterator[None]:
-        """Keep a connection open, within `drain`, for the stream that a thread sends in the block."""
-        leg.streams.append(None)
-        try:
-            yield
-        finally:
-            leg.streams.pop()
-            self.call_later(0, lambda: self._handover.check(leg.heir))
 
     def close(self, code: int | None, reason: str | bytes) -> None:
         """Close all connections and open no more. Code and reason must be valid."""
@@ -269,7 +258,7 @@ class Conductor:
         if leg.url in self._urls_beside(leg.copy) and len(self._plan.urls) > 1:
             self.call_later(max(MIN_AGE, self._plan.cool_down), partial(self._spread, leg))
         if old is not None and old in self.legs:
-            self._handover.begin(old, leg)
+            self.handover.begin(old, leg)
         else:
             leg.heir_of = None
 
@@ -321,8 +310,8 @@ class Conductor:
         """Take an event of a connection, before its own handlers."""
         if isinstance(event, (events.Text, events.Binary)):
             self._stream.take(leg, event, self.crew.clock.monotonic())
-            self._handover.check(leg)
-            self._handover.check(leg.heir)
+            self.handover.check(leg)
+            self.handover.check(leg.heir)
             if self._plan.renew_when is not None and leg.phase == "ready" and self._plan.announces_end(event):
                 self.renew(leg, "message")
         elif isinstance(event, (events.ConnectFail, events.Disconnected)):

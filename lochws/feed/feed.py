@@ -618,7 +618,7 @@ class Feed(Handler):
         conductor = self._life.conductor
         leg = self._sender(conductor)
         assert conductor is not None
-        with conductor.streaming(leg):
+        with conductor.handover.streaming(leg):
             return leg.app.send_stream(chunks, text, compress)
 
     def send_ping(self, data: BytesLike = b"") -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from ..life.calls import ScheduledCall
@@ -29,6 +30,16 @@ class Handover:
         self._stream = stream
         self._call_later = call_later
         self._done = done
+
+    @contextmanager
+    def streaming(self, leg: Leg) -> Iterator[None]:
+        """Keep a connection open, within `drain`, for the stream that a thread sends in the block. Any thread."""
+        leg.streams.append(None)
+        try:
+            yield
+        finally:
+            leg.streams.pop()
+            self._call_later(0, lambda: self.check(leg.heir))
 
     def begin(self, old: Leg, heir: Leg) -> None:
         """Keep a connection, whose heir sends from now on, until the two are level."""

@@ -24,7 +24,7 @@ from lochws.protocol.deflate import DeflateParameters, Deflater
 from lochws.protocol.frames import Opcode, payload_of
 from lochws.protocol.sender import Sender
 
-from ..support.queues import Hourly, Sink
+from ..support.queues import Clock, Hourly, Sink
 
 CONFIRMED, IN_DOUBT, UNSENT = ReceiptState.CONFIRMED, ReceiptState.IN_DOUBT, ReceiptState.UNSENT
 
@@ -465,16 +465,37 @@ def closing(sink: AnsweredSink, **options: Any) -> tuple[SendQueue, Receipt]:
     return queue, mine
 
 
-def test_the_answer_to_our_close_frame_may_arrive_before_the_writer_has_noted_that_it_was_sent() -> None:
+@pytest.mark.parametrize("budget", [None, "frames", "messages"])
+@pytest.mark.parametrize("overtakes", [False, True])
+def test_the_answer_to_our_close_frame_may_arrive_before_the_writer_has_noted_that_it_was_sent(
+    budget: str | None, overtakes: bool
+) -> None:
     sink = AnsweredSink()
-    queue, mine = closing(sink)
-    assert queue.push_control(Sender().close, 1000, "bye", seal=True)
+    queue, mine = closing(sink, budget=budget and Budget(SlidingWindow(5, 1.0), budget == "frames", Clock()))
+    assert queue.push_control(Sender().close, 1000, "bye", seal=True, overtakes=overtakes)
     queue.flush()
     assert sink.confirmed == [mine]
     assert queue.finish() == ()
     assert queue.doubts is not None
     assert queue.doubts.messages == ()
     assert queue.doubts.receipts == []
+
+
+@pytest.mark.parametrize("counts_frames", [False, True])
+def test_the_answer_to_a_close_frame_that_overtook_messages_confirms_none_of_them(counts_frames: bool) -> None:
+    sink, clock = AnsweredSink(), Clock()
+    queue, mine = closing(sink, budget=Budget(SlidingWindow(2, 1.0), counts_frames, clock))
+    sink.queue = None
+    late = receipt(queue)
+    assert queue.push_many(["x", "over budget"], 12, late)
+    sink.queue = queue
+    assert queue.push_control(Sender().close, 1000, "bye", seal=True, overtakes=True)
+    clock.now += 10
+    queue.flush()
+    assert sink.confirmed == [mine]
+    assert queue.finish() == (("over budget",) if not counts_frames else ("x", "over budget"))
+    assert queue.doubts is not None
+    assert [one for one, _ in queue.doubts.receipts] == [late]
 
 
 def test_a_close_frame_of_the_servers_own_proves_nothing_while_ours_waits() -> None:
