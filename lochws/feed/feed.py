@@ -341,7 +341,7 @@ class Feed(Handler):
             self._refuse_in_handler("wait_ready")
         done = life.is_ready or life.wait_ready(timeout)
         if check and not done:
-            raise self._not_ready("wait_ready")
+            raise life.not_ready("wait_ready")
         return done
 
     def renew(self) -> None:
@@ -407,7 +407,7 @@ class Feed(Handler):
 
             await until(life, lambda: life.is_ready or life.has_stopped, timeout)
             if not life.is_ready:
-                raise self._not_ready("ready")
+                raise life.not_ready("ready")
 
         return ready()
 
@@ -686,12 +686,6 @@ class Feed(Handler):
         if conductor is None:
             raise WebSocketError("status(): the feed has not been started; call start() first")
         return conductor.report()
-
-    def _not_ready(self, method: str) -> WaitFailed:
-        end, has_stopped = self._life.final_event, self._life.has_stopped
-        why = "the feed has stopped" if has_stopped else "no connection is open yet"
-        words = f"{method}(): {why}{'' if end is None else f': {end}'}"
-        return WaitFailed(words, event=end, timed_out=not has_stopped)
 
     def _refuse_in_handler(self, method: str) -> None:
         if self.in_handler:

@@ -33,7 +33,7 @@ class Handover:
 
     @contextmanager
     def streaming(self, leg: Leg) -> Iterator[None]:
-        """Keep a connection open, within `drain`, for the stream that a thread sends in the block. Any thread."""
+        """Keep a connection open for the stream that a thread sends in the block, within `drain`."""
         leg.streams.append(None)
         try:
             yield

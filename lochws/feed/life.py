@@ -11,7 +11,7 @@ from .. import events
 from ..app import WebSocketApp
 from ..dispatch.registry import Registry
 from ..engine.threads import Threads
-from ..errors import WebSocketError
+from ..errors import WaitFailed, WebSocketError
 from ..life.backoff import Backoff
 from ..life.calls import ScheduledCall
 from ..system import forks
@@ -142,6 +142,13 @@ class FeedLife:
         """Stop calling a function that was passed to `watch`."""
         with self._lock:
             self._watchers = tuple(one for one in self._watchers if one != function)
+
+    def not_ready(self, method: str) -> WaitFailed:
+        """Return the error of a wait until the feed can send that has failed."""
+        end, has_stopped = self.final_event, self.has_stopped
+        why = "the feed has stopped" if has_stopped else "no connection is open yet"
+        words = f"{method}(): {why}{'' if end is None else f': {end}'}"
+        return WaitFailed(words, event=end, timed_out=not has_stopped)
 
     def running(self, method: str) -> Conductor:
         """Return the conductor for a method that needs a running feed.

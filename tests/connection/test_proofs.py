@@ -482,7 +482,7 @@ def test_the_answer_to_our_close_frame_may_arrive_before_the_writer_has_noted_th
 
 
 @pytest.mark.parametrize("counts_frames", [False, True])
-def test_the_answer_to_a_close_frame_that_overtook_messages_confirms_none_of_them(counts_frames: bool) -> None:
+def test_the_answer_to_a_close_frame_that_overtook_messages_confirms_none(counts_frames: bool) -> None:
     sink, clock = AnsweredSink(), Clock()
     queue, mine = closing(sink, budget=Budget(SlidingWindow(2, 1.0), counts_frames, clock))
     sink.queue = None
