@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import queue
 import socket
-import threading
 from collections.abc import Callable
 from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
+from ..system.interpreters import new_thread
 from .findings import Finding, Verdict
 
 #: Seconds that an address has to answer.
@@ -89,8 +89,8 @@ def try_all(addresses: list[Address], limit: float) -> tuple[list[Finding], Addr
         answers.put((address, _try(address, min(limit, ADDRESS_SECONDS))))
 
     for address in addresses:
-        # Daemons, so that Ctrl-C need not wait for addresses that do not answer.
-        threading.Thread(target=work, args=(address,), name="address", daemon=True).start()
+        # Usually daemons, so that Ctrl-C need not wait for addresses that do not answer.
+        new_thread(work, "address", address).start()
     found = dict(answers.get() for _ in addresses)
     tried = [found[address] for address in addresses]
     good = [address for address, (reason, _) in zip(addresses, tried, strict=True) if not reason]
@@ -141,7 +141,7 @@ def call_within(limit: float, ask: Callable[[], Answer]) -> Answer:
         else:
             answers.put(lambda: answer)
 
-    threading.Thread(target=work, name="look-up", daemon=True).start()
+    new_thread(work, "look-up").start()
     try:
         return answers.get(timeout=limit)()
     except queue.Empty:

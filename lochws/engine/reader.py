@@ -20,6 +20,7 @@ from types import FrameType
 from ..clock import SYSTEM, Clock, Rest
 from ..errors import WebSocketError
 from ..system.control import start_thread
+from ..system.interpreters import new_thread
 from ..system.rate_limit import RateLimit
 from ..system.report import Block, flush_reports, report_aside, safe_str
 from ..system.waits import is_alive, join
@@ -41,7 +42,7 @@ _LIKE_USERS = tuple(os.path.join(_PACKAGE, part) for part in ("handlers", "demo"
 
 
 class Reader:
-    """One daemon thread and its loop.
+    """One thread and its loop.
 
     Args:
         name: the thread's name.
@@ -62,7 +63,7 @@ class Reader:
         self.loop = Loop(clock)
         self._watch = watch
         self._failed = failed
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = new_thread(self._run, name)
         #: The number of the current delivery, or 0. Written by the reader, read by any thread.
         self.delivery = 0
         self.deliveries = 0  # so far; written by the reader, read by anyone

@@ -12,6 +12,7 @@ from time import monotonic
 
 from ..clock import SYSTEM, Clock, Rest
 from ..system.control import control_lock, start_thread
+from ..system.interpreters import new_thread
 from ..system.report import report_aside
 from ..system.waits import is_alive, join
 
@@ -27,7 +28,7 @@ class Job:
 
 
 class Supervisor:
-    """A few daemon threads that share a heap of jobs. Each thread starts when it is first needed.
+    """A few threads that share a heap of jobs. Each thread starts when it is first needed.
 
     Args:
         name: the name of the threads.
@@ -154,7 +155,7 @@ class Supervisor:
     # The threads.
 
     def _start_thread(self) -> None:
-        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        thread = new_thread(self._run, self._name)
         self._threads.append(thread)  # first, since the lock is free while the thread starts
         try:
             start_thread(thread)

@@ -13,6 +13,7 @@ from ..clock import Clock, Rest, current
 from ..options import check_range, refusing_unknown
 from ..system import forks
 from ..system.control import control_lock
+from ..system.interpreters import in_words
 from ..system.report import report_aside
 from .loop import Channel
 from .reader import Reader
@@ -257,8 +258,10 @@ class Threads:
         crew = Crew(self._name, self._supervisors, clock, self._retire, self._attempts)
         try:
             crew.reader.start()
-        except BaseException:
+        except BaseException as error:
             crew.reader.loop.close()
+            if isinstance(error, RuntimeError):
+                raise in_words(error) from error.__cause__
             raise
         if self._crew is not None:  # a signal handler was here meanwhile
             crew.stop()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from time import monotonic
 from typing import Any, TypeAlias
+from weakref import WeakSet
 
 from .. import events
 from ..app import WebSocketApp
@@ -14,8 +16,10 @@ from ..engine.threads import Threads
 from ..errors import WaitFailed, WebSocketError
 from ..life.backoff import Backoff
 from ..life.calls import ScheduledCall
+from ..life.interruption import INTERRUPT_SECONDS
 from ..system import forks
 from ..system.control import control_lock, is_held
+from ..system.interpreters import at_end, is_sub
 from ..system.waits import Waiters, wait_for
 from .conductor import Conductor
 from .plan import Plan
@@ -88,6 +92,7 @@ class FeedLife:
         with self._lock:
             if self.is_running:
                 raise WebSocketError("already started")
+            _prepare_end(self)
             conductor = Conductor(
                 self._plan, timing, backoff, self.threads, self._registry, self._lock, self._changed
             )
@@ -202,3 +207,24 @@ class FeedLife:
         may_wait = not is_held()
         with self._lock:
             return wait_for(self._waiters, predicate, timeout if may_wait else 0.0)
+
+
+def _prepare_end(life: FeedLife) -> None:
+    """Have the feed closed before its sub-interpreter ends, which waits for its threads."""
+    if is_sub():
+        _end_with_interpreter().add(life)
+
+
+@cache
+def _end_with_interpreter() -> WeakSet[FeedLife]:
+    lives: WeakSet[FeedLife] = WeakSet()
+
+    def close_all() -> None:
+        until = monotonic() + INTERRUPT_SECONDS
+        for life in (running := [life for life in lives if life.is_running]):
+            life.close(1001, "the interpreter ends")
+        for life in running:
+            life.join(max(0.0, until - monotonic()))
+
+    at_end(close_all)
+    return lives

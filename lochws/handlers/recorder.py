@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import threading
@@ -29,6 +28,7 @@ from ..options import MIB, as_timeout, check_choice, check_range
 from ..sent import Sent
 from ..system import forks
 from ..system.control import check_not_held, is_held
+from ..system.interpreters import at_end, new_thread, not_at_end
 from ..system.locks import reentrant_lock
 from ..system.rate_limit import RateLimit
 from ..system.report import report
@@ -146,7 +146,7 @@ class Recorder:
         self._written_lock = reentrant_lock()
         self._written = Waiters(self._written_lock)
         forks.register(self)
-        atexit.register(self._at_exit)
+        at_end(self._at_exit)
 
     # Handlers.
 
@@ -214,7 +214,7 @@ class Recorder:
                 if not (self._is_starting or self._is_closed):
                     self._is_starting = is_mine = True
             if is_mine:
-                threading.Thread(target=self._run_once, name="lochws recorder", daemon=True).start()
+                new_thread(self._run_once, "lochws recorder").start()
         except RuntimeError as error:
             self._tell("cannot start a thread; entries stay queued until one starts, or until close()", error)
         finally:
@@ -329,7 +329,7 @@ class Recorder:
         self._is_closed = True
         self._thread = None
         self._files.reset_after_fork()
-        atexit.unregister(self._at_exit)
+        not_at_end(self._at_exit)
 
     def _at_exit(self) -> None:
         if not self.close(EXIT_SECONDS):
@@ -420,7 +420,7 @@ class Recorder:
         report(logging.ERROR, "recording to %s: %s", self.path, what, error=error, limit=self._log_limit)
 
     def _finish(self) -> None:
-        atexit.unregister(self._at_exit)
+        not_at_end(self._at_exit)
         try:
             if self._unsaid:
                 self._files.write(self._lines(self._clock() - self._started, self._unsaid, time()))

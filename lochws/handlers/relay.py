@@ -27,11 +27,9 @@ crash of Redis depends on its settings ``appendonly`` and ``appendfsync``.
 
 from __future__ import annotations
 
-import atexit
 import json
 import logging
 import secrets
-import threading
 from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 from math import inf
@@ -44,6 +42,7 @@ from ..engine.bounded_inbox import WhenFull
 from ..options import MIB, as_timeout, check_number, check_range, check_seconds
 from ..system import forks
 from ..system.control import check_not_held
+from ..system.interpreters import at_end, new_thread, not_at_end
 from ..system.rate_limit import RateLimit
 from ..system.report import report
 from ..system.waits import join
@@ -198,7 +197,7 @@ class Relay:
         queue = self._queue
         if timeout != 0 and not queue.is_over and queue.thread is not None:
             check_not_held("close")
-        atexit.unregister(self.close)
+        not_at_end(self.close)
         with queue.inbox.lock:
             if queue.is_over:
                 return queue.inbox.values()
@@ -266,7 +265,7 @@ class Relay:
         with queue.inbox.lock:
             self._received += 1
             if self._received == 1:
-                atexit.register(self.close)
+                at_end(self.close)
         while True:
             self._start_thread()
             is_settled, dropped = (True, [entry]) if queue.close_by is not None else (
@@ -307,9 +306,7 @@ class Relay:
         with queue.inbox.lock:
             if queue.thread is not None or queue.close_by is not None:
                 return
-            thread = threading.Thread(
-                target=self._sender.run, args=(queue,), name="lochws-relay", daemon=True
-            )
+            thread = new_thread(self._sender.run, "lochws-relay", queue)
             try:
                 thread.start()
             except RuntimeError as error:

@@ -34,6 +34,7 @@ from ..dispatch.callables import check_takes
 from ..errors import QueueFull, WebSocketError
 from ..options import check_range, check_seconds
 from ..system import forks
+from ..system.interpreters import new_thread
 from ..system.locks import reentrant_lock
 from ..system.rate_limit import RateLimit
 from ..system.report import report
@@ -588,7 +589,7 @@ class _Timeouts:
                 if not self._has_thread:
                     self._has_thread = is_mine = True
             if is_mine:
-                threading.Thread(target=self._run, name="lochws-replies", daemon=True).start()
+                new_thread(self._run, "lochws-replies").start()
                 is_mine = False  # the thread resets it from now on
         finally:
             if is_mine:

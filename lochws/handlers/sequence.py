@@ -92,7 +92,7 @@ class Sequence(Generic[K]):
         resync: a function that takes a key, may block, and returns a `Snapshot` or such a pair. It is called
             by `executor`, never twice at once for the same stream unless it exceeds `timeout`.
         on_snapshot: called with the key and the `Snapshot`, to replace the state. Required with `resync`.
-        executor: a `concurrent.futures.Executor`; None for a daemon thread per call.
+        executor: a `concurrent.futures.Executor`; None for a thread per call.
         parallel: the maximum number of calls of `resync` at once.
         timeout: how long `resync` may take, in seconds. It then counts as failed, but occupies its place
             until it returns.

@@ -32,6 +32,7 @@ from ..engine.bounded_inbox import BoundedInbox, Turn, WhenFull
 from ..options import MIB, as_timeout, check_range
 from ..system import forks
 from ..system.control import check_not_held, is_held
+from ..system.interpreters import new_thread
 from ..system.rate_limit import RateLimit
 from ..system.report import is_interrupt, report
 from ..system.waits import wait_for
@@ -323,7 +324,7 @@ class Worker:
             self._inbox.end_turn(turn)
         if isinstance(error, (CancelledError, BrokenExecutor)) and threading.get_ident() not in self._handing:
             # The standard library's executors report these while holding a lock that `submit` needs.
-            threading.Thread(target=self._hand_over, name="lochws-worker", daemon=True).start()
+            new_thread(self._hand_over, "lochws-worker").start()
         else:
             self._hand_over()
 

@@ -23,6 +23,7 @@ from ..base.records import record
 from ..text import escaped, escaped_block
 from . import forks
 from .control import control_lock, start_thread
+from .interpreters import new_thread
 from .rate_limit import RateLimit
 from .waits import join
 
@@ -253,7 +254,7 @@ class _Aside:
             self._waiting.append(entry)
             if self._thread is not None:
                 return
-            thread = self._thread = threading.Thread(target=self._run, name="lochws-log", daemon=True)
+            thread = self._thread = new_thread(self._run, "lochws-log")
             try:
                 start_thread(thread)
             except BaseException as error:

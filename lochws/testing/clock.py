@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from weakref import ReferenceType, ref
 
 from ..clock import Timed
+from ..system.interpreters import new_thread
 from .stacks import stacks
 
 #: Seconds between two checks of what the threads are doing.
@@ -161,7 +162,7 @@ class VirtualClock:
         For calls that block until time has passed: ``with ws_clock.passing(): app.stop()``.
         """
         over = threading.Event()
-        thread = threading.Thread(target=self._pass_until, args=(over,), name="ws-clock", daemon=True)
+        thread = new_thread(self._pass_until, "ws-clock", over)
         thread.start()
         try:
             yield

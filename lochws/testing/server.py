@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ..clock import Rest, current
 from ..options import check_number, check_range
+from ..system.interpreters import new_thread
 from ..system.waits import is_alive, join
 from . import steps
 from .connection import ScriptError, ServerConnection, Step, logger
@@ -105,7 +106,7 @@ class ScriptedServer:
         self._threads: list[threading.Thread] = []  # the acceptor's, until it has ended
         self._failure: Exception | None = None  # the acceptor's
         self._near, self._far = socket.socketpair()  # ends the acceptor's wait
-        self._acceptor = threading.Thread(target=self._accept, name="scripted-server", daemon=True)
+        self._acceptor = new_thread(self._accept, "scripted-server")
         self._acceptor.start()
 
     def __repr__(self) -> str:
@@ -266,9 +267,7 @@ class ScriptedServer:
             patience=self._patience, scale=self._scale, clock=clock, history=self._history,
         )
         self._threads = [thread for thread in self._threads if is_alive(thread)]
-        thread = threading.Thread(
-            target=self._run, args=(connection,), name=f"scripted-server-{number}", daemon=True
-        )
+        thread = new_thread(self._run, f"scripted-server-{number}", connection)
         # Added before the script runs: the client may learn of its end, and the test then looks here.
         with self._changed:
             self.connections.append(connection)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 from ..system import forks, usercode
 from ..system.deadline import Deadline
+from ..system.interpreters import new_thread
 from ..system.locks import reentrant_lock
 from ..system.report import report_aside
 from ..system.steps import Steps, Wait, raisable
@@ -21,7 +21,7 @@ def ignore(_: object) -> None:
 
 
 class Background(Generic[T]):
-    """Calls functions in daemon threads, one call at a time.
+    """Calls functions in threads, one call at a time.
 
     A running function cannot be interrupted. So a call that outlasts its deadline is left running, and the
     next `call` waits for it too, instead of starting another thread. For one attempt at a time.
@@ -61,7 +61,7 @@ class Background(Generic[T]):
         if work is None or work.key != key or not work.join(deadline):
             work = _Work(function, self._discard, key)
             work.join(deadline)
-            threading.Thread(target=work.run, name=self._name, daemon=True).start()
+            new_thread(work.run, self._name).start()
         self._left = work
         try:
             while not work.has_ended:

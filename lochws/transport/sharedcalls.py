@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from ..system import forks, usercode
 from ..system.deadline import Deadline
+from ..system.interpreters import new_thread
 from ..system.locks import reentrant_lock
 from ..system.steps import Steps, Wait
 
@@ -43,7 +44,7 @@ class SharedCall(Generic[T]):
 
 
 class SharedCalls(Generic[T]):
-    """Makes blocking calls on at most `size` daemon threads, which end when no call waits for one.
+    """Makes blocking calls on at most `size` threads, which end when no call waits for one.
 
     A running call cannot be interrupted. One that outlasts the deadlines of all that wait for it is left
     running, and later requests for the same thing join it.
@@ -108,7 +109,7 @@ class SharedCalls(Generic[T]):
 
     def _start_thread(self, call: SharedCall[T]) -> None:
         try:
-            threading.Thread(target=self._run, name=f"{self._name}-{call.about}", daemon=True).start()
+            new_thread(self._run, f"{self._name}-{call.about}").start()
         except RuntimeError as error:
             with self._lock:
                 self._threads -= 1

@@ -11,6 +11,7 @@ from collections.abc import Hashable, Mapping
 from pathlib import Path
 
 from ...system.control import is_held
+from ...system.interpreters import new_thread
 from ...system.rate_limit import RateLimit
 from ...system.report import report
 from ...system.waits import Waiters, wait_for
@@ -20,7 +21,7 @@ _FORMAT = "lochws sequence 1"
 
 
 class NumberFile:
-    """Saves numbers in a file, on a daemon thread that exists only while there is something to save.
+    """Saves numbers in a file, on a thread that exists only while there is something to save.
 
     All methods may be called from any thread.
 
@@ -93,7 +94,7 @@ class NumberFile:
                 return
             self._is_busy = True
         try:
-            self._thread = threading.Thread(target=self._run, name="lochws-sequence", daemon=True)
+            self._thread = new_thread(self._run, "lochws-sequence")
             self._thread.start()
         except BaseException as error:
             with self._lock:

@@ -15,6 +15,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 
+from ...system.interpreters import at_end, is_sub, new_thread, not_at_end
 from ...system.locks import reentrant_lock
 from ...system.rate_limit import RateLimit
 from ...system.report import report
@@ -114,14 +115,16 @@ class ThreadKeeper:
         self._asked: SimpleQueue[Step] = SimpleQueue()
         self._calls: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._lines = RateLimit(burst=1, per_second=1 / 60)
-        self._thread = threading.Thread(target=self._run, name="lochws-outbox", daemon=True)
-        caller = threading.Thread(target=self._call, name="lochws-outbox-calls", daemon=True)
+        self._thread = new_thread(self._run, "lochws-outbox")
+        caller = new_thread(self._call, "lochws-outbox-calls")
         caller.start()
         try:
             self._thread.start()
         except RuntimeError:
             self._calls.put(None)
             raise
+        if is_sub():  # in the main interpreter the thread is a daemon, and the file is complete at any moment
+            at_end(self._close)
 
     @property
     def is_here(self) -> bool:
@@ -133,6 +136,9 @@ class ThreadKeeper:
         self._asked.put(step)
         if not self._thread.is_alive():  # closed, or a copy in a forked child
             self._refuse()
+
+    def _close(self) -> None:
+        self.ask(Close())
 
     def _refuse(self) -> None:
         while True:
@@ -162,6 +168,7 @@ class ThreadKeeper:
                 self._calls.put(partial(_tell, done))
         self._calls.put(None)
         self._refuse()
+        not_at_end(self._close)
 
     def _next(self) -> list[Step]:
         """Wait for steps. Return none if it is time to retry those that could not be run."""

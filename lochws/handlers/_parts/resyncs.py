@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Executor, Future
@@ -11,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from ...errors import WebSocketError
+from ...system.interpreters import new_thread
 from ...system.report import safe_name
 from .checks import AppOrFeed
 
@@ -45,7 +45,7 @@ class Resyncs:
     Args:
         app: the app or the feed.
         function: the function.
-        executor: the executor that calls it; None for a daemon thread per call.
+        executor: the executor that calls it; None for a thread per call.
         parallel: how many calls may run at once.
         timeout: the time limit in seconds.
     """
@@ -95,7 +95,7 @@ class Resyncs:
             return self._executor.submit(self._function, key)
         future: Future[object] = Future()
         run = partial(_run, future, self._function, key)
-        threading.Thread(target=run, name="lochws-resync", daemon=True).start()
+        new_thread(run, "lochws-resync").start()
         return future
 
     # Any thread.
