@@ -9,6 +9,8 @@ from typing import Protocol
 
 # Events of epoll.
 _IN, _OUT = 1, 4
+#: How many sockets select() takes on Windows, which has nothing better. The loop's own is one of them.
+SELECT_MOST = 512
 #: Bits of epoll by interest.
 _BITS = (0, _IN, _OUT, _IN | _OUT)
 
@@ -75,14 +77,23 @@ class SelectorPoller:
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
+        self._count = 0
+        self._most = SELECT_MOST if isinstance(self._selector, selectors.SelectSelector) else None
 
     def watch(self, descriptor: int, before: int, wanted: int) -> None:
         """Change what a descriptor is waited for."""
         if not before:
+            if self._count == self._most:  # otherwise select() would fail for all of them
+                raise ValueError(
+                    f"select() waits for at most {self._most} sockets on this system: use several Threads(), "
+                    f"each for at most {self._most - 1} connections"
+                )
             self._selector.register(descriptor, wanted)
+            self._count += 1
         elif wanted:
             self._selector.modify(descriptor, wanted)
         else:
+            self._count -= 1
             try:
                 self._selector.unregister(descriptor)
             except KeyError:

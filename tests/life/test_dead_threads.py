@@ -25,7 +25,7 @@ AT_ONCE = Backoff(0, 0)
 
 
 class Broken(selectors.DefaultSelector):
-    """A selector that can be made to fail, as Windows' does beyond 512 sockets."""
+    """A selector that can be made to fail."""
 
     error: BaseException | None = None
 
@@ -212,3 +212,27 @@ def test_an_iteration_ends_in_disconnected(broken: type[Broken], start_peer: Sta
             broken.error = ValueError("too many")
     assert names(seen) == ["connecting", "connected", "ready", "disconnected"]
     assert seen[-1].error is broken.error
+
+
+def test_a_connection_too_many_for_select_fails_alone_and_says_what_to_do(
+    start_peer: StartPeer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selectors, "DefaultSelector", selectors.SelectSelector)  # as on Windows
+    monkeypatch.setattr("lochws.engine.loop.make_poller", SelectorPoller)
+    monkeypatch.setattr("lochws.engine.poller.SELECT_MOST", 3)
+    shared = Threads()
+    first, second, third = (Noting(start_peer(echo).url, threads=shared) for _ in range(3))
+    for app in (first, second):
+        app.start(persist=NEVER)
+        assert app.wait_ready(PATIENCE)
+    third.start(persist=False)
+    assert third.join(PATIENCE)
+    (last,) = third.all("disconnected")
+    assert last.reason.endswith("use several Threads(), each for at most 2 connections")
+    assert first.stop(PATIENCE)
+    third.start(persist=False)
+    assert third.wait_ready(PATIENCE)
+    for app in (second, third):
+        app.send_text("still there")
+        assert app.wait_for("text").text == "still there"
+        assert app.stop(PATIENCE)

@@ -82,6 +82,11 @@ class TestUnix:
         assert last.reason.endswith("AF_UNIX path too long")
 
 
+    def test_a_system_without_unix_sockets_says_so(self, dial: Dial, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delattr(socket, "AF_UNIX")  # as on Windows
+        assert dial("ws+unix:///some/path:/").last.reason.endswith("this system has no Unix sockets")
+
+
 class TestSock:
     """``sock=``: a connected socket, for one attempt."""
 
