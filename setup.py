@@ -1,16 +1,17 @@
 """The build of lochws: its optional compiled parts. Everything static is in setup.cfg.
 
 With a C compiler the hot path is compiled. Without one, or with ``LOCHWS_PURE_PYTHON=1`` in the environment,
-Python does the same work and passes the same tests.
+Python does the same work and passes the same tests. PyPy compiles that Python itself, and is slow to call C.
 """
 
 import os
+import sys
 import sysconfig
 
 from setuptools import Extension, setup
 
 extensions = []
-if os.environ.get("LOCHWS_PURE_PYTHON") != "1":
+if os.environ.get("LOCHWS_PURE_PYTHON") != "1" and sys.implementation.name == "cpython":
     extensions.append(
         Extension(
             "lochws.protocol._compiled",
@@ -19,12 +20,11 @@ if os.environ.get("LOCHWS_PURE_PYTHON") != "1":
             optional=True,
         )
     )
-    if not sysconfig.get_config_var("Py_GIL_DISABLED"):
-        # The GIL protects its only stream. It needs the headers of zlib.
+    if os.name == "posix" and not sysconfig.get_config_var("Py_GIL_DISABLED"):
+        # The GIL protects its only stream. It needs zlib and its headers, which Windows does not have.
         source = "lochws/protocol/_inflating.c"
         extensions.append(Extension("lochws.protocol._inflating", [source], libraries=["z"], optional=True))
         # It holds the GIL. Without one, Python's own calls take 0.75 of the time.
-        if os.name == "posix":
-            extensions.append(Extension("lochws.system._calls", ["lochws/system/_calls.c"], optional=True))
+        extensions.append(Extension("lochws.system._calls", ["lochws/system/_calls.c"], optional=True))
 
 setup(ext_modules=extensions)

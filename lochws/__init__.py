@@ -61,7 +61,7 @@ __all__ = [
     "route",
 ]
 
-compiled: bool = all(_parts_in_use().values())
+compiled: bool = all((_parts := _parts_in_use()).values()) and bool(_parts)
 """Whether the compiled parts are built and in use; they do the same as their Python twins, only faster."""
 
 # `dir(lochws)` shows what users import: these names, and the modules that are loaded already.

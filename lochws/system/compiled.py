@@ -61,6 +61,6 @@ def parts_in_use() -> dict[str, bool]:
 
 def _is_built_here(part: str) -> bool:
     # As in setup.py. What relies on the GIL is not built for Pythons without one.
-    if part == "protocol":
-        return True
-    return "t" not in getattr(sys, "abiflags", "") and (part == "inflating" or os.name == "posix")
+    if sys.implementation.name != "cpython":
+        return False
+    return part == "protocol" or (os.name == "posix" and "t" not in getattr(sys, "abiflags", ""))

@@ -8,6 +8,8 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
+#: The versions that share a system. Any other one gets a system of its own.
+TOGETHER = ("3.14", "3.15")
 #: Outside version control. A system that is there is used again.
 CACHE = ROOT / ".pythons"
 RELEASE, MIRROR = "forky", "http://deb.debian.org/debian"
@@ -39,7 +41,8 @@ def run(version: str, script: str) -> int:
 
 def _system(version: str) -> Path:
     """Return the folder of a system that has this Python, which is made first if necessary."""
-    system = CACHE / f"{RELEASE}-{version}"
+    versions = TOGETHER if version in TOGETHER else (version,)
+    system = CACHE / "-".join((RELEASE, *versions))
     done = system / "done"
     if done.exists():
         return system
@@ -52,8 +55,8 @@ def _system(version: str) -> Path:
     system.parent.mkdir(exist_ok=True)
     # Every suite is installed by the same script, but this machine's debootstrap may not know the newest.
     known = Path("/usr/share/debootstrap/scripts", RELEASE)
-    python = f"python{version}"
-    packages = ",".join(("ca-certificates", python, f"{python}-dev", f"{python}-venv", *NEEDED))
+    pythons = (f"python{version}{package}" for version in versions for package in ("", "-dev", "-venv"))
+    packages = ",".join(("ca-certificates", *pythons, *NEEDED))
     command = ["debootstrap", "--variant=minbase", f"--include={packages}", RELEASE, str(system), MIRROR]
     subprocess.run(command if known.exists() else [*command, str(known.with_name("sid"))], check=True)
     for name in _SHARED:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 import sysconfig
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +17,7 @@ from lochws.protocol import compiled as protocol_twins
 from lochws.system import compiled, syscalls
 from lochws.system.compiled import choose, load, parts_in_use
 
+SETUP = Path(__file__).parent.parent.parent / "setup.py"
 PROGRAM = """
 import json
 from lochws.protocol import frames, payload, scanning
@@ -58,6 +61,38 @@ def test_a_part_that_was_not_built_is_none_and_not_in_use(monkeypatch: pytest.Mo
 def test_the_system_calls_are_a_compiled_part_only_where_there_is_a_gil_to_hold() -> None:
     is_built_here = os.name == "posix" and not sysconfig.get_config_var("Py_GIL_DISABLED")
     assert ("system calls" in parts_in_use()) is is_built_here
+
+
+@pytest.mark.parametrize(
+    ("system", "implementation", "has_gil", "parts"),
+    [
+        ("posix", "cpython", True, {"protocol", "inflating", "system calls"}),
+        ("posix", "cpython", False, {"protocol"}),
+        ("nt", "cpython", True, {"protocol"}),
+        ("posix", "pypy", True, set()),
+    ],
+)
+def test_what_setup_builds_on_another_platform_is_what_is_expected_there(
+    system: str, implementation: str, has_gil: bool, parts: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[str] = []
+
+    def setup(*, ext_modules: list[str]) -> None:
+        built.extend(ext_modules)
+
+    stand_in = SimpleNamespace(Extension=lambda name, sources, **_: name, setup=setup)
+    monkeypatch.setitem(sys.modules, "setuptools", stand_in)  # type: ignore[arg-type]  # runs no build
+    monkeypatch.delenv("LOCHWS_PURE_PYTHON", raising=False)
+    monkeypatch.setattr(sysconfig, "get_config_var", lambda name: name == "Py_GIL_DISABLED" and not has_gil)
+    monkeypatch.setattr(sys, "abiflags", "" if has_gil else "t")
+    monkeypatch.setattr(sys.implementation, "name", implementation)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "name", system)
+        runpy.run_path(str(SETUP))
+        expected = set(parts_in_use())
+    assert expected == parts
+    names = {"protocol": "_compiled", "inflating": "_inflating", "system calls": "_calls"}
+    assert {name.rpartition(".")[2] for name in built} == {names[part] for part in parts}
 
 
 def test_a_function_that_a_part_lacks_on_this_system_is_the_one_in_python(
