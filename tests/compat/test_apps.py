@@ -108,7 +108,8 @@ def test_close_of_another_thread_ends_run_forever(websocket: ModuleType, ws_serv
 
     thread = threading.Thread(target=close_app)
     thread.start()
-    app.run_forever()
+    # The original looks once per `ping_timeout` whether it was closed. No ping is sent.
+    app.run_forever(ping_interval=1000, ping_timeout=1)
     thread.join()
     assert len(recorder.named("close")) == 1
     connection = server.connections[0]
