@@ -23,6 +23,8 @@ from lochws.opening.dial import Dialler
 from lochws.options import Options
 from lochws.system.deadline import Deadline
 from lochws.system.report import flush_reports
+from lochws.testing import EventLog, ScriptedServer, StartServer, VirtualClock
+from lochws.testing.kit import Kit
 
 from .support.attempts import Attempt, Dial
 from .support.hang import Hang
@@ -30,10 +32,11 @@ from .support.peer import Peer, StartPeer
 from .support.programs import Program, Run
 from .support.queues import Clock
 from .support.redis_server import RedisServer
+from .support.seen import PATIENCE
 from .support.situation import Situation
 
 #: Seconds that threads and descriptors of lochws may take to go after a test.
-GRACE = 5.0
+GRACE = PATIENCE
 
 _DESCRIPTORS = Path("/proc/self/fd")
 
@@ -89,6 +92,15 @@ def switch_interval() -> Iterator[None]:
     sys.setswitchinterval(float(os.environ.get("LOCHWS_SWITCH_INTERVAL", usual)))
     yield
     sys.setswitchinterval(usual)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patient_kit() -> None:
+    """Make the test kit as patient as the tests are, unless one of them says otherwise."""
+    functions: list[Any] = [EventLog.__init__, Kit.log_events, ScriptedServer.__init__, StartServer.__call__]
+    for function in functions:
+        function.__kwdefaults__["patience"] = PATIENCE
+    VirtualClock.__init__.__defaults__ = (PATIENCE,)
 
 
 @pytest.fixture

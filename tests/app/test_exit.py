@@ -216,7 +216,7 @@ def late():
     try:
         app.start()
     except RuntimeError:
-        assert app.stop(5)
+        assert app.stop(60)
     say("done")
 """, start_peer(silent).url).end()
         assert (status, output) == (0, "done\n")

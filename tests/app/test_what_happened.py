@@ -8,7 +8,7 @@ from lochws.persist import persist
 from lochws.testing import StartServer, VirtualClock
 
 from ..support.apps import AT_ONCE, opened
-from ..support.seen import Noting
+from ..support.seen import PATIENCE, Noting
 
 #: The size of the Close frame that `reconnect` sends; the answer is no larger.
 CLOSE_SIZE = 2 + 4 + 2 + len("reconnect requested")
@@ -38,7 +38,7 @@ def test_ready_reports_the_attempt_and_the_outage_before_it(
     second = app.wait_for("ready", 2)
     assert (second.attempt, second.is_reconnect, second.outage) == (3, True, 30)
     assert second.last_message_at == app.all("text")[0].received_time
-    assert app.stop(10)
+    assert app.stop(PATIENCE)
 
 
 def test_a_new_start_forgets_the_past(ws_server: StartServer) -> None:
@@ -54,7 +54,7 @@ def test_each_connection_has_its_own_counters(ws_server: StartServer) -> None:
     with opened(app, poll=0, ping_rate=0, persist=AT_ONCE):
         for count, words in enumerate(("one", "two!"), 1):
             app.wait_for("ready", count)
-            assert app.wait_ready(10)
+            assert app.wait_ready(PATIENCE)
             app.send_text(words)
             app.wait_for("text", count)
             app.reconnect()

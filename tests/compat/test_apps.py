@@ -283,7 +283,7 @@ def test_messages_arrive_while_another_thread_sends(websocket: ModuleType, ws_se
     app = websocket.WebSocketApp(server.url, **recorder.callbacks())
 
     def send_go() -> None:
-        opened.wait(10)
+        opened.wait(PATIENCE)
         app.send("go")
 
     thread = threading.Thread(target=send_go)

@@ -39,7 +39,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 
 def test_text_and_binary_messages_go_both_ways(websocket: ModuleType, ws_server: StartServer) -> None:
     server = ws_server()
-    with closing(websocket.create_connection(server.url, timeout=10)) as ws:
+    with closing(websocket.create_connection(server.url, timeout=PATIENCE)) as ws:
         assert ws.connected
         assert ws.send("grüße") == 13
         assert ws.recv() == "grüße"
@@ -60,7 +60,7 @@ def test_text_and_binary_messages_go_both_ways(websocket: ModuleType, ws_server:
 def test_fragments_arrive_as_one_message(websocket: ModuleType, ws_server: StartServer) -> None:
     server = ws_server()
     abnf = websocket.ABNF
-    with closing(websocket.create_connection(server.url, timeout=10)) as ws:
+    with closing(websocket.create_connection(server.url, timeout=PATIENCE)) as ws:
         assert ws.send_frame(abnf.create_frame("one ", abnf.OPCODE_TEXT, 0)) == 10
         assert ws.send_frame(abnf.create_frame(b"two ", abnf.OPCODE_CONT, 0)) == 10
         ws.ping("between")
@@ -71,7 +71,7 @@ def test_fragments_arrive_as_one_message(websocket: ModuleType, ws_server: Start
 def test_control_frames_are_returned_on_request(websocket: ModuleType, ws_server: StartServer) -> None:
     server = ws_server([accept(), ping(b"1"), send("a"), ping(b"2"), send("b"), close(4000, "enough")])
     abnf = websocket.ABNF
-    ws = websocket.create_connection(server.url, timeout=10)
+    ws = websocket.create_connection(server.url, timeout=PATIENCE)
     assert ws.recv() == "a"
     opcode, frame = ws.recv_data_frame(True)
     assert (opcode, frame.opcode, frame.fin, frame.data) == (abnf.OPCODE_PING, abnf.OPCODE_PING, 1, b"2")
@@ -86,7 +86,7 @@ def test_control_frames_are_returned_on_request(websocket: ModuleType, ws_server
 
 def test_an_own_ping_is_answered(websocket: ModuleType, ws_server: StartServer) -> None:
     server = ws_server()
-    with closing(websocket.create_connection(server.url, timeout=10)) as ws:
+    with closing(websocket.create_connection(server.url, timeout=PATIENCE)) as ws:
         ws.ping("sent")
         assert ws.recv_data(control_frame=True) == (websocket.ABNF.OPCODE_PONG, b"sent")
         ws.pong(b"unasked")
@@ -97,7 +97,7 @@ def test_an_own_ping_is_answered(websocket: ModuleType, ws_server: StartServer) 
 
 def test_a_close_frame_is_an_empty_string_to_recv(websocket: ModuleType, ws_server: StartServer) -> None:
     server = ws_server([accept(), close(1000)])
-    ws = websocket.create_connection(server.url, timeout=10)
+    ws = websocket.create_connection(server.url, timeout=PATIENCE)
     assert ws.recv() == ""
     with pytest.raises(websocket.WebSocketConnectionClosedException):
         next(ws)
@@ -105,7 +105,7 @@ def test_a_close_frame_is_an_empty_string_to_recv(websocket: ModuleType, ws_serv
 
 def test_iteration_yields_messages_until_the_end(websocket: ModuleType, ws_server: StartServer) -> None:
     server = ws_server([accept(), send("1"), send(b"2"), fin()])
-    ws = websocket.create_connection(server.url, timeout=10)
+    ws = websocket.create_connection(server.url, timeout=PATIENCE)
     iterator = iter(ws)
     seen = [next(iterator), next(iterator)]
     with pytest.raises(websocket.WebSocketConnectionClosedException):
@@ -117,7 +117,7 @@ def test_iteration_yields_messages_until_the_end(websocket: ModuleType, ws_serve
 
 def test_the_code_and_the_reason_reach_the_server(websocket: ModuleType, ws_server: StartServer) -> None:
     server = ws_server()
-    ws = websocket.create_connection(server.url, timeout=10)
+    ws = websocket.create_connection(server.url, timeout=PATIENCE)
     ws.close(status=4001, reason=b"bye")
     connection = server.connection(0)
     connection.wait_until(lambda: connection.close_frame is not None)
@@ -132,7 +132,7 @@ def test_the_code_and_the_reason_reach_the_server(websocket: ModuleType, ws_serv
 
 def test_close_does_not_wait_longer_than_its_timeout(websocket: ModuleType, ws_server: StartServer) -> None:
     server = ws_server([accept(), ignore_close(), wait_for_end()])
-    ws = websocket.create_connection(server.url, timeout=10)
+    ws = websocket.create_connection(server.url, timeout=PATIENCE)
     ws.close(timeout=0.1)
     assert ws.close_frame is None
     assert ws.sock is None
@@ -171,7 +171,7 @@ def test_after_send_close_the_rest_is_received(websocket: ModuleType, ws_server:
         accept(), ignore_close(), wait_for_close(), send_frame(1, b"last"), send_frame(8, b"\x03\xe8"),
         wait_for_end(),
     ])
-    ws = websocket.create_connection(server.url, timeout=10)
+    ws = websocket.create_connection(server.url, timeout=PATIENCE)
     ws.send_close(reason="done")
     assert not ws.connected
     assert ws.recv() == "last"
@@ -189,12 +189,12 @@ def test_an_impossible_code_is_refused(websocket: ModuleType, ws_server: StartSe
 
 def test_a_timeout_of_recv(websocket: ModuleType, ws_server: StartServer) -> None:
     server = ws_server()
-    with closing(websocket.create_connection(server.url, timeout=10)) as ws:
+    with closing(websocket.create_connection(server.url, timeout=PATIENCE)) as ws:
         ws.settimeout(0.05)
         assert ws.gettimeout() == ws.timeout == ws.sock.gettimeout() == 0.05
         with pytest.raises(websocket.WebSocketTimeoutException, match="timed out"):
             ws.recv()
-        ws.settimeout(10)
+        ws.settimeout(PATIENCE)
         assert ws.sock.gettimeout() == 10
         ws.send("still open")
         assert ws.recv() == "still open"
@@ -222,7 +222,7 @@ def test_the_descriptor_tells_when_there_is_something_to_receive(
     websocket: ModuleType, ws_server: StartServer
 ) -> None:
     server = ws_server([accept(), wait_for("go"), send("1"), send("2"), wait_for("end"), fin()])
-    with closing(websocket.create_connection(server.url, timeout=10)) as ws:
+    with closing(websocket.create_connection(server.url, timeout=PATIENCE)) as ws:
         poll = select.poll()
         poll.register(ws.sock, select.POLLIN)
         assert poll.poll(0) == []
@@ -245,7 +245,7 @@ def test_the_socket_has_addresses_and_options(
 ) -> None:
     server = ws_server(tls=server_tls if is_secure else None)
     options = {"sslopt": {"ca_certs": ca_file}, "sockopt": [(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)]}
-    with closing(websocket.create_connection(server.url, timeout=10, **options)) as ws:
+    with closing(websocket.create_connection(server.url, timeout=PATIENCE, **options)) as ws:
         assert ws.sock.getpeername() == ("127.0.0.1", server.port)
         assert ws.sock.getsockname()[0] == "127.0.0.1"
         assert ws.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) < 20_000
@@ -258,7 +258,8 @@ def test_the_socket_has_addresses_and_options(
 
 def test_the_handshake_is_remembered(websocket: ModuleType, ws_server: StartServer) -> None:
     server = ws_server([accept(protocol="Two"), wait_for_end()])
-    with closing(websocket.create_connection(server.url, subprotocols=["one", "Two"], timeout=10)) as ws:
+    offer = ["one", "Two"]
+    with closing(websocket.create_connection(server.url, subprotocols=offer, timeout=PATIENCE)) as ws:
         assert ws.getstatus() == ws.status == ws.handshake_response.status == 101
         assert ws.getsubprotocol() == ws.subprotocol == "two"
         assert ws.getheaders()["upgrade"].lower() == ws.headers["upgrade"].lower() == "websocket"
@@ -289,8 +290,8 @@ def test_the_request_is_what_was_asked_for(
 
 def test_an_origin_is_sent_unless_it_is_suppressed(websocket: ModuleType, ws_server: StartServer) -> None:
     server = ws_server([accept()], [accept()])
-    websocket.create_connection(server.url, timeout=10).close()
-    websocket.create_connection(server.url, timeout=10, suppress_origin=True).close()
+    websocket.create_connection(server.url, timeout=PATIENCE).close()
+    websocket.create_connection(server.url, timeout=PATIENCE, suppress_origin=True).close()
     assert server.requests[0].headers["origin"] == server.url.replace("ws:", "http:").rstrip("/")
     assert "origin" not in server.requests[1].headers
 
@@ -298,7 +299,7 @@ def test_an_origin_is_sent_unless_it_is_suppressed(websocket: ModuleType, ws_ser
 def test_subprotocols_may_be_given_as_a_header(websocket: ModuleType, ws_server: StartServer) -> None:
     server = ws_server([accept(protocol="v4"), wait_for_end()])
     header = ["sec-websocket-protocol: v5,v4"]
-    with closing(websocket.create_connection(server.url, header=header, timeout=10)) as ws:
+    with closing(websocket.create_connection(server.url, header=header, timeout=PATIENCE)) as ws:
         assert ws.getheaders()["sec-websocket-protocol"] == "v4"
 
 
@@ -307,13 +308,13 @@ def test_a_server_that_agrees_to_no_subprotocol_is_refused(
 ) -> None:
     server = ws_server([accept(), wait_for_end()])
     with pytest.raises(websocket.WebSocketException):
-        websocket.create_connection(server.url, subprotocols=["one"], timeout=10)
+        websocket.create_connection(server.url, subprotocols=["one"], timeout=PATIENCE)
 
 
 def test_a_refusal_has_its_status_headers_and_body(websocket: ModuleType, ws_server: StartServer) -> None:
     server = ws_server([reject(403, headers={"X-Why": "no token"}, body="sorry")])
     with pytest.raises(websocket.WebSocketBadStatusException, match=r"^Handshake status 403 Forb") as info:
-        websocket.create_connection(server.url, timeout=10)
+        websocket.create_connection(server.url, timeout=PATIENCE)
     error = info.value
     assert (error.status_code, error.status_message, error.resp_body) == (403, "Forbidden", b"sorry")
     assert error.resp_headers["x-why"] == "no token"
@@ -322,10 +323,10 @@ def test_a_refusal_has_its_status_headers_and_body(websocket: ModuleType, ws_ser
 def test_redirects_are_followed_up_to_a_limit(websocket: ModuleType, ws_server: StartServer) -> None:
     target = ws_server([accept(), send("there"), wait_for_end()])
     server = ws_server([upgrade(302, {"Location": target.url})], [upgrade(302, {"Location": target.url})])
-    with closing(websocket.create_connection(server.url, timeout=10)) as ws:
+    with closing(websocket.create_connection(server.url, timeout=PATIENCE)) as ws:
         assert ws.recv() == "there"
     with pytest.raises(websocket.WebSocketException) as info:
-        websocket.create_connection(server.url, timeout=10, redirect_limit=0)
+        websocket.create_connection(server.url, timeout=PATIENCE, redirect_limit=0)
     assert not isinstance(info.value, websocket.WebSocketBadStatusException)
 
 
@@ -333,18 +334,18 @@ def test_nothing_listens(websocket: ModuleType) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with pytest.raises(ConnectionRefusedError):
-        websocket.create_connection(f"ws://127.0.0.1:{port}", timeout=10)
+        websocket.create_connection(f"ws://127.0.0.1:{port}", timeout=PATIENCE)
 
 
 def test_the_host_does_not_exist(websocket: ModuleType) -> None:
     with pytest.raises(websocket.WebSocketAddressException):
-        websocket.create_connection("ws://name.invalid", timeout=10)
+        websocket.create_connection("ws://name.invalid", timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("url", ["example.com", "ws//example.com", "ftp://example.com", "ws://"])
 def test_an_invalid_url_is_refused(websocket: ModuleType, url: str) -> None:
     with pytest.raises(ValueError):
-        websocket.create_connection(url, timeout=10)
+        websocket.create_connection(url, timeout=PATIENCE)
 
 
 def test_the_server_does_not_answer_the_request(websocket: ModuleType, ws_server: StartServer) -> None:
@@ -355,7 +356,7 @@ def test_the_server_does_not_answer_the_request(websocket: ModuleType, ws_server
 
 def test_a_reset_is_an_os_error(websocket: ModuleType, ws_server: StartServer) -> None:
     server = ws_server([accept(), send("1"), wait_for("go"), reset()])
-    ws = websocket.create_connection(server.url, timeout=10)
+    ws = websocket.create_connection(server.url, timeout=PATIENCE)
     assert ws.recv() == "1"
     ws.send("go")
     with pytest.raises(ConnectionResetError):
@@ -379,7 +380,7 @@ def test_a_violation_of_the_protocol(
     websocket: ModuleType, ws_server: StartServer, frame: Any, kind: str
 ) -> None:
     server = ws_server([accept(), frame, wait_for_end()])
-    ws = websocket.create_connection(server.url, timeout=10)
+    ws = websocket.create_connection(server.url, timeout=PATIENCE)
     with closing(ws), pytest.raises(getattr(websocket, kind)):
         ws.recv()
 
@@ -399,7 +400,7 @@ def test_tls(
     if options == "environment":
         monkeypatch.setenv("WEBSOCKET_CLIENT_CA_BUNDLE", ca_file)
     server = ws_server(tls=server_tls)
-    with closing(websocket.create_connection(server.url, timeout=10, sslopt=sslopt or {})) as ws:
+    with closing(websocket.create_connection(server.url, timeout=PATIENCE, sslopt=sslopt or {})) as ws:
         assert ws.is_ssl()
         ws.send("secret")
         assert ws.recv() == "secret"
@@ -410,13 +411,13 @@ def test_a_certificate_of_an_unknown_authority(
 ) -> None:
     server = ws_server([wait_for_end()], tls=server_tls)
     with pytest.raises(ssl.SSLCertVerificationError):
-        websocket.create_connection(server.url, timeout=10)
+        websocket.create_connection(server.url, timeout=PATIENCE)
 
 
 def test_a_prepared_socket(websocket: ModuleType, ws_server: StartServer) -> None:
     server = ws_server()
     sock = socket.create_connection(("127.0.0.1", server.port))
-    with closing(websocket.create_connection(server.url, timeout=10, socket=sock)) as ws:
+    with closing(websocket.create_connection(server.url, timeout=PATIENCE, socket=sock)) as ws:
         ws.send("over it")
         assert ws.recv() == "over it"
 
@@ -446,7 +447,7 @@ def test_what_was_not_connected(websocket: ModuleType) -> None:
 
 def test_a_dropped_websocket_closes_its_connection(websocket: ModuleType, ws_server: StartServer) -> None:
     server = ws_server([accept(), wait_for_end()])
-    ws = websocket.create_connection(server.url, timeout=10)
+    ws = websocket.create_connection(server.url, timeout=PATIENCE)
     connection = server.connection(0)
     del ws
     gc.collect()

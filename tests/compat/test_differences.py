@@ -143,7 +143,7 @@ def test_unmasked_frames_and_reserved_bits_are_refused(ws_server: StartServer) -
 
 def test_pings_are_answered_while_nobody_receives(ws_server: StartServer) -> None:
     server = ws_server([accept(), ping(b"1"), wait_for_pong(), send("answered"), wait_for_end()])
-    with closing(websocket.create_connection(server.url, timeout=10)) as ws:
+    with closing(websocket.create_connection(server.url, timeout=PATIENCE)) as ws:
         connection = server.connection(0)
         connection.wait_until(lambda: connection.pongs == [b"1"])
         assert ws.recv() == "answered"
@@ -203,7 +203,7 @@ def test_close_wakes_a_thread_in_recv(ws_server: StartServer) -> None:
     thread = threading.Thread(target=receive)
     thread.start()
     ws.close()
-    thread.join(10)
+    thread.join(PATIENCE)
     assert not thread.is_alive()
 
 
@@ -215,7 +215,7 @@ def test_close_cancels_an_attempt_of_another_thread(ws_server: StartServer) -> N
     thread.start()
     server.connection(0)
     app.close()
-    thread.join(10)
+    thread.join(PATIENCE)
     assert ended == [False]
 
 
@@ -224,9 +224,9 @@ def test_close_ends_the_wait_before_the_next_attempt() -> None:
     app = websocket.WebSocketApp("ws://127.0.0.1:1", on_error=lambda *_: failed.set())
     thread = threading.Thread(target=lambda: app.run_forever(reconnect=3600))
     thread.start()
-    assert failed.wait(10)
+    assert failed.wait(PATIENCE)
     app.close()
-    thread.join(10)
+    thread.join(PATIENCE)
     assert not thread.is_alive()
 
 
@@ -271,7 +271,7 @@ def test_a_signal_handler_may_close_wherever_it_interrupts_a_receiver(
     point, was_reached = 0, True
     while was_reached:
         point += 1
-        ws = websocket.create_connection(server.url, timeout=10)
+        ws = websocket.create_connection(server.url, timeout=PATIENCE)
         link = ws._link
         assert link is not None
         eventually(lambda link=link: len(link._items) == 2)  # type: ignore[misc]
@@ -295,7 +295,7 @@ def test_a_websocket_is_a_context_manager(ws_server: StartServer) -> None:
 def test_an_offer_of_compression_among_the_headers_works(ws_server: StartServer) -> None:
     server = ws_server([accept(deflate=True), wait_for("x" * 500), send("y" * 500), wait_for_end()])
     header = ["Sec-WebSocket-Extensions: permessage-deflate"]
-    with websocket.create_connection(server.url, timeout=10, header=header) as ws:
+    with websocket.create_connection(server.url, timeout=PATIENCE, header=header) as ws:
         ws.send("x" * 500)
         assert ws.recv() == "y" * 500
         assert "permessage-deflate" in ws.headers["sec-websocket-extensions"]
@@ -313,7 +313,7 @@ def test_a_message_above_the_limit_is_refused(ws_server: StartServer) -> None:
         max_message_size = 1000
 
     server = ws_server([accept(), send(bytes(2000)), wait_for_end()])
-    ws = websocket.create_connection(server.url, timeout=10, class_=Small)
+    ws = websocket.create_connection(server.url, timeout=PATIENCE, class_=Small)
     with pytest.raises(websocket.WebSocketProtocolException):
         ws.recv()
     connection = server.connection(0)

@@ -20,6 +20,7 @@ from lochws.protocol.masking import MaskKeys
 from lochws.protocol.sender import Sender
 
 from ..support.queues import Asked, Clock, Sink, make_queue, push
+from ..support.seen import PATIENCE
 
 ZEROS = MaskKeys(bytes)
 
@@ -192,7 +193,7 @@ class TestData:
             assert thread.is_alive()
         paced.clock.now += 1.0
         paced.queue.flush()
-        thread.join(10)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
         paced.pass_time(1.0)
         assert paced.sent == "first" + "x" * 20 + "y" * 20

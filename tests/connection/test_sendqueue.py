@@ -18,6 +18,7 @@ from lochws.connection.sendqueue import (
 )
 
 from ..support.queues import Asked, Clock, Sink, blocked_queue, make_queue, push
+from ..support.seen import PATIENCE
 
 
 class TestWriting:
@@ -120,7 +121,7 @@ class TestWriting:
         def slow(data: bytes | memoryview) -> int:
             if not entered.is_set():
                 entered.set()
-                assert go.wait(10)
+                assert go.wait(PATIENCE)
             return take(data)
 
         sink.send = slow  # type: ignore[method-assign]
@@ -128,13 +129,13 @@ class TestWriting:
         queue = make_queue(sink, ask_loop=asked)
         writer = threading.Thread(target=push, args=(queue, "a"))
         writer.start()
-        assert entered.wait(10)
+        assert entered.wait(PATIENCE)
         push(queue, "b")
         queue.flush()  # does not wait for the writer
         push(queue, "c")
         assert sink.offered == []
         go.set()
-        writer.join(10)
+        writer.join(PATIENCE)
         assert sink.offered == [b"a", b"bc"]
         assert asked.times == 0
 
@@ -327,9 +328,9 @@ class TestManyThreads:
         for thread in senders:
             thread.start()
         for thread in senders:
-            thread.join(20)
+            thread.join(PATIENCE)
         done.set()
-        looper.join(10)
+        looper.join(PATIENCE)
         while queue._outgoing.pending:
             queue.flush()
         seen: dict[str, list[int]] = {str(number): [] for number in range(threads)}

@@ -14,6 +14,7 @@ from lochws.protocol.sender import Sender
 from lochws.system.waits import Waiters
 
 from ..support.queues import Asked, Clock, Sink, blocked_queue, make_queue, push, push_quietly
+from ..support.seen import PATIENCE
 
 
 class TestWhenFull:
@@ -164,12 +165,12 @@ class Waiter:
         self._thread = threading.Thread(target=run)
         self._thread.start()
         # The thread asks whether it may wait with the lock held, and lets it go only by waiting.
-        assert asked.wait(10)
+        assert asked.wait(PATIENCE)
         with queue._lock:
             assert queue._room.waiting == 1
 
     def outcome(self) -> object:
-        self._thread.join(10)
+        self._thread.join(PATIENCE)
         assert not self._thread.is_alive()
         return self._outcome
 
@@ -263,14 +264,14 @@ class TestFailing:
 
         def slow(data: bytes | memoryview) -> int:
             entered.set()
-            assert go.wait(10)
+            assert go.wait(PATIENCE)
             return take(data)
 
         sink.send = slow  # type: ignore[method-assign]
         queue = make_queue(sink)
         writer = threading.Thread(target=push, args=(queue, "a"))
         writer.start()
-        assert entered.wait(10)
+        assert entered.wait(PATIENCE)
         unsent: list[tuple[str | bytes, ...]] = []
         finisher = threading.Thread(target=lambda: unsent.append(queue.finish()))
         finisher.start()
@@ -278,8 +279,8 @@ class TestFailing:
             push_quietly(queue, "b")
         assert finisher.is_alive()
         go.set()
-        writer.join(10)
-        finisher.join(10)
+        writer.join(PATIENCE)
+        finisher.join(PATIENCE)
         assert sink.taken == b"a"
         assert set(unsent[0]) <= {"b"}
 

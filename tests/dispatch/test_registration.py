@@ -13,6 +13,8 @@ from lochws import WebSocketApp, errors, events, on
 from lochws.dispatch.handler import Handler
 from lochws.dispatch.registry import Registry
 
+from ..support.seen import PATIENCE
+
 URL = "ws://example.invalid/"
 TEXT_EVENT = events.Text("hello")
 
@@ -213,7 +215,7 @@ def test_other_attributes_can_be_assigned() -> None:
     app.price = 5  # type: ignore[attr-defined]
     app.close()  # so that the start connects to nothing
     app.start()
-    assert app.join(5)
+    assert app.join(PATIENCE)
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="every object has a dictionary before Python 3.11")
@@ -228,7 +230,7 @@ def test_a_start_leaves_the_attributes_as_fast_as_they_were() -> None:
     app.count = 1
     app.close()
     app.start()
-    assert app.join(5)
+    assert app.join(PATIENCE)
     assert not [value for value in gc.get_referents(app) if isinstance(value, dict) and "count" in value]
 
 

@@ -20,6 +20,7 @@ from ..faults.registry import fault
 from ..support.interrupting import call_at
 from ..support.peer import TEXT, Link, StartPeer
 from ..support.scripts import answer_close
+from ..support.seen import PATIENCE
 
 URL = "ws://example.invalid/"
 TEXT_EVENT = events.Text("hello")
@@ -464,16 +465,16 @@ def test_a_handler_registered_while_the_app_runs_is_called(start_peer: StartPeer
 
     def script(link: Link) -> None:
         link.accept()
-        asked.wait(10)
+        asked.wait(PATIENCE)
         link.send_frame(TEXT, b"hello")
         answer_close(link)
 
     with WebSocketApp(start_peer(script).url) as app:
-        assert app.wait_ready(10)
+        assert app.wait_ready(PATIENCE)
         called = threading.Event()
         app.on("text")(lambda event: called.set())
         asked.set()
-        assert called.wait(10)
+        assert called.wait(PATIENCE)
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="opcodes are others there")

@@ -20,10 +20,9 @@ from lochws.system.wakeup import WakePipe
 
 from ..support.clocks import Shifting
 from ..support.probe import Probe
-from ..support.seen import await_reports
+from ..support.seen import PATIENCE, await_reports
 
 #: Seconds that nothing in here ever takes.
-PATIENCE = 10
 
 
 @pytest.fixture

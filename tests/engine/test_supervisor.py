@@ -13,9 +13,7 @@ import pytest
 
 from lochws.engine.supervisor import Supervisor
 
-from ..support.seen import await_reports
-
-PATIENCE = 10
+from ..support.seen import PATIENCE, await_reports
 
 
 class Supervisors:

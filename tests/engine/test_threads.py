@@ -12,8 +12,8 @@ from lochws.engine.inbox import Inbox
 from lochws.engine.threads import Crew, Threads
 
 from ..support.probe import Probe
+from ..support.seen import PATIENCE
 
-PATIENCE = 10
 #: The grace period in here: short, and long enough for the quick handlers of a busy machine.
 GRACE = 0.02
 

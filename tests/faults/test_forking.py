@@ -88,7 +88,7 @@ def test_a_child_is_told_at_once_and_the_server_hears_of_the_parent_alone(
     program = run(using("""
 atexit.register(app.stop)
 app.start()
-assert app.wait_ready(5)
+assert app.wait_ready(60)
 app.send_text("before")
 fork(use)
 app.send_text("after")
@@ -181,11 +181,11 @@ def test_the_app_can_be_started_again_in_the_child(run: Run, noted: tuple[Noted,
 def again():
     use()
     app.start()
-    assert app.wait_ready(5)
+    assert app.wait_ready(60)
     app.send_text("child")
-    assert app.stop(5)
+    assert app.stop(60)
 app.start()
-assert app.wait_ready(5)
+assert app.wait_ready(60)
 fork(again)
 app.send_text("parent")
 app.stop()
@@ -205,12 +205,12 @@ apps = [WebSocketApp(sys.argv[1], threads=shared) for _ in range(2)]
 def again():
     for app in apps:
         app.start()
-        assert app.wait_ready(5)
+        assert app.wait_ready(60)
         app.send_text("child")
     for app in apps:
         app.stop()
 apps[0].start()
-assert apps[0].wait_ready(5)
+assert apps[0].wait_ready(60)
 fork(again)
 apps[0].send_text("parent")
 apps[0].stop()
@@ -231,9 +231,9 @@ def test_so_it_is_while_the_app_has_no_connection(
     program = run(using(f"""
 until({name!r})
 app.start(persist=Backoff(99, 99))
-assert done.wait(5)
+assert done.wait(60)
 fork(use)
-assert app.stop(5)
+assert app.stop(60)
 """), start_peer(script).url)
     status, output, _ = program.end()
     assert (status, output) == (0, "child 0\n")
@@ -287,7 +287,7 @@ def address():
 app = WebSocketApp(APP)
 app.on("disconnected", "connect_fail")(lambda event: say(event))
 app.start(persist=Backoff(0, 0))
-assert app.wait_ready(5)
+assert app.wait_ready(60)
 app.send_text("parent")
 app.stop()
 """.replace("APP", app)), peer.url)
@@ -310,7 +310,7 @@ def test_a_child_that_lives_on_does_not_keep_its_parents_connection_open(
 
     program = run(FORK + """
 app.start()
-assert app.wait_ready(5)
+assert app.wait_ready(60)
 if os.fork():
     os._exit(0)  # without a word to the server
 sys.stdin.read()
@@ -392,11 +392,11 @@ replies = Replies(app)
 def again():
     use()
     app.start()
-    assert app.wait_ready(5)
-    assert "no reply to" in refused(lambda: replies.request({}, timeout=0.01).result(5))
-    assert app.stop(5)
+    assert app.wait_ready(60)
+    assert "no reply to" in refused(lambda: replies.request({}, timeout=0.01).result(60))
+    assert app.stop(60)
 app.start()
-assert app.wait_ready(5)
+assert app.wait_ready(60)
 replies.request({}, timeout=100)
 fork(again)
 app.stop()

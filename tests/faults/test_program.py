@@ -34,10 +34,10 @@ def text(event):
         done.set()
 app.on("text")(text)
 app.start(persist=Backoff(0, 0))
-assert app.wait_ready(5)
+assert app.wait_ready(60)
 for number in range(100):
     app.send_text(str(number))
-assert done.wait(5)
+assert done.wait(60)
 assert texts == [str(number) for number in range(100)]
 """
 
@@ -139,10 +139,10 @@ def other():
         time.sleep(0.001)
 greenlet = gevent.spawn(other)
 app.reconnect()
-assert app.wait_ready(5)
-greenlet.join(5)
+assert app.wait_ready(60)
+greenlet.join(60)
 assert len(others) == 5
-assert app.stop(5)
+assert app.stop(60)
 assert threading.enumerate() == [threading.main_thread()]
 """, url, options=f"ssl_cafile={ca_file!r}", first=before + PATCH).end()
         assert (status, output, errors) == (0, "True\n", "")
@@ -186,7 +186,7 @@ except RuntimeError as error:
 assert app.state.value == "new"
 assert threading.active_count() == 1
 threads_again()
-""" + ECHO + "app.stop(5)", start_peer(echo).url).end()
+""" + ECHO + "app.stop(60)", start_peer(echo).url).end()
         assert (status, output, errors) == (0, "can't start new thread\n", "")
 
     @fault("program", "No thread can be started")
@@ -222,8 +222,8 @@ assert taken[-1] > 1024
 """ + ECHO + """
 assert app._lochws.life.connection.fileno() > 1024
 app.reconnect()
-assert app.wait_ready(5)
-assert app.stop(5)
+assert app.wait_ready(60)
+assert app.stop(60)
 """, url, options=f"ssl_cafile={ca_file!r}").end()
         assert (status, output, errors) == (0, "", "")
 

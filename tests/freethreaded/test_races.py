@@ -16,6 +16,8 @@ from lochws.protocol import compiled
 from lochws.protocol.frames import build_frame_python, measure_python, pack_python
 from lochws.protocol.scanning import scan_python
 
+from ..support.seen import PATIENCE
+
 THREADS = 4
 ROUNDS = 300
 KEYS = bytes(4) * 64
@@ -31,7 +33,7 @@ def run_together(*functions: Callable[[], object]) -> None:
 
     def run(function: Callable[[], object]) -> None:
         try:
-            barrier.wait(10)
+            barrier.wait(PATIENCE)
             function()
         except BaseException as error:  # noqa: BLE001  it is raised below
             errors.append(error)
@@ -125,7 +127,7 @@ def test_a_large_payload_is_continued_by_one_thread_after_another() -> None:
 
     def write(number: int) -> None:
         for index in range(number, 50, THREADS):
-            assert turns[number].acquire(timeout=10)
+            assert turns[number].acquire(timeout=PATIENCE)
             payload.write(b"%02d" % index * 50)
             turns[(number + 1) % THREADS].release()
 

@@ -271,7 +271,7 @@ try:
 except OutboxError as error:
     print(error)
 with app:
-    app.wait_ready(10)
+    app.wait_ready(60)
     end = time.monotonic() + 10
     while outbox.counts.sent < put and time.monotonic() < end:
         time.sleep(0.01)

@@ -60,7 +60,7 @@ flushed = [box.flush(60) for box in boxes]
 counts = [box.counts for box in boxes]
 for box in boxes:
     box.close()
-app.stop(5)
+app.stop(60)
 kept = sum(one.confirmed for one in counts)
 say("well" if all(flushed) and kept == len(puts) == sum(one.put for one in counts) else f"{flushed} {counts}")
 """

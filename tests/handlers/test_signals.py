@@ -155,7 +155,7 @@ class Finalized:
 
 done_with = threading.Event()
 app.start()
-app.wait_ready(5)
+app.wait_ready(60)
 gc.set_threshold(1, 1, 1)
 signal.signal(signal.SIGALRM, interrupt)
 signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
@@ -169,9 +169,9 @@ done_with.set()
 gc.set_threshold(700, 10, 10)
 uses = rounds + count
 assert worker.drain(20) and len(done) == uses == worker.counts.done, (worker.counts, uses)
-numbers = sorted(reply.result(20)["id"] for reply in replies)
+numbers = sorted(reply.result(60)["id"] for reply in replies)
 assert numbers == list(range(1, uses + 1)), uses
-app.stop(5)
+app.stop(60)
 assert recorder.close() and recorder.missing == 0
 recorded = [event for event in Replay(PATH) if isinstance(event, events.Text) and event.text == "recorded"]
 assert len(recorded) == uses, len(recorded)

@@ -317,7 +317,7 @@ def test_apps_whose_functions_do_not_return_leave_the_supervisors_to_others(
     assert stuck.entered.wait(PATIENCE)
     good = Noting(start_peer(polite).url, threads=shared)
     good.start(persist=NEVER)
-    assert good.wait_ready(3)
+    assert good.wait_ready(PATIENCE)
     stuck.answer = lambda: url if option == "url" else {}
     stuck.go.set()
     for app in (good, *apps):

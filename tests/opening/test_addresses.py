@@ -19,6 +19,7 @@ from ..faults.registry import fault
 from ..support.attempts import Dial
 from ..support.hang import Hang
 from ..support.peer import Link, StartPeer
+from ..support.seen import PATIENCE
 
 
 class TestHosts:
@@ -140,7 +141,7 @@ class TestPromises:
         url, _ = hang.resolve()
         app = WebSocketApp(url)
         app.start()
-        assert asked.wait(5)
+        assert asked.wait(PATIENCE)
         began = monotonic()
         assert app.stop(1.0)
         assert monotonic() - began < 1.0

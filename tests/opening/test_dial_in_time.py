@@ -18,6 +18,7 @@ from lochws.system.steps import performed
 from ..support.attempts import Attempt, Dial
 from ..support.hang import Hang
 from ..support.peer import Link, StartPeer
+from ..support.seen import PATIENCE
 
 #: The limit for what should not wait, in seconds.
 SOON = 0.7
@@ -100,7 +101,7 @@ class TestEndingInTime:
             next(attempt)
         attempt.close()
         deadline.close()
-        assert steps == 1 or ended.wait(5)
+        assert steps == 1 or ended.wait(PATIENCE)
 
     def test_a_thousand_failures_leave_nothing(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:

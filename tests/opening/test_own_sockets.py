@@ -19,6 +19,7 @@ from lochws.system.deadline import Deadline
 
 from ..support.attempts import Attempt, Dial
 from ..support.peer import Link, StartPeer
+from ..support.seen import PATIENCE
 from ..support.threaded_websockets import unix_serve
 
 #: The limit for what should not wait, in seconds.
@@ -178,7 +179,7 @@ class TestConnect:
         assert attempt.seconds < SOON
         assert attempt.last.phase == "tcp"
         over.set()
-        theirs.settimeout(5)
+        theirs.settimeout(PATIENCE)
         assert theirs.recv(1) == b""  # the late socket was closed
         theirs.close()
 
@@ -193,7 +194,7 @@ def test_an_app_that_hangs_in_connect_closes_at_once() -> None:
 
     app = WebSocketApp("ws://any.invalid/", connect=connect)
     app.start()
-    assert began.wait(5)
+    assert began.wait(PATIENCE)
     assert app.stop(1.0)
     over.set()
 

@@ -16,6 +16,7 @@ from lochws.system.deadline import Deadline
 
 from ..support.attempts import Dial
 from ..support.peer import Link, Peer, StartPeer
+from ..support.seen import PATIENCE
 
 #: The limit for what should not wait, in seconds.
 SOON = 0.7
@@ -224,7 +225,7 @@ class TestEndingInTime:
         proxy = start_peer(script)
         app = WebSocketApp("ws://target.invalid/", proxies=f"{scheme}://{proxy.authority}")
         app.start()
-        assert app.join(5)
+        assert app.join(PATIENCE)
         assert monotonic() - at[0] < SOON
 
     def test_the_proxy_can_have_a_limit_of_its_own(self, dial: Dial, start_peer: StartPeer) -> None:

@@ -58,7 +58,7 @@ def putting(path: str, url: str, run: str, in_doubt: str, synchronous: str) -> N
     if run == "-":
         say("flushed", outbox.flush(60), *outbox.counts)
         outbox.close()
-        app.stop(5)
+        app.stop(60)
         return
     threading.Thread(target=put, args=("a",), daemon=True).start()
     put("b")
@@ -89,7 +89,7 @@ def deliver(path: str, url: str) -> None:
     seconds = time.monotonic() - began
     say(f"confirmed {outbox.counts.confirmed} in {seconds:.0f} s ({done}), peak {peak()} MiB")
     outbox.close()
-    app.stop(5)
+    app.stop(60)
 
 
 def rate(path: str, url: str, synchronous: str, threads: str, batch: str, seconds: str, sends: str) -> None:
@@ -121,7 +121,7 @@ def rate(path: str, url: str, synchronous: str, threads: str, batch: str, second
         + ("" if done is None else f", all confirmed {time.monotonic() - end:.1f} s later: {done}")
     )
     outbox.close()
-    app.stop(5)
+    app.stop(60)
 
 
 def main() -> None:

@@ -57,7 +57,7 @@ def _script(python: str, tests: list[str]) -> str:
         cd lochws
         ../venv/bin/pip install -q -e '.[test]'
         ../venv/bin/python -c 'import sys, lochws; print(sys.version, "compiled:", lochws.compiled)'
-        ../venv/bin/python -m pytest -q -p no:cacheprovider --timeout 120 {' '.join(tests)}
+        ../venv/bin/python -m pytest -q -p no:cacheprovider {' '.join(tests)}
     """
 
 

@@ -29,6 +29,8 @@ from typing import NamedTuple, TypeAlias
 
 from lochws.testing.rawframes import frame, masked
 
+from .seen import PATIENCE
+
 __all__ = [
     "BINARY", "CLOSE", "CONTINUATION", "PATIENCE", "PING", "PONG", "TEXT", "Link", "Peer", "Request",
     "StartPeer", "frame", "upgrade",
@@ -36,8 +38,6 @@ __all__ = [
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
-#: Seconds that a single step of a script may take: a script that hangs fails, and does not stall the suite.
-PATIENCE = 10
 
 
 class Request(NamedTuple):
@@ -50,7 +50,7 @@ class Request(NamedTuple):
 class Link:
     """One accepted connection, handled by a script.
 
-    Each call blocks for at most `PATIENCE` seconds, unless it says otherwise.
+    Each call blocks for at most `PATIENCE` seconds, unless it says otherwise: a script that hangs fails.
 
     Attributes:
         request: the last request read; available to the test as soon as the client has the answer.

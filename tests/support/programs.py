@@ -10,8 +10,9 @@ from pathlib import Path
 
 import lochws
 
-#: Seconds within which a program must end, including the start of its interpreter.
-SOON = 5.0
+#: Seconds within which a program must end, including the start of its interpreter: less than lochws's own
+#: limits for connecting and closing, which must not delay the end.
+SOON = 20.0
 
 PRELUDE = """
 import atexit, os, signal, sys, threading, time

@@ -10,8 +10,9 @@ from typing import Any
 from lochws import WebSocketApp
 from lochws.events import Event
 
-#: Seconds after which a test has failed.
-PATIENCE = 10.0
+#: Seconds after which a test that waits for something has failed. The machine may stall meanwhile. The time
+#: limit of pytest is longer, so that a failure says what the test waited for.
+PATIENCE = 60.0
 
 
 def names(events: Iterable[Event], *without: str) -> list[str]:

@@ -19,6 +19,7 @@ from lochws.transport.stream import Stream
 
 from ..support.driven import driven
 from ..support.peer import Link, Peer, StartPeer
+from ..support.seen import PATIENCE
 
 receive, send_all = driven(waiting.receive), driven(waiting.send_all)
 handshake = driven(tls.handshake)
@@ -116,7 +117,7 @@ def test_a_full_connection_takes_nothing_and_the_rest_goes_later(
     heard = hashlib.sha256()
 
     def script(link: Link) -> None:
-        may_read.wait(5)
+        may_read.wait(PATIENCE)
         left = 32 * 1024 * 1024
         while left:
             part = link.read(min(left, 65536))

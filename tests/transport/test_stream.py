@@ -21,7 +21,7 @@ from lochws.transport.stream import TLS_RECORD, Stream, address_text
 from ..faults.registry import fault
 from ..support.driven import driven
 from ..support.peer import Link, Peer, StartPeer
-from ..support.seen import eventually
+from ..support.seen import PATIENCE, eventually
 
 receive, send_all, wait = driven(waiting.receive), driven(waiting.send_all), driven(waiting.wait)
 handshake = driven(tls.handshake)
@@ -88,7 +88,7 @@ def connect(
 
 def test_no_data_yet_is_none_and_the_end_is_zero(connect: Connect, deadline: Deadline) -> None:
     may_end = threading.Event()
-    stream = connect(lambda link: (may_end.wait(5), link.finish(), link.wait_for_end()))
+    stream = connect(lambda link: (may_end.wait(PATIENCE), link.finish(), link.wait_for_end()))
     assert stream.receive_into(bytearray(10)) is None
     may_end.set()
     assert receive(stream, 10, deadline) == b""
@@ -166,7 +166,7 @@ def test_a_full_kernel_takes_nothing_and_the_rest_goes_later(connect: Connect, d
     digests = []
 
     def script(link: Link) -> None:
-        may_read.wait(5)
+        may_read.wait(PATIENCE)
         digests.append(hashlib.sha256(link.read(len(data))).digest())
         link.send(b"done")
 
@@ -314,7 +314,7 @@ class TestTLS:
 
         monkeypatch.setattr(below, name, send_and_fail)
         assert stream.send(bytes(3 * TLS_RECORD)) == TLS_RECORD
-        assert came.wait(10)
+        assert came.wait(PATIENCE)
         with pytest.raises(OSError):
             stream.send(bytes(2 * TLS_RECORD))
 
@@ -326,7 +326,7 @@ class TestTLS:
         ended = threading.Event()
 
         def script(link: Link) -> None:
-            may_read.wait(5)
+            may_read.wait(PATIENCE)
             while not received.endswith(b"."):
                 received.extend(link.sock.recv(65536))
             ended.set()
@@ -338,7 +338,7 @@ class TestTLS:
         may_read.set()
         # Other bytes in memory, and more of them: they only have to begin with the same.
         send_all(stream, b"a" * 100 + b"b" * 50_000 + b".", deadline)
-        assert ended.wait(10)
+        assert ended.wait(PATIENCE)
         assert received == b"a" * (sent + 100) + b"b" * 50_000 + b"."
 
     def test_two_threads_may_use_one_stream_at_once(self, connect: Connect, deadline: Deadline) -> None:
@@ -388,5 +388,5 @@ def test_no_descriptor_is_closed_under_a_sender() -> None:
         theirs.recv(1)
         stream.close()
         for sender in senders:
-            sender.join(5)
+            sender.join(PATIENCE)
     assert len(errors) == len(senders)

@@ -18,6 +18,7 @@ from lochws.transport.tcp import AddressInfo
 from ..faults.registry import fault
 from ..support.driven import driven
 from ..support.peer import Link, StartPeer
+from ..support.seen import PATIENCE
 
 connect_tcp, resolve, wait = driven(tcp.connect_tcp), driven(tcp.resolve), driven(waiting.wait)
 
@@ -271,7 +272,7 @@ class TestResolve:
             waiter.start()
         answer.set()
         for waiter in waiters:
-            waiter.join(5)
+            waiter.join(PATIENCE)
         assert found == [[tcp_address(80)]] * 3
 
 
