@@ -27,6 +27,7 @@ from lochws.testing import EventLog, ScriptedServer, StartServer, VirtualClock
 from lochws.testing.kit import Kit
 
 from .support.attempts import Attempt, Dial
+from .support.awake import Awake
 from .support.hang import Hang
 from .support.peer import Peer, StartPeer
 from .support.programs import Program, Run
@@ -101,6 +102,13 @@ def patient_kit() -> None:
     for function in functions:
         function.__kwdefaults__["patience"] = PATIENCE
     VirtualClock.__init__.__defaults__ = (PATIENCE,)
+
+
+@pytest.fixture
+def awake() -> Iterator[Awake]:
+    """A clock that stands still while the machine stalls, for what must happen soon."""
+    with closing(Awake()) as clock:
+        yield clock
 
 
 @pytest.fixture

@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 
 from lochws import WebSocket, errors, events
+from lochws.testing import VirtualClock
 
 from .faults.registry import fault
+from .support.apps import opened
 from .support.peer import CLOSE, PING, PONG, TEXT, Link, StartPeer
 from .support.scripts import Ends, answer_close, polite, silent
-from .support.seen import PATIENCE, in_thread, names, take
+from .support.seen import PATIENCE, Noting, in_thread, names, take
 
 
 class Recorded:
@@ -199,7 +201,7 @@ def test_half_a_tls_record_stops_no_timer(
     assert polls[-1].received_time - polls[0].received_time < 3
 
 
-def test_any_received_byte_is_a_sign_of_life(start_peer: StartPeer) -> None:
+def test_any_received_byte_is_a_sign_of_life(ws_clock: VirtualClock, start_peer: StartPeer) -> None:
     """Q26: a server that sends messages but answers no ping is alive; Lomond gave it up."""
     def script(link: Link) -> None:
         link.accept()
@@ -208,8 +210,13 @@ def test_any_received_byte_is_a_sign_of_life(start_peer: StartPeer) -> None:
             link.send_frame(TEXT, b"busy")
         link.finish()
 
-    seen = list(WebSocket(start_peer(script).url).connect(ping_rate=0.03, ping_timeout=0.1, poll=0))
-    assert names(seen) == ["connecting", "connected", "ready", *["text"] * 8, "disconnected"]
+    app = Noting(start_peer(script).url)
+    with opened(app, ping_rate=30, ping_timeout=70, poll=0):
+        for number in range(1, 9):
+            ws_clock.advance(30)
+            app.wait_for("text", number)
+        app.wait_for("disconnected")
+    assert app.names() == ["connecting", "connected", "ready", *["text"] * 8, "disconnected"]
 
 
 def test_ping_timeout_without_pings_gives_nothing_up(start_peer: StartPeer) -> None:

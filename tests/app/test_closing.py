@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from time import monotonic
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from lochws.testing import LogEvents, StartServer, VirtualClock
 
 from ..faults.registry import fault
 from ..support.apps import AT_ONCE, NEVER, opened, running
+from ..support.awake import Awake
 from ..support.peer import CLOSE, TEXT, Link, StartPeer
 from ..support.scripts import EVENTS, Ends, bringing, polite, silent
 from ..support.seen import PATIENCE, Noting, in_thread
@@ -24,10 +25,11 @@ SOON = 1.0
 
 def close_and_check(app: Noting) -> events.Event:
     """Close the app, check that it stops soon, and return its final event."""
-    began = monotonic()
-    app.close()
-    assert app.wait_closed(PATIENCE)
-    assert monotonic() - began < SOON
+    with closing(Awake()) as awake:
+        began = awake()
+        app.close()
+        assert app.wait_closed(PATIENCE)
+        assert awake() - began < SOON
     assert app.is_closed
     return app.events[-1]
 
@@ -52,16 +54,16 @@ class TestInAnyState:
             assert app.is_active
 
     @pytest.mark.parametrize("delay", [0, 1e-4, 3e-4, 1e-3, 3e-3])
-    def test_closing_right_after_the_start(self, delay: float, start_peer: StartPeer) -> None:
+    def test_closing_right_after_the_start(self, delay: float, start_peer: StartPeer, awake: Awake) -> None:
         url = start_peer(polite).url
         for _ in range(10):
             app = Noting(url)
             with running(app, persist=AT_ONCE):
                 threading.Event().wait(delay)
-                began = monotonic()
+                began = awake()
                 app.close()
                 assert app.wait_closed(PATIENCE)
-                assert monotonic() - began < SOON
+                assert awake() - began < SOON
 
     def test_closing_while_the_server_keeps_the_upgrade_waiting(self, start_peer: StartPeer) -> None:
         app = Noting(start_peer(Link.wait_for_end).url)
@@ -124,7 +126,9 @@ class TestInAnyHandler:
     @fault("stopping", "stop() in a handler")
     @pytest.mark.parametrize("method", ["close", "stop"])
     @pytest.mark.parametrize("name", EVENTS)
-    def test_closing_in_a_handler_ends_the_app(self, name: str, method: str, start_peer: StartPeer) -> None:
+    def test_closing_in_a_handler_ends_the_app(
+        self, name: str, method: str, start_peer: StartPeer, awake: Awake
+    ) -> None:
         url = start_peer(bringing(name)).url
         if name == "connect_fail":
             url = url.replace("ws:", "wss:")
@@ -132,7 +136,7 @@ class TestInAnyHandler:
         closed_at: list[float] = []
 
         def close(_: object) -> None:
-            closed_at.append(monotonic())
+            closed_at.append(awake())
             assert not getattr(app, method)()
 
         app.on(name)(close)
@@ -147,7 +151,7 @@ class TestInAnyHandler:
             assert app.wait_closed(PATIENCE)
         assert closed_at
         # One second more where the server, for which it is too late, gets it to end the connection.
-        assert monotonic() - closed_at[0] < 2 * SOON
+        assert awake() - closed_at[0] < 2 * SOON
         assert app.names().count("connecting") == 1
 
     def test_an_app_closed_in_its_first_handler_still_says_how_it_ended(self, start_peer: StartPeer) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import zlib
+from collections.abc import Iterator
 
 import pytest
 
 from lochws.connection import receiving
+from lochws.testing import VirtualClock
 
 from ..support.apps import opened, running
 from ..support.peer import BINARY, CLOSE, Link, StartPeer, frame
@@ -62,17 +64,35 @@ class Stopped(Noting):
 
 
 @pytest.fixture
-def stopped(start_peer: StartPeer) -> tuple[Flood, Stopped]:
+def stopped(start_peer: StartPeer) -> Iterator[tuple[Flood, Stopped]]:
     flood = Flood()
     app = Stopped(start_peer(flood).url)
     app.go = threading.Event()
-    return flood, app
+    yield flood, app
+    app.go.set()  # if the test has failed
 
 
-def test_a_server_that_is_too_fast_is_held_back_and_nothing_is_lost(stopped: tuple[Flood, Stopped]) -> None:
+def wait_for_pause(flood: Flood, app: Noting) -> None:
+    """Wait until the server is held back, because the client has stopped reading."""
+    assert flood.stalled.wait(PATIENCE)
+    eventually(lambda: is_paused(app))
+
+
+def is_paused(app: Noting) -> bool:
+    connection = app._lochws.life.connection
+    assert connection is not None
+    return connection._receiving.is_paused
+
+
+def test_a_server_that_is_too_fast_is_held_back_and_nothing_is_lost(
+    stopped: tuple[Flood, Stopped], ws_clock: VirtualClock
+) -> None:
     flood, app = stopped
-    with running(app, ping_rate=0.02, ping_timeout=0.1):  # which the pause must not set off
+    with running(app, ping_rate=30, ping_timeout=60):
         assert flood.stalled.wait(PATIENCE)
+        while not is_paused(app):
+            ws_clock.advance(0.1, handlers=False)  # until a stand-in has taken the reader's place
+        ws_clock.advance(300, handlers=False)  # a pause is no silence of the server
         inbox = app._lochws.life._inbox
         assert inbox is not None
         assert INBOX < inbox.backlog <= INBOX + 4 * 256 * 1024 + len(MESSAGE)
@@ -89,7 +109,7 @@ def test_reading_goes_on_when_half_is_handled(start_peer: StartPeer) -> None:
     app = Noting(start_peer(flood).url)
     app.on("binary")(lambda _: may.acquire(timeout=PATIENCE))
     with running(app, ping_rate=0):
-        assert flood.stalled.wait(PATIENCE)
+        wait_for_pause(flood, app)
         inbox, open_connection = app._lochws.life._inbox, app._lochws.life.connection
         assert inbox is not None
         assert open_connection is not None
@@ -105,7 +125,7 @@ def test_reading_goes_on_when_half_is_handled(start_peer: StartPeer) -> None:
 def test_sending_goes_on_while_reading_pauses(stopped: tuple[Flood, Stopped]) -> None:
     flood, app = stopped
     with running(app, ping_rate=0):
-        assert flood.stalled.wait(PATIENCE)
+        wait_for_pause(flood, app)
         for number in range(10):
             app.send_text(str(number))
         app.go.set()
@@ -139,7 +159,7 @@ def test_a_server_that_goes_away_while_reading_pauses_is_noticed_in_the_end(
 def test_ending_the_connection_while_reading_pauses(end: str, stopped: tuple[Flood, Stopped]) -> None:
     flood, app = stopped
     with running(app, close_timeout=0.2):
-        assert flood.stalled.wait(PATIENCE)
+        wait_for_pause(flood, app)
         getattr(app, end)()
         app.go.set()
         app.wait_for("disconnected")

@@ -208,7 +208,7 @@ class TestFull:
         logging.getLogger("lochws").setLevel(logging.INFO)
         try:
             with LogListener(lines.append), running(app):
-                app._lochws.life._crew.reader.stuck = 0.02  # type: ignore[union-attr]
+                app._lochws.life._crew.reader.stuck = 0.1  # type: ignore[union-attr]
                 hurry(app)
                 eventually(lambda: len(mailbox) == 1)
                 assert texts(mailbox, 3) == numbers(3)

@@ -15,7 +15,7 @@ from lochws.testing import LogEvents, StartServer, VirtualClock
 
 from ..support.apps import echo, opened, running
 from ..support.peer import CLOSE, PING, PONG, Link, StartPeer
-from ..support.seen import PATIENCE, Noting, eventually
+from ..support.seen import PATIENCE, Noting
 
 #: No timer of its own: only pings of the user's count.
 QUIET = {"poll": 0, "ping_rate": 0, "persist": False}
@@ -78,26 +78,32 @@ def fill(app: WebSocketApp) -> None:
             app.send_binary(b"x")
 
 
-def test_a_server_that_takes_much_slowly_is_alive(start_peer: StartPeer) -> None:
+def test_a_server_that_takes_much_slowly_is_alive(start_peer: StartPeer, ws_clock: VirtualClock) -> None:
     total = 4_000_000
-    pause = threading.Event()
+    may_read = threading.Semaphore(0)
 
     def script(link: Link) -> None:
         link.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         link.accept()
-        while len(link.read(65536)) == 65536 and not pause.is_set():
-            pause.wait(0.005)
-        link.wait_for_end()
+        while may_read.acquire(timeout=PATIENCE):
+            link.read(65536)
 
     app = Noting(start_peer(script).url)
-    with opened(app, ping_rate=0.02, ping_timeout=0.15, close_timeout=0.1):
+    with opened(app, ping_rate=30, ping_timeout=60, close_timeout=1):
         connection = app._lochws.life.connection
         assert connection is not None
         connection._stream._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
         app.send_binary(bytes(total))
-        eventually(lambda: app.counters.bytes_sent > total or not app.is_active)
-        assert app.is_active
-        pause.set()
+        began = ws_clock.monotonic()
+        while app.counters.bytes_sent < total:
+            before = app.counters.bytes_sent
+            while app.counters.bytes_sent == before:
+                may_read.release()
+                threading.Event().wait(0.002)
+            ws_clock.advance(20)
+        assert ws_clock.monotonic() - began > 120
+        app.force_disconnect()
+        may_read.release(1000)
     assert not app.all("unresponsive")
 
 

@@ -360,7 +360,7 @@ class TestAgainstAStrictServer:
         with Peer(judge) as peer:
             rate = Rate(10, per=0.05, counts=counts, margin=0.05)  # type: ignore[arg-type]
             app = Noting(peer.url, rate=rate, compress=compress)
-            with opened(app, ping_rate=0.02, poll=0):
+            with opened(app, ping_rate=0.02, ping_timeout=PATIENCE, poll=0):
                 def send(name: str) -> None:
                     for number in range(10):
                         app.send_text(f"{name}{number}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from time import monotonic
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from lochws.life.state import State
 
 from ..faults.registry import fault
 from ..support.apps import AT_ONCE, NEVER, echo, opened, running
+from ..support.awake import Awake
 from ..support.peer import CLOSE, TEXT, Link, StartPeer, frame
 from ..support.scripts import answer_close, polite
 from ..support.seen import PATIENCE, Noting, eventually, in_thread
@@ -134,7 +134,7 @@ class TestRunForever:
         outcome: list[object] = []
         thread = threading.Thread(target=lambda: outcome.append(app.run_forever()), daemon=True)
         thread.start()
-        assert app.wait_ready(PATIENCE)
+        app.wait_for("ready")
         app.send_text("hello")
         app.wait_for("text")
         app.close()
@@ -208,15 +208,18 @@ class TestWaiting:
         assert app.stop(0)
 
     @pytest.mark.parametrize("timeout", [0, 0.1, 60, None])
-    def test_an_app_that_was_never_started_cannot_become_ready(self, timeout: float | None) -> None:
-        began = monotonic()
+    def test_an_app_that_was_never_started_cannot_become_ready(
+        self, timeout: float | None, awake: Awake
+    ) -> None:
+        began = awake()
         with pytest.raises(WebSocketError, match=r"has not been started; call start\(\) first"):
             WebSocketApp("ws://localhost").wait_ready(timeout)
-        assert monotonic() - began < 5
+        assert awake() - began < 5
 
     def test_an_app_may_be_waited_for_that_another_thread_is_about_to_start(
-        self, start_peer: StartPeer
+        self, start_peer: StartPeer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr("lochws.app.START_SECONDS", PATIENCE)
         app = WebSocketApp(start_peer(polite).url)
         starter = threading.Timer(0.05, app.start)
         starter.start()

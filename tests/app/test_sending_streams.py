@@ -21,7 +21,7 @@ from lochws.errors import (
     WebSocketError,
     WebSocketUnavailable,
 )
-from lochws.testing import StartServer
+from lochws.testing import StartServer, VirtualClock
 
 from ..support.apps import opened
 from ..support.seen import PATIENCE, Noting, eventually, in_thread
@@ -124,7 +124,7 @@ class TestFailing:
                 app.send_stream(chunks())
             assert app.wait_for("disconnected").received_code == 1000
 
-    def test_close_waits_half_of_its_time_for_a_stream_that_goes_on(self) -> None:
+    def test_close_waits_half_of_its_time_for_a_stream_that_goes_on(self, ws_clock: VirtualClock) -> None:
         stop = threading.Event()
 
         def chunks() -> Iterator[bytes]:
@@ -139,10 +139,14 @@ class TestFailing:
             except WebSocketError as error:
                 failed.append(error)
 
-        with serving() as (url, _), opened(Noting(url), close_timeout=1.0) as app:
+        with serving() as (url, _), opened(Noting(url), poll=0, close_timeout=30) as app:
             thread = in_thread(send)
             eventually(lambda: app.counters.bytes_sent > 1000)
             app.close()
+            ws_clock.advance(14)
+            assert app.is_closing
+            assert not failed
+            ws_clock.advance(2)
             end = app.wait_for("disconnected")
             stop.set()
             thread.join(PATIENCE)

@@ -128,7 +128,7 @@ class TestASlowHandler:
             answer_close(link)
 
         app = Slow(start_peer(script).url)
-        with running(app, ping_rate=0.02, ping_timeout=1):
+        with running(app, ping_rate=0.02, ping_timeout=PATIENCE):
             hurry(app)
             app.wait_until(lambda: len(app.texts) == pings + 1)
             assert app.is_active

@@ -256,7 +256,8 @@ class TestOurOwnBacklog:
     def test_a_loop_that_was_busy_reads_what_has_arrived_before_it_judges(self) -> None:
         """While the body of the loop runs, nothing is read."""
         seen, busy = [], threading.Event()
-        with t.ScriptedServer([t.accept(), t.send("1"), t.wait_for("go"), t.send("2")]) as server:
+        script = [t.together(t.accept(), t.send("1")), t.wait_for("go"), t.send("2")]
+        with t.ScriptedServer(script) as server:
             websocket = WebSocket(server.url)
             for event in websocket.connect(poll=0, stale_after=0.1):
                 seen.append(event.name)
@@ -272,14 +273,16 @@ class TestOurOwnBacklog:
 
 class TestIteration:
     def test_a_loop_gets_the_event_and_the_end(self) -> None:
-        with t.ScriptedServer([t.accept(), t.send("once")]) as server:
-            seen = list(WebSocket(server.url).connect(poll=0, ping_rate=0.02, stale_after=0.2))
+        with t.ScriptedServer([t.together(t.accept(), t.send("once"))]) as server:
+            timing = {"poll": 0, "ping_rate": 0.02, "ping_timeout": None}
+            seen = list(WebSocket(server.url).connect(**timing, stale_after=0.2))
         assert names(seen, "pong") == ["connecting", "connected", "ready", "text", "stale", "disconnected"]
         assert seen[-1].reason == "stale: no message from the server for 0.2 s"  # type: ignore[attr-defined]
 
     def test_persist_connects_again(self) -> None:
-        with t.ScriptedServer([t.accept(), t.send("once")]) as server:
-            feed = persist(WebSocket(server.url), min_wait=0, max_wait=0, ping_rate=0.02, stale_after=0.1)
+        with t.ScriptedServer([t.together(t.accept(), t.send("once"))]) as server:
+            timing = {"min_wait": 0, "max_wait": 0, "ping_rate": 0.02, "ping_timeout": None}
+            feed = persist(WebSocket(server.url), **timing, stale_after=0.1)
             first, second = take(feed, "stale", 2)
             feed.close()
         assert second.last_message_at > first.last_message_at

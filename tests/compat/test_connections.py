@@ -195,13 +195,13 @@ def test_a_timeout_of_recv(websocket: ModuleType, ws_server: StartServer) -> Non
         with pytest.raises(websocket.WebSocketTimeoutException, match="timed out"):
             ws.recv()
         ws.settimeout(PATIENCE)
-        assert ws.sock.gettimeout() == 10
+        assert ws.sock.gettimeout() == PATIENCE
         ws.send("still open")
         assert ws.recv() == "still open"
         ws.settimeout(0)
         with pytest.raises(BlockingIOError):
             ws.recv()
-        ws.timeout = 10
+        ws.timeout = PATIENCE
         ws.send("again")
         assert ws.recv() == "again"
 

@@ -18,6 +18,7 @@ from lochws import testing as t
 from lochws.errors import QueueFull, TransportFail, WebSocketClosing, WebSocketUnavailable
 
 from ..support.apps import opened
+from ..support.awake import Awake
 from ..support.seen import PATIENCE, Noting, eventually, in_thread
 from .life import CALM, OPENED, attempts, surviving
 from .registry import fault
@@ -130,7 +131,7 @@ def test_a_peer_that_stops_reading_costs_max_queue_and_no_caller_hangs(
 
 @fault("sending", STOPS_READING)
 @pytest.mark.parametrize("end", ["close", "stop", "force_disconnect", "reconnect"])
-def test_who_waits_for_room_is_let_go_when_the_app_ends_the_connection(end: str) -> None:
+def test_who_waits_for_room_is_let_go_when_the_app_ends_the_connection(end: str, awake: Awake) -> None:
     with t.ScriptedServer([*DEAF, t.wait_for_end()], CALM, receive_buffer=50_000) as server:
         app = Noting(server.url, max_queue=ROOM, when_full="block", send_timeout=None)
         with opened(app, ping_rate=0, close_timeout=0 if end == "close" else 0.01):
@@ -145,11 +146,11 @@ def test_who_waits_for_room_is_let_go_when_the_app_ends_the_connection(end: str)
             threads = [in_thread(send) for _ in range(3)]
             queue = app._lochws.life.connection.sending.queue  # type: ignore[union-attr]
             eventually(lambda: queue._room.waiting == 3)
-            began = monotonic()
+            began = awake()
             getattr(app, end)()
             for thread in threads:
                 thread.join(PATIENCE)
-            assert monotonic() - began < AT_ONCE
+            assert awake() - began < AT_ONCE
             assert len(outcomes) == 3
             if end == "close":  # with no limit: it is not the end of the connection that lets them go
                 assert [type(outcome) for outcome in outcomes] == [WebSocketClosing] * 3

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from time import monotonic
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from lochws import testing as t
 from lochws.errors import WebSocketError
 
 from ..support.apps import AT_ONCE, running
+from ..support.awake import Awake
 from ..support.hang import Hang
 from ..support.peer import TEXT, Link, StartPeer, frame
 from ..support.programs import Run
@@ -34,7 +34,7 @@ SOON = 1.0
 @pytest.mark.parametrize("end", ["close", "stop"])
 @pytest.mark.parametrize("where", ["resolve", "tcp", "proxy", "tls", "request", "upgrade"])
 def test_an_app_that_is_closed_while_it_connects_is_over_within_a_second(
-    where: str, end: str, shared: bool, hang: Hang
+    where: str, end: str, shared: bool, hang: Hang, awake: Awake
 ) -> None:
     reached = threading.Event()
     hang.reached = reached.set
@@ -44,10 +44,10 @@ def test_an_app_that_is_closed_while_it_connects_is_over_within_a_second(
     with running(app, persist=AT_ONCE):
         assert reached.wait(PATIENCE)
         eventually(lambda: getattr(app._lochws.life._deadline, "phase", "") == phase)
-        began = monotonic()
+        began = awake()
         getattr(app, end)()
         assert app.wait_closed(PATIENCE)
-        assert monotonic() - began < SOON
+        assert awake() - began < SOON
     upgrading = where == "upgrade"
     assert app.names() == ["connecting", *(["connected", "disconnected"] if upgrading else ["connect_fail"])]
     last: Any = app.events[-1]

@@ -134,7 +134,7 @@ class TestWithoutThreads:
 
     def test_in_a_whole_life(self, start_peer: StartPeer, started: list[str]) -> None:
         ws = WebSocket(start_peer(polite).url)
-        for event in ws.connect(poll=0.02, ping_rate=0.02):
+        for event in ws.connect(poll=0.02, ping_rate=0.02, ping_timeout=None):
             if event.name == "ready":
                 ws.send_text("x" * 100_000)
             elif event.name == "poll":

@@ -6,7 +6,6 @@ import gc
 import socket
 import threading
 from contextlib import closing
-from time import monotonic
 
 import pytest
 
@@ -16,12 +15,13 @@ from lochws.system.deadline import Deadline
 from lochws.system.steps import performed
 
 from ..support.attempts import Attempt, Dial
+from ..support.awake import Awake
 from ..support.hang import Hang
 from ..support.peer import Link, StartPeer
 from ..support.seen import PATIENCE
 
 #: The limit for what should not wait, in seconds.
-SOON = 0.7
+SOON = 3.0
 
 
 class TestEndingInTime:
@@ -34,7 +34,8 @@ class TestEndingInTime:
         url, options = getattr(hang, phase)()
         limit = 1.0 if phase == "request" else 0.2  # so large a request takes time to prepare
         attempt = dial(url, open_timeout=limit, **options)
-        assert limit - 0.05 < attempt.seconds < limit + SOON
+        assert limit - 0.05 < attempt.seconds
+        assert attempt.awake_seconds < limit + SOON
         if phase == "upgrade":
             assert attempt.names == ["connecting", "connected", "disconnected"]
             expected = "no answer to the upgrade request: timed out after 0.2 s"
@@ -47,18 +48,18 @@ class TestEndingInTime:
             assert f"{limit:g} s" in attempt.last.reason
 
     @pytest.mark.parametrize("phase", PHASES)
-    def test_cancelling_ends_it_at_once(self, dial: Dial, hang: Hang, phase: str) -> None:
+    def test_cancelling_ends_it_at_once(self, dial: Dial, hang: Hang, phase: str, awake: Awake) -> None:
         deadline = Deadline(None)
         at = []
 
         def cancel() -> None:
-            at.append(monotonic())
+            at.append(awake())
             deadline.cancel()
 
         hang.reached = cancel
         url, options = getattr(hang, phase)()
         attempt = dial(url, deadline=deadline, **options)
-        assert monotonic() - at[0] < SOON
+        assert awake() - at[0] < SOON
         if phase == "upgrade":
             assert attempt.names == ["connecting", "connected", "disconnected"]
             assert attempt.last.reason == "closed during the upgrade"
@@ -87,7 +88,7 @@ class TestEndingInTime:
             link.wait_for_end()
 
         attempt = dial(start_peer(script).url, deadline=deadline)
-        assert attempt.seconds < SOON
+        assert attempt.awake_seconds < SOON
         # The client may have been stopped before it had read any of the answer.
         assert attempt.names[2:] == ["disconnected"] or kept.startswith(attempt.events[2].response.body)
 

@@ -16,7 +16,7 @@ from ..support.hang import Hang
 from ..support.peer import Link, StartPeer
 
 #: The limit for what should not wait, in seconds.
-SOON = 0.7
+SOON = 3.0
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,8 @@ SOON = 0.7
 def test_a_phase_ends_with_its_own_limit(dial: Dial, hang: Hang, phase: str, said: str) -> None:
     url, options = getattr(hang, phase)()
     attempt = dial(url, open_timeout=30, phase_timeouts={phase: 0.1}, **options)
-    assert 0.09 < attempt.seconds < 0.1 + SOON
+    assert attempt.seconds > 0.09
+    assert attempt.awake_seconds < 0.1 + SOON
     assert attempt.last.phase == said
     assert attempt.last.reason.endswith(f"timed out after 0.1 s, the limit of the phase {phase}")
     assert 0.09 < attempt.last.timings[phase] <= attempt.seconds

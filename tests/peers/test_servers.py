@@ -13,7 +13,7 @@ import pytest
 from lochws import WebSocket
 
 from ..support.apps import AT_ONCE, opened
-from ..support.seen import Noting
+from ..support.seen import PATIENCE, Noting
 from .test_proxies import talk
 
 TERMINATORS = ("nginx", "haproxy")
@@ -125,10 +125,10 @@ def test_behind_nginx_a_server_that_only_answers_pings_is_stale(
     terminator: Callable[[str], int], ca_file: str
 ) -> None:
     app = Noting(f"wss://localhost:{terminator('nginx')}/", ssl_cafile=ca_file, proxies={})
-    with opened(app, poll=0, ping_rate=0.05, stale_after=0.5, on_stale="tell"):
+    with opened(app, poll=0, ping_rate=0.05, ping_timeout=PATIENCE, stale_after=0.5, on_stale="tell"):
         app.send_text("the last price")
         app.wait_for("text")
-        stale = app.wait_for("stale")
+        stale = app.wait_for("stale", len(app.all("stale")) + 1)
         app.wait_for("pong", len(app.all("pong")) + 2)
         app.send_text("and yet it lives")
         assert app.wait_for("text", 2).text == "and yet it lives"
@@ -138,9 +138,9 @@ def test_behind_nginx_a_server_that_only_answers_pings_is_stale(
 
 def test_behind_nginx_a_stale_connection_is_replaced(terminator: Callable[[str], int], ca_file: str) -> None:
     app = Noting(f"wss://localhost:{terminator('nginx')}/", ssl_cafile=ca_file, proxies={})
-    with opened(app, poll=0, ping_rate=0.05, stale_after=0.5, persist=AT_ONCE):
+    with opened(app, poll=0, ping_rate=0.05, ping_timeout=PATIENCE, stale_after=2, persist=AT_ONCE):
         app.send_text("the last price")
         app.wait_for("stale")
         end = app.wait_for("disconnected")
         app.wait_for("ready", 2)
-    assert (end.ended_by, end.reason) == ("client", "stale: no message from the server for 0.5 s")
+    assert (end.ended_by, end.reason) == ("client", "stale: no message from the server for 2 s")

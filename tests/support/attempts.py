@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from contextlib import closing
 from time import monotonic
 from typing import Any, TypeAlias
 
@@ -10,6 +11,8 @@ from lochws.events import ConnectFail, Disconnected, Event
 from lochws.opening.dial import Dialler, Opened
 from lochws.system.deadline import Deadline
 from lochws.system.steps import performed
+
+from .awake import Awake
 
 
 class Attempt:
@@ -19,13 +22,15 @@ class Attempt:
         events: its events.
         opened: the open WebSocket, or None.
         seconds: how long it took.
+        awake_seconds: the same without the machine's stalls.
     """
 
     def __init__(self, dialler: Dialler, deadline: Deadline) -> None:
         self.events: list[Event] = []
-        start = monotonic()
-        self.opened = _exhaust(performed(dialler.dial(deadline), deadline), self.events)
-        self.seconds = monotonic() - start
+        with closing(Awake()) as awake:
+            start, awake_start = monotonic(), awake()
+            self.opened = _exhaust(performed(dialler.dial(deadline), deadline), self.events)
+            self.seconds, self.awake_seconds = monotonic() - start, awake() - awake_start
         self._check_ending()
 
     @property

@@ -224,8 +224,9 @@ class TestLochws:
         assert not server.requests
 
     def test_requests_can_be_left_unanswered(self) -> None:
-        with t.ScriptedServer([t.wait_for_request(), t.wait_for_end()]) as server:
-            ws = WebSocket(server.url, open_timeout=0.2)
+        script = [t.wait_for_request(), lambda _: ws.close(), t.wait_for_end()]
+        with t.ScriptedServer(script) as server:
+            ws = WebSocket(server.url)
             assert names(ws) == ["connecting", "connected", "disconnected"]
             assert server.connection().request.method == "GET"
 
