@@ -1,0 +1,11 @@
+"""Fleets: any number of connections, spread over the workers of a Dask cluster.
+
+Needs Dask's scheduler: ``pip install 'lochws[fleet]'``.
+"""
+
+from .fleet import Fleet
+from .hashing import stable_text
+from .metrics import FleetCollector
+from .status import FleetStatus, Quarantined, WorkerStatus
+
+__all__ = ["Fleet", "FleetCollector", "FleetStatus", "Quarantined", "WorkerStatus", "stable_text"]

@@ -1,0 +1,51 @@
+"""The plugin of Dask's workers: one keeper for each worker, present and future."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from distributed.diagnostics.plugin import WorkerPlugin
+
+from .desk import CALL, REPORT, plugin_name
+from .keeper import Keeper, Orders
+from .messages import Reply, Report
+
+if TYPE_CHECKING:
+    from distributed import Worker
+
+
+class KeeperPlugin(WorkerPlugin):
+    """Runs a keeper on each worker.
+
+    Args:
+        orders: the options of the fleet.
+    """
+
+    def __init__(self, orders: Orders) -> None:
+        self.name = plugin_name(orders.fleet)
+        self._orders = orders
+        self._keeper: Keeper | None = None
+
+    async def setup(self, worker: Worker) -> None:
+        """Start the keeper."""
+        async def send(report: Report) -> Reply | None:
+            send_report = getattr(worker.scheduler, REPORT)
+            answer = await send_report(fleet=self._orders.fleet, report=report.to_wire())
+            # A scheduler that does not know the operation answers with something else.
+            return Reply.from_wire(list(answer)) if isinstance(answer, (list, tuple)) else None
+
+        def called(fleet: str) -> None:
+            plugin = worker.plugins.get(plugin_name(fleet))
+            if isinstance(plugin, KeeperPlugin) and plugin._keeper is not None:
+                plugin._keeper.ask()
+
+        # It stays, since a call to an operation that a worker does not know would end its connection.
+        worker.stream_handlers[CALL] = called
+        name = worker.address if worker.name is None else str(worker.name)
+        self._keeper = Keeper(self._orders, name, worker.address, send)
+        self._keeper.start()
+
+    async def teardown(self, worker: Worker) -> None:
+        """Close all apps, before the worker ends or another run of the fleet begins."""
+        if self._keeper is not None:
+            await self._keeper.stop()

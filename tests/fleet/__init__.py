@@ -1,0 +1,1 @@
+"""lochws.fleet: fleets on Dask."""
