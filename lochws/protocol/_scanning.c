@@ -4,6 +4,7 @@
 #include <Python.h>
 #include <descrobject.h>
 #include <stdint.h>
+#include <string.h>
 #include <structmember.h>
 #include <time.h>
 
@@ -29,6 +30,26 @@ slot_offset(PyTypeObject *type, const char *name)
         PyErr_Format(PyExc_TypeError, "%s.%s is not a slot", type->tp_name, name);
     }
     return offset;
+}
+
+/* An instance of Text or Binary: three slots, in any order. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *slots[3];
+} Message;
+
+/* Free a message, in half of the time that Python's function takes, which is for all kinds of classes. The
+ * latter calls this one for the instances of subclasses, when it has cleared what they have in addition. */
+static void
+message_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    for (int i = 0; i < 3; i++) {
+        Py_XDECREF(((Message *)self)->slots[i]);
+    }
+    PyObject_GC_Del(self);
+    Py_DECREF(type); /* each instance of a heap type owns a reference to it */
 }
 
 const char scanning_configure_doc[] = PyDoc_STR(
@@ -68,6 +89,9 @@ scanning_configure(PyObject *module, PyObject *args)
     state->text_type = text;
     state->encoded_type = encoded;
     state->binary_type = binary;
+    if (text->tp_basicsize == sizeof(Message) && binary->tp_basicsize == sizeof(Message)) {
+        text->tp_dealloc = binary->tp_dealloc = message_dealloc;
+    }
     /* Last, since letting go of a class may run any code. */
     Py_XDECREF(old_text);
     Py_XDECREF(old_encoded);
@@ -80,14 +104,14 @@ static PyObject *
 make_event(PyTypeObject *type, Py_ssize_t time_offset, PyObject *received, Py_ssize_t offset,
            PyObject *content)
 {
-    PyObject *event = type->tp_alloc(type, 0);
+    /* The collector does not track it. It refers only to a number and a str or bytes, so it cannot be part of a
+     * cycle, and the collector need not look at the hundreds of events of a batch again and again. */
+    PyObject *event = PyObject_GC_New(PyObject, type);
     if (event == NULL) {
         Py_DECREF(content);
         return NULL;
     }
-    /* It refers only to a number and a str or bytes, so it cannot be part of a cycle. The collector need not
-     * look at the hundreds of events of a batch again and again. */
-    PyObject_GC_UnTrack(event);
+    memset((char *)event + sizeof(PyObject), 0, (size_t)type->tp_basicsize - sizeof(PyObject));
     Py_INCREF(received);
     *(PyObject **)((char *)event + time_offset) = received;
     *(PyObject **)((char *)event + offset) = content;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import weakref
 from itertools import pairwise
 
 import pytest
@@ -153,6 +154,36 @@ class TestCompiled:
         with pytest.raises(TypeError):
             compiled.twins.configure(1, 2, 3)
         compiled.twins.configure(Text, _EncodedText, Binary)
+
+    @pytest.mark.parametrize("base", [Text, _EncodedText, Binary])
+    @pytest.mark.parametrize("way", ["scanned", "constructed", "of a subclass"])
+    def test_an_event_frees_all_that_it_refers_to(self, base, way):
+        class Subclass(base):
+            __slots__ = ("__dict__", "__weakref__", "slot")
+
+        class Thing:
+            pass
+
+        content = b"content" if base is Binary else "content"
+        names = ["received_time", "_json"]
+        if way == "scanned":
+            wire = frame(Opcode.BINARY if base is Binary else Opcode.TEXT, b"content")
+            events = []
+            compiled.twins.scan(wire, 0, LIMIT, events, None, base is _EncodedText)
+            event = events.pop()
+            assert type(event) is base
+        elif way == "constructed":
+            event = base(content)
+        else:
+            event = Subclass(content)
+            names += ["slot", "other"]
+        references = []
+        for name in names:
+            thing = Thing()
+            references.append(weakref.ref(thing))
+            setattr(event, name, thing)
+        del thing, event
+        assert [reference() for reference in references] == [None] * len(names)
 
     def test_a_flood_leaves_no_object_behind(self):
         data = text(b"x" * 50) * 1000
