@@ -138,12 +138,12 @@ def signals_as_usual() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
-    """Fails a test after which a thread of lochws runs on, or a descriptor is open that was not before."""
-    before = _open_descriptors()
+    """Fails a test after which a thread of lochws runs on, or a descriptor is open, that was not before."""
+    before, threads = _open_descriptors(), set(threading.enumerate())
     yield
     deadline = monotonic() + GRACE
     for thread in threading.enumerate():
-        if thread.name.startswith("lochws"):
+        if thread.name.startswith("lochws") and thread not in threads:
             thread.join(max(0.0, deadline - monotonic()))
             assert not thread.is_alive(), f"the test left the thread {thread.name}"
     while left := {number: what for number, what in _open_descriptors().items() if number not in before}:
