@@ -12,13 +12,17 @@ from time import monotonic
 
 import pytest
 
+from lochws.testing import VirtualClock
+
 from ..faults.registry import fault
 from ..support.apps import echo, opened
 from ..support.peer import StartPeer
 from ..support.seen import PATIENCE, Noting, eventually
 
-#: Bytes a second, bytes to send, and seconds without a sign of life: four times the case that was reported.
-RATE, SIZE, PING_TIMEOUT = 80_000, 200_000, 0.5
+#: Bytes a second, by the machine's clock, and bytes to send.
+RATE, SIZE = 400_000, 200_000
+#: Seconds without a sign of life, by the virtual clock, and how many pass while the relay takes `STEP` bytes.
+PING_TIMEOUT, STEP_SECONDS, STEP = 60, 20, 10_000
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what TCP has acknowledged")
 
@@ -34,6 +38,7 @@ class SlowUplink:
         self._listener.listen()
         self.port: int = self._listener.getsockname()[1]
         self.is_dead = threading.Event()
+        self.taken = 0  # bytes
         self._ended = threading.Event()
         self._threads = [threading.Thread(target=self._run)]
         self._threads[0].start()
@@ -71,6 +76,7 @@ class SlowUplink:
             if not data:
                 break
             taken += len(data)
+            self.taken += len(data)
             far.sendall(data)
         far.shutdown(socket.SHUT_RDWR)
 
@@ -79,6 +85,7 @@ class SlowUplink:
         with suppress(OSError):
             while data := far.recv(65536):
                 near.sendall(data)
+            near.shutdown(socket.SHUT_WR)
 
 
 @pytest.fixture(params=["ws", "wss"])
@@ -98,12 +105,18 @@ def slow_app(url: str, client_tls: ssl.SSLContext) -> Noting:
 
 @fault("sending", "A slow uplink")
 def test_acknowledged_bytes_are_a_sign_of_life(
-    uplink: tuple[SlowUplink, str], client_tls: ssl.SSLContext
+    uplink: tuple[SlowUplink, str], client_tls: ssl.SSLContext, ws_clock: VirtualClock
 ) -> None:
-    _, url = uplink
-    with opened(slow_app(url, client_tls), ping_rate=0.25, ping_timeout=PING_TIMEOUT) as app:
+    relay, url = uplink
+    with opened(slow_app(url, client_tls), ping_rate=30, ping_timeout=PING_TIMEOUT) as app:
         app.send_binary(bytes(SIZE))
-        eventually(lambda: bool(app.all("binary") or app.all("disconnected")))
+        began = ws_clock.monotonic()
+        for taken in range(relay.taken + STEP, SIZE - STEP, STEP):
+            eventually(lambda taken=taken: relay.taken >= taken)  # type: ignore[misc]
+            ws_clock.advance(STEP_SECONDS)
+            assert not app.all("disconnected")
+        assert ws_clock.monotonic() - began > 4 * PING_TIMEOUT
+        app.wait_for("binary")
         assert "unresponsive" not in app.names()
         (echoed,) = app.all("binary")
     assert len(echoed.data) == SIZE
@@ -111,11 +124,12 @@ def test_acknowledged_bytes_are_a_sign_of_life(
 
 @fault("sending", "A slow uplink")
 def test_a_network_that_stops_taking_bytes_is_noticed(
-    uplink: tuple[SlowUplink, str], client_tls: ssl.SSLContext
+    uplink: tuple[SlowUplink, str], client_tls: ssl.SSLContext, ws_clock: VirtualClock
 ) -> None:
     relay, url = uplink
-    with opened(slow_app(url, client_tls), ping_rate=0.25, ping_timeout=PING_TIMEOUT, close_timeout=1) as app:
+    with opened(slow_app(url, client_tls), ping_rate=30, ping_timeout=PING_TIMEOUT) as app:
         app.send_binary(bytes(SIZE))
         relay.is_dead.set()
-        eventually(lambda: bool(app.all("disconnected")))
+        ws_clock.advance(4 * PING_TIMEOUT)
+        app.wait_for("disconnected")
     assert app.all("unresponsive")

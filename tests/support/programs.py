@@ -17,6 +17,8 @@ SOON = 20.0
 PRELUDE = """
 import atexit, os, signal, sys, threading, time
 from lochws import Backoff, WebSocketApp
+import lochws.app
+lochws.app.START_SECONDS = 60  # how long wait_ready() waits for another thread to start the app
 app = WebSocketApp(sys.argv[1], OPTIONS)
 done = threading.Event()
 def say(word):
