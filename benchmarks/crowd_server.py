@@ -9,6 +9,7 @@ from __future__ import annotations
 import resource
 import select
 import socket
+import ssl
 import sys
 
 from .job import Job
@@ -28,6 +29,7 @@ class CrowdServer:
         self._poll = select.epoll()
         self._sockets: dict[int, socket.socket] = {}
         self._waiting: dict[int, bytes] = {}  # requests, until they are whole
+        self._tls = server_context(job) if job.work.tls else None
         self._flood = b"".join(flood_frames(job.work)) if job.work.kind == "crowd" else b""
         self._sent: dict[int, int] = {}  # where in the flood a connection is
 
@@ -51,6 +53,10 @@ class CrowdServer:
             while True:
                 connection, _ = self._listener.accept()
                 connection.setblocking(False)
+                if self._tls is not None:
+                    connection = self._tls.wrap_socket(
+                        connection, server_side=True, do_handshake_on_connect=False
+                    )
                 descriptor = connection.fileno()
                 self._sockets[descriptor] = connection
                 self._waiting[descriptor] = b""
@@ -64,14 +70,14 @@ class CrowdServer:
                 self._send_more(descriptor)
             if event & ~select.EPOLLOUT:
                 self._read(descriptor)
-        except BlockingIOError:
+        except (BlockingIOError, ssl.SSLWantReadError):
             pass
         except OSError:
             self._forget(descriptor)
 
     def _read(self, descriptor: int) -> None:
         connection = self._sockets[descriptor]
-        received = connection.recv(65536)
+        received = connection.recv(65536)  # with TLS, the handshake comes first
         if not received:
             self._forget(descriptor)
         elif descriptor in self._waiting:
@@ -102,6 +108,13 @@ class CrowdServer:
         self._sent.pop(descriptor, None)
 
 
+def server_context(job: Job) -> ssl.SSLContext:
+    """Create the TLS context of a server."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(f"{job.certificates}/server.pem")
+    return context
+
+
 def raise_descriptor_limit() -> None:
     """Allow as many descriptors as the system lets this process have."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -113,7 +126,7 @@ def main() -> None:
     job = Job.from_text(sys.argv[1])
     job.pin(job.server_core)
     raise_descriptor_limit()
-    with socket.create_server(("127.0.0.1", 0), backlog=4096) as listener:
+    with socket.create_server(("" if job.work.delay else job.host, 0), backlog=4096) as listener:
         print(listener.getsockname()[1], flush=True)
         CrowdServer(listener, job).run()
 

@@ -6,6 +6,8 @@ import json
 import os
 from dataclasses import asdict, dataclass, replace
 
+from tests.support.delayed_link import FAR_HOST
+
 from .works import WORKS, Work
 
 
@@ -49,7 +51,12 @@ class Job:
 
     @property
     def url(self) -> str:
-        return f"{'wss' if self.work.tls else 'ws'}://127.0.0.1:{self.port}/"
+        return f"{'wss' if self.work.tls else 'ws'}://{self.host}:{self.port}/"
+
+    @property
+    def host(self) -> str:
+        """Return the server's address. If there is a delay, this is the far end of the link."""
+        return FAR_HOST if self.work.delay else "127.0.0.1"
 
     @property
     def authorities(self) -> str | None:

@@ -10,6 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
+
+from tests.support.delayed_link import link_command
 
 from .clients import CLIENTS, can
 from .job import Job
@@ -122,9 +125,11 @@ class Bench:
             work_name=work.name, client=name, count=count, certificates=self._certificates,
             server_core=self.server_core, client_core=self.client_core,
         )
-        with _server(job) as port:
-            arguments = ["-m", "benchmarks.client", job.at_port(port).to_text()]
-            result = _last_line(arguments, CLIENTS[name].environment)
+        if work.delay:
+            inside = [sys.executable, "-m", "benchmarks.run", job.to_text()]
+            result = _last_line(link_command(inside, work.delay))
+        else:
+            result = measure_here(job)
         expected = work.total_length(count) if work.kind in ("receive", "memory", "echo") else None
         if work.kind != "crowd" and result["count"] != count:
             raise MeasurementError(f"{result['count']} of {count} done")
@@ -137,8 +142,19 @@ class Bench:
         code = _IMPORT_CODE.format(name=CLIENTS[name].needs[0])
         # Peers were compiled to bytecode when they were installed; a checkout is by the first of these.
         keeping = {"PYTHONDONTWRITEBYTECODE": ""}
-        imports = [_last_line(["-c", code], keeping) for _ in range(_IMPORTS)]
+        imports = [_last_line([sys.executable, "-c", code], keeping) for _ in range(_IMPORTS)]
         return min(imports, key=lambda result: result["wall"])
+
+
+def measure_here(job: Job) -> Measurement:
+    """Measure in the network that this process is in.
+
+    Raises:
+        MeasurementError: the client or server failed.
+    """
+    with _server(job) as port:
+        command = [sys.executable, "-m", "benchmarks.client", job.at_port(port).to_text()]
+        return _last_line(command, CLIENTS[job.client].environment)
 
 
 def _say(text: str) -> None:
@@ -173,10 +189,10 @@ def _server(job: Job) -> Iterator[int]:
             process.kill()
 
 
-def _last_line(arguments: Sequence[str], environment: Mapping[str, str]) -> Measurement:
-    """Run Python, and read the JSON that it prints in the end."""
+def _last_line(command: Sequence[str], environment: Mapping[str, str] = MappingProxyType({})) -> Measurement:
+    """Run a command, and read the JSON that it prints in the end."""
     done = subprocess.run(
-        [sys.executable, *arguments], env={**os.environ, **environment}, cwd=_CHECKOUT, timeout=_TIME_LIMIT,
+        command, env={**os.environ, **environment}, cwd=_CHECKOUT, timeout=_TIME_LIMIT,
         capture_output=True, text=True, check=False,
     )
     if done.returncode or not done.stdout.strip():
@@ -184,3 +200,7 @@ def _last_line(arguments: Sequence[str], environment: Mapping[str, str]) -> Meas
         raise MeasurementError(complaint[-1])
     result: Measurement = json.loads(done.stdout.splitlines()[-1])
     return result
+
+
+if __name__ == "__main__":  # in a network namespace
+    print(json.dumps(measure_here(Job.from_text(sys.argv[1]))))

@@ -9,6 +9,7 @@ import socket
 import ssl
 import sys
 
+from .crowd_server import server_context
 from .job import Job
 from .wire import CLOSE, encoded, first_byte, flood_frames, frame, masked_frame, upgrade_answer
 from .works import Work
@@ -112,9 +113,7 @@ def _some(connection: socket.socket) -> bytes:
 
 
 def _over_tls(accepted: socket.socket, job: Job) -> ssl.SSLSocket:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(f"{job.certificates}/server.pem")
-    return context.wrap_socket(accepted, server_side=True)
+    return server_context(job).wrap_socket(accepted, server_side=True)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ class Work:
         tls: whether the connection is encrypted.
         deflate: whether messages come deflated, with context takeover.
         senders: threads that send at once.
+        delay: seconds that packets take each way; needs a network namespace.
         busy: whether another thread of the client computes without pause.
         count: messages, trips or connections; None for as many as fit the time.
         seconds: how long is looked at what runs on its own.
@@ -43,6 +44,7 @@ class Work:
     tls: bool = False
     deflate: bool = False
     senders: int = 1
+    delay: float = 0.0
     busy: bool = False
     count: int | None = None
     seconds: float = 0.0
@@ -102,6 +104,9 @@ WORKS = {
         Work(name="echo 125", kind="echo", size=125),
         Work(name="echo 125, busy", kind="echo", size=125, busy=True, count=300, peers=THREADED),
         Work(name="open 1000", kind="open", count=1000, peers=HOLDERS),
+        Work(name="open 1000 TLS", kind="open", tls=True, count=1000, peers=HOLDERS),
+        Work(name="open 1000, 25 ms away", kind="open", delay=0.025, count=1000, peers=HOLDERS),
+        Work(name="open 1000 TLS, 25 ms away", kind="open", tls=True, delay=0.025, count=1000, peers=HOLDERS),
         Work(name="crowd of 200", kind="crowd", count=200, seconds=2.0,
              peers=("lochws", "websocket-client", "websockets threads", "aiohttp", "picows")),
         Work(name="idle 10000", kind="idle", count=10_000, seconds=35.0, once=True, peers=HOLDERS, fewer=500),

@@ -21,7 +21,7 @@ class Client(AsyncClient):
 
     def _connect(self, session: aiohttp.ClientSession) -> Any:
         return session.ws_connect(
-            self.job.url, ssl=self.tls() or True, compress=15 if self.work.deflate else 0, max_msg_size=0
+            self.job.url, ssl=self.tls or True, compress=15 if self.work.deflate else 0, max_msg_size=0
         )
 
     def receive(self) -> None:

@@ -34,7 +34,7 @@ class Client(BaseClient):
         """Return an upgraded socket."""
         connection = socket.create_connection(("127.0.0.1", self.job.port))
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        context = self.tls()
+        context = self.tls
         if context is not None:
             connection = context.wrap_socket(connection, server_hostname="127.0.0.1")
         extension = b"Sec-WebSocket-Extensions: permessage-deflate\r\n" if self.work.deflate else b""

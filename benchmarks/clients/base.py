@@ -6,6 +6,7 @@ import gc
 import ssl
 import threading
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from statistics import median
 from time import sleep
 from typing import ClassVar, TypeVar
@@ -42,8 +43,9 @@ class BaseClient:
         """Return what is sent."""
         return self.work.messages()[0]
 
+    @cached_property
     def tls(self) -> ssl.SSLContext | None:
-        """Return a TLS context that trusts the server, or None if the work has no TLS."""
+        """The TLS context for all connections, which trusts the server, or None if the work has no TLS."""
         if self.job.authorities is None:
             return None
         return ssl.create_default_context(cafile=self.job.authorities)

@@ -62,8 +62,8 @@ class _Echoing(_Measured):
 
 
 class _InCrowd(WebSocketApp):
-    def __init__(self, url: str, threads: Threads, opened: threading.Semaphore) -> None:
-        super().__init__(url, {}, threads=threads)
+    def __init__(self, job: Job, threads: Threads, opened: threading.Semaphore) -> None:
+        super().__init__(job.url, {}, threads=threads, ssl_cafile=job.authorities)
         self.opened = opened
         self.count = 0
         self.length = 0
@@ -131,7 +131,7 @@ class Client(BaseClient):
 
     def _opened(self) -> list[_InCrowd]:
         shared, opened = Threads(), threading.Semaphore(0)
-        apps = [_InCrowd(self.job.url, shared, opened) for _ in range(self.job.count)]
+        apps = [_InCrowd(self.job, shared, opened) for _ in range(self.job.count)]
         for app in apps:
             app.start()
         for _ in apps:

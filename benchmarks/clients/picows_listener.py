@@ -99,7 +99,7 @@ class Client(AsyncClient):
 
     async def _connect(self, listener: picows.WSListener) -> picows.WSTransport:
         transport, _ = await picows.ws_connect(
-            lambda: listener, self.job.url, ssl_context=self.tls(), max_frame_size=_MAX_FRAME
+            lambda: listener, self.job.url, ssl_context=self.tls, max_frame_size=_MAX_FRAME
         )
         return transport
 

@@ -19,7 +19,7 @@ class Client(AsyncClient):
 
     def _connect(self) -> connect:
         return connect(
-            self.job.url, ssl=self.tls(), compression="deflate" if self.work.deflate else None, max_size=None,
+            self.job.url, ssl=self.tls, compression="deflate" if self.work.deflate else None, max_size=None,
             proxy=None,
         )
 

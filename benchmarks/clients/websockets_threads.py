@@ -20,7 +20,7 @@ class Client(BaseClient):
 
     def _connect(self) -> ClientConnection:
         return connect(
-            self.job.url, ssl=self.tls(), compression="deflate" if self.work.deflate else None, max_size=None,
+            self.job.url, ssl=self.tls, compression="deflate" if self.work.deflate else None, max_size=None,
             proxy=None,
         )
 
