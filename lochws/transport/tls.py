@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ssl
+import traceback
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -38,6 +39,8 @@ _CERTIFICATE_FAULTS = {
 _loads: SharedCalls[ssl.SSLContext] = SharedCalls("lochws-loader", 4)
 # TLS objects that may block are used by at most so many threads.
 _handshakes: SharedCalls[Any] = SharedCalls("lochws-handshake", 16)
+# A user's TLS context may have errors with a circle of causes.
+_MAX_CAUSES = 10
 _ALPN_ADVICE = "Offer http/1.1 alone in the ssl_context: set_alpn_protocols(['http/1.1'])."
 _PIN_ADVICE = "If the server has a new certificate for a good reason, add its SHA-256 to ssl_pins."
 _NO_COMMON_VERSION = {"TLSV1_ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE"}
@@ -77,6 +80,7 @@ class ClientTLS:
         """
         name = (self._options.server_hostname if home else None) or host
         server = (name, port, home)
+        secured: TLSStream | None = None
         try:
             context = yield from self._context(home, deadline)
             secured = yield from handshake(stream, context, name, deadline, self._sessions, server)
@@ -84,8 +88,10 @@ class ClientTLS:
             if digest is not None:
                 text = f"the certificate of {host!r} is not among those pinned: its SHA-256 is {digest}"
                 raise ConnectFail(text, phase="tls", address=stream.address, advice=_PIN_ADVICE)
-        except BaseException:
+        except BaseException as error:
             stream.close()
+            secured = None
+            _clear_frames(error)
             raise
         return secured
 
@@ -184,6 +190,16 @@ def handshake(
     except (OSError, ValueError) as error:  # ValueError: the host cannot be a server name
         text = _describe(error, server_hostname)
         raise ConnectFail(text, phase="tls", address=stream.address) from error
+
+
+def _clear_frames(error: BaseException) -> None:
+    """Empty the frames of an error, which the app keeps, and of its causes: they refer to the TLS object."""
+    behind: BaseException | None = error
+    for _ in range(_MAX_CAUSES):
+        if behind is None:
+            return
+        traceback.clear_frames(behind.__traceback__)
+        behind = behind.__cause__ or behind.__context__
 
 
 def _describe(error: Exception, host: str) -> str:

@@ -123,3 +123,29 @@ def test_an_attempt_takes_little_memory_and_leaves_none(
     first, second, third = grown[1:]
     assert 2 < first < most_kib, f"{first:.1f} KiB for each attempt"
     assert third < 1.5 * first, f"memory is left: {first:.1f}, {second:.1f}, {third:.1f} KiB"
+
+
+@pytest.mark.parametrize("end", ["closed", "too slow", "not TLS"])
+def test_a_failed_tls_handshake_leaves_no_tls_object(end: str, start_peer: StartPeer) -> None:
+    asked = threading.Event()
+
+    def script(link: Link) -> None:
+        link.sock.recv(1)  # of the ClientHello
+        asked.set()
+        if end == "not TLS":
+            link.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        link.wait_for_end()
+
+    def tls_objects() -> int:
+        gc.collect()
+        return sum(isinstance(thing, ssl.SSLObject) for thing in gc.get_objects())
+
+    before = tls_objects()
+    url = start_peer(script).url.replace("ws:", "wss:")
+    app = WebSocketApp(url, {}, open_timeout=0.2 if end == "too slow" else PATIENCE)
+    app.start(persist=False)
+    assert asked.wait(PATIENCE)
+    if end == "closed":
+        app.close()
+    assert app.join(PATIENCE)
+    assert tls_objects() <= before
