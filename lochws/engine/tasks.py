@@ -2,8 +2,8 @@
 
 A task is made of the steps of `lochws.system.steps`. When it waits, its sockets are in the loop's selector.
 When a wait is over, the task is resumed in a turn of the loop, so its steps must be short and must not block.
-In each turn tasks may take `TURN_SECONDS`, and the others go on in the next one, so neither a thousand TLS
-handshakes nor a busy connection keeps the other waiting.
+In each turn tasks may take as long as everything else has taken since their last one, from `LEAST_SECONDS` to
+`TURN_SECONDS`. So a thousand TLS handshakes and a busy connection share the time.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from ..system.steps import HasDescriptor, Ready, Steps, Wait
 from .loop import Loop
 from .timers import Timers
 
-#: The longest time that tasks go on in one turn, in seconds, apart from the step that exceeds it.
-TURN_SECONDS = 0.004
+#: The longest time that tasks go on in one turn, in seconds, apart from the step that exceeds it; and the
+#: time that they always have.
+TURN_SECONDS, LEAST_SECONDS = 0.004, 0.0005
 #: How often a task is resumed to end it after its loop has failed. Under a cancelled deadline it ends.
 _MAX_ENDINGS = 10
 
@@ -84,6 +85,7 @@ class Tasks:
         self._tasks: dict[Task, None] = {}
         self._due: deque[Task] = deque()
         self._timers: Timers[Task] = Timers()
+        self._left_at = 0.0  # when the tasks have last gone on
         loop.set_alarm(self, None)
 
     # Any thread.
@@ -131,13 +133,16 @@ class Tasks:
     def on_ready(self, _mask: int, _buffer: memoryview, _now: float, /) -> bool:
         """Go on with the tasks whose wait is over, for a limited time. Return whether any are left."""
         self.on_timer(0.0)
-        began = monotonic()
+        now = monotonic()
+        until = now + min(TURN_SECONDS, max(LEAST_SECONDS, now - self._left_at))
         while self._due:
             task = self._due.popleft()
             task.is_due = False
             self._step(task)
-            if monotonic() - began > TURN_SECONDS:
+            now = monotonic()
+            if now >= until:
                 break
+        self._left_at = now
         self._set_alarm()
         return bool(self._due)
 

@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from selectors import EVENT_READ, EVENT_WRITE
 from time import monotonic, sleep
 
@@ -183,6 +184,28 @@ def test_steps_that_take_long_leave_each_turn_to_the_other_channels(loop: Loop, 
         assert len(probe.received) == turns
         assert len(done) <= turns
     assert turns == count
+
+
+@pytest.mark.parametrize(("others_took", "steps_taken"), [(0.0, 2), (0.002, 7), (1.0, 14)])
+def test_the_tasks_have_as_long_as_the_others_took_within_limits(
+    others_took: float, steps_taken: int, loop: Loop, tasks: Tasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, done = [1000.0], []
+    monkeypatch.setattr(tasks_module, "monotonic", lambda: now[0])
+
+    def steps(number: int, _: object) -> Steps[None]:
+        now[0] += 0.0003
+        done.append(number)
+        yield from ()
+
+    for number in range(50):
+        tasks.add(partial(steps, number), None)
+    while not done:
+        loop.turn(until=lambda: True)
+    before = len(done)
+    now[0] += others_took
+    loop.turn(until=lambda: True)
+    assert len(done) - before == steps_taken
 
 
 def test_channels_that_always_have_something_to_do_leave_turns_to_the_tasks(loop: Loop, tasks: Tasks) -> None:
