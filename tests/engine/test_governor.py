@@ -6,7 +6,6 @@ import copy
 import pickle
 import threading
 from collections import deque
-from itertools import pairwise
 from time import monotonic
 from typing import Any
 
@@ -18,7 +17,7 @@ from lochws.system.steps import drive
 
 from ..support.apps import NEVER
 from ..support.peer import Link, StartPeer
-from ..support.scripts import polite
+from ..support.scripts import in_turn, polite
 from ..support.seen import PATIENCE, Noting, eventually
 
 
@@ -47,29 +46,25 @@ class TestRate:
     def test_attempts_begin_at_intervals(self) -> None:
         governor = Governor(50)
         began = monotonic()
-        times = []
-        for _ in range(6):
-            deadline = Deadline(5)
+        with pytest.raises(StopIteration):  # the first one need not wait
+            next(governor.enter("x", Deadline(5)))
+        for number in range(1, 6):
+            deadline = Deadline(PATIENCE)
             drive(governor.enter("x", deadline), deadline)
             deadline.close()
-            times.append(monotonic() - began)
-        assert times[0] < 0.02
-        assert times[-1] >= 5 / 50
-        assert all(later - earlier > 0.015 for earlier, later in pairwise(times))
+            assert monotonic() - began >= number / 50
 
     def test_those_that_are_called_off_leave_their_place_to_others(self) -> None:
-        governor = Governor(2)
-        deadline = Deadline(5)
+        governor = Governor(1)
+        deadline = Deadline(PATIENCE)
         drive(governor.enter("x", deadline), deadline)
         off = [enter(governor) for _ in range(20)]
         eventually(lambda: len(governor._waiting) == 20)
         for one in off:
             one.cancel()
             one.thread.join(PATIENCE)  # type: ignore[attr-defined]
-        began = monotonic()
-        drive(governor.enter("x", deadline), deadline)
+        drive(governor.enter("x", deadline), deadline)  # otherwise this would take 20 s
         deadline.close()
-        assert monotonic() - began < 0.6
         assert not governor._waiting
 
     def test_without_limits_nothing_waits(self) -> None:
@@ -169,14 +164,17 @@ class TestApps:
 
     @pytest.mark.parametrize("calls", [1, 50])
     def test_reconnect_during_the_wait_changes_nothing(self, calls: int, start_peer: StartPeer) -> None:
-        governor = Governor(5)
-        url = start_peer(polite).url
-        apps = [Noting(url, governor=governor) for _ in range(2)]
+        governor = Governor(None, per_host=1)
+        url = start_peer(in_turn(Link.wait_for_end, polite)).url
+        hangs, *apps = (Noting(url, governor=governor) for _ in range(3))
+        hangs.start(persist=NEVER)
+        hangs.wait_for("connected")
         for app in apps:
             app.start(persist=NEVER)
         for _ in range(calls):
             for app in apps:
                 app.reconnect()
+        assert hangs.stop(PATIENCE)
         assert all(app.wait_ready(PATIENCE) for app in apps)
         for app in apps:
             assert app.stop(PATIENCE)
