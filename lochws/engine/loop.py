@@ -281,9 +281,10 @@ class Loop:
         self._poller.watch(descriptor, 0, events)
         self._watched[descriptor] = watch
 
-    def unwatch(self, descriptor: int) -> None:
+    def unwatch(self, watch: Watch, descriptor: int) -> None:
         """Stop waiting for a descriptor that was passed to `watch`. Call this before it is closed."""
-        if self._watched.pop(descriptor, None) is not None:
+        if self._watched.get(descriptor) is watch:  # if it was closed, another may have it now
+            del self._watched[descriptor]
             with suppress(OSError, ValueError, RuntimeError):  # the poller has been closed
                 self._poller.watch(descriptor, EVENT_READ, 0)
 

@@ -242,7 +242,7 @@ class Tasks:
     def _unwatch(self, task: Task) -> None:
         # Before the task goes on, as it may close the socket.
         for watch in task.watches:
-            self._loop.unwatch(watch.descriptor)
+            self._loop.unwatch(watch, watch.descriptor)
         task.watches = ()
 
     def _end_all(self, tasks: list[Task]) -> None:

@@ -272,6 +272,29 @@ def test_a_descriptor_that_cannot_be_waited_on_raises_in_the_generator(loop: Loo
     turn_until(loop, lambda: not loop.has_channels)
 
 
+def test_a_descriptor_that_was_closed_and_used_again_keeps_its_channel(loop: Loop, tasks: Tasks) -> None:
+    near, far = socket.socketpair()
+    near.setblocking(False)
+
+    def steps(_: object) -> Steps[None]:
+        yield Wait(((near, EVENT_READ),), monotonic() + 0.05)
+
+    with far:
+        tasks.add(steps, None)
+        loop.turn(until=lambda: True)
+        loop.turn(until=lambda: True)
+        number = near.detach()
+        probe = Probe()
+        os.dup2(probe.fileno(), number)  # closes the socket of the task
+        probe._near.close()
+        probe._near = socket.socket(fileno=number)
+        probe._near.setblocking(False)
+        loop.add(probe)
+        turn_until(loop, lambda: tasks.is_finished)
+        probe.far.send(b"x")
+        turn_until(loop, lambda: probe.received)
+
+
 @pytest.mark.parametrize("error", [ValueError("a defect"), SystemExit(1)])
 def test_a_defect_ends_one_task_and_is_reported(
     loop: Loop, tasks: Tasks, error: BaseException, caplog: pytest.LogCaptureFixture
