@@ -322,7 +322,8 @@ def test_a_second_start_is_refused() -> None:
 
 
 def test_a_server_that_refuses_copies_for_a_while_gets_the_second_one_later() -> None:
-    with ScriptedServer(STAYS, [reject(409)], [reject(409)], STAYS) as server:
+    # The first refusal counts only if the other connection is open by then.
+    with ScriptedServer(STAYS, [reject(409)], [reject(409)], [reject(409)], STAYS) as server:
         feed = Noting(WebSocketApp, [server.url], copies=2, key=key_of)
         with feed:
             eventually(lambda: feed.status().single_session)
