@@ -32,6 +32,7 @@ EndedBy: TypeAlias = Literal["client", "server", "network"]
 """Who ended a connection: `Disconnected.ended_by`."""
 
 
+_loads = JSON.loads
 #: The end of the text of an event after which the back-off gives up at once.
 _NO_RETRY = "; this is fatal, so there will be no further attempt"
 
@@ -328,9 +329,14 @@ class Text(Event):
             Exception: whatever the codec's `loads` raised.
         """
         found: Any = getattr(self, "_json", JSON)
-        if isinstance(found, Codec):
+        if found is JSON:  # without calls of our own, since this is read for each message
+            try:
+                self._json = found = _loads(self.text)
+            except RecursionError:
+                raise _too_deep(self) from None
+        elif isinstance(found, Codec):
             # json.loads gets a str: it would guess the encoding of bytes.
-            message = self.text if found.loads is JSON.loads else content_of(self)
+            message = self.text if found.loads is _loads else content_of(self)
             self._json = found = _decoded(self, found, message)
         return found
 
@@ -871,5 +877,10 @@ def use_codec(received: Iterable[Event], codec: Codec) -> None:
 def _decoded(event: Text | Binary, codec: Codec, message: str | bytes) -> Any:
     try:
         return codec.loads(message)
-    except RecursionError:  # usually because of the server's data, so not a bug of the caller
-        raise ValueError(f"the message is nested too deeply for Python here: {event!r}") from None
+    except RecursionError:
+        raise _too_deep(event) from None
+
+
+def _too_deep(event: Text | Binary) -> ValueError:
+    # Usually because of the server's data, so a RecursionError would look like a bug of the caller.
+    return ValueError(f"the message is nested too deeply for Python here: {event!r}")
