@@ -7,6 +7,8 @@ from collections.abc import Callable
 from json import JSONEncoder
 from typing import Any, TypeAlias
 
+from .base.callables import check_takes
+
 #: Converts an object to a message: a str, or the UTF-8 of one; bytes for a codec of binary messages.
 Dumps: TypeAlias = Callable[[Any], "str | bytes | bytearray | memoryview"]
 #: Converts a message to an object.
@@ -134,20 +136,7 @@ def check_function(name: str, function: object, expected: str) -> None:
     """
     if not callable(function):
         raise TypeError(f"{name}={function!r}: expected {expected}")
-    import inspect  # noqa: PLC0415  the default codec is not checked again in each process
-
-    kinds = inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction
-    call = getattr(type(function), "__call__", None)  # noqa: B004  not a test
-    if any(kind(each) for kind in kinds for each in (function, call)):
-        raise TypeError(f"{name}={_name(function)}: expected neither a coroutine nor a generator function")
-    try:
-        signature = inspect.signature(function)
-    except (ValueError, TypeError):
-        return  # some built-in functions have none to see
-    try:
-        signature.bind(object())
-    except TypeError:
-        raise TypeError(f"{name}={_name(function)}{signature} cannot be called with one argument") from None
+    check_takes(name, function, 1)
 
 
 def _name(function: object) -> str:

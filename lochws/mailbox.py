@@ -18,7 +18,7 @@ from time import monotonic
 from typing import Any, Generic, TypeVar, cast
 
 from . import events
-from .dispatch.callables import check_takes
+from .base.callables import check_takes
 from .dispatch.naming import CLASSES, EventName, event_names
 from .dispatch.registry import Registry
 from .engine.bounded_inbox import WHEN_FULL, WhenFull

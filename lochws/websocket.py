@@ -11,13 +11,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast, overload
 
 from . import events
+from .base.callables import check_runs
 from .base.records import values_of
 from .codec import as_message
 from .connection.receipts import Receipt
 from .connection.sending import SendingHalf
 from .counters import Counters
 from .dispatch.arguments import refusing_unknown
-from .dispatch.callables import check_runs
 from .dispatch.hiding import check_class, check_instance, read_only
 from .errors import WebSocketClosed, WebSocketError, WebSocketUnavailable
 from .life.counters import Traffic

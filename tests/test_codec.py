@@ -39,10 +39,9 @@ def no_arguments() -> str:
     ("function", "words"),
     [
         (None, "=None: expected a function from "), ("json", "='json': expected a function from "),
-        (coroutine, "coroutine: expected neither a coroutine nor a generator function"),
-        (generator, "generator: expected neither a coroutine nor a generator function"),
-        (AsyncCall(), "expected neither a coroutine nor a generator function"),
-        (no_arguments, r"no_arguments\(\) -> 'str' cannot be called with one argument"),
+        (coroutine, ": coroutine is a coroutine function"), (generator, ": generator is a generator function"),
+        (AsyncCall(), ": AsyncCall is a coroutine function"),
+        (no_arguments, r": no_arguments\(\) -> 'str' cannot be called with one argument"),
     ],
 )
 @pytest.mark.parametrize(
@@ -52,12 +51,12 @@ def no_arguments() -> str:
 def test_a_function_that_cannot_serve_is_refused_with_its_name(
     name: str, make: Callable[[Any], object], function: Any, words: str
 ) -> None:
-    with pytest.raises(TypeError, match=f"^Codec: {name}=.*{words.removeprefix('=')}"):
+    with pytest.raises(TypeError, match=f"^Codec: {name}{words}"):
         make(function)
 
 
 def test_an_encoder_that_takes_no_argument_is_refused_with_its_name() -> None:
-    with pytest.raises(TypeError, match=r"^encoder=.*no_arguments\(\).* cannot be called with one argument"):
+    with pytest.raises(TypeError, match=r"^encoder: .*no_arguments\(\).* cannot be called with one argument"):
         WebSocketApp(URL, encoder=no_arguments)  # type: ignore[arg-type]
 
 

@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any, TypeAlias, cast
 
 from .. import events
-from ..dispatch.callables import is_coroutine_function
+from ..base.callables import is_coroutine_function
 from ..dispatch.registry import Registry
 from ..errors import WebSocketError
 from ..life.intake import Intake, Life

@@ -1,1 +1,1 @@
-"""The lowest layer, which every other package may import: records."""
+"""The lowest layer, which every other package may import: records, and checks of functions."""

@@ -16,7 +16,7 @@ from threading import Event
 from time import monotonic
 from typing import Final, Protocol, TypeAlias
 
-from ..dispatch.callables import check_runs, check_takes
+from ..base.callables import check_runs, check_takes
 from ..errors import WebSocketError
 from ..options import as_timeout
 from ..system.control import interrupts

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cache, partialmethod
 from typing import TYPE_CHECKING
 
-from .callables import is_coroutine_function
+from ..base.callables import is_coroutine_function
 
 __all__ = ["PRIVATE", "check_class", "check_instance", "read_only"]
 

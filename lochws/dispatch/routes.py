@@ -10,8 +10,9 @@ from types import FrameType, FunctionType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from .. import events
+from ..base.callables import check_takes
 from ..base.records import record
-from .callables import MARK, check_takes
+from .callables import MARK
 
 if TYPE_CHECKING:
     from .typed import RoutedMethod

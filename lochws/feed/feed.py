@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
 from .. import events
 from ..app import WebSocketApp
+from ..base.callables import check_takes
 from ..dispatch.arguments import check_keywords
-from ..dispatch.callables import check_takes
 from ..dispatch.handler import Handler
 from ..dispatch.naming import (
     EventName,

@@ -22,8 +22,8 @@ from math import inf
 from typing import Any, Generic, Literal, TypeVar
 
 from .. import WebSocketApp, events
+from ..base.callables import check_takes
 from ..clock import Clock, current
-from ..dispatch.callables import check_takes
 from ..errors import WebSocketError
 from ..life.calls import ScheduledCall
 from ..options import check_choice, check_number, check_range

@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any, Literal, TypeAlias
 
 from .. import WebSocketApp, events
-from ..dispatch.callables import check_takes
+from ..base.callables import check_takes
 from ..errors import QueueFull, TransportFail, WebSocketError, WebSocketUnavailable
 from ..life.calls import ScheduledCall
 from ..life.gate import Gate

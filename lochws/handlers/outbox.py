@@ -29,8 +29,8 @@ from time import monotonic, time
 from typing import Literal
 
 from .. import Feed, WebSocketApp
+from ..base.callables import check_takes
 from ..codec import JSON
-from ..dispatch.callables import check_takes
 from ..errors import WebSocketError
 from ..options import MIB, as_timeout, check_choice, check_number, check_range, check_seconds
 from ..system import forks

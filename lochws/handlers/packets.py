@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
-from ..dispatch.callables import check_takes
+from ..base.callables import check_takes
 from ..options import MIB, check_range
 
 #: A function that is given the beginning of a stream and returns the length of its first packet in bytes, or

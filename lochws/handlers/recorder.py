@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from .. import events
-from ..dispatch.callables import check_takes
+from ..base.callables import check_takes
 from ..options import MIB, as_timeout, check_choice, check_range
 from ..sent import Sent
 from ..system import forks

@@ -28,9 +28,9 @@ from math import inf
 from typing import Any, Generic, TypeAlias, TypeVar, overload
 
 from .. import WebSocketApp, events
+from ..base.callables import check_takes
 from ..clock import Rest, current
 from ..codec import JSON
-from ..dispatch.callables import check_takes
 from ..errors import QueueFull, WebSocketError
 from ..options import check_range, check_seconds
 from ..system import forks

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from .. import WebSocketApp, events
-from ..dispatch.callables import check_takes
+from ..base.callables import check_takes
 from ..errors import WebSocketError
 from ..life.calls import ScheduledCall
 from ..options import MIB, as_timeout, check_bool, check_choice, check_number, check_range

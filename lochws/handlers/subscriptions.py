@@ -26,7 +26,7 @@ from functools import partial
 from typing import Any
 
 from .. import WebSocketApp, events
-from ..dispatch.callables import check_takes
+from ..base.callables import check_takes
 from ..errors import QueueFull, TransportFail, WaitFailed, WebSocketError, WebSocketUnavailable
 from ..options import check_range
 from ..system import forks

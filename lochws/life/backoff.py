@@ -11,9 +11,9 @@ from math import isnan
 from typing import Final, Literal, TypeAlias
 
 from .. import events
+from ..base.callables import check_takes
 from ..base.records import record
 from ..dispatch.arguments import refusing_unknown_fields
-from ..dispatch.callables import check_takes
 from ..options import check_bool, check_number, check_range
 from ..status import Status
 from ..system.deadline import Cancelled

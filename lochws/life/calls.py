@@ -7,7 +7,8 @@ from math import inf
 from threading import TIMEOUT_MAX
 from typing import TypeAlias
 
-from ..dispatch.callables import check_runs, needs_arguments
+from ..base.callables import check_runs
+from ..dispatch.callables import needs_arguments
 from ..engine.inbox import Inbox
 from ..engine.supervisor import Job
 from ..engine.threads import Crew

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from ... import WebSocketApp, events
+from ...base.callables import check_takes
 from ...codec import JSON, Codec
-from ...dispatch.callables import check_takes
 from ...dispatch.routes import NO_FIELDS, has_fields, is_like
 from ...system.rate_limit import RateLimit
 from ...system.report import report, safe_name, safe_repr

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from ... import events
+from ...base.callables import check_runs
 from ...codec import Codec
-from ...dispatch.callables import check_runs
 from ...errors import WebSocketError
 from ...options import check_bool, check_seconds
 from ...system.report import safe_name, safe_str
