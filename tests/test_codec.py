@@ -39,7 +39,8 @@ def no_arguments() -> str:
     ("function", "words"),
     [
         (None, "=None: expected a function from "), ("json", "='json': expected a function from "),
-        (coroutine, ": coroutine is a coroutine function"), (generator, ": generator is a generator function"),
+        (coroutine, ": coroutine is a coroutine function"),
+        (generator, ": generator is a generator function"),
         (AsyncCall(), ": AsyncCall is a coroutine function"),
         (no_arguments, r": no_arguments\(\) -> 'str' cannot be called with one argument"),
     ],
