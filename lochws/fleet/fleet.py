@@ -20,8 +20,8 @@ from distributed import Client, LocalCluster
 from distributed.protocol.pickle import dumps
 
 from .. import Backoff, Feed, Threads, WebSocketApp
+from ..base.callables import check_takes
 from ..dispatch.arguments import check_keywords
-from ..dispatch.callables import check_takes
 from ..errors import WebSocketError
 from ..options import Timing, TimingOptions, as_timeout, check_bool, check_number, check_range
 from ..system.report import report
