@@ -107,7 +107,7 @@ TARGETS = (
     Target(work="receive binary 64K", peer="picows", factor=1.0),
     Target(work="receive binary 1M", peer="bare sockets", factor=1 / 1.1, floor=0.55, short=True),
     Target(work="receive deflated 1024", peer="aiohttp", factor=1.5, floor=0.85, short=True),
-    Target(work="receive text 128", peer="websockets threads", factor=5.0, floor=3.5, ours="lochws pure",
+    Target(work="receive text 128", peer="websockets threads", factor=6.0, ours="lochws pure",
            short=True),
     Target(work="send text 128", peer="picows", factor=4.0, floor=1.8, short=True),
     Target(work="send text 128, 8 threads", peer="websocket-client", factor=8.0, floor=5.0, short=True),

@@ -8,6 +8,7 @@ where there is one, else `scan_python`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from struct import Struct
 from typing import TypeAlias
 
 from lochws.events import Binary, Event, Text, text_of
@@ -23,6 +24,11 @@ _TEXT = FIN | Opcode.TEXT
 _BINARY = FIN | Opcode.BINARY
 _DEFLATED_TEXT = _TEXT | RSV1
 _DEFLATED_BINARY = _BINARY | RSV1
+
+#: Below this size, bytes objects are copied, too.
+_COPIED = 64 * 1024
+#: The two bytes that every frame has, and the 16 bits that may follow as its length.
+_head_at = Struct("!BBH").unpack_from
 
 
 def scan_python(
@@ -52,18 +58,20 @@ def scan_python(
 
     Raises:
         UnicodeDecodeError: a compressed text is not valid UTF-8. It cannot be left to the caller: the
-        decompressor has
-            consumed it.
+            decompressor has consumed it.
     """
-    if type(data) is not bytes:
-        data = bytes(data)  # slices of bytes are cheaper than those of views
-    # The commonest case first: each of these steps is taken for every message.
-    end, append, text = len(data), events.append, Text
-    while (start := position + 2) <= end:
-        first, length = data[position], data[position + 1]
+    # The commonest case first: each of these steps is taken for every message. Texts are made without a call
+    # of Python code, and have the time of the scan in common.
+    end, append, new, head_at = len(data), events.append, object.__new__, _head_at
+    received = Event().received_time
+    data = _padded(data)
+    last = len(data) - 4  # the last place for a head
+    while position <= last:
+        first, length, extended = head_at(data, position)
+        start = position + 2
         if length > 125:
             if length == 126 and start + 2 <= end:
-                length = data[start] << 8 | data[start + 1]
+                length = extended
                 start += 2
             else:
                 start, length = _long_payload(data, start, end)
@@ -72,19 +80,32 @@ def scan_python(
             break
         if first == _TEXT and length <= limit:
             try:
-                content = data[start:stop]
-                append(_validated(content) if as_bytes else text(content.decode()))
+                if as_bytes:
+                    append(_validated(data[start:stop]))
+                else:
+                    content = data[start:stop].decode()
+                    append(event := new(Text))
+                    event.received_time = received
+                    event.text = content
             except UnicodeDecodeError:
                 break
         elif first == _BINARY and length <= limit:
             append(Binary(data[start:stop]))
         elif inflate is not None and first in (_DEFLATED_TEXT, _DEFLATED_BINARY):
-            content = inflate(data[start:stop], limit)
-            append(_text(content, as_bytes) if first == _DEFLATED_TEXT else Binary(content))
+            inflated = inflate(data[start:stop], limit)
+            append(_text(inflated, as_bytes) if first == _DEFLATED_TEXT else Binary(inflated))
         else:
             break
         position = stop
     return position
+
+
+def _padded(data: bytes | bytearray | memoryview) -> bytes:
+    """Return a copy with two more bytes, so that 16 bits follow every head: its slices are cheap.
+
+    A large bytes object is returned as it is, and a frame of 2 or 3 bytes at its end is left to the caller.
+    """
+    return data if type(data) is bytes and len(data) >= _COPIED else b"".join((data, b"\0\0"))
 
 
 def _long_payload(data: bytes, start: int, end: int) -> tuple[int, int]:

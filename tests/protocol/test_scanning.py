@@ -6,6 +6,7 @@ import gc
 import sys
 import weakref
 from itertools import pairwise
+from time import time
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from lochws.events import Binary, Text, _EncodedText
 from lochws.protocol import compiled
 from lochws.protocol.frames import Opcode
+from lochws.protocol.receiver import Receiver
 from lochws.protocol.scanning import scan_python
 
 from ..support.wire import SIZES, frame
@@ -56,6 +58,21 @@ class TestTwins:
         events = [Text("before")]
         assert scan(data, 4, LIMIT, events) == len(data)
         assert contents(events) == ["before", "a", "b"]
+
+    @pytest.mark.parametrize("kind", [bytes, memoryview])
+    @pytest.mark.parametrize("content", ["", "z"])
+    def test_the_receiver_takes_a_tiny_frame_behind_much(self, scan, kind, content, monkeypatch):
+        monkeypatch.setattr("lochws.protocol.receiver.scan", scan)
+        receiver = Receiver(None)
+        large = "x" * (1 << 16)
+        received = receiver.receive(kind(text(large.encode()) + text(content.encode())))
+        assert contents(received) == [large, content]
+        assert receiver.failure is None
+
+    def test_texts_of_one_scan_have_the_time_of_their_arrival(self, scan):
+        before, events = time(), []
+        scan(text(b"a") + text(b"b"), 0, LIMIT, events)
+        assert before <= events[0].received_time <= events[1].received_time <= time()
 
     def test_nothing_is_nothing(self, scan):
         events = []
