@@ -330,9 +330,10 @@ class Loop:
 
     def close(self) -> None:
         """Release every channel, and close the loop's own descriptors."""
-        for channel in [*self._registered, *self._added]:
+        for channel in list(self._registered):
             self._remove(channel)
-        self._added.clear()
+        while self._added:
+            self._remove(self._added.popleft())
         self._poller.close()
         self._pipe.close()
 

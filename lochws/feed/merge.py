@@ -150,7 +150,7 @@ class Merge(Generic[T]):
     def size(self) -> int:
         """The number of remembered keys and held messages."""
         return len(self._seen) + sum(
-            len(member.held or ()) for member in tuple(self._members.values())  # any thread may ask
+            len(member.held or ()) for member in self._members.copy().values()  # any thread may ask
         )
 
     def _drop(self, member: _Member[T], count: int) -> None:

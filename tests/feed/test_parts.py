@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lochws.feed.merge import Merge
-from lochws.feed.meter import LegMeter
+from lochws.feed.meter import REMEMBERED, Lag, LegMeter
 from lochws.feed.urls import UrlChooser
 
 
@@ -178,3 +178,15 @@ def test_percentiles_are_those_of_all_copies() -> None:
     meter.was_later(-1.0)
     meter.was_later(2.0)
     assert (meter.lag.p50, meter.lag.p99, meter.lag.max) == (0.0, 2.0, 2.0)
+
+
+def test_percentiles_are_those_of_the_latest_lags_and_the_maximum_is_that_of_all() -> None:
+    meter = LegMeter()
+    for lag in [9.0] * 700 + [1.0] * REMEMBERED:
+        meter.was_later(lag)
+    assert meter.lag == Lag(1.0, 1.0, 9.0)
+    meter.was_later(2.0)
+    assert meter.lag == Lag(1.0, 1.0, 9.0)
+    for _ in range(REMEMBERED):
+        meter.was_first()
+    assert meter.lag == Lag(0.0, 0.0, 9.0)

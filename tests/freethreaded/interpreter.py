@@ -14,6 +14,8 @@ CACHE = Path(__file__).resolve().parents[2] / ".freethreaded"
 
 #: The source package and the release of Debian that has it.
 SOURCE, RELEASE = "python3.13", "trixie"
+#: The races that CPython knows in itself: where they are in its source, and in the folder of our own Python.
+SUPPRESSIONS = "suppressions_free_threading.txt"
 #: What CPython needs to build the modules that lochws and its tests import.
 NEEDED = ("build-essential", "libssl-dev", "zlib1g-dev", "libffi-dev", "libsqlite3-dev", "xz-utils")
 
@@ -81,6 +83,7 @@ def _build(prefix: Path, options: tuple[str, ...]) -> None:
     _call("./configure", "-q", "--disable-gil", f"--prefix={prefix}", *options, cwd=folder)
     _call("make", "-s", f"-j{os.cpu_count()}", cwd=folder)
     _call("make", "-s", "altinstall", cwd=folder)
+    shutil.copy(folder / "Tools" / "tsan" / SUPPRESSIONS, prefix)
     shutil.rmtree(work)
 
 

@@ -1,4 +1,4 @@
-"""The compiled parts work when several threads use them at once.
+"""The compiled parts, and what threads share without a lock, work when several threads use them at once.
 
 These tests are most useful in a Python without a GIL, and with ThreadSanitizer.
 """
@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from lochws.feed.meter import LegMeter
 from lochws.protocol import compiled
 from lochws.protocol.frames import build_frame_python, measure_python, pack_python
 from lochws.protocol.scanning import scan_python
@@ -23,7 +24,7 @@ ROUNDS = 300
 KEYS = bytes(4) * 64
 
 twins: Any = compiled.twins
-pytestmark = pytest.mark.skipif(twins is None, reason="nothing was compiled for this Python")
+needs_twins = pytest.mark.skipif(twins is None, reason="nothing was compiled for this Python")
 
 
 def run_together(*functions: Callable[[], object]) -> None:
@@ -47,6 +48,7 @@ def run_together(*functions: Callable[[], object]) -> None:
         raise errors[0]
 
 
+@needs_twins
 def test_a_list_is_measured_while_other_threads_append_to_it() -> None:
     items: list[Any] = ["x"]
 
@@ -65,6 +67,7 @@ def test_a_list_is_measured_while_other_threads_append_to_it() -> None:
     assert twins.measure(items, 0) == measure_python(items, 0)
 
 
+@needs_twins
 def test_a_list_is_packed_while_other_threads_append_to_it_and_remove_from_its_end() -> None:
     items: list[Any] = ["x" * 9]
 
@@ -84,6 +87,7 @@ def test_a_list_is_packed_while_other_threads_append_to_it_and_remove_from_its_e
     assert twins.pack(items, 0, 1 << 16, KEYS, 0) == pack_python(items, 0, 1 << 16, KEYS, 0)
 
 
+@needs_twins
 def test_threads_scan_the_same_bytes_and_all_find_the_same_messages() -> None:
     data = b"".join(b"\x81\x05hell%d" % (number % 10) for number in range(50))
     expected: list[Any] = []
@@ -100,6 +104,7 @@ def test_threads_scan_the_same_bytes_and_all_find_the_same_messages() -> None:
         assert [event.text for event in events] == [event.text for event in expected]
 
 
+@needs_twins
 def test_threads_append_events_to_one_list_and_none_is_lost() -> None:
     data, events = b"\x81\x01x" * 10, []  # type: ignore[var-annotated]
 
@@ -111,6 +116,7 @@ def test_threads_append_events_to_one_list_and_none_is_lost() -> None:
     assert len(events) == THREADS * ROUNDS * 10
 
 
+@needs_twins
 def test_frames_and_texts_are_made_on_several_threads_at_once() -> None:
     def make() -> None:
         for number in range(ROUNDS):
@@ -121,6 +127,7 @@ def test_frames_and_texts_are_made_on_several_threads_at_once() -> None:
     run_together(*[make] * THREADS)
 
 
+@needs_twins
 def test_a_large_payload_is_continued_by_one_thread_after_another() -> None:
     payload = twins.Payload(5000, 10)
     turns = [threading.Semaphore(number == 0) for number in range(THREADS)]
@@ -133,3 +140,18 @@ def test_a_large_payload_is_continued_by_one_thread_after_another() -> None:
 
     run_together(*[lambda number=number: write(number) for number in range(THREADS)])
     assert payload.getvalue() == b"".join(b"%02d" % index * 50 for index in range(50))
+
+
+def test_the_lags_of_a_feed_are_read_while_they_are_added() -> None:
+    meter = LegMeter()
+
+    def add() -> None:
+        for number in range(ROUNDS * 20):
+            meter.was_later(number)
+
+    def read() -> None:
+        for _ in range(ROUNDS):
+            lag = meter.lag
+            assert 0 <= lag.p50 <= lag.p99 <= lag.max
+
+    run_together(add, read, read, read)
