@@ -7,5 +7,14 @@ from .fleet import Fleet
 from .hashing import stable_text
 from .metrics import FleetCollector
 from .status import FleetStatus, Quarantined, WorkerStatus
+from .worker_plugin import current_worker
 
-__all__ = ["Fleet", "FleetCollector", "FleetStatus", "Quarantined", "WorkerStatus", "stable_text"]
+__all__ = [
+    "Fleet",
+    "FleetCollector",
+    "FleetStatus",
+    "Quarantined",
+    "WorkerStatus",
+    "current_worker",
+    "stable_text",
+]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from .messages import COUNTS, Content, Failed, Reply, Report
-from .placement import Place, moves, place
+from .placement import Place, Placement, moves
 from .status import FleetStatus, Quarantined, WorkerStatus
 
 #: The shards that one reply hands over, so that a worker that joins an empty cluster does not get a huge one.
@@ -114,6 +114,7 @@ class Book:
         self._moving: dict[int, Move] = {}
         self._failures: dict[str, _Failure] = {}
         self._desired: dict[int, str] = {}
+        self._placement = Placement()
         self._planned: object = None  # the arguments of the last plan
 
     # Reports.
@@ -252,7 +253,7 @@ class Book:
         sizes = {shard: each.count for shard, each in self.sources.items()}
         if self._planned != (places, sizes):
             self._planned = (places, sizes)
-            self._desired = place(sizes, places)
+            self._desired = self._placement.place(sizes, places)
 
     # Reading.
 

@@ -161,7 +161,7 @@ class Fleet(Generic[Source]):
         self._lock = threading.RLock()  # held while this talks to the scheduler about the sources
         self._own_cluster = None
         if client is None:
-            self._own_cluster = LocalCluster(threads_per_worker=1, dashboard_address=None)
+            self._own_cluster = LocalCluster(threads_per_worker=1, dashboard_address=":0")
         self.client = client or Client(self._own_cluster)
         self._is_closed = threading.Event()
         try:

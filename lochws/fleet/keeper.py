@@ -9,6 +9,7 @@ network, the event loop and `make_app` are doing.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import os
 import pickle
@@ -165,7 +166,8 @@ class Keeper:
         self._reports = True
         for target in (self._guard, self._move):
             name = f"lochws-fleet-{target.__name__.strip('_')}-{self._orders.fleet}"
-            threading.Thread(target=target, name=name, daemon=True).start()
+            here = contextvars.copy_context()
+            threading.Thread(target=here.run, args=(target,), name=name, daemon=True).start()
         self._reporting = self._loop.create_task(self._keep_reporting())
 
     async def stop(self) -> None:

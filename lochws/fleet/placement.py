@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
 from .hashing import suitability
-
-_suitability = lru_cache(maxsize=1 << 18)(suitability)
 
 
 @dataclass(frozen=True)
@@ -24,37 +21,62 @@ class Place:
     limit: int | None = None
 
 
-def place(sizes: Mapping[int, int], places: Mapping[str, Place]) -> dict[int, str]:
-    """Return the worker for each shard; a shard that no worker has room for is left out.
+class Placement:
+    """The worker for each shard, computed anew when workers or shards have changed.
 
-    The result depends on the arguments alone, not on their order. Without limits, a worker that joins takes
-    shards from the others but moves none between them, and the shards of one that leaves are the only ones
-    that move.
-
-    Args:
-        sizes: the number of sources in each shard.
-        places: the workers by name.
+    The result depends on the latest arguments alone, not on their order or on earlier ones. Without limits, a
+    worker that joins takes shards from the others but moves none between them, and the shards of one that
+    leaves are the only ones that move; so only these are computed then.
     """
-    workers = sorted((name, each) for name, each in places.items() if each.weight > 0)
-    if all(each.limit is None for _, each in workers):
-        return {shard: min(workers, key=_rank(shard))[0] for shard in sizes} if workers else {}
-    room = {name: each.limit for name, each in workers}
-    placed: dict[int, str] = {}
-    # Large shards first: small ones fit into what is left.
-    for shard in sorted(sizes, key=lambda shard: (-sizes[shard], shard)):
-        for name, _ in sorted(workers, key=_rank(shard)):
-            free = room[name]
-            if free is None or free >= sizes[shard]:
-                placed[shard] = name
-                if free is not None:
-                    room[name] = free - sizes[shard]
-                break
-    return placed
 
+    def __init__(self) -> None:
+        self._ranks: dict[str, dict[int, float]] = {}  # how much each worker suits each shard; less is better
+        self._places: dict[str, Place] = {}
+        self._best: dict[int, str] = {}
 
-def _rank(shard: int) -> Callable[[tuple[str, Place]], tuple[float, str]]:
-    """Return the key by which workers are sorted for a shard: the most suitable one first."""
-    return lambda worker: (_suitability(worker[0], shard) / worker[1].weight, worker[0])
+    def place(self, sizes: Mapping[int, int], places: Mapping[str, Place]) -> dict[int, str]:
+        """Return the worker for each shard; a shard that no worker has room for is left out.
+
+        Args:
+            sizes: the number of sources in each shard.
+            places: the workers by name.
+        """
+        able = {name: each for name, each in sorted(places.items()) if each.weight > 0}
+        if any(each.limit is not None for each in able.values()):
+            return self._place_within_limits(sizes, able)
+        names = self._places.keys() | able.keys()
+        changed = {name for name in names if self._places.get(name) != able.get(name)}
+        for name in changed - able.keys():
+            self._ranks.pop(name, None)
+        new = [name for name in changed if name in able]
+        best = {}
+        for shard in sizes if able else ():
+            known = self._best.get(shard)
+            rivals = able if known is None or known in changed else [known, *new]
+            best[shard] = min(rivals, key=lambda name: (self._rank(able[name], name, shard), name))
+        self._places, self._best = able, best
+        return dict(best)
+
+    def _place_within_limits(self, sizes: Mapping[int, int], able: Mapping[str, Place]) -> dict[int, str]:
+        self._places, self._best = {}, {}
+        room = {name: each.limit for name, each in able.items()}
+        placed: dict[int, str] = {}
+        # Large shards first: small ones fit into what is left.
+        for shard in sorted(sizes, key=lambda shard: (-sizes[shard], shard)):
+            for name in sorted(able, key=lambda name: (self._rank(able[name], name, shard), name)):
+                free = room[name]
+                if free is None or free >= sizes[shard]:
+                    placed[shard] = name
+                    if free is not None:
+                        room[name] = free - sizes[shard]
+                    break
+        return placed
+
+    def _rank(self, place: Place, name: str, shard: int) -> float:
+        ranks = self._ranks.setdefault(name, {})
+        if shard not in ranks:
+            ranks[shard] = suitability(name, shard)
+        return ranks[shard] / place.weight
 
 
 def moves(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from distributed.diagnostics.plugin import WorkerPlugin
@@ -12,6 +13,21 @@ from .messages import Reply, Report
 
 if TYPE_CHECKING:
     from distributed import Worker
+
+
+_here: ContextVar[Worker] = ContextVar("lochws_fleet_worker")
+
+
+def current_worker() -> Worker:
+    """Return the Dask worker on which `make_app` is running, for example for its `log_event`.
+
+    Raises:
+        RuntimeError: called elsewhere than in `make_app`.
+    """
+    try:
+        return _here.get()
+    except LookupError:
+        raise RuntimeError("current_worker() works only while make_app runs on a worker of a fleet") from None
 
 
 class KeeperPlugin(WorkerPlugin):
@@ -43,6 +59,7 @@ class KeeperPlugin(WorkerPlugin):
         worker.stream_handlers[CALL] = called
         name = worker.address if worker.name is None else str(worker.name)
         self._keeper = Keeper(self._orders, name, worker.address, send)
+        _here.set(worker)
         self._keeper.start()
 
     async def teardown(self, worker: Worker) -> None:

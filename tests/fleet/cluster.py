@@ -125,7 +125,7 @@ class Cluster:
             "DASK_DISTRIBUTED__SCHEDULER__LOCKS__LEASE_VALIDATION_INTERVAL": "100ms",
             "DASK_DISTRIBUTED__ADMIN__SYSTEM_MONITOR__GIL__ENABLED": "false",
         }
-        command = [sys.executable, "-m", "dask", *arguments, "--host", "127.0.0.1", "--no-dashboard"]
+        command = [sys.executable, "-m", "dask", *arguments, "--host", "127.0.0.1"]
         with (self._folder / "log").open("ab") as log:
             return subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd=self._folder,
@@ -133,7 +133,10 @@ class Cluster:
 
     def _start_scheduler(self) -> subprocess.Popen[bytes]:
         self._file.unlink(missing_ok=True)
-        process = self._start("scheduler", "--port", str(self.port), "--scheduler-file", str(self._file))
+        process = self._start(
+            "scheduler", "--port", str(self.port), "--dashboard-address", ":0",
+            "--scheduler-file", str(self._file),
+        )
         while not self._file.exists() or not self._file.read_text(encoding="utf-8").endswith("}"):
             assert process.poll() is None, self.log()
             threading.Event().wait(0.02)
@@ -153,7 +156,7 @@ class Cluster:
     def add_worker(self, name: str) -> int:
         """Start a worker, without a nanny. Return its process id."""
         self.workers[name] = self._start(
-            "worker", self.address, "--nthreads", "1", "--no-nanny", "--name", name,
+            "worker", self.address, "--nthreads", "1", "--no-dashboard", "--no-nanny", "--name", name,
             "--local-directory", str(self._folder / name), "--memory-limit", "0",
         )
         return self.workers[name].pid

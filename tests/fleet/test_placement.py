@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lochws.fleet import stable_text
 from lochws.fleet.hashing import shard_of, suitability
-from lochws.fleet.placement import Place, moves, place
+from lochws.fleet.placement import Place, Placement, moves
 
 NAMES = st.sampled_from([f"worker-{number}" for number in range(12)])
 SIZES = st.dictionaries(st.integers(0, 200), st.integers(1, 50), max_size=60)
@@ -21,6 +21,17 @@ WEIGHTS = st.dictionaries(NAMES, st.sampled_from([0.5, 1.0, 2.0, 7.5]).map(Place
 LIMITED = st.dictionaries(
     NAMES, st.builds(Place, st.sampled_from([0.0, 1.0, 3.0]), st.none() | st.integers(0, 300)), max_size=8
 )
+
+
+def place(sizes: dict[int, int], places: dict[str, Place]) -> dict[int, str]:
+    return Placement().place(sizes, places)
+
+
+@given(st.lists(st.tuples(SIZES, WEIGHTS | LIMITED), min_size=1, max_size=5))
+def test_what_was_placed_before_does_not_matter(steps: list[tuple[dict[int, int], dict[str, Place]]]) -> None:
+    placement = Placement()
+    for sizes, places in steps:
+        assert placement.place(sizes, places) == place(sizes, places)
 
 
 class Color(enum.Enum):
