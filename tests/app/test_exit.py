@@ -13,7 +13,7 @@ import pytest
 from ..faults.registry import fault
 from ..support.awake import Awake
 from ..support.peer import CLOSE, TEXT, Link, StartPeer
-from ..support.programs import Run
+from ..support.programs import SOON, Run
 from ..support.scripts import Ends, silent
 from ..support.seen import PATIENCE
 
@@ -193,7 +193,7 @@ class TestEnding:
     def test_the_program_ends(
         self, code: str, script: Callable[[Link], object], run: Run, start_peer: StartPeer
     ) -> None:
-        status, output, errors = run(code, start_peer(script).url).end()
+        status, output, errors = run(code, start_peer(script).url).end(SOON)
         assert (status, output) == (0, "")
         assert "Traceback" not in errors
         assert "Fatal" not in errors

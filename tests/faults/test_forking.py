@@ -52,7 +52,7 @@ def use():
     assert app.stop(100)
     assert app.counters.messages_sent == 0
     app.on("text")(print)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 50  # half of the limits above
 """
 
 
@@ -118,14 +118,14 @@ held, forked_now = threading.Event(), threading.Event()
 def hold():
     with control_lock():
         held.set()
-        forked_now.wait(5)
+        forked_now.wait(60)
 shared = Threads()
 apps = [WebSocketApp(sys.argv[1], threads=shared, ssl_cafile=CAFILE) for _ in range(2)]
 for app in apps:
     app.start()
 sys.stdin.readline()
 daemon(hold)
-held.wait(5)
+held.wait(60)
 if not os.fork():
     use()
     say("used")

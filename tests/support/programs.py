@@ -10,8 +10,10 @@ from pathlib import Path
 
 import lochws
 
-#: Seconds within which a program must end, including the start of its interpreter: less than lochws's own
-#: limits for connecting and closing, which must not delay the end.
+from .seen import PATIENCE
+
+#: Seconds within which a program ends whose end waits for nothing, including the start of its interpreter: less
+#: than lochws's own limits for connecting and closing.
 SOON = 20.0
 
 PRELUDE = """
@@ -75,10 +77,10 @@ class Program:
         """Send it a signal."""
         self._process.send_signal(number)
 
-    def end(self) -> tuple[int, str, str]:
+    def end(self, seconds: float = PATIENCE) -> tuple[int, str, str]:
         """Close its input, wait until it has ended, and return its exit code, output and errors."""
         try:
-            output, errors = self._process.communicate(timeout=SOON)
+            output, errors = self._process.communicate(timeout=seconds)
         finally:
             self.close()
         return self._process.returncode, output, errors
