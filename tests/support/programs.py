@@ -12,8 +12,8 @@ import lochws
 
 from .seen import PATIENCE
 
-#: Seconds within which a program ends whose end waits for nothing, its start included. The limits of lochws for
-#: connecting and closing are longer.
+#: Seconds within which a program ends whose end waits for nothing, its start included. The limits of lochws
+#: for connecting and closing are longer.
 SOON = 20.0
 
 PRELUDE = """
