@@ -205,7 +205,7 @@ class TestNamesOfOptions:
             (Deflate, "levle", "did you mean 'level'?"),
             (Deflate, "min_size", "did you mean 'threshold'?"),
             (Threads, "max_workers", "did you mean 'supervisors'?"),
-            (Threads, "daemon", "expected supervisors, name or clock"),
+            (Threads, "daemon", "expected supervisors, attempts, name or clock"),
         ],
     )
     def test_of_other_classes(self, kind: Any, name: str, hint: str) -> None:

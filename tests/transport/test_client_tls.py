@@ -374,7 +374,7 @@ class TestAskings:
         for _ in range(ASKED_AT_ONCE // 2 + 1):
             dialler = Dialler(Options(ssl_cafile=ca_file), url)  # as a new app makes
             for _ in range(2):
-                with closing(Deadline(5)) as deadline:
+                with closing(Deadline(PATIENCE)) as deadline:
                     Attempt(dialler, deadline).opened.stream.close()
         assert spent == [True] * ASKED_AT_ONCE + [False] * 2
 
