@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import WebSocketApp
 from ..system import forks
-from ..system.locks import reentrant_lock
+from ..system.control import control_lock
 from ..url import without_secrets
 from ._parts.checks import check_app
 from ._parts.measures import Measures
@@ -91,8 +91,8 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        # Guards changes of _watched, which is replaced whole; a leaf. Reentrant, for signal handlers.
-        self._lock = reentrant_lock()
+        # Guards changes of _watched, which is replaced whole.
+        self._lock = control_lock()
         self._watched: dict[str, tuple[WebSocketApp, Measures]] = {}
         self._outboxes: dict[str, Outbox] = {}  # likewise
         forks.register(self)
@@ -229,7 +229,7 @@ class Metrics:
 
     def reset_after_fork(self) -> None:
         """Replace the lock in the child of a fork, and keep the numbers counted so far."""
-        self._lock = reentrant_lock()
+        self._lock = control_lock()
 
 
 class Collector:

@@ -27,9 +27,8 @@ from ..base.callables import check_takes
 from ..options import MIB, as_timeout, check_choice, check_range
 from ..sent import Sent
 from ..system import forks
-from ..system.control import check_not_held, is_held
+from ..system.control import check_not_held, control_lock, is_held
 from ..system.interpreters import at_end, new_thread, not_at_end
-from ..system.locks import reentrant_lock
 from ..system.rate_limit import RateLimit
 from ..system.report import report
 from ..system.waits import Waiters, join, wait_for
@@ -126,9 +125,9 @@ class Recorder:
         )
         self._limit = max_pending
         self._pauses = when_full == "pause"
-        # Guards the numbers below. Nothing is called while it is held, so no finalizer can run then. Signal
-        # handlers and finalizers may send, and therefore record, wherever they interrupt a thread.
-        self._lock = reentrant_lock()
+        # Guards the numbers below. Signal handlers and finalizers may send, and therefore record, wherever
+        # they interrupt a thread.
+        self._lock = control_lock()
         self._entries: deque[_Entry] = deque()  # changed by atomic operations, without the lock
         self._pending = 0  # bytes of the entries that are not written yet
         self._left = self._done = 0  # how many entries were queued, and how many the writer has finished
@@ -143,8 +142,7 @@ class Recorder:
         self._signal = threading.Lock()
         self._signal.acquire()
         # Notifies threads that wait for the writer.
-        self._written_lock = reentrant_lock()
-        self._written = Waiters(self._written_lock)
+        self._written = Waiters(self._lock)
         forks.register(self)
         at_end(self._at_exit)
 
@@ -169,7 +167,7 @@ class Recorder:
         self._leave(sent, time(), size, len(sent), 2 * self._limit if self._pauses else self._limit)
 
     def _wait_for_room(self, size: int) -> None:
-        with self._written_lock:
+        with self._lock:
             wait_for(self._written, lambda: self._has_room(size), None)
 
     def _has_room(self, size: int) -> bool:
@@ -276,7 +274,7 @@ class Recorder:
             left = self._left
             self._is_hurried = self._done < left
         self._wake()
-        with self._written_lock:
+        with self._lock:
             wait_for(self._written, lambda: self._done >= left, timeout)
         return self._done >= left
 
@@ -301,9 +299,8 @@ class Recorder:
             was_closed = self._is_closed
             self._is_closed = True
             thread = self._thread
-        self._wake()
-        with self._written_lock:
             self._written.notify_all()
+        self._wake()
         if thread is None:
             if not was_closed:
                 self._run()
@@ -321,8 +318,8 @@ class Recorder:
 
     def reset_after_fork(self) -> None:
         """Stop recording in the child of a fork: the file is the parent's."""
-        self._lock, self._written_lock = reentrant_lock(), reentrant_lock()
-        self._written = Waiters(self._written_lock)
+        self._lock = control_lock()
+        self._written = Waiters(self._lock)
         self._entries.clear()
         self._pending = 0
         self._done = self._left
@@ -357,7 +354,6 @@ class Recorder:
                 self._done += done
                 if not self._entries:
                     self._is_hurried = False
-            with self._written_lock:
                 self._written.notify_all()
         self._finish()
 

@@ -30,7 +30,7 @@ from ..base.callables import check_takes
 from ..errors import QueueFull, TransportFail, WaitFailed, WebSocketError, WebSocketUnavailable
 from ..options import check_range
 from ..system import forks
-from ..system.locks import reentrant_lock
+from ..system.control import control_lock
 from ..system.report import safe_name, safe_repr
 from ..text import cut
 from ._parts.checks import check_app
@@ -128,8 +128,8 @@ class Subscriptions:
         self._incoming = Incoming(app, split)
         self._codec = app.hooks.codec
         self._kind = kind_of(app)
-        # Guards the next three; a leaf. Reentrant: a signal handler may call add, remove or leave.
-        self._lock = reentrant_lock()
+        # Guards the next three.
+        self._lock = control_lock()
         self._table: dict[Hashable, _Progress] = {}
         self._unsent: deque[_Progress] = deque()  # not sent yet on the current connection
         self._ready: events.Ready | None = None  # of the current connection, once its steps are being sent
@@ -297,7 +297,7 @@ class Subscriptions:
 
     def reset_after_fork(self) -> None:
         """Reset the progress of the steps in the child of a fork. The steps themselves are kept."""
-        self._lock = reentrant_lock()
+        self._lock = control_lock()
         self._unsent.clear()
         self._unanswered.clear()
         self._ready = None

@@ -175,3 +175,33 @@ def test_a_receipt_is_not_waited_for_there(start_peer: StartPeer) -> None:
     with opened(WebSocketApp(start_peer(answering_no_pings).url), ping_rate=0) as app:
         receipt = app.send_text("x", receipt=True)
         check_inside(lambda: receipt.result(PATIENCE), WebSocketError)
+
+
+def test_a_put_interrupts_a_section_while_a_finalizer_of_another_put_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = WebSocketApp("ws://127.0.0.1:1/")
+    outbox = Outbox(app)
+    table = outbox._keeper.ledger.table
+    commit, inside = table.commit, threading.Event()
+
+    def commit_with_finalizer() -> None:
+        inside.set()
+        with control_lock():  # as a finalizer does that calls a method of an app
+            commit()
+
+    monkeypatch.setattr(table, "commit", commit_with_finalizer)
+
+    def interrupted_section() -> None:
+        with control_lock():
+            other.start()
+            inside.wait(0.2)  # unless putting needs the lock
+            outbox.put("second")
+
+    other = threading.Thread(target=outbox.put, args=("first",))
+    section = in_thread(interrupted_section)
+    section.join(PATIENCE)
+    assert not section.is_alive()
+    other.join(PATIENCE)
+    assert outbox.pending == 2
+    outbox.close()

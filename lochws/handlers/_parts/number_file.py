@@ -10,7 +10,7 @@ import threading
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 
-from ...system.control import is_held
+from ...system.control import control_lock, is_held
 from ...system.interpreters import new_thread
 from ...system.rate_limit import RateLimit
 from ...system.report import report
@@ -35,7 +35,7 @@ class NumberFile:
 
     def reset_after_fork(self) -> None:
         """Leave saving to the parent."""
-        self._lock = threading.RLock()
+        self._lock = control_lock()
         self._changed = Waiters(self._lock)
         self._wanted: dict[Hashable, int] | None = None  # not saved yet
         self._is_busy = False

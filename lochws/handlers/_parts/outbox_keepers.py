@@ -1,8 +1,8 @@
 """Keepers: the runners of an outbox's steps, on the caller's thread or on one of their own.
 
-Neither holds a lock while it calls user code, and the thread of the second takes no lock at all while it runs
-steps. So a caller may wait for it wherever it is: a signal handler, for instance, may have interrupted code
-that holds any lock.
+Neither holds a lock while it calls user code. The first runs steps under the control lock, since a finalizer
+may need that one in the middle of a step; the thread of the second takes no lock at all. So a caller may wait
+for either wherever it is: a signal handler, for instance, may have interrupted code that holds any lock.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 
+from ...system.control import control_lock
 from ...system.interpreters import at_end, is_sub, new_thread, not_at_end
-from ...system.locks import reentrant_lock
 from ...system.rate_limit import RateLimit
 from ...system.report import report
 from .outbox_ledger import Close, Ledger, Step
@@ -60,7 +60,7 @@ class DirectKeeper:
         self._make_lock()
 
     def _make_lock(self) -> None:
-        self._lock = reentrant_lock()
+        self._lock = control_lock()  # a finalizer may need it while a step runs
         self._runner: int | None = None  # the thread that runs steps; guarded by the lock
 
     @property
