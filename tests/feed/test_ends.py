@@ -322,15 +322,23 @@ def test_a_second_start_is_refused() -> None:
 
 
 def test_a_server_that_refuses_copies_for_a_while_gets_the_second_one_later() -> None:
-    # The first refusal counts only if the other connection is open by then.
-    with ScriptedServer(STAYS, [reject(409)], [reject(409)], [reject(409)], STAYS) as server:
+    # A refusal counts only if the other connection is open by then.
+    refuses = [lambda _: eventually(lambda: feed.is_active), reject(409)]
+    with ScriptedServer(STAYS, refuses, refuses, STAYS) as server:
         feed = Noting(WebSocketApp, [server.url], copies=2, key=key_of)
         with feed:
             eventually(lambda: feed.status().single_session)
             conductor = feed._life.conductor
             assert conductor is not None
-            conductor._rivalry.until = 0.0
-            conductor.call_later(0, lambda: conductor._open(conductor._slots[1]))
+
+            def later() -> None:
+                slot = next(slot for slot in conductor._slots if slot.main is None)
+                assert slot.timer is not None
+                assert slot.timer.cancel()
+                conductor._rivalry.until = 0.0
+                conductor._open(slot)
+
+            conductor.call_later(0, later)
             eventually(lambda: len(feed.status().legs) == 2 and not feed.status().single_session)
 
 
