@@ -1,7 +1,7 @@
 """A fleet of connections on the workers of a Dask cluster: ``python fleet_dask.py [SCHEDULER [SOURCES]]``.
 
-Without a scheduler's address, everything runs on this machine, in two worker processes. Readings return by
-a topic of Dask's. At the end, one worker is drained: the other one takes its connections.
+Without a scheduler's address, everything runs on this machine, in two worker processes. Readings return
+through a topic of Dask's. At the end, one worker is drained: the other one takes its connections.
 """
 
 import sys
@@ -39,7 +39,7 @@ class Readings:
         self.workers[reading[1]["source"]] = reading[1]["worker"]
 
     def wait(self, sources: int, workers: int) -> None:
-        """Wait until there are readings from so many sources and workers, and print how many of each."""
+        """Wait for readings from this many sources and workers, and print how many of each there are."""
         while len(self.workers) < sources or len(set(self.workers.values())) != workers:
             threading.Event().wait(0.1)
         print(f"{len(self.workers)} sources on {len(set(self.workers.values()))} workers", flush=True)

@@ -10,6 +10,8 @@ from ..base.callables import NO_FUNCTION, RUN_COROUTINE, check_runs, unfit_signa
 
 #: The attribute of functions that `lochws.on` has marked.
 MARK = "__lochws_events__"
+
+
 def _takes_one(function: object) -> bool:
     """Return whether this is obviously a plain function or method of one argument; a fast check."""
     inner = function.__func__ if isinstance(function, MethodType) else function

@@ -29,8 +29,8 @@ class Governor:
 
     ``shared = Governor(per_second=50)`` and ``WebSocketApp(url, governor=shared)`` keep thousands of apps
     that lose their server at the same moment from bringing it down again when it returns. Attempts over the
-    limit wait, in the order in which they came, and their `open_timeout` begins afterwards. The apps may
-    share threads or not, and connect to any hosts. The time is the machine's, even with a virtual clock.
+    limit wait in order of arrival, and their `open_timeout` begins afterwards. The apps may
+    share threads or not, and connect to any hosts. Waits follow the machine's clock, even with a virtual one.
 
     Args:
         per_second: how many attempts may begin per second, at regular intervals; None for no limit.
@@ -58,9 +58,9 @@ class Governor:
         self._lock = control_lock()
         # All below is guarded by _lock.
         self._next = 0.0  # when the next attempt may begin
-        self._waiting = _Line()  # for that time
+        self._waiting = _Line()  # attempts that wait for that time
         self._running: dict[Hashable, int] = {}  # by host
-        self._lines: dict[Hashable, _Line] = {}  # for an attempt to the same host to end
+        self._lines: dict[Hashable, _Line] = {}  # attempts that wait for another one to end, by host
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         """Refuse to be copied or pickled: a copy would not share its limits with the original."""

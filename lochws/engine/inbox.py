@@ -17,7 +17,7 @@ _Batch: TypeAlias = "tuple[Sequence[Any], int, Callable[[], object] | None]"
 class Inbox:
     """A queue of events for one receiver that have not been handled yet.
 
-    One thread at a time posts: the supervisor while connecting, the baton holder afterwards. One thread
+    One thread at a time posts, the baton holder. One thread
     takes: the reader. Neither needs a lock.
 
     Args:

@@ -86,11 +86,13 @@ class Channel(Protocol):
         """Close the descriptor, which the loop no longer uses."""
 
 
+
 class Watch(Protocol):
     """One of several descriptors of a channel."""
 
     def on_ready(self, mask: int, buffer: memoryview, now: float, /) -> None:
         """Note that the descriptor is ready. The arguments are those of `Channel.on_ready`."""
+
 
 
 class Loop:
@@ -134,7 +136,7 @@ class Loop:
         self._asleep = False
         self._turns = 0
         self._due: float | None = None  # when the wait of this turn ends at the latest
-        self._alarmed: Channel | None = None  # set by `set_alarm`, like the next
+        self._alarmed: Channel | None = None  # set by `set_alarm`, with the next
         self._alarm_at: float | None = None
 
     # Any thread.
@@ -295,10 +297,10 @@ class Loop:
     def set_alarm(self, channel: Channel, when: float | None) -> None:
         """Have a channel's `on_ready` called at a time of the machine's clock. One channel per loop.
 
-        It is for loops with another clock: with the machine's, `next_timer` says the same.
+        It is for loops with another clock. With the machine's clock, `next_timer` serves.
 
         Args:
-            channel: the channel. While it is in the loop, `rest` says that the loop does not rest.
+            channel: the channel. While it is in the loop, the loop does not count as resting.
             when: the time in monotonic seconds; None for never.
         """
         self._alarmed, self._alarm_at = channel, when

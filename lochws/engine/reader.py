@@ -229,7 +229,7 @@ class Reader:
         """
         loop = self.loop
         now = loop.clock.monotonic
-        began = now()  # without the baton, which nobody would release if the clock raised
+        began = now()  # before taking the baton, which would stay taken if the clock raised
         if self._error is not None or not loop.baton.acquire(blocking=False):
             return
         next_warning = self.stuck

@@ -1,4 +1,4 @@
-"""Slots: how many attempts run at the same time, and which one is next."""
+"""Slots: a limit on concurrent attempts, and the order in which others wait for one."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class _Entry:
 class Slots:
     """A limit on the attempts of one loop that are under way. For the baton holder.
 
-    Those whose last attempt failed get at most half of the slots, so that hosts that do not answer leave
-    room for others. Among those that wait, the ones that have not failed are first, and hosts take turns;
-    then come the others, beginning with the one that failed least recently.
+    Attempts of apps whose last one failed get at most half of the slots, so that hosts that do not answer
+    leave room for others. Of the attempts that wait, those of apps that have not failed are first, and their
+    hosts take turns; then follow the others, beginning with the one that failed least recently.
 
     Args:
         size: the number of slots.
@@ -79,7 +79,11 @@ class Slots:
         return entry.is_doubtful
 
     def leave(self, is_doubtful: bool) -> None:
-        """Give a slot back."""
+        """Give a slot back.
+
+        Args:
+            is_doubtful: the result of `enter`.
+        """
         self._running -= 1
         self._doubtful -= is_doubtful
         self._admit()
@@ -89,7 +93,7 @@ class Slots:
         while self._waiting and self._running < self._size:
             entry = self._waiting[0][3]
             if entry.is_doubtful and self._doubtful >= max(1, self._size // 2):
-                return  # only such attempts wait
+                return  # only doubtful attempts are waiting
             _, turn, _, _ = heapq.heappop(self._waiting)
             if not entry.is_doubtful:
                 self._round = max(self._round, turn)

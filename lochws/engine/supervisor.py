@@ -88,7 +88,7 @@ class Supervisor:
         return job
 
     def start(self) -> None:
-        """Start the first thread, so that later jobs do not depend on whether one can be started then.
+        """Start the first thread, so that later jobs do not depend on starting one.
 
         Raises:
             RuntimeError: it cannot be started.
@@ -98,7 +98,7 @@ class Supervisor:
                 self._start_thread()
 
     def call_soon(self, function: Callable[[], object]) -> Job:
-        """Have a function called immediately, on a supervisor thread, as `call_at` does at a time."""
+        """Have a function called immediately, on a supervisor thread. See `call_at`."""
         return self.call_at(0.0, function)
 
     def cancel(self, job: Job) -> bool:

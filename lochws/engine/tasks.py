@@ -1,9 +1,9 @@
-"""Tasks: generators that a loop drives, thousands at a time on its one thread, independent of WebSocket.
+"""Tasks: generators that a loop drives on its thread, thousands at a time, independent of WebSocket.
 
-A task is made of the steps of `lochws.system.steps`. When it waits, its sockets are in the loop's selector.
-When a wait is over, the task is resumed in a turn of the loop, so its steps must be short and must not block.
-In each turn tasks may take as long as everything else has taken since their last one, from `LEAST_SECONDS` to
-`TURN_SECONDS`. So a thousand TLS handshakes and a busy connection share the time.
+A task yields the waits of `lochws.system.steps`. While it waits, its sockets are in the loop's selector. When
+a wait is over, a turn of the loop resumes the task, so the steps between waits must be short and never block.
+In each turn, tasks may take as long as everything else has taken since their last turn, but at least
+`LEAST_SECONDS` and at most `TURN_SECONDS`. So a thousand TLS handshakes and a busy connection share the time.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from ..system.steps import HasDescriptor, Ready, Steps, Wait
 from .loop import Loop
 from .timers import Timers
 
-#: The longest time that tasks go on in one turn, in seconds, apart from the step that exceeds it; and the
-#: time that they always have.
+#: The longest time that tasks may take in one turn, in seconds, though the last step is not cut short; and
+#: the time that they always get.
 TURN_SECONDS, LEAST_SECONDS = 0.004, 0.0005
-#: How often a task is resumed to end it after its loop has failed. Under a cancelled deadline it ends.
+#: How many times a task is resumed after its loop has failed. With a cancelled deadline it ends sooner.
 _MAX_ENDINGS = 10
 
-#: Creates the generator of a task. It gets a function that any thread may call to have the task resumed.
+#: Creates the generator of a task. It is passed a function that any thread may call to have the task resumed.
 Begin: TypeAlias = Callable[[Callable[[], None]], Steps[None]]
 
 
 class Task:
-    """One generator, from the time when it was added until it has ended. For `Tasks` alone."""
+    """One generator, from when it is added until it has ended. For `Tasks` alone."""
 
     __slots__ = ("begin", "is_due", "owner", "ready", "steps", "until", "watches")
 
@@ -42,8 +42,8 @@ class Task:
         self.begin = begin
         self.owner = owner
         self.steps: Steps[None] | None = None
-        self.is_due = False  # it is among those to be resumed
-        self.until: float | None = None  # when its wait ends by itself
+        self.is_due = False  # it is about to be resumed
+        self.until: float | None = None  # when its wait times out
         self.ready: Ready = ()
         self.watches: tuple[_Watch, ...] = ()
 
@@ -85,7 +85,7 @@ class Tasks:
         self._tasks: dict[Task, None] = {}
         self._due: deque[Task] = deque()
         self._timers: Timers[Task] = Timers()
-        self._left_at = 0.0  # when the tasks have last gone on
+        self._left_at = 0.0  # when the last turn of the tasks ended
         loop.set_alarm(self, None)
 
     # Any thread.
@@ -107,11 +107,11 @@ class Tasks:
     # The loop.
 
     def fileno(self) -> int:
-        """Return -1: the sockets of the tasks are in the selector, each for itself."""
+        """Return -1: each socket of a task is in the selector by itself."""
         return -1
 
     def interest(self) -> int:
-        """Return 0."""
+        """Return 0: the channel itself has no descriptor."""
         return 0
 
     def on_start(self, now: float) -> bool:
@@ -131,7 +131,7 @@ class Tasks:
         return False
 
     def on_ready(self, _mask: int, _buffer: memoryview, _now: float, /) -> bool:
-        """Go on with the tasks whose wait is over, for a limited time. Return whether any are left."""
+        """Resume the tasks whose wait is over, for a limited time. Return whether any are left."""
         self.on_timer(0.0)
         now = monotonic()
         until = now + min(TURN_SECONDS, max(LEAST_SECONDS, now - self._left_at))
@@ -147,11 +147,11 @@ class Tasks:
         return bool(self._due)
 
     def on_timer(self, _now: float) -> None:
-        """Find the tasks whose wait has ended by itself."""
+        """Have the tasks resumed whose wait has timed out."""
         now = monotonic()
         for task in self._timers.take(now):
             if task.until is None:
-                continue  # the time belonged to an earlier wait, which ended before it
+                continue  # the timer belongs to an earlier wait, which ended before it
             if task.until <= now:
                 self._resume(task)
             else:
@@ -203,7 +203,7 @@ class Tasks:
         """Have the task resumed soon."""
         if not task.is_due:
             task.is_due = True
-            self._unwatch(task)  # or the loop would not wait until its turn comes
+            self._unwatch(task)  # its ready sockets would keep the loop from waiting
             self._due.append(task)
             self._loop.go_on(self)
 
@@ -233,7 +233,7 @@ class Tasks:
     def _watch(self, task: Task, wait: Wait) -> None:
         task.until = wait.until
         if wait.until is not None:
-            self._timers.set(task, wait.until, wait.until)  # to the letter
+            self._timers.set(task, wait.until, wait.until)  # without slack
         for channel, events in wait.channels:
             watch = _Watch(channel, channel.fileno(), task, self._resume)
             self._loop.watch(watch, watch.descriptor, events)
@@ -254,7 +254,7 @@ class Tasks:
         self._timers.remove(task)
         self._tasks.pop(task, None)
         if task.steps is not None:
-            with suppress(RuntimeError, ValueError):  # it has ignored its end; it runs, and its thread forked
+            with suppress(RuntimeError, ValueError):  # it ignores its end; or its thread forked in it
                 task.steps.close()
 
     def _set_alarm(self) -> None:

@@ -13,7 +13,7 @@ from ..clock import Clock, Rest, current
 from ..options import check_range, refusing_unknown
 from ..system import forks
 from ..system.control import control_lock
-from ..system.interpreters import in_words
+from ..system.interpreters import with_advice
 from ..system.report import report_aside
 from .loop import Channel
 from .reader import Reader
@@ -164,19 +164,19 @@ class Threads:
     connections on a handful of threads: one reader, which opens all connections and calls the handlers of all
     apps that share it, and a few supervisors. The threads start with the first app and end with the last.
 
-    Hundreds of connections are opened at the same time. Only functions that may block have threads of their
-    own: lookups of names (at most 16 at a time), and the functions given as options. Of the attempts that
-    wait because others are under way, those of apps whose last attempt did not fail come first, and their
-    hosts take turns; the others follow, beginning with the one that failed least recently, and get at most
-    half of all `attempts`. So hosts that do not answer do not delay the others.
+    Hundreds of connections are opened at the same time. Only what may block runs on other threads: lookups of
+    names (at most 16 at a time), the loading of certificates, and the functions given as options. Of the
+    attempts that wait because others are under way, those of apps whose last attempt did not fail come first,
+    and their hosts take turns; the others follow, beginning with the one that failed least recently, and get
+    at most half of all `attempts`. So hosts that do not answer do not delay the others.
 
     After a fatal error in one of the threads, for example if the selector fails, the apps that run on them
     end: each connection gets its final event, and the error is logged. An app that is started afterwards gets
     new threads.
 
     Args:
-        supervisors: how many supervisor threads there may be, 2 or more. One of them stands in for the
-            reader while a handler is slow, and they start attempts when a back-off has passed.
+        supervisors: how many supervisor threads there may be, 2 or more. They start the next
+            attempt of an app after its back-off, and one stands in for the reader while a handler is slow.
         attempts: how many attempts to connect may be under way at the same time, 1 or more.
         name: becomes part of the threads' names.
         clock: the clock for keepalive, Poll, closing and back-off. None for the clock that `lochws.clock`
@@ -261,7 +261,7 @@ class Threads:
         except BaseException as error:
             crew.reader.loop.close()
             if isinstance(error, RuntimeError):
-                raise in_words(error) from error.__cause__
+                raise with_advice(error) from error.__cause__
             raise
         if self._crew is not None:  # a signal handler was here meanwhile
             crew.stop()

@@ -1,6 +1,6 @@
 """Fleets: any number of connections, spread over the workers of a Dask cluster.
 
-Needs Dask's scheduler: ``pip install 'lochws[fleet]'``.
+Requires Dask's package distributed: ``pip install 'lochws[fleet]'``.
 """
 
 from .fleet import Fleet

@@ -1,8 +1,8 @@
-"""The book of a fleet: which worker owns which shard, who should, and which shards are moving.
+"""Book of a fleet: which worker owns each shard, which one should own it, and which shards are moving.
 
-Nothing here knows of Dask, sockets or threads: reports and the time go in, replies come out. Leases are not
-decided here either. `Book.begin` says which leases a report renews, takes and gives up, and `Book.finish` is
-told which of them the worker has got.
+This module is independent of Dask, sockets and threads: it turns reports and the time into replies. It does
+not grant leases. `Book.begin` returns the leases that a worker should have after a report, and `Book.finish`
+is told which of them it has.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .messages import COUNTS, Content, Failed, Reply, Report
 from .placement import Place, Placement, moves
 from .status import FleetStatus, Quarantined, WorkerStatus
 
-#: The shards that one reply hands over, so that a worker that joins an empty cluster does not get a huge one.
+#: The most shards that one reply hands over, so that the first worker of a cluster does not get a huge reply.
 AT_A_TIME = 64
 
 
@@ -56,7 +56,12 @@ class _Member:
 
 
 class Move(NamedTuple):
-    """A shard on its way from one worker to another."""
+    """A shard that is moving from one worker to another.
+
+    Attributes:
+        target: the name of the worker that is to own it.
+        since: when the move began, in monotonic seconds.
+    """
 
     target: str
     since: float
@@ -78,6 +83,7 @@ class Wish(NamedTuple):
     Attributes:
         owned: the shards whose leases are renewed or taken.
         coming: the same for the leases of successors.
+        has_more: whether more shards are free for the worker than one reply hands over.
     """
 
     owned: list[int]
@@ -91,11 +97,11 @@ class Book:
     Args:
         rules: the rules.
         sources: the content of each shard that has sources.
-        opens_at: the time before which no lease is taken: leases of an earlier scheduler may be valid until
-            then.
-        expected: how many workers are there. Until all of them have reported, or `waits_until`, no lease is
-            taken either, so that the first one does not open everything.
-        waits_until: see above.
+        opens_at: the time before which no lease is granted: leases of an earlier scheduler may be valid until
+            then. All times are in monotonic seconds.
+        expected: the number of workers in the cluster. Until all of them have reported, no lease is granted
+            either, so that the first one does not open everything.
+        waits_until: when to stop waiting for them.
     """
 
     def __init__(
@@ -120,15 +126,15 @@ class Book:
     # Reports.
 
     def accepts(self, report: Report) -> bool:
-        """Return whether a report is the latest of its keeper, and not one that was on its way for long."""
+        """Return whether a report is newer than those of its keeper that have arrived."""
         return report.number > self._numbers.get(report.keeper, 0)
 
     def begin(self, report: Report, free: Collection[int], now: float) -> Wish:
-        """Take note of an acceptable report. Return the leases that the worker should have now.
+        """Record an acceptable report. Return the leases that the worker should have now.
 
         Args:
             report: the report.
-            free: the shards whose leases nobody has.
+            free: the shards that have no owner.
             now: the time.
         """
         member = self._members.get(report.worker)
@@ -208,7 +214,7 @@ class Book:
     # Changes.
 
     def gone(self, address: str) -> None:
-        """Take note that the scheduler has lost a worker."""
+        """Record that the scheduler has lost a worker."""
         for name, member in self._members.items():
             if member.report.address == address:
                 member.is_gone = True
@@ -219,7 +225,7 @@ class Book:
         self._draining = self._draining.union(names) if is_draining else self._draining.difference(names)
 
     def replace(self, changed: Mapping[int, tuple[bytes, int]]) -> None:
-        """Replace the content of shards; without sources, a shard ends."""
+        """Replace the content of shards. A shard without sources is removed."""
         for shard, (pickled, count) in changed.items():
             version = self.sources[shard].version + 1 if shard in self.sources else 0
             if count:
@@ -229,7 +235,7 @@ class Book:
         self._failures = {text: each for text, each in self._failures.items() if each.shard not in changed}
 
     def release(self, texts: Iterable[str] | None = None) -> int:
-        """End the quarantine of sources, or of all. Return how many there were."""
+        """End the quarantine of some sources, or of all. Return how many were in quarantine."""
         chosen = [text for text in (self._failures if texts is None else texts) if text in self._failures]
         for text in chosen:
             shard = self._failures.pop(text).shard
@@ -238,7 +244,10 @@ class Book:
         return len(chosen)
 
     def plan(self, now: float) -> None:
-        """Decide where shards belong, if something has changed. A worker silent for a lease gets none."""
+        """Decide which worker should own each shard, if workers or shards have changed.
+
+        A worker that has been silent for a lease gets none.
+        """
         for name, member in self._members.items():
             if not member.is_gone and now - member.seen > self.rules.lease:
                 member.is_gone = True
@@ -256,11 +265,6 @@ class Book:
             self._desired = self._placement.place(sizes, places)
 
     # Reading.
-
-    def is_empty(self, name: str) -> bool:
-        """Return whether a worker has no shards."""
-        member = self._members.get(name)
-        return member is None or member.is_gone or not (member.report.owned or member.report.coming)
 
     def addresses(self) -> dict[str, str]:
         """Return the address of each worker by its name."""
@@ -333,16 +337,16 @@ class Book:
         return not self.rules.overlap or self._has_opened(move.target, shard)
 
     def _settle(self, now: float) -> None:
-        """End moves that are done, or that have no aim any more; begin others."""
+        """End moves that are complete or no longer wanted, and begin others."""
         for shard, move in list(self._moving.items()):
             holder = self._holders.get(shard)
             member = self._members.get(move.target)
             held = None if member is None else member.owned.get(shard)
             is_done = holder == move.target and held is not None and held.is_up
-            is_vain = shard not in self.sources or self._desired.get(shard) != move.target
+            is_unwanted = shard not in self.sources or self._desired.get(shard) != move.target
             # A server that hangs must not hold up all other moves.
             is_late = holder == move.target and now - move.since > 2 * self.rules.lease
-            if is_done or is_vain or is_late:
+            if is_done or is_unwanted or is_late:
                 del self._moving[shard]
                 self.changes += 1
         for shard in moves(self._desired, self._holders, self._moving, self.rules.moves_at_once):

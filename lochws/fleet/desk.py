@@ -1,4 +1,4 @@
-"""The desk of a fleet: a plugin of Dask's scheduler, which answers the workers' reports and keeps the book.
+"""Desk of a fleet: a plugin of Dask's scheduler that answers the workers' reports and keeps the book.
 
 The leases are those of `distributed.Semaphore`: each shard has a semaphore for one owner, and another for one
 successor. The scheduler's extension for semaphores renews, expires and releases them.
@@ -24,7 +24,7 @@ from .status import FleetStatus
 if TYPE_CHECKING:
     from distributed import Scheduler
 
-#: The operation of the scheduler that takes reports, and that of workers that asks for one.
+#: The name of the scheduler's operation that takes a report, and of the workers' operation that asks for one.
 REPORT, CALL = "lochws_fleet_report", "lochws-fleet-call"
 
 
@@ -53,12 +53,12 @@ class Leases:
         return name
 
     async def obtain(self, shards: Collection[int], keeper: str, role: str = "") -> list[int]:
-        """Take or renew leases. Return the shards for which that succeeded."""
+        """Acquire or renew leases for a keeper. Return the shards for which that succeeded."""
         obtained = []
         for shard in shards:
             name = self._name(shard, role)
             leases = self._extension.leases.get(name)
-            # Taking a lease again under its own name renews it. Another one's would be waited for.
+            # To acquire a lease again under the same id renews it. If another keeper has it, `acquire` waits.
             is_ours = not leases or keeper in leases
             if is_ours and await self._extension.acquire(name=name, timeout=0, lease_id=keeper):
                 obtained.append(shard)
@@ -80,7 +80,7 @@ class Leases:
         return {shard for shard in shards if not leases.get(f"{prefix}{shard}")}
 
     def close(self, shards: Collection[int]) -> None:
-        """Remove the semaphores that nobody holds."""
+        """Remove the semaphores that have no lease."""
         for shard in shards:
             for role in ("", "-next"):
                 name = f"{plugin_name(self._fleet)}-{shard}{role}"
@@ -98,12 +98,12 @@ async def answer(
         leases: the leases.
         report: the report.
         shards: all shards.
-        now: the clock.
+        now: the clock, in monotonic seconds.
     """
     if not book.accepts(report):
         return None
     keeper, everything = report.keeper, set(shards)
-    # First what the worker has left, so that another one can take it.
+    # First the shards that the worker has closed, so that another one can take them.
     left = leases.give_up(everything.difference(each.shard for each in report.owned), keeper)
     book.changes += bool(left)
     wish = book.begin(report, leases.free(everything), now())
@@ -121,9 +121,9 @@ class Desk(SchedulerPlugin):
         shards: the number of shards.
         rules: the rules of its book.
         sources: the content of each shard: its sources, pickled, and how many there are.
-        owner: the id of the Dask client that made it.
-        linger: how long the fleet goes on without that client, in seconds, or None.
-        quiet: how long no lease is taken at first, in seconds.
+        owner: the id of the Dask client that created the fleet.
+        linger: how long the fleet goes on without that client, in seconds; None for ever.
+        quiet: how long no lease is granted at first, in seconds.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class Desk(SchedulerPlugin):
         self._present = now
         self._is_ending = False
         scheduler.handlers[REPORT] = self._receive_any
-        self._ticks = PeriodicCallback(self._tick, 100 * self._rules.lease)
+        self._ticks = PeriodicCallback(self._tick, 100 * self._rules.lease)  # ms: ten times per lease
         self._ticks.start()
 
     async def close(self) -> None:
@@ -164,11 +164,11 @@ class Desk(SchedulerPlugin):
         self.stop()
 
     def stop(self) -> None:
-        """Stop. Leases that are not given up run out."""
+        """Stop. Leases that have not been given up expire."""
         self._ticks.stop()
 
     def remove_worker(self, scheduler: Scheduler, worker: str, **_: object) -> None:
-        """Take note that a worker is gone. Its leases run out, since it may only be cut off."""
+        """Record that a worker is gone. Its leases expire by themselves, since it may only be cut off."""
         self.book.gone(worker)
 
     async def _receive_any(self, fleet: str, report: list[Any]) -> list[Any] | None:
@@ -182,11 +182,11 @@ class Desk(SchedulerPlugin):
         changes = self.book.changes
         reply = await answer(self.book, self._leases, report, range(self.shards))
         if self.book.changes != changes:
-            self._call()  # only then: workers that call each other would go on for ever
+            self._call()  # only then, or reports would cause each other for ever
         return None if reply is None else reply.to_wire()
 
     def _call(self) -> None:
-        """Ask the workers for a report for which there is something to do."""
+        """Ask for a report from each worker that has something to do."""
         addresses = self.book.addresses()
         for name in self.book.calls(self._leases.free(self.book.sources), monotonic()):
             if addresses[name] in self._scheduler.stream_comms:
@@ -218,7 +218,7 @@ class Desk(SchedulerPlugin):
         self._call()
 
     def release(self, texts: list[str] | None) -> int:
-        """End the quarantine of sources."""
+        """End the quarantine of some sources, or of all. Return how many were in quarantine."""
         count = self.book.release(texts)
         self._call()
         return count
@@ -227,10 +227,6 @@ class Desk(SchedulerPlugin):
         """Let shards move away from workers, or let the workers take shards again."""
         self.book.drain(names, is_draining=is_draining)
         self._call()
-
-    def is_empty(self, name: str) -> bool:
-        """Return whether a worker has no shards."""
-        return self.book.is_empty(name)
 
     def begin_closing(self) -> None:
         """Let all workers close their apps."""
@@ -265,7 +261,7 @@ async def end_desk(fleet: str, dask_scheduler: Any = None) -> None:
 
 
 def look_up(fleet: str, dask_scheduler: Any = None) -> tuple[float, int, bool] | None:
-    """Return a fleet's lease, number of shards, and whether its client is there; None without a fleet."""
+    """Return a fleet's lease, its number of shards and whether its client is there; None without a desk."""
     desk = dask_scheduler.plugins.get(plugin_name(fleet))
     if not isinstance(desk, Desk):
         return None

@@ -61,8 +61,8 @@ class Fleet(Generic[Source]):
 
     Each source belongs to a shard, and each shard to one worker at a time, which holds its lease. When
     workers join or leave, shards move. The fleet starts at once, and goes on until `close`, or until its
-    client has been gone for `linger` seconds. If the scheduler is replaced by another one at the same
-    address, and the client finds it, the fleet is set up again there.
+    client has been gone for `linger` seconds. If another scheduler is started at the same address, and the
+    client connects to it, the fleet is set up again there.
 
     The methods may be called from any thread, and block while they wait for the scheduler.
 
@@ -71,34 +71,36 @@ class Fleet(Generic[Source]):
             process per processor.
         sources: the sources: URLs, or any keys from which `make_app` makes apps.
         make_app: a function of a source and a `lochws.Threads`, called on workers. It returns an app or a
-            feed that was not started, with its handlers, on these threads. It is pickled, as the functions of
-            Dask's tasks are. If it raises an exception, the source is in quarantine at once.
+            feed with its handlers, on these threads, and does not start it. It is pickled, as the functions
+            of Dask's tasks are. If it raises an exception, the source is put into quarantine at once.
         name: the name of the fleet. Fleets of the same name on one cluster never own the same shard at the
             same time.
         shards: the number of shards. It should be at least ten times the number of workers, and stay the
             same.
-        key: a function that returns the text that identifies a source; None for the source itself, which is
-            then a str, an int, a float, bytes, a UUID, a path, an enum's member or a tuple of these.
-        weights: the shares of workers relative to others, by name; 1 for those that are not named, 0 for
-            none.
-        limits: the largest numbers of sources of workers, by name. Shards that fit nowhere are not placed.
-        limit: the largest number of sources of workers that `limits` does not name, or None.
-        lease: how long a worker may own its shards without renewing that, in seconds; None for Dask's setting
-            ``distributed.scheduler.locks.lease-timeout``.
+        key: a function that returns the text that identifies a source; None for `stable_text`: a source must
+            then be a str, an int, a float, bytes, a UUID, a path, an enum member, or a tuple of these.
+        weights: how large a share of the shards a worker gets, relative to the others, by name; 1 for workers
+            that are not named. A worker with 0 gets none.
+        limits: the maximum number of sources on a worker, by name. Shards that fit nowhere are not placed.
+        limit: the maximum for each worker that `limits` does not name; None for no limit.
+        lease: how long a worker may own its shards without renewing the lease, in seconds, at least 1; None
+            for Dask's setting ``distributed.scheduler.locks.lease-timeout``.
         moves_at_once: how many shards may be moving at a time.
         overlap: whether a shard that moves is opened on the new worker before the old one closes it. During
             the move, both deliver messages. If False, the old one closes it first.
-        quarantine_after: how many times in a row a source may fail: by an attempt, or by a connection that
-            lasts less than 10 seconds. It is then not tried again for `quarantine_for` seconds, on any
-            worker.
-        quarantine_for: see above.
+        quarantine_after: after how many failures in a row a source is put into quarantine. An attempt that
+            fails counts, and so does a connection that lasts less than 10 seconds.
+        quarantine_for: how long a source in quarantine is not tried on any worker, in seconds.
         linger: how long the fleet goes on without its client, in seconds; None for ever.
         supervisors: the supervisors of the threads that all apps of a worker share; see `lochws.Threads`.
         persist: True, or the `Backoff` of all apps.
         timing: the other arguments of `WebSocketApp.start`, such as `ping_rate`, for all apps.
 
     Raises:
-        TypeError, ValueError: an argument is invalid; or a fleet of that name is running, with its client.
+        TypeError, ValueError: an argument is invalid.
+        ValueError: a fleet of that name is running, and its client is connected; or it runs without its
+            client, but with another `lease` or number of `shards`.
+        OSError: the scheduler does not answer.
     """
 
     def __init__(
@@ -159,18 +161,23 @@ class Fleet(Generic[Source]):
             dict(timing),
         )
         self._lock = threading.RLock()  # held while this talks to the scheduler about the sources
+        self._is_closed = threading.Event()
+        self._begin(client)
+
+    def _begin(self, client: Client | None) -> None:
+        """Set the fleet up on the cluster, and start watching the scheduler."""
         self._own_cluster = None
         if client is None:
             self._own_cluster = LocalCluster(threads_per_worker=1, dashboard_address=":0")
         self.client = client or Client(self._own_cluster)
-        self._is_closed = threading.Event()
         try:
             self._refuse_another()
             self._install()
         except BaseException:
             self._close_cluster()
             raise
-        self._watch = threading.Thread(target=self._stay, name=f"lochws-fleet-client-{name}", daemon=True)
+        name = f"lochws-fleet-client-{self.name}"
+        self._watch = threading.Thread(target=self._stay, name=name, daemon=True)
         self._watch.start()
 
     def __repr__(self) -> str:
@@ -202,7 +209,7 @@ class Fleet(Generic[Source]):
             timeout: the longest time to wait, in seconds; None for no limit.
 
         Returns:
-            Whether that is so. It can still be False for shards that no worker has room for.
+            Whether that happened in time. It cannot happen while `status` has `unplaced` shards.
 
         Raises:
             WebSocketError, OSError: see `status`.
@@ -210,7 +217,7 @@ class Fleet(Generic[Source]):
         return self._wait(lambda status: status.owned == status.shards, as_timeout("wait_ready", timeout))
 
     def set_sources(self, sources: Iterable[Source]) -> None:
-        """Replace the sources. Connections to those that stay are left alone.
+        """Replace the sources. Connections to those that remain are kept.
 
         Sources in quarantine that share a shard with a new or removed one are tried again.
 
@@ -292,12 +299,11 @@ class Fleet(Generic[Source]):
         The processes are restarted by their nannies, so that they import your code anew.
 
         Args:
-            workers: the names of the workers; all of them if there is none.
+            workers: the names of the workers; all workers if no name is given.
             timeout: the longest time to wait for one worker, in seconds; None for no limit.
 
         Returns:
-            True; False if a worker has not been drained or was not back in time. The others are then left
-            alone.
+            False if a worker was not drained or not back in time. The workers after it are not restarted.
 
         Raises:
             ValueError: the fleet has no worker of that name, or a worker has no nanny.
@@ -345,9 +351,10 @@ class Fleet(Generic[Source]):
         return is_done
 
     def register(self, registry: CollectorRegistry | None = None) -> FleetCollector:
-        """Export the numbers of `status` to Prometheus, as ``lochws_fleet_…``, with a label ``worker``.
+        """Export the numbers of `status` to Prometheus, as ``lochws_fleet_…``.
 
-        The collector asks the scheduler whenever it is scraped.
+        The metrics have the label ``fleet``, and those of a worker also ``worker``. The collector asks the
+        scheduler at each scrape.
 
         Args:
             registry: the registry to register with; None for prometheus-client's default.
@@ -374,7 +381,7 @@ class Fleet(Generic[Source]):
     # Inside.
 
     def _sorted(self, sources: Iterable[Source]) -> dict[int, tuple[bytes, int]]:
-        """Return the sources by their shards, pickled, each with their number."""
+        """Return the sources of each shard, pickled, and how many they are."""
         if isinstance(sources, (str, bytes)):
             raise TypeError(f"sources={sources!r}: expected several sources, such as [{sources!r}]")
         by_text: dict[str, Source] = {}
@@ -445,7 +452,7 @@ class Fleet(Generic[Source]):
 
 
 def _until(condition: Callable[[], bool], timeout: float | None) -> bool:
-    """Ask again and again, more seldom as time goes by, until it is so."""
+    """Check a condition, less and less often, until it holds. Return False if the timeout expires first."""
     end = None if timeout is None else monotonic() + timeout
     pause = 0.02
     while not condition():
@@ -462,7 +469,7 @@ def _left(end: float | None) -> float | None:
 
 
 def _is_back(address: str, count: int) -> Callable[[FleetStatus], bool]:
-    """Return whether there are as many workers as before, without the one that had an address."""
+    """Return a condition: there are `count` workers or more, none of them at `address`."""
     def is_back(status: FleetStatus) -> bool:
         return len(status.workers) >= count and address not in {each.address for each in status.workers}
 

@@ -72,7 +72,7 @@ def shard_of(text: str, shards: int) -> int:
 def suitability(worker: str, shard: int) -> float:
     """Return how much a worker suits a shard, for rendezvous hashing: a positive number, smaller is better.
 
-    It is exponentially distributed. Divided by the workers' weights, the smallest number belongs to each
-    worker as often as its weight says.
+    It is exponentially distributed. So if each worker's number is divided by its weight, the worker with the
+    smallest one is chosen as often as its weight says.
     """
     return -math.log((number(f"{shard} {worker}") + 1) / (1 << 64))

@@ -1,4 +1,4 @@
-"""The keeper of a fleet on one worker: it runs the apps of the shards whose leases the worker holds.
+"""Keeper of a fleet on one worker: it runs the apps of the shards whose leases the worker holds.
 
 Three things run beside each other. Reports go out on the worker's event loop, and each reply says which
 shards the worker owns. The mover, a thread, opens and closes apps, and calls `make_app`. The guard, another
@@ -19,6 +19,7 @@ import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from .. import Backoff, Feed, State, Threads, WebSocketApp, events
@@ -29,18 +30,19 @@ from .messages import Content, Failed, Held, Reply, Report
 #: A function that takes a source and the worker's threads, and returns an app or a feed that was not started.
 MakeApp = Callable[[Any, Threads], "WebSocketApp | Feed"]
 
-#: Events that are delivered to an app's handlers even if its lease has run out: they tell of the end.
+#: Events that an app's handlers receive even after its lease has expired, since they report the end.
 _ENDS = {"disconnected", "connect_fail", "closed", "closing", "back_off", "error", "sent"}
-#: A connection that was open for so many seconds ends a row of failures.
+#: A connection that stays open for this many seconds resets the count of failures.
 _STABLE = 10.0
-#: Seconds between two looks at all apps, to count them and to find those that have stopped.
+#: Seconds between two rounds through all apps, which count them and find those that have stopped.
 _ROUND = 2.0
-#: The parts of a lease after which a worker that could not renew it closes its apps, and drops what is left.
+#: The fractions of a lease after which a worker that could not renew it closes its apps, and drops the
+#: connections that are left.
 CLOSES, DROPS = 0.6, 0.75
 
 
 def _boot_time() -> float:
-    """Return seconds that also pass while the machine is suspended."""
+    """Return the time in seconds, including the time for which the machine was suspended."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
@@ -78,7 +80,7 @@ class Run:
         self.error: str | None = None
 
     def on_ready(self, event: events.Ready) -> None:
-        """Take note of a connection."""
+        """Record that a connection is open."""
         self.is_settled = True
         self.opened = now()
 
@@ -109,11 +111,12 @@ class Shard:
         version: the version of its content.
         is_owned: whether the worker owns it; otherwise it is opened before its owner leaves it.
         runs: its apps by the texts of their sources.
-        is_up: whether each source has been started and was connected, or failed, once.
+        is_up: whether each source has connected or failed at least once.
         is_leaving: whether its apps are being closed.
-        drops_at: when those that are left are dropped; then when it counts as closed even if a handler hangs.
-        is_dropped: whether they were dropped.
-        is_lost: whether they were dropped because the lease had run out, or was about to.
+        drops_at: when connections that are still open are dropped. Once they are dropped, when the shard
+            counts as closed even if a handler has not returned. By the clock of leases.
+        is_dropped: whether the connections were dropped.
+        is_lost: whether they were dropped because the lease had expired or was about to.
     """
 
     number: int
@@ -186,7 +189,7 @@ class Keeper:
         try:
             await asyncio.wait_for(self._report_once(), self._longest_close)
         except Exception as error:  # noqa: BLE001  the scheduler may be gone, and then the leases run out
-            report(logging.DEBUG, "the fleet %r could not say goodbye", self._orders.fleet, error=error)
+            report(logging.DEBUG, "no last report from the fleet %r", self._orders.fleet, error=error)
         self._has_ended = True
         self._guard_wakes.set()
         self._has_jobs.set()
@@ -206,13 +209,13 @@ class Keeper:
                     wait = 0.0
             except asyncio.CancelledError:
                 raise
-            except Exception as error:  # noqa: BLE001  whatever it is, the guard decides what follows
+            except Exception as error:  # noqa: BLE001  if none succeeds, the guard acts
                 report(
                     logging.WARNING, "the fleet %r could not renew its leases", self._orders.fleet,
                     error=error, limit=self._failure_lines,
                 )
                 wait = lease / 20
-            await asyncio.sleep(0.02)  # a storm of calls becomes fifty reports per second
+            await asyncio.sleep(0.02)  # at most fifty reports per second, however often it is asked
             if wait:
                 try:
                     await asyncio.wait_for(self._asked.wait(), wait)
@@ -247,7 +250,7 @@ class Keeper:
         return reply
 
     def _apply(self, reply: Reply, sent: float) -> None:
-        """Do what a reply says. Its leases began when the report was sent, at the latest."""
+        """Do what a reply says. Its leases are counted from `sent`, which is before their renewal."""
         owned, coming = set(reply.owned), set(reply.coming)
         if now() >= sent + DROPS * self._orders.lease:
             return  # too late: the guard has dropped everything, or is about to
@@ -267,7 +270,7 @@ class Keeper:
                 if is_wanted and (present is None or not present.is_leaving):
                     if present is None:
                         self._shards[content.shard] = Shard(content.shard, is_owned=content.shard in owned)
-                    self._jobs.append(_job(self._fill, content))
+                    self._jobs.append(partial(self._fill, content))
         self._guard_wakes.set()
         self._has_jobs.set()
 
@@ -379,7 +382,7 @@ class Keeper:
             return not shard.is_leaving
 
     def _settle(self) -> bool:
-        """Note the shards whose sources have all been connected, or failed, once. Return if any is left."""
+        """Note the shards whose sources have all connected or failed once. Return whether others are left."""
         with self._lock:
             opening = [each for each in self._shards.values() if not (each.is_up or each.is_leaving)]
             for shard in opening:
@@ -448,12 +451,8 @@ class Keeper:
             pass
 
 
-def _job(function: Callable[[Content], None], content: Content) -> Callable[[], None]:
-    return lambda: function(content)
-
-
 def _wrap(app: WebSocketApp | Feed, shard: Shard, keeper: Keeper) -> None:
-    """Let handlers run only while the lease is valid, which it may no longer be when a process wakes up."""
+    """Call handlers only while the lease is valid: it may have expired while the process was suspended."""
     def guarded(name: str, handler: Callable[[Any], Any]) -> Callable[[Any], Any]:
         if name in _ENDS:
             return handler

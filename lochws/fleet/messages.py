@@ -14,7 +14,7 @@ class Held(NamedTuple):
     Attributes:
         shard: its number.
         version: the version of its content that the worker has.
-        is_up: whether each of its sources has been started and was connected, or failed, once.
+        is_up: whether each of its sources has connected or failed at least once.
     """
 
     shard: int
@@ -35,8 +35,8 @@ class Report(NamedTuple):
 
     Attributes:
         worker: the worker's name.
-        keeper: a random name for this run of the fleet on the worker: the name of its leases.
-        number: counts the reports of a keeper; a report that arrives behind a later one is ignored.
+        keeper: a random name for this run of the fleet on the worker, under which it holds leases.
+        number: counts the keeper's reports. A report that arrives after a later one is ignored.
         address: the worker's address.
         owned: the shards that it owns.
         coming: the shards that it has opened and will own when their present owner has left them.

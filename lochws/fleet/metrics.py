@@ -1,4 +1,4 @@
-"""The numbers of a fleet for Prometheus."""
+"""Metrics of a fleet for Prometheus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plugin of Dask's workers: one keeper for each worker, present and future."""
+"""Plugin of Dask's workers: it runs a keeper on each worker, present or future."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from .messages import Reply, Report
 if TYPE_CHECKING:
     from distributed import Worker
 
-
 _here: ContextVar[Worker] = ContextVar("lochws_fleet_worker")
 
 
@@ -22,7 +21,7 @@ def current_worker() -> Worker:
     """Return the Dask worker on which `make_app` is running, for example for its `log_event`.
 
     Raises:
-        RuntimeError: called elsewhere than in `make_app`.
+        RuntimeError: `make_app` is not running.
     """
     try:
         return _here.get()
@@ -55,7 +54,7 @@ class KeeperPlugin(WorkerPlugin):
             if isinstance(plugin, KeeperPlugin) and plugin._keeper is not None:
                 plugin._keeper.ask()
 
-        # It stays, since a call to an operation that a worker does not know would end its connection.
+        # It is never removed: a call of an operation that a worker does not know would end its connection.
         worker.stream_handlers[CALL] = called
         name = worker.address if worker.name is None else str(worker.name)
         self._keeper = Keeper(self._orders, name, worker.address, send)

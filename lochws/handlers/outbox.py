@@ -373,7 +373,7 @@ class Outbox:
     def _check_not_exiting(self) -> None:
         """Raise OutboxError during the shutdown of the interpreter, when daemon threads have stopped.
 
-        A call of a finalizer would wait for them, or for a lock that one of them still holds.
+        A finalizer that runs then would wait for them, or for a lock that one of them still holds.
         """
         if is_finalizing():
             raise OutboxError(

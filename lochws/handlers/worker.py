@@ -241,13 +241,13 @@ class Worker:
     def _wait_for_room(self, cost: int) -> bool:
         """Wait until there may be room; return False at once if the caller would wait for itself.
 
-        A thread that hands over jobs or ends one is needed to make room; it may call this in a finalizer.
-        So is one that holds the control lock.
-        So is a thread that does a job, unless there is another job that is not waiting here itself.
+        These threads are needed to make room: one that hands over jobs or ends one, which may call this in a
+        finalizer; one that holds the control lock; and one that does a job, unless there is another job that
+        is not waiting here itself.
         """
         if threading.get_ident() in self._handing or is_held():
             return False
-        with self._inbox.lock:  # reentrant: from the checks to the wait, nobody else can change the numbers
+        with self._inbox.lock:  # reentrant: no other thread can change the numbers before the wait
             place = place_of_caller(self._running_futures, self._futures)
             if place is Place.INSIDE or (place is Place.AT_WORK and self._running - self._held_up < 2):
                 return False

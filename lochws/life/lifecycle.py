@@ -150,7 +150,7 @@ class Lifecycle:
         self._stop: tuple[int | None, str | bytes] | None = None  # the arguments of close, if it was called
         self._asking: object | None = None  # identifies the pending call of the retry hook
         self._again = False  # reconnect was called
-        self._queued: object | None = None  # the wait for which a task waits for its turn
+        self._queued: object | None = None  # the wait whose task waits for its turn
         self._failed_at: float | None = None  # when the last attempt failed before a connection was open
         self._rejected: events.Rejected | None = None
         self.final_event: events.ConnectFail | events.Disconnected | None = None

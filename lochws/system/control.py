@@ -27,10 +27,10 @@ def control_lock() -> threading.RLock:
 
 
 def is_held() -> bool:
-    """Return whether the calling thread holds the lock: the call interrupts a section that needs it.
+    """Return whether the calling thread holds the lock, since the call interrupts a section that needs it.
 
-    Such a call must not wait. A condition variable would release the lock for as long, however often it was
-    taken, and other threads would find the section half done. Any other wait would keep the lock from them.
+    Such a call must not wait. A condition variable would release the lock meanwhile, however often it was
+    acquired, and other threads would find the section half done. Any other wait would keep it from them.
     """
     return _lock._is_owned()  # type: ignore[attr-defined, no-any-return]  # what Condition asks it, too
 

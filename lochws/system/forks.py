@@ -65,7 +65,7 @@ def register(owner: Copied) -> None:
 
 
 def afterwards(function: Callable[[], object]) -> None:
-    """Call a function once all objects are reset, because it takes their locks. For `reset_after_fork`."""
+    """Call a function that needs the locks of other objects once all are reset. For `reset_after_fork`."""
     if _is_resetting:
         _later.append(function)
     else:  # a test has called that method

@@ -2,8 +2,8 @@
 
 In the main interpreter the threads of lochws are daemons, so the program can end while they run. CPython
 aborts the process if a sub-interpreter ends before its daemon threads, and isolated ones allow none. So
-there they are ordinary threads, and the end of the interpreter waits for them. Whatever keeps one running is
-stopped right before that, by a function registered with `at_end`.
+there they are ordinary threads, and the end of the interpreter waits for them. Right before that, functions
+registered with `at_end` close the apps and handlers that keep such threads running.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-#: Called at the end of a sub-interpreter, the last one first, as `atexit` does.
+#: Called at the end of a sub-interpreter, in the order of `atexit`: the last one first.
 _at_end: list[Callable[[], object]] = []
 
 
@@ -37,15 +37,15 @@ def new_thread(target: Callable[..., object], name: str, *arguments: object) -> 
     return threading.Thread(target=target, name=name, args=arguments, daemon=not is_sub())
 
 
-def in_words(error: RuntimeError) -> RuntimeError:
-    """Return the error of a thread that did not start. If the interpreter allows none, it says what to do."""
+def with_advice(error: RuntimeError) -> RuntimeError:
+    """Return the error of a thread that did not start, with advice if the interpreter allows no threads."""
     if not (is_sub() and "not supported" in str(error)):
         return error
     return RuntimeError(f"{error}; an app needs threads: create the interpreter with threads allowed")
 
 
 def at_end(function: Callable[[], object]) -> None:
-    """Have a function called when the interpreter ends: in a sub-interpreter before it waits for threads."""
+    """Have a function called when the interpreter ends; in a sub-interpreter, before it waits for threads."""
     if not is_sub():
         atexit.register(function)
         return
@@ -57,7 +57,7 @@ def at_end(function: Callable[[], object]) -> None:
 
 
 def not_at_end(function: Callable[[], object]) -> None:
-    """Take back a function that was passed to `at_end`, if it was."""
+    """Cancel the call of a function that was passed to `at_end`. Other functions are ignored."""
     atexit.unregister(function)
     _at_end[:] = [one for one in _at_end if one != function]
 

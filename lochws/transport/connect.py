@@ -41,7 +41,7 @@ class Connector:
         if options.ssl_context or options.ssl_cafile or options.ssl_certfile:
             self._tls()
         elif is_secure:
-            with suppress(OSError, ImportError):  # no descriptor is left to load it with; the attempt says so
+            with suppress(OSError, ImportError):  # no descriptor to load it with; the attempt will say so
                 self._tls()
         self._given = options.sock
         self._connecting: Background[socket.socket] | None = None

@@ -24,9 +24,9 @@ _CA_FILES = (
     "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem",
 )
-# For so long, in seconds, files count as unchanged after they were looked at.
+# How long files count as unchanged after they were looked at, in seconds.
 _FRESH_SECONDS = 1.0
-# Contexts in use, by what they were made of; and the state of their files, with the time of the last look.
+# The contexts in use, by the result of `key_of`; and the state of their files, with the time of that look.
 _shared: WeakValueDictionary[Hashable, ssl.SSLContext] = WeakValueDictionary()
 _states: WeakKeyDictionary[ssl.SSLContext, tuple[Hashable, float]] = WeakKeyDictionary()
 _lock = reentrant_lock()
@@ -65,8 +65,8 @@ def shared_context(options: Options) -> ssl.SSLContext:
     """Return the context of another WebSocket that was made with the same options and files, or a new one.
 
     Thousands of apps with a context each would spend minutes and gigabytes on the same authorities. Nothing
-    changes a context after it was made. A context that may block is not shared, since it lets only one thread
-    at a time in. Reads files, so it may block.
+    changes a context after it was made. A context that may block is not shared, since only one thread at a
+    time can use it. Reads files, so it may block.
 
     Raises:
         OSError: a file cannot be read.

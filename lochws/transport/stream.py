@@ -57,7 +57,7 @@ class Stream:
         reads_want_write: whether the last `receive_into` waits for the socket to become writable.
         writes_want_read: whether the last `send` waits for it to become readable. Only TLS, which sometimes
             has to write in order to read, sets either.
-        is_encrypted: whether what is sent goes through TLS in here.
+        is_encrypted: whether this stream encrypts with TLS.
     """
 
     reads_want_write = False

@@ -35,9 +35,9 @@ _CERTIFICATE_FAULTS = {
     64: "it is for another address",
 }
 
-# Certificates are loaded by at most so many threads.
+# Load certificates, on at most 4 threads.
 _loads: SharedCalls[ssl.SSLContext] = SharedCalls("lochws-loader", 4)
-# TLS objects that may block are used by at most so many threads.
+# Use TLS objects that may block, on at most 16 threads.
 _handshakes: SharedCalls[Any] = SharedCalls("lochws-handshake", 16)
 # A user's TLS context may have errors with a circle of causes.
 _MAX_CAUSES = 10
@@ -138,7 +138,7 @@ class _ResumedStream(TLSStream):
 
 
 class _Elsewhere:
-    """A caller of functions of a TLS object that may block. One that outlasts the deadline is left behind."""
+    """Calls the functions of a TLS object that may block. Calls that outlast the deadline are left behind."""
 
     def __init__(self, name: str, deadline: Deadline) -> None:
         self._name = name

@@ -15,7 +15,7 @@ from .stream import Stream
 if TYPE_CHECKING:
     import ssl
 
-#: The reasons of OpenSSL for an error if the bytes it received are not TLS.
+#: The reasons that OpenSSL gives if the bytes it received are not TLS.
 NOT_TLS = {
     "WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST",
     "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL", "UNEXPECTED_MESSAGE",
@@ -109,5 +109,5 @@ def cause(error: BaseException) -> str:
 
 
 def is_tls_error(error: BaseException) -> TypeGuard[ssl.SSLError]:
-    """Return whether an error is an `ssl.SSLError`. Without TLS, `ssl` is not loaded, and none is."""
+    """Return whether an error is an `ssl.SSLError`. If `ssl` has not been loaded, it is not."""
     return isinstance(error, getattr(sys.modules.get("ssl"), "SSLError", ()))
