@@ -44,7 +44,7 @@ class MeasurementError(Exception):
 
 @dataclass
 class Results:
-    """What was measured.
+    """The results of one measurement.
 
     Attributes:
         rounds: by work and client, one measurement a round.

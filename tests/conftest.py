@@ -155,7 +155,7 @@ def nothing_is_left() -> Iterator[None]:
 
 
 def _open_descriptors() -> dict[str, str]:
-    """What each descriptor is, by its number; nothing where the system does not tell.
+    """Return a description of each open descriptor, by its number; empty where the system does not tell.
 
     Pipes do not count: lochws has none, and the server of websockets 16 leaves its own open.
     """

@@ -1,6 +1,6 @@
-"""What Lomond's documentation promises: a test for each promise, named after it.
+"""Promises of Lomond's documentation: a test for each of them, named after it.
 
-Other tests go deeper; these say, row by row, that somebody who comes from Lomond finds what they knew.
+Other tests go deeper. These show, row by row, that users of Lomond find what they are used to.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How much of lochws a message runs through: files, functions, and moves from one file to another.
+"""Paths of messages through lochws: files, functions, and moves from one file to another.
 
 Counted as the calls of functions in lochws/ on the thread that does the work, in the steady state: the
 connection is open, nothing waits, and one message follows the other with a pause in between.
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(
 
 
 class Trail(NamedTuple):
-    """What was called, in order, as file and function."""
+    """The calls that were made, in order, as file and function."""
 
     calls: list[tuple[str, str]]
 

@@ -1,4 +1,4 @@
-"""What `import lochws` offers: the names, where Lomond has them too, and nothing that costs at start."""
+"""Public names: what `import lochws` offers, Lomond's places for it, and nothing that costs at start."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from benchmarks.works import Work
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a client is.
+    """The place of a client's module.
 
     Attributes:
         module: in this package.
@@ -49,7 +49,7 @@ CLIENTS = {
 
 
 def missing(name: str) -> str | None:
-    """Why a client cannot take part here, or None if it can."""
+    """Return why a client cannot take part here, or None if it can."""
     entry = CLIENTS[name]
     for package in entry.needs:
         try:

@@ -1,4 +1,4 @@
-"""What the clients on asyncio have in common."""
+"""Code shared by the clients on asyncio."""
 
 from __future__ import annotations
 

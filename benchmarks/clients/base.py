@@ -1,4 +1,4 @@
-"""What the clients have in common."""
+"""Code shared by all clients."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ def main(folder: Path) -> None:
 
 
 class RudeServer:
-    """That process, from the outside.
+    """The server's process, as seen from the outside.
 
     Attributes:
         wss, ws: its URLs, without a path.

@@ -109,7 +109,7 @@ async def run(certificate: str) -> None:
 
 
 class Server:
-    """That process, from the outside.
+    """The server's process, as seen from the outside.
 
     Attributes:
         wss, ws: its URLs, without a path.

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
     not (find_spec("_interpreters") or find_spec("_xxsubinterpreters")), reason="one interpreter only"
 )
 
-#: What the programs begin with. `run` runs a program in each of some new interpreters, all at once, and then
+#: The beginning of each program. `run` runs a program in each of some new interpreters, all at once, and then
 #: ends them; all of it in threads, since an interpreter with a GIL of its own runs beside the others.
 COMMON = '''
 import sys, threading
@@ -55,7 +55,7 @@ def run(program, kind, count=1):
     if failures: sys.exit(repr(failures))
 '''
 
-#: What an app in an interpreter does: it echoes the server's message, and hears that the echo arrived.
+#: The app of an interpreter: it echoes the server's message, and learns that the echo arrived.
 APP = '''
 import threading
 from lochws import WebSocketApp
@@ -75,7 +75,7 @@ KINDS = ["legacy", "isolated"] if sys.version_info >= (3, 13) else ["legacy"]
 
 
 def run(program: str, url: str) -> str:
-    """Return what the program printed if it failed, else nothing."""
+    """Return the output of the program if it failed, else an empty str."""
     done = subprocess.run(
         [sys.executable, "-c", COMMON + program, url], cwd=ROOT, text=True, timeout=40,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,

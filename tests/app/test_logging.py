@@ -1,4 +1,4 @@
-"""What an app logs by default: operators see each loss, refusal and recovery, and nothing twice."""
+"""Default log lines of an app: operators see each loss, refusal and recovery, and nothing twice."""
 
 from __future__ import annotations
 

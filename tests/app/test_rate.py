@@ -42,7 +42,7 @@ def numbered(count: int, start: int = 0) -> list[str]:
 
 
 class TestOnAVirtualClock:
-    """When messages leave, to the millisecond."""
+    """The times at which messages are sent, to the millisecond."""
 
     def test_messages_over_budget_leave_in_order_when_the_window_opens(
         self, ws_server: StartServer, ws_clock: VirtualClock

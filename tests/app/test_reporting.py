@@ -176,7 +176,7 @@ def test_a_log_handler_may_stop_the_app(start_peer: StartPeer) -> None:
 
 
 def test_a_log_handler_that_does_not_return_costs_no_connection(start_peer: StartPeer) -> None:
-    """What is logged while the baton is held is logged by another thread."""
+    """Log lines that are written while the baton is held are passed to another thread."""
     entered, go = threading.Event(), threading.Event()
 
     def stay(_: logging.LogRecord) -> None:

@@ -21,7 +21,8 @@ from ..support.seen import PATIENCE, Noting, eventually
 
 #: Bytes a second, by the machine's clock, and bytes to send.
 RATE, SIZE = 400_000, 200_000
-#: Seconds without a sign of life, by the virtual clock, and how many pass while the relay takes `STEP` bytes.
+#: The limit in seconds without a sign of life, by the virtual clock, and the seconds that pass while the
+#: relay takes `STEP` bytes.
 PING_TIMEOUT, STEP_SECONDS, STEP = 60, 20, 10_000
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what TCP has acknowledged")

@@ -1,4 +1,4 @@
-"""Why a wait for an app failed: what the exception says, and the last final event."""
+"""Failed waits for an app: the exception says why, and has the last final event."""
 
 from __future__ import annotations
 

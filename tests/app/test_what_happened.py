@@ -1,4 +1,4 @@
-"""What events and the app say about the past: attempts, outages, how long a connection was open."""
+"""The past, as events and the app report it: attempts, outages, how long a connection was open."""
 
 from __future__ import annotations
 

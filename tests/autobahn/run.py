@@ -22,7 +22,7 @@ _CASES_A_LINE = 50
 
 
 class Client(Protocol):
-    """What a module ``client_<name>`` offers."""
+    """The interface of a module ``client_<name>``."""
 
     def echo(self, url: str) -> None:
         """Send every message back until the server ends the connection."""

@@ -36,7 +36,7 @@ def is_accepted(queue: SendQueue, message: str) -> bool:
 
 
 def payloads(data: bytes) -> list[str | bytes]:
-    """What stands in the frames of this, each of which must be final, masked and whole."""
+    """Return the payloads of some frames, each of which must be final, masked and complete."""
     found: list[str | bytes] = []
     while data:
         size, head = data[1] & 127, 2
@@ -281,7 +281,7 @@ def test_each_message_of_many_senders_is_sent_once_in_its_order_or_reported(seed
 
 
 def torn(data: bytes) -> int:
-    """How many bytes at the end are a frame that is not whole."""
+    """Return how many bytes at the end belong to an incomplete frame."""
     at = 0
     while at + 2 <= len(data) and at + 6 + (data[at + 1] & 127) <= len(data):
         at += 6 + (data[at + 1] & 127)

@@ -83,7 +83,7 @@ class Paced:
 
 
 def controls(paced: Paced) -> str:
-    """What was sent, with readable names of the control frames (their masking key is 0)."""
+    """Return the bytes sent, with readable names of the control frames (their masking key is 0)."""
     text = paced.sent
     for opcode, name in ((0x88, "C"), (0x89, "P"), (0x8A, "p")):
         while (at := text.find(chr(opcode))) >= 0:

@@ -1,4 +1,4 @@
-"""What Ready says about the attempts and connections before, with a clock that the test moves."""
+"""Ready's account of earlier attempts and connections, with a clock that the test moves."""
 
 from __future__ import annotations
 

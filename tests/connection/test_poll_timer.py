@@ -1,4 +1,4 @@
-"""When Poll events are due, and that none is made which nobody would see."""
+"""Poll events: when they are due, and that none is created without a handler for it."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def raw(queue: SendQueue, message: str) -> bool:
 
 
 class EndedMeanwhile(list[object]):
-    """What senders left, of a queue that ends when they have decided to leave a message and have not yet."""
+    """The drop-off list of a queue that ends just before a sender drops off a message."""
 
     def __init__(self, queue: SendQueue) -> None:
         super().__init__()

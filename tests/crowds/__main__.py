@@ -34,7 +34,7 @@ missed: list[str] = []
 
 
 def show(name: str, values: Sequence[float], unit: str, most: float | None = None) -> None:
-    """Print the median of values with all of them, and what is wanted of the median."""
+    """Print all values with their median, and the target for the median."""
     found = median(values)
     rounds = f"  ({' '.join(f'{value:.4g}' for value in values)})" if len(values) > 1 else ""
     wanted = ""
@@ -62,7 +62,7 @@ def certificates(*hosts: str) -> Iterator[tuple[str, str]]:
 
 @dataclass
 class Opened:
-    """Connections that were opened: the seconds that it took, the processor's seconds, and the threads."""
+    """Opened connections: the elapsed seconds, the processor's seconds, and the threads."""
 
     seconds: float
     processor: float
@@ -195,7 +195,7 @@ def restarted(name: str, per_second: int, count: int = 10_000) -> None:
 
 
 def most_within(times: Sequence[float], seconds: float) -> int:
-    """Return the most of the times, which are in order, that lie within so many seconds."""
+    """Return the largest number of times (which are in order) within this many seconds."""
     most = first = 0
     for last, at in enumerate(times):
         while at - times[first] >= seconds:

@@ -72,7 +72,7 @@ class Counted(App):
 
 
 class Flooded(App):
-    """Notes how late messages are that have a time, and when."""
+    """Notes how late messages with a time arrive, and when."""
 
     def __init__(self, job: Job, threads: Threads, opened: threading.Semaphore, url: str) -> None:
         super().__init__(job, threads, opened, url)
@@ -259,7 +259,7 @@ def memory(job: Job) -> None:
     """Have attempts begin and end, one step per line; print the memory before, during and after."""
     threads, opened = Threads(), threading.Semaphore(0)
     apps = [App(job, threads, opened, open_timeout=None) for _ in range(1 + job.count)]
-    first = apps.pop()  # whatever they share, such as the authorities, is not counted
+    first = apps.pop()  # the things that all share, such as the authorities, are not counted
     first.begin(persist=False)
     sys.stdin.readline()
     say(json.dumps(heap()))

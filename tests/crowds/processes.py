@@ -21,7 +21,7 @@ _PERIOD = 0.02
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What a client's process does.
+    """The job of a client's process.
 
     Attributes:
         role: a function of `tests.crowds.client`.

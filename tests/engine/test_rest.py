@@ -1,4 +1,4 @@
-"""How loop, reader and supervisor tell a clock that is moved by hand that they wait."""
+"""Rest: loop, reader and supervisor tell a clock that is moved by hand that they are waiting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Slots: how many attempts run at once, and which is next."""
+"""Slots: a limit on concurrent attempts, and the order of those that wait."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Attempt:
 
 
 def next_of(attempts: list[Attempt]) -> Attempt:
-    """Return the one that has got a slot now, out of those that had none."""
+    """Return the attempt that has just got a slot."""
     (admitted,) = [one for one in attempts if not one.is_running and one.wakes and one.resume()]
     attempts.remove(admitted)
     return admitted

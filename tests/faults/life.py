@@ -38,5 +38,5 @@ def attempts(app: Noting, *without: str) -> list[list[str]]:
 
 
 def end_of_first(app: Noting) -> Any:
-    """What ended the first attempt."""
+    """Return the event that ended the first attempt."""
     return next(event for event in app.events if event.name in {"connect_fail", "disconnected"})

@@ -33,7 +33,7 @@ PINGING = {"ping_rate": 30, "ping_timeout": 60}
 
 
 def refused(code: int) -> dict[str, Any]:
-    """How a connection ends whose server broke a rule."""
+    """Return the attributes of Disconnected for a server that broke a rule."""
     return {"ended_by": "server", "graceful": False, "sent_code": code}
 
 
@@ -251,7 +251,7 @@ def test_a_flood_of_pings_is_answered_within_bounds(reads: bool) -> None:
 
 @pytest.fixture
 def clocks() -> Iterator[Shifting]:
-    """What apps go by."""
+    """Yield the clock that the apps use."""
     clocks = Shifting()
     with clock.using(clocks):
         yield clocks

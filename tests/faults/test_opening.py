@@ -113,7 +113,7 @@ def active_threads() -> int:
 
 
 def descriptors() -> int:
-    """How many descriptors this process has; 0 where the system does not tell."""
+    """Return how many descriptors this process has; 0 where the system does not tell."""
     return len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
 
 

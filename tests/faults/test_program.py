@@ -276,7 +276,7 @@ class TestManyApps:
     APPS, OUTAGE = 1000, 20.0
 
     def attempts(self, draws: Iterable[Callable[[], float]], is_shared: bool = False) -> list[float]:
-        """When the apps try to connect, in order: the server loses all at 0 and accepts after the outage."""
+        """Return when the apps try to connect. The server drops all at 0 and accepts after the outage."""
         lost = Disconnected("connection lost", False)
         due = []
         for number, draw in enumerate(draws):

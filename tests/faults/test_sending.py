@@ -91,7 +91,7 @@ class Calls:
 
 
 def waiting(app: Noting) -> int:
-    """How many bytes wait in the queue, and how many threads for room in it."""
+    """Return how many bytes wait in the queue."""
     return int(app._lochws.life.connection.sending.queue._outgoing.pending)  # type: ignore[union-attr]
 
 
@@ -293,7 +293,7 @@ def test_when_a_connection_is_lost_with_a_full_queue_all_that_waited_is_reported
 
 
 def has_number(number: int) -> Callable[[str | bytes], bool]:
-    """Whether a message has that number."""
+    """Return whether a message has this number."""
     return lambda message: str(message).split()[0] == str(number)
 
 

@@ -228,7 +228,7 @@ def renew_on(event: Any) -> bool:
 
 
 class Recorder:
-    """What the feed's handlers see: the numbers, and when."""
+    """Records the numbers that the feed's handlers see, and when."""
 
     def __init__(self, copies: int) -> None:
         self.copies = copies

@@ -56,7 +56,7 @@ class Watcher:
         return f"ws://127.0.0.1:{self.port}/{name}"
 
     def close(self) -> None:
-        """Stop."""
+        """Stop the server."""
         self._server.shutdown()
         self._thread.join()
 

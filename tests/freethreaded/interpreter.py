@@ -14,7 +14,7 @@ CACHE = Path(__file__).resolve().parents[2] / ".freethreaded"
 
 #: The source package and the release of Debian that has it.
 SOURCE, RELEASE = "python3.13", "trixie"
-#: The races that CPython knows in itself: where they are in its source, and in the folder of our own Python.
+#: CPython's lists of its own known races: in its source, and in the folder of the Python that was built.
 SUPPRESSIONS = "suppressions_free_threading.txt"
 #: What CPython needs to build the modules that lochws and its tests import.
 NEEDED = ("build-essential", "libssl-dev", "zlib1g-dev", "libffi-dev", "libsqlite3-dev", "xz-utils")

@@ -28,7 +28,7 @@ _COVERAGE = re.compile(r"cov: (\d+)")
 
 @dataclass(frozen=True)
 class Place:
-    """Where a process runs.
+    """The place where a process runs.
 
     Attributes:
         folder: a checkout, or a copy of one.
@@ -44,7 +44,7 @@ HERE = Place(CHECKOUT, {})
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a campaign came to.
+    """The result of a campaign.
 
     Attributes:
         target: the target.

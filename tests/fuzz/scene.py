@@ -44,7 +44,7 @@ def peer_deflate() -> list[PerMessageDeflate]:
 
 @dataclass
 class Wire:
-    """What the peer has read of us, as wsproto understands it.
+    """The client's bytes as the peer reads them, with wsproto.
 
     Attributes:
         messages: texts and binary messages, whole, in order.
@@ -112,7 +112,7 @@ class Scene:
         self.finals.append(event)
 
     def ready_handled(self) -> None:
-        """Nobody waits for it."""
+        """Do nothing: no thread waits for it."""
 
     def end_handled(self) -> None:
         """Nothing follows."""

@@ -28,7 +28,7 @@ from .acking import Acking, Plan, acked, offline, put_numbers, reconnecting
 
 @pytest.fixture(params=["memory", "file"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
-    """Where the messages are kept: None for memory."""
+    """Return the path of the outbox's file; None for memory."""
     return tmp_path / "box" if request.param == "file" else None
 
 

@@ -48,7 +48,7 @@ class Session:
 
     @property
     def reasons(self) -> list[str]:
-        """Why the connections ended."""
+        """Return why the connections ended."""
         return [event.reason for event in self.app.all("disconnected")]
 
 
@@ -578,7 +578,7 @@ class TestServerFirst:
 
 
 class TestRefusals:
-    """What follows from a refusal, and what does not count as one."""
+    """Refusals: their consequences, and answers that do not count as one."""
 
     @pytest.mark.parametrize(
         ("answer", "shown"),

@@ -64,7 +64,7 @@ class Row:
 
 
 class TestRanges:
-    """How the range of waits grows (contract section 14)."""
+    """Growth of the range of waits."""
 
     def test_with_the_defaults_of_persist_they_are_lomonds(self) -> None:
         row = Row(LOMONDS)

@@ -24,7 +24,7 @@ from ..support.seen import PATIENCE
 
 
 class TestHosts:
-    """How the host of a URL is used."""
+    """Uses of the host of a URL."""
 
     @pytest.mark.parametrize(
         ("host", "found"),
@@ -99,7 +99,7 @@ class TestHosts:
 
 
 class TestPromises:
-    """How long things may take."""
+    """Limits on how long things take."""
 
     @staticmethod
     def answer(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[str, int]) -> None:

@@ -317,7 +317,7 @@ class TestRejected:
         assert rejected.response.body == b"not today"
         assert attempt.last.reason == "upgrade refused: 403 Forbidden: not today"
         assert attempt.last.ended_by == "server"
-        assert attempt.awake_seconds < SOON  # the length is known: the server's end is not waited for
+        assert attempt.awake_seconds < SOON  # the length is known: it does not wait for the end
 
     def body(self, dial: Dial, start_peer: StartPeer, answer: bytes, *, end: bool = True) -> bytes:
         attempt = dial(start_peer((ending_after if end else answering)(answer)).url)

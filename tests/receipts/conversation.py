@@ -13,7 +13,7 @@ from .servers import Certificate, Cutter, Record
 
 
 class Result(NamedTuple):
-    """What one conversation has shown.
+    """The result of one conversation.
 
     Attributes:
         states: how many receipts ended in each state.

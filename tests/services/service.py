@@ -117,7 +117,7 @@ class Service:
 
     @property
     def output(self) -> str:
-        """What the server has written so far."""
+        """Return the output of the server so far."""
         return (self.folder / "output").read_text(errors="replace")
 
     def start(self) -> None:

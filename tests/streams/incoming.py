@@ -21,7 +21,7 @@ SENDERS = {
 
 
 class Received(NamedTuple):
-    """What was measured.
+    """The measurements of a received message.
 
     Attributes:
         seconds: how long the message took.

@@ -26,7 +26,7 @@ FRAGMENT = 1024 * 1024
 
 
 class Sent(NamedTuple):
-    """What was measured.
+    """The measurements of a sent message.
 
     Attributes:
         seconds: how long the message took.

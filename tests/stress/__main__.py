@@ -186,7 +186,7 @@ class Keeping(Steady):
             replaced.append(box.put(name := f"<{next(NUMBERS)}>", id=name, supersede="latest"))
 
     def look_at_boxes(self) -> None:
-        """Ask the outboxes everything."""
+        """Read every property of the outboxes."""
         for box in self.boxes:
             box.flush(0)
             repr((box.pending, box.counts, box.failure))
@@ -407,7 +407,7 @@ def restart(app: WebSocketApp) -> None:
 
 
 def wait_until(predicate: Callable[[], bool]) -> None:
-    """Wait until something is so, but not for long."""
+    """Wait until a condition holds, but not for long."""
     end, behind = monotonic() + HANGS / 2, threading.Event()
     while not predicate() and monotonic() < end:
         behind.wait(0.01)

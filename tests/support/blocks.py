@@ -77,23 +77,23 @@ class Block:
 
     @property
     def needs(self) -> frozenset[str]:
-        """What it needs in addition to the usual server."""
+        """Return its needs in addition to the usual server."""
         return self.marks - {"continues"}
 
     @property
     def is_tests(self) -> bool:
-        """Whether it is a file of tests."""
+        """Return whether it is a file of tests."""
         has_tests = re.search(r"^ *(async )?def test_", self.text, re.MULTILINE) is not None
         return self.language == "python" and has_tests
 
     @property
     def is_cell(self) -> bool:
-        """Whether it is a cell of a notebook."""
+        """Return whether it is a cell of a notebook."""
         return "notebook" in self.marks
 
     @property
     def is_endless(self) -> bool:
-        """Whether it runs until Ctrl-C."""
+        """Return whether it runs until Ctrl-C."""
         return FOREVER in self.text
 
     @property

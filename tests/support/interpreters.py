@@ -1,4 +1,4 @@
-"""Where the Pythons of this machine are."""
+"""The paths of the Pythons on this machine."""
 
 from __future__ import annotations
 

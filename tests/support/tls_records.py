@@ -20,7 +20,7 @@ def log_keys(context: ssl.SSLContext, path: Path) -> None:
 
 
 class Records:
-    """What a server sends on one connection, from its next record on.
+    """A server's TLS records on one connection, from the next one on.
 
     Args:
         keys: the file of `log_keys`; the connection is the last one in it.

@@ -173,7 +173,7 @@ class TestWhoGoesByIt:
 
 
 class TestRest:
-    """What `advance` waits for."""
+    """The conditions for which `advance` waits."""
 
     def test_if_the_threads_do_not_come_to_rest_it_shows_their_stacks(self, virtual: VirtualClock) -> None:
         go_on, entered = threading.Event(), threading.Event()

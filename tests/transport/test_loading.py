@@ -1,4 +1,4 @@
-"""When `ssl` and the code for TLS are loaded: by the first WebSocket that needs them."""
+"""Loading of `ssl` and the code for TLS: by the first WebSocket that needs them."""
 
 from __future__ import annotations
 

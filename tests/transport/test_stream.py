@@ -215,7 +215,7 @@ def test_a_broken_pipe_while_receiving_through_openssl_is_the_end(
         return  # OpenSSL does not receive anything itself
 
     def receive(*_: object) -> int:
-        raise BrokenPipeError  # OpenSSL 3.6 says so about some ends that older ones report as the end
+        raise BrokenPipeError  # OpenSSL 3.6 reports some ends like this, and older ones as the end
 
     monkeypatch.setattr(ssl.SSLSocket, "recv_into", receive)
     assert stream.receive_into(bytearray(10)) == 0

@@ -1,4 +1,4 @@
-"""What TLS agreed on: available during a connection, and only for TLS that ends at the server."""
+"""Parameters of TLS: available during a connection, and only for TLS that ends at the server."""
 
 from __future__ import annotations
 

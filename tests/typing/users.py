@@ -103,7 +103,7 @@ class Routes(WebSocketApp):
 
 
 class Wrong(WebSocketApp):
-    """What a checker sees without running anything."""
+    """Mistakes that a type checker reports without running anything."""
 
     def on_text(self, event: events.Binary) -> None:  # type: ignore[override]
         """A handler of another event."""
