@@ -14,11 +14,11 @@ matched. For JSON-RPC 2.0 use `lochws.handlers.jsonrpc`.
 
 from __future__ import annotations
 
-import heapq
 import json
 import logging
 import threading
 import weakref
+from bisect import insort
 from collections import deque
 from collections.abc import Callable, Generator, Hashable, Mapping
 from concurrent.futures import Future, InvalidStateError
@@ -565,8 +565,11 @@ class _Timeouts:
         self._doubts = doubts
         self._clock = current()
         self._numbers = count()
-        self._arrived: deque[_Due] = deque()  # not seen by the thread yet
-        self._due: list[_Due] = []  # a heap, the thread's own; others only read it
+        # Both are lists, even though they lose their first items: other threads may add to a list while
+        # `rest` copies it, but not to a deque. For the same reason the second one is not a heap, in whose
+        # copy an item may be missing while two change places.
+        self._arrived: list[_Due] = []  # not seen by the thread yet
+        self._due: list[_Due] = []  # sorted; changed by the thread alone
         self._settled = 0  # the number of replies settled so far
         self._failures = RateLimit()
         self._is_settling = False
@@ -612,7 +615,7 @@ class _Timeouts:
     def rest(self, *, handlers: bool) -> Rest | None:
         """Return how the thread is waiting: part of the interface of `lochws.clock.Timed`."""
         now = self._clock.monotonic()
-        replies = [(when, reference()) for when, _, reference in [*self._arrived, *self._due]]
+        replies = [(when, reference()) for when, _, reference in self._arrived.copy() + self._due.copy()]
         ends = [when for when, reply in replies if reply is not None and not reply.done()]
         if self._is_settling or any(when <= now for when in ends):
             return None
@@ -621,8 +624,8 @@ class _Timeouts:
     def _run(self) -> None:
         while True:
             while self._arrived:
-                heapq.heappush(self._due, self._arrived[0])
-                self._arrived.popleft()
+                insort(self._due, self._arrived[0])
+                self._arrived.pop(0)
             if self._due:
                 self._settle_or_wait(self._due[0])
                 continue
@@ -636,10 +639,10 @@ class _Timeouts:
         reply = reference()
         left = when - self._clock.monotonic()
         if reply is None or reply.done():
-            heapq.heappop(self._due)
+            self._due.pop(0)
         elif left <= 0:
             self._is_settling, self._settled = True, self._settled + 1
-            heapq.heappop(self._due)
+            self._due.pop(0)
             self.fail(reply, TimeoutError(f"no reply to {reply.key!r} in time{self._doubts}"))
             self._is_settling = False
         else:
