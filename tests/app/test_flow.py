@@ -79,9 +79,8 @@ def wait_for_pause(flood: Flood, app: Noting) -> None:
 
 
 def is_paused(app: Noting) -> bool:
-    connection = app._lochws.life.connection
-    assert connection is not None
-    return connection._receiving.is_paused
+    connection = app._lochws.life.connection  # None until the app has read the upgrade response
+    return connection is not None and connection._receiving.is_paused
 
 
 def test_a_server_that_is_too_fast_is_held_back_and_nothing_is_lost(

@@ -14,8 +14,9 @@ import pytest
 from lochws import WebSocketApp, events
 from lochws.errors import WebSocketClosed, WebSocketError
 from lochws.mailbox import Mailbox
+from lochws.testing import VirtualClock
 
-from ..support.apps import AT_ONCE, LogListener, hurry, opened, running
+from ..support.apps import AT_ONCE, LogListener, opened, running
 from ..support.peer import BINARY, CLOSE, PING, PONG, TEXT, Link, StartPeer, frame
 from ..support.seen import PATIENCE, eventually, in_thread
 
@@ -201,19 +202,20 @@ class TestFull:
             assert texts(mailbox, 2) == ["a1", "b2"]
         assert [type(error) for error in failures] == [IndexError]
 
-    def test_waiting_for_room_is_not_reported_as_a_slow_handler(self, start_peer: StartPeer) -> None:
+    def test_waiting_for_room_is_not_reported_as_a_slow_handler(
+        self, start_peer: StartPeer, ws_clock: VirtualClock
+    ) -> None:
         lines: list[str] = []
         app = WebSocketApp(start_peer(telling(*numbers(50))).url)
         mailbox = app.mailbox("text", size=1)
         logging.getLogger("lochws").setLevel(logging.INFO)
         try:
-            with LogListener(lines.append), running(app):
-                app._lochws.life._crew.reader.stuck = 0.1  # type: ignore[union-attr]
-                hurry(app)
-                eventually(lambda: len(mailbox) == 1)
-                assert texts(mailbox, 3) == numbers(3)
-                eventually(lambda: any("for room in a full mailbox" in line for line in lines))
-                assert texts(mailbox, 47) == numbers(47, 3)
+            with LogListener(lines.append), running(app, ping_rate=0):
+                reader = app._lochws.life._crew.reader  # type: ignore[union-attr]
+                eventually(lambda: reader.is_pausing)
+                while not any("for room in a full mailbox" in line for line in lines):
+                    ws_clock.advance(1, handlers=False)
+                assert texts(mailbox, 50) == numbers(50)
         finally:
             logging.getLogger("lochws").setLevel(logging.NOTSET)
         assert not any("have been running" in line for line in lines)
