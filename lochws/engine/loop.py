@@ -313,7 +313,7 @@ class Loop:
     def _poll_until_alarm(self, limit: float | None, most: int) -> list[tuple[int, int]]:
         """Wait as the poller does, until the alarm at the latest."""
         if self._alarm_at is not None:
-            left = max(0.0, self._alarm_at - monotonic())
+            left = min(LONGEST_SECONDS, max(0.0, self._alarm_at - monotonic()))
             limit = left if limit is None else min(left, limit)
         ready = self._poller.poll(limit, most)
         if self._alarmed is not None and self._alarm_at is not None and self._alarm_at <= monotonic():

@@ -19,7 +19,7 @@ from typing import TypeAlias
 from ..clock import SYSTEM
 from ..system import forks, usercode
 from ..system.report import report_aside
-from ..system.steps import HasDescriptor, Ready, Steps, Wait
+from ..system.steps import HasDescriptor, Ready, Steps, Wait, raisable
 from .loop import Loop
 from .timers import Timers
 
@@ -216,8 +216,9 @@ class Tasks:
                 try:
                     self._watch(task, wait)
                     return
-                except Exception as error:  # noqa: BLE001  a descriptor that the selector refuses, for one
-                    ready, failure = (), error
+                except BaseException as error:  # noqa: BLE001  a descriptor that the selector refuses, for one
+                    self._unwatch(task)
+                    ready, failure = (), raisable(error)
         except StopIteration:
             pass
         except BaseException as error:  # noqa: BLE001  a defect, which must not end the other tasks

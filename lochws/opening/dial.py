@@ -228,7 +228,15 @@ class _Attempt:
             from .cookies import keep_cookies  # noqa: PLC0415  imports urllib.request and email, rarely needed
 
             keeping = partial(keep_cookies, self._options.cookies, response, request.endpoint)
-            yield from self._ask("cookies", keeping, key=response)
+            try:
+                yield from self._ask("cookies", keeping, key=response)
+            except (TimeoutError, RuntimeError, Cancelled) as error:
+                stream.close()
+                if isinstance(error, Cancelled):
+                    yield self._interrupted(error, address, b"", is_secure=request.endpoint.is_secure)
+                else:
+                    yield self._lost(f"cookies were not kept: {cause(error)}", "client", error, address)
+                return None
         try:
             elsewhere = self._elsewhere(request, response)
             if elsewhere is not None:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable
+from itertools import count
 from time import monotonic
 from typing import Protocol, TypeVar
 
 from ..system import forks
 from ..system.deadline import Deadline
 from ..system.locks import reentrant_lock
-from ..system.steps import Steps
+from ..system.steps import Steps, Wait
 from ..system.tcp import Progress
 from .sslsocket import agreed_by
 from .stream import TLS, TLS_RECORD, TLS_SEND, Stream
@@ -26,6 +27,8 @@ from .waiting import receive, send_all
 TURN_SECONDS = 0.002
 #: The longest part of it during which a sender has to wait, in seconds.
 SHARE_SECONDS = 0.001
+#: How many records of a handshake are read in one turn of the loop. Most handshakes have fewer.
+_RECORDS_PER_TURN = 16
 #: The number of bytes waiting to be sent above which reading stops. Beyond one record of the sender's, they
 #: are answers to key updates, which a peer that never reads could otherwise make us accumulate.
 MAX_UNSENT = 64 * 1024
@@ -127,7 +130,9 @@ class TLSStream(Stream):
             TimeoutError: the deadline has passed.
             Cancelled: the deadline was cancelled.
         """
-        while True:
+        for number in count(1):
+            if number % _RECORDS_PER_TURN == 0:
+                yield Wait((), 0.0)  # OpenSSL ignores any number of HelloRequests, and more may have arrived
             try:
                 yield from call(self.tls.do_handshake)
                 yield from send_all(self._stream, self._outgoing.read(), deadline)

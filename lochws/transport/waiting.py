@@ -86,7 +86,8 @@ def receive(stream: Stream, size: int, deadline: Deadline, limit: float | None =
             return bytes(memoryview(buffer)[:count])
         del buffer  # thousands of openings may wait at the same time
         if stream.pending():
-            continue  # it has used up its share of time, and has more to decrypt
+            yield Wait((), 0.0)  # it has used up its share of time, and has more to decrypt
+            continue
         events = selectors.EVENT_WRITE if stream.reads_want_write else selectors.EVENT_READ
         if not (yield from wait(stream, events, deadline, limit)):
             raise TimeoutError(f"timed out after {limit:g} s")

@@ -162,6 +162,21 @@ def test_a_clock_that_stands_still_does_not_keep_it_waiting_and_the_loop_does_no
         assert rests[1] is not None
 
 
+def test_beside_another_clock_a_wait_of_years_is_no_error() -> None:
+    def steps(_: object) -> Steps[None]:
+        yield Wait((), monotonic() + 1e12)
+
+    with closing(Loop(VirtualClock())) as loop:
+        tasks = Tasks(loop)
+        tasks.add(steps, None)
+        loop.turn(until=None)
+        waker = threading.Timer(0.05, loop.look_at_clock)
+        waker.start()
+        loop.turn(until=None)
+        waker.join()
+        assert loop.has_channels
+
+
 def test_steps_that_take_long_leave_each_turn_to_the_other_channels(loop: Loop, tasks: Tasks) -> None:
     probe = Probe()
     loop.add(probe)
@@ -269,6 +284,34 @@ def test_a_descriptor_that_cannot_be_waited_on_raises_in_the_generator(loop: Loo
 
     tasks.add(steps, None)
     turn_until(loop, lambda: caught)
+    turn_until(loop, lambda: not loop.has_channels)
+
+
+@pytest.mark.parametrize("error", [SystemExit, GeneratorExit, StopIteration])
+def test_a_socket_whose_descriptor_raises_anything_does_so_in_the_generator(
+    loop: Loop, tasks: Tasks, error: type[BaseException]
+) -> None:
+    class Broken(socket.socket):
+        def fileno(self) -> int:
+            raise error("broken")
+
+    caught: list[BaseException] = []
+
+    def steps(_: object) -> Steps[None]:
+        try:
+            with Broken() as broken:
+                yield Wait(((broken, EVENT_READ),), None)
+        except (SystemExit, RuntimeError) as raised:
+            caught.append(raised)
+
+    def run() -> None:
+        tasks.add(steps, None)
+        turn_until(loop, lambda: caught)
+
+    thread = threading.Thread(target=run)  # on the main thread, a SystemExit may come from a signal handler
+    thread.start()
+    thread.join()
+    assert caught
     turn_until(loop, lambda: not loop.has_channels)
 
 

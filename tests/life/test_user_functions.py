@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
+from http.cookiejar import CookieJar
 from typing import Any
 
 import pytest
@@ -354,3 +355,42 @@ def test_sys_exit_in_a_url_function_fails_the_attempt_and_not_the_program() -> N
     assert app.join(PATIENCE)
     assert app.names() == ["connecting", "connect_fail"]
     assert "no token" in app.events[-1].reason
+
+
+class TestAJarThatBlocks:
+    """``cookies=``: a jar that takes its time over the server's answer."""
+
+    @pytest.fixture
+    def jar(self) -> Iterator[CookieJar]:
+        class Slow(CookieJar):
+            def extract_cookies(self, response: Any, request: Any) -> None:
+                asked.set()
+                may_return.wait(PATIENCE)
+
+        asked = self.asked = threading.Event()
+        may_return = threading.Event()
+        try:
+            yield Slow()
+        finally:
+            may_return.set()
+
+    def test_closing_the_app_ends_the_attempt_without_an_error(
+        self, start_peer: StartPeer, jar: CookieJar, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        app = Noting(start_peer(polite).url, cookies=jar)
+        app.start()
+        assert self.asked.wait(PATIENCE)
+        assert app.stop(PATIENCE)
+        check_order(app.names())
+        assert app.names()[-1] == "disconnected"
+        assert "unexpected" not in caplog.text
+
+    def test_the_limit_ends_the_attempt_without_an_error(
+        self, start_peer: StartPeer, jar: CookieJar, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        app = Noting(start_peer(polite).url, cookies=jar, open_timeout=0.3)
+        app.start(persist=False)
+        assert app.join(PATIENCE)
+        check_order(app.names())
+        assert app.names()[-1] == "disconnected"
+        assert "unexpected" not in caplog.text

@@ -337,3 +337,18 @@ def test_a_flood_on_one_connection_does_not_keep_another_from_its_messages(
     for app in (victim, other):
         app.force_disconnect()
         app.stop(PATIENCE)
+
+
+def test_a_handshake_full_of_hello_requests_is_read_in_many_turns(client_tls: ssl.SSLContext) -> None:
+    near, far = socket.socketpair()
+    with near, far, closing(Deadline(PATIENCE)) as deadline:
+        near.setblocking(False)
+        far.sendall(b"\x16\x03\x03\0\4\0\0\0\0" * 1_600)  # OpenSSL ignores them
+        far.shutdown(socket.SHUT_WR)
+        steps = TLSStream(Stream(near), client_tls, "localhost").shake_hands(deadline)
+        turns = 0
+        with pytest.raises(OSError, match="EOF"):
+            for wait in steps:
+                assert not wait.channels
+                turns += 1
+    assert turns >= 100

@@ -130,6 +130,7 @@ def test_an_answer_in_single_bytes_is_understood(ask: Callable[..., Stream]) -> 
         (b"\x05\xff", "is not HTTP"),
         (b"HTTP/1.1 200 OK\r\n\r\nsurprise", "8 unexpected bytes after the answer"),
         (b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 4000, "more than 16 KiB of headers"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 4000, "more than 16 KiB of headers"),
     ],
 )
 def test_anything_else_is_a_refusal(ask: Callable[..., Stream], answer: bytes, text: str) -> None:

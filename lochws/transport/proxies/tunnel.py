@@ -106,6 +106,7 @@ def _encoded(line: str) -> bytes:
 def _read_answer(stream: Stream, deadline: Deadline) -> Steps[tuple[Response, bytes]]:
     """Receive the answer's head, and what follows it. Interim answers (1xx) are skipped."""
     received = b""
+    skipped = 0  # bytes of interim answers
     while True:
         end = re.search(HEAD_END, received)
         if end is not None:
@@ -113,10 +114,11 @@ def _read_answer(stream: Stream, deadline: Deadline) -> Steps[tuple[Response, by
             if response.status_code is None or response.status_code >= 200:
                 return response, received[end.end():]
             received = received[end.end():]
+            skipped += end.end()
             continue
         if not received.startswith(b"HTTP/1."[:len(received)]):
             return Response(received), b""
-        if len(received) > _MAX_HEAD:
+        if skipped + len(received) > _MAX_HEAD:
             raise ConnectionError(f"the answer to CONNECT has more than {_MAX_HEAD // 1024} KiB of headers")
         try:
             data = yield from receive(stream, _MAX_HEAD, deadline)
