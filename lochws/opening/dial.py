@@ -213,30 +213,9 @@ class _Attempt:
             return None
         yield events.Connected(str(request.endpoint), None if proxy is None else str(proxy))
         parser = HeadParser()
-        try:
-            response = yield from _read_head(stream, parser, self._deadline)
-        except errors.HandshakeError as error:
-            stream.close()
-            yield events.ProtocolError(str(error), critical=True)
-            yield self._lost(str(error), "server", error, address)
+        response = yield from self._answer(stream, request, parser)
+        if response is None:
             return None
-        except (OSError, EOFError, Cancelled) as error:
-            stream.close()
-            yield self._interrupted(error, address, parser.unfinished, is_secure=request.endpoint.is_secure)
-            return None
-        if self._options.cookies is not None:
-            from .cookies import keep_cookies  # noqa: PLC0415  imports urllib.request and email, rarely needed
-
-            keeping = partial(keep_cookies, self._options.cookies, response, request.endpoint)
-            try:
-                yield from self._ask("cookies", keeping, key=response)
-            except (TimeoutError, RuntimeError, Cancelled) as error:
-                stream.close()
-                if isinstance(error, Cancelled):
-                    yield self._interrupted(error, address, b"", is_secure=request.endpoint.is_secure)
-                else:
-                    yield self._lost(f"cookies were not kept: {cause(error)}", "client", error, address)
-                return None
         try:
             elsewhere = self._elsewhere(request, response)
             if elsewhere is not None:
@@ -256,6 +235,36 @@ class _Attempt:
         is_end_to_end = proxy is None or request.endpoint.is_secure
         tls = stream.agreed() if is_end_to_end else None
         return Opened(stream, response, agreement, parser.surplus, self._deadline.timings, tls)
+
+    def _answer(self, stream: Stream, request: Request, parser: HeadParser) -> Part[Response | None]:
+        """Read the answer and keep its cookies; or close the stream, yield the final event and return None."""
+        address, is_secure = stream.address, request.endpoint.is_secure
+        try:
+            response = yield from _read_head(stream, parser, self._deadline)
+        except errors.HandshakeError as error:
+            stream.close()
+            yield events.ProtocolError(str(error), critical=True)
+            yield self._lost(str(error), "server", error, address)
+            return None
+        except (OSError, EOFError, Cancelled) as error:
+            stream.close()
+            yield self._interrupted(error, address, parser.unfinished, is_secure=is_secure)
+            return None
+        if self._options.cookies is None:
+            return response
+        from .cookies import keep_cookies  # noqa: PLC0415  imports urllib.request and email, rarely needed
+
+        try:
+            keeping = partial(keep_cookies, self._options.cookies, response, request.endpoint)
+            yield from self._ask("cookies", keeping, key=response)
+        except (TimeoutError, RuntimeError, Cancelled) as error:
+            stream.close()
+            if isinstance(error, Cancelled):
+                yield self._interrupted(error, address, b"", is_secure=is_secure)
+            else:
+                yield self._lost(f"cookies were not kept: {cause(error)}", "client", error, address)
+            return None
+        return response
 
     def _elsewhere(self, request: Request, response: Response) -> Endpoint | None:
         """Return the endpoint of a redirect; None if this is not one, or redirects are not followed.
