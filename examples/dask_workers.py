@@ -70,7 +70,9 @@ if __name__ == "__main__":
             main(client)
     else:
         with (
-            LocalCluster(2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster,
+            LocalCluster(
+                n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+            ) as cluster,
             Client(cluster) as client,
         ):
             main(client)

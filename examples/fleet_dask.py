@@ -67,7 +67,9 @@ if __name__ == "__main__":
             main(client, count)
     else:
         with (
-            LocalCluster(2, threads_per_worker=1, host="127.0.0.1", dashboard_address=":0") as cluster,
+            LocalCluster(
+                n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=":0"
+            ) as cluster,
             Client(cluster) as client,
         ):
             main(client, count)

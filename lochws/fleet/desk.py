@@ -268,6 +268,12 @@ def look_up(fleet: str, dask_scheduler: Any = None) -> tuple[float, int, bool] |
     return desk.book.rules.lease, desk.shards, desk.owner in dask_scheduler.clients
 
 
+def nannies_of(addresses: list[str], dask_scheduler: Any = None) -> list[bool]:
+    """Return whether the workers at these addresses have nannies."""
+    workers = [dask_scheduler.workers.get(address) for address in addresses]
+    return [worker is not None and bool(worker.nanny) for worker in workers]
+
+
 def uptime() -> float:
     """Return how long this process, the scheduler's, has been running, in seconds."""
     return float(time.time() - psutil.Process().create_time())

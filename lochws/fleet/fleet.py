@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import suppress
 from math import isinf
-from pickle import HIGHEST_PROTOCOL
-from pickle import dumps as plain_dumps
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -26,7 +25,7 @@ from ..errors import WebSocketError
 from ..options import Timing, TimingOptions, as_timeout, check_bool, check_number, check_range
 from ..system.report import report
 from .book import Rules
-from .desk import Desk, call_desk, end_desk, look_up, uptime
+from .desk import Desk, call_desk, end_desk, look_up, nannies_of, uptime
 from .hashing import shard_of, stable_text
 from .keeper import Orders
 from .status import FleetStatus
@@ -64,7 +63,8 @@ class Fleet(Generic[Source]):
     client has been gone for `linger` seconds. If another scheduler is started at the same address, and the
     client connects to it, the fleet is set up again there.
 
-    The methods may be called from any thread, and block while they wait for the scheduler.
+    The methods may be called from any thread, and block while they wait for the scheduler. On the thread of
+    the client's event loop, where handlers of Dask's topics run, they raise RuntimeError instead.
 
     Args:
         client: a synchronous Dask client; None for a `LocalCluster` of the fleet's own, with one worker
@@ -170,6 +170,8 @@ class Fleet(Generic[Source]):
         if client is None:
             self._own_cluster = LocalCluster(threads_per_worker=1, dashboard_address=":0")
         self.client = client or Client(self._own_cluster)
+        self._has_closed = False  # whether a call of close has succeeded
+        self._closing = threading.RLock()  # for one call of close at a time; a signal handler's may be nested
         try:
             self._refuse_another()
             self._install()
@@ -276,7 +278,7 @@ class Fleet(Generic[Source]):
         timeout = as_timeout("drain", timeout)
         known = [each.name for each in self.status().workers]
         if unknown := [name for name in workers if name not in known]:
-            raise ValueError(f"drain: {unknown[0]!r} is not a worker of this fleet: expected one of {known}")
+            raise ValueError(_unknown("drain", unknown[0], known))
         self._call("drain", list(workers), True)
         return self._wait(
             lambda status: not any(each.shards for each in status.workers if each.name in workers), timeout
@@ -310,7 +312,14 @@ class Fleet(Generic[Source]):
             WebSocketError, OSError: see `status`.
         """
         timeout = as_timeout("restart_workers", timeout)
-        names = list(workers) or [each.name for each in self.status().workers]
+        present = {each.name: each.address for each in self.status().workers}
+        names = list(workers) or list(present)
+        nannies = self.client.run_on_scheduler(nannies_of, [present.get(name, "") for name in names])
+        for name, nanny in zip(names, nannies, strict=True):
+            if name in present and not nanny:
+                raise ValueError(f"restart_workers: {name!r} has no nanny that would restart it")
+            if name not in present:
+                raise ValueError(_unknown("restart_workers", name, present))
         for name in names:
             end = None if timeout is None else monotonic() + timeout
             try:
@@ -318,7 +327,12 @@ class Fleet(Generic[Source]):
                     return False
                 before = self.status().workers
                 address = next(each.address for each in before if each.name == name)
-                self.client.restart_workers([address], timeout=_left(end) or 3600)
+                left = _left(end)
+                restarted = self.client.restart_workers(
+                    [address], timeout=86400 if left is None else max(1.0, left), raise_for_error=False
+                )
+                if restarted[address] == "timed out":
+                    return False
                 is_back = self._wait(_is_back(address, len(before)), _left(end))
             finally:
                 self.resume(name)
@@ -327,7 +341,7 @@ class Fleet(Generic[Source]):
         return True
 
     def close(self, timeout: float | None = 30.0) -> bool:
-        """Close all connections, and remove the fleet from the cluster. May be called any number of times.
+        """Close all connections, and remove the fleet from the cluster. May be called again if that failed.
 
         Args:
             timeout: the longest time to wait for the workers, in seconds; None for no limit. Workers that
@@ -337,9 +351,17 @@ class Fleet(Generic[Source]):
             Whether all shards were closed.
         """
         timeout = as_timeout("close", timeout)
-        if self._is_closed.is_set():
-            return True
+        self._check_thread()
         self._is_closed.set()
+        end = None if timeout is None else monotonic() + timeout
+        if not self._closing.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX)):
+            return False
+        try:
+            return self._has_closed or self._close(_left(end))
+        finally:
+            self._closing.release()
+
+    def _close(self, timeout: float | None) -> bool:
         try:
             self._call("begin_closing")
             is_done = _until(lambda: bool(self._call("is_done")), timeout)
@@ -347,6 +369,7 @@ class Fleet(Generic[Source]):
         except Exception as error:  # noqa: BLE001  without its client the fleet ends by itself
             report(logging.WARNING, "the fleet %r could not be closed", self.name, error=error)
             is_done = False
+        self._has_closed = is_done
         self._close_cluster()
         return is_done
 
@@ -395,7 +418,10 @@ class Fleet(Generic[Source]):
         shards: dict[int, list[Source]] = {}
         for text, source in by_text.items():
             shards.setdefault(shard_of(text, self._shards), []).append(source)
-        return {shard: (plain_dumps(each, HIGHEST_PROTOCOL), len(each)) for shard, each in shards.items()}
+        try:
+            return {shard: (dumps(each), len(each)) for shard, each in shards.items()}
+        except Exception as error:
+            raise TypeError(f"sources: they cannot be pickled for the workers: {error}") from error
 
     def _refuse_another(self) -> None:
         """Raise ValueError if the name is taken. A fleet whose client is gone is replaced."""
@@ -434,7 +460,20 @@ class Fleet(Generic[Source]):
                     report(logging.WARNING, "the scheduler is new: the fleet %r is set up again", self.name)
                     self._install()
 
+    def _check_thread(self) -> None:
+        """Raise RuntimeError on the thread of the client's event loop, which would wait for itself."""
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:  # there is none on this thread
+            return
+        if running is getattr(self.client.loop, "asyncio_loop", None):
+            raise RuntimeError(
+                f"{self!r} was called on the event loop of its Dask client, for example by a handler of a "
+                "topic: call it from another thread"
+            )
+
     def _call(self, method: str, *arguments: object) -> Any:
+        self._check_thread()
         if self.client.status in {"closing", "closed"}:
             raise WebSocketError(f"the Dask client of the fleet {self.name!r} is closed")
         found, result = self.client.run_on_scheduler(call_desk, self.name, method, *arguments)
@@ -449,6 +488,10 @@ class Fleet(Generic[Source]):
         if self._own_cluster is not None:
             self.client.close()
             self._own_cluster.close()
+
+
+def _unknown(method: str, name: str, known: Iterable[str]) -> str:
+    return f"{method}: {name!r} is not a worker of this fleet: expected one of {list(known)}"
 
 
 def _until(condition: Callable[[], bool], timeout: float | None) -> bool:

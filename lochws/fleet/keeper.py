@@ -50,6 +50,36 @@ def _boot_time() -> float:
 now: Callable[[], float] = _boot_time if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
 
 
+class LeaseClock:
+    """The clock of a keeper's apps: it stands still while the leases may have run out.
+
+    A process that wakes up from a stop is so kept from sending what its timers have due, until the guard has
+    dropped the connections. All methods: any thread.
+
+    Args:
+        is_valid: returns whether the leases are valid for certain.
+    """
+
+    passes = True
+
+    def __init__(self, is_valid: Callable[[], bool]) -> None:
+        self._is_valid = is_valid
+        self._last = time.monotonic(), time.time()
+
+    def monotonic(self) -> float:
+        """Return the monotonic time, or the last one at which the leases were valid."""
+        if self._is_valid():
+            self._last = time.monotonic(), time.time()
+        return self._last[0]
+
+    def wall(self) -> float:
+        """Return the wall clock's time, or that at which the leases were last valid."""
+        return time.time() if self._is_valid() else self._last[1]
+
+    def attend(self, timed: object) -> None:
+        """Do nothing: this clock is never advanced by hand."""
+
+
 @dataclass(frozen=True)
 class Orders:
     """The options of a fleet that its keepers need; see `lochws.fleet.Fleet` for the meaning of each."""
@@ -146,19 +176,21 @@ class Keeper:
         self._orders = orders
         self._worker, self._address, self._send = worker, address, send
         self._id = uuid.uuid4().hex
-        self._threads = Threads(orders.supervisors, name=f"fleet-{orders.fleet}")
         self._lock = threading.RLock()  # guards the shards; never held over user code
         self._shards: dict[int, Shard] = {}
         self._failed: list[Failed] = []
         self._counts = [0] * 5
         self._closes_at = self._drops_at = 0.0  # when apps must be closed, and dropped; see _apply
+        self._threads = Threads(
+            orders.supervisors, name=f"fleet-{orders.fleet}", clock=LeaseClock(self.is_valid)
+        )
         self._jobs: deque[Callable[[], None]] = deque()
         self._has_jobs = threading.Event()
         self._guard_wakes = threading.Event()
         self._is_leaving = self._has_ended = False
         self._numbers = 0
         self._longest_close = min(5.0, orders.lease / 4)
-        self._failure_lines = RateLimit()
+        self._failure_lines, self._renewal_lines = RateLimit(), RateLimit()
 
     # On the event loop.
 
@@ -173,25 +205,42 @@ class Keeper:
             threading.Thread(target=here.run, args=(target,), name=name, daemon=True).start()
         self._reporting = self._loop.create_task(self._keep_reporting())
 
-    async def stop(self) -> None:
-        """Close all apps, tell the desk, and end the threads. On the worker's event loop."""
+    async def stop(self, *, tells: bool = True) -> None:
+        """Close all apps, tell the desk, and end the threads. On the worker's event loop.
+
+        Args:
+            tells: whether the scheduler can be told. If not, the leases run out.
+        """
         self._is_leaving = True
-        with self._lock:
-            for shard in self._shards.values():
-                self._leave(shard)
-        self._has_jobs.set()
+        self._reports = tells  # a cancellation can be lost in asyncio.wait_for
+        if not tells:
+            self._reporting.cancel()
         end = now() + 2 * self._longest_close
+        # Thousands of apps take a while, in which the event loop must go on: it renews the leases.
+        await self._loop.run_in_executor(None, self._leave_all)
         while self._shards and now() < end:
             await asyncio.sleep(0.02)
-        self._reports = False  # a cancellation can be lost in asyncio.wait_for
+        with self._lock:
+            self._drop_all()
+        self._reports = False
         self._reporting.cancel()
-        await asyncio.wait([self._reporting], timeout=self._longest_close)
-        try:
-            await asyncio.wait_for(self._report_once(), self._longest_close)
-        except Exception as error:  # noqa: BLE001  the scheduler may be gone, and then the leases run out
-            report(logging.DEBUG, "no last report from the fleet %r", self._orders.fleet, error=error)
+        if tells:
+            await asyncio.wait([self._reporting], timeout=max(1.0, end - now()))
+            try:
+                await asyncio.wait_for(self._report_once(), max(1.0, end - now()))
+            except Exception as error:  # noqa: BLE001  the scheduler may be gone: then the leases run out
+                report(logging.DEBUG, "no last report from the fleet %r", self._orders.fleet, error=error)
         self._has_ended = True
         self._guard_wakes.set()
+        self._has_jobs.set()
+
+    def _leave_all(self) -> None:
+        """Begin to close all apps; no others are opened any more."""
+        with self._lock:
+            shards = list(self._shards.values())
+        for shard in shards:
+            with self._lock:  # the guard and the reports may come in between
+                self._leave(shard)
         self._has_jobs.set()
 
     def ask(self) -> None:
@@ -212,7 +261,7 @@ class Keeper:
             except Exception as error:  # noqa: BLE001  if none succeeds, the guard acts
                 report(
                     logging.WARNING, "the fleet %r could not renew its leases", self._orders.fleet,
-                    error=error, limit=self._failure_lines,
+                    error=error, limit=self._renewal_lines,
                 )
                 wait = lease / 20
             await asyncio.sleep(0.02)  # at most fifty reports per second, however often it is asked
@@ -291,6 +340,8 @@ class Keeper:
                 elif self._shards and time_now >= self._closes_at:
                     for shard in self._shards.values():
                         self._leave(shard)
+                        if now() >= self._drops_at:
+                            break
                     self._has_jobs.set()
                 following = self._closes_at if time_now < self._closes_at else self._drops_at
             wait = following - time_now
@@ -342,7 +393,11 @@ class Keeper:
             if shard is None or shard.is_leaving:
                 return
         excluded = set(content.excluded)
-        wanted = {self._orders.text_of(source): source for source in pickle.loads(content.sources)}
+        wanted: dict[str, Hashable] = {}
+        try:
+            wanted.update((self._orders.text_of(source), source) for source in pickle.loads(content.sources))
+        except BaseException as error:  # noqa: BLE001  such as a class that this worker cannot import
+            self._has_failed(content.shard, f"shard {content.shard}", "its sources cannot be loaded", error)
         with self._lock:
             shard.is_up = False
             for text in [text for text in shard.runs if text not in wanted or text in excluded]:
@@ -365,12 +420,16 @@ class Keeper:
             if self._keep(shard, run):
                 app.start(persist=self._orders.persist, **self._orders.timing)
                 self._keep(shard, run)
-        except Exception as error:  # noqa: BLE001  the source is in quarantine, with this error
-            report(logging.ERROR, "make_app failed for %r", text, error=error)
+        except BaseException as error:  # noqa: BLE001  even SystemExit; the source is in quarantine
             with self._lock:
                 shard.runs.pop(text, None)
-                self._failed.append(Failed(shard.number, text, f"{type(error).__name__}: {error}"))
-            self._ask_from_thread()
+            self._has_failed(shard.number, text, "make_app failed", error)
+
+    def _has_failed(self, shard: int, source: str, what: str, error: BaseException) -> None:
+        report(logging.ERROR, "%r: %s", source, what, error=error, limit=self._failure_lines)
+        with self._lock:
+            self._failed.append(Failed(shard, source, f"{type(error).__name__}: {_words(error)}"))
+        self._ask_from_thread()
 
     def _keep(self, shard: Shard, run: Run) -> bool:
         """Put an app into its shard. If the shard is closing, drop it instead, and return False."""
@@ -468,6 +527,13 @@ def _wrap(app: WebSocketApp | Feed, shard: Shard, keeper: Keeper) -> None:
         app._registry.wrap(guarded)
     else:
         app.hooks.wrap_handlers(guarded)
+
+
+def _words(error: BaseException) -> str:
+    try:
+        return str(error)
+    except BaseException:  # noqa: BLE001  an exception of a user, whose __str__ raises
+        return "its message cannot be read"
 
 
 def _close(run: Run) -> None:

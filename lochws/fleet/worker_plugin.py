@@ -40,6 +40,7 @@ class KeeperPlugin(WorkerPlugin):
         self.name = plugin_name(orders.fleet)
         self._orders = orders
         self._keeper: Keeper | None = None
+        self._worker: Worker | None = None
 
     async def setup(self, worker: Worker) -> None:
         """Start the keeper."""
@@ -59,9 +60,12 @@ class KeeperPlugin(WorkerPlugin):
         name = worker.address if worker.name is None else str(worker.name)
         self._keeper = Keeper(self._orders, name, worker.address, send)
         _here.set(worker)
+        self._worker = worker
         self._keeper.start()
 
     async def teardown(self, worker: Worker) -> None:
         """Close all apps, before the worker ends or another run of the fleet begins."""
-        if self._keeper is not None:
-            await self._keeper.stop()
+        if self._keeper is not None and self._worker is not None:
+            # A worker that has lost its scheduler ends, and would try for long to reach it.
+            stream = self._worker.batched_stream
+            await self._keeper.stop(tells=bool(stream.comm) and not stream.closed())

@@ -16,9 +16,12 @@ from time import monotonic
 
 from distributed import Client
 from websockets.exceptions import ConnectionClosed
+from websockets.protocol import State
 from websockets.sync.server import ServerConnection, serve
 
 from lochws import Backoff, Feed, Threads, WebSocketApp
+
+from ..support.seen import PATIENCE
 
 ROOT = Path(__file__).parent.parent.parent
 #: Quick, but long enough for a busy machine; the scheduler looks for expired leases ten times per second.
@@ -31,6 +34,11 @@ def make_app(url: str, threads: Threads) -> WebSocketApp:
     return WebSocketApp(f"{url}?pid={os.getpid()}", threads=threads)
 
 
+def uptime() -> float:
+    """Return that the scheduler is old, so that a fleet need not wait for leases of an earlier one."""
+    return 1e6
+
+
 def make_feed(url: str, threads: Threads) -> Feed:
     """Return a feed that does the same."""
     return Feed(lambda url: WebSocketApp(url, threads=threads), [f"{url}?pid={os.getpid()}"], threads=threads)
@@ -41,7 +49,7 @@ class Watcher:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.open: Counter[tuple[str, int]] = Counter()
+        self._open: dict[tuple[str, int], set[ServerConnection]] = {}
         self.most: Counter[str] = Counter()  # the most processes at a time, by source
         self.longest: dict[str, float] = {}  # the longest time without any, by source
         self._left: dict[str, float] = {}
@@ -68,7 +76,7 @@ class Watcher:
             connection.close(1008, "not you")
             return
         with self._lock:
-            self.open[source, pid] += 1
+            self._open.setdefault((source, pid), set()).add(connection)
             self.most[source] = max(self.most[source], len(self._pids(source)))
             if source in self._left:
                 gap = monotonic() - self._left.pop(source)
@@ -79,17 +87,21 @@ class Watcher:
                     connection.send(message)
         finally:
             with self._lock:
-                self.open[source, pid] -= 1
+                self._open[source, pid].remove(connection)
                 if not self._pids(source):
                     self._left[source] = monotonic()
 
     def _pids(self, source: str) -> set[int]:
-        return {pid for (other, pid), count in self.open.items() if other == source and count > 0}
+        # A connection ends when the client's Close frame is here; its thread may take a while to notice.
+        return {
+            pid for (other, pid), connections in self._open.items()
+            if other == source and any(each.protocol.state is State.OPEN for each in connections)
+        }
 
     def owners(self) -> dict[str, set[int]]:
         """Return the processes that are connected to each source."""
         with self._lock:
-            return {source: self._pids(source) for source, _ in list(self.open)}
+            return {source: self._pids(source) for source, _ in list(self._open)}
 
     def pids(self) -> set[int]:
         """Return the processes that are connected to anything."""
@@ -103,10 +115,16 @@ class Watcher:
 
 
 class Cluster:
-    """A scheduler and workers, each a process of its own, on loopback."""
+    """A scheduler and workers, each a process of its own, on loopback.
 
-    def __init__(self, folder: Path, workers: int = 3) -> None:
-        self._folder = folder
+    Args:
+        folder: for their files and their output.
+        workers: how many workers there are at first: w0, w1 and so on.
+        nannies: whether each worker has a nanny, which is then the process that `workers` has.
+    """
+
+    def __init__(self, folder: Path, workers: int = 3, *, nannies: bool = False) -> None:
+        self._folder, self._nanny = folder, "--nanny" if nannies else "--no-nanny"
         self._file = folder / "scheduler.json"
         self.port = 0
         self.workers: dict[str, subprocess.Popen[bytes]] = {}
@@ -137,8 +155,12 @@ class Cluster:
             "scheduler", "--port", str(self.port), "--dashboard-address", ":0",
             "--scheduler-file", str(self._file),
         )
+        end = monotonic() + PATIENCE
         while not self._file.exists() or not self._file.read_text(encoding="utf-8").endswith("}"):
-            assert process.poll() is None, self.log()
+            if process.poll() is not None or monotonic() > end:
+                process.kill()
+                process.wait()
+                raise AssertionError(self.log())
             threading.Event().wait(0.02)
         self.port = int(json.loads(self._file.read_text(encoding="utf-8"))["address"].rpartition(":")[2])
         return process
@@ -154,9 +176,9 @@ class Cluster:
         self.scheduler.wait()
 
     def add_worker(self, name: str) -> int:
-        """Start a worker, without a nanny. Return its process id."""
+        """Start a worker. Return the id of its process."""
         self.workers[name] = self._start(
-            "worker", self.address, "--nthreads", "1", "--no-dashboard", "--no-nanny", "--name", name,
+            "worker", self.address, "--nthreads", "1", "--no-dashboard", self._nanny, "--name", name,
             "--local-directory", str(self._folder / name), "--memory-limit", "0",
         )
         return self.workers[name].pid
@@ -201,9 +223,9 @@ class Cluster:
 
 
 @contextmanager
-def cluster(folder: Path, workers: int = 3) -> Iterator[Cluster]:
+def cluster(folder: Path, workers: int = 3, *, nannies: bool = False) -> Iterator[Cluster]:
     """Start a cluster; it is killed at the end of the block."""
-    running = Cluster(folder, workers)
+    running = Cluster(folder, workers, nannies=nannies)
     try:
         yield running
     finally:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from distributed import Client, LocalCluster
 
 from lochws import Backoff, Threads, WebSocketApp
+from lochws.errors import WebSocketError
 from lochws.fleet import Fleet, current_worker
+
+from ..support.seen import PATIENCE
 
 
 def make_app(url: str, threads: Threads) -> WebSocketApp:
@@ -88,3 +92,44 @@ def test_a_name_that_is_taken_is_refused_until_the_other_fleet_is_closed(client:
 def test_current_worker_says_where_it_works() -> None:
     with pytest.raises(RuntimeError, match="works only while make_app runs on a worker of a fleet"):
         current_worker()
+
+
+def test_on_the_event_loop_of_the_client_close_is_refused_and_works_elsewhere_then(client: Client) -> None:
+    fleet = Fleet(client, ["wss://a.example"], make_app)
+    outcome: Future[str] = Future()
+
+    def called() -> None:
+        try:
+            fleet.close()
+        except RuntimeError as error:
+            outcome.set_result(str(error))
+        else:
+            outcome.set_result("closed")
+
+    client.loop.add_callback(called)
+    assert "was called on the event loop of its Dask client" in outcome.result(PATIENCE)
+    assert fleet.status().sources == 1
+    assert fleet.close()
+
+
+def test_threads_may_close_a_fleet_together(client: Client) -> None:
+    with Client(client.cluster) as own, ThreadPoolExecutor(4) as pool:
+        fleet = Fleet(own, ["wss://a.example"], make_app)
+        assert all(pool.map(lambda _: fleet.close(), range(4)))
+
+
+def test_sources_that_cannot_be_pickled_are_refused(client: Client) -> None:
+    with pytest.raises(TypeError, match="sources: they cannot be pickled for the workers"):
+        Fleet(client, [threading.Lock()], make_app, key=lambda lock: "lock")
+
+
+def test_a_client_that_is_closed_is_refused(client: Client) -> None:
+    assert client.cluster is not None
+    closed = Client(client.cluster)
+    fleet = Fleet(closed, ["wss://a.example"], make_app, name="of a closed client")
+    closed.close()
+    with pytest.raises(WebSocketError, match="the Dask client of the fleet 'of a closed client' is closed"):
+        fleet.status()
+    assert not fleet.close()
+    with pytest.raises(ValueError, match="it is closed, not running"):
+        Fleet(closed, ["wss://a.example"], make_app)

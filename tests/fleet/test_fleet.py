@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -9,13 +10,17 @@ from time import monotonic
 
 import pytest
 from distributed import Client
+from prometheus_client import CollectorRegistry
 
 from lochws import errors
 from lochws.fleet import Fleet
 
-from .cluster import BACKOFF, LEASE, Cluster, Watcher, cluster, make_app, make_feed
+from ..support.seen import PATIENCE
+from .cluster import BACKOFF, LEASE, Cluster, Watcher, cluster, make_app, make_feed, uptime
 
 pytestmark = pytest.mark.timeout(240)
+#: Longer than any pause of a busy machine; no test waits for the end of such a lease.
+LONG_LEASE = 15.0
 SOURCES = 30
 NAMES = {str(number) for number in range(SOURCES)}
 
@@ -42,14 +47,29 @@ def dask(processes: Cluster) -> Cluster:
 
 @pytest.fixture
 def client(dask: Cluster) -> Iterator[Client]:
-    with Client(dask.address, timeout=60) as client:
-        eventually(lambda: set(dask.names(client)) == {"w0", "w1", "w2"})
+    with Client(dask.address, timeout=PATIENCE) as client:
+        eventually(lambda: set(dask.names(client)) == {"w0", "w1", "w2"}, dask)
+        yield client
+
+
+@pytest.fixture(scope="module")
+def with_nannies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with cluster(tmp_path_factory.mktemp("nannies"), 2, nannies=True) as running:
+        yield running
+
+
+@pytest.fixture
+def calm(with_nannies: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
+    """A client for workers with nannies, and leases that do not end while a busy machine stalls."""
+    monkeypatch.setattr("lochws.fleet.fleet.uptime", uptime)
+    with Client(with_nannies.address, timeout=PATIENCE) as client:
+        eventually(lambda: {"w0", "w1"} <= set(with_nannies.names(client)), with_nannies)
         yield client
 
 
 def eventually(condition: Callable[[], bool], dask: Cluster | None = None) -> None:
     """Wait until a condition holds, a minute at most: processes start slowly on a busy machine."""
-    end = monotonic() + 60
+    end = monotonic() + PATIENCE
     while not condition():
         assert monotonic() < end, dask.log() if dask else "the condition did not hold in time"
         threading.Event().wait(0.02)
@@ -65,76 +85,103 @@ def each_has_one_owner(watcher: Watcher, pids: set[int]) -> bool:
     return has_one and set().union(*owners.values()) == pids
 
 
+def owned(watcher: Watcher) -> set[str]:
+    return {name for name, owners in watcher.owners().items() if owners}
+
+
 def test_workers_share_the_sources_and_take_over_from_those_that_die_or_are_stopped(
     watcher: Watcher, dask: Cluster, client: Client
 ) -> None:
     with Fleet(client, urls(watcher), make_app, lease=LEASE, shards=24, persist=BACKOFF) as fleet:
-        assert fleet.wait_ready(60)
         pids = {process.pid for process in dask.workers.values()}
-        eventually(lambda: each_has_one_owner(watcher, pids))
+        eventually(lambda: each_has_one_owner(watcher, pids), dask)
 
         pids.remove(dask.kill("w0"))
-        eventually(lambda: each_has_one_owner(watcher, pids))
-        assert fleet.wait_ready(60)
-        assert {each.name for each in fleet.status().workers} == {"w1", "w2"}
+        eventually(lambda: each_has_one_owner(watcher, pids), dask)
+        eventually(lambda: {each.name for each in fleet.status().workers} == {"w1", "w2"})
 
-        # A process that is stopped keeps its connections open, but takes no part. When it wakes up, the first
-        # that the server hears of it is that it is gone; then it takes its share of the shards again.
+        # A process that is stopped keeps its connections open, but takes no part. When it wakes up, it takes
+        # its share of the shards again.
         stopped = dask.signal("w1", signal.SIGSTOP)
         (alive,) = pids - {stopped}
-        eventually(lambda: all(alive in owners for owners in watcher.owners().values()))
+        eventually(lambda: all(alive in owners for owners in watcher.owners().values()), dask)
         dask.signal("w1", signal.SIGCONT)
-        eventually(lambda: each_has_one_owner(watcher, pids))
+        eventually(lambda: each_has_one_owner(watcher, pids), dask)
 
-        # A worker that joins takes its share, and no source has two owners meanwhile.
-        watcher.forget()
-        pids.add(dask.add_worker("w3"))
-        eventually(lambda: each_has_one_owner(watcher, pids))
-        assert set(watcher.most.values()) == {1}
-
-        # Draining leaves nothing behind.
-        assert fleet.drain("w3", timeout=60)
-        eventually(lambda: each_has_one_owner(watcher, {alive, stopped}))
-        assert fleet.close()
-    assert not watcher.pids()
-    with pytest.raises(errors.WebSocketError, match="does not run on the scheduler"):
-        fleet.status()
+        with pytest.raises(ValueError, match="'w2' has no nanny that would restart it"):
+            fleet.restart_workers("w2", "w1")
+        assert not any(each.is_draining for each in fleet.status().workers)
 
 
 def test_when_the_scheduler_dies_all_stop_and_with_another_one_all_return(
     watcher: Watcher, dask: Cluster, client: Client
 ) -> None:
     with Fleet(client, urls(watcher), make_app, lease=LEASE, shards=24, persist=BACKOFF) as fleet:
-        assert fleet.wait_ready(60)
+        eventually(lambda: owned(watcher) == NAMES, dask)
         dask.kill_scheduler()
         # Workers of Dask end without their scheduler, and close their apps.
         for process in dask.workers.values():
-            process.wait(60)
-        eventually(lambda: not watcher.pids())
+            process.wait(PATIENCE)
+        eventually(lambda: not watcher.pids(), dask)
         dask.restart_scheduler()
         dask.workers.clear()
         pids = {dask.add_worker("w0"), dask.add_worker("w1")}
-        eventually(lambda: each_has_one_owner(watcher, pids))
-        eventually(fleet.wait_ready)
+        eventually(lambda: each_has_one_owner(watcher, pids), dask)
+        assert fleet.wait_ready(PATIENCE)
+
+
+def test_a_source_has_one_owner_while_workers_join_are_drained_and_restarted(
+    watcher: Watcher, with_nannies: Cluster, calm: Client
+) -> None:
+    with Fleet(calm, urls(watcher), make_app, lease=LONG_LEASE, shards=24, persist=BACKOFF) as fleet:
+        assert fleet.wait_ready(PATIENCE)
+        first = set(calm.run(os.getpid).values())
+        eventually(lambda: each_has_one_owner(watcher, first))
+
+        registry = CollectorRegistry()
+        fleet.register(registry)
+        of_fleet = {"fleet": "fleet"}
+        assert registry.get_sample_value("lochws_fleet_sources", of_fleet) == SOURCES
+        assert registry.get_sample_value("lochws_fleet_quarantined", of_fleet) == 0
+        assert registry.get_sample_value("lochws_fleet_worker_shards", {**of_fleet, "worker": "w1"})
+
+        with_nannies.add_worker("w2")
+        eventually(lambda: len(watcher.pids()) == 3)
+        (joined,) = watcher.pids() - first
+        eventually(lambda: fleet.status().moving == 0 and each_has_one_owner(watcher, {joined, *first}))
+        assert fleet.drain("w2", timeout=PATIENCE)
+        eventually(lambda: each_has_one_owner(watcher, first))
+        fleet.resume("w2")
+        eventually(lambda: joined in watcher.pids())
+        assert fleet.restart_workers("w0", timeout=2 * PATIENCE)
+        now = set(calm.run(os.getpid).values())
+        assert len(now) == 3
+        assert len(now - {joined, *first}) == 1, "one process is new"
+        eventually(lambda: each_has_one_owner(watcher, now))
+        assert set(watcher.most.values()) == {1}
+        assert fleet.close(PATIENCE)
+        eventually(lambda: not watcher.pids())
+        assert registry.get_sample_value("lochws_fleet_sources", of_fleet) is None
+    with pytest.raises(errors.WebSocketError, match="does not run on the scheduler"):
+        fleet.status()
 
 
 def test_feeds_overlap_when_they_move_and_a_source_that_fails_is_in_quarantine(
-    watcher: Watcher, dask: Cluster, client: Client
+    watcher: Watcher, calm: Client
 ) -> None:
     watcher.refused.add("7")
     with Fleet(
-        client, urls(watcher), make_feed, lease=LEASE, shards=24, persist=BACKOFF, overlap=True,
+        calm, urls(watcher), make_feed, lease=LONG_LEASE, shards=24, persist=BACKOFF, overlap=True,
         quarantine_after=3,
     ) as fleet:
         eventually(lambda: [each.source for each in fleet.status().quarantined] == [watcher.url(7)])
-        pids = {process.pid for process in dask.workers.values()}
         others = NAMES - {"7"}
-        eventually(lambda: {name for name, owners in watcher.owners().items() if owners} == others)
-        eventually(lambda: fleet.status().open == len(others))
+        eventually(lambda: owned(watcher) == others)
+        workers = calm.run(os.getpid)
         watcher.forget()
-        assert fleet.drain("w0", timeout=60)
-        gone = dask.workers["w0"].pid
-        eventually(lambda: watcher.pids() == pids - {gone})
+        drained = fleet.status().workers[0]
+        assert fleet.drain(drained.name, timeout=PATIENCE)
+        eventually(lambda: watcher.pids() == {*workers.values()} - {workers[drained.address]})
         assert not watcher.longest, "a source was without a connection while it moved"
         assert max(watcher.most.values()) == 2
         assert [each.source for each in fleet.status().quarantined] == [watcher.url(7)]
@@ -142,4 +189,4 @@ def test_feeds_overlap_when_they_move_and_a_source_that_fails_is_in_quarantine(
         assert fleet.release() == 1
         eventually(lambda: bool(watcher.owners().get("7")))
         fleet.set_sources([watcher.url(1), watcher.url("new")])
-        eventually(lambda: {name for name, owners in watcher.owners().items() if owners} == {"1", "new"})
+        eventually(lambda: owned(watcher) == {"1", "new"})
