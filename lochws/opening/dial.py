@@ -237,7 +237,7 @@ class _Attempt:
         return Opened(stream, response, agreement, parser.surplus, self._deadline.timings, tls)
 
     def _answer(self, stream: Stream, request: Request, parser: HeadParser) -> Part[Response | None]:
-        """Read the answer and keep its cookies; or close the stream, yield the final event and return None."""
+        """Read the answer and keep its cookies; or close the stream, yield the final event, return None."""
         address, is_secure = stream.address, request.endpoint.is_secure
         try:
             response = yield from _read_head(stream, parser, self._deadline)

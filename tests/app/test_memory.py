@@ -122,7 +122,8 @@ def test_an_attempt_takes_little_memory_and_leaves_none(
         program.communicate()
     first, second, third = grown[1:]
     assert 2 < first < most_kib, f"{first:.1f} KiB for each attempt"
-    assert third < 1.5 * first, f"memory is left: {first:.1f}, {second:.1f}, {third:.1f} KiB"
+    # A leak of every attempt would make it three times as much; the allocator keeps some.
+    assert third < 2 * first, f"memory is left: {first:.1f}, {second:.1f}, {third:.1f} KiB"
 
 
 @pytest.mark.parametrize("end", ["closed", "too slow", "not TLS"])
