@@ -580,8 +580,8 @@ class TestTakeOnThreadsOfTheExecutor:
             with ThreadPoolExecutor(1) as pool:
                 worker = Worker(first, pool, max_events=1)
                 take(worker, "1", "2")
-                threading.settrace(None)  # type: ignore[arg-type]
                 is_over = worker.drain(PATIENCE)
+                threading.settrace(None)  # type: ignore[arg-type]  # the pool's thread began with the trace
                 worker.close()
                 assert is_over, point
             is_reached = left <= 0
