@@ -181,7 +181,7 @@ class Tasks:
 
     @property
     def is_finished(self) -> bool:
-        """True if there are no tasks, and the loop need not know of this channel until one is added."""
+        """True without tasks: the loop may forget this channel until one is added."""
         return not self._tasks and not self._added
 
     def release(self) -> None:
