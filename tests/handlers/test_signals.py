@@ -150,10 +150,14 @@ class Finalized:
     def __init__(self):
         self.cycle = self
     def __del__(self):
-        if not done_with.is_set():
-            interrupt()
+        under_way.append(None)
+        try:
+            if not done_with.is_set():
+                interrupt()
+        finally:
+            under_way.pop()
 
-done_with = threading.Event()
+done_with, under_way = threading.Event(), []
 app.start()
 app.wait_ready(60)
 gc.set_threshold(1, 1, 1)
@@ -167,6 +171,8 @@ while time.monotonic() < end:
 signal.setitimer(signal.ITIMER_REAL, 0)
 done_with.set()
 gc.set_threshold(700, 10, 10)
+while under_way:  # a finalizer on another thread, which has counted itself but not finished
+    time.sleep(0.001)
 uses = rounds + count
 assert worker.drain(20) and len(done) == uses == worker.counts.done, (worker.counts, uses)
 numbers = sorted(reply.result(60)["id"] for reply in replies)
