@@ -128,12 +128,14 @@ def pybit() -> object:
 
     data = '{"topic":"tickers.BTCUSDT","type":"snapshot","data":{"lastPrice":"1"},"ts":1,"cs":1}'
     with ScriptedServer([
-        accept(), wait_for(re.compile("subscribe")), send(data), wait_for_end(),
+        accept(), wait_for(re.compile("subscribe")), wait_for("the callback is there"), send(data),
+        wait_for_end(),
     ]) as server:
         unified_trading.PUBLIC_WSS = server.url + "v5/public/{CHANNEL_TYPE}"
         seen: list[Any] = []
         client = unified_trading.WebSocket("linear", testnet=True)
         client.ticker_stream("BTCUSDT", seen.append)
+        client.ws.send("the callback is there")  # pybit sends its subscription first
         wait(lambda: seen)
         client.exit()
         return [seen[0]["data"], client.is_connected()]
