@@ -238,7 +238,7 @@ def dial() -> Iterator[Dial]:
 
     def make(url: str | Callable[[], str], *, deadline: Deadline | None = None, **options: Any) -> Attempt:
         dialler = Dialler(Options(**options), url)
-        with closing(deadline or Deadline(options.get("open_timeout", 10))) as limit:
+        with closing(deadline or Deadline(options.get("open_timeout", PATIENCE))) as limit:
             attempts.append(Attempt(dialler, limit))
         return attempts[-1]
 

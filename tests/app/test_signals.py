@@ -37,9 +37,9 @@ class Alarm:
     def __init__(self) -> None:
         self.act: Callable[[], object] = lambda: None
 
-    def arm(self, seconds: float) -> None:
-        # Once more each second: what a handler raises is lost if it interrupts a weak reference's callback.
-        signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
+    def arm(self, seconds: float, *, again: float = 0.0) -> None:
+        """Send the signal after that many seconds, and repeatedly if there is an interval."""
+        signal.setitimer(signal.ITIMER_REAL, seconds, again)
 
     def disarm(self) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -240,7 +240,8 @@ def test_whatever_a_raising_signal_handler_interrupts_the_app_can_be_stopped(
         app = Noting(url, compress=True)
         app.start(ping_rate=0.001, persist=AT_ONCE)
         try:
-            alarm.arm(moment)
+            # Repeatedly: what a handler raises is lost if it interrupts a weak reference's callback.
+            alarm.arm(moment, again=1.0)
             while True:
                 use(app)
         except Interrupted:

@@ -47,7 +47,7 @@ class TestRate:
         governor = Governor(50)
         began = monotonic()
         with pytest.raises(StopIteration):  # the first one need not wait
-            next(governor.enter("x", Deadline(5)))
+            next(governor.enter("x", Deadline(PATIENCE)))
         for number in range(1, 6):
             deadline = Deadline(PATIENCE)
             drive(governor.enter("x", deadline), deadline)
@@ -79,7 +79,7 @@ class TestHosts:
     def test_each_host_has_its_own_limit(self) -> None:
         governor = Governor(None, per_host=2)
         for host in "aabb":
-            deadline = Deadline(5)
+            deadline = Deadline(PATIENCE)
             drive(governor.enter(host, deadline), deadline)
             deadline.close()
         third = enter(governor, "a")
@@ -95,7 +95,7 @@ class TestHosts:
 
     def test_one_that_is_called_off_while_it_waits_does_not_count(self) -> None:
         governor = Governor(None, per_host=1)
-        deadline = Deadline(5)
+        deadline = Deadline(PATIENCE)
         drive(governor.enter("a", deadline), deadline)
         off, last = enter(governor, "a"), enter(governor, "a")
         eventually(lambda: len(governor._lines["a"]) == 2)

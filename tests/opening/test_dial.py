@@ -26,6 +26,7 @@ from lochws.transport import contexts, tcp, tls
 from ..faults.registry import fault
 from ..support.attempts import Attempt, Dial
 from ..support.peer import TEXT, Link, StartPeer, frame, upgrade
+from ..support.seen import PATIENCE
 from ..support.threaded_websockets import serve
 
 #: The limit for what should not wait, in seconds.
@@ -118,7 +119,7 @@ class TestOpening:
             lambda: f"{peer.url}{next(count)}",
         )
         for _ in range(2):
-            with closing(Deadline(5)) as deadline:
+            with closing(Deadline(PATIENCE)) as deadline:
                 opened = Attempt(dialler, deadline).opened
             if opened is not None:
                 opened.stream.close()
@@ -141,7 +142,7 @@ class TestOpening:
         dialler = Dialler(Options(ssl_cafile=ca_file), peer.url)
         assert made == []  # nothing is read before it is needed
         for _ in range(3):
-            with closing(Deadline(5)) as deadline:
+            with closing(Deadline(PATIENCE)) as deadline:
                 Attempt(dialler, deadline).opened.stream.close()
         assert len(made) == 1
 

@@ -71,7 +71,7 @@ class TestEndingInTime:
 
     def test_cancelled_before_it_began_it_dials_nothing(self, dial: Dial, start_peer: StartPeer) -> None:
         peer = start_peer(Link.accept)
-        deadline = Deadline(5)
+        deadline = Deadline(PATIENCE)
         deadline.cancel()
         assert dial(peer.url, deadline=deadline).last.reason == "closed while connecting"
 
@@ -96,7 +96,7 @@ class TestEndingInTime:
     def test_leaving_early_closes_the_connection(self, start_peer: StartPeer, steps: int) -> None:
         ended = threading.Event()
         peer = start_peer(lambda link: (link.read_request(), link.wait_for_end(), ended.set()))
-        deadline = Deadline(5)
+        deadline = Deadline(PATIENCE)
         attempt = performed(Dialler(Options(), peer.url).dial(deadline), deadline)
         for _ in range(steps):
             next(attempt)
@@ -110,7 +110,7 @@ class TestEndingInTime:
         dialler = Dialler(Options(), f"ws://127.0.0.1:{port}/")
         threads = threading.active_count()
         for _ in range(1000):
-            with closing(Deadline(5)) as deadline:
+            with closing(Deadline(PATIENCE)) as deadline:
                 Attempt(dialler, deadline)
         gc.collect()
         assert threading.active_count() == threads

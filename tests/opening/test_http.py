@@ -20,7 +20,7 @@ from lochws.system.deadline import Deadline
 
 from ..support.attempts import Attempt, Dial
 from ..support.peer import Link, Request, StartPeer
-from ..support.seen import await_reports
+from ..support.seen import PATIENCE, await_reports
 
 
 def answering(head: str, body: bytes = b"") -> Callable[[Link], object]:
@@ -182,7 +182,7 @@ class TestCookies:
         peer = start_peer(lambda link: link.accept("Set-Cookie: a=1; Path=/", "Set-Cookie: b=2; Path=/other"))
         dialler = Dialler(Options(cookies=CookieJar()), peer.url)
         for _ in range(2):
-            with closing(Deadline(5)) as deadline:
+            with closing(Deadline(PATIENCE)) as deadline:
                 Attempt(dialler, deadline).opened.stream.close()
         assert "cookie" not in peer.links[0].request.headers
         assert peer.links[1].request.headers["cookie"] == "a=1"
@@ -203,7 +203,7 @@ class TestCookies:
         peer = start_peer(lambda link: link.accept(*bad))
         jar = CookieJar()
         dialler = Dialler(Options(cookies=jar), peer.url)
-        with closing(Deadline(5)) as deadline:
+        with closing(Deadline(PATIENCE)) as deadline:
             Attempt(dialler, deadline).opened.stream.close()
         assert "good" in [cookie.name for cookie in jar]
 
@@ -226,7 +226,7 @@ class TestCookies:
 
         peer = start_peer(Link.accept)
         dialler = Dialler(Options(cookies=Broken()), peer.url)
-        with closing(Deadline(5)) as deadline:
+        with closing(Deadline(PATIENCE)) as deadline:
             Attempt(dialler, deadline).opened.stream.close()
         await_reports()
         assert "cannot read the cookies from" in caplog.text

@@ -94,11 +94,11 @@ class TestSock:
     def test_it_is_used_once(self, start_peer: StartPeer) -> None:
         peer = start_peer(Link.accept)
         dialler = Dialler(Options(sock=socket.create_connection((peer.host, peer.port))), "ws://any.invalid/")
-        with closing(Deadline(5)) as deadline:
+        with closing(Deadline(PATIENCE)) as deadline:
             first = Attempt(dialler, deadline)
         assert first.opened.stream.address == peer.authority
         first.opened.stream.close()
-        with closing(Deadline(5)) as deadline:
+        with closing(Deadline(PATIENCE)) as deadline:
             again = Attempt(dialler, deadline).last
         assert again.reason == "unable to connect; the socket passed as sock has already been used"
         assert again.advice == "Pass connect=, a function that returns a new socket for each attempt."
@@ -136,7 +136,7 @@ class TestConnect:
 
         dialler = Dialler(Options(connect=connect), "ws://any.invalid:99/")
         for _ in range(2):
-            with closing(Deadline(5)) as deadline:
+            with closing(Deadline(PATIENCE)) as deadline:
                 Attempt(dialler, deadline).opened.stream.close()
         assert asked == [("any.invalid", 99, "lochws-connect-any.invalid")] * 2
 

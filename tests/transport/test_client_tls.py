@@ -310,7 +310,7 @@ class TestSessions:
         return start_peer(script, tls=context), seen
 
     def connect(self, dialler: Dialler) -> None:
-        with closing(Deadline(5)) as deadline:
+        with closing(Deadline(PATIENCE)) as deadline:
             Attempt(dialler, deadline).opened.stream.close()
 
     def test_the_second_connection_resumes_the_first(

@@ -29,7 +29,7 @@ Connect = Callable[[Callable[[Link], object]], TLSStream]
 
 @pytest.fixture
 def deadline() -> Iterator[Deadline]:
-    deadline = Deadline(10)
+    deadline = Deadline(PATIENCE)
     yield deadline
     deadline.close()
 
@@ -43,7 +43,7 @@ def relay(target: Peer) -> Callable[[Link], None]:
             sock.setblocking(False)
         # Both threads use the client's TLS at once, which only a stream of ours allows.
         client, server = SSLSocketStream(link.sock), Stream(behind)  # type: ignore[arg-type]
-        limits = Deadline(20), Deadline(20)
+        limits = Deadline(PATIENCE), Deadline(PATIENCE)
         inbound = threading.Thread(target=pump, args=(server, client, limits[0]))
         inbound.start()
         pump(client, server, limits[1])
@@ -95,7 +95,7 @@ def test_bytes_go_both_ways_at_once(
             link.send(link.read(len(message)))
 
     stream = handshake(connect(echo), client_tls, "localhost", deadline)
-    other = Deadline(10)
+    other = Deadline(PATIENCE)
     sender = threading.Thread(target=lambda: [send_all(stream, message, other) for _ in range(count)])
     sender.start()
     received = hashlib.sha256()

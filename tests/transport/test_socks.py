@@ -19,6 +19,7 @@ from lochws.url import parse_url
 
 from ..support.driven import driven
 from ..support.peer import Link, StartPeer
+from ..support.seen import PATIENCE
 
 open_through = driven(through.open_through)
 receive, send_all = driven(waiting.receive), driven(waiting.send_all)
@@ -49,7 +50,7 @@ def ask(start_peer: StartPeer) -> Iterator[Ask]:
             yield from ()
             return Stream(sock)
 
-        limit = deadline or Deadline(5)
+        limit = deadline or Deadline(PATIENCE)
         try:
             streams.append(open_through(reach, parse_proxy(proxy), parse_url(url), limit))
         finally:
@@ -95,7 +96,7 @@ def expecting(*steps: bytes) -> Callable[[Link], None]:
 
 def works(stream: Stream) -> None:
     """Check that the stream is at its beginning."""
-    deadline = Deadline(5)
+    deadline = Deadline(PATIENCE)
     send_all(stream, b"ping", deadline)
     assert receive(stream, 10, deadline) == b"ping"
     deadline.close()
@@ -148,7 +149,7 @@ class TestBytes:
 
     def test_bytes_behind_the_answer_are_the_endpoints(self, ask: Ask) -> None:
         stream = ask(lambda link: (link.read(3), link.send(OPEN5 + GRANTED5 + b"early")), "socks5h://proxy")
-        deadline = Deadline(5)
+        deadline = Deadline(PATIENCE)
         assert receive(stream, 10, deadline) == b"early"
         deadline.close()
 

@@ -31,7 +31,7 @@ Connect = Callable[[Callable[[Link], object]], Stream]
 
 @pytest.fixture
 def deadline() -> Iterator[Deadline]:
-    deadline = Deadline(10)
+    deadline = Deadline(PATIENCE)
     yield deadline
     deadline.close()
 
@@ -351,7 +351,7 @@ class TestTLS:
                 link.send(link.read(len(message)))
 
         stream = connect(echo)
-        other = Deadline(10)
+        other = Deadline(PATIENCE)
         sender = threading.Thread(target=lambda: [send_all(stream, message, other) for _ in range(count)])
         sender.start()
         received = hashlib.sha256()

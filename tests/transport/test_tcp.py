@@ -6,7 +6,6 @@ import selectors
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from time import monotonic
 
 import pytest
 
@@ -28,7 +27,7 @@ def limit() -> Iterator[Callable[[float | None], Deadline]]:
     """Makes deadlines that end with the test."""
     deadlines: list[Deadline] = []
 
-    def make(seconds: float | None = 5) -> Deadline:
+    def make(seconds: float | None = PATIENCE) -> Deadline:
         deadlines.append(Deadline(seconds))
         return deadlines[-1]
 
@@ -336,15 +335,6 @@ class TestConnect:
         with pytest.raises(ConnectFail) as caught:
             connect_tcp([tcp_address(port) for port in ports], limit())
         assert str(caught.value) == "; ".join(f"127.0.0.1:{port}: Connection refused" for port in ports)
-
-    def test_a_dead_address_leaves_time_for_the_next(
-        self, limit, start_peer: StartPeer, full_port: int, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        peer = start_peer(Link.wait_for_end)
-        monkeypatch.setattr(tcp, "STAGGER", PATIENCE)
-        start = monotonic()
-        connect_tcp([tcp_address(full_port), tcp_address(peer.port)], limit(2)).close()
-        assert monotonic() - start > 0.9
 
     def test_silence_ends_with_the_deadline(self, limit, full_port: int) -> None:
         with pytest.raises(ConnectFail, match=r": (no answer within|timed out after)"):

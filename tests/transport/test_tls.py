@@ -28,7 +28,7 @@ handshake = driven(tls.handshake)
 
 @pytest.fixture
 def deadline() -> Iterator[Deadline]:
-    deadline = Deadline(5)
+    deadline = Deadline(PATIENCE)
     yield deadline
     deadline.close()
 
