@@ -45,7 +45,7 @@ def round_of(number):
     during = memory()
     for app in apps:
         app.close()
-    assert all(app.join(10) for app in apps)
+    assert all(app.join(60) for app in apps)
     print((during - before[0]) / number, flush=True)
 round_of(4)  # with what all share
 before.clear()

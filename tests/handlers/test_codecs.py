@@ -16,6 +16,7 @@ from lochws.handlers.heartbeat import Answer, Every
 from lochws.handlers.jsonrpc import JsonRpc, RpcError
 from lochws.handlers.replies import Replies
 from lochws.handlers.subscriptions import Step, Subscriptions
+from lochws.testing import VirtualClock
 
 from ..support.apps import opened
 from ..support.peer import BINARY, CLOSE, TEXT, Link, StartPeer
@@ -157,7 +158,7 @@ def test_typed_requests_and_replies_are_matched_by_attribute(start_peer: StartPe
 
 
 def test_what_a_decoder_raises_counts_as_unrelated_and_is_named_when_the_reply_is_missing(
-    start_peer: StartPeer
+    start_peer: StartPeer, ws_clock: VirtualClock
 ) -> None:
     def decode(_message: str) -> object:
         raise LookupError("in the decoder")
@@ -165,9 +166,10 @@ def test_what_a_decoder_raises_counts_as_unrelated_and_is_named_when_the_reply_i
     script = talking(Codec(orjson.loads, orjson.dumps), lambda asked: [asked])
     app = Noting(start_peer(script).url, codec=Codec(decode, orjson.dumps))
     rpc = Replies(app)
-    with opened(app):
-        reply = rpc.request({"a": 1}, timeout=0.5)
+    with opened(app, poll=0, ping_rate=0):
+        reply = rpc.request({"a": 1}, timeout=30)
         app.wait_for("text")
+        ws_clock.advance(30)
         with pytest.raises(TimeoutError, match="decode raised LookupError"):
             reply.result(PATIENCE)
 

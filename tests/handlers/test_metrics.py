@@ -357,6 +357,7 @@ def test_prometheus_client_is_imported_only_when_needed_and_named_when_missing()
         "    print(error)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program], check=True, timeout=20, capture_output=True, text=True
+        [sys.executable, "-W", "error", "-c", program],
+        check=True, timeout=PATIENCE, capture_output=True, text=True,
     )
     assert "pip install 'lochws[metrics]'" in done.stdout

@@ -184,7 +184,8 @@ def test_a_connection_without_confirmations_is_dropped_after_the_timeout(start_p
         assert outbox.flush(PATIENCE)
         reason = app.wait_for("disconnected").reason
         assert "no confirmation within 0.2 s (messages of the outbox: 1)" in reason
-    assert server.numbers() == [1, 1]
+    assert len(server.numbers()) > 1  # more than two if a confirmation took longer than that
+    assert set(server.numbers()) == {1}
 
 
 def test_a_message_that_expired_is_not_sent(start_peer: StartPeer, place: Path | None) -> None:

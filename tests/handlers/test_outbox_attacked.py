@@ -134,7 +134,8 @@ def test_the_timeout_counts_after_a_restart_of_the_app(start_peer: StartPeer) ->
             eventually(lambda: len(server.seen) == 1)
         with reconnecting(app):
             assert outbox.flush(PATIENCE), "the second connection was not dropped"
-    assert server.numbers() == [1, 1, 1]
+    assert len(server.numbers()) > 2  # more than three if a confirmation took longer than the timeout
+    assert set(server.numbers()) == {1}
 
 
 @pytest.mark.parametrize("messages", [5, None, bytearray(b"x"), "text"])

@@ -11,7 +11,7 @@ from ..support.peer import StartPeer
 from ..support.programs import Run
 from .acking import Acking
 
-#: Puts messages for two seconds, while a signal handler (at 500 Hz) and finalizers do so as well.
+#: Puts messages for two seconds or longer, while a signal handler (at 500 Hz) and finalizers do so as well.
 STRESS = """
 import gc
 from lochws.handlers.outbox import Outbox
@@ -20,7 +20,8 @@ boxes = [
     Outbox(app, path, confirm=lambda event: event.json["ack"], id_field="id", synchronous="NORMAL")
     for path in (None, PATH)
 ]
-here, puts, done_with = threading.local(), [], threading.Event()
+here, puts = threading.local(), []
+done_with, under_way = threading.Event(), []
 
 def put():
     for box in boxes:
@@ -41,21 +42,27 @@ class Finalized:
     def __init__(self):
         self.cycle = self
     def __del__(self):
-        if not done_with.is_set():
-            interrupt()
+        under_way.append(None)
+        try:
+            if not done_with.is_set():
+                interrupt()
+        finally:
+            under_way.pop()
 
 app.start(persist=Backoff(0.01, 0.1))
 gc.set_threshold(1, 1, 1)
 signal.signal(signal.SIGALRM, interrupt)
 signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
 end = time.monotonic() + 2
-while time.monotonic() < end:
+while time.monotonic() < end or len(puts) < 200:
     Finalized()
     put()
 signal.setitimer(signal.ITIMER_REAL, 0)
 done_with.set()
 gc.set_threshold(700, 10, 10)
 gc.collect()
+while under_way:  # a finalizer on another thread, which may be about to put a message
+    time.sleep(0.001)
 flushed = [box.flush(60) for box in boxes]
 counts = [box.counts for box in boxes]
 for box in boxes:

@@ -138,7 +138,7 @@ def test_a_snapshot_that_takes_too_long_does_not_stop_the_next(ws_server: StartS
             eventually(lambda: seen.sequence.is_live("a"))
     finally:
         end.set()
-    assert len(calls) == 2
+    assert len(calls) >= 2  # another one may have taken too long on a busy machine
 
 
 def test_held_messages_are_bounded(ws_server: StartServer) -> None:

@@ -38,7 +38,7 @@ def test_in_their_first_attempt(hosts: str, supervisors: int, start_peer: StartP
     good = Noting(start_peer(polite).url, threads=shared)
     began = awake()
     good.start()
-    assert good.wait_ready(PROMPTLY)
+    assert good.wait_ready(PATIENCE)
     assert awake() - began < PROMPTLY
     stop_all([good, *dead])
 
@@ -55,7 +55,7 @@ def test_after_many_attempts_of_more_hosts_than_there_are_threads(start_peer: St
         app.reconnect()
     good = Noting(start_peer(polite).url, threads=shared)
     good.start()
-    assert good.wait_ready(PROMPTLY)
+    assert good.wait_ready(PATIENCE)
     stop_all([good, *dead])
 
 

@@ -7,6 +7,7 @@ import socket
 import threading
 from contextlib import closing
 from itertools import pairwise
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -41,10 +42,11 @@ class TestConnect:
         assert ws.state is State.NEW
 
     def test_poll_says_how_often(self, start_peer: StartPeer) -> None:
-        polls = take(WebSocket(start_peer(silent).url).connect(poll=0.05), "poll", 4)
-        gaps = [later.received_time - earlier.received_time for earlier, later in pairwise(polls)]
-        assert all(0.03 < gap < 1 for gap in gaps)
-        assert sum(gaps) < 1.5
+        began = monotonic()
+        polls = take(WebSocket(start_peer(silent).url).connect(poll=0.05), "poll", 4)  # the first at once
+        assert monotonic() - began > 3 * 0.05
+        # The machine may stall before any of them, but not before each.
+        assert min(later.received_time - earlier.received_time for earlier, later in pairwise(polls)) < 1
 
     @pytest.mark.parametrize("poll", [0, None])
     def test_poll_0_is_never(self, start_peer: StartPeer, poll: float | None) -> None:

@@ -363,10 +363,16 @@ class TestRejected:
         head = b"HTTP/1.1 500 No\r\n\r\n"
         assert self.body(dial, start_peer, head + b"the beginning", end=False) == b"the beginning"
 
-    def test_a_body_is_not_awaited_beyond_the_deadline(self, dial: Dial, start_peer: StartPeer) -> None:
+    def test_a_body_is_not_awaited_beyond_the_deadline(
+        self, dial: Dial, start_peer: StartPeer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(refusal, "BODY_SECONDS", PATIENCE)
         peer = start_peer(answering(b"HTTP/1.1 500 No\r\n\r\nthe beginning"))
-        attempt = dial(peer.url, open_timeout=0.2)
-        assert attempt.awake_seconds < 0.2 + SOON
+        for limit in (0.2, 1, 5):  # the machine may stall before the answer
+            attempt = dial(peer.url, open_timeout=limit)
+            assert attempt.awake_seconds < limit + SOON
+            if "rejected" in attempt.names:
+                break
         assert attempt.events[2].response.body == b"the beginning"
 
     def test_a_101_that_does_not_prove_the_key_is_rejected_without_body(

@@ -102,9 +102,13 @@ class TestConnecting:
         self, situation: Situation, start_peer: StartPeer
     ) -> None:
         """Lomond waited forever (Q1)."""
-        seen = situation.live(start_peer(Link.wait_for_end).url, open_timeout=0.1)
+        for limit in (0.1, 1, 10):  # the machine may stall before the request is sent
+            situation.events.clear()
+            seen = situation.live(start_peer(Link.wait_for_end).url, open_timeout=limit)
+            if "connect_fail" not in seen:
+                break
         assert seen == ["connecting", "connected", "disconnected"]
-        assert situation.last.reason.endswith("no answer to the upgrade request: timed out after 0.1 s")
+        assert situation.last.reason.endswith(f"no answer to the upgrade request: timed out after {limit} s")
         assert isinstance(situation.last.error, TimeoutError)
 
 

@@ -175,9 +175,13 @@ def test_each_mistake_fails_the_test_with_an_explanation(users: Users) -> None:
 
         def test_no_rest(ws_server, ws_events, ws_clock):
             app = WebSocketApp(ws_server().url)
-            app.on("ready")(lambda event: threading.Event().wait(0.5))
+            over = threading.Event()
+            app.on("ready")(lambda event: over.wait(60))
             ws_clock.patience = 0.05
-            started(app, ws_events).wait_for(events.Text, timeout=1)
+            try:
+                started(app, ws_events).wait_for(events.Text, timeout=1)
+            finally:
+                over.set()
 
         def test_over(ws_server, ws_events):
             log = started(WebSocketApp(ws_server([accept(), fin()]).url), ws_events)

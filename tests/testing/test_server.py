@@ -440,7 +440,7 @@ def test_without_wsproto_it_says_what_to_install() -> None:
         "    print(error)\n"
     )
     command = [sys.executable, "-W", "error", "-c", program]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert run.stdout == "lochws.testing needs h11 and wsproto: pip install 'lochws[testing]'\n"
 
 
