@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-from time import monotonic
 
 import pytest
 
@@ -18,6 +17,7 @@ from lochws.__main__ import main
 from lochws.demo import DemoServer, Narrator
 from lochws.testing import ScriptedServer
 
+from .support.awake import Awake
 from .support.seen import PATIENCE
 
 needs_ctrl_c = pytest.mark.skipif(
@@ -43,11 +43,11 @@ def hide(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
 
 
 def test_the_demo_loses_its_connection_and_gets_it_back_in_under_ten_seconds(
-    capsys: pytest.CaptureFixture[str], fast: None
+    capsys: pytest.CaptureFixture[str], fast: None, awake: Awake
 ) -> None:
-    began = monotonic()
+    began = awake()
     assert main(["demo"]) == 0
-    assert monotonic() - began < 10
+    assert awake() - began < 10
     lines = capsys.readouterr().out.splitlines()
     steps = [line.split(" s  ")[1][2:].split()[0] for line in lines if " s  " in line]
     connection = ["connecting", "ready", "text", *["text"] * demo.DROP_AFTER]
@@ -70,7 +70,7 @@ def test_the_demo_says_how_long_the_gap_was_and_which_prices_were_missed(
     assert numbers[4:6] == [first - 1, last + 1]
     assert count == last - first + 1
     assert f"missed {count} prices" in output
-    (gap,) = re.findall(r"connected again after (0\.\d\d) s", output)
+    (gap,) = re.findall(r"connected again after (\d+\.\d\d) s", output)
     assert f"offline for {gap} s" in output
 
 
@@ -93,7 +93,7 @@ def test_the_demo_is_in_color_on_a_terminal_and_plain_elsewhere(
     output = io.StringIO()
     Narrator(output, colors=True)("lost", "gone", "bad")
     red, normal = r"\x1b\[1;31m", r"\x1b\[0m"
-    line = rf"{red} +0\.\d\d s{normal}    {red}lost +gone{normal}\n"
+    line = rf"{red} +\d+\.\d\d s{normal}    {red}lost +gone{normal}\n"
     assert re.fullmatch(line, output.getvalue())
 
 
