@@ -8,7 +8,7 @@ is told which of them it has.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from .messages import COUNTS, Content, Failed, Reply, Report
@@ -30,6 +30,10 @@ class Rules:
     limits: Mapping[str, int] = field(default_factory=dict)
     limit: int | None = None
     quarantine_for: float = 600.0
+
+    def place(self, name: str) -> Place:
+        """Return the weight and the limit of a worker."""
+        return Place(self.weights.get(name, 1.0), self.limits.get(name, self.limit))
 
 
 @dataclass
@@ -270,6 +274,18 @@ class Book:
         """Return the address of each worker by its name."""
         return {name: each.report.address for name, each in self._members.items() if not each.is_gone}
 
+    def names(self) -> set[str]:
+        """Return the names of the workers, and of those that are drained even if they are gone."""
+        return {*self.addresses(), *self._draining}
+
+    def has_others(self, names: Collection[str]) -> bool:
+        """Return whether the fleet has workers besides these that could take shards, or no shards at all."""
+        others = [
+            self._place(name) for name, each in self._members.items()
+            if not (each.is_gone or each.report.is_leaving or name in names)
+        ]
+        return not self.sources or any(each.weight > 0 and each.limit != 0 for each in others)
+
     def status(self, now: float) -> FleetStatus:
         """Return the state of the fleet."""
         workers = tuple(
@@ -298,8 +314,8 @@ class Book:
         return now >= self._opens_at and (len(self._members) >= self._expected or now >= self._waits_until)
 
     def _place(self, name: str) -> Place:
-        weight = 0.0 if name in self._draining else self.rules.weights.get(name, 1.0)
-        return Place(weight, self.rules.limits.get(name, self.rules.limit))
+        place = self.rules.place(name)
+        return replace(place, weight=0.0) if name in self._draining else place
 
     def _forget(self, name: str) -> None:
         for shard in [shard for shard, holder in self._holders.items() if holder == name]:

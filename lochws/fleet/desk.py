@@ -223,9 +223,25 @@ class Desk(SchedulerPlugin):
         self._call()
         return count
 
-    def drain(self, names: list[str], is_draining: bool) -> None:
-        """Let shards move away from workers, or let the workers take shards again."""
-        self.book.drain(names, is_draining=is_draining)
+    def names(self) -> list[str]:
+        """Return the names of the workers, and of those that are drained even if they are gone."""
+        return sorted(self.book.names())
+
+    def has_others(self, names: list[str]) -> bool:
+        """Return whether there are other workers that could take the shards of these."""
+        return self.book.has_others(names)
+
+    def drain(self, names: list[str]) -> bool:
+        """Let shards move away from workers. Return False if no other worker could take them."""
+        if not self.book.has_others(names):
+            return False
+        self.book.drain(names, is_draining=True)
+        self._call()
+        return True
+
+    def resume(self, names: list[str]) -> None:
+        """Let workers take shards again."""
+        self.book.drain(names, is_draining=False)
         self._call()
 
     def begin_closing(self) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sys
 import threading
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from contextlib import suppress
 from math import isinf
 from time import monotonic
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import dask.config
 from dask.utils import parse_timedelta
 from distributed import Client, LocalCluster
-from distributed.protocol.pickle import dumps
+from distributed.protocol.pickle import dumps, loads
 
 from .. import Backoff, Feed, Threads, WebSocketApp
 from ..base.callables import check_takes
@@ -64,11 +64,13 @@ class Fleet(Generic[Source]):
     client connects to it, the fleet is set up again there.
 
     The methods may be called from any thread, and block while they wait for the scheduler. On the thread of
-    the client's event loop, where handlers of Dask's topics run, they raise RuntimeError instead.
+    the client's event loop, where handlers of Dask's topics run, and the coroutines that use an asynchronous
+    client, they raise RuntimeError instead. There, use ``await asyncio.to_thread(Fleet, client, urls,
+    make_app)``, and the same for the methods.
 
     Args:
-        client: a synchronous Dask client; None for a `LocalCluster` of the fleet's own, with one worker
-            process per processor.
+        client: a Dask client that is connected; None for a `LocalCluster` of the fleet's own, with one
+            worker process per processor.
         sources: the sources: URLs, or any keys from which `make_app` makes apps.
         make_app: a function of a source and a `lochws.Threads`, called on workers. It returns an app or a
             feed with its handlers, on these threads, and does not start it. It is pickled, as the functions
@@ -100,6 +102,7 @@ class Fleet(Generic[Source]):
         TypeError, ValueError: an argument is invalid.
         ValueError: a fleet of that name is running, and its client is connected; or it runs without its
             client, but with another `lease` or number of `shards`.
+        RuntimeError: this is the thread of the client's event loop.
         OSError: the scheduler does not answer.
     """
 
@@ -250,36 +253,44 @@ class Fleet(Generic[Source]):
 
         Raises:
             TypeError: `sources` is one str, or a source has no stable text.
+            ValueError: the fleet has no such source.
             WebSocketError, OSError: see `status`.
         """
         if isinstance(sources, str):
             raise TypeError(f"release: sources={sources!r}: expected several sources, such as [{sources!r}]")
-        count: int = self._call("release", None if sources is None else [
+        texts = None if sources is None else [
             each if isinstance(each, str) else self._text_of(each) for each in sources
-        ])
+        ]
+        for text in texts or ():
+            if not self._has(text):
+                raise ValueError(
+                    f"release: {text!r} is not a source of this fleet: expected some of its sources, or of "
+                    "the texts in status().quarantined"
+                )
+        count: int = self._call("release", texts)
         return count
 
     def drain(self, *workers: str, timeout: float | None = None) -> bool:
         """Move all shards away from workers, a few at a time, and wait until that is done.
 
         They take no shards until `resume`, and may then be stopped without a gap in what the fleet receives.
+        A worker keeps the shards for which the others have no room, until they have or another worker joins.
 
         Args:
-            workers: the names of the workers.
+            workers: the names of the workers, at least one.
             timeout: the longest time to wait, in seconds; None for no limit.
 
         Returns:
             Whether the workers have no shards left.
 
         Raises:
-            ValueError: the fleet has no worker of that name.
+            ValueError: the fleet has no worker of that name, or no other worker that could take shards.
             WebSocketError, OSError: see `status`.
         """
         timeout = as_timeout("drain", timeout)
-        known = [each.name for each in self.status().workers]
-        if unknown := [name for name in workers if name not in known]:
-            raise ValueError(_unknown("drain", unknown[0], known))
-        self._call("drain", list(workers), True)
+        _check_names("drain", workers, [each.name for each in self.status().workers])
+        if not self._call("drain", list(workers)):
+            raise ValueError(_alone("drain", workers))
         return self._wait(
             lambda status: not any(each.shards for each in status.workers if each.name in workers), timeout
         )
@@ -288,12 +299,14 @@ class Fleet(Generic[Source]):
         """Let drained workers take shards again.
 
         Args:
-            workers: the names of the workers.
+            workers: the names of the workers, at least one.
 
         Raises:
+            ValueError: the fleet has no worker of that name, and none that was drained and is gone.
             WebSocketError, OSError: see `status`.
         """
-        self._call("drain", list(workers), False)
+        _check_names("resume", workers, self._call("names"))
+        self._call("resume", list(workers))
 
     def restart_workers(self, *workers: str, timeout: float | None = None) -> bool:
         """Restart workers one after the other, each when its shards have moved away: a rolling restart.
@@ -308,18 +321,21 @@ class Fleet(Generic[Source]):
             False if a worker was not drained or not back in time. The workers after it are not restarted.
 
         Raises:
-            ValueError: the fleet has no worker of that name, or a worker has no nanny.
+            ValueError: the fleet has no worker of that name, a worker has no nanny, or no other worker could
+                take its shards.
             WebSocketError, OSError: see `status`.
         """
         timeout = as_timeout("restart_workers", timeout)
         present = {each.name: each.address for each in self.status().workers}
         names = list(workers) or list(present)
-        nannies = self.client.run_on_scheduler(nannies_of, [present.get(name, "") for name in names])
+        if names:
+            _check_names("restart_workers", names, present)
+        nannies = self.client.run_on_scheduler(nannies_of, [present[name] for name in names])
         for name, nanny in zip(names, nannies, strict=True):
-            if name in present and not nanny:
+            if not nanny:
                 raise ValueError(f"restart_workers: {name!r} has no nanny that would restart it")
-            if name not in present:
-                raise ValueError(_unknown("restart_workers", name, present))
+            if not self._call("has_others", [name]):
+                raise ValueError(_alone("restart_workers", [name]))
         for name in names:
             end = None if timeout is None else monotonic() + timeout
             try:
@@ -335,7 +351,7 @@ class Fleet(Generic[Source]):
                     return False
                 is_back = self._wait(_is_back(address, len(before)), _left(end))
             finally:
-                self.resume(name)
+                self._call("resume", [name])  # even if it is not back
             if not (is_back and self._wait(lambda status: status.owned == status.shards, _left(end))):
                 return False
         return True
@@ -423,6 +439,14 @@ class Fleet(Generic[Source]):
         except Exception as error:
             raise TypeError(f"sources: they cannot be pickled for the workers: {error}") from error
 
+    def _has(self, text: str) -> bool:
+        """Return whether a text is that of a source, or of a shard whose sources cannot be loaded."""
+        number = text.removeprefix("shard ")
+        if number != text and number.isdecimal() and int(number) in self._contents:
+            return True
+        pickled, count = self._contents.get(shard_of(text, self._shards), (b"", 0))
+        return count > 0 and any(self._text_of(source) == text for source in loads(pickled))
+
     def _refuse_another(self) -> None:
         """Raise ValueError if the name is taken. A fleet whose client is gone is replaced."""
         present = self.client.run_on_scheduler(look_up, self.name)
@@ -462,15 +486,7 @@ class Fleet(Generic[Source]):
 
     def _check_thread(self) -> None:
         """Raise RuntimeError on the thread of the client's event loop, which would wait for itself."""
-        try:
-            running = asyncio.get_running_loop()
-        except RuntimeError:  # there is none on this thread
-            return
-        if running is getattr(self.client.loop, "asyncio_loop", None):
-            raise RuntimeError(
-                f"{self!r} was called on the event loop of its Dask client, for example by a handler of a "
-                "topic: call it from another thread"
-            )
+        _check_thread(repr(self), self.client)
 
     def _call(self, method: str, *arguments: object) -> Any:
         self._check_thread()
@@ -490,8 +506,33 @@ class Fleet(Generic[Source]):
             self._own_cluster.close()
 
 
-def _unknown(method: str, name: str, known: Iterable[str]) -> str:
-    return f"{method}: {name!r} is not a worker of this fleet: expected one of {list(known)}"
+def _check_names(method: str, names: Collection[str], known: Collection[str]) -> None:
+    if not names:
+        raise ValueError(f"{method}: expected the name of at least one worker, of {list(known)}")
+    for name in names:
+        if name not in known:
+            raise ValueError(
+                f"{method}: {name!r} is not a worker of this fleet: expected one of {list(known)}"
+            )
+
+
+def _alone(method: str, names: Iterable[str]) -> str:
+    return (
+        f"{method}: no other worker could take the shards of {', '.join(map(repr, names))}: start or resume "
+        "another worker first, or close the fleet"
+    )
+
+
+def _check_thread(what: str, client: Client) -> None:
+    try:
+        running = asyncio.get_running_loop()
+    except RuntimeError:  # there is none on this thread
+        return
+    if running is getattr(client.loop, "asyncio_loop", None):
+        raise RuntimeError(
+            f"{what} was called on the event loop of its Dask client, by a coroutine or a topic's handler: "
+            "call it in another thread, for example with asyncio.to_thread"
+        )
 
 
 def _until(condition: Callable[[], bool], timeout: float | None) -> bool:
@@ -533,8 +574,7 @@ def _check_client(client: Client | None) -> None:
         return
     if not isinstance(client, Client):
         raise TypeError(f"client={client!r}: expected a distributed.Client, or None")
-    if client.asynchronous:
-        raise TypeError("client: expected a synchronous client, not one with asynchronous=True")
+    _check_thread("Fleet()", client)
     if client.status != "running":
         raise ValueError(f"client={client!r}: it is {client.status}, not running")
 

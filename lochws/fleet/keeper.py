@@ -34,8 +34,14 @@ MakeApp = Callable[[Any, Threads], "WebSocketApp | Feed"]
 _ENDS = {"disconnected", "connect_fail", "closed", "closing", "back_off", "error", "sent"}
 #: A connection that stays open for this many seconds resets the count of failures.
 _STABLE = 10.0
-#: Seconds between two rounds through all apps, which count them and find those that have stopped.
-_ROUND = 2.0
+#: Seconds between two rounds through all apps, which count them and find those that have stopped. If rounds
+#: are long, the wait is this many times as long.
+_ROUND, _TIMES = 2.0, 5
+#: A short pause of the mover, so that it does not keep the interpreter's lock from the thread that receives.
+_PAUSE = 0.001
+#: How many attempts may be under way. A worker that takes over thousands of sources, on a busy machine, would
+#: not finish many more of them before servers lose their patience, and would then repeat them all.
+_ATTEMPTS = 256
 #: The fractions of a lease after which a worker that could not renew it closes its apps, and drops the
 #: connections that are left.
 CLOSES, DROPS = 0.6, 0.75
@@ -141,6 +147,7 @@ class Shard:
         version: the version of its content.
         is_owned: whether the worker owns it; otherwise it is opened before its owner leaves it.
         runs: its apps by the texts of their sources.
+        opening: the apps that were not known to have connected or failed when `_settle` last looked.
         is_up: whether each source has connected or failed at least once.
         is_leaving: whether its apps are being closed.
         drops_at: when connections that are still open are dropped. Once they are dropped, when the shard
@@ -153,6 +160,7 @@ class Shard:
     version: int = -1
     is_owned: bool = True
     runs: dict[str, Run] = field(default_factory=dict)
+    opening: list[Run] = field(default_factory=list)
     is_up: bool = False
     is_leaving: bool = False
     drops_at: float = 0.0
@@ -182,7 +190,8 @@ class Keeper:
         self._counts = [0] * 5
         self._closes_at = self._drops_at = 0.0  # when apps must be closed, and dropped; see _apply
         self._threads = Threads(
-            orders.supervisors, name=f"fleet-{orders.fleet}", clock=LeaseClock(self.is_valid)
+            orders.supervisors, name=f"fleet-{orders.fleet}", clock=LeaseClock(self.is_valid),
+            attempts=_ATTEMPTS,
         )
         self._jobs: deque[Callable[[], None]] = deque()
         self._has_jobs = threading.Event()
@@ -380,9 +389,9 @@ class Keeper:
                 self._jobs.popleft()()
                 self._end_shards()
             is_busy = self._end_shards()
-            if now() >= next_round:
+            if (begun := now()) >= next_round:
                 self._look_round()
-                next_round = now() + _ROUND
+                next_round = now() + max(_ROUND, _TIMES * (now() - begun))
             is_busy |= self._settle()
             self._has_jobs.wait(0.02 if is_busy else max(0.0, next_round - now()))
 
@@ -407,6 +416,7 @@ class Keeper:
                 self._open(shard, source, text)
         with self._lock:
             shard.version = content.version
+            shard.opening = list(shard.runs.values())
 
     def _open(self, shard: Shard, source: Hashable, text: str) -> None:
         run = Run(source, text, self._orders.quarantine_after)
@@ -445,8 +455,9 @@ class Keeper:
         with self._lock:
             opening = [each for each in self._shards.values() if not (each.is_up or each.is_leaving)]
             for shard in opening:
-                if shard.version >= 0 and all(run.is_settled for run in shard.runs.values()):
-                    shard.is_up = True
+                while shard.opening and shard.opening[-1].is_settled:
+                    shard.opening.pop()
+                shard.is_up = shard.version >= 0 and not shard.opening
             is_news = any(shard.is_up for shard in opening)
         if is_news:
             self._ask_from_thread()
@@ -490,6 +501,7 @@ class Keeper:
                     is_news |= self._give_up(shard, run)
                 elif run.app is not None:
                     _count(run.app, counts)
+            self._has_jobs.wait(_PAUSE)
         self._counts = counts
         if is_news:
             self._ask_from_thread()

@@ -2,6 +2,8 @@
 
 * ``run [--sources 3000]``: a scheduler and three workers on loopback. One worker is killed, one joins, one is
   stopped for two leases. Prints times, memory, threads, and the owners that the server sees.
+* ``partition [--sources 3000]``: the same in network namespaces, as root. A worker is cut off from the
+  scheduler but not from the servers, then the scheduler from all workers.
 * ``simulate``: desks and leases alone, up to a million sources and a thousand workers.
 """
 
@@ -9,17 +11,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
-import resource
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -27,126 +24,16 @@ from typing import Any
 from distributed import Client
 from distributed.semaphore import SemaphoreExtension
 
-from lochws import Backoff, Threads, WebSocketApp
+from lochws import Backoff
 from lochws.fleet import Fleet
 from lochws.fleet.book import Book, Rules, Sources
 from lochws.fleet.desk import Leases, answer
 from lochws.fleet.hashing import shard_of
 from lochws.fleet.messages import Held, Report
-from lochws.handlers.heartbeat import Every
 
-from .cluster import ROOT, cluster
-
-
-def raise_limit() -> None:
-    """Allow as many descriptors as the system lets this process have."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def make_app(url: str, threads: Threads) -> WebSocketApp:
-    """Return an app that sends something every few seconds."""
-    raise_limit()
-    app = WebSocketApp(f"{url}?pid={os.getpid()}", threads=threads)
-    Every(app, float(os.environ["LOCHWS_FLEET_BEAT"]), "here")
-    return app
-
-
-class Servers:
-    """Several counting servers, none of which has more than 8,000 connections."""
-
-    def __init__(self, count: int) -> None:
-        self._each = [Server() for _ in range(1 + count // 8000)]
-
-    def url(self, number: int) -> str:
-        """Return the URL of a source. The addresses differ, since each has its own ephemeral ports."""
-        port = self._each[number % len(self._each)].port
-        return f"ws://127.0.0.{1 + number % 7}:{port}/{number}"
-
-    def look(self) -> dict[str, Any]:
-        """Return what they have seen since the last call."""
-        states = [each.look() for each in self._each]
-        state = {name: sum(each[name] for each in states) for name in states[0] if name not in _OTHERS}
-        state["longest_gap"] = max(each["longest_gap"] for each in states)
-        state["pids"] = {int(pid) for each in states for pid in each["by_pid"]}
-        return state
-
-    def close(self) -> None:
-        """Stop them."""
-        for each in self._each:
-            each.close()
-
-
-_OTHERS = {"by_pid", "longest_gap"}
-
-
-class Server:
-    """A counting server."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.fleet.counting_server"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
-        )
-        self.port = int(self._out.readline())
-        self.pid = self._process.pid
-
-    @property
-    def _out(self) -> Any:
-        return self._process.stdout
-
-    def look(self) -> dict[str, Any]:
-        """Return what it has seen since the last call."""
-        assert self._process.stdin is not None
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
-        state: dict[str, Any] = json.loads(self._out.readline())
-        return state
-
-    def close(self) -> None:
-        """Stop it."""
-        self._process.kill()
-        self._process.wait()
-
-
-@contextmanager
-def timed(what: str) -> Iterator[None]:
-    """Print how long a block took."""
-    began = monotonic()
-    yield
-    print(f"{what}: {monotonic() - began:.1f} s", flush=True)
-
-
-def until(condition: Callable[[], bool], seconds: float = 600) -> None:
-    """Wait until a condition holds."""
-    end = monotonic() + seconds
-    while not condition():
-        assert monotonic() < end, "not in time"
-        threading.Event().wait(0.2)
-
-
-def settled(server: Servers, count: int, pids: set[int]) -> bool:
-    """Return whether each source has one connection, from one of these processes."""
-    state = server.look()
-    for name in ("together", "stale_messages"):
-        totals[name] = totals.get(name, 0) + state[name]
-    gaps.append(state["longest_gap"])
-    return bool(state["open"] == state["sources"] == count and state["pids"] == pids)
-
-
-totals: dict[str, int] = {}
-gaps: list[float] = []
-
-
-def told(what: str) -> None:
-    """Print what the server has seen since the last call."""
-    print(
-        f"  {what}: longest time without an owner {max(gaps, default=0):.1f} s; connections while another "
-        f"process had one: {totals.get('together', 0)}; messages of an earlier owner after a later one had "
-        f"connected: {totals.get('stale_messages', 0)}", flush=True,
-    )
-    totals.clear()
-    gaps.clear()
+from .cluster import cluster
+from .evidence import Servers, make_app, raise_limit, settled, timed, told, until
+from .partition import partition
 
 
 def cpu_of(pid: int) -> float:
@@ -280,14 +167,14 @@ async def _simulate_one(sources: int, workers: int, shards: int) -> None:
 def main() -> None:
     """Run what the command line names."""
     parser = argparse.ArgumentParser(prog="python -m tests.fleet", description=__doc__)
-    parser.add_argument("what", choices=["run", "simulate"])
+    parser.add_argument("what", choices=["run", "partition", "simulate"])
     parser.add_argument("--sources", type=int, default=3000)
     parser.add_argument("--lease", type=float, default=10.0)
     given = parser.parse_args()
     if given.what == "simulate":
         asyncio.run(simulate())
     else:
-        run(given.sources, given.lease)
+        (run if given.what == "run" else partition)(given.sources, given.lease)
 
 
 if __name__ == "__main__":

@@ -135,15 +135,25 @@ class Cluster:
     @property
     def address(self) -> str:
         """Return the scheduler's address."""
-        return f"tcp://127.0.0.1:{self.port}"
+        return f"tcp://{self.host('scheduler')}:{self.port}"
 
-    def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
+    def host(self, name: str) -> str:
+        """Return the address of the scheduler or of a worker."""
+        return "127.0.0.1"
+
+    def prefix(self, name: str) -> list[str]:
+        """Return the start of the command for the scheduler or a worker."""
+        return []
+
+    def _start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
         environment = {
             **os.environ, "PYTHONPATH": str(ROOT),
             "DASK_DISTRIBUTED__SCHEDULER__LOCKS__LEASE_VALIDATION_INTERVAL": "100ms",
             "DASK_DISTRIBUTED__ADMIN__SYSTEM_MONITOR__GIL__ENABLED": "false",
         }
-        command = [sys.executable, "-m", "dask", *arguments, "--host", "127.0.0.1"]
+        command = [
+            *self.prefix(name), sys.executable, "-m", "dask", *arguments, "--host", self.host(name),
+        ]
         with (self._folder / "log").open("ab") as log:
             return subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd=self._folder,
@@ -152,7 +162,7 @@ class Cluster:
     def _start_scheduler(self) -> subprocess.Popen[bytes]:
         self._file.unlink(missing_ok=True)
         process = self._start(
-            "scheduler", "--port", str(self.port), "--dashboard-address", ":0",
+            "scheduler", "scheduler", "--port", str(self.port), "--dashboard-address", ":0",
             "--scheduler-file", str(self._file),
         )
         end = monotonic() + PATIENCE
@@ -178,7 +188,7 @@ class Cluster:
     def add_worker(self, name: str) -> int:
         """Start a worker. Return the id of its process."""
         self.workers[name] = self._start(
-            "worker", self.address, "--nthreads", "1", "--no-dashboard", self._nanny, "--name", name,
+            name, "worker", self.address, "--nthreads", "1", "--no-dashboard", self._nanny, "--name", name,
             "--local-directory", str(self._folder / name), "--memory-limit", "0",
         )
         return self.workers[name].pid

@@ -24,6 +24,8 @@ class State:
         self.open: dict[str, Counter[int]] = {}
         self.by_pid: Counter[int] = Counter()
         self.latest: dict[str, int] = {}  # the process that connected last, by source
+        self.left: dict[str, tuple[float, int]] = {}  # when the last connection of a source ended, and whose
+        self.connected = self.twice = 0  # sources with a connection, and with those of two processes
         self.forget()
 
     def forget(self) -> None:
@@ -31,19 +33,31 @@ class State:
         self.stale_messages = 0  # from a process after another one has connected
         self.together = 0  # connections that were opened while another process had one
         self.gaps: list[float] = []
+        self.handed_over: list[float] = []  # the gaps after which another process connected
         self.messages = 0
+
+    def _count(self, source: str, pid: int, change: int) -> None:
+        mine = self.open.setdefault(source, Counter())
+        before = len(mine)
+        mine[pid] += change
+        if not mine[pid]:
+            del mine[pid]
+        self.by_pid[pid] += change
+        self.connected += bool(mine) - bool(before)
+        self.twice += (len(mine) > 1) - (before > 1)
 
     async def handle(self, connection: ServerConnection) -> None:
         """Serve a connection."""
         assert connection.request is not None
         source, _, number = connection.request.path.partition("?pid=")
         pid = int(number)
-        mine = self.open.setdefault(source, Counter())
-        self.together += any(count > 0 for other, count in mine.items() if other != pid)
-        if source in left:
-            self.gaps.append(monotonic() - left.pop(source))
-        mine[pid] += 1
-        self.by_pid[pid] += 1
+        self.together += bool(self.open.get(source, Counter()).keys() - {pid})
+        if source in self.left:
+            since, other = self.left.pop(source)
+            self.gaps.append(monotonic() - since)
+            if other != pid:
+                self.handed_over.append(self.gaps[-1])
+        self._count(source, pid, 1)
         self.latest[source] = pid
         try:
             async for _ in connection:
@@ -52,13 +66,9 @@ class State:
         except ConnectionClosed:
             pass
         finally:
-            mine[pid] -= 1
-            self.by_pid[pid] -= 1
-            if not any(mine.values()):
-                left[source] = monotonic()
-
-
-left: dict[str, float] = {}
+            self._count(source, pid, -1)
+            if not self.open[source]:
+                self.left[source] = monotonic(), pid
 
 
 async def main() -> None:
@@ -71,17 +81,13 @@ async def main() -> None:
     ) as server:
         print(next(iter(server.sockets)).getsockname()[1], flush=True)
         while await asyncio.to_thread(sys.stdin.readline):
-            connected = {
-                source: sum(count > 0 for count in each.values()) for source, each in state.open.items()
-            }
             print(json.dumps({
-                "open": sum(state.by_pid.values()),
-                "sources": sum(count > 0 for count in connected.values()),
-                "twice": sum(count > 1 for count in connected.values()),
+                "open": sum(state.by_pid.values()), "sources": state.connected, "twice": state.twice,
                 "by_pid": {pid: count for pid, count in state.by_pid.items() if count},
                 "together": state.together, "messages": state.messages,
                 "stale_messages": state.stale_messages,
                 "longest_gap": max(state.gaps, default=0.0),
+                "shortest_handover": min(state.handed_over, default=None),
             }), flush=True)
             state.forget()
 

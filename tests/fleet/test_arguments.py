@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -80,8 +81,16 @@ def test_a_name_that_is_taken_is_refused_until_the_other_fleet_is_closed(client:
     with Fleet(client, ["wss://a.example"], make_app, persist=Backoff(max_wait=5)) as fleet:
         with pytest.raises(ValueError, match="a fleet of this name is running"):
             Fleet(client, ["wss://b.example"], make_app)
-        with pytest.raises(ValueError, match=r"'w' is not a worker of this fleet: expected one of \[\]"):
-            fleet.drain("w")
+        for use in (fleet.drain, fleet.resume, fleet.restart_workers):
+            words = rf"{use.__name__}: 'w' is not a worker of this fleet: expected one of \[\]"
+            with pytest.raises(ValueError, match=words):
+                use("w")
+        for method in (fleet.drain, fleet.resume):
+            with pytest.raises(ValueError, match="expected the name of at least one worker, of"):
+                method()
+        with pytest.raises(ValueError, match=r"release: 'wss://c\.example' is not a source of this fleet"):
+            fleet.release(["wss://c.example"])
+        assert fleet.release(["wss://a.example"]) == fleet.release() == 0
         assert (fleet.status().sources, fleet.status().unplaced, fleet.status().workers) == (1, 1, ())
         assert not fleet.wait_ready(0.05)
         assert fleet.close()
@@ -110,6 +119,25 @@ def test_on_the_event_loop_of_the_client_close_is_refused_and_works_elsewhere_th
     assert "was called on the event loop of its Dask client" in outcome.result(PATIENCE)
     assert fleet.status().sources == 1
     assert fleet.close()
+
+
+def test_an_asynchronous_client_is_refused_on_its_event_loop_and_works_from_other_threads(
+    client: Client,
+) -> None:
+    sources = ["wss://a.example"]
+
+    async def use() -> None:
+        async with Client(client.scheduler_info()["address"], asynchronous=True) as own:
+            with pytest.raises(RuntimeError, match=r"Fleet\(\) was called .*asyncio\.to_thread"):
+                Fleet(own, sources, make_app)
+            fleet = await asyncio.to_thread(Fleet, own, sources, make_app)
+            with pytest.raises(RuntimeError, match="was called on the event loop of its Dask client"):
+                fleet.status()
+            status = await asyncio.to_thread(fleet.status)
+            assert (status.sources, status.unplaced) == (1, 1)
+            assert await asyncio.to_thread(fleet.close)
+
+    asyncio.run(use())
 
 
 def test_threads_may_close_a_fleet_together(client: Client) -> None:

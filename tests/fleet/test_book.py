@@ -339,3 +339,23 @@ def test_a_worker_that_joins_first_does_not_take_everything_if_others_are_expect
     assert owned[0] == []
     assert owned[1]
     assert sorted([*owned[1], *owned[2]]) == list(SHARDS)
+
+
+def test_workers_may_leave_their_shards_only_to_others_that_could_take_some() -> None:
+    rules = Rules(lease=LEASE, weights={"idle": 0.0}, limits={"full": 0}, quarantine_for=100.0)
+    book, table = Book(rules, {1: Sources(0, b"", 1)}), Table()
+    for name in ("a", "b", "idle", "full"):
+        answered(book, table, report(name))
+    assert book.has_others(["a"])
+    assert book.has_others(["b", "idle"])
+    assert not book.has_others(["a", "b"])
+    book.drain(["b"], is_draining=True)
+    assert not book.has_others(["a"])
+    assert book.has_others(["b"])
+    book.drain(["b"], is_draining=False)
+    book.gone("b")
+    assert not book.has_others(["a"])
+    book.drain(["b"], is_draining=True)
+    assert book.names() == {"a", "b", "idle", "full"}
+    book.replace({1: (b"", 0)})
+    assert book.has_others(["a"]), "the fleet has no shards that could stay behind"

@@ -113,6 +113,20 @@ def test_workers_share_the_sources_and_take_over_from_those_that_die_or_are_stop
         assert not any(each.is_draining for each in fleet.status().workers)
 
 
+def test_workers_that_cannot_reach_the_scheduler_close_their_apps_until_they_can(
+    watcher: Watcher, dask: Cluster, client: Client
+) -> None:
+    with Fleet(client, urls(watcher), make_app, lease=LEASE, shards=24, persist=BACKOFF):
+        pids = {process.pid for process in dask.workers.values()}
+        eventually(lambda: each_has_one_owner(watcher, pids), dask)
+        dask.scheduler.send_signal(signal.SIGSTOP)
+        try:
+            eventually(lambda: not watcher.pids(), dask)
+        finally:
+            dask.scheduler.send_signal(signal.SIGCONT)
+        eventually(lambda: each_has_one_owner(watcher, pids), dask)
+
+
 def test_when_the_scheduler_dies_all_stop_and_with_another_one_all_return(
     watcher: Watcher, dask: Cluster, client: Client
 ) -> None:
@@ -184,6 +198,17 @@ def test_feeds_overlap_when_they_move_and_a_source_that_fails_is_in_quarantine(
         eventually(lambda: watcher.pids() == {*workers.values()} - {workers[drained.address]})
         assert not watcher.longest, "a source was without a connection while it moved"
         assert max(watcher.most.values()) == 2
+        names = [each.name for each in fleet.status().workers]
+        last = names[-1]
+        if others_to_drain := [name for name in names if name not in (drained.name, last)]:
+            assert fleet.drain(*others_to_drain, timeout=PATIENCE)
+        for method in (fleet.drain, fleet.restart_workers):
+            with pytest.raises(ValueError, match=f"no other worker could take the shards of '{last}'"):
+                method(last)
+        assert not fleet.status().workers[-1].is_draining
+        with pytest.raises(ValueError, match=rf"resume: 'w9' is not .* expected one of \['{names[0]}', "):
+            fleet.resume(drained.name, "w9")
+        assert fleet.status().workers[0].is_draining
         assert [each.source for each in fleet.status().quarantined] == [watcher.url(7)]
         watcher.refused.clear()
         assert fleet.release() == 1
