@@ -2,55 +2,90 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Hashable
+import sys
+from bisect import bisect_left, insort
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Hashable
 from itertools import count
+from time import monotonic
 
 from ..system.deadline import Deadline
 from ..system.steps import Steps, Wait
 
+#: Seconds between two looks for attempts whose server is silent. One is silent if the attempt has waited for
+#: it from one look to the next.
+LOOK_SECONDS = 0.05
+#: If a look is later than this, the loop is too busy for more attempts, and answers may not have been read.
+_LATE_SECONDS = 0.05
 
-class _Entry:
-    """One attempt that waits for a slot."""
 
-    __slots__ = ("deadline", "host", "is_admitted", "is_doubtful", "is_gone", "waits")
+class Slot:
+    """One attempt, from when it waits for a slot until its end. For `Slots` alone."""
 
-    def __init__(self, host: Hashable, is_doubtful: bool, deadline: Deadline) -> None:
+    __slots__ = (
+        "deadline", "failed_at", "host", "is_admitted", "is_lent", "number", "seen", "waiting", "waits"
+    )
+
+    def __init__(
+        self, host: Hashable, failed_at: float | None, deadline: Deadline, waiting: Callable[[], Wait | None]
+    ) -> None:
         self.host = host
-        self.is_doubtful = is_doubtful
+        self.failed_at = failed_at
         self.deadline = deadline
+        self.waiting = waiting
+        self.number = 0
         self.is_admitted = False
-        self.is_gone = False
+        self.is_lent = False  # it goes on without a slot, since its server is silent
+        self.seen: Wait | None = None  # the wait that the last look has found
         self.waits = False
 
 
 class Slots:
     """A limit on the attempts of one loop that are under way. For the baton holder.
 
-    Attempts of apps whose last one failed get at most half of the slots, so that hosts that do not answer
-    leave room for others. Of the attempts that wait, those of apps that have not failed are first, and their
-    hosts take turns; then follow the others, beginning with the one that failed least recently.
+    Of the attempts that wait, those of apps whose last attempt has not failed are first, and their hosts take
+    turns; then follow the others, beginning with the one that failed least recently. They get at most half of
+    the slots.
+
+    An attempt whose server is silent lends its slot, and goes on. Lent slots are for hosts without such
+    attempts, until half of the descriptors that the process may have are used up. So hosts that do not
+    answer, however many, leave room for others, and a slow server does not get more attempts at a time.
 
     Args:
         size: the number of slots.
+        add: adds a task to the loop, as `Tasks.add` does.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(
+        self, size: int, add: Callable[[Callable[[Callable[[], None]], Steps[None]], object], None]
+    ) -> None:
         self._size = size
-        self._running = 0
-        self._doubtful = 0  # of the running ones
+        self._add = add
+        self._holders: dict[Slot, None] = {}  # the attempts that have a slot
+        self._doubtful = 0  # of them: those that failed the last time
+        self._lent = 0  # the number of attempts without a slot
+        self._silent: Counter[Hashable] = Counter()  # the same, by host
         self._number = count()
-        self._waiting: list[tuple[float, int, int, _Entry]] = []  # a heap; the next one is first
-        self._round = 0  # of the last one that has not failed; each host has one turn in a round
-        self._rounds: dict[Hashable, int] = {}  # the last round of each host that waits
+        # Those that wait: the others by host, beginning with the host that is next; and those that failed.
+        self._turns: OrderedDict[Hashable, OrderedDict[Slot, None]] = OrderedDict()
+        self._failed: list[tuple[float, int, Slot]] = []
+        self._failed_hosts: Counter[Hashable] = Counter()
+        self._is_looking = False
 
-    def enter(self, host: Hashable, failed_at: float | None, deadline: Deadline) -> Steps[bool]:
+    def enter(
+        self,
+        host: Hashable,
+        failed_at: float | None,
+        deadline: Deadline,
+        waiting: Callable[[], Wait | None] = lambda: None,
+    ) -> Steps[Slot]:
         """Wait for a slot, and take it. Call `leave` at the end of the attempt.
 
         Args:
             host: the host of the attempt.
             failed_at: when the last attempt failed, in monotonic seconds; None if it did not.
             deadline: limits the wait; it is woken when there is a slot.
+            waiting: returns the attempt's wait, if it is waiting.
 
         Returns:
             The argument for `leave`.
@@ -59,50 +94,126 @@ class Slots:
             Cancelled: the deadline was cancelled.
             TimeoutError: the deadline has passed.
         """
-        entry = _Entry(host, failed_at is not None, deadline)
+        slot = Slot(host, failed_at, deadline, waiting)
+        slot.number = next(self._number)
         if failed_at is None:
-            turn = self._rounds[host] = max(self._round, self._rounds.get(host, -1)) + 1
-            place = (float("-inf"), turn, next(self._number), entry)
+            self._turns.setdefault(host, OrderedDict())[slot] = None
         else:
-            place = (failed_at, 0, next(self._number), entry)
-        heapq.heappush(self._waiting, place)
+            insort(self._failed, (failed_at, slot.number, slot))
+            self._failed_hosts[host] += 1
         self._admit()
         try:
-            while not entry.is_admitted:
-                entry.waits = True
+            while not slot.is_admitted:
+                slot.waits = True
                 yield Wait((), deadline.until())
         except BaseException:
-            entry.is_gone = True
-            if entry.is_admitted:
-                self.leave(entry.is_doubtful)
+            if slot.is_admitted:
+                self.leave(slot)
+            else:
+                self._remove(slot)
             raise
-        return entry.is_doubtful
+        return slot
 
-    def leave(self, is_doubtful: bool) -> None:
+    def leave(self, slot: Slot) -> None:
         """Give a slot back.
 
         Args:
-            is_doubtful: the result of `enter`.
+            slot: the result of `enter`.
         """
-        self._running -= 1
-        self._doubtful -= is_doubtful
+        if slot.is_lent:
+            self._lent -= 1
+            _decrease(self._silent, slot.host)
+        else:
+            self._let_go(slot)
         self._admit()
 
     def _admit(self) -> None:
         """Give the free slots to those that are next."""
-        while self._waiting and self._running < self._size:
-            entry = self._waiting[0][3]
-            if entry.is_doubtful and self._doubtful >= max(1, self._size // 2):
-                return  # only doubtful attempts are waiting
-            _, turn, _, _ = heapq.heappop(self._waiting)
-            if not entry.is_doubtful:
-                self._round = max(self._round, turn)
-                if self._rounds.get(entry.host) == turn:
-                    del self._rounds[entry.host]
-            if entry.is_gone:
-                continue
-            self._running += 1
-            self._doubtful += entry.is_doubtful
-            entry.is_admitted = True
-            if entry.waits:
-                entry.deadline.wake()
+        while (slot := self._next()) is not None:
+            self._remove(slot)
+            if slot.host in self._turns and slot.failed_at is None:
+                self._turns.move_to_end(slot.host)
+            slot.is_admitted = True
+            self._holders[slot] = None
+            self._doubtful += slot.failed_at is not None
+            if slot.waits:
+                slot.deadline.wake()
+        if not self._is_looking and self._has_eager:
+            self._is_looking = True
+            self._add(self._look, self)
+
+    def _next(self) -> Slot | None:
+        """Return the attempt that gets a slot now, or None."""
+        free = self._size - len(self._holders)
+        if free <= 0:
+            return None
+        shunned: Counter[Hashable] | tuple[()] = ()
+        if free <= self._lent:  # all free slots are lent
+            shunned = self._silent
+            if len(self._holders) + self._lent >= _share_of_descriptors():
+                return None
+        for host, line in self._turns.items():
+            if host not in shunned:
+                return next(iter(line))
+        if self._doubtful >= max(1, self._size // 2) or all(host in shunned for host in self._failed_hosts):
+            return None
+        return next(slot for _, _, slot in self._failed if slot.host not in shunned)
+
+    def _remove(self, slot: Slot) -> None:
+        """Remove an attempt from those that wait."""
+        host = slot.host
+        if slot.failed_at is not None:
+            # Compares no slots, since no two have the same number.
+            del self._failed[bisect_left(self._failed, (slot.failed_at, slot.number, slot))]
+            _decrease(self._failed_hosts, host)
+            return
+        line = self._turns[host]
+        del line[slot]
+        if not line:
+            del self._turns[host]
+
+    def _let_go(self, slot: Slot) -> None:
+        del self._holders[slot]
+        self._doubtful -= slot.failed_at is not None
+
+    @property
+    def _has_eager(self) -> bool:
+        """True if an attempt waits whose host has no silent one, so that it would get a slot that is lent."""
+        return any(host not in self._silent for hosts in (self._turns, self._failed_hosts) for host in hosts)
+
+    def _look(self, _wake: Callable[[], None]) -> Steps[None]:
+        """Have silent attempts lend their slots, while others wait that want one. A task of the loop."""
+        try:
+            while self._has_eager:
+                until = monotonic() + LOOK_SECONDS
+                yield Wait((), until)
+                late = monotonic() - until
+                if late < 0.0:
+                    return  # the loop has failed
+                for slot in list(self._holders):
+                    wait = slot.waiting()
+                    if wait is not None and wait is slot.seen and late < _LATE_SECONDS:
+                        self._let_go(slot)
+                        slot.is_lent = True
+                        self._lent += 1
+                        self._silent[slot.host] += 1
+                    slot.seen = wait
+                self._admit()
+        finally:
+            self._is_looking = False
+
+
+def _decrease(counts: Counter[Hashable], host: Hashable) -> None:
+    counts[host] -= 1
+    if not counts[host]:
+        del counts[host]
+
+
+def _share_of_descriptors() -> float:
+    """Return how many of the descriptors that this process may have are for attempts without a slot."""
+    try:
+        import resource  # noqa: PLC0415  not on Windows, and only many silent hosts need it
+    except ImportError:
+        return sys.maxsize
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft // 2

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from time import monotonic
 from typing import TypeAlias
@@ -36,7 +35,7 @@ Begin: TypeAlias = Callable[[Callable[[], None]], Steps[None]]
 class Task:
     """One generator, from when it is added until it has ended. For `Tasks` alone."""
 
-    __slots__ = ("begin", "is_due", "owner", "ready", "steps", "until", "watches")
+    __slots__ = ("begin", "is_due", "owner", "ready", "steps", "until", "wait", "watches")
 
     def __init__(self, begin: Begin, owner: object) -> None:
         self.begin = begin
@@ -44,8 +43,13 @@ class Task:
         self.steps: Steps[None] | None = None
         self.is_due = False  # it is about to be resumed
         self.until: float | None = None  # when its wait times out
+        self.wait: Wait | None = None  # the last one
         self.ready: Ready = ()
         self.watches: tuple[_Watch, ...] = ()
+
+    def waiting(self) -> Wait | None:
+        """Return the wait that has not ended; None if the task is about to be resumed."""
+        return None if self.is_due else self.wait
 
 
 class _Watch:
@@ -75,6 +79,9 @@ class Tasks:
 
     Args:
         loop: the loop.
+
+    Attributes:
+        current: the task that took the last step.
     """
 
     def __init__(self, loop: Loop) -> None:
@@ -86,6 +93,7 @@ class Tasks:
         self._due: deque[Task] = deque()
         self._timers: Timers[Task] = Timers()
         self._left_at = 0.0  # when the last turn of the tasks ended
+        self.current: Task | None = None  # so that nothing keeps one that has ended
         loop.set_alarm(self, None)
 
     # Any thread.
@@ -209,6 +217,7 @@ class Tasks:
 
     def _step(self, task: Task, failure: BaseException | None = None) -> None:
         self._unwatch(task)
+        self.current = task
         ready, task.ready = task.ready, ()
         try:
             while True:
@@ -232,7 +241,7 @@ class Tasks:
         return task.steps.send(ready) if failure is None else task.steps.throw(failure)
 
     def _watch(self, task: Task, wait: Wait) -> None:
-        task.until = wait.until
+        task.wait, task.until = wait, wait.until
         if wait.until is not None:
             self._timers.set(task, wait.until, wait.until)  # without slack
         for channel, events in wait.channels:
@@ -254,9 +263,14 @@ class Tasks:
         self._unwatch(task)
         self._timers.remove(task)
         self._tasks.pop(task, None)
+        self.current = None
         if task.steps is not None:
-            with suppress(RuntimeError, ValueError):  # it ignores its end; or its thread forked in it
+            try:
                 task.steps.close()
+            except (RuntimeError, ValueError):
+                pass  # it ignores its end; or its thread forked in it
+            except BaseException as error:  # noqa: BLE001  a user's socket, which must not end the other tasks
+                report_aside(logging.ERROR, "unexpected error at the end of a task", error=error)
 
     def _set_alarm(self) -> None:
         self._loop.set_alarm(self, self._timers.next)

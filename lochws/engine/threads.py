@@ -65,7 +65,7 @@ class Crew:
         self._retire = retire
         self.reader = Reader(f"lochws-reader-{name}", self._watch, clock, self._failed)
         self.tasks = Tasks(self.reader.loop)
-        self.slots = Slots(attempts)
+        self.slots = Slots(attempts, self.tasks.add)
         self.supervisor = Supervisor(f"lochws-supervisor-{name}", supervisors, clock, self.reader.fail)
         # One entry per run of an app: an app may begin its next run before the end of the last one was noted
         # here. Guarded by the lock of Threads.
@@ -168,7 +168,8 @@ class Threads:
     names (at most 16 at a time), the loading of certificates, and the functions given as options. Of the
     attempts that wait because others are under way, those of apps whose last attempt did not fail come first,
     and their hosts take turns; the others follow, beginning with the one that failed least recently, and get
-    at most half of all `attempts`. So hosts that do not answer do not delay the others.
+    at most half of all `attempts`. An attempt whose server is silent makes room for one to another host. So
+    hosts that do not answer do not delay the others.
 
     After a fatal error in one of the threads, for example if the selector fails, the apps that run on them
     end: each connection gets its final event, and the error is logged. An app that is started afterwards gets
@@ -177,7 +178,9 @@ class Threads:
     Args:
         supervisors: how many supervisor threads there may be, 2 or more. They start the next
             attempt of an app after its back-off, and one stands in for the reader while a handler is slow.
-        attempts: how many attempts to connect may be under way at the same time, 1 or more.
+        attempts: how many attempts to connect may be under way at the same time, 1 or more. Those that have
+            waited for a silent server for 0.05 to 0.1 s do not count while attempts to other hosts wait,
+            unless all would take more than half of the descriptors that the process may have.
         name: becomes part of the threads' names.
         clock: the clock for keepalive, Poll, closing and back-off. None for the clock that `lochws.clock`
             uses when the threads start, which is the machine's unless a test has replaced it.

@@ -10,7 +10,7 @@ from .. import events
 from ..opening.dial import Dialler, Opened
 from ..system.deadline import Deadline
 from ..system.report import report_aside, safe_str
-from ..system.steps import Steps, told
+from ..system.steps import Steps, raisable, told
 from ..transport.background import Background
 from ..url import without_secrets
 
@@ -61,7 +61,7 @@ class Attempt:
         try:
             opened = yield from self._open(open_timeout, wake)
             if opened is not None:
-                self._life.opened(opened)
+                self._hand_over(opened)
         except GeneratorExit:
             raise  # the loop has ended before the attempt
         except BaseException as error:  # noqa: BLE001  no memory, say: one more way to fail
@@ -80,6 +80,12 @@ class Attempt:
             return (yield from told(attempt, self._tell))
         finally:
             self._life.hold(None)
+
+    def _hand_over(self, opened: Opened) -> None:
+        try:
+            self._life.opened(opened)
+        except GeneratorExit as error:  # raised by a user's socket
+            raise raisable(error) from error
 
     def _tell(self, event: events.Event) -> None:
         self._has_begun = True

@@ -405,9 +405,11 @@ class Lifecycle:
                 return
             self._queued, self._deadline = wait, deadline
         try:
-            yield from () if governor is None else governor.enter(self._host, deadline)
+            task = crew.tasks.current
+            assert task is not None
+            slot = yield from crew.slots.enter(self._host, self._failed_at, deadline, task.waiting)
             try:
-                is_doubtful = yield from crew.slots.enter(self._host, self._failed_at, deadline)
+                yield from () if governor is None else governor.enter(self._host, deadline)
                 try:
                     with self.lock:
                         if self._wait is not wait or self._stop is not None:
@@ -421,10 +423,10 @@ class Lifecycle:
                     attempt = Attempt(self, self._dialler, self._user_functions)
                     yield from attempt.steps(self._options.open_timeout, wake)
                 finally:
-                    crew.slots.leave(is_doubtful)
+                    if governor is not None:
+                        governor.leave(self._host)
             finally:
-                if governor is not None:
-                    governor.leave(self._host)
+                crew.slots.leave(slot)
         except Cancelled:
             with self.lock:
                 if self._wait is wait:  # the app was closed

@@ -73,7 +73,7 @@ def performed(steps: Generator[Wait | E, Ready, T], deadline: Deadline) -> Gener
                 try:
                     ready = _perform(step, deadline)
                 except BaseException as error:  # noqa: BLE001  it is raised in the generator
-                    failure = error
+                    failure = raisable(error)
             else:
                 yield step
                 ready = ()
@@ -137,7 +137,12 @@ def raisable(error: BaseException) -> BaseException:
 def _resume(
     steps: Generator[Wait | E, Ready, T], ready: Ready, failure: BaseException | None
 ) -> Wait | E:
-    return steps.send(ready) if failure is None else steps.throw(failure)
+    try:
+        return steps.send(ready) if failure is None else steps.throw(failure)
+    except GeneratorExit as error:
+        if isinstance(failure, GeneratorExit):
+            raise
+        raise raisable(error) from error  # a user's socket raised it, and it is not our own end
 
 
 def _perform(wait: Wait, deadline: Deadline) -> Ready:

@@ -172,12 +172,16 @@ def _as_stream(sock: object, option: str) -> Stream:
     if not _is_socket(sock):
         text = f"{option}: expected a connected socket, not {type(sock).__name__}"
         raise ConnectFail(text, phase="tcp") from TypeError(text)
-    sock.setblocking(False)
-    if not isinstance(sock, getattr(sys.modules.get("ssl"), "SSLSocket", ())):
-        return Stream(sock)
-    from .sslsocket import SSLSocketStream  # noqa: PLC0415  few pass one
+    try:
+        sock.setblocking(False)
+        if not isinstance(sock, getattr(sys.modules.get("ssl"), "SSLSocket", ())):
+            return Stream(sock)
+        from .sslsocket import SSLSocketStream  # noqa: PLC0415  few pass one
 
-    return SSLSocketStream(sock)
+        return SSLSocketStream(sock)
+    except BaseException:
+        sock.close()
+        raise
 
 
 def _as_connect_fail(error: BaseException, failing: str, phase: str) -> ConnectFail:

@@ -2,26 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from contextlib import suppress
 
 import pytest
 
-from lochws.engine.slots import Slots
+from lochws.engine import slots as slots_module
+from lochws.engine.slots import Slot, Slots
 from lochws.system.deadline import Cancelled, Deadline
-from lochws.system.steps import Steps
+from lochws.system.steps import Steps, Wait
+
+from ..support.seen import PATIENCE
+
+Begin = Callable[[Callable[[], None]], Steps[None]]
+
+
+class Looked(Slots):
+    """Slots whose looks for silent attempts are made by the test."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size, self._note)
+        self.looks: list[Steps[None]] = []
+
+    def _note(self, begin: Begin, _owner: object) -> None:
+        self.looks.append(begin(lambda: None))
+        next(self.looks[-1])
+
+    def look(self) -> None:
+        """Look, if attempts wait that want a slot."""
+        for steps in self.looks:
+            with suppress(StopIteration):
+                next(steps)
+
+
+@pytest.fixture(autouse=True)
+def _looks_at_any_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots_module, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(slots_module, "_LATE_SECONDS", PATIENCE)
 
 
 class Attempt:
-    """One attempt that waits for a slot, or has one."""
+    """One attempt that waits for a slot, or has one.
+
+    Attributes:
+        wait: the wait for the server, once it has a slot; None if it is about to go on.
+    """
+
+    wait: Wait | None = None
 
     def __init__(self, slots: Slots, host: Hashable, failed_at: float | None = None) -> None:
         self.deadline = Deadline(None)
         self.wakes = 0
         self.deadline.attend(self._woken)
         self._slots = slots
-        self._steps: Steps[bool] = slots.enter(host, failed_at, self.deadline)
+        self._steps: Steps[Slot] = slots.enter(host, failed_at, self.deadline, lambda: self.wait)
         self.is_running = False
-        self._is_doubtful = False
         self.resume()
 
     def _woken(self) -> None:
@@ -33,12 +68,13 @@ class Attempt:
             try:
                 next(self._steps)
             except StopIteration as end:
-                self._is_doubtful, self.is_running = end.value, True
+                self._slot, self.is_running = end.value, True
+                self.wait = Wait((), None)
         return self.is_running
 
     def leave(self) -> None:
         """Give the slot back."""
-        self._slots.leave(self._is_doubtful)
+        self._slots.leave(self._slot)
 
     def close(self) -> None:
         """Close the generator, as at the end of a loop."""
@@ -53,7 +89,7 @@ def next_of(attempts: list[Attempt]) -> Attempt:
 
 
 def test_as_many_as_there_are_slots_run() -> None:
-    slots = Slots(3)
+    slots = Looked(3)
     attempts = [Attempt(slots, "host") for _ in range(5)]
     assert [one.is_running for one in attempts] == [True] * 3 + [False] * 2
     attempts[0].leave()
@@ -61,7 +97,7 @@ def test_as_many_as_there_are_slots_run() -> None:
 
 
 def test_one_that_waits_is_woken_when_it_has_a_slot() -> None:
-    slots = Slots(1)
+    slots = Looked(1)
     first, second = Attempt(slots, "a"), Attempt(slots, "b")
     assert not second.wakes
     first.leave()
@@ -70,7 +106,7 @@ def test_one_that_waits_is_woken_when_it_has_a_slot() -> None:
 
 
 def test_hosts_take_turns() -> None:
-    slots = Slots(1)
+    slots = Looked(1)
     running = Attempt(slots, "many")
     waiting = [Attempt(slots, "many") for _ in range(4)]
     waiting += [Attempt(slots, "few"), Attempt(slots, "few")]
@@ -84,7 +120,7 @@ def test_hosts_take_turns() -> None:
 
 
 def test_those_that_have_not_failed_are_first_then_those_that_failed_least_recently() -> None:
-    slots = Slots(1)
+    slots = Looked(1)
     running = Attempt(slots, "x")
     times = [30.0, 10.0, None, 20.0]
     waiting = [Attempt(slots, "x", when) for when in times]
@@ -98,7 +134,7 @@ def test_those_that_have_not_failed_are_first_then_those_that_failed_least_recen
 
 
 def test_those_that_failed_get_half_of_the_slots() -> None:
-    slots = Slots(4)
+    slots = Looked(4)
     failed = [Attempt(slots, number, float(number)) for number in range(4)]
     assert [one.is_running for one in failed] == [True, True, False, False]
     good = [Attempt(slots, "good") for _ in range(3)]
@@ -111,11 +147,11 @@ def test_those_that_failed_get_half_of_the_slots() -> None:
 
 
 def test_a_single_slot_serves_those_that_failed() -> None:
-    assert Attempt(Slots(1), "x", 1.0).is_running
+    assert Attempt(Looked(1), "x", 1.0).is_running
 
 
 def test_one_that_was_called_off_takes_no_slot() -> None:
-    slots = Slots(1)
+    slots = Looked(1)
     running, off, last = Attempt(slots, "a"), Attempt(slots, "b"), Attempt(slots, "c")
     off.deadline.cancel()
     with pytest.raises(Cancelled):
@@ -126,7 +162,7 @@ def test_one_that_was_called_off_takes_no_slot() -> None:
 
 @pytest.mark.parametrize("is_admitted", [False, True])
 def test_one_that_is_closed_gives_its_slot_back(is_admitted: bool) -> None:
-    slots = Slots(1)
+    slots = Looked(1)
     running, closed, last = Attempt(slots, "a"), Attempt(slots, "b"), Attempt(slots, "c")
     if is_admitted:
         running.leave()
@@ -137,8 +173,120 @@ def test_one_that_is_closed_gives_its_slot_back(is_admitted: bool) -> None:
     assert last.resume()
 
 
+@pytest.mark.parametrize("failed_at", [None, 1.0])
+def test_those_that_were_called_off_are_forgotten_while_no_slot_is_free(failed_at: float | None) -> None:
+    slots = Looked(1)
+    running = Attempt(slots, "a")
+    first = Attempt(slots, "first")
+    for number in range(100):
+        Attempt(slots, number % 3, failed_at).close()
+    assert (len(slots._turns), slots._failed, slots._failed_hosts) == (1, [], {})
+    running.leave()
+    assert first.resume()
+    first.leave()
+    assert not slots._turns
+
+
+class TestSilentServers:
+    def test_an_attempt_lends_its_slot_to_another_host_after_two_looks(self) -> None:
+        slots = Looked(2)
+        dead = [Attempt(slots, "dead") for _ in range(2)]
+        good = Attempt(slots, "good")
+        slots.look()
+        assert not good.resume()
+        slots.look()
+        assert good.resume()
+        for one in (*dead, good):
+            one.leave()
+        assert not slots._silent
+
+    @pytest.mark.parametrize("next_wait", [Wait((), None), None])
+    def test_one_that_goes_on_keeps_it(self, next_wait: Wait | None) -> None:
+        slots = Looked(1)
+        running, waits = Attempt(slots, "a"), Attempt(slots, "b")
+        slots.look()
+        for _ in range(3):
+            running.wait = next_wait and Wait((), None)
+            slots.look()
+            assert not waits.resume()
+
+    def test_thousands_of_hosts_lend_their_slots_one_after_the_other(self) -> None:
+        slots = Looked(100)
+        dead = [Attempt(slots, number) for number in range(2000)]
+        good = Attempt(slots, "good")
+        for _ in range(2 * len(dead) // 100):
+            slots.look()
+            for one in dead:
+                one.resume()
+        assert good.resume()
+
+    def test_a_loop_that_is_late_lends_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(slots_module, "_LATE_SECONDS", 0.0)
+        slots = Looked(1)
+        Attempt(slots, "dead")
+        good = Attempt(slots, "good")
+        for _ in range(5):
+            slots.look()
+        assert not good.resume()
+
+    def test_the_same_host_gets_no_slot_that_is_lent(self) -> None:
+        slots = Looked(2)
+        slow = [Attempt(slots, "slow") for _ in range(5)]
+        good = [Attempt(slots, "good") for _ in range(3)]
+        for _ in range(3):
+            slots.look()
+        assert [one.resume() for one in slow] == [True, True, False, False, False]
+        assert [one.resume() for one in good] == [True, True, False]
+        slow[0].leave()  # still, as many are under way as there are slots
+        good[0].leave()
+        assert [one.resume() for one in (slow[2], good[2])] == [False, True]
+
+    def test_when_a_silent_host_has_answered_it_gets_slots_again(self) -> None:
+        slots = Looked(1)
+        slow, good, again = Attempt(slots, "slow"), Attempt(slots, "good"), Attempt(slots, "slow")
+        for _ in range(3):
+            slots.look()
+        assert (good.resume(), again.resume()) == (True, False)
+        slow.leave()
+        assert not again.resume()
+        good.leave()
+        assert again.resume()
+
+    def test_one_that_failed_gets_a_slot_behind_thousands_of_a_silent_host(self) -> None:
+        slots = Looked(4)
+        dead = [Attempt(slots, "dead", float(number)) for number in range(1000)]
+        good = Attempt(slots, "good", 2000.0)
+        for _ in range(4):
+            slots.look()
+            for one in dead[:4]:
+                one.resume()
+        assert good.resume()
+        assert sum(one.resume() for one in dead) == 4
+
+    def test_half_of_the_descriptors_are_not_for_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(slots_module, "_share_of_descriptors", lambda: 5)
+        slots = Looked(2)
+        dead = [Attempt(slots, number) for number in range(10)]
+        for _ in range(20):
+            slots.look()
+            running = sum(one.resume() for one in dead)
+        assert running == 5
+        dead[0].leave()
+        assert sum(one.resume() for one in dead) == 6
+
+    def test_looking_ends_with_the_last_one_that_waits(self) -> None:
+        slots = Looked(1)
+        running, waits = Attempt(slots, "a"), Attempt(slots, "b")
+        waits.close()
+        slots.look()
+        assert not slots._is_looking
+        Attempt(slots, "c")
+        assert len(slots.looks) == 2
+        running.leave()
+
+
 def test_hosts_are_forgotten() -> None:
-    slots = Slots(1)
+    slots = Looked(1)
     for number in range(100):
         Attempt(slots, number).leave()
-    assert not slots._rounds
+    assert not slots._turns

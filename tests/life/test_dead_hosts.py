@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import socket
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from statistics import median
 
 import pytest
 
@@ -16,6 +21,8 @@ from ..support.seen import PATIENCE, Noting
 
 #: Seconds within which an app of a healthy host must be ready.
 PROMPTLY = 10.0
+#: How many hosts do not answer, and by how many seconds they may delay another one.
+CROWD, MOST_DELAY = 2000, 0.2
 
 
 def stop_all(apps: list[Noting]) -> None:
@@ -100,3 +107,60 @@ def test_hosts_that_have_failed_leave_half_of_the_attempts_to_others(start_peer:
     good.start()
     assert good.wait_ready(PATIENCE)
     stop_all([good, *dead])
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port that does not answer at any address 127.x.y.z, as its backlog is full."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("0.0.0.0", 0))
+        listener.listen(0)
+        port = listener.getsockname()[1]
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", port))
+        yield port
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    """Raise the limit of descriptors to what the crowd takes."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * CROWD + 1000
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        pytest.skip("this user may not have that many descriptors")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@fault("opening", "Hosts that do not answer share threads with others")
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere 127.1.2.3 is no address of this machine")
+@pytest.mark.usefixtures("many_descriptors")
+def test_thousands_of_hosts_that_were_never_tried_do_not_delay_another(
+    silent_port: int, start_peer: StartPeer, awake: Awake
+) -> None:
+    shared, url = Threads(), start_peer(polite).url
+
+    def opening() -> float:
+        app = Noting(url, threads=shared)
+        began = awake()
+        app.start(persist=False)
+        assert app.wait_ready(PATIENCE)
+        took = awake() - began
+        assert app.stop(PATIENCE)
+        return took
+
+    with_company = Noting(url, threads=shared)  # the threads do not end meanwhile
+    with_company.start(persist=False)
+    alone = [opening() for _ in range(5)]
+    hosts = (f"127.1.{number // 250}.{number % 250 + 1}" for number in range(CROWD))
+    dead = [Noting(f"ws://{host}:{silent_port}/", threads=shared) for host in hosts]
+    for app in dead:
+        app.start(persist=False)
+    beside = [opening() for _ in range(3)]
+    assert min(beside) < median(alone) + MOST_DELAY, (alone, beside)
+    stop_all([with_company, *dead])
