@@ -23,6 +23,7 @@ from lochws.opening.dial import Dialler
 from lochws.options import Options
 from lochws.system.deadline import Deadline
 from lochws.system.report import flush_reports
+from lochws.system.waits import join
 from lochws.testing import EventLog, ScriptedServer, StartServer, VirtualClock
 from lochws.testing.kit import Kit
 
@@ -144,8 +145,7 @@ def nothing_is_left() -> Iterator[None]:
     deadline = monotonic() + GRACE
     for thread in threading.enumerate():
         if thread.name.startswith("lochws") and thread not in threads:
-            thread.join(max(0.0, deadline - monotonic()))
-            assert not thread.is_alive(), f"the test left the thread {thread.name}"
+            assert join(thread, max(0.0, deadline - monotonic())), f"the test left the thread {thread.name}"
     while left := {number: what for number, what in _open_descriptors().items() if number not in before}:
         # What only waits to be collected is not left open; nor is what a thread of a test's own server still
         # has, for no thread of lochws is there any more.

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
+from ..system.control import start_thread
 from ..system.interpreters import new_thread
 from .findings import Finding, Verdict
 
@@ -90,7 +91,7 @@ def try_all(addresses: list[Address], limit: float) -> tuple[list[Finding], Addr
 
     for address in addresses:
         # Usually daemons, so that Ctrl-C need not wait for addresses that do not answer.
-        new_thread(work, "address", address).start()
+        start_thread(new_thread(work, "address", address))
     found = dict(answers.get() for _ in addresses)
     tried = [found[address] for address in addresses]
     good = [address for address, (reason, _) in zip(addresses, tried, strict=True) if not reason]
@@ -141,7 +142,7 @@ def call_within(limit: float, ask: Callable[[], Answer]) -> Answer:
         else:
             answers.put(lambda: answer)
 
-    new_thread(work, "look-up").start()
+    start_thread(new_thread(work, "look-up"))
     try:
         return answers.get(timeout=limit)()
     except queue.Empty:

@@ -27,7 +27,7 @@ from ..base.callables import check_takes
 from ..options import MIB, as_timeout, check_choice, check_range
 from ..sent import Sent
 from ..system import forks
-from ..system.control import check_not_held, control_lock, is_held
+from ..system.control import check_not_held, control_lock, is_held, start_thread
 from ..system.interpreters import at_end, new_thread, not_at_end
 from ..system.rate_limit import RateLimit
 from ..system.report import report
@@ -212,7 +212,7 @@ class Recorder:
                 if not (self._is_starting or self._is_closed):
                     self._is_starting = is_mine = True
             if is_mine:
-                new_thread(self._run_once, "lochws recorder").start()
+                start_thread(new_thread(self._run_once, "lochws recorder"))
         except RuntimeError as error:
             self._tell("cannot start a thread; entries stay queued until one starts, or until close()", error)
         finally:

@@ -41,7 +41,7 @@ from ..dispatch.naming import EventName
 from ..engine.bounded_inbox import WhenFull
 from ..options import MIB, as_timeout, check_number, check_range, check_seconds
 from ..system import forks
-from ..system.control import check_not_held
+from ..system.control import check_not_held, start_thread
 from ..system.interpreters import at_end, new_thread, not_at_end
 from ..system.rate_limit import RateLimit
 from ..system.report import report
@@ -306,14 +306,16 @@ class Relay:
         with queue.inbox.lock:
             if queue.thread is not None or queue.close_by is not None:
                 return
-            thread = new_thread(self._sender.run, "lochws-relay", queue)
+            # First, since the lock is free while the thread starts.
+            queue.thread = new_thread(self._sender.run, "lochws-relay", queue)
             try:
-                thread.start()
-            except RuntimeError as error:
-                failure = error
-            else:
-                queue.thread = thread
+                start_thread(queue.thread)
                 return
+            except BaseException as error:
+                queue.thread = None
+                if not isinstance(error, RuntimeError):
+                    raise  # Ctrl-C
+                failure = error
         report(
             logging.ERROR, "events for the stream %s wait: cannot start a thread", self._sender.stream,
             error=failure, limit=self._pause_lines,

@@ -34,8 +34,8 @@ from ..codec import JSON
 from ..errors import QueueFull, WebSocketError
 from ..options import check_range, check_seconds
 from ..system import forks
+from ..system.control import control_lock, start_thread
 from ..system.interpreters import new_thread
-from ..system.locks import reentrant_lock
 from ..system.rate_limit import RateLimit
 from ..system.report import report
 from ..system.waits import slice_of
@@ -246,10 +246,9 @@ class Replies(Generic[M, R]):
         self._unnumbered: deque[_Request] = deque()
         self._number = 0  # of the last request sent; used only by the thread that is sending
         self._restarts = False  # a connection has ended, and no request has been sent on the next one yet
-        # One thread at a time numbers and sends; the others queue their requests for it. Nothing is called
-        # while the lock is held, so no finalizer can run then.
+        # One thread at a time numbers and sends; the others queue their requests for it.
         self._is_sending = False
-        self._lock = reentrant_lock()
+        self._lock = control_lock()
         self._timeouts = _Timeouts(self._doubts)
         forks.register(self)
         app.add_handler(self)
@@ -434,7 +433,7 @@ class Replies(Generic[M, R]):
 
     def reset_after_fork(self) -> None:
         """Discard the parent's requests in the child of a fork: their replies arrive in the parent."""
-        self._lock = reentrant_lock()
+        self._lock = control_lock()
         self._open.clear()
         self._unnumbered.clear()
         self._is_sending = False
@@ -555,7 +554,7 @@ class _Timeouts:
     thread uses the clock that is set when it starts.
 
     Signal handlers and finalizers may call `add` and `wake` wherever they interrupt a thread, so neither
-    waits for another thread: the lock is held for two steps at most, and nothing is called while it is held.
+    waits for another thread, except for the control lock, which is held for two steps.
 
     Args:
         doubts: says in the errors that functions failed on messages that may have been the replies.
@@ -574,7 +573,7 @@ class _Timeouts:
         self._failures = RateLimit()
         self._is_settling = False
         self._wakes_at = -inf  # when the thread wakes by itself; -inf while it is not waiting
-        self._lock = reentrant_lock()  # guards the next attribute
+        self._lock = control_lock()  # guards the next attribute
         self._has_thread = False
         self._signal = threading.Lock()  # released to wake the thread
         self._signal.acquire()
@@ -592,7 +591,7 @@ class _Timeouts:
                 if not self._has_thread:
                     self._has_thread = is_mine = True
             if is_mine:
-                new_thread(self._run, "lochws-replies").start()
+                start_thread(new_thread(self._run, "lochws-replies"))
                 is_mine = False  # the thread resets it from now on
         finally:
             if is_mine:

@@ -31,7 +31,7 @@ from ..dispatch.naming import CLASSES, EventName, methods_of
 from ..engine.bounded_inbox import BoundedInbox, Turn, WhenFull
 from ..options import MIB, as_timeout, check_range
 from ..system import forks
-from ..system.control import check_not_held, is_held
+from ..system.control import check_not_held, is_held, start_thread
 from ..system.interpreters import new_thread
 from ..system.rate_limit import RateLimit
 from ..system.report import is_interrupt, report
@@ -324,7 +324,7 @@ class Worker:
             self._inbox.end_turn(turn)
         if isinstance(error, (CancelledError, BrokenExecutor)) and threading.get_ident() not in self._handing:
             # The standard library's executors report these while holding a lock that `submit` needs.
-            new_thread(self._hand_over, "lochws-worker").start()
+            start_thread(new_thread(self._hand_over, "lochws-worker"))
         else:
             self._hand_over()
 

@@ -10,15 +10,21 @@ one never waits for it.
 
 from __future__ import annotations
 
+import _thread
 import os
 import threading
+from time import sleep
 from typing import Any
 
 from ..errors import WebSocketError
 from .locks import reentrant_lock
-from .reentry import interrupts_lochws
+from .reentry import interrupts_lochws, is_nested
+
+#: Seconds until a thread that could not be started is tried again, by a thread that exists for nothing else.
+RETRY_SECONDS = 0.05
 
 _lock = reentrant_lock()
+_starting: list[threading.Thread] = []
 
 
 def control_lock() -> threading.RLock:
@@ -54,16 +60,25 @@ def check_not_held(method: str) -> None:
 
 
 def start_thread(thread: threading.Thread) -> None:
-    """Start a thread with the lock released.
+    """Start a thread; the caller may hold the lock, which is released meanwhile.
 
-    `Thread.start` waits for the new thread, which may first run a finalizer that takes the lock. The caller
-    must expect that other threads hold the lock in the meantime.
+    `Thread.start` waits for the new thread, which may first run a finalizer that takes any lock of lochws. If
+    the call interrupts another one, which counts on the locks it holds, nothing is waited for: the thread
+    starts a moment later.
 
     Raises:
         RuntimeError: no thread can be started.
     """
     lock: Any = _lock
-    if not is_held() or interrupts_lochws():  # then what is interrupted counts on the lock
+    if is_nested():
+        _starting.append(thread)
+        try:
+            _thread.start_new_thread(_start_soon, (thread,))
+        except BaseException:
+            _starting.remove(thread)
+            raise
+        return
+    if not is_held():
         thread.start()
         return
     depth = lock._release_save()  # what `threading.Condition` calls to wait
@@ -73,9 +88,25 @@ def start_thread(thread: threading.Thread) -> None:
         lock._acquire_restore(depth)
 
 
+def is_starting(thread: threading.Thread) -> bool:
+    """Return whether a thread passed to `start_thread` has yet to start."""
+    return thread in _starting
+
+
+def _start_soon(thread: threading.Thread) -> None:
+    while thread in _starting:
+        try:
+            thread.start()
+        except RuntimeError:  # for a moment there is no room for one more thread beside this one
+            sleep(RETRY_SECONDS)
+        else:
+            _starting.remove(thread)
+
+
 def _in_child() -> None:
     global _lock  # noqa: PLW0603  the parent's may be held for ever
     _lock = reentrant_lock()
+    _starting.clear()
 
 
 if hasattr(os, "register_at_fork"):  # Windows has no fork

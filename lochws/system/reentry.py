@@ -10,13 +10,35 @@ from __future__ import annotations
 import sys
 from types import FrameType
 
+_PACKAGE = __name__.split(".")[0]
+_INSIDE = f"{_PACKAGE}."
 #: The parts of lochws that hold locks or move bytes. Handlers that come with lochws are the user's code here.
 _CORE = tuple(
-    f"{__name__.split('.')[0]}.{part}."
+    f"{_PACKAGE}.{part}."
     for part in ("connection", "dispatch", "engine", "life", "opening", "protocol", "system", "transport")
 )
+_DISPATCH = f"{_PACKAGE}.dispatch.registry"
+_CALLS_HANDLERS = {"call", "dispatch_all", "_call", "_dispatch_batch", "_dispatch_each"}
 #: The functions around public methods that check their arguments: they hold no lock.
-_WRAPPERS = f"{__name__.split('.')[0]}.dispatch.arguments"
+_WRAPPERS = f"{_PACKAGE}.dispatch.arguments"
+
+
+def is_nested() -> bool:
+    """Return whether any call of lochws is under way on this thread, below the code that makes this one.
+
+    Unlike `interrupts_lochws` it counts every part of lochws, also the handlers that come with it, but not a
+    call of the user's handlers, during which no lock is held.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    is_own = True
+    while frame is not None:
+        name = str(frame.f_globals.get("__name__"))
+        if name != _PACKAGE and not name.startswith(_INSIDE):
+            is_own = False
+        elif not is_own:
+            return name != _DISPATCH or frame.f_code.co_name not in _CALLS_HANDLERS
+        frame = frame.f_back
+    return False
 
 
 def interrupts_lochws() -> bool:

@@ -11,15 +11,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import partial
-from time import monotonic
+from time import monotonic, sleep
 from typing import overload
 
-from .control import control_lock
+from .control import control_lock, is_starting
 
 #: The longest delay of a signal handler, in seconds.
 SLICE_SECONDS = 0.5
 #: The longest single wait, in seconds: selectors count milliseconds in 32 bits, which is 24 days.
 LONGEST_SECONDS = 86_400.0
+# How often a wait for the end of a thread looks whether it has started, in seconds.
+_START_LOOK_SECONDS = 0.001
 
 
 @overload
@@ -121,7 +123,9 @@ def join(thread: threading.Thread, timeout: float | None) -> bool:
     """
     if thread is threading.current_thread():
         raise RuntimeError("a thread cannot wait for its own end")
-    return _in_slices(partial(_join_once, thread), lambda: not is_alive(thread), timeout)
+    return _in_slices(
+        partial(_join_once, thread), lambda: not (is_starting(thread) or is_alive(thread)), timeout
+    )
 
 
 def is_alive(thread: threading.Thread) -> bool:
@@ -134,6 +138,9 @@ def is_alive(thread: threading.Thread) -> bool:
 
 
 def _join_once(thread: threading.Thread, timeout: float | None) -> None:
+    if is_starting(thread):
+        sleep(_START_LOOK_SECONDS)
+        return
     try:
         thread.join(timeout)
     except (AssertionError, RuntimeError) as error:

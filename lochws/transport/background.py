@@ -7,9 +7,9 @@ from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 from ..system import forks, usercode
+from ..system.control import control_lock, start_thread
 from ..system.deadline import Deadline
 from ..system.interpreters import new_thread
-from ..system.locks import reentrant_lock
 from ..system.report import report_aside
 from ..system.steps import Steps, Wait, raisable
 
@@ -61,7 +61,7 @@ class Background(Generic[T]):
         if work is None or work.key != key or not work.join(deadline):
             work = _Work(function, self._discard, key)
             work.join(deadline)
-            new_thread(work.run, self._name).start()
+            start_thread(new_thread(work.run, self._name))
         self._left = work
         try:
             while not work.has_ended:
@@ -80,7 +80,7 @@ class _Work(Generic[T]):
         self._function = function
         self._discard = discard
         self._owners = usercode.owners()  # of the waiting thread
-        self._lock = reentrant_lock()  # guards the attributes below
+        self._lock = control_lock()  # guards the attributes below
         self._waiting: Deadline | None = None
         self._abandoned = False
         self._results: list[T] = []
@@ -90,7 +90,7 @@ class _Work(Generic[T]):
 
     def reset_after_fork(self) -> None:
         """Make a new lock, in the child of a fork."""
-        self._lock = reentrant_lock()
+        self._lock = control_lock()
 
     def run(self) -> None:
         """Make the call. Runs in its own thread."""

@@ -8,9 +8,9 @@ from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 from ..system import forks, usercode
+from ..system.control import control_lock, start_thread
 from ..system.deadline import Deadline
 from ..system.interpreters import new_thread
-from ..system.locks import reentrant_lock
 from ..system.steps import Steps, Wait
 
 T = TypeVar("T")
@@ -62,7 +62,7 @@ class SharedCalls(Generic[T]):
 
     def reset_after_fork(self) -> None:
         """Forget the calls and threads of the parent, in the child of a fork."""
-        self._lock = reentrant_lock()
+        self._lock = control_lock()
         # All below is guarded by _lock.
         self._calls: dict[Hashable, SharedCall[T]] = {}  # not ended
         self._queue: deque[SharedCall[T]] = deque()  # not begun
@@ -109,7 +109,7 @@ class SharedCalls(Generic[T]):
 
     def _start_thread(self, call: SharedCall[T]) -> None:
         try:
-            new_thread(self._run, f"{self._name}-{call.about}").start()
+            start_thread(new_thread(self._run, f"{self._name}-{call.about}"))
         except RuntimeError as error:
             with self._lock:
                 self._threads -= 1

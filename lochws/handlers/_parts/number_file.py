@@ -10,7 +10,7 @@ import threading
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 
-from ...system.control import control_lock, is_held
+from ...system.control import control_lock, is_held, start_thread
 from ...system.interpreters import new_thread
 from ...system.rate_limit import RateLimit
 from ...system.report import report
@@ -95,7 +95,7 @@ class NumberFile:
             self._is_busy = True
         try:
             self._thread = new_thread(self._run, "lochws-sequence")
-            self._thread.start()
+            start_thread(self._thread)
         except BaseException as error:
             with self._lock:
                 self._is_busy = False

@@ -15,7 +15,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 
-from ...system.control import control_lock
+from ...system.control import control_lock, start_thread
 from ...system.interpreters import at_end, is_sub, new_thread, not_at_end
 from ...system.rate_limit import RateLimit
 from ...system.report import report
@@ -117,9 +117,9 @@ class ThreadKeeper:
         self._lines = RateLimit(burst=1, per_second=1 / 60)
         self._thread = new_thread(self._run, "lochws-outbox")
         caller = new_thread(self._call, "lochws-outbox-calls")
-        caller.start()
+        start_thread(caller)
         try:
-            self._thread.start()
+            start_thread(self._thread)
         except RuntimeError:
             self._calls.put(None)
             raise
@@ -134,7 +134,8 @@ class ThreadKeeper:
     def ask(self, step: Step) -> None:
         """Have a step run soon."""
         self._asked.put(step)
-        if not self._thread.is_alive():  # closed, or a copy in a forked child
+        # Closed, or a copy in a forked child; without an ident it has yet to start.
+        if self._thread.ident is not None and not self._thread.is_alive():
             self._refuse()
 
     def _close(self) -> None:

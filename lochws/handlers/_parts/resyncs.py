@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from ...errors import WebSocketError
+from ...system.control import start_thread
 from ...system.interpreters import new_thread
 from ...system.report import safe_name
 from .checks import AppOrFeed
@@ -95,7 +96,7 @@ class Resyncs:
             return self._executor.submit(self._function, key)
         future: Future[object] = Future()
         run = partial(_run, future, self._function, key)
-        new_thread(run, "lochws-resync").start()
+        start_thread(new_thread(run, "lochws-resync"))
         return future
 
     # Any thread.
