@@ -60,8 +60,9 @@ def scan_python(
         UnicodeDecodeError: a compressed text is not valid UTF-8. It cannot be left to the caller: the
             decompressor has consumed it.
     """
-    # The commonest case first: each of these steps is taken for every message. Texts are made without a call
-    # of Python code, and have the time of the scan in common.
+    # The commonest case first: each of these steps is taken for every message. Most events are made without a
+    # call of Python code. All have the time of the scan, so that their times are in their order.
+    event: Text | Binary
     end, append, new, head_at = len(data), events.append, object.__new__, _head_at
     received = Event().received_time
     data = _padded(data)
@@ -81,21 +82,23 @@ def scan_python(
         if first == _TEXT and length <= limit:
             try:
                 if as_bytes:
-                    append(_validated(data[start:stop]))
+                    event = _validated(data[start:stop])
                 else:
                     content = data[start:stop].decode()
-                    append(event := new(Text))
-                    event.received_time = received
+                    event = new(Text)
                     event.text = content
             except UnicodeDecodeError:
                 break
         elif first == _BINARY and length <= limit:
-            append(Binary(data[start:stop]))
+            event = new(Binary)
+            event.data = data[start:stop]
         elif inflate is not None and first in (_DEFLATED_TEXT, _DEFLATED_BINARY):
             inflated = inflate(data[start:stop], limit)
-            append(_text(inflated, as_bytes) if first == _DEFLATED_TEXT else Binary(inflated))
+            event = _text(inflated, as_bytes) if first == _DEFLATED_TEXT else Binary(inflated)
         else:
             break
+        event.received_time = received
+        append(event)
         position = stop
     return position
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
@@ -81,18 +82,24 @@ def recorded(
 
 
 def _in_order(replay: Replay) -> Iterator[Entry]:
-    """Yield the entries in the order of their times, one connection after another.
+    """Yield the entries in the order in which they happened, one connection after another.
 
     The file has them in the order in which the recorder received them: an event may come after the message
-    that another handler sent in answer to it.
+    that another handler sent in answer to it. Such an event goes in front of everything sent after its time.
+    Events keep their order among themselves, whatever the clock did, and so do sent items.
     """
-    connection: list[Entry] = []
+    sent: deque[Entry] = deque()  # since the last event
     for entry in replay.entries():
-        connection.append(entry)
+        if entry.direction == "out":
+            sent.append(entry)
+            continue
+        while sent and sent[0].time <= entry.time:
+            yield sent.popleft()
+        yield entry
         if entry.direction == "in" and entry.event in {"connect_fail", "disconnected"}:
-            yield from sorted(connection, key=lambda one: one.time)
-            connection = []
-    yield from sorted(connection, key=lambda one: one.time)
+            yield from sent
+            sent.clear()
+    yield from sent
 
 
 def _server(event: events.Event) -> Iterator[Step]:

@@ -132,9 +132,12 @@ class TestTwins:
         with pytest.raises(AttributeError):
             events[0].misspelt = 1
 
-    def test_times_do_not_go_back_within_a_batch(self, scan):
+    @pytest.mark.parametrize("as_bytes", [False, True])
+    def test_times_do_not_go_back_within_a_batch_of_all_kinds(self, scan, as_bytes):
+        kinds = [frame(opcode, b"x", rsv=rsv) for rsv in (0, 4) for opcode in (Opcode.BINARY, Opcode.TEXT)]
         events = []
-        scan(text(b"x") * 50, 0, LIMIT, events)
+        scan(b"".join(kinds * 50), 0, LIMIT, events, lambda payload, limit: payload, as_bytes)
+        assert len(events) == 200
         assert all(a.received_time <= b.received_time for a, b in pairwise(events))
 
     def test_it_keeps_nothing_of_the_buffer(self, scan):

@@ -175,6 +175,28 @@ def test_an_answer_recorded_before_its_event_is_put_in_order(tmp_path: Path) -> 
     assert shown == ["accept()", "send('question')", "next_message('answer')"]
 
 
+def test_events_and_sent_items_keep_their_order_if_the_clock_is_set_back(tmp_path: Path) -> None:
+    path = tmp_path / "talk.jsonl"
+    with Recorder(path) as recorder:
+        recorder.on_event(events.Ready(Response(b""), None, set()))
+        for number in range(3):
+            event = events.Text(f"question {number}")
+            event.received_time -= number  # the seconds of the wall clock
+            recorder.on_event(event)
+        for number in range(3):
+            recorder.on_sent((f"answer {number}",))
+    first, *lines = path.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines[4:]):
+        fields = json.loads(line)
+        lines[4 + number] = json.dumps({**fields, "time": fields["time"] - number / 2})
+    path.write_text("\n".join([first, *lines, ""]), encoding="utf-8")
+    shown = [repr(step) for step in t.recorded(path)[0]]
+    assert shown == [
+        "accept()", "send('question 0')", "send('question 1')", "send('question 2')",
+        "next_message('answer 0')", "next_message('answer 1')", "next_message('answer 2')",
+    ]
+
+
 def test_a_recording_that_lacks_something_makes_no_script(tmp_path: Path) -> None:
     path = tmp_path / "talk.jsonl"
     path.write_text('{"recording":1,"began":0}\n{"at":0,"time":0,"missing":3}\n', encoding="utf-8")
