@@ -8,6 +8,8 @@ import subprocess
 from pathlib import Path
 from types import TracebackType
 
+from ..support.ports import free_port
+
 _START_SECONDS = 30
 _STOP_SECONDS = 5
 # How long to wait between two attempts to reach a server that is still starting.
@@ -26,7 +28,7 @@ class FuzzingServer:
 
     def __init__(self, wstest: str, patterns: list[str], folder: Path) -> None:
         self.folder = folder
-        self._port = _free_port()
+        self._port = free_port()
         self._log = folder / "server.log"
         self._command = [wstest, "-m", "fuzzingserver", "-s", str(folder / "spec.json"), "-u", "0"]
         self._spec = {"url": self.url, "outdir": str(folder), "cases": patterns}
@@ -96,10 +98,3 @@ class FuzzingServer:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Callable
 from types import ModuleType
@@ -24,6 +23,7 @@ from lochws.testing import (
     wait_for_pong,
 )
 
+from ..support.ports import free_port
 from ..support.seen import PATIENCE
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
@@ -52,11 +52,6 @@ class Recorder:
 
     def named(self, *names: str) -> list[tuple[Any, ...]]:
         return [call for call in self.calls if call[0] in names]
-
-
-def unused_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 def test_all_callbacks_are_called_on_the_calling_thread_in_order(
@@ -137,7 +132,7 @@ def test_a_lost_connection_is_an_error(websocket: ModuleType, ws_server: StartSe
 
 def test_a_failed_attempt_is_an_error(websocket: ModuleType, ws_server: StartServer) -> None:
     recorder = Recorder()
-    app = websocket.WebSocketApp(f"ws://127.0.0.1:{unused_port()}", **recorder.callbacks())
+    app = websocket.WebSocketApp(f"ws://127.0.0.1:{free_port()}", **recorder.callbacks())
     assert app.run_forever() is True
     assert [call[0] for call in recorder.calls] == ["error", "close"]
     assert isinstance(recorder.calls[0][1], ConnectionRefusedError)

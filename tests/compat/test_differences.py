@@ -22,7 +22,7 @@ from ..support.seen import PATIENCE, eventually
 
 def run_python(code: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=2 * PATIENCE, check=False
     )
     return done.stdout + done.stderr
 
@@ -121,7 +121,7 @@ def test_callbacks_of_continuations_are_refused_when_they_were_assigned() -> Non
 
 @pytest.mark.parametrize("method", ["send", "sendall", "recv"])
 def test_the_socket_cannot_be_written_or_read(ws_server: StartServer, method: str) -> None:
-    with closing(websocket.create_connection(ws_server().url, timeout=10)) as ws:
+    with closing(websocket.create_connection(ws_server().url, timeout=PATIENCE)) as ws:
         with pytest.raises(NotImplementedError, match=rf"^sock\.{method}\(\): .*; use "):
             getattr(ws.sock, method)(b"x")
         with pytest.raises(NotImplementedError, match=r"^sock\.makefile: "):
@@ -131,7 +131,7 @@ def test_the_socket_cannot_be_written_or_read(ws_server: StartServer, method: st
 
 def test_unmasked_frames_and_reserved_bits_are_refused(ws_server: StartServer) -> None:
     abnf = websocket.ABNF
-    with closing(websocket.create_connection(ws_server().url, timeout=10)) as ws:
+    with closing(websocket.create_connection(ws_server().url, timeout=PATIENCE)) as ws:
         for frame in (abnf(1, 0, 0, 0, 1, 0, b"x"), abnf(1, 1, 0, 0, 1, 1, b"x")):
             with pytest.raises(NotImplementedError, match="create_frame"):
                 ws.send_frame(frame)
@@ -164,7 +164,7 @@ def test_pings_are_answered_while_a_callback_runs(ws_server: StartServer) -> Non
 def test_a_slow_program_slows_the_server_down(ws_server: StartServer) -> None:
     count, size = 80, 1024 * 1024
     server = ws_server([accept(), *(send(bytes(size)) for _ in range(count)), send("end"), wait_for_end()])
-    with closing(websocket.create_connection(server.url, timeout=30)) as ws:
+    with closing(websocket.create_connection(server.url, timeout=PATIENCE)) as ws:
         assert ws.recv() == bytes(size)
         connection = server.connection(0)
         seen = 1
@@ -179,7 +179,7 @@ def test_a_slow_program_slows_the_server_down(ws_server: StartServer) -> None:
 def test_a_full_backlog_is_not_a_slow_handler_and_delays_no_close(ws_server: StartServer) -> None:
     count, size = 40, 1024 * 1024
     server = ws_server([accept(), *(send(bytes(size)) for _ in range(count)), wait_for_end()])
-    ws = websocket.create_connection(server.url, timeout=30)
+    ws = websocket.create_connection(server.url, timeout=PATIENCE)
     link = ws._link
     assert link is not None
     reader = link.app._lochws.life._crew.reader  # type: ignore[union-attr]
@@ -231,7 +231,7 @@ def test_close_ends_the_wait_before_the_next_attempt() -> None:
 
 
 def test_the_socket_of_another_thread_can_be_selected_until_it_is_closed(ws_server: StartServer) -> None:
-    ws = websocket.create_connection(ws_server().url, timeout=10)
+    ws = websocket.create_connection(ws_server().url, timeout=PATIENCE)
     view = ws.sock
     assert view.fileno() >= 0
     ws.close()
@@ -243,7 +243,7 @@ def test_in_the_child_of_a_fork_it_is_closed_and_in_the_parent_it_goes_on(ws_ser
     output = run_python(f"""if True:
         import os, select
         from lochws.compat import websocket
-        ws = websocket.create_connection({ws_server().url!r}, timeout=10)
+        ws = websocket.create_connection({ws_server().url!r}, timeout={PATIENCE})
         ws.fileno()
         child = os.fork()
         if child == 0:
@@ -255,7 +255,7 @@ def test_in_the_child_of_a_fork_it_is_closed_and_in_the_parent_it_goes_on(ws_ser
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
         ws.send("on")
-        assert select.select([ws], [], [], 10)[0]
+        assert select.select([ws], [], [], {PATIENCE})[0]
         print(ws.recv(), flush=True)
         ws.close()
     """)
@@ -286,7 +286,7 @@ def test_a_payload_that_no_ping_can_have_is_refused() -> None:
 
 
 def test_a_websocket_is_a_context_manager(ws_server: StartServer) -> None:
-    with websocket.create_connection(ws_server().url, timeout=10) as ws:
+    with websocket.create_connection(ws_server().url, timeout=PATIENCE) as ws:
         ws.send("x")
         assert ws.recv() == "x"
     assert not ws.connected
@@ -303,7 +303,7 @@ def test_an_offer_of_compression_among_the_headers_works(ws_server: StartServer)
 
 def test_a_key_among_the_headers_does_no_harm(ws_server: StartServer) -> None:
     header = ["Sec-WebSocket-Key: k9kFAUWNAMmf5OEMfTlOEA=="]
-    with closing(websocket.create_connection(ws_server().url, timeout=10, header=header)) as ws:
+    with closing(websocket.create_connection(ws_server().url, timeout=PATIENCE, header=header)) as ws:
         ws.send("x")
         assert ws.recv() == "x"
 

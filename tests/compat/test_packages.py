@@ -12,7 +12,7 @@ import pytest
 from ..services.service import service_program
 
 HERE = Path(__file__).parent
-SECONDS = 60
+SECONDS = 80  # more than the patience of the clients
 
 PACKAGES = (
     "python-socketio", "slack_sdk", "docker", "kubernetes", "binance-connector", "pybit", "Pysher",

@@ -13,6 +13,7 @@ import pytest
 
 from lochws.testing import ScriptedServer, accept, send
 
+from ..support.ports import free_port
 from ..support.seen import PATIENCE, eventually
 from .running import load, running
 
@@ -33,7 +34,7 @@ class Exchange:
         self.before: bytes | None = None
         self._lock = threading.Lock()  # guards `books` and `number`: snapshots are served by other threads
         self._random = random.Random(17)
-        self._feed = ScriptedServer([accept()])
+        self._feed = ScriptedServer([accept()], port=free_port())
         exchange = self
 
         class Snapshots(http.server.BaseHTTPRequestHandler):

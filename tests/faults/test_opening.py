@@ -19,6 +19,7 @@ from lochws.opening import refusal
 
 from ..support.hang import Hang
 from ..support.peer import TEXT, frame
+from ..support.ports import free_port
 from ..support.seen import PATIENCE, Noting
 from .life import CALM, OPENED, attempts, end_of_first, surviving
 from .registry import fault
@@ -84,11 +85,9 @@ def test_a_resolver_that_hangs_fails_each_attempt_in_time_and_holds_one_thread(h
 @fault("opening", "The port refuses 5,000 attempts")
 @pytest.mark.timeout(400)
 def test_after_5000_refusals_there_are_as_many_threads_and_descriptors_as_after_the_first() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
     counts = []
     enough = threading.Event()
-    with surviving(f"ws://127.0.0.1:{port}/") as app:
+    with surviving(f"ws://127.0.0.1:{free_port()}/") as app:
 
         @app.on("back_off")
         def note(_: object) -> None:

@@ -22,6 +22,8 @@ from typing import Any
 from lochws import Backoff, Feed, WebSocketApp
 from lochws.feed import Switch
 
+from ..support.ports import free_port
+
 RATE = 500
 PATIENCE = 30.0
 #: The servers' host: a distant one if this program runs behind `tests.support.delayed_link`.
@@ -261,13 +263,6 @@ class Recorder:
             sum(after < before for before, after in pairwise(numbers)),
             worst, sorted(latency for _, latency in late), sorted(self.switches),
         )
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def accepts(port: int) -> bool:

@@ -26,6 +26,7 @@ from lochws.transport import contexts, tcp, tls
 from ..faults.registry import fault
 from ..support.attempts import Attempt, Dial
 from ..support.peer import TEXT, Link, StartPeer, frame, upgrade
+from ..support.ports import free_port
 from ..support.seen import PATIENCE
 from ..support.threaded_websockets import serve
 
@@ -210,8 +211,7 @@ class TestConnectFail:
     """Attempts that fail without a connection name the phase, the address and the cause."""
 
     def test_a_refused_port(self, dial: Dial) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = listener.getsockname()[1]
+        port = free_port()
         last = dial(f"ws://127.0.0.1:{port}/").last
         assert (last.phase, last.address) == ("tcp", f"127.0.0.1:{port}")
         assert last.reason == f"unable to connect; 127.0.0.1:{port}: Connection refused"
@@ -453,8 +453,7 @@ class TestProxy:
         assert "secret" not in repr(last.error)
 
     def test_a_proxy_that_cannot_be_reached_is_named_so(self, dial: Dial) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = listener.getsockname()[1]
+        port = free_port()
         last = dial("ws://target.invalid/", proxies={"http": f"127.0.0.1:{port}"}).last
         assert last.phase == "proxy"
         assert last.reason == f"unable to connect to proxy; 127.0.0.1:{port}: Connection refused"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import socket
 import threading
 from contextlib import closing
 
@@ -18,6 +17,7 @@ from ..support.attempts import Attempt, Dial
 from ..support.awake import Awake
 from ..support.hang import Hang
 from ..support.peer import Link, StartPeer
+from ..support.ports import free_port
 from ..support.seen import PATIENCE
 
 #: The limit for what should not wait, in seconds.
@@ -105,8 +105,7 @@ class TestEndingInTime:
         assert steps == 1 or ended.wait(PATIENCE)
 
     def test_a_thousand_failures_leave_nothing(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = listener.getsockname()[1]
+        port = free_port()
         dialler = Dialler(Options(), f"ws://127.0.0.1:{port}/")
         threads = threading.active_count()
         for _ in range(1000):

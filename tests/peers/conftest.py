@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from .programs import Programs, find, free_ports
+from ..support.ports import free_port
+from .programs import Programs, find
 
 #: The user that the proxies know. tinyproxy accepts only these characters.
 USER, PASSWORD, PLAIN_PASSWORD = "me", "s3cr:t%20", "secret"
@@ -70,7 +71,7 @@ def echo(programs: Programs, certificate: Certificate) -> dict[str, int]:
 @pytest.fixture(scope="module")
 def nobody() -> int:
     """A port on which nothing listens."""
-    return free_ports(1)[0]
+    return free_port()
 
 
 @pytest.fixture(scope="session")
@@ -192,7 +193,7 @@ def terminator(programs: Programs, certificate: Certificate, echo: dict[str, int
     def start(program: str) -> int:
         if program not in started:
             command, config = commands[program]
-            values = {**certificate.names, "target": echo["ws"], "nobody": free_ports(1)[0]}
+            values = {**certificate.names, "target": echo["ws"], "nobody": free_port()}
             [started[program]] = programs.start(command, config=config, **values)
         return started[program]
 

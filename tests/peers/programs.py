@@ -19,6 +19,8 @@ from types import TracebackType
 
 import pytest
 
+from ..support.ports import free_ports
+
 #: The time for a program to listen, and to end, in seconds.
 PATIENCE = 20.0
 #: The time for it to end by itself, in seconds.
@@ -36,21 +38,6 @@ def find(name: str) -> str:
     if path is None:
         pytest.skip(f"{name} is not installed")
     return path
-
-
-def free_ports(count: int) -> list[int]:
-    """Return free ports on loopback, for IPv4 and IPv6."""
-    ports: list[int] = []
-    held: list[socket.socket] = []
-    try:
-        while len(ports) < count:
-            listener = socket.create_server(("", 0))
-            held.append(listener)
-            ports.append(listener.getsockname()[1])
-    finally:
-        for listener in held:
-            listener.close()
-    return ports
 
 
 class Programs:

@@ -24,7 +24,8 @@ from wsproto.events import AcceptConnection as Accept
 from wsproto.events import CloseConnection, Ping, Request, TextMessage
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
-from ..peers.programs import PATIENCE, find, free_ports
+from ..peers.programs import PATIENCE, find
+from ..support.ports import free_port
 
 #: What a server puts into its list after the messages of a connection.
 END = "end"
@@ -171,7 +172,7 @@ def node(record: Record, tls: Certificate | None = None) -> Iterator[tuple[int, 
     probe = [find("node"), "-e", "require('ws')"]
     if subprocess.run(probe, check=False, capture_output=True, timeout=30).returncode:
         pytest.skip("Node's package ws is not installed (or NODE_PATH does not lead to it)")
-    [port] = free_ports(1)
+    port = free_port()
     command = [find("node"), str(Path(__file__).with_name("recorder.js")), str(port)]
     if tls is not None:
         command.append(tls.pem)

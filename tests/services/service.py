@@ -25,7 +25,8 @@ from types import TracebackType
 import pytest
 
 from ..examples.running import Running, running
-from ..peers.programs import find, free_ports
+from ..peers.programs import find
+from ..support.ports import free_ports
 
 HERE = Path(__file__).parent
 

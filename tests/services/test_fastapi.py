@@ -13,6 +13,7 @@ from lochws import WebSocket
 from lochws.testing import ScriptedServer, ServerConnection, accept, close
 
 from ..examples.running import EXAMPLES, ROOT
+from ..support.ports import free_port
 from ..support.seen import eventually, take
 from .service import PATIENCE, Service, service_program
 
@@ -43,7 +44,7 @@ def get(service: Service, path: str) -> tuple[int, str]:
 def test_a_service_has_live_prices_across_a_restart_of_its_feed() -> None:
     app = "fastapi_app.py".replace(".py", ":app")
     command = [service_program("uvicorn"), "--app-dir", str(EXAMPLES), app, "--port", "$port"]
-    with ScriptedServer(prices(100)) as feed:
+    with ScriptedServer(prices(100), port=free_port()) as feed:
         service = Service(command, environment={"FEED": feed.url, "PYTHONPATH": str(ROOT)})
         service.start()
         eventually(lambda: get(service, "/prices") == (200, '{"BTC-USD":100.0}'))

@@ -21,6 +21,7 @@ from lochws.transport import tcp
 
 from .hang import Hang
 from .peer import Link, StartPeer
+from .ports import free_port
 
 PAGE = Path(__file__).parents[2] / "docs" / "failures.md"
 
@@ -119,9 +120,7 @@ def _unknown_host(scene: Scene) -> Way:
 
 
 def _refused(_: Scene) -> Way:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    return f"ws://127.0.0.1:{port}/", {}
+    return f"ws://127.0.0.1:{free_port()}/", {}
 
 
 def _expired(scene: Scene) -> Way:

@@ -17,6 +17,7 @@ from lochws.transport.tcp import AddressInfo
 from ..faults.registry import fault
 from ..support.driven import driven
 from ..support.peer import Link, StartPeer
+from ..support.ports import free_port
 from ..support.seen import PATIENCE
 
 connect_tcp, resolve, wait = driven(tcp.connect_tcp), driven(tcp.resolve), driven(waiting.wait)
@@ -69,11 +70,6 @@ def full_port() -> Iterator[int]:
 
 def tcp_address(port: int) -> AddressInfo:
     return (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port))
-
-
-def refusing_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 class WithoutWords(Exception):
@@ -323,7 +319,7 @@ class TestConnect:
         assert made == [(socket.AF_INET, socket.SOCK_STREAM, 0)]
 
     def test_a_refusal_says_address_and_cause(self, limit) -> None:
-        port = refusing_port()
+        port = free_port()
         with pytest.raises(ConnectFail, match=rf"^127\.0\.0\.1:{port}: Connection refused$") as caught:
             connect_tcp([tcp_address(port)], limit())
         assert caught.value.phase == "tcp"
@@ -331,7 +327,7 @@ class TestConnect:
         assert isinstance(caught.value.__cause__, ConnectionRefusedError)
 
     def test_the_causes_of_all_addresses_are_kept(self, limit) -> None:
-        ports = [refusing_port() for _ in range(3)]
+        ports = [free_port() for _ in range(3)]
         with pytest.raises(ConnectFail) as caught:
             connect_tcp([tcp_address(port) for port in ports], limit())
         assert str(caught.value) == "; ".join(f"127.0.0.1:{port}: Connection refused" for port in ports)
@@ -365,4 +361,4 @@ class TestConnect:
 
         monkeypatch.setattr(socket, "socket", BoundSocket)
         with pytest.raises(ConnectFail, match="Connection refused"):
-            connect_tcp([tcp_address(refusing_port())], limit())
+            connect_tcp([tcp_address(free_port())], limit())
