@@ -42,7 +42,7 @@ def examine(capsys: pytest.CaptureFixture[str]) -> Examine:
     """Run the doctor; returns the exit code, and the last finding of each step."""
 
     def run(*words: str) -> tuple[int, dict[str, dict[str, str]]]:
-        code = main(["doctor", "--json", "--timeout", "5", *words])
+        code = main(["doctor", "--json", "--timeout", str(PATIENCE), *words])
         output = capsys.readouterr()
         assert not output.err
         assert output.out.isascii()

@@ -44,7 +44,7 @@ def run(
     name: str,
     *arguments: str,
     environment: Mapping[str, str] | None = None,
-    timeout: float = 20,
+    timeout: float = 2 * PATIENCE,
     through: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
     """Run an example until it ends, within the timeout (in seconds).

@@ -16,6 +16,7 @@ from lochws import WebSocket, events
 from lochws.demo import DemoServer
 
 from ..support.chromium import Page, chromium
+from ..support.seen import PATIENCE
 from .png import decode
 from .running import CHROMIUM, Running, running
 
@@ -88,11 +89,11 @@ def test_a_browser_shows_changing_prices_and_the_state_of_the_connection(program
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C cannot be sent to one process there")
 def test_the_dashboard_runs_by_itself_until_ctrl_c(programs: ExitStack) -> None:
     board, url = start(programs)
-    with urllib.request.urlopen(url, timeout=10) as response:
+    with urllib.request.urlopen(url, timeout=PATIENCE) as response:
         assert response.headers["Content-Type"] == "text/html; charset=utf-8"
         assert b"<title>Prices</title>" in response.read()
     with pytest.raises(urllib.error.HTTPError, match="404") as refusal:
-        urllib.request.urlopen(f"{url}elsewhere", timeout=10)
+        urllib.request.urlopen(f"{url}elsewhere", timeout=PATIENCE)
     refusal.value.close()
     for event in (websocket := WebSocket(f"{url}prices".replace("http", "ws", 1))):
         # Only then is it connected: Ctrl-C while it is connecting would make the subscription fail.

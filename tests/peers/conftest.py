@@ -15,7 +15,7 @@ import pytest
 import trustme
 
 from ..support.ports import free_port
-from .programs import Programs, find
+from .programs import PATIENCE, Programs, find
 
 #: The user that the proxies know. tinyproxy accepts only these characters.
 USER, PASSWORD, PLAIN_PASSWORD = "me", "s3cr:t%20", "secret"
@@ -78,7 +78,7 @@ def nobody() -> int:
 def node_echo(programs: Programs, certificate: Certificate) -> dict[str, int]:
     """An echo server made with Node's ws, found through NODE_PATH; skips without them."""
     probe = [find("node"), "-e", "require('ws')"]
-    if subprocess.run(probe, check=False, capture_output=True, timeout=30).returncode:
+    if subprocess.run(probe, check=False, capture_output=True, timeout=PATIENCE).returncode:
         pytest.skip("Node's package ws is not installed (or NODE_PATH does not lead to it)")
     script = str(Path(__file__).parent / "echo.js")
     [ws] = programs.start(["node", script, "$port"])
@@ -170,7 +170,7 @@ def _start_ssh(programs: Programs, _: Certificate, authentication: str) -> list[
     find("sshd")
     key = programs.folder / "ssh.key"
     command = [find("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", str(key)]
-    subprocess.run(command, check=True, timeout=30)
+    subprocess.run(command, check=True, timeout=PATIENCE)
     if os.getuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # as the service does
     [port] = programs.start(["sshd", "-D", "-e", "-f", "$config"], config="sshd.conf", key=key)

@@ -22,7 +22,7 @@ import pytest
 from ..support.ports import free_ports
 
 #: The time for a program to listen, and to end, in seconds.
-PATIENCE = 20.0
+PATIENCE = 60.0
 #: The time for it to end by itself, in seconds.
 _GRACE = 2.0
 

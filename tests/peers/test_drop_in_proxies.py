@@ -9,6 +9,7 @@ import pytest
 
 from lochws.compat import websocket
 
+from ..support.seen import PATIENCE
 from .conftest import PASSWORD, PLAIN_PASSWORD, USER, StartProxy
 
 CASES = [
@@ -23,7 +24,7 @@ def arguments(authority: str, kind: str, program: str, authentication: str, **mo
     host, _, port = authority.rpartition(":")
     password = PLAIN_PASSWORD if program == "tinyproxy" else PASSWORD
     return {
-        "http_proxy_host": host, "http_proxy_port": port, "proxy_type": kind, "timeout": 20,
+        "http_proxy_host": host, "http_proxy_port": port, "proxy_type": kind, "timeout": PATIENCE,
         "http_proxy_auth": None if authentication == "none" else (USER, password), **more,
     }
 
@@ -61,7 +62,7 @@ def test_an_app_uses_a_proxy(start_proxy: StartProxy, echo: dict[str, int]) -> N
     options = arguments(authority, "http", "tinyproxy", "Basic")
     del options["timeout"]
     app = websocket.WebSocketApp(f"ws://localhost:{echo['ws']}/", on_open=on_open)
-    assert app.run_forever(**options, http_proxy_timeout=20) is False
+    assert app.run_forever(**options, http_proxy_timeout=PATIENCE) is False
     assert peers == [authority]
 
 
@@ -85,7 +86,7 @@ def test_the_proxy_of_the_environment_is_used(
     monkeypatch.setenv("http_proxy", f"http://{USER}:{PLAIN_PASSWORD}@{authority}")
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
-    ws = websocket.create_connection(f"ws://localhost:{echo['ws']}/", timeout=20)
+    ws = websocket.create_connection(f"ws://localhost:{echo['ws']}/", timeout=PATIENCE)
     assert f"127.0.0.1:{ws.sock.getpeername()[1]}" == authority
     check_echo(ws)
     host, _, port = authority.rpartition(":")

@@ -24,10 +24,11 @@ def limited(programs: Programs, peer: Peer) -> str:
 
 
 def test_refused_upgrades_back_off_and_all_subscriptions_become_ready(programs: Programs) -> None:
-    judge = Judge(10, 0.1)
+    judge = Judge(10, 0.5)
     with Peer(judge) as peer, ExitStack() as stack:
         url = limited(programs, peer)
-        apps = [Noting(url, rate=Rate(10, per=0.1, margin=0.1), proxies={}) for _ in range(4)]
+        # The margin is for nginx, which may have to wait for a processor.
+        apps = [Noting(url, rate=Rate(10, per=0.5, margin=0.5), proxies={}) for _ in range(4)]
         sessions = [Subscriptions(app, SUBSCRIPTIONS) for app in apps]
         for app in apps:
             stack.enter_context(running(app, poll=0, persist=Backoff(min_wait=0.05, max_wait=0.5)))

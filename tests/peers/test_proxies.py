@@ -13,6 +13,7 @@ import pytest
 
 from lochws import WebSocket, events
 
+from ..support.seen import PATIENCE
 from .conftest import PASSWORD, PLAIN_PASSWORD, USER, StartProxy
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "proxies.md"
@@ -74,7 +75,7 @@ def talk(url: str, **options: Any) -> list[events.Event]:
     seen: list[events.Event] = []
     websocket = WebSocket(url, **options)
     heard: list[str | bytes] = []
-    for event in websocket.connect(close_timeout=5):
+    for event in websocket.connect(close_timeout=PATIENCE):
         seen.append(event)
         if event.name == "ready":
             for text in texts:

@@ -170,7 +170,7 @@ def node_server(record: Record, tls: Certificate | None = None) -> Iterator[int]
 def node(record: Record, tls: Certificate | None = None) -> Iterator[tuple[int, subprocess.Popen[str]]]:
     """Run that server, and yield its port and its process. Skip the test if the package is not installed."""
     probe = [find("node"), "-e", "require('ws')"]
-    if subprocess.run(probe, check=False, capture_output=True, timeout=30).returncode:
+    if subprocess.run(probe, check=False, capture_output=True, timeout=PATIENCE).returncode:
         pytest.skip("Node's package ws is not installed (or NODE_PATH does not lead to it)")
     port = free_port()
     command = [find("node"), str(Path(__file__).with_name("recorder.js")), str(port)]
