@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import shutil
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 import trustme
@@ -129,8 +131,11 @@ class TestOpening:
         assert seen == [("GET /0 HTTP/1.1", "1", "p2"), ("GET /3 HTTP/1.1", "4", "p5")]
 
     def test_the_tls_context_is_made_once(
-        self, start_peer: StartPeer, server_tls: ssl.SSLContext, ca_file: str, monkeypatch: pytest.MonkeyPatch
+        self, start_peer: StartPeer, server_tls: ssl.SSLContext, ca_file: str, tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
+        # Of a file of its own: the context of another test may still be there.
+        own_file = shutil.copy(ca_file, tmp_path / "ca.pem")
         made = []
 
         def make_context(options: Options) -> ssl.SSLContext:
@@ -140,7 +145,7 @@ class TestOpening:
         original = contexts.make_context
         monkeypatch.setattr(contexts, "make_context", make_context)
         peer = start_peer(Link.accept, tls=server_tls)
-        dialler = Dialler(Options(ssl_cafile=ca_file), peer.url)
+        dialler = Dialler(Options(ssl_cafile=str(own_file)), peer.url)
         assert made == []  # nothing is read before it is needed
         for _ in range(3):
             with closing(Deadline(PATIENCE)) as deadline:
