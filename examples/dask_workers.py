@@ -65,8 +65,8 @@ def main(client):
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        with Client(sys.argv[1], timeout=10) as client:
-            client.wait_for_workers(int(sys.argv[2]) if len(sys.argv) > 2 else 2, timeout=10)
+        with Client(sys.argv[1], timeout=60) as client:
+            client.wait_for_workers(int(sys.argv[2]) if len(sys.argv) > 2 else 2, timeout=60)
             main(client)
     else:
         with (

@@ -24,6 +24,12 @@ from ..support.seen import PATIENCE
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = ROOT / "examples"
 
+#: Warnings of Dask on a busy machine.
+_BUSY = re.compile(
+    r".* - distributed\.\w+ - WARNING - "
+    r"(Worker process still alive after|Event loop was unresponsive|full garbage collections took) .*"
+)
+
 #: Marks tests that need Debian's Chromium.
 CHROMIUM = pytest.mark.skipif(shutil.which("chromium") is None, reason="Chromium is not installed")
 
@@ -56,6 +62,11 @@ def run(
         [*through, *command(name, *arguments)], env={**ENVIRONMENT, **(environment or {})},
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False,
     )
+
+
+def errors_of(process: subprocess.CompletedProcess[str]) -> list[str]:
+    """Return the lines of stderr, without Dask's warnings that the machine is busy."""
+    return [line for line in process.stderr.splitlines() if not _BUSY.fullmatch(line)]
 
 
 def load(name: str) -> Any:

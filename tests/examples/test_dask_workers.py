@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ..support.seen import PATIENCE, eventually
-from .running import run, running
+from .running import errors_of, run, running
 
 #: The last line of the output if no price was lost.
 ALL_DONE = "WorkCounts(received=30, waiting=0, running=0, done=30, failed=0, dropped=0)"
@@ -60,7 +60,7 @@ def test_by_itself_it_starts_two_workers() -> None:
     # Three processes import Dask, which on a busy machine takes much longer than the work.
     process = run("dask_workers.py", timeout=100)
     assert process.returncode == 0, process.stderr
-    assert not process.stderr
+    assert not errors_of(process)
     lines = process.stdout.splitlines()
     assert lines[-1] == ALL_DONE
     line_of_work = re.compile(r"(\S+) at +[\d.]+: a call is worth +[\d.]+, computed by (.*)")
