@@ -18,6 +18,7 @@ import pytest
 
 from lochws import Backoff, Threads, WebSocketApp
 from lochws.connection.connection import Connection
+from lochws.engine import reader
 from lochws.engine.tasks import Tasks
 from lochws.engine.threads import Crew
 from lochws.life import unattended
@@ -251,6 +252,8 @@ def test_an_app_without_functions_opens_on_the_loops_thread_alone(
     scheme: str, start_peer: StartPeer, server_tls: ssl.SSLContext, ca_file: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # No supervisor stands in, however slow this machine is.
+    monkeypatch.setattr(reader, "GRACE_SECONDS", 1000.0)
     shared = Threads()
     url = start_peer(polite, tls=server_tls if scheme == "wss" else None).url
     first, app = (Noting(url, threads=shared, ssl_cafile=ca_file) for _ in range(2))
@@ -271,7 +274,6 @@ def test_an_app_without_functions_opens_on_the_loops_thread_alone(
         monkeypatch.setattr(threading.Thread, "start", starting)
         monkeypatch.setattr(Tasks, "_step", stepping)
         assert shared._crew is not None
-        shared._crew.reader.grace = 1000.0  # no supervisor stands in, however slow this machine is
         with running(app, persist=NEVER):
             assert app.wait_ready(PATIENCE)
             first.reconnect()
