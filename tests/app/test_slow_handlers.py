@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 from typing import Any
@@ -247,8 +248,10 @@ class TestASlowHandler:
         texts: list[str] = []
 
         def tell(text: str) -> None:
-            texts.append(text)
-            app.go.set()
+            # An earlier line may be about another handler, or the beginning of this one, on a busy machine.
+            if "self.go.wait" in text:
+                texts.append(text)
+                app.go.set()
 
         app = Slow(start_peer(script).url)
         with LogListener(tell), running(app):
@@ -256,7 +259,7 @@ class TestASlowHandler:
             app._lochws.life._crew.reader.stuck = 0.02  # type: ignore[union-attr]
             app.wait_for("text")
             assert app.go.wait(PATIENCE)
-        assert "have been running for more than 0.02 s" in texts[0]
+        assert re.search(r"have been running for more than \S+ s without a pause", texts[0])
         head, first, code, *_ = texts[0].splitlines()
         assert head.endswith(f"; further events wait for {NAME}:")
         assert first.startswith(f'  File "{__file__}", line ')
@@ -273,7 +276,7 @@ class TestASlowHandler:
             assert go.wait(PATIENCE)
 
         def tell(text: str) -> None:
-            if "further events wait" in text:
+            if "in reckon" in text:
                 go.set()
 
         app = Noting(start_peer(polite).url)
@@ -284,9 +287,9 @@ class TestASlowHandler:
             assert entered.wait(PATIENCE)
             assert go.wait(PATIENCE)
         await_reports()
-        record = next(one for one in caplog.records if hasattr(one, "ws_handler"))
-        assert record.ws_handler.endswith("reckon")
-        assert (record.ws_event, record.ws_running_for) == ("slow_handler", 0.02)  # type: ignore[attr-defined]
+        record: Any = next(one for one in caplog.records if getattr(one, "ws_handler", "").endswith("reckon"))
+        assert record.ws_event == "slow_handler"
+        assert record.ws_running_for >= 0.02
 
     def test_a_function_without_a_python_frame_has_no_stack(self) -> None:
         assert users_frames(None) == []
