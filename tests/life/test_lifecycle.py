@@ -23,6 +23,7 @@ from lochws.engine.tasks import Tasks
 from lochws.engine.threads import Crew
 from lochws.life import unattended
 from lochws.life.state import State
+from lochws.transport import contexts
 
 from ..faults.registry import fault
 from ..support.apps import AT_ONCE, NEVER, LogListener, opened, running
@@ -252,7 +253,8 @@ def test_an_app_without_functions_opens_on_the_loops_thread_alone(
     scheme: str, start_peer: StartPeer, server_tls: ssl.SSLContext, ca_file: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # No supervisor stands in, however slow this machine is.
+    # No supervisor stands in, and no file is looked at again, however slow this machine is.
+    monkeypatch.setattr(contexts, "_FRESH_SECONDS", PATIENCE)
     monkeypatch.setattr(reader, "GRACE_SECONDS", 1000.0)
     shared = Threads()
     url = start_peer(polite, tls=server_tls if scheme == "wss" else None).url
