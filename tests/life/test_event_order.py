@@ -77,12 +77,16 @@ class TestClosing:
             link.send_frame(CLOSE, b"")
             link.wait_for_end()
 
-        seen = situation.live(start_peer(script).url, timing={"close_timeout": 0.1, "poll": 0.02})
-        assert seen == [*OPENING, "closing", "disconnected"]
-        last = situation.last
-        assert (last.reason, last.graceful, last.ended_by) == ("closed", True, "server")
-        after = names(situation.events[names(situation.events).index("closing") + 1:])
-        assert after[0] == "poll"
+        for limit in (0.1, 1, 10):  # the machine may stall for the whole time
+            situation.events.clear()
+            seen = situation.live(start_peer(script).url, timing={"close_timeout": limit, "poll": 0.02})
+            assert seen == [*OPENING, "closing", "disconnected"]
+            last = situation.last
+            assert (last.reason, last.graceful, last.ended_by) == ("closed", True, "server")
+            after = names(situation.events[names(situation.events).index("closing") + 1:])
+            if after[0] == "poll":
+                return
+        raise AssertionError(after)
 
     def test_both_close_at_once(self, situation: Situation, start_peer: StartPeer) -> None:
         def script(link: Link) -> None:

@@ -32,19 +32,23 @@ class TestEndingInTime:
     @pytest.mark.parametrize("phase", PHASES)
     def test_silence_ends_with_open_timeout(self, dial: Dial, hang: Hang, phase: str) -> None:
         url, options = getattr(hang, phase)()
-        limit = 1.0 if phase == "request" else 0.2  # so large a request takes time to prepare
-        attempt = dial(url, open_timeout=limit, **options)
-        assert limit - 0.05 < attempt.seconds
-        assert attempt.awake_seconds < limit + SOON
+        where = {"request": "upgrade"}.get(phase, phase)
+        # So large a request takes time to prepare; and the machine may stall before that phase.
+        for limit in (1.0, 10.0) if phase == "request" else (0.2, 1.0, 10.0):
+            attempt = dial(url, open_timeout=limit, **options)
+            assert limit - 0.05 < attempt.seconds
+            assert attempt.awake_seconds < limit + SOON
+            if attempt.last.phase == where:
+                break
         if phase == "upgrade":
             assert attempt.names == ["connecting", "connected", "disconnected"]
-            expected = "no answer to the upgrade request: timed out after 0.2 s"
+            expected = f"no answer to the upgrade request: timed out after {limit:g} s"
             assert attempt.last.reason == expected
             assert attempt.last.ended_by == "network"
             assert isinstance(attempt.last.error, TimeoutError)
         else:
             assert attempt.names == ["connecting", "connect_fail"]
-            assert attempt.last.phase == {"request": "upgrade"}.get(phase, phase)
+            assert attempt.last.phase == where
             assert f"{limit:g} s" in attempt.last.reason
 
     @pytest.mark.parametrize("phase", PHASES)
