@@ -18,7 +18,7 @@ from ..faults.registry import fault
 from ..support.driven import driven
 from ..support.peer import Link, StartPeer
 from ..support.ports import free_port
-from ..support.seen import PATIENCE
+from ..support.seen import PATIENCE, eventually
 
 connect_tcp, resolve, wait = driven(tcp.connect_tcp), driven(tcp.resolve), driven(waiting.wait)
 
@@ -246,6 +246,7 @@ class TestResolve:
                 resolve("slow.host", 80, limit(0.01))
         with pytest.raises(ConnectFail):
             resolve("other.host", 80, limit(0.01))
+        eventually(lambda: len(hung_resolver) > 1)
         assert hung_resolver == ["slow.host", "other.host"]
         names = sorted(thread.name for thread in threading.enumerate() if "resolver" in thread.name)
         assert names == ["lochws-resolver-other.host", "lochws-resolver-slow.host"]
