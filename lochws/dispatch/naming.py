@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping
+from functools import cache
+from operator import attrgetter, is_
 from types import FunctionType, MappingProxyType, MethodType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -55,9 +58,28 @@ CLASSES: Final = MappingProxyType({
 NAMES: Final = (*CLASSES, ANY, ERROR, BATCH, SENT)
 _METHODS: Final = frozenset(f"on_{name}" for name in NAMES)
 _INHERITED: Final = tuple((name, f"on_{name}", getattr(Handler, f"on_{name}")) for name in NAMES)
-_classes: WeakKeyDictionary[type, tuple[int, Mapping[str, tuple[Mark, ...]]]] = WeakKeyDictionary()
+_take_handlers: Final = attrgetter(*(attribute for _, attribute, _ in _INHERITED))
+_classes: WeakKeyDictionary[type, _Checked] = WeakKeyDictionary()
 # The attribute of functions that `not_a_handler` has marked.
 _NO_HANDLER: Final = "__lochws_not_a_handler__"
+
+
+class _Checked:
+    """A class of handlers that was checked.
+
+    Attributes:
+        size: the number of names in the class and its bases, which tells whether it has changed since.
+        marked: the methods that `on` and `route` have marked, with their marks.
+        is_plain: whether its objects have no attributes but their own, its functions and those of its bases;
+            None if that is not known yet.
+    """
+
+    __slots__ = ("is_plain", "marked", "size")
+
+    def __init__(self, size: int, marked: Mapping[str, tuple[Mark, ...]]) -> None:
+        self.size = size
+        self.marked = marked
+        self.is_plain: bool | None = None
 
 
 @as_marking
@@ -127,6 +149,8 @@ def check_attributes(handler: object) -> None:
     Raises:
         AttributeError: an attribute is named ``on_…`` after an event, or after another library's callback.
     """
+    if _has_none_assigned(handler):
+        return
     from .foreign import assignable, nearest_events  # noqa: PLC0415  `import lochws` does not pay for it
 
     for attribute in assignable():
@@ -145,16 +169,58 @@ def check_attributes(handler: object) -> None:
             )
 
 
+def _has_none_assigned(handler: object) -> bool:
+    """Return whether no handler can have been assigned to an object as an attribute: a fast check.
+
+    This does not access the object's ``__dict__``, for the reason in `lochws.dispatch.hiding`. It looks at
+    the values instead, which the collector knows without their names.
+    """
+    cls = type(handler)
+    checked = _checked(cls)
+    if checked.is_plain is None:
+        checked.is_plain = _is_plain(cls)
+    if not checked.is_plain:
+        return False
+    try:
+        if not all(map(is_, [method.__func__ for method in _take_handlers(handler)], _take_handlers(cls))):
+            return False
+    except AttributeError:  # one of them is not a method
+        return False
+    for value in gc.get_referents(handler):
+        if issubclass(type(value), dict):  # perhaps its `__dict__`
+            if not value.keys().isdisjoint(_assignable()):
+                return False
+        elif callable(value) and value is not cls:
+            return False
+    return True
+
+
+def _is_plain(cls: type) -> bool:
+    is_dynamic = cls.__getattribute__ is not object.__getattribute__ or hasattr(cls, "__getattr__")
+    found = (vars(base).get(attribute) for base in cls.__mro__ for attribute in _assignable())
+    return not is_dynamic and all(each is None or type(each) is FunctionType for each in found)
+
+
+@cache
+def _assignable() -> frozenset[str]:
+    from .foreign import assignable  # noqa: PLC0415  `import lochws` does not pay for it
+
+    return frozenset(assignable())
+
+
 def methods_of(handler: object) -> list[tuple[Mark, HandlerFunction]]:
     """Return an object's handler methods: those named after events, then the marked ones in definition order.
 
     Raises:
         TypeError: a method is misspelt, or cannot be called with one argument.
     """
-    marked = _marked(type(handler))
+    marked = _checked(type(handler)).marked
     found: list[tuple[Mark, HandlerFunction]] = []
-    for name, attribute, inherited in _INHERITED:
-        method = getattr(handler, attribute, None)
+    try:
+        methods = _take_handlers(handler)
+    except AttributeError:  # it has only some of them
+        methods = tuple(getattr(handler, attribute, None) for _, attribute, _ in _INHERITED)
+    for (name, attribute, inherited), method in zip(_INHERITED, methods, strict=True):
         if method is None or getattr(method, "__func__", method) is inherited:
             continue
         if not _is_own(type(handler), attribute):
@@ -180,14 +246,14 @@ def check_assigned(handler: object) -> None:
             _check_spelling(attribute[3:], type(handler), attribute)
 
 
-def _marked(cls: type) -> Mapping[str, tuple[Mark, ...]]:
-    """Return the methods of a class that `on` and `route` have marked, with their marks; check the class.
+def _checked(cls: type) -> _Checked:
+    """Check a class, and return what was found.
 
     The result is cached until the class changes, which makes creating an app five times as fast.
     """
-    size = sum(len(vars(base)) for base in cls.__mro__)
+    size = sum(map(len, map(vars, cls.__mro__)))
     known = _classes.get(cls)
-    if known is None or known[0] != size:
+    if known is None or known.size != size:
         check_class(cls)
         marked: dict[str, tuple[Mark, ...]] = {}
         for base in reversed(cls.__mro__):
@@ -195,8 +261,8 @@ def _marked(cls: type) -> Mapping[str, tuple[Mark, ...]]:
                 wanted = getattr(value, MARK, None)
                 if wanted:
                     marked[attribute] = wanted
-        known = _classes[cls] = size, marked
-    return known[1]
+        known = _classes[cls] = _Checked(size, marked)
+    return known
 
 
 def event_names(names: tuple[EventName, ...], caller: str = "on") -> tuple[Name, ...]:
@@ -297,8 +363,11 @@ def _is_own(cls: type, attribute: str) -> bool:
 
 
 def _has_mark(cls: type, attribute: str, mark: str) -> bool:
-    found = (vars(base)[attribute] for base in cls.__mro__ if attribute in vars(base))
-    return any(hasattr(getattr(each, "__func__", each), mark) for each in found)
+    for base in cls.__mro__:
+        each = base.__dict__.get(attribute)
+        if each is not None and hasattr(getattr(each, "__func__", each), mark):
+            return True
+    return False
 
 
 def _suggestion(name: str, cutoff: float, form: str, prefix: str) -> str:

@@ -437,6 +437,38 @@ class TestAssignedHandlers:
             setattr(app, f"on_{name[:1]}{name[2:]}", print)
             message(AttributeError, app.start)
 
+    @pytest.mark.parametrize("name", ["on_text", "on_message", "onopen"])
+    @pytest.mark.parametrize("kind", ["attribute", "in a dict", "slot", "dynamic"])
+    def test_are_found_wherever_the_object_keeps_them(self, kind: str, name: str) -> None:
+        class Mine(WebSocketApp):
+            __slots__ = (name,) if kind == "slot" else ()
+
+        class Dynamic(WebSocketApp):
+            def __getattr__(self, attribute: str) -> object:
+                return print if attribute == name else object.__getattribute__(self, attribute)
+
+        app = (Dynamic if kind == "dynamic" else Mine)(URL)
+        if kind == "in a dict":
+            app.__dict__["other"] = {}
+        if kind == "dynamic" and name == "on_text":
+            check_attributes(app)  # the method comes first
+            return
+        if kind != "dynamic":
+            setattr(app, name, print)
+        assert message(AttributeError, app.start).startswith(f"{name} was assigned but would never be called")
+
+    @pytest.mark.parametrize("value", [None, 5, ""])
+    def test_are_refused_in_place_of_a_method_whatever_they_are(self, value: object) -> None:
+        app = WebSocketApp(URL)
+        app.on_text = value  # type: ignore[assignment,method-assign]
+        message(AttributeError, app.start)
+
+    def test_other_functions_and_values_with_such_names_are_the_user_s(self) -> None:
+        app = WebSocketApp(URL)
+        values = app.__dict__
+        values |= {"on_open": None, "on_message": {}, "callback": print, "names": {"on_text": print}}
+        check_attributes(app)
+
 
 class TestOverrides:
     """Methods that hide ours and cannot be called in their place."""
