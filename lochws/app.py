@@ -28,7 +28,7 @@ from .life.lifecycle import Lifecycle
 from .life.reasons import why_not_ready, why_running
 from .life.state import State, describe
 from .options import (
-    KEYWORDS,
+    KNOWN,
     MIB,
     ON_HANDLER_ERROR,
     URL,
@@ -89,7 +89,7 @@ class WebSocketAppOptions(WebSocketOptions, total=False):
 
 
 _DEFAULTS: dict[str, Any] = {"on_handler_error": "continue", "threads": None, "governor": None}
-_KEYWORDS = KEYWORDS.union(_DEFAULTS)
+_KNOWN = KNOWN.union(_DEFAULTS)
 
 
 class AppInternals(Internals):
@@ -364,7 +364,7 @@ class WebSocketApp(WebSocket, Handler):
             "ssl_verify": ssl_verify, "ssl_cafile": ssl_cafile, "ssl_context": ssl_context, "trace": trace,
             **options,
         }
-        check_given(type(self), url, given, _KEYWORDS)
+        check_given(type(self), url, given, _KNOWN)
         self._lochws = AppInternals(self, url, given)
         check_instance(self)
         self._lochws.registry.add_methods(self)

@@ -12,7 +12,7 @@ import re
 import socket
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from functools import wraps
+from functools import cache, wraps
 from itertools import chain, pairwise
 from math import isnan
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeGuard, TypeVar
@@ -767,10 +767,21 @@ class Options:
     text_as: Literal["str", "bytes"] = _option("str", _checked(check_choice, TEXT_AS))
     history: int = _option(0, _checked(check_range, 0, MAX_HISTORY))
 
+    if not TYPE_CHECKING:
+        def __init__(self, **given):
+            # There may be thousands of apps, which leave most options at their defaults.
+            values = dict(_converted_defaults())
+            if not given.keys() <= values.keys():
+                type(self).__shape__.refuse((), given)
+            for name, value in given.items():
+                if value is not _DEFAULTS[name]:
+                    values[name] = _CONVERSIONS[name](name, value)
+            values["codec"] = _one_codec(values["codec"], values["encoder"])
+            for name, value in values.items():
+                object.__setattr__(self, name, value)
+            self.__post_init__()
+
     def __post_init__(self) -> None:
-        for name, convert in _CONVERSIONS:
-            object.__setattr__(self, name, convert(name, getattr(self, name)))
-        object.__setattr__(self, "codec", _one_codec(self.codec, self.encoder))
         if self.ssl_keyfile is not None and self.ssl_certfile is None:
             raise ValueError(f"ssl_keyfile={self.ssl_keyfile!r} needs ssl_certfile")
         if self.require_protocol and not self.protocols:
@@ -794,16 +805,23 @@ class Options:
             raise ValueError(f"max_stream_size={limit!r}: expected at least stream_above, which is {above!r}")
 
 
-_CONVERSIONS: tuple[tuple[str, _Conversion], ...] = tuple(
-    (name, each.metadata["convert"]) for name, each in fields_of(Options).items()
-)
+_CONVERSIONS: Mapping[str, _Conversion] = {
+    name: each.metadata["convert"] for name, each in fields_of(Options).items()
+}
 _DEFAULTS: Mapping[str, Any] = {name: each.default for name, each in fields_of(Options).items()}
+
+
+@cache
+def _converted_defaults() -> Mapping[str, Any]:
+    return {name: convert(name, _DEFAULTS[name]) for name, convert in _CONVERSIONS.items()}
+
+
 #: The parameters that may be passed by position, in Lomond's order.
 POSITIONAL = (
     "proxies", "protocols", "agent", "compress", "ssl_verify", "ssl_cafile", "ssl_context", "trace",
 )
-#: The names of the keyword-only options.
-KEYWORDS = frozenset(WebSocketOptions.__annotations__)
+#: The names of all options.
+KNOWN = frozenset(WebSocketOptions.__annotations__).union(POSITIONAL)
 
 
 class TimingOptions(TypedDict, total=False):

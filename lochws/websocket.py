@@ -25,8 +25,7 @@ from .life.iteration import Iteration, Life
 from .life.state import State, describe
 from .opening.dial import Dialler
 from .options import (
-    KEYWORDS,
-    POSITIONAL,
+    KNOWN,
     URL,
     Deflate,
     Encoder,
@@ -280,7 +279,7 @@ class WebSocket:
             "ssl_verify": ssl_verify, "ssl_cafile": ssl_cafile, "ssl_context": ssl_context, "trace": trace,
             **options,
         }
-        check_given(type(self), url, given, KEYWORDS)
+        check_given(type(self), url, given, KNOWN)
         self._lochws = Internals(url, given)
         self._lochws.life = Iteration(
             self._lochws.dialler, self._lochws.options, self._lochws.traffic, self._lochws.url
@@ -835,7 +834,7 @@ class WebSocket:
         return self._lochws.traffic.with_open(self._lochws.life.connection)
 
 
-def check_given(owner: type, url: object, given: dict[str, Any], keywords: frozenset[str]) -> None:
+def check_given(owner: type, url: object, given: dict[str, Any], known: frozenset[str]) -> None:
     """Refuse unknown options and coroutine functions, and rename ``subprotocols`` to ``protocols``.
 
     Raises:
@@ -846,11 +845,10 @@ def check_given(owner: type, url: object, given: dict[str, Any], keywords: froze
         if given["protocols"] is not None:
             raise ValueError("protocols and subprotocols are the same option: give one of them")
         given["protocols"] = protocols
-    known = keywords.union(POSITIONAL)
-    if not given.keys() <= known:
+    if not known.issuperset(given):
         from .dispatch.foreign import refuse_arguments  # noqa: PLC0415  for mistakes alone
 
-        refuse_arguments(owner.__name__, given, known, is_app="threads" in keywords)
+        refuse_arguments(owner.__name__, given, known, is_app="threads" in known)
     for name, value in [("url", url), *given.items()]:
         if callable(value):
             check_runs(f"{name}: {getattr(value, '__qualname__', None) or repr(value)}", value)

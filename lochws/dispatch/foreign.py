@@ -13,7 +13,7 @@ from functools import cache
 from typing import NoReturn
 
 from ..base.records import fields_of
-from ..options import KEYWORDS, POSITIONAL, Timing
+from ..options import KNOWN, POSITIONAL, Timing
 from .handler import Handler
 
 #: What a handler can be registered for.
@@ -26,7 +26,7 @@ _CALLBACK_CUTOFF = 0.85
 
 #: The options of `WebSocketApp.start`, `WebSocketApp.run_forever` and `WebSocket.connect`.
 _RUNNING = (*fields_of(Timing), "persist")
-_CONSTRUCTOR = (*POSITIONAL, *KEYWORDS)
+_CONSTRUCTOR = (*POSITIONAL, *KNOWN.difference(POSITIONAL))
 _APP_ONLY = ("on_handler_error", "threads")
 _BACKOFF = "persist=Backoff(min_wait=5, max_wait=5) waits 5 seconds each time"
 _PROXIES = 'pass proxies="http://user:password@host:port" to the constructor'

@@ -196,9 +196,10 @@ def _has_none_assigned(handler: object) -> bool:
 
 
 def _is_plain(cls: type) -> bool:
-    is_dynamic = cls.__getattribute__ is not object.__getattribute__ or hasattr(cls, "__getattr__")
+    if any(vars(base).keys() & {"__getattr__", "__getattribute__"} for base in cls.__mro__[:-1]):
+        return False
     found = (vars(base).get(attribute) for base in cls.__mro__ for attribute in _assignable())
-    return not is_dynamic and all(each is None or type(each) is FunctionType for each in found)
+    return all(each is None or type(each) is FunctionType for each in found)
 
 
 @cache
@@ -216,6 +217,7 @@ def methods_of(handler: object) -> list[tuple[Mark, HandlerFunction]]:
     """
     marked = _checked(type(handler)).marked
     found: list[tuple[Mark, HandlerFunction]] = []
+    methods: tuple[Any, ...]
     try:
         methods = _take_handlers(handler)
     except AttributeError:  # it has only some of them

@@ -95,6 +95,9 @@ class _Setup:
     mail: tuple[Intake, ...] = ()
 
 
+_EMPTY = _Setup()
+
+
 class Registry:
     """The handlers of one app.
 
@@ -122,7 +125,7 @@ class Registry:
         self._failed = failed
         self._codec = codec
         self._lines: tuple[Lines, frozenset[type[events.Event]]] | None = None  # set before any handler
-        self._setup = _Setup()  # written under _lock, read without it
+        self._setup = _EMPTY  # written under _lock, read without it
         self.taps: list[HandlerFunction] = []
         self._limits: dict[str, RateLimit] = {}  # by the handler's name; the reader's
         self._misled = _NOBODY  # handlers whose coroutines have been reported

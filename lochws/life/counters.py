@@ -26,6 +26,9 @@ class _Ended:
     added: CountedConnection | None
 
 
+_NONE = _Ended(Counters(), None)
+
+
 class Traffic:
     """The totals of a WebSocket's connections, at most one of which is open at a time.
 
@@ -34,7 +37,7 @@ class Traffic:
     """
 
     def __init__(self) -> None:
-        self._ended = _Ended(Counters(), None)
+        self._ended = _NONE
 
     def add(self, connection: CountedConnection) -> None:
         """Add the totals of a connection that has ended. For the baton holder, once per connection."""

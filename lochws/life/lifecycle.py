@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from ..engine.governor import Governor
 
 T = TypeVar("T")
+_DEFAULT_TIMING = Timing()
 
 
 class Lifecycle:
@@ -126,7 +127,7 @@ class Lifecycle:
         self._window = kept_window(options.rate)
         self._host = dialler.endpoint.origin if dialler.endpoint is not None else self
         self._user_functions: UserFunctions = {}  # for the task that makes the attempt
-        self._timing = Timing()
+        self._timing = _DEFAULT_TIMING
         self._pool: Threads | None = None  # with _crew and _inbox: written by start, while nothing runs
         self._crew: Crew | None = None
         self._inbox: Inbox | None = None

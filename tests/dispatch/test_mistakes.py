@@ -27,7 +27,7 @@ from lochws.dispatch.foreign import _FIELDS, _INSTEAD, _RENAMED, CALLBACKS
 from lochws.dispatch.naming import NAMES, check_attributes
 from lochws.dispatch.registry import MAX_LIMITS, Registry
 from lochws.errors import WebSocketError
-from lochws.options import KEYWORDS, POSITIONAL, Timing
+from lochws.options import KNOWN, POSITIONAL, Timing
 from lochws.persist import persist
 
 URL = "ws://example.invalid/"
@@ -215,7 +215,7 @@ class TestNamesOfOptions:
         assert name not in inspect.signature(kind).parameters
 
     def test_the_advice_names_options_that_exist(self) -> None:
-        ours = {*KEYWORDS, *POSITIONAL, *vars(Timing()), "persist", "threads"}
+        ours = {*KNOWN, *POSITIONAL, *vars(Timing()), "persist", "threads"}
         assert set(_RENAMED.values()) <= ours
         for text in _INSTEAD.values():
             assert set(re.findall(r"\b(\w+)=", text)) <= ours | set(vars(Backoff()))
