@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Callable
 
 _STATUS_LINE = r"(?s)(HTTP/\d\.\d) (\d{3})(?: (.*))?$"
 
@@ -15,6 +16,9 @@ _NO_CHARSETS = frozenset({"idna", "punycode"})
 # RFC 9110 section 5.5: control characters are not allowed in values, and may be replaced by spaces. A
 # server's text ends up in logs and on terminals, where such characters would start lines or move the cursor.
 _CONTROLS = dict.fromkeys([*range(9), *range(10, 32), 127], " ")
+
+# Bytes for which there is more to do than to strip white space. A lone carriage return is one of them.
+_UNUSUAL = rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\xff]|\r(?!\n)"
 
 #: A pattern for the end of a head. A lone line feed may end a line, too (RFC 9112 section 2.2).
 HEAD_END = rb"\n\r?\n"
@@ -50,11 +54,13 @@ class Response:
         match = re.match(_STATUS_LINE, first)
         self.http_ver: str = match[1] if match else ""
         self.status_code: int | None = int(match[2]) if match else None
-        self.status: str = _text(_readable(match[3] or "")) if match else ""
+        is_usual = re.search(_UNUSUAL, header_data) is None
+        readable = str.strip if is_usual else _readable_text
+        self.status: str = readable(match[3] or "") if match else ""
         self.headers: dict[str, str] = {}
-        self.header_list: list[tuple[str, str]] = _header_list(lines)
+        self.header_list: list[tuple[str, str]] = _header_list(lines, str.strip if is_usual else _text)
         for name, given in self.header_list:
-            value = _text(_readable(given))
+            value = readable(given)
             if name not in self.headers:
                 self.headers[name] = value
             elif name != "location":  # a joined list would not be a URL: the first one counts
@@ -83,7 +89,7 @@ class Response:
         return f"<response {self.http_ver} {self.status_code} {self.status}>"
 
 
-def _header_list(lines: list[str]) -> list[tuple[str, str]]:
+def _header_list(lines: list[str], text: Callable[[str], str]) -> list[tuple[str, str]]:
     pairs: list[tuple[str, str]] = []
     for line in lines:
         if line[:1] in (" ", "\t") and pairs:
@@ -93,7 +99,7 @@ def _header_list(lines: list[str]) -> list[tuple[str, str]]:
             continue
         name, colon, value = line.partition(":")
         if colon:
-            pairs.append((_text(name).lower(), value.strip()))
+            pairs.append((text(name).lower(), value.strip()))
     return pairs
 
 
@@ -107,6 +113,10 @@ def _readable(received: str) -> str:
         return received.encode("latin-1").decode()
     except UnicodeDecodeError:
         return received
+
+
+def _readable_text(received: str) -> str:
+    return _text(_readable(received))
 
 
 def _text(received: str) -> str:

@@ -57,7 +57,7 @@ def changed(record: _Any, **changes: Any) -> _Any:
 class _Shape:
     """The fields of a record's class, as its methods need them."""
 
-    __slots__ = ("cls", "defaults", "eq", "fields", "positional", "taken")
+    __slots__ = ("cls", "defaults", "eq", "fields", "in_order", "positional", "taken")
 
     def __init__(self, cls: type, *, kw_only: bool, eq: bool) -> None:
         self.cls = cls
@@ -69,6 +69,8 @@ class _Shape:
             if each.kw_only is None:
                 each.kw_only = kw_only
         self.positional = tuple(name for name, each in self.fields.items() if not each.kw_only)
+        #: How many arguments give all fields in order; -1 if that is not possible.
+        self.in_order = len(self.fields) if len(self.positional) == len(self.fields) else -1
         self.defaults = {
             name: each.default for name, each in self.fields.items() if each.default is not REQUIRED
         }
@@ -128,6 +130,11 @@ class _Record:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         shape = self.__shape__
+        if len(args) == shape.in_order and not kwargs:
+            for name, value in zip(shape.positional, args, strict=True):
+                _set(self, name, value)
+            self.__post_init__()
+            return
         given = dict(zip(shape.positional, args, strict=False))
         values = {**shape.defaults, **given, **kwargs}
         fits = len(args) == len(given) and given.keys().isdisjoint(kwargs)

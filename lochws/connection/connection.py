@@ -32,7 +32,7 @@ from ..sent import Tap
 from ..system.reentry import interrupts_lochws
 from ..system.report import safe_str
 from ..transport.waiting import loss
-from .history import History, Taps
+from .history import Counts, History, Taps
 from .incoming import IncomingStream
 from .past import Past
 from .poll_timer import PollTimer
@@ -161,6 +161,12 @@ class Connection:
     def latency(self) -> float | None:
         """Seconds between the last answered ping and its pong, or None."""
         return self._keepalive.latency
+
+    @property
+    def counts(self) -> Counts:
+        """The messages and bytes of this connection so far, for its history."""
+        receiving, queue = self._receiving, self.sending.queue
+        return receiving.messages, receiving.bytes, queue.messages_sent, queue.bytes_sent
 
     @property
     def counters(self) -> Counters:

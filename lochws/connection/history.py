@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from struct import Struct
 from typing import Literal, Protocol, TypeAlias
 
-from ..counters import Counters
 from ..events import Binary, Event, HistoryEntry, Text, content_of
 from ..sent import ControlFrame, Sent, Streamed, Tap
 
@@ -28,11 +27,15 @@ _NAMES = (
 _PACKED = Struct("<dBBIQi")
 
 
+#: Messages and bytes received, messages and bytes sent.
+Counts: TypeAlias = tuple[int, int, int, int]
+
+
 class Counted(Protocol):
     """The connection, as its history sees it."""
 
     @property
-    def counters(self) -> Counters:
+    def counts(self) -> Counts:
         """The messages and bytes of the connection so far."""
 
 
@@ -55,7 +58,7 @@ class History:
         self._most = messages or ENTRIES
         self._entries = bytearray()
         self._connection = connection
-        self._counted = (0, 0, 0, 0)
+        self._counted: Counts = (0, 0, 0, 0)
         self._wall = wall
 
     def happened(self, name: str) -> None:
@@ -115,16 +118,12 @@ class History:
 
     def _count(self, when: float) -> None:
         """Add entries for the messages since the last call."""
-        totals = self._connection.counters
         before = self._counted
-        self._counted = now = (
-            totals.messages_received, totals.bytes_received, totals.messages_sent, totals.bytes_sent
-        )
-        received, received_bytes, sent, sent_bytes = (new - old for new, old in zip(now, before, strict=True))
-        if received:
-            self._append(when, "received", "messages", received, received_bytes, None)
-        if sent:
-            self._append(when, "sent", "messages", sent, sent_bytes, None)
+        self._counted = now = self._connection.counts
+        if now[0] != before[0]:
+            self._append(when, "received", "messages", now[0] - before[0], now[1] - before[1], None)
+        if now[2] != before[2]:
+            self._append(when, "sent", "messages", now[2] - before[2], now[3] - before[3], None)
 
     def _append(
         self, when: float, direction: _Direction, name: str, count: int, size: int, code: int | None

@@ -11,7 +11,6 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from selectors import EVENT_READ
 from time import monotonic
@@ -287,8 +286,10 @@ class Loop:
         """Stop waiting for a descriptor that was passed to `watch`. Call this before it is closed."""
         if self._watched.get(descriptor) is watch:  # if it was closed, another may have it now
             del self._watched[descriptor]
-            with suppress(OSError, ValueError, RuntimeError):  # the poller has been closed
+            try:
                 self._poller.watch(descriptor, EVENT_READ, 0)
+            except (OSError, ValueError, RuntimeError):
+                pass  # the poller has been closed
 
     def go_on(self, channel: Channel) -> None:
         """Have a channel's `on_ready` called in the next turn, which does not wait."""

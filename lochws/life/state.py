@@ -31,6 +31,7 @@ class State(enum.Enum):
         STOPPED: the WebSocket has ended. It may be started again.
     """
 
+    __hash__ = object.__hash__  # an enum's own is written in Python
     NEW = "new"
     """The WebSocket was never started."""
     CONNECTING = "connecting"
@@ -50,6 +51,7 @@ class State(enum.Enum):
 class Step(enum.Enum):
     """A step from one state to the next."""
 
+    __hash__ = object.__hash__
     START = "start"
     OPENED = "opened"
     ENDED = "ended"

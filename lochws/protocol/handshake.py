@@ -102,16 +102,16 @@ def build_request(
     given = {name.lower() for name, _ in headers}
     if auth is not None and "authorization" not in given:
         fields.append(("Authorization", _basic(*auth)))
-    fields = [field for field in fields if field[0].lower() not in given] + list(headers)
-    # Host comes first, even if it is the user's (RFC 9110 section 7.2).
-    fields.sort(key=lambda field: field[0].lower() != "host")
-    lines = [f"GET {endpoint.resource} HTTP/1.1".encode("ascii")]
-    lines += [name.encode("ascii") + b": " + _encoded(value) for name, value in fields]
+    if headers:
+        fields = [field for field in fields if field[0].lower() not in given] + list(headers)
+        # Host comes first, even if it is the user's (RFC 9110 section 7.2).
+        fields.sort(key=lambda field: field[0].lower() != "host")
+    lines = [f"GET {endpoint.resource} HTTP/1.1", *[f"{name}: {value}" for name, value in fields]]
     for line in lines:
         # Everything was checked where it was given; this is the last guard against header injection.
-        if b"\r" in line or b"\n" in line:
-            raise ValueError(f"line break in {line.split(b':')[0][:40]!r} of the upgrade request")
-    return b"\r\n".join([*lines, b"", b""])
+        if "\r" in line or "\n" in line:
+            raise ValueError(f"line break in {_encoded(line.split(':')[0][:40])!r} of the upgrade request")
+    return b"\r\n".join([*map(_encoded, lines), b"", b""])
 
 
 def _basic(user: str, password: str) -> str:
@@ -159,8 +159,8 @@ def check_response(
     if accepts != [accept_key(key)]:
         raise HandshakeError("Sec-WebSocket-Accept challenge failed")
     return Agreement(
-        protocol=_chosen_protocol(_values(response, "sec-websocket-protocol"), protocols),
-        deflate=permessage_deflate.accept(_values(response, "sec-websocket-extensions"), deflate),
+        _chosen_protocol(_values(response, "sec-websocket-protocol"), protocols),
+        permessage_deflate.accept(_values(response, "sec-websocket-extensions"), deflate),
     )
 
 
@@ -169,6 +169,8 @@ def _values(response: Response, name: str) -> list[str]:
 
 
 def _has_token(response: Response, name: str, token: str) -> bool:
+    if response.headers.get(name, "").lower() == token:
+        return True
     return token in (part.lower() for part in response.get_list(name))
 
 

@@ -44,12 +44,14 @@ class Deadline:
 
     def enter(self, phase: str) -> None:
         """Begin a phase, which ends the previous one."""
-        self._times = self.timings
-        self.phase = phase
-        self._entered = monotonic()
-        limit = self._limits.get(phase)
-        self._phase_end = None if limit is None else self._entered + limit
+        now = monotonic()
+        if self.phase:
+            self._times[self.phase] += now - self._entered
         self._times.setdefault(phase, 0.0)
+        self.phase = phase
+        self._entered = now
+        limit = self._limits.get(phase)
+        self._phase_end = None if limit is None else now + limit
 
     @property
     def timings(self) -> dict[str, float]:

@@ -7,7 +7,7 @@ import os
 import selectors
 import socket
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from itertools import zip_longest
 from time import monotonic
 from typing import Any, TypeAlias
@@ -127,6 +127,8 @@ def connect_unix(path: str) -> socket.socket:
 
 def interleaved(addresses: list[AddressInfo]) -> list[AddressInfo]:
     """Reorder addresses so that the families take turns (RFC 8305 section 4)."""
+    if len(addresses) == 1:
+        return addresses
     families: dict[int, list[AddressInfo]] = {}
     for address in addresses:
         families.setdefault(address[0], []).append(address)
@@ -246,10 +248,16 @@ def _resolve_numeric(host: str, port: int) -> list[AddressInfo]:
     if getattr(getattr(function, "__code__", None), "co_filename", None) != socket.__file__:
         return []  # it was replaced, and may block whatever it is asked
     try:
-        # This asks neither the network nor a file, so it may run in any thread.
-        return list(function(host, port, 0, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST))
+        # The zone of an IPv6 address has a number, which may change.
+        return list(_numeric.__wrapped__(host, port) if "%" in host else _numeric(host, port))
     except (OSError, ValueError):
         return []
+
+
+@lru_cache(maxsize=64)
+def _numeric(host: str, port: int) -> tuple[AddressInfo, ...]:
+    # This asks neither the network nor a file, so it may run in any thread.
+    return tuple(socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST))
 
 
 def _as_stream_address(found: Any) -> AddressInfo | None:

@@ -20,10 +20,10 @@ SECRET = "s3cr3t"
 
 
 class Noted:
-    """A history without entries for messages, or with; the test sets the counters and the time."""
+    """A history without entries for messages, or with; the test sets the counts and the time."""
 
     def __init__(self, messages: int = 0) -> None:
-        self.counters = Counters()
+        self.counts = (0, 0, 0, 0)
         self.now = 1000.0
         self.history = History(messages, self, lambda: self.now)
 
@@ -37,9 +37,9 @@ class TestCounting:
     def test_messages_are_counted_between_two_other_entries(self) -> None:
         noted = Noted()
         noted.history.happened("ready")
-        noted.counters = Counters(messages_received=10, bytes_received=1020, messages_sent=1, bytes_sent=9)
+        noted.counts = (10, 1020, 1, 9)
         noted.history.frames("sent", "ping", size=4)
-        noted.counters = Counters(messages_received=12, bytes_received=1100, messages_sent=1, bytes_sent=15)
+        noted.counts = (12, 1100, 1, 15)
         assert noted.lines == [
             ("", "ready", 1, 0, None),
             ("received", "messages", 10, 1020, None),
