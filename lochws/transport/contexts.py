@@ -29,6 +29,8 @@ _FRESH_SECONDS = 1.0
 # The contexts in use, by the result of `key_of`; and the state of their files, with the time of that look.
 _shared: WeakValueDictionary[Hashable, ssl.SSLContext] = WeakValueDictionary()
 _states: WeakKeyDictionary[ssl.SSLContext, tuple[Hashable, float]] = WeakKeyDictionary()
+# The files that `check_tls` has last found right: thousands of apps may have the same.
+_right: Hashable = None
 _lock = reentrant_lock()
 
 
@@ -143,6 +145,10 @@ def check_tls(options: Options) -> None:
         return
     if options.ssl_cafile is None and options.ssl_certfile is None:
         return  # nothing to load, and creating a context is the slowest part of creating a WebSocket
+    global _right  # noqa: PLW0603  a single assignment
+    files = _given_files(options)
+    if files is not None and files == _right:
+        return
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if options.ssl_cafile is not None:
         with _Refusing("ssl_cafile", options.ssl_cafile, "a file of certificates in PEM form"):
@@ -154,6 +160,21 @@ def check_tls(options: Options) -> None:
         expected = "a certificate and its private key in PEM form, and the password if the key has one"
         with _Refusing("ssl_certfile", options.ssl_certfile, expected):
             context.load_cert_chain(options.ssl_certfile, options.ssl_keyfile, _password(options))
+    _right = files
+
+
+def _given_files(options: Options) -> Hashable:
+    """Return the names and states of the files that the options name; None if they must be loaded."""
+    if options.ssl_password is not None:
+        return None  # it would have to be kept
+    states: list[Hashable] = [ssl.SSLContext]  # programs replace it
+    for file in (options.ssl_cafile, options.ssl_certfile, options.ssl_keyfile):
+        try:
+            found = os.stat(file) if file is not None else None
+        except (OSError, ValueError):
+            return None
+        states.append((file, found and (found.st_dev, found.st_ino, found.st_size, found.st_ctime_ns)))
+    return tuple(states)
 
 
 def _system_context() -> ssl.SSLContext:

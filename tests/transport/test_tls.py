@@ -108,6 +108,19 @@ class TestContext:
         with pytest.raises(ValueError, match="ssl_cafile="):
             check_tls(Options(ssl_cafile=str(tmp_path)))
 
+    def test_a_cafile_is_read_again_once_it_changes(self, ca_file: str, tmp_path: Path) -> None:
+        file = tmp_path / "ca.pem"
+        file.write_bytes(Path(ca_file).read_bytes())
+        options = Options(ssl_cafile=str(file))
+        check_tls(options)
+        check_tls(options)
+        file.write_text("no certificate\n")
+        with pytest.raises(ValueError, match="expected a file of certificates"):
+            check_tls(options)
+        file.unlink()
+        with pytest.raises(FileNotFoundError, match="there is no such file"):
+            check_tls(options)
+
     def test_a_context_for_servers_is_refused(self, server_tls: ssl.SSLContext) -> None:
         with pytest.raises(ValueError, match="ssl_context is for servers"):
             check_tls(Options(ssl_context=server_tls))
