@@ -17,6 +17,7 @@ from ..dispatch.registry import Registry
 from ..errors import WebSocketError
 from ..life.intake import Intake, Life
 from ..options import MIB
+from ..system.control import control_lock
 from ..system.rate_limit import RateLimit
 from ..system.report import report, safe_name
 from .arrivals import TURN_SECONDS
@@ -69,17 +70,22 @@ class CoroutineHandlers:
         self, function: Callable[..., Coroutine[Any, Any, object]], kinds: frozenset[type[events.Event]]
     ) -> None:
         """Add a handler. Any thread."""
-        self._handlers += ((kinds, function),)
-        self._intake.kinds |= kinds
+        with control_lock():
+            self._handlers += ((kinds, function),)
+            self._intake.kinds |= kinds
 
     def remove(self, function: object) -> bool:
         """Remove a handler. Return whether it was one. Any thread."""
-        left = tuple(one for one in self._handlers if one[1] is not function and one[1] != function)
-        if len(left) == len(self._handlers):
-            return False
-        self._handlers = left
-        self._intake.kinds = frozenset().union(*(kinds for kinds, _ in left))
-        return True
+        while True:
+            before = self._handlers
+            left = tuple(one for one in before if one[1] is not function and one[1] != function)
+            if len(left) == len(before):
+                return False
+            with control_lock():  # not during the comparisons, which may run the user's code
+                if self._handlers is before:
+                    self._handlers = left
+                    self._intake.kinds = frozenset().union(*(kinds for kinds, _ in left))
+                    return True
 
     def _arrived(self) -> None:
         """Have the loop start the task. Any thread."""

@@ -56,7 +56,9 @@ class History:
     def __init__(self, messages: int, connection: Counted, wall: Callable[[], float]) -> None:
         self.has_messages = messages > 0
         self._most = messages or ENTRIES
-        self._entries = bytearray()
+        # Packed, because there may be many connections. With entries for messages, the baton holder and the
+        # writing thread add at the same time: a list takes that without a GIL, and a bytearray does not.
+        self._entries: list[bytes] | bytearray = [] if self.has_messages else bytearray()
         self._connection = connection
         self._counted: Counts = (0, 0, 0, 0)
         self._wall = wall
@@ -102,10 +104,11 @@ class History:
         """
         if not self.has_messages:
             self._count(self._wall())
-        # A copy, because nothing could be added to the original meanwhile.
+        # A copy, because entries may be added to the original meanwhile.
+        packed = b"".join(self._entries.copy()) if isinstance(self._entries, list) else bytes(self._entries)
         entries = tuple(
             HistoryEntry(when, _DIRECTIONS[direction], _NAMES[name], count, size, None if code < 0 else code)
-            for when, direction, name, count, size, code in _PACKED.iter_unpack(bytes(self._entries))
+            for when, direction, name, count, size, code in _PACKED.iter_unpack(packed)
         )
         return entries[-self._most:]
 
@@ -128,12 +131,19 @@ class History:
     def _append(
         self, when: float, direction: _Direction, name: str, count: int, size: int, code: int | None
     ) -> None:
-        self._entries += _PACKED.pack(
+        packed = _PACKED.pack(
             when, _DIRECTIONS.index(direction), _NAMES.index(name), min(count, 0xFFFFFFFF), size,
             -1 if code is None else code,
         )
-        if len(self._entries) >= 2 * self._most * _PACKED.size:
-            del self._entries[:-self._most * _PACKED.size]
+        entries = self._entries
+        if isinstance(entries, list):
+            entries.append(packed)
+            unit = 1
+        else:
+            entries += packed
+            unit = _PACKED.size
+        if len(entries) >= 2 * self._most * unit:
+            del entries[:-self._most * unit]
 
 
 def _size(text: str | bytes) -> int:

@@ -121,7 +121,7 @@ class IncomingStream:
             else:
                 parts.append(part)
             self.waiting += len(part)
-            if self._sizes and self.waiting >= min(self._sizes):
+            if self.waiting >= min(self._sizes, default=maxsize):  # threads change the list without the lock
                 self._changed.notify_all()
         self._call_wakers()
 

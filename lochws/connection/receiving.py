@@ -9,6 +9,7 @@ nothing is read, so that TCP slows the server down (backpressure).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from selectors import EVENT_WRITE
 from sys import getsizeof
@@ -203,7 +204,8 @@ class ReceivingHalf:
         if sent and self.keepalive.waiting_since is None:
             self.wait_begins()
         while sent:
-            self.keepalive.sent(*sent.pop(0))
+            with suppress(IndexError):  # a thread that could not send its ping has just removed it
+                self.keepalive.sent(*sent.pop(0))
 
     def wait_begins(self) -> None:
         """Record how much data the kernel must still deliver ahead of a ping whose answer is awaited."""

@@ -201,7 +201,7 @@ class Recorder:
         if unsaid:
             self._entries.append((at, unsaid, time(), 0))
         self._entries.append((at, what, when, size))
-        if wakes:
+        if wakes or self._is_idle:  # the writer may have found nothing just before that
             self._wake()
 
     def _start(self) -> None:

@@ -150,7 +150,8 @@ class Intake:
         if self.inbox.is_closed:
             return 0
         dropped = len(self.inbox.close())
-        self.dropped += dropped
+        with self.inbox.lock:  # the reader counts, too
+            self.dropped += dropped
         self._life.unwatch(self.wake)
         with suppress(ValueError):  # another thread may close it at the same time
             self._registry.remove(self)
@@ -219,7 +220,8 @@ class Intake:
         self.wake_consumers()
 
     def _drop(self, count: int) -> None:
-        self.dropped += count
+        with self.inbox.lock:
+            self.dropped += count
         if self._when_full != "latest" and not self._is_abandoned:  # there, dropping is the purpose
             why = "the app is closing" if self._life.is_stopping else f"it is full ({self._when_full})"
             report(logging.WARNING, "a mailbox dropped %d events: %s", count, why, limit=self._lines)

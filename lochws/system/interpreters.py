@@ -11,7 +11,7 @@ from __future__ import annotations
 import atexit
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -59,7 +59,8 @@ def at_end(function: Callable[[], object]) -> None:
 def not_at_end(function: Callable[[], object]) -> None:
     """Cancel the call of a function that was passed to `at_end`. Other functions are ignored."""
     atexit.unregister(function)
-    _at_end[:] = [one for one in _at_end if one != function]
+    with suppress(ValueError):
+        _at_end.remove(function)
 
 
 def _end() -> None:

@@ -5,19 +5,29 @@ These tests are most useful in a Python without a GIL, and with ThreadSanitizer.
 
 from __future__ import annotations
 
+import asyncio
 import io
 import threading
+from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lochws import Counters, WebSocketApp
+from lochws.aio.coroutines import CoroutineHandlers
+from lochws.connection.history import History
+from lochws.connection.incoming import IncomingStream
+from lochws.events import Binary, Event, Text
 from lochws.feed.meter import LegMeter
+from lochws.handlers._parts.departures import Departures
+from lochws.handlers.recorder import Recorder
 from lochws.protocol import compiled
 from lochws.protocol.frames import build_frame_python, measure_python, pack_python
 from lochws.protocol.scanning import scan_python
 
-from ..support.seen import PATIENCE
+from ..support.seen import PATIENCE, eventually
 
 THREADS = 4
 ROUNDS = 300
@@ -155,3 +165,105 @@ def test_the_lags_of_a_feed_are_read_while_they_are_added() -> None:
             assert 0 <= lag.p50 <= lag.p99 <= lag.max
 
     run_together(add, read, read, read)
+
+
+def test_each_message_sent_and_received_at_the_same_time_has_an_entry() -> None:
+    class Connection:
+        counters = Counters()
+
+    history = History(3 * ROUNDS, Connection(), lambda: 1.0)
+
+    def receive() -> None:
+        for _ in range(ROUNDS):
+            history.received([Binary(b"in")])
+
+    def send() -> None:
+        for _ in range(ROUNDS):
+            history.sent((b"out",))
+
+    run_together(receive, send)
+    entries = history.taken()
+    assert [entry.size for entry in entries if entry.direction == "received"] == [2] * ROUNDS
+    assert [entry.size for entry in entries if entry.direction == "sent"] == [3] * ROUNDS
+
+
+def test_a_stream_is_written_while_threads_begin_and_end_their_waits_for_it() -> None:
+    class Listener:
+        def turn_for_handler(self, until: Callable[[], bool], limit: float | None) -> bool:
+            return False
+
+        def stream_handled(self, stream: IncomingStream) -> None: ...
+
+        def has_handler_for(self, kind: type[Event]) -> bool:
+            return True
+
+    stream = IncomingStream(False, lambda: None, Listener())
+
+    def wait() -> None:
+        for _ in range(ROUNDS):
+            with pytest.raises(TimeoutError):
+                stream.read(1 << 30, 1e-6)
+
+    def write() -> None:
+        for _ in range(ROUNDS * 10):
+            stream.write(b"x")
+
+    run_together(write, wait, wait)
+    stream.end()
+    assert stream.read(None, 0) == b"x" * ROUNDS * 10
+
+
+def test_coroutine_handlers_are_added_and_removed_on_several_threads_and_none_is_lost() -> None:
+    loop = asyncio.new_event_loop()
+    app = WebSocketApp("ws://localhost")
+    handlers = CoroutineHandlers(app._lochws.life, app._lochws.registry, loop)
+
+    def change() -> None:
+        async def kept(event: object) -> None: ...
+
+        for _ in range(ROUNDS):
+            async def handle(event: object) -> None: ...
+
+            handlers.add(handle, frozenset({Text}))
+            handlers.add(kept, frozenset({Binary}))
+            assert handlers.remove(handle)
+            assert handlers.remove(kept)
+
+    run_together(*[change] * THREADS)
+    assert handlers._handlers == ()
+    loop.close()
+
+
+def test_a_message_that_was_forgotten_while_it_left_does_not_stand_for_the_next_one() -> None:
+    class Replacing(bytes):
+        """While it is compared, the handlers' thread forgets it and sends another message."""
+
+        def __eq__(self, other: object) -> bool:
+            departures._waiting.clear()
+            departures._waiting.append((b"next", lambda: None))
+            return True
+
+        __hash__ = bytes.__hash__
+
+    departures = Departures(WebSocketApp("ws://localhost"))
+    departures._waiting.append((Replacing(), lambda: None))
+    departures._sent((b"",))
+    assert [message for message, _ in departures._waiting] == [b"next"]
+
+
+def test_an_entry_that_is_queued_as_the_writer_falls_asleep_is_written(tmp_path: Path) -> None:
+    class Late(deque[Any]):
+        """The writer finds nothing, and is about to wait, right before the entry is queued."""
+
+        def append(self, entry: Any) -> None:
+            recorder._is_idle = True
+            super().append(entry)
+
+    path = tmp_path / "a.jsonl"
+    with Recorder(path) as recorder:
+        recorder.on_event(Text("first"))
+        eventually(lambda: "first" in path.read_text() and recorder._is_idle)
+        recorder._is_idle = False  # the writer was still busy when this was read
+        recorder._entries = Late()
+        recorder.on_event(Text("second"))
+        eventually(lambda: "second" in path.read_text())

@@ -177,8 +177,9 @@ class Link:
 
     def wake(self) -> None:
         """End the waits in `wait_readable`."""
-        self._wake_ups += 1
-        self.changed()
+        with self._lock:
+            self._wake_ups += 1
+            self.changed()
 
     def wait_until(self, predicate: Callable[[], object], timeout: float | None) -> None:
         """Wait until a condition holds, which is checked after each change, or until the timeout expires."""

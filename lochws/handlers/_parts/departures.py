@@ -73,11 +73,12 @@ class Departures:
 
     def _sent(self, sent: tuple[Sent, ...]) -> None:
         for item in sent:
-            with suppress(IndexError, WebSocketError):  # nothing waits any more; the app has stopped
-                message, left = self._waiting[0]
-                if item == message:
-                    self._waiting.popleft()
-                    self._app.call_later(0, partial(self._has_left, left))
+            # None waits any more; the handlers' thread has just removed this one; the app has stopped.
+            with suppress(IndexError, ValueError, WebSocketError):
+                entry = self._waiting[0]
+                if item == entry[0]:
+                    self._waiting.remove(entry)
+                    self._app.call_later(0, partial(self._has_left, entry[1]))
 
     # The handlers' thread.
 

@@ -120,7 +120,7 @@ class Sending:
         if self._gate is not None:
             with suppress(ValueError):
                 self._gate.forget(self.wake)
-        for leg in tuple(self._legs):
+        for leg in list(self._legs):  # copied in one step, unlike by tuple(): the handlers' thread adds
             self._part_from(leg)
 
     def _taken(self, messages: list[OutboxMessage]) -> None:
