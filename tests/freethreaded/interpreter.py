@@ -9,8 +9,9 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+_ROOT = Path(__file__).resolve().parents[2]
 #: Everything that is built or installed goes here, outside version control.
-CACHE = Path(__file__).resolve().parents[2] / ".freethreaded"
+CACHE = Path(os.environ.get("FREE_THREADED_CACHE") or _ROOT / ".freethreaded").absolute()
 
 #: The source package and the release of Debian that has it.
 SOURCE, RELEASE = "python3.13", "trixie"
@@ -80,7 +81,8 @@ def _build(prefix: Path, options: tuple[str, ...]) -> None:
     with tarfile.open(archive) as source:
         source.extractall(work, filter="tar")  # apt has checked its signature
     (folder,) = work.iterdir()
-    _call("./configure", "-q", "--disable-gil", f"--prefix={prefix}", *options, cwd=folder)
+    options = (f"--prefix={prefix}", "--disable-test-modules", *options)
+    _call("./configure", "-q", "--disable-gil", *options, cwd=folder)
     _call("make", "-s", f"-j{os.cpu_count()}", cwd=folder)
     _call("make", "-s", "altinstall", cwd=folder)
     shutil.copy(folder / "Tools" / "tsan" / SUPPRESSIONS, prefix)
