@@ -1,13 +1,13 @@
 """``python -m tests.freethreaded``: the tests of everything that threads share, in a Python without a GIL.
 
 Finds or builds a free-threaded CPython, creates a virtual environment with the packages that exist for it,
-and builds lochws there. Runs, with the GIL off, the tests of the core, the handlers and the faults, and the
-stress test: with the compiled parts, and again in pure Python. Arguments after ``--`` go to pytest.
+and builds lochws there. Runs, with the GIL off, the tests of the core, handlers, feeds and the faults, and
+the stress test: with the compiled parts, and again in pure Python. Arguments after ``--`` go to pytest.
 
 With ``--tsan``, CPython and the compiled parts are built with ThreadSanitizer instead, and the tests that
 drive the compiled parts from several threads must end without a report of a data race in them.
 
-With ``--throughput``, runs `benchmarks.parallel` there instead.
+With ``--throughput``, runs `benchmarks.parallel` there instead. Arguments after ``--`` go to it.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ PACKAGES = (
 )
 #: The suites in which threads meet.
 SUITES = (
-    "protocol", "transport", "connection", "engine", "life", "dispatch", "app", "handlers", "system",
-    "faults",
+    "freethreaded", "protocol", "transport", "connection", "engine", "opening", "life", "dispatch", "app",
+    "feed", "handlers", "system", "faults",
 )
 #: They need msgpack, msgspec or cryptography, which have no wheels for a free-threaded 3.13.
 LEFT_OUT = (
