@@ -21,6 +21,7 @@ from websockets.sync.server import ServerConnection, serve
 
 from lochws import Backoff, Feed, Threads, WebSocketApp
 
+from ..support.ports import free_port
 from ..support.seen import PATIENCE
 
 ROOT = Path(__file__).parent.parent.parent
@@ -126,7 +127,7 @@ class Cluster:
     def __init__(self, folder: Path, workers: int = 3, *, nannies: bool = False) -> None:
         self._folder, self._nanny = folder, "--nanny" if nannies else "--no-nanny"
         self._file = folder / "scheduler.json"
-        self.port = 0
+        self.port = free_port()
         self.workers: dict[str, subprocess.Popen[bytes]] = {}
         self.scheduler = self._start_scheduler()
         for number in range(workers):

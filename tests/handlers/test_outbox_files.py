@@ -273,19 +273,19 @@ except OutboxError as error:
     print(error)
 with app:
     app.wait_ready(60)
-    end = time.monotonic() + 10
+    end = time.monotonic() + 40
     while outbox.counts.sent < put and time.monotonic() < end:
         time.sleep(0.01)
     print(outbox.counts.sent == put, outbox.failure)
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    print(outbox.flush(10))
+    print(outbox.flush(40))
     outbox.put({"n": put})
-    print(outbox.flush(10), outbox.counts.confirmed == put + 1)
+    print(outbox.flush(40), outbox.counts.confirmed == put + 1)
 """
     server = Acking()
     url = start_peer(server).url
     command = [sys.executable, "-c", code, tmp_path / "box", url]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
     lines = ended.stdout.splitlines()
     assert len(lines) == 4, ended.stderr
     assert f"the outbox file {str(tmp_path / 'box')!r} cannot be written" in lines[0]

@@ -26,6 +26,7 @@ from lochws.testing import (
     wait_for_pong,
 )
 
+from ..support.seen import PATIENCE
 from ..support.threaded_websockets import connect
 
 # asyncio leaves the transports of aiohttp open for a moment when its session is closed over TLS.
@@ -57,7 +58,7 @@ def websockets_asyncio(url: str, message: str | bytes, tls: ssl.SSLContext | Non
 
 
 def websocket_client(url: str, message: str | bytes, tls: ssl.SSLContext | None) -> Seen:
-    client = websocket.create_connection(url, timeout=10, sslopt={"context": tls} if tls else None)
+    client = websocket.create_connection(url, timeout=PATIENCE, sslopt={"context": tls} if tls else None)
     (client.send if isinstance(message, str) else client.send_binary)(message)
     seen: list[str | bytes] = []
     while True:

@@ -179,6 +179,7 @@ class TestLochws:
     def test_silence_answers_nothing_but_records(self) -> None:
         with t.ScriptedServer([t.accept(), t.silence()]) as server:
             assert live(server.url, ping_rate=0.02, ping_timeout=0.1)[-2:] == ["unresponsive", "disconnected"]
+            server.connections[0].wait_over()
         assert server.connections[0].pings
         assert not server.connections[0].remaining
 
