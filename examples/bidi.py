@@ -37,7 +37,7 @@ class Browser(WebSocketApp):
 
     def do(self, method: str, **params: object) -> Any:
         """Send a command, and wait for its result. Must not be called in a handler."""
-        return self.replies.request({"method": method, "params": params}).result()
+        return self.replies.request({"method": method, "params": params}, timeout=100).result()
 
     def on_text(self, event: events.Text) -> None:
         if event.json["type"] == "event":

@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.skipif(
         not (shutil.which("firefox") or shutil.which("firefox-esr")), reason="Firefox is not installed"
     ),
-    pytest.mark.timeout(120),  # its first start takes some seconds, and much longer on a busy machine
+    pytest.mark.timeout(180),  # its first start takes some seconds, and much longer on a busy machine
 ]
 
 TEAL = (0, 128, 128)
@@ -36,7 +36,7 @@ def test_the_program_opens_a_page_takes_a_screenshot_and_leaves_nothing_behind(
     picture = tmp_path / "page.png"
     page = "data:text/html,<title>Hi</title><body style='background:teal'><script>console.log('so')</script>"
     environment = {"TMPDIR": profiles, "HOME": profiles}
-    process = run("bidi.py", page, str(picture), environment=environment, timeout=110)
+    process = run("bidi.py", page, str(picture), environment=environment, timeout=170)
     assert process.returncode == 0, process.stderr
     assert process.stdout.splitlines() == ["console: so", "title: Hi"]
     screen = decode(picture.read_bytes())
