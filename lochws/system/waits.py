@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from time import monotonic, sleep
-from typing import overload
+from typing import Any, overload
 
 from .control import control_lock, is_starting
 
@@ -56,7 +56,11 @@ class Waiters:
         """Release the lock until `notify_all` is called. Return False if the timeout expires first."""
         if self._condition is None:
             self._condition = threading.Condition(self._lock)
-        return self._condition.wait(timeout)
+        try:
+            return self._condition.wait(timeout)
+        except BaseException:
+            _hold_again(self._lock)
+            raise
 
     def notify_all(self) -> None:
         """Wake all threads that wait."""
@@ -93,7 +97,22 @@ class ReentrantEvent(threading.Event):
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until `set` is called. Return False if the timeout expires first."""
         with self._lock:
-            return self._changed.wait_for(self.is_set, timeout)
+            try:
+                return self._changed.wait_for(self.is_set, timeout)
+            except BaseException:
+                _hold_again(self._lock)
+                raise
+
+
+def _hold_again(lock: Any) -> None:
+    """Take a lock that the exception of a signal handler has left free in the middle of a wait.
+
+    `threading` releases it right before the `try` statement that takes it again. An exception between the two
+    would be replaced by a RuntimeError at the end of the caller's ``with`` block. Only reentrant locks tell
+    who holds them.
+    """
+    if hasattr(lock, "_is_owned") and not lock._is_owned():
+        lock._acquire_restore((1, threading.get_ident()))  # unlike `acquire`, it runs no signal handlers
 
 
 def wait_for(condition: Waiters, predicate: Callable[[], object], timeout: float | None) -> bool:
