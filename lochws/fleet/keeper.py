@@ -153,7 +153,10 @@ class Shard:
         drops_at: when connections that are still open are dropped. Once they are dropped, when the shard
             counts as closed even if a handler has not returned. By the clock of leases.
         is_dropped: whether the connections were dropped.
-        is_lost: whether they were dropped because the lease had expired or was about to.
+        is_lost: whether the guard drops them, or has dropped them, because the lease had expired or was about
+            to.
+
+    Once `is_leaving` is true, `runs` does not change any more.
     """
 
     number: int
@@ -189,6 +192,8 @@ class Keeper:
         self._failed: list[Failed] = []
         self._counts = [0] * 5
         self._closes_at = self._drops_at = 0.0  # when apps must be closed, and dropped; see _apply
+        self._lost: list[Shard] = []  # for the guard to drop
+        self._is_dropping = False  # whether these are all shards
         self._threads = Threads(
             orders.supervisors, name=f"fleet-{orders.fleet}", clock=LeaseClock(self.is_valid),
             attempts=_ATTEMPTS,
@@ -230,7 +235,9 @@ class Keeper:
         while self._shards and now() < end:
             await asyncio.sleep(0.02)
         with self._lock:
-            self._drop_all()
+            self._lose_all()
+        while self._lost:
+            await asyncio.sleep(0.02)
         self._reports = False
         self._reporting.cancel()
         if tells:
@@ -248,8 +255,7 @@ class Keeper:
         with self._lock:
             shards = list(self._shards.values())
         for shard in shards:
-            with self._lock:  # the guard and the reports may come in between
-                self._leave(shard)
+            self._close_shard(shard)
         self._has_jobs.set()
 
     def ask(self) -> None:
@@ -281,11 +287,16 @@ class Keeper:
                     pass
 
     async def _report_once(self) -> Reply | None:
+        while True:
+            with self._lock:
+                sent = now()
+                if sent >= self._drops_at:  # this process was stopped for long; the guard is about to notice
+                    self._lose_all()
+                if not self._is_dropping:
+                    break
+            await asyncio.sleep(0.02)  # a lease would let apps connect again that are not closed yet
         self._numbers += 1
-        sent = now()
         with self._lock:
-            if sent >= self._drops_at:  # this process was stopped for long; the guard is about to notice
-                self._drop_all()
             held = [
                 (each.is_owned, Held(each.number, each.version, each.is_up))
                 for each in self._shards.values() if not each.is_lost
@@ -319,7 +330,8 @@ class Keeper:
                 if shard.is_owned and number not in owned:
                     self._lose(shard)  # it has another owner already
                 elif number not in owned | coming or number in reply.leave or reply.is_closing:
-                    self._leave(shard)
+                    if self._leave(shard):
+                        self._jobs.appendleft(partial(_close_all, shard))
                 elif number in owned:
                     shard.is_owned = True
             for content in reply.contents:
@@ -336,7 +348,7 @@ class Keeper:
 
     def is_valid(self) -> bool:
         """Return whether the leases of this worker are valid for certain. Any thread."""
-        return now() < self._drops_at
+        return not self._is_dropping and now() < self._drops_at
 
     def _guard(self) -> None:
         longest = min(0.25, self._orders.lease / 20)
@@ -344,40 +356,69 @@ class Keeper:
             self._guard_wakes.clear()
             time_now = now()
             with self._lock:
-                if self._shards and time_now >= self._drops_at:
-                    self._drop_all()
-                elif self._shards and time_now >= self._closes_at:
-                    for shard in self._shards.values():
-                        self._leave(shard)
-                        if now() >= self._drops_at:
-                            break
-                    self._has_jobs.set()
+                if time_now >= self._drops_at:
+                    self._lose_all()
+                shards = list(self._shards.values()) if self._closes_at <= time_now < self._drops_at else []
                 following = self._closes_at if time_now < self._closes_at else self._drops_at
-            wait = following - time_now
+            self._drop_lost()
+            for shard in shards:  # thousands of apps take a while; there may be a new lease meanwhile
+                if not self._closes_at <= now() < self._drops_at:
+                    break
+                self._close_shard(shard)
+            if shards:
+                self._has_jobs.set()
+            wait = following - now()
             self._guard_wakes.wait(min(wait, longest) if wait > 0 else longest)
+        self._drop_lost()
 
-    def _drop_all(self) -> None:
-        """Drop all connections at once: another worker may take over from now on."""
-        for shard in self._shards.values():
-            self._lose(shard)
+    def _drop_lost(self) -> None:
+        """Drop the connections of lost shards. Without the lock, which the reports need."""
+        with self._lock:
+            shards = self._lost.copy()
+        if not shards:
+            return
+        opening: list[Run] = []
+        connected: list[Run] = []
+        for shard in shards:
+            for run in shard.runs.values():
+                (connected if _cut(run) else opening).append(run)
+        for run in (*opening, *connected):
+            _drop(run)
+        with self._lock:
+            for shard in shards:
+                shard.is_dropped, shard.drops_at = True, now() + 1
+            del self._lost[: len(shards)]
+            self._is_dropping = self._is_dropping and bool(self._lost)
         self._has_jobs.set()
 
-    def _lose(self, shard: Shard) -> None:
-        """Drop the connections of a shard at once. Under the lock."""
-        if not shard.is_lost:
-            shard.is_leaving = shard.is_dropped = shard.is_lost = True
-            shard.drops_at = now() + 1
-            for run in shard.runs.values():
-                _drop(run)
+    def _lose_all(self) -> None:
+        """Have the guard drop all connections: another worker may take over from now on. Under the lock."""
+        for shard in self._shards.values():
+            self._is_dropping |= self._lose(shard)
 
-    def _leave(self, shard: Shard) -> None:
-        """Begin to close the apps of a shard, unless that has begun. Under the lock."""
-        if not shard.is_leaving:
-            shard.is_leaving = True
-            shard.drops_at = now() + self._longest_close
-            for run in shard.runs.values():
-                if run.app is not None:
-                    run.app.close()
+    def _lose(self, shard: Shard) -> bool:
+        """Have the guard drop the connections of a shard. Return whether that is new. Under the lock."""
+        if shard.is_lost:
+            return False
+        shard.is_leaving = shard.is_lost = True
+        self._lost.append(shard)
+        self._guard_wakes.set()
+        return True
+
+    def _leave(self, shard: Shard) -> bool:
+        """Mark a shard as leaving. If that is new, return True: close its apps then. Under the lock."""
+        if shard.is_leaving:
+            return False
+        shard.is_leaving = True
+        shard.drops_at = now() + self._longest_close
+        return True
+
+    def _close_shard(self, shard: Shard) -> None:
+        """Begin to close the apps of a shard, unless that has begun. Without the lock."""
+        with self._lock:
+            is_new = self._leave(shard)
+        if is_new:
+            _close_all(shard)
 
     # The mover.
 
@@ -468,18 +509,22 @@ class Keeper:
         time_now = now()
         with self._lock:
             leaving = [each for each in self._shards.values() if each.is_leaving]
-            ended = []
+            ended, late = [], []
             for shard in leaving:
-                if all(_has_stopped(run) for run in shard.runs.values()):
+                if shard.is_lost and not shard.is_dropped:
+                    pass  # the guard is about to
+                elif all(_has_stopped(run) for run in shard.runs.values()):
                     ended.append(shard)
                 elif time_now >= shard.drops_at and not shard.is_dropped:
                     shard.is_dropped, shard.drops_at = True, time_now + 1
-                    for run in shard.runs.values():
-                        _drop(run)
+                    late.append(shard)
                 elif time_now >= shard.drops_at:
                     ended.append(shard)  # the connections are cut; only a handler has not returned
             for shard in ended:
                 del self._shards[shard.number]
+        for shard in late:
+            for run in shard.runs.values():
+                _drop(run)
         if ended:
             self._ask_from_thread()
         return len(ended) < len(leaving)
@@ -551,6 +596,24 @@ def _words(error: BaseException) -> str:
 def _close(run: Run) -> None:
     if run.app is not None:
         run.app.close()
+
+
+def _close_all(shard: Shard) -> None:
+    for run in shard.runs.values():
+        _close(run)
+
+
+def _cut(run: Run) -> bool:
+    """Cut the connections of an app, as a quick first part of `_drop`. Return whether there were any."""
+    if isinstance(run.app, Feed):
+        conductor = run.app._life.conductor
+        apps = [] if conductor is None else [leg.app for leg in conductor.legs]
+    else:
+        apps = [] if run.app is None else [run.app]
+    connections = [each for app in apps if (each := app._lochws.life.connection) is not None]
+    for connection in connections:
+        connection._stream.shutdown()
+    return bool(connections)
 
 
 def _drop(run: Run) -> None:
