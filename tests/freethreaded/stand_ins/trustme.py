@@ -11,6 +11,8 @@ import os
 import ssl
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -57,6 +59,13 @@ class Blob:
     def write_to_path(self, path: str | os.PathLike[str], append: bool = False) -> None:
         with Path(path).open("ab" if append else "wb") as file:
             file.write(self._data)
+
+    @contextmanager
+    def tempfile(self) -> Iterator[str]:
+        with tempfile.TemporaryDirectory() as folder:
+            path = str(Path(folder, "data.pem"))
+            self.write_to_path(path)
+            yield path
 
 
 class LeafCert:
