@@ -101,8 +101,8 @@ def test_a_received_text_runs_through_few_files_and_functions(start_peer: StartP
             assert app.handled.wait(PATIENCE)
     path = shortest(app.paths[5:])
     assert len(path.files) <= 7, str(path)
-    assert len(path.functions) <= 20, str(path)
-    assert path.moves <= 14, str(path)
+    assert len(path.functions) <= 14, str(path)
+    assert path.moves <= 12, str(path)
 
 
 def test_a_lone_sent_text_runs_through_few_files_and_functions(start_peer: StartPeer) -> None:
@@ -117,5 +117,5 @@ def test_a_lone_sent_text_runs_through_few_files_and_functions(start_peer: Start
             assert app.handled.wait(PATIENCE)
     path = shortest([path for path in paths[5:] if path.calls])
     assert len(path.files) <= 5, str(path)
-    assert len(path.functions) <= 10, str(path)
+    assert len(path.functions) <= 6, str(path)
     assert path.moves <= 6, str(path)

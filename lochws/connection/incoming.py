@@ -344,7 +344,9 @@ class IncomingStreams:
         stream = self._arriving
         return self._held_cost <= limit and (stream is None or stream.is_low)
 
-    def post(self, received: Sequence[events.Event], cost: int, after: Callable[[], object] | None) -> int:
+    def post(
+        self, received: Sequence[events.Event], cost: int = 0, after: Callable[[], object] | None = None
+    ) -> int:
         """Post events to the inbox, now or when the stream in front of them is done. Return its backlog."""
         self._held.append((received, cost, after))
         self._held_cost += cost

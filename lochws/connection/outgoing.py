@@ -96,8 +96,7 @@ class Outgoing:
         batch_bytes: the maximum number of bytes in a batch, unless a single frame is larger.
 
     Attributes:
-        items: the items that are ready to be packed, including those of the batch. While `raw` is empty,
-            plain messages may be appended directly if they are also added to `size`.
+        items: the items that are ready to be packed, including those of the batch.
         size: the number of waiting bytes: frames, and payloads that have yet to be compressed. Keepalive
             pings and pongs do not count.
         extra: bytes of memory used in addition, by messages that are kept in two forms.
@@ -175,8 +174,13 @@ class Outgoing:
 
     def add(self, item: Item | Raw) -> None:
         """Add one item at the end of the queue."""
-        target, item = self._place(item)
-        target.append(item)
+        if self.raw or isinstance(item, tuple):
+            target, item = self._place(item)
+            target.append(item)
+        else:  # a plain message, with fewer calls
+            size = len(item)
+            self.size += size + (6 if size < 126 else 8 if size < 65536 else 14)
+            self.items.append(item)
 
     def add_all(self, added: list[Item | Raw]) -> None:
         """Add several items with no other between them. Framed items must not have an `Original`.
@@ -313,11 +317,6 @@ class Outgoing:
         self.items += ready
         del self.raw[:count]
         stream.is_open, stream.end, self.size, self.streamed = False, end, size, streamed
-
-    @staticmethod
-    def streams_among(sent: Sequence[Item]) -> int:
-        """Count the streams that end among some items, since their contents are not kept."""
-        return sum(type(item) is tuple and type(item[1]) is Streamed for item in sent)
 
     def fragments_between(self, start: int, end: int) -> int:
         """Return how many of these positions are fragments of streams, not counting the last of each."""
@@ -456,6 +455,34 @@ class Outgoing:
         if end == len(frames):
             return frames[start:], self._start + 1, 0
         return frames[start:end], self._start, end
+
+    def send_alone(self, message: str | bytes, send: Callable[[bytes], int]) -> bool:
+        """Add a plain message and send it, all under the lock. Only if nothing waits and there is no writer.
+
+        Args:
+            message: a message that may be appended to `items`.
+            send: passes bytes to the kernel, and returns how many it took.
+
+        Returns:
+            False, having done nothing, if something else must be sent first. If True, `rest` is what the
+            kernel did not take.
+        """
+        if self.raw or self.plans or self.rest or self._prefix:
+            return False
+        packed, _ = self._pack([message], 0, self._batch_bytes)
+        size, end = len(packed), self._start + 1
+        # There is no call between these statements, so Ctrl-C cannot interrupt them.
+        self.items += (message,)
+        self._next_offset, self._end, self.rest, self.size = 0, end, packed, size
+        taken = send(packed)
+        sent = self.bytes_sent + taken
+        if taken < size or end >= KEPT_ITEMS or sent >= self._full_at:
+            self.took(taken)
+        else:
+            # As `took` does. There is no call between these statements, so Ctrl-C cannot interrupt them.
+            self.messages_sent = self._completed = self._completed + 1
+            self.rest, self._start, self.size, self.bytes_sent = b"", end, 0, sent
+        return True
 
     @property
     def is_last_batch(self) -> bool:
@@ -597,6 +624,11 @@ def message_of(item: Item | Raw) -> Message:
         payload = payload_of(cast("bytes", item[0]))
         return payload.decode() if kept == Opcode.TEXT else payload
     return cast("Message", kept.message if isinstance(kept, Original) else kept)
+
+
+def streams_among(sent: Sequence[Item]) -> int:
+    """Count the streams that end among some items, since their contents are not kept."""
+    return sum(type(item) is tuple and type(item[1]) is Streamed for item in sent)
 
 
 def _is_close(item: Item | Raw) -> bool:

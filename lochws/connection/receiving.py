@@ -91,13 +91,14 @@ class ReceivingHalf:
         messages, bytes: the numbers of messages and bytes received; any thread may read them.
         heard: when part of a message was last received, in monotonic seconds; 0.0 if there was none.
         last_message_at: the `received_time` of the last message, or None.
+        post: posts what the server has sent, in order, and returns the backlog: see `Inbox.post`.
     """
 
     __slots__ = (
         "_acknowledged", "_auto_pong", "_codec", "_deflates", "_ends", "_handlers", "_history", "_inbox",
-        "_is_plain", "_ping_at", "_prepares", "_queue", "_sending", "_stream", "_streams", "_trace",
-        "_unposted", "at_eof", "bytes", "heard", "is_paused", "keepalive", "last_message_at", "messages",
-        "receiver", "staleness",
+        "_is_plain", "_ping_at", "_prepares", "_queue", "_receive_into", "_sending", "_stream",
+        "_streams", "_trace", "_unposted", "at_eof", "bytes", "heard", "is_paused", "keepalive",
+        "last_message_at", "messages", "post", "receiver", "staleness",
     )
 
     def __init__(
@@ -116,6 +117,7 @@ class ReceivingHalf:
     ) -> None:
         self._stream = stream
         self._is_plain = type(stream) is Stream  # such a stream buffers nothing
+        self._receive_into = stream.receiver()
         self._inbox = inbox
         self._sending = sending
         self._queue = sending.queue
@@ -130,9 +132,11 @@ class ReceivingHalf:
         self._deflates = agreed is not None
         #: The streams, if large messages become streams.
         self._streams: IncomingStreams | None = None
+        self.post: Callable[..., int] = inbox.post
         streaming = None
         if options.stream_above is not None:
             self._streams = IncomingStreams(inbox, ends.touch, handlers)
+            self.post = self._streams.post
             streaming = Streaming(options.stream_above, options.max_stream_size, self._streams.open)
         self.receiver = Receiver(
             options.max_message_size,
@@ -237,7 +241,7 @@ class ReceivingHalf:
 
     def _receive(self, buffer: memoryview, now: float) -> bool:
         """Receive about as much as fits into the buffer. Return whether more may be readable."""
-        receiver, stream, share = self.receiver, self._stream, len(buffer)
+        receiver, share = self.receiver, len(buffer)
         until = 0.0 if self._is_plain else monotonic() + TURN_SECONDS
         while share > 0:
             room = buffer[:DEFLATED_READ] if self._deflates else buffer
@@ -246,7 +250,7 @@ class ReceivingHalf:
                 room = receiver.room(room)
             size = len(room)
             try:
-                count = stream.receive_into(room)
+                count = self._receive_into(room)
             except OSError as error:
                 return self._stream_ended(error, room if wants_room else None)
             if not count:
@@ -267,7 +271,7 @@ class ReceivingHalf:
                 return False
             if count < size:
                 # The selector reports further data, except for data that the stream has buffered itself.
-                return not self._is_plain and stream.pending()
+                return not self._is_plain and self._stream.pending()
             share -= count
             if until and monotonic() >= until:
                 break  # a flood of small TLS records: other connections get their turn first
@@ -295,7 +299,8 @@ class ReceivingHalf:
         controls = receiver.controls
         extra = earlier = 0
         if received:
-            messages = len(received) - len(controls)
+            number = len(received)
+            messages = number - len(controls) if controls else number
             if messages:
                 self.messages += messages
                 self.heard = now
@@ -309,13 +314,13 @@ class ReceivingHalf:
                 self._trace.messages(received)
             if controls:
                 self._react(controls, now)
-            extra = EVENT_BYTES * len(received)
+            extra = EVENT_BYTES * number
             earlier, self._unposted = self._unposted, 0
             cost = earlier + count
             if self._deflates:
                 cost = 0
                 extra += _memory_of(received)
-            elif cost >= EXACT_BYTES * len(received) or self._inbox.batches:
+            elif cost >= EXACT_BYTES * number or self._inbox.batches:
                 extra += _memory_of(received, but=cost)
             is_wanted = messages or any(self._handlers.has_handler_for(type(event)) for event in received)
             if is_wanted and self.post(received, cost + extra) > INBOX_BYTES:
@@ -328,14 +333,6 @@ class ReceivingHalf:
             self._taken(now)
         # A large message ends the turn, so that it is delivered, and its memory is free, before the next one.
         return extra + earlier
-
-    def post(
-        self, received: Sequence[events.Event], cost: int = 0, after: Callable[[], object] | None = None
-    ) -> int:
-        """Post what the server has sent, in order, and return the backlog: see `Inbox.post`."""
-        if self._streams is None:
-            return self._inbox.post(received, cost, after)
-        return self._streams.post(received, cost, after)
 
     def _taken(self, now: float) -> None:
         """Check the streams, and whether the server is done, after something was received."""

@@ -72,6 +72,11 @@ class Room:
         """Messages that were discarded because there was no room. Read without the lock."""
         return self._dropped + sum(self._discarded)
 
+    @property
+    def has_grown(self) -> bool:
+        """True if the waiting threads should check again, now that the kernel has taken something."""
+        return self.streaming > 0 or self._outgoing.pending <= self.threshold
+
     def find(self, size: int, count: int, is_shut: Callable[[], bool]) -> bool:
         """Apply `when_full` to messages that do not fit. The lock is released during a wait.
 

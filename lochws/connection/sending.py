@@ -37,7 +37,7 @@ from .paced import Budget
 from .proofs import Proofs
 from .receipts import Receipt, ReceiptState
 from .room import Bound
-from .sendqueue import AskFlush, SendQueue, Sink
+from .sendqueue import AskFlush, SendNow, SendQueue, Sink
 from .trace import Trace
 from .window import SlidingWindow, make_window
 
@@ -59,6 +59,9 @@ class Line(Sink, Protocol):
 
     def is_behind(self) -> bool:
         """Return whether TCP has yet to send some of what it has taken."""
+
+    def sender(self) -> SendNow | None:
+        """Return a function that does the same as `send` in one step, or None if there is none."""
 
 
 class SendingHalf:
@@ -115,6 +118,7 @@ class SendingHalf:
             proofs=Proofs(sender.ping, syscalls.random_bytes),
             window=max(2, min(WINDOW_BYTES, options.max_queue) // (fragment or FRAGMENT_BYTES)),
             batch_bytes=min(BATCH_BYTES, max(fragment or BATCH_BYTES, SMALLEST_BATCH)),
+            send_now=stream.sender(),
         )
 
     @property

@@ -12,6 +12,10 @@ number of bytes taken under the lock. Other threads append in the meantime. In t
 time compresses, piece by piece, so that a large message occupies neither a lock nor the loop. Everything that
 was queued after that message waits for it, except for keepalive pings and pongs.
 
+A small message that is alone, since nothing else waits, is the exception: the lock is held while it is framed
+and sent, which saves taking it twice. The compiled `send` makes that possible: it returns after microseconds
+and holds the GIL, so that no other thread could have run anyway.
+
 **Hand-over without the lock.** Senders do not wait for each other. A call that interrupts another one on the
 same thread (in a signal handler, finalizer or trace function) must not wait either, because it would wait for
 itself. Such senders drop their message off in `_dropped_off`, and another thread or call takes it up. The
@@ -45,7 +49,7 @@ from ..system.reentry import interrupts_lochws
 from ..system.waits import Waiters, wait_for
 from .announcer import Announcer
 from .compression import Compress, Compression
-from .outgoing import BATCH_BYTES, OpenStream, Outgoing, Pack, Raw, message_of
+from .outgoing import BATCH_BYTES, OpenStream, Outgoing, Pack, Raw, message_of, streams_among
 from .paced import Budget, PacedOutgoing
 from .pacing import Pacing
 from .proofs import Doubts, Proofs
@@ -65,11 +69,15 @@ COMPRESSED_PER_FLUSH = 2 * PIECE_BYTES
 #: The maximum size of a message that may be dropped off, in bytes, and the maximum number of such messages.
 DROP_OFF_BYTES = 4096
 DROP_OFF_MESSAGES = 512
+#: The maximum size of a message that is sent under the lock, in bytes. Others drop theirs off meanwhile.
+ALONE_BYTES = DROP_OFF_BYTES
 #: How long `finish` waits for a thread that is writing, in seconds.
 WRITER_SECONDS = 1.0
 
 #: Asks for a flush: see `SendQueue`.
 AskFlush: TypeAlias = "Callable[[Callable[[], object] | None], object]"
+#: Takes bytes as `Sink.send` does.
+SendNow: TypeAlias = "Callable[[bytes], int]"
 # The role of writer or compressor: a new list each time, so that its holder can distinguish it from the next.
 _Part: TypeAlias = "list[None]"
 
@@ -97,6 +105,8 @@ class SendQueue:
         proofs: what the server has read; None if no receipts are needed.
         batch_bytes: the maximum number of bytes in a batch, unless a single frame is larger.
         window: how many items may wait when a stream adds a fragment.
+        send_now: does the same as the stream's `send`, in one step: no other thread runs meanwhile, so it may
+            be called under the lock. None if there is no such function.
 
     Attributes:
         doubts: after `finish`, what is in doubt; None before.
@@ -110,7 +120,7 @@ class SendQueue:
         "_announcer", "_ask_flush", "_asked", "_changed", "_compression", "_compressor", "_corks",
         "_drop_off_limit", "_dropped_off", "_due", "_finished", "_follows", "_gathering", "_is_shut",
         "_is_unsure", "_last_write", "_limit", "_lock", "_outgoing", "_paced", "_proofs", "_room", "_sealed",
-        "_stream", "_taps", "_window", "_writer", "doubts", "failure", "is_blocked", "pacing",
+        "_send_now", "_stream", "_taps", "_window", "_writer", "doubts", "failure", "is_blocked", "pacing",
     )
 
     def __init__(
@@ -127,8 +137,10 @@ class SendQueue:
         proofs: Proofs | None = None,
         batch_bytes: int = BATCH_BYTES,
         window: int = 4,
+        send_now: SendNow | None = None,
     ) -> None:
         self._stream = stream
+        self._send_now = send_now
         self._compression = Compression(compress) if compress is not None else None
         self._limit = bound.limit
         self._window = window
@@ -200,19 +212,19 @@ class SendQueue:
         try:
             with self._lock:
                 outgoing = self._outgoing
+                step: bool | None = None
                 # Otherwise there is room for any message, and nothing has to be done first.
                 if outgoing.size or dropped_off or self._is_shut:
                     if not self._admit(size):
                         return False
                     self._check_open()
-                if outgoing.raw:
-                    outgoing.add(message)
                 else:
-                    outgoing.size += size + (6 if size < 126 else 8 if size < 65536 else 14)
-                    outgoing.items.append(message)
-                step = self._next_step()
-                if step:
-                    self._writer = mine = []
+                    step = self._send_alone(message, size)
+                if step is None:
+                    outgoing.add(message)
+                    step = self._next_step()
+                    if step:
+                        self._writer = mine = []
             if mine is not None:
                 self._write(mine, (message,))
             elif step is False:
@@ -643,7 +655,7 @@ class SendQueue:
             is_unsure = self._is_unsure or self._writer is not None
             outgoing.took(len(outgoing.rest) if is_unsure else min(uncounted, len(outgoing.rest)))
         sent, end = outgoing.take_in_doubt(self._proofs.proven)
-        omitted = max(0, end - self._proofs.proven - len(sent)) + outgoing.streams_among(sent)
+        omitted = max(0, end - self._proofs.proven - len(sent)) + streams_among(sent)
         omitted -= outgoing.fragments_between(self._proofs.proven, end - len(sent))
         self.doubts = Doubts(_messages_of(sent), omitted, self._proofs.take_all(end))
 
@@ -906,7 +918,7 @@ class SendQueue:
                     self.is_blocked = blocked = bool(outgoing.rest)
                     self._drop_off_limit = 0
                     self._last_write = monotonic()
-                    if (self._room.waiting and self._has_made_room()) or self._finished:
+                    if (self._room.waiting and self._room.has_grown) or self._finished:
                         self._changed.notify_all()
                     if self._dropped_off:
                         self._take_up()
@@ -932,8 +944,40 @@ class SendQueue:
             if self._withdraw(items):
                 raise TransportFail(f"connection lost: {error}") from error
 
-    def _has_made_room(self) -> bool:
-        return self._room.streaming > 0 or self._outgoing.pending <= self._room.threshold
+    def _send_alone(self, message: str | bytes, size: int) -> bool | None:
+        """Send a plain message under the lock, in the place of `_write`, if it is small and nothing waits.
+
+        Returns:
+            None, having done nothing, if the message should be queued. False if the caller is to ask the
+            loop, because the kernel is full, else True.
+
+        Raises:
+            TransportFail: the network failed; the message was not sent whole.
+        """
+        send = self._send_now
+        if (
+            send is None or size > ALONE_BYTES
+            or self._writer is not None or self._gathering or self._corks or self._taps
+            or monotonic() - self._last_write <= self._follows
+        ):
+            return None
+        outgoing = self._outgoing
+        try:
+            if not outgoing.send_alone(message, send):
+                return None
+        except BaseException as error:
+            # If there is no rest, nothing was passed to the kernel yet, or everything is recorded.
+            if outgoing.rest:
+                self._fail(error)
+                self._is_unsure = not isinstance(error, OSError)
+                if not self._is_unsure and outgoing.withdraw((message,)):
+                    raise TransportFail(f"connection lost: {error}") from error
+            raise
+        self._last_write = monotonic()
+        if not outgoing.rest:
+            return True
+        self.is_blocked, was_asked, self._asked = True, self._asked, True
+        return was_asked
 
     def _ask_loop(self) -> None:
         # Only the loop can wait until the kernel has room, and only it can end a connection that has failed.
@@ -1049,7 +1093,8 @@ class SendQueue:
     def _after_error(self, error: BaseException, mine: _Part | None, part: _Part | None = None) -> None:
         """Finish the work that an error has interrupted. Without the lock."""
         self._give_back(mine, part)
-        if not isinstance(error, (WebSocketError, TypeError, ValueError)):
+        is_lost = mine is None and isinstance(error, TransportFail)  # else the writer has asked
+        if is_lost or not isinstance(error, (WebSocketError, TypeError, ValueError)):
             self._ask_loop()  # perhaps it was about to be asked, or the caller to write
         self._look_after()
 

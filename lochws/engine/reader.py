@@ -146,13 +146,15 @@ class Reader:
             report_aside(logging.ERROR, "the loop of %s could not be closed", self._thread.name, error=error)
 
     def _turn(self) -> None:
-        self._take_baton()
+        baton = self.loop.baton
+        if not baton.acquire(False):
+            self._take_baton()
         try:
-            self.loop.turn(until=None)
+            self.loop.turn(None)
         except BaseException as error:  # noqa: BLE001  it ends all channels
             self.fail(error)
         finally:
-            self.loop.baton.release()
+            baton.release()
 
     def turn_for_handler(self, until: Callable[[], bool], limit: float | None) -> None:
         """Turn the loop once in the middle of a delivery, for a handler that waits for something.

@@ -168,7 +168,12 @@ class Receiver:
         self._flooded = self.advanced = False
         if not self.done:
             try:
-                self._parse(data, events)
+                if self._opcode or self._beginning or self._inflater is not None:
+                    self._parse(data, events)
+                else:  # whole messages, mostly: taken with as few calls as possible
+                    position = scan(data, 0, self._whole, events, None, self._text_as_bytes)
+                    if position < len(data):
+                        self._take_rest(data[position:], events)
             except (ProtocolError, CriticalProtocolError) as error:
                 # Its traceback and context would keep this call's buffers alive.
                 error.__context__ = None
@@ -191,6 +196,10 @@ class Receiver:
             if position == len(data):
                 return
             data = data[position:]
+        self._take_rest(data, events)
+
+    def _take_rest(self, data: BytesLike, events: list[Event]) -> None:
+        """Take all complete frames, and keep the beginning of an incomplete one."""
         if len(data) < LARGE_BYTES:
             data = bytes(data)  # one copy makes the small steps below cheap
         position = self._take_frames(data, events)

@@ -6,13 +6,13 @@ One thread, the loop, receives and closes. Any thread may send or shut down. No 
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 from ..system import forks
 from ..system.locks import reentrant_lock
-from ..system.syscalls import calls_for
+from ..system.syscalls import calls_for, send_python
 from ..system.tcp import Progress, is_behind, progress_of
 from ..url import bracketed
 
@@ -96,6 +96,10 @@ class Stream:
         """
         return self._receive_into(self._sock, buffer)
 
+    def receiver(self) -> Callable[[memoryview], int | None]:
+        """Return a function that does the same as `receive_into`, with as few calls as possible."""
+        return partial(self._receive_into, self._sock) if type(self) is Stream else self.receive_into
+
     def send(self, data: bytes | bytearray | memoryview) -> int:
         """Hand bytes to the kernel. May be called from any thread; never blocks.
 
@@ -111,6 +115,18 @@ class Stream:
         """
         with self._lock:
             return self._send(self._sock, data)
+
+    def sender(self) -> Callable[[bytes], int] | None:
+        """Return a function that does the same as `send` in one step, or None if there is none.
+
+        It needs no lock: between asking for the descriptor and the kernel's answer no other thread runs, so
+        none can close the descriptor. That takes the compiled call, which holds the GIL.
+        """
+        if type(self) is not Stream or self._send is send_python:
+            return None
+        # A socket with a `fileno` of its own, such as gevent's, would run other code in between.
+        is_usual = type(self._sock).fileno is socket.SocketType.fileno
+        return partial(self._send, self._sock) if is_usual else None
 
     def pending(self) -> bool:
         """Return whether received bytes wait inside the stream, where a selector cannot see them."""

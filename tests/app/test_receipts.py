@@ -347,18 +347,18 @@ def test_a_call_that_interrupts_a_send_gets_a_receipt_too(
 ) -> None:
     server = Server()
     receipts: list[Receipt] = []
-    next_step = SendQueue._next_step
+    send_alone = SendQueue._send_alone
     with opened(WebSocketApp(start_peer(server).url), ping_rate=0) as app:
 
-        def interrupted(queue: SendQueue) -> bool | None:
+        def interrupted(queue: SendQueue, message: str | bytes, size: int) -> bool | None:
             """Send as a signal handler would do here, where the lock is held."""
             monkeypatch.undo()
             receipts.extend(app.send_text("nested", receipt=True) for _ in range(2))
             with pytest.raises(WebSocketError, match="cannot wait"):
                 receipts[0].result(PATIENCE)
-            return next_step(queue)
+            return send_alone(queue, message, size)
 
-        monkeypatch.setattr(SendQueue, "_next_step", interrupted)
+        monkeypatch.setattr(SendQueue, "_send_alone", interrupted)
         app.send_text("outer")
         assert [receipt.result(PATIENCE) for receipt in receipts] == [CONFIRMED] * 2
         assert server.messages == [b"outer", b"nested", b"nested"]

@@ -41,6 +41,9 @@ class Line(Sink):
     def is_behind(self) -> bool:
         return False
 
+    def sender(self) -> None:
+        return None
+
 
 class Half:
     """A sending half with fragments of 10 bytes, and what its server reads."""
