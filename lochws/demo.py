@@ -290,6 +290,8 @@ class Ticker(WebSocketApp):
         if message["type"] != "ticker":
             self._tell("text", f"{message['type']} to {', '.join(message['channels'])}", "faint")
             return
+        if self.has_enough.is_set():
+            return  # the program is about to close
         number = message["sequence"]
         if self._newest is not None and number > self._newest + 1:
             self.missed += number - self._newest - 1
@@ -344,7 +346,7 @@ def run(colors: bool | None = None) -> int:
             if app.has_enough.wait(LIMIT):
                 tell("(program)", f"{PRICES} prices have arrived; close()", "plain")
         finally:
-            ended = app.stop(timeout=1)
+            ended = app.stop(timeout=5)
     if tell.is_broken:
         raise BrokenPipeError
     connections = app.counters.connections

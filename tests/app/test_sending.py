@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from typing import Any
 
@@ -212,7 +213,10 @@ class TestAFullQueue:
 
     def test_raise_refuses_and_everything_accepted_arrives(self, start_peer: StartPeer) -> None:
         deaf = Deaf()
-        with opened(WebSocketApp(start_peer(deaf).url, max_queue=1_000_000)) as app:
+        # The kernel's buffer does not grow, so that no room comes about in between.
+        options = [(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 18)]
+        app = WebSocketApp(start_peer(deaf).url, max_queue=1_000_000, socket_options=options)
+        with opened(app):
             accepted = self.fill(app)
             with pytest.raises(QueueFull, match="max_queue=1000000"):
                 app.send_text("x" * 1_000_000)
