@@ -117,9 +117,12 @@ TARGETS = (
     Target(work="echo 125", peer=BEST, factor=1.0, metric="p99 µs"),
     Target(work="echo 125, busy", peer="websocket-client", factor=2.0, metric="p99 µs"),
     Target(work="open 1000", peer="websocket-client", factor=1.0, metric="wall ms"),
+    Target(work="open 1000", peer="aiohttp", factor=1 / 1.5, metric="wall ms"),
     Target(work="import", peer="websocket-client", factor=1.0, floor=0.75, metric="wall ms", short=True),
 )
 BOUNDS = (
+    Bound(work="open 1000, 25 ms away", metric="wall ms", most=3000),
+    Bound(work="open 1000 TLS, 25 ms away", metric="wall ms", most=5000),
     Bound(work="idle 10000", metric="KiB each", most=12.0),
     Bound(work="idle 10000", metric="threads", most=8),
     Bound(work="idle 10000", metric="idle CPU %", most=3.0),

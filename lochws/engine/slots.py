@@ -11,12 +11,14 @@ from time import monotonic
 
 from ..system.deadline import Deadline
 from ..system.steps import Steps, Wait
+from .tasks import Tasks
 
 #: Seconds between two looks for attempts whose server is silent. One is silent if the attempt has waited for
 #: it from one look to the next.
 LOOK_SECONDS = 0.05
-#: If a look is later than this, the loop is too busy for more attempts, and answers may not have been read.
-_LATE_SECONDS = 0.05
+#: The part of the slots that equals the most tasks about to be resumed at a look: with more, the loop is too
+#: busy for more attempts.
+_BUSY_PART = 8
 
 
 class Slot:
@@ -53,14 +55,12 @@ class Slots:
 
     Args:
         size: the number of slots.
-        add: adds a task to the loop, as `Tasks.add` does.
+        tasks: the tasks of the loop.
     """
 
-    def __init__(
-        self, size: int, add: Callable[[Callable[[Callable[[], None]], Steps[None]], object], None]
-    ) -> None:
+    def __init__(self, size: int, tasks: Tasks) -> None:
         self._size = size
-        self._add = add
+        self._tasks = tasks
         self._holders: dict[Slot, None] = {}  # the attempts that have a slot
         self._doubtful = 0  # of them: those that failed the last time
         self._lent = 0  # the number of attempts without a slot
@@ -140,7 +140,7 @@ class Slots:
                 slot.deadline.wake()
         if not self._is_looking and self._has_eager:
             self._is_looking = True
-            self._add(self._look, self)
+            self._tasks.add(self._look, self)
 
     def _next(self) -> Slot | None:
         """Return the attempt that gets a slot now, or None."""
@@ -187,12 +187,12 @@ class Slots:
             while self._has_eager:
                 until = monotonic() + LOOK_SECONDS
                 yield Wait((), until)
-                late = monotonic() - until
-                if late < 0.0:
+                if monotonic() < until:
                     return  # the loop has failed
+                is_busy = self._tasks.backlog > self._size / _BUSY_PART
                 for slot in list(self._holders):
                     wait = slot.waiting()
-                    if wait is not None and wait is slot.seen and late < _LATE_SECONDS:
+                    if wait is not None and wait is slot.seen and not is_busy:
                         self._let_go(slot)
                         slot.is_lent = True
                         self._lent += 1

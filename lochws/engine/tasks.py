@@ -188,6 +188,11 @@ class Tasks:
         self._set_alarm()
 
     @property
+    def backlog(self) -> int:
+        """The number of tasks that are about to be resumed."""
+        return len(self._due)
+
+    @property
     def is_finished(self) -> bool:
         """True without tasks: the loop may forget this channel until one is added."""
         return not self._tasks and not self._added

@@ -65,7 +65,7 @@ class Crew:
         self._retire = retire
         self.reader = Reader(f"lochws-reader-{name}", self._watch, clock, self._failed)
         self.tasks = Tasks(self.reader.loop)
-        self.slots = Slots(attempts, self.tasks.add)
+        self.slots = Slots(attempts, self.tasks)
         self.supervisor = Supervisor(f"lochws-supervisor-{name}", supervisors, clock, self.reader.fail)
         # One entry per run of an app: an app may begin its next run before the end of the last one was noted
         # here. Guarded by the lock of Threads.

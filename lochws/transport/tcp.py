@@ -27,6 +27,10 @@ SocketOption: TypeAlias = "tuple[int, int, int | bytes]"
 
 #: Seconds between the beginnings of two attempts (RFC 8305 section 5).
 STAGGER = 0.25
+#: How many addresses are tried at the same time; then the one that began first makes room.
+MAX_RACING = 16
+#: How many failed addresses an error names.
+_MAX_NAMED = 8
 
 _IN_PROGRESS = {errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR}
 
@@ -79,7 +83,7 @@ def connect_tcp(
 
     The address families take turns, beginning with the resolver's favorite. The next address is tried as
     soon as one fails, or `STAGGER` seconds after the last attempt began, or sooner if time is short. The
-    others stay in the race until one wins.
+    others stay in the race until one wins, or `MAX_RACING` later ones have begun.
 
     Args:
         source_address: the address and port to connect from; addresses of another family fail.
@@ -89,7 +93,7 @@ def connect_tcp(
         A connected, non-blocking socket with TCP_NODELAY set.
 
     Raises:
-        ConnectFail: none accepted; the text names the cause for each address (phase ``"tcp"``).
+        ConnectFail: none accepted; the text names the causes for the first addresses (phase ``"tcp"``).
         Cancelled: the deadline was cancelled.
     """
     race = _Race(interleaved(addresses), deadline, source_address, socket_options)
@@ -156,7 +160,7 @@ class _Race:
 
     def run(self) -> Steps[socket.socket]:
         """Wait until a socket is connected, or all have failed."""
-        due = 0.0
+        due, at_once = 0.0, 0
         while self._begun < len(self._addresses) or self._racing:
             try:
                 until = self._deadline.until()
@@ -168,6 +172,9 @@ class _Race:
                     due = now + self._stagger(None if until is None else until - now)
                     if (winner := self._begin()) is not None:
                         return winner
+                    at_once += 1
+                    if at_once % MAX_RACING == 0:
+                        yield Wait((), 0.0)  # there may be thousands, and the loop has other work
                     continue
                 until = due if until is None else min(until, due)
             for sock in (yield Wait(tuple((sock, selectors.EVENT_WRITE) for sock in self._racing), until)):
@@ -194,6 +201,9 @@ class _Race:
         except Exception as error:  # noqa: BLE001  programs replace this class, and some refuse in their own way
             self._failures[index] = error
             return None
+        if len(self._racing) == MAX_RACING:
+            first = next(iter(self._racing))
+            self._lose(first, TimeoutError(f"no answer while {MAX_RACING} others were tried"))
         self._racing[sock] = index
         try:
             sock.setblocking(False)
@@ -231,10 +241,12 @@ class _Race:
     def _failure(self, ending: OSError | None) -> ConnectFail:
         """Describe the failure of all addresses; `ending` is that of those that were still in the race."""
         causes = []
-        for index in range(self._begun):
+        for index in range(min(self._begun, _MAX_NAMED)):
             error = self._failures.get(index, ending)
             assert error is not None
             causes.append(f"{address_text(self._addresses[index][4])}: {cause(error)}")
+        if self._begun > _MAX_NAMED:
+            causes.append(f"and {self._begun - _MAX_NAMED} other addresses")
         last = self._failures.get(self._begun - 1, ending)
         address = address_text(self._addresses[self._begun - 1][4]) if causes else None
         fail = ConnectFail("; ".join(causes) or cause(last or OSError()), phase="tcp", address=address)

@@ -21,7 +21,7 @@ from statistics import median
 
 from tests.support.delayed_link import FAR_HOST, is_possible, link_command
 
-from .processes import Job, Process, client, raise_descriptor_limit, server, write_certificates
+from .processes import PACKAGE, Job, Process, client, raise_descriptor_limit, server, write_certificates
 from .server import say
 
 KIB, MIB = 1024, 1024 * 1024
@@ -139,20 +139,21 @@ def silent_port() -> Iterator[int]:
 
 
 def dead(rounds: int) -> None:
-    """A healthy host beside 500 that do not answer, on the same threads."""
-    for _ in range(rounds):
-        with server("open") as (_, port), silent_port() as nothing:
-            job = Job(
-                role="dead", url=f"ws://127.0.0.1:{port}/", count=500, other_url=f"ws://{{}}:{nothing}/"
-            )
-            with client(job) as process:
-                found = process.ask()
-                threads = process.peak_threads
-        percentiles("a healthy host alone", found["alone"])
-        percentiles("the same beside 500 dead ones", found["beside"])
-        show("the longest beside, less the median alone",
-             [1000 * (max(found["beside"]) - median(found["alone"]))], "ms", 200)
-        show("threads", [threads], "")
+    """A healthy host beside 500 and 2,000 that do not answer, on the same threads."""
+    for count in (500, 2000):
+        later, threads = [], []
+        for _ in range(rounds):
+            with server("open") as (_, port), silent_port() as nothing:
+                url, other_url = f"ws://127.0.0.1:{port}/", f"ws://{{}}:{nothing}/"
+                job = Job(role="dead", url=url, count=count, other_url=other_url)
+                with client(job) as process:
+                    found = process.ask()
+                    threads.append(process.peak_threads)
+            percentiles("a healthy host alone", found["alone"])
+            percentiles(f"the same beside {count:,} dead ones", found["beside"])
+            later.append(1000 * (max(found["beside"]) - median(found["alone"])))
+        show(f"the longest beside {count:,}, less the median alone", later, "ms", 200)
+        show("threads", threads, "")
 
 
 def restart(rounds: int) -> None:
@@ -262,10 +263,14 @@ def main() -> int:
     """Run the parts that were asked for."""
     parser = argparse.ArgumentParser(prog="python -m tests.crowds", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--package", default="", metavar="FOLDER",
+                        help="measure the lochws of another checkout, built there, such as an earlier one")
     parser.add_argument("parts", nargs="*", choices=[*PARTS, "behind-a-link", []], metavar="PART",
                         help=f"{', '.join(PARTS)}; all without one")
     options = parser.parse_args()
     raise_descriptor_limit()
+    if options.package:
+        os.environ[PACKAGE] = os.path.abspath(options.package)
     if options.parts == ["behind-a-link"]:
         behind_a_link(options.rounds)
         return len(missed)

@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import gc
 import json
+import logging
 import os
 import ssl
 import sys
@@ -14,11 +15,17 @@ from collections.abc import Iterable
 from time import monotonic, process_time, sleep
 from typing import Any, NamedTuple
 
-import lochws
-from lochws import Threads, WebSocketApp, events
+from .processes import PACKAGE, Job, raise_descriptor_limit
 
-from .processes import Job, raise_descriptor_limit
-from .server import STAMP_LENGTH, say
+sys.path[:0] = [os.environ[PACKAGE]] if os.environ.get(PACKAGE) else []  # in front of our own
+
+import lochws  # noqa: E402
+from lochws import Threads, WebSocketApp, events  # noqa: E402
+
+from .server import STAMP_LENGTH, say  # noqa: E402
+
+# Thousands of warnings are not to be measured.
+logging.getLogger("lochws").addHandler(logging.NullHandler())
 
 #: Seconds after which an opening has failed.
 PATIENCE = 300.0

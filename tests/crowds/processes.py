@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+#: The variable that names the folder of another lochws, for the clients.
+PACKAGE = "LOCHWS_CROWDS_PACKAGE"
 #: Seconds between two looks at a client's process.
 _PERIOD = 0.02
 

@@ -12,19 +12,19 @@ from lochws.engine.slots import Slot, Slots
 from lochws.system.deadline import Cancelled, Deadline
 from lochws.system.steps import Steps, Wait
 
-from ..support.seen import PATIENCE
-
 Begin = Callable[[Callable[[], None]], Steps[None]]
 
 
 class Looked(Slots):
-    """Slots whose looks for silent attempts are made by the test."""
+    """Slots whose looks for silent attempts are made by the test. They are the tasks of a loop as well."""
+
+    backlog = 0
 
     def __init__(self, size: int) -> None:
-        super().__init__(size, self._note)
+        super().__init__(size, self)  # type: ignore[arg-type]
         self.looks: list[Steps[None]] = []
 
-    def _note(self, begin: Begin, _owner: object) -> None:
+    def add(self, begin: Begin, _owner: object) -> None:
         self.looks.append(begin(lambda: None))
         next(self.looks[-1])
 
@@ -38,7 +38,6 @@ class Looked(Slots):
 @pytest.fixture(autouse=True)
 def _looks_at_any_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slots_module, "LOOK_SECONDS", 0.0)
-    monkeypatch.setattr(slots_module, "_LATE_SECONDS", PATIENCE)
 
 
 class Attempt:
@@ -220,14 +219,18 @@ class TestSilentServers:
                 one.resume()
         assert good.resume()
 
-    def test_a_loop_that_is_late_lends_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(slots_module, "_LATE_SECONDS", 0.0)
-        slots = Looked(1)
-        Attempt(slots, "dead")
+    def test_a_loop_that_is_busy_lends_nothing(self) -> None:
+        slots = Looked(80)
+        dead = [Attempt(slots, "dead") for _ in range(80)]
         good = Attempt(slots, "good")
+        slots.backlog = 11
         for _ in range(5):
             slots.look()
         assert not good.resume()
+        slots.backlog = 10
+        slots.look()
+        assert good.resume()
+        assert all(one.is_running for one in dead)
 
     def test_the_same_host_gets_no_slot_that_is_lent(self) -> None:
         slots = Looked(2)

@@ -23,6 +23,8 @@ from ..support.seen import PATIENCE, Noting
 PROMPTLY = 10.0
 #: How many hosts do not answer, and by how many seconds they may delay another one.
 CROWD, MOST_DELAY = 2000, 0.2
+#: Tries on a busy machine; one that is prompt suffices.
+MOST_TRIES = 10
 
 
 def stop_all(apps: list[Noting]) -> None:
@@ -158,9 +160,12 @@ def test_thousands_of_hosts_that_were_never_tried_do_not_delay_another(
     with_company.start(persist=False)
     alone = [opening() for _ in range(5)]
     hosts = (f"127.1.{number // 250}.{number % 250 + 1}" for number in range(CROWD))
-    dead = [Noting(f"ws://{host}:{silent_port}/", threads=shared) for host in hosts]
+    dead = [Noting(f"ws://{host}:{silent_port}/", threads=shared, open_timeout=None) for host in hosts]
     for app in dead:
         app.start(persist=False)
-    beside = [opening() for _ in range(3)]
-    assert min(beside) < median(alone) + MOST_DELAY, (alone, beside)
+    beside = [opening()]  # for this one, all of the others have yet to begin
+    while beside[-1] >= median(alone) + MOST_DELAY:
+        assert len(beside) < MOST_TRIES, (alone, beside)
+        beside.append(opening())
+    assert not any(app.all("connect_fail") for app in dead)
     stop_all([with_company, *dead])

@@ -12,6 +12,7 @@ import pytest
 
 from lochws.errors import ConnectFail
 from lochws.system.deadline import Cancelled, Deadline
+from lochws.system.steps import Steps, Wait, drive
 from lochws.transport import tcp
 from lochws.transport.tcp import AddressInfo, interleaved
 
@@ -116,6 +117,36 @@ class TestRace:
             assert monotonic() - began > 0.7 * seconds
             return
         connect_tcp(addresses, limit()).close()
+
+    def test_a_thousand_addresses_are_tried_a_few_at_a_time(
+        self, limit, start_peer: StartPeer, hang: Hang, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(tcp, "STAGGER", 0.0)
+        peer = start_peer(Link.wait_for_end)
+        dead = info("127.0.0.1", hang.full_port())
+        waits: list[Wait] = []
+
+        def noted() -> Steps[socket.socket]:
+            steps = tcp.connect_tcp([*[dead] * 1000, info(peer.host, peer.port)], deadline)
+            try:
+                waits.append(next(steps))
+                while True:
+                    waits.append(steps.send((yield waits[-1])))
+            except StopIteration as end:
+                result: socket.socket = end.value
+                return result
+
+        deadline = limit()
+        drive(noted(), deadline).close()
+        assert sum(len(wait.channels) for wait in waits) <= 2 * tcp.MAX_RACING
+        assert len(waits) > 1000 // tcp.MAX_RACING
+
+    def test_of_many_addresses_an_error_names_the_first(self, limit) -> None:
+        refused = refusing()
+        with pytest.raises(ConnectFail) as caught:
+            connect_tcp([refused] * 1000, limit())
+        assert str(caught.value).count("; ") == 8
+        assert str(caught.value).endswith("Connection refused; and 992 other addresses")
 
     def test_a_slow_address_can_still_win_after_others_have_begun(
         self, limit, start_peer: StartPeer, hang: Hang, monkeypatch: pytest.MonkeyPatch

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from select import select
 from time import monotonic, thread_time
 from typing import Any
 
@@ -18,7 +19,7 @@ import trustme
 from lochws import Threads, WebSocketApp
 from lochws.connection.receiving import ReceivingHalf
 from lochws.system.deadline import Deadline
-from lochws.system.steps import Wait
+from lochws.system.steps import Ready, Wait
 from lochws.transport import tls, waiting
 from lochws.transport.layered import MAX_UNSENT, TLSStream
 from lochws.transport.stream import Stream
@@ -338,6 +339,36 @@ def test_a_flood_on_one_connection_does_not_keep_another_from_its_messages(
     for app in (victim, other):
         app.force_disconnect()
         app.stop(PATIENCE)
+
+
+@pytest.mark.usefixtures("uncollected")
+@pytest.mark.parametrize("kind", ["tickets", "records full of tickets"])
+def test_tickets_before_the_answer_are_read_in_many_short_steps(
+    kind: str, connect: Callable[..., TLSStream], keys: Path, deadline: Deadline
+) -> None:
+    counts: list[int] = []
+    received: list[bytes] = []
+
+    def flood() -> list[float]:
+        stream = connect(flooding(kind, keys, []))
+        took: list[float] = []
+        steps = waiting.receive(stream, 16 * 1024, deadline)
+        ready: Ready | None = None
+        try:
+            while True:
+                began = thread_time()
+                wait = steps.send(ready)  # type: ignore[arg-type]  # None begins
+                took.append(thread_time() - began)
+                ready = tuple(channel for channel, _ in wait.channels)
+                select(ready, [], [], PATIENCE if ready else 0)
+        except StopIteration as end:
+            received.append(end.value)
+        counts.append(len(took))
+        return took
+
+    assert longest_turn(flood) < MOST_SECONDS
+    assert set(received) == {b"."}
+    assert min(counts) > 5
 
 
 def test_a_handshake_full_of_hello_requests_is_read_in_many_turns(client_tls: ssl.SSLContext) -> None:
