@@ -91,8 +91,8 @@ def parse_url(url: str) -> Endpoint:
     """
     if not isinstance(url, str):
         raise TypeError(f"url: expected a str, not {type(url).__name__}")
-    # Thousands of apps may have the same URL. A password is not kept for longer than its app.
-    return _parse(url) if "@" in url else _parse_once(url)
+    # Thousands of apps may have the same URL. A password or token is not kept for longer than its app.
+    return _parse(url) if "@" in url or "?" in url else _parse_once(url)
 
 
 def _parse(url: str) -> Endpoint:
