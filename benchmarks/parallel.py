@@ -2,8 +2,8 @@
 
 Run it with a free-threaded Python: `python -m tests.freethreaded --throughput` finds or builds one for it.
 Each connection has a thread of its own, and its handler decodes an order book and adds it up. The server is
-another process that sends the same bytes over and over, so nearly all the time is the client's. It takes
-about a minute and a half on an idle machine.
+another process that sends the same bytes over and over, so nearly all the time is the client's. A
+run takes about a minute and a half on an idle machine.
 """
 
 from __future__ import annotations
