@@ -17,7 +17,7 @@ _NO_CHARSETS = frozenset({"idna", "punycode"})
 # server's text ends up in logs and on terminals, where such characters would start lines or move the cursor.
 _CONTROLS = dict.fromkeys([*range(9), *range(10, 32), 127], " ")
 
-# Bytes for which there is more to do than to strip white space. A lone carriage return is one of them.
+# Bytes, such as a lone carriage return, that take more than stripping white space.
 _UNUSUAL = rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\xff]|\r(?!\n)"
 
 #: A pattern for the end of a head. A lone line feed may end a line, too (RFC 9112 section 2.2).

@@ -27,7 +27,7 @@ _NAMES = (
 _PACKED = Struct("<dBBIQi")
 
 
-#: Messages and bytes received, messages and bytes sent.
+#: The numbers of messages and bytes received, and of messages and bytes sent.
 Counts: TypeAlias = tuple[int, int, int, int]
 
 
@@ -57,7 +57,7 @@ class History:
         self.has_messages = messages > 0
         self._most = messages or ENTRIES
         # Packed, because there may be many connections. With entries for messages, the baton holder and the
-        # writing thread add at the same time: a list takes that without a GIL, and a bytearray does not.
+        # sending thread add at the same time: without a GIL that is safe for a list, but not for a bytearray.
         self._entries: list[bytes] | bytearray = [] if self.has_messages else bytearray()
         self._connection = connection
         self._counted: Counts = (0, 0, 0, 0)

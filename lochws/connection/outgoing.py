@@ -457,7 +457,7 @@ class Outgoing:
         return frames[start:end], self._start, end
 
     def send_alone(self, message: str | bytes, send: Callable[[bytes], int]) -> bool:
-        """Add a plain message and send it, all under the lock. Only if nothing waits and there is no writer.
+        """Add a plain message and send it, all under the lock. Call this only if no thread is writing.
 
         Args:
             message: a message that may be appended to `items`.
@@ -479,7 +479,7 @@ class Outgoing:
         if taken < size or end >= KEPT_ITEMS or sent >= self._full_at:
             self.took(taken)
         else:
-            # As `took` does. There is no call between these statements, so Ctrl-C cannot interrupt them.
+            # The same as in `took`. There is no call between these statements, so Ctrl-C cannot interrupt them.
             self.messages_sent = self._completed = self._completed + 1
             self.rest, self._start, self.size, self.bytes_sent = b"", end, 0, sent
         return True

@@ -40,7 +40,7 @@ INBOX_BYTES = 16 * 1024 * 1024
 DEFLATED_READ = 16 * 1024
 #: With more bytes than this in the kernel's buffer, a ping has data ahead of it and not only other pings.
 PING_BYTES = 512
-#: TLS makes at most this many bytes of each byte that is sent, if each frame has a record of its own.
+#: By how much TLS can multiply the bytes that are sent, at most, if each frame has a record of its own.
 TLS_FACTOR = 6
 #: The assumed memory cost of an event in addition to its payload, in bytes.
 EVENT_BYTES = 100
@@ -215,7 +215,7 @@ class ReceivingHalf:
         """Record how much data the kernel must still deliver ahead of a ping whose answer is awaited."""
         self._ping_at = None
         if self._queue.bytes_sent * TLS_FACTOR <= PING_BYTES:
-            return  # the first ping: the server has read the request, as it has answered it
+            return  # the first ping: the server has read the request, since it has answered it
         progress = self._stream.progress()
         if progress is not None and progress.waiting > PING_BYTES:
             self._acknowledged = progress.acknowledged

@@ -12,9 +12,9 @@ number of bytes taken under the lock. Other threads append in the meantime. In t
 time compresses, piece by piece, so that a large message occupies neither a lock nor the loop. Everything that
 was queued after that message waits for it, except for keepalive pings and pongs.
 
-A small message that is alone, since nothing else waits, is the exception: the lock is held while it is framed
-and sent, which saves taking it twice. The compiled `send` makes that possible: it returns after microseconds
-and holds the GIL, so that no other thread could have run anyway.
+A small message is the exception if nothing else waits: the lock is held while the message is framed and sent,
+which saves taking the lock twice more. The compiled `send` makes this possible: it returns after microseconds
+and holds the GIL, so no other thread could run in the meantime anyway.
 
 **Hand-over without the lock.** Senders do not wait for each other. A call that interrupts another one on the
 same thread (in a signal handler, finalizer or trace function) must not wait either, because it would wait for
@@ -69,14 +69,14 @@ COMPRESSED_PER_FLUSH = 2 * PIECE_BYTES
 #: The maximum size of a message that may be dropped off, in bytes, and the maximum number of such messages.
 DROP_OFF_BYTES = 4096
 DROP_OFF_MESSAGES = 512
-#: The maximum size of a message that is sent under the lock, in bytes. Others drop theirs off meanwhile.
+#: The maximum size of a message that is sent under the lock, in bytes. Other threads drop theirs off meanwhile.
 ALONE_BYTES = DROP_OFF_BYTES
 #: How long `finish` waits for a thread that is writing, in seconds.
 WRITER_SECONDS = 1.0
 
 #: Asks for a flush: see `SendQueue`.
 AskFlush: TypeAlias = "Callable[[Callable[[], object] | None], object]"
-#: Takes bytes as `Sink.send` does.
+#: A function that passes bytes to the kernel, like `Sink.send`.
 SendNow: TypeAlias = "Callable[[bytes], int]"
 # The role of writer or compressor: a new list each time, so that its holder can distinguish it from the next.
 _Part: TypeAlias = "list[None]"
@@ -948,8 +948,8 @@ class SendQueue:
         """Send a plain message under the lock, in the place of `_write`, if it is small and nothing waits.
 
         Returns:
-            None, having done nothing, if the message should be queued. False if the caller is to ask the
-            loop, because the kernel is full, else True.
+            None, having done nothing, if the message should be queued. False if the caller must ask the loop
+            for a flush, because the kernel's buffer is full; otherwise True.
 
         Raises:
             TransportFail: the network failed; the message was not sent whole.

@@ -100,7 +100,7 @@ def _can_replace(kind: str, value: object) -> bool:
 
 @cache
 def _methods(ours: type) -> tuple[tuple[str, ...], Callable[[object], tuple[Any, ...]], tuple[Any, ...]]:
-    """Return the names of the public methods of a class, and a function that takes them, with its result."""
+    """Return the names of the public methods of a class, a function that gets them, and its result."""
     candidates = (name for name in dir(ours) if not name.startswith(("_", "on_")))
     names = tuple(name for name in candidates if callable(getattr(ours, name)))
     taken = attrgetter(*names)

@@ -65,13 +65,13 @@ _NO_HANDLER: Final = "__lochws_not_a_handler__"
 
 
 class _Checked:
-    """A class of handlers that was checked.
+    """The results of checking a class of handlers.
 
     Attributes:
-        size: the number of names in the class and its bases, which tells whether it has changed since.
+        size: the number of names in the class and its bases; if it differs, the class has changed since.
         marked: the methods that `on` and `route` have marked, with their marks.
-        is_plain: whether its objects have no attributes but their own, its functions and those of its bases;
-            None if that is not known yet.
+        is_plain: whether its objects get handlers only from functions of the class and its bases and from
+            their own attributes; None if that is not known yet.
     """
 
     __slots__ = ("is_plain", "marked", "size")
@@ -173,7 +173,7 @@ def _has_none_assigned(handler: object) -> bool:
     """Return whether no handler can have been assigned to an object as an attribute: a fast check.
 
     This does not access the object's ``__dict__``, for the reason in `lochws.dispatch.hiding`. It looks at
-    the values instead, which the collector knows without their names.
+    the values instead, which the garbage collector lists without their names.
     """
     cls = type(handler)
     checked = _checked(cls)

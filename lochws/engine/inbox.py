@@ -129,7 +129,7 @@ class Inbox:
             finally:  # the step that follows a final event must happen in any case
                 if after is not None:
                     after()
-            if not self.batches:  # asked here to save a call of `take`
+            if not self.batches:  # checked here to save a call of `take`
                 self._last = ()
                 return False
         return True

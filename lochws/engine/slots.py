@@ -13,16 +13,16 @@ from ..system.deadline import Deadline
 from ..system.steps import Steps, Wait
 from .tasks import Tasks
 
-#: Seconds between two looks for attempts whose server is silent. One is silent if the attempt has waited for
-#: it from one look to the next.
+#: Seconds between two looks for attempts whose server is silent. It is silent if the attempt is in the same
+#: wait at two looks in a row.
 LOOK_SECONDS = 0.05
-#: The part of the slots that equals the most tasks about to be resumed at a look: with more, the loop is too
-#: busy for more attempts.
+#: The loop is too busy for more attempts if, at a look, more tasks are about to be resumed than the number of
+#: slots divided by this.
 _BUSY_PART = 8
 
 
 class Slot:
-    """One attempt, from when it waits for a slot until its end. For `Slots` alone."""
+    """One attempt, from its wait for a slot to its end. Only `Slots` uses it."""
 
     __slots__ = (
         "deadline", "failed_at", "host", "is_admitted", "is_lent", "number", "seen", "waiting", "waits"
@@ -38,7 +38,7 @@ class Slot:
         self.number = 0
         self.is_admitted = False
         self.is_lent = False  # it goes on without a slot, since its server is silent
-        self.seen: Wait | None = None  # the wait that the last look has found
+        self.seen: Wait | None = None  # the wait that the last look found
         self.waits = False
 
 
@@ -62,11 +62,11 @@ class Slots:
         self._size = size
         self._tasks = tasks
         self._holders: dict[Slot, None] = {}  # the attempts that have a slot
-        self._doubtful = 0  # of them: those that failed the last time
+        self._doubtful = 0  # how many of them failed the last time
         self._lent = 0  # the number of attempts without a slot
         self._silent: Counter[Hashable] = Counter()  # the same, by host
         self._number = count()
-        # Those that wait: the others by host, beginning with the host that is next; and those that failed.
+        # Those that wait: by host, beginning with the host whose turn is next; and those that failed.
         self._turns: OrderedDict[Hashable, OrderedDict[Slot, None]] = OrderedDict()
         self._failed: list[tuple[float, int, Slot]] = []
         self._failed_hosts: Counter[Hashable] = Counter()
@@ -178,11 +178,11 @@ class Slots:
 
     @property
     def _has_eager(self) -> bool:
-        """True if an attempt waits whose host has no silent one, so that it would get a slot that is lent."""
+        """True if an attempt waits that may use a lent slot, because its host has no silent attempt."""
         return any(host not in self._silent for hosts in (self._turns, self._failed_hosts) for host in hosts)
 
     def _look(self, _wake: Callable[[], None]) -> Steps[None]:
-        """Have silent attempts lend their slots, while others wait that want one. A task of the loop."""
+        """Have silent attempts lend their slots while others wait that may use them. A task of the loop."""
         try:
             while self._has_eager:
                 until = monotonic() + LOOK_SECONDS
@@ -210,7 +210,7 @@ def _decrease(counts: Counter[Hashable], host: Hashable) -> None:
 
 
 def _share_of_descriptors() -> float:
-    """Return how many of the descriptors that this process may have are for attempts without a slot."""
+    """Return at how many attempts under way no more slots are lent: half of the limit of descriptors."""
     try:
         import resource  # noqa: PLC0415  not on Windows, and only many silent hosts need it
     except ImportError:

@@ -93,7 +93,7 @@ class Tasks:
         self._due: deque[Task] = deque()
         self._timers: Timers[Task] = Timers()
         self._left_at = 0.0  # when the last turn of the tasks ended
-        self.current: Task | None = None  # so that nothing keeps one that has ended
+        self.current: Task | None = None  # None after its end, so that it is not kept
         loop.set_alarm(self, None)
 
     # Any thread.
@@ -273,8 +273,8 @@ class Tasks:
             try:
                 task.steps.close()
             except (RuntimeError, ValueError):
-                pass  # it ignores its end; or its thread forked in it
-            except BaseException as error:  # noqa: BLE001  a user's socket, which must not end the other tasks
+                pass  # the generator ignores its end, or was running when its thread forked
+            except BaseException as error:  # noqa: BLE001  from a user's socket; it must not end the other tasks
                 report_aside(logging.ERROR, "unexpected error at the end of a task", error=error)
 
     def _set_alarm(self) -> None:

@@ -275,11 +275,11 @@ class Book:
         return {name: each.report.address for name, each in self._members.items() if not each.is_gone}
 
     def names(self) -> set[str]:
-        """Return the names of the workers, and of those that are drained even if they are gone."""
+        """Return the names of the workers, and of drained workers that are gone."""
         return {*self.addresses(), *self._draining}
 
     def has_others(self, names: Collection[str]) -> bool:
-        """Return whether the fleet has workers besides these that could take shards, or no shards at all."""
+        """Return whether workers besides these could take shards, or the fleet has no sources at all."""
         others = [
             self._place(name) for name, each in self._members.items()
             if not (each.is_gone or each.report.is_leaving or name in names)

@@ -224,7 +224,7 @@ class Desk(SchedulerPlugin):
         return count
 
     def names(self) -> list[str]:
-        """Return the names of the workers, and of those that are drained even if they are gone."""
+        """Return the names of the workers, and of drained workers that are gone."""
         return sorted(self.book.names())
 
     def has_others(self, names: list[str]) -> bool:

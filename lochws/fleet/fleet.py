@@ -64,9 +64,9 @@ class Fleet(Generic[Source]):
     client connects to it, the fleet is set up again there.
 
     The methods may be called from any thread, and block while they wait for the scheduler. On the thread of
-    the client's event loop, where handlers of Dask's topics run, and the coroutines that use an asynchronous
-    client, they raise RuntimeError instead. There, use ``await asyncio.to_thread(Fleet, client, urls,
-    make_app)``, and the same for the methods.
+    the client's event loop, which runs the handlers of Dask's topics and the coroutines that use an
+    asynchronous client, they raise RuntimeError instead. In such a coroutine, use ``await
+    asyncio.to_thread(Fleet, client, urls, make_app)``, and likewise for the methods.
 
     Args:
         client: a Dask client that is connected; None for a `LocalCluster` of the fleet's own, with one
@@ -102,7 +102,7 @@ class Fleet(Generic[Source]):
         TypeError, ValueError: an argument is invalid.
         ValueError: a fleet of that name is running, and its client is connected; or it runs without its
             client, but with another `lease` or number of `shards`.
-        RuntimeError: this is the thread of the client's event loop.
+        RuntimeError: the call was made on the thread of the client's event loop.
         OSError: the scheduler does not answer.
     """
 
@@ -264,8 +264,8 @@ class Fleet(Generic[Source]):
         for text in texts or ():
             if not self._has(text):
                 raise ValueError(
-                    f"release: {text!r} is not a source of this fleet: expected some of its sources, or of "
-                    "the texts in status().quarantined"
+                    f"release: {text!r} is not a source of this fleet: expected its sources, or texts from "
+                    "status().quarantined"
                 )
         count: int = self._call("release", texts)
         return count
@@ -274,7 +274,7 @@ class Fleet(Generic[Source]):
         """Move all shards away from workers, a few at a time, and wait until that is done.
 
         They take no shards until `resume`, and may then be stopped without a gap in what the fleet receives.
-        A worker keeps the shards for which the others have no room, until they have or another worker joins.
+        A worker keeps the shards for which the others have no room, until they have room or another joins.
 
         Args:
             workers: the names of the workers, at least one.
@@ -302,7 +302,7 @@ class Fleet(Generic[Source]):
             workers: the names of the workers, at least one.
 
         Raises:
-            ValueError: the fleet has no worker of that name, and none that was drained and is gone.
+            ValueError: the fleet has no worker of that name, not even a drained one that is gone.
             WebSocketError, OSError: see `status`.
         """
         _check_names("resume", workers, self._call("names"))
@@ -508,7 +508,7 @@ class Fleet(Generic[Source]):
 
 def _check_names(method: str, names: Collection[str], known: Collection[str]) -> None:
     if not names:
-        raise ValueError(f"{method}: expected the name of at least one worker, of {list(known)}")
+        raise ValueError(f"{method}: expected at least one worker's name, from {list(known)}")
     for name in names:
         if name not in known:
             raise ValueError(

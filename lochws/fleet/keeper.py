@@ -34,13 +34,13 @@ MakeApp = Callable[[Any, Threads], "WebSocketApp | Feed"]
 _ENDS = {"disconnected", "connect_fail", "closed", "closing", "back_off", "error", "sent"}
 #: A connection that stays open for this many seconds resets the count of failures.
 _STABLE = 10.0
-#: Seconds between two rounds through all apps, which count them and find those that have stopped. If rounds
-#: are long, the wait is this many times as long.
+#: Seconds between two rounds through all apps, which count them and find those that have stopped. After a
+#: long round, the wait is this many times as long as the round.
 _ROUND, _TIMES = 2.0, 5
-#: A short pause of the mover, so that it does not keep the interpreter's lock from the thread that receives.
+#: Seconds that the mover pauses between apps, so that the receiving thread gets the GIL.
 _PAUSE = 0.001
 #: How many attempts may be under way. A worker that takes over thousands of sources, on a busy machine, would
-#: not finish many more of them before servers lose their patience, and would then repeat them all.
+#: not finish many more of them before the servers time out, and would then repeat them all.
 _ATTEMPTS = 256
 #: The fractions of a lease after which a worker that could not renew it closes its apps, and drops the
 #: connections that are left.
@@ -193,7 +193,7 @@ class Keeper:
         self._counts = [0] * 5
         self._closes_at = self._drops_at = 0.0  # when apps must be closed, and dropped; see _apply
         self._lost: list[Shard] = []  # for the guard to drop
-        self._is_dropping = False  # whether these are all shards
+        self._is_dropping = False  # whether they include all shards
         self._threads = Threads(
             orders.supervisors, name=f"fleet-{orders.fleet}", clock=LeaseClock(self.is_valid),
             attempts=_ATTEMPTS,
@@ -290,11 +290,11 @@ class Keeper:
         while True:
             with self._lock:
                 sent = now()
-                if sent >= self._drops_at:  # this process was stopped for long; the guard is about to notice
+                if sent >= self._drops_at:  # this process was stopped for a long time; the guard is about to notice
                     self._lose_all()
                 if not self._is_dropping:
                     break
-            await asyncio.sleep(0.02)  # a lease would let apps connect again that are not closed yet
+            await asyncio.sleep(0.02)  # a lease would let apps that are not closed yet connect again
         self._numbers += 1
         with self._lock:
             held = [
@@ -512,7 +512,7 @@ class Keeper:
             ended, late = [], []
             for shard in leaving:
                 if shard.is_lost and not shard.is_dropped:
-                    pass  # the guard is about to
+                    pass  # the guard is about to drop it
                 elif all(_has_stopped(run) for run in shard.runs.values()):
                     ended.append(shard)
                 elif time_now >= shard.drops_at and not shard.is_dropped:

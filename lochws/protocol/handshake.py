@@ -104,7 +104,7 @@ def build_request(
         fields.append(("Authorization", _basic(*auth)))
     if headers:
         fields = [field for field in fields if field[0].lower() not in given] + list(headers)
-        # Host comes first, even if it is the user's (RFC 9110 section 7.2).
+        # Host comes first, even if the user gave it (RFC 9110 section 7.2).
         fields.sort(key=lambda field: field[0].lower() != "host")
     lines = [f"GET {endpoint.resource} HTTP/1.1", *[f"{name}: {value}" for name, value in fields]]
     for line in lines:

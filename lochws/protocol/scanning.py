@@ -60,8 +60,8 @@ def scan_python(
         UnicodeDecodeError: a compressed text is not valid UTF-8. It cannot be left to the caller: the
             decompressor has consumed it.
     """
-    # The commonest case first: each of these steps is taken for every message. Most events are made without a
-    # call of Python code. All have the time of the scan, so that their times are in their order.
+    # The most common case comes first, since every message takes these steps. Most events are made without
+    # calling Python code. All have the time of the scan, so that no event is older than the one before it.
     event: Text | Binary
     end, append, new, head_at = len(data), events.append, object.__new__, _head_at
     received = Event().received_time

@@ -20,7 +20,7 @@ from ..errors import WebSocketError
 from .locks import reentrant_lock
 from .reentry import interrupts_lochws, is_nested
 
-#: Seconds until a thread that could not be started is tried again, by a thread that exists for nothing else.
+#: Seconds after which a helper thread tries again to start a thread that could not be started.
 RETRY_SECONDS = 0.05
 
 _lock = reentrant_lock()
@@ -63,8 +63,8 @@ def start_thread(thread: threading.Thread) -> None:
     """Start a thread; the caller may hold the lock, which is released meanwhile.
 
     `Thread.start` waits for the new thread, which may first run a finalizer that takes any lock of lochws. If
-    the call interrupts another one, which counts on the locks it holds, nothing is waited for: the thread
-    starts a moment later.
+    this call interrupts another call of lochws, which relies on the locks that it holds, it does not wait: the
+    thread starts a moment later.
 
     Raises:
         RuntimeError: no thread can be started.
@@ -97,7 +97,7 @@ def _start_soon(thread: threading.Thread) -> None:
     while thread in _starting:
         try:
             thread.start()
-        except RuntimeError:  # for a moment there is no room for one more thread beside this one
+        except RuntimeError:  # the limit of threads is reached, this one included
             sleep(RETRY_SECONDS)
         else:
             _starting.remove(thread)

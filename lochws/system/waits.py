@@ -20,7 +20,7 @@ from .control import control_lock, is_starting
 SLICE_SECONDS = 0.5
 #: The longest single wait, in seconds: selectors count milliseconds in 32 bits, which is 24 days.
 LONGEST_SECONDS = 86_400.0
-# How often a wait for the end of a thread looks whether it has started, in seconds.
+# Seconds between two checks, in a wait for the end of a thread, of whether the thread has started.
 _START_LOOK_SECONDS = 0.001
 
 
@@ -105,7 +105,7 @@ class ReentrantEvent(threading.Event):
 
 
 def _hold_again(lock: Any) -> None:
-    """Take a lock that the exception of a signal handler has left free in the middle of a wait.
+    """Take a lock again that a wait had released when an exception of a signal handler ended it.
 
     `threading` releases it right before the `try` statement that takes it again. An exception between the two
     would be replaced by a RuntimeError at the end of the caller's ``with`` block. Only reentrant locks tell

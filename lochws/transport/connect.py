@@ -176,7 +176,7 @@ def _as_stream(sock: object, option: str) -> Stream:
         sock.setblocking(False)
         if not isinstance(sock, getattr(sys.modules.get("ssl"), "SSLSocket", ())):
             return Stream(sock)
-        from .sslsocket import SSLSocketStream  # noqa: PLC0415  few pass one
+        from .sslsocket import SSLSocketStream  # noqa: PLC0415  few programs pass one
 
         return SSLSocketStream(sock)
     except BaseException:

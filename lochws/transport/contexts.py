@@ -29,7 +29,7 @@ _FRESH_SECONDS = 1.0
 # The contexts in use, by the result of `key_of`; and the state of their files, with the time of that look.
 _shared: WeakValueDictionary[Hashable, ssl.SSLContext] = WeakValueDictionary()
 _states: WeakKeyDictionary[ssl.SSLContext, tuple[Hashable, float]] = WeakKeyDictionary()
-# The files that `check_tls` has last found right: thousands of apps may have the same.
+# The files that `check_tls` last found valid: thousands of apps may have the same.
 _right: Hashable = None
 _lock = reentrant_lock()
 
@@ -166,8 +166,8 @@ def check_tls(options: Options) -> None:
 def _given_files(options: Options) -> Hashable:
     """Return the names and states of the files that the options name; None if they must be loaded."""
     if options.ssl_password is not None:
-        return None  # it would have to be kept
-    states: list[Hashable] = [ssl.SSLContext]  # programs replace it
+        return None  # or the password would be kept
+    states: list[Hashable] = [ssl.SSLContext]  # some programs replace it
     for file in (options.ssl_cafile, options.ssl_certfile, options.ssl_keyfile):
         try:
             found = os.stat(file) if file is not None else None

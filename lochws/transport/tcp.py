@@ -27,7 +27,7 @@ SocketOption: TypeAlias = "tuple[int, int, int | bytes]"
 
 #: Seconds between the beginnings of two attempts (RFC 8305 section 5).
 STAGGER = 0.25
-#: How many addresses are tried at the same time; then the one that began first makes room.
+#: How many addresses are tried at the same time. For one more, the one that began first is given up.
 MAX_RACING = 16
 #: How many failed addresses an error names.
 _MAX_NAMED = 8

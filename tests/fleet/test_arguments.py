@@ -86,7 +86,7 @@ def test_a_name_that_is_taken_is_refused_until_the_other_fleet_is_closed(client:
             with pytest.raises(ValueError, match=words):
                 use("w")
         for method in (fleet.drain, fleet.resume):
-            with pytest.raises(ValueError, match="expected the name of at least one worker, of"):
+            with pytest.raises(ValueError, match="expected at least one worker's name, from"):
                 method()
         with pytest.raises(ValueError, match=r"release: 'wss://c\.example' is not a source of this fleet"):
             fleet.release(["wss://c.example"])

@@ -73,7 +73,7 @@ class Departures:
 
     def _sent(self, sent: tuple[Sent, ...]) -> None:
         for item in sent:
-            # None waits any more; the handlers' thread has just removed this one; the app has stopped.
+            # No message waits, the handlers' thread has just removed this one, or the app has stopped.
             with suppress(IndexError, ValueError, WebSocketError):
                 entry = self._waiting[0]
                 if item == entry[0]:
