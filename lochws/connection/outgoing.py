@@ -479,7 +479,7 @@ class Outgoing:
         if taken < size or end >= KEPT_ITEMS or sent >= self._full_at:
             self.took(taken)
         else:
-            # The same as in `took`. There is no call between these statements, so Ctrl-C cannot interrupt them.
+            # The same as in `took`. No call stands between these statements, so Ctrl-C cannot interrupt them.
             self.messages_sent = self._completed = self._completed + 1
             self.rest, self._start, self.size, self.bytes_sent = b"", end, 0, sent
         return True

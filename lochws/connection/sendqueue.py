@@ -69,7 +69,7 @@ COMPRESSED_PER_FLUSH = 2 * PIECE_BYTES
 #: The maximum size of a message that may be dropped off, in bytes, and the maximum number of such messages.
 DROP_OFF_BYTES = 4096
 DROP_OFF_MESSAGES = 512
-#: The maximum size of a message that is sent under the lock, in bytes. Other threads drop theirs off meanwhile.
+#: The maximum size of a message that is sent under the lock, in bytes. Other threads then drop theirs off.
 ALONE_BYTES = DROP_OFF_BYTES
 #: How long `finish` waits for a thread that is writing, in seconds.
 WRITER_SECONDS = 1.0

@@ -37,9 +37,9 @@ class Governor:
         per_host: how many attempts to one host and port may be under way at the same time. RFC 6455 section
             4.1 asks for 1, which makes thousands of connections slow: each waits for the round trips of those
             before it. None for no limit. The RFC counts attempts by IP address. Here they are counted by the
-            host and port of the URL, since an attempt may try several addresses at the same time, perhaps only
-            a proxy knows them, and many sites may share those of one load balancer. An app whose URL is a
-            function counts as a host of its own.
+            host and port of the URL, since an attempt may try several addresses at the same time, a proxy may
+            be the only one that knows them, and many sites may share those of one load balancer. An app whose
+            URL is a function counts as a host of its own.
 
     Raises:
         TypeError: an argument is not a number, or is unknown.

@@ -37,7 +37,7 @@ _STABLE = 10.0
 #: Seconds between two rounds through all apps, which count them and find those that have stopped. After a
 #: long round, the wait is this many times as long as the round.
 _ROUND, _TIMES = 2.0, 5
-#: Seconds that the mover pauses between apps, so that the receiving thread gets the GIL.
+#: Seconds that the mover pauses after each shard, so that the receiving thread gets the GIL.
 _PAUSE = 0.001
 #: How many attempts may be under way. A worker that takes over thousands of sources, on a busy machine, would
 #: not finish many more of them before the servers time out, and would then repeat them all.
@@ -290,7 +290,7 @@ class Keeper:
         while True:
             with self._lock:
                 sent = now()
-                if sent >= self._drops_at:  # this process was stopped for a long time; the guard is about to notice
+                if sent >= self._drops_at:  # this process was stopped for long, as the guard will notice
                     self._lose_all()
                 if not self._is_dropping:
                     break

@@ -63,8 +63,8 @@ def start_thread(thread: threading.Thread) -> None:
     """Start a thread; the caller may hold the lock, which is released meanwhile.
 
     `Thread.start` waits for the new thread, which may first run a finalizer that takes any lock of lochws. If
-    this call interrupts another call of lochws, which relies on the locks that it holds, it does not wait: the
-    thread starts a moment later.
+    this call interrupts another call of lochws, which relies on the locks that it holds, it does not wait:
+    the thread starts a moment later.
 
     Raises:
         RuntimeError: no thread can be started.

@@ -26,8 +26,8 @@ _WRAPPERS = f"{_PACKAGE}.dispatch.arguments"
 def is_nested() -> bool:
     """Return whether any call of lochws is under way on this thread, below the code that makes this one.
 
-    Unlike `interrupts_lochws`, it counts every part of lochws, the ready-made handlers included, but not calls
-    of the user's handlers, during which no lock is held.
+    Unlike `interrupts_lochws`, it counts every part of lochws, the ready-made handlers included, but not
+    calls of the user's handlers, during which no lock is held.
     """
     frame: FrameType | None = sys._getframe(1)
     is_own = True
