@@ -114,7 +114,7 @@ class TestBothWays:
         assert alone.queue.doubts is not None
         assert alone.queue.doubts.messages == ()
 
-    def test_a_network_that_fails_is_told_to_the_sender_whose_message_is_not_unsent(self, make: Make) -> None:
+    def test_a_network_error_is_raised_and_the_message_is_not_in_unsent(self, make: Make) -> None:
         alone = make()
         alone.push("sent")
         alone.sink.error = ConnectionResetError("reset")
@@ -161,7 +161,7 @@ class TestBothWays:
         assert told == ["a"]
         assert alone.sent == ["a"]
 
-    def test_as_many_are_kept_as_ever(self, make: Make) -> None:
+    def test_as_many_are_kept_as_when_they_are_queued(self, make: Make) -> None:
         alone = make()
         for number in range(2 * KEPT_ITEMS + 10):
             alone.push(str(number))
@@ -224,7 +224,7 @@ NESTED: dict[str, Callable[[SendQueue], object]] = {
 
 
 @pytest.mark.parametrize("inner", NESTED)
-def test_at_every_bytecode_any_call_goes_on_and_nothing_is_lost(make: Make, inner: str) -> None:
+def test_a_call_that_interrupts_at_any_bytecode_returns_and_nothing_is_lost(make: Make, inner: str) -> None:
     point, got_there = 0, True
     while got_there:
         point += 1
@@ -246,7 +246,7 @@ def test_at_every_bytecode_any_call_goes_on_and_nothing_is_lost(make: Make, inne
 
 
 class TestUnderTheLock:
-    def test_only_small_messages_are_sent_so(self, clock: Clock) -> None:
+    def test_only_small_messages_are_sent_under_the_lock(self, clock: Clock) -> None:
         alone = Alone(True, gather=False)
         alone.push("x" * ALONE_BYTES)
         alone.push("x" * (ALONE_BYTES + 1))
@@ -278,7 +278,7 @@ class TestStreams:
         with pytest.raises(OSError, match="Bad file descriptor"):
             send(b"x")
 
-    def test_a_stream_without_such_a_function_has_none(
+    def test_a_stream_of_another_class_or_in_pure_python_has_no_such_function(
         self, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         class Own(Stream):

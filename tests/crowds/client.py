@@ -24,7 +24,7 @@ from lochws import Threads, WebSocketApp, events  # noqa: E402
 
 from .server import STAMP_LENGTH, say  # noqa: E402
 
-# Thousands of warnings are not to be measured.
+# Writing thousands of warnings must not count.
 logging.getLogger("lochws").addHandler(logging.NullHandler())
 
 #: Seconds after which an opening has failed.

@@ -16,7 +16,7 @@ Begin = Callable[[Callable[[], None]], Steps[None]]
 
 
 class Looked(Slots):
-    """Slots whose looks for silent attempts are made by the test. They are the tasks of a loop as well."""
+    """Slots that look for silent attempts when the test says so. They are the tasks of their loop, too."""
 
     backlog = 0
 
@@ -29,7 +29,7 @@ class Looked(Slots):
         next(self.looks[-1])
 
     def look(self) -> None:
-        """Look, if attempts wait that want a slot."""
+        """Look for silent attempts, if others wait for a slot."""
         for steps in self.looks:
             with suppress(StopIteration):
                 next(steps)
@@ -200,7 +200,7 @@ class TestSilentServers:
         assert not slots._silent
 
     @pytest.mark.parametrize("next_wait", [Wait((), None), None])
-    def test_one_that_goes_on_keeps_it(self, next_wait: Wait | None) -> None:
+    def test_an_attempt_that_gets_on_keeps_its_slot(self, next_wait: Wait | None) -> None:
         slots = Looked(1)
         running, waits = Attempt(slots, "a"), Attempt(slots, "b")
         slots.look()
@@ -219,7 +219,7 @@ class TestSilentServers:
                 one.resume()
         assert good.resume()
 
-    def test_a_loop_that_is_busy_lends_nothing(self) -> None:
+    def test_a_busy_loop_lends_no_slots(self) -> None:
         slots = Looked(80)
         dead = [Attempt(slots, "dead") for _ in range(80)]
         good = Attempt(slots, "good")
@@ -232,7 +232,7 @@ class TestSilentServers:
         assert good.resume()
         assert all(one.is_running for one in dead)
 
-    def test_the_same_host_gets_no_slot_that_is_lent(self) -> None:
+    def test_a_host_with_a_silent_attempt_gets_no_lent_slot(self) -> None:
         slots = Looked(2)
         slow = [Attempt(slots, "slow") for _ in range(5)]
         good = [Attempt(slots, "good") for _ in range(3)]
@@ -266,7 +266,7 @@ class TestSilentServers:
         assert good.resume()
         assert sum(one.resume() for one in dead) == 4
 
-    def test_half_of_the_descriptors_are_not_for_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_no_slots_are_lent_at_half_of_the_descriptors(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(slots_module, "_share_of_descriptors", lambda: 5)
         slots = Looked(2)
         dead = [Attempt(slots, number) for number in range(10)]
@@ -277,7 +277,7 @@ class TestSilentServers:
         dead[0].leave()
         assert sum(one.resume() for one in dead) == 6
 
-    def test_looking_ends_with_the_last_one_that_waits(self) -> None:
+    def test_looking_ends_when_no_attempt_waits(self) -> None:
         slots = Looked(1)
         running, waits = Attempt(slots, "a"), Attempt(slots, "b")
         waits.close()

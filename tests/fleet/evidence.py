@@ -1,4 +1,4 @@
-"""Parts of the evidence about fleets: the servers, the apps, and what the servers have seen."""
+"""Common parts of the evidence about fleets: servers, apps, and the observations of the servers."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Network:
     """A network namespace for the scheduler and for each worker, with an interface on each of two bridges."""
 
     def set_up(self) -> None:
-        """Make it, in place of one that an earlier run has left."""
+        """Create it, after removing one that an earlier run left behind."""
         self.close()
         for bridge, network in (("lochws-dask", _CONTROL), ("lochws-data", _DATA)):
             ip("link", "add", bridge, "type", "bridge")
@@ -53,7 +53,7 @@ class Network:
                 ip(*inside, "link", "set", kind, "up")
 
     def cut(self, name: str) -> None:
-        """Cut one off from the network for Dask. Its packets vanish, without an error."""
+        """Cut one off from the network for Dask. Its packets are dropped without an error."""
         ip("link", "set", f"lochws-dask{1 + _MEMBERS.index(name)}", "nomaster")
 
     def heal(self, name: str) -> None:

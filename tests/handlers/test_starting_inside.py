@@ -36,7 +36,7 @@ from .acking import offline
 PACKAGE = Path(lochws.__file__).parent
 PARTS = {"app.py", "compat", "connection", "feed", "handlers", "life", "mailbox.py"}
 FILES = {str(path) for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] in PARTS}
-#: Bytecodes between two interruptions: a prime number, so that repetitions meet other points.
+#: Bytecodes between two interruptions: a prime number, so that repetitions hit different points.
 STEP = 11
 
 #: Makes an object, and returns calls that enter its sections.

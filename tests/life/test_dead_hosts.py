@@ -128,7 +128,7 @@ def silent_port() -> Iterator[int]:
 
 @pytest.fixture
 def many_descriptors() -> Iterator[None]:
-    """Raise the limit of descriptors to what the crowd takes."""
+    """Raise the limit of descriptors to the number that the crowd needs."""
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 2 * CROWD + 1000

@@ -1,4 +1,4 @@
-"""Exceptions of any class, from any user's object that is called while a connection is opened."""
+"""Exceptions of any class, raised by any of the user's objects that opening a connection calls."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ..support.peer import Link, StartPeer
 from ..support.scripts import polite
 from ..support.seen import PATIENCE, Noting
 
-#: Those that mean something else to generators, to threads or to the interpreter, and a usual one.
+#: Exceptions with a special meaning for generators, threads or the interpreter, and an ordinary one.
 EXCEPTIONS = (GeneratorExit, StopIteration, SystemExit, KeyboardInterrupt, ZeroDivisionError)
 
 
 class Socket:
-    """A socket, a method of which raises an exception from one of its calls on. Its reader has to wait."""
+    """A socket with a method that raises an exception from a given call on. Its reader has to wait."""
 
     def __init__(self, url: str, method: str, call: int, error: BaseException) -> None:
         self._sock = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2].strip("/"))))
@@ -43,7 +43,7 @@ class Socket:
 
         return call
 
-    # The class itself is asked for these.
+    # These are looked up in the class.
     def send(self, *args: Any) -> Any:
         return self.__getattr__("send")(*args)
 
@@ -52,7 +52,7 @@ class Socket:
 
 
 class Jar(CookieJar):
-    """Cookies, a method of which raises an exception."""
+    """A cookie jar with a method that raises an exception."""
 
     def __init__(self, method: str, error: BaseException) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Jar(CookieJar):
 
 
 class Context(ssl.SSLContext):
-    """A TLS context of the user's, whose objects cannot be made."""
+    """A user's TLS context that fails to create TLS objects."""
 
     error: BaseException
 
@@ -142,7 +142,7 @@ def test_the_attempt_ends_once_and_the_threads_go_on(
 
 
 @pytest.mark.parametrize("place", ["getpeername", "send", "fileno", "recv_into", "close"])
-def test_an_iteration_does_not_end_without_a_word(place: str, start_peer: StartPeer) -> None:
+def test_an_iteration_raises_instead_of_ending_silently(place: str, start_peer: StartPeer) -> None:
     url = start_peer(refuse).url
     websocket = WebSocket(url, **PLACES[place](url, GeneratorExit()))
     with pytest.raises(RuntimeError, match="GeneratorExit was raised"):

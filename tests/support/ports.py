@@ -36,5 +36,5 @@ def free_ports(count: int) -> list[int]:
 
 
 def free_port() -> int:
-    """Return one such port."""
+    """Return a free port; see `free_ports`."""
     return free_ports(1)[0]

@@ -141,7 +141,7 @@ class TestRace:
         assert sum(len(wait.channels) for wait in waits) <= 2 * tcp.MAX_RACING
         assert len(waits) > 1000 // tcp.MAX_RACING
 
-    def test_of_many_addresses_an_error_names_the_first(self, limit) -> None:
+    def test_an_error_names_the_first_of_many_addresses(self, limit) -> None:
         refused = refusing()
         with pytest.raises(ConnectFail) as caught:
             connect_tcp([refused] * 1000, limit())
@@ -182,7 +182,7 @@ class TestRace:
         assert [sock.fileno() >= 0 for sock in made] == [False, False, True]
         winner.close()
 
-    def test_in_time_the_failures_are_all_named_in_order(
+    def test_at_the_deadline_all_failures_are_named_in_order(
         self, limit, hang: Hang, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(tcp, "STAGGER", 0.0)  # so that a stall does not use up the time before the second
