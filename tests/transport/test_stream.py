@@ -15,7 +15,7 @@ import pytest
 
 from lochws.system import syscalls
 from lochws.system.deadline import Deadline
-from lochws.transport import tls, waiting
+from lochws.transport import layered, sslsocket, tls, waiting
 from lochws.transport.sslsocket import SSLSocketStream
 from lochws.transport.stream import TLS_RECORD, Stream, address_text
 
@@ -105,7 +105,12 @@ def test_no_data_yet_is_none_and_the_end_is_zero(connect: Connect, deadline: Dea
     assert receive(stream, 10, deadline) == b""
 
 
-def test_one_call_receives_all_that_is_there(connect: Connect, deadline: Deadline) -> None:
+def test_one_call_receives_all_that_is_there(
+    connect: Connect, deadline: Deadline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A stalled thread would exceed the time that one call may take.
+    for module, name in ((sslsocket, "_TURN_SECONDS"), (layered, "TURN_SECONDS"), (layered, "SHARE_SECONDS")):
+        monkeypatch.setattr(module, name, PATIENCE)
     records = 5
 
     def script(link: Link) -> None:
