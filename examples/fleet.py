@@ -68,7 +68,7 @@ def main(size: int) -> None:
         print("back after: a quarter {:.1f} s, half {:.1f} s, three quarters {:.1f} s".format(*quarters))
         for device in fleet:
             device.close()
-        print("closed:", sum(device.join(10) for device in fleet))
+        print("closed:", sum(device.join(60) for device in fleet))
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def main(client: Client, count: int) -> None:
     client.subscribe_topic("readings", readings.take)
     with ScriptedServer([accept(), echo()], history=False) as server:
         urls = [f"{server.url}{number}" for number in range(count)]
-        with Fleet(client, urls, make_app, lease=10, shards=64) as fleet:
+        with Fleet(client, urls, make_app, shards=64) as fleet:
             fleet.wait_ready(60)
             workers = [worker.name for worker in fleet.status().workers]
             readings.wait(count, len(workers))
