@@ -60,6 +60,8 @@ class Leases:
             leases = self._extension.leases.get(name)
             # To acquire a lease again under the same id renews it. If another keeper has it, `acquire` waits.
             is_ours = not leases or keeper in leases
+            if is_ours:  # an earlier fleet of this name may have had another lease
+                self._extension.lease_timeouts[name] = self._seconds
             if is_ours and await self._extension.acquire(name=name, timeout=0, lease_id=keeper):
                 obtained.append(shard)
         return obtained

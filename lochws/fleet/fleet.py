@@ -341,13 +341,10 @@ class Fleet(Generic[Source]):
             try:
                 if not self.drain(name, timeout=timeout):
                     return False
-                before = self.status().workers
-                address = next(each.address for each in before if each.name == name)
-                left = _left(end)
-                restarted = self.client.restart_workers(
-                    [address], timeout=86400 if left is None else max(1.0, left), raise_for_error=False
-                )
-                if restarted[address] == "timed out":
+                # The status does not list a worker that has been silent for a lease, or has died meanwhile.
+                before = {name: present[name], **{each.name: each.address for each in self.status().workers}}
+                address = before[name]
+                if not self._restart(address, _left(end)):
                     return False
                 is_back = self._wait(_is_back(address, len(before)), _left(end))
             finally:
@@ -355,6 +352,16 @@ class Fleet(Generic[Source]):
             if not (is_back and self._wait(lambda status: status.owned == status.shards, _left(end))):
                 return False
         return True
+
+    def _restart(self, address: str, timeout: float | None) -> bool:
+        """Have a worker's nanny restart it. Return False if that took too long."""
+        try:
+            results = self.client.restart_workers(
+                [address], timeout=86400 if timeout is None else max(1.0, timeout), raise_for_error=False
+            )
+        except KeyError:  # the scheduler has lost this worker, whose nanny restarts it anyway
+            return True
+        return bool(results[address] != "timed out")
 
     def close(self, timeout: float | None = 30.0) -> bool:
         """Close all connections, and remove the fleet from the cluster. May be called again if that failed.

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic
@@ -220,6 +220,23 @@ class Cluster:
         """Send a signal to a worker."""
         self.workers[name].send_signal(number)
         return self.workers[name].pid
+
+    @contextmanager
+    def stopped(self, process: subprocess.Popen[bytes]) -> Iterator[Callable[[], bool]]:
+        """Stop a process, and let it go on at the end of the block.
+
+        Yields a function that stops it once more, for what lets all processes go on meanwhile, as a debugger
+        does. It returns True.
+        """
+        def stop() -> bool:
+            process.send_signal(signal.SIGSTOP)
+            return True
+
+        try:
+            stop()
+            yield stop
+        finally:
+            process.send_signal(signal.SIGCONT)
 
     def log(self) -> str:
         """Return the output of all processes."""
