@@ -673,6 +673,15 @@ def _is_pair_of_str(pair: object) -> TypeGuard[tuple[str, str]]:
     return isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(part, str) for part in pair)
 
 
+def _as_path(name: str, path: object) -> str | None:
+    """Return a path as text, which can be compared, and found in a table, without the user's code."""
+    if path is None:
+        return None
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"{name}={path!r}: expected a path, or None")
+    return os.fsdecode(path)
+
+
 def _one_codec(codec: Codec | None, encoder: Encoder | None) -> Codec:
     """Return the codec that the options `codec` and `encoder` mean together.
 
@@ -706,7 +715,6 @@ def _option(default: Any, convert: _Conversion, *, secret: bool = False) -> Any:
 
 _flag = _checked(check_bool)
 _seconds = _checked(check_seconds)
-_path = _checked(_check_kind, (str, os.PathLike), "a path, or None", none=True)
 
 
 @record(frozen=True, kw_only=True, eq=False, slots=True)
@@ -726,7 +734,7 @@ class Options:
     agent: str = _option(None, _as_agent)
     deflate: Deflate | None = _option(None, lambda _, given: given and as_deflate(given))
     ssl_verify: bool = _option(True, _flag)
-    ssl_cafile: str | os.PathLike[str] | None = _option(None, _path)
+    ssl_cafile: str | os.PathLike[str] | None = _option(None, _as_path)
     ssl_context: ssl.SSLContext | None = _option(None, _checked(_check_context, none=True))
     trace: TraceFunction | bool | None = _option(None, _as_trace)
     # Ours, in the order of WebSocketOptions.
@@ -742,8 +750,8 @@ class Options:
     proxy_headers: GivenHeaders = _option(None, lambda _, given: as_given_headers(given), secret=True)
     proxy_auth: Literal["auto", "basic", "digest"] = _option("auto", _checked(check_choice, PROXY_AUTH))
     ssl_system_store: bool = _option(True, _flag)
-    ssl_certfile: str | os.PathLike[str] | None = _option(None, _path)
-    ssl_keyfile: str | os.PathLike[str] | None = _option(None, _path)
+    ssl_certfile: str | os.PathLike[str] | None = _option(None, _as_path)
+    ssl_keyfile: str | os.PathLike[str] | None = _option(None, _as_path)
     ssl_password: Password | None = _option(None, lambda _, given: given, secret=True)
     ssl_pins: tuple[tuple[str, str], ...] = _option(None, lambda _, given: as_pins(given))
     server_hostname: str | None = _option(None, _checked(_check_kind, str, "a name, or None", none=True))

@@ -92,6 +92,7 @@ def parse_url(url: str) -> Endpoint:
     if not isinstance(url, str):
         raise TypeError(f"url: expected a str, not {type(url).__name__}")
     # Thousands of apps may have the same URL. A password or token is not kept for longer than its app.
+    url = str.__str__(url)  # a subclass may find different URLs equal
     return _parse(url) if "@" in url or "?" in url else _parse_once(url)
 
 

@@ -171,6 +171,19 @@ def test_the_endpoint_as_text_is_a_url_for_itself() -> None:
         assert parse_url(str(endpoint)) == endpoint
 
 
+def test_urls_of_a_subclass_that_finds_all_equal_are_distinguished() -> None:
+    class Equal(str):
+        __slots__ = ()
+
+        def __eq__(self, other: object) -> bool:
+            return True
+
+        def __hash__(self) -> int:
+            return 1
+
+    assert [parse_url(Equal(f"ws://{host}/")).host for host in "ab"] == ["a", "b"]
+
+
 def test_the_path_of_a_socket_may_be_any_bytes() -> None:
     for url in ("ws+unix:///run/caf%E9:/x", "ws+unix:///run/caf%C3%A9:/", "ws+unix:///a%20b:/?q"):
         endpoint = parse_url(url)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from operator import attrgetter, is_
 from types import FunctionType, MappingProxyType, MethodType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, cast
@@ -187,10 +187,10 @@ def _has_none_assigned(handler: object) -> bool:
     except AttributeError:  # one of them is not a method
         return False
     for value in gc.get_referents(handler):
-        if issubclass(type(value), dict):  # perhaps its `__dict__`
-            if not value.keys().isdisjoint(_assignable()):
-                return False
-        elif callable(value) and value is not cls:
+        if callable(value) and value is not cls:
+            return False
+        # Perhaps its `__dict__`. Another one may have methods and keys of the user's, which are not called.
+        if issubclass(type(value), dict) and any(map(partial(dict.__contains__, value), _assignable())):
             return False
     return True
 

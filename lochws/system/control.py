@@ -99,6 +99,9 @@ def _start_soon(thread: threading.Thread) -> None:
             thread.start()
         except RuntimeError:  # the limit of threads is reached, this one included
             sleep(RETRY_SECONDS)
+        except BaseException:
+            _starting.remove(thread)  # else a wait for its end would last for ever
+            raise
         else:
             _starting.remove(thread)
 

@@ -218,6 +218,31 @@ def test_other_attributes_can_be_assigned() -> None:
     assert app.join(PATIENCE)
 
 
+def test_a_callable_dictionary_that_was_assigned_as_a_handler_is_refused() -> None:
+    class Handlers(dict[str, Any]):
+        def __call__(self, event: Any) -> None: ...
+
+    # The objects of a new class have their attributes without a dictionary.
+    app = type("App", (WebSocketApp,), {})(URL)
+    app.on_message = Handlers()
+    with pytest.raises(AttributeError, match="on_message was assigned"):
+        app.start()
+
+
+def test_methods_of_a_dictionary_in_an_attribute_are_not_called_by_a_start() -> None:
+    class Strange(dict[str, int]):
+        def keys(self) -> Any:
+            raise AssertionError("keys was called")
+
+        __iter__ = __len__ = __contains__ = __getitem__ = keys  # type: ignore[assignment]
+
+    app = type("App", (WebSocketApp,), {})(URL)
+    app.prices = Strange(a=1)
+    app.close()  # so that the start connects to nothing
+    app.start()
+    assert app.join(PATIENCE)
+
+
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="every object has a dictionary before Python 3.11")
 def test_a_start_leaves_the_attributes_as_fast_as_they_were() -> None:
     class App(WebSocketApp):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 
@@ -94,6 +95,23 @@ def test_the_thread_is_tried_again_until_there_is_room_for_it(monkeypatch: pytes
     interrupt_section(lambda: start_thread(thread))
     assert waits.join(thread, PATIENCE)
     assert thread.tries == 3
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_cannot_be_started_for_another_reason_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reported = threading.Event()
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: reported.set())
+
+    class Broken(threading.Thread):
+        def start(self) -> None:
+            raise MemoryError
+
+    thread = Broken()
+    interrupt_section(lambda: start_thread(thread))
+    assert reported.wait(PATIENCE)
+    assert not is_starting(thread)
 
 
 def test_elsewhere_the_thread_has_started_when_the_call_returns() -> None:

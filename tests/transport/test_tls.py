@@ -100,6 +100,21 @@ class TestContext:
         with pytest.raises(FileNotFoundError, match=r"ssl_cafile='no/such\.pem': there is no such file"):
             check_tls(Options(ssl_cafile="no/such.pem"))
 
+    def test_paths_that_cannot_be_compared_are_accepted(self, ca_file: str) -> None:
+        class Odd:
+            def __fspath__(self) -> str:
+                return ca_file
+
+            def __eq__(self, other: object) -> bool:
+                raise AssertionError("a path was compared")
+
+            __hash__ = None  # type: ignore[assignment]
+
+        for path in (ca_file, Odd(), Odd()):
+            options = Options(ssl_cafile=path)
+            check_tls(options)
+            assert make_context(options).cert_store_stats()["x509_ca"]
+
     def test_a_cafile_without_certificates_is_refused_by_name(self, tmp_path: Path) -> None:
         path = tmp_path / "empty.pem"
         path.write_text("nothing")
