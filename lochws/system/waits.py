@@ -142,13 +142,13 @@ def join(thread: threading.Thread, timeout: float | None) -> bool:
     """
     if thread is threading.current_thread():
         raise RuntimeError("a thread cannot wait for its own end")
-    return _in_slices(
-        partial(_join_once, thread), lambda: not (is_starting(thread) or is_alive(thread)), timeout
-    )
+    return _in_slices(partial(_join_once, thread), lambda: not is_alive(thread), timeout)
 
 
 def is_alive(thread: threading.Thread) -> bool:
-    """Return whether a thread is running, also while other threads ask or wait for it to end."""
+    """Return whether a thread runs or is about to, also while other threads ask or wait for it to end."""
+    if is_starting(thread):
+        return True
     while True:
         try:
             return thread.is_alive()

@@ -48,11 +48,12 @@ def test_the_finalizer_does_not_wait_for_the_thread() -> None:
     def start() -> None:
         start_thread(thread)
         was_starting.append(is_starting(thread))
+        was_starting.append(waits.is_alive(thread))
 
     section = in_thread(lambda: interrupt_section(start))
     section.join(PATIENCE)
     assert not section.is_alive(), "it hangs"
-    assert was_starting == [True]
+    assert was_starting == [True, True]
     assert waits.join(thread, PATIENCE)
     assert ended.is_set()
     assert not is_starting(thread)
