@@ -68,6 +68,8 @@ def crowd(
             begin(app)
         attempts = 2 if event else 1
         eventually(lambda: any(len(app.all("connected")) == attempts for app in apps))
+        if event == "ready":
+            eventually(lambda: all(app.all("disconnected") for app in apps))
         apps.sort(key=lambda app: -len(app.all("connected")))
         yield Crowd(rests, *apps)
 
