@@ -45,7 +45,7 @@ from .options import (
     check_choice,
     check_number,
 )
-from .system.reentry import interrupts_lochws
+from .system.control import interrupts
 from .system.report import safe_str
 from .websocket import Internals, WebSocket, check_given
 
@@ -627,7 +627,7 @@ class WebSocketApp(WebSocket, Handler):
         """
         if timeout is not None:
             check_number("diagnose: timeout", timeout, 0.001, "0.001 seconds or more, or None")
-        if self.in_handler or interrupts_lochws():
+        if self.in_handler or interrupts():
             raise WebSocketError("diagnose() blocks: do not call it in a handler or other callback")
         options = self._lochws.options
         if options.sock is not None:

@@ -67,9 +67,11 @@ class Mailbox(Generic[_E_co]):
                 thread, while nothing is waiting: it would wait for itself.
             TypeError, ValueError: the timeout is not a number.
         """
+        if timeout is not None:
+            timeout = as_timeout("get", timeout)
         event = self._intake.inbox.take()
         if event is None:
-            event = self._wait("get", as_timeout("get", timeout))
+            event = self._wait("get", timeout)
         return cast("_E_co", event)
 
     def __iter__(self) -> Iterator[_E_co]:

@@ -66,7 +66,7 @@ MAX_METHODS = 30
 
 #: Whole objects with more methods than that, and how many: one lock, or one script, guards all their state.
 LARGER = {
-    "SendQueue": 56, "Outgoing": 42, "WebSocket": 34, "Lifecycle": 48, "Connection": 33,
+    "SendQueue": 57, "Outgoing": 42, "WebSocket": 34, "Lifecycle": 48, "Connection": 33,
     "ServerConnection": 31, "Feed": 39,
 }
 
@@ -229,6 +229,77 @@ def test_a_module_at_the_top_level_is_documented_for_users(file: str) -> None:
     assert any(re.search(rf"\b{re.escape(name)}\b", reference) for name in [module, *exported]), (
         f"docs/reference mentions nothing of {module}: a module that users do not import belongs in a folder"
     )
+
+
+#: All locks beside the control lock, and why no thread can wait for one forever, whatever a finalizer or a
+#: signal handler calls while it is held. "Own threads" are those that no finalizer of the user's waits for.
+LOCKS = {
+    "system/control.py": "the control lock itself",
+    "connection/sendqueue.py": "a call that interrupts lochws or holds the control lock leaves its message",
+    "transport/stream.py": "a call that holds the control lock leaves it to the loop to send or shut down",
+    "transport/layered.py": "likewise; one that interrupts lochws finds no room while a thread is inside",
+    "engine/loop.py": "the baton: only the reader and its stand-in wait for it",
+    "handlers/_parts/outbox_ledger.py": "a turnstile: waited for in slices, and left by such a call",
+    "handlers/recorder.py": "a signal: only the writer's thread waits for it",
+    "handlers/replies.py": "a signal: only the thread of the timeouts waits for it",
+    "fleet/fleet.py": "a fleet refuses such a call, since it would wait for the scheduler",
+    "fleet/keeper.py": "own threads and the worker's event loop; users' code has no access to it",
+    "diagnosis/addresses.py": "own threads; diagnose() refuses such a call",
+    "cli/bench.py": "a program of its own", "cli/load.py": "likewise", "cli/pipe.py": "likewise",
+    "cli/screen.py": "likewise", "demo.py": "likewise",
+    "testing/clock.py": "for tests: no finalizer waits for a virtual clock",
+    "testing/event_log.py": "for tests, whose handlers wait for nothing else",
+    "testing/server.py": "for tests: used by the server's threads and the test's own",
+}
+_LOCKING = {
+    "Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "Queue", "RLock", "Semaphore",
+    "allocate_lock", "plain_lock", "reentrant_lock",
+}
+
+
+def locks_in(tree: ast.Module) -> Iterator[str]:
+    """Yield each call that creates a lock, or something with a lock of its own."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            module, _, last = name.rpartition(".")
+            is_ours = module in ("", "threading", "queue", "_thread") and last in _LOCKING
+            is_event = not module and last == "Event"  # of lochws.events
+            if is_ours and not is_event and not (last == "Condition" and "_lock" in ast.unparse(node)):
+                yield f"line {node.lineno}: {name}()"
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_lock_beside_the_control_lock_is_on_the_list(file: str) -> None:
+    found = list(locks_in(parse(file)))
+    if file == "system/locks.py":
+        return
+    assert not found or file in LOCKS, (
+        f"lochws/{file} has a lock of its own, {found[:1]}: a finalizer may run while it is held, and wait "
+        "for the control lock, whose holder may wait for this one. Use control_lock(), or add it to LOCKS "
+        "with the reason why that cannot happen"
+    )
+    assert found or file not in LOCKS, f"lochws/{file} has no lock of its own any more"
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["self._lock = threading.Lock()", "lock = reentrant_lock()", "threading.Condition()", "queue.Queue()",
+     "x = threading.Condition(threading.RLock())", "threading.Event().wait(1)"],
+)
+def test_a_new_lock_is_noticed(code: str) -> None:
+    assert list(locks_in(ast.parse(code)))
+
+
+def test_threads_are_started_by_one_function() -> None:
+    """`Thread.start` waits for the new thread, which a call that interrupts a section must not do."""
+    starting = {
+        file for file in FILES for node in ast.walk(parse(file))
+        if isinstance(node, ast.Attribute) and node.attr == "start" and "hread" in ast.unparse(node.value)
+    }
+    assert starting - {"system/control.py"} <= {
+        file for file in FILES if file.startswith(("testing/", "cli/", "fleet/", "demo"))
+    }
 
 
 HANDLERS = [file for file in FILES if file.startswith("handlers/")]

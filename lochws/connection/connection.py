@@ -29,7 +29,7 @@ from ..options import Options, Timing
 from ..protocol.close import NETWORK, ClosingHandshake, Outcome
 from ..protocol.keepalive import earliest
 from ..sent import Tap
-from ..system.reentry import interrupts_lochws
+from ..system.control import interrupts
 from ..system.report import safe_str
 from ..transport.waiting import loss
 from .history import Counts, History, Taps
@@ -188,7 +188,7 @@ class Connection:
         """Send our Close frame if that is possible immediately, and end the connection without waiting."""
         self._abort = reason  # set first, so that it is the reported reason however fast the server answers
         self.sending.request_close(code, reason, overtakes=True)
-        if not interrupts_lochws():  # which may hold the stream's lock; then it is left to the loop
+        if not interrupts():  # it must not wait for the stream's lock; then it is left to the loop
             self._stream.shutdown()
         self.loop.touch(self)
 

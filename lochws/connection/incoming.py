@@ -22,9 +22,8 @@ from .. import events
 from ..engine.inbox import Inbox
 from ..errors import WebSocketClosed, WebSocketError
 from ..options import as_timeout, check_range
-from ..system import forks, usercode
-from ..system.control import is_held
-from ..system.locks import reentrant_lock
+from ..system import control, forks, usercode
+from ..system.control import control_lock
 from ..system.reentry import interrupted_module
 from ..system.waits import Waiters, slice_of
 
@@ -74,8 +73,7 @@ class IncomingStream:
         self._touch = touch
         self._handlers = handlers
         self._empty: Any = "" if is_text else b""
-        # Reentrant, because a signal handler may close the stream while its own thread is in here.
-        self._lock = reentrant_lock()
+        self._lock = control_lock()
         self._changed = Waiters(self._lock)
         # The lock guards everything below, except that the flags are also read without it.
         self._parts: deque[Any] = deque()  # str or bytes; Any, since either kind can be joined
@@ -167,7 +165,10 @@ class IncomingStream:
         try:
             with self._lock:
                 before = self.waiting
-                content = self._take(size)
+                taken = self._take(size)
+            if taken is None:
+                return None
+            content: str | bytes = self._empty.join(taken)  # without the lock: it may be large
             if content and (before >= STREAM_BUFFER // 2 > self.waiting or self.is_done):
                 self._touch()
             return content
@@ -214,7 +215,7 @@ class IncomingStream:
 
     def reset_after_fork(self) -> None:
         """Make reads fail in the child of a fork, since the rest arrives in the parent."""
-        self._lock = reentrant_lock()
+        self._lock = control_lock()
         self._changed = Waiters(self._lock)
         self._wakers.clear()
         if not self.is_complete and self._error is None:
@@ -250,8 +251,8 @@ class IncomingStream:
                 self._sizes.remove(least)
         return content
 
-    def _take(self, size: int | None) -> str | bytes | None:
-        """Return the next part, or None if too few have arrived. Under the lock."""
+    def _take(self, size: int | None) -> list[Any] | None:
+        """Return the next parts, or None if too few have arrived. Under the lock."""
         if self._is_closed:
             raise WebSocketError("read(): the stream was closed")
         if not self.has(size):
@@ -274,9 +275,8 @@ class IncomingStream:
             parts.popleft()
             self._start = 0
         self._asked = 0
-        content: str | bytes = self._empty.join(taken)
-        self.waiting -= len(content)
-        return content
+        self.waiting -= sum(map(len, taken))
+        return taken
 
     def _call_wakers(self) -> None:
         for _ in range(len(self._wakers)):  # a waker may be added again meanwhile
@@ -432,7 +432,7 @@ class _Parts(AsyncIterator["str | bytes"]):
 def _check_may_wait() -> None:
     """Raise WebSocketError if waiting on the calling thread could keep the stream from arriving."""
     module = interrupted_module()
-    if is_held() or usercode.owners() or (module is not None and module != _CALLS_HANDLERS):
+    if control.is_held() or usercode.owners() or (module is not None and module != _CALLS_HANDLERS):
         raise WebSocketError(
             "read() cannot wait in code that interrupts lochws, such as a signal handler, or that lochws "
             "calls while it moves data: pass timeout=0 there"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sized
 
-from ..system.reentry import interrupts_lochws
+from ..system.control import interrupts
 from .paced import PacedOutgoing
 
 
@@ -35,7 +35,7 @@ class Pacing:
 
     def wait(self) -> float:
         """Return how many seconds a message sent now would wait for the budget. Any thread."""
-        while self._lock.locked() and interrupts_lochws():
+        while self._lock.locked() and interrupts():
             try:
                 return self._outgoing.wait(len(self._dropped_off))
             except RecursionError:
@@ -47,7 +47,7 @@ class Pacing:
 
     def wake_at(self) -> float | None:
         """Return when the loop must flush because the budget then allows more, or None. Loop only."""
-        if self._lock.locked() and interrupts_lochws():
+        if self._lock.locked() and interrupts():
             return self._outgoing.next_look()  # the interrupted call may rely on the earlier timer
         with self._lock:
             when = self._outgoing.next_time() if self._is_idle() else None
@@ -57,7 +57,7 @@ class Pacing:
     @property
     def holds_ping(self) -> bool:
         """True if a ping or pong waits for the budget. Loop only."""
-        if self._lock.locked() and interrupts_lochws():
+        if self._lock.locked() and interrupts():
             return False
         with self._lock:  # a thread that has written changes the window under it
             return self._outgoing.holds_ping

@@ -18,15 +18,16 @@ and holds the GIL, so no other thread could run in the meantime anyway.
 
 **Hand-over without the lock.** Senders do not wait for each other. A call that interrupts another one on the
 same thread (in a signal handler, finalizer or trace function) must not wait either, because it would wait for
-itself. Such senders drop their message off in `_dropped_off`, and another thread or call takes it up. The
-rule that makes this correct:
+itself. Nor must a call that holds the control lock, because the lock's holder may run a finalizer that waits
+for the control lock. Such senders drop their message off in `_dropped_off`, and another thread or call takes
+it up. The rule that makes this correct:
 
     After releasing the lock, and after setting `_drop_off_limit` to 0, a thread checks `_dropped_off`.
     After dropping a message off, a thread checks both the lock and `_drop_off_limit`.
 
 So one of the two always notices the other. While `_drop_off_limit` is not 0, messages gather, and a flush is
 certain: either the loop was asked for one, or the sender will return in time. While the lock is held, its
-holder will take the messages up.
+holder will take the messages up. A call that holds the control lock and finds this one free asks the loop.
 
 **With a budget** (`lochws.connection.paced`), messages also wait until the server's limit allows them, and
 nothing gathers. A sender that leaves messages waiting asks the loop, which sets a timer for `wake_at`. A
@@ -44,6 +45,7 @@ from ..errors import TransportFail, WebSocketClosed, WebSocketClosing, WebSocket
 from ..protocol.deflate import PIECE_BYTES
 from ..protocol.frames import Item
 from ..sent import Streamed, Tap
+from ..system import control
 from ..system.locks import plain_lock
 from ..system.reentry import interrupts_lochws
 from ..system.waits import Waiters, wait_for
@@ -206,7 +208,8 @@ class SendQueue:
                 self._check_dropped_off(message)
             return True
         # A check followed by `with`: after acquire(False), Ctrl-C could strike before the lock is released.
-        if self._lock.locked() and (accepted := self._drop_off(message, size)) is not None:
+        is_barred = self._lock.locked() or control.is_held()
+        if is_barred and (accepted := self._drop_off(message, size)) is not None:
             return accepted
         mine: _Part | None = None
         try:
@@ -246,7 +249,8 @@ class SendQueue:
         Returns, raises:
             The same as `push`.
         """
-        if self._lock.locked() and (accepted := self._drop_off(item, size)) is not None:
+        is_barred = self._lock.locked() or control.is_held()
+        if is_barred and (accepted := self._drop_off(item, size)) is not None:
             return accepted
         return self._push_all((item,), size)
 
@@ -260,7 +264,7 @@ class SendQueue:
         Returns, raises:
             The same as `push`.
         """
-        if len(raw[1]) > PIECE_BYTES or self._compressor is not None or self._lock.locked():
+        if len(raw[1]) > PIECE_BYTES or self._compressor is not None or self._must_not_wait():
             return self.push_item(raw, size)
         assert self._compression is not None  # else nothing is raw
         mine: _Part | None = None
@@ -319,7 +323,7 @@ class SendQueue:
             return True
         if receipt is not None:
             self._proofs.check_room()
-        if self._lock.locked() and interrupts_lochws():
+        if self._must_not_wait():
             return self._drop_off_nested(items, size, receipt)
         return self._push_all(items, size, receipt)
 
@@ -351,7 +355,7 @@ class SendQueue:
         Raises:
             WebSocketClosed, TransportFail: the same as for `push`.
         """
-        if self._lock.locked() and interrupts_lochws():
+        if self._must_not_wait():
             return False
         mine: _Part | None = None
         try:
@@ -403,7 +407,7 @@ class SendQueue:
         The loop calls it when asked and when the socket is writable. Other threads must not say
         `by_loop`: they leave a full kernel alone, and the loop is asked if they find it full.
         """
-        if self._lock.locked() and interrupts_lochws():
+        if self._must_not_wait():
             self._ask_loop()
             return
         mine: _Part | None = None
@@ -515,7 +519,7 @@ class SendQueue:
 
     def overtake(self) -> None:
         """Let our Close frame overtake what waits for the budget, or a large message. Flush. Any thread."""
-        if not (self._lock.locked() and interrupts_lochws()):
+        if not self._must_not_wait():
             with self._lock:
                 self._outgoing.overtake()
             self.flush(by_loop=False)
@@ -528,7 +532,7 @@ class SendQueue:
         Args:
             uncounted: returns how many bytes the stream has sent beyond what `Sink.send` returned.
         """
-        if self._lock.locked() and interrupts_lochws():
+        if self._lock.locked() and control.interrupts():
             # An iteration was abandoned inside a send on its own thread. The result is not used.
             self._finished = self._is_shut = True
             self.doubts = Doubts((), 0, self._proofs.take_all(NOWHERE))
@@ -731,6 +735,10 @@ class SendQueue:
 
     # The hand-over without the lock: see the module for the rule.
 
+    def _must_not_wait(self) -> bool:
+        """Return whether the call must not take the lock, and leaves its work to the holder or the loop."""
+        return control.is_held() or (self._lock.locked() and interrupts_lochws())
+
     def _drop_off(self, item: Item | Raw, size: int) -> bool | None:
         """Drop a message off for the holder of the lock.
 
@@ -741,7 +749,7 @@ class SendQueue:
         if is_small and len(self._dropped_off) < self._room_for_drop_offs():
             self._hand_over((item,))
             return True
-        return self._drop_off_nested((item,), size) if interrupts_lochws() else None
+        return self._drop_off_nested((item,), size) if control.interrupts() else None
 
     def _drop_off_nested(
         self, items: Sequence[Item | Raw], size: int, receipt: Receipt | None = None
@@ -785,6 +793,9 @@ class SendQueue:
         part: _Part | None = None
         try:
             while self._dropped_off and not self._finished and not self._lock.locked():
+                if control.is_held():
+                    self._ask_loop()
+                    return
                 with self._lock:
                     self._take_up()
                     step = self._next_step()

@@ -18,7 +18,7 @@ from ..life.backoff import Backoff
 from ..life.calls import ScheduledCall
 from ..life.interruption import INTERRUPT_SECONDS
 from ..system import forks
-from ..system.control import control_lock, is_held
+from ..system.control import control_lock, may_wait
 from ..system.interpreters import at_end, is_sub
 from ..system.waits import Waiters, wait_for
 from .conductor import Conductor
@@ -203,10 +203,9 @@ class FeedLife:
             function()
 
     def _wait(self, predicate: Callable[[], bool], timeout: float | None) -> bool:
-        # A signal handler that has interrupted its own thread under the lock must not wait, as in Lifecycle.
-        may_wait = not is_held()
+        timeout = timeout if may_wait() else 0.0
         with self._lock:
-            return wait_for(self._waiters, predicate, timeout if may_wait else 0.0)
+            return wait_for(self._waiters, predicate, timeout)
 
 
 def _prepare_end(life: FeedLife) -> None:

@@ -23,7 +23,9 @@ from ..base.callables import check_takes
 from ..dispatch.arguments import check_keywords
 from ..errors import WebSocketError
 from ..options import Timing, TimingOptions, as_timeout, check_bool, check_number, check_range
+from ..system.control import may_wait
 from ..system.report import report
+from ..system.waits import ReentrantEvent
 from .book import Rules
 from .desk import Desk, call_desk, end_desk, look_up, nannies_of, uptime
 from .hashing import shard_of, stable_text
@@ -164,7 +166,7 @@ class Fleet(Generic[Source]):
             dict(timing),
         )
         self._lock = threading.RLock()  # held while this talks to the scheduler about the sources
-        self._is_closed = threading.Event()
+        self._is_closed = ReentrantEvent()
         self._begin(client)
 
     def _begin(self, client: Client | None) -> None:
@@ -234,6 +236,7 @@ class Fleet(Generic[Source]):
             WebSocketError, OSError: see `status`.
         """
         contents = self._sorted(sources)
+        self._check_thread()
         with self._lock:
             changed = {
                 shard: contents.get(shard, (b"", 0)) for shard in contents.keys() | self._contents.keys()
@@ -492,7 +495,12 @@ class Fleet(Generic[Source]):
                     self._install()
 
     def _check_thread(self) -> None:
-        """Raise RuntimeError on the thread of the client's event loop, which would wait for itself."""
+        """Raise an error on a thread that would wait for itself: that of the client's event loop, for one."""
+        if not may_wait():
+            raise WebSocketError(
+                f"{self!r} was called by code that interrupts lochws, such as a signal handler or a "
+                "finalizer, and would wait there: call it elsewhere"
+            )
         _check_thread(repr(self), self.client)
 
     def _call(self, method: str, *arguments: object) -> Any:

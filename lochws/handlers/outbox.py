@@ -34,7 +34,7 @@ from ..codec import JSON
 from ..errors import WebSocketError
 from ..options import MIB, as_timeout, check_choice, check_number, check_range, check_seconds
 from ..system import forks
-from ..system.control import interrupts
+from ..system.control import interrupts, may_wait
 from ..system.report import safe_repr
 from ..system.waits import SLICE_SECONDS
 from ._parts.checks import check_app_or_feed
@@ -263,11 +263,11 @@ class Outbox:
 
     def _put(self, messages: list[OutboxMessage]) -> list[str]:
         self._check_not_exiting()
-        may_wait = self._when_full == "block" and not (self._app.in_handler or interrupts())
-        step = Put(messages, may_wait, self._sending.wake)
+        blocks = self._when_full == "block" and not (self._app.in_handler or interrupts())
+        step = Put(messages, blocks, self._sending.wake)
         try:
             self._keeper.ask(step)
-            if not self._await(step, self._put_timeout if may_wait else None):
+            if not self._await(step, self._put_timeout if blocks else None):
                 self._keeper.ask(Withdraw(step))
                 self._await(step)
         finally:
@@ -396,6 +396,9 @@ class Outbox:
             if left <= 0:
                 return False
             if not step.wait(left):
+                if not may_wait():  # the thread of the file may be waiting for a lock that this one holds
+                    step.is_left = True
+                    return True
                 self._keeper.ask(Expire())  # may make room; and a keeper that has ended refuses both
         if step.error is not None:
             raise type(step.error)(str(step.error)) from step.error.__cause__

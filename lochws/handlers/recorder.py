@@ -27,7 +27,7 @@ from ..base.callables import check_takes
 from ..options import MIB, as_timeout, check_choice, check_range
 from ..sent import Sent
 from ..system import forks
-from ..system.control import check_not_held, control_lock, is_held, start_thread
+from ..system.control import check_may_wait, control_lock, may_wait, start_thread
 from ..system.interpreters import at_end, new_thread, not_at_end
 from ..system.rate_limit import RateLimit
 from ..system.report import report
@@ -157,7 +157,7 @@ class Recorder:
             size += len(event.text)
         elif isinstance(event, events.Binary):
             size += len(event.data)
-        if self._pauses and not is_held():
+        if self._pauses and not self._has_room(size) and may_wait():
             self._wait_for_room(size)
         self._leave(event, 0.0, size, 1, self._limit)
 
@@ -269,7 +269,7 @@ class Recorder:
         """
         timeout = as_timeout("flush", timeout)
         if timeout != 0 and self._done < self._left:
-            check_not_held("flush")
+            check_may_wait("flush")
         with self._lock:
             left = self._left
             self._is_hurried = self._done < left
@@ -294,7 +294,7 @@ class Recorder:
         """
         timeout = as_timeout("close", timeout)
         if timeout != 0 and self._thread is not None:
-            check_not_held("close")
+            check_may_wait("close")
         with self._lock:
             was_closed = self._is_closed
             self._is_closed = True

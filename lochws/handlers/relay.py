@@ -41,7 +41,7 @@ from ..dispatch.naming import EventName
 from ..engine.bounded_inbox import WhenFull
 from ..options import MIB, as_timeout, check_number, check_range, check_seconds
 from ..system import forks
-from ..system.control import check_not_held, start_thread
+from ..system.control import check_may_wait, start_thread
 from ..system.interpreters import at_end, new_thread, not_at_end
 from ..system.rate_limit import RateLimit
 from ..system.report import report
@@ -196,7 +196,7 @@ class Relay:
         timeout = inf if timeout is None else timeout
         queue = self._queue
         if timeout != 0 and not queue.is_over and queue.thread is not None:
-            check_not_held("close")
+            check_may_wait("close")
         not_at_end(self.close)
         with queue.inbox.lock:
             if queue.is_over:

@@ -32,9 +32,9 @@ from ..base.callables import check_takes
 from ..clock import Rest, current
 from ..codec import JSON
 from ..errors import QueueFull, WebSocketError
-from ..options import check_range, check_seconds
+from ..options import as_timeout, check_range, check_seconds
 from ..system import forks
-from ..system.control import control_lock, start_thread
+from ..system.control import check_may_wait, control_lock, start_thread
 from ..system.interpreters import new_thread
 from ..system.rate_limit import RateLimit
 from ..system.report import report
@@ -71,6 +71,8 @@ class Reply(Future[R]):
 
     def __init__(self, key: Hashable, is_handlers_thread: Callable[[], bool]) -> None:
         super().__init__()
+        # The lock of Future would be another one for which finalizers that use replies could wait.
+        self._condition = threading.Condition(control_lock())
         self.key = key
         self._is_handlers_thread = is_handlers_thread
 
@@ -79,23 +81,25 @@ class Reply(Future[R]):
 
         Raises:
             WebSocketError: called in a handler of the same app before the reply has arrived. It would
-                deadlock: the handlers' thread has to receive the reply. Use `add_done_callback` there.
+                deadlock: the handlers' thread has to receive the reply. Use `add_done_callback` there. Also
+                in a signal handler or finalizer that interrupts lochws, with a timeout other than 0.
             ReplyLost: the connection ended before the reply arrived.
             TimeoutError: the request has timed out, or `timeout` seconds have passed.
+            TypeError, ValueError: the timeout is not a number.
             Exception: whatever `unwrap` raised.
         """
-        self._check()
-        return super().result(timeout)
+        return super().result(self._checked("result", timeout))
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Wait for the reply, and return the exception with which it failed, or None.
 
         Raises:
-            WebSocketError: called in a handler of the same app before the reply has arrived.
+            WebSocketError: called in a handler of the same app before the reply has arrived, or in a signal
+                handler or finalizer that interrupts lochws, with a timeout other than 0.
             TimeoutError: `timeout` seconds have passed.
+            TypeError, ValueError: the timeout is not a number.
         """
-        self._check()
-        return super().exception(timeout)
+        return super().exception(self._checked("exception", timeout))
 
     def __await__(self) -> Generator[Any, None, R]:
         """Wait for the reply in a coroutine: ``await rpc.request(…)``. The event loop is not blocked.
@@ -112,12 +116,18 @@ class Reply(Future[R]):
 
         return reply_of(self)
 
-    def _check(self) -> None:
-        if not self.done() and self._is_handlers_thread():
-            raise WebSocketError(
-                f"waiting for the reply to {self.key!r} in a handler of the same app would deadlock: "
-                "use add_done_callback"
-            )
+    def _checked(self, method: str, timeout: float | None) -> float | None:
+        """Return the timeout if it is valid and the calling thread may wait."""
+        timeout = as_timeout(method, timeout)
+        if not self.done():
+            if self._is_handlers_thread():
+                raise WebSocketError(
+                    f"waiting for the reply to {self.key!r} in a handler of the same app would deadlock: "
+                    "use add_done_callback"
+                )
+            if timeout != 0:
+                check_may_wait(method)
+        return timeout
 
 
 class Replies(Generic[M, R]):

@@ -28,7 +28,7 @@ from typing import Any
 from .. import WebSocketApp, events
 from ..base.callables import check_takes
 from ..errors import QueueFull, TransportFail, WaitFailed, WebSocketError, WebSocketUnavailable
-from ..options import check_range
+from ..options import as_timeout, check_bool, check_range
 from ..system import forks
 from ..system.control import control_lock
 from ..system.report import safe_name, safe_repr
@@ -273,6 +273,8 @@ class Subscriptions:
             WaitFailed: with ``check=True``, the wait failed. If a step has failed, the message says so, and
                 `failure` is the exception's ``__cause__``.
         """
+        timeout = as_timeout("wait_session_ready", timeout)
+        check_bool("check", check)
         if self._app.in_handler:
             raise WebSocketError("wait_session_ready would deadlock in a handler: use on_session_ready")
         if not check:

@@ -31,7 +31,7 @@ from ..dispatch.naming import CLASSES, EventName, methods_of
 from ..engine.bounded_inbox import BoundedInbox, Turn, WhenFull
 from ..options import MIB, as_timeout, check_range
 from ..system import forks
-from ..system.control import check_not_held, is_held, start_thread
+from ..system.control import check_may_wait, may_wait, start_thread
 from ..system.interpreters import new_thread
 from ..system.rate_limit import RateLimit
 from ..system.report import is_interrupt, report
@@ -206,7 +206,7 @@ class Worker:
         timeout = as_timeout("drain", timeout)
         inbox = self._inbox
         if timeout != 0 and (len(inbox) or self._running):
-            check_not_held("drain")
+            check_may_wait("drain")
         with inbox.lock:
             wait_for(inbox.changed, lambda: not (len(inbox) or self._running), timeout)
         return not (len(inbox) or self._running)
@@ -242,10 +242,10 @@ class Worker:
         """Wait until there may be room; return False at once if the caller would wait for itself.
 
         These threads are needed to make room: one that hands over jobs or ends one, which may call this in a
-        finalizer; one that holds the control lock; and one that does a job, unless there is another job that
+        finalizer; one that holds a lock; and one that does a job, unless there is another job that
         is not waiting here itself.
         """
-        if threading.get_ident() in self._handing or is_held():
+        if threading.get_ident() in self._handing or not may_wait():
             return False
         with self._inbox.lock:  # reentrant: no other thread can change the numbers before the wait
             place = place_of_caller(self._running_futures, self._futures)

@@ -30,7 +30,7 @@ from ..errors import WebSocketError
 from ..opening.dial import Dialler, Opened
 from ..options import Options, Timing
 from ..system import forks, usercode
-from ..system.control import control_lock, is_held
+from ..system.control import control_lock, may_wait
 from ..system.deadline import Cancelled, Deadline
 from ..system.report import report_aside
 from ..system.steps import Steps
@@ -252,11 +252,12 @@ class Lifecycle:
             function()
 
     def _time_for_waiting(self, timeout: T) -> T | float:
-        """Return the timeout, or 0 in a signal handler that has interrupted its own thread under the lock.
+        """Return the timeout, or 0 in a signal handler or finalizer that has interrupted code with a lock.
 
-        Waiting would release the lock, and other threads would see the life in the middle of a step.
+        Waiting would release the control lock, and other threads would see the life in the middle of a step;
+        any other lock would keep the app from stopping.
         """
-        return 0.0 if is_held() else timeout
+        return timeout if may_wait() else 0.0
 
     # Operations of users.
 

@@ -13,12 +13,13 @@ from __future__ import annotations
 import _thread
 import os
 import threading
+from collections.abc import Callable
 from time import sleep
 from typing import Any
 
 from ..errors import WebSocketError
 from .locks import reentrant_lock
-from .reentry import interrupts_lochws, is_nested
+from .reentry import holds_up_others, interrupts_lochws, is_nested
 
 #: Seconds after which a helper thread tries again to start a thread that could not be started.
 RETRY_SECONDS = 0.05
@@ -26,19 +27,17 @@ RETRY_SECONDS = 0.05
 _lock = reentrant_lock()
 _starting: list[threading.Thread] = []
 
+#: Returns whether the calling thread holds the lock, since the call interrupts a section that needs it. Such
+#: a call must not wait. A condition variable would release the lock meanwhile, however often it was acquired,
+#: and other threads would find the section half done. Any other wait would keep it from them. Each message
+#: asks, so this is a method of the lock itself, the one that Condition calls. Call it as `control.is_held()`,
+#: since the child of a fork has a new lock.
+is_held: Callable[[], bool] = _lock._is_owned  # type: ignore[attr-defined]
+
 
 def control_lock() -> threading.RLock:
     """Return the lock. The child of a fork has a new one, so objects there must call this again."""
     return _lock
-
-
-def is_held() -> bool:
-    """Return whether the calling thread holds the lock, since the call interrupts a section that needs it.
-
-    Such a call must not wait. A condition variable would release the lock meanwhile, however often it was
-    acquired, and other threads would find the section half done. Any other wait would keep it from them.
-    """
-    return _lock._is_owned()  # type: ignore[attr-defined, no-any-return]  # what Condition asks it, too
 
 
 def interrupts() -> bool:
@@ -46,13 +45,18 @@ def interrupts() -> bool:
     return is_held() or interrupts_lochws()
 
 
-def check_not_held(method: str) -> None:
-    """Raise WebSocketError if the calling thread holds the lock, and so must not wait.
+def may_wait() -> bool:
+    """Return whether the calling thread may wait: it interrupts no code that holds a lock."""
+    return not (is_held() or holds_up_others())
+
+
+def check_may_wait(method: str) -> None:
+    """Raise WebSocketError unless the calling thread may wait.
 
     Args:
         method: the name of the method that would wait.
     """
-    if is_held():
+    if not may_wait():
         raise WebSocketError(
             f"{method}() would wait, and was called by code that interrupts lochws, such as a signal handler "
             "or a finalizer: pass timeout=0 there, or call it elsewhere"
@@ -107,8 +111,9 @@ def _start_soon(thread: threading.Thread) -> None:
 
 
 def _in_child() -> None:
-    global _lock  # noqa: PLW0603  the parent's may be held for ever
+    global _lock, is_held  # noqa: PLW0603  the parent's may be held for ever
     _lock = reentrant_lock()
+    is_held = _lock._is_owned  # type: ignore[attr-defined]
     _starting.clear()
 
 

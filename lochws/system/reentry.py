@@ -19,6 +19,14 @@ _CORE = tuple(
 )
 _DISPATCH = f"{_PACKAGE}.dispatch.registry"
 _CALLS_HANDLERS = {"call", "dispatch_all", "_call", "_dispatch_batch", "_dispatch_each"}
+_CALLS_FUNCTIONS = {f"{_PACKAGE}.system.usercode": {"run"}, f"{_PACKAGE}.connection.receipts": {"run_calls"}}
+#: The modules of the locks that are not the control lock, and of the threads that hold a loop's baton.
+_LOCKING = {
+    f"{_PACKAGE}.{name}" for name in (
+        "connection.pacing", "connection.sendqueue", "engine.reader", "engine.supervisor",
+        "transport.layered", "transport.stream", "transport.tls",
+    )
+}
 #: The functions around public methods that check their arguments: they hold no lock.
 _WRAPPERS = f"{_PACKAGE}.dispatch.arguments"
 
@@ -36,9 +44,36 @@ def is_nested() -> bool:
         if name != _PACKAGE and not name.startswith(_INSIDE):
             is_own = False
         elif not is_own:
-            return name != _DISPATCH or frame.f_code.co_name not in _CALLS_HANDLERS
+            return not _calls_handlers(name, frame)
         frame = frame.f_back
     return False
+
+
+def holds_up_others() -> bool:
+    """Return whether a wait would keep other threads from going on, since the call interrupts lochws.
+
+    The code that it interrupts may hold the lock of a send queue or a stream, or a loop's baton. A call of a
+    handler, or of a function given as an option, holds none.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    is_own, is_below = True, False
+    while frame is not None:
+        name = str(frame.f_globals.get("__name__"))
+        if name != _PACKAGE and not name.startswith(_INSIDE):
+            is_own = False
+        elif not is_own:
+            is_call = frame.f_code.co_name in _CALLS_FUNCTIONS.get(name, ()) or _calls_handlers(name, frame)
+            if is_call and not is_below:
+                return False
+            is_below = True
+            if name in _LOCKING:
+                return True
+        frame = frame.f_back
+    return False
+
+
+def _calls_handlers(name: str, frame: FrameType) -> bool:
+    return name == _DISPATCH and frame.f_code.co_name in _CALLS_HANDLERS
 
 
 def interrupts_lochws() -> bool:

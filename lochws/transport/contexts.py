@@ -11,7 +11,7 @@ from typing import NoReturn
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from ..options import Options
-from ..system.locks import reentrant_lock
+from ..system.control import control_lock
 from .waiting import cause
 
 # The first version of truststore that verifies certificates after a non-blocking handshake.
@@ -31,7 +31,6 @@ _shared: WeakValueDictionary[Hashable, ssl.SSLContext] = WeakValueDictionary()
 _states: WeakKeyDictionary[ssl.SSLContext, tuple[Hashable, float]] = WeakKeyDictionary()
 # The files that `check_tls` last found valid: thousands of apps may have the same.
 _right: Hashable = None
-_lock = reentrant_lock()
 
 
 def make_context(options: Options) -> ssl.SSLContext:
@@ -74,13 +73,13 @@ def shared_context(options: Options) -> ssl.SSLContext:
         OSError: a file cannot be read.
     """
     key, state = key_of(options), _state_of_files(options)
-    with _lock:
+    with control_lock():
         context = _shared.get(key)
         if context is not None and _states[context][0] != state:
             context = None
     if context is None:
         context = make_context(options)
-    with _lock:
+    with control_lock():
         _states[context] = state, monotonic()
         if key is not None:
             _shared[key] = context
@@ -89,7 +88,7 @@ def shared_context(options: Options) -> ssl.SSLContext:
 
 def fresh_context(key: Hashable) -> ssl.SSLContext | None:
     """Return the context for a key if `shared_context` has just returned it. Reads no files."""
-    with _lock:
+    with control_lock():
         context = _shared.get(key)
         is_fresh = context is not None and monotonic() - _states[context][1] < _FRESH_SECONDS
     return context if is_fresh else None

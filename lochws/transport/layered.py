@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Protocol, TypeVar
 
 from ..system import forks
+from ..system.control import interrupts
 from ..system.deadline import Deadline
 from ..system.locks import reentrant_lock
 from ..system.steps import Steps, Wait
@@ -265,6 +266,8 @@ class TLSStream(Stream):
         return len(self._unsent) <= MAX_UNSENT or self._failure is not None
 
     def send(self, data: bytes | bytearray | memoryview) -> int:
+        if self._is_inside and interrupts():
+            return 0  # the holder of the lock may come to wait for this thread
         with self._gate, self._lock:
             if self._is_inside:
                 return 0

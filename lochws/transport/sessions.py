@@ -7,7 +7,7 @@ from time import monotonic
 from typing import TypeAlias
 
 from ..system import forks
-from ..system.locks import reentrant_lock
+from ..system.control import control_lock
 
 #: A server: the name in its certificate, its port, and whether it is that of the WebSocket's own URL.
 Server: TypeAlias = tuple[str, int, bool]
@@ -30,14 +30,14 @@ class Askings:
     """
 
     def __init__(self) -> None:
-        self._lock = reentrant_lock()  # guards _credit; no other lock is taken inside it
+        self._lock = control_lock()  # guards _credit
         # The remaining budget of each server, and the time at which it was computed, in monotonic seconds.
         self._credit: dict[tuple[str, int], tuple[float, float]] = {}
         forks.register(self)
 
     def reset_after_fork(self) -> None:
         """Replace a lock that a thread of the parent may hold, in the child of a fork."""
-        self._lock = reentrant_lock()
+        self._lock = control_lock()
 
     def spend(self, host: str, port: int, now: float) -> bool:
         """Take one from the server's budget. Return False if the budget is used up."""

@@ -97,6 +97,7 @@ def test_a_signal_handler_may_close_while_the_main_thread_sends(
         alarm.arm(moment)
         with pytest.raises(WebSocketError):
             send_until_refused(app)
+        alarm.disarm()  # its repetition would close the next app
         assert app.join(PATIENCE)
         last = app.events[-1]
         assert last.graceful, last  # type: ignore[attr-defined]

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ... import errors, events
+from ...options import as_timeout
 from ._abnf import ABNF, STATUS_NORMAL, Data, as_payload, wire_size
 from ._exceptions import (
     WebSocketConnectionClosedException,
@@ -146,6 +147,7 @@ class WebSocket:
         The limit for opening the connection, and for sends when the network takes nothing, is the timeout at
         the time of `connect`.
         """
+        as_timeout("settimeout", timeout)
         self._timeout = timeout
         if self.sock is not None:
             self.sock.settimeout(timeout)
@@ -265,8 +267,10 @@ class WebSocket:
             timeout: how long to wait, in seconds; None for no limit.
 
         Raises:
-            ValueError: the code cannot be sent.
+            TypeError: the timeout is not a number.
+            ValueError: the code cannot be sent, or the timeout is NaN.
         """
+        as_timeout("close", timeout)
         link = self._link
         mine = [get_ident()]
         try:

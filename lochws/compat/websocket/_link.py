@@ -13,7 +13,7 @@ from typing import Any
 
 from ... import WebSocketApp, events
 from ...system import forks
-from ...system.locks import reentrant_lock
+from ...system.control import control_lock, may_wait
 from ...system.waits import Waiters, wait_for
 
 #: The assumed memory cost of an event in addition to its payload, in bytes.
@@ -71,8 +71,7 @@ class Link:
         self.is_discarded = False
         self._is_closing = False
         self._closing: Part | None = None  # the role of the thread that performs the closing handshake
-        # Reentrant, because a finalizer or a signal handler may come to want it on a thread that holds it.
-        self._lock = reentrant_lock()
+        self._lock = control_lock()
         self._changed = Waiters(self._lock)
         self._waiting = 0  # threads that wait for an event; written under the lock, read without
         self._wake_ups = 0
@@ -182,7 +181,11 @@ class Link:
             self.changed()
 
     def wait_until(self, predicate: Callable[[], object], timeout: float | None) -> None:
-        """Wait until a condition holds, which is checked after each change, or until the timeout expires."""
+        """Wait until a condition holds, which is checked after each change, or until the timeout expires.
+
+        A signal handler or finalizer that has interrupted code with a lock does not wait.
+        """
+        timeout = timeout if may_wait() else 0.0
         with self._lock:
             self._waiting += 1
             try:
@@ -252,7 +255,7 @@ class Link:
 
     def reset_after_fork(self) -> None:
         """Give up the copy in the child of a fork: the connection is the parent's."""
-        self._lock = reentrant_lock()
+        self._lock = control_lock()
         self._changed = Waiters(self._lock)
         self._closing = None
         self.is_discarded = True

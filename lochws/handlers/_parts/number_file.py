@@ -10,7 +10,7 @@ import threading
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 
-from ...system.control import control_lock, is_held, start_thread
+from ...system.control import control_lock, may_wait, start_thread
 from ...system.interpreters import new_thread
 from ...system.rate_limit import RateLimit
 from ...system.report import report
@@ -82,7 +82,7 @@ class NumberFile:
             return False  # it would wait for the call that it interrupts
         if self.has_failed:
             self._start(None)
-        timeout = 0.0 if is_held() else timeout
+        timeout = timeout if may_wait() else 0.0
         with self._lock:
             wait_for(self._changed, lambda: not self._is_busy, timeout)
             return self._wanted is None and not self._is_busy
