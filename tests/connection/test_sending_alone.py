@@ -263,12 +263,14 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 class TestStreams:
-    @pytest.mark.skipif(syscalls.send is syscalls.send_python, reason="the Python twin lets go of the GIL")
     def test_a_plain_stream_has_a_function_that_sends_and_fails_as_it_does(
         self, pair: tuple[socket.socket, socket.socket]
     ) -> None:
         stream = Stream(pair[0])
         send = stream.sender()
+        if syscalls.send is syscalls.send_python:
+            assert send is None  # the Python twin lets go of the GIL
+            return
         assert send is not None
         assert send(b"hello") == 5
         assert pair[1].recv(10) == b"hello"
