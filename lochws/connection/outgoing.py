@@ -471,7 +471,7 @@ class Outgoing:
             return False
         packed, _ = self._pack([message], 0, self._batch_bytes)
         size, end = len(packed), self._start + 1
-        # There is no call between these statements, so Ctrl-C cannot interrupt them.
+        # No call stands between these statements, so Ctrl-C cannot interrupt them.
         self.items += (message,)
         self._next_offset, self._end, self.rest, self.size = 0, end, packed, size
         taken = send(packed)

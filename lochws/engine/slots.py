@@ -51,7 +51,8 @@ class Slots:
 
     An attempt whose server is silent lends its slot, and goes on. Lent slots are for hosts without such
     attempts, until half of the descriptors that the process may have are used up. So hosts that do not
-    answer, however many, leave room for others, and a slow server does not get more attempts at a time.
+    answer, however many, leave room for others. A slow server gets few more attempts at a time: only those
+    admitted before one of them was found to be silent.
 
     Args:
         size: the number of slots.

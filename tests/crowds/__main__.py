@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from pathlib import Path
 from statistics import median
 
 from tests.support.delayed_link import FAR_HOST, is_possible, link_command
+from tests.support.ports import silent_port
 
 from .processes import PACKAGE, Job, Process, client, raise_descriptor_limit, server, write_certificates
 from .server import say
@@ -121,21 +121,6 @@ def loopback(rounds: int) -> None:
     show("lochws to aiohttp", [ours.seconds / theirs.seconds for ours, theirs in pairs], "times", 1.5)
     show("in processor time", [ours.processor / theirs.processor for ours, theirs in pairs], "times")
     show("threads", [each.threads for each in took["lochws"]], "", MOST_THREADS)
-
-
-@contextmanager
-def silent_port() -> Iterator[int]:
-    """Yield a port that does not answer, at any address 127.x.y.z: its backlog is full."""
-    with ExitStack() as stack:
-        listener = stack.enter_context(socket.socket())
-        listener.bind(("0.0.0.0", 0))
-        listener.listen(0)
-        port = listener.getsockname()[1]
-        for _ in range(3):
-            waiting = stack.enter_context(socket.socket())
-            waiting.setblocking(False)
-            waiting.connect_ex(("127.0.0.1", port))
-        yield port
 
 
 def dead(rounds: int) -> None:

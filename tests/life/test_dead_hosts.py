@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
 from statistics import median
 
 import pytest
@@ -16,6 +14,7 @@ from lochws import Backoff, Threads
 from ..faults.registry import fault
 from ..support.awake import Awake
 from ..support.peer import Link, StartPeer
+from ..support.ports import silent_port
 from ..support.scripts import polite
 from ..support.seen import PATIENCE, Noting
 
@@ -112,17 +111,8 @@ def test_hosts_that_have_failed_leave_half_of_the_attempts_to_others(start_peer:
 
 
 @pytest.fixture
-def silent_port() -> Iterator[int]:
-    """A port that does not answer at any address 127.x.y.z, as its backlog is full."""
-    with ExitStack() as stack:
-        listener = stack.enter_context(socket.socket())
-        listener.bind(("0.0.0.0", 0))
-        listener.listen(0)
-        port = listener.getsockname()[1]
-        for _ in range(3):
-            waiting = stack.enter_context(socket.socket())
-            waiting.setblocking(False)
-            waiting.connect_ex(("127.0.0.1", port))
+def dead_port() -> Iterator[int]:
+    with silent_port() as port:
         yield port
 
 
@@ -143,7 +133,7 @@ def many_descriptors() -> Iterator[None]:
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere 127.1.2.3 is no address of this machine")
 @pytest.mark.usefixtures("many_descriptors")
 def test_thousands_of_hosts_that_were_never_tried_do_not_delay_another(
-    silent_port: int, start_peer: StartPeer, awake: Awake
+    dead_port: int, start_peer: StartPeer, awake: Awake
 ) -> None:
     shared, url = Threads(), start_peer(polite).url
 
@@ -160,7 +150,7 @@ def test_thousands_of_hosts_that_were_never_tried_do_not_delay_another(
     with_company.start(persist=False)
     alone = [opening() for _ in range(5)]
     hosts = (f"127.1.{number // 250}.{number % 250 + 1}" for number in range(CROWD))
-    dead = [Noting(f"ws://{host}:{silent_port}/", threads=shared, open_timeout=None) for host in hosts]
+    dead = [Noting(f"ws://{host}:{dead_port}/", threads=shared, open_timeout=None) for host in hosts]
     for app in dead:
         app.start(persist=False)
     beside = [opening()]  # for this one, all of the others have yet to begin

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 #: Linux gives ports from this range to sockets that do not ask for one.
@@ -38,3 +40,18 @@ def free_ports(count: int) -> list[int]:
 def free_port() -> int:
     """Return a free port; see `free_ports`."""
     return free_ports(1)[0]
+
+
+@contextmanager
+def silent_port() -> Iterator[int]:
+    """Yield a port that does not answer at any address 127.x.y.z, because its backlog is full."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("0.0.0.0", 0))
+        listener.listen(0)
+        port = listener.getsockname()[1]
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", port))
+        yield port
