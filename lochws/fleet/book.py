@@ -7,6 +7,7 @@ is told which of them it has.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -115,6 +116,7 @@ class Book:
         self.rules = rules
         self.sources = dict(sources)
         self.is_closing = False
+        self._versions = itertools.count(1)  # of all shards: one may be removed and return with others
         self.changes = 0  # counts what may concern other workers than the one that reports
         self._opens_at, self._expected, self._waits_until = opens_at, expected, waits_until
         self._members: dict[str, _Member] = {}
@@ -231,9 +233,8 @@ class Book:
     def replace(self, changed: Mapping[int, tuple[bytes, int]]) -> None:
         """Replace the content of shards. A shard without sources is removed."""
         for shard, (pickled, count) in changed.items():
-            version = self.sources[shard].version + 1 if shard in self.sources else 0
             if count:
-                self.sources[shard] = Sources(version, pickled, count)
+                self.sources[shard] = Sources(next(self._versions), pickled, count)
             else:
                 self.sources.pop(shard, None)
         self._failures = {text: each for text, each in self._failures.items() if each.shard not in changed}
@@ -244,7 +245,7 @@ class Book:
         for text in chosen:
             shard = self._failures.pop(text).shard
             if shard in self.sources:
-                self.sources[shard].version += 1
+                self.sources[shard].version = next(self._versions)
         return len(chosen)
 
     def plan(self, now: float) -> None:

@@ -1,9 +1,12 @@
 """Keeper of a fleet on one worker: it runs the apps of the shards whose leases the worker holds.
 
-Three things run beside each other. Reports go out on the worker's event loop, and each reply says which
-shards the worker owns. The mover, a thread, opens and closes apps, and calls `make_app`. The guard, another
-thread, does nothing but look at the clock: it closes all apps before the leases can run out, whatever the
-network, the event loop and `make_app` are doing.
+Four things run beside each other. Reports go out on the worker's event loop, and each reply says which
+shards the worker owns. Three threads do the rest:
+
+* The opener calls `make_app` and starts the apps.
+* The mover closes apps, counts them, and notes which shards have opened or ended.
+* The guard does nothing but look at the clock: it closes all apps before the leases can run out, whatever the
+  network, the event loop and the user's functions are doing. It calls none of these.
 """
 
 from __future__ import annotations
@@ -39,6 +42,11 @@ _STABLE = 10.0
 _ROUND, _TIMES = 2.0, 5
 #: Seconds that the mover pauses after each shard, so that the receiving thread gets the GIL.
 _PAUSE = 0.001
+#: After this many apps, the opener and the mover wait for a turn of the event loop, which renews the leases;
+#: but for this many seconds at most.
+_SLICE, _TURN = 32, 1.0
+#: Seconds after which the log says that `make_app` has not returned.
+_SLOW = 10.0
 #: How many attempts may be under way. A worker that takes over thousands of sources, on a busy machine, would
 #: not finish many more of them before the servers time out, and would then repeat them all.
 _ATTEMPTS = 256
@@ -144,9 +152,11 @@ class Shard:
 
     Attributes:
         number: its number.
-        version: the version of its content.
+        version: the latest version of its content that has arrived.
+        filled: the version whose apps have been started, or -1.
         is_owned: whether the worker owns it; otherwise it is opened before its owner leaves it.
         runs: its apps by the texts of their sources.
+        parting: the apps of sources that it no longer has, until they have stopped.
         opening: the apps that were not known to have connected or failed when `_settle` last looked.
         is_up: whether each source has connected or failed at least once.
         is_leaving: whether its apps are being closed.
@@ -156,19 +166,25 @@ class Shard:
         is_lost: whether the guard drops them, or has dropped them, because the lease had expired or was about
             to.
 
-    Once `is_leaving` is true, `runs` does not change any more.
+    Once `is_leaving` is true, `runs` and `parting` do not change any more.
     """
 
     number: int
-    version: int = -1
+    version: int
+    filled: int = -1
     is_owned: bool = True
     runs: dict[str, Run] = field(default_factory=dict)
+    parting: list[Run] = field(default_factory=list)
     opening: list[Run] = field(default_factory=list)
     is_up: bool = False
     is_leaving: bool = False
     drops_at: float = 0.0
     is_dropped: bool = False
     is_lost: bool = False
+
+    def all_runs(self) -> list[Run]:
+        """Return all apps that may still have a connection. Under the keeper's lock, unless it is leaving."""
+        return [*self.runs.values(), *self.parting]
 
 
 class Keeper:
@@ -187,24 +203,29 @@ class Keeper:
         self._orders = orders
         self._worker, self._address, self._send = worker, address, send
         self._id = uuid.uuid4().hex
-        self._lock = threading.RLock()  # guards the shards; never held over user code
+        self._lock = threading.RLock()  # guards the shards; never held while an app is opened or closed
         self._shards: dict[int, Shard] = {}
         self._failed: list[Failed] = []
         self._counts = [0] * 5
         self._closes_at = self._drops_at = 0.0  # when apps must be closed, and dropped; see _apply
         self._lost: list[Shard] = []  # for the guard to drop
         self._is_dropping = False  # whether they include all shards
+        self._was_late = False  # whether something was held back because the leases may have run out
         self._threads = Threads(
             orders.supervisors, name=f"fleet-{orders.fleet}", clock=LeaseClock(self.is_valid),
             attempts=_ATTEMPTS,
         )
-        self._jobs: deque[Callable[[], None]] = deque()
+        self._contents: deque[Content] = deque()  # for the opener
+        self._has_contents = threading.Event()
+        self._making: tuple[str, float] | None = None  # the source that make_app was called for, and when
+        self._slow: tuple[str, float] | None = None  # the last of these that was reported
+        self._jobs: deque[Callable[[], None]] = deque()  # for the mover
         self._has_jobs = threading.Event()
         self._guard_wakes = threading.Event()
         self._is_leaving = self._has_ended = False
         self._numbers = 0
         self._longest_close = min(5.0, orders.lease / 4)
-        self._failure_lines, self._renewal_lines = RateLimit(), RateLimit()
+        self._failure_lines, self._renewal_lines, self._slow_lines = RateLimit(), RateLimit(), RateLimit()
 
     # On the event loop.
 
@@ -213,8 +234,8 @@ class Keeper:
         self._loop = asyncio.get_running_loop()
         self._asked = asyncio.Event()
         self._reports = True
-        for target in (self._guard, self._move):
-            name = f"lochws-fleet-{target.__name__.strip('_')}-{self._orders.fleet}"
+        for target in (self._guard, self._open_all, self._move):
+            name = f"lochws-fleet-{target.__name__.split('_')[1]}-{self._orders.fleet}"
             here = contextvars.copy_context()
             threading.Thread(target=here.run, args=(target,), name=name, daemon=True).start()
         self._reporting = self._loop.create_task(self._keep_reporting())
@@ -247,8 +268,8 @@ class Keeper:
             except Exception as error:  # noqa: BLE001  the scheduler may be gone: then the leases run out
                 report(logging.DEBUG, "no last report from the fleet %r", self._orders.fleet, error=error)
         self._has_ended = True
-        self._guard_wakes.set()
-        self._has_jobs.set()
+        for wakes in (self._guard_wakes, self._has_jobs, self._has_contents):
+            wakes.set()
 
     def _leave_all(self) -> None:
         """Begin to close all apps; no others are opened any more."""
@@ -290,7 +311,7 @@ class Keeper:
         while True:
             with self._lock:
                 sent = now()
-                if sent >= self._drops_at:  # this process was stopped for long, as the guard will notice
+                if sent >= self._drops_at or self._was_late:  # this process was stopped for long
                     self._lose_all()
                 if not self._is_dropping:
                     break
@@ -320,35 +341,46 @@ class Keeper:
 
     def _apply(self, reply: Reply, sent: float) -> None:
         """Do what a reply says. Its leases are counted from `sent`, which is before their renewal."""
-        owned, coming = set(reply.owned), set(reply.coming)
+        owned, wanted, leave = set(reply.owned), {*reply.owned, *reply.coming}, set(reply.leave)
         if now() >= sent + DROPS * self._orders.lease:
             return  # too late: the guard has dropped everything, or is about to
         with self._lock:
+            if self._was_late:  # apps have missed something since the report was sent
+                self._lose_all()
             self._closes_at = sent + CLOSES * self._orders.lease
             self._drops_at = sent + DROPS * self._orders.lease
+            self._was_late = False
             for number, shard in self._shards.items():
                 if shard.is_owned and number not in owned:
                     self._lose(shard)  # it has another owner already
-                elif number not in owned | coming or number in reply.leave or reply.is_closing:
+                elif number not in wanted or number in leave or reply.is_closing:
                     if self._leave(shard):
-                        self._jobs.appendleft(partial(_close_all, shard))
+                        self._jobs.append(partial(self._close_all, shard))
                 elif number in owned:
                     shard.is_owned = True
             for content in reply.contents:
-                present = self._shards.get(content.shard)
-                is_wanted = content.shard not in reply.leave and not (self._is_leaving or reply.is_closing)
-                if is_wanted and (present is None or not present.is_leaving):
-                    if present is None:
-                        self._shards[content.shard] = Shard(content.shard, is_owned=content.shard in owned)
-                    self._jobs.append(partial(self._fill, content))
-        self._guard_wakes.set()
-        self._has_jobs.set()
+                number = content.shard
+                if number in leave or self._is_leaving or reply.is_closing:
+                    continue
+                shard = self._shards.setdefault(number, Shard(number, -1, is_owned=number in owned))
+                if not shard.is_leaving:
+                    shard.version, shard.is_up = content.version, False
+                    self._contents.append(content)
+        for wakes in (self._guard_wakes, self._has_jobs, self._has_contents):
+            wakes.set()
 
     # The guard.
 
     def is_valid(self) -> bool:
-        """Return whether the leases of this worker are valid for certain. Any thread."""
-        return not self._is_dropping and now() < self._drops_at
+        """Return whether the leases of this worker are valid for certain. Any thread.
+
+        If not, the caller drops an event or lets a timer wait, so all connections end even if the guard is
+        not the first to notice, and a reply that was on its way renews the leases after all.
+        """
+        if now() < self._drops_at:
+            return not self._is_dropping
+        self._was_late = True
+        return False
 
     def _guard(self) -> None:
         longest = min(0.25, self._orders.lease / 20)
@@ -364,7 +396,10 @@ class Keeper:
             for shard in shards:  # thousands of apps take a while; there may be a new lease meanwhile
                 if not self._closes_at <= now() < self._drops_at:
                     break
-                self._close_shard(shard)
+                with self._lock:
+                    is_new = self._leave(shard)
+                for run in shard.all_runs() if is_new else ():
+                    _close_quietly(run)
             if shards:
                 self._has_jobs.set()
             wait = following - now()
@@ -380,7 +415,7 @@ class Keeper:
         opening: list[Run] = []
         connected: list[Run] = []
         for shard in shards:
-            for run in shard.runs.values():
+            for run in shard.all_runs():
                 (connected if _cut(run) else opening).append(run)
         for run in (*opening, *connected):
             _drop(run)
@@ -418,7 +453,100 @@ class Keeper:
         with self._lock:
             is_new = self._leave(shard)
         if is_new:
-            _close_all(shard)
+            self._close_all(shard)
+
+    def _close_all(self, shard: Shard) -> None:
+        """Close the apps of a shard that is leaving. Without the lock."""
+        for count, run in enumerate(shard.all_runs(), 1):
+            _close(run)
+            if count % _SLICE == 0:
+                self._give_way()
+
+    def _give_way(self) -> None:
+        """Wait until the event loop has made a turn, which may be waiting for the GIL. On another thread."""
+        turned = threading.Event()
+        try:
+            self._loop.call_soon_threadsafe(turned.set)
+        except RuntimeError:  # the event loop has ended
+            return
+        turned.wait(_TURN)
+
+    # The opener.
+
+    def _open_all(self) -> None:
+        while not self._has_ended:
+            self._has_contents.clear()
+            while self._contents:
+                self._fill(self._contents.popleft())
+                self._has_jobs.set()
+                self._give_way()
+            self._has_contents.wait()
+
+    def _fill(self, content: Content) -> None:
+        """Open the apps for a shard's sources, and close those of sources that it no longer has."""
+        with self._lock:
+            shard = self._shards.get(content.shard)
+            if shard is None or shard.is_leaving or shard.version != content.version:
+                return  # what follows for a later version is in the queue
+        excluded = set(content.excluded)
+        wanted: dict[str, Hashable] = {}
+        try:
+            wanted.update((self._orders.text_of(source), source) for source in pickle.loads(content.sources))
+        except BaseException as error:  # noqa: BLE001  such as a class that this worker cannot import
+            self._has_failed(content.shard, f"shard {content.shard}", "its sources cannot be loaded", error)
+        with self._lock:
+            surplus = [] if shard.is_leaving else [
+                run for text, run in shard.runs.items() if text not in wanted or text in excluded
+            ]
+            for run in surplus:
+                self._part(shard, run)
+        for run in surplus:
+            _close(run)
+        missing = [text for text in wanted if text not in excluded and text not in shard.runs]
+        for count, text in enumerate(missing, 1):
+            self._open(shard, wanted[text], text)
+            if count % _SLICE == 0:
+                self._give_way()
+        with self._lock:
+            shard.filled = content.version
+            shard.opening = list(shard.runs.values())
+
+    def _open(self, shard: Shard, source: Hashable, text: str) -> None:
+        run = Run(source, text, self._orders.quarantine_after)
+        try:
+            self._making = text, now()
+            app = self._orders.make_app(source, self._threads)
+            if not isinstance(app, (WebSocketApp, Feed)):
+                raise TypeError(f"make_app returned {app!r}: expected a WebSocketApp or a Feed, not started")
+            app.add_handler(run)
+            _wrap(app, shard, self)
+            run.app = app
+            if self._keep(shard, run):
+                app.start(persist=self._orders.persist, **self._orders.timing)
+                self._keep(shard, run)
+        except BaseException as error:  # noqa: BLE001  even SystemExit; the source is in quarantine
+            with self._lock:
+                if not shard.is_leaving:
+                    shard.runs.pop(text, None)
+            self._has_failed(shard.number, text, "make_app failed", error)
+        finally:
+            self._making = None
+
+    def _has_failed(self, shard: int, source: str, what: str, error: BaseException) -> None:
+        report(logging.ERROR, "%r: %s", source, what, error=error, limit=self._failure_lines)
+        with self._lock:
+            self._failed.append(Failed(shard, source, f"{type(error).__name__}: {_words(error)}"))
+        self._ask_from_thread()
+
+    def _keep(self, shard: Shard, run: Run) -> bool:
+        """Put an app into its shard. If the shard is closing, drop it instead, and return False."""
+        with self._lock:
+            is_kept = not shard.is_leaving
+            if is_kept:
+                shard.runs[run.text] = run
+        if not is_kept:
+            _drop(run)
+        return is_kept
 
     # The mover.
 
@@ -436,61 +564,6 @@ class Keeper:
             is_busy |= self._settle()
             self._has_jobs.wait(0.02 if is_busy else max(0.0, next_round - now()))
 
-    def _fill(self, content: Content) -> None:
-        """Open the apps for a shard's sources, and close those of sources that it no longer has."""
-        with self._lock:
-            shard = self._shards.get(content.shard)
-            if shard is None or shard.is_leaving:
-                return
-        excluded = set(content.excluded)
-        wanted: dict[str, Hashable] = {}
-        try:
-            wanted.update((self._orders.text_of(source), source) for source in pickle.loads(content.sources))
-        except BaseException as error:  # noqa: BLE001  such as a class that this worker cannot import
-            self._has_failed(content.shard, f"shard {content.shard}", "its sources cannot be loaded", error)
-        with self._lock:
-            shard.is_up = False
-            for text in [text for text in shard.runs if text not in wanted or text in excluded]:
-                _close(shard.runs.pop(text))
-        for text, source in wanted.items():
-            if text not in excluded and text not in shard.runs:
-                self._open(shard, source, text)
-        with self._lock:
-            shard.version = content.version
-            shard.opening = list(shard.runs.values())
-
-    def _open(self, shard: Shard, source: Hashable, text: str) -> None:
-        run = Run(source, text, self._orders.quarantine_after)
-        try:
-            app = self._orders.make_app(source, self._threads)
-            if not isinstance(app, (WebSocketApp, Feed)):
-                raise TypeError(f"make_app returned {app!r}: expected a WebSocketApp or a Feed, not started")
-            app.add_handler(run)
-            _wrap(app, shard, self)
-            run.app = app
-            if self._keep(shard, run):
-                app.start(persist=self._orders.persist, **self._orders.timing)
-                self._keep(shard, run)
-        except BaseException as error:  # noqa: BLE001  even SystemExit; the source is in quarantine
-            with self._lock:
-                shard.runs.pop(text, None)
-            self._has_failed(shard.number, text, "make_app failed", error)
-
-    def _has_failed(self, shard: int, source: str, what: str, error: BaseException) -> None:
-        report(logging.ERROR, "%r: %s", source, what, error=error, limit=self._failure_lines)
-        with self._lock:
-            self._failed.append(Failed(shard, source, f"{type(error).__name__}: {_words(error)}"))
-        self._ask_from_thread()
-
-    def _keep(self, shard: Shard, run: Run) -> bool:
-        """Put an app into its shard. If the shard is closing, drop it instead, and return False."""
-        with self._lock:
-            if shard.is_leaving:
-                _drop(run)
-            else:
-                shard.runs[run.text] = run
-            return not shard.is_leaving
-
     def _settle(self) -> bool:
         """Note the shards whose sources have all connected or failed once. Return whether others are left."""
         with self._lock:
@@ -498,7 +571,7 @@ class Keeper:
             for shard in opening:
                 while shard.opening and shard.opening[-1].is_settled:
                     shard.opening.pop()
-                shard.is_up = shard.version >= 0 and not shard.opening
+                shard.is_up = shard.filled == shard.version and not shard.opening
             is_news = any(shard.is_up for shard in opening)
         if is_news:
             self._ask_from_thread()
@@ -513,7 +586,7 @@ class Keeper:
             for shard in leaving:
                 if shard.is_lost and not shard.is_dropped:
                     pass  # the guard is about to drop it
-                elif all(_has_stopped(run) for run in shard.runs.values()):
+                elif all(map(_has_stopped, shard.all_runs())):
                     ended.append(shard)
                 elif time_now >= shard.drops_at and not shard.is_dropped:
                     shard.is_dropped, shard.drops_at = True, time_now + 1
@@ -523,7 +596,7 @@ class Keeper:
             for shard in ended:
                 del self._shards[shard.number]
         for shard in late:
-            for run in shard.runs.values():
+            for run in shard.all_runs():
                 _drop(run)
         if ended:
             self._ask_from_thread()
@@ -531,10 +604,13 @@ class Keeper:
 
     def _look_round(self) -> None:
         """Count the apps, and put those into quarantine that keep failing or have stopped by themselves."""
+        self._warn_of_slowness()
         with self._lock:
             shards = [
                 (shard, list(shard.runs.values())) for shard in self._shards.values() if not shard.is_leaving
             ]
+            for shard, _ in shards:
+                shard.parting = [run for run in shard.parting if not _has_stopped(run)]
         counts = [0] * 5
         is_news = False
         for shard, runs in shards:
@@ -555,10 +631,24 @@ class Keeper:
         with self._lock:
             if shard.is_leaving or shard.runs.get(run.text) is not run:
                 return False
-            del shard.runs[run.text]
+            self._part(shard, run)
             self._failed.append(Failed(shard.number, run.text, run.error or ""))
         _close(run)
         return True
+
+    def _part(self, shard: Shard, run: Run) -> None:
+        """Have a shard no longer count an app, which is then closed. Under the lock."""
+        del shard.runs[run.text]
+        shard.parting.append(run)
+
+    def _warn_of_slowness(self) -> None:
+        making = self._making
+        if making is not None and making is not self._slow and now() - making[1] >= _SLOW:
+            self._slow = making
+            report(
+                logging.WARNING, "%r: make_app has not returned for %.0f s; this worker's other sources wait",
+                making[0], now() - making[1], limit=self._slow_lines,
+            )
 
     def _ask_from_thread(self) -> None:
         try:
@@ -594,13 +684,21 @@ def _words(error: BaseException) -> str:
 
 
 def _close(run: Run) -> None:
+    """Close an app, with the method that a subclass of the user may have overridden."""
     if run.app is not None:
-        run.app.close()
+        try:
+            run.app.close()
+        except BaseException as error:  # noqa: BLE001  of a user's method, on our thread
+            report(logging.ERROR, "%r: close() failed", run.text, error=error)
+            _close_quietly(run)
 
 
-def _close_all(shard: Shard) -> None:
-    for run in shard.runs.values():
-        _close(run)
+def _close_quietly(run: Run) -> None:
+    """Close an app without calling a method of the user, which could block or raise."""
+    if isinstance(run.app, Feed):
+        Feed.close(run.app)
+    elif run.app is not None:
+        WebSocketApp.close(run.app)
 
 
 def _cut(run: Run) -> bool:
@@ -617,9 +715,13 @@ def _cut(run: Run) -> bool:
 
 
 def _drop(run: Run) -> None:
-    if run.app is not None:
-        run.app.close()
-        run.app.force_disconnect("the lease of the shard has run out")
+    """Close an app and drop its connections, without calling a method of the user."""
+    _close_quietly(run)
+    reason = "the lease of the shard has run out"
+    if isinstance(run.app, Feed):
+        Feed.force_disconnect(run.app, reason)
+    elif run.app is not None:
+        WebSocketApp.force_disconnect(run.app, reason)
 
 
 def _has_stopped(run: Run) -> bool:

@@ -32,7 +32,7 @@ from lochws.fleet.hashing import shard_of
 from lochws.fleet.messages import Held, Report
 
 from .cluster import cluster
-from .evidence import Servers, make_app, raise_limit, settled, timed, told, until
+from .evidence import Servers, make_app, memory_of, raise_limit, settled, timed, told, until
 from .partition import partition
 
 
@@ -60,6 +60,8 @@ def run(count: int, lease: float) -> None:
         client = stack.enter_context(Client(dask.address, timeout=60))
         client.wait_for_workers(3, timeout=60)
         pids = {each.pid for each in dask.workers.values()}
+        empty = {name: memory_of(each.pid) for name, each in dask.workers.items()}
+        print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}", flush=True)
         with timed(f"{count:,} sources connected"):
             fleet = Fleet(client, urls, make_app, lease=lease, persist=Backoff(max_wait=10))
             until(lambda: settled(server, count, pids))
@@ -67,7 +69,9 @@ def run(count: int, lease: float) -> None:
         for worker in fleet.status().workers:
             print(
                 f"  {worker.name}: {worker.sources:,} sources in {worker.shards} shards, "
-                f"{worker.threads} threads, {worker.memory / 1e6:.0f} MB", flush=True,
+                f"{worker.threads} threads, {worker.memory / 1e6:.0f} MB, "
+                f"{(worker.memory - empty[worker.name]) / 1e3 / worker.sources:.0f} KB per connection",
+                flush=True,
             )
         before, cpu = client.run_on_scheduler(reports_of, "fleet"), cpu_of(dask.scheduler.pid)
         began = monotonic()
@@ -84,7 +88,7 @@ def run(count: int, lease: float) -> None:
         with timed("a worker joins, until it has its share"):
             pids.add(dask.add_worker("w3"))
             until(lambda: settled(server, count, pids) and fleet.status().moving == 0)
-            until(fleet.wait_ready)
+            until(lambda: fleet.wait_ready(0))
         told("join")
         with timed("a worker stopped for two leases, until all are back"):
             dask.signal("w1", signal.SIGSTOP)

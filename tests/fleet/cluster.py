@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -14,12 +15,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic
 
-from distributed import Client
+from distributed import Client, Queue
 from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 from websockets.sync.server import ServerConnection, serve
 
-from lochws import Backoff, Feed, Threads, WebSocketApp
+from lochws import Backoff, Feed, Threads, WebSocketApp, events
+from lochws.fleet import current_worker
 
 from ..support.ports import free_port
 from ..support.seen import PATIENCE
@@ -43,6 +45,24 @@ def uptime() -> float:
 def make_feed(url: str, threads: Threads) -> Feed:
     """Return a feed that does the same."""
     return Feed(lambda url: WebSocketApp(url, threads=threads), [f"{url}?pid={os.getpid()}"], threads=threads)
+
+
+@functools.cache
+def owners(scheduler: str) -> Queue:
+    """Return a queue of Dask's, with a client of this worker's own."""
+    return Queue("owners", client=Client(scheduler, set_as_default=False))
+
+
+def make_telling_app(url: str, threads: Threads) -> WebSocketApp:
+    """Return an app that puts its source and its process into a queue of Dask's on each connection."""
+    app = make_app(url, threads)
+    queue = owners(current_worker().scheduler.address)
+
+    @app.on("ready")
+    def tell(event: events.Ready) -> None:
+        queue.put([url, os.getpid()])
+
+    return app
 
 
 class Watcher:

@@ -331,6 +331,16 @@ class TestQuarantine:
         assert not book.status(0.0).quarantined
 
 
+def test_a_shard_that_returns_with_other_sources_is_sent_anew() -> None:
+    book, table = Book(Rules(lease=LEASE), {1: Sources(0, b"before", 1)}), Table()
+    assert answered(book, table, report("a"))
+    book.replace({1: (b"", 0)})
+    book.replace({1: (b"after", 2)})
+    reply = answered(book, table, report("a", 2, [Held(1, 0, True)]))
+    assert reply
+    assert [each.sources for each in reply.contents] == [b"after"]
+
+
 def test_a_worker_that_joins_first_does_not_take_everything_if_others_are_expected() -> None:
     book = Book(Rules(lease=LEASE), {shard: Sources(0, b"", 1) for shard in SHARDS}, 0.0, 2, 5.0)
     table = Table()

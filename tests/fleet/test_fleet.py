@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from time import monotonic
 
 import pytest
-from distributed import Client
+from distributed import Client, Queue
 from prometheus_client import CollectorRegistry
 
 from lochws import errors
 from lochws.fleet import Fleet
 
 from ..support.seen import PATIENCE
-from .cluster import BACKOFF, LEASE, Cluster, Watcher, cluster, make_app, make_feed, uptime
+from .cluster import BACKOFF, LEASE, Cluster, Watcher, cluster, make_app, make_feed, make_telling_app, uptime
 
 pytestmark = pytest.mark.timeout(240)
 #: So long that no lease ends even if the machine stalls; no test waits for the end of such a lease.
@@ -237,3 +238,31 @@ def test_feeds_overlap_when_they_move_and_a_source_that_fails_is_in_quarantine(
         eventually(lambda: bool(watcher.owners().get("7")))
         fleet.set_sources([watcher.url(1), watcher.url("new")])
         eventually(lambda: owned(watcher) == {"1", "new"})
+
+
+def test_no_worker_takes_more_sources_than_its_limit_and_one_without_weight_takes_none(
+    watcher: Watcher, calm: Client
+) -> None:
+    names = sorted(each["name"] for each in calm.scheduler_info(n_workers=-1)["workers"].values())
+    idle, small, *_ = names
+    with Fleet(
+        calm, urls(watcher), make_app, lease=LONG_LEASE, shards=24, persist=BACKOFF, weights={idle: 0.0},
+        limits={small: 5}, limit=9,
+    ) as fleet:
+        eventually(lambda: [each.name for each in fleet.status().workers] == names)
+        eventually(lambda: (status := fleet.status()).owned == status.shards - status.unplaced > 0)
+        pids = calm.run(os.getpid)
+        present = {each.name: pids[each.address] for each in fleet.status().workers}
+        eventually(lambda: watcher.pids() == {*present.values()} - {present[idle]})
+        counts = Counter(pid for owners in watcher.owners().values() for pid in owners)
+        assert fleet.status().unplaced > 0
+        assert counts[present[small]] <= 5
+        assert all(count <= 9 for count in counts.values())
+
+
+def test_events_leave_the_workers_through_a_queue_of_dask_s(watcher: Watcher, calm: Client) -> None:
+    queue = Queue("owners", client=calm)
+    with Fleet(calm, urls(watcher), make_telling_app, lease=LONG_LEASE, shards=24, persist=BACKOFF):
+        told = dict(queue.get(timeout=PATIENCE) for _ in NAMES)
+        assert told.keys() == set(urls(watcher))
+        assert set(told.values()) <= set(calm.run(os.getpid).values())

@@ -8,9 +8,11 @@ import threading
 from collections.abc import Callable
 from time import monotonic, time
 
+import pytest
+
 from lochws import Threads, WebSocketApp
 from lochws.fleet.keeper import Keeper, LeaseClock, Orders
-from lochws.fleet.messages import Content, Reply, Report
+from lochws.fleet.messages import Content, Held, Reply, Report
 from lochws.testing import ScriptedServer, accept, echo
 
 from ..support.seen import PATIENCE, eventually
@@ -93,21 +95,30 @@ def test_no_failure_of_a_user_s_function_ends_the_keeper() -> None:
 
 
 class Desk:
-    """Answers reports: the keeper owns one shard with these sources, as long as it can be reached."""
+    """Answers reports: the keeper owns shards with these sources, as long as the desk can be reached."""
 
-    def __init__(self, urls: list[str]) -> None:
-        self.content = Content(0, 0, pickle.dumps(urls), [])
+    def __init__(self, *shards: list[str]) -> None:
+        self.contents = [Content(number, 0, pickle.dumps(urls), []) for number, urls in enumerate(shards)]
         self.is_away = False
+        self.leave: set[int] = set()
         self.reports: list[Report] = []
+        self.sent: list[int] = []
 
     async def send(self, report: Report) -> Reply:
         if self.is_away:
             raise OSError("the network is down")
         self.reports.append(report)
+        held = {each.shard: each.version for each in report.owned}
         if report.is_leaving:
-            return Reply([], [], [0], [], False, False)
-        contents = [] if report.owned else [self.content]
-        return Reply([0], [], [], contents, False, False)
+            return Reply([], [], list(held), [], False, False)
+        contents = [each for each in self.contents if each.shard not in self.leave]
+        missing = [each for each in contents if held.get(each.shard) != each.version]
+        self.sent += [each.shard for each in missing]
+        owned = {*held, *(each.shard for each in contents)}
+        return Reply(sorted(owned), [], sorted(self.leave), missing, False, False)
+
+    def keeper(self, make: Callable[[str, Threads], WebSocketApp]) -> Keeper:
+        return Keeper(Orders("test", 30.0, make, str, 10, 4, True, {}), "w", "tcp://w", self.send)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -130,7 +141,7 @@ def test_apps_close_without_a_lease_even_if_make_app_hangs_and_return_with_the_n
 
     async def run() -> None:
         desk = Desk([*map(str, range(5)), "hang"])
-        keeper = Keeper(Orders("test", 30.0, make, str, 10, 4, True, {}), "w", "tcp://w", desk.send)
+        keeper = desk.keeper(make)
         keeper.start()
         await until(lambda: len(opened) == 5 and all(app.is_active for app in opened))
         desk.is_away = True
@@ -159,7 +170,7 @@ def test_after_a_stop_for_longer_than_a_lease_connections_are_cut_before_a_repor
 
     async def run() -> None:
         desk = Desk([*map(str, range(5))])
-        keeper = Keeper(Orders("test", 30.0, make, str, 10, 4, True, {}), "w", "tcp://w", desk.send)
+        keeper = desk.keeper(make)
         keeper.start()
         await until(lambda: len(opened) == 5 and all(app.is_active for app in opened))
         keeper._drops_at = 0.0  # as it is for a process that was stopped
@@ -169,6 +180,131 @@ def test_after_a_stop_for_longer_than_a_lease_connections_are_cut_before_a_repor
         assert all(app.close_called.is_set() for app in opened[:5])
         assert desk.reports[count].owned == []
         await until(lambda: len(opened) >= 10 and all(app.is_active for app in opened[-5:]))
+        await keeper.stop()
+
+    with ScriptedServer([accept(), echo()]) as server:
+        asyncio.run(run())
+
+
+def test_while_make_app_hangs_other_shards_close_and_the_log_names_the_source(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("lochws.fleet.keeper._SLOW", 0.0)
+    monkeypatch.setattr("lochws.fleet.keeper._ROUND", 0.05)
+    opened: list[WebSocketApp] = []
+    goes_on = threading.Event()
+
+    def make(source: str, threads: Threads) -> WebSocketApp:
+        if source == "hang":
+            goes_on.wait()
+        opened.append(WebSocketApp(server.url, threads=threads))
+        return opened[-1]
+
+    async def run() -> None:
+        desk = Desk([*map(str, range(5))], ["hang"])
+        keeper = desk.keeper(make)
+        keeper.start()
+        await until(lambda: len(opened) == 5 and all(app.is_active for app in opened))
+        await until(lambda: "'hang': make_app has not returned for " in caplog.text)
+        desk.leave.add(0)
+        keeper.ask()
+        await until(lambda: desk.reports[-1].owned == [Held(1, 0, False)])
+        assert all(app.is_closed for app in opened)
+        assert desk.sent == [0, 1], "a shard's sources are sent once, however long they take to open"
+        goes_on.set()
+        await until(lambda: len(opened) == 6 and opened[5].is_active)
+        keeper.ask()
+        await until(lambda: desk.reports[-1].owned == [Held(1, 0, True)])
+        await keeper.stop()
+
+    with ScriptedServer([accept(), echo()]) as server:
+        asyncio.run(run())
+
+
+@pytest.mark.parametrize("is_late", [False, True], ids=["in time", "too late"])
+def test_an_app_whose_own_close_fails_is_closed_nevertheless(is_late: bool) -> None:
+    opened: list[WebSocketApp] = []
+
+    class Stubborn(WebSocketApp):
+        def close(self, code: int | None = 1000, reason: str | bytes = "goodbye") -> None:
+            raise SystemExit("not now")
+
+    def make(source: str, threads: Threads) -> WebSocketApp:
+        opened.append(Stubborn(server.url, threads=threads))
+        return opened[-1]
+
+    async def run() -> None:
+        desk = Desk(["0", "1"])
+        keeper = desk.keeper(make)
+        keeper.start()
+        await until(lambda: len(opened) == 2 and all(app.is_active for app in opened))
+        if is_late:
+            keeper._was_late = True
+        else:
+            desk.leave.add(0)
+        keeper.ask()
+        await until(lambda: all(app.is_closed for app in opened[:2]))
+        if is_late:
+            await until(lambda: len(opened) == 4 and all(app.is_active for app in opened[2:]))
+        else:
+            await until(lambda: not desk.reports[-1].owned)
+        await keeper.stop()
+        assert not any(app.is_active for app in opened)
+
+    with ScriptedServer([accept(), echo()]) as server:
+        asyncio.run(run())
+
+
+def test_a_source_that_is_removed_is_closed_and_new_ones_open_while_the_others_stay(
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lochws.fleet.keeper._ROUND", 0.05)
+    opened: dict[str, WebSocketApp] = {}
+
+    def make(source: str, threads: Threads) -> WebSocketApp:
+        opened[source] = WebSocketApp(server.url, threads=threads)
+        return opened[source]
+
+    async def run() -> None:
+        desk = Desk(["a", "b"])
+        keeper = desk.keeper(make)
+        keeper.start()
+        await until(lambda: len(opened) == 2 and all(app.is_active for app in opened.values()))
+        kept = opened["b"]
+        desk.contents = [Content(0, 1, pickle.dumps(["b", "c"]), [])]
+        keeper.ask()
+        await until(lambda: "c" in opened and opened["c"].is_active and opened["a"].is_closed)
+        keeper.ask()
+        await until(lambda: desk.reports[-1].owned == [Held(0, 1, True)])
+        assert opened["b"] is kept
+        assert kept.is_active
+        await until(lambda: not keeper._shards[0].parting)
+        await keeper.stop()
+
+    with ScriptedServer([accept(), echo()]) as server:
+        asyncio.run(run())
+
+
+def test_an_event_that_was_held_back_ends_the_connections_even_if_the_leases_are_renewed_late() -> None:
+    opened: list[WebSocketApp] = []
+
+    def make(source: str, threads: Threads) -> WebSocketApp:
+        opened.append(WebSocketApp(server.url, threads=threads))
+        return opened[-1]
+
+    async def run() -> None:
+        desk = Desk(["0", "1"])
+        keeper = desk.keeper(make)
+        keeper.start()
+        await until(lambda: len(opened) == 2 and all(app.is_active for app in opened))
+        with keeper._lock:  # so that the guard does not notice
+            drops_at, keeper._drops_at = keeper._drops_at, 0.0
+            assert not keeper.is_valid()
+            keeper._drops_at = drops_at
+        keeper.ask()
+        await until(lambda: len(opened) == 4 and all(app.is_active for app in opened[2:]))
+        assert all(app.is_closed for app in opened[:2])
+        assert keeper.is_valid()
         await keeper.stop()
 
     with ScriptedServer([accept(), echo()]) as server:
