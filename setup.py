@@ -15,7 +15,7 @@ if os.environ.get("LOCHWS_PURE_PYTHON") != "1" and sys.implementation.name == "c
     extensions.append(
         Extension(
             "lochws.protocol._compiled",
-            [f"lochws/protocol/{name}.c" for name in ("_compiled", "_payload", "_scanning", "_utf8")],
+            [f"lochws/protocol/_{name}.c" for name in ("compiled", "payload", "pump", "scanning", "utf8")],
             depends=["lochws/protocol/_parts.h"],
             optional=True,
         )

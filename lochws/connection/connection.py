@@ -165,18 +165,18 @@ class Connection:
     @property
     def counts(self) -> Counts:
         """The messages and bytes of this connection so far, for its history."""
-        receiving, queue = self._receiving, self.sending.queue
-        return receiving.messages, receiving.bytes, queue.messages_sent, queue.bytes_sent
+        pump, queue = self._receiving.pump, self.sending.queue
+        return pump.messages, pump.bytes, queue.messages_sent, queue.bytes_sent
 
     @property
     def counters(self) -> Counters:
         """The messages and bytes of this connection so far."""
-        receiving, queue = self._receiving, self.sending.queue
+        pump, queue = self._receiving.pump, self.sending.queue
         return Counters(
             connections=1,
-            messages_received=receiving.messages, messages_sent=queue.messages_sent,
+            messages_received=pump.messages, messages_sent=queue.messages_sent,
             messages_dropped=queue.dropped,
-            bytes_received=receiving.bytes, bytes_sent=queue.bytes_sent,
+            bytes_received=pump.bytes, bytes_sent=queue.bytes_sent,
         )
 
     def close(self, code: int | None, reason: str | bytes) -> None:
@@ -377,7 +377,7 @@ class Connection:
         seconds = self._staleness.silence(self._receiving.heard, now)
         if seconds is not None:
             self._history.happened("stale")
-            self._inbox.post([events.Stale(seconds, self._receiving.last_message_at)])
+            self._inbox.post([events.Stale(seconds, self._receiving.pump.last_message_at)])
             if self._timing.on_stale == "reconnect":
                 self.drop(f"stale: no message from the server for {self._timing.stale_after:g} s")
 
@@ -442,7 +442,7 @@ class Connection:
         now, opened_for = self.loop.clock.monotonic(), None
         if self._ready_at is not None:
             opened_for = now - self._ready_at
-            self._past.ended(now, self._receiving.last_message_at)
+            self._past.ended(now, self._receiving.pump.last_message_at)
         unsent = queue.finish(self._stream.uncounted)
         doubts = queue.doubts or Doubts((), 0, [])
         if sent is not None:

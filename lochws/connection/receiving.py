@@ -1,9 +1,10 @@
 """The receiving half of one connection: from its stream to the inbox, with keepalive and flow control.
 
-Only the baton holder calls this code, unless stated otherwise. A read fills the loop's buffer, or the memory
-of a large message, and passes through the `Receiver`. Pings are answered and pongs recorded immediately,
-before any handler sees them; then the events are added to the inbox. While too much waits in the inbox,
-nothing is read, so that TCP slows the server down (backpressure).
+Only the baton holder calls this code, unless stated otherwise. A `Pump` receives into the loop's buffer, or
+the memory of a large message, and makes the events of whole messages; the `Receiver` takes everything else.
+Pings are answered and pongs recorded immediately, before any handler sees them; then the events are added to
+the inbox. While too much waits in the inbox, nothing is read, so that TCP slows the server down
+(backpressure).
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from selectors import EVENT_WRITE
-from sys import getsizeof
 from time import monotonic
 from typing import Protocol
 
@@ -23,6 +23,7 @@ from ..errors import WebSocketClosed
 from ..options import Options, Timing
 from ..protocol.deflate import DeflateParameters, Inflater
 from ..protocol.keepalive import Keepalive
+from ..protocol.pump import EVENT_BYTES, EXACT_BYTES, memory_of
 from ..protocol.receiver import Receiver, Streaming
 from ..protocol.staleness import Staleness
 from ..transport.stream import Stream
@@ -43,10 +44,6 @@ PING_BYTES = 512
 #: By how much TLS can multiply the bytes that are sent, at most, if each frame has a record of its own: with
 #: CBC and SHA-384 in TLS 1.2, 6 bytes become 85.
 TLS_FACTOR = 16
-#: The assumed memory cost of an event in addition to its payload, in bytes.
-EVENT_BYTES = 100
-#: While nothing else waits, the memory use of messages smaller than this is not computed exactly.
-EXACT_BYTES = 16 * 1024
 
 
 class Ends(Protocol):
@@ -85,21 +82,20 @@ class ReceivingHalf:
 
     Attributes:
         receiver: the receiving half of the protocol.
+        pump: its part for whole messages, with the numbers of messages and bytes received.
         keepalive: the schedule of pings, and the check that the server is still there.
         staleness: the check that the server still sends messages.
         at_eof: whether the stream has ended.
         is_paused: whether reading is paused until handlers have caught up.
-        messages, bytes: the numbers of messages and bytes received; any thread may read them.
         heard: when part of a message was last received, in monotonic seconds; 0.0 if there was none.
-        last_message_at: the `received_time` of the last message, or None.
         post: posts what the server has sent, in order, and returns the backlog: see `Inbox.post`.
     """
 
     __slots__ = (
         "_acknowledged", "_auto_pong", "_codec", "_deflates", "_ends", "_handlers", "_history", "_inbox",
-        "_is_plain", "_ping_at", "_prepares", "_queue", "_receive_into", "_sending", "_stream",
-        "_streams", "_trace", "_unposted", "at_eof", "bytes", "heard", "is_paused", "keepalive",
-        "last_message_at", "messages", "post", "receiver", "staleness",
+        "_is_plain", "_is_quick", "_may_be_quick", "_ping_at", "_prepares", "_queue", "_receive_into",
+        "_sending", "_stream", "_streams", "_trace", "at_eof", "heard", "is_paused", "keepalive", "post",
+        "pump", "receiver", "staleness",
     )
 
     def __init__(
@@ -145,17 +141,17 @@ class ReceivingHalf:
             text_as_bytes=options.text_as == "bytes",
             streaming=streaming,
         )
+        self.pump = self.receiver.pump
+        #: Whether each message needs nothing but to be posted; and whether that is so at the moment.
+        self._may_be_quick = not (self._prepares or self._deflates or streaming or trace)
+        self._is_quick = False
         self.keepalive = Keepalive(timing.ping_rate or 0, timing.ping_limit)
         self.staleness = Staleness(timing.stale_after or 0)
         self.heard = 0.0
-        self.last_message_at: float | None = None
         self.at_eof = False
         self.is_paused = False
-        self.messages = 0
-        self.bytes = 0
         self._ping_at: int | None = None  # the stream position of a ping that has data ahead of it
         self._acknowledged = 0  # the acknowledged stream position at the last check
-        self._unposted = 0  # bytes received since the last event
 
     def on_ready(self, mask: int, buffer: memoryview, now: float) -> bool | None:
         """Flush the queue if the kernel has room, and read a bounded amount.
@@ -163,16 +159,44 @@ class ReceivingHalf:
         Returns:
             Whether more can be read immediately; None if not and nothing has changed that the loop must know.
         """
-        queue, stream = self._queue, self._stream
+        queue = self._queue
+        if not self._is_quick or queue.is_blocked or queue.failure is not None:
+            return self._go_on(mask, buffer, now)
+        received: list[events.Event] = []
+        try:
+            is_taken = self.pump.receive(self._receive_into, buffer, received, self._inbox.batches)
+        except OSError as error:
+            return self._has_read(self._stream_ended(error))
+        if not is_taken:
+            self._received(buffer, received, now)
+            return self._has_read(self._has_more())
+        if self._sending.pings_sent:
+            self.note_pings()
+        if self.keepalive.waiting_since is not None:
+            self.keepalive.received(now)
+        self.heard = now
+        if received and self.post(received, self.pump.cost) > INBOX_BYTES:
+            self._pause()
+            return self._has_read(False)
+        return None if self._is_plain else self._has_read(self._has_more())
+
+    def _go_on(self, mask: int, buffer: memoryview, now: float) -> bool | None:
+        """Do the same as `on_ready` in any state, and for connections with special options."""
+        queue = self._queue
         was_blocked = queue.is_blocked
-        if was_blocked and (mask & EVENT_WRITE or stream.writes_want_read):
+        if was_blocked and (mask & EVENT_WRITE or self._stream.writes_want_read):
             self._ends.flush_blocked(now)
         more = False
         if not (self.is_paused or self.at_eof):
             more = self._receive(buffer, now)
+        self._is_quick = self._may_be_quick and not (self.is_paused or self.at_eof or self.receiver.done)
+        return self._has_read(more, was_blocked)
+
+    def _has_read(self, more: bool, was_blocked: bool = False) -> bool | None:
+        """End the turn's reading. Return what `on_ready` returns."""
         if not (
-            more or was_blocked or queue.is_blocked or self.is_paused or self.at_eof or self.receiver.done
-            or queue.failure is not None or stream.reads_want_write
+            more or was_blocked or self._queue.is_blocked or self.is_paused or self.at_eof
+            or self.receiver.done or self._queue.failure is not None or self._stream.reads_want_write
         ):
             return None
         self._ends.after_reading(more)
@@ -180,7 +204,9 @@ class ReceivingHalf:
 
     def take(self, data: bytes, now: float) -> None:
         """Process the bytes that arrived together with the handshake."""
-        self._take(self.receiver.receive(data), len(data), now)
+        self.pump.bytes += len(data)
+        self.pump.carried += len(data)
+        self._take(self.receiver.receive(data), now)
 
     def resume_if_low(self, now: float) -> bool:
         """Resume reading if handlers have caught up. Return whether reading was paused until now."""
@@ -242,110 +268,106 @@ class ReceivingHalf:
 
     def _receive(self, buffer: memoryview, now: float) -> bool:
         """Receive about as much as fits into the buffer. Return whether more may be readable."""
-        receiver, share = self.receiver, len(buffer)
+        share = len(buffer)
         until = 0.0 if self._is_plain else monotonic() + TURN_SECONDS
+        room = buffer[:DEFLATED_READ] if self._deflates else buffer
         while share > 0:
-            room = buffer[:DEFLATED_READ] if self._deflates else buffer
-            wants_room = receiver.wants_room
-            if wants_room:
-                room = receiver.room(room)
-            size = len(room)
+            received: list[events.Event] = []
             try:
-                count = self._receive_into(room)
+                self.pump.receive(self._receive_into, room, received, True)
             except OSError as error:
-                return self._stream_ended(error, room if wants_room else None)
-            if not count:
-                return self._nothing_received(count, room if wants_room else None)
-            if self._sending.pings_sent:
-                self.note_pings()
-            was_done = receiver.done
-            received = receiver.received(room, count) if wants_room else receiver.receive(room[:count])
-            if self._trace:
-                self._trace("socket_recv", length=count)
-            if self.keepalive.waiting_since is not None:
-                self.keepalive.received(now)
-            if was_done:
-                self.bytes += count
-            else:
-                share -= self._take(received, count, now)
-            if self.is_paused:
-                return False
-            if count < size:
-                # The selector reports further data, except for data that the stream has buffered itself.
-                return not self._is_plain and self._stream.pending()
-            share -= count
+                return self._stream_ended(error)
+            taken = self._received(room, received, now)
+            if taken is None or self.pump.count < len(room):
+                return self._has_more()
+            share -= taken
             if until and monotonic() >= until:
                 break  # a flood of small TLS records: other connections get their turn first
         return True
 
-    def _nothing_received(self, count: int | None, room: memoryview | None) -> bool:
-        if count == 0:
-            return self._stream_ended(None, room)
-        if room is not None:
-            room.release()
-        # A stream may end its part of the turn early, without having produced any data yet.
-        return not self._is_plain and self._stream.pending()
+    def _has_more(self) -> bool:
+        """Return whether the stream has buffered bytes, which no selector reports."""
+        return not (self._is_plain or self.is_paused or self.at_eof) and self._stream.pending()
 
-    def _stream_ended(self, error: OSError | None, room: memoryview | None) -> bool:
-        if room is not None:
-            room.release()  # a traceback would keep a reference, and so the memory of the message
-        self.at_eof = True
+    def _received(self, room: memoryview, received: list[events.Event], now: float) -> int | None:
+        """Take note of the bytes that the pump has received, and process those that it has left.
+
+        Returns:
+            Their share of the turn, in bytes; None if there are none, or nothing else can be received now.
+        """
+        pump, receiver = self.pump, self.receiver
+        if pump.count <= 0:
+            if pump.count == 0:
+                self._stream_ended(None)
+            return None  # a stream may end its part of the turn early, without having produced any data yet
+        if self._sending.pings_sent:
+            self.note_pings()
+        was_done, counted = receiver.done, len(received)
+        receiver.receive(room[pump.start : pump.stop], received)
+        if self._trace:
+            self._trace("socket_recv", length=pump.count)
+        if self.keepalive.waiting_since is not None:
+            self.keepalive.received(now)
+        share = pump.count if was_done else pump.count + self._take(received, now, counted)
+        return None if self.is_paused else share
+
+    def _stream_ended(self, error: OSError | None) -> bool:
+        self.at_eof, self._is_quick = True, False
         self._ends.stream_ended(error)
         return False
 
-    def _take(self, received: list[events.Event], count: int, now: float) -> int:
-        """Count, react to and post what was received. Return its share of the turn in addition to `count`."""
-        self.bytes += count
-        receiver = self.receiver
+    def _take(self, received: list[events.Event], now: float, counted: int = 0) -> int:
+        """Count, react to and post events, of which the pump has counted some. Return their cost."""
+        receiver, pump = self.receiver, self.pump
         controls = receiver.controls
-        extra = earlier = 0
+        cost = pump.cost if counted else 0
+        if counted or receiver.advanced:
+            self.heard = now
         if received:
-            number = len(received)
-            messages = number - len(controls) if controls else number
+            others = received[counted:]
+            messages = len(others) - len(controls)
             if messages:
-                self.messages += messages
+                pump.messages += messages
                 self.heard = now
-                last = received[-1] if not controls else _last_message(received)
-                self.last_message_at = last.received_time
-                if self._prepares:
-                    self._prepare(received)
-            elif receiver.advanced:
-                self.heard = now
+                pump.last_message_at = _last_message(others).received_time
+            if self._prepares:
+                self._prepare(received)
             if self._trace:
                 self._trace.messages(received)
             if controls:
                 self._react(controls, now)
-            extra = EVENT_BYTES * number
-            earlier, self._unposted = self._unposted, 0
-            cost = earlier + count
-            if self._deflates:
-                cost = 0
-                extra += _memory_of(received)
-            elif cost >= EXACT_BYTES * number or self._inbox.batches:
-                extra += _memory_of(received, but=cost)
-            is_wanted = messages or any(self._handlers.has_handler_for(type(event)) for event in received)
-            if is_wanted and self.post(received, cost + extra) > INBOX_BYTES:
+            if others:
+                cost += self._cost_of(others)
+            is_wanted = (
+                counted or messages or any(self._handlers.has_handler_for(type(event)) for event in controls)
+            )
+            if is_wanted and self.post(received, cost) > INBOX_BYTES:
                 self._pause()
-        else:
-            self._unposted += count
-            if receiver.advanced:
-                self.heard = now
         if self._streams is not None or receiver.done:
             self._taken(now)
-        # A large message ends the turn, so that it is delivered, and its memory is free, before the next one.
-        return extra + earlier
+        return cost
+
+    def _cost_of(self, received: list[events.Event]) -> int:
+        """Return the memory that events take which the pump has not counted."""
+        carried, self.pump.carried = self.pump.carried, 0
+        cost = EVENT_BYTES * len(received)
+        if self._deflates:
+            return cost + memory_of(received)
+        is_exact = self._inbox.batches or carried >= EXACT_BYTES * len(received)
+        return cost + (max(carried, memory_of(received)) if is_exact else carried)
 
     def _taken(self, now: float) -> None:
         """Check the streams, and whether the server is done, after something was received."""
         if self._streams is not None:
             self._check_streams(self._streams)
         if self.receiver.done:
+            self._is_quick = False
             self._ends.server_is_done(now)
 
     def _check_streams(self, streams: IncomingStreams) -> None:
         """Release the events that wait behind a stream, and pause reading if too much waits."""
         if streams.is_arriving:
-            self._unposted = 0  # it is counted in the stream's own buffer
+            self.pump.carried = 0  # it is counted in the stream's own buffer
         if self.receiver.done:
             failure = self.receiver.failure
             why = "closed the connection" if failure is None else f"violated the protocol: {failure}"
@@ -407,7 +429,7 @@ class ReceivingHalf:
     def _pause(self) -> None:
         if self.is_paused:
             return
-        self.is_paused = True
+        self.is_paused, self._is_quick = True, False
         if self._streams is None or not self._streams.pauses:
             self._history.happened("paused")
         self.keepalive.pause()
@@ -418,18 +440,3 @@ class ReceivingHalf:
 def _last_message(received: Sequence[events.Event]) -> events.Event:
     """Return the last text or binary message; there is one."""
     return next(event for event in reversed(received) if not isinstance(event, (events.Ping, events.Pong)))
-
-
-def _memory_of(received: Sequence[events.Event], but: int = 0) -> int:
-    """Return about how many bytes of memory the payloads take beyond the `but` bytes counted already.
-
-    A str takes 1, 2 or 4 bytes per character, depending on its largest character.
-    """
-    total = 0
-    for event in received:
-        if isinstance(event, events.Text):
-            content = events.content_of(event)
-            total += len(content) if content.isascii() else getsizeof(content)
-        elif isinstance(event, events.Binary):
-            total += len(event.data)
-    return max(0, total - but)

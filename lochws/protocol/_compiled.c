@@ -1,8 +1,9 @@
 /* The compiled twins of the hot path: scanning received bytes (_scanning.c), decoding text (_utf8.c),
- * receiving large payloads (_payload.c) and, in this file, building frames.
+ * receiving large payloads (_payload.c), receiving and scanning at once (_pump.c) and, in this file, building
+ * frames.
  *
- * Each function behaves exactly like its Python twin (in scanning.py, payload.py and frames.py), and passes
- * the same tests. Protocol violations are left to Python, which raises the errors. The GIL is held
+ * Each function behaves exactly like its Python twin (in scanning.py, payload.py, pump.py and frames.py), and
+ * passes the same tests. Protocol violations are left to Python, which raises the errors. The GIL is held
  * throughout, where there is one; nothing blocks. Any thread may append to the list that pack() and measure()
  * read: without a GIL they lock it, as list.append() does.
  */
@@ -274,7 +275,11 @@ module_exec(PyObject *module)
 {
     State *state = state_of(module);
     state->payload_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &payload_spec, NULL);
-    return state->payload_type == NULL ? -1 : PyModule_AddType(module, state->payload_type);
+    if (state->payload_type == NULL || PyModule_AddType(module, state->payload_type) < 0) {
+        return -1;
+    }
+    state->pump_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &pump_spec, NULL);
+    return state->pump_type == NULL ? -1 : PyModule_AddType(module, state->pump_type);
 }
 
 static int
@@ -285,6 +290,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->encoded_type);
     Py_VISIT(state->binary_type);
     Py_VISIT(state->payload_type);
+    Py_VISIT(state->pump_type);
     return 0;
 }
 
@@ -296,6 +302,7 @@ module_clear(PyObject *module)
     Py_CLEAR(state->encoded_type);
     Py_CLEAR(state->binary_type);
     Py_CLEAR(state->payload_type);
+    Py_CLEAR(state->pump_type);
     return 0;
 }
 

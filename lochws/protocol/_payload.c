@@ -10,14 +10,20 @@
 
 #include "_parts.h"
 
-typedef struct {
-    PyObject_HEAD
-    PyObject *bytes;     /* the content so far, and room for more; NULL after getvalue() */
-    Py_ssize_t length;   /* of the whole payload */
-    Py_ssize_t filled;   /* the number of bytes received */
-    Py_ssize_t room;     /* the length of the next view, which begins at `filled` */
-    Py_ssize_t views;    /* views that are not released yet */
-} Payload;
+Payload *
+payload_make(PyTypeObject *type, Py_ssize_t length, Py_ssize_t reserved)
+{
+    Payload *self = (Payload *)type->tp_alloc(type, 0);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->length = length;
+    self->bytes = PyBytes_FromStringAndSize(NULL, length < reserved ? length : reserved);
+    if (self->bytes == NULL) {
+        Py_CLEAR(self);
+    }
+    return self;
+}
 
 static PyObject *
 payload_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
@@ -30,17 +36,7 @@ payload_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
         PyErr_SetString(PyExc_ValueError, "Payload: length or reserve out of range");
         return NULL;
     }
-    Payload *self = (Payload *)type->tp_alloc(type, 0);
-    if (self == NULL) {
-        return NULL;
-    }
-    self->length = length;
-    self->bytes = PyBytes_FromStringAndSize(NULL, length < reserved ? length : reserved);
-    if (self->bytes == NULL) {
-        Py_DECREF(self);
-        return NULL;
-    }
-    return (PyObject *)self;
+    return (PyObject *)payload_make(type, length, reserved);
 }
 
 static void
@@ -97,6 +93,17 @@ make_room(Payload *self, Py_ssize_t wanted)
     return PyBytes_GET_SIZE(self->bytes) - self->filled;
 }
 
+/* Make room for the next bytes, at most that many. Return how many, or -1 with an exception. */
+Py_ssize_t
+payload_make_room(Payload *self, Py_ssize_t most)
+{
+    Py_ssize_t fits = make_room(self, 0);
+    if (fits >= 0) {
+        self->room = fits < most ? fits : most;
+    }
+    return fits < 0 ? -1 : self->room;
+}
+
 PyDoc_STRVAR(room_doc,
 "room(most)\n--\n\n"
 "Return a writable view of memory for the next bytes, at most that many.");
@@ -111,12 +118,7 @@ payload_room(Payload *self, PyObject *argument)
         }
         return NULL;
     }
-    Py_ssize_t fits = make_room(self, 0);
-    if (fits < 0) {
-        return NULL;
-    }
-    self->room = fits < most ? fits : most;
-    return PyMemoryView_FromObject((PyObject *)self);
+    return payload_make_room(self, most) < 0 ? NULL : PyMemoryView_FromObject((PyObject *)self);
 }
 
 static int
@@ -161,6 +163,23 @@ payload_received(Payload *self, PyObject *argument)
     Py_RETURN_NONE;
 }
 
+/* Add bytes that were received elsewhere. Return -1 with an exception. */
+int
+payload_add(Payload *self, const void *part, Py_ssize_t length)
+{
+    if (length > self->length - self->filled) {
+        PyErr_SetString(PyExc_ValueError, "write: more than the payload holds");
+        return -1;
+    }
+    if (make_room(self, length) < 0) {
+        return -1;
+    }
+    memcpy(PyBytes_AS_STRING(self->bytes) + self->filled, part, (size_t)length);
+    self->filled += length;
+    self->room = 0;
+    return 0;
+}
+
 PyDoc_STRVAR(write_doc, "write(part)\n--\n\nAdd bytes that were received elsewhere.");
 
 static PyObject *
@@ -170,17 +189,9 @@ payload_write(Payload *self, PyObject *argument)
     if (PyObject_GetBuffer(argument, &part, PyBUF_SIMPLE) < 0) {
         return NULL;
     }
-    Py_ssize_t fits = -1;
-    if (part.len > self->length - self->filled) {
-        PyErr_SetString(PyExc_ValueError, "write: more than the payload holds");
-    }
-    else if ((fits = make_room(self, part.len)) >= 0) {
-        memcpy(PyBytes_AS_STRING(self->bytes) + self->filled, part.buf, (size_t)part.len);
-        self->filled += part.len;
-        self->room = 0;
-    }
+    int added = payload_add(self, part.buf, part.len);
     PyBuffer_Release(&part);
-    if (fits < 0) {
+    if (added < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -188,7 +199,7 @@ payload_write(Payload *self, PyObject *argument)
 
 PyDoc_STRVAR(getvalue_doc, "getvalue()\n--\n\nReturn the whole payload, which is given away.");
 
-static PyObject *
+PyObject *
 payload_getvalue(Payload *self, PyObject *Py_UNUSED(nothing))
 {
     if (self->bytes == NULL || self->filled != self->length) {
@@ -202,6 +213,15 @@ payload_getvalue(Payload *self, PyObject *Py_UNUSED(nothing))
     PyObject *bytes = self->bytes;
     self->bytes = NULL;
     return bytes;
+}
+
+/* Free the memory of a payload that will not become complete, unless a view of it is in use. */
+void
+payload_discard(Payload *self)
+{
+    if (!self->views) {
+        Py_CLEAR(self->bytes);
+    }
 }
 
 static PyMethodDef payload_methods[] = {

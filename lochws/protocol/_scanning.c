@@ -118,23 +118,11 @@ make_event(PyTypeObject *type, Py_ssize_t time_offset, PyObject *received, Py_ss
     return event;
 }
 
-static PyObject *
-wall_clock(void)
-{
-    struct timespec now;
-    timespec_get(&now, TIME_UTC);
-    return PyFloat_FromDouble((double)now.tv_sec + 1e-9 * (double)now.tv_nsec);
-}
-
-#define FINAL_TEXT 0x81
-#define FINAL_BINARY 0x82
-#define DEFLATED 0x40
-
-/* Store the length of the payload and of the head of the frame at `at`. Return 1 if the frame is a whole
- * message and lies in the buffer completely, else 0. Lengths need not be in the shortest form. */
-static int
-measure(const unsigned char *at, const unsigned char *end, int may_be_deflated, Py_ssize_t *head,
-        uint64_t *length)
+/* Store the lengths of the head and the payload of the frame at `at`. Return 1 if the head lies in the buffer and
+ * the frame is a whole message, else 0. Lengths need not be in the shortest form. */
+int
+read_head(const unsigned char *at, const unsigned char *end, int may_be_deflated, Py_ssize_t *head,
+          uint64_t *length)
 {
     if (end - at < 2) {
         return 0;
@@ -144,29 +132,18 @@ measure(const unsigned char *at, const unsigned char *end, int may_be_deflated, 
         return 0;
     }
     uint64_t size = at[1];
-    *head = 2;
-    if (size == 126) {
-        if (end - at < 4) {
-            return 0;
-        }
-        size = (uint64_t)at[2] << 8 | at[3];
-        *head = 4;
+    *head = size < 126 ? 2 : size == 126 ? 4 : 10;
+    if (size > 127 || end - at < *head) {
+        return 0; /* masked, or incomplete */
     }
-    else if (size == 127) {
-        if (end - at < 10) {
-            return 0;
-        }
+    if (size >= 126) {
         size = 0;
-        for (int i = 2; i < 10; i++) {
+        for (int i = 2; i < *head; i++) {
             size = size << 8 | at[i];
         }
-        *head = 10;
-    }
-    else if (size > 127) {
-        return 0; /* masked */
     }
     *length = size;
-    return size <= (uint64_t)(end - at - *head);
+    return 1;
 }
 
 /* Return the content of a text in UTF-8 as str or, if that is wanted, as bytes; or NULL with a
@@ -203,11 +180,22 @@ inflated(PyObject *inflate, PyObject *limit, int first, const char *payload, Py_
     return content;
 }
 
-/* Append the event of a message to `events`.
+/* Return about how much memory a str takes. */
+static Py_ssize_t
+memory_of_text(PyObject *text)
+{
+    Py_ssize_t length = PyUnicode_GET_LENGTH(text);
+    if (PyUnicode_IS_ASCII(text)) {
+        return length;
+    }
+    return (Py_ssize_t)sizeof(PyCompactUnicodeObject) + (length + 1) * PyUnicode_KIND(text);
+}
+
+/* Append the event of a message to `events`, and add its memory to `memory`.
  * Return 1, 0 if Python has to say what is wrong with the frame, or -1 with an exception. */
 static int
 take(const State *state, PyObject *events, PyObject *received, PyObject *inflate, PyObject *limit, int as_bytes,
-     int first, const char *payload, Py_ssize_t length)
+     int first, const char *payload, Py_ssize_t length, Py_ssize_t *memory)
 {
     PyObject *content;
     if (first & DEFLATED) {
@@ -226,6 +214,7 @@ take(const State *state, PyObject *events, PyObject *received, PyObject *inflate
     if (content == NULL) {
         return -1;
     }
+    *memory += !PyUnicode_Check(content) ? PyBytes_GET_SIZE(content) : memory_of_text(content);
     PyObject *event =
         !(first & 1) ? make_event(state->binary_type, state->binary_time, received, state->binary_data, content)
         : as_bytes ? make_event(state->encoded_type, state->encoded_time, received, state->encoded_data, content)
@@ -236,6 +225,63 @@ take(const State *state, PyObject *events, PyObject *received, PyObject *inflate
     int appended = PyList_Append(events, event);
     Py_DECREF(event);
     return appended < 0 ? -1 : 1;
+}
+
+/* Return the current time, as an object that all events of one scan share, or NULL with an exception. */
+static PyObject *
+time_in(Scan *scan)
+{
+    if (scan->received == NULL) {
+        struct timespec now;
+        timespec_get(&now, TIME_UTC);
+        scan->received = PyFloat_FromDouble((double)now.tv_sec + 1e-9 * (double)now.tv_nsec);
+    }
+    return scan->received;
+}
+
+int
+append_binary(const State *state, Scan *scan, PyObject *events, PyObject *content)
+{
+    PyObject *event = NULL, *received = time_in(scan);
+    if (received == NULL) {
+        Py_DECREF(content);
+    }
+    else {
+        event = make_event(state->binary_type, state->binary_time, received, state->binary_data, content);
+    }
+    int appended = event == NULL ? -1 : PyList_Append(events, event);
+    Py_XDECREF(event);
+    return appended;
+}
+
+const unsigned char *
+scan_frames(const State *state, Scan *scan, const unsigned char *at, const unsigned char *end, Py_ssize_t limit,
+            PyObject *events, PyObject *inflate, PyObject *limit_object, int as_bytes)
+{
+    Py_ssize_t head;
+    uint64_t length;
+    if (state->text_type == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "scan: call configure() first");
+        return NULL;
+    }
+    while (read_head(at, end, inflate != NULL, &head, &length) && length <= (uint64_t)(end - at - head)) {
+        /* The size of a compressed message is checked when it is decompressed. */
+        if (!(at[0] & DEFLATED) && length > (uint64_t)limit) {
+            break;
+        }
+        PyObject *received = time_in(scan);
+        int taken = received == NULL ? -1 :
+            take(state, events, received, inflate, limit_object, as_bytes, at[0], (const char *)at + head,
+                 (Py_ssize_t)length, &scan->memory);
+        if (taken < 0) {
+            return NULL;
+        }
+        if (taken == 0) {
+            break;
+        }
+        at += head + (Py_ssize_t)length;
+    }
+    return at;
 }
 
 const char scanning_scan_doc[] = PyDoc_STR(
@@ -250,10 +296,6 @@ scanning_scan(PyObject *module, PyObject *const *args, Py_ssize_t count)
         return NULL;
     }
     const State *state = state_of(module);
-    if (state->text_type == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "scan: call configure() first");
-        return NULL;
-    }
     PyObject *inflate = count >= 5 && args[4] != Py_None ? args[4] : NULL;
     int as_bytes = count == 6 && args[5] == Py_True;
     Py_ssize_t position = PyLong_AsSsize_t(args[1]);
@@ -265,40 +307,16 @@ scanning_scan(PyObject *module, PyObject *const *args, Py_ssize_t count)
     if (PyObject_GetBuffer(args[0], &view, PyBUF_SIMPLE) < 0) {
         return NULL;
     }
-    PyObject *received = NULL;
+    const unsigned char *start = view.buf, *at = NULL;
+    Scan scan = {NULL, 0};
     if (position < 0 || position > view.len || limit < 0) {
         PyErr_SetString(PyExc_ValueError, "scan: position or limit out of range");
-        goto failed;
     }
-    const unsigned char *at = (const unsigned char *)view.buf + position;
-    const unsigned char *end = (const unsigned char *)view.buf + view.len;
-    Py_ssize_t head;
-    uint64_t length;
-    while (measure(at, end, inflate != NULL, &head, &length)) {
-        /* The size of a compressed message is checked when it is decompressed. */
-        if (!(at[0] & DEFLATED) && length > (uint64_t)limit) {
-            break;
-        }
-        if (received == NULL && (received = wall_clock()) == NULL) {
-            goto failed;
-        }
-        int taken = take(state, args[3], received, inflate, args[2], as_bytes, at[0],
-                         (const char *)at + head, (Py_ssize_t)length);
-        if (taken < 0) {
-            goto failed;
-        }
-        if (taken == 0) {
-            break;
-        }
-        at += head + (Py_ssize_t)length;
+    else {
+        at = scan_frames(state, &scan, start + position, start + view.len, limit, args[3], inflate, args[2], as_bytes);
     }
-    position = (const char *)at - (const char *)view.buf;
-    Py_XDECREF(received);
+    position = at == NULL ? 0 : at - start;
+    Py_XDECREF(scan.received);
     PyBuffer_Release(&view);
-    return PyLong_FromSsize_t(position);
-
-failed:
-    Py_XDECREF(received);
-    PyBuffer_Release(&view);
-    return NULL;
+    return at == NULL ? NULL : PyLong_FromSsize_t(position);
 }

@@ -98,9 +98,9 @@ class PayloadPython:
             self._buffer.extend(bytes(max(needed, min(2 * size, self._length)) - size))
 
 
-def new_payload(length: int) -> Payload:
-    """Return a payload of `length` bytes, none of which has arrived yet."""
-    payload: Payload = _Payload(length, RESERVED_BYTES)
+def new_payload(length: int, reserved: int) -> Payload:
+    """Return an empty payload. The arguments are those of `PayloadPython`."""
+    payload: Payload = _Payload(length, reserved)
     return payload
 
 

@@ -14,24 +14,16 @@ from lochws.events import Binary, Event, Ping, Pong, Stream, StreamSource, Text,
 from .close import CloseFrame, parse_close
 from .deflate import Inflater
 from .frames import LENGTH_LIMIT, MAX_CONTROL_PAYLOAD, BytesLike, Opcode
-from .payload import Payload, decode_payload, is_utf8, new_payload
+from .payload import decode_payload, is_utf8
+from .pump import LARGE_BYTES, new_pump
 from .scanning import scan
 
 _OPCODES = frozenset({
     Opcode.CONTINUATION, Opcode.TEXT, Opcode.BINARY, Opcode.CLOSE, Opcode.PING, Opcode.PONG,
 })
-_FINAL_BINARY = 0x80 | Opcode.BINARY
 _NOTHING = BytesIO()
 _NOT_UTF8 = "text message is not valid UTF-8"
 
-#: Binary messages of at least this many bytes are received straight into memory of their own.
-LARGE_BYTES = 32 * 1024
-#: After a message of at least `FLOOD_BYTES` another such is expected, so only `FIRST_BYTES` of it are
-#: received into the buffer: whatever lands there has to be copied.
-FLOOD_BYTES = 256 * 1024
-FIRST_BYTES = 8 * 1024
-#: How much is received at once into a message's own memory, in sizes of the buffer.
-OWN_ROOM = 4
 #: A compressed message that may become a stream is decompressed in pieces of this many bytes, each of which
 #: makes about a mebibyte at most.
 PIECE_BYTES = 1024
@@ -75,8 +67,8 @@ class Receiver:
     it is ignored. Memory use is bounded by what has arrived of the current message; a declared length alone
     reserves little (`lochws.protocol.payload`). Not thread-safe: one thread at a time.
 
-    Call `receive` with bytes, or, to receive large messages without copying, ask for `room`, fill it, and
-    call `received`.
+    Its `pump`, which can receive by itself, takes whole messages; `receive` gets what that has left, or all
+    bytes.
 
     Args:
         max_message_size: the largest message in bytes, after decompression, or None for no limit.
@@ -88,7 +80,7 @@ class Receiver:
         close_received: the server's Close frame, or None.
         failure: the rule that the server broke, with the close code to send, or None.
         done: whether one of these two is set, so that further bytes are ignored.
-        wants_room: whether the next bytes should go where `room` says; if not, into any buffer.
+        pump: takes the messages that are whole, or large, as long as nothing special is in progress.
         controls: the pings and pongs among the events of the last call; they need a reaction.
         advanced: whether the last call took part of a message that is not complete yet.
     """
@@ -116,70 +108,43 @@ class Receiver:
         self._payload = _NOTHING
         self._size = 0
         self._tail = b""  # of a text: the incomplete character at the end of _payload
-        # Used in place of _payload if the message is a single large frame.
-        self._large: Payload | None = None
-        self._sink: Sink | None = None  # likewise if it is a stream
-        self.wants_room = False
+        self._sink: Sink | None = None  # used in place of _payload if it is a stream
+        self.pump = new_pump(self._whole, as_bytes=text_as_bytes)
+        self.pump.is_between = inflater is None
         self.advanced = False
-        self._flooded = False  # whether the last thing received was a message of at least FLOOD_BYTES
         # The data frame being received: bytes still missing, and whether it ends the message.
         self._missing = 0
         self._final = False
 
-    def room(self, buffer: memoryview) -> memoryview:
-        """Return where to receive the next bytes: in `buffer`, or in the memory of a large message.
-
-        The caller releases the view, or passes it to `received`.
-        """
-        if self._large is not None:
-            return self._large.room(OWN_ROOM * len(buffer))
-        return buffer[:FIRST_BYTES] if self._flooded else buffer[:]
-
-    def received(self, room: memoryview, count: int) -> list[Event]:
-        """Return the events that end in the bytes just received. Never blocks.
-
-        Args:
-            room: what the method `room` returned; it is released.
-            count: how many bytes have been received into it.
-        """
-        payload = self._large
-        if payload is None:
-            return self.receive(room[:count])
-        self.controls = []
-        room.release()
-        payload.received(count)
-        self._missing -= count
-        self.advanced = bool(self._missing)
-        if self._missing:
-            return []
-        data = payload.getvalue()
-        self._forget()
-        self._flooded = self.wants_room = len(data) >= FLOOD_BYTES
-        return [Binary(data)]
-
-    def receive(self, data: BytesLike) -> list[Event]:
+    def receive(self, data: BytesLike, events: list[Event] | None = None) -> list[Event]:
         """Return the events that end in `data`: messages, pings and pongs, in order. Never blocks.
 
         The memory behind `data` may be reused once this returns.
+
+        Args:
+            data: the next bytes.
+            events: those of the bytes right before `data`, which the pump has made; the others are appended.
         """
-        events: list[Event] = []
+        events = [] if events is None else events
+        pump = self.pump
         if self.controls:
             self.controls = []
-        self._flooded = self.advanced = False
+        self.advanced = False
         if not self.done:
             try:
-                if self._opcode or self._beginning or self._inflater is not None:
+                if pump.is_inside or pump.is_between:
+                    data = data[pump.scan(data, 0, events) :]
+                if pump.is_between:
+                    self._take_rest(data, events)
+                elif len(data):
                     self._parse(data, events)
-                else:  # whole messages, mostly: taken with as few calls as possible
-                    position = scan(data, 0, self._whole, events, None, self._text_as_bytes)
-                    if position < len(data):
-                        self._take_rest(data[position:], events)
             except (ProtocolError, CriticalProtocolError) as error:
                 # Its traceback and context would keep this call's buffers alive.
                 error.__context__ = None
                 self.failure = error.with_traceback(None)
                 self._stop()
-        self.wants_room = self._large is not None
+            pump.is_between = not (self._opcode or self._beginning or self.done or self._inflater is not None)
+            self.advanced = self.advanced or pump.is_inside
         return events
 
     def _parse(self, data: BytesLike, events: list[Event]) -> None:
@@ -200,6 +165,8 @@ class Receiver:
 
     def _take_rest(self, data: BytesLike, events: list[Event]) -> None:
         """Take all complete frames, and keep the beginning of an incomplete one."""
+        if not len(data):
+            return
         if len(data) < LARGE_BYTES:
             data = bytes(data)  # one copy makes the small steps below cheap
         position = self._take_frames(data, events)
@@ -207,12 +174,13 @@ class Receiver:
             self._beginning = bytes(data[position:])
 
     def _scan(self, data: BytesLike, position: int, events: list[Event]) -> int:
-        inflate = None if self._inflater is None else self._inflater.message
+        if self._inflater is None:
+            return self.pump.scan(data, position, events)
+        inflate = self._inflater.message if self._streaming is None else self._inflate_small
         before = len(events)
         try:
-            if inflate is not None and self._streaming is not None:
-                inflate = self._inflate_small
-            return scan(data, position, self._whole, events, inflate, self._text_as_bytes)
+            position = scan(data, position, self._whole, events, inflate, self._text_as_bytes)
+            return self.pump.scan(data, position, events)  # a large message may begin there
         except UnicodeDecodeError:
             raise CriticalProtocolError(_NOT_UTF8) from None
         except _MayStream:
@@ -304,30 +272,26 @@ class Receiver:
                 raise PayloadTooLarge(f"message is larger than {self._limit} bytes")
             if self._sink is None:
                 self._open(events)
-        if first == _FINAL_BINARY and length >= LARGE_BYTES and self._sink is None:
-            self._large = new_payload(length)
 
     def _absorb(self, part: BytesLike, events: list[Event]) -> None:
         """Take bytes of the current data frame; deliver the message if they complete it."""
         self._missing -= len(part)
         complete = self._final and not self._missing
-        if self._large is not None:
-            self._large.write(part)
-        elif self._streaming is not None:
+        if self._streaming is not None:
             self._absorb_for_stream(part, complete, events)
         else:
             if self._compressed:
                 part = self._inflated(part, self._size, complete)
             self._size += self._payload.write(part)
         if complete:
-            opcode, payload, large, sink = self._opcode, self._payload, self._large, self._sink
+            opcode, payload, sink = self._opcode, self._payload, self._sink
             self._forget()
             if sink is not None:
                 sink.end()
             elif opcode == Opcode.TEXT:
                 events.append(_text(payload, self._text_as_bytes))
             else:
-                events.append(Binary((large or payload).getvalue()))
+                events.append(Binary(payload.getvalue()))
             return
         self.advanced = True
         if self._opcode == Opcode.TEXT and self._streaming is None:
@@ -382,7 +346,6 @@ class Receiver:
         self._size = 0
         self._payload = _NOTHING
         self._tail = b""
-        self._large = None
         self._sink = None
 
     def _stop(self) -> None:

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <sys/socket.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 #ifdef __linux__
 #include <sys/random.h>
 #endif
@@ -21,24 +22,17 @@
 #define MSG_NOSIGNAL 0 /* Python ignores SIGPIPE */
 #endif
 
-/* Parse (sock, buffer). Return 0 with an exception if they are something else. */
+/* Store the descriptor of a socket. Return 0 with an exception if it has none. */
 static int
-parse(PyObject *const *args, Py_ssize_t count, const char *usage, int flags, int *descriptor, Py_buffer *view)
+descriptor_of(PyObject *sock, int *descriptor)
 {
-    if (count != 2) {
-        PyErr_SetString(PyExc_TypeError, usage);
-        return 0;
-    }
-    PyObject *number = PyObject_CallMethod(args[0], "fileno", NULL);
+    PyObject *number = PyObject_CallMethod(sock, "fileno", NULL);
     if (number == NULL) {
         return 0;
     }
     *descriptor = (int)PyLong_AsLong(number); /* -1 of a closed socket: the call says EBADF */
     Py_DECREF(number);
-    if (*descriptor == -1 && PyErr_Occurred()) {
-        return 0;
-    }
-    return PyObject_GetBuffer(args[1], view, flags) == 0;
+    return *descriptor != -1 || !PyErr_Occurred();
 }
 
 /* Return whether to try again: the call was interrupted, and no signal handler raised. */
@@ -76,7 +70,11 @@ call_send(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
     int descriptor, error;
     Py_buffer view;
     ssize_t done;
-    if (!parse(args, count, "send(sock, data)", PyBUF_SIMPLE, &descriptor, &view)) {
+    if (count != 2) {
+        PyErr_SetString(PyExc_TypeError, "send(sock, data)");
+        return NULL;
+    }
+    if (!descriptor_of(args[0], &descriptor) || PyObject_GetBuffer(args[1], &view, PyBUF_SIMPLE) < 0) {
         return NULL;
     }
     do {
@@ -95,34 +93,67 @@ call_send(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
     return result_of(done, error, PyLong_FromLong(0));
 }
 
+static ssize_t
+receive_parts(int descriptor, struct iovec *vectors, int count)
+{
+    if (count == 1) {
+        return recv(descriptor, vectors[0].iov_base, vectors[0].iov_len, MSG_DONTWAIT);
+    }
+    struct msghdr message = {.msg_iov = vectors, .msg_iovlen = count};
+    return recvmsg(descriptor, &message, MSG_DONTWAIT);
+}
+
 PyDoc_STRVAR(receive_into_doc,
-"receive_into(sock, buffer)\n--\n\n"
-"Receive without blocking. Returns the number of bytes, 0 at the end, None if there are none yet.");
+"receive_into(sock, buffer, more=None)\n--\n\n"
+"Receive without blocking, first into `buffer` and then into `more`. Returns the number of bytes, 0 at the end,\n"
+"None if there are none yet.");
 
 static PyObject *
 call_receive_into(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
 {
-    int descriptor, error;
-    Py_buffer view;
-    ssize_t done;
-    if (!parse(args, count, "receive_into(sock, buffer)", PyBUF_WRITABLE, &descriptor, &view)) {
+    int descriptor, error, parts = 0;
+    Py_buffer views[2];
+    struct iovec vectors[2];
+    ssize_t done = -1;
+    size_t room = 0;
+    if (count != 2 && count != 3) {
+        PyErr_SetString(PyExc_TypeError, "receive_into(sock, buffer, more=None)");
         return NULL;
     }
+    if (!descriptor_of(args[0], &descriptor)) {
+        return NULL;
+    }
+    for (; parts < count - 1 && args[parts + 1] != Py_None; parts++) {
+        if (PyObject_GetBuffer(args[parts + 1], &views[parts], PyBUF_WRITABLE) < 0) {
+            goto failed;
+        }
+        vectors[parts].iov_base = views[parts].buf;
+        vectors[parts].iov_len = (size_t)views[parts].len;
+        room += vectors[parts].iov_len;
+    }
     do {
-        if (view.len > HOLD_BYTES) {
+        if (room > HOLD_BYTES) {
             Py_BEGIN_ALLOW_THREADS
-            done = recv(descriptor, view.buf, (size_t)view.len, MSG_DONTWAIT);
+            done = receive_parts(descriptor, vectors, parts);
             error = errno;
             Py_END_ALLOW_THREADS
         }
         else {
-            done = recv(descriptor, view.buf, (size_t)view.len, MSG_DONTWAIT);
+            done = receive_parts(descriptor, vectors, parts);
             error = errno;
         }
     } while (is_interrupted(done, error));
-    PyBuffer_Release(&view);
+    while (parts) {
+        PyBuffer_Release(&views[--parts]);
+    }
     Py_INCREF(Py_None);
     return result_of(done, error, Py_None);
+
+failed:
+    while (parts) {
+        PyBuffer_Release(&views[--parts]);
+    }
+    return NULL;
 }
 
 #ifdef __linux__

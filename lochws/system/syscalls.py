@@ -35,8 +35,15 @@ def send_python(sock: socket.socket, data: bytes | bytearray | memoryview) -> in
         return 0
 
 
-def receive_into_python(sock: socket.socket, buffer: bytearray | memoryview) -> int | None:
-    """Receive the bytes that are there, at most the buffer's length. Never blocks.
+def receive_into_python(
+    sock: socket.socket, buffer: bytearray | memoryview, more: bytearray | memoryview | None = None
+) -> int | None:
+    """Receive the bytes that are there, at most as many as fit. Never blocks.
+
+    Args:
+        sock: a non-blocking socket.
+        buffer: the memory for the first bytes.
+        more: memory for those behind them, which need not be used.
 
     Returns:
         How many bytes were received, 0 at the end of the stream, or None if there are none yet.
@@ -45,13 +52,15 @@ def receive_into_python(sock: socket.socket, buffer: bytearray | memoryview) -> 
         OSError: the connection failed, or the socket is closed.
     """
     try:
-        return sock.recv_into(buffer)
+        if more is None or not hasattr(sock, "recvmsg_into"):
+            return sock.recv_into(buffer)
+        return sock.recvmsg_into((buffer, more))[0]
     except BlockingIOError:
         return None
 
 
 _Send: TypeAlias = Callable[[socket.socket, bytes | bytearray | memoryview], int]
-_ReceiveInto: TypeAlias = Callable[[socket.socket, bytearray | memoryview], int | None]
+_ReceiveInto: TypeAlias = Callable[..., "int | None"]
 
 #: The module of compiled twins, used or not; None where it was not built.
 twins = load("system calls")

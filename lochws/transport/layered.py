@@ -157,7 +157,7 @@ class TLSStream(Stream):
         self._incoming.write(self._records[:size])
         self._records = self._records[size:]
 
-    def receive_into(self, buffer: bytearray | memoryview) -> int | None:
+    def receive_into(self, buffer: bytearray | memoryview, more: memoryview | None = None) -> int | None:
         if self._end is None:
             try:
                 records = _buffers.pop()

@@ -31,7 +31,7 @@ class SSLSocketStream(Stream):
     def agreed(self) -> TLS | None:
         return agreed_by(self._sock)
 
-    def receive_into(self, buffer: bytearray | memoryview) -> int | None:
+    def receive_into(self, buffer: bytearray | memoryview, more: memoryview | None = None) -> int | None:
         view, filled = memoryview(buffer), 0
         until = monotonic() + _TURN_SECONDS
         end, self._end = self._end, None

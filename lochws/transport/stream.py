@@ -83,10 +83,14 @@ class Stream:
         """Return the TLS parameters, or None without TLS. Call only before other threads use the stream."""
         return None
 
-    def receive_into(self, buffer: bytearray | memoryview) -> int | None:
-        """Receive available bytes, at most the buffer's length. Loop thread only; never blocks.
+    def receive_into(self, buffer: bytearray | memoryview, more: memoryview | None = None) -> int | None:
+        """Receive available bytes, at most as many as fit. Loop thread only; never blocks.
 
-        If the buffer is not filled, no more bytes are available, or `pending` is true.
+        If the buffers are not filled, no more bytes are available, or `pending` is true.
+
+        Args:
+            buffer: the memory for the first bytes.
+            more: memory for those behind them. Not every stream uses it.
 
         Returns:
             The number of bytes; 0 at the end of the stream; None if none are available yet.
@@ -94,9 +98,9 @@ class Stream:
         Raises:
             OSError: the connection failed.
         """
-        return self._receive_into(self._sock, buffer)
+        return self._receive_into(self._sock, buffer, more)
 
-    def receiver(self) -> Callable[[memoryview], int | None]:
+    def receiver(self) -> Callable[..., int | None]:
         """Return a function that does the same as `receive_into`, with as few calls as possible."""
         return partial(self._receive_into, self._sock) if type(self) is Stream else self.receive_into
 

@@ -26,9 +26,9 @@ EXTENSIONS = {
 TESTS = [
     "tests/protocol/test_scanning.py", "tests/protocol/test_framing.py", "tests/protocol/test_receiver.py",
     "tests/protocol/test_sender.py", "tests/protocol/test_violations.py", "tests/protocol/test_limits.py",
-    "tests/protocol/test_payload.py", "tests/system/test_syscalls.py", "tests/fuzz/test_corpus.py",
-    "tests/fuzz/test_connection.py", "tests/protocol/test_utf8.py", "tests/protocol/test_large_text.py",
-    "tests/protocol/test_deflate.py",
+    "tests/protocol/test_payload.py", "tests/protocol/test_pump.py", "tests/system/test_syscalls.py",
+    "tests/fuzz/test_corpus.py", "tests/fuzz/test_connection.py", "tests/protocol/test_utf8.py",
+    "tests/protocol/test_large_text.py", "tests/protocol/test_deflate.py",
 ]
 #: What measures memory, of which the sanitizers need a multiple.
 LEFT_OUT = [

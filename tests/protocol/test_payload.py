@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from lochws.protocol import compiled
-from lochws.protocol.frames import Opcode
-from lochws.protocol.payload import RESERVED_BYTES, PayloadPython
-from lochws.protocol.receiver import FIRST_BYTES, FLOOD_BYTES, LARGE_BYTES, Receiver
-
-from ..support.wire import frame, seen
+from lochws.protocol.payload import PayloadPython
 
 TWINS = [PayloadPython] if compiled.twins is None else [PayloadPython, compiled.twins.Payload]
 
@@ -123,52 +115,3 @@ class TestCompiled:
                     lambda: memoryview(payload)):
             with pytest.raises((ValueError, BufferError)):
                 use()
-
-
-def received(stream, limits, buffer_size):
-    """Return what a receiver makes of a stream, received into its own room in pieces of that size."""
-    receiver, buffer = Receiver(1 << 24), memoryview(bytearray(buffer_size))
-    events, rooms, position = [], [], 0
-    limits = itertools.cycle(limits)
-    while position < len(stream):
-        with receiver.room(buffer) as room:
-            rooms.append(len(room))
-            part = stream[position : position + min(len(room), next(limits))]
-            room[: len(part)] = part
-            events += receiver.received(room, len(part))
-        position += len(part)
-    assert receiver.failure is None
-    return events, rooms
-
-
-SIZES = [10, LARGE_BYTES - 1, LARGE_BYTES, LARGE_BYTES + 1, FLOOD_BYTES, RESERVED_BYTES + 1]
-
-
-@settings(deadline=None)  # megabytes, on machines that do other things too
-@given(
-    messages=st.lists(
-        st.tuples(st.sampled_from([Opcode.TEXT, Opcode.BINARY]), st.sampled_from(SIZES)), max_size=4
-    ),
-    limits=st.lists(st.integers(1, 1 << 20), min_size=1, max_size=5),
-    buffer_size=st.sampled_from([1000, 16 * 1024, 256 * 1024]),
-)
-def test_where_bytes_are_received_does_not_change_the_events(messages, limits, buffer_size):
-    stream = b"".join(frame(opcode, b"x" * size) + frame(Opcode.PING, b"p") for opcode, size in messages)
-    limits = [max(limit, len(stream) // 500) for limit in limits]
-    expected = seen(Receiver(1 << 24).receive(stream))
-    assert seen(received(stream, limits, buffer_size)[0]) == expected
-
-
-def test_a_large_message_is_received_into_memory_of_its_own():
-    _, rooms = received(frame(Opcode.BINARY, b"x" * 1_000_000), [1 << 30], 16 * 1024)
-    assert rooms[0] == 16 * 1024
-    assert all(room > 16 * 1024 for room in rooms[1:-1])
-
-
-def test_of_a_flood_of_large_messages_little_comes_into_the_buffer():
-    large = frame(Opcode.BINARY, b"x" * FLOOD_BYTES)
-    events, rooms = received(large * 3 + frame(Opcode.BINARY, b"x"), [1 << 30], 64 * 1024)
-    assert len(events) == 4
-    rest = len(large) - FIRST_BYTES
-    assert rooms == [64 * 1024, len(large) - 64 * 1024, FIRST_BYTES, rest, FIRST_BYTES, rest, FIRST_BYTES]
-    assert received(frame(Opcode.TEXT, b"x") * 100_000, [1 << 30], 64 * 1024)[1][:2] == [64 * 1024] * 2

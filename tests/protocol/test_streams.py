@@ -173,7 +173,7 @@ def test_a_stream_begins_with_the_head_of_a_frame_that_is_too_large_to_be_kept()
     one = receiving(above=1 << 20)
     (event,) = one.receive(frame(Opcode.BINARY, bytes(2 << 20))[:10])
     assert isinstance(event, Stream)
-    assert not one.wants_room
+    assert not one.pump.is_inside
     assert one.receive(b"abc") == []
     kept: Any = event._source
     assert kept.parts == [b"abc"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import cycle
 from typing import Any
 
+from lochws.events import Event
 from lochws.protocol.deflate import DeflateParameters, Deflater
 from lochws.protocol.frames import Opcode
 from lochws.protocol.receiver import Receiver
@@ -68,3 +70,49 @@ def seen(events: Iterable[Any]) -> list[tuple[str, str | bytes]]:
 def feed(receiver: Receiver, chunks: Iterable[bytes]) -> list[tuple[str, str | bytes]]:
     """Feed chunks to a receiver; return its events as `seen` does."""
     return seen(event for chunk in chunks for event in receiver.receive(chunk))
+
+
+class Arriving:
+    """Bytes that arrive from memory: called in place of a stream's `receive_into`.
+
+    Args:
+        data: the bytes.
+        limits: how many bytes each call receives at most, in turn.
+        uses_more: whether a second buffer is filled, too.
+
+    Attributes:
+        rooms: the sizes of the buffers of each call.
+    """
+
+    def __init__(self, data: bytes, limits: Sequence[int] = (1 << 40,), *, uses_more: bool = True) -> None:
+        self._data, self._position = memoryview(data), 0
+        self._limits = cycle(limits)
+        self._uses_more = uses_more
+        self.rooms: list[tuple[int, ...]] = []
+
+    @property
+    def is_left(self) -> bool:
+        """Whether anything has not arrived yet."""
+        return self._position < len(self._data)
+
+    def __call__(self, *buffers: Any) -> int | None:
+        views = [memoryview(buffer) for buffer in buffers]
+        self.rooms.append(tuple(map(len, views)))
+        left = next(self._limits)
+        count = 0
+        for view in views if self._uses_more else views[:1]:
+            part = self._data[self._position : self._position + min(left, len(view))]
+            view[: len(part)] = part
+            self._position += len(part)
+            left -= len(part)
+            count += len(part)
+        return count or None
+
+
+def pumped(receiver: Receiver, arriving: Arriving, buffer: memoryview) -> Iterator[list[Event]]:
+    """Receive all bytes by the receiver's pump. Yields the events of each read."""
+    pump = receiver.pump
+    while arriving.is_left:
+        events: list[Event] = []
+        pump.receive(arriving, buffer, events, True)
+        yield receiver.receive(buffer[pump.start : pump.stop], events)

@@ -20,10 +20,10 @@ from lochws.system.compiled import choose, load, parts_in_use
 SETUP = Path(__file__).parent.parent.parent / "setup.py"
 PROGRAM = """
 import json
-from lochws.protocol import frames, payload, scanning
+from lochws.protocol import frames, payload, pump, scanning
 from lochws.system import compiled, syscalls
-used = [scanning.scan, frames.build_frame, frames.measure, frames.pack, payload._Payload, syscalls.send,
-        syscalls.receive_into]
+used = [scanning.scan, frames.build_frame, frames.measure, frames.pack, payload._Payload, pump._Pump,
+        syscalls.send, syscalls.receive_into]
 print(json.dumps([compiled.parts_in_use(), sorted(one.__name__ for one in used)]))
 """
 
@@ -38,8 +38,8 @@ def test_with_the_variable_every_twin_is_the_one_in_python() -> None:
     parts, names = run("1")
     assert not any(parts.values())
     assert names == [
-        "PayloadPython", "build_frame_python", "measure_python", "pack_python", "receive_into_python",
-        "scan_python", "send_python",
+        "PayloadPython", "PumpPython", "build_frame_python", "measure_python", "pack_python",
+        "receive_into_python", "scan_python", "send_python",
     ]
 
 
@@ -49,7 +49,7 @@ def test_with_the_variable_every_twin_is_the_one_in_python() -> None:
 def test_without_it_every_twin_is_the_compiled_one() -> None:
     parts, names = run("")
     assert parts == {"protocol": True, "inflating": load("inflating") is not None, "system calls": True}
-    assert names == ["Payload", "build_frame", "measure", "pack", "receive_into", "scan", "send"]
+    assert names == ["Payload", "Pump", "build_frame", "measure", "pack", "receive_into", "scan", "send"]
 
 
 def test_a_part_that_was_not_built_is_none_and_not_in_use(monkeypatch: pytest.MonkeyPatch) -> None:

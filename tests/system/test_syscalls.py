@@ -49,6 +49,18 @@ class TestTwins:
         assert calls.receive_into(pair[1], memoryview(buffer)) == 5
         assert buffer[:5] == b"hello"
 
+    def test_a_second_buffer_takes_what_the_first_has_no_room_for(self, calls: Any, pair: Pair) -> None:
+        first, second = bytearray(4), bytearray(10)
+        assert calls.receive_into(pair[1], first, second) is None
+        calls.send(pair[0], b"firstsecond")
+        assert calls.receive_into(pair[1], first, second) == 11
+        assert (first, second) == (b"firs", b"tsecond\0\0\0")
+        calls.send(pair[0], b"1")
+        assert calls.receive_into(pair[1], first, None) == 1
+        with pytest.raises((TypeError, BufferError)):
+            calls.receive_into(pair[1], first, b"not to be changed")
+        first.append(0)  # no view of it was left
+
     def test_nothing_there_is_none_and_the_end_is_0(self, calls: Any, pair: Pair) -> None:
         assert calls.receive_into(pair[0], bytearray(10)) is None
         pair[1].close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from io import BytesIO
 from typing import Any, cast
 
@@ -10,13 +10,14 @@ import pytest
 
 from lochws.errors import ProtocolError
 from lochws.events import Binary, Event, Ping, Pong, Stream, Text
-from lochws.protocol import compiled, payload, scanning
+from lochws.protocol import compiled, payload, pump, scanning
 from lochws.protocol import receiver as module
 from lochws.protocol.deflate import DeflateParameters, Inflater
 from lochws.protocol.frames import MAX_CONTROL_PAYLOAD
 from lochws.protocol.receiver import Receiver, Streaming
 from lochws.status import Status
 
+from ...support.wire import Arriving, pumped
 from ..inputs import Choices, cuts
 
 TOKENS = [
@@ -32,8 +33,8 @@ LIMITS = (200, 0, 1, 125, 126, 70_000, 1 << 40)
 HEAD_BYTES = 10 + MAX_CONTROL_PAYLOAD + 3
 #: The twins that take messages off a buffer and large ones in. There must be two, or nothing is compared.
 TWINS = [
-    (scanning.scan_python, payload.PayloadPython, payload.decode_payload_python),
-    *([(compiled.twins.scan, compiled.twins.Payload, compiled.twins.decode_payload)]
+    (scanning.scan_python, pump.PumpPython, payload.PayloadPython, payload.decode_payload_python),
+    *([(compiled.twins.scan, compiled.twins.Pump, compiled.twins.Payload, compiled.twins.decode_payload)]
       if compiled.twins is not None else []),
 ]
 #: What counts as a large message here, for an input has no room for those that count as such otherwise.
@@ -47,9 +48,9 @@ def TestOneInput(data: bytes) -> None:  # noqa: N802  the name that fuzzers look
     agreed = choices.one_of((None, DeflateParameters(), DeflateParameters(True, True)))
     whole, single, pieces = cuts(choices.rest[1:], choices.number())
     results = [
-        received(way, by_room, limit, agreed, twins)
+        received(way, by_pump, limit, agreed, twins)
         for twins in TWINS
-        for way, by_room in ((whole, False), (single, False), (pieces, False), (whole, True), (pieces, True))
+        for way, by_pump in ((whole, False), (single, False), (pieces, False), (whole, True), (pieces, True))
     ]
     for result in results[1:]:
         assert result == results[0], f"{result} differs from {results[0]}"
@@ -90,12 +91,12 @@ def parted(events: list[Any]) -> tuple[list[Any], list[Any]]:
 
 
 def streamed(
-    pieces: Iterable[bytes], limit: int, agreed: DeflateParameters | None, twins: tuple[Any, Any, Any]
+    pieces: Iterable[bytes], limit: int, agreed: DeflateParameters | None, twins: tuple[Any, ...]
 ) -> tuple[list[Any], list[Any], Any, Any]:
     """Return what a receiver with streams makes of it: messages, the rest, Close frame and failure."""
     found: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "scan", twins[0])
+        use(twins, patch)
         receiver = Receiver(
             limit, Inflater(agreed) if agreed is not None else None,
             streaming=Streaming(min(ABOVE, limit), limit, Kept),  # type: ignore[arg-type]  # never read
@@ -115,42 +116,39 @@ def streamed(
     return *parted(events), receiver.close_received, failure
 
 
+def use(twins: tuple[Any, ...], patch: pytest.MonkeyPatch) -> None:
+    """Have new receivers use these twins."""
+    for where, name, twin in zip(
+        (module, pump, pump, payload, module), ("scan", "scan", "_Pump", "_Payload", "decode_payload"),
+        (twins[0], *twins), strict=True,
+    ):
+        patch.setattr(where, name, twin)
+
+
 def received(
-    pieces: Iterable[bytes], by_room: bool, limit: int, agreed: DeflateParameters | None,
-    twins: tuple[Any, Any, Any],
+    pieces: Iterable[bytes], by_pump: bool, limit: int, agreed: DeflateParameters | None,
+    twins: tuple[Any, ...],
 ) -> tuple[list[Any], Any, Any]:
     """Return what a receiver with these twins makes of the pieces: events, Close frame and failure.
 
-    With `by_room` they come into the room that the receiver asks them into.
+    With `by_pump` they arrive in the buffer and the memory of the receiver's pump.
     """
     with pytest.MonkeyPatch.context() as patch:
         for name, number in SMALL.items():
-            patch.setattr(module, name, number)
+            patch.setattr(pump, name, number)
         patch.setattr(payload, "RESERVED_BYTES", SMALL["FIRST_BYTES"])
-        patch.setattr(module, "scan", twins[0])
-        patch.setattr(payload, "_Payload", twins[1])
-        patch.setattr(module, "decode_payload", twins[2])
+        use(twins, patch)
         receiver = Receiver(limit, Inflater(agreed) if agreed is not None else None)
         events: list[Event] = []
         for piece in pieces:
-            for new in taken(receiver, piece) if by_room else [receiver.receive(piece)]:
+            arriving = pumped(receiver, Arriving(piece), memoryview(bytearray(64)))
+            for new in arriving if by_pump else [receiver.receive(piece)]:
                 assert [event for event in new if isinstance(event, (Ping, Pong))] == receiver.controls
                 events += new
                 check_memory(receiver, limit)
         check_end(receiver)
         failure = _failure(receiver, compressed=agreed is not None)
         return [content(event, limit) for event in events], receiver.close_received, failure
-
-
-def taken(receiver: Receiver, piece: bytes) -> Iterator[list[Event]]:
-    """Give a piece to a receiver as a stream does, which puts into the room as much as fits."""
-    buffer = memoryview(bytearray(64))
-    while piece:
-        with receiver.room(buffer) as room:
-            count = min(len(room), len(piece))
-            room[:count] = piece[:count]
-            yield receiver.received(room, count)
-        piece = piece[count:]
 
 
 def content(event: Event, limit: int) -> tuple[str, str | bytes]:

@@ -1,0 +1,242 @@
+"""Pump: receives bytes and takes the whole messages among them, in one call.
+
+Most of what a client receives are whole messages of a single frame, small ones in numbers or a large one in
+parts. A pump turns those into events and leaves everything else to the `Receiver`. It is the compiled twin
+where there is one, else `PumpPython`.
+
+Copying a large binary message out of the shared buffer costs as much as receiving it. So once its head has
+arrived, the rest is received straight into the memory that the handler will get.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from sys import getsizeof
+from typing import Protocol
+
+from lochws.events import Binary, Event, Text, content_of
+
+from . import payload
+from .compiled import compiled_or
+from .frames import FIN, LENGTH_LIMIT, BytesLike, Opcode
+from .payload import Payload, new_payload
+from .scanning import scan
+
+#: Receives into a buffer, and perhaps into a second one behind it. Returns the number of bytes, 0 at the end
+#: of the stream, None if there are none yet.
+ReceiveInto = Callable[..., "int | None"]
+
+#: Binary messages of at least this many bytes are received straight into memory of their own.
+LARGE_BYTES = 32 * 1024
+#: After a message of at least `FLOOD_BYTES` another such is expected, so only `FIRST_BYTES` of it are
+#: received into the buffer: whatever lands there has to be copied.
+FLOOD_BYTES = 256 * 1024
+FIRST_BYTES = 8 * 1024
+#: How much is received at once into a message's own memory, in sizes of the buffer.
+OWN_ROOM = 4
+#: The assumed memory cost of an event in addition to its payload, in bytes.
+EVENT_BYTES = 100
+#: The memory use of messages smaller than this, in bytes, is computed exactly only if that is asked for.
+EXACT_BYTES = 16 * 1024
+
+
+class Pump(Protocol):
+    """The part of a connection's receiver that handles whole messages. For the baton holder only.
+
+    Attributes:
+        is_between: whether the next byte in the buffer begins a frame that the pump may take. The receiver
+        sets
+            it.
+        is_inside: whether part of a large message was received. All bytes go there until it is complete.
+        count: how many bytes the last `receive` has received; 0 at the end of the stream, -1 if there are
+        none
+            yet.
+        start, stop: where in the buffer the bytes are that it has left to the receiver.
+        cost: the memory that the events of the last `receive` take, in bytes, if there are any.
+        carried: the bytes received since the last event.
+        messages, bytes: all received messages and bytes. Any thread may read them.
+        last_message_at: the `received_time` of the last message, or None.
+    """
+
+    is_between: bool
+    count: int
+    start: int
+    stop: int
+    cost: int
+    carried: int
+    messages: int
+    bytes: int
+    last_message_at: float | None
+
+    @property
+    def is_inside(self) -> bool:
+        """True if part of a large message was received."""
+
+    def receive(
+        self, receive_into: ReceiveInto, buffer: memoryview, events: list[Event], exact: object, /
+    ) -> bool:
+        """Receive once, and append the events of whole messages.
+
+        Args:
+            receive_into: receives into a buffer, and perhaps into a second one behind it.
+            buffer: the memory for whatever is not part of a large message.
+            events: the list to append to.
+            exact: whether `cost` must be exact even for small messages.
+
+        Returns:
+            Whether bytes have been received and all of them are parts of messages that the pump has taken and
+            counted. If not, see `count`: the receiver has to take ``buffer[start:stop]``.
+
+        Raises:
+            OSError: the connection failed.
+        """
+
+    def scan(self, data: BytesLike, position: int, events: list[Event], /) -> int:
+        """Take the messages at the beginning of bytes that have been received already. Nothing is counted.
+
+        Returns:
+            The position of the first frame that was not taken, or the length of the data.
+        """
+
+
+class PumpPython:
+    """The Python twin of `Pump`.
+
+    Args:
+        limit: the largest message that is taken, in bytes.
+        as_bytes: whether the events of texts keep the UTF-8, validated, in place of a str.
+        sizes: the constants of this module, from `LARGE_BYTES` to `EVENT_BYTES`, and how many bytes to
+        reserve
+            at once for a large message.
+    """
+
+    __slots__ = (
+        "_as_bytes", "_event", "_first", "_flood", "_is_flooded", "_large", "_large_bytes", "_limit",
+        "_missing", "_own_room", "_reserved", "_size", "bytes", "carried", "cost", "count", "is_between",
+        "last_message_at", "messages", "start", "stop",
+    )
+
+    def __init__(self, limit: int, as_bytes: bool, sizes: tuple[int, ...]) -> None:
+        self._limit = limit
+        self._as_bytes = as_bytes
+        self._large_bytes, self._flood, self._first, self._own_room, self._event, self._reserved = sizes
+        self._large: Payload | None = None
+        self._size = self._missing = 0  # of the large message
+        self._is_flooded = False  # whether the last thing received was a message of at least FLOOD_BYTES
+        self.is_between = True
+        self.count = self.start = self.stop = 0
+        self.carried = self.cost = self.messages = self.bytes = 0
+        self.last_message_at: float | None = None
+
+    @property
+    def is_inside(self) -> bool:
+        """True if part of a large message was received."""
+        return self._large is not None
+
+    def receive(
+        self, receive_into: ReceiveInto, buffer: memoryview, events: list[Event], exact: object, /
+    ) -> bool:
+        """Receive once. Return whether every byte belongs to messages without anything special."""
+        before = len(events)
+        self.count, self.start, self.stop = -1, 0, 0
+        own, count = self._receive(receive_into, buffer)
+        self.count = -1 if count is None else count
+        if not count:
+            return False
+        self.bytes += count
+        self.carried += count
+        self.stop = count - own
+        if own:
+            self._add(own, events)
+        if self.stop and self.is_between:
+            self.start = self.scan(buffer[: self.stop], 0, events)
+        if number := len(events) - before:
+            self.messages += number
+            self.last_message_at = events[-1].received_time
+            cost, self.carried = self.carried, 0
+            if exact or cost >= EXACT_BYTES * number:
+                cost = max(cost, memory_of(events[before:]))
+            self.cost = cost + self._event * number
+        return self.start == self.stop
+
+    def _receive(self, receive_into: ReceiveInto, buffer: memoryview) -> tuple[int, int | None]:
+        """Receive once. Return how many bytes of the large message have arrived, and how many in all."""
+        large = self._large
+        most = self._own_room * len(buffer)
+        if self._is_flooded or (large is not None and self._size >= self._flood):
+            buffer = buffer[: self._first]
+        if large is None:
+            return 0, receive_into(buffer)
+        with large.room(most) as room:  # released: the traceback of an error would keep the memory alive
+            size = len(room)
+            count = receive_into(room, buffer)
+        own = min(size, count or 0)
+        large.received(own)
+        return own, count
+
+    def _add(self, count: int, events: list[Event]) -> None:
+        """Note that part of the large message has arrived."""
+        self._missing -= count
+        if not self._missing and self._large is not None:
+            events.append(Binary(self._large.getvalue()))
+            self._large = None
+            self._is_flooded = self._size >= self._flood
+
+    def scan(self, data: BytesLike, position: int, events: list[Event], /) -> int:
+        """Take the messages at the beginning of bytes that have been received already."""
+        end = len(data)
+        if self._large is not None:
+            stop = min(end, position + self._missing)
+            self._large.write(data[position:stop])
+            self._add(stop - position, events)
+            position = stop
+        if position == end:
+            return position
+        self._is_flooded = False
+        position = scan(data, position, self._limit, events, None, self._as_bytes)
+        if position == end or data[position] != _FINAL_BINARY:
+            return position
+        return self._begin(data, position, end)
+
+    def _begin(self, data: BytesLike, position: int, end: int) -> int:
+        """Begin a large message if that is next. Return where the bytes begin that were not taken."""
+        length = data[position + 1] if end - position >= 2 else 128
+        start = position + 2
+        if length >= 126:
+            start += {126: 2, 127: 8}.get(length, end)  # behind the end: masked, or incomplete
+            length = int.from_bytes(data[position + 2 : start], "big")
+        is_large = start <= end < start + length and self._large_bytes <= length < LENGTH_LIMIT
+        if not is_large or length > self._limit:
+            return position
+        self._large = new_payload(length, self._reserved)
+        self._large.write(data[start:end])
+        self._size, self._missing = length, length - (end - start)
+        return end
+
+
+_FINAL_BINARY = FIN | Opcode.BINARY
+
+
+def memory_of(received: Sequence[Event]) -> int:
+    """Return about how many bytes of memory the contents of messages take.
+
+    A str takes 1, 2 or 4 bytes per character, depending on its largest character.
+    """
+    total = 0
+    for event in received:
+        if isinstance(event, Text):
+            content = content_of(event)
+            total += len(content) if isinstance(content, bytes) or content.isascii() else getsizeof(content)
+        elif isinstance(event, Binary):
+            total += len(event.data)
+    return total
+
+
+_Pump = compiled_or("Pump", PumpPython)
+
+
+def new_pump(limit: int, *, as_bytes: bool = False) -> Pump:
+    """Return a pump for one connection, between two messages."""
+    sizes = (LARGE_BYTES, FLOOD_BYTES, FIRST_BYTES, OWN_ROOM, EVENT_BYTES, payload.RESERVED_BYTES)
+    pump: Pump = _Pump(limit, as_bytes, sizes)
+    return pump

@@ -1,0 +1,343 @@
+"""The pump, which receives and takes whole messages. Both twins pass the same tests."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import traceback
+import weakref
+from collections.abc import Callable
+from functools import partial
+from sys import getsizeof
+from time import time
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lochws.events import Binary, Event, Text, _EncodedText
+from lochws.options import Deflate
+from lochws.protocol import compiled, payload, pump
+from lochws.protocol.deflate import DeflateParameters, Deflater, Inflater
+from lochws.protocol.frames import Opcode
+from lochws.protocol.pump import (
+    EVENT_BYTES,
+    FIRST_BYTES,
+    FLOOD_BYTES,
+    LARGE_BYTES,
+    Pump,
+    PumpPython,
+    memory_of,
+)
+from lochws.protocol.receiver import Receiver
+
+from ..support.wire import SIZES, Arriving, deflated, frame, mirrored, pumped, seen
+
+LIMIT = 1 << 24
+TWINS: list[Any] = [PumpPython] if compiled.twins is None else [PumpPython, compiled.twins.Pump]
+#: Sizes as of `PumpPython`, so small that short streams have large messages and floods.
+SMALL = (24, 60, 8, 4, EVENT_BYTES, 16)
+USUAL = (LARGE_BYTES, FLOOD_BYTES, FIRST_BYTES, pump.OWN_ROOM, EVENT_BYTES, payload.RESERVED_BYTES)
+
+MESSAGES = st.one_of(
+    st.text(max_size=40).map(lambda text: frame(Opcode.TEXT, text.encode())),
+    st.integers(0, 200).map(lambda size: frame(Opcode.BINARY, bytes(range(size)))),
+)
+OTHERS = st.sampled_from([
+    frame(Opcode.PING, b"p"), frame(Opcode.PONG), frame(Opcode.TEXT, b"a", fin=False) + frame(0, b"b"),
+    frame(Opcode.BINARY, b"x" * 30, fin=False) + frame(Opcode.PING) + frame(0, b"y" * 30), frame(Opcode.TEXT,
+    b"\xff"), frame(Opcode.BINARY, b"x", mask=True), frame(Opcode.BINARY, b"x", rsv=4), frame(Opcode.CLOSE,
+    b"\x03\xe8"), frame(Opcode.BINARY, bytes(1000)), b"\x82\x7f" + b"\xff" * 8,
+])
+
+
+@pytest.fixture(params=TWINS, ids=["python", "compiled"][: len(TWINS)])
+def twin(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+Make = Callable[..., Pump]
+
+
+@pytest.fixture
+def make(twin: Any) -> Make:
+    return lambda limit=LIMIT, as_bytes=False, sizes=USUAL: twin(limit, as_bytes, sizes)
+
+
+def room(size: int = 256 * 1024) -> memoryview:
+    return memoryview(bytearray(size))
+
+
+def small(twin: Any, limit: int, as_bytes: bool, _: Any) -> Pump:
+    """Make a pump to which most messages are large."""
+    one: Pump = twin(limit, as_bytes, SMALL)
+    return one
+
+
+def receive(one: Pump, data: bytes, buffer: memoryview | None = None, **options: Any) -> tuple[bool,
+list[Event]]:
+    """Receive once."""
+    events: list[Event] = []
+    is_taken = one.receive(Arriving(data, **options), room() if buffer is None else buffer, events, True)
+    return is_taken, events
+
+
+class TestWholeMessages:
+    @pytest.mark.parametrize("size", SIZES)
+    def test_they_are_taken_and_counted(self, make: Make, size: int) -> None:
+        one, before = make(), time()
+        data = frame(Opcode.TEXT, b"x" * size) + frame(Opcode.BINARY, b"y" * size)
+        is_taken, events = receive(one, data)
+        assert is_taken
+        assert seen(events) == seen([Text("x" * size), Binary(b"y" * size)])
+        assert (one.count, one.bytes, one.messages, one.carried) == (len(data), len(data), 2, 0)
+        assert before - 0.1 <= events[0].received_time <= events[1].received_time <= time() + 0.1
+        assert one.last_message_at == events[1].received_time
+        assert receive(one, frame(Opcode.TEXT, b"next"))[0]
+        assert (one.bytes, one.messages) == (len(data) + 6, 3)
+
+    @pytest.mark.parametrize("content", ["", "ascii", "éé", "網" * 1000, "ascii and 😀"])
+    def test_they_cost_their_memory_or_their_bytes_whichever_is_more(self, make: Make, content: str) -> None:
+        one = make()
+        data = frame(Opcode.TEXT, content.encode()) + frame(Opcode.BINARY, b"binary")
+        _, events = receive(one, data)
+        memory = (len(content) if content.isascii() else getsizeof("".join(list(content)))) + 6
+        assert memory_of(events) == memory
+        assert one.cost == max(len(data), memory) + 2 * EVENT_BYTES
+
+    def test_texts_may_stay_bytes(self, make: Make) -> None:
+        is_taken, events = receive(make(as_bytes=True), frame(Opcode.TEXT, "é".encode()))
+        assert is_taken
+        assert type(events[0]) is _EncodedText
+
+    @pytest.mark.parametrize("other", [
+        frame(Opcode.PING), frame(Opcode.CLOSE), frame(Opcode.TEXT, b"\xff"), frame(Opcode.TEXT, b"a",
+        fin=False), frame(Opcode.BINARY, b"x" * 101), frame(Opcode.BINARY, b"x", mask=True),
+        frame(Opcode.TEXT, b"x", rsv=4), b"\x81", frame(Opcode.BINARY, b"x" * 99)[:-1], b"\x82\x7f\xff",
+    ])
+    def test_everything_from_the_first_other_frame_on_is_left(self, make: Make, other: bytes) -> None:
+        one, whole, buffer = make(limit=100), frame(Opcode.TEXT, b"whole"), room()
+        for before in (whole, b""):
+            is_taken, events = receive(one, before + other, buffer)
+            assert not is_taken
+            assert len(events) == bool(before)
+            assert bytes(buffer[one.start : one.stop]) == other
+        assert one.messages == 1
+        assert one.carried == len(other)  # of the second time: the first had an event
+
+    def test_nothing_is_taken_inside_anything_else(self, make: Make) -> None:
+        one, data = make(), frame(Opcode.TEXT, b"x")
+        one.is_between = False
+        assert receive(one, data) == (False, [])
+        assert (one.start, one.stop, one.bytes, one.messages) == (0, len(data), len(data), 0)
+
+    def test_the_end_differs_from_nothing_yet(self, make: Make) -> None:
+        one = make()
+        for result, count in ((0, 0), (None, -1)):
+            assert not one.receive(lambda *_, result=result: result, room(), [], True)
+            assert (one.count, one.start, one.stop, one.bytes) == (count, 0, 0, 0)
+
+
+class TestLargeMessages:
+    def test_one_is_received_into_memory_of_its_own(self, make: Make) -> None:
+        one, buffer = make(), room(16 * 1024)
+        arriving = Arriving(frame(Opcode.BINARY, b"x" * 1_000_000))
+        events: list[Event] = []
+        while arriving.is_left:
+            assert one.receive(arriving, buffer, events, True)
+            assert one.is_inside == (not events)
+        assert seen(events) == seen([Binary(b"x" * 1_000_000)])
+        assert arriving.rooms[:2] == [(16 * 1024,), (4 * 16 * 1024, FIRST_BYTES)]
+        assert one.cost == 1_000_010 + EVENT_BYTES
+
+    def test_the_next_message_follows_it_into_the_buffer(self, make: Make) -> None:
+        one, buffer = make(), room()
+        data = frame(Opcode.BINARY, b"x" * LARGE_BYTES)
+        arriving = Arriving(data + frame(Opcode.TEXT, b"next"), [100, 1 << 40])
+        events: list[Event] = []
+        assert one.receive(arriving, buffer, events, True)
+        assert not events
+        assert one.is_inside
+        assert one.receive(arriving, buffer, events, True)
+        assert seen(events) == seen([Binary(b"x" * LARGE_BYTES), Text("next")])
+        assert one.messages == 2
+
+    def test_of_a_flood_of_them_little_is_received_into_the_buffer(self, make: Make) -> None:
+        one, buffer, large = make(), room(64 * 1024), frame(Opcode.BINARY, b"x" * FLOOD_BYTES)
+        arriving = Arriving(large * 3 + frame(Opcode.TEXT, b"x") * 100_000)
+        events: list[Event] = []
+        for _ in range(5):
+            one.receive(arriving, buffer, events, True)
+        rest = len(large) - FIRST_BYTES
+        assert arriving.rooms == [
+            (65536,), (len(large) - 65536, FIRST_BYTES), (rest, FIRST_BYTES), (rest, FIRST_BYTES), (65536,)
+        ]
+        assert len(events) > 3
+
+    def test_one_that_is_larger_than_the_limit_is_left(self, make: Make) -> None:
+        one = make(limit=LARGE_BYTES)
+        assert receive(one, frame(Opcode.BINARY, b"x" * (LARGE_BYTES + 1))[:100]) == (False, [])
+        assert not one.is_inside
+        assert receive(one, frame(Opcode.BINARY, b"x" * LARGE_BYTES)[:100]) == (True, [])
+        assert one.is_inside
+
+    def test_memory_is_reserved_as_bytes_arrive(self, make: Make) -> None:
+        one = make(limit=1 << 40)
+        arriving = Arriving(b"\x82\x7f" + (1 << 39).to_bytes(8, "big") + bytes(1000))
+        assert one.receive(arriving, room(), [], True)  # half a tebibyte, of which a mebibyte is reserved
+        assert one.is_inside
+
+    def test_after_an_error_nothing_keeps_its_memory(self, make: Make) -> None:
+        one = make()
+        receive(one, frame(Opcode.BINARY, bytes(LARGE_BYTES))[:100])
+
+        def failing(buffer: Any, *_more: Any) -> int:
+            raise ConnectionResetError
+
+        with pytest.raises(ConnectionResetError) as caught:
+            one.receive(failing, room(), [], True)
+        frames = [kept for kept, _ in traceback.walk_tb(caught.value.__traceback__)]
+        kept = frames[-1].f_locals["buffer"]
+        with pytest.raises((ValueError, BufferError)):
+            memoryview(kept)
+
+
+class TestAnySplit:
+    @given(
+        st.lists(st.one_of(MESSAGES, OTHERS)), st.lists(st.integers(1, 300), min_size=1), st.integers(1, 300),
+        st.booleans(), st.booleans(),
+    )
+    def test_has_the_same_events(
+        self, frames: list[bytes], limits: list[int], size: int, uses_more: bool, as_bytes: bool
+    ) -> None:
+        data, results = b"".join(frames), []
+        for twin in TWINS:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(pump, "_Pump", partial(small, twin))
+                receiver, whole = (Receiver(500, text_as_bytes=as_bytes) for _ in range(2))
+                arriving = Arriving(data, limits, uses_more=uses_more)
+                events = [event for new in pumped(receiver, arriving, room(size)) for event in new]
+                assert seen(events) == seen(whole.receive(data))
+                assert receiver.close_received == whole.close_received
+                assert str(receiver.failure) == str(whole.failure)
+                assert receiver.pump.bytes == len(data)
+                one = receiver.pump
+                results.append((seen(events), one.messages, one.carried, one.is_inside))
+        assert results[0] == results[-1]
+
+    @given(st.lists(MESSAGES), st.lists(st.integers(1, 300), min_size=1), st.integers(1, 300), st.booleans())
+    def test_leaves_the_same_to_the_receiver_with_both_twins(
+        self, frames: list[bytes], limits: list[int], size: int, uses_more: bool
+    ) -> None:
+        logs = []
+        for twin in TWINS:
+            one, log, buffer = twin(LIMIT, False, SMALL), [], room(size)
+            arriving = Arriving(b"".join(frames), limits, uses_more=uses_more)
+            while arriving.is_left:
+                events: list[Event] = []
+                is_taken = one.receive(arriving, buffer, events, True)
+                log.append((is_taken, seen(events), one.count, one.start, one.stop, one.carried, one.messages,
+                            one.is_inside, one.cost if events else None, arriving.rooms[-1]))
+                if not is_taken:
+                    break
+            logs.append(log)
+        assert logs[0] == logs[-1]
+
+    @settings(deadline=None)  # megabytes, on machines that do other things too
+    @given(
+        messages=st.lists(st.tuples(
+            st.sampled_from([Opcode.TEXT, Opcode.BINARY]),
+            st.sampled_from([10, LARGE_BYTES - 1, LARGE_BYTES, LARGE_BYTES + 1, FLOOD_BYTES,
+                             payload.RESERVED_BYTES + 1]),
+        ), max_size=4),
+        limits=st.lists(st.integers(1, 1 << 20), min_size=1, max_size=5),
+        size=st.sampled_from([1000, 16 * 1024, 256 * 1024]),
+    )
+    def test_of_large_messages_has_the_same_events(
+        self, messages: list[tuple[int, int]], limits: list[int], size: int
+    ) -> None:
+        ping = frame(Opcode.PING, b"p")
+        data = b"".join(frame(opcode, b"x" * length) + ping for opcode, length in messages)
+        limits = [max(limit, len(data) // 500) for limit in limits]
+        expected = seen(Receiver(LIMIT).receive(data))
+        for agreed in (None, DeflateParameters()):
+            receiver = Receiver(LIMIT, None if agreed is None else Inflater(agreed))
+            events = [event for new in pumped(receiver, Arriving(data, limits), room(size)) for event in new]
+            assert seen(events) == expected
+
+    @given(st.lists(st.integers(1, 50_000), min_size=1, max_size=5))
+    def test_of_large_and_compressed_messages_has_the_same_events(self, limits: list[int]) -> None:
+        agreed = DeflateParameters()
+        deflater, large = Deflater(mirrored(agreed), Deflate()), frame(Opcode.BINARY, b"x" * LARGE_BYTES)
+        data = b"".join([large, deflated(Opcode.TEXT, b"a", deflater), large, large,
+                         deflated(Opcode.TEXT, b"b", deflater)])
+        receiver = Receiver(LIMIT, Inflater(agreed))
+        limits = [max(limit, len(data) // 500) for limit in limits]
+        events = [event for new in pumped(receiver, Arriving(data, limits), room()) for event in new]
+        assert [len(event.data) if isinstance(event, Binary) else event.text for event in events] == [
+            LARGE_BYTES, "a", LARGE_BYTES, LARGE_BYTES, "b"]
+
+
+class TestMisuse:
+    def test_more_bytes_than_there_was_room_for_are_refused(self) -> None:
+        if compiled.twins is None:
+            pytest.skip("the Python twin indexes memory safely")
+        one = compiled.twins.Pump(LIMIT, False, USUAL)
+        with pytest.raises(ValueError, match="more bytes than there was room for"):
+            one.receive(lambda *_: 11, room(10), [], True)
+
+    @pytest.mark.parametrize("arguments", [
+        (), (LIMIT, False), (LIMIT, False, ()), (-1, False, USUAL), (LIMIT, False, (0, 1, 1, 1, 1, 1)),
+        ("", False, USUAL),
+    ])
+    def test_wrong_numbers_are_refused(self, arguments: tuple[Any, ...]) -> None:
+        if compiled.twins is None:
+            pytest.skip("the Python twin trusts its caller")
+        with pytest.raises((TypeError, ValueError)):
+            compiled.twins.Pump(*arguments)
+
+    def test_exceptions_and_other_arguments_lose_no_reference(self, make: Make) -> None:
+        one, buffer = make(), room(1000)
+        receive(one, frame(Opcode.BINARY, bytes(LARGE_BYTES))[:100], buffer)
+
+        class Odd:
+            def __call__(self, *_: Any) -> Any:
+                raise KeyError
+
+        odd = Odd()
+        for _ in range(3):
+            with pytest.raises(KeyError):
+                one.receive(odd, buffer, [], True)
+        for result in ("text", object()):
+            with pytest.raises(TypeError):
+                one.receive(lambda *_, result=result: result, buffer, [], True)
+        gone = weakref.ref(odd)
+        del odd
+        gc.collect()
+        assert gone() is None
+        assert one.is_inside
+        buffer.release()  # nothing holds a view of it
+
+    def test_a_million_messages_and_errors_take_no_memory(self, make: Make) -> None:
+        one, buffer = make(sizes=SMALL), room(4096)
+        stream = frame(Opcode.TEXT, b"text") * 20 + frame(Opcode.BINARY, b"x" * 50) + frame(Opcode.PING)
+
+        def some() -> None:
+            arriving = Arriving(stream, [13, 50, 1 << 40])
+            while arriving.is_left:
+                events: list[Event] = []
+                one.receive(arriving, buffer, events, True)
+                with pytest.raises(OSError):
+                    one.receive(failing, buffer, events, True)
+
+        def failing(*_: Any) -> int:
+            raise OSError
+
+        some()
+        gc.collect()
+        before = sys.getallocatedblocks()
+        for _ in range(200):
+            some()
+        gc.collect()
+        assert sys.getallocatedblocks() - before < 100
