@@ -58,7 +58,6 @@ if TYPE_CHECKING:
     import asyncio
     import ssl
 
-    from .aio.coroutines import CoroutineHandlers
     from .diagnosis.findings import Finding
     from .dispatch.typed import Routed
     from .engine.bounded_inbox import WhenFull
@@ -101,7 +100,7 @@ class AppInternals(Internals):
         given: the options that the user passed, by their public names.
     """
 
-    __slots__ = ("app", "coroutines", "on_handler_error", "registry")
+    __slots__ = ("app", "on_handler_error", "registry")
     life: Lifecycle
 
     def __init__(self, app: WebSocketApp, url: URL, given: dict[str, Any]) -> None:
@@ -118,7 +117,6 @@ class AppInternals(Internals):
             if not isinstance(governor, Governor):
                 raise TypeError(f"governor={governor!r}: expected a lochws.Governor, or None")
         self.app = app
-        self.coroutines: tuple[tuple[object, CoroutineHandlers], ...] = ()  # by event loop
         self.registry = Registry(self.handler_failed, self.options.codec)
         self.life = Lifecycle(
             self.url, self.dialler, self.options, threads, self.registry, self.traffic, governor
@@ -175,11 +173,11 @@ class AppInternals(Internals):
             TypeError: the function is not a coroutine function of one argument, or `loop` is not a loop.
             ValueError: one of the names is not that of an event.
         """
-        from .aio.coroutines import added  # noqa: PLC0415  most programs have no loop
+        from .aio.coroutines import add  # noqa: PLC0415  most programs have no loop
         from .mailbox import kinds_of  # noqa: PLC0415  likewise
 
         kinds = kinds_of(names, "@app.on")
-        self.coroutines = added(self.coroutines, self.life, self.registry, function, kinds, loop)
+        add(self.life, self.registry, function, kinds, loop)
 
     def handler_failed(self, error: BaseException) -> None:
         """Continue, reconnect or stop after a handler's failure, as the option `on_handler_error` says."""
@@ -853,10 +851,9 @@ class WebSocketApp(WebSocket, Handler):
         Raises:
             ValueError: it is not registered.
         """
-        found = [handlers.remove(handler) for _, handlers in self._lochws.coroutines]
-        if True in found:
-            return
-        self._lochws.registry.remove(handler)
+        registry = self._lochws.registry
+        if True not in [handlers.remove(handler) for _, handlers in registry.coroutines]:
+            registry.remove(handler)
 
     @overload
     def mailbox(

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from functools import partial
 from time import monotonic
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 from .. import events
 from ..base.callables import is_coroutine_function
@@ -26,10 +26,6 @@ from .arrivals import TURN_SECONDS
 MAX_EVENTS, MAX_BYTES = 1000, 16 * MIB
 #: The events taken from the inbox at a time. They count as waiting until all of them have been handled.
 BATCH = 100
-
-
-#: The coroutine handlers of an app or a feed, by event loop.
-Existing: TypeAlias = "tuple[tuple[object, CoroutineHandlers], ...]"
 
 
 class CoroutineHandlers:
@@ -86,6 +82,11 @@ class CoroutineHandlers:
                     self._handlers = left
                     self._intake.kinds = frozenset().union(*(kinds for kinds, _ in left))
                     return True
+
+    def discard(self) -> None:
+        """End before the first handler was added. Any thread."""
+        self._is_over = True
+        self._intake.close()
 
     def _arrived(self) -> None:
         """Have the loop start the task. Any thread."""
@@ -161,33 +162,38 @@ class CoroutineHandlers:
         )
 
 
-def added(
-    existing: Existing, life: Life, registry: Registry, function: Callable[..., Any],
-    kinds: frozenset[type[events.Event]], loop: asyncio.AbstractEventLoop,
-) -> Existing:
-    """Add a coroutine function to the handlers on its event loop.
+def add(
+    life: Life, registry: Registry, function: Callable[..., Any], kinds: frozenset[type[events.Event]],
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    """Add a coroutine function to the handlers on its event loop. Any thread.
 
     Args:
-        existing: the coroutine handlers of the app or feed, by event loop.
-        life, registry: what new `CoroutineHandlers` need.
+        life: the life of the app or feed.
+        registry: its handlers.
         function: the function.
         kinds: the classes of its events.
         loop: the event loop.
-
-    Returns:
-        The coroutine handlers that are left or new, by event loop.
 
     Raises:
         TypeError: the function is not a coroutine function of one argument, or `loop` is not an event loop.
     """
     check(function, loop)
-    left = tuple(one for one in existing if not one[1].is_over)
-    handlers = next((one for own, one in left if own is loop), None)
-    if handlers is None:
+    while True:
+        before: tuple[tuple[object, CoroutineHandlers], ...] = registry.coroutines
+        left = tuple(one for one in before if not one[1].is_over)
+        handlers = next((one for own, one in left if own is loop), None)
+        if handlers is not None:
+            break
+        # Registering them may call the user's wrappers, so the lock is not held meanwhile.
         handlers = CoroutineHandlers(life, registry, loop)
-        left += ((loop, handlers),)
+        with control_lock():
+            if (is_unchanged := registry.coroutines is before):
+                registry.coroutines = (*left, (loop, handlers))
+        if is_unchanged:
+            break
+        handlers.discard()
     handlers.add(function, kinds)
-    return left
 
 
 def check(function: object, loop: object) -> None:

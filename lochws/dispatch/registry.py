@@ -7,7 +7,7 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from types import MappingProxyType
-from typing import ClassVar, Protocol, TypeAlias, cast
+from typing import Any, ClassVar, Protocol, TypeAlias, cast
 
 from .. import events
 from ..base.records import record
@@ -113,9 +113,13 @@ class Registry:
     Attributes:
         taps: the handlers of ``"sent"``, for the send queue to call. The list is changed in place. While they
             run, this registry is their owner in `lochws.system.usercode`.
+        coroutines: the coroutine handlers, by event loop: see `lochws.aio.coroutines`. Replaced whole, under
+            the control lock.
     """
 
-    __slots__ = ("_codec", "_failed", "_limits", "_lines", "_misled", "_new", "_pending", "_setup", "taps")
+    __slots__ = (
+        "_codec", "_failed", "_limits", "_lines", "_misled", "_new", "_pending", "_setup", "coroutines", "taps"
+    )
 
     # One lock for all registries: it is held for moments. Reentrant, because a signal handler may register
     # while the thread that it interrupts is doing so.
@@ -127,6 +131,7 @@ class Registry:
         self._lines: tuple[Lines, frozenset[type[events.Event]]] | None = None  # set before any handler
         self._setup = _EMPTY  # written under _lock, read without it
         self.taps: list[HandlerFunction] = []
+        self.coroutines: tuple[tuple[object, Any], ...] = ()
         self._limits: dict[str, RateLimit] = {}  # by the handler's name; the reader's
         self._misled = _NOBODY  # handlers whose coroutines have been reported
         self._pending: Iterator[events.Event] = iter(())  # what is being dispatched; the reader's

@@ -57,7 +57,6 @@ elif TYPE_CHECKING:
 if TYPE_CHECKING:
     import asyncio
 
-    from ..aio.coroutines import Existing
     from ..dispatch.typed import Routed
     from ..engine.bounded_inbox import WhenFull
     from ..mailbox import Mailbox
@@ -181,7 +180,6 @@ class Feed(Handler):
         self._registry.add_methods(self)
         own = threads or Threads(supervisors=2, name=f"{type(self).__name__}")
         self._life = FeedLife(self._plan, own, threads is not None, self._registry)
-        self._coroutines: Existing = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Refuse a subclass with a misspelt handler."""
@@ -480,11 +478,11 @@ class Feed(Handler):
             if loop is None:
                 self._registry.add_function(function, wanted)
                 return function
-            from ..aio.coroutines import added  # noqa: PLC0415  most programs have no event loop
+            from ..aio.coroutines import add  # noqa: PLC0415  most programs have no event loop
             from ..mailbox import kinds_of  # noqa: PLC0415  likewise
 
             kinds = kinds_of(wanted, "@feed.on")
-            self._coroutines = added(self._coroutines, self._life, self._registry, function, kinds, loop)
+            add(self._life, self._registry, function, kinds, loop)
             return function
 
         return register
@@ -580,7 +578,7 @@ class Feed(Handler):
         Raises:
             ValueError: it is not registered.
         """
-        if True not in [handlers.remove(handler) for _, handlers in self._coroutines]:
+        if True not in [handlers.remove(handler) for _, handlers in self._registry.coroutines]:
             self._registry.remove(handler)
 
     # Sending.

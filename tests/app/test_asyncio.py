@@ -268,7 +268,7 @@ class TestHandlers:
 
             async with app:
                 await app.ready(PATIENCE)
-                (_, handlers), = app._lochws.coroutines
+                (_, handlers), = app._lochws.registry.coroutines
                 while len(handlers._intake.inbox) < 1000:
                     await asyncio.sleep(0.001)
                 assert len(handlers._intake.inbox) == 1000
@@ -340,6 +340,31 @@ class TestHandlers:
         with LogListener(lines.append), running(app):
             eventually(lambda: any("their event loop was closed" in line for line in lines))
             assert app.wait_ready(PATIENCE)
+
+    @pytest.mark.parametrize("same_loop", [True, False])
+    def test_one_is_registered_while_another_is_and_neither_is_lost(self, same_loop: bool) -> None:
+        loops = [asyncio.new_event_loop() for _ in range(2)]
+        app = WebSocketApp("ws://127.0.0.1:1/")
+        meanwhile: list[Callable[[], object]] = []
+
+        async def outer(_: events.Text) -> None: ...
+        async def inner(_: events.Ready) -> None: ...
+
+        def wrapper(_: str, handler: Callable[[Any], object]) -> Callable[[Any], object]:
+            while meanwhile:
+                meanwhile.pop()()
+            return handler
+
+        app.on("text")(print)
+        app.hooks.wrap_handlers(wrapper)  # it is called whenever something is registered
+        meanwhile.append(lambda: app.on("ready", loop=loops[not same_loop])(inner))
+        app.on("text", loop=loops[0])(outer)
+        assert not meanwhile
+        assert len(app._lochws.registry._setup.mail) == len(app._lochws.registry.coroutines) == 2 - same_loop
+        app.remove_handler(outer)
+        app.remove_handler(inner)
+        for loop in loops:
+            loop.close()
 
     def test_what_cannot_be_a_coroutine_handler_is_refused(self) -> None:
         loop = asyncio.new_event_loop()

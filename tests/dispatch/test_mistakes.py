@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import AsyncMock, MagicMock, Mock, create_autospec
@@ -15,6 +16,7 @@ import pytest
 from lochws import (
     Backoff,
     Deflate,
+    Feed,
     Rate,
     Threads,
     WebSocket,
@@ -24,6 +26,7 @@ from lochws import (
     on,
 )
 from lochws.dispatch.foreign import _FIELDS, _INSTEAD, _RENAMED, CALLBACKS
+from lochws.dispatch.handler import Handler
 from lochws.dispatch.naming import NAMES, check_attributes
 from lochws.dispatch.registry import MAX_LIMITS, Registry
 from lochws.errors import WebSocketError
@@ -409,6 +412,38 @@ class TestRegistering:
         assert message(TypeError, app_with(on_text=5)) == (
             "App.on_text: expected a function of one argument, got 5"
         )
+
+
+class TestHandlerMethodsCalledLikeDecorators:
+    @pytest.mark.parametrize("name", NAMES)
+    def test_the_error_shows_the_decorator(self, name: str) -> None:
+        def show(event: object) -> None: ...
+
+        app, feed = WebSocketApp(URL), Feed(WebSocketApp, [URL])
+        for owner, place in (app, "app"), (feed, "feed"):
+            for function, shown in (show, show.__qualname__), (print, "print"), (partial(print), "functools.partial("):
+                text = message(TypeError, lambda: getattr(owner, f"on_{name}")(function))  # noqa: B023  called now
+                assert text.startswith(f"on_{name}({shown}")
+                assert text.endswith(f") does not register a function: write @{place}.on({name!r})")
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_a_handler_that_is_no_app_expects_an_event(self, name: str) -> None:
+        text = message(TypeError, lambda: getattr(Handler(), f"on_{name}")(print))
+        assert text == f"on_{name}(print) does not register a function: expected an event"
+
+    @pytest.mark.parametrize("stand_in", [Mock(), MagicMock(spec=events.Text), SimpleNamespace(text="x")])
+    def test_events_and_their_stand_ins_are_accepted(self, stand_in: Any) -> None:
+        class App(WebSocketApp):
+            def on_event(self, event: events.Event) -> None:
+                super().on_event(event)  # type: ignore[arg-type]
+
+        app = App(URL)
+        for event in stand_in, events.Text("x"):
+            app.on_event(event)
+            app.on_text(event)
+        app.on_error(ValueError())
+        app.on_batch([events.Text("x")])
+        app.on_sent(("x",))
 
 
 class TestAssignedHandlers:

@@ -234,6 +234,19 @@ def test_coroutine_handlers_are_added_and_removed_on_several_threads_and_none_is
     loop.close()
 
 
+def test_the_first_coroutine_handlers_of_a_loop_are_registered_on_several_threads_at_once() -> None:
+    loop = asyncio.new_event_loop()
+
+    async def handle(event: object) -> None: ...
+
+    for _ in range(ROUNDS // 10):
+        app = WebSocketApp("ws://localhost")
+        run_together(*[lambda app=app: app.on("text", loop=loop)(handle)] * THREADS)
+        ((_, handlers),) = app._lochws.registry.coroutines
+        assert len(handlers._handlers) == THREADS
+    loop.close()
+
+
 def test_a_message_that_was_forgotten_while_it_left_does_not_stand_for_the_next_one() -> None:
     class Replacing(bytes):
         """While it is compared, the handlers' thread forgets it and sends another message."""
