@@ -118,7 +118,8 @@ class Registry:
     """
 
     __slots__ = (
-        "_codec", "_failed", "_limits", "_lines", "_misled", "_new", "_pending", "_setup", "coroutines", "taps"
+        "_codec", "_failed", "_limits", "_lines", "_misled", "_new", "_pending", "_setup", "coroutines",
+        "taps",
     )
 
     # One lock for all registries: it is held for moments. Reentrant, because a signal handler may register

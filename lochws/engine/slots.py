@@ -24,9 +24,7 @@ _BUSY_PART = 8
 class Slot:
     """One attempt, from its wait for a slot to its end. Only `Slots` uses it."""
 
-    __slots__ = (
-        "deadline", "failed_at", "host", "is_admitted", "is_lent", "number", "seen", "waiting", "waits"
-    )
+    __slots__ = ("deadline", "failed_at", "host", "is_admitted", "number", "seen", "waiting", "waits")
 
     def __init__(
         self, host: Hashable, failed_at: float | None, deadline: Deadline, waiting: Callable[[], Wait | None]
@@ -37,7 +35,6 @@ class Slot:
         self.waiting = waiting
         self.number = 0
         self.is_admitted = False
-        self.is_lent = False  # it goes on without a slot, since its server is silent
         self.seen: Wait | None = None  # the wait that the last look found
         self.waits = False
 
@@ -121,11 +118,11 @@ class Slots:
         Args:
             slot: the result of `enter`.
         """
-        if slot.is_lent:
+        if slot in self._holders:
+            self._let_go(slot)
+        else:  # it was lent
             self._lent -= 1
             _decrease(self._silent, slot.host)
-        else:
-            self._let_go(slot)
         self._admit()
 
     def _admit(self) -> None:
@@ -195,7 +192,6 @@ class Slots:
                     wait = slot.waiting()
                     if wait is not None and wait is slot.seen and not is_busy:
                         self._let_go(slot)
-                        slot.is_lent = True
                         self._lent += 1
                         self._silent[slot.host] += 1
                     slot.seen = wait

@@ -8,61 +8,35 @@ from pathlib import Path
 import pytest
 
 from ..support.peer import StartPeer
-from ..support.programs import Run
+from ..support.programs import INTERRUPTIONS, Run
 from .acking import Acking
 
 #: Puts messages for two seconds or longer, while a signal handler (at 500 Hz) and finalizers do so as well.
-STRESS = """
-import gc
+STRESS = INTERRUPTIONS + """
 from lochws.handlers.outbox import Outbox
 
 boxes = [
     Outbox(app, path, confirm=lambda event: event.json["ack"], id_field="id", synchronous="NORMAL")
     for path in (None, PATH)
 ]
-here, puts = threading.local(), []
-done_with, under_way = threading.Event(), []
+puts = []
 
 def put():
     for box in boxes:
         puts.append(box.put({"n": 0}))
 
-def interrupt(*_):
-    if getattr(here, "inside", False):
-        return
-    here.inside = True
-    try:
-        put()
-        for box in boxes:
-            box.pending, box.counts
-    finally:
-        here.inside = False
-
-class Finalized:
-    def __init__(self):
-        self.cycle = self
-    def __del__(self):
-        under_way.append(None)
-        try:
-            if not done_with.is_set():
-                interrupt()
-        finally:
-            under_way.pop()
+def interruption():
+    put()
+    for box in boxes:
+        box.pending, box.counts
 
 app.start(persist=Backoff(0.01, 0.1))
-gc.set_threshold(1, 1, 1)
-signal.signal(signal.SIGALRM, interrupt)
-signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
-end = time.monotonic() + 2
-while time.monotonic() < end or len(puts) < 200:
+begin(0.002)
+enough = time.monotonic() + 2
+while time.monotonic() < enough or len(puts) < 200:
     Finalized()
     put()
-signal.setitimer(signal.ITIMER_REAL, 0)
-done_with.set()
-gc.set_threshold(700, 10, 10)
-gc.collect()
-while under_way:  # a finalizer on another thread, which may be about to put a message
-    time.sleep(0.001)
+end()
 flushed = [box.flush(60) for box in boxes]
 counts = [box.counts for box in boxes]
 for box in boxes:

@@ -24,7 +24,7 @@ from lochws.handlers.worker import Worker
 from lochws.system.control import control_lock
 
 from ..support.peer import StartPeer
-from ..support.programs import Run
+from ..support.programs import INTERRUPTIONS, Run
 from ..support.seen import PATIENCE, in_thread
 from .talking import answering
 
@@ -108,8 +108,8 @@ def test_a_signal_handler_does_not_hang_on_a_lock_that_its_own_thread_holds(
 
 
 #: Uses handlers for at least three seconds, while a signal handler (at 1 kHz) and finalizers use them, too.
-STRESS = """
-import gc, json
+STRESS = INTERRUPTIONS + """
+import json
 from concurrent.futures import ThreadPoolExecutor
 from lochws import events
 from lochws.handlers.metrics import Metrics
@@ -122,58 +122,32 @@ from lochws.handlers.worker import Worker
 rpc, subs, metrics, recorder = Replies(app, max_open=1 << 30), Subscriptions(app), Metrics(), Recorder(PATH)
 metrics.watch(app, "app")
 app.add_handler(recorder)
-pool, done, replies, count = ThreadPoolExecutor(2), [], [], 0
+pool, done, replies, calls = ThreadPoolExecutor(2), [], [], []
 worker = Worker(done.append, pool, max_events=100)
-here = threading.local()
 
 def use():
     worker.take(events.Text("x"))
     replies.append(rpc.request({"op": "x"}))
     recorder.on_event(events.Text("recorded"))
 
-def interrupt(*_):
-    global count
-    if getattr(here, "inside", False):
-        return
-    here.inside = True
-    try:
-        count += 1
-        worker.counts, metrics.snapshot(), subs.steps, rpc.open_requests
-        if count % 20 == 0:
-            recorder.reopen()
-            subs.add(Step({"op": "step"}, key=count % 3))
-        use()
-    finally:
-        here.inside = False
+def interruption():
+    calls.append(None)
+    worker.counts, metrics.snapshot(), subs.steps, rpc.open_requests
+    if len(calls) % 20 == 0:
+        recorder.reopen()
+        subs.add(Step({"op": "step"}, key=len(calls) % 3))
+    use()
 
-class Finalized:
-    def __init__(self):
-        self.cycle = self
-    def __del__(self):
-        under_way.append(None)
-        try:
-            if not done_with.is_set():
-                interrupt()
-        finally:
-            under_way.pop()
-
-done_with, under_way = threading.Event(), []
 app.start()
 app.wait_ready(60)
-gc.set_threshold(1, 1, 1)
-signal.signal(signal.SIGALRM, interrupt)
-signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
-rounds, end = 0, time.monotonic() + 3
-while time.monotonic() < end or count < 200:
+begin(0.001)
+rounds, enough = 0, time.monotonic() + 3
+while time.monotonic() < enough or len(calls) < 200:
     rounds += 1
     Finalized()
     use()
-signal.setitimer(signal.ITIMER_REAL, 0)
-done_with.set()
-gc.set_threshold(700, 10, 10)
-while under_way:  # a finalizer on another thread, which has counted itself but not finished
-    time.sleep(0.001)
-uses = rounds + count
+end()
+uses = rounds + len(calls)
 assert worker.drain(60) and len(done) == uses == worker.counts.done, (worker.counts, uses)
 numbers = sorted(reply.result(60)["id"] for reply in replies)
 assert numbers == list(range(1, uses + 1)), uses

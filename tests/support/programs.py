@@ -42,6 +42,42 @@ def send():
         done.set()
 """
 
+#: For a program that is interrupted by a signal handler and by finalizers on any thread, both of which call
+#: its function `interruption`. Between `begin` and `end` it makes cycles of `Finalized`.
+INTERRUPTIONS = """
+import gc
+here, has_ended, under_way = threading.local(), threading.Event(), []
+def interrupt(*_):
+    if getattr(here, "inside", False):
+        return
+    here.inside = True
+    try:
+        interruption()
+    finally:
+        here.inside = False
+class Finalized:
+    def __init__(self):
+        self.cycle = self
+    def __del__(self):
+        under_way.append(None)
+        try:
+            if not has_ended.is_set():
+                interrupt()
+        finally:
+            under_way.pop()
+def begin(every):
+    gc.set_threshold(1, 1, 1)
+    signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, every, every)
+def end():
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    has_ended.set()
+    gc.set_threshold(700, 10, 10)
+    gc.collect()
+    while under_way:  # a finalizer on another thread, which is about to call `interruption`
+        time.sleep(0.001)
+"""
+
 
 class Program:
     """A Python program that runs an app, called `app`.
