@@ -46,6 +46,7 @@ from .options import (
     check_number,
 )
 from .system.control import interrupts
+from .system.lazy import ensure_whole
 from .system.report import safe_str
 from .websocket import Internals, WebSocket, check_given
 
@@ -112,6 +113,7 @@ class AppInternals(Internals):
         if threads is not None and not isinstance(threads, Threads):
             raise TypeError(f"threads={threads!r}: expected a lochws.Threads, or None")
         if governor is not None:
+            ensure_whole("lochws.engine.governor")
             from .engine.governor import Governor  # noqa: PLC0415  few share one
 
             if not isinstance(governor, Governor):
@@ -173,7 +175,9 @@ class AppInternals(Internals):
             TypeError: the function is not a coroutine function of one argument, or `loop` is not a loop.
             ValueError: one of the names is not that of an event.
         """
+        ensure_whole("lochws.aio.coroutines")
         from .aio.coroutines import add  # noqa: PLC0415  most programs have no loop
+        ensure_whole("lochws.mailbox")
         from .mailbox import kinds_of  # noqa: PLC0415  likewise
 
         kinds = kinds_of(names, "@app.on")
@@ -630,6 +634,7 @@ class WebSocketApp(WebSocket, Handler):
         options = self._lochws.options
         if options.sock is not None:
             raise WebSocketError("diagnose(): only one connection can use the socket given as sock")
+        ensure_whole("lochws.diagnosis.examination")
         from .diagnosis.examination import ClientCertificate, diagnose  # noqa: PLC0415  most apps never ask
 
         seconds = timeout or STEP_SECONDS
@@ -698,6 +703,7 @@ class WebSocketApp(WebSocket, Handler):
             raise WebSocketError("ready(): the app has not been started; call start() first")
 
         async def ready() -> None:
+            ensure_whole("lochws.aio.waiting")
             from .aio.waiting import until  # noqa: PLC0415  most programs have no event loop
 
             await until(life, lambda: life.is_ready or life.has_stopped, timeout)
@@ -727,6 +733,7 @@ class WebSocketApp(WebSocket, Handler):
         life = internals.life
 
         async def closed() -> events.ConnectFail | events.Disconnected | None:
+            ensure_whole("lochws.aio.waiting")
             from .aio.waiting import until  # noqa: PLC0415  most programs have no event loop
 
             done = await until(life, lambda: life.state in (State.NEW, State.STOPPED), timeout)
@@ -929,6 +936,7 @@ class WebSocketApp(WebSocket, Handler):
         Raises:
             TypeError, ValueError: an argument is invalid; the message names it and says what would be valid.
         """
+        ensure_whole("lochws.mailbox")
         from .mailbox import make_mailbox  # noqa: PLC0415  most apps have none
 
         internals = self._lochws

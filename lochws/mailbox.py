@@ -26,6 +26,7 @@ from .errors import WebSocketClosed, WebSocketError
 from .life.intake import Intake, Life
 from .options import as_timeout, check_choice, check_range
 from .system.control import interrupts
+from .system.lazy import ensure_whole
 from .system.waits import slice_of
 
 __all__ = ["Mailbox"]
@@ -88,6 +89,7 @@ class Mailbox(Generic[_E_co]):
         The event loop is never blocked. A loop that is always behind lets other coroutines run every few
         milliseconds. Cancelling loses no event.
         """
+        ensure_whole("lochws.aio.arrivals")
         from .aio.arrivals import Arrivals  # noqa: PLC0415  only programs with an event loop need asyncio
 
         return cast("AsyncIterator[_E_co]", Arrivals(self._intake, self))

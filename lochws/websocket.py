@@ -45,6 +45,7 @@ from .protocol.close import as_reason, encode_close
 from .protocol.frames import BytesLike
 from .protocol.payload import as_bytes
 from .protocol.sender import as_chunks, as_control_payload, as_text
+from .system.lazy import ensure_whole
 from .system.waits import ReentrantEvent
 from .transport.stream import TLS
 from .url import Endpoint, redacted
@@ -846,6 +847,7 @@ def check_given(owner: type, url: object, given: dict[str, Any], known: frozense
             raise ValueError("protocols and subprotocols are the same option: give one of them")
         given["protocols"] = protocols
     if not known.issuperset(given):
+        ensure_whole("lochws.dispatch.foreign")
         from .dispatch.foreign import refuse_arguments  # noqa: PLC0415  for mistakes alone
 
         refuse_arguments(owner.__name__, given, known, is_app="threads" in known)

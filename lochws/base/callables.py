@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from types import FunctionType, MethodType
 
@@ -22,10 +23,11 @@ def _flags(function: object) -> int:
     while isinstance(function, (partial, MethodType)):
         function = function.func if isinstance(function, partial) else function.__func__
     if type(function) is FunctionType and function.__dict__:
-        from inspect import iscoroutinefunction  # noqa: PLC0415  it has attributes, which few functions have
+        import inspect  # noqa: PLC0415  it has attributes, which few functions have
 
-        if iscoroutinefunction(function):
-            return CO_COROUTINE  # it may be marked as one without being one
+        with suppress(AttributeError):  # this call may interrupt the import
+            if inspect.iscoroutinefunction(function):
+                return CO_COROUTINE  # it may be marked as one without being one
     flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
     return flags if type(flags) is int else 0
 
@@ -80,8 +82,8 @@ def unfit_signature(function: Callable[..., object], count: int) -> object | Non
 
     try:
         signature = inspect.signature(function)
-    except (ValueError, TypeError):
-        return None  # some built-in functions have none to see
+    except (ValueError, TypeError, AttributeError):
+        return None  # some built-in functions have none to see; and this call may interrupt the import
     try:
         signature.bind(*range(count))
     except TypeError:

@@ -8,6 +8,7 @@ from types import FunctionType
 from typing import Any, TypeVar, cast
 
 from ..base.records import parameters_of
+from ..system.lazy import ensure_whole
 
 _Class = TypeVar("_Class", bound=type)
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -28,6 +29,7 @@ def refusing_unknown(*, is_app: bool) -> Callable[[_Function], _Function]:
         @wraps(function)
         def called(*args: Any, **kwargs: Any) -> Any:
             if not kwargs.keys() <= known_set:
+                ensure_whole("lochws.dispatch.foreign")
                 from .foreign import refuse_arguments  # noqa: PLC0415  for mistakes alone
 
                 refuse_arguments(f"{function.__name__}()", kwargs, known, is_app=is_app)
@@ -54,6 +56,7 @@ def refusing_unknown_fields(cls: _Class) -> _Class:
     @wraps(original)
     def initialize(self: object, *args: Any, **kwargs: Any) -> None:
         if not kwargs.keys() <= set(known):
+            ensure_whole("lochws.dispatch.foreign")
             from .foreign import refuse_fields  # noqa: PLC0415  for mistakes alone
 
             refuse_fields(cls.__name__, kwargs, known)
@@ -72,6 +75,7 @@ def check_keywords(name: str, given: Mapping[str, object], known: tuple[str, ...
         known: the names of those that it takes.
     """
     if not given.keys() <= set(known):
+        ensure_whole("lochws.dispatch.foreign")
         from .foreign import refuse_arguments  # noqa: PLC0415  for mistakes alone
 
         refuse_arguments(name, dict(given), known, is_app=True)

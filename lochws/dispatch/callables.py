@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
-from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType, MethodType
+from types import (
+    AsyncGeneratorType,
+    BuiltinFunctionType,
+    CoroutineType,
+    FunctionType,
+    GeneratorType,
+    MethodDescriptorType,
+    MethodType,
+    MethodWrapperType,
+    WrapperDescriptorType,
+)
 from typing import Any
 
 from ..base.callables import NO_FUNCTION, RUN_COROUTINE, check_runs, unfit_signature
 
 #: The attribute of functions that `lochws.on` has marked.
 MARK = "__lochws_events__"
+#: The types of functions and methods, as opposed to other objects that can be called.
+ROUTINES = (
+    FunctionType, MethodType, BuiltinFunctionType, MethodDescriptorType, MethodWrapperType,
+    WrapperDescriptorType,
+)
 
 
 def _takes_one(function: object) -> bool:
@@ -92,7 +107,7 @@ def accepted(
 
     try:
         parameters = inspect.signature(function).parameters
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, AttributeError):  # the last if this call interrupts the import
         return dict(wanted)
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return dict(wanted)

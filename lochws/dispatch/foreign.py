@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Collection, Iterable, Mapping
-from difflib import get_close_matches
 from functools import cache
 from typing import NoReturn
 
@@ -142,6 +141,15 @@ _CALLBACKS: Mapping[str, tuple[tuple[str, ...], str]] = {
 CALLBACKS = tuple(_CALLBACKS)
 
 
+def _closest(name: str, known: Iterable[str], cutoff: float) -> list[str]:
+    """Return the known name that is most similar to a name, if any is similar enough."""
+    try:
+        from difflib import get_close_matches  # noqa: PLC0415  its import may be what this call interrupts
+    except ImportError:
+        return []
+    return get_close_matches(name, known, n=1, cutoff=cutoff)
+
+
 def nearest_events(name: str, cutoff: float) -> tuple[tuple[str, ...], str]:
     """Return the events that were probably meant by a name, and a remark; no events if it resembles none.
 
@@ -155,10 +163,10 @@ def nearest_events(name: str, cutoff: float) -> tuple[tuple[str, ...], str]:
     swapped = [known for known in _NAMES if sorted(known) == sorted(name)]
     if swapped:
         return tuple(swapped[:1]), ""
-    nearest = get_close_matches(name, (*_NAMES, *_CALLBACKS), n=1, cutoff=max(cutoff, _CALLBACK_CUTOFF))
+    nearest = _closest(name, (*_NAMES, *_CALLBACKS), max(cutoff, _CALLBACK_CUTOFF))
     if nearest and nearest[0] in _CALLBACKS:
         return _CALLBACKS[nearest[0]]
-    return tuple(get_close_matches(name, _NAMES, n=1, cutoff=cutoff)), ""
+    return tuple(_closest(name, _NAMES, cutoff)), ""
 
 
 @cache
@@ -215,7 +223,7 @@ def refuse_fields(place: str, given: Iterable[str], known: Collection[str]) -> N
     if name in ("jitter", "randomize", "random"):
         hint = _JITTER
     else:
-        nearest = [_FIELDS[name]] if name in _FIELDS else get_close_matches(name, known, n=1, cutoff=_CUTOFF)
+        nearest = [_FIELDS[name]] if name in _FIELDS else _closest(name, known, _CUTOFF)
         hint = f"did you mean {nearest[0]!r}?" if nearest else f"see the documentation of {place}"
     raise TypeError(f"{place}: {name!r} is not a field: {hint}")
 
@@ -226,13 +234,13 @@ def _hint(place: str, name: str, known: Collection[str], is_app: bool) -> str:
     if instead:
         return _completed(instead, known, is_app)
     everything = [*known, *_RUNNING, *_CONSTRUCTOR, *_APP_ONLY]
-    if name.startswith("on_") and name not in _APP_ONLY and not get_close_matches(
-        name, (*(each for each in known if each.startswith("on_")), *_APP_ONLY), cutoff=_CUTOFF
+    if name.startswith("on_") and name not in _APP_ONLY and not _closest(
+        name, (*(each for each in known if each.startswith("on_")), *_APP_ONLY), _CUTOFF
     ):
         return _handler(name[3:], is_app)
     meant = _RENAMED.get(name, name)
     if meant not in everything:
-        nearest = get_close_matches(name, everything, n=1, cutoff=_CUTOFF)
+        nearest = _closest(name, everything, _CUTOFF)
         if not nearest:
             return f"see the documentation of {place}"
         meant = nearest[0]

@@ -115,13 +115,13 @@ def _check_override(shown: str, function: Callable[..., object], ours: type, nam
     """
     if is_coroutine_function(function):
         raise TypeError(f"{shown} is a coroutine function, but {ours.__name__}.{name} is a plain function")
-    given = _passed(ours, name)
     import inspect  # noqa: PLC0415  most classes override nothing
 
     try:
+        given = _passed(ours, name)
         signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return  # some built-in functions have no signature
+    except (TypeError, ValueError, AttributeError):
+        return  # some built-in functions have no signature; and this call may interrupt the import
     try:
         signature.bind(*given)
     except TypeError:
@@ -139,9 +139,9 @@ def _check_override(shown: str, function: Callable[..., object], ours: type, nam
 @cache
 def _passed(ours: type, name: str) -> tuple[str, ...]:
     """Return the names of the arguments that every call of a method passes, by position."""
-    from inspect import signature  # noqa: PLC0415  as above
+    import inspect  # noqa: PLC0415  as above
 
-    _, *parameters = signature(getattr(ours, name)).parameters.values()
+    _, *parameters = inspect.signature(getattr(ours, name)).parameters.values()
     positional = (each for each in parameters if each.kind <= each.VAR_POSITIONAL)
     return tuple(each.name for each in positional if each.default is each.empty)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from .. import events
+from ..system.lazy import ensure_whole
 from .callables import MARK, check_callable
 from .handler import Handler
 from .routes import Match
@@ -151,6 +152,7 @@ def check_attributes(handler: object) -> None:
     """
     if _has_none_assigned(handler):
         return
+    ensure_whole("lochws.dispatch.foreign")
     from .foreign import assignable, nearest_events  # noqa: PLC0415  `import lochws` does not pay for it
 
     for attribute in assignable():
@@ -204,6 +206,7 @@ def _is_plain(cls: type) -> bool:
 
 @cache
 def _assignable() -> frozenset[str]:
+    ensure_whole("lochws.dispatch.foreign")
     from .foreign import assignable  # noqa: PLC0415  `import lochws` does not pay for it
 
     return frozenset(assignable())
@@ -336,6 +339,7 @@ def _check_spelling(name: str, cls: type, attribute: str) -> None:
 
 def _check_case(cls: type, attribute: str) -> None:
     """Refuse a method such as ``onMessage``."""
+    ensure_whole("lochws.dispatch.foreign")
     from .foreign import written_together  # noqa: PLC0415  for mistakes alone
 
     name = written_together(attribute)
@@ -381,6 +385,7 @@ def _suggestion(name: str, cutoff: float, form: str, prefix: str) -> str:
         form: the format of a name.
         prefix: what stands before the names of events in remarks.
     """
+    ensure_whole("lochws.dispatch.foreign")
     from .foreign import nearest_events  # noqa: PLC0415  for mistakes alone
 
     events_meant, remark = nearest_events(name, cutoff)

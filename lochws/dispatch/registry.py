@@ -17,7 +17,7 @@ from ..system.control import control_lock
 from ..system.rate_limit import RateLimit
 from ..system.report import logger, report, safe_name
 from ..system.usercode import marked, named_like
-from .callables import check_callable, not_run
+from .callables import ROUTINES, check_callable, not_run
 from .naming import ANY, BATCH, CLASSES, ERROR, SENT, HandlerFunction, Mark, check_assigned, methods_of
 from .routes import Match, Route, Router
 
@@ -191,9 +191,7 @@ class Registry:
             raise TypeError(f"add_handler({name}) got a class, not an object: write add_handler({name}())")
         entries = [self._entry(mark, method, handler) for mark, method in methods_of(handler)]
         if not entries:
-            from inspect import isroutine  # noqa: PLC0415  for mistakes alone
-
-            if isroutine(handler):
+            if isinstance(handler, ROUTINES):
                 raise TypeError(
                     f"add_handler({safe_name(handler)}): expected an object with methods on_<event>; "
                     "register a function with @app.on('text')"
@@ -221,13 +219,11 @@ class Registry:
         Raises:
             ValueError: the handler is not registered.
         """
-        from inspect import isroutine  # noqa: PLC0415  few programs remove handlers
-
         def without(entries: _Entries, wrappers: _Wrappers) -> tuple[_Entries, _Wrappers]:
             # Objects are compared by identity; bound methods by equality, since they are never identical.
             kept = tuple(
                 entry for entry in entries
-                if not (entry[2] is handler or (isroutine(handler) and entry[2] == handler))
+                if not (entry[2] is handler or (isinstance(handler, ROUTINES) and entry[2] == handler))
             )
             if len(kept) == len(entries):
                 raise ValueError(f"{handler!r} is not registered")

@@ -41,6 +41,7 @@ from ..options import (
 )
 from ..protocol.close import as_reason, encode_close
 from ..protocol.frames import BytesLike
+from ..system.lazy import ensure_whole
 from ..system.report import safe_name
 from ..url import parse_url, redacted, without_secrets
 from .conductor import Conductor
@@ -401,6 +402,7 @@ class Feed(Handler):
             raise WebSocketError("ready(): the feed has not been started; call start() first")
 
         async def ready() -> None:
+            ensure_whole("lochws.aio.waiting")
             from ..aio.waiting import until  # noqa: PLC0415  most programs have no event loop
 
             await until(life, lambda: life.is_ready or life.has_stopped, timeout)
@@ -428,6 +430,7 @@ class Feed(Handler):
         life = self._life
 
         async def closed() -> FinalEvent | None:
+            ensure_whole("lochws.aio.waiting")
             from ..aio.waiting import until  # noqa: PLC0415  most programs have no event loop
 
             if not await until(life, lambda: not life.is_running, timeout):
@@ -478,7 +481,9 @@ class Feed(Handler):
             if loop is None:
                 self._registry.add_function(function, wanted)
                 return function
+            ensure_whole("lochws.aio.coroutines")
             from ..aio.coroutines import add  # noqa: PLC0415  most programs have no event loop
+            ensure_whole("lochws.mailbox")
             from ..mailbox import kinds_of  # noqa: PLC0415  likewise
 
             kinds = kinds_of(wanted, "@feed.on")
@@ -554,6 +559,7 @@ class Feed(Handler):
         Raises:
             TypeError, ValueError: an argument is invalid; the message names it and says what would be valid.
         """
+        ensure_whole("lochws.mailbox")
         from ..mailbox import make_mailbox  # noqa: PLC0415  most feeds have none
 
         return make_mailbox(

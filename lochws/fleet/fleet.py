@@ -24,6 +24,7 @@ from ..dispatch.arguments import check_keywords
 from ..errors import WebSocketError
 from ..options import Timing, TimingOptions, as_timeout, check_bool, check_number, check_range
 from ..system.control import may_wait
+from ..system.lazy import ensure_whole
 from ..system.report import report
 from ..system.waits import ReentrantEvent
 from .book import Rules
@@ -415,6 +416,7 @@ class Fleet(Generic[Source]):
             ImportError: prometheus-client is not installed.
             ValueError: the registry already has such a collector.
         """
+        ensure_whole("lochws.fleet.metrics")
         from .metrics import FleetCollector  # noqa: PLC0415  optional
 
         try:

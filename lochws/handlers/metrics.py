@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from .. import WebSocketApp
 from ..system import forks
 from ..system.control import control_lock
+from ..system.lazy import ensure_whole
 from ..url import without_secrets
 from ._parts.checks import check_app
 from ._parts.measures import Measures
@@ -132,6 +133,7 @@ class Metrics:
         Raises:
             TypeError: `outbox` is not an Outbox, or `name` is not a str.
         """
+        ensure_whole("lochws.handlers.outbox")
         from .outbox import Outbox  # noqa: PLC0415  few programs have one
 
         if not isinstance(outbox, Outbox):

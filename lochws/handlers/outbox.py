@@ -35,6 +35,7 @@ from ..errors import WebSocketError
 from ..options import MIB, as_timeout, check_choice, check_number, check_range, check_seconds
 from ..system import forks
 from ..system.control import interrupts, may_wait
+from ..system.lazy import ensure_whole
 from ..system.report import safe_repr
 from ..system.waits import SLICE_SECONDS
 from ._parts.checks import check_app_or_feed
@@ -433,6 +434,7 @@ def _keeper(
     """Return the keeper for a file, or for memory."""
     if path is None:
         return DirectKeeper(ledger(MemoryTable(), _explain))
+    ensure_whole("lochws.handlers._parts.outbox_file")
     from ._parts.outbox_file import FileTable  # noqa: PLC0415  SQLite is optional in Python
 
     table = FileTable(Path(os.path.abspath(os.fsdecode(path))), synchronous)

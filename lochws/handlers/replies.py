@@ -36,6 +36,7 @@ from ..options import as_timeout, check_range, check_seconds
 from ..system import forks
 from ..system.control import check_may_wait, control_lock, start_thread
 from ..system.interpreters import new_thread
+from ..system.lazy import ensure_whole
 from ..system.rate_limit import RateLimit
 from ..system.report import report
 from ..system.waits import slice_of
@@ -112,6 +113,7 @@ class Reply(Future[R]):
             TimeoutError: the request has timed out.
             Exception: whatever `unwrap` raised.
         """
+        ensure_whole("lochws.aio.waiting")
         from ..aio.waiting import reply_of  # noqa: PLC0415  most programs have no event loop
 
         return reply_of(self)

@@ -14,6 +14,7 @@ from ..options import Options, as_headers
 from ..protocol.handshake import Agreement, HeadParser, check_response
 from ..response import Response
 from ..system.deadline import Cancelled, Deadline
+from ..system.lazy import ensure_whole
 from ..system.report import safe_str
 from ..system.steps import Ready, Steps, Wait, must_propagate
 from ..transport.connect import Connector
@@ -252,6 +253,7 @@ class _Attempt:
             return None
         if self._options.cookies is None:
             return response
+        ensure_whole("lochws.opening.cookies")
         from .cookies import keep_cookies  # noqa: PLC0415  imports urllib.request and email, rarely needed
 
         try:

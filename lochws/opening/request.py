@@ -11,6 +11,7 @@ from ..base.records import record
 from ..options import Options, as_headers, as_protocols
 from ..protocol import deflate
 from ..protocol.handshake import build_request, make_key
+from ..system.lazy import ensure_whole
 from ..system.steps import Steps, raisable
 from ..url import Endpoint
 from .redirect import without_credentials
@@ -94,6 +95,7 @@ def prepare(
     else:
         headers = [header for header in headers if header[0].lower() != "host"]
     if options.cookies is not None:
+        ensure_whole("lochws.opening.cookies")
         from .cookies import cookie_header  # noqa: PLC0415  imports urllib.request and email, rarely needed
 
         cookies = yield from ask("cookies", partial(cookie_header, options.cookies, endpoint), key=endpoint)

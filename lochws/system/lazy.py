@@ -1,10 +1,20 @@
-"""Lazy names: names of a package whose modules are imported when the names are first used."""
+"""Lazy imports: names of a package that are imported when first used, and imports inside functions.
+
+Signal handlers, finalizers and trace functions run in the middle of anything, an import included, and they
+may call any public method. Python's import lock is reentrant, so such a call finds a module that its own
+thread is still importing half executed. So `ensure_whole` is called before each import of one of lochws's
+modules inside a function.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from types import FrameType
 from typing import Any
+
+_INSIDE = f"{__name__.partition('.')[0]}."
 
 
 def attributes_of(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
@@ -18,9 +28,47 @@ def attributes_of(package: str, modules: Mapping[str, str]) -> Callable[[str], A
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         module = f"{package}.{modules[name]}"
+        ensure_whole(module)
         __import__(module)
         value = getattr(sys.modules[module], name)
         setattr(sys.modules[package], name, value)
         return value
 
     return get
+
+
+def ensure_whole(module: str) -> None:
+    """Prepare the import of a module that the calling thread may be importing already.
+
+    The modules of lochws whose import this call interrupts are imported once more. When the interrupted
+    imports go on, Python drops their modules in favor of these.
+
+    Args:
+        module: the full name of the module, one of lochws.
+    """
+    if module in sys.modules and not _is_half(module):
+        return
+    halves = {name: sys.modules[name] for name in _under_way() if name.startswith(_INSIDE) and _is_half(name)}
+    for name in halves:
+        del sys.modules[name]
+    try:
+        for name in halves:
+            import_module(name)
+    finally:
+        for name, half in halves.items():
+            sys.modules.setdefault(name, half)  # the interrupted import needs one
+
+
+def _is_half(module: str) -> bool:
+    """Return whether the import of a module has begun, and has not ended."""
+    spec = getattr(sys.modules.get(module), "__spec__", None)
+    return bool(getattr(spec, "_initializing", False))
+
+
+def _under_way() -> Iterator[str]:
+    """Yield the names of the modules that the calling thread is importing, the last one first."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "_find_and_load":  # of importlib
+            yield str(frame.f_locals.get("name"))
+        frame = frame.f_back

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeGuard
 from ..errors import ConnectFail
 from ..options import Options
 from ..system.deadline import Cancelled, Deadline
+from ..system.lazy import ensure_whole
 from ..system.report import safe_str
 from ..system.steps import Steps, must_propagate
 from ..url import Endpoint
@@ -78,6 +79,7 @@ class Connector:
 
     def _tls(self) -> ClientTLS:
         if self._client_tls is None:
+            ensure_whole("lochws.transport.tls")
             from .tls import ClientTLS  # noqa: PLC0415  with `ssl`, a tenth of what `import lochws` would take
 
             self._client_tls = ClientTLS(self._options)
@@ -98,6 +100,7 @@ class Connector:
             return stream
 
         try:
+            ensure_whole("lochws.transport.proxies.through")
             from .proxies.through import open_through  # noqa: PLC0415  with urllib.request, and most use no proxy
 
             return (yield from open_through(reach, proxy, endpoint, deadline))
@@ -135,6 +138,7 @@ class Connector:
         """Call the function given as `connect`, in the background."""
         host, port = endpoint.host, endpoint.port
         if self._connecting is None:
+            ensure_whole("lochws.transport.background")
             from .background import Background  # noqa: PLC0415  few need it
 
             self._connecting = Background(f"lochws-connect-{host}", _close_if_socket)
@@ -176,6 +180,7 @@ def _as_stream(sock: object, option: str) -> Stream:
         sock.setblocking(False)
         if not isinstance(sock, getattr(sys.modules.get("ssl"), "SSLSocket", ())):
             return Stream(sock)
+        ensure_whole("lochws.transport.sslsocket")
         from .sslsocket import SSLSocketStream  # noqa: PLC0415  few programs pass one
 
         return SSLSocketStream(sock)

@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from ...base.records import field, record
 from ...options import Proxies
+from ...system.lazy import ensure_whole
 from ...url import Endpoint, bracketed, host_of
 
 #: The kinds of proxies, with their default ports. With socks4a and socks5h, the proxy looks names up.
@@ -180,6 +181,7 @@ def _from_environment(endpoint: Endpoint) -> str | None:
         proxy_bypass,
     )
 
+    ensure_whole("lochws.transport.proxies.no_proxy")
     from .no_proxy import is_exempt  # noqa: PLC0415  likewise
 
     # The standard library reads the names in either case, and ignores what must not be trusted: in a CGI

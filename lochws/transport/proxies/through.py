@@ -7,6 +7,7 @@ from functools import partial
 
 from ...errors import ConnectFail
 from ...system.deadline import Deadline
+from ...system.lazy import ensure_whole
 from ...system.steps import Steps
 from ...url import Endpoint
 from ..stream import Stream
@@ -44,6 +45,7 @@ def open_through(reach: Reach, proxy: ProxyURL, endpoint: Endpoint, deadline: De
 
 
 def _through_socks(reach: Reach, proxy: ProxyURL, endpoint: Endpoint, deadline: Deadline) -> Steps[Stream]:
+    ensure_whole("lochws.transport.proxies.socks")
     from .socks import Unreachable, negotiate  # noqa: PLC0415  brings PySocks, which few need
 
     hosts = yield from _hosts(proxy, endpoint, deadline)
@@ -63,6 +65,7 @@ def _through_socks(reach: Reach, proxy: ProxyURL, endpoint: Endpoint, deadline: 
 
 def _hosts(proxy: ProxyURL, endpoint: Endpoint, deadline: Deadline) -> Steps[list[str]]:
     """Return the endpoint as the proxy is told it: its name, or each of its addresses."""
+    ensure_whole("lochws.transport.proxies.socks")
     from .socks import is_ipv6  # noqa: PLC0415  likewise
 
     if proxy.resolves:
