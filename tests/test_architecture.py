@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,9 @@ FORBIDDEN = {
 
 #: Names that look private but belong to the public interface of a NamedTuple or of zlib's type stubs.
 PUBLIC_ALL_THE_SAME = {"_asdict", "_replace", "_Decompress"}
+
+#: Programs, and what only tests and programs use: no call interrupts their imports.
+PROGRAMS = ("__main__.py", "cli/", "demo.py", "testing/")
 
 MAX_PARTS = 37
 MAX_LEVELS = 16
@@ -188,6 +192,20 @@ def test_the_graph_of_parts_is_small_enough_to_remember() -> None:
         levels[part] = 1 + max((levels[imported] for imported in graph[part]), default=0)
     assert len(graph) <= MAX_PARTS
     assert max(levels.values()) <= MAX_LEVELS, sorted(levels.items(), key=lambda item: -item[1])
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if not file.startswith(PROGRAMS)])
+def test_an_import_in_a_function_is_prepared_for_calls_that_interrupt_it(file: str) -> None:
+    for function in ast.walk(parse(file)):
+        if not isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        for body in (getattr(node, "body", []) for node in ast.walk(function)):
+            for before, node in pairwise([None, *body] if isinstance(body, list) else []):
+                if isinstance(node, ast.ImportFrom):
+                    for target in set(targets(node, file)):
+                        if target.startswith("lochws."):
+                            assert before is not None, f"{file}:{node.lineno}"
+                            assert ast.unparse(before) == f"ensure_whole({target!r})", f"{file}:{node.lineno}"
 
 
 @pytest.mark.parametrize("file", FILES)

@@ -9,7 +9,7 @@ modules inside a function.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from types import FrameType
 from typing import Any
@@ -40,22 +40,36 @@ def attributes_of(package: str, modules: Mapping[str, str]) -> Callable[[str], A
 def ensure_whole(module: str) -> None:
     """Prepare the import of a module that the calling thread may be importing already.
 
-    The modules of lochws whose import this call interrupts are imported once more. When the interrupted
-    imports go on, Python drops their modules in favor of these.
+    The modules whose import this call interrupts are imported once more if they are needed. When the
+    interrupted imports go on, Python drops their modules in favor of the new ones.
 
     Args:
         module: the full name of the module, one of lochws.
     """
     if module in sys.modules and not _is_half(module):
         return
-    halves = {name: sys.modules[name] for name in _under_way() if name.startswith(_INSIDE) and _is_half(name)}
-    for name in halves:
-        del sys.modules[name]
+    names, is_repeating = _under_way()
+    halves = [name for name in names if name.startswith(_INSIDE) and _is_half(name)]
+    if module in halves:
+        _repeat(halves[:halves.index(module) + 1])
+        return
+    for half in () if is_repeating else halves:
+        try:
+            import_module(module)
+        except (ImportError, AttributeError):  # perhaps because that module is not whole
+            _repeat([half])
+        else:
+            return
+
+
+def _repeat(halves: list[str]) -> None:
+    """Import modules again whose import has begun, and has not ended."""
+    before = {name: sys.modules.pop(name) for name in halves}
     try:
         for name in halves:
             import_module(name)
     finally:
-        for name, half in halves.items():
+        for name, half in before.items():
             sys.modules.setdefault(name, half)  # the interrupted import needs one
 
 
@@ -65,10 +79,16 @@ def _is_half(module: str) -> bool:
     return bool(getattr(spec, "_initializing", False))
 
 
-def _under_way() -> Iterator[str]:
-    """Yield the names of the modules that the calling thread is importing, the last one first."""
+def _under_way() -> tuple[list[str], bool]:
+    """Return the names of the modules that the calling thread is importing, and whether it repeats an import.
+
+    The import that began last is the first one.
+    """
+    names, is_repeating = [], False
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_code.co_name == "_find_and_load":  # of importlib
-            yield str(frame.f_locals.get("name"))
+            names.append(str(frame.f_locals.get("name")))
+        is_repeating = is_repeating or frame.f_code is _repeat.__code__
         frame = frame.f_back
+    return list(dict.fromkeys(names)), is_repeating

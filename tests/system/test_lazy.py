@@ -1,0 +1,100 @@
+"""A signal handler, a finalizer or a trace function calls lochws in the middle of an import of lochws."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lochws
+
+#: Calls that import something when they are made for the first time, each with its preparation.
+CALLS = [
+    ("", "app = WebSocketApp(URL); app.start(persist=False); app.close()"),
+    ("", "type('App', (WebSocketApp,), {'start': lambda self, more=None: None})(URL).start()"),
+    ("", "WebSocketApp('wss://127.0.0.1:1/')"),
+    ("", "WebSocketApp(URL).mailbox('text').close()"),
+    ("", "app = WebSocketApp(URL); own = partial(print); app.on('text')(own); app.remove_handler(own)"),
+    ("", "lochws.Governor(per_second=1)"),
+    ("import dataclasses, hashlib", "lochws.Feed(WebSocketApp, [URL]).mailbox('text')"),
+    ("", "lochws.connect"),
+    ("import asyncio; loop = asyncio.new_event_loop()", "WebSocketApp(URL).on('text', loop=loop)(handle)"),
+    ("", "refused(TypeError, lambda: WebSocketApp(URL).start(pol=3))"),
+    ("", "refused(ValueError, lambda: WebSocketApp(URL).on('txt'))"),
+]
+
+#: Makes each call in forked children. Each time another line of a module that is imported meanwhile, one of
+#: lochws or one that they import, is interrupted by the same call. Prints how often that was.
+PROGRAM = """
+import os, sys, traceback
+from functools import partial
+import lochws
+from lochws import WebSocketApp
+
+URL = "ws://127.0.0.1:1/"
+MODULES = ("lochws.", "inspect", "difflib")
+async def handle(event): ...
+def refused(error, function):
+    try:
+        function()
+    except error:
+        return
+    raise AssertionError
+
+def run(prepare, call, point):
+    seen, errors = 0, []
+    exec(prepare, globals())
+    def make():
+        try:
+            exec(call, dict(globals()))
+        except BaseException:
+            errors.append(traceback.format_exc())
+    def trace(frame, event, _):
+        nonlocal seen
+        name = frame.f_globals["__name__"]
+        if frame.f_code.co_name != "<module>" or not name.startswith(MODULES):
+            return None
+        seen += 1
+        if seen == point:
+            sys.settrace(None)
+            make()
+        return trace
+    sys.settrace(trace)
+    make()
+    sys.settrace(None)
+    return seen >= point, errors
+
+def run_all(prepare, call):
+    point = count = 0
+    while True:
+        point += 1 + 3 * count
+        count += 1
+        reads, writes = os.pipe()
+        if not os.fork():
+            sys.stderr.close()
+            os.write(writes, repr(run(prepare, call, point)).encode())
+            os._exit(0)
+        os.close(writes)
+        with open(reads) as pipe:
+            got_there, errors = eval(pipe.read())
+        os.wait()
+        assert not errors, (call, point, *errors)
+        if not got_there:
+            return count
+
+print(*[run_all(*each) for each in CALLS])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_calls_that_interrupt_their_own_imports_work() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(lochws.__file__).parent.parent)}
+    done = subprocess.run(
+        [sys.executable, "-c", f"CALLS = {CALLS!r}\n{PROGRAM}"], env=environment, capture_output=True,
+        text=True, timeout=100, check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert min(map(int, done.stdout.split())) >= 4, done.stdout
