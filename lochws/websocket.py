@@ -417,8 +417,9 @@ class WebSocket:
         if connection is None:
             internals.refuse_to_send()
         sending = connection.sending
-        if sending.is_plain and type(text) is str and text.isascii() and len(text) < sending.large_bytes:
-            return sending.queue.push(text, len(text))  # saves a call for most messages
+        push_small = sending.push_small
+        if push_small is not None and push_small(sending.queue, text):
+            return True
         return sending.send_text(text, compress)
 
     @overload
@@ -461,7 +462,11 @@ class WebSocket:
         payload = as_bytes("send_binary", data)
         if receipt is not False:
             return self._lochws.send_with_receipt(receipt, [payload], compress)
-        return self._lochws.sending().send_binary(payload, compress)
+        sending = self._lochws.sending()
+        push_small = sending.push_small
+        if push_small is not None and push_small(sending.queue, payload):
+            return True
+        return sending.send_binary(payload, compress)
 
     @overload
     def send_json(

@@ -116,6 +116,5 @@ def test_a_lone_sent_text_runs_through_few_files_and_functions(start_peer: Start
             paths.append(tracer.end())
             assert app.handled.wait(PATIENCE)
     path = shortest([path for path in paths[5:] if path.calls])
-    assert len(path.files) <= 5, str(path)
-    assert len(path.functions) <= 6, str(path)
-    assert path.moves <= 6, str(path)
+    assert len(path.files) <= 1, str(path)
+    assert len(path.functions) <= 1, str(path)

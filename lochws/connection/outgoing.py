@@ -456,34 +456,6 @@ class Outgoing:
             return frames[start:], self._start + 1, 0
         return frames[start:end], self._start, end
 
-    def send_alone(self, message: str | bytes, send: Callable[[bytes], int]) -> bool:
-        """Add a plain message and send it, all under the lock. Call this only if no thread is writing.
-
-        Args:
-            message: a message that may be appended to `items`.
-            send: passes bytes to the kernel, and returns how many it took.
-
-        Returns:
-            False, having done nothing, if something else must be sent first. If True, `rest` is what the
-            kernel did not take.
-        """
-        if self.raw or self.plans or self.rest or self._prefix:
-            return False
-        packed, _ = self._pack([message], 0, self._batch_bytes)
-        size, end = len(packed), self._start + 1
-        # No call stands between these statements, so Ctrl-C cannot interrupt them.
-        self.items += (message,)
-        self._next_offset, self._end, self.rest, self.size = 0, end, packed, size
-        taken = send(packed)
-        sent = self.bytes_sent + taken
-        if taken < size or end >= KEPT_ITEMS or sent >= self._full_at:
-            self.took(taken)
-        else:
-            # The same as in `took`. No call stands between these statements, so Ctrl-C cannot interrupt them.
-            self.messages_sent = self._completed = self._completed + 1
-            self.rest, self._start, self.size, self.bytes_sent = b"", end, 0, sent
-        return True
-
     @property
     def is_last_batch(self) -> bool:
         """True if everything that waits is in the batch that is being written."""

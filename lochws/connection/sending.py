@@ -8,6 +8,7 @@ shared context, and the Close frame.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from sys import getsizeof
@@ -37,7 +38,7 @@ from .paced import Budget
 from .proofs import Proofs
 from .receipts import Receipt, ReceiptState
 from .room import Bound
-from .sendqueue import AskFlush, SendNow, SendQueue, Sink
+from .sendqueue import DROP_OFF_BYTES, AskFlush, SendQueue, Sink, push_small
 from .trace import Trace
 from .window import SlidingWindow, make_window
 
@@ -60,8 +61,8 @@ class Line(Sink, Protocol):
     def is_behind(self) -> bool:
         """Return whether TCP has yet to send some of what it has taken."""
 
-    def sender(self) -> SendNow | None:
-        """Return a function that does the same as `send` in one step, or None if there is none."""
+    def direct_socket(self) -> socket.socket | None:
+        """Return the socket if the kernel may be given bytes without calling `send`, otherwise None."""
 
 
 class SendingHalf:
@@ -100,6 +101,8 @@ class SendingHalf:
         self._clock = clock
         #: Whether messages need no work before they are queued.
         self.is_plain = trace is None and not sender.deflates
+        #: To be tried first with each message: see `push_small`. None if some messages need work before.
+        self.push_small = push_small if self.is_plain and self.large_bytes > DROP_OFF_BYTES else None
         self._ask_flush = ask_flush
         self._may_block = may_block
         # The arguments of `close`. Any thread sets them; the loop takes them.
@@ -118,7 +121,8 @@ class SendingHalf:
             proofs=Proofs(sender.ping, syscalls.random_bytes),
             window=max(2, min(WINDOW_BYTES, options.max_queue) // (fragment or FRAGMENT_BYTES)),
             batch_bytes=min(BATCH_BYTES, max(fragment or BATCH_BYTES, SMALLEST_BATCH)),
-            send_now=stream.sender(),
+            sock=stream.direct_socket(),
+            keys=sender.keys,
         )
 
     @property

@@ -12,9 +12,9 @@ number of bytes taken under the lock. Other threads append in the meantime. In t
 time compresses, piece by piece, so that a large message occupies neither a lock nor the loop. Everything that
 was queued after that message waits for it, except for keepalive pings and pongs.
 
-A small message is the exception if nothing else waits: the lock is held while the message is framed and sent,
-which saves taking the lock twice more. The compiled `send` makes this possible: it returns after microseconds
-and holds the GIL, so no other thread could run in the meantime anyway.
+A small message takes a shorter path in C, `push_small`: while messages gather, it is handed over, and if
+nothing else waits, it is framed, masked, sent and recorded. That call holds the GIL for a few microseconds
+and runs no Python code meanwhile, so while the lock is free, it has the same effect as holding the lock.
 
 **Hand-over without the lock.** Senders do not wait for each other. A call that interrupts another one on the
 same thread (in a signal handler, finalizer or trace function) must not wait either, because it would wait for
@@ -37,21 +37,25 @@ message that is sent after that time, but before the timer fires, is written by 
 from __future__ import annotations
 
 import math
+import socket
 from collections.abc import Callable, Sequence
 from time import monotonic
+from types import MethodDescriptorType
 from typing import Any, Protocol, TypeAlias, cast
 
 from ..errors import TransportFail, WebSocketClosed, WebSocketClosing, WebSocketError
 from ..protocol.deflate import PIECE_BYTES
 from ..protocol.frames import Item
+from ..protocol.masking import MaskKeys
 from ..sent import Streamed, Tap
 from ..system import control
+from ..system.compiled import choose, load
 from ..system.locks import plain_lock
 from ..system.reentry import interrupts_lochws
 from ..system.waits import Waiters, wait_for
 from .announcer import Announcer
 from .compression import Compress, Compression
-from .outgoing import BATCH_BYTES, OpenStream, Outgoing, Pack, Raw, message_of, streams_among
+from .outgoing import BATCH_BYTES, KEPT_ITEMS, OpenStream, Outgoing, Pack, Raw, message_of, streams_among
 from .paced import Budget, PacedOutgoing
 from .pacing import Pacing
 from .proofs import Doubts, Proofs
@@ -71,15 +75,13 @@ COMPRESSED_PER_FLUSH = 2 * PIECE_BYTES
 #: The maximum size of a message that may be dropped off, in bytes, and the maximum number of such messages.
 DROP_OFF_BYTES = 4096
 DROP_OFF_MESSAGES = 512
-#: The maximum size of a message that is sent under the lock, in bytes. Other threads then drop theirs off.
-ALONE_BYTES = DROP_OFF_BYTES
 #: How long `finish` waits for a thread that is writing, in seconds.
 WRITER_SECONDS = 1.0
 
 #: Asks for a flush: see `SendQueue`.
 AskFlush: TypeAlias = "Callable[[Callable[[], object] | None], object]"
-#: A function that passes bytes to the kernel, like `Sink.send`.
-SendNow: TypeAlias = "Callable[[bytes], int]"
+#: Does at once what `SendQueue.push` would do, and returns True; or does nothing, and returns None.
+PushSmall: TypeAlias = "Callable[[SendQueue, str | bytes], bool | None]"
 # The role of writer or compressor: a new list each time, so that its holder can distinguish it from the next.
 _Part: TypeAlias = "list[None]"
 
@@ -107,8 +109,8 @@ class SendQueue:
         proofs: what the server has read; None if no receipts are needed.
         batch_bytes: the maximum number of bytes in a batch, unless a single frame is larger.
         window: how many items may wait when a stream adds a fragment.
-        send_now: does the same as the stream's `send`, in one step: no other thread runs meanwhile, so it may
-            be called under the lock. None if there is no such function.
+        sock: the stream's socket, if `push_small` may send to it; otherwise None.
+        keys: the masking keys that `pack` uses; only needed with a socket.
 
     Attributes:
         doubts: after `finish`, what is in doubt; None before.
@@ -121,8 +123,9 @@ class SendQueue:
     __slots__ = (
         "_announcer", "_ask_flush", "_asked", "_changed", "_compression", "_compressor", "_corks",
         "_drop_off_limit", "_dropped_off", "_due", "_finished", "_follows", "_gathering", "_is_shut",
-        "_is_unsure", "_last_write", "_limit", "_lock", "_outgoing", "_paced", "_proofs", "_room", "_sealed",
-        "_send_now", "_stream", "_taps", "_window", "_writer", "doubts", "failure", "is_blocked", "pacing",
+        "_is_unsure", "_keys", "_last_write", "_limit", "_lock", "_outgoing", "_paced", "_proofs", "_room",
+        "_sealed", "_socket", "_stream", "_taps", "_window", "_writer", "doubts", "failure", "is_blocked",
+        "pacing",
     )
 
     def __init__(
@@ -139,10 +142,11 @@ class SendQueue:
         proofs: Proofs | None = None,
         batch_bytes: int = BATCH_BYTES,
         window: int = 4,
-        send_now: SendNow | None = None,
+        sock: socket.socket | None = None,
+        keys: MaskKeys | None = None,
     ) -> None:
         self._stream = stream
-        self._send_now = send_now
+        self._keys = keys
         self._compression = Compression(compress) if compress is not None else None
         self._limit = bound.limit
         self._window = window
@@ -180,6 +184,10 @@ class SendQueue:
         self._is_unsure = False  # an interrupted writer could not record what the kernel took of its batch
         self._proofs = proofs or Proofs(bytes, bytes)
         self.doubts: Doubts | None = None
+        # `push_small` asks the lock, and relies on that to run no Python code, as gevent's may do.
+        is_usual = isinstance(type(self._lock).locked, MethodDescriptorType)
+        # The last slot to be set, since `push_small` uses all others.
+        self._socket = sock if is_usual and budget is None else None
 
     # Any thread.
 
@@ -207,37 +215,7 @@ class SendQueue:
                 self._look_after()
                 self._check_dropped_off(message)
             return True
-        # A check followed by `with`: after acquire(False), Ctrl-C could strike before the lock is released.
-        is_barred = self._lock.locked() or control.is_held()
-        if is_barred and (accepted := self._drop_off(message, size)) is not None:
-            return accepted
-        mine: _Part | None = None
-        try:
-            with self._lock:
-                outgoing = self._outgoing
-                step: bool | None = None
-                # Otherwise there is room for any message, and nothing has to be done first.
-                if outgoing.size or dropped_off or self._is_shut:
-                    if not self._admit(size):
-                        return False
-                    self._check_open()
-                else:
-                    step = self._send_alone(message, size)
-                if step is None:
-                    outgoing.add(message)
-                    step = self._next_step()
-                    if step:
-                        self._writer = mine = []
-            if mine is not None:
-                self._write(mine, (message,))
-            elif step is False:
-                self._ask_loop()
-            if dropped_off:
-                self._look_after()
-        except BaseException as error:
-            self._after_error(error, mine)
-            raise
-        return True
+        return bool(push_small is not None and push_small(self, message)) or self.push_item(message, size)
 
     def push_item(self, item: Item | Raw, size: int) -> bool:
         """Send a message or control frame in any of the forms that `lochws.connection.outgoing` names.
@@ -249,6 +227,7 @@ class SendQueue:
         Returns, raises:
             The same as `push`.
         """
+        # A check followed by `with`: after acquire(False), Ctrl-C could strike before the lock is released.
         is_barred = self._lock.locked() or control.is_held()
         if is_barred and (accepted := self._drop_off(item, size)) is not None:
             return accepted
@@ -955,40 +934,21 @@ class SendQueue:
             if self._withdraw(items):
                 raise TransportFail(f"connection lost: {error}") from error
 
-    def _send_alone(self, message: str | bytes, size: int) -> bool | None:
-        """Send a plain message under the lock, in the place of `_write`, if it is small and nothing waits.
+    def _after_small(self) -> bool:
+        """Finish the work of `push_small`, which the kernel has not taken whole: it calls this method.
 
-        Returns:
-            None, having done nothing, if the message should be queued. False if the caller must ask the loop
-            for a flush, because the kernel's buffer is full; otherwise True.
+        It is called again if an interruption or an error has ended it.
 
         Raises:
-            TransportFail: the network failed; the message was not sent whole.
+            TransportFail: the network failed, and the message was not sent whole.
+            MemoryError: a part was sent, and there is no memory for the rest.
         """
-        send = self._send_now
-        if (
-            send is None or size > ALONE_BYTES
-            or self._writer is not None or self._gathering or self._corks or self._taps
-            or monotonic() - self._last_write <= self._follows
-        ):
-            return None
-        outgoing = self._outgoing
-        try:
-            if not outgoing.send_alone(message, send):
-                return None
-        except BaseException as error:
-            # If there is no rest, nothing was passed to the kernel yet, or everything is recorded.
-            if outgoing.rest:
-                self._fail(error)
-                self._is_unsure = not isinstance(error, OSError)
-                if not self._is_unsure and outgoing.withdraw((message,)):
-                    raise TransportFail(f"connection lost: {error}") from error
-            raise
-        self._last_write = monotonic()
-        if not outgoing.rest:
-            return True
-        self.is_blocked, was_asked, self._asked = True, self._asked, True
-        return was_asked
+        if self._is_unsure:
+            self._fail_if(True, MemoryError("no memory for what the kernel has not taken"))
+        self._ask_loop()
+        if self.failure is not None:
+            raise TransportFail(f"connection lost: {self.failure}") from self.failure
+        return True
 
     def _ask_loop(self) -> None:
         # Only the loop can wait until the kernel has room, and only it can end a connection that has failed.
@@ -1108,6 +1068,18 @@ class SendQueue:
         if is_lost or not isinstance(error, (WebSocketError, TypeError, ValueError)):
             self._ask_loop()  # perhaps it was about to be asked, or the caller to write
         self._look_after()
+
+
+def _load() -> PushSmall | None:
+    module = load("small sends")
+    if module is not None:
+        module.configure(SendQueue, Outgoing, MaskKeys, KEPT_ITEMS, GATHER_BYTES, monotonic)
+    return choose(module, "push_small", None)
+
+
+#: The shortest path of a small message: see `_small.c`. It has no twin in Python: where it was not built,
+#: small messages take the path of all others.
+push_small = _load()
 
 
 def _size_of(entry: Item | Raw) -> int:

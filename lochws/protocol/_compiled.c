@@ -10,56 +10,10 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
-#include <stdint.h>
 #include <string.h>
 
+#include "_frames.h"
 #include "_parts.h"
-
-/* XOR with the repeated key, eight bytes per step, which compilers turn into vector instructions. */
-static void
-mask_into(unsigned char *target, const unsigned char *source, Py_ssize_t length, const unsigned char *key)
-{
-    unsigned char pattern[8];
-    uint64_t wide;
-    Py_ssize_t i = 0;
-    memcpy(pattern, key, 4);
-    memcpy(pattern + 4, key, 4);
-    memcpy(&wide, pattern, 8);
-    for (; i + 8 <= length; i += 8) {
-        uint64_t word;
-        memcpy(&word, source + i, 8);
-        word ^= wide;
-        memcpy(target + i, &word, 8);
-    }
-    for (; i < length; i++) {
-        target[i] = source[i] ^ key[i & 3];
-    }
-}
-
-/* Return the length of a masked frame's head, including the key. */
-static Py_ssize_t
-masked_head(Py_ssize_t length)
-{
-    return length < 126 ? 6 : length < 65536 ? 8 : 14;
-}
-
-/* Write a whole masked frame. Return where it ends. */
-static unsigned char *
-write_frame(unsigned char *target, int first, const unsigned char *payload, Py_ssize_t size,
-            const unsigned char *key)
-{
-    uint64_t length = (uint64_t)size;
-    Py_ssize_t head = masked_head(size);
-    int bytes = head == 6 ? 0 : head == 8 ? 2 : 8;
-    target[0] = (unsigned char)first;
-    target[1] = (unsigned char)(0x80 | (bytes == 0 ? length : bytes == 2 ? 126 : 127));
-    for (int i = 0; i < bytes; i++) {
-        target[2 + i] = (unsigned char)(length >> (8 * (bytes - 1 - i)));
-    }
-    memcpy(target + head - 4, key, 4);
-    mask_into(target + head, payload, size, key);
-    return target + head + size;
-}
 
 PyDoc_STRVAR(build_frame_doc,
 "build_frame(first, payload, key)\n--\n\n"
@@ -115,16 +69,7 @@ look_at_item(PyObject *item, int *first, const unsigned char **content, Py_ssize
         return 0;
     }
 #endif
-    if (PyUnicode_CheckExact(item) && PyUnicode_IS_ASCII(item)) {
-        *first = 0x81;
-        *content = PyUnicode_1BYTE_DATA(item);
-        *size = PyUnicode_GET_LENGTH(item);
-        return 1;
-    }
-    if (PyBytes_CheckExact(item)) {
-        *first = 0x82;
-        *content = (const unsigned char *)PyBytes_AS_STRING(item);
-        *size = PyBytes_GET_SIZE(item);
+    if (look_at_plain(item, first, content, size)) {
         return 1;
     }
     if (PyUnicode_CheckExact(item)) {

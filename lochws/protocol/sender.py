@@ -106,6 +106,7 @@ class Sender:
 
     Attributes:
         close_sent: our Close frame, or None.
+        keys: the masking keys, of which `pack` takes those in its `block`.
     """
 
     def __init__(
@@ -118,7 +119,7 @@ class Sender:
         self.close_sent: CloseFrame | None = None
         self._deflater = deflater if deflater is not None and deflater.usable else None
         self._threshold = threshold
-        self._keys = keys or MaskKeys()
+        self.keys = keys or MaskKeys()
         self._fragment = fragment
 
     @property
@@ -139,7 +140,7 @@ class Sender:
         Returns:
             The frames, and the index of the first item that was not packed.
         """
-        keys = self._keys
+        keys = self.keys
         if keys.position >= len(keys.block):
             keys.fill()
         packed, end = pack(items, start, limit, keys.block, keys.position)
@@ -158,7 +159,7 @@ class Sender:
         """
         if self.close_sent is not None or self._deflater is not None:
             return self._message(Opcode.TEXT, data, compress)
-        return build_frames(_TEXT, data, self._fragment, self._keys)
+        return build_frames(_TEXT, data, self._fragment, self.keys)
 
     def binary(self, data: BytesLike, compress: bool = True) -> bytes:
         """Build the frames of a binary message.
@@ -173,7 +174,7 @@ class Sender:
         """
         if self.close_sent is not None or self._deflater is not None or type(data) is not bytes:
             return self._message(Opcode.BINARY, as_bytes("binary", data), compress)
-        return build_frames(_BINARY, data, self._fragment, self._keys)
+        return build_frames(_BINARY, data, self._fragment, self.keys)
 
     def compressed(self, opcode: int, data: bytes) -> bytes:
         """Build the frames of a compressed message at once, for a message that `must_compress` has chosen."""
@@ -206,7 +207,7 @@ class Sender:
             limit: the largest payload of a frame in bytes, if there is no `fragment`.
         """
         deflater = self._deflater if compress else None
-        return Fragmenter(is_text, self._fragment or limit, self._keys, deflater)
+        return Fragmenter(is_text, self._fragment or limit, self.keys, deflater)
 
     def must_compress(self, data: bytes, compress: bool) -> bool:
         """Return whether to compress a message: compression was agreed on, is wanted, and pays."""
@@ -264,10 +265,10 @@ class Sender:
         first = FIN | RSV1 | opcode if rsv1 else FIN | opcode
         # Control frames are never fragmented (RFC 6455 section 5.5).
         fragment = None if opcode >= Opcode.CLOSE else self._fragment
-        return build_frames(first, payload, fragment, self._keys)
+        return build_frames(first, payload, fragment, self.keys)
 
     def _deflated(self, opcode: int, payload: bytes) -> bytes:
-        return build_frames(FIN | RSV1 | opcode, payload, self._fragment, self._keys)
+        return build_frames(FIN | RSV1 | opcode, payload, self._fragment, self.keys)
 
     def _check_open(self) -> None:
         if self.close_sent is not None:

@@ -22,6 +22,7 @@ _PARTS = {
     "protocol": ("protocol", "_compiled"),
     "inflating": ("protocol", "_inflating"),
     "system calls": ("system", "_calls"),
+    "small sends": ("connection", "_small"),
 }
 
 
@@ -34,7 +35,7 @@ def load(part: str) -> ModuleType | None:
     """Import a compiled part, wanted or not.
 
     Args:
-        part: ``"protocol"``, ``"inflating"`` or ``"system calls"``.
+        part: one of the names above.
 
     Returns:
         Its module, or None if it was not built for this interpreter.

@@ -120,17 +120,16 @@ class Stream:
         with self._lock:
             return self._send(self._sock, data)
 
-    def sender(self) -> Callable[[bytes], int] | None:
-        """Return a function that does the same as `send` in one step, or None if there is none.
+    def direct_socket(self) -> socket.socket | None:
+        """Return the socket if the kernel may be given bytes without calling `send`, otherwise None.
 
-        It needs no lock: between asking for the descriptor and the kernel's answer no other thread runs, so
-        none can close the descriptor. That takes the compiled call, which holds the GIL.
+        It needs no lock: between asking for the descriptor and the kernel's answer no other thread may run,
+        so none can close the descriptor. That takes compiled code, which holds the GIL.
         """
         if type(self) is not Stream or self._send is send_python:
             return None
         # A socket with a `fileno` of its own, such as gevent's, would run other code in between.
-        is_usual = type(self._sock).fileno is socket.SocketType.fileno
-        return partial(self._send, self._sock) if is_usual else None
+        return self._sock if type(self._sock).fileno is socket.SocketType.fileno else None
 
     def pending(self) -> bool:
         """Return whether received bytes wait inside the stream, where a selector cannot see them."""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lochws import Rate, Receipt, ReceiptState, WebSocket, WebSocketApp, events
-from lochws.connection.sendqueue import SendQueue
+from lochws.connection.outgoing import Outgoing
 from lochws.errors import WebSocketError, WebSocketUnavailable
 
 from ..support.apps import AT_ONCE, echo, hurry, opened
@@ -347,19 +347,20 @@ def test_a_call_that_interrupts_a_send_gets_a_receipt_too(
 ) -> None:
     server = Server()
     receipts: list[Receipt] = []
-    send_alone = SendQueue._send_alone
+    add = Outgoing.add
     with opened(WebSocketApp(start_peer(server).url), ping_rate=0) as app:
 
-        def interrupted(queue: SendQueue, message: str | bytes, size: int) -> bool | None:
+        def interrupted(outgoing: Outgoing, item: Any) -> None:
             """Send as a signal handler would do here, where the lock is held."""
             monkeypatch.undo()
             receipts.extend(app.send_text("nested", receipt=True) for _ in range(2))
             with pytest.raises(WebSocketError, match="cannot wait"):
                 receipts[0].result(PATIENCE)
-            return send_alone(queue, message, size)
+            add(outgoing, item)
 
-        monkeypatch.setattr(SendQueue, "_send_alone", interrupted)
-        app.send_text("outer")
+        monkeypatch.setattr(Outgoing, "add", interrupted)
+        with app.corked():  # otherwise it may be sent in one step, which nothing interrupts
+            app.send_text("outer")
         assert [receipt.result(PATIENCE) for receipt in receipts] == [CONFIRMED] * 2
         assert server.messages == [b"outer", b"nested", b"nested"]
 

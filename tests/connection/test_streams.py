@@ -41,7 +41,7 @@ class Line(Sink):
     def is_behind(self) -> bool:
         return False
 
-    def sender(self) -> None:
+    def direct_socket(self) -> None:
         return None
 
 

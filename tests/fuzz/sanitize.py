@@ -21,6 +21,7 @@ EXTENSIONS = {
     "lochws/protocol/_compiled": "lochws/protocol/_[!i]*.c",
     "lochws/protocol/_inflating": "lochws/protocol/_inflating.c",
     "lochws/system/_calls": "lochws/system/_calls.c",
+    "lochws/connection/_small": "lochws/connection/_small.c",
 }
 #: What runs the compiled part on known inputs: its twins' tests, those of their users, and the corpus.
 TESTS = [
@@ -29,6 +30,7 @@ TESTS = [
     "tests/protocol/test_payload.py", "tests/protocol/test_pump.py", "tests/system/test_syscalls.py",
     "tests/fuzz/test_corpus.py", "tests/fuzz/test_connection.py", "tests/protocol/test_utf8.py",
     "tests/protocol/test_large_text.py", "tests/protocol/test_deflate.py",
+    "tests/connection/test_small_sends.py",
 ]
 #: What measures memory, of which the sanitizers need a multiple.
 LEFT_OUT = [

@@ -107,7 +107,8 @@ def try_wheel(sdist: Path, python: str, work: Path, compiler: bool) -> str:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     compiled = sorted(Path(name).name.partition(".")[0] for name in names if name.endswith((".so", ".pyd")))
-    assert compiled == (["_calls", "_compiled", "_inflating"] if compiler else []), f"{wheel}: {compiled}"
+    parts = ["_calls", "_compiled", "_inflating", "_small"]
+    assert compiled == (parts if compiler else []), f"{wheel}: {compiled}"
     assert "lochws/py.typed" in names, f"{wheel} says nothing of types"
     stray = [name for name in names if not name.startswith(("lochws/", "lochws-", "pytest_lochws.py"))]
     assert not stray, f"{wheel} has {stray}, which would lie beside other people's packages"

@@ -48,7 +48,8 @@ def test_with_the_variable_every_twin_is_the_one_in_python() -> None:
 )
 def test_without_it_every_twin_is_the_compiled_one() -> None:
     parts, names = run("")
-    assert parts == {"protocol": True, "inflating": load("inflating") is not None, "system calls": True}
+    others = {"system calls": True, "small sends": True}
+    assert parts == {"protocol": True, "inflating": load("inflating") is not None, **others}
     assert names == ["Payload", "Pump", "build_frame", "measure", "pack", "receive_into", "scan", "send"]
 
 
@@ -66,7 +67,7 @@ def test_the_system_calls_are_a_compiled_part_only_where_there_is_a_gil_to_hold(
 @pytest.mark.parametrize(
     ("system", "implementation", "has_gil", "parts"),
     [
-        ("posix", "cpython", True, {"protocol", "inflating", "system calls"}),
+        ("posix", "cpython", True, {"protocol", "inflating", "system calls", "small sends"}),
         ("posix", "cpython", False, {"protocol"}),
         ("nt", "cpython", True, {"protocol"}),
         ("posix", "pypy", True, set()),
@@ -91,7 +92,7 @@ def test_what_setup_builds_on_another_platform_is_what_is_expected_there(
         runpy.run_path(str(SETUP))
         expected = set(parts_in_use())
     assert expected == parts
-    names = {"protocol": "_compiled", "inflating": "_inflating", "system calls": "_calls"}
+    names = {part: name for part, (_, name) in compiled._PARTS.items()}
     assert {name.rpartition(".")[2] for name in built} == {names[part] for part in parts}
 
 

@@ -1,0 +1,429 @@
+/* The shortest path of a message: a small one is handed over to those that gather, or framed, masked and sent.
+ *
+ * `push_small` reads and writes the slots of a SendQueue, its Outgoing and its MaskKeys. No Python code runs
+ * between its checks and its records, and the GIL is held throughout: while nothing holds the queue's lock,
+ * this is as good as holding it, and neither another thread nor Ctrl-C can come in between. The call never
+ * blocks (MSG_DONTWAIT) and takes microseconds.
+ */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <descrobject.h>
+#include <errno.h>
+#include <structmember.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+#include "../protocol/_frames.h"
+
+#ifndef MSG_NOSIGNAL
+#define MSG_NOSIGNAL 0 /* Python ignores SIGPIPE */
+#endif
+
+/* The maximum size of a small message, in bytes. */
+#define SMALL_BYTES 4096
+
+/* The slots, by the class that has them. */
+enum {
+    CORKS, DROP_OFF_LIMIT, DROPPED_OFF, DUE, FAILURE, FOLLOWS, GATHERING, IS_BLOCKED, IS_SHUT, IS_UNSURE, KEYS,
+    LAST_WRITE, LOCK, OUTGOING, SOCKET, TAPS, WRITER, QUEUE_SLOTS
+};
+static const char *const queue_slots[] = {
+    "_corks", "_drop_off_limit", "_dropped_off", "_due", "failure", "_follows", "_gathering", "is_blocked",
+    "_is_shut", "_is_unsure", "_keys", "_last_write", "_lock", "_outgoing", "_socket", "_taps", "_writer",
+};
+enum {
+    BYTES_SENT, COMPLETED, END, FULL_AT, ITEMS, MESSAGES_SENT, NEXT_OFFSET, PLANS, PREFIX, RAW, REST, SIZE, START,
+    OUTGOING_SLOTS
+};
+static const char *const outgoing_slots[] = {
+    "bytes_sent", "_completed", "_end", "_full_at", "items", "messages_sent", "_next_offset", "plans", "_prefix",
+    "raw", "rest", "size", "_start",
+};
+enum { BLOCK, POSITION, KEYS_SLOTS };
+static const char *const keys_slots[] = {"block", "position"};
+
+/* The state of one import of the module. Every interpreter and every copy of lochws has its own. */
+typedef struct {
+    PyTypeObject *queue_type, *outgoing_type, *keys_type; /* NULL until configure() */
+    Py_ssize_t queue[QUEUE_SLOTS], outgoing[OUTGOING_SLOTS], keys[KEYS_SLOTS];
+    Py_ssize_t kept_items, gather_bytes;
+    PyObject *monotonic;
+    PyObject *locked, *fileno, *after; /* names of methods */
+} State;
+
+static int
+find_slots(PyTypeObject *type, const char *const *names, Py_ssize_t *offsets, int count)
+{
+    for (int i = 0; i < count; i++) {
+        PyObject *slot = PyObject_GetAttrString((PyObject *)type, names[i]);
+        if (slot == NULL) {
+            return 0;
+        }
+        int is_slot = Py_IS_TYPE(slot, &PyMemberDescr_Type) && PyType_IsSubtype(type, PyDescr_TYPE(slot)) &&
+                      ((PyMemberDescrObject *)slot)->d_member->type == T_OBJECT_EX;
+        if (is_slot) {
+            offsets[i] = ((PyMemberDescrObject *)slot)->d_member->offset;
+        }
+        Py_DECREF(slot);
+        if (!is_slot) {
+            PyErr_Format(PyExc_TypeError, "%s.%s is not a slot", type->tp_name, names[i]);
+            return 0;
+        }
+    }
+    return 1;
+}
+
+PyDoc_STRVAR(configure_doc,
+"configure(SendQueue, Outgoing, MaskKeys, kept_items, gather_bytes, monotonic)\n--\n\n"
+"Set the classes whose slots push_small() uses, the limits of theirs that it keeps to, and the clock.");
+
+static PyObject *
+configure(PyObject *module, PyObject *args)
+{
+    State *state = (State *)PyModule_GetState(module), new = *state, old = *state;
+    PyTypeObject *meta = &PyType_Type;
+    if (!PyArg_ParseTuple(args, "O!O!O!nnO:configure", meta, &new.queue_type, meta, &new.outgoing_type, meta,
+                          &new.keys_type, &new.kept_items, &new.gather_bytes, &new.monotonic) ||
+        !find_slots(new.queue_type, queue_slots, new.queue, QUEUE_SLOTS) ||
+        !find_slots(new.outgoing_type, outgoing_slots, new.outgoing, OUTGOING_SLOTS) ||
+        !find_slots(new.keys_type, keys_slots, new.keys, KEYS_SLOTS)) {
+        return NULL;
+    }
+    Py_INCREF(new.queue_type);
+    Py_INCREF(new.outgoing_type);
+    Py_INCREF(new.keys_type);
+    Py_INCREF(new.monotonic);
+    *state = new;
+    /* Last, since letting go of a class may run any code. */
+    Py_XDECREF(old.queue_type);
+    Py_XDECREF(old.outgoing_type);
+    Py_XDECREF(old.keys_type);
+    Py_XDECREF(old.monotonic);
+    Py_RETURN_NONE;
+}
+
+static inline PyObject **
+slot_at(PyObject *object, Py_ssize_t offset)
+{
+    return (PyObject **)((char *)object + offset);
+}
+
+/* Replace the object in a slot, and steal the reference to the new one. */
+static inline void
+put(PyObject **slot, PyObject *value)
+{
+    PyObject *old = *slot;
+    *slot = value;
+    Py_XDECREF(old); /* a number, None, or empty bytes: none of them runs code */
+}
+
+/* Like `put`, but steals nothing. */
+static inline void
+set(PyObject **slot, PyObject *value)
+{
+    Py_INCREF(value);
+    put(slot, value);
+}
+
+static inline int
+is_empty(PyObject *sequence)
+{
+    return sequence != NULL && (PyList_CheckExact(sequence) || PyTuple_CheckExact(sequence)) &&
+           Py_SIZE(sequence) == 0;
+}
+
+/* Read a number that is not negative. Return -1, and set no exception, if there is none. */
+static inline Py_ssize_t
+number_in(PyObject *value)
+{
+    if (value == NULL || !PyLong_CheckExact(value)) {
+        return -1;
+    }
+    Py_ssize_t number = PyLong_AsSsize_t(value);
+    if (number == -1) {
+        PyErr_Clear();
+    }
+    return number;
+}
+
+#define QUEUE(slot) (*slot_at(queue, state->queue[slot]))
+#define OUT(slot) (*slot_at(outgoing, state->outgoing[slot]))
+#define KEY(slot) (*slot_at(keys, state->keys[slot]))
+
+/* Return whether a message may be sent now: nothing waits, gathers or is under way. */
+static int
+is_idle(const State *state, PyObject *queue, PyObject *outgoing)
+{
+    PyObject *rest = OUT(REST);
+    return QUEUE(WRITER) == Py_None && QUEUE(IS_SHUT) == Py_False && QUEUE(GATHERING) == Py_False &&
+           is_empty(QUEUE(DROPPED_OFF)) && is_empty(QUEUE(CORKS)) && is_empty(QUEUE(TAPS)) &&
+           OUT(PLANS) == Py_False && is_empty(OUT(RAW)) && is_empty(OUT(PREFIX)) && number_in(OUT(SIZE)) == 0 &&
+           rest != NULL && PyBytes_CheckExact(rest) && PyBytes_GET_SIZE(rest) == 0;
+}
+
+/* Return the seconds from the time in a slot until now; NaN if there is none, perhaps with an exception. */
+static double
+seconds_since(const State *state, PyObject *then)
+{
+    if (then == NULL || !PyFloat_CheckExact(then)) {
+        return Py_NAN;
+    }
+    PyObject *now = PyObject_CallNoArgs(state->monotonic);
+    if (now == NULL) {
+        return Py_NAN;
+    }
+    double seconds = PyFloat_AsDouble(now) - PyFloat_AS_DOUBLE(then);
+    Py_DECREF(now);
+    return seconds;
+}
+
+/* Hand a message over to those that gather, unless a write is due. Return 1 if done, -1 with an exception. */
+static int
+hand_over(const State *state, PyObject *queue, PyObject *message, Py_ssize_t size)
+{
+    PyObject *dropped_off = QUEUE(DROPPED_OFF);
+    Py_ssize_t count = PyList_CheckExact(dropped_off) ? PyList_GET_SIZE(dropped_off) : PY_SSIZE_T_MAX;
+    if (count >= number_in(QUEUE(DROP_OFF_LIMIT)) || (count + 1) * size > state->gather_bytes ||
+        !(seconds_since(state, QUEUE(DUE)) <= 0.0)) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    return PyList_Append(dropped_off, message) < 0 ? -1 : 1;
+}
+
+/* Return the descriptor to send to; -1, perhaps with an exception, if the lock is held or the socket closed. */
+static int
+descriptor_of(const State *state, PyObject *queue)
+{
+    PyObject *is_locked = PyObject_CallMethodNoArgs(QUEUE(LOCK), state->locked);
+    PyObject *number = is_locked == Py_False ? PyObject_CallMethodNoArgs(QUEUE(SOCKET), state->fileno) : NULL;
+    int descriptor = (int)number_in(number);
+    Py_XDECREF(is_locked);
+    Py_XDECREF(number);
+    return descriptor;
+}
+
+/* Do in Python what is left to do. Ctrl-C may interrupt that, and then it is done once more. */
+static PyObject *
+finish(const State *state, PyObject *queue)
+{
+    PyObject *result = PyObject_CallMethodNoArgs(queue, state->after);
+    if (result == NULL) {
+        PyObject *type, *value, *traceback;
+        PyErr_Fetch(&type, &value, &traceback);
+        Py_XDECREF(PyObject_CallMethodNoArgs(queue, state->after));
+        PyErr_Restore(type, value, traceback);
+    }
+    return result;
+}
+
+/* Send a message if nothing has to be done first: see push_small(). */
+static PyObject *
+send_alone(const State *state, PyObject *queue, PyObject *message, int first, const unsigned char *content,
+           Py_ssize_t size)
+{
+    PyObject *outgoing = QUEUE(OUTGOING), *keys = QUEUE(KEYS);
+    if (QUEUE(SOCKET) == Py_None || Py_TYPE(outgoing) != state->outgoing_type ||
+        Py_TYPE(keys) != state->keys_type || !is_idle(state, queue, outgoing)) {
+        Py_RETURN_NONE;
+    }
+    PyObject *items = OUT(ITEMS), *block = KEY(BLOCK);
+    Py_ssize_t position = number_in(KEY(POSITION)), end = number_in(OUT(START)) + 1;
+    Py_ssize_t messages = number_in(OUT(COMPLETED)) + 1, sent = number_in(OUT(BYTES_SENT));
+    if (!PyBytes_CheckExact(block) || position < 0 || position > PyBytes_GET_SIZE(block) - 4 ||
+        !PyList_CheckExact(items) || end != PyList_GET_SIZE(items) + 1 || end >= state->kept_items ||
+        messages < 1 || sent < 0 || sent + size + 8 >= number_in(OUT(FULL_AT))) {
+        Py_RETURN_NONE; /* more than the records below has to be done */
+    }
+    PyObject *follows = QUEUE(FOLLOWS);
+    double since = PyFloat_CheckExact(follows) ? seconds_since(state, QUEUE(LAST_WRITE)) : Py_NAN;
+    int descriptor = since > PyFloat_AS_DOUBLE(follows) ? descriptor_of(state, queue) : -1;
+    if (descriptor < 0) {
+        return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+    }
+    unsigned char frame[SMALL_BYTES + 8];
+    const unsigned char *key = (unsigned char *)PyBytes_AS_STRING(block) + position;
+    size = write_frame(frame, first, content, size, key) - frame;
+
+    /* Nothing may fail once bytes were sent, so the records are made before. */
+    PyObject *new_position = PyLong_FromSsize_t(position + 4), *new_end = PyLong_FromSsize_t(end);
+    PyObject *new_messages = PyLong_FromSsize_t(messages), *new_sent = PyLong_FromSsize_t(sent + size);
+    PyObject *result = NULL;
+    if (new_position == NULL || new_end == NULL || new_messages == NULL || new_sent == NULL ||
+        PyList_Append(items, message) < 0) {
+        goto done;
+    }
+    ssize_t taken = send(descriptor, frame, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (taken <= 0) {
+        int error = errno;
+        PyList_SetSlice(items, end - 1, end, NULL);
+        if (taken == 0 || error == EAGAIN || error == EWOULDBLOCK || error == EINTR) {
+            result = Py_NewRef(Py_None); /* queued, it waits for room or is tried again */
+        }
+        else {
+            PyObject *text = PyUnicode_DecodeLocale(strerror(error), "surrogateescape");
+            PyObject *failure = PyObject_CallFunction(PyExc_OSError, "iN", error, text);
+            if (failure != NULL) {
+                put(&QUEUE(FAILURE), failure);
+                set(&QUEUE(IS_SHUT), Py_True);
+                result = Py_NewRef(Py_False);
+            }
+        }
+        goto done;
+    }
+    set(&KEY(POSITION), new_position);
+    if (taken == size) {
+        set(&OUT(START), new_end);
+        set(&OUT(COMPLETED), new_messages);
+        set(&OUT(MESSAGES_SENT), new_messages);
+        set(&OUT(BYTES_SENT), new_sent);
+        result = Py_NewRef(Py_True);
+    }
+    else {
+        /* As in Outgoing.took(), for a batch of one message. */
+        PyObject *rest = PyBytes_FromStringAndSize((char *)frame + taken, size - taken);
+        PyObject *left = PyLong_FromSsize_t(size - taken), *offset = PyLong_FromLong(0);
+        Py_XSETREF(new_sent, PyLong_FromSsize_t(sent + taken));
+        if (rest == NULL || left == NULL || offset == NULL || new_sent == NULL) {
+            PyErr_Clear(); /* out of memory */
+            PyList_SetSlice(items, end - 1, end, NULL);
+            set(&QUEUE(IS_UNSURE), Py_True);
+        }
+        else {
+            set(&OUT(REST), rest);
+            set(&OUT(SIZE), left);
+            set(&OUT(NEXT_OFFSET), offset);
+            set(&OUT(END), new_end);
+            set(&OUT(BYTES_SENT), new_sent);
+            set(&QUEUE(IS_BLOCKED), Py_True);
+        }
+        result = Py_NewRef(Py_False);
+        Py_XDECREF(rest);
+        Py_XDECREF(left);
+        Py_XDECREF(offset);
+    }
+    if (result != NULL) {
+        PyObject *now = PyObject_CallNoArgs(state->monotonic);
+        if (now == NULL) {
+            PyErr_Clear(); /* the next message is taken for a lone one, too */
+        }
+        else {
+            put(&QUEUE(LAST_WRITE), now);
+        }
+    }
+done:
+    Py_XDECREF(new_position);
+    Py_XDECREF(new_end);
+    Py_XDECREF(new_messages);
+    Py_XDECREF(new_sent);
+    if (result == Py_False) {
+        Py_SETREF(result, finish(state, queue));
+    }
+    return result;
+}
+
+PyDoc_STRVAR(push_small_doc,
+"push_small(queue, message)\n--\n\n"
+"Send a plain message of a SendQueue, or hand it over, if it is small and nothing has to be done first.\n\n"
+"Returns:\n"
+"    True; None, having done nothing, if `push` should be called.\n\n"
+"Raises:\n"
+"    TransportFail: the network failed; the message was not sent whole.");
+
+static PyObject *
+push_small(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    const State *state = (State *)PyModule_GetState(module);
+    if (count != 2 || state->queue_type == NULL || !PyObject_TypeCheck(args[0], state->queue_type)) {
+        PyErr_SetString(PyExc_TypeError, "push_small(queue: SendQueue, message)");
+        return NULL;
+    }
+    PyObject *queue = args[0], *message = args[1];
+    const unsigned char *content;
+    Py_ssize_t size;
+    int first;
+    /* The socket is the last slot that a new queue sets. */
+    if (QUEUE(SOCKET) == NULL || !look_at_plain(message, &first, &content, &size) || size > SMALL_BYTES) {
+        Py_RETURN_NONE;
+    }
+    int is_handed_over = hand_over(state, queue, message, size);
+    if (is_handed_over) {
+        return is_handed_over < 0 ? NULL : Py_NewRef(Py_True);
+    }
+    return send_alone(state, queue, message, first, content, size);
+}
+
+static PyMethodDef methods[] = {
+    {"configure", configure, METH_VARARGS, configure_doc},
+    {"push_small", (PyCFunction)(void (*)(void))push_small, METH_FASTCALL, push_small_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static int
+module_exec(PyObject *module)
+{
+    State *state = (State *)PyModule_GetState(module);
+    state->locked = PyUnicode_InternFromString("locked");
+    state->fileno = PyUnicode_InternFromString("fileno");
+    state->after = PyUnicode_InternFromString("_after_small");
+    return state->locked == NULL || state->fileno == NULL || state->after == NULL ? -1 : 0;
+}
+
+static int
+module_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    State *state = (State *)PyModule_GetState(module);
+    Py_VISIT(state->queue_type);
+    Py_VISIT(state->outgoing_type);
+    Py_VISIT(state->keys_type);
+    Py_VISIT(state->monotonic);
+    return 0;
+}
+
+static int
+module_clear(PyObject *module)
+{
+    State *state = (State *)PyModule_GetState(module);
+    Py_CLEAR(state->queue_type);
+    Py_CLEAR(state->outgoing_type);
+    Py_CLEAR(state->keys_type);
+    Py_CLEAR(state->monotonic);
+    Py_CLEAR(state->locked);
+    Py_CLEAR(state->fileno);
+    Py_CLEAR(state->after);
+    return 0;
+}
+
+static void
+module_free(void *module)
+{
+    module_clear((PyObject *)module);
+}
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, (void *)module_exec},
+#ifdef Py_mod_multiple_interpreters
+    /* Nothing is shared between two modules: no static variable changes. */
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#endif
+    /* Py_mod_gil is left out: without a GIL the module is not built. */
+    {0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "lochws.connection._small",
+    .m_doc = "The shortest path of a message.",
+    .m_size = sizeof(State),
+    .m_methods = methods,
+    .m_slots = module_slots,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
+    .m_free = module_free,
+};
+
+PyMODINIT_FUNC
+PyInit__small(void)
+{
+    return PyModuleDef_Init(&definition);
+}
