@@ -25,7 +25,9 @@ if os.environ.get("LOCHWS_PURE_PYTHON") != "1" and sys.implementation.name == "c
         source = "lochws/protocol/_inflating.c"
         extensions.append(Extension("lochws.protocol._inflating", [source], libraries=["z"], optional=True))
         # These hold the GIL. Without one, Python's own calls take 0.75 of the time.
-        extensions.append(Extension("lochws.system._calls", ["lochws/system/_calls.c"], optional=True))
+        sources = ["lochws/system/_calls.c", "lochws/system/_waiting.c"]
+        headers = ["lochws/system/_waiting.h"]
+        extensions.append(Extension("lochws.system._calls", sources, depends=headers, optional=True))
         source, headers = "lochws/connection/_small.c", ["lochws/protocol/_frames.h"]
         extensions.append(Extension("lochws.connection._small", [source], depends=headers, optional=True))
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import select
 import selectors
+from collections.abc import Callable
+from functools import partial
 from selectors import EVENT_READ, EVENT_WRITE
-from typing import Protocol
+from typing import Protocol, TypeAlias
+
+from ..system import syscalls
 
 # Events of epoll.
 _IN, _OUT = 1, 4
@@ -13,6 +17,8 @@ _IN, _OUT = 1, 4
 SELECT_MOST = 512
 #: Bits of epoll by interest.
 _BITS = (0, _IN, _OUT, _IN | _OUT)
+
+_Poll: TypeAlias = Callable[[float | None, int], list[tuple[int, int]]]
 
 
 def mask_of(events: int, wanted: int) -> int:
@@ -56,7 +62,7 @@ class EpollPoller:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self.poll = self._epoll.poll
+        self.poll: _Poll = self._epoll.poll if syscalls.wait is None else partial(syscalls.wait, self._epoll)
         self.close = self._epoll.close
 
     def watch(self, descriptor: int, before: int, wanted: int) -> None:

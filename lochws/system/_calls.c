@@ -16,6 +16,8 @@
 #include <sys/random.h>
 #endif
 
+#include "_waiting.h"
+
 #define HOLD_BYTES (512 * 1024)
 
 #ifndef MSG_NOSIGNAL
@@ -194,6 +196,7 @@ static PyMethodDef methods[] = {
     {"receive_into", (PyCFunction)(void (*)(void))call_receive_into, METH_FASTCALL, receive_into_doc},
 #ifdef __linux__
     {"random_bytes", call_random_bytes, METH_O, random_bytes_doc},
+    {"wait", (PyCFunction)(void (*)(void))call_wait, METH_FASTCALL, wait_doc},
 #endif
     {NULL, NULL, 0, NULL},
 };

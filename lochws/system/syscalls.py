@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from .compiled import choose, load
 
@@ -68,6 +68,9 @@ send: _Send = choose(twins, "send", send_python)
 receive_into: _ReceiveInto = choose(twins, "receive_into", receive_into_python)
 #: Returns that many unpredictable bytes, as `os.urandom` does; at most 4 KiB at a time.
 random_bytes: Callable[[int], bytes] = choose(twins, "random_bytes", os.urandom)
+#: Waits as `epoll.poll` does, with the epoll object as its first argument. If the last wait got the GIL back
+#: late, this one keeps it for up to 100 µs. None where it is not compiled.
+wait: Callable[[Any, float | None, int], list[tuple[int, int]]] | None = choose(twins, "wait", None)
 
 
 def calls_for(sock: socket.socket) -> tuple[_Send, _ReceiveInto]:

@@ -20,7 +20,7 @@ FLAGS = [
 EXTENSIONS = {
     "lochws/protocol/_compiled": "lochws/protocol/_[!i]*.c",
     "lochws/protocol/_inflating": "lochws/protocol/_inflating.c",
-    "lochws/system/_calls": "lochws/system/_calls.c",
+    "lochws/system/_calls": "lochws/system/_*.c",
     "lochws/connection/_small": "lochws/connection/_small.c",
 }
 #: What runs the compiled part on known inputs: its twins' tests, those of their users, and the corpus.
@@ -28,6 +28,7 @@ TESTS = [
     "tests/protocol/test_scanning.py", "tests/protocol/test_framing.py", "tests/protocol/test_receiver.py",
     "tests/protocol/test_sender.py", "tests/protocol/test_violations.py", "tests/protocol/test_limits.py",
     "tests/protocol/test_payload.py", "tests/protocol/test_pump.py", "tests/system/test_syscalls.py",
+    "tests/system/test_waiting.py",
     "tests/fuzz/test_corpus.py", "tests/fuzz/test_connection.py", "tests/protocol/test_utf8.py",
     "tests/protocol/test_large_text.py", "tests/protocol/test_deflate.py",
     "tests/connection/test_small_sends.py",

@@ -1,0 +1,119 @@
+/* Waiting for descriptors: the compiled twin of select.epoll.poll, for a loop beside threads that compute.
+ *
+ * To wait, a thread releases the GIL, and gets it back when another thread that computes has had it for 5 ms
+ * (sys.getswitchinterval). A server nearby answers a hundred times as fast. So if the last wait ended with such a
+ * delay, the next one keeps the GIL for as long as such an answer takes. The thread that computes loses 2 % at most.
+ */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#ifdef __linux__
+#include <errno.h>
+#include <limits.h>
+#include <math.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <time.h>
+
+#include "_waiting.h"
+
+#define HOLD_NANOSECONDS 100000
+#define DELAY_NANOSECONDS 1000000
+#define FEW_EVENTS 16
+
+/* Whether the last wait of this thread got the GIL back late. */
+static _Thread_local int was_delayed;
+
+static int64_t
+now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+/* Do as epoll_wait. The caller has the GIL. */
+static int
+wait_for_events(int epoll, struct epoll_event *events, int most, int milliseconds)
+{
+    int count = 0;
+    if (was_delayed) {
+        struct pollfd descriptor = {.fd = epoll, .events = POLLIN};
+        struct timespec hold = {.tv_nsec = milliseconds ? HOLD_NANOSECONDS : 0};
+        if (ppoll(&descriptor, 1, &hold, NULL) > 0) {
+            count = epoll_wait(epoll, events, most, 0);
+        }
+        if (count || !milliseconds) {
+            return count;
+        }
+    }
+    PyThreadState *state = PyEval_SaveThread();
+    count = epoll_wait(epoll, events, most, milliseconds);
+    int error = errno;
+    int64_t since = now();
+    PyEval_RestoreThread(state);
+    was_delayed = now() - since > DELAY_NANOSECONDS;
+    errno = error;
+    return count;
+}
+
+/* Store a timeout in milliseconds, rounded up; -1 for none. Return 0 with an exception if it is not a number. */
+static int
+parse_timeout(PyObject *timeout, int *milliseconds)
+{
+    *milliseconds = -1;
+    if (timeout == Py_None) {
+        return 1;
+    }
+    double wanted = ceil(PyFloat_AsDouble(timeout) * 1e3);
+    if (PyErr_Occurred()) {
+        return 0;
+    }
+    *milliseconds = wanted < 0 ? -1 : wanted < INT_MAX ? (int)wanted : INT_MAX;
+    return 1;
+}
+
+const char wait_doc[] = PyDoc_STR(
+"wait(epoll, timeout, most)\n--\n\n"
+"Wait as `epoll.poll(timeout, most)` does, or less long if a signal arrives.");
+
+PyObject *
+call_wait(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
+{
+    struct epoll_event few[FEW_EVENTS], *events = few;
+    int epoll, milliseconds;
+    if (count != 3) {
+        PyErr_SetString(PyExc_TypeError, "wait(epoll, timeout, most)");
+        return NULL;
+    }
+    int most = (int)PyLong_AsLong(args[2]);
+    if (PyErr_Occurred() || !parse_timeout(args[1], &milliseconds) ||
+        (epoll = PyObject_AsFileDescriptor(args[0])) < 0) {
+        return NULL;
+    }
+    if (most > FEW_EVENTS && (events = PyMem_New(struct epoll_event, most)) == NULL) {
+        return PyErr_NoMemory();
+    }
+    int found = wait_for_events(epoll, events, most, milliseconds);
+    PyObject *list = NULL;
+    if (found < 0 && errno != EINTR) {
+        PyErr_SetFromErrno(PyExc_OSError);
+    }
+    else if (found >= 0 || PyErr_CheckSignals() == 0) {
+        list = PyList_New(found < 0 ? 0 : found);
+        for (int i = 0; list != NULL && i < found; i++) {
+            PyObject *pair = Py_BuildValue("iI", events[i].data.fd, events[i].events);
+            if (pair == NULL) {
+                Py_CLEAR(list);
+                break;
+            }
+            PyList_SET_ITEM(list, i, pair);
+        }
+    }
+    if (events != few) {
+        PyMem_Free(events);
+    }
+    return list;
+}
+#endif

@@ -1,0 +1,201 @@
+"""The compiled wait for descriptors: as epoll's, but it keeps the GIL beside a thread that computes."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
+from types import FrameType
+
+import pytest
+
+from lochws.system import syscalls
+
+from ..support.seen import PATIENCE, in_thread
+
+_wait = getattr(syscalls.twins, "wait", None)
+pytestmark = pytest.mark.skipif(_wait is None, reason="built without a compiler, a GIL or epoll")
+
+READ, WRITE, HANG_UP = 1, 4, 16
+
+
+def wait(epoll: select.epoll, timeout: object, most: object) -> list[tuple[int, int]]:
+    assert _wait is not None
+    found: list[tuple[int, int]] = _wait(epoll, timeout, most)
+    return found
+
+
+@pytest.fixture
+def epoll() -> Iterator[select.epoll]:
+    with select.epoll() as poller:
+        yield poller
+
+
+@pytest.fixture
+def pairs() -> Iterator[list[tuple[socket.socket, socket.socket]]]:
+    """Return 20 pairs of connected sockets: more than have room on the stack."""
+    found = [socket.socketpair() for _ in range(20)]
+    yield found
+    for one, other in found:
+        one.close()
+        other.close()
+
+
+Pairs = list[tuple[socket.socket, socket.socket]]
+
+
+@pytest.mark.parametrize("most", [1, 16, 17, 100])
+def test_it_returns_the_same_as_epoll(epoll: select.epoll, pairs: Pairs, most: int) -> None:
+    for one, other in pairs:
+        epoll.register(one, READ | WRITE)
+        other.send(b"x")
+    pairs[0][1].close()
+    for timeout in (0, 0.0, 10, None):
+        found = wait(epoll, timeout, most)
+        assert len(found) == min(most, len(pairs))
+        assert set(found) <= set(epoll.poll(0, 100))
+    assert dict(wait(epoll, 0, 100))[pairs[0][0].fileno()] & HANG_UP
+
+
+@pytest.mark.parametrize(("timeout", "least"), [(0.05, 0.05), (0.0001, 0.0001), (0, 0)])
+def test_it_returns_an_empty_list_once_its_time_has_passed(
+    epoll: select.epoll, timeout: float, least: float
+) -> None:
+    began = monotonic()
+    assert wait(epoll, timeout, 1) == []
+    assert monotonic() - began >= least
+
+
+def test_it_releases_the_interpreter_while_it_waits(epoll: select.epoll, pairs: Pairs) -> None:
+    one, other = pairs[0]
+    epoll.register(one, READ)
+    gate = threading.Event()
+    thread = in_thread(lambda: gate.wait() and other.send(b"x"))
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(PATIENCE)  # so the other thread can only run while this one waits
+    try:
+        gate.set()
+        assert wait(epoll, PATIENCE, 1) == [(one.fileno(), READ)]
+    finally:
+        sys.setswitchinterval(before)
+        thread.join()
+
+
+def test_a_closed_epoll_and_wrong_arguments_are_refused(epoll: select.epoll) -> None:
+    assert _wait is not None
+    wrong: list[tuple[object, ...]] = [
+        (), (epoll, 1), (epoll, 1, 1, 1), ("epoll", 1, 1), (epoll, "1", 1), (epoll, 1, "1"), (epoll, 1, None),
+    ]
+    for arguments in wrong:
+        with pytest.raises(TypeError):
+            _wait(*arguments)
+    for most in (0, -1):
+        with pytest.raises(OSError, match="Invalid argument"):
+            wait(epoll, 0, most)
+    epoll.close()
+    with pytest.raises(ValueError, match="closed"):
+        wait(epoll, 0, 1)
+
+
+class _Interrupted(Exception):
+    """Raised by a signal handler."""
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_a_signal_ends_the_wait_and_its_handler_may_raise(epoll: select.epoll, raises: bool) -> None:
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        if raises:
+            raise _Interrupted
+
+    before = signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        if raises:
+            with pytest.raises(_Interrupted):
+                wait(epoll, PATIENCE, 1)
+        else:
+            assert wait(epoll, PATIENCE, 1) == []
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def computing() -> Iterator[Callable[[], int]]:
+    """Have a thread compute without a pause, which gives up the interpreter every 20 ms.
+
+    Returns how far it has counted.
+    """
+    state = {"count": 0, "stop": 0}
+
+    def compute() -> None:
+        while not state["stop"]:
+            state["count"] += 1
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.02)
+    thread = threading.Thread(target=compute)
+    thread.start()
+    try:
+        yield lambda: state["count"]
+    finally:
+        state["stop"] = 1
+        sys.setswitchinterval(before)
+        thread.join()
+
+
+class Timer:
+    """A descriptor that is ready 30 µs after it was set: as fast as a server nearby."""
+
+    def __init__(self) -> None:
+        self._libc = ctypes.PyDLL(None)  # which keeps the interpreter
+        self.descriptor: int = self._libc.timerfd_create(time.CLOCK_MONOTONIC, 0)
+        assert self.descriptor >= 0
+
+    def set(self) -> None:
+        self._libc.timerfd_settime(self.descriptor, 0, struct.pack("@4l", 0, 0, 0, 30_000), None)
+
+
+@pytest.mark.parametrize("is_ready", [True, False])
+def test_it_keeps_the_interpreter_for_what_is_ready_soon_once_another_thread_has_kept_it_long(
+    epoll: select.epoll, is_ready: bool
+) -> None:
+    timer = Timer()
+    epoll.register(timer.descriptor, READ)
+
+    def keeps_it() -> bool:
+        sys.setswitchinterval(0.02)
+        wait(epoll, 0.001, 1)  # in which it is found out, unless a busy machine holds up the other thread
+        sys.setswitchinterval(5.0)  # so the other thread only runs if this one lets it
+        before = count()
+        for _ in range(200):
+            timer.set()
+            ready_at = monotonic() + 100e-6 * is_ready
+            while monotonic() < ready_at:
+                pass
+            assert wait(epoll, 0 if is_ready else PATIENCE, 1) == [(timer.descriptor, READ)]
+            if count() != before:
+                return False
+        return True
+
+    with computing() as count:
+        assert any(keeps_it() for _ in range(5))
+    os.close(timer.descriptor)
+
+
+def test_it_lets_others_run_if_nothing_is_ready(epoll: select.epoll) -> None:
+    with computing() as count:
+        before = count()
+        for _ in range(5):
+            while count() == before:
+                assert wait(epoll, 0.001, 1) == []
+            before = count()
