@@ -101,7 +101,7 @@ def test_a_received_text_runs_through_few_files_and_functions(start_peer: StartP
             assert app.handled.wait(PATIENCE)
     path = shortest(app.paths[5:])
     assert len(path.files) <= 5, str(path)
-    assert len(path.functions) <= 11, str(path)
+    assert len(path.functions) <= 7, str(path)
     assert path.moves <= 8, str(path)
 
 

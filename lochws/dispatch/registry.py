@@ -289,18 +289,44 @@ class Registry:
         # The effective level, without a call. `debug` looks again, whatever the loggers are.
         if (logger.level or _ROOT.level) <= logging.DEBUG and setup.debug is not None:
             setup.debug(received)
-        if not setup.batch:
-            self._dispatch_each(received)
-        elif type(received) is list and _MESSAGES.issuperset(map(type, received)):
-            self._dispatch_batch(list(received))
+        before = setup.mail
+        if setup.batch:
+            self._dispatch_runs(received)
         else:
-            for is_message, run in groupby(received, lambda event: type(event) in _MESSAGES):
-                if is_message:
-                    self._dispatch_batch(list(run))
-                else:
-                    self._dispatch_each(tuple(run))
-        if setup.mail or self._new:
-            self._fill_mailboxes(received, setup.mail)
+            # Most events are of the same kind as the previous one, and most kinds have a single handler.
+            kind = only = None
+            handlers: _Functions = ()
+            self._pending = pending = iter(received)
+            for event in pending:
+                if type(event) is not kind or setup is not self._setup:
+                    kind, setup = type(event), self._setup
+                    handlers = setup.table.get(kind, setup.every)
+                    only = handlers[0] if len(handlers) == 1 else None
+                if only is None:
+                    self._call(handlers, event, event)
+                    continue
+                try:
+                    result = only(event)
+                    if result is not None:  # half as expensive as `:=`, and this is done for every message
+                        self._returned(only, result)
+                except BaseException as error:  # noqa: BLE001  SystemExit too must not end the reader
+                    self._on_failure(only, event, error)
+        if before or self._new:
+            self._fill_mailboxes(received, before)
+
+    def _dispatch_runs(self, received: Sequence[events.Event]) -> None:
+        """Pass each run of consecutive messages to the handlers of batches, and other events to their own."""
+        if type(received) is list and _MESSAGES.issuperset(map(type, received)):
+            self._dispatch_batch(list(received))
+            return
+        for is_message, run in groupby(received, lambda event: type(event) in _MESSAGES):
+            if is_message:
+                self._dispatch_batch(list(run))
+                continue
+            self._pending = pending = iter(tuple(run))
+            for event in pending:
+                setup = self._setup
+                self._call(setup.table.get(type(event), setup.every), event, event)
 
     def _fill_mailboxes(self, received: Sequence[events.Event], before: tuple[Intake, ...]) -> None:
         """Pass events to the intakes; to those that a handler has just added, only the later events."""
@@ -337,26 +363,6 @@ class Registry:
                     self._returned(handler, result)
             except BaseException as error:  # noqa: BLE001  SystemExit too must not end the reader
                 self._on_failure(handler, event, error)
-
-    def _dispatch_each(self, received: Sequence[events.Event]) -> None:
-        # Most events are of the same kind as the previous one, and most kinds have a single handler.
-        kind = setup = only = None
-        handlers: _Functions = ()
-        self._pending = pending = iter(received)
-        for event in pending:
-            if type(event) is not kind or setup is not self._setup:
-                kind, setup = type(event), self._setup
-                handlers = setup.table.get(kind, setup.every)
-                only = handlers[0] if len(handlers) == 1 else None
-            if only is None:
-                self._call(handlers, event, event)
-                continue
-            try:
-                result = only(event)
-                if result is not None:  # half as expensive as `:=`, and this is done for every message
-                    self._returned(only, result)
-            except BaseException as error:  # noqa: BLE001  SystemExit too must not end the reader
-                self._on_failure(only, event, error)
 
     def _returned(self, handler: Callable[..., object], result: object) -> None:
         """Refuse the result of a handler whose body did not run: a coroutine or a generator.

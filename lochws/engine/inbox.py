@@ -75,21 +75,25 @@ class Inbox:
 
     def take(self) -> tuple[Sequence[Any], Callable[[], object] | None] | None:
         """Return the oldest items and the function to call after them, or None. For the thread that takes."""
-        if self._ahead:
-            items, cost, after = self._ahead.pop()
-        elif batches := self.batches:
-            if len(batches) > SHORT:
-                self._ahead = batches[SHORT - 1 : 0 : -1]
-                del batches[1:SHORT]
-            items, cost, after = batches.pop(0)
-        else:
+        if not self.batches:
             self._last = ()
             return None
+        items, cost, after = self._oldest()
         self._last = items
         self._taken += cost
         if self._low is not None:
             self._check_if_low()
         return items, after
+
+    def _oldest(self) -> _Batch:
+        """Remove and return the oldest batch, of which there is one."""
+        if self._ahead:
+            return self._ahead.pop()
+        batches = self.batches
+        if len(batches) > SHORT:
+            self._ahead = batches[SHORT - 1 : 0 : -1]
+            del batches[1:SHORT]
+        return batches.pop(0)
 
     def reset_after_fork(self) -> None:
         """Drop all items in the child of a fork, and the rest of the current batch: the parent handles them.
@@ -117,19 +121,23 @@ class Inbox:
 
     def deliver(self, batches: int = BATCHES_PER_DELIVERY) -> bool:
         """Handle at most `batches` batches. Return whether more are waiting."""
-        handle = self._handle
-        for _ in range(batches):
-            batch = self.take()
-            if batch is None:
-                return False
-            items, after = batch
+        waiting = self.batches
+        while waiting:
+            if not batches:
+                return True
+            batches -= 1
+            # The same as `take`, without the call.
+            is_last = len(waiting) == 1 and not self._ahead
+            items, cost, after = waiting.pop(0) if is_last else self._oldest()
+            self._last = items
+            self._taken += cost
+            if self._low is not None:
+                self._check_if_low()
             try:
                 if items:
-                    handle(items)
+                    self._handle(items)
             finally:  # the step that follows a final event must happen in any case
                 if after is not None:
                     after()
-            if not self.batches:  # checked here to save a call of `take`
-                self._last = ()
-                return False
-        return True
+        self._last = ()
+        return False

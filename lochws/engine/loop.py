@@ -17,10 +17,10 @@ from time import monotonic
 from typing import Any, Protocol
 
 from ..clock import SYSTEM, Clock, Rest
-from ..system.report import is_interrupt, report, report_aside
+from ..system.report import is_interrupt, report_aside
 from ..system.waits import LONGEST_SECONDS
 from ..system.wakeup import WakePipe
-from .inbox import BATCHES_PER_DELIVERY, Inbox
+from .inbox import Inbox
 from .poller import make_poller, mask_of
 from .suspension import SuspensionDetector
 from .timers import Timers
@@ -187,27 +187,6 @@ class Loop:
     def has_channels(self) -> bool:
         """True if any channel is in the loop or about to join."""
         return bool(self._registered or self._added)
-
-    # The thread that takes from the inboxes: the reader.
-
-    def deliver(self) -> None:
-        """Deliver a bounded number of batches from each inbox. Called without the baton."""
-        waiting = len(self.mail)
-        # The more inboxes wait, the less of each is delivered. Otherwise the backlog behind a slow handler
-        # would keep the reader busy for so long that it looks slow again and gets another stand-in.
-        batches = BATCHES_PER_DELIVERY if waiting <= 1 else max(1, BATCHES_PER_DELIVERY // waiting)
-        for _ in range(waiting):
-            inbox = self.mail.popleft()
-            inbox.is_scheduled = False
-            try:
-                more = inbox.deliver(batches)
-            except BaseException as error:  # noqa: BLE001  it is reported
-                # The exceptions of handlers are handled elsewhere: this is a defect in lochws.
-                report(logging.ERROR, "unexpected error while delivering events", error=error)
-                more = inbox.has_backlog
-            if more:
-                inbox.is_scheduled = True
-                self.mail.append(inbox)
 
     # The baton holder.
 

@@ -22,8 +22,9 @@ from ..errors import WebSocketError
 from ..system.control import start_thread
 from ..system.interpreters import new_thread
 from ..system.rate_limit import RateLimit
-from ..system.report import Block, flush_reports, report_aside, safe_str
+from ..system.report import Block, flush_reports, report, report_aside, safe_str
 from ..system.waits import is_alive, join
+from .inbox import BATCHES_PER_DELIVERY
 from .loop import Loop
 
 #: If a delivery takes longer than this, in seconds, a stand-in turns the loop for the reader.
@@ -134,7 +135,15 @@ class Reader:
     def _run(self) -> None:
         loop = self.loop
         while self._error is None and (not self._stopping or loop.mail or loop.has_channels):
-            self._turn()
+            baton = loop.baton
+            if not baton.acquire(False):
+                self._take_baton()
+            try:
+                loop.turn(None)
+            except BaseException as error:  # noqa: BLE001  it ends all channels
+                self.fail(error)
+            finally:
+                baton.release()
             if loop.mail:
                 self._deliver()
         if self._error is not None:
@@ -144,17 +153,6 @@ class Reader:
             loop.close()
         except Exception as error:  # noqa: BLE001  it is reported
             report_aside(logging.ERROR, "the loop of %s could not be closed", self._thread.name, error=error)
-
-    def _turn(self) -> None:
-        baton = self.loop.baton
-        if not baton.acquire(False):
-            self._take_baton()
-        try:
-            self.loop.turn(None)
-        except BaseException as error:  # noqa: BLE001  it ends all channels
-            self.fail(error)
-        finally:
-            baton.release()
 
     def turn_for_handler(self, until: Callable[[], bool], limit: float | None) -> None:
         """Turn the loop once in the middle of a delivery, for a handler that waits for something.
@@ -209,18 +207,39 @@ class Reader:
             self._wanted = False
 
     def _deliver(self) -> None:
+        """Deliver a bounded number of batches from each inbox. Called without the baton."""
         self.deliveries += 1
         self.delivery = self.deliveries
         if not self.is_watched:
-            self.is_watched = True
+            self._have_it_watched()
+        mail = self.loop.mail
+        waiting = len(mail)
+        # The more inboxes wait, the less of each is delivered. Otherwise the backlog behind a slow handler
+        # would keep the reader busy for so long that it looks slow again and gets another stand-in.
+        batches = BATCHES_PER_DELIVERY if waiting <= 1 else max(1, BATCHES_PER_DELIVERY // waiting)
+        while waiting:
+            waiting -= 1
+            inbox = mail.popleft()
+            inbox.is_scheduled = False
             try:
-                self._watch()
-            except Exception as error:  # noqa: BLE001  no thread can be started: the next delivery asks again
-                self.is_watched = False
-                text = "no thread can stand in for %s while a handler runs"
-                report_aside(logging.ERROR, text, self._thread.name, error=error, limit=self._watch_limit)
-        self.loop.deliver()
+                more = inbox.deliver(batches)
+            except BaseException as error:  # noqa: BLE001  it is reported
+                # The exceptions of handlers are handled elsewhere: this is a defect in lochws.
+                report(logging.ERROR, "unexpected error while delivering events", error=error)
+                more = inbox.has_backlog
+            if more:
+                inbox.is_scheduled = True
+                mail.append(inbox)
         self.delivery = 0
+
+    def _have_it_watched(self) -> None:
+        self.is_watched = True
+        try:
+            self._watch()
+        except Exception as error:  # noqa: BLE001  no thread can be started: the next delivery asks again
+            self.is_watched = False
+            text = "no thread can stand in for %s while a handler runs"
+            report_aside(logging.ERROR, text, self._thread.name, error=error, limit=self._watch_limit)
 
     # The watching thread.
 

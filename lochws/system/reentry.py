@@ -18,7 +18,7 @@ _CORE = tuple(
     for part in ("connection", "dispatch", "engine", "life", "opening", "protocol", "system", "transport")
 )
 _DISPATCH = f"{_PACKAGE}.dispatch.registry"
-_CALLS_HANDLERS = {"call", "dispatch_all", "_call", "_dispatch_batch", "_dispatch_each"}
+_CALLS_HANDLERS = {"call", "dispatch_all", "_call", "_dispatch_batch"}
 _CALLS_FUNCTIONS = {f"{_PACKAGE}.system.usercode": {"run"}, f"{_PACKAGE}.connection.receipts": {"run_calls"}}
 #: The modules of the locks that are not the control lock, and of the threads that hold a loop's baton.
 _LOCKING = {

@@ -8,14 +8,15 @@ from collections.abc import Iterator
 import pytest
 
 from lochws.engine.inbox import BATCHES_PER_DELIVERY, SHORT, Inbox
-from lochws.engine.loop import Loop
+from lochws.engine.reader import Reader
 
 
 @pytest.fixture
-def loop() -> Iterator[Loop]:
-    loop = Loop()
-    yield loop
-    loop.close()
+def reader() -> Iterator[Reader]:
+    """A reader whose thread is not started: the tests do its work."""
+    reader = Reader("reader", lambda: None)
+    yield reader
+    reader.loop.close()
 
 
 def test_items_are_handled_in_order_each_batch_before_what_comes_after_it() -> None:
@@ -79,36 +80,36 @@ def test_it_tells_when_little_waits() -> None:
     assert told == [20, 0]
 
 
-def test_inboxes_take_turns(loop: Loop) -> None:
+def test_inboxes_take_turns(reader: Reader) -> None:
     seen: list[str] = []
-    full, small = (Inbox(seen.extend, loop.notify) for _ in range(2))
+    full, small = (Inbox(seen.extend, reader.loop.notify) for _ in range(2))
     for _ in range(2 * BATCHES_PER_DELIVERY + 1):
         full.post(["full"])
     small.post(["small"])
-    loop.deliver()
+    reader._deliver()
     assert seen == ["full"] * (BATCHES_PER_DELIVERY // 2) + ["small"]
-    loop.deliver()
+    reader._deliver()
     assert seen.count("full") == BATCHES_PER_DELIVERY // 2 + BATCHES_PER_DELIVERY
-    while loop.mail:
-        loop.deliver()
+    while reader.loop.mail:
+        reader._deliver()
     assert seen.count("full") == 2 * BATCHES_PER_DELIVERY + 1
 
 
-def test_of_many_inboxes_each_delivers_one_batch_a_time(loop: Loop) -> None:
+def test_of_many_inboxes_each_delivers_one_batch_a_time(reader: Reader) -> None:
     seen: list[int] = []
-    inboxes = [Inbox(seen.extend, loop.notify) for _ in range(3 * BATCHES_PER_DELIVERY)]
+    inboxes = [Inbox(seen.extend, reader.loop.notify) for _ in range(3 * BATCHES_PER_DELIVERY)]
     for number, inbox in enumerate(inboxes):
         for _ in range(3):
             inbox.post([number])
     once = list(range(len(inboxes)))
     for times in (1, 2, 3):
-        loop.deliver()
+        reader._deliver()
         assert seen == once * times
 
 
-def test_nothing_that_is_posted_during_a_delivery_is_left_lying(loop: Loop) -> None:
+def test_nothing_that_is_posted_during_a_delivery_is_left_lying(reader: Reader) -> None:
     seen: list[int] = []
-    inbox = Inbox(seen.extend, loop.notify)
+    inbox = Inbox(seen.extend, reader.loop.notify)
     total = 20_000
 
     def post() -> None:
@@ -117,6 +118,6 @@ def test_nothing_that_is_posted_during_a_delivery_is_left_lying(loop: Loop) -> N
 
     poster = threading.Thread(target=post)
     poster.start()
-    while poster.is_alive() or loop.mail:
-        loop.deliver()
+    while poster.is_alive() or reader.loop.mail:
+        reader._deliver()
     assert seen == list(range(total))
